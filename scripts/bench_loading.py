@@ -37,7 +37,7 @@ from axiom_bench.data.layouts.imagenet import ImageNet
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.run.inputs.image_cache import ImageCache
+from axiom_bench.run.inputs.images import ImageCache
 
 IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BATCH = 32

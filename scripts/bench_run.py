@@ -30,7 +30,8 @@ from torch import Tensor
 
 from axiom_bench.cli.benchmark import benchmark, compute
 from axiom_bench.evaluation.answers import rows_per_pass
-from axiom_bench.run.computing.compute import cut_of, rows
+from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.inputs.images import rows
 from axiom_bench.run.jobs.job import Job
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -39,7 +40,7 @@ LOOP = ("loading", "trace", "methods", "metrics' passes", "metrics", "writing")
 
 def bare_seconds(job: Job, work: Mapping[str, float], repeats: int, clock: Callable[[], float]) -> float:
     """Seconds of the passes that a run has counted."""
-    cut_model = cut_of(job)
+    cut_model = cut_of(job.model, job.device)
     batch = next(part for part in rows(job, job.indices) if isinstance(part, ab.Batch))
     trace = cut_model.trace(batch.images, batch.targets)
     sizes = sorted({len(batch), min(len(batch), rows_per_pass(trace, 1))})

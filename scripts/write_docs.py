@@ -22,8 +22,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
-from axiom_bench.report.paper import Exhibit, paper
-from axiom_bench.run import references
+from axiom_bench.report.paper.index import Exhibit, paper
+from axiom_bench.run import manifest
 from axiom_bench.testing import Case
 
 START, END = start_of("write_docs"), "<!-- end of the table -->"
@@ -130,7 +130,7 @@ def _source(key: str | None) -> str:
     """Authors and year of a reference with its link. Raises BenchError for a key without an entry."""
     if key is None:
         return ""
-    reference = references.get(key)
+    reference = manifest.reference(key)
     cited = f"{reference.authors} {reference.year}"
     return f"{cited}, [{reference.label or 'link'}]({reference.url})" if reference.url else cited
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing.device import EACH_GPU
+from axiom_bench.run.composing.settings import EACH_GPU
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 COMMAND = (sys.executable, "-P", "-m", "axiom_bench.cli.main", "run", "--share")  # -P: the current folder isn't first

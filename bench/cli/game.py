@@ -7,77 +7,79 @@ that isn't this package's, unless it is told to trust it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.cli import trust
-from axiom_bench.cli.game_images import images_with_maps, whole_images, with_two_classes, without_left_out
-from axiom_bench.data.mosaic import MosaicImages
+import numpy as np
+
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.data.batch import Batch
+from axiom_bench.data.drawn.mosaic import MosaicImages
+from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation.batch import MethodLeftOut, explained
+from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
-from axiom_bench.report.game_page import CHECKS, Game, page
+from axiom_bench.report.game.page import CHECKS, Class, Game, TwoClassImage, WholeImage, page
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.inputs.fetching import urls
 from axiom_bench.run.jobs.job import Job, read_hashes
 
-
-@dataclass(frozen=True)
-class GameRequest:
-    """What the command line asks for. output: None for game.html in the run folder. methods: names, of the run's; None
-    for all. model, layer: which of the run's; None for the first. trust: whether code
-    that the run's configuration names may run."""
-
-    run: Path
-    output: Path | None = None
-    images: int | None = None
-    methods: Sequence[str] | None = None
-    model: str | None = None
-    layer: str | None = None
-    seed: int = 0
-    trust: bool = False
+MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
+MORE_CLASSES = 16  # rows that one image may have, one a class
 
 
-def game(request: GameRequest) -> tuple[Path, list[str]]:
-    """Writes the page: its path, and what to tell about it. Raises BenchError."""
-    if request.images is not None and request.images < 1:
-        raise BenchError(f"--images {request.images}: give 1 or more.")
-    if request.seed < 0:
-        raise BenchError(f"--seed {request.seed}: give 0 or more.")
-    output = request.output or request.run / "game.html"
+def game(options: Namespace) -> tuple[Path, list[str]]:
+    """Writes the page: its path, and what to tell about it. options: of the command line. Raises BenchError."""
+    if options.count is not None and options.count < 1:
+        raise BenchError(f"--images {options.count}: give 1 or more.")
+    if options.seed < 0:
+        raise BenchError(f"--seed {options.seed}: give 0 or more.")
+    output = options.output or options.run_folder / "game.html"
     files.check_output(output)
-    manifest = reading.read_manifest(request.run)
-    running.check_ended(request.run, manifest)
-    job, weights = _job(manifest, request)
-    trials = with_two_classes(job, request.images, request.seed)
-    checks = whole_images(job, CHECKS, trials, request.seed)
+    manifest = reading.read_manifest(options.run_folder)
+    running.check_ended(options.run_folder, manifest)
+    methods = options.methods.split(",") if options.methods else None
+    job, weights = _job(manifest, options, methods)
+    trials = _with_two_classes(job, options.count, options.seed)
+    checks = _whole_images(job, trials, options.seed)
     job.device.prepare()
-    images, sentences = images_with_maps(job, cut_of(job), trials)
+    images, sentences = _images_with_maps(job, cut_of(job.model, job.device), trials)
     names = list(images[0].heatmaps)
-    if request.methods is not None and len(names) < len(request.methods):
+    if methods is not None and len(names) < len(methods):
         raise BenchError(sentences[0])
     titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
-    files.write(output, page(Game(images, checks, titles, setting, request.seed)).encode())
-    return output, _lines(job, len(images), titles)
+    files.write(output, page(Game(images, checks, titles, setting, options.seed)).encode())
+    return output, [
+        f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
+        f"methods: {', '.join(titles.values())}, and the centred blob",
+        f"players: number them in turn (game.html#player=1, ...); {2 * (len(titles) + 1)} of them see every picture in "
+        "every way",
+    ]
 
 
-def _job(manifest: Mapping[str, Any], request: GameRequest) -> tuple[Job, str]:
+def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
     """(the job of the run that is played, with the methods that are asked for; the start of its weights' hash)."""
-    entry = _entry(manifest, request)
+    entry = _entry(manifest, options)
     config = entry["config"]
-    if request.trust:
+    if options.trust:
         add_current_folder()
     else:
-        trust.check(config)
-    for name in request.methods or ():
-        if name not in config["method"]:
-            raise unknown("method", name, config["method"])
-    if request.methods is not None:
-        config = {**config, "method": {name: config["method"][name] for name in request.methods}}
+        check_trusted(config)
+    if methods is not None:
+        for name in methods:
+            if name not in config["method"]:
+                raise unknown("method", name, config["method"])
+        config = {**config, "method": {name: config["method"][name] for name in methods}}
     try:
-        job = replace(Job.of(config), hashes=read_hashes(request.run))
+        job = replace(Job.of(config), hashes=read_hashes(options.run_folder))
     except BenchError as error:
         hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
         raise BenchError(f"{error} {hint}") from error
@@ -97,26 +99,161 @@ def _job(manifest: Mapping[str, Any], request: GameRequest) -> tuple[Job, str]:
             f"The images of {job.data.name!r} aren't those of the run any more; run the benchmark again with the same "
             "command first."
         )
-    return without_left_out(job, entry.get("left_out") or ()), str(recorded)[:12]
+    left_out = set(entry.get("left_out") or ())  # by data.only_correct
+    kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
+    return replace(job, indices=kept, target="each_label"), str(recorded)[:12]
 
 
-def _entry(manifest: Mapping[str, Any], request: GameRequest) -> Mapping[str, Any]:
+def _entry(manifest: Mapping[str, Any], options: Namespace) -> Mapping[str, Any]:
     """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
     jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
     if not jobs:
-        raise BenchError(f"The run in {request.run} has no finished job to make a game of.")
+        raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
     for entry in jobs:
         model, _, rest = entry["job"].partition(" at ")
-        if request.model in (None, model) and request.layer in (None, rest.partition(" on ")[0]):
+        if options.model in (None, model) and options.layer in (None, rest.partition(" on ")[0]):
             return entry
-    wanted = " at ".join(filter(None, (request.model or "any model", request.layer)))
+    wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
     raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
 
 
-def _lines(job: Job, images: int, titles: Mapping[str, str]) -> list[str]:
-    cells = 2 * (len(titles) + 1)
-    return [
-        f"{images} pictures of two classes and {CHECKS} checks, from {job.name}",
-        f"methods: {', '.join(titles.values())}, and the centred blob",
-        f"players: number them in turn (game.html#player=1, ...); {cells} of them see every picture in every way",
-    ]
+def check_trusted(config: Mapping[str, Any]) -> None:
+    """Raises BenchError, with the first names, where loading a job of this configuration runs other code than this
+    package's, or fetches data: a run folder may be a stranger's."""
+    named = list(_code_of(config))
+    if named:
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        raise BenchError(
+            f"The run's configuration names code, which would run with your rights: {', '.join(named[:3])}{more}. "
+            "Add --trust where the run is your own."
+        )
+    for key, url in urls(config.get("data") or {}):
+        raise BenchError(
+            "The run's configuration names data in a store, which would be fetched with your credentials: "
+            f"{key}={url[:200]}. Add --trust where the run is your own."
+        )
+
+
+def _code_of(config: Mapping[str, Any]) -> Iterator[str]:
+    for kind in ("method", "metric"):
+        for name, entry in (config.get(kind) or {}).items():
+            for key in ("_target_", "aggregate", "values"):
+                value = entry.get(key)
+                if isinstance(value, str) and not value.startswith(f"axiom_bench.{kind}s."):
+                    yield f"{kind}.{name}.{key}={value}"
+            # A parameter may be a method by its path.
+            yield from (f"{kind}.{name}.params: {text}" for text in _paths(entry.get("params")))
+    model = config.get("model") or {}
+    if model.get("source") == "user" or ":" in str(model.get("architecture")):
+        yield f"model.architecture={model.get('architecture')}"
+    for key in ("reshape", "output"):
+        yield from (f"model.{key}={text}" for text in _paths(model.get(key)))
+
+
+def _paths(value: object) -> Iterator[str]:
+    """The texts inside a value that may name code."""
+    if isinstance(value, str):
+        if set(value) & set(".:"):
+            yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths(entry)
+
+
+def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
+    """One batch of two rows, one for each class, for each image with exactly two classes inside the crop.
+
+    count: how many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set has fewer.
+    """
+    if not job.shares_classes:
+        raise BenchError(
+            f"The labels of {job.data.name!r} aren't classes of {job.model.name}, so no question can be asked about "
+            "them; play a run whose model knows them, such as axiom-bench experiment=voc."
+        )
+    indices = _shuffled(job, seed, lambda labels: labels == 2)
+    loaded = list(_first(_batches(job, indices), count or MAX_DEFAULT, rows=2))
+    if not loaded:
+        raise BenchError(
+            f"No image of {job.data.name!r} in this run shows exactly two classes; play a run that has some: "
+            "axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
+        )
+    if count is not None and len(loaded) < count:
+        raise BenchError(
+            f"Of the {len(job.indices)} images of {job.data.name!r} in this run only {len(loaded)} show exactly two "
+            f"classes: choose --images {len(loaded)}, or a run of more images, such as data.size={4 * count}."
+        )
+    return loaded
+
+
+def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeImage]:
+    """CHECKS images to show whole, of those that aren't in `trials`.
+
+    Images of one class come first. The wrong choice is a class that the image isn't labelled with, of those that the
+    trials ask about. Raises BenchError where there are too few.
+    """
+    taken = {image_id for batch in trials for image_id in batch.image_ids}
+    asked = sorted({target for batch in trials for target in _targets(batch)})
+    generator = np.random.default_rng([seed, 1])
+    order = [*_shuffled(job, seed, lambda labels: labels == 1), *_shuffled(job, seed, lambda labels: labels > 1)]
+    free = [index for index in order if job.data.ids[index] not in taken]
+    checks = []
+    for batch in _first(_batches(job, free), CHECKS):
+        shown = _targets(batch)[0]
+        present = {*job.data.labels(job.data.ids.index(batch.image_ids[0])), *_targets(batch)}
+        others = [target for target in asked if target not in present] or [*set(range(len(job.data.classes))) - present]
+        other = int(generator.choice(others))
+        pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
+        checks.append(WholeImage(batch.image_ids[0], _class(job, shown), _class(job, other), pixels))
+    if len(checks) < CHECKS:
+        raise BenchError(
+            f"A game shows {CHECKS} whole pictures as attention checks, and this run has only {len(checks)} images "
+            f"beside the {len(trials)} of the game: choose a smaller --images, or a run with a larger data.size."
+        )
+    return checks
+
+
+def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[TwoClassImage], list[str]]:
+    """(each image with the maps of all methods that apply to the model, sentences about those that don't)."""
+    images: list[TwoClassImage] = []
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        for batch in rows:
+            on_device = batch.to(job.device.device)
+            trace = cut_model.trace(on_device.images, on_device.targets)
+            explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
+            maps = {
+                name: given(explanation.heatmap, "heatmap").float().cpu().numpy()
+                for name, explanation in explanations.items()
+                if explanation is not None
+            }
+            first, second = _targets(batch)
+            pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
+            images.append(TwoClassImage(batch.image_ids[0], (_class(job, first), _class(job, second)), pixels, maps))
+    sentences = (str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut))
+    return images, list(dict.fromkeys(sentences))
+
+
+def _shuffled(job: Job, seed: int, wanted: Callable[[int], bool]) -> list[int]:
+    """Images of the job whose number of labels is wanted, in an order that the seed decides."""
+    chosen = [index for index in job.indices if wanted(len(job.labels[index]))]
+    return [chosen[place] for place in np.random.default_rng(seed).permutation(len(chosen))]
+
+
+def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
+    """One batch for each image that can be read, with a row for each class inside the crop."""
+    for index in indices:
+        loaded = next(iter(batches(job.data, [index], job.model.preprocessing, job.target, MORE_CLASSES)))
+        if isinstance(loaded, Batch):
+            yield loaded
+
+
+def _first(loaded: Iterator[Batch], count: int, rows: int | None = None) -> Iterator[Batch]:
+    """The first `count` of them, of those with so many rows."""
+    return islice((batch for batch in loaded if rows in (None, len(batch))), count)
+
+
+def _targets(batch: Batch) -> list[int]:
+    return [int(target) for target in given(batch.targets, "targets").tolist()]
+
+
+def _class(job: Job, target: int) -> Class:
+    return target, str(job.data.class_names[target])

@@ -32,10 +32,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     compare.add_argument("--allow-improvements", action="store_true", help="exit 0 where all that moved is better")
     compare.add_argument(
-        "--against",
-        type=run_folder,
-        metavar="RUN",
-        help="the baseline's run folder: its values by image and its maps",
+        "--against", type=run_folder, metavar="RUN", help="the baseline's run folder: its values by image and its maps"
     )
     outputs = parser.add_argument_group("files")
     outputs.add_argument("--markdown", type=Path, metavar="FILE", help="a summary, with maps beside it")

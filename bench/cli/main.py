@@ -271,27 +271,14 @@ def _paper(options: Namespace) -> int:
 def _explain(options: Namespace) -> int:
     from axiom_bench.run.progress import progress
 
-    overrides = options.overrides
     with progress("maps"):  # what is imported takes seconds, too
-        from axiom_bench.cli.explain.command import Request, explain
+        from axiom_bench.cli.explain_command import explain
 
-        request = Request(
-            images=options.images,
-            output=options.output,
-            overrides=overrides if options.model is None else [*overrides, f"model={options.model}"],
-            config_folder=options.config_dir,
-            weights=options.weights,
-            layer=options.layer,
-            methods=options.methods.split(",") if options.methods else None,
-            targets=options.targets,
-            top=options.top,
-            colours=options.colours,
-        )
-        answer = explain(request)
-    say([*answer.notes, *(f"written: {path}" for path in answer.written)])
-    for problem in answer.problems:
+        written, notes, problems = explain(options)
+    say([*notes, *(f"written: {path}" for path in written)])
+    for problem in problems:
         complain(problem)
-    return 2 if answer.problems else 0
+    return 2 if problems else 0
 
 
 def _list(options: Namespace) -> int:
@@ -309,21 +296,9 @@ def _tidy(options: Namespace) -> int:
 
 
 def _game(options: Namespace) -> int:
-    from axiom_bench.cli.game import GameRequest, game
+    from axiom_bench.cli.game import game
 
-    methods = options.methods.split(",") if options.methods else None
-    page, lines = game(
-        GameRequest(
-            options.run_folder,
-            options.output,
-            options.count,
-            methods,
-            options.model,
-            options.layer,
-            options.seed,
-            options.trust,
-        )
-    )
+    page, lines = game(options)
     send(options.run_folder)
     say([*lines, f"game: {page}"])
     return 0

@@ -1,27 +1,30 @@
-"""The manifest of a run: the outcomes of its jobs, merged."""
+"""The manifest of a run: the outcomes of its jobs, merged, with the works that methods and metrics cite."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from axiom_bench.evaluation import plugins
+from axiom_bench.configs import conf_folder
+from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
-from axiom_bench.run import references
-from axiom_bench.run.computing.stored import Computed, Stored
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.jobs.mosaics import Choice
+from axiom_bench.run.computing.compute import Computed, Stored
+from axiom_bench.run.jobs.ready import ReadyJob
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference")
+ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
+LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,24 @@ class Outcome:
     failure: Failure | None = None
 
 
-def facts(job: Job, kept: int, others: str | None = None, choice: Choice | None = None) -> dict[str, Any]:
-    """A job's share of the manifest. kept: how many of the job's images are explained; others: why not all.
-    choice: of the images of mosaics."""
-    model = job.model
-    chosen = {} if choice is None else {"mosaics": asdict(choice)}
-    images = {job.data.name: {"chosen": len(job.indices), "kept": kept, "others": others, **chosen}}
+def facts(ready: ReadyJob) -> dict[str, Any]:
+    """A job's share of the manifest: of all its images, also of those that data.only_correct leaves out."""
+    job = replace(ready.job, indices=ready.indices)
+    model, data = job.model, job.data
+    chosen = {} if ready.made_of is None else {"mosaics": asdict(ready.made_of)}
+    counts = {"chosen": len(job.indices), "kept": len(ready.job.indices), "others": ready.others, **chosen}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
-        **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": images},
+        **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
         "random_weights": model.random_weights,
     }
-    ids = [job.data.ids[index] for index in job.indices]
+    ids = [data.ids[index] for index in job.indices]
+    of_data = {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(data.class_names)}
     return {
         "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
         "models": {model.name: of_model},
-        "data": {
-            job.data.name: {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(job.data.class_names)}
-        },
+        "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
         "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
     }
@@ -85,6 +87,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
     merged = merge_facts(all_facts)
+    libraries = {about["library"] for about in merged["methods"].values() if "library" in about}
     return {
         "experiment": experiment,
         "run": run,
@@ -93,12 +96,18 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "config": outcomes[0].config if outcomes else {},
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
-        "device": common(facts_of_job["device"] for facts_of_job in all_facts),
-        "precision": common(facts_of_job["precision"] for facts_of_job in all_facts),
-        "versions": {name: version_of(name) for name in (*RECORDED, *_libraries(merged["methods"]))},
+        "device": common(facts["device"] for facts in all_facts),
+        "precision": common(facts["precision"] for facts in all_facts),
+        "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
         "git_commit": _commit(),
         **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},
-        "jobs": [_job(outcome) for outcome in outcomes],
+        "jobs": [
+            {
+                **{"job": outcome.job, "config": outcome.config, "images": outcome.images},
+                **{"left_out": list(outcome.left_out), **outcome.stored.as_dict()},
+            }
+            for outcome in outcomes
+        ],
         "seconds": {
             outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
             for outcome in outcomes
@@ -118,25 +127,14 @@ def of_job(outcome: Outcome) -> dict[str, Any]:
     return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
 
 
-def _job(outcome: Outcome) -> dict[str, Any]:
-    """A job's entry. left_out: by data.only_correct."""
-    about = {"job": outcome.job, "config": outcome.config, "images": outcome.images}
-    return {**about, "left_out": list(outcome.left_out), **outcome.stored.as_dict()}
-
-
-def _libraries(methods: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The distributions whose code the methods run, as their YAML files say."""
-    return sorted({about["library"] for about in methods.values() if "library" in about})
-
-
 def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
     """Each value of a metric with its metadata, those of the whole data set first; a value's own entries replace the
     metric's."""
     plain = metric.spec.as_dict()
-    own = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
+    of_value = {**plain.get("aggregate_values", {}), **plain.get("values", {})}
     shared = {key: plain[key] for key in OF_A_METRIC if key in plain} | _explained(metric)
     names = dict.fromkeys([*whole_set_value_names(metric), *value_names(metric)])
-    return {name: {"title": name, **shared, **own.get(name, {}), "metric": metric.name} for name in names}
+    return {name: {"title": name, **shared, **of_value.get(name, {}), "metric": metric.name} for name in names}
 
 
 def _explained(plugin: Plugin) -> dict[str, Any]:
@@ -145,16 +143,78 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     key = plugin.spec.reference
     if not key:
         return about
-    reference = references.bibliography().get(key)  # a user's own plug-in may cite what isn't there
-    cited = (reference.cited, reference.title, reference.url) if reference else (key, "", "")
+    work = bibliography().get(key)  # a user's own plug-in may cite what isn't there
+    cited = (work.cited, work.title, work.url) if work else (key, "", "")
     return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
 
 
 @cache
 def _commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
-    top = plugins.conf_folder().parent
+    top = conf_folder().parent
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)
     return result.stdout.strip() or None
+
+
+@dataclass(frozen=True)
+class Reference:
+    """authors: family names of at most two, or the first with "et al.". label: "arXiv:2008.02312", "doi:..." or "".
+
+    url: empty where the entry names none.
+    """
+
+    authors: str
+    year: str
+    title: str
+    label: str = ""
+    url: str = ""
+
+    @property
+    def cited(self) -> str:
+        """ "Fu et al. 2020, arXiv:2008.02312"."""
+        return ", ".join(filter(None, (f"{self.authors} {self.year}", self.label)))
+
+
+def reference(key: str) -> Reference:
+    """The reference of a key. Raises BenchError, with the nearest keys, where there is none."""
+    if key not in bibliography():
+        raise unknown("entry in conf/references.bib", key, bibliography())
+    return bibliography()[key]
+
+
+@cache
+def bibliography() -> Mapping[str, Reference]:
+    """All references by key."""
+    return parsed((conf_folder() / "references.bib").read_text(encoding="utf-8"))
+
+
+def parsed(text: str) -> dict[str, Reference]:
+    """The entries of a BibTeX text in which each field is one line, as `name = {text},`.
+
+    Raises BenchError for a key that stands there twice.
+    """
+    references: dict[str, Reference] = {}
+    for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        if key in references:
+            raise BenchError(f"conf/references.bib has two entries {key!r}; remove one.")
+        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
+        references[key] = _reference({name.lower(): _without_tex(value) for name, value in fields})
+    return references
+
+
+def _reference(entry: Mapping[str, str]) -> Reference:
+    link = next((name for name in LINKS if name in entry), None)
+    shown, start = LINKS[link] if link else ("", "")
+    label = f"{shown}{entry[link]}" if link and shown else ""
+    url = f"{start}{entry[link]}" if link else ""
+    names = [name.partition(",")[0] for name in re.split(r"\s+and\s+", entry.get("author", ""))]
+    authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    return Reference(authors, entry.get("year", ""), entry.get("title", ""), label, url)
+
+
+def _without_tex(text: str) -> str:
+    """TeX's accents as letters, without braces."""
+    accented = re.sub(r"\\(['`\"^~])\{?(\w)\}?", lambda match: match[2] + ACCENTS[match[1]], text)
+    return unicodedata.normalize("NFC", re.sub(r"[{}]", "", accented))

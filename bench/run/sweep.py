@@ -1,8 +1,15 @@
-"""A command line as a sweep: every model, layer or data set of it is a job."""
+"""A command line as a sweep: every model, layer or data set of it is a job, and all share one run folder.
+
+Two commands on one folder, at once or one after the other, share its records, and it has one report. With the same
+settings that is as it should be. With others, the command that ends first says so in its last lines, and the one that
+ends last says what its report no longer shows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -11,15 +18,17 @@ from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts, claims, files, mirror, running
-from axiom_bench.run import same_folder
+from axiom_bench.records import claims, files, manifest, mirror, running
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
-from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.execute import execute, run_folder
 from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
+
+UNSHOWN = ("device", "runtime", "metrics", "results", "real_root", "shard_size")  # settings that choose no value
+AXES = ("model", "model.layer", "data", "experiment")  # of a sweep: the configuration has only one of their values
+MAX_NAMES = 5  # of each kind
 
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
@@ -46,12 +55,17 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     files.ensure_writable(folder)
     with progress(str(config["results"])):
         mirror.begin(folder)
-    artefacts.check_format(folder)
-    others = same_folder.other_commands(folder)
+    manifest.check_format(folder)
+    others = other_commands(folder)
     with claims.running(folder):
         claims.sweep(folder)
-        running.begin(folder, {**_about(composition, config), "others": others})
-        return distinct(composition.launch(execute))
+        about_command = {  # what a reader of the unfinished run needs to know of the whole command
+            **{"experiment": config["experiment"], "run": config["run"], "overrides": list(composition.overrides)},
+            **{"created": datetime.now(UTC).isoformat(timespec="seconds"), "config": config},
+            **{"about": about(config, composition.typed), "jobs": len(composition.jobs), "others": others},
+        }
+        running.begin(folder, about_command)
+        return _distinct(composition.launch(execute))
 
 
 def share(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
@@ -59,21 +73,12 @@ def share(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     folder = run_folder(config)
     files.ensure_writable(folder)
     with claims.running(folder):
-        return distinct(composition.launch(partial(execute, share=True)))
-
-
-def _about(composition: Composition, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a reader of the unfinished run needs to know of the whole command."""
-    names = {key: config[key] for key in ("experiment", "run")}
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = {"overrides": list(composition.overrides), "created": created, "config": config}
-    facts["about"] = same_folder.about(config, composition.typed)
-    return {**names, **facts, "jobs": len(composition.jobs)}
+        return _distinct(composition.launch(partial(execute, share=True)))
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
     """The methods and metrics, once the settings that concern all jobs are checked. Raises BenchError."""
-    add_current_folder()
+    settings.add_current_folder()
     settings.check_keys(config, base_keys())
     settings.check(config)
     methods, metrics = chosen("method", config), chosen("metric", config)
@@ -82,7 +87,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     return methods, metrics
 
 
-def distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def _distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Each job once: two may be the same, as with model.layer=default and the layer's own name.
 
     Of jobs with one name and different settings all but the first fail, since their values couldn't be told apart.
@@ -103,3 +108,70 @@ def distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def _without_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "model": {key: value for key, value in config["model"].items() if key != "layer"}}
+
+
+def about(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """What a command keeps of itself while it runs, for another to read. overrides: as they were typed."""
+    shown = {key: value for key, value in config.items() if key not in UNSHOWN}
+    axes = sorted(override for override in overrides if override.partition("=")[0] in AXES)
+    plain: dict[str, Any] = json.loads(json.dumps({"shown": shown, "axes": axes}, default=str))
+    return {**plain, "typed": list(overrides)}
+
+
+def other_commands(folder: Path) -> list[dict[str, Any]]:
+    """The commands that run on the folder, as `about` has them; to be called before this one marks it as used."""
+    if not claims.in_use(folder):
+        return []
+    command = running.command(folder) or {}
+    earlier = command.get("others")
+    entries = (command.get("about"), *(earlier if isinstance(earlier, list) else ()))
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def still_running(folder: Path, about_this: Mapping[str, Any]) -> str | None:
+    """One line about a command with other settings that still runs on the folder; None where there is none."""
+    for other in other_commands(folder):
+        if any(other.get(key) != about_this[key] for key in ("shown", "axes")):
+            typed = shlex.join(["axiom-bench", *map(str, other.get("typed") or ())])
+            return (
+                f"another command with other settings still runs on {folder}: {typed}. When it ends, the report shows "
+                "what that one chose, no longer this; values of both are kept. run=NAME gives a report of its own."
+            )
+    return None
+
+
+def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """One line that names the models, layers, methods, metrics and images which the new manifest leaves out.
+
+    None where it leaves out nothing.
+    """
+    parts = list(_missing(before, after))
+    if not parts:
+        return None
+    return (
+        f"the report no longer shows {'; '.join(parts)}: its run name held them until now. "
+        "Their records are kept; run=NAME gives a report of its own."
+    )
+
+
+def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
+        if names := [name for name in before.get(key) or {} if name not in (after.get(key) or {})]:
+            yield _listed(kind, names)
+    for model, facts in _in_both(before, after, "models"):
+        if layers := [layer for layer in facts[0].get("layers") or () if layer not in (facts[1].get("layers") or ())]:
+            yield f"{_listed('layer', layers)} of {model}"
+    for data, facts in _in_both(before, after, "data"):
+        if count := len(set(facts[0].get("ids") or ()) - set(facts[1].get("ids") or ())):
+            yield f"{count} image{'s' if count > 1 else ''} of {data}"
+
+
+def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """What both manifests say of each model or data set that is in both."""
+    new = after.get(key) or {}
+    yield from ((name, (facts, new[name])) for name, facts in (before.get(key) or {}).items() if name in new)
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names[:MAX_NAMES])}{more}"

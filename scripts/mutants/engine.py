@@ -250,7 +250,7 @@ MUTANTS = (
            "standard errors of values of a data set are 0",
            "drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))",
            "drawn = generator.integers(len(images), size=(1, len(images))).repeat(RESAMPLES, axis=0)",
-           unseen=ERRORS, tests=("tests/run/test_bootstrap.py",)),
+           unseen=ERRORS, tests=("tests/run/test_whole_set.py",)),
     Mutant("standard_error_by_rows", "tests", "bench/statistics/summary.py",
            "the standard error ignores that images have several rows",
            "(total - mean[of_group] * count) ** 2",

@@ -232,10 +232,7 @@ def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["explain", "nowhere.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--methods", "gradcam"], "did you mean 'grad_cam'"),
         (["explain", "nowhere.png", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
-        (
-            ["report.columns=[box_iuo]"],
-            "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'",
-        ),
+        (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
         (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
         (["--config-dir", "no_conf"], "no_conf (--config-dir)"),

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.cli.gated import Gated
+from axiom_bench.cli.pytest_plugin import overrides_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run.jobs.job import chosen
@@ -139,7 +139,7 @@ def test_the_settings_of_a_run(name: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_pkg", raising=False)
     methods, expected = PLUGINS[name]
-    config = configuration(Gated(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"]).overrides)
+    config = configuration(overrides_of(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"]))
     assert set(config["method"]) == set(expected)
     assert [metric.name for metric in chosen("metric", config)] == ["box_iou"]
     assert config["data"]["size"] == 2
@@ -183,7 +183,7 @@ PARAMETERS = [
 def test_parameters_keep_their_values() -> None:
     """A `power` of 1 was `true`, since 1 == True."""
     entry = {"_target_": "my_pkg.my_cam", "params": dict(zip(map("p{}".format, count()), PARAMETERS, strict=False))}
-    config = configuration(Gated({"mine": entry}, model="scenes_vgg").overrides)
+    config = configuration(overrides_of({"mine": entry}, model="scenes_vgg"))
     read = config["method"]["mine"]["params"]
     assert list(map(repr, read.values())) == list(map(repr, PARAMETERS))  # 1, 1.0 and True are equal, and so is no NaN
 
@@ -194,10 +194,10 @@ def test_parameters_keep_their_values() -> None:
 )
 def test_a_parameter_that_no_setting_can_hold(params: Any) -> None:
     with pytest.raises(BenchError, match=r"can't be given to a run"):
-        _ = Gated({"mine": {"_target_": "my_pkg.my_cam", "params": params}}).overrides
+        overrides_of({"mine": {"_target_": "my_pkg.my_cam", "params": params}})
 
 
 @pytest.mark.parametrize("methods", [lambda trace: trace, 5, [{"params": {}}], ["a.cam", "b.cam"], {"mine": None}])
 def test_what_names_no_method(methods: Any) -> None:
     with pytest.raises(BenchError):
-        _ = Gated(methods).overrides
+        overrides_of(methods)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.run.same_folder import no_longer_shown
+from axiom_bench.run.sweep import no_longer_shown
 
 SHOWN: dict[str, Any] = {
     "models": {"vgg": {"layers": ["last", "first"]}, "resnet": {"layers": ["last"]}},

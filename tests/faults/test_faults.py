@@ -27,7 +27,7 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import benchmark
 from axiom_bench.cli.stopping import LINE
 from axiom_bench.records.claims import shard_lock
-from axiom_bench.run.computing import compute, pictures, run_times, whole_set
+from axiom_bench.run.computing import compute, samples, whole_set
 from axiom_bench.run.jobs import job
 from tests.faults import runs
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line, write_photographs
@@ -46,9 +46,9 @@ STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is 
     "loading the model": (job, "load_model"),
     "hashing the images": (job, "keep_hashes"),
     "computing": (compute, "compute"),
-    "values of the whole set": (whole_set, "ensure"),
-    "measuring run time": (run_times, "ensure"),
-    "making pictures": (pictures, "ensure"),
+    "values of the whole set": (whole_set, "ensure_whole_set"),
+    "measuring run time": (samples, "ensure_runtime"),
+    "making pictures": (samples, "ensure_pictures"),
     "drawing the report": (report, "write"),
 }
 WAITING = "waiting for another's shard"

@@ -26,7 +26,7 @@ from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import sweep
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.composing.device import Device
+from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.execute import run_folder
 from tests.fuzzing.damage import nested
 

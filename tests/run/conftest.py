@@ -32,6 +32,22 @@ TINY = (
     "pictures.gallery=0",
 )
 Run = Callable[..., list[Outcome]]
+Rows = Callable[[list[Outcome]], pd.DataFrame]
+RUN = Path("quick", "default")  # of a tiny run, in its results
+
+
+def failure(outcomes: list[Outcome]) -> str:
+    """What a run of one job that failed says, which the user can mend."""
+    (outcome,) = outcomes
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    return outcome.failure.message
+
+
+def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own module, importable."""
+    (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(folder)
 
 
 @pytest.fixture(autouse=True)

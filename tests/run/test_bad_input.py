@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -21,11 +21,11 @@ from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.formats import files
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
-from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 
-Run = Callable[..., list[Outcome]]
-Rows = Callable[[list[Outcome]], pd.DataFrame]
+from .conftest import RUN, Rows, Run, failure, module_of
+
+GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", "5/wide.png"]
 
 
 @pytest.fixture
@@ -35,13 +35,10 @@ def folder(tmp_path: Path) -> Path:
     for digit in range(10):
         (root / str(digit)).mkdir(parents=True)
     picture = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
-    picture.save(root / "0" / "good.jpg")
-    picture.convert("L").save(root / "1" / "grey.png")
-    picture.convert("CMYK").save(root / "2" / "cmyk.jpg")
-    picture.convert("RGBA").save(root / "3" / "rgba.png")
-    picture.resize((1, 96)).save(root / "4" / "narrow.png")
-    picture.resize((10_000, 4)).save(root / "5" / "wide.png")
-    (root / "6" / "truncated.jpg").write_bytes((root / "0" / "good.jpg").read_bytes()[:700])
+    pictures = [picture, picture.convert("L"), picture.convert("CMYK"), picture.convert("RGBA")]
+    for name, image in zip(GOOD, [*pictures, picture.resize((1, 96)), picture.resize((10_000, 4))], strict=True):
+        image.save(root / name)
+    (root / "6" / "truncated.jpg").write_bytes((root / GOOD[0]).read_bytes()[:700])
     (root / "7" / "text.png").write_text("no picture")
     (root / "8" / "empty.png").write_bytes(b"")
     return root
@@ -52,33 +49,22 @@ def of_folder(folder: Path) -> tuple[str, ...]:
     return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
 
 
-def test_bad_images_are_rows_and_are_counted(run: Run, rows: Rows, of_folder: tuple[str, ...]):
+def test_bad_images_are_rows_and_are_counted(
+    run: Run, rows: Rows, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
+):
     (outcome,) = run(*of_folder)
     assert outcome.failure is None
     table = rows([outcome])
     assert len(table) == 9 * 5  # every image x (two methods x two metrics, and the layer's)
-    bad = table[table["status"] == "bad_image"]
+    is_bad = table["status"] == "bad_image"
+    bad, good = table[is_bad], table[~is_bad].groupby("image_id")["target_class"].first()
     assert set(bad["image_id"]) == {"6/truncated.jpg", "7/text.png", "8/empty.png"}
     assert bad["value"].isna().all()
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
-    good = table[table["status"] != "bad_image"]
-    assert set(good["image_id"]) == {
-        "0/good.jpg",
-        "1/grey.png",
-        "2/cmyk.jpg",
-        "3/rgba.png",
-        "4/narrow.png",
-        "5/wide.png",
-    }
-    assert good.groupby("image_id")["target_class"].first().tolist() == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_last_lines_count_them(
-    run: Run, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
-):
+    assert good.to_dict() == {name: place for place, name in enumerate(GOOD)}
     monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
-    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run(*of_folder))
+    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, [outcome])
     assert code == 0
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
     assert any(line.startswith("values: ") and "15 bad_image" in line for line in lines)
@@ -87,8 +73,7 @@ def test_the_last_lines_count_them(
 
 def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):
     """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it again."""
-    name = os.fsdecode(b"caf\xe9.jpg")
-    (folder / "0" / "good.jpg").rename(folder / "0" / name)
+    (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
     os.mkfifo(folder / "9" / "pipe.jpg")
     overrides = (*of_folder, "data.workers=1", "pictures.rows=2", "pictures.gallery=null")
     (outcome,) = run(*overrides)
@@ -129,50 +114,46 @@ def test_only_bad_images(run: Run, rows: Rows, of_folder: tuple[str, ...], folde
     assert not outcomes[0].files.get("pictures")
 
 
-def failure(outcomes: list[Outcome]) -> str:
-    (outcome,) = outcomes
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    return outcome.failure.message
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        *((f"data={data} data.root=/no/where data.size=null", "/no/where") for data in ("imagenet", "voc", "folder")),
+        ("model.layer=featurs.13", "features.13"),
+        ("model.layer=classifier.0", "maps"),
+        ("model.output=sys:exit", "The output function exit fails"),
+    ],
+)
+def test_a_job_that_can_not_be(run: Run, overrides: str, sentence: str):
+    assert sentence in failure(run(*overrides.split()))
 
 
-@pytest.mark.parametrize("data", ["imagenet", "voc", "folder"])
-def test_a_data_root_that_is_not_there(run: Run, tmp_path: Path, data: str):
-    message = failure(run(f"data={data}", f"data.root={tmp_path}/nowhere", "data.size=null"))
-    assert f"{tmp_path}/nowhere" in message
-
-
-def test_labels_that_are_no_classes_of_the_model(run: Run, of_folder: tuple[str, ...], folder: Path):
+def test_classes_of_the_data_and_of_the_model(run: Run, of_folder: tuple[str, ...], folder: Path):
     (folder / "99").mkdir()
     Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
     assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*of_folder))
-
-
-def test_fewer_classes_than_the_model_has(run: Run, of_folder: tuple[str, ...], folder: Path):
+    (folder / "99" / "a.png").unlink()
+    (folder / "99").rmdir()
     (folder / "9").rmdir()
     assert "has 10 classes and the data set folder 9" in failure(run(*of_folder))
 
 
-def test_weights_with_nan(run: Run, tmp_path: Path):
+def test_weights_and_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):
+    """Finite weights can still overflow on the way."""
     state = networks.scenes_vgg().state_dict()
     state["features.0.weight"][0, 0, 0, 0] = torch.nan
     torch.save(state, tmp_path / "nan.pth")
     assert "NaN" in failure(run(f"model.weights={tmp_path}/nan.pth"))
-
-
-def test_an_unknown_layer(run: Run):
-    assert "features.13" in failure(run("model.layer=featurs.13"))
-
-
-def test_a_layer_without_maps(run: Run):
-    assert "maps" in failure(run("model.layer=classifier.0"))
+    huge = {name: torch.full_like(each, 1e20) if name.startswith("features") else each for name, each in state.items()}
+    torch.save(huge, tmp_path / "huge.pth")
+    table = rows(run(f"model.weights={tmp_path}/huge.pth"))
+    assert set(table["status"]) == {"not_finite"}
+    assert table["value"].isna().all()
 
 
 def test_a_job_that_fails_leaves_the_others_alone(run: Run):
     good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
     assert good.failure is None
-    assert bad.failure is not None
-    assert "layer4" in bad.failure.message
+    assert "layer4" in failure([bad])
 
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
@@ -181,12 +162,31 @@ def test_an_exception_in_a_user_s_function_names_it(
 ):
     """It can be mended, says where, and takes no other job with it."""
     module = f"raising_{kind}"
-    (tmp_path / f"{module}.py").write_text("def mine(given):\n    return 1 / 0\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    message = failure(run(f"+{kind}.mine._target_={module}.mine"))
-    assert message == (
+    module_of(tmp_path, module, "def mine(given):\n    return 1 / 0\n", monkeypatch)
+    assert failure(run(f"+{kind}.mine._target_={module}.mine")) == (
         f"ZeroDivisionError: division by zero, raised by 'mine' ({module}.mine) at {tmp_path}/{module}.py:2"
     )
+
+
+@pytest.mark.parametrize("where", ["import", "call"])
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_a_plugin_that_exits_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str):
+    """It ended the run with its own code, and no word."""
+    name, inside = f"exits_{kind}_{where}", "def mine(given):\n    " if where == "call" else ""
+    module_of(tmp_path, name, f"import sys\n{inside}sys.exit(3)\n", monkeypatch)
+    if where == "import":
+        with pytest.raises(BenchError, match=rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"):
+            run(f"+{kind}.mine._target_={name}.mine")
+        return
+    message = failure(run(f"+{kind}.mine._target_={name}.mine"))
+    assert message == f"RuntimeError: sys.exit(3), raised by 'mine' ({name}.mine) at {tmp_path}/{name}.py:3"
+
+
+@pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyError('x')"])
+def test_a_network_that_exits_is_named(run: Run, tmp_path: Path, body: str):
+    (tmp_path / "net.py").write_text(f"import sys\ndef build():\n    {body}\n")
+    outcomes = run("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
+    assert "net.py:build can't be built" in failure(outcomes)
 
 
 def test_an_image_too_small_for_the_network(run: Run, of_folder: tuple[str, ...], tmp_path: Path):
@@ -196,27 +196,22 @@ def test_an_image_too_small_for_the_network(run: Run, of_folder: tuple[str, ...]
         "def build():\n"
         "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
     )
-    own = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
-    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*own, *of_folder))
+    network = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
+    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*network, *of_folder))
 
 
 def test_a_user_s_method_of_nan(run: Run, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "all_nan.py").write_text("def mine(trace):\n    return trace.gradients * float('nan')\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    module_of(tmp_path, "all_nan", "def mine(trace):\n    return trace.gradients * float('nan')\n", monkeypatch)
     table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
     assert set(table.loc[table["method"] == "mine", "status"]) == {"not_finite"}
     assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
 
 
-def test_a_run_may_be_a_number(run: Run, results: Path):
-    assert run("run=3")[0].failure is None
-    assert (results / "quick" / "3" / "records").is_dir()
-
-
-def test_a_layer_that_is_named_twice_is_one_job(run: Run):
+def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run: Run, results: Path):
     """The default layer of scenes_vgg is features.13."""
-    (outcome,) = run("model.layer=default,features.13")
+    (outcome,) = run("run=3", "model.layer=default,features.13")
     assert outcome.failure is None
+    assert (results / "quick" / "3" / "records").is_dir()
 
 
 def test_two_models_of_one_name_cannot_be_told_apart(run: Run, tmp_path: Path):
@@ -229,9 +224,8 @@ def test_two_models_of_one_name_cannot_be_told_apart(run: Run, tmp_path: Path):
 
 
 def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
-    monkeypatch.setattr("axiom_bench.run.computing.stored.tasks", lambda _: 1 / 0)
-    outcomes = run()
-    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    monkeypatch.setattr("axiom_bench.run.computing.compute.tasks", lambda _: 1 / 0)
+    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run())
     assert code == 1
     assert lines[0] == "failed: scenes_vgg: ZeroDivisionError: division by zero"
     assert "please report it" in lines[1]
@@ -259,23 +253,9 @@ def test_a_disk_that_fills_up_keeps_what_is_done(run: Run, results: Path, monkey
     message = failure(run())
     assert f"{results}/quick/default/records: the disk is full" in message
     assert "goes on from there" in message
-    assert sorted(path.name for path in (results / "quick/default/records").iterdir()) == sorted(
-        path.name for path in written
-    )
+    assert [path.name for path in (results / RUN / "records").iterdir()] == [path.name for path in written]
     monkeypatch.setattr(os, "replace", replace)
     assert run()[0].computed.shards == 2  # one of three was whole
-
-
-def test_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):
-    """Finite weights can still overflow on the way."""
-    state = networks.scenes_vgg().state_dict()
-    for name in state:
-        if name.startswith("features"):
-            state[name] = torch.full_like(state[name], 1e20)
-    torch.save(state, tmp_path / "huge.pth")
-    table = rows(run(f"model.weights={tmp_path}/huge.pth"))
-    assert set(table["status"]) == {"not_finite"}
-    assert table["value"].isna().all()
 
 
 def test_an_image_that_kills_the_process_that_reads_it_is_a_row(run: Run, rows: Rows, monkeypatch, capsys):
@@ -298,3 +278,23 @@ def test_an_image_that_kills_the_process_that_reads_it_is_a_row(run: Run, rows: 
     sentence = f"bad image {table['image_id'].min()}: the process that read it ended by SIGKILL, as did another"
     assert outcome.notes == (sentence,)
     assert capsys.readouterr().out.count(sentence) == 1
+
+
+MODULE = """
+import torchvision
+
+def my_cam(trace):
+    assert torchvision.__version__
+    return trace.gradients.mean((2, 3), keepdim=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_users_module_may_import_torchvision(tmp_path: Path):
+    """Also where torchvision's compiled operators can't be loaded beside a CPU-only torch."""
+    (tmp_path / "my_module.py").write_text(MODULE)
+    overrides = ["+method.mine._target_=my_module.my_cam", "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]
+    overrides += ["data.size=1", "runtime.repeats=0", "pictures.rows=0", f"results={tmp_path}"]
+    code = f"from axiom_bench.run.sweep import sweep; _, (outcome,) = sweep({overrides}); print(outcome.failure)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.stdout.strip().endswith("None"), run.stdout + run.stderr

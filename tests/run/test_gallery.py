@@ -16,7 +16,7 @@ from PIL import Image
 from axiom_bench.records import reading
 from axiom_bench.records.store import read_gallery
 from axiom_bench.run import manifest
-from axiom_bench.run.computing import gallery
+from axiom_bench.run.computing import samples
 from axiom_bench.run.manifest import Outcome
 
 METRICS = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
@@ -27,15 +27,14 @@ def rows_of(outcome: Outcome, results: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("count", "chosen"),
-    [(None, (3, 1, 4, 1, 5)), (9, (3, 1, 4, 1, 5)), (2, (3, 4)), (1, (3,)), (0, ())],
+    ("count", "chosen"), [(None, (3, 1, 4, 1, 5)), (9, (3, 1, 4, 1, 5)), (2, (3, 4)), (1, (3,)), (0, ())]
 )
 def test_images_are_spread_over_the_runs(count: int | None, chosen: tuple[int, ...]) -> None:
-    assert gallery.spread((3, 1, 4, 1, 5), count) == chosen
+    assert samples.spread((3, 1, 4, 1, 5), count) == chosen
 
 
 def test_no_images() -> None:
-    assert gallery.spread((), None) == ()
+    assert samples.spread((), None) == ()
 
 
 def test_a_row_has_picture_classes_boxes_and_maps(run: Callable[..., list[Outcome]], results: Path) -> None:
@@ -77,7 +76,7 @@ def test_files_are_kept_and_a_damaged_one_is_made_again(run: Callable[..., list[
 def test_many_images_are_in_several_files(
     run: Callable[..., list[Outcome]], results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gallery, "IMAGES", 2)
+    monkeypatch.setattr(samples, "IMAGES", 2)
     (outcome,) = run(*METRICS, "data.size=3", "pictures.gallery=null")
     assert len(outcome.files["gallery"]) == 2
     assert len({row["image_id"] for row in rows_of(outcome, results)}) == 3
@@ -91,9 +90,9 @@ def test_disagreement_in_closed_form() -> None:
     """Correlations of 1, -1 and -1: the mean of 1 - r is (0 + 2 + 2) / 3. Constant and infinite maps don't count."""
     heatmap = np.array([[0.0, 0.5], [0.25, 1.0]])
     maps = [heatmap, heatmap / 2 + 0.1, 1 - heatmap]
-    assert gallery.disagreement(maps) == pytest.approx(4 / 3)
-    assert gallery.disagreement([*maps, np.ones((2, 2)), np.full((2, 2), np.nan)]) == pytest.approx(4 / 3)
-    assert np.isnan(gallery.disagreement([heatmap, np.ones((2, 2))]))
+    assert samples.disagreement(maps) == pytest.approx(4 / 3)
+    assert samples.disagreement([*maps, np.ones((2, 2)), np.full((2, 2), np.nan)]) == pytest.approx(4 / 3)
+    assert np.isnan(samples.disagreement([heatmap, np.ones((2, 2))]))
 
 
 def test_the_outline_of_a_mask_is_its_pixels_beside_others() -> None:
@@ -101,21 +100,21 @@ def test_the_outline_of_a_mask_is_its_pixels_beside_others() -> None:
     mask[1:5, 1:4] = True  # its last row is the image's: the outside of the image counts as outside
     expected = mask.clone()
     expected[2:4, 2] = False
-    edge = np.asarray(Image.open(io.BytesIO(gallery.outline(mask) or b"")))
+    edge = np.asarray(Image.open(io.BytesIO(samples.outline(mask) or b"")))
     assert np.array_equal(edge[..., -1] == 255, expected.numpy())
-    assert gallery.outline(torch.zeros(5, 6, dtype=torch.bool)) is None
+    assert samples.outline(torch.zeros(5, 6, dtype=torch.bool)) is None
 
 
 def test_a_stored_map_is_close_to_the_heatmap() -> None:
     y, x = np.mgrid[:224, :224] / 224
     heatmap = np.exp(-((x - 0.3) ** 2 + (y - 0.6) ** 2) / 0.02)
-    shown = np.asarray(Image.open(io.BytesIO(gallery.webp(255 * heatmap))).convert("L")) / 255
+    shown = np.asarray(Image.open(io.BytesIO(samples.webp(255 * heatmap))).convert("L")) / 255
     assert np.abs(shown - heatmap).mean() < 0.005
     assert np.abs(shown - heatmap).max() < 0.05
 
 
 def test_large_pictures_are_stored_smaller() -> None:
-    assert Image.open(io.BytesIO(gallery.webp(np.zeros((300, 600, 3))))).size == (256, 128)
+    assert Image.open(io.BytesIO(samples.webp(np.zeros((300, 600, 3))))).size == (256, 128)
 
 
 def test_the_manifest_lists_the_files(run: Callable[..., list[Outcome]]) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,15 +18,17 @@ import pytest
 import torch
 from PIL import Image
 
-from axiom_bench.data.base import BadImage
-from axiom_bench.data.embedded import Scenes
-from axiom_bench.data.layouts import bases as image_files
+from axiom_bench.data.base import BadImage, DataSet, Sample, fingerprints
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.file_hashes import FileHashes
+from axiom_bench.data.layouts import files as image_files
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.run.inputs import image_cache
-from axiom_bench.run.inputs.image_cache import SUFFIX, ImageCache
+from axiom_bench.run.inputs import images
+from axiom_bench.run.inputs.images import SUFFIX, ImageCache
+from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
 
 COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -30,7 +36,7 @@ PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 
 def cache_of(dataset, folder, preprocessing=PLAIN, skipped=()):
     contents = {index: str(index) for index in range(len(dataset)) if index not in skipped}
-    return ImageCache(folder, image_cache.common_key(preprocessing, dataset.classes, ()), contents)
+    return ImageCache(folder, images.common_key(preprocessing, dataset.classes, ()), contents)
 
 
 def entries(folder):
@@ -153,8 +159,8 @@ def test_colours_don_t_matter_and_all_else_does(tmp_path):
     assert entries(tmp_path) == before
     others = [replace(PLAIN, crop=19), replace(PLAIN, resize=25), replace(PLAIN, interpolation="bicubic")]
     others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
-    keys = {image_cache.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
-    keys.add(image_cache.common_key(PLAIN, ("a", "b"), ()))
+    keys = {images.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
+    keys.add(images.common_key(PLAIN, ("a", "b"), ()))
     assert len(keys) == 7
 
 
@@ -216,3 +222,126 @@ def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(photo
     assert not (tmp_path / "cache").exists()
     with pytest.raises(BenchError, match=r"data\.cache"):
         run(*common, "data.cache=[1]")
+
+
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three images that were written a while ago."""
+    folder = tmp_path / "images"
+    for number in range(3):
+        path = folder / f"{number}/a.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (96, 96), (number, 0, 0)).save(path)
+        os.utime(path, (1e9, 1e9))
+    return folder
+
+
+@pytest.fixture
+def contents(job: MakeJob, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """() -> (hashes of the images as a new run finds them, how many were read)."""
+    reads: list[tuple[Path, ...]] = []
+    sha256 = image_files.sha256
+
+    def counted(*paths: Path) -> str:
+        reads.append(paths)
+        return sha256(*paths)
+
+    monkeypatch.setattr(image_files, "sha256", counted)
+    classes = ",".join(f"'{number}'" for number in range(10))
+
+    def run() -> tuple[dict[int, str], int]:
+        reads.clear()
+        folder = ("data=folder", f"data.root={pictures}", "data.size=null", "data.workers=0", "target=label")
+        fresh_job = replace(job(*folder, f"data.classes=[{classes}]"), hashes=read_hashes(tmp_path))
+        keep_hashes(fresh_job, tmp_path)
+        return fresh_job.contents, len(reads)
+
+    return run
+
+
+def test_images_are_read_once(contents):
+    first, reads = contents()
+    assert reads == 3
+    assert contents() == (first, 0)
+
+
+def test_a_changed_image_is_read_again(contents, pictures: Path):
+    first, _ = contents()
+    size = (pictures / "1/a.png").stat().st_size
+    Image.new("RGB", (96, 96), (9, 0, 0)).save(pictures / "1/a.png")
+    assert (pictures / "1/a.png").stat().st_size == size  # its time alone tells
+    os.utime(pictures / "1/a.png", (1e9 + 1, 1e9 + 1))
+    second, reads = contents()
+    assert reads == 1
+    assert [first[index] == second[index] for index in range(3)] == [True, False, True]
+
+
+def test_an_image_changed_just_now_is_read_each_time(contents, pictures: Path):
+    just_now = time.time() + 60  # and so it is however slow the machine
+    os.utime(pictures / "1/a.png", (just_now, just_now))
+    assert [contents()[1] for _ in range(2)] == [3, 1]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"null", b'{"sha256": "0", "files": {"a": "b"}}'])
+def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path: Path, damage: bytes):
+    first, _ = contents()
+    (tmp_path / HASHES).write_bytes(damage)
+    assert contents() == (first, 3)
+    assert contents() == (first, 0)
+
+
+def test_a_flipped_bit_gives_no_other_hash(contents, tmp_path: Path):
+    first, _ = contents()
+    content = bytearray((tmp_path / HASHES).read_bytes())
+    place = content.index(first[0].split()[1].encode())
+    content[place] ^= 1
+    (tmp_path / HASHES).write_bytes(bytes(content))
+    assert contents() == (first, 3)
+
+
+class Together(DataSet):
+    """Images whose fingerprints are asked for by several threads at once: the first alone, then two at a time."""
+
+    name, classes, threads_may_read = "together", ("0",), True
+
+    def __init__(self, size: int) -> None:
+        self.ids = tuple(map(str, range(size)))
+        self.barrier, self.threads = threading.Barrier(2, timeout=20), set[str]()
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        if self.threads_may_read and index > 0:
+            self.barrier.wait()
+        self.threads.add(threading.current_thread().name)
+        return f"of {index}"
+
+    def read(self, index: int) -> Sample:
+        raise NotImplementedError
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return ()
+
+
+def test_several_images_are_hashed_at_once_in_their_order():
+    data = Together(7)
+    assert list(fingerprints(data, range(7), FileHashes())) == [f"of {index}" for index in range(7)]
+    assert threading.current_thread().name in data.threads
+    assert len(data.threads) > 2
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_known(known: bool):
+    data = Together(3)
+    data.threads_may_read, data.barrier = known, threading.Barrier(1)
+    assert list(fingerprints(data, range(3), FileHashes({"a": "b"} if known else {}))) == ["of 0", "of 1", "of 2"]
+    assert data.threads == {threading.current_thread().name}
+
+
+def test_an_image_that_cannot_be_hashed_ends_the_threads():
+    data = Together(3)
+    data.barrier.abort()
+    with pytest.raises(threading.BrokenBarrierError):
+        list(fingerprints(data, range(3), FileHashes()))
+    assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,8 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
-from axiom_bench.run.composing.device import Device, bytes_of
+from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.jobs.job import shards
 
 DEVICE = {
@@ -94,3 +98,108 @@ def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
     assert [int(note.labels) for note in full.annotations] == [0, 1, 2, 2, 2]
     part = {"image_id": np.array([*"abccc"] * 2), "value": np.arange(10.0)}  # two values of five rows
     assert trimmed(part, 5, 3)["value"].tolist() == [0, 1, 2, 5, 6, 7]
+
+
+SETTINGS = {"precision": "fp32", "head_precision": "fp32", "ablation_memory": "1GiB", "deterministic": True}
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int) -> str:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    return str(Device.of({"name": name, **SETTINGS}).device)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "meant"),
+    [
+        *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
+        *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
+    ],
+)
+def test_the_device_that_a_name_means(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, meant: str):
+    assert chosen(monkeypatch, name, gpus) == meant
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "sentence"),
+    [
+        ("cuda", 0, "needs an NVIDIA GPU"),
+        ("cuda:1", 0, "needs an NVIDIA GPU"),
+        ("each_gpu", 0, "needs an NVIDIA GPU"),
+        ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
+        ("cuda:", 2, "There is no device 'cuda:'"),
+        ("cuda:-1", 2, "There is no device 'cuda:-1'"),
+        ("gpu", 2, "There is no device 'gpu'"),
+    ],
+)
+def test_what_there_isn_t_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, sentence: str):
+    with pytest.raises(BenchError, match=sentence):
+        chosen(monkeypatch, name, gpus)
+
+
+def test_another_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch):
+    """Events and streams that no device is named for are the current device's."""
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    Device(torch.device("cuda", 1), "fp32", "fp32", 1, deterministic=True).prepare()
+    Device(torch.device("cpu"), "fp32", "fp32", 1, deterministic=True).prepare()
+    assert made == [torch.device("cuda", 1)]
+    assert settings.EACH_GPU in settings.DEVICES
+
+
+MIB = 2**20
+FEW = 16  # pages; 64 MiB are 16,384, or 32 where the system hands out large ones
+SCRIPT = f"""
+import resource, sys
+{{before}}
+import torch
+def fault():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones({64 * MIB // 4})
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+fault()
+print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
+"""
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
+
+
+def faults(before: str, **environment: str) -> int:
+    """Pages that a block of 64 MiB asks the system for although one like it was freed just before."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(before=before)], env={**clean, **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(process.stdout)
+
+
+# As in a run: torch is loaded before.
+KEEP = "import torch; from axiom_bench.run.composing.settings import keep_freed_memory; keep_freed_memory()"
+
+
+@glibc
+@pytest.mark.slow
+def test_freed_memory_is_taken_again_without_asking_the_system():
+    assert faults("") > FEW
+    assert faults(KEEP) <= FEW
+
+
+@glibc
+@pytest.mark.parametrize(
+    ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")]
+)
+def test_the_users_own_setting_wins(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    for setting in USER_SETTINGS:
+        monkeypatch.delenv(setting, raising=False)
+    assert keep_freed_memory()
+    monkeypatch.setenv(name, value)
+    assert not keep_freed_memory()
+
+
+@glibc
+@pytest.mark.slow
+def test_a_notebooks_process_is_left_alone():
+    assert faults("import axiom_bench") > FEW

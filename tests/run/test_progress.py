@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,6 +14,9 @@ from rich.console import Console
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.evaluation.method_costs import MethodNotTimed
+from axiom_bench.run import execute
 from axiom_bench.run import progress as module
 from axiom_bench.run.computing.compute import counted
 from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
@@ -166,3 +172,63 @@ def test_images_count_once_when_their_batch_is_done():
     seen = [sum(done) for _ in counted(iter(batches), 4, done.append)]
     assert seen == [0, 2, 3]
     assert sum(done) == 4
+
+
+def test_each_sentence_once_and_problems_counted():
+    with execute.collected() as collected:
+        for _ in range(3):
+            warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
+            warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
+            logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "a.jpg", "no file")
+        logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "b.jpg", "no file")
+    assert collected.lines() == (
+        "The method 'cam' is left out: no pooling",
+        "2 images have annotations that can't be used, the first: a.jpg: no file",
+    )
+
+
+def test_bad_images_are_counted_apart():
+    with execute.collected() as collected:
+        for name in ("a.jpg", "b.jpg", "a.jpg"):
+            logging.getLogger("axiom_bench.bad_images").warning("%s: no file", name)
+    assert collected.lines() == ("2 images can't be read, the first: a.jpg: no file",)
+
+
+def test_nothing_to_say():
+    with execute.collected() as collected:
+        pass
+    assert collected.lines() == ()
+
+
+def test_a_users_warning_of_the_same_words_goes_on():
+    with pytest.warns(UserWarning, match="is left out: "), execute.collected() as collected:
+        warnings.warn("The last batch is left out: it has one image", stacklevel=1)
+    assert collected.lines() == ()
+
+
+def test_other_warnings_go_on():
+    with pytest.warns(RuntimeWarning, match="overflow"), execute.collected():
+        warnings.warn("overflow", RuntimeWarning, stacklevel=1)
+
+
+def test_logging_is_as_before():
+    logger = logging.getLogger("axiom_bench.data")
+    before = (logger.propagate, list(logger.handlers))
+    with pytest.raises(ValueError, match="stop"), execute.collected():
+        raise ValueError("stop")
+    assert (logger.propagate, list(logger.handlers)) == before
+
+
+def test_a_stage_has_the_time_that_its_parts_leave_and_may_go_on(monkeypatch: pytest.MonkeyPatch):
+    times, shown, seconds = iter((0.0, 2.0, 3.0, 11.0, 12.0, 13.0)), list[str](), dict[str, float]()
+    monkeypatch.setattr(execute.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(execute, "progress", lambda title: nullcontext(shown.append(title)))
+    with execute.stage(seconds, "a", "start"):
+        pass
+    with execute.stage(seconds, "a", "writing") as parts:
+        parts.update({"start": 1.0, "trace": 4.5})
+    with execute.stage(seconds, "a", "writing"):
+        pass
+    monkeypatch.undo()
+    assert seconds == pytest.approx({"start": 3.0, "trace": 4.5, "writing": 3.5})
+    assert shown == ["a: model and data", "a: values", "a: values"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from axiom_bench import metrics, report
-from axiom_bench.cli import benchmark, finish  # noqa: F401 - once here, and not in each of the commands
-from axiom_bench.data.embedded import Scenes
+from axiom_bench.cli import benchmark  # noqa: F401 - once here, and not in each of the commands
+from axiom_bench.data.drawn.scenes import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, remote
@@ -113,10 +113,7 @@ def machine(endpoint, data, tmp_path) -> Callable[..., Run]:
 
 
 def answer(url: str, method: str = "GET", content: bytes | None = None) -> bytes:
-    headers = {
-        "Authorization": "AWS4 Credential=a/20260101/us-east-1/s3/b",
-        "Content-Type": "application/octet-stream",
-    }
+    headers = {"Authorization": "AWS4 Credential=a/20260101/us-east-1/s3/b", "Content-Type": "application/octet-stream"}
     request = urllib.request.Request(url, content, headers, method=method)
     with urllib.request.urlopen(request) as response:
         return response.read()

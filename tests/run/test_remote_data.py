@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from axiom_bench.cli import trust
-from axiom_bench.data.embedded import Scenes
-from axiom_bench.data.formats.files import files_named
+from axiom_bench.cli import game
+from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.formats.named_files import files_named
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run.composing import settings
@@ -245,7 +245,7 @@ def test_what_must_be_on_this_machine_is_refused():
 
 def test_data_of_a_stranger_s_run_is_not_fetched():
     with pytest.raises(BenchError, match=r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust"):
-        trust.check({"data": {"kind": "mosaic", "of": {"path": ["x", "s3://bucket/val"]}}})
+        game.check_trusted({"data": {"kind": "mosaic", "of": {"path": ["x", "s3://bucket/val"]}}})
 
 
 def test_values_and_keys_of_a_run_are_those_of_local_files(run, rows, results, tmp_path):

@@ -9,17 +9,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from axiom_bench.cli import finish
+from axiom_bench.cli.benchmark import share
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings
+from axiom_bench.records import claims, holdings, manifest, running
+from axiom_bench.records import manifest as manifest_file
+from axiom_bench.run import sweep as sweeps
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.sweep import sweep
+from axiom_bench.statistics.run_folder import RunFolder
+
+from .conftest import rows_of, tiny
 
 Run = Callable[..., list[Outcome]]
 Rows = Callable[[list[Outcome]], pd.DataFrame]
@@ -223,3 +232,138 @@ def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
     while not happened():
         assert time.monotonic() - start < seconds
         time.sleep(0.05)
+
+
+SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))
+RECORDS = "quick/default/records"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Outcome]]:
+    """A run of three shards by one process, and the folder of its results."""
+    results = tmp_path_factory.mktemp("alone")
+    return results, sweep([*SETTINGS, f"results={results}"])[1]
+
+
+@pytest.fixture
+def shared(tmp_path: Path, alone: tuple[Path, list[Outcome]]) -> tuple[Path, Path]:
+    """Results to which `--share` has added what it could while another process was at the second shard, and that
+    shard's file of the run above."""
+    others = sorted((alone[0] / RECORDS).glob("*.parquet"))[1]
+    with claims.shard_lock(others.name.partition("-")[0], tmp_path / "quick/default"):
+        lines = ["scenes_vgg at features.13 on scenes: computed 2 of 3 shards"]
+        assert share([*SETTINGS, f"results={tmp_path}"]) == (0, lines)
+    assert [path.name for path in (tmp_path / "quick/default").iterdir()] == ["records"]
+    return tmp_path, others
+
+
+@pytest.mark.parametrize("is_copied", [False, True])
+def test_the_rest_is_computed_or_comes_from_another_machine(
+    shared: tuple[Path, Path], alone: tuple[Path, list[Outcome]], is_copied: bool
+):
+    """A machine without a common file system has record files of its own, which are copied into one folder."""
+    results, others = shared
+    if is_copied:
+        shutil.copy(others, results / RECORDS)
+    outcomes = sweep([*SETTINGS, f"results={results}"])[1]
+    assert [outcome.computed.shards for outcome in (*alone[1], *outcomes)] == [3, 0 if is_copied else 1]
+    pd.testing.assert_frame_equal(rows_of(results, outcomes), rows_of(*alone))
+
+
+def test_a_failure_is_the_exit_code(tmp_path: Path):
+    code, lines = share([*SETTINGS, "model.layer=nowhere", f"results={tmp_path}"])
+    assert code == 2
+    assert lines[0].startswith("failed: scenes_vgg: ")
+
+
+CONFIG: dict[str, Any] = {"method": {"cam": {}}, "data": {"size": 5}, "device": {"name": "cpu"}}
+OTHER = {**CONFIG, "method": {"grad_cam": {}}}
+TYPED = ("method=[cam]", "model=a,b")
+
+
+def begin(folder: Path, config: Mapping[str, Any], typed: Sequence[str], others: Sequence[Any] = ()) -> None:
+    running.begin(folder, {"about": sweeps.about(config, typed), "others": others})
+
+
+def sentence(folder: Path, config: Mapping[str, Any] = CONFIG, typed: Sequence[str] = TYPED) -> str | None:
+    return sweeps.still_running(folder, sweeps.about(config, typed))
+
+
+def test_another_command_that_began_later(tmp_path: Path):
+    with claims.running(tmp_path):
+        begin(tmp_path, OTHER, ["method=[grad_cam]", "run=a b"])
+        line = sentence(tmp_path)
+    assert line is not None
+    assert line.startswith(f"another command with other settings still runs on {tmp_path}: axiom-bench ")
+    assert "'method=[grad_cam]' 'run=a b'" in line
+    assert "run=NAME" in line
+
+
+def test_another_command_that_began_earlier_and_is_still_there(tmp_path: Path):
+    with claims.running(tmp_path):
+        begin(tmp_path, OTHER, ["method=[grad_cam]"])
+        others = sweeps.other_commands(tmp_path)
+        begin(tmp_path, CONFIG, TYPED, others)
+        assert sentence(tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    ("config", "typed"),
+    [
+        (CONFIG, TYPED),
+        ({**CONFIG, "device": {"name": "cuda"}}, [*TYPED, "device=cuda"]),  # another machine
+        (CONFIG, [*reversed(TYPED), "data.size=5"]),  # the default, spelt out
+    ],
+)
+def test_the_same_settings_share_the_work_without_a_word(tmp_path: Path, config: Mapping[str, Any], typed: list[str]):
+    with claims.running(tmp_path):
+        begin(tmp_path, config, typed)
+        assert sentence(tmp_path) is None
+
+
+def test_other_models_are_other_settings(tmp_path: Path):
+    """Of what is swept over, the configuration holds one value."""
+    with claims.running(tmp_path):
+        begin(tmp_path, CONFIG, ["method=[cam]", "model=c,d"])
+        assert sentence(tmp_path) is not None
+
+
+@pytest.mark.parametrize("damaged", [None, "", "5", "[]", '{"about": 5, "others": [3]}'])
+def test_a_command_that_was_killed_is_no_other(tmp_path: Path, damaged: str | None):
+    """And what it left may be damaged."""
+    begin(tmp_path, OTHER, [])
+    assert sentence(tmp_path) is None
+    if damaged is not None:
+        (tmp_path / running.FOLDER / running.COMMAND).write_text(damaged)
+        with claims.running(tmp_path):
+            assert sentence(tmp_path) is None
+
+
+def test_the_last_lines_are_of_this_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Another command that writes its manifest meanwhile had its methods named by the one that ended first."""
+    typed = (
+        *("model=scenes_vgg", "model.weights=null", "data.size=2", "device=cpu", "runtime.repeats=0"),
+        *("pictures.rows=0", "pictures.gallery=0", "method=[cam]", "metric=[box_iou]", f"results={tmp_path}"),
+    )
+    config, outcomes = sweep(typed)
+    folder = tmp_path / "quick" / "default"
+    shown: list[list[str]] = []
+
+    def write(run: RunFolder, **_: object) -> Path:
+        shown.append(list(run.manifest["methods"]))
+        return run.path / "report.html"
+
+    def end(of: Path) -> None:
+        before = manifest_file.read(of)
+        manifest_file.write(of, {**before, "methods": {"grad_cam": {}}, "created": "later"})
+
+    monkeypatch.setattr("axiom_bench.report.write", write)
+    monkeypatch.setattr("axiom_bench.report.headline", lambda run: [f"best: {', '.join(run.manifest['methods'])}"])
+    with claims.running(folder):
+        begin(folder, {**config, "method": {"grad_cam": {}}}, ["method=[grad_cam]"])
+        monkeypatch.setattr("axiom_bench.records.running.end", end)
+        code, lines = finish.finish(config, outcomes, typed)
+    assert code == 0
+    assert shown == [["cam"]]
+    assert lines[-3:-1] == ["best: cam", f"report: {folder}/report.html"]
+    assert lines[-1].startswith("another command with other settings still runs on")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.cli.finish import finish
-from axiom_bench.records import reading
+from axiom_bench.cli.finish import finish, keep
+from axiom_bench.errors import BenchError
+from axiom_bench.records import artefacts, combining, files, mirror, reading
+from axiom_bench.records.artefacts import Artefact
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
+from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.sweep import sweep
+
+from .conftest import tiny
 
 SMALL = (
     "model=scenes_vgg,scenes_resnet",
@@ -199,3 +206,112 @@ def test_a_repeated_run_measures_no_time_again(folder: Path, written: dict):
     _, outcomes = sweep([*SMALL, f"results={folder.parent.parent}"])
     assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
     assert {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]} == before
+
+
+def ensure_counts(step: Step) -> tuple[str, ...]:
+    """A file for each job, of the number of its images."""
+    files.write(step.folder / "counts/count.txt", f"{len(step.facts.job.indices)}".encode())
+    return ("counts/count.txt",)
+
+
+@pytest.fixture
+def _counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    module = ModuleType("their_counts")
+    vars(module).update(STAGES={"counts": "counts"}, ensure_counts=ensure_counts)
+    monkeypatch.setitem(sys.modules, "their_counts", module)
+    row = Artefact("counts", ("txt",), "their_counts", "nobody", "fetched", "input")
+    monkeypatch.setattr(artefacts, "TABLE", (*artefacts.TABLE, row))
+
+
+@pytest.mark.usefixtures("_counts")
+def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results: Path, tmp_path: Path) -> None:
+    config, outcomes = sweep([*tiny(()), f"results={results}"])
+    keep(config, outcomes)
+    assert "counts" in outcomes[0].seconds
+    folder = results / "quick/default"
+    manifest = reading.read_manifest(folder)
+    assert manifest["counts"] == ["counts/count.txt"]
+    combined = combining.combine([folder], results / "combined")
+    assert (results / "combined" / combined["counts"][0]).read_text() == "5"
+    assert mirror._is_fetched("counts/count.txt")
+    before = stamp.inputs(folder, manifest)
+    (folder / "counts/count.txt").write_text("many")
+    assert stamp.inputs(folder, manifest) != before
+    (folder / "counts").rename(tmp_path / "elsewhere")
+    (folder / "counts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BenchError, match="counts leads out of the run folder"):
+        reading.read_manifest(folder)
+
+
+def test_every_artefact_has_a_writer() -> None:
+    for artefact in artefacts.TABLE:
+        name = artefact.written_by.removeprefix("axiom_bench.")
+        path = Path(artefacts.__file__).parents[1] / name.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), artefact
+
+
+CURVES = (
+    "model.seed=27",  # of the random weights: with most other seeds some maps are zero, which have no curve
+    "metric=[deletion_auc,road_morf]",
+    "metric.deletion_auc.params.steps=4",
+    "metric.road_morf.params.fractions=[0.3,0.6]",
+)
+
+
+def test_curves_are_kept_listed_and_drawn(run, results):
+    outcomes = run(*CURVES)
+    folder = results / "quick" / "default"
+    code, _ = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    assert code == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["axes"]["deletion"]["at"] == [0, 0.25, 0.5, 0.75, 1]
+    assert manifest["axes"]["morf"]["at"] == [0.3, 0.6]
+    assert [manifest["axes"][name]["y"] for name in ("deletion", "morf")] == ["probability", "accuracy"]
+    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, manifest))
+    values = reading.read_records(folder, manifest)
+    for curve, metric, area in (
+        ("deletion", "deletion_auc", lambda points: np.trapezoid(points, dx=0.25)),
+        ("morf", "road_morf", np.mean),
+    ):
+        own = curves[curves["curve"] == curve].set_index(["method", "image_id", "target_class"])["points"].map(area)
+        areas = values[values["metric"] == metric].set_index(["method", "image_id", "target_class"])["value"]
+        np.testing.assert_allclose(own.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12)
+        assert (folder / f"figures/perturbation_{curve}.png").is_file()
+
+
+ENTRY = r"""
+@misc{doe2031brightest,
+  title = {The {Brightest} Channel},
+  author = {Doe, Jane and R{\"o}e, Richard},
+  year = {2031},
+  eprint = {3101.00001},
+}
+"""
+
+
+def test_a_work_of_two_authors():
+    reference = manifest.parsed(ENTRY)["doe2031brightest"]
+    assert reference.cited == "Doe and Röe 2031, arXiv:3101.00001"
+    assert reference.title == "The Brightest Channel"
+    assert reference.url == "https://arxiv.org/abs/3101.00001"
+
+
+def test_three_authors_are_the_first_and_others():
+    text = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace("eprint = {3101.00001}", "doi = {10.1/2}")
+    reference = manifest.parsed(text)["doe2031brightest"]
+    assert (reference.cited, reference.url) == ("Doe et al. 2031, doi:10.1/2", "https://doi.org/10.1/2")
+
+
+def test_without_a_link():
+    reference = manifest.parsed(ENTRY.replace("eprint", "note"))["doe2031brightest"]
+    assert (reference.cited, reference.url) == ("Doe and Röe 2031", "")
+
+
+def test_a_key_that_stands_there_twice_is_refused():
+    with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
+        manifest.parsed(ENTRY + ENTRY)
+
+
+def test_the_nearest_key_is_named():
+    with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
+        manifest.reference("fu2020axioms")

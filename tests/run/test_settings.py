@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -209,42 +208,40 @@ def test_a_mosaic_s_images_are_checked_as_any():
             registry.load_dataset({"kind": "mosaic", "of": scenes, **settings, key: value})
 
 
-@pytest.mark.parametrize("where", ["import", "call"])
-@pytest.mark.parametrize("kind", ["method", "metric"])
-def test_a_plugin_that_exits_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str):
-    """It ended the run with its own code, and no word."""
-    module = f"exits_{kind}_{where}"
-    body = "import sys\ndef mine(given):\n    sys.exit(3)\n" if where == "call" else "import sys\nsys.exit(3)\n"
-    (tmp_path / f"{module}.py").write_text(body)
-    monkeypatch.syspath_prepend(tmp_path)
-    if where == "import":
-        with pytest.raises(BenchError, match=rf"The {kind} 'mine' names '{module}.mine'.*\(SystemExit: 3\)"):
-            run(f"+{kind}.mine._target_={module}.mine")
-        return
-    (outcome,) = run(f"+{kind}.mine._target_={module}.mine")
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    place = f"{tmp_path}/{module}.py:3"
-    assert outcome.failure.message == f"RuntimeError: sys.exit(3), raised by 'mine' ({module}.mine) at {place}"
-
-
-@pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyError('x')"])
-def test_a_network_that_exits_is_named(run: Run, tmp_path: Path, body: str):
-    (tmp_path / "net.py").write_text(f"import sys\ndef build():\n    {body}\n")
-    (outcome,) = run("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert "net.py:build can't be built" in outcome.failure.message
-
-
-def test_an_output_function_that_exits_is_named(run: Run):
-    (outcome,) = run("model.output=sys:exit")
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert "The output function exit fails" in outcome.failure.message
-
-
 def test_pictures_where_no_method_applies(run: Run):
     """CAM needs global average pooling before one linear layer."""
     (outcome,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")
     assert outcome.failure is None
+
+
+Run = Callable[..., list[Outcome]]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("metric.deletion_auc.params.steps=abc", "a whole number, not 'abc'"),
+        ("metric.deletion_auc.params.steps=null", "a whole number, not None"),
+        ("metric.infidelity.params.sides=0.1", "a list of numbers, not 0.1"),
+        ("metric.infidelity.params.scaled=no", "true or false, not 'no'"),
+        ("metric.road_morf.params.fractions=0.5", "a list of numbers, not 0.5"),
+        ("metric.confidence_drop.params.fill=3", "a text or a list of numbers, not 3"),
+        ("metric.top_k_intersection.params.k=many", "a whole number, not 'many'"),
+        ("method.axiom_cam.params.t=half", "a number, not 'half'"),
+    ],
+)
+def test_a_wrong_kind_stops_before_anything(run: Run, monkeypatch: pytest.MonkeyPatch, override: str, expected: str):
+    monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    kind, name, *_ = override.split(".")
+    with pytest.raises(BenchError) as error:
+        run(f"{kind}=[{name}]", override)
+    assert str(error.value) == f"{override.partition('=')[0]} must be {expected}."
+
+
+def test_a_value_out_of_range_names_its_metric(run: Run):
+    (outcome,) = run("metric=[deletion_auc]", "metric.deletion_auc.params.steps=0")
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert outcome.failure.message == (
+        "The metric 'deletion_auc' can't be measured: A curve needs at least one step, not steps=0."
+    )

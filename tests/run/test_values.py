@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
+import shutil
+import tarfile
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
-from axiom_bench.cutting.trace import CutModel
+from axiom_bench.cutting import passes
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.batch import explained, frame, holds_values
+from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
-from axiom_bench.run.computing.compute import cut_of
-from axiom_bench.run.computing.compute import rows as batches_of
+from axiom_bench.evaluation.tables import frame, holds_values
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run.computing import compute, samples, whole_set
+from axiom_bench.run.computing.compute import Step, cut_of
+from axiom_bench.run.inputs import images
+from axiom_bench.run.inputs.images import rows as batches_of
+from axiom_bench.run.jobs import ready
+from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
-from axiom_bench.run.sweep import sweep
+from axiom_bench.run.sweep import configuration, sweep
+from axiom_bench.testing.other_device import OTHER, OtherDevice
 
 from .conftest import TINY, rows_of, tiny
 
@@ -47,7 +64,7 @@ def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[...,
     table = rows(run())
     tiny = job("data.batch_size=100")
     (batch,) = batches_of(tiny, tiny.indices)
-    trace = cut_of(tiny).trace(batch.images, batch.targets)
+    trace = cut_of(tiny.model, tiny.device).trace(batch.images, batch.targets)
     assert len(table) == len(batch) * (2 * 2 + 1)
     assert set(table["experiment"]) == {"quick"}
     assert set(table["layer"]) == {"features.13"}
@@ -87,7 +104,11 @@ def test_bit_by_bit_in_another_order(job: Callable[..., Job], expected: pd.DataF
     tiny = job()
     wanted = MethodsByMetrics(tiny.methods, tiny.metrics)
     backwards = batches_of(tiny, tiny.indices[::-1])
-    parts = [part for part in shard_rows(cut_of(tiny), backwards, [wanted], tiny.batch_rows) if holds_values(part)]
+    parts = [
+        part
+        for part in shard_rows(cut_of(tiny.model, tiny.device), backwards, [wanted], tiny.batch_rows)
+        if holds_values(part)
+    ]
     table = frame(parts).astype({"method": str, "metric": str}).sort_values(KEY, ignore_index=True)
     assert table["image_id"].tolist() == expected.sort_values(KEY)["image_id"].tolist()
     np.testing.assert_array_equal(table["value"], expected.sort_values(KEY)["value"])
@@ -145,3 +166,189 @@ def test_no_more_rows_are_computed_than_the_largest_shard_has(
     (outcome,) = run("data.batch_size=64")
     assert outcome.failure is None
     assert max(rows) == job("data.batch_size=64").batch_rows < 10
+
+
+SETTINGS = (
+    "data=scenes_many",
+    "data.size=3",
+    "data.workers=0",
+    "data.batch_size=2",
+    "method=[ablation_cam_axiomatic,grad_cam,guided_xgrad_cam]",
+    "metric=[box_iou,class_discriminability,confidence_drop,max_box_acc,object_effects,sensitivity_error,zeta]",
+    "runtime.repeats=1",
+    "pictures.rows=1",
+    "pictures.gallery=2",
+)
+MOST_WAITS = 9  # 283 for four images before they were counted
+
+
+def test_all_steps_of_a_job(tmp_path: Path) -> None:
+    config = configuration([*SETTINGS, f"results={tmp_path}"])
+    job = Job.of(config)
+    with OtherDevice() as device:
+        job = replace(job, device=replace(job.device, device=OTHER))
+        cut_model = compute.cut_of(job.model, job.device)
+        assert all(map(device.holds, cut_model.model.parameters()))
+        facts = Facts(compute.decided(job, cut_model))
+        computed, records = compute.ensure(facts, cut_model, tmp_path)
+        assert computed.shards == len(job.shards) == 1
+        step = Step(facts, cut_model, config, tmp_path, records.as_dict())
+        assert whole_set.ensure_whole_set(step)
+        assert all(make(step) for make in (samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery))
+        ready._only_correct(job, cut_model, tmp_path)
+
+
+@pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
+def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
+    monkeypatch.setattr(shard, "thread_count", lambda device: 1)
+    job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
+    with OtherDevice() as device, warnings.catch_warnings():
+        warnings.simplefilter("ignore", MethodLeftOut)
+        job = replace(job, device=replace(job.device, device=OTHER))
+        cut_model = compute.cut_of(job.model, job.device)
+        job = compute.decided(job, cut_model)
+        batch = images.first_batch(job, job.indices, 2, ())
+        assert batch is not None
+        request = [MethodsByMetrics(job.methods, job.metrics)]
+        list(shard.shard_rows(cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
+        waits = []
+        for part in (batch[:1], batch):
+            device.waits.clear()
+            list(shard.shard_rows(cut_model, [part], request, len(part)))
+            waits.append(device.waits.copy())
+    assert waits[0] == waits[1]
+    assert waits[0].total() <= MOST_WAITS, waits[0]
+
+
+Run = Callable[..., list[Outcome]]
+Rows = Callable[[list[Outcome]], pd.DataFrame]
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Collecting the garbage of a test session takes half a second."""
+    monkeypatch.setattr(passes, "free", lambda: None)
+
+
+def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(actual.drop(columns="value"), expected.drop(columns="value"))
+    scale = expected.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)
+    assert ((actual["value"] - expected["value"]).abs() / scale).max() < 1e-5
+
+
+def test_batches_are_halved(run: Run, rows: Rows, results, monkeypatch: pytest.MonkeyPatch, capsys):
+    expected = rows(run())
+    shutil.rmtree(results)
+    trace = CutModel.trace
+
+    def limited(cut_model: CutModel, images: torch.Tensor, *others: object) -> Trace:
+        if len(images) > 2:
+            raise OUT_OF_MEMORY
+        return trace(cut_model, images, *others)
+
+    monkeypatch.setattr(CutModel, "trace", limited)
+    (outcome,) = run()
+    sentence = "out of memory with 4 rows in a batch: going on with 2"
+    assert sentence in capsys.readouterr().out
+    assert [note for note in outcome.notes if note.startswith(sentence)]
+    assert_equal_up_to_rounding(rows([outcome]), expected)
+
+
+def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: Rows, results, monkeypatch):
+    """The second method's explanation fails, when the layer's values and the first method's are there already."""
+    expected = rows(run())
+    shutil.rmtree(results)
+    explained = Explanation.of
+
+    def limited(trace: Trace, answer: object, *others: object, **more: object) -> Explanation:
+        calls.append(len(trace))
+        if len(trace) > 1 and len(calls) % 2 == 0:
+            raise MemoryError
+        return explained(trace, answer, *others, **more)
+
+    calls: list[int] = []
+    monkeypatch.setattr(Explanation, "of", limited)
+    (outcome,) = run()
+    assert outcome.failure is None
+    assert_equal_up_to_rounding(rows([outcome]), expected)
+
+
+def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: Rows, monkeypatch):
+    """No row says "out of memory": it would stand there still on a machine with more."""
+    calls = []
+    trace = CutModel.trace
+
+    def limited(*args: object) -> Trace:
+        calls.append(args)
+        if len(calls) > 5:  # the costs' and the first shard's
+            raise OUT_OF_MEMORY
+        return trace(*args)
+
+    monkeypatch.setattr(CutModel, "trace", limited)
+    (outcome,) = run()
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert "One image alone doesn't fit into the memory" in outcome.failure.message
+    monkeypatch.undo()
+    (outcome,) = run()
+    assert outcome.computed.shards < outcome.shards
+    assert "out_of_memory" not in set(rows([outcome])["status"])
+
+
+def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run: Run, monkeypatch):
+    def moved(*_: object) -> None:
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(compute, "cut_of", moved)
+    (outcome,) = run()
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert outcome.failure.message.startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
+
+
+PACKED = (
+    "data.workers=0",
+    "data.size=null",
+    "metric=[confidence_drop]",
+    "data.target=predicted",
+    "runtime.repeats=0",
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Four images in each form; of a second tar and a second Parquet file only the beginning."""
+    contents = []
+    for number in range(4):
+        path = tmp_path / f"folder/class/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        contents.append(path.read_bytes())
+    for kind in ("webdataset", "parquet"):
+        (tmp_path / kind).mkdir()
+    with tarfile.open(tmp_path / "webdataset/a.tar", "w") as tar:
+        for number, content in enumerate(contents):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    table = {"image": pa.array(contents), "label": [0] * 4}
+    pq.write_table(pa.table(table), tmp_path / "parquet/a.parquet")
+    for name in ("webdataset/{}.tar", "parquet/{}.parquet"):
+        whole = (tmp_path / name.format("a")).read_bytes()
+        (tmp_path / name.format("b")).write_bytes(whole[:200])
+    return tmp_path
+
+
+def test_values_equal_those_of_a_folder_and_damage_has_a_row(root: Path, run: Callable, rows: Callable) -> None:
+    of_folder = rows(run("data=folder", f"data.root={root / 'folder'}", "data.classes=null", *PACKED))
+    for kind in ("webdataset", "parquet"):
+        packed = rows(run(f"data={kind}", f"data.path={root / kind}", *PACKED))
+        bad = packed[packed.status == "bad_image"]
+        assert set(bad.image_id) == {"b"}
+        good = packed.drop(bad.index).reset_index(drop=True)
+        assert len(good) == len(of_folder) > 0
+        same = [name for name in good if name not in ("image_id", "data")]
+        pd.testing.assert_frame_equal(good[same], of_folder[same], check_exact=True)

@@ -1,26 +1,51 @@
-"""The computation of a job's shards: which values each must have, and the record files that hold them."""
+"""The values of a job's shards: which are missing, their computation, and the record files that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from rich import get_console
+from rich.console import Console
 
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.loading import batches
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, with_score_scale
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.batch import with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
-from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
-from axiom_bench.records import holdings
-from axiom_bench.records.holdings import Values
-from axiom_bench.run.inputs import image_cache
+from axiom_bench.evaluation.stopwatch import UNTIMED, Stopwatch, Watch
+from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
+from axiom_bench.models.load import LoadedModel
+from axiom_bench.records import files, holdings, mirror
+from axiom_bench.records.holdings import Holdings, Values
+from axiom_bench.run.composing.settings import Device
+from axiom_bench.run.computing import costs
+from axiom_bench.run.inputs.images import first_row, rows
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job, Shard
+from axiom_bench.run.progress import progress
+
+START = "start"  # the stage before values
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a job makes its further files of, when its records are there. config: the job's; folder: the run's; stored:
+    the job's records as its entry in the manifest has them."""
+
+    facts: Facts
+    cut_model: CutModel
+    config: Mapping[str, Any]
+    folder: Path
+    stored: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,18 +57,51 @@ class Task:
     wanted: Values
 
 
-def cut_of(job: Job) -> CutModel:
-    """The job's model on its device, cut at its layer."""
-    device = job.device
-    model = job.model.module.to(device.device)
+@dataclass(frozen=True)
+class Computed:
+    """What one command computed of a job: shards and images, the seconds of each part (see `evaluation.stopwatch`),
+    wall clock and processor time of the whole loop over the shards, and the passes of the model that it counted."""
+
+    shards: int = 0
+    images: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    wall: float = 0.0
+    processor: float = 0.0
+    passes: Mapping[str, int] = field(default_factory=dict)
+
+    def work(self) -> dict[str, float]:
+        """The job's entry in the manifest's "work"; {} where nothing was computed. processor_seconds: of the loop, in
+        this process alone. Passes are counted in images, with the rows that pad a batch."""
+        if not self.images:
+            return {}
+        rates = {"images_per_second": round(self.images / self.wall, 4)} if self.wall else {}
+        return {"images": self.images, **rates, "processor_seconds": round(self.processor, 2), **self.passes}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The files of a job's records, and the values to take from them: {method: {metric: key}}."""
+
+    records: tuple[str, ...] = ()
+    values: Values = field(default_factory=dict)
+    curves: tuple[str, ...] = ()
+    axes: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of the job in the manifest, by which `records.reading` reads them."""
+        return {"records": list(self.records), "values": self.values}
+
+
+def cut_of(model: LoadedModel, device: Device) -> CutModel:
+    """The model on the device, cut at its layer."""
     return cut(
-        model,
-        job.model.layer,
+        model.module.to(device.device),
+        model.layer,
         device.precision,
         device.head_precision,
         device.ablation_memory,
-        job.model.reshape,
-        job.model.output,
+        model.reshape,
+        model.output,
     )
 
 
@@ -66,6 +124,103 @@ def tasks(facts: Facts) -> tuple[Task, ...]:
     return tuple(Task(shard, facts.shard(shard), facts.values) for shard in facts.job.shards)
 
 
+def ensure(
+    facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None, share: bool = False
+) -> tuple[Computed, Stored]:
+    """Computes what is missing and no other process computes: (what that was, the job's records).
+
+    budget: maximum of forward passes for an image and explained class. share: the rest is left to the processes that
+    compute it. Raises BenchError where passes would be more, and, unless it shares, where files have vanished
+    meanwhile: what follows takes the records for those of all images.
+    """
+    job, all_tasks, console = facts.job, tasks(facts), get_console()
+    keys = {task.key for task in all_tasks}
+    held = holdings.read(folder, keys)
+    for name in held.damaged:
+        files.warn_damaged(folder / name)
+    missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
+    computed = Computed()
+    if missing:
+        start = time.perf_counter()
+        if cost := _cost(job, cut_model, [task.shard for task in missing], budget):
+            _print(console, job, cost)
+        seconds = time.perf_counter() - start
+        computed = _compute(job, cut_model, missing, folder, console, wait=not share)
+        computed = replace(computed, seconds={START: seconds, **computed.seconds})
+    holdings.remove(folder, held.damaged)
+    if len(missing) < len(all_tasks):
+        _print(console, job, f"{len(all_tasks) - len(missing)} of {len(all_tasks)} shards were already there")
+    after = holdings.read(folder, keys) if missing else held
+    if not share and (gone := sum(bool(after.missing(task.key, task.wanted)) for task in all_tasks)):
+        raise BenchError(
+            f"{gone} of {len(all_tasks)} shards that were computed are gone from {folder}, or damaged, before the run "
+            "has ended; run the same command again, and let nothing delete its files."
+        )
+    return computed, _stored(after, all_tasks)
+
+
+def _compute(
+    job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console, wait: bool
+) -> Computed:
+    watch, computed = Stopwatch.on(job.device.device), []
+    start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
+    by_key = {task.key: task for task in missing}
+    claimed = closing(mirror.claimed(list(by_key), folder, lambda line: _print(console, job, line), wait))
+    with progress(job.name, sum(len(task.shard) for task in missing), console) as shown, claimed as claimed_keys:
+        for key in claimed_keys:
+            task = by_key[key]
+            # Another process may have been faster.
+            still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
+            if still_missing:
+                compute(job, cut_model, task, still_missing, folder, watch, shown.advance)
+                computed.append(task)
+            else:
+                shown.advance(len(task.shard))
+    return Computed(
+        shards=len(computed),
+        images=sum(len(task.shard) for task in computed),
+        seconds=watch.seconds(),
+        wall=time.perf_counter() - start,
+        processor=time.process_time() - processor,
+        passes={name: count - passes[name] for name, count in asdict(cut_model.passes).items()},
+    )
+
+
+def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
+    needed = [file for task in all_tasks for file in held.needed(task.key, task.wanted)]
+    return Stored(
+        records=tuple(file.name for file in needed),
+        values=all_tasks[0].wanted if all_tasks else {},
+        curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
+        axes={name: axes for file in needed for name, axes in file.axes.items()},
+    )
+
+
+def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> str | None:
+    """The cost of what is missing, in forward passes; None where only the traces need passes.
+
+    Raises BenchError over the budget.
+    """
+    batch = first_row(job)
+    if batch is None:
+        return None
+    versions = None if batch.interventions is None else versions_per_row(job, missing)
+    cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch), versions)
+    costs.check(cost, job.metrics, budget)
+    return cost.line(sum(map(len, missing)), sum(map(job.rows, missing))) if cost.per_image else None
+
+
+def versions_per_row(job: Job, missing: Sequence[Shard]) -> float:
+    """The versions of an image without its parts, on average over the rows of these shards."""
+    counts = [(job.rows(Shard(0, (index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
+    number = sum(of_image for of_image, _ in counts)
+    return sum(of_image * versions for of_image, versions in counts) / number if number else 0.0
+
+
+def _print(console: Console, job: Job, line: str) -> None:
+    console.print(f"{job.name}: {line}", highlight=False, soft_wrap=True)
+
+
 def compute(
     job: Job,
     cut_model: CutModel,
@@ -81,20 +236,24 @@ def compute(
     """
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
-    wanted = requests(job, missing)
-    extras = required(plugin for request in wanted for plugin in (*request.methods, *request.metrics))
-    batches_of_shard = counted(rows(job, task.shard.indices, extras), len(task.shard), advance)
-    for part in shard_rows(cut_model, batches_of_shard, wanted, job.batch_rows, job.normalise, watch):
+    wanted = _requests(job, missing)
+    metrics = [metric for request in wanted for metric in request.metrics]
+    extras = required([*metrics, *(method for request in wanted for method in request.methods)])
+    batches = counted(rows(job, task.shard.indices, extras), len(task.shard), advance)
+    for part in shard_rows(cut_model, batches, wanted, job.batch_rows, job.normalise, watch):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
-    axes = {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()}
     holdings.write(
         folder,
         task.key,
         missing,
         frame([part for parts in values.values() for part in parts]).assign(**constants(job)),
         curve_frame([part for parts in curves.values() for part in parts]),
-        notes([metric for request in wanted for metric in request.metrics], axes),
+        {
+            "names": {metric.name: list(value_names(metric)) for metric in metrics},
+            "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
+            "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
+        },
     )
 
 
@@ -111,7 +270,7 @@ def counted(
     advance(images - len(done))
 
 
-def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
+def _requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     """The missing values in as few groups as can be: methods that lack the same metrics share one."""
     methods: dict[tuple[str, ...], list[Plugin]] = {}
     by_name = {method.name: method for method in job.methods}
@@ -123,48 +282,6 @@ def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     ]
 
 
-def notes(metrics: Sequence[Plugin], axes: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """A record file's metadata about its metrics: names of values and curves, and how curves are drawn."""
-    return {
-        "names": {metric.name: list(value_names(metric)) for metric in metrics},
-        "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
-        "axes": axes,
-    }
-
-
 def constants(job: Job) -> dict[str, str]:
     """The columns that are the same in all of a job's records."""
     return {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
-
-
-def first_row(job: Job) -> Batch | None:
-    """The first row of an image that can be read; None where there is none."""
-    extras = required((*job.methods, *job.metrics))
-    return first_batch(job, job.indices, 1, extras)
-
-
-def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
-    """The first `size` rows of images that can be read, on the job's device; None where there are none."""
-    readable = loaded(job, indices, size, job.one_worker, extras)
-    return next((batch for batch in readable if isinstance(batch, Batch)), None)
-
-
-def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
-    """Batches on the job's device, without annotations if these name other classes than the model's.
-
-    extras: what is loaded beside the images, as `loading.batches` takes it. Decoding goes on beside, in other
-    processes.
-    """
-    return loaded(job, indices, job.batch_size, job.workers, extras)
-
-
-def loaded(
-    job: Job, indices: Sequence[int], size: int, workers: int, extras: Collection[str]
-) -> Iterator[Batch | BadImage]:
-    """Batches of `size` rows, as `rows` has them."""
-    preprocessing, place = job.model.preprocessing, (job.device.device, image_cache.of_job(job))
-    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, *place):
-        if job.shares_classes or isinstance(batch, BadImage):
-            yield batch
-        else:
-            yield replace(batch, annotations=(), interventions=None)

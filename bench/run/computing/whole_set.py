@@ -25,18 +25,17 @@ from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared
 from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
-from axiom_bench.run.computing.compute import constants
+from axiom_bench.run.computing.compute import Step, constants
 from axiom_bench.run.jobs.facts import is_of_layer
 from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.stages import WHOLE_SET, Step
 
-STAGE = WHOLE_SET
+STAGES = {"whole_set": "whole data set"}
 Floats = NDArray[np.float64]
 RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 Row = tuple[str, int]  # image id and explained class
 
 
-def ensure(step: Step) -> tuple[str, ...]:
+def ensure_whole_set(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
 
     A row for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and

@@ -21,7 +21,7 @@ from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import sealed
 from axiom_bench.records.files import safe_name
-from axiom_bench.run.composing.device import Device
+from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.inputs import fetching
 from axiom_bench.run.progress import progress
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.cli.explain.explained import Classes, ClassScore, Explainer
+from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
 from axiom_bench.cli.main import main, parse
 from axiom_bench.embedded import scenes
 from axiom_bench.evaluation import plugins

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from axiom_bench.cli.explain.files import Output, open_upright
+from axiom_bench.cli.explain_command import Output, open_upright
 from axiom_bench.cli.main import main
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError

@@ -1,9 +1,9 @@
-"""Decoded and resized images on disk (data.cache=FOLDER), shared by all runs and all networks of equal preprocessing.
+"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing.
 
-One file an image, in safetensors' format, which is memory-mapped: processes that read it share one copy in memory. Its
-name is the key of all that decides it, so several processes may write at once, and nothing in the folder goes stale.
-Files aren't synced, which would take longer than decoding: what a power cut damages fails its checksum, and is read
-anew.
+Of the cache one file is one image, in safetensors' format, which is memory-mapped: processes that read it share one
+copy in memory. Its name is the key of all that decides it, so several processes may write at once, and nothing in the
+folder goes stale. Files aren't synced, which would take longer than decoding: what a power cut damages fails its
+checksum, and is read anew.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import json
 import os
 import stat
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from axiom_bench.data.base import UNREADABLE
+from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.loading import DamagedEntry, Decoded, batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import required
 from axiom_bench.records import files
 from axiom_bench.records.holdings import key
 from axiom_bench.records.sources import Sources
@@ -187,3 +188,33 @@ def _checksum(name: str, about: str, tensors: Tensors) -> str:
         value = zlib.crc32(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
         value = zlib.crc32(tensor.contiguous().view(-1).numpy().view("uint8").data, value)
     return str(value)
+
+
+def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
+    """Batches on the job's device, without annotations if these name other classes than the model's.
+
+    extras: what is loaded beside the images, as `loading.batches` takes it. Other processes decode meanwhile.
+    """
+    return _batches(job, indices, job.batch_size, job.workers, extras)
+
+
+def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
+    """The first `size` rows of images that can be read, on the job's device; None where there are none."""
+    readable = _batches(job, indices, size, job.one_worker, extras)
+    return next((batch for batch in readable if isinstance(batch, Batch)), None)
+
+
+def first_row(job: Job) -> Batch | None:
+    """The first row of an image that can be read; None where there is none."""
+    return first_batch(job, job.indices, 1, required((*job.methods, *job.metrics)))
+
+
+def _batches(
+    job: Job, indices: Sequence[int], size: int, workers: int, extras: Collection[str]
+) -> Iterator[Batch | BadImage]:
+    preprocessing, place = job.model.preprocessing, (job.device.device, of_job(job))
+    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, *place):
+        if job.shares_classes or isinstance(batch, BadImage):
+            yield batch
+        else:
+            yield replace(batch, annotations=(), interventions=None)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.columns import OK
-from axiom_bench.cutting.trace import CutModel, Trace, cut
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import as_text
@@ -27,8 +27,9 @@ from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
-from axiom_bench.run.composing.device import Device
-from axiom_bench.statistics.labels import NOTHING, number, share
+from axiom_bench.run.composing.settings import Device
+from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.statistics.numbers import NOTHING, number, share
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Explainer:
         self.normalise: str = config["normalise"]
         self.device = Device.of(config["device"])
         self.device.prepare()
-        self._cut = _cut_of(model, self.device)
+        self._cut = cut_of(model, self.device)
 
     def explain(
         self, path: Path, image: Image.Image, targets: Sequence[int], top: int
@@ -202,18 +203,6 @@ class Explainer:
             titles.get(name, name): float(values[row]) if statuses[row] == OK else statuses[row].replace("_", " ")
             for name, (values, statuses) in measurement.values.items()
         }
-
-
-def _cut_of(model: LoadedModel, device: Device) -> CutModel:
-    return cut(
-        model.module.to(device.device),
-        model.layer,
-        device.precision,
-        device.head_precision,
-        device.ablation_memory,
-        model.reshape,
-        model.output,
-    )
 
 
 def _axiom_errors(config: Mapping[str, Any]) -> list[Plugin]:

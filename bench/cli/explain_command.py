@@ -1,20 +1,31 @@
-"""The files of `axiom-bench explain`: the images that are named, and where and how explanations are written."""
+"""`axiom-bench explain`: images, a model's top classes, and the maps of many methods, as pictures or a page.
+
+Every image that can be explained is, and each other has a sentence.
+"""
 
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import ExifTags, Image
 
+from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.formats.decoding import SUFFIXES, as_rgb, opened
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.models.load import load_model
 from axiom_bench.records import files
+from axiom_bench.run.composing import settings
+from axiom_bench.run.sweep import configuration
 
 TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,3 +153,107 @@ def _format(path: Path) -> str | None:
         endings = ", ".join(PICTURES)
         raise BenchError(f"Can't write {path}: give a name that ends in {endings} or .html, or a folder.")
     return None
+
+
+ALL = "all"
+GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library in it
+
+
+def explain(options: Namespace) -> tuple[list[Path], list[str], list[str]]:
+    """Writes pictures or a page of the images: (the files, sentences about methods that don't apply to the model and
+    about turned images, a sentence for each image that can't be explained). options: of the command line.
+
+    Raises BenchError for an unknown model, layer, class, method or format, and where no image can be explained.
+    """
+    settings.add_current_folder()
+    names = options.methods.split(",") if options.methods and options.methods != ALL else None
+    config = configuration(_overrides(options, names), options.config_dir)
+    settings.check(config)
+    if options.top < 1:
+        raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
+    methods = _methods(names, config)
+    chosen = {"weights": options.weights, "layer": options.layer}
+    model = load_model(config["model"] | {key: value for key, value in chosen.items() if value is not None})
+    classes = Classes.of(model, config["model"])
+    targets = [] if options.targets is None else classes.chosen(options.targets)
+    paths, problems = image_paths(options.images)
+    output = Output.of(options.output, paths)
+    explainer = Explainer(model, classes, config, methods)
+    images, notes = _explained(explainer, paths, targets, options.top, problems)
+    if not images:
+        raise BenchError(" ".join(dict.fromkeys(problems)))
+    if names is None:  # nobody named those that don't apply
+        notes = [note for note in notes if not note.startswith("The method ")]
+    heading = f"{model.name} at {model.layer}"
+    return _write(output, images, heading, [*notes, *problems], options.colours), notes, problems
+
+
+def _explained(
+    explainer: Explainer, paths: Sequence[Path], targets: Sequence[int], top: int, problems: list[str]
+) -> tuple[list[ExplainedImage], list[str]]:
+    """The images that can be explained, and notes; a sentence is added to `problems` for each of the others."""
+    images: list[ExplainedImage] = []
+    notes: dict[str, None] = {}
+    for path in paths:
+        try:
+            image, turned = open_upright(path)
+            explained, left_out = explainer.explain(path, image, targets, top)
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        images.append(explained)
+        notes |= dict.fromkeys(left_out)
+        if turned:
+            notes[f"{as_text(path)} is turned upright, as its EXIF orientation says."] = None
+    return images, list(notes)
+
+
+def _write(
+    output: Output, images: Sequence[ExplainedImage], model: str, sentences: Sequence[str], colours: str
+) -> list[Path]:
+    """Writes the files; their paths. Raises BenchError where they can't be written."""
+    # Here: what draws takes a second to import, and a mistake in the arguments has been answered by now.
+    from axiom_bench.cli.explain_drawing import page, picture
+
+    if output.format == "html":
+        contents = {output.path: page(images, model, sentences, colours).encode()}
+    elif output.format is not None:
+        contents = {output.path: picture(images[0], model, output.format, colours)}
+    else:
+        paths = [image.path for image in images]
+        names = [output.picture_in(name, paths) for name in unique_names(paths)]
+        contents = {
+            **{name: picture(image, model, "png", colours) for name, image in zip(names, images, strict=True)},
+            output.path / INDEX: page(images, model, sentences, colours).encode(),
+        }
+    for path, content in contents.items():
+        files.write(path, content)
+    return list(contents)
+
+
+def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
+    """The overrides with the named methods as choices, so that those of a user's own folder are found, too.
+
+    Raises BenchError where no model is named.
+    """
+    overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
+    if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
+        raise BenchError(
+            "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build model.weights=F."
+        )
+    if names is None:
+        return [*overrides, *(["method=all"] if options.methods else [])]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if "." not in name:
+            groups.setdefault(GROUP_OF["@" in name], []).append(name)
+    return [*overrides, *(f"{group}=[{','.join(named)}]" for group, named in groups.items())]
+
+
+def _methods(names: Sequence[str] | None, config: Mapping[str, Any]) -> list[Plugin]:
+    """The configuration's methods, or those of the names, in their order. Raises BenchError."""
+    entries = config["method"]
+    return [
+        plugins.from_config("method", name, entries[name]) if name in entries else plugins.of("method", name)
+        for name in (entries if names is None else names)
+    ]

@@ -1,0 +1,282 @@
+"""What a job makes of images spread over its own, after the records: run times, and the report's pictures and gallery.
+
+Run times are measured in one go, so that no table mixes times of two moments. The gallery's pictures and maps are WebP,
+for looking at: a map's values are within 1 % of the heatmap's on average. Whatever is computed from maps is in the
+records.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.answers import first_request
+from axiom_bench.evaluation.batch import trace_of_batch
+from axiom_bench.evaluation.method_costs import measure_runtime
+from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.shard import padded
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.records import pictures, sealed, store
+from axiom_bench.run.computing.compute import Step
+from axiom_bench.run.inputs.images import first_batch, rows
+from axiom_bench.run.jobs.job import Job, shards
+
+STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
+FORMAT = 1  # counted up when what a file of the gallery holds changes
+IMAGES = 32  # in a file of the gallery
+MAX_SIDE = 256  # of a picture of the gallery, in pixels; larger ones are shown smaller
+QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
+ROW_AXIS = {  # of the arrays that have an axis of rows
+    **dict.fromkeys(("images", "image_ids", "class_names", "confidence"), 0),
+    **dict.fromkeys(("heatmaps", "perturbed", "confidence_perturbed"), 1),
+}
+
+
+def ensure_runtime(step: Step) -> tuple[str, ...]:
+    """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged.
+
+    Settings of runtime: repeats (0: no file) and batch_size.
+    """
+    job, cut_model, folder = step.facts.job, step.cut_model, step.folder
+    repeats, batch_size = step.config["runtime"]["repeats"], step.config["runtime"]["batch_size"]
+    if not repeats:
+        return ()
+    name = step.facts.step("runtime", repeats, batch_size)
+    path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
+    if not store.is_usable(folder / path, RUNTIME_COLUMNS):
+        batch = spread_rows(job, batch_size)
+        if batch is None:
+            return ()
+
+        def measured(part: Batch, rows: int) -> pd.DataFrame:
+            trace = trace_of_batch(cut_model, padded(part, rows))
+            return measure_runtime(trace, job.methods, repeats=repeats)
+
+        # On fewer rows where memory asks for it: the table says how many.
+        table = next(by_halves(batch, batch_size, cut_model.limits, measured))
+        store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
+    return (path,)
+
+
+def ensure_pictures(step: Step) -> tuple[str, ...]:
+    """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
+
+    Settings of pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
+    """
+    job, cut_model, folder, config = step.facts.job, step.cut_model, step.folder, step.config["pictures"]
+    if not config["rows"]:
+        return ()
+    configured = {entry.name: entry for entry in job.metrics}
+    metric = configured.get(config["perturbation"]) or plugins.load("metric", config["perturbation"])
+    name = step.facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
+    path = f"pictures/{job.file_stem}-{name[:12]}.npz"
+    if not sealed.is_usable(folder / path):
+        batch = spread_rows(job, config["rows"])
+        if batch is None:
+            return ()
+        parts = by_halves(batch, len(batch), cut_model.limits, lambda part, _: arrays(job, cut_model, metric, part))
+        pictures.write_arrays(folder / path, _joined(list(parts)))
+    return (path,)
+
+
+def ensure_gallery(step: Step) -> tuple[str, ...]:
+    """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
+
+    The setting pictures.gallery: how many images; None: all, 0: none.
+    """
+    job, cut_model, folder = step.facts.job, step.cut_model, step.folder
+    count = step.config["pictures"]["gallery"]
+    key = step.facts.step("gallery", FORMAT, count)
+    paths = []
+    for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
+        paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
+        if not store.is_usable(folder / paths[-1], pictures.GALLERY.names):
+            entries = list(_gallery_entries(job, cut_model, shard.indices))
+            store.write(folder / paths[-1], pa.Table.from_pylist(entries, pictures.GALLERY), schema=None)
+    return tuple(paths)
+
+
+def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
+    """So many of the indices, evenly spread from the first on; all of them for None, or where there are fewer.
+
+    >>> spread((0, 1, 2, 3, 4, 5, 6), 3)
+    (0, 2, 4)
+    """
+    number = len(indices) if count is None else min(count, len(indices))
+    return tuple(indices[place * len(indices) // number] for place in range(number))
+
+
+def spread_rows(job: Job, count: int) -> Batch | None:
+    """At most `count` rows of images spread over the chosen ones, which often stand in the order of their classes.
+
+    Images that can't be read give their place to the first that can; None where there are none.
+    """
+    chosen = job.indices[:: max(1, len(job.indices) // count)]
+    return first_batch(job, tuple(dict.fromkeys((*chosen, *job.indices))), count, required(job.methods))
+
+
+def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
+    """The arrays of a file, of N rows and the M methods that apply.
+
+    images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8,
+    255 for 1, perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer. confidence_of: "probability",
+    of the class, or "score", S itself where the output has no probability.
+    """
+    trace = trace_of_batch(cut_model, batch)
+    explanations = _explanations(job, trace, batch)
+    perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
+    with torch.no_grad():
+        confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
+    heatmaps = [given(each.heatmap, "heatmap").nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
+    denormalise = job.model.preprocessing.denormalise
+    return {
+        "images": denormalise(trace.images),
+        "image_ids": np.array(batch.image_ids),
+        "class_names": np.array([class_name(job, target) for target in trace.targets.tolist()]),
+        "confidence": _confidences(trace, trace.logits),
+        "methods": np.array(list(explanations)),
+        "heatmaps": np.array([(255 * heatmap).round().byte().cpu().numpy() for heatmap in heatmaps], dtype=np.uint8),
+        "perturbed": np.array([denormalise(images) for images in perturbed], dtype=np.uint8),
+        "confidence_perturbed": np.array(confidences),
+        "confidence_of": np.array("probability" if trace.has_probability else "score"),
+        "model": np.array(job.model.name),
+        "layer": np.array(job.model.layer),
+    }
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of all rows, from those of some rows each; where no method applies, those of methods have no rows."""
+    joined = dict(parts[0])
+    for name, axis in ROW_AXIS.items():
+        if joined[name].ndim > axis:
+            joined[name] = np.concatenate([part[name] for part in parts], axis)
+    return joined
+
+
+def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation]:
+    """Every method's explanation, but of those that don't apply to the model: their records have the status."""
+    explanations = {}
+    for method in job.methods:
+        try:
+            explanations[method.name] = Explanation.of(trace, method(trace), batch, method, job.normalise)
+        except BenchError:
+            continue
+    return explanations
+
+
+def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
+    """The first perturbed images that a metric asks the model about: (N, 3, H, W).
+
+    Raises BenchError for a metric that doesn't start with one perturbed copy of each image.
+    """
+    request = first_request(metric, explanation)
+    if not isinstance(request, PerturbedImages) or request.count != 1:
+        raise BenchError(
+            f"pictures.perturbation={metric.name} can't be shown: the metric doesn't ask about one perturbed copy of "
+            "each image; choose one such as confidence_drop."
+        )
+    return request.perturbed(slice(0, len(explanation)), slice(0, 1))[:, 0]
+
+
+def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
+    """The class's probability, or S where there is none, in logits (N, C) of the trace's model: (N,)."""
+    values = logits.double().softmax(1) if trace.has_probability else trace.network.explained(logits).double()
+    confidence: np.ndarray = values.gather(1, trace.targets[:, None])[:, 0].cpu().numpy()
+    return confidence
+
+
+def class_name(job: Job, target: int) -> str:
+    """What people call a class of the model; its index where neither data nor model tells."""
+    names = job.data.class_names if job.shares_classes else job.model.classes or ()
+    return names[target] if target < len(names) else str(target)
+
+
+def _gallery_entries(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """A row of GALLERY for each image and explained class; images that can't be read have none."""
+    entries = partial(_entries_of_batch, job, cut_model)
+    for batch in rows(replace(job, workers=job.one_worker), indices, required(job.methods)):
+        if isinstance(batch, Batch):
+            yield from chain.from_iterable(by_halves(batch, len(batch), cut_model.limits, entries))
+
+
+def _entries_of_batch(job: Job, cut_model: CutModel, batch: Batch, _: int) -> list[dict[str, Any]]:
+    trace = trace_of_batch(cut_model, batch)
+    heatmaps = {
+        name: given(explanation.heatmap, "heatmap").cpu().double().numpy()
+        for name, explanation in _explanations(job, trace, batch).items()
+    }
+    images = job.model.preprocessing.denormalise(trace.images)
+    probabilities = trace.logits.double().softmax(1).tolist() if trace.has_probability else None
+    boxes, masks = batch.boxes(trace.targets), batch.masks(trace.targets)
+    height, width = batch.images.shape[-2:]
+    entries = []
+    for row, (target, predicted) in enumerate(
+        zip(trace.targets.tolist(), trace.logits.argmax(1).tolist(), strict=True)
+    ):
+        maps = [heatmap[row] for heatmap in heatmaps.values()]
+        entry = {
+            **{"model": job.model.name, "layer": job.model.layer, "data": job.data.name},
+            **{"image_id": batch.image_ids[row], "width": width, "height": height},
+            "boxes": [] if boxes is None else boxes[row].tolist(),
+            "picture": webp(images[row]),
+            "outline": None if masks is None else outline(masks[row]),
+            "methods": list(heatmaps),
+            "maps": [webp(np.round(255 * heatmap)) if np.isfinite(heatmap).all() else None for heatmap in maps],
+            "disagreement": disagreement(maps),
+        }
+        for role, index in (("target", target), ("predicted", predicted)):
+            entry[f"{role}_class"], entry[f"{role}_name"] = index, class_name(job, index)
+            entry[f"{role}_probability"] = None if probabilities is None else probabilities[row][index]
+        entries.append(entry)
+    return entries
+
+
+def webp(picture: NDArray[Any]) -> bytes:
+    """A picture (H, W, 3), or a grey one (H, W), with values from 0 to 255."""
+    image = Image.fromarray(picture.astype(np.uint8))
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY, method=2)  # 4, the default, takes twice as long for the same bytes
+    return buffer.getvalue()
+
+
+def outline(mask: Tensor) -> bytes | None:
+    """The pixels of a mask (H, W) that have a neighbour outside of it, white on nothing; None for an empty mask."""
+    inside = np.pad(mask.numpy(), 1)
+    if not inside.any():
+        return None
+    inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]
+    edge = Image.fromarray(np.where(inside[1:-1, 1:-1] & ~inner, 255, 0).astype(np.uint8))
+    edge.thumbnail((MAX_SIDE, MAX_SIDE))
+    buffer = io.BytesIO()
+    Image.merge("LA", (Image.new("L", edge.size, 255), edge)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def disagreement(heatmaps: Sequence[NDArray[np.float64]]) -> float:
+    """The mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W). Maps that are the same everywhere, or
+    not finite, have no correlation and don't count; NaN where fewer than two are left."""
+    flat = [heatmap.ravel() for heatmap in heatmaps if np.isfinite(heatmap).all() and np.ptp(heatmap) > 0]
+    if len(flat) < 2:
+        return float("nan")
+    return float(np.mean(1 - np.atleast_2d(np.corrcoef(flat))[np.triu_indices(len(flat), 1)]))

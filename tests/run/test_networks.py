@@ -1,0 +1,254 @@
+"""Networks other than image -> logits of the data's classes, from the command line to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.configs import conf_folder
+from axiom_bench.embedded.planted.networks import BUILDERS
+from axiom_bench.errors import BenchError
+from axiom_bench.run.composing.composition import plain
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.sweep import configuration
+
+from .conftest import failure
+
+DENSE = """
+from torch import nn
+
+class Dense(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 5, 4), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU())
+        self.classes = nn.Conv2d(8, 10, 1)
+
+    def forward(self, images):
+        return {"out": self.classes(self.body(images)), "aux": None}
+
+def build():
+    return Dense()
+"""
+FUNCTION = """
+import torch
+from torch import nn
+
+def left_half(output):
+    maps = output["out"]
+    return maps[..., : FACTOR * maps.shape[-1] // 2].sum((2, 3))
+
+class Weighted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weight", torch.full((10,), float(FACTOR)))
+
+    def forward(self, output):
+        return output["out"].sum((2, 3)) * self.weight
+
+module = Weighted()
+not_scores = lambda output: output
+"""
+TRANSFORMER = """
+import torch
+from torchvision.models import VisionTransformer
+from axiom_bench.cutting.split.tokens import Tokens
+
+def build():
+    model = VisionTransformer(96, 16, 2, 2, 8, 16, num_classes=10)
+    torch.nn.init.normal_(model.heads.head.weight)
+    return model
+
+class Mine(Tokens):
+    pass
+"""
+POOLED = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, {classes}))
+"""
+TRUTH = "metric=[truth_channel_error,truth_correlation,truth_mass_outside,truth_rank_agreement]"
+PLANTED = ("model.weights=default", "data.size=3", "method=[hires_cam,xgrad_cam,saliency]", TRUTH)
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> tuple[str, ...]:
+    """A network that returns a dict of maps."""
+    (tmp_path / "dense.py").write_text(DENSE)
+    (tmp_path / "own.py").write_text(FUNCTION.replace("FACTOR", "1"))
+    return ("model=user", f"model.architecture={tmp_path}/dense.py:build", "model.resize=96", "model.crop=96")
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "layer"),
+    [
+        ("", "user", "body.3"),  # what comes before the layer of the classes
+        (" model.output=FOLDER/own.py:left_half model.layer=body", "user+left_half", "body"),
+    ],
+)
+def test_a_run_of_a_network_that_returns_a_dict(run, rows, dense, tmp_path, more, name, layer):
+    table = rows(run(*dense, *more.replace("FOLDER", str(tmp_path)).split()))
+    assert (set(table["model"]), set(table["layer"])) == ({name}, {layer})
+    assert set(table[table["metric"] == "sensitivity_error"]["status"]) == {"ok"}
+
+
+def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
+    deletion = ("metric=[deletion_auc,average_drop]", "metric.deletion_auc.params.output=logit")
+    table = rows(run(*dense, *deletion, "model.output=multi_label", "method=[hires_cam]"))
+    assert set(table["model"]) == {"user+multi_label"}
+    of = dict(table.groupby("metric")["status"].agg(set))
+    assert {"ok"} <= of["deletion_auc"] <= {"ok", "zero_map"}
+    assert of["average_drop"] <= {"no_probability", "zero_map"}
+
+
+@pytest.mark.parametrize("name", ["left_half", "Weighted", "module"])
+def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
+    """The same file with another constant gives other values, so it has another key."""
+    (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))
+    outputs = [[], *([f"model.output={tmp_path}/{file}.py:{name}"] for file in ("own", "other", "own"))]
+    plain, first, other, again = (Facts(job(*dense, "model.layer=body", *output)) for output in outputs)
+    assert len({plain.common, first.common, other.common}) == 3
+    assert again.common == first.common
+    if name == "module":
+        again.job.model.output.function.weight.mul_(2)
+        assert Facts(again.job).common != first.common
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("own.py:missing", "There is no function in .*own.py 'missing'"),
+        ("nothing.py:score", "model.output=.*can't be imported .* a function from what the network returns"),
+        ("own.py:not_scores", "output function output must return scores .* it returns a dict"),
+    ],
+)
+def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, message):
+    with pytest.raises(BenchError, match=message) as error:
+        job(*dense, "model.layer=body", f"model.output={tmp_path}/{output}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def transformer(tmp_path: Path) -> tuple[str, ...]:
+    (tmp_path / "small_vit.py").write_text(TRANSFORMER)
+    layer = "model.layer=encoder.layers.encoder_layer_1.ln_1"
+    return (
+        "model=user",
+        f"model.architecture={tmp_path}/small_vit.py:build",
+        layer,
+        "model.resize=96",
+        "model.crop=96",
+    )
+
+
+def test_a_run_of_a_small_transformer(run, rows, transformer):
+    table = rows(run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]"))
+    of = table[(table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")]
+    assert set(of["status"]) == {"ok"}
+    assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
+    assert "set model.reshape=tokens" in failure(run(*transformer))
+
+
+def test_what_makes_maps_is_in_the_name_of_the_records(job, transformer, tmp_path: Path):
+    reshapes = ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine")
+    assert len({Facts(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes}) == 3
+
+
+@pytest.mark.parametrize(
+    ("reshape", "sentence"),
+    [
+        ("token", "There is no reshape 'token'; did you mean 'tokens'"),
+        ("[6]", r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]"),
+        ("nowhere:Mine", "model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:cl"),
+        (
+            "builtins:dict",
+            r"Invalid reshape {}; give None, 'tokens', a grid \(H, W\), or an object with to_maps and fr",
+        ),
+    ],
+)
+def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape: str, sentence: str):
+    with pytest.raises(BenchError, match=sentence):
+        job(*transformer, f"model.reshape={reshape}")
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Callable[[int], tuple[str, ...]]:
+    """The settings of a network of so many classes, on the scenes of ten."""
+
+    def settings(classes: int) -> tuple[str, ...]:
+        (tmp_path / "net.py").write_text(POOLED.format(classes=classes))
+        metrics = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
+        network = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.layer='1'")
+        return (*network, "target=predicted", metrics, "method=[grad_cam]")
+
+    return settings
+
+
+def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
+    return {name: set(part["status"]) for name, part in rows.groupby("metric")}
+
+
+def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(net, run, rows, results):
+    """target=predicted; and a picture names the model's class by its index."""
+    (outcome,) = run(*net(7), "pictures.rows=2")
+    by_metric = statuses(rows([outcome]))
+    assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == ({"ok"}, {"no_annotation"}, {"no_mask"})
+    assert [name for name in by_metric if "ok" in by_metric[name]] == ["zeta"]
+    (note,) = outcome.notes
+    assert "the 10 classes of 'scenes' aren't the 7 of user" in note
+    assert "boxes and masks aren't used" in note
+    (file,) = results.glob("*/*/pictures/*.npz")
+    assert all(name.isdecimal() for name in np.load(file)["class_names"])
+
+
+def test_where_the_classes_are_as_many_they_are_used(net, run, rows):
+    outcomes = run(*net(10), "data.size=12")
+    assert "ok" in statuses(rows(outcomes))["class_correlation"]
+    assert outcomes[0].notes == ()
+
+
+def test_what_needs_the_model_s_classes_is_a_sentence(net, run):
+    assert "data.only_correct=false" in failure(run(*net(7), "data.only_correct=true"))
+    assert "has 12 classes and the data set scenes 10" in failure(run(*net(12), "target=each_label"))
+
+
+def test_a_planted_network_is_measured_against_its_truth(run, rows):
+    """In the region network HiResCAM is right, XGrad-CAM's totals are and its places aren't, a map has no totals."""
+    table = rows(run("model=planted_region", *PLANTED)).set_index(["metric", "method"]).sort_index()
+    assert set(table["image_id"]) == {f"evaluation-0-{number:06d}" for number in range(3)}
+    assert set(table["data"]) == {"planted"}
+    value, status = table["value"], table["status"]
+    assert value["truth_channel_error"][["hires_cam", "xgrad_cam"]].max() < 1e-5
+    assert value["truth_correlation", "hires_cam"].min() > 1 - 1e-6
+    assert value["truth_rank_agreement", "hires_cam"].min() == 1
+    assert value["truth_mass_outside", "hires_cam"].max() < 1e-6
+    assert value["truth_mass_outside", "xgrad_cam"].min() > 0.1
+    assert set(status["truth_channel_error", "saliency"]) == {"no_contributions"}
+    assert set(status["truth_correlation", "saliency"]) == {"ok"}
+
+
+def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows):
+    settings = ("model=scenes_vgg", "data.size=2", "method=[hires_cam]", TRUTH)
+    assert set(rows(run(*settings))["status"]) == {"no_truth"}
+    planted = ("model=planted_and", *PLANTED[:2], "method=[hires_cam]", TRUTH)
+    other = rows(run(*planted, "data.target=each_label"))
+    assert set(other["target_class"].astype(int)) == {0, 1}
+    of_the_other = other[(other["target_class"].astype(int) == 1) & (other["metric"] == "truth_channel_error")]
+    assert of_the_other["value"].max() < 1e-5  # its logit is linear in cyan
+    probability = rows(run(*planted, "model.output=probability"))
+    assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {"no_truth"}
+
+
+def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
+    config = plain(configuration(["model=planted_and", "data.size=7"]))
+    assert (config["data"]["kind"], config["data"]["size"], config["target"]) == ("planted", 7, "label")
+    for name in BUILDERS:
+        file = conf_folder() / "data_model" / f"scenes_{name}.yaml"
+        assert file.read_text() == "# @package _global_\ndefaults:\n  - planted_images\n"
+    assert "There is no folder /nowhere" in failure(
+        run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
+    )
