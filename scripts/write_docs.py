@@ -22,7 +22,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
-from axiom_bench.report.paper.index import Exhibit, paper
+from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
 from axiom_bench.testing import Case
 

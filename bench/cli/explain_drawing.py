@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.cli.explain_images import ClassScore, ExplainedImage, ExplainedMap
-from axiom_bench.data.formats.file_names import as_text
+from axiom_bench.data.formats.files import as_text
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts.drawing import canvas, style
 from axiom_bench.report.page.html import Header, Section, assemble, render

@@ -29,7 +29,7 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing.compute import cut_of
-from axiom_bench.statistics.numbers import NOTHING, number, share
+from axiom_bench.statistics.labels import NOTHING, number, share
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
-from axiom_bench.run import manifest, same_folder
+from axiom_bench.run import manifest, sweep
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
@@ -43,13 +43,13 @@ def _finished(
     completed = [outcome for outcome in outcomes if outcome.failure is None]
     lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
     before = _previous_manifest(folder)
-    other = same_folder.still_running(folder, same_folder.about(config, overrides))
+    other = sweep.still_running(folder, sweep.about(config, overrides))
     if not before and os.path.lexists(folder / manifest_file.NAME):
         lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
     written = keep(config, outcomes, overrides)
     if written is not None:
         run = RunFolder.of(folder, written)  # not read: another command may write its own by now
-        dropped = same_folder.no_longer_shown(before, written)
+        dropped = sweep.no_longer_shown(before, written)
         lines += [*_counts(run, completed), *([dropped] if dropped else [])]
         start = time.perf_counter()
         page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from axiom_bench.cutting.cut_model import CutModel
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.drawn.mosaic import MosaicImages
 from axiom_bench.data.loading import batches
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
-from axiom_bench.report.game.page import CHECKS, Class, Game, TwoClassImage, WholeImage, page
+from axiom_bench.report.game_page import CHECKS, Class, Game, TwoClassImage, WholeImage, page
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.fetching import urls

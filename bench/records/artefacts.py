@@ -1,7 +1,7 @@
 """What a run folder may hold: the one table of its kinds of files, and that none of them leads out of the folder.
 
-A new kind of file is a row here, and the module that writes it: of one that is made for each job, a module with `STAGE`
-and `ensure`, as `axiom_bench.run.computing.run_times` has them.
+A new kind of file is a row here, and the module that writes it: of one that is made for each job, a module with
+`STAGES[kind]` and `ensure_<kind>`, as `axiom_bench.run.computing.whole_set` has them.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Artefact(NamedTuple):
 
 
 TABLE = (
-    Artefact("records", ("parquet",), "axiom_bench.run.computing.stored", "records.reading", "shard", "input"),
-    Artefact("curves", ("parquet",), "axiom_bench.run.computing.stored", "records.reading", "shard", "input"),
+    Artefact("records", ("parquet",), "axiom_bench.run.computing.compute", "records.reading", "shard", "input"),
+    Artefact("curves", ("parquet",), "axiom_bench.run.computing.compute", "records.reading", "shard", "input"),
     Artefact("whole_set", ("parquet",), "axiom_bench.run.computing.whole_set", "records.reading", "fetched", "input"),
-    Artefact("runtime", ("parquet",), "axiom_bench.run.computing.run_times", "records.reading", "fetched", "input"),
-    Artefact("pictures", ("npz",), "axiom_bench.run.computing.pictures", "records.store", "fetched", "input"),
-    Artefact("gallery", ("parquet",), "axiom_bench.run.computing.gallery", "records.store", "fetched", "input"),
-    Artefact("predictions", ("json",), "axiom_bench.run.jobs.predictions", "run", "once"),
+    Artefact("runtime", ("parquet",), "axiom_bench.run.computing.samples", "records.reading", "fetched", "input"),
+    Artefact("pictures", ("npz",), "axiom_bench.run.computing.samples", "records.store", "fetched", "input"),
+    Artefact("gallery", ("parquet",), "axiom_bench.run.computing.samples", "records.store", "fetched", "input"),
+    Artefact("predictions", ("json",), "axiom_bench.run.jobs.ready", "run", "once"),
     Artefact("image_hashes.json", (), "axiom_bench.run.jobs.job", "run", "here"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running", "here"),
     Artefact("manifest.json", (), "axiom_bench.records.artefacts", "records.artefacts", "fetched"),

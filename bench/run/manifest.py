@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from axiom_bench.configs import conf_folder
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MetricSpec

@@ -18,7 +18,7 @@ from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import claims, files, manifest, mirror, running
+from axiom_bench.records import artefacts, claims, files, mirror, running
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
@@ -55,7 +55,7 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     files.ensure_writable(folder)
     with progress(str(config["results"])):
         mirror.begin(folder)
-    manifest.check_format(folder)
+    artefacts.check_format(folder)
     others = other_commands(folder)
     with claims.running(folder):
         claims.sweep(folder)

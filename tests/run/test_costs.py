@@ -14,7 +14,7 @@ from axiom_bench.columns import OK
 from axiom_bench.cutting.interventions import Part
 from axiom_bench.cutting.trace import Trace, cut
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import rows_of, trace_of_batch

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.configs import conf_folder
-from axiom_bench.embedded.planted.networks import BUILDERS
+from axiom_bench.embedded.planted import BUILDERS
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing.composition import plain
 from axiom_bench.run.jobs.facts import Facts
@@ -55,7 +55,7 @@ not_scores = lambda output: output
 TRANSFORMER = """
 import torch
 from torchvision.models import VisionTransformer
-from axiom_bench.cutting.split.tokens import Tokens
+from axiom_bench.cutting.tokens import Tokens
 
 def build():
     model = VisionTransformer(96, 16, 2, 2, 8, 16, num_classes=10)

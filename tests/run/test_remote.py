@@ -15,7 +15,7 @@ import pytest
 
 from axiom_bench import metrics, report
 from axiom_bench.cli import benchmark  # noqa: F401 - once here, and not in each of the commands
-from axiom_bench.data.drawn.scenes import Scenes
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, remote

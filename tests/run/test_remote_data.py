@@ -14,8 +14,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench.cli import game
-from axiom_bench.data.drawn.scenes import Scenes
-from axiom_bench.data.formats.named_files import files_named
+from axiom_bench.data.embedded import Scenes
+from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run.composing import settings

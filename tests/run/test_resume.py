@@ -20,8 +20,8 @@ import pytest
 from axiom_bench.cli import finish
 from axiom_bench.cli.benchmark import share
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, holdings, manifest, running
-from axiom_bench.records import manifest as manifest_file
+from axiom_bench.records import artefacts, claims, holdings, running
+from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.run import sweep as sweeps
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome

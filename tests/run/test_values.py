@@ -20,13 +20,11 @@ import torch
 from PIL import Image
 
 from axiom_bench.cutting import passes
-from axiom_bench.cutting.cut_model import CutModel
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.batch import MethodLeftOut, explained
+from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_values
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
-from axiom_bench.evaluation.tables import frame, holds_values
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run.computing import compute, samples, whole_set
 from axiom_bench.run.computing.compute import Step, cut_of

@@ -18,11 +18,10 @@ from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import with_score_scale
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import UNTIMED, Stopwatch, Watch
-from axiom_bench.evaluation.tables import Columns, curve_frame, frame, holds_values
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import Holdings, Values

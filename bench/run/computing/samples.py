@@ -23,9 +23,8 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -36,7 +35,7 @@ from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.records import pictures, sealed, store
+from axiom_bench.records import sealed, store
 from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.inputs.images import first_batch, rows
 from axiom_bench.run.jobs.job import Job, shards
@@ -95,7 +94,7 @@ def ensure_pictures(step: Step) -> tuple[str, ...]:
         if batch is None:
             return ()
         parts = by_halves(batch, len(batch), cut_model.limits, lambda part, _: arrays(job, cut_model, metric, part))
-        pictures.write_arrays(folder / path, _joined(list(parts)))
+        store.write_arrays(folder / path, _joined(list(parts)))
     return (path,)
 
 
@@ -110,9 +109,9 @@ def ensure_gallery(step: Step) -> tuple[str, ...]:
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
-        if not store.is_usable(folder / paths[-1], pictures.GALLERY.names):
+        if not store.is_usable(folder / paths[-1], store.GALLERY.names):
             entries = list(_gallery_entries(job, cut_model, shard.indices))
-            store.write(folder / paths[-1], pa.Table.from_pylist(entries, pictures.GALLERY), schema=None)
+            store.write(folder / paths[-1], pa.Table.from_pylist(entries, store.GALLERY), schema=None)
     return tuple(paths)
 
 

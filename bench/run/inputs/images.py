@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from axiom_bench.data.base import BadImage
+from axiom_bench.data.base import UNREADABLE, BadImage
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.loading import DamagedEntry, Decoded, batches
 from axiom_bench.data.preprocessing import Preprocessing

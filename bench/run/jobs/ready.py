@@ -13,11 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.cutting.cut_model import CutModel
 from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.drawn.mosaic import Candidate, MosaicImages, Mosaics
+from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.shard import padded, traced
 from axiom_bench.records import files, mirror, sealed
