@@ -25,7 +25,7 @@ from typing import Any
 
 import bench_metrics
 import torch
-from measuring import Calls, machine, ratios, timed
+from measuring import Calls, ratios, timed
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -165,7 +165,8 @@ def main() -> None:
         bench_metrics.show(batch, options.repeats)
         return
     device = torch.device(options.device)
-    print(f"{machine(device)}, {options.precision} (head in fp32), median of {options.repeats} rounds")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of {options.repeats} rounds")
     for network in networks(batch, device):
         show(network.title, timed(cases(network, options.precision), options.repeats, device=device), batch)
     if options.peers:

@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,29 +77,19 @@ class Training(Dataset[Item]):
         return normalised, multi_hot(self.dataset, index)
 
 
-class Steps:
-    """The batches of all steps from `first` on. Each epoch permutes the images with a seed of its own.
+def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
+    """The batches of all steps: lists of (index of the image, number of the draw).
 
-    A batch is a list of (index of the image, number of the draw).
+    Each epoch permutes the images with a seed of its own; a smaller last batch is left out, since a batch norm can't
+    train on one image.
     """
-
-    def __init__(self, images: int, batch: int, epochs: int, seed: int, first: int) -> None:
-        self.images, self.batch, self.epochs, self.seed, self.first = images, batch, epochs, seed, first
-
-    @property
-    def per_epoch(self) -> int:
-        """Steps in an epoch; a smaller last batch is left out, since a batch norm can't train on one image."""
-        return max(1, self.images // self.batch)
-
-    def __len__(self) -> int:
-        return self.per_epoch * self.epochs - self.first
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for step in range(self.first, self.per_epoch * self.epochs):
-            epoch, place = divmod(step, self.per_epoch)
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
-            chosen = order[place * self.batch : (place + 1) * self.batch]
-            yield [(int(index), step * self.batch + row) for row, index in enumerate(chosen)]
+    steps: list[list[tuple[int, int]]] = []
+    for epoch in range(epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(images).tolist()
+        for place in range(max(1, images // batch)):
+            chosen = order[place * batch : (place + 1) * batch]
+            steps.append([(index, len(steps) * batch + row) for row, index in enumerate(chosen)])
+    return steps
 
 
 def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
@@ -112,11 +102,10 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
         return module
     file = Path(initial)
     pretrained = weights.read(file) if file.suffix else source.published(initial)
-    own = module.state_dict()
-    state = pretrained.state
-    last = {name for name in own if name in state and state[name].shape[:1] != own[name].shape[:1]}
+    fresh, state = module.state_dict(), pretrained.state
+    last = {name for name in fresh if name in state and state[name].shape[:1] != fresh[name].shape[:1]}
     kept = {name: tensor for name, tensor in state.items() if name not in last}
-    weights.fit(module, weights.Weights({**own, **kept}, pretrained.description, pretrained.sha256), architecture)
+    weights.fit(module, weights.Weights({**fresh, **kept}, pretrained.description, pretrained.sha256), architecture)
     print(f"weights from {pretrained.description}; new: {', '.join(sorted(last))}", flush=True)
     return module
 
@@ -128,9 +117,8 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
     """
     optimiser = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY)
     first = load_checkpoint(module, optimiser, options, device)
-    steps = Steps(len(data.dataset), options.batch, options.epochs, options.seed, first)
-    total, losses = first + len(steps), []
-    loader = DataLoader(data, batch_sampler=steps, num_workers=options.workers)
+    steps, losses = steps_of(len(data.dataset), options.batch, options.epochs, options.seed), []
+    loader = DataLoader(data, batch_sampler=steps[first:], num_workers=options.workers)
     module.train()
     if options.weights != "none":
         for part in module.modules():
@@ -139,7 +127,7 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
     for step, (images, labels) in enumerate(loader, start=first):
         torch.manual_seed(derived_seed(options.seed, step))  # of the dropout
         for group in optimiser.param_groups:
-            group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / total))
+            group["lr"] = options.learning_rate * 0.5 * (1 + math.cos(math.pi * step / len(steps)))
         output = module(images.to(device))
         logits = output if isinstance(output, Tensor) else output[0]  # an Inception's has a second head
         loss = binary_cross_entropy_with_logits(logits, labels.to(device))
@@ -148,9 +136,9 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
         optimiser.step()
         losses.append(loss.item())
         done = step + 1
-        if done % options.checkpoint_steps == 0 or done == total:
+        if done % options.checkpoint_steps == 0 or done == len(steps):
             save_checkpoint(module, optimiser, done, options)
-            print(f"step {done} of {total}: loss {np.mean(losses):.4f}", flush=True)
+            print(f"step {done} of {len(steps)}: loss {np.mean(losses):.4f}", flush=True)
             losses = []
     module.eval()
 

@@ -7,8 +7,9 @@ FOLDER (default: build/gpu) has for each step its output (NAME.txt), for each ru
 folder, and page.md, which is written anew after each step. A step that fails, or takes longer than its limit, doesn't
 stop the others; steps that begin after --seconds are left out. The exit code is 1 where one failed.
 
-Runs are measured as they are, and, with a few images, once more with a profile of their kernels. The large run is of
-made-up images: photographs of AXIOM_BENCH_REAL (../shared) under other names, by hard links.
+Runs are measured as they are, and, with a few images, once more with a profile of their kernels, which takes memory for
+each kernel's start. The large run is of made-up images: photographs of AXIOM_BENCH_REAL (../shared) under other names,
+by hard links.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", ROOT.parent / "shared"))
@@ -31,13 +33,14 @@ SCRIPTS = ROOT / "scripts"
 NO_PICTURES = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 PAPER = "method=[ablation_cam,cam,grad_cam,grad_cam_pp,guided_xgrad_cam,xgrad_cam]"
 AXIOMS = "metric=[conservation_error,sensitivity_error]"
+KERNELS = 10  # those that take longest
 LAST = 40  # lines of a step's output on the page
 PAGE = "page.md"
 MADE = "made_images"  # the folder of the made-up images
+TAKE = "take"  # in the place of a folder: a run is measured in this process
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """How much each step computes. device: cuda or cpu. made: number of made-up images. profiled: images of a run
     whose kernels are listed."""
 
@@ -56,8 +59,7 @@ GPU = Sizes("cuda", 50_000, 256, 16, (64, 256), 5, None, 64, 64)
 CPU = Sizes("cpu", 8, 4, 1, (1,), 1, 2, 1, 1)
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """A command with its limit in seconds. run: whether it writes NAME.json."""
 
     name: str
@@ -66,8 +68,7 @@ class Step:
     run: bool = False
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a step. status: "done", "failed (exit code 1)", "stopped after 60 s", "left out"."""
 
     step: Step
@@ -81,7 +82,7 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     yield Step("machine", (python, "-m", "torch.utils.collect_env"), 60)
     yield Step("tests", (python, "-m", "pytest", "-m", "cuda", "-q", "-rs", "-p", "no:cacheprovider", "tests"), 150)
     for name, (seconds, overrides) in runs(sizes, folder).items():
-        yield _run(name, overrides, seconds, folder, ())
+        yield Step(name, _taking(name, overrides, folder), seconds, run=True)
     for precision in ("fp32", "tf32", "bf16"):
         for batch in sizes.speed_batches:
             options = ("--precision", precision, "--batch", str(batch), "--repeats", str(sizes.repeats))
@@ -90,8 +91,8 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     loading = ("--device", sizes.device, "--images", str(sizes.images or 400), "--workers", f"0,{sizes.workers}")
     yield Step("loading", (python, str(SCRIPTS / "bench_loading.py"), *loading, "--repeats", str(sizes.repeats)), 60)
     for name, (seconds, overrides) in runs(sizes, folder).items():
-        profiled = (*overrides, f"data.size={sizes.profiled}")
-        yield _run(f"{name}_kernels", profiled, seconds, folder, ("--kernels",))
+        few = (*overrides, f"data.size={sizes.profiled}")
+        yield Step(f"{name}_kernels", _taking(f"{name}_kernels", few, folder, "--kernels"), seconds, run=True)
 
 
 def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]:
@@ -109,52 +110,76 @@ def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]
     }
 
 
-def _run(name: str, overrides: Sequence[str], seconds: float, folder: Path, options: Sequence[str]) -> Step:
-    command = (sys.executable, str(SCRIPTS / "profiled.py"), *options, str(folder / f"{name}.json"), "--")
-    return Step(name, (*command, *overrides, f"results={folder / 'results'}", f"run={name}"), seconds, run=True)
+def _taking(name: str, overrides: Sequence[str], folder: Path, *options: str) -> tuple[str, ...]:
+    command = (sys.executable, str(SCRIPTS / "gpu.py"), *options, "--out", str(folder / f"{name}.json"), TAKE, "--")
+    return (*command, *overrides, f"results={folder / 'results'}", f"run={name}")
 
 
-def take(step: Step, folder: Path, device: str) -> Outcome:
-    """Runs a step, with its output in NAME.txt."""
+def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
+    """{exit_code, seconds, peak_memory, kernels} of a run in this process. Memory in bytes; on a CPU it is the
+    process's. kernels: [name, milliseconds, calls] of the KERNELS, or operations, that take longest."""
+    from axiom_bench.cli.main import main as axiom_bench_main  # before torch, whose idle threads would take a core
+
+    # isort: split
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = torch.cuda.is_available()
+    activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
+    start = time.perf_counter()
+    with profile(activities=[activity]) if with_kernels else nullcontext() as profiled:
+        code = axiom_bench_main(list(overrides))
+        if on_gpu:
+            torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    kernels = [
+        (event.key, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000, event.count)
+        for event in (profiled.key_averages() if profiled else ())
+    ]
+    longest = sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]
+    return {"exit_code": code, "seconds": seconds, "peak_memory": memory, "kernels": longest}
+
+
+def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
+    """Runs a step, which may take no more seconds than are left, with its output in NAME.txt."""
+    if left <= 0:
+        return Outcome(step, "left out")
+    limit, start = min(step.seconds, left), time.monotonic()
     environment = {**os.environ, "AXIOM_BENCH_REAL": str(REAL), "AXIOM_BENCH_TEST_DEVICE": device}
-    start = time.monotonic()
     with (folder / f"{step.name}.txt").open("w") as output:
         output.write(f"$ {' '.join(step.command)}\n")
         output.flush()
         settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
         process = subprocess.Popen(step.command, stdout=output, stderr=subprocess.STDOUT, **settings)
         try:
-            code = process.wait(step.seconds)
+            code = process.wait(limit)
             status = "done" if code == 0 else f"failed (exit code {code})"
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)  # with the processes that it has started
             process.wait()
-            status = f"stopped after {step.seconds:.0f} s"
+            status = f"stopped after {limit:.0f} s"
     return Outcome(step, status, time.monotonic() - start)
 
 
 def make_images(folder: Path, count: int) -> None:
     """`count` images in ImageNet's layout: hard links to photographs, with their boxes; links where they lie on another
     file system."""
-    source = REAL / "data" / "imagenet"
+    source, boxes = REAL / "data" / "imagenet", Path("Annotations", "CLS-LOC", "val")
     photographs = sorted((source / "val").rglob("*.JPEG"))
-    boxes = source / "Annotations" / "CLS-LOC" / "val"
-    made_boxes = folder / "Annotations" / "CLS-LOC" / "val"
-    made_boxes.mkdir(parents=True)
+    (folder / boxes).mkdir(parents=True)
     shutil.copy(source / "LOC_synset_mapping.txt", folder)
     for number in range(count):
-        photograph = photographs[number % len(photographs)]
-        stem = f"made_{number:08d}"
-        _link(photograph, folder / "val" / photograph.parent.name / f"{stem}.JPEG")
-        _link(boxes / f"{photograph.stem}.xml", made_boxes / f"{stem}.xml")
-
-
-def _link(source: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, path)
-    except OSError:
-        path.symlink_to(source.resolve())
+        photograph, stem = photographs[number % len(photographs)], f"made_{number:08d}"
+        for of_photograph, path in (
+            (photograph, folder / "val" / photograph.parent.name / f"{stem}.JPEG"),
+            (source / boxes / f"{photograph.stem}.xml", folder / boxes / f"{stem}.xml"),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(of_photograph, path)
+            except OSError:
+                path.symlink_to(of_photograph.resolve())
 
 
 def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
@@ -162,12 +187,13 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
     lines = ["# On a GPU" if sizes.device == "cuda" else "# On the CPU, with a few images", ""]
     lines += ["| step | status | s |", "| --- | --- | ---: |"]
     lines += [f"| {each.step.name} | {each.status} | {each.seconds:.0f} |" for each in outcomes]
-    results = {each.step.name: result for each in outcomes if (result := _result(each.step, folder)) is not None}
-    plain = {name: result for name, result in results.items() if not result["kernels"]}
+    written = {each.step.name: folder / f"{each.step.name}.json" for each in outcomes if each.step.run}
+    results = {name: json.loads(path.read_text()) for name, path in written.items() if path.exists()}
     lines += ["", "## Runs", "", "| run | s | peak memory |", "| --- | ---: | ---: |"]
     lines += [
-        f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |" for name, run in plain.items()
-    ]
+        f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |"
+        for name, run in results.items() if not run["kernels"]
+    ]  # fmt: skip
     for name, run in results.items():
         if run["kernels"]:
             lines += ["", f"## Kernels of {name.removesuffix('_kernels')}, {sizes.profiled} images", ""]
@@ -181,23 +207,26 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _result(step: Step, folder: Path) -> dict[str, Any] | None:
-    """What profiled.py has written; None where it hasn't."""
-    path = folder / f"{step.name}.json"
-    if not step.run or not path.exists():
-        return None
-    result: dict[str, Any] = json.loads(path.read_text())
-    return result
-
-
-def main() -> int:
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "build" / "gpu")
+    parser.add_argument("folder", nargs="?", default=str(ROOT / "build" / "gpu"), help=f"or {TAKE}")
     parser.add_argument("--cpu", action="store_true", help="on the CPU, with a few images")
     parser.add_argument("--only", default="", help="the steps whose name has this text")
     parser.add_argument("--seconds", type=float, default=600, help="no step goes on after that")
-    options = parser.parse_args()
-    sizes, folder, end = CPU if options.cpu else GPU, options.folder.resolve(), time.monotonic() + options.seconds
+    parser.add_argument("--kernels", action="store_true", help=f"of {TAKE}: list them")
+    parser.add_argument("--out", type=Path, help=f"of {TAKE}: the JSON that is written")
+    parser.add_argument("overrides", nargs="*", help=f"of {TAKE}: of axiom-bench, behind --")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    options = arguments()
+    if options.folder == TAKE:
+        result = measured(options.overrides, options.kernels)
+        options.out.write_text(json.dumps(result, indent=1))
+        return int(result["exit_code"])
+    sizes, folder, end = CPU if options.cpu else GPU, Path(options.folder).resolve(), time.monotonic() + options.seconds
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).exists():
         print(f"{folder} holds something else; name a new folder.", file=sys.stderr)
         return 2
@@ -206,21 +235,12 @@ def main() -> int:
     (folder / PAGE).touch()
     make_images(folder / MADE, sizes.made)
     outcomes: list[Outcome] = []
-    for step in steps(sizes, folder):
-        if options.only in step.name:
-            outcomes.append(within(step, folder, sizes.device, end - time.monotonic()))
-            print(f"{step.name}: {outcomes[-1].status}, {outcomes[-1].seconds:.0f} s", flush=True)
-            (folder / PAGE).write_text(page(outcomes, folder, sizes))
+    for step in (step for step in steps(sizes, folder) if options.only in step.name):
+        outcomes.append(take(step, folder, sizes.device, end - time.monotonic()))
+        print(f"{step.name}: {outcomes[-1].status}, {outcomes[-1].seconds:.0f} s", flush=True)
+        (folder / PAGE).write_text(page(outcomes, folder, sizes))
     shutil.rmtree(folder / MADE)
     return int(any(each.status != "done" for each in outcomes))
-
-
-def within(step: Step, folder: Path, device: str, left: float) -> Outcome:
-    """The step, which may take no more seconds than are left."""
-    if left <= 0:
-        return Outcome(step, "left out")
-    limited = Step(step.name, step.command, min(step.seconds, left), step.run)
-    return take(limited, folder, device)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import DOCS, start_of, text_columns, with_part
+from measuring import DOCS, markdown, with_part
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -26,7 +26,7 @@ from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
 from axiom_bench.testing import Case
 
-START, END = start_of("write_docs"), "<!-- end of the table -->"
+START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
 
 # 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
 LAYER = tuple(
@@ -138,7 +138,7 @@ def _source(key: str | None) -> str:
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
     """The documents whose table differs from conf/, each with the text that it should have."""
     texts = {folder / name: (folder / name).read_text(encoding="utf-8") for name in TABLES}
-    expected = {path: with_part(text, START, END, text_columns(TABLES[path.name]())) for path, text in texts.items()}
+    expected = {path: with_part(text, START, END, markdown(TABLES[path.name]())) for path, text in texts.items()}
     return {path: text for path, text in expected.items() if text != texts[path]}
 
 

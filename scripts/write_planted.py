@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from measuring import DOCS, text_columns, with_part
+from measuring import DOCS, markdown, with_part
 
 import axiom_bench as ab
 from axiom_bench.data.batch import Batch
@@ -195,7 +195,7 @@ def number(value: float) -> str:
 def with_sections(document: str, tables: Mapping[str, Sequence[Row]]) -> str:
     """The document with each table between its markers. Raises BenchError where it lacks them."""
     for name, rows in tables.items():
-        document = with_part(document, START.format(name), END.format(name), text_columns(rows))
+        document = with_part(document, START.format(name), END.format(name), markdown(rows))
     return document
 
 

@@ -2,25 +2,27 @@
 
 python scripts/write_which_metric.py [--run] [--truth RUN ...] [--agreement RUN ...] [--output docs/which-metric.md]
 
---run: first compute what is missing of the runs in which_metric_runs.py, which takes hours on two cores and goes on
-where it stopped. --truth: runs with spoiled explainers (experiment=truth, experiment=truth_planted). --agreement: runs
-without a truth, whose images can only agree. Both are those of which_metric_runs.py by default, and are read as
-`axiom-bench judge` reads them; its measures are described in docs/which-metric.md.
+--run: first compute what is missing of RUNS, which takes hours on two cores and goes on where it stopped. --truth: runs
+with spoiled explainers (experiment=truth, experiment=truth_planted). --agreement: runs without a truth, whose images
+can only agree. Both are those of RUNS by default, and are read as `axiom-bench judge` reads them; its measures are
+described in docs/which-metric.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import subprocess
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
-from measuring import DOCS, text_columns
-from which_metric_runs import RUNS
+from measuring import DOCS, markdown
 
 from axiom_bench.judging.judgement import ALL, GOAL, SIZES, Judgement, chosen_metrics, judge, overall, spoiled_methods
 from axiom_bench.report.options import Options, options_of
@@ -70,6 +72,71 @@ in the same order with Kendall's tau 0.9, extrapolated from half of the images w
 \N{ALMOST EQUAL TO}. *Best control*: its place among the methods."""
 
 
+DEGREES = (25, 50, 75, 100)
+MAPS = ("noise", "blur", "shift", "upside_down", "other_image")  # kinds that spoil maps, not channel totals
+SPOILED = ",".join(["truth", *(f"{kind}_{degree}" for kind in MAPS for degree in DEGREES)])
+
+
+class Run(NamedTuple):
+    """An experiment's run and its overrides. is_truth: whether it has spoiled explainers."""
+
+    experiment: str
+    overrides: tuple[str, ...] = ()
+    run: str = "default"
+    is_truth: bool = True
+
+    @property
+    def folder(self) -> Path:
+        """Where its command writes."""
+        return Path("results") / self.experiment / self.run
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of axiom-bench, which computes what is missing of it."""
+        return [f"experiment={self.experiment}", f"run={self.run}", *self.overrides]
+
+
+def _of_maps(methods: str, metrics: str, *others: str) -> tuple[str, ...]:
+    """Overrides of metrics of maps, which need many passes: with fewer methods, and one network."""
+    return (f"method=[{methods}]", f"spoiled=[{SPOILED}]", f"metric=[{metrics}]", "model=scenes_vgg", *others)
+
+
+FEW = "grad_cam_pp,random,sobel,xgrad_cam"
+OF_TOTALS = (
+    "average_drop,average_gain,axiom_floor_distance,class_correlation,confidence_drop,conservation_error,"
+    "energy_pointing_game,entropy,gini,ground_reliance,increase_in_confidence,mask_iou,mass_accuracy,object_deletion,"
+    "pointing_game,random_logit,sensitivity_error,sensitivity_error_scaled,single_deletion,target_shift"
+)
+OF_MAPS = "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,top_k_intersection"
+REPEATED = (
+    "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages"
+)
+CURVES = ("deletion_auc", "insertion_auc")
+FEW_STEPS = tuple(f"metric.{name}.params.steps=28" for name in CURVES)
+PLANTED = "planted_additive,planted_bias,planted_suppressing,planted_saturating,planted_and,planted_or"
+OF_PHOTOGRAPHS = (
+    "average_drop,axiom_floor_distance,box_iou,class_correlation,confidence_drop,conservation_error,"
+    "energy_pointing_game,entropy,gini,increase_in_confidence,pointing_game,random_logit,sensitivity_error,"
+    "sensitivity_error_scaled,single_deletion"
+)
+METHODS = (
+    "ablation_cam,centered,grad_cam,grad_cam_pp,hires_cam,layer_cam,negated,other_image,random,shuffled_channels,"
+    "sobel,uniform,xgrad_cam"
+)
+PHOTOGRAPHS = ("model=squeezenet1_1", "data.size=100", f"method=[{METHODS}]", f"metric=[{OF_PHOTOGRAPHS}]")
+RUNS = (
+    Run("truth", (f"metric=[{OF_TOTALS}]",)),
+    Run("truth", _of_maps(FEW, OF_MAPS), "maps"),
+    Run("truth", _of_maps(FEW, REPEATED), "repeated"),
+    Run("truth", _of_maps("xgrad_cam", ",".join(CURVES), *FEW_STEPS, "data.size=120"), "curves"),
+    Run("truth", _of_maps("xgrad_cam", "srg", "data.size=120"), "srg"),
+    Run("truth_planted", (f"model={PLANTED}", "pictures.rows=0")),
+    Run("truth_planted", ("metric=[single_deletion,energy_pointing_game]", "pictures.rows=0"), "deletion"),
+    Run("mosaic", is_truth=False),
+    Run("real", (*PHOTOGRAPHS, "data.batch_size=10"), is_truth=False),
+)
+
+
 @dataclass(frozen=True)
 class Recovered:
     """Of one metric in the runs of one experiment. right: the share of right pairs and its interval by n; lowest: by
@@ -83,20 +150,21 @@ class Recovered:
     lowest: Mapping[str, float]
 
     @property
-    def share(self) -> float:
-        """At the largest n; -1 where there are too few images."""
-        right = self.right.get(LARGEST, (math.nan,))[0]
-        return right if math.isfinite(right) else -1.0
-
-    @property
     def ordered(self) -> list[str]:
         """The kinds that it puts in order."""
         return [kind for kind, share in self.lowest.items() if share >= GOAL]
 
     @property
-    def others(self) -> list[str]:
+    def others(self) -> str:
         """The other kinds, with their shares."""
-        return [f"{kind} {share:.2f}" for kind, share in self.lowest.items() if share < GOAL]
+        return ", ".join(f"{kind} {share:.2f}" for kind, share in self.lowest.items() if share < GOAL)
+
+    def share(self, size: int) -> str:
+        """Of right pairs with its interval; empty where there are too few images."""
+        right, low, high = self.right.get(size, (math.nan, math.nan, math.nan))
+        if not math.isfinite(right):
+            return ""
+        return f"{right:.3f} [{low:.3f}, {high:.3f}]" if math.isfinite(low) else f"{right:.3f}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,21 +187,24 @@ class Judged:
         return str(self.run.manifest["experiment"])
 
     @property
-    def num_methods(self) -> int:
-        """Methods that aren't spoiled."""
-        return len(set(self.run.manifest["methods"]) - set(spoiled_methods(self.run)))
+    def folder(self) -> str:
+        return f"results/{self.name}/{self.run.manifest['run']}"
+
+    def overrides(self) -> list[str]:
+        """Of the run's command."""
+        return list(self.run.manifest.get("overrides") or ())
 
     def recovered(self) -> pd.DataFrame:
         """Of all settings, with a column `model`."""
-        parts = [own.recovery.assign(model=own.setting.model) for own in self.judgements if len(own.recovery)]
+        parts = [each.recovery.assign(model=each.setting.model) for each in self.judgements if len(each.recovery)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def page(truth: Sequence[Judged], agreement: Sequence[Judged]) -> str:
     """The whole page."""
-    experiments = {
-        name: [own for own in truth if own.name == name] for name in dict.fromkeys(own.name for own in truth)
-    }
+    experiments: dict[str, list[Judged]] = {}
+    for judged in truth:
+        experiments.setdefault(judged.name, []).append(judged)
     tables = {name: _recovered(runs) for name, runs in experiments.items()}
     parts = [INTRODUCTION, *_commands(truth, agreement), *_lead_section(tables), *_short_section(tables)]
     for name, runs in experiments.items():
@@ -142,53 +213,32 @@ def page(truth: Sequence[Judged], agreement: Sequence[Judged]) -> str:
 
 
 def _commands(truth: Sequence[Judged], agreement: Sequence[Judged]) -> Iterator[str]:
+    """The runs' commands, without their folders, and this script's."""
     yield "```sh"
     for judged in (*truth, *agreement):
-        yield f"axiom-bench {_command(judged.run)}"
-    runs = [" ".join(_folder(own) for own in group) for group in (truth, agreement)]
+        kept = [text for text in judged.overrides() if not text.startswith(LEFT_OUT)]
+        yield " ".join(["axiom-bench", *(f'"{text}"' if "[" in text else text for text in kept)])
+    runs = [" ".join(judged.folder for judged in group) for group in (truth, agreement)]
     yield f"python scripts/write_which_metric.py --truth {runs[0]}" + (f" --agreement {runs[1]}" if agreement else "")
     yield "```\n"
     yield _paragraph(ONE_COMMAND)
-
-
-def _command(run: RunFolder) -> str:
-    """The overrides of the run's command, without its folders."""
-    own = [text for text in run.manifest.get("overrides") or () if not text.startswith(LEFT_OUT)]
-    return " ".join(f'"{text}"' if "[" in text else text for text in own)
-
-
-def _parameters(run: RunFolder) -> str:
-    """Of the metrics, where they aren't those of conf/metric/."""
-    own = [text for text in run.manifest.get("overrides") or () if text.startswith("metric.")]
-    return f"; {', '.join(f'`{text}`' for text in own)}" if own else ""
-
-
-def _folder(judged: Judged) -> str:
-    return f"results/{judged.name}/{judged.run.manifest['run']}"
 
 
 def _recovered(runs: Sequence[Judged]) -> list[Recovered]:
     """Of the metrics of runs of one experiment, the most right first; each by the first run that has it."""
     found: dict[str, Recovered] = {}
     for judged in runs:
-        for metric, table in _by_metric(judged):
+        table = judged.recovered()
+        for metric in dict.fromkeys(table["metric"]) if len(table) else ():
             if metric not in found:
-                found[metric] = _of_metric(judged, table, metric)
-    return sorted(found.values(), key=lambda own: -own.share)
+                found[metric] = _of_metric(judged.run, table[table["metric"] == metric], metric)
+    return sorted(found.values(), key=lambda each: -np.nan_to_num(each.right.get(LARGEST, (math.nan,))[0], nan=-1.0))
 
 
-def _by_metric(judged: Judged) -> Iterator[tuple[str, pd.DataFrame]]:
-    table = judged.recovered()
-    for metric in dict.fromkeys(table["metric"]) if len(table) else ():
-        yield metric, table[table["metric"] == metric]
-
-
-def _of_metric(judged: Judged, table: pd.DataFrame, metric: str) -> Recovered:
-    rows = overall(table).to_dict("records")
-    right = {row["size"]: (row["right"], row["low"], row["high"]) for row in rows}
-    own = table[(table["size"] == LARGEST) & (table["kind"] != ALL)]
-    lowest = {str(kind): float(share) for kind, share in own.groupby("kind")["right"].min().dropna().items()}
-    run = judged.run
+def _of_metric(run: RunFolder, table: pd.DataFrame, metric: str) -> Recovered:
+    right = {row["size"]: (row["right"], row["low"], row["high"]) for row in overall(table).to_dict("records")}
+    largest = table[(table["size"] == LARGEST) & (table["kind"] != ALL)]
+    lowest = {str(kind): float(share) for kind, share in largest.groupby("kind")["right"].min().dropna().items()}
     leads = metric in (*options_of(run).headline, *LEADS)
     return Recovered(metric, _title(run, metric), _reads(run, metric), leads, right, lowest)
 
@@ -197,51 +247,42 @@ def _lead_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     """What the report leads with, by the goal."""
     yield "## What the report leads with\n"
     yield _paragraph(LEAD)
-    rows = []
+    right, others = f"Right at n = {LARGEST}", "Kinds that it doesn't order"
+    rows = [("Metric", "Experiment", "Measured against", right, "Goal", others)]
     for name, table in tables.items():
-        for own in (own for own in table if own.leads):
-            verdict = "reaches the goal" if own.right[LARGEST][0] >= GOAL else "doesn't reach it"
-            verdict += "" if own.metric in LEADS else "; led when this was run"
-            rows.append((own.title, f"`{name}`", own.reads, _share(own, LARGEST), verdict, _names(own.others)))
-    header = (
-        "Metric",
-        "Experiment",
-        "Measured against",
-        f"Right at n = {LARGEST}",
-        "Goal",
-        "Kinds that it doesn't order",
-    )
-    yield text_columns([header, *rows])
-    yield ""
+        for each in (each for each in table if each.leads):
+            verdict = "reaches the goal" if each.right[LARGEST][0] >= GOAL else "doesn't reach it"
+            verdict += "" if each.metric in LEADS else "; led when this was run"
+            rows.append((each.title, f"`{name}`", each.reads, each.share(LARGEST), verdict, each.others))
+    yield markdown(rows) + "\n"
 
 
 def _short_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     """By kind of spoiling the metrics that order it in every experiment that has it."""
     yield "## What to trust for what\n"
     yield _paragraph(SHORT)
-    kinds = dict.fromkeys(kind for table in tables.values() for own in table for kind in own.lowest)
-    rows = []
-    for kind in kinds:
-        cells = [_names(own.title for own in table if kind in own.ordered) for table in tables.values()]
+    rows = [("To see", *(f"`{name}`" for name in tables))]
+    for kind in dict.fromkeys(kind for table in tables.values() for each in table for kind in each.lowest):
+        cells = [", ".join(each.title for each in table if kind in each.ordered) for table in tables.values()]
         rows.append((kind, *cells))
-    yield text_columns([("To see", *(f"`{name}`" for name in tables)), *rows])
-    yield ""
+    yield markdown(rows) + "\n"
 
 
 def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recovered]) -> Iterator[str]:
     """The table of one experiment with spoiled explainers, the best metric first."""
     yield f"## Recovery: `experiment={name}`\n"
     for judged in runs:
-        networks = _names(f"`{own.setting.model}`" for own in judged.judgements)
+        networks = ", ".join(f"`{each.setting.model}`" for each in judged.judgements)
         images = int(judged.recovered()["images"].max())
-        yield f"- `{_folder(judged)}`: {images} images each, {networks}{_parameters(judged.run)}."
+        changed = ", ".join(f"`{text}`" for text in judged.overrides() if text.startswith("metric."))
+        yield f"- `{judged.folder}`: {images} images each, {networks}{changed and f'; {changed}'}."
     yield ""
     header = ("Metric", "Measured against", *(f"Right at n = {size}" for size in SIZES), "Orders", "Doesn't order")
     rows = [
-        (own.title, own.reads, *(_share(own, size) for size in SIZES), _names(own.ordered), _names(own.others))
-        for own in table
+        (each.title, each.reads, *(each.share(size) for size in SIZES), ", ".join(each.ordered), each.others)
+        for each in table
     ]
-    yield text_columns([header, *rows])
+    yield markdown([header, *rows])
     yield "\n" + _paragraph(ORDERS)
 
 
@@ -250,37 +291,32 @@ def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
     yield "## Agreement of images, and how many are needed\n"
     yield _paragraph(AGREEMENT)
     for judged in runs:
-        for own in judged.judgements:
-            rows = [row for row in own.metrics.to_dict("records") if math.isfinite(row["alpha"])]
-            if judged.num_methods < FEWEST_METHODS:
-                continue
+        if len(set(judged.run.manifest["methods"]) - set(spoiled_methods(judged.run))) < FEWEST_METHODS:
+            continue
+        for each in judged.judgements:
+            rows = [row for row in each.metrics.to_dict("records") if math.isfinite(row["alpha"])]
             if not rows:
                 continue
-            yield f"### `{judged.name}`, `{own.setting.model}` on `{own.setting.data}`\n"
+            yield f"### `{judged.name}`, `{each.setting.model}` on `{each.setting.data}`\n"
             rows.sort(key=lambda row: -row["alpha"])
-            controls = own.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
+            controls = each.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
             header = ("Metric", "Methods", "Images", "Alpha", "n for tau 0.9", "Best control")
-            yield text_columns([header, *[_agreement_row(judged.run, row, controls) for row in rows]])
-            yield ""
+            yield markdown([header, *(_agreement_row(judged.run, row, controls) for row in rows)]) + "\n"
 
 
 def _agreement_row(run: RunFolder, row: dict[Any, Any], controls: dict[Any, dict[Any, Any]]) -> tuple[str, ...]:
-    control = controls.get(row["metric"])
-    place = (
-        f"{run.metadata.method_title(control['control'])}, {control['place']} of {control['places']}" if control else ""
-    )
-    alpha = f"{row['alpha']:.2f}"
+    place, alpha = "", f"{row['alpha']:.2f}"
+    if control := controls.get(row["metric"]):
+        place = f"{run.metadata.method_title(control['control'])}, {control['place']} of {control['places']}"
     if math.isfinite(row["alpha_low"]):
         alpha += f" [{row['alpha_low']:.2f}, {row['alpha_high']:.2f}]"
-    counts = (str(row["methods"]), str(row["images"]))
-    return (_title(run, row["metric"]), *counts, alpha, needed_text(row), place)
+    return _title(run, row["metric"]), str(row["methods"]), str(row["images"]), alpha, needed_text(row), place
 
 
 def _title(run: RunFolder, metric: str) -> str:
     """With its arrow."""
     value = run.metadata.value(metric)
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(value.better, "")
-    return f"{value.title}{arrow}"
+    return value.title + {"higher": " ↑", "lower": " ↓"}.get(value.better, "")
 
 
 def _reads(run: RunFolder, metric: str) -> str:
@@ -289,17 +325,6 @@ def _reads(run: RunFolder, metric: str) -> str:
     names = [name for need in needs for name in (need if isinstance(need, dict) else [need])]
     reads = ", ".join(dict.fromkeys(READS[name] for name in names if name in READS))
     return reads or ("ablations" if "score_scale" in names else "the network")
-
-
-def _share(own: Recovered, size: int) -> str:
-    right, low, high = own.right.get(size, (math.nan, math.nan, math.nan))
-    if not math.isfinite(right):
-        return ""
-    return f"{right:.3f} [{low:.3f}, {high:.3f}]" if math.isfinite(low) else f"{right:.3f}"
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(names)
 
 
 def _paragraph(text: str) -> str:
@@ -317,7 +342,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         for run in RUNS:
-            run.make()
+            subprocess.run([sys.executable, "-m", "axiom_bench.cli.main", *run.arguments], check=True)
     if options.truth is None:
         options.truth = [run.folder for run in RUNS if run.is_truth]
         options.agreement = options.agreement or [run.folder for run in RUNS if not run.is_truth]

@@ -1,7 +1,7 @@
 """95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn together.
 
 API: `mean_intervals` and `median_intervals`, (rows, columns) -> (2, columns). Which kind of interval, and how often it
-holds the truth at which number of images, is in docs/statistics.md, written by scripts/simulate_statistics.py.
+holds the truth at which number of images, is in docs/statistics.md.
 """
 
 from __future__ import annotations

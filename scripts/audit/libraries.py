@@ -1,21 +1,18 @@
-"""What all parts of the audit need of the libraries: their versions, and calls without their output."""
+"""What the audit needs of the installed libraries: versions, calls without output, and words of their files."""
 
 from __future__ import annotations
 
 import io
-import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
-from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
+from pathlib import Path
 
 import torch
 
 from axiom_bench.data import torchvision_import  # noqa: F401 - the libraries import torchvision, CPU-only torch needs this
-from axiom_bench.evaluation.plugins import Plugin
 
 PEERS = ("grad-cam", "torchcam", "captum")
 
@@ -35,25 +32,34 @@ def named(distributions: Iterable[str]) -> str:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without progress bars and warnings, and with torch's global generator seeded."""
-    sink = io.StringIO()
-    with redirect_stdout(sink), redirect_stderr(sink), warnings.catch_warnings(action="ignore"):
+def quiet() -> Iterator[io.StringIO]:
+    """Without warnings, what is printed in a buffer, and with torch's global generator seeded."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(io.StringIO()), warnings.catch_warnings(action="ignore"):
         torch.manual_seed(0)
-        yield
+        yield printed
 
 
-@contextmanager
-def silent_deletion() -> Iterator[None]:
-    """Without the errors of `__del__`: grad-cam's ShapleyCAM fails once more when Python deletes it."""
-    hook = sys.unraisablehook
-    sys.unraisablehook = lambda _: None
-    try:
-        yield
-    finally:
-        sys.unraisablehook = hook
+@dataclass(frozen=True)
+class Quotation:
+    """Words of an installed distribution's file, white space and comment signs aside."""
 
+    distribution: str
+    file: str
+    words: str
 
-def with_params(plugin: Plugin, params: Mapping[str, Any]) -> Plugin:
-    """One of our methods or metrics with other parameters than those of its YAML."""
-    return replace(plugin, call=partial(plugin.call, **params), params={**plugin.params, **params})
+    @property
+    def line(self) -> int | None:
+        """The line of the file where the words begin, from 1 on; None where this version hasn't got them."""
+        installed = distribution(self.distribution)
+        path = Path(str(installed.locate_file(self.file)))
+        if self.file == "METADATA":  # the distribution's description on PyPI
+            path = next(Path(str(file.locate())) for file in installed.files or () if file.name == "METADATA")
+        lines = [line.strip().lstrip("#") for line in path.read_text().splitlines()]
+        holds = [self.words in " ".join(" ".join(lines[start : start + 12]).split()) for start in range(len(lines))]
+        last_before = (start for start, here in enumerate(holds) if here and not any(holds[start + 1 : start + 2]))
+        return next((start + 1 for start in last_before), None)
+
+    def __str__(self) -> str:
+        place = "not in this version" if self.line is None else f"`{self.file}`, line {self.line}"
+        return f'"{self.words}" ({place})'

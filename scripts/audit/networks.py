@@ -37,10 +37,6 @@ class Network:
     images: Tensor
     targets: Tensor
 
-    def first(self, count: int) -> Network:
-        """The same network with the first images alone."""
-        return replace(self, images=self.images[:count], targets=self.targets[:count])
-
     @property
     def size(self) -> tuple[int, int]:
         """(H', W')."""
@@ -62,9 +58,7 @@ class Network:
 
 def tiny() -> Network:
     """Two 2 x 2 maps and a ReLU head in small integers, float64: its values can be computed by hand."""
-    model = nn.Sequential(
-        nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2)
-    ).double()
+    model = nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3), nn.ReLU(), nn.Linear(3, 2))
     values: list[list[object]] = [
         [[[[1]], [[0]], [[0]]], [[[0]], [[1]], [[0]]]],  # F_1 = relu(red + 1), F_2 = relu(green)
         [1, 0],
@@ -79,7 +73,7 @@ def tiny() -> Network:
     first = [[[0, -1], [1, 0]], [[0, 3], [1, 0]], [[0, 0], [0, 0]]]  # F_1 = 1 0 / 2 1, F_2 = 0 3 / 1 0
     second = [[[1, 0], [2, -1]], [[2, 0], [0, 1]], [[1, 1], [0, 0]]]
     images = torch.tensor([first, second], dtype=torch.float64)
-    return Network("tiny", model.eval(), "1", images, torch.tensor([0, 0]))
+    return Network("tiny", model.double().eval(), "1", images, torch.tensor([0, 0]))
 
 
 def check_tiny(network: Network) -> None:
@@ -110,13 +104,22 @@ def tiny_pooled() -> Network:
 def with_layer(network: Network, place: int, bias: float) -> Network:
     """The tiny network with weights of 0 and this bias in one of its layers."""
     changed = network.copied()
-    assert isinstance(changed.model, nn.Sequential)
-    layer = changed.model[place]
-    assert isinstance(layer, nn.Conv2d | nn.Linear)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.weight)
-    nn.init.constant_(layer.bias, bias)
+    weight, biases = list(changed.model.children())[place].parameters()
+    nn.init.zeros_(weight)
+    nn.init.constant_(biases, bias)
     return changed
+
+
+def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:
+    """A named network and a batch of its own images: photographs below REAL_ROOT, or scenes."""
+    config: dict[str, Any] = {"real_root": str(REAL_ROOT), "model": model_config(name)}
+    settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
+    assert isinstance(settings, dict)
+    model, root = load_model(settings["model"]), str(REAL_ROOT / name / "images")
+    photographs = {"kind": "imagenet", "root": root, "classes": settings["model"]["classes"]}
+    images = load_dataset(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
+    rows = batches(images, subset(images, count, 0), model.preprocessing, "label", count, 0)
+    return model, next(row for row in rows if isinstance(row, ab.Batch))
 
 
 def trained(name: str, count: int) -> Network:
@@ -126,54 +129,29 @@ def trained(name: str, count: int) -> Network:
     return Network(f"{name} at {model.layer}", model.module, model.layer, batch.images, batch.targets)
 
 
-def embedded(name: str, layer: str, side: int, images: Tensor) -> Network:
-    """An embedded network at a layer, explaining the classes that it predicts for images resized to `side` pixels."""
-    model = trained(name, 1).model
-    resized = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
-    with torch.no_grad():
-        targets = model(resized).argmax(1)
-    return Network(f"{name} at {layer}, {side} x {side} pixels", model, layer, resized, targets)
-
-
-def loaded(name: str, count: int) -> tuple[LoadedModel, ab.Batch]:
-    """A named network and a batch of its own images: photographs below REAL_ROOT, or scenes."""
-    config: dict[str, Any] = {"real_root": str(REAL_ROOT), "model": model_config(name)}
-    settings = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
-    assert isinstance(settings, dict)
-    model = load_model(settings["model"])
-    photographs = {
-        "kind": "imagenet",
-        "root": str(REAL_ROOT / name / "images"),
-        "classes": settings["model"]["classes"],
-    }
-    images = load_dataset(photographs if name == PHOTOGRAPHS else {"kind": "scenes", "size": SCENES})
-    rows = batches(images, subset(images, count, 0), model.preprocessing, "label", count, 0)
-    return model, next(row for row in rows if isinstance(row, ab.Batch))
-
-
-@dataclass(frozen=True)
 class Networks:
     """The trained networks of the pairs of methods, in float64; each is made on first use."""
 
-    count: int = COUNT
-
-    @cached_property
-    def photographs(self) -> Network:
-        """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent."""
-        name = PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg"
-        return trained(name, self.count)
-
     @cached_property
     def explained(self) -> Network:
-        """The photographs' own network."""
-        return self.photographs.in_float64()
+        """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent."""
+        return trained(PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg", COUNT).in_float64()
 
     @cached_property
     def pooled(self) -> Network:
         """A network of a pooled head, for CAM."""
-        return embedded("scenes_resnet", "layer4", 96, self.photographs.images).in_float64()
+        return self._embedded("layer4", 96)
 
     @cached_property
     def masked(self) -> Network:
         """A network of 32 channels and small images, for methods of one or more passes a channel."""
-        return embedded("scenes_resnet", "layer2", 48, self.photographs.images).in_float64()
+        return self._embedded("layer2", 48)
+
+    def _embedded(self, layer: str, side: int) -> Network:
+        """scenes_resnet at a layer, explaining what it predicts for the photographs resized to `side` pixels."""
+        model, images = trained("scenes_resnet", 1).model, self.explained.images.float()
+        resized = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+        with torch.no_grad():
+            targets = model(resized).argmax(1)
+        title = f"scenes_resnet at {layer}, {side} x {side} pixels"
+        return Network(title, model, layer, resized, targets).in_float64()

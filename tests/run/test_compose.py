@@ -11,7 +11,7 @@ from typing import Any
 
 import hydra
 import pytest
-from which_metric_runs import RUNS
+from write_which_metric import RUNS
 
 from axiom_bench import methods, metrics
 from axiom_bench.cli.benchmark import check_report

@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from importlib.util import find_spec
 
-import numpy as np
 import pytest
 import torch
-from audit import cases, networks, pages
+from audit import methods, metrics, networks, pages, samples
 from audit.__main__ import missing
-from audit.cases import Case, Quotation
-from audit.methods import measures
-from audit.methods import page as methods_page
-from audit.methods.pairs import OF_CHANNELS, SETTINGS, pairs_of
-from audit.methods.photographs import MEASURES
-from audit.methods.readings import READINGS
-from audit.metrics import page as metrics_page
-from audit.metrics import samples
-from audit.metrics.pairs import CURVE, PAIRS, MetricPair
-from audit.metrics.perturbation import deletion_in_reading_order, insertion_in_reading_order, road_at_percentile
+from audit.libraries import Quotation
+from audit.method_pairs import OF_CHANNELS, SETTINGS, pairs_of
+from audit.metrics import PAIRS, MetricPair
 from torch import nn
 
-from axiom_bench import methods
+import axiom_bench as ab
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 
 BY_HAND = [entry for entry in PAIRS if entry.by_hand is not None]
-OF_METHODS = {case.name: case for case in cases.cases("methods")}
+OF_METHODS, OF_METRICS = ({case.name: case for case in pages.cases(kind)} for kind in ("methods", "metrics"))
+LIBRARIES = {"grad-cam": "pytorch_grad_cam", "scikit-learn": "sklearn"}  # import names that are others
 CASES = {
-    "pytorch_grad_cam": "methods/grad_cam_ablation_exception.py",
-    "torchcam": "methods/torchcam_small_maps.py",
-    "captum": "metrics/captum_infidelity_sign.py",
-    "quantus": "metrics/quantus_effective_complexity_model.py",
+    "pytorch_grad_cam": "grad_cam_ablation_memory",
+    "torchcam": "torchcam_small_maps",
+    "captum": "captum_infidelity_sign",
+    "quantus": "quantus_effective_complexity_model",
 }
 METHODS = ("grad_cam@pytorch_grad_cam", "grad_cam@torchcam", "grad_cam@captum")
 METRICS = {
-    "pytorch_grad_cam": ("average_drop", "DropInConfidence"),
+    "pytorch_grad_cam": ("increase_in_confidence", "IncreaseInConfidence"),
     "torchcam": ("average_drop", "ClassificationMetric"),
     "captum": ("infidelity", "infidelity"),
     "quantus": ("gini", "Sparseness"),
 }
+
+
+def needs(*libraries: str) -> None:
+    for library in libraries:
+        if find_spec(library) is None:
+            pytest.skip(f"{library} isn't installed: pip install -c requirements.lock -e '.[peers,quantus]'")
 
 
 def photographs() -> networks.Network:
@@ -56,35 +54,39 @@ def photographs() -> networks.Network:
     return networks.Network("random", model.double().eval(), "1", images, torch.tensor([0, 1, 2, 3]))
 
 
-def on_photographs(pair, network):
-    return measures.relative_differences(measures.returned_maps(pair, network), measures.expected_maps(pair, network))
-
-
-def needs(library: str) -> None:
-    if find_spec(library) is None:
-        pytest.skip(f"{library} isn't installed: pip install -c requirements.lock -e '.[peers,quantus]'")
-
-
 def test_tiny_network_by_hand():
     networks.check_tiny(networks.tiny())
 
 
 @pytest.mark.parametrize("entry", BY_HAND, ids=lambda entry: f"{entry.value}-{entry.library}-{entry.name}")
-def test_own_value_equals_the_one_by_hand(entry):
-    metrics_page.check_by_hand(entry, samples.tiny())
+def test_our_value_equals_the_one_by_hand(entry):
+    metrics.check_by_hand(entry, samples.tiny())
 
 
 def test_wrong_value_by_hand_is_detected():
-    wrong = MetricPair("gini", "none", "none", peer=lambda sample: [0.0], by_hand=0.5)
+    wrong = MetricPair("gini", "none", "none", call=lambda sample: [0.0], by_hand=0.5)
     with pytest.raises(AssertionError, match="gini"):
-        metrics_page.check_by_hand(wrong, samples.tiny())
+        metrics.check_by_hand(wrong, samples.tiny())
 
 
-def test_pairs_and_settings_name_existing_methods_and_cases():
-    assert set(SETTINGS) <= set(plugins.names(plugins.PEERS))
-    assert set(OF_CHANNELS) <= set(methods.names())
-    named = {f"{entry.case}.py" for entry in PAIRS if entry.case}
-    assert named <= {case.path.name for case in cases.cases("metrics")}
+def test_pairs_cases_and_settings_name_what_exists():
+    peers = set(plugins.names(plugins.PEERS))
+    assert set(SETTINGS) <= peers
+    assert set(OF_CHANNELS) <= set(ab.methods.names())
+    assert {entry.case for entry in PAIRS if entry.case} <= set(OF_METRICS)
+    assert {name for case in OF_METHODS.values() for text in case.field("Photographs") for name in text.split(", ")
+            if "@" in name} <= peers  # fmt: skip
+    assert set(CASES.values()) <= {*OF_METHODS, *OF_METRICS}
+
+
+def test_every_case_has_a_claim_and_a_class():
+    assert (len(OF_METHODS), len(OF_METRICS)) == (31, 21)
+    for case in (*OF_METHODS.values(), *OF_METRICS.values()):
+        assert case.claim.partition(":")[2]
+        assert case.code.startswith(f"def {case.name}():\n    ")
+        assert "Class:" not in case.claim + case.code
+    assert {case.kind for case in OF_METHODS.values()} == {"documented choice", "other reading", "defect"}
+    assert all(case.field("Ours") for case in OF_METHODS.values())
 
 
 def test_degenerate_networks():
@@ -98,35 +100,27 @@ def test_degenerate_networks():
 
 @pytest.mark.parametrize("library", CASES)
 def test_case_of_each_library_is_reproduced(library):
-    needs(library)
-    case = cases.run(Case(cases.FOLDER / CASES[library]))
-    assert case.reproduced
-    assert case.output
+    needs(library, *({"captum", "torchcam"} if library == "pytorch_grad_cam" else ()))  # its file compares the three
+    output, holds = {**OF_METHODS, **OF_METRICS}[CASES[library]].run()
+    assert holds
+    assert output
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_method_of_each_library_agrees_on_the_tiny_network(name):
     needs(name.partition("@")[2])
     (pair,), small = pairs_of(name), networks.tiny()
-    finding = measures.measured(pair, small, small)
+    finding = methods.measured(pair, small, small)
     assert finding.agrees
     assert finding.passes >= 1
-    assert methods_page._row(finding)[0] == f"`{name}`"
-
-
-@pytest.mark.parametrize("name", READINGS)
-def test_reading_of_the_source_equals_the_library(name):
-    needs(name.partition("@")[2])
-    network, pair = photographs(), next(pairs_of(name))
-    left = measures.difference_left(pair, network, measures.returned_maps(pair, network))
-    assert left is not None
-    assert left <= pages.AGREES
-    assert on_photographs(pair, network).max() > 1e-3  # what the reading explains
+    assert finding.row[0] == f"`{name}`"
+    assert finding.sentence.startswith(f"`{name}` differs from ours on 0 of 2, by ")
 
 
 def test_guided_grad_cam_of_captum_is_ours_with_bilinear_interpolation():
     needs("captum")
-    nearest, bilinear = (on_photographs(pair, photographs()) for pair in pairs_of("guided_grad_cam@captum"))
+    pairs = pairs_of("guided_grad_cam@captum")
+    nearest, bilinear = (methods.returned_differences(pair, photographs()) for pair in pairs)
     assert (nearest > pages.AGREES).all()
     assert bilinear.max() <= 1e-14  # float64: both multiply and sum three numbers
 
@@ -136,25 +130,13 @@ def test_cam_of_torchcam_is_not_rectified():
     small = networks.tiny_pooled()
     with torch.no_grad():
         small.model[-1].weight.mul_(-1)  # all of the map is negative
-    assert on_photographs(next(pairs_of("cam@torchcam")), small).max() <= pages.AGREES
+    assert methods.returned_differences(next(pairs_of("cam@torchcam")), small).max() <= pages.AGREES
 
 
-def test_every_case_has_a_claim_and_a_class():
-    for case in (*OF_METHODS.values(), *cases.cases("metrics")):
-        assert case.claim
-        assert case.code
-    assert {case.kind for case in OF_METHODS.values()} == {"documented choice", "other reading", "defect"}
-    assert all(case.ours for case in OF_METHODS.values())
-    shown = {name for case in OF_METHODS.values() for name in case.photographs}
-    assert shown & set(MEASURES) == set(MEASURES)
-    assert shown - set(MEASURES) <= set(plugins.names(plugins.PEERS))
-
-
-@pytest.mark.parametrize("name", [case.name for case in OF_METHODS.values() if case.documented])
+@pytest.mark.parametrize("name", [case.name for case in OF_METHODS.values() if case.quotations])
 def test_documentation_is_quoted_word_by_word(name):
-    for quotation in OF_METHODS[name].documented:
-        library = {"grad-cam": "pytorch_grad_cam", "scikit-learn": "sklearn"}.get(quotation.distribution)
-        needs(library or quotation.distribution)
+    for quotation in OF_METHODS[name].quotations:
+        needs(LIBRARIES.get(quotation.distribution, quotation.distribution))
         assert quotation.line is not None, quotation
 
 
@@ -162,13 +144,6 @@ def test_quotation_names_its_line_and_versions_without_it():
     words = Quotation("pytest", "pytest/__init__.py", "unit and functional testing with Python.")
     assert str(words).startswith('"unit and functional testing with Python." (`pytest/__init__.py`, line ')
     assert str(Quotation("pytest", "pytest/__init__.py", "unit and dysfunctional")).endswith("(not in this version)")
-
-
-@pytest.mark.parametrize("measure", MEASURES)
-def test_measures_of_photographs_name_their_number(measure):
-    for library in ("pytorch_grad_cam", "torchcam", "captum"):
-        needs(library)
-    assert "of 4 photographs" in MEASURES[measure](photographs())
 
 
 def test_missing_libraries_are_those_of_the_chosen_parts(monkeypatch):
@@ -180,38 +155,17 @@ def test_missing_libraries_are_those_of_the_chosen_parts(monkeypatch):
 @pytest.mark.parametrize("library", METRICS)
 def test_metric_of_each_library_on_the_tiny_image(library):
     needs(library)
-    value, name = METRICS[library]
-    chosen = [entry for entry in BY_HAND if (entry.value, entry.name) == (value, name)]
-    (entry,) = chosen
+    (entry,) = [entry for entry in BY_HAND if (entry.value, entry.name) == METRICS[library]]
     small = samples.tiny()
-    side = metrics_page.measured(entry, small, small).tiny
+    side = metrics.measured(entry, small, small).tiny
     assert side is not None
-    assert (side.difference if side.predicted is None else side.unexplained) <= pages.AGREES
-
-
-def test_areas_in_reading_order_are_ours_without_a_raw_map():
-    scenes = samples.trained().rows()[1]  # half of its pixels are 0
-    heatmap = torch.from_numpy(scenes.heatmaps).round(decimals=6)  # as ours is before its pixels are ordered
-    scenes = replace(scenes, explanation=replace(scenes.explanation, heatmap=heatmap))
-    for name, predicted in (("deletion_auc", deletion_in_reading_order), ("insertion_auc", insertion_in_reading_order)):
-        entry = MetricPair(name, "none", "none", peer=lambda sample: [0.0], params=CURVE)
-        own = entry.own(replace(scenes, explanation=replace(scenes.explanation, raw_map=None)))
-        np.testing.assert_allclose(predicted(scenes, own), own, rtol=0, atol=1e-6)  # float32 probabilities
-        assert abs(own - entry.own(scenes)).item() > 1e-5
-
-
-def test_removal_at_the_percentile_takes_a_map_of_few_pixels_away():
-    small = samples.tiny()
-    few = torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    sample = replace(small, explanation=replace(small.explanation, heatmap=few))
-    predicted = road_at_percentile("highest", 0.5)(sample, np.zeros(1))
-    np.testing.assert_allclose(predicted, [0.5])  # of an image of zeros
+    assert side.difference <= pages.AGREES
 
 
 def test_reason_of_a_pair_that_agrees_is_said_of_other_images():
     small = samples.tiny()
-    entry = MetricPair("gini", "none", "Gini", peer=lambda sample: [13 / 28], by_hand=13 / 28, why="other on zeros")
-    summary = metrics_page.summary([metrics_page.measured(entry, small, small)])
+    entry = MetricPair("gini", "none", "Gini", call=lambda sample: [13 / 28], by_hand=13 / 28, why="other on zeros")
+    summary = metrics.summary([metrics.measured(entry, small, small)])
     assert summary == [("`gini`", "none `Gini` (on other images: other on zeros)", "-")]
 
 
@@ -219,30 +173,32 @@ def test_error_of_a_library_is_reported():
     def failing(sample):
         raise ValueError("no")
 
-    entry = MetricPair("gini", "none", "none", peer=failing, by_hand=13 / 28)
     small = samples.tiny()
-    finding = metrics_page.measured(entry, small, small)
+    finding = metrics.measured(MetricPair("gini", "none", "none", call=failing, by_hand=13 / 28), small, small)
     assert not finding.agrees
     assert finding.tiny.difference == math.inf
-    assert "raises ValueError" in metrics_page.row(finding)
+    assert "raises ValueError" in finding.row
 
 
 def test_a_page_keeps_its_prose_and_gets_new_tables_and_cases(tmp_path, monkeypatch):
     (tmp_path / "methods").mkdir()
-    (tmp_path / "methods/gone.py").write_text('"""A library: a claim."""\n\nprint("measured")\nreproduced = False\n')
-    (tmp_path / "methods/there.py").write_text('"""A library: another."""\n\nprint("measured")\nreproduced = True\n')
+    case = 'def made_{}():\n    """A library: {}."""\n    print("measured")\n    return {}\n\n\n'
+    (tmp_path / "methods/made.py").write_text(
+        '"""Cases."""\n\n\n' + case.format("gone", "a claim", False) + case.format("there", "another", True)
+    )
     (tmp_path / "page.md").write_text("before\n\n| a | b |\n| old |\n| old |\n\nbetween\n\n### Old\n\nold\n")
-    monkeypatch.setattr(cases, "FOLDER", tmp_path)
+    monkeypatch.setattr(pages, "CASES", tmp_path)
     monkeypatch.setattr(pages, "DOCS", tmp_path)
     page = pages.Page("page.md")
     page.replace_table(("a", "b"), [("1", "2")], text_columns=1)
-    cases.replace_cases(page, "methods", {"there": ["more"]})
+    page.replace_cases("methods", {})
     page.write(tmp_path)
-    text = (tmp_path / "page.md").read_text()
-    assert text.startswith("before\n\n| a | b |\n| :--- | ---: |\n| 1 | 2 |\n\nbetween\n\n### A library: a claim.\n\n")
-    assert "Not reproduced with these versions (`gone.py`)." in text
-    assert '### A library: another.\n\nmore\n```python\nprint("measured")\nreproduced = True\n```' in text
-    assert "old" not in text.lower()
+    assert (tmp_path / "page.md").read_text() == (
+        "before\n\n| a | b |\n| :--- | ---: |\n| 1 | 2 |\n\nbetween\n\n### A library: a claim.\n\n"
+        "Not reproduced with these versions (`made_gone`).\n\n### A library: another.\n\n"
+        '```python\ndef made_there():\n    print("measured")\n    return True\n```\n\nprints\n\n'
+        "```text\nmeasured\n```\n"
+    )
     with pytest.raises(SystemExit, match="lacks what is to be replaced"):
         page.replace_table(("b", "a"), [], text_columns=1)
 
@@ -256,6 +212,6 @@ def test_missing_library_error_message():
 
 def test_relative_differences_and_their_format():
     expected = torch.tensor([[[1.0, 2.0]], [[0.0, 0.0]]])
-    differences = measures.relative_differences(expected + torch.tensor([0.0, 0.5]), expected)
+    differences = methods.relative_differences(expected + torch.tensor([0.0, 0.5]), expected)
     assert differences.tolist() == [0.25, 0.5]  # the second of zeros
     assert [pages.difference(value) for value in (None, 0.0, 1e-6, 1e-3)] == ["-", "0", "1.0e-06", "**1.0e-03**"]

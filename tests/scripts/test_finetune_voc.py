@@ -160,12 +160,12 @@ def test_average_precision():
     assert math.isnan(finetune_voc.average_precision(np.ones(3), np.zeros(3, dtype=bool)))
 
 
-def test_steps_resume():
-    steps = list(finetune_voc.Steps(images=7, batch=3, epochs=4, seed=0, first=0))
-    assert list(finetune_voc.Steps(7, 3, 4, 0, first=5)) == steps[5:]
+def test_each_epoch_permutes_the_images_and_draws_anew():
+    steps = finetune_voc.steps_of(images=7, batch=3, epochs=4, seed=0)
     assert len(steps) == 8
-    assert len({draw for step in steps for _, draw in step}) == 24  # each crop is drawn anew
+    assert len({draw for step in steps for _, draw in step}) == 24
     assert all(len({index for step in steps[epoch : epoch + 2] for index, _ in step}) == 6 for epoch in (0, 2, 4, 6))
+    assert steps != finetune_voc.steps_of(images=7, batch=3, epochs=4, seed=1)
 
 
 @pytest.mark.real

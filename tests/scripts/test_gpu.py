@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 import gpu
-import profiled
 import pytest
 
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import check
 
@@ -23,10 +23,10 @@ def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.St
 def test_steps_that_fail_and_hang(tmp_path: Path) -> None:
     forever = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
     outcomes = [
-        gpu.within(step("good", "print('said')"), tmp_path, "cpu", 60),
-        gpu.within(step("bad", "print('why'); raise SystemExit(3)"), tmp_path, "cpu", 60),
-        gpu.within(step("hangs", forever), tmp_path, "cpu", left=1),
-        gpu.within(step("late", "print('late')"), tmp_path, "cpu", left=0),
+        gpu.take(step("good", "print('said')"), tmp_path, "cpu", 60),
+        gpu.take(step("bad", "print('why'); raise SystemExit(3)"), tmp_path, "cpu", 60),
+        gpu.take(step("hangs", forever), tmp_path, "cpu", left=1),
+        gpu.take(step("late", "print('late')"), tmp_path, "cpu", left=0),
     ]
     assert [each.status for each in outcomes] == ["done", "failed (exit code 3)", "stopped after 1 s", "left out"]
     if (tmp_path / "pid").exists():  # on a busy machine it may not have come so far
@@ -53,8 +53,6 @@ def test_runs_with_their_memory_and_kernels(tmp_path: Path) -> None:
 
 
 def test_made_images_are_photographs_by_other_names(real_root: Path, tmp_path: Path, monkeypatch) -> None:
-    from axiom_bench.data.registry import load_dataset
-
     monkeypatch.setattr(gpu, "REAL", real_root)
     gpu.make_images(tmp_path / "made", 401)
     made = load_dataset({"kind": "imagenet", "root": str(tmp_path / "made")})
@@ -66,31 +64,32 @@ def test_made_images_are_photographs_by_other_names(real_root: Path, tmp_path: P
 
 def test_every_run_is_one_that_there_is(tmp_path: Path) -> None:
     """Composed and checked as a run is before it loads anything."""
-    sizes = gpu.GPU
-    steps = list(gpu.steps(sizes, tmp_path))
+    steps = list(gpu.steps(gpu.GPU, tmp_path))
     assert len({each.name for each in steps}) == len(steps)
-    for each in steps:
-        if each.run:
-            options = profiled.arguments(each.command[2:])
-            assert (options.out, options.kernels) == (tmp_path / f"{each.name}.json", each.name.endswith("_kernels"))
-            assert options.overrides[-1] == f"run={each.name}"
-    for name, (_, overrides) in gpu.runs(sizes, tmp_path).items():
-        with composed([*overrides, f"data.size={sizes.profiled}", f"run={name}"]) as composition:
+    for each in (each for each in steps if each.run):
+        options = gpu.arguments(each.command[2:])
+        assert (options.folder, options.out) == (gpu.TAKE, tmp_path / f"{each.name}.json")
+        assert options.kernels == each.name.endswith("_kernels")
+        assert options.overrides[-1] == f"run={each.name}"
+    for name, (_, overrides) in gpu.runs(gpu.GPU, tmp_path).items():
+        with composed([*overrides, f"data.size={gpu.GPU.profiled}", f"run={name}"]) as composition:
             config = composition.plain()
-        assert config["data"]["size"] == sizes.profiled
-        assert config["device"]["name"] == sizes.device
+        assert (config["data"]["size"], config["device"]["name"]) == (gpu.GPU.profiled, gpu.GPU.device)
         check(config)
 
 
-def test_a_run_tells_its_memory_and_its_kernels(tmp_path: Path) -> None:
+def test_a_run_tells_its_memory_and_its_kernels(tmp_path: Path, monkeypatch) -> None:
     few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
-    result = profiled.measured([*few, "device=cpu", f"results={tmp_path}"], with_kernels=True)
+    out = tmp_path / "run.json"
+    argv = ["gpu.py", "--kernels", "--out", str(out), gpu.TAKE, "--", *few, "device=cpu", f"results={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", argv)
+    assert gpu.main() == 0
+    result = json.loads(out.read_text())
     assert result["exit_code"] == 0
     assert result["peak_memory"] > 2**20
-    assert len(result["kernels"]) == profiled.KERNELS
     milliseconds = [ms for _, ms, _ in result["kernels"]]
+    assert len(milliseconds) == gpu.KERNELS
     assert milliseconds == sorted(milliseconds, reverse=True)
-    assert json.loads(json.dumps(result))
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, monkeypatch, capsys) -> None:
