@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, from_numpy, nn
 
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.metrics.shared.random_subsets import square_at_random
 
 from .quantus_calls import GRID, SAMPLES, Call
