@@ -193,21 +193,24 @@ def forward_passes(pair: MethodPair, network: Network) -> float:
 def degenerate(pair: MethodPair, small: Network) -> tuple[str, ...]:
     """Of a layer of zeros, of scores and gradients of 0 and of a constant layer the library's maps and our heatmaps;
     then the library's of frozen parameters and under torch.no_grad()."""
+
+    def heatmaps(network: Network) -> Tensor:
+        return ab.heatmap(pair.our_maps(network), network.size)
+
     cells = []
     for network in (with_layer(small, 0, -1.0), with_layer(small, -1, 0.0), with_layer(small, 0, 1.0)):
-        cells.append(_described(lambda network=network: pair.their_maps(network.copied())))
-        cells.append(_described(lambda network=network: ab.heatmap(pair.our_maps(network), network.size)))
+        cells += [_described(pair.their_maps, network.copied()), _described(heatmaps, network)]
     frozen = small.copied()
     frozen.model.requires_grad_(False)
-    cells.append(_described(lambda: pair.their_maps(frozen)))
+    cells.append(_described(pair.their_maps, frozen))
     with torch.no_grad():
-        return (*cells, _described(lambda: pair.their_maps(small.copied())))
+        return (*cells, _described(pair.their_maps, small.copied()))
 
 
-def _described(call: Callable[[], Tensor]) -> str:
+def _described(call: Callable[[Network], Tensor], network: Network) -> str:
     """The range of the maps, zeros, NaN, or the name of the error raised."""
     try:
-        maps = call()
+        maps = call(network)
     except Exception as error:  # noqa: BLE001 - whatever a library raises is the finding
         return type(error).__name__
     if not maps.isfinite().all():

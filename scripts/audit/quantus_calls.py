@@ -154,13 +154,15 @@ def _pairs(a: np.ndarray, b: np.ndarray, **_: object) -> np.ndarray:
 
 def quantus_sensitivity_n(sample: Sample) -> Any:
     """The mean of SensitivityN in four steps, each of a twelfth of an image's values."""
-    settings = {"features_in_step": sample.heatmaps[0].size // 4, "n_max_percentage": 1.0}
-    call = quantus("SensitivityN", softmax=False, perturb_baseline=0.0, return_aggregate=False, **settings)
+    in_step = sample.heatmaps[0].size // 4
+    settings: dict[str, Any] = {"features_in_step": in_step, "n_max_percentage": 1.0, "return_aggregate": False}
+    call = quantus("SensitivityN", softmax=False, perturb_baseline=0.0, **settings)
     return np.full(len(sample.images), np.mean(call(sample)))  # it has one value for all images
 
 
 def quantus_correlation(sample: Sample) -> Any:
     """FaithfulnessCorrelation of 100 subsets as large as ours, its generator seeded by us."""
     np.random.seed(0)
-    settings = {"nr_runs": 100, "subset_size": round(0.0045 * sample.images[0].numel()), "perturb_baseline": 0.0}
-    return quantus("FaithfulnessCorrelation", softmax=False, return_aggregate=False, **settings)(sample)
+    settings: dict[str, Any] = {"nr_runs": 100, "perturb_baseline": 0.0, "return_aggregate": False}
+    subset = round(0.0045 * sample.images[0].numel())
+    return quantus("FaithfulnessCorrelation", softmax=False, subset_size=subset, **settings)(sample)
