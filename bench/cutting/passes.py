@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol, Self, TypeVar
 
@@ -71,13 +70,13 @@ class Passes:
 
 def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
     """Adds the tensor's rows to passes.<name> whenever a gradient flows through it."""
+    rows = len(tensor)
+
+    def count(gradient: Tensor) -> None:
+        setattr(passes, name, getattr(passes, name) + rows)
+
     if tensor.requires_grad:
-        tensor.register_hook(partial(_count, passes, name, len(tensor)))
-
-
-def _count(passes: Passes, name: str, rows: int, gradient: Tensor) -> None:
-    """A gradient hook, which changes nothing."""
-    setattr(passes, name, getattr(passes, name) + rows)
+        tensor.register_hook(count)
 
 
 @dataclass
@@ -98,23 +97,22 @@ def measured_outputs(image: Tensor) -> Iterator[OutputSizes]:
     Tensors without a row for each image, such as a detector's regions, aren't counted: their number depends on what
     the image shows, and no row of a value may depend on that. Nor are views, and results written in place.
     """
-    sizes = OutputSizes()
-    with _Outputs(image.numel(), sizes):
-        yield sizes
+    with _Outputs(image.numel()) as outputs:
+        yield outputs.sizes
 
 
 class _Outputs(TorchDispatchMode):
-    def __init__(self, size: int, sizes: OutputSizes) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self.size, self.sizes = size, sizes
+        self.size, self.sizes = size, OutputSizes()
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
     ) -> Any:
         result = operation(*arguments, **(options or {}))
-        given = {tensor.untyped_storage().data_ptr() for tensor in _strided((arguments, options))}
+        inputs = {tensor.untyped_storage().data_ptr() for tensor in _strided((arguments, options))}
         for tensor in _strided(result):
-            if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in given:
+            if tensor.shape[:1] == (1,) and tensor.untyped_storage().data_ptr() not in inputs:
                 times = tensor.numel() / self.size
                 self.sizes.widest = max(self.sizes.widest, times)
                 self.sizes.total += times

@@ -66,9 +66,6 @@ class SplitModel(CachesResults):
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._trunk_and_head: TrunkAndHead | None = None
-        self._head_graph: HeadGraph | None = None
-        self._head_was_read = False
-        self._other_layers: dict[str, Self] = {}
         self._results = {}
 
     def __repr__(self) -> str:
@@ -95,6 +92,10 @@ class SplitModel(CachesResults):
         """The type of the model's first parameter: what images are cast to, and what the head computes in."""
         return self._first_tensor().dtype
 
+    def _first_tensor(self) -> Tensor:
+        tensors = chain(self.model.parameters(), self.model.buffers())  # asked in every pass
+        return next((tensor for tensor in tensors if tensor.is_floating_point()), torch.zeros(()))
+
     @property
     def trunk_and_head(self) -> TrunkAndHead:
         """Trunk and head, checked against the model. Raises BenchError before the first trace."""
@@ -103,7 +104,7 @@ class SplitModel(CachesResults):
         return self._trunk_and_head
 
     def split(self, images: Tensor) -> TrunkAndHead:
-        """Trunk and head, found with the first image (B, 3, H', W') on the first call."""
+        """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
             with torch.no_grad(), arithmetic("fp32", self.device):
                 self._trunk_and_head = trunk_and_head_of(self.model, self.layer, self.reshape, self.output, images[:1])
@@ -133,15 +134,11 @@ class SplitModel(CachesResults):
 
         Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
         """
-        return self.outputs_of(self._network_logits(*self.trunk(images.to(self.device, self.dtype))))
+        return self.head(*self.trunk(images.to(self.device, self.dtype)))
 
     def forward_logits(self, images: Tensor) -> Tensor:
         """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
-        return self.class_logits_of(self._network_logits(*self.trunk(images.to(self.device, self.dtype))))
-
-    def explained(self, logits: Tensor) -> Tensor:
-        """The outputs (R, C) that belong to logits (R, C)."""
-        return logits if self.output.are_logits else self.outputs_of(logits)
+        return self.head_logits(*self.trunk(images.to(self.device, self.dtype)))
 
     def outputs_of(self, network_logits: Tensor) -> Tensor:
         """From the network's own logits to outputs."""
@@ -168,76 +165,6 @@ class SplitModel(CachesResults):
             return logits, None
         return logits, {node: value.detach() if isinstance(value, Tensor) else value for node, value in values.items()}
 
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def ablation_drops(self, activations: Tensor, sides: Any, targets: Tensor, values: Values | None = None) -> Tensor:
-        """S - S_k for every channel k set to zero: (B, K), exact; see axiom_bench.cutting.ablation."""
-        head = self.head_graph(activations, sides) or self.head
-        kinds, memory = self.trunk_and_head.side_kinds, self.ablation_memory
-        with arithmetic(self.head_precision, activations.device):
-            return ablation_drops(head, kinds, activations, sides, targets, memory, values)
-
-    @torch.inference_mode(False)
-    @torch.no_grad()
-    def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
-        """The contributions that the model itself tells, (B, K, H, W) in the activations' type.
-
-        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W):
-        the exact contribution of every channel and position of the target layer to the logit of its row's class, and,
-        where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method gets
-        copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is another
-        layer, and where something else than the logits is explained. Raises BenchError for another answer.
-        """
-        method = getattr(self.model, "true_contributions", None)
-        is_of_logits = self.output.build is None and self.output.function is None
-        if not is_of_logits or not callable(method) or getattr(self.model, "truth_layer", self.layer) != self.layer:
-            return None
-        with arithmetic("fp32", activations.device):
-            truth = method(activations.clone(), targets.clone())
-        if not isinstance(truth, Tensor) or truth.shape != activations.shape or not truth.is_floating_point():
-            given = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
-            raise BenchError(
-                f"{type(self.model).__name__}.true_contributions must return a floating-point tensor of the "
-                f"activations' shape {tuple(activations.shape)} at the layer {self.layer!r}, not {given}; where it "
-                "holds at another layer, name that one in the attribute truth_layer."
-            )
-        return truth.to(activations)
-
-    def linear_head(self, activations: Tensor, sides: Any) -> Tensor:
-        """The weight (C, K) of a head that is global average pooling + linear. Raises BenchError for any other."""
-        graph = self.head_graph(activations, sides)
-        return linear_head_weight(graph, activations[:1], self._sides_of_first(sides, len(activations)))
-
-    @torch.no_grad()
-    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
-        """The head as a graph for the ablations, read on the first call; None where only whole passes are safe."""
-        if not self._head_was_read:
-            graph, kinds = self.trunk_and_head.head_graph, self.trunk_and_head.side_kinds
-            if graph is not None and len(kinds) == len(sides):
-                first = self._sides_of_first(sides, len(activations))
-                self._head_graph = read_head(graph, kinds, activations[:1], first)
-            self._head_was_read = True
-        return self._head_graph
-
-    def on(self, model: nn.Module) -> Self:
-        """Another model cut at the same layer with the same settings; both count in the same `passes`, in the same
-        `limits`."""
-        return self._like(model, self.layer)
-
-    def at(self, layer: str) -> Self:
-        """This model cut at another layer, once; both count in the same `passes`."""
-        if layer == self.layer:
-            return self
-        if layer not in self._other_layers:
-            self._other_layers[layer] = self._like(self.model, layer)
-        return self._other_layers[layer]
-
-    def _like(self, model: nn.Module, layer: str) -> Self:
-        settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
-        other = type(self)(model, layer, *settings)
-        other.passes, other.limits = self.passes, self.limits
-        return other
-
     def _network_logits(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         with arithmetic(self.head_precision, activations.device):
             logits = self.trunk_and_head.parts.head(activations, sides)
@@ -249,26 +176,48 @@ class SplitModel(CachesResults):
         count_backward(logits, self.passes, "head_backward")
         return logits
 
-    def _sides_of_first(self, sides: Any, batch: int) -> Any:
+    @torch.no_grad()
+    def head_graph(self, activations: Tensor, sides: Any) -> HeadGraph | None:
+        """The head as a graph for the ablations, read on the first call; None where only whole passes are safe."""
+
+        def read() -> HeadGraph | None:
+            graph, kinds = self.trunk_and_head.head_graph, self.trunk_and_head.side_kinds
+            if graph is None or len(kinds) != len(sides):
+                return None
+            return read_head(graph, kinds, activations[:1], self.first_sides(sides, len(activations)))
+
+        return self.once("head graph", read)
+
+    def first_sides(self, sides: Any, batch: int) -> Any:
+        """The sides of the first of so many images."""
         return select(sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch)
 
-    def _first_tensor(self) -> Tensor:
-        for tensor in chain(self.model.parameters(), self.model.buffers()):  # asked in every pass
-            if tensor.is_floating_point():
-                return tensor
-        return torch.zeros(())
+    def on(self, model: nn.Module) -> Self:
+        """Another model cut at the same layer with the same settings; both count in the same `passes`, in the same
+        `limits`."""
+        return self._like(model, self.layer)
+
+    def at(self, layer: str) -> Self:
+        """This model cut at another layer, once; both count in the same `passes`."""
+        return self if layer == self.layer else self.once(("cut at", layer), lambda: self._like(self.model, layer))
+
+    def _like(self, model: nn.Module, layer: str) -> Self:
+        settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
+        other = type(self)(model, layer, *settings)
+        other.passes, other.limits = self.passes, self.limits
+        return other
 
 
 def _checked_layer(model: nn.Module, layer: str) -> str:
     """The layer's name itself. Raises BenchError where the model has no such layer, or is none."""
     if not isinstance(model, nn.Module):
         raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
-    names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, str):
         existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
         if layer not in existing:
             raise unknown("layer", layer, existing)
         return layer
+    names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
         place = f"its name is {names[layer]!r}" if layer in names else "it isn't part of this model"
         raise BenchError(f"Invalid layer: expected a dotted module name, not a {type(layer).__name__}; {place}.")
@@ -279,7 +228,7 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class TracedNetwork:
-    """Trunk and head for the images of one batch.
+    """The network behind a trace: trunk and head for the images of one batch.
 
     sides: what crosses the cut beside the activations; batch: of so many images. head_values: of the head's nodes,
     which spare the ablations a head pass; None where they aren't kept. output_scale: a factor of the scores;
@@ -303,10 +252,7 @@ class TracedNetwork:
         return replace(self, output_scale=self.output_scale * output, input_scale=self.input_scale * inputs)
 
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
-
-        rows: (R,) the image that each row of activations belongs to; None for one row per image, in order.
-        """
+        """Outputs (R, C); see Trace.head."""
         return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -323,23 +269,52 @@ class TracedNetwork:
 
     def explained(self, logits: Tensor) -> Tensor:
         """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""
-        if self.cut_model.output.are_logits:
-            return logits
-        return self.output_scale * self.cut_model.explained(logits)
+        return logits if self.cut_model.output.are_logits else self.output_scale * self.cut_model.outputs_of(logits)
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def ablation_drops(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """S - S_k for each channel of the trace's activations set to zero: (B, K)."""
-        maps = self._unscaled(activations)
-        return self.output_scale * self.cut_model.ablation_drops(maps, self.sides, targets, self.head_values)
+        """S - S_k for every channel k of the trace's activations set to zero: (B, K), exact; see cutting.ablation."""
+        maps, cut_model = self._unscaled(activations), self.cut_model
+        head = cut_model.head_graph(maps, self.sides) or cut_model.head
+        kinds, memory = cut_model.trunk_and_head.side_kinds, cut_model.ablation_memory
+        with arithmetic(cut_model.head_precision, maps.device):
+            drops = ablation_drops(head, kinds, maps, self.sides, targets, memory, self.head_values)
+        return self.output_scale * drops
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
-        """What the model itself tells of the trace's activations, (B, K, H, W); None where it tells nothing."""
-        truth = self.cut_model.true_contributions(self._unscaled(activations), targets)
-        return None if truth is None else self.output_scale * truth
+        """The contributions that the model itself tells, (B, K, H, W) in the activations' type.
+
+        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W):
+        the exact contribution of every channel and position of the target layer to the logit of its row's class, and,
+        where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method gets
+        copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is another
+        layer, and where something else than the logits is explained. Raises BenchError for another answer.
+        """
+        model, layer, output = self.cut_model.model, self.cut_model.layer, self.cut_model.output
+        method = getattr(model, "true_contributions", None)
+        is_of_logits = output.build is None and output.function is None
+        if not is_of_logits or not callable(method) or getattr(model, "truth_layer", layer) != layer:
+            return None
+        maps = self._unscaled(activations)
+        with arithmetic("fp32", maps.device):
+            truth = method(maps.clone(), targets.clone())
+        if not isinstance(truth, Tensor) or truth.shape != maps.shape or not truth.is_floating_point():
+            given = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
+            raise BenchError(
+                f"{type(model).__name__}.true_contributions must return a floating-point tensor of the activations' "
+                f"shape {tuple(maps.shape)} at the layer {layer!r}, not {given}; where it "
+                "holds at another layer, name that one in the attribute truth_layer."
+            )
+        return self.output_scale * truth.to(maps)
 
     def linear_head(self, activations: Tensor) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
-        weight = self.cut_model.linear_head(self._unscaled(activations), self.sides)
+        maps = self._unscaled(activations)
+        graph = self.cut_model.head_graph(maps, self.sides)
+        weight = linear_head_weight(graph, maps[:1], self.cut_model.first_sides(self.sides, len(maps)))
         return self.output_scale / self.input_scale * weight
 
     def _sides_of(self, rows: Tensor | None) -> Any:

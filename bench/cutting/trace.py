@@ -1,4 +1,4 @@
-"""The Trace: the tensors of one pass through a cut model, enough for every method and both axioms."""
+"""The cut and its Trace: the tensors of one pass through a cut model, enough for every method and both axioms."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.errors import BenchError, type_name
+
+TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
+OPTIONAL = ("interventions", "other_images")
+COMPUTED = ("ablation_drops", "part_effects", "true_contributions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,23 +71,11 @@ class Trace(CachesResults):
                 f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the first image."
             )
         index = torch.arange(len(self))[rows]
-        part = replace(
-            self,
-            images=self.images[rows],
-            activations=self.activations[rows],
-            gradients=self.gradients[rows],
-            scores=self.scores[rows],
-            logits=self.logits[rows],
-            targets=self.targets[rows],
-            network=self.network[rows],
-            num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1),
-            interventions=None if self.interventions is None else self.interventions[rows],
-            other_images=None if self.other_images is None else self.other_images[rows],
-        )
-        for name in ("ablation_drops", "part_effects", "true_contributions"):
-            if name in self.__dict__:
-                value = getattr(self, name)
-                part.__dict__[name] = None if value is None else value[rows]
+        values = {name: getattr(self, name) for name in (*TENSORS, "network", *OPTIONAL)}
+        changed: dict[str, Any] = {name: value[rows] for name, value in values.items() if value is not None}
+        part = replace(self, **changed, num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1))
+        computed = {name: vars(self)[name] for name in COMPUTED if name in vars(self)}
+        vars(part).update({name: None if value is None else value[rows] for name, value in computed.items()})
         part._results.update({key: value[rows] for key, value in self._results.items()})
         return part
 
@@ -151,7 +143,7 @@ class Trace(CachesResults):
     @cached_property
     def true_contributions(self) -> Tensor | None:
         """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
-        of this name (see SplitModel.true_contributions); None where it has none. Computed on first use."""
+        of this name (see TracedNetwork.true_contributions); None where it has none. Computed on first use."""
         return self.network.true_contributions(self.activations, self.targets)
 
     @cached_property
@@ -168,19 +160,18 @@ class Trace(CachesResults):
                 "This needs versions of the images without their parts, and these images have none; choose a data set "
                 "that offers interventions, such as data=scenes, or pass axiom_bench.Batch(interventions=...)."
             )
-        valid = slice(self.num_valid)
         limit = min(self.cut_model.rows_at_once(self.images[0]), MAX_ROWS)
 
         def score(images: Tensor, index: Tensor) -> Tensor:
             return self.forward(images).gather(1, self.targets[index, None])[:, 0]
 
-        rows = 2 ** (limit.bit_length() - 1)
-        answer = effects(self.images, self.scores, self.interventions[valid], score, rows, self.passes)
+        rows, parts = 2 ** (limit.bit_length() - 1), self.interventions[: self.num_valid]
+        answer = effects(self.images, self.scores, parts, score, rows, self.passes)
         return answer + answer[-1:] * self.num_padding
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = self._beside(trace_of(self.cut_model.at(layer), self.images, self.targets), self.num_padding)
+        other = self._with_extras(trace_of(self.cut_model.at(layer), self.images, self.targets), self.num_padding)
         return other if self.network.output_scale == 1 else other.scaled(output=self.network.output_scale)
 
     def again(
@@ -189,22 +180,18 @@ class Trace(CachesResults):
         """The trace of other images, other classes or another model at the same layer; None keeps this trace's.
 
         model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
+        The padded rows are as many as here where these rows end in as many equal ones; else there are none.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        return self._beside(trace_of(cut_model, images, targets), self._padding_among(images, targets))
-
-    def _beside(self, other: Trace, num_padding: int) -> Trace:
-        """Another trace with what belongs to this one's rows; with so many padded rows."""
-        if len(other) != len(self):
-            return replace(other, num_padding=num_padding)
-        return replace(other, num_padding=num_padding, interventions=self.interventions, other_images=self.other_images)
-
-    def _padding_among(self, images: Tensor, targets: Tensor) -> int:
-        """The trace's own number of padded rows where these rows end in as many equal ones; else 0."""
-        last = slice(self.num_valid - 1, None)
+        other, last = trace_of(cut_model, images, targets), slice(self.num_valid - 1, None)
         same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
-        return self.num_padding if same else 0
+        return self._with_extras(other, self.num_padding if same else 0)
+
+    def _with_extras(self, other: Trace, num_padding: int) -> Trace:
+        """Another trace with so many padded rows; with this one's interventions and images where its rows are."""
+        extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL} if len(other) == len(self) else {}
+        return replace(other, num_padding=num_padding, **extras)
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:
         """The trace of the same network with its scores times `output`, and its activations times `inputs` with the
@@ -303,7 +290,7 @@ class CutModel(SplitModel):
     layer: a dotted module name.
     precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
     ablation_memory: bytes that the ablations may take beside the trace. reshape: for a transformer's layer, how its
-    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see cutting.split.tokens.
+    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see cutting.tokens.
     output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
     `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n), a column for each
     target.

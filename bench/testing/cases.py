@@ -51,7 +51,7 @@ class TinyNetwork(nn.Module):
 
 
 class TellingNetwork(TinyNetwork):
-    """A network that tells its true contributions; see SplitModel.true_contributions."""
+    """A network that tells its true contributions; see TracedNetwork.true_contributions."""
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
         """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""

@@ -1,7 +1,12 @@
-"""The first stage of the head: operations that keep channels apart carry all K ablations in one tensor.
+"""The first stages of the head: all ablations of all images at once, channel by channel and through linear layers.
 
 While channels don't mix, ablating channel k changes channel k alone. So the K differences, one per ablation, fit in a
-tensor of the size of the activations themselves: difference[b, k] is what ablation k does to channel k of image b.
+tensor of the size of the activations themselves: difference[b, k] is what ablation k does to channel k of image b,
+(G, K, h, w), or (G, K, features) once the maps are flattened to (G, K * features).
+
+Heads that flatten and go on through linear layers and activations, as AlexNet's and VGG's, need no rows: the first
+layer takes all K ablations of all images for its own work, dz = W_k d_k. Activations take them in one go; the products
+behind are made image by image, because each image has hidden units of its own that no ablation moves.
 """
 
 from __future__ import annotations
@@ -30,117 +35,90 @@ from axiom_bench.cutting.ablation.graph import (
     spatial_mean,
 )
 
-Differences = dict[fx.Node, "Channelwise"]
+Differences = dict[fx.Node, Tensor]
+# Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
+WORTH_GATHERING = 0.9
+# Tensors of a layer's width that are alive at once: differences before and after, and two for work.
+TENSORS_AT_ONCE = 4
 
 
-@dataclass(frozen=True)
-class Channelwise:
-    """difference: (G, K, h, w), or (G, K, features) once the maps are flattened to (G, K * features)."""
-
-    difference: Tensor
-
-    @property
-    def flat(self) -> bool:
-        """Whether the value itself is (G, K * features)."""
-        return self.difference.ndim == 3
-
-    def as_channels(self, value: Tensor) -> Tensor:
-        """A node's value in the shape of its differences."""
-        return value.reshape(self.difference.shape)
+def is_flat(difference: Tensor) -> bool:
+    """Whether the value itself is (G, K * features)."""
+    return difference.ndim == 3
 
 
 def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
     """The differences of every node that channel-by-channel operations reach from the activations."""
     start = values[head.activations]
-    differences: Differences = {head.activations: Channelwise(-start)}
+    differences: Differences = {head.activations: -start}
+
+    def is_constant(node: fx.Node) -> bool:  # side values, attributes and sizes
+        return not (node.op.startswith("call") and isinstance(values[node], Tensor))
+
     for node in head.nodes:
         sources = [source for source in node.all_input_nodes if source in differences]
         if not sources or not isinstance(values.get(node), Tensor) or node in head.tail or node is head.class_layer:
             continue
-        if all(source in differences or not _moves(source, values) for source in node.all_input_nodes):
+        if all(source in differences or is_constant(source) for source in node.all_input_nodes):
             passed = _pass(head, node, [differences[source] for source in sources], values)
             if passed is not None:
                 differences[node] = passed
     return differences
 
 
-def _pass(head: HeadGraph, node: fx.Node, sources: list[Channelwise], values: Values) -> Channelwise | None:
-    name = head.operation(node)
+def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values) -> Tensor | None:
+    """The difference of one node; None where it isn't channel by channel."""
+    name, value = head.operation(node), values[node]
     if name in ADD:
-        return _add(node, sources, values)
+        return _add(node, sources, value)
     if len(sources) > 1 or first_input(node) is not node.all_input_nodes[0]:
         return None
-    (source,) = sources
+    (difference,) = sources
     x = values[node.all_input_nodes[0]]
     if name in IDENTITY:
-        return source
+        return difference
     if name in CLAMP:
-        return Channelwise(clamp_difference(source.as_channels(x), source.difference, *CLAMP[name]))
+        return clamp_difference(x.reshape(difference.shape), difference, *CLAMP[name])
     if name in ELEMENTWISE:
-        return Channelwise(_evaluated_difference(head, node, source.as_channels(x), source.difference))
+        return head.evaluated_difference(node, x.reshape(difference.shape), difference)
     if name in RESHAPE:
-        return _reshape(source, values[node])
-    if source.flat:
-        return None
-    return _spatial(head, node, x, source.difference)
+        batch, channels = difference.shape[:2]
+        if value.ndim == 2 and value.shape[1] == difference[0].numel():
+            return difference.reshape(batch, channels, -1)
+        return difference.reshape(value.shape) if value.ndim == 4 and value.shape[1] == channels else None
+    return None if is_flat(difference) else _spatial(head, node, x, difference)
 
 
-def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Channelwise | None:
+def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor | None:
     """Operations on maps (G, K, h, w)."""
     name = head.operation(node)
     if name in MAX_POOL:
-        return Channelwise(_evaluated_difference(head, node, x, difference))
+        return head.evaluated_difference(node, x, difference)
     if name in AVERAGE_POOL:
-        return Channelwise(head.apply(node, lambda source: difference))
+        return head.apply(node, lambda source: difference)
     if name in MEAN and spatial_mean(node):
         means = difference.mean((2, 3), keepdim=True)
-        return Channelwise(means if node.kwargs.get("keepdim") or True in node.args[2:] else means.flatten(2))
+        return means if node.kwargs.get("keepdim") or True in node.args[2:] else means.flatten(2)
     if name is nn.BatchNorm2d:
         scale = batch_norm_scale(head.layer(node))
-        return None if scale is None else Channelwise(difference * scale)
+        return None if scale is None else difference * scale
     if name is nn.Conv2d:
         conv = head.layer(node)
         if conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros":
-            return Channelwise(conv._conv_forward(difference, conv.weight, None))
+            return conv._conv_forward(difference, conv.weight, None)
     return None
 
 
-def _add(node: fx.Node, sources: list[Channelwise], values: Values) -> Channelwise | None:
-    if node.kwargs or any(source.difference.shape != values[node].shape for source in sources):
+def _add(node: fx.Node, sources: list[Tensor], value: Tensor) -> Tensor | None:
+    if node.kwargs or any(source.shape != value.shape for source in sources):
         return None
-    # x + x names one node twice.
-    times = [node.args.count(source) for source in node.all_input_nodes]
-    if max(times) > 1:
-        return Channelwise(sources[0].difference * max(times))
-    total = sources[0].difference
+    times = max(node.args.count(source) for source in node.all_input_nodes)
+    if times > 1:  # x + x names one node twice
+        return sources[0] * times
+    total = sources[0]
     for source in sources[1:]:
-        total = total + source.difference
-    return Channelwise(total)
-
-
-def _reshape(source: Channelwise, value: Tensor) -> Channelwise | None:
-    batch, channels = source.difference.shape[:2]
-    if value.ndim == 2 and value.shape[1] == source.difference[0].numel():
-        return Channelwise(source.difference.reshape(batch, channels, -1))
-    if value.ndim == 4 and value.shape[1] == channels:
-        return Channelwise(source.difference.reshape(value.shape))
-    return None
-
-
-def _evaluated_difference(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
-    moved = x + difference
-    return head.apply(node, lambda source: moved) - head.apply(node, lambda source: x)
-
-
-def _moves(node: fx.Node, values: Values) -> bool:
-    """Whether a node's value changes with the activations: side values, attributes and sizes don't."""
-    return node.op.startswith("call") and isinstance(values[node], Tensor)
-
-
-# Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
-WORTH_GATHERING = 0.9
-# Tensors of a layer's width that are alive at once: differences before and after, and two for work.
-TENSORS_AT_ONCE = 4
+        total = total + source
+    return total
 
 
 @dataclass(frozen=True)
@@ -153,13 +131,15 @@ class LinearChain:
 
     head: HeadGraph
     nodes: list[fx.Node]
-    before: Channelwise
+    before: Tensor
 
     def scores(self, values: Values, targets: Tensor, live: Tensor, memory: int) -> Tensor:
         """S_k - S of every channel: (G, K). live: (G, K), the channels to ablate. memory: bytes to stay within."""
-        weights = {node: transposed(self.head.layer(node), memory) for node in self._inner_linear()}
-        scores = torch.zeros_like(live, dtype=self.before.difference.dtype)
-        for images, channels in self._parts(live, memory):
+        inner = [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
+        weights = {node: transposed(self.head.layer(node), memory) for node in inner}
+        widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *inner))
+        scores = torch.zeros_like(live, dtype=self.before.dtype)
+        for images, channels in self._parts(live, memory // (2 * TENSORS_AT_ONCE * widest)):
             difference = self._first_product(images, channels)
             for node in self.nodes[1:-1]:
                 x = values[node.all_input_nodes[0]][images, None]
@@ -190,27 +170,22 @@ class LinearChain:
             return clamp_difference(x, difference, *CLAMP[name])
         if name is nn.Linear:
             return products(difference, live, weights[node])
-        moved = x + difference
-        return self.head.apply(node, lambda source: moved) - self.head.apply(node, lambda source: x)
+        return self.head.evaluated_difference(node, x, difference)
 
     def _first_product(self, images: slice, channels: slice) -> Tensor:
         """W_k d_k of the first layer: (G, n, N). All channels together cost what the layer itself costs."""
-        difference = self.before.difference[images, channels]
-        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.difference.shape[1:])
+        difference = self.before[images, channels]
+        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])
         return torch.bmm(difference.transpose(0, 1), weight[:, channels].permute(1, 2, 0)).transpose(0, 1)
 
-    def _parts(self, live: Tensor, memory: int) -> Iterator[tuple[slice, slice]]:
-        """Images x channels whose differences fit in half of the memory."""
+    def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
+        """Images x channels, of so many numbers' bytes together."""
         batch, channels = live.shape
-        widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *self._inner_linear()))
-        rows = max(1, memory // (2 * TENSORS_AT_ONCE * widest * self.before.difference.element_size()))
+        rows = max(1, numbers // self.before.element_size())
         num_channels, num_images = min(rows, channels), max(1, rows // channels)
         for first in range(0, batch, num_images):
             for start in range(0, channels, num_channels):
                 yield slice(first, first + num_images), slice(start, start + num_channels)
-
-    def _inner_linear(self) -> list[fx.Node]:
-        return [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
 
 
 def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | None:
@@ -225,7 +200,7 @@ def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | 
             return None
         nodes.insert(0, node)
         node = first_input(node)
-    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not channelwise[node].flat:
+    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not is_flat(channelwise[node]):
         return None
     return LinearChain(head, nodes, channelwise[node])
 

@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ablation.batched import (
     TENSORS_AT_ONCE,
-    Channelwise,
     Differences,
     channelwise_differences,
     linear_chain_of,
@@ -59,20 +58,14 @@ def ablation_drops(
         return brute_force_drops(head, kinds, activations, sides, targets, memory)
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
+    side_kinds = dict(zip(placeholders, kinds, strict=True))
     parts = []
     for images in torch.arange(len(activations), device=activations.device).split(at_once):
         if values is None or len(images) < len(activations):
             values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
         live = ~dead_channels(activations[images])
-        group = ImageGroup(
-            head=head,
-            values=values,
-            channelwise=channelwise_differences(head, values),
-            side_kinds=dict(zip(placeholders, kinds, strict=True)),
-            targets=targets[images],
-            live=live,
-            memory=memory,
-        )
+        channelwise = channelwise_differences(head, values)
+        group = ImageGroup(head, values, channelwise, side_kinds, targets[images], live, memory)
         parts.append(-_score_differences(group) * live)
     return torch.cat(parts).to(activations.dtype)
 
@@ -111,6 +104,14 @@ def _score_differences(group: ImageGroup) -> Tensor:
     return differences
 
 
+def _chunks(group: ImageGroup) -> Iterator[tuple[int, Tensor]]:
+    """(image, a part of its live channels), as many channels as fit in half of the memory."""
+    at_once = max(1, group.memory // (2 * TENSORS_AT_ONCE * group.head.widest))
+    for image, live in enumerate(group.live):
+        for channels in live.nonzero()[:, 0].split(at_once):
+            yield image, channels
+
+
 def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     """S_k - S of a part of the ablations of one image: (n,)."""
     class_layer, image = group.head.class_layer, slice(rows.image, rows.image + 1)
@@ -124,11 +125,10 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     return _tail(group, row[None], image)[0]
 
 
-def _class_row(group: ImageGroup, class_layer: fx.Node, before: Channelwise) -> Tensor:
+def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> Tensor:
     """The class layer's difference in the explained class's row alone, for all ablations: (G, K, ...)."""
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets]
-    difference = before.difference
     if isinstance(layer, nn.Linear):
         return (weight.reshape(difference.shape) * difference).sum(-1)
     # One depthwise convolution: every channel of every image has its own kernel.
@@ -152,22 +152,10 @@ def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
         elif name in MEAN:
             difference = difference.mean((-2, -1), keepdim=True)
         elif name in AVERAGE_POOL:
-            difference = group.head.apply(node, _constant(difference))
+            difference = group.head.apply(node, lambda source, pooled=difference: pooled)  # type: ignore[misc]
         elif name not in IDENTITY:
-            difference = group.head.apply(node, _constant(x + difference)) - group.head.apply(node, _constant(x))
+            difference = group.head.evaluated_difference(node, x, difference)
     return difference.reshape(difference.shape[:2])
-
-
-def _constant(value: Tensor) -> Callable[[fx.Node], Tensor]:
-    return lambda source: value
-
-
-def _chunks(group: ImageGroup) -> Iterator[tuple[int, Tensor]]:
-    """(image, a part of its live channels), as many channels as fit in half of the memory."""
-    row_bytes = TENSORS_AT_ONCE * group.head.widest
-    for image, live in enumerate(group.live):
-        for channels in live.nonzero()[:, 0].split(max(1, group.memory // (2 * row_bytes))):
-            yield image, channels
 
 
 def brute_force_drops(

@@ -30,25 +30,12 @@ IN_PLACE_FORMS: dict[Any, Any] = {
     torch.relu_: torch.relu,
 }
 IDENTITY = {
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.AlphaDropout,
-    functional.dropout,
-    functional.dropout2d,
-    "contiguous",
-    "clone",
+    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
+    *(functional.dropout, functional.dropout2d, "contiguous", "clone"),
 }
 RESHAPE = {
-    nn.Flatten,
-    nn.Unflatten,
-    torch.flatten,
-    torch.reshape,
-    torch.squeeze,
-    "flatten",
-    "view",
-    "reshape",
-    "squeeze",
+    *(nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, torch.squeeze),
+    *("flatten", "view", "reshape", "squeeze"),
 }
 MEAN = {torch.mean, "mean"}
 AVERAGE_POOL = {nn.AvgPool2d, nn.AdaptiveAvgPool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d}
@@ -56,13 +43,9 @@ MAX_POOL = {
     *(nn.MaxPool2d, MaxPool2dByViews, nn.AdaptiveMaxPool2d),
     *(functional.max_pool2d, functional.adaptive_max_pool2d),
 }
-CLAMP = {
-    nn.ReLU: (0.0, None),
-    functional.relu: (0.0, None),
-    torch.relu: (0.0, None),
-    "relu": (0.0, None),
-    nn.ReLU6: (0.0, 6.0),
-    functional.relu6: (0.0, 6.0),
+CLAMP: dict[Any, tuple[float, float | None]] = {
+    **dict.fromkeys((nn.ReLU, functional.relu, torch.relu, "relu"), (0.0, None)),
+    **dict.fromkeys((nn.ReLU6, functional.relu6), (0.0, 6.0)),
 }
 ELEMENTWISE = {
     *(nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Sigmoid, nn.Tanh),
@@ -80,18 +63,6 @@ STRUCTURE = {
 INTERPOLATE = {nn.Upsample, functional.interpolate}
 LINEAR_IN_ITS_INPUT = IDENTITY | RESHAPE | MEAN | AVERAGE_POOL | STRUCTURE | INTERPOLATE
 SHAPE_ONLY = {"size", "dim", getattr, len}
-
-
-def operation(node: fx.Node, root: nn.Module) -> Any:
-    """A node's operation as the tables above name it; None for a module that hooks or an own forward alter."""
-    target: Any = node.target
-    if node.op == "call_module":
-        module = root.get_submodule(target)
-        altered = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-        return None if altered else type(module)
-    if node.op == "call_method":
-        return target.removesuffix("_")
-    return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
 
 def is_output(name: Any) -> bool:
@@ -162,7 +133,9 @@ class HeadGraph:
     @cached_property
     def logits(self) -> fx.Node:
         """The node that the graph returns: the logits, or the outputs made of them."""
-        return _returned(self.module.graph)
+        (returned,) = self.nodes[-1].args
+        assert isinstance(returned, fx.Node)
+        return returned
 
     def evaluate(self, activations: Tensor, sides: Any) -> Values:
         """The value of every node; nothing is overwritten, whatever the graph does in place."""
@@ -178,7 +151,7 @@ class HeadGraph:
     def apply(self, node: fx.Node, value_of: Callable[[fx.Node], Any]) -> Any:
         """One node's operation on any values."""
         if node.op == "get_attr":
-            return _attribute(self.module, str(node.target))
+            return operator.attrgetter(str(node.target))(self.module)
         args: Any
         args, kwargs = fx.map_arg((node.args, node.kwargs), value_of)
         if self._in_place(node):
@@ -191,12 +164,18 @@ class HeadGraph:
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
+    def evaluated_difference(self, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor:
+        """One node's operation at x + d and at x, subtracted."""
+        moved = x + difference
+        change: Tensor = self.apply(node, lambda source: moved) - self.apply(node, lambda source: x)
+        return change
+
     def layer(self, node: fx.Node) -> Any:
         """The module that a call_module node calls."""
         return self._layers[node]
 
     def operation(self, node: fx.Node) -> Any:
-        """The name of a node's operation in the tables above."""
+        """A node's operation as the tables above name it; None for a module that hooks or an own forward alter."""
         return self._operations[node]
 
     @cached_property
@@ -205,7 +184,17 @@ class HeadGraph:
 
     @cached_property
     def _operations(self) -> dict[fx.Node, Any]:
-        return {node: operation(node, self.module) for node in self.nodes}
+        return {node: self._operation(node) for node in self.nodes}
+
+    def _operation(self, node: fx.Node) -> Any:
+        target: Any = node.target
+        if node.op == "call_module":
+            module = self.layer(node)
+            altered = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+            return None if altered else type(module)
+        if node.op == "call_method":
+            return target.removesuffix("_")
+        return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
 
     def _in_place(self, node: fx.Node) -> bool:
         if node.op == "call_module":
@@ -220,17 +209,6 @@ def first_input(node: fx.Node) -> fx.Node | None:
     """The node that is a node's first argument."""
     source = node.args[0] if node.args else None
     return source if isinstance(source, fx.Node) else None
-
-
-def _returned(graph: fx.Graph) -> fx.Node:
-    (returned,) = next(node for node in graph.nodes if node.op == "output").args
-    assert isinstance(returned, fx.Node)
-    return returned
-
-
-def _attribute(module: nn.Module, path: str) -> Any:
-    *parents, name = path.split(".")
-    return getattr(module.get_submodule(".".join(parents)), name)
 
 
 def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.functional import linear
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.ablation.batched import Channelwise, Differences, sparse_product
+from axiom_bench.cutting.ablation.batched import Differences, is_flat, sparse_product
 from axiom_bench.cutting.ablation.graph import (
     ADD,
     CLAMP,
@@ -54,7 +54,10 @@ class AblationRows:
     def difference_at(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
         differences: dict[fx.Node, Any] = {}
-        for node in self._needed(last):
+        nodes = self.head.nodes
+        for node in nodes[: nodes.index(last) + 1]:
+            if not node.op.startswith("call") or node in self.channelwise:
+                continue
             differences[node] = self._difference(node, differences)
             for source in self.head.last_uses.get(node, ()):
                 differences.pop(source, None)
@@ -62,11 +65,14 @@ class AblationRows:
 
     def difference_of(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """Rows (n, ...) of a node's difference; None for a value that no ablation changes."""
-        if node in differences:
-            return differences[node]
-        if node in self.channelwise:
-            return self._embedded(self.channelwise[node])
-        return None
+        if node in differences or node not in self.channelwise:
+            return differences.get(node)
+        # A channelwise difference as rows: zero but for the ablated channel.
+        channelwise = self.channelwise[node]
+        ablated = channelwise[self.image, self.channels]
+        rows = ablated.new_zeros(len(ablated), *channelwise.shape[1:])
+        rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
+        return rows.flatten(1) if is_flat(channelwise) else rows
 
     def value_of(self, node: fx.Node) -> Any:
         """The image's own value (1, ...), which broadcasts against rows."""
@@ -82,20 +88,15 @@ class AblationRows:
         if name in SHAPE_ONLY and not _floating(self.values[node]):
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
         source = first_input(node)
-        if name is nn.Conv2d and source in self.channelwise and _separable(self.head.layer(node)):
-            return self._first_convolution(
-                self.head.layer(node), self.channelwise[source], self.value_of(node).shape[2:]
-            )
-        if name is nn.Linear and source in self.channelwise and self.channelwise[source].flat:
-            return self._first_product(self.head.layer(node), self.channelwise[source])
+        before = None if source is None else self.channelwise.get(source)
+        if name is nn.Conv2d and before is not None and _separable(self.head.layer(node)):
+            return self._first_convolution(self.head.layer(node), before, self.value_of(node).shape[2:])
+        if name is nn.Linear and before is not None and is_flat(before):
+            return self._first_product(self.head.layer(node), before)
         if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
             return moved, None
         difference = None if source is None else self.difference_of(source, differences)
-        if (
-            source is None
-            or difference is None
-            or not (_floating(self.values[node]) and _floating(self.values[source]))
-        ):
+        if source is None or difference is None or not all(_floating(self.values[part]) for part in (node, source)):
             return self._evaluated_difference(node, differences)
         if any(_is_index(self.values[part]) and part in differences for part in node.all_input_nodes):
             return self._evaluated_difference(node, differences)  # a mask or an index that an ablation changes
@@ -107,10 +108,8 @@ class AblationRows:
             return clamp_difference(self.value_of(source), difference, *CLAMP[name])
         if is_output(name):
             return self.head.layer(node).difference(self.value_of(source), difference)
-        if name in LINEAR_IN_ITS_INPUT:
-            return self.head.apply(node, lambda arg: self._part(arg, differences))
-        if name is torch.cat:
-            return self.head.apply(node, lambda arg: self._part_or_zeros(arg, differences))
+        if name in LINEAR_IN_ITS_INPUT or name is torch.cat:
+            return self.head.apply(node, lambda arg: self._part(arg, differences, name is torch.cat))
         linear = self._linear(node, difference)
         return self._evaluated_difference(node, differences) if linear is None else linear
 
@@ -130,15 +129,15 @@ class AblationRows:
         scale = batch_norm_scale(layer)
         return None if scale is None else difference * scale
 
-    def _first_product(self, layer: nn.Linear, before: Channelwise) -> Tensor:
+    def _first_product(self, layer: nn.Linear, before: Tensor) -> Tensor:
         """Each ablation changes the features of one channel, so their weights are all it needs: (n, N)."""
-        features = before.difference[self.image, self.channels][:, None]
-        weight = layer.weight.unflatten(1, before.difference.shape[1:])[:, self.channels]
+        features = before[self.image, self.channels][:, None]
+        weight = layer.weight.unflatten(1, before.shape[1:])[:, self.channels]
         return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
 
-    def _first_convolution(self, layer: nn.Conv2d, before: Channelwise, size: tuple[int, int]) -> Tensor:
+    def _first_convolution(self, layer: nn.Conv2d, before: Tensor, size: tuple[int, int]) -> Tensor:
         """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
-        maps = before.difference[self.image, self.channels][:, None]
+        maps = before[self.image, self.channels][:, None]
         columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
@@ -178,16 +177,14 @@ class AblationRows:
             return self._on_rows(first) * dy
         return dx * self.value_of(second) + (self.value_of(first) + dx) * dy
 
-    def _part(self, arg: Any, differences: dict[fx.Node, Any]) -> Any:
-        """What stands for an argument where only differences count: its rows; a size as the rows see it."""
-        if not isinstance(arg, fx.Node):
-            return None
+    def _part(self, arg: fx.Node, differences: dict[fx.Node, Any], or_zeros: bool) -> Any:
+        """What stands for an argument where only differences count: its rows, or zeros; a size as the rows see it."""
         difference = self.difference_of(arg, differences)
-        return self._on_rows(arg) if difference is None and not _floating(self.values[arg]) else difference
-
-    def _part_or_zeros(self, arg: fx.Node, differences: dict[fx.Node, Any]) -> Any:
-        part = self._part(arg, differences)
-        return torch.zeros_like(self._on_rows(arg)) if part is None else part
+        if difference is not None:
+            return difference
+        if not _floating(self.values[arg]):
+            return self._on_rows(arg)
+        return torch.zeros_like(self._on_rows(arg)) if or_zeros else None
 
     def _evaluated_difference(self, node: fx.Node, differences: dict[fx.Node, Any]) -> Any:
         """f(x + d) - f(x) for whatever f; for values that aren't floating point alone (as attention's output and its
@@ -212,28 +209,11 @@ class AblationRows:
             return self.values[node]
         if kind is not None:
             batch = len(self.values[self.head.activations])
-            return select(self.values[node], [kind], self._image_of_each_row, batch)
+            return select(self.values[node], [kind], torch.full((len(self.channels),), self.image), batch)
         return pytree.tree_map(
             lambda leaf: leaf.expand(len(self.channels), *leaf.shape[1:]) if isinstance(leaf, Tensor) else leaf,
             self.value_of(node),
         )
-
-    def _embedded(self, difference: Channelwise) -> Tensor:
-        """A channelwise difference as rows: zero but for the ablated channel."""
-        ablated = difference.difference[self.image, self.channels]
-        rows = ablated.new_zeros(len(ablated), *difference.difference.shape[1:])
-        rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
-        return rows.flatten(1) if difference.flat else rows
-
-    def _needed(self, last: fx.Node) -> list[fx.Node]:
-        """Nodes behind the channelwise operations, up to the last one."""
-        nodes = self.head.nodes
-        upto = nodes[: nodes.index(last) + 1]
-        return [node for node in upto if node.op.startswith("call") and node not in self.channelwise]
-
-    @cached_property
-    def _image_of_each_row(self) -> Tensor:
-        return torch.full((len(self.channels),), self.image)
 
 
 def _separable(layer: nn.Conv2d) -> bool:
