@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -18,16 +19,7 @@ from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import explained_by
-from axiom_bench.evaluation.measurement import (
-    CpuThreads,
-    Measured,
-    Measurement,
-    Metric,
-    begin,
-    described,
-    measure_all,
-    not_applicable,
-)
+from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, begin, described, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
@@ -75,7 +67,7 @@ def begun_rows(
     metrics: Sequence[Metric],
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
-    threads: CpuThreads | None = None,
+    threads: Executor | None = None,
 ) -> Iterator[Later]:
     """Functions of the parts of `rows_of`, in its order. threads: see `measurement.begin`; each function waits for what
     they measure, and holds nothing of a GPU."""
@@ -84,7 +76,7 @@ def begun_rows(
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     if of_layer:
         with watch.part(METRICS):
-            (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
+            (measurement,) = begin(of_layer, [(Explanation(trace=trace), True)], watch=watch)()
         yield partial(columns, rows, LAYER, measurement)
     annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
     for group in _groups(trace, methods):

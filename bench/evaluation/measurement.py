@@ -1,9 +1,14 @@
-"""Metrics of explanations: preconditions before, statuses after, and a check of the values' names."""
+"""Metrics of explanations: preconditions before, statuses after, a check of the values' names.
+
+Beside a GPU, metrics that read maps and annotations alone are measured on the CPU by threads while the GPU goes on.
+Their values and the order of all rows are those of the metrics measured one after the other: a thread measures all of
+them for one explanation, in their order, with one thread of torch's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +31,9 @@ from axiom_bench.explanation.explanation import Curve, Explanation
 Metric = Plugin[MetricSpec]
 Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
+Returned = Mapping[str, Any]  # what a metric returned, by the names of its values
 CPU = torch.device("cpu")
+MAX_THREADS = 8
 
 
 @dataclass
@@ -42,19 +49,35 @@ class Measurement:
 
 
 def measure(metric: Metric, explanation: Explanation, on_score_scale: bool) -> Measured:
-    """The values and curves of one metric with its preconditions; see `measure_all`."""
-    measurement = measure_all([metric], [(explanation, on_score_scale)])[0]
+    """The values and curves of one metric with its preconditions; see `begin`."""
+    (measurement,) = measure_all([metric], [(explanation, on_score_scale)])
     return measurement.values | measurement.curves
 
 
 def measure_all(
-    metrics: Sequence[Metric],
-    explanations: Sequence[tuple[Explanation | None, bool]],
-    others: Sequence[Metric] = (),
-    watch: Watch = UNTIMED,
+    metrics: Sequence[Metric], explanations: Sequence[tuple[Explanation | None, bool]]
 ) -> list[Measurement]:
     """The measurements of `begin`, without threads."""
-    return begin(metrics, explanations, others, watch)()
+    return begin(metrics, explanations)()
+
+
+@dataclass
+class _Waiting:
+    """A metric of the explanation at this place. task, threads: what measures it, neither where no row meets its needs.
+    returned: its answer, once there is one."""
+
+    place: int
+    metric: Metric
+    met: np.ndarray
+    task: MetricCall | None = None
+    threads: Future[Mapping[str, Any]] | None = None
+    returned: Returned | None = None
+
+    def answer(self) -> Returned | None:
+        """What it returned, waited for; None where it wasn't called."""
+        if self.threads is None:
+            return self.returned
+        return on_cpu([_returned(self.metric, self.threads.result()[self.metric.name])])[0]
 
 
 def begin(
@@ -62,7 +85,7 @@ def begin(
     explanations: Sequence[tuple[Explanation | None, bool]],
     others: Sequence[Metric] = (),
     watch: Watch = UNTIMED,
-    threads: CpuThreads | None = None,
+    threads: Executor | None = None,
 ) -> Callable[[], list[Measurement]]:
     """Measures all but what threads do; the function that is returned waits for these, and returns a Measurement for
     each explanation, which comes with whether its method is on the score's scale.
@@ -75,14 +98,15 @@ def begin(
     threads: measure what reads maps alone. What is returned asks the model nothing, and holds no tensor of a GPU.
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
-    applicable = [(explanation, scale) for explanation, scale in explanations if explanation is not None]
-    look_up((needs_of(metric), *explained) for explained in applicable for metric in metrics)
-    waiting = [
-        entry
+    applicable = [
+        (place, explanation, scale)
         for place, (explanation, scale) in enumerate(explanations)
         if explanation is not None
-        for entry in _started(place, metrics, explanation, scale, threads)
     ]
+    look_up((needs_of(metric), explanation, scale) for _, explanation, scale in applicable for metric in metrics)
+    waiting: list[_Waiting] = []
+    for place, explanation, scale in applicable:
+        waiting += _started(place, metrics, explanation, scale, threads)
     tasks = [(entry, entry.task) for entry in waiting if entry.task is not None]
     answer_all([task for _, task in tasks], watch)
     returned = on_cpu([_returned(entry.metric, task.result) for entry, task in tasks])
@@ -91,39 +115,31 @@ def begin(
     return partial(_measurements, len(explanations), waiting, metrics, others)
 
 
-@dataclass
-class _Waiting:
-    """A metric of the explanation at this place. task, threads: what measures it, neither where no row meets its needs.
-    returned: its answer, once there is one."""
-
-    place: int
-    metric: Metric
-    met: np.ndarray
-    task: MetricCall | None = None
-    threads: Future[Results] | None = None
-    returned: Mapping[str, Any] | None = None
-
-    def answer(self) -> Mapping[str, Any] | None:
-        """What it returned, waited for; None where it wasn't called."""
-        if self.threads is None:
-            return self.returned
-        return on_cpu([_returned(self.metric, self.threads.result()[self.metric.name])])[0]
-
-
 def _started(
-    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: CpuThreads | None
+    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: Executor | None
 ) -> list[_Waiting]:
     waiting = [_Waiting(place, metric, statuses(needs_of(metric), explanation, on_score_scale)) for metric in metrics]
     called = [entry for entry in waiting if (entry.met == OK).any()]
     of_threads = [entry for entry in called if threads is not None and reads_maps(entry.metric)]
     if threads is not None and of_threads:
-        future = threads.start([entry.metric for entry in of_threads], explanation)
+        future = threads.submit(_measured, [entry.metric for entry in of_threads], *_maps_on_cpu(explanation))
         for entry in of_threads:
             entry.threads = future
     for entry in called:
         if entry.threads is None:
-            entry.task = started(entry.metric, explanation)
+            entry.task = _start(entry.metric, explanation)
     return waiting
+
+
+def _start(metric: Metric, explanation: Explanation) -> MetricCall:
+    """The metric up to its first request. Raises BenchError for a request of one that reads maps alone."""
+    task = MetricCall.start(metric, explanation)
+    if task.request is not None and reads_maps(metric):
+        raise BenchError(
+            f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it reads maps and "
+            f"annotations alone; leave metric.{metric.name}.reads out."
+        )
+    return task
 
 
 def _measurements(
@@ -133,14 +149,14 @@ def _measurements(
     for entry in waiting:
         measurement, metric, answer = measurements[entry.place], entry.metric, entry.answer()
         if answer is None:
-            measurement.values |= without_values(metric, tuple(entry.met))
+            measurement.values |= _without_values(metric, tuple(entry.met))
         else:
-            taken = {name for other in (*metrics, *others) if other is not metric for name in names(other)}
+            taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
             _add(measurement, metric, answer, entry.met, taken | {*measurement.values, *measurement.curves})
     return measurements
 
 
-def without_values(metric: Metric, row_statuses: Statuses) -> Measured:
+def _without_values(metric: Metric, row_statuses: Statuses) -> Measured:
     """NaN in each value of a metric, with a status for each row."""
     nothing = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
     return dict.fromkeys(value_names(metric), (nothing, row_statuses))
@@ -148,7 +164,7 @@ def without_values(metric: Metric, row_statuses: Statuses) -> Measured:
 
 def not_applicable(metrics: Iterable[Metric], rows: int) -> Measurement:
     """The values of a method that doesn't apply to the model."""
-    values = [without_values(metric, (NOT_APPLICABLE,) * rows) for metric in metrics]
+    values = [_without_values(metric, (NOT_APPLICABLE,) * rows) for metric in metrics]
     return Measurement({name: value for part in values for name, value in part.items()})
 
 
@@ -156,7 +172,7 @@ def check_names(metrics: Iterable[Metric]) -> None:
     """Raises BenchError where two metrics declare a value or a curve of the same name."""
     owners: dict[str, str] = {}
     for metric in metrics:
-        for name in names(metric):
+        for name in _names(metric):
             if owners.setdefault(name, metric.name) != metric.name:
                 raise BenchError(
                     f"The metrics {owners[name]!r} and {metric.name!r} both declare {name!r}; give one of them other "
@@ -164,40 +180,27 @@ def check_names(metrics: Iterable[Metric]) -> None:
                 )
 
 
-def names(metric: Metric) -> tuple[str, ...]:
+def _names(metric: Metric) -> tuple[str, ...]:
     """The names of all values and curves that a metric declares."""
     return (*value_names(metric), *metric.spec.curves)
 
 
-def _returned(metric: Metric, result: Any) -> Mapping[str, Any]:
-    """What a metric returned, by name."""
+def _returned(metric: Metric, result: Any) -> Returned:
     return result if isinstance(result, Mapping) else {metric.name: result}
 
 
-def _add(
-    measurement: Measurement, metric: Metric, returned: Mapping[str, Any], met: np.ndarray, taken: set[str]
-) -> None:
-    """The values and curves that a metric returned, with their statuses. taken: names of other metrics' values."""
-    _check_names(metric, returned, taken)
-    for name, answer in returned.items():
-        if name in metric.spec.curves or isinstance(answer, Curve):
-            measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
-            axes = answer.axes(metric.spec.better) if isinstance(answer, Curve) else None
-            if axes is not None:
-                measurement.axes[name] = axes
-        else:
-            measurement.values[name] = _judged(metric, answer, met, 1)
+def _add(measurement: Measurement, metric: Metric, returned: Returned, met: np.ndarray, taken: set[str]) -> None:
+    """The values and curves that a metric returned, with their statuses. taken: names of other metrics' values.
 
-
-def _check_names(metric: Metric, returned: Mapping[str, Any], taken: set[str]) -> None:
-    """Raises BenchError for a name that isn't the metric's own, and for a declared value that is missing."""
+    Raises BenchError for a name that isn't the metric's own, and for a declared value that is missing.
+    """
     values = value_names(metric)
     for name in returned:
         if metric.bare and name in taken:
             raise BenchError(
                 f"The metric {metric.name!r} returned {name!r}, another metric's name; return it under one of its own."
             )
-        if not metric.bare and name not in names(metric):
+        if not metric.bare and name not in _names(metric):
             raise BenchError(
                 f"The metric {metric.name!r} returned {name!r}, which it doesn't declare; its values are "
                 f"{', '.join(values)}. List all of them under metric.{metric.name}.values, and curves under .curves."
@@ -205,6 +208,13 @@ def _check_names(metric: Metric, returned: Mapping[str, Any], taken: set[str]) -
     for name in () if metric.bare else values:
         if name not in returned:
             raise BenchError(f"The metric {metric.name!r} declares the value {name!r} and didn't return it.")
+    for name, answer in returned.items():
+        if name not in metric.spec.curves and not isinstance(answer, Curve):
+            measurement.values[name] = _judged(metric, answer, met, 1)
+            continue
+        measurement.curves[name] = _judged(metric, answer.points if isinstance(answer, Curve) else answer, met, 2)
+        if isinstance(answer, Curve) and (axes := answer.axes(metric.spec.better)) is not None:
+            measurement.axes[name] = axes
 
 
 def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
@@ -226,22 +236,22 @@ def described(answer: Any) -> str:
     return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
 
 
-def on_cpu(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
     """The answers with float64 copies on the CPU for tensors and the points of curves; anything else stays as it is."""
     tensors = [_tensor(answer) for returned in answers for answer in returned.values()]
     copies = iter(_copies([tensor for tensor in tensors if tensor is not None]))
-    return [{name: _with_copy(answer, copies) for name, answer in returned.items()} for returned in answers]
+
+    def with_copy(answer: Any) -> Any:
+        if _tensor(answer) is None:
+            return answer
+        return replace(answer, points=next(copies)) if isinstance(answer, Curve) else next(copies)
+
+    return [{name: with_copy(answer) for name, answer in returned.items()} for returned in answers]
 
 
 def _tensor(answer: Any) -> Tensor | None:
     values = answer.points if isinstance(answer, Curve) else answer
     return values.detach() if isinstance(values, Tensor) else None
-
-
-def _with_copy(answer: Any, copies: Iterator[Tensor]) -> Any:
-    if _tensor(answer) is None:
-        return answer
-    return replace(answer, points=next(copies)) if isinstance(answer, Curve) else next(copies)
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -256,23 +266,13 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return copies
 
 
-MAX_THREADS = 8
-Results = Mapping[str, Any]  # what metrics returned, by their names
-
-
-@dataclass(frozen=True)
-class CpuThreads:
-    """Measures in threads. What it holds is on the CPU."""
-
-    threads: ThreadPoolExecutor
-
-    def start(self, metrics: Sequence[Plugin[MetricSpec]], explanation: Explanation) -> Future[Results]:
-        """Begins to measure; metrics: those that read maps. The result raises what a metric does."""
-        return self.threads.submit(_measured, metrics, *maps_on_cpu(explanation))
+def thread_count(device: torch.device) -> int:
+    """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/studies/performance.md)."""
+    return 0 if device.type != "cuda" else max(1, min(MAX_THREADS, num_cores() // 2))
 
 
 @contextmanager
-def cpu_threads(threads: int) -> Iterator[CpuThreads | None]:
+def cpu_threads(threads: int) -> Iterator[Executor | None]:
     """So many threads until the end, or an error, of what is inside: then none is left, nor anything to be measured.
     None for 0 threads."""
     if not threads:
@@ -280,32 +280,20 @@ def cpu_threads(threads: int) -> Iterator[CpuThreads | None]:
         return
     executor = ThreadPoolExecutor(threads, "axiom-bench maps", initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield CpuThreads(executor)
+        yield executor
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def thread_count(device: torch.device) -> int:
-    """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/studies/performance.md)."""
-    if device.type != "cuda":
-        return 0
-    return max(1, min(MAX_THREADS, num_cores() // 2))
+def _measured(metrics: Sequence[Metric], explanation: Explanation, sent: Callable[[], object]) -> Mapping[str, Any]:
+    """What metrics that read maps returned, by their names, in a thread. sent: waits for the explanation's maps."""
+    sent()
+    return {metric.name: _start(metric, explanation).result for metric in metrics}
 
 
-def reads_maps(metric: Plugin[MetricSpec]) -> bool:
+def reads_maps(metric: Metric) -> bool:
     """Whether the metric says that it reads maps and annotations alone."""
     return metric.spec.reads == MAPS
-
-
-def started(metric: Plugin[MetricSpec], explanation: Explanation) -> MetricCall:
-    """The metric up to its first request. Raises BenchError for a request of one that reads maps alone."""
-    task = MetricCall.start(metric, explanation)
-    if task.request is not None and reads_maps(metric):
-        raise BenchError(
-            f"The metric {metric.name!r} asks the model, and its `reads: {MAPS}` says that it reads maps and "
-            f"annotations alone; leave metric.{metric.name}.reads out."
-        )
-    return task
 
 
 def maps_alone(explanation: Explanation) -> Explanation:
@@ -313,7 +301,7 @@ def maps_alone(explanation: Explanation) -> Explanation:
     return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
 
-def maps_on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
+def _maps_on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
     """(its maps and annotations on the CPU, a function that waits until a GPU has sent them)."""
     heatmap, raw_map = (
         None if tensor is None else tensor.to("cpu", non_blocking=True)
@@ -323,8 +311,3 @@ def maps_on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], obj
     if explanation.heatmap is None or not explanation.heatmap.is_cuda:
         return alone, lambda: None
     return alone, torch.cuda.current_stream(explanation.heatmap.device).record_event().synchronize
-
-
-def _measured(metrics: Sequence[Plugin[MetricSpec]], explanation: Explanation, sent: Callable[[], object]) -> Results:
-    sent()
-    return {metric.name: started(metric, explanation).result for metric in metrics}

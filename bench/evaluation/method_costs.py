@@ -77,17 +77,15 @@ def _count(method: Plugin, trace: Trace, versions: float | None, raises: bool) -
 
     raises: whether errors other than BenchError are raised; on a stand-in they mean that the method doesn't apply.
     """
-    before, known = trace.passes.trunk_forward, "part_effects" in vars(trace)
+    before, had_effects = trace.passes.trunk_forward, "part_effects" in vars(trace)
     try:
         method(trace)
-    except BenchError:
-        return None
-    except Exception:
-        if raises:
+    except Exception as error:
+        if raises and not isinstance(error, BenchError):
             raise
         return None
-    own = versions_of(trace) if "part_effects" in vars(trace) and not known else 0
-    return trace.passes.trunk_forward - before + (0 if versions is None or not own else versions - own)
+    measured = versions_of(trace) if "part_effects" in vars(trace) and not had_effects else 0
+    return trace.passes.trunk_forward - before + (0 if versions is None or not measured else versions - measured)
 
 
 class _Features(nn.Module):
@@ -140,6 +138,7 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, w
     peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
     A method that doesn't apply to the model has no row, and a warning says so.
     """
+    device = trace.images.device
     passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
     rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(warmup + repeats)])[warmup:]
@@ -148,7 +147,7 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, w
             "method": step.method,
             "step": step.name,
             **(passes[step] or {}),
-            "peak_memory_bytes": peak_memory(partial(step.run, fresh(trace)), trace.images.device),
+            "peak_memory_bytes": peak_memory(partial(step.run, fresh(trace)), device),
         }
         for step in steps
     ]
@@ -159,7 +158,7 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, w
         milliseconds_per_image=1000 * np.median(rounds, axis=0) / len(trace),
         forwards=np.median(rounds / rounds[:, :1], axis=0),
         batch_size=len(trace),
-        device=_device_name(trace.images.device),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     )
     return table[list(RUNTIME_COLUMNS)]
 
@@ -171,16 +170,15 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
         with torch.no_grad():
             return trace.cut_model.forward(trace.images)
 
+    def heatmap(method: Plugin, trace: Trace) -> Tensor | None:
+        return Explanation.of(trace, method(trace)).heatmap
+
     return [
         Step("forward", forward),
         Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets)),
         Step("ablation_drops", lambda unused: unused.ablation_drops),
-        *(Step("method", partial(_heatmap, method), method.name) for method in methods),
+        *(Step("method", partial(heatmap, method), method.name) for method in methods),
     ]
-
-
-def _heatmap(method: Plugin, trace: Trace) -> Tensor | None:
-    return Explanation.of(trace, method(trace)).heatmap
 
 
 def _passes(step: Step, trace: Trace) -> dict[str, float] | None:
@@ -225,7 +223,3 @@ def peak_memory(run: Callable[[], object], device: torch.device) -> float:
         return float("nan")
     sizes = [event.nbytes() for event in profile.kineto_results.events() if event.name() == "[memory]"]
     return float(np.cumsum([0, *sizes]).max())  # in order of time; freed memory is negative
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -45,9 +45,9 @@ def _of_trace(holds: Callable[[Trace], Tensor | bool]) -> Holds:
     return lambda explanation, _: explanation.trace is not None and holds(explanation.trace)
 
 
-def _each(rows: Sequence[Any] | None, holds: Callable[[Any], bool]) -> Tensor | bool:
+def _each(rows: Sequence[Any] | None, holds: Callable[[Any], Any]) -> Tensor | bool:
     """Whether it holds, row by row; False where there are no rows."""
-    return rows is not None and torch.tensor([holds(row) for row in rows])
+    return rows is not None and torch.tensor([bool(holds(row)) for row in rows])
 
 
 def _score_to_divide_by(explanation: Explanation, _: bool) -> Tensor | bool:
@@ -67,7 +67,7 @@ def _positive_truth(trace: Trace) -> Tensor | bool:
 
 
 def _boxes(explanation: Explanation, _: bool) -> Tensor | bool:
-    return _each(explanation.boxes, lambda boxes: len(boxes) > 0)
+    return _each(explanation.boxes, len)
 
 
 def _objects(explanation: Explanation, _: bool) -> Tensor | bool:
@@ -79,18 +79,14 @@ def _shows_another_class(objects: AnnotatedObjects) -> bool:
     return objects.mask is not None and bool((objects.mask >= 0).any())
 
 
-def _has_mark(parts: Sequence[Part]) -> bool:
-    return any(part.is_mark for part in parts)
-
-
 def _positive_effect(trace: Trace) -> Tensor | bool:
     if trace.interventions is None:
         return False
-    rows = zip(trace.interventions, trace.part_effects, strict=True)
-    return torch.tensor([
-        any(part.name != GROUND and effect > 0 for part, effect in zip(parts, effects.tolist(), strict=True))
-        for parts, effects in rows
-    ])  # fmt: skip
+
+    def holds(row: tuple[Sequence[Part], Tensor]) -> bool:
+        return any(part.name != GROUND and effect > 0 for part, effect in zip(row[0], row[1].tolist(), strict=True))
+
+    return _each(list(zip(trace.interventions, trace.part_effects, strict=True)), holds)
 
 
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
@@ -122,18 +118,19 @@ PRECONDITIONS = {
     "masks": Precondition(
         "no_mask", lambda explanation, _: explanation.masks is not None and explanation.masks.flatten(1).amax(1)
     ),
-    "cells": Precondition("no_cells", lambda explanation, _: _each(explanation.cells, lambda cells: len(cells) > 0)),
+    "cells": Precondition("no_cells", lambda explanation, _: _each(explanation.cells, len)),
     "other_classes": Precondition(
-        "one_class", lambda explanation, _: _each(explanation.others, lambda objects: len(objects.labels) > 0)
+        "one_class", lambda explanation, _: _each(explanation.others, lambda objects: len(objects.labels))
     ),
     "other_masked_classes": Precondition(
         "one_class", lambda explanation, _: _each(explanation.others, _shows_another_class)
     ),
     "other_logits": OTHER_LOGITS,
-    "interventions": Precondition(
-        "no_interventions", _of_trace(lambda trace: _each(trace.interventions, lambda parts: len(parts) > 0))
+    "interventions": Precondition("no_interventions", _of_trace(lambda trace: _each(trace.interventions, len))),
+    "mark": Precondition(
+        "no_mark",
+        _of_trace(lambda trace: _each(trace.interventions, lambda parts: any(part.is_mark for part in parts))),
     ),
-    "mark": Precondition("no_mark", _of_trace(lambda trace: _each(trace.interventions, _has_mark))),
     "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
     "probability": Precondition(
         "no_probability", _of_trace(lambda trace: trace.cut_model.output.softmax), after=OTHER_LOGITS
@@ -156,12 +153,13 @@ def statuses(needs: Sequence[str], explanation: Explanation, on_score_scale: boo
 
 
 def look_up(asked: Iterable[Asked]) -> None:
-    """Finds all that `statuses` will ask of these needs, explanations and scales; of a GPU, which is waited for, in one
-    copy. A need is evaluated as there, but for rows that a GPU knows alone."""
+    """Looks up all that `statuses` will ask of these needs, explanations and scales; a GPU's answers come in one copy.
+
+    A need is evaluated as there, but for rows that a GPU knows alone."""
     waiting = list(_on_device(asked))
     if waiting:
-        found = torch.stack([holds for *_, holds in waiting]).cpu().numpy()
-        for (explanation, key, _), rows in zip(waiting, found, strict=True):
+        answers = torch.stack([holds for *_, holds in waiting]).cpu().numpy()
+        for (explanation, key, _), rows in zip(waiting, answers, strict=True):
             explanation.once(key, partial(np.copy, rows))
 
 
@@ -199,16 +197,14 @@ def _as_rows(holds: Tensor | bool | None, rows: int) -> np.ndarray:
 
 
 def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
-    """Finite values first, unless a need says otherwise, then what the needs ask for."""
+    """Finite values first, unless a need says otherwise, then what the needs ask for.
+
+    A class that the image doesn't show has a status of its own: its boxes aren't missing.
+    """
     yield from () if "finite_score" in needs else ALWAYS
     for need in needs:
-        yield from _conditions(need)
-
-
-def _conditions(need: str) -> tuple[Precondition, ...]:
-    """What a need asks for. A class that the image doesn't show has a status of its own: its boxes aren't missing."""
-    if need not in PRECONDITIONS:
-        raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
-    condition = PRECONDITIONS[need]
-    first = WRONG_CLASS if need in ("boxes", "masks", "cells") else condition.after
-    return (condition,) if first is None else (first, condition)
+        if need not in PRECONDITIONS:
+            raise unknown("precondition of a metric (`needs`)", need, PRECONDITIONS)
+        condition = PRECONDITIONS[need]
+        first = WRONG_CLASS if need in ("boxes", "masks", "cells") else condition.after
+        yield from (condition,) if first is None else (first, condition)

@@ -6,6 +6,7 @@ A run's fingerprint of its code starts at this module and follows its imports.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
@@ -17,7 +18,7 @@ from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import Columns, Later, begun_rows, trace_of_batch
-from axiom_bench.evaluation.measurement import CpuThreads, cpu_threads, thread_count
+from axiom_bench.evaluation.measurement import cpu_threads, thread_count
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
 
@@ -55,15 +56,21 @@ def shard_rows(
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
-    cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts.
+    cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts; what the batches
+    keep the loop waiting is time of loading.
 
-    Beside a GPU, metrics that read maps alone are measured by threads (see `beside`), and a batch's rows are yielded
-    when the next batch has been passed through the model: of at most two batches something is held.
+    Beside a GPU, metrics that read maps alone are measured by threads (see `measurement`), and a batch's rows are
+    yielded when the next batch has been passed through the model: of at most two batches something is held.
     """
     with cpu_threads(thread_count(cut_model.device)) as threads:
 
         def begun() -> Iterator[list[Later]]:
-            for batch in _waited_for(batches, watch):
+            upcoming = iter(batches)
+            while True:
+                with watch.part(LOADING):
+                    batch = next(upcoming, None)
+                if batch is None:
+                    return
                 if isinstance(batch, Batch):
                     yield from by_halves(batch, batch_rows, cut_model.limits, begun_batch)
                 else:
@@ -86,17 +93,6 @@ def one_behind(items: Iterable[Item]) -> Iterator[Item]:
     yield from previous
 
 
-def _waited_for(batches: Iterable[Batch | UnreadableImage], watch: Watch) -> Iterator[Batch | UnreadableImage]:
-    """The batches; what they keep the loop waiting is time of loading."""
-    upcoming = iter(batches)
-    while True:
-        with watch.part(LOADING):
-            batch = next(upcoming, None)
-        if batch is None:
-            return
-        yield batch
-
-
 def _begun_rows(
     cut_model: CutModel,
     batch: Batch,
@@ -104,7 +100,7 @@ def _begun_rows(
     batch_rows: int,
     normalise: str,
     watch: Watch,
-    threads: CpuThreads | None,
+    threads: Executor | None,
 ) -> Iterator[Later]:
     with watch.part(TRACE):
         full = padded(batch, batch_rows)
@@ -112,10 +108,6 @@ def _begun_rows(
     for request in requests:
         for later in begun_rows(trace, full, request.methods, request.metrics, normalise, watch, threads):
             yield partial(_trimmed, later, len(full), len(batch))
-
-
-def _trimmed(later: Later, size: int, count: int) -> Iterator[Columns]:
-    return (trimmed(part, size, count) for part in later())
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
@@ -143,19 +135,19 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
 
 
+def _trimmed(later: Later, size: int, count: int) -> Iterator[Columns]:
+    return (trimmed(part, size, count) for part in later())
+
+
 def _bad_batch(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
-    for request in requests:
-        yield from (bad_rows(image, name, request.metrics) for name in request.method_names)
-
-
-def bad_rows(image: UnreadableImage, method: str, metrics: Sequence[Plugin]) -> Columns:
     """The rows of an image that can't be read, one for each value of a method: NaN, with the reason as status."""
-    names = [name for metric in metrics for name in value_names(metric)]
-    texts = {"image_id": image.image_id, "method": method, "status": image.status}
-    return {
-        **{column: np.full(len(names), text, dtype=object) for column, text in texts.items()},
-        "target_class": np.full(len(names), UNKNOWN_CLASS),
-        "predicted_class": np.full(len(names), UNKNOWN_CLASS),
-        "metric": np.array(names, dtype=object),
-        "value": np.full(len(names), np.nan),
-    }
+    for request in requests:
+        names = [name for metric in request.metrics for name in value_names(metric)]
+        for method in request.method_names:
+            texts = {"image_id": image.image_id, "method": method, "status": image.status}
+            yield {
+                **{column: np.full(len(names), text, dtype=object) for column, text in texts.items()},
+                **{column: np.full(len(names), UNKNOWN_CLASS) for column in ("target_class", "predicted_class")},
+                "metric": np.array(names, dtype=object),
+                "value": np.full(len(names), np.nan),
+            }

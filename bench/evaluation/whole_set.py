@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]
     A value that isn't finite is NaN with status "not_finite", "no_image" where no image counts.
     Raises BenchError where the aggregate doesn't return its values.
     """
-    names, arrays = whole_set_value_names(metric), dict(stacked(curves, curve_names(metric)))
+    names, arrays = whole_set_value_names(metric), _stacked(curves, metric)
     if not arrays:
         return dict.fromkeys(names, (np.nan, NO_IMAGE))
     answer = checked(metric, aggregate(metric)(arrays))
@@ -69,7 +69,7 @@ def values(metric: Plugin, curves: pd.DataFrame) -> dict[str, tuple[float, str]]
 def image_ids(metric: Plugin, curves: pd.DataFrame) -> list[str]:
     """The image of each row of the metric's curves, the same for all of them. Raises BenchError where they differ."""
     ok = curves[curves["status"] == OK]
-    ids = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in curve_names(metric)]
+    ids = [ok.loc[ok["curve"] == name, "image_id"].tolist() for name in metric.spec.curves]
     ids = [rows for rows in ids if rows]
     if any(rows != ids[0] for rows in ids):
         raise BenchError(f"The curves of {metric.name!r} aren't of the same rows.")
@@ -82,7 +82,7 @@ def resampled_values(metric: Plugin, curves: pd.DataFrame, counts: np.ndarray) -
     All at once where the aggregate accepts `counts`, else one resample after the other with repeated rows.
     Raises BenchError where the aggregate doesn't return its values.
     """
-    arrays, call = dict(stacked(curves, curve_names(metric))), aggregate(metric)
+    arrays, call = _stacked(curves, metric), aggregate(metric)
     if "counts" in inspect.signature(call.call).parameters:
         return dict(checked(metric, call.call(arrays, counts=counts)))
     answers = [
@@ -102,10 +102,8 @@ def checked(metric: Plugin, answer: Any) -> Mapping[str, Any]:
     return answer
 
 
-def stacked(curves: pd.DataFrame, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Each curve of all images with status "ok", (N, n), where there is one."""
+def _stacked(curves: pd.DataFrame, metric: Plugin) -> dict[str, np.ndarray]:
+    """Each curve of the metric, of all images with status "ok", (N, n), where there is one."""
     ok = curves[curves["status"] == OK]
-    for name in names:
-        points: Any = ok.loc[ok["curve"] == name, "points"]
-        if len(points):
-            yield name, np.stack(list(points))
+    points = {name: list(ok.loc[ok["curve"] == name, "points"]) for name in metric.spec.curves}
+    return {name: np.stack(rows) for name, rows in points.items() if rows}

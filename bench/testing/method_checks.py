@@ -17,9 +17,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Map, Method, heatmap
-from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state
+from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state, once, run_checks
 from axiom_bench.testing.other_device import OtherDevice
-from axiom_bench.testing.suite import once, run_checks
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
 

@@ -22,9 +22,8 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
-from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state
+from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state, once, run_checks
 from axiom_bench.testing.other_device import OtherDevice
-from axiom_bench.testing.suite import once, run_checks
 
 Metric = Callable[..., Any]
 FIELDS = ("contributions", "raw_map", "heatmap", "images", "masks")

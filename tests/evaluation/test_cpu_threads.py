@@ -226,5 +226,5 @@ def test_threads_of_torch_stay_as_they_are():
     before = torch.get_num_threads()
     with measurement.cpu_threads(1) as threads:
         assert threads is not None
-        assert threads.threads.submit(torch.get_num_threads).result() == 1
+        assert threads.submit(torch.get_num_threads).result() == 1
     assert torch.get_num_threads() == before
