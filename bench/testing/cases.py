@@ -154,17 +154,17 @@ def model_state(model: nn.Module) -> list[object]:
     return [parameters, modules]
 
 
-Case = TypeVar("Case")
-Check = Callable[[Plugin, Case], None]
+SomeCase = TypeVar("SomeCase")
+Check = Callable[[Plugin, SomeCase], None]
 Result = TypeVar("Result")
 
 
-def once(function: Callable[[Any, Case], Result]) -> Callable[[Any, Case], Result]:
+def once(function: Callable[[Any, SomeCase], Result]) -> Callable[[Any, SomeCase], Result]:
     """A function of a plug-in and a case that several checks need: of the latest plug-in each case's result is kept."""
-    latest: dict[Case, tuple[Any, Result]] = {}
+    latest: dict[SomeCase, tuple[Any, Result]] = {}
 
     @wraps(function)
-    def call(plugin: Any, case: Case) -> Result:
+    def call(plugin: Any, case: SomeCase) -> Result:
         if case not in latest or latest[case][0] is not plugin:
             latest[case] = plugin, function(plugin, case)
         return latest[case][1]
@@ -174,8 +174,8 @@ def once(function: Callable[[Any, Case], Result]) -> Callable[[Any, Case], Resul
 
 def run_checks(
     plugin: Plugin,
-    checks: Sequence[Check[Case]],
-    cases: Mapping[str, Case],
+    checks: Sequence[Check[SomeCase]],
+    cases: Mapping[str, SomeCase],
     exempt: Mapping[str, str],
     mistakes: tuple[type[Exception], ...] = (AssertionError,),
 ) -> None:
@@ -199,7 +199,7 @@ def run_checks(
 
 
 def _message(
-    check: Check[Case], plugin: Plugin, name: str, case: Case, mistakes: tuple[type[Exception], ...]
+    check: Check[SomeCase], plugin: Plugin, name: str, case: SomeCase, mistakes: tuple[type[Exception], ...]
 ) -> str | None:
     """The message of a failed check; None where it passes."""
     try:
