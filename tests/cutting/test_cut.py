@@ -1,18 +1,27 @@
-"""The cut model equals the model, and doesn't modify it."""
+"""The cut model equals the model, and doesn't modify it; padded rows of a trace; the guarded division."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.cutting.numerics import dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.trunk_and_head import GraphParts
 from tests.cutting.conftest import NETWORKS, Crossing, InPlaceHead
+
+TARGETS = torch.tensor([0, 3, 4])
+
+
+def close(actual: Tensor, expected: Tensor, atol: float = 1e-14) -> None:
+    """The batch and the single images may take other kernels; float64 rounds at 1e-16 of a value near 1."""
+    torch.testing.assert_close(actual, expected, rtol=0, atol=atol)
 
 
 def eval_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -42,47 +51,42 @@ def literal_gradients(model: nn.Module, layer: str, images: Tensor, targets: Ten
     return torch.cat(activations), torch.cat(gradients)
 
 
-def test_trace_equals_the_model(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images, torch.tensor([0, 3, 4]))
-    expected = eval_logits(model, images)
-    # 1e-14: the batch and the single images may take other kernels; float64 rounds at 1e-16 of a value near 1.
-    torch.testing.assert_close(trace.logits, expected, rtol=0, atol=1e-14)
-    torch.testing.assert_close(trace.scores, expected[torch.arange(3), trace.targets], rtol=0, atol=1e-14)
-    activations, gradients = literal_gradients(model, layer, images, trace.targets)
-    torch.testing.assert_close(trace.activations, activations, rtol=0, atol=1e-14)
-    torch.testing.assert_close(trace.gradients, gradients, rtol=0, atol=1e-14)
+def snapshot(model: nn.Module) -> dict[str, object]:
+    """The state of a model that a cut could change."""
+    return {
+        "mode": [module.training for module in model.modules()],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
+        "grad": [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "state": {name: value.tolist() for name, value in model.state_dict().items()},
+        "modules": [id(module) for module in model.modules()],
+        "pointers": [p.data_ptr() for p in model.parameters()],
+    }
 
 
-def test_head_and_forward_equal_the_model(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    expected = eval_logits(model, images)
-    torch.testing.assert_close(trace.head(trace.activations), expected, rtol=0, atol=1e-14)
+@pytest.fixture
+def trace(network: tuple[nn.Module, str], images: Tensor) -> ab.Trace:
+    return ab.trace(*network, images, TARGETS)
+
+
+def test_trace_equals_the_model(network, images, trace):
+    expected = eval_logits(network[0], images)
+    close(trace.logits, expected)
+    close(trace.scores, expected[torch.arange(3), TARGETS])
+    activations, gradients = literal_gradients(*network, images, TARGETS)
+    close(trace.activations, activations)
+    close(trace.gradients, gradients)
+    assert torch.equal(ab.trace(*network, images).targets, expected.argmax(1))
+
+
+def test_head_and_forward_equal_the_model_and_leave_the_activations_alone(network, images, trace):
+    expected, before = eval_logits(network[0], images), trace.activations.clone()
+    close(trace.head(trace.activations), expected)
     for image, logits in zip(images.split(1), expected.split(1), strict=True):
-        torch.testing.assert_close(trace.forward(image), logits, rtol=0, atol=1e-14)
-
-
-def test_targets_default_to_the_predicted_class(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    assert torch.equal(trace.targets, eval_logits(model, images).argmax(1))
-
-
-def test_side_values_follow_their_image(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    rows = torch.tensor([2, 0, 2, 1])
-    torch.testing.assert_close(trace.head(trace.activations[rows], rows), trace.logits[rows], rtol=0, atol=1e-14)
-    part = trace[1:3]
-    torch.testing.assert_close(part.head(part.activations), trace.logits[1:3], rtol=0, atol=1e-14)
-
-
-def test_head_does_not_modify_activations(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    before = trace.activations.clone()
-    trace.head(trace.activations)
+        close(trace.forward(image), logits)
+    rows = torch.tensor([2, 0, 2, 1])  # side values follow their image
+    close(trace.head(trace.activations[rows], rows), trace.logits[rows])
+    close(trace[1:3].head(trace[1:3].activations), trace.logits[1:3])
     assert torch.equal(trace.activations, before)
 
 
@@ -93,76 +97,44 @@ def test_hooks_are_used_only_where_fx_tracing_fails(images):
         assert isinstance(cut.trunk_and_head.parts, GraphParts) == (name != "deciding")
 
 
-def snapshot(model: nn.Module) -> dict[str, object]:
-    """The state of a model that a cut could change."""
-    return {
-        "mode": [module.training for module in model.modules()],
-        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in model.modules()],
-        "grad": [None if p.grad is None else p.grad.clone() for p in model.parameters()],
-        "requires_grad": [p.requires_grad for p in model.parameters()],
-        "state": {name: value.clone() for name, value in model.state_dict().items()},
-        "modules": [id(module) for module in model.modules()],
-        "pointers": [p.data_ptr() for p in model.parameters()],
-    }
-
-
-def assert_unchanged(model: nn.Module, before: dict[str, object]) -> None:
-    after = snapshot(model)
-    state, state_before = after.pop("state"), before.pop("state")
-    grads, grads_before = after.pop("grad"), before.pop("grad")
-    assert after == before
-    assert all(torch.equal(state[name], value) for name, value in state_before.items())
-    assert all((a is None and b is None) or torch.equal(a, b) for a, b in zip(grads, grads_before, strict=True))
-
-
 def test_model_is_unchanged(network, images):
-    model, layer = network
+    model, _ = network
     model.train()
     next(model.parameters()).grad = torch.ones_like(next(model.parameters()))
     list(model.parameters())[-1].requires_grad_(False)
     before = snapshot(model)
-    trace = ab.trace(model, layer, images)
+    trace = ab.trace(*network, images)
     assert trace.ablation_drops.shape == (3, 4)
     trace.forward(images.requires_grad_())[0, 0].backward()
-    assert_unchanged(model, before)
-
-
-def test_model_is_unchanged_after_an_exception(network, images):
-    model, layer = network
-    before = snapshot(model)
+    assert snapshot(model) == before
     with pytest.raises(ab.BenchError, match="Invalid target 5; the model's classes are 0 to 4"):
-        ab.trace(model, layer, images, torch.tensor([0, 1, 5]))
+        ab.trace(*network, images, torch.tensor([0, 1, 5]))
     with pytest.raises(RuntimeError):
-        ab.trace(model, layer, images[:, :2])
-    assert_unchanged(model, before)
+        ab.trace(*network, images[:, :2])
+    assert snapshot(model) == before
 
 
 def test_weight_updates_are_visible_in_the_cut(network, images):
-    model, layer = network
-    cut = ab.cut(model, layer)
+    cut = ab.cut(*network)
     before = cut.trace(images).logits
     with torch.no_grad():
-        model.fc.bias += 1
-    torch.testing.assert_close(cut.trace(images).logits, before + 1, rtol=0, atol=1e-13)
+        network[0].fc.bias += 1
+    close(cut.trace(images).logits, before + 1, 1e-13)
 
 
-def test_works_inside_inference_mode(network, images):
-    model, layer = network
-    expected = ab.trace(model, layer, images, torch.tensor([0, 3, 4]))
+def test_works_inside_inference_mode(network, images, trace):
     with torch.inference_mode():
-        inside = ab.trace(copy.deepcopy(model), layer, images.clone(), torch.tensor([0, 3, 4]))
+        inside = ab.trace(copy.deepcopy(network[0]), network[1], images.clone(), TARGETS)
         drops = inside.ablation_drops
-    assert torch.equal(inside.gradients, expected.gradients)
-    assert torch.equal(drops, expected.ablation_drops)
+    assert torch.equal(inside.gradients, trace.gradients)
+    assert torch.equal(drops, trace.ablation_drops)
 
 
-def test_slice_equals_trace_of_its_images(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images, torch.tensor([0, 3, 4]))
+def test_slice_equals_trace_of_its_images(network, images, trace):
     for rows in (slice(0, 1), slice(1, 3)):
-        single = ab.trace(model, layer, images[rows], trace.targets[rows])
+        single = ab.trace(*network, images[rows], TARGETS[rows])
         for name in ("activations", "gradients", "scores", "logits", "targets", "ablation_drops"):
-            torch.testing.assert_close(getattr(trace[rows], name), getattr(single, name), rtol=0, atol=1e-13)
+            close(getattr(trace[rows], name), getattr(single, name), 1e-13)
 
 
 def test_passes_are_counted_in_images(images):
@@ -175,44 +147,34 @@ def test_passes_are_counted_in_images(images):
     assert vars(cut.passes) == {"trunk_forward": 6, "trunk_backward": 3, "head_forward": 6, "head_backward": 6}
 
 
-def test_scaled_trace_equals_trace_of_the_scaled_network(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    larger = trace.scaled(output=4.0)
-    assert torch.equal(larger.head(larger.activations), 4 * trace.head(trace.activations))
-    assert torch.equal(larger.ablation_drops, 4 * trace.ablation_drops)
-    assert torch.equal(larger.gradients, 4 * trace.gradients)
-    wider = trace.scaled(inputs=2.0)
-    assert torch.equal(wider.activations, 2 * trace.activations)
-    assert torch.equal(wider.head(wider.activations), trace.head(trace.activations))
-    assert torch.equal(wider.ablation_drops, trace.ablation_drops)
-    assert torch.equal(wider.gradients * wider.activations, trace.gradients * trace.activations)
+def test_scaled_trace_equals_trace_of_the_scaled_network(trace):
+    larger, wider = trace.scaled(output=4.0), trace.scaled(inputs=2.0)
+    head = trace.head(trace.activations)
+    for actual, expected in (
+        (larger.head(larger.activations), 4 * head),
+        (larger.ablation_drops, 4 * trace.ablation_drops),
+        (larger.gradients, 4 * trace.gradients),
+        (wider.activations, 2 * trace.activations),
+        (wider.head(wider.activations), head),
+        (wider.ablation_drops, trace.ablation_drops),
+        (wider.gradients * wider.activations, trace.gradients * trace.activations),
+    ):
+        assert torch.equal(actual, expected)
 
 
-def test_again_keeps_unset_arguments(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    other = copy.deepcopy(model)
+def test_again_keeps_unset_arguments_and_a_cut_of_another_model_is_cached_and_counted(network, images, trace):
+    other = copy.deepcopy(network[0])
     with torch.no_grad():
         other.fc.weight.neg_()
     again = trace.again(model=other)
     assert torch.equal(again.targets, trace.targets)
     assert torch.equal(again.activations, trace.activations)
-    torch.testing.assert_close(again.gradients, ab.trace(other, layer, images, trace.targets).gradients)
-    assert torch.equal(trace.again(targets=trace.targets + 0).scores, trace.scores)
-
-
-def test_cut_of_another_model_is_cached_and_counted(network, images):
-    model, layer = network
-    trace = ab.trace(model, layer, images)
-    other = copy.deepcopy(model)
-    with torch.no_grad():
-        other.fc.weight.neg_()
+    torch.testing.assert_close(again.gradients, ab.trace(other, network[1], images, TARGETS).gradients)
+    assert torch.equal(trace.again(targets=TARGETS + 0).scores, trace.scores)
     kept = trace.cut_model.once("other", lambda: trace.cut_model.on(other))
     assert trace.cut_model.once("other", lambda: pytest.fail("computed again")) is kept
     before = trace.passes.trunk_forward
-    again = trace.again(model=kept)
-    assert torch.equal(again.gradients, trace.again(model=other).gradients)
+    assert torch.equal(trace.again(model=kept).gradients, trace.again(model=other).gradients)
     assert trace.passes.trunk_forward - before == 2 * len(images)
 
 
@@ -225,22 +187,17 @@ def test_precision_of_the_trunk(precision, images):
     assert trace.activations.dtype == trace.scores.dtype == trace.ablation_drops.dtype == torch.float32
     expected = eval_logits(model, images.float())
     # bf16 keeps 8 bits; the head still runs in float32.
-    tolerance = 3e-2 if precision == "bf16" else 1e-6
-    torch.testing.assert_close(trace.logits, expected, rtol=0, atol=tolerance)
+    close(trace.logits, expected, 3e-2 if precision == "bf16" else 1e-6)
     if precision == "bf16":
         assert (trace.logits - expected).abs().max() > 1e-5  # the trunk did run in bf16
 
 
 def test_non_finite_image_does_not_affect_the_others(network, images):
-    model, layer = network
     with_nan = images.clone()
     with_nan[1, 0, 0, 0] = torch.nan
-    trace, clean = (
-        ab.trace(model, layer, with_nan, torch.tensor([1, 1, 1])),
-        ab.trace(model, layer, images, torch.tensor([1, 1, 1])),
-    )
+    trace, clean = (ab.trace(*network, each, torch.tensor([1, 1, 1])) for each in (with_nan, images))
     assert trace.scores[1].isnan()
-    torch.testing.assert_close(trace.ablation_drops[[0, 2]], clean.ablation_drops[[0, 2]], rtol=0, atol=1e-14)
+    close(trace.ablation_drops[[0, 2]], clean.ablation_drops[[0, 2]])
 
 
 def test_in_place_first_layer_does_not_modify_images(images):
@@ -252,7 +209,7 @@ def test_in_place_first_layer_does_not_modify_images(images):
     assert torch.equal(trace.images, before)
 
 
-def test_cut_is_freed_without_garbage_collection(images):
+def test_cut_is_freed_without_garbage_collection():
     """A notebook makes a cut at every call."""
     cut = ab.cut(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten()), "0")
     assert cut.at("0") is cut
@@ -263,3 +220,76 @@ def test_cut_is_freed_without_garbage_collection(images):
         assert reference() is None
     finally:
         gc.enable()
+
+
+@pytest.fixture
+def padded(images: Tensor) -> ab.Trace:
+    """A trace of two images and three padded rows."""
+    torch.manual_seed(1)
+    trace = ab.trace(InPlaceHead().double(), "conv", images[[0, 1, 1, 1, 1]], torch.tensor([0, 3, 3, 3, 3]))
+    return replace(trace, num_padding=3)
+
+
+def test_slices_count_their_padded_rows(padded):
+    expected = {(0, 1): 0, (0, 2): 0, (0, 3): 1, (1, 5): 3, (2, 5): 2, (4, 5): 0, (0, 5): 3}
+    assert {span: padded[slice(*span)].num_padding for span in expected} == expected
+    assert padded[::2].num_padding == 1  # images 0, 1, 1
+    assert padded.again().num_padding == padded.scaled(2.0).num_padding == 3
+
+
+def test_traces_of_other_rows_have_no_padding(padded):
+    """A method may run the two valid images alone, or add a blank one, which isn't a padded row."""
+    blank, first = torch.zeros_like(padded.images[:1]), padded.targets[:1]
+    assert padded.again(padded.images[:2], padded.targets[:2]).num_valid == 2
+    longer = padded.again(torch.cat([padded.images, blank]), torch.cat([padded.targets, first]))
+    replaced = padded.again(torch.cat([padded.images[:4], blank]))
+    other_class = padded.again(targets=torch.cat([padded.targets[:4], first]))
+    assert (longer.num_padding, replaced.num_padding, other_class.num_padding) == (0, 0, 0)
+    assert padded.again(2 * padded.images).num_padding == 3
+
+
+def test_per_image_computes_valid_rows_and_repeats_the_last(padded):
+    computed = []
+    answer = padded.per_image(lambda row: computed.append(row) or padded.scores[row])
+    assert torch.equal(answer, padded.scores[[0, 1, 1, 1, 1]])
+    assert computed == [0, 1]
+    assert padded.num_valid == 2
+    unpadded = replace(padded, num_padding=0)
+    assert torch.equal(unpadded.per_image(lambda row: unpadded.activations[row]), unpadded.activations)
+
+
+CHANNELS = {  # values of a channel: (weight of a total of 6, dead, guarded, guarded in float64)
+    (1.0, 2.0): (2.0, False, False, False),
+    (-1.0, -3.0): (-1.5, False, False, False),  # a negative sum
+    (0.0, 0.0): (0.0, True, False, False),
+    (1.0, -1.0): (0.0, False, True, True),
+    (1.0, -1.0 + 1e-7): (0.0, False, True, False),  # a sum within float32's rounding of zero
+    (1e-9, 2e-9): (2e9, False, False, False),  # small, but all of one sign
+}
+F = torch.tensor(list(CHANNELS))[None, :, None]
+
+
+def test_guarded_division_by_hand():
+    expected, dead, guarded, in_float64 = zip(*CHANNELS.values(), strict=True)
+    weights = guarded_divide(torch.full((1, 6), 6.0), F)
+    assert weights.shape == (1, 6, 1, 1)
+    torch.testing.assert_close(weights.flatten(), torch.tensor(expected), rtol=1e-6, atol=0)
+    assert tuple(dead_channels(F)[0].tolist()) == dead
+    assert tuple(guarded_channels(F)[0].tolist()) == guarded
+    assert tuple(guarded_channels(F.double())[0].tolist()) == in_float64
+    assert guarded_channels(torch.tensor([[[[1.0, -1.0 + 1e-13]]]], dtype=torch.float64)).all()
+
+
+def test_the_tolerance_is_a_few_times_the_rounding():
+    """Sums of which float32 knows two digits are divided by; those that are its rounding alone aren't."""
+    ratios = torch.tensor([1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 3e-6, 3e-7], dtype=torch.float64)
+    channels = torch.stack([1 + ratios, -1 + ratios], 1)[None, :, None]  # |sum F| = ratio x sum |F|
+    assert guarded_channels(channels.float())[0].tolist() == [False] * 6 + [True]
+    assert not guarded_channels(channels).any()
+    weights = guarded_divide(2 * ratios.float()[None], channels.float()).flatten()
+    torch.testing.assert_close(weights, torch.tensor([1.0] * 6 + [0.0]), rtol=0.05, atol=0)
+
+
+def test_nan_is_propagated():
+    assert guarded_divide(torch.tensor([[torch.nan]]), F[:, :1]).isnan().all()
+    assert guarded_divide(torch.tensor([[1.0]]), torch.full((1, 1, 1, 2), torch.nan)).isnan().all()

@@ -43,20 +43,15 @@ def brute_force(trace, scale=1.0):
         yield torch.tensor([scale * (score - other).item() for other in without], dtype=torch.float64)
 
 
-def test_effects_are_those_of_a_loop():
-    trace = traced()
-    assert [effects.shape for effects in trace.part_effects] == [(3,), (2,), (0,), (5,)]
-    for effects, expected in zip(trace.part_effects, brute_force(trace), strict=True):
-        torch.testing.assert_close(effects, expected, rtol=1e-12, atol=1e-12)  # rounding of float64
-
-
-def test_every_version_is_a_forward_pass_and_is_run_once():
+def test_effects_are_those_of_a_loop_and_every_version_is_one_forward_pass():
     trace = traced()
     before = replace(trace.passes)
-    first, second = trace.part_effects, trace.part_effects
-    assert first is second
+    assert [effects.shape for effects in trace.part_effects] == [(3,), (2,), (0,), (5,)]
+    assert trace.part_effects is trace.part_effects
     assert trace.passes.trunk_forward - before.trunk_forward == sum(map(sum, COUNTS))
     assert trace.passes.head_forward - before.head_forward == sum(map(sum, COUNTS))
+    for effects, expected in zip(trace.part_effects, brute_force(trace), strict=True):
+        torch.testing.assert_close(effects, expected, rtol=1e-12, atol=1e-12)  # rounding of float64
 
 
 def test_a_version_that_is_the_image_has_no_effect():
@@ -102,8 +97,10 @@ def test_other_traces_of_these_rows_keep_both():
     parts = [parts_of(row) for row in range(4)]
     cut_model = ab.cut(CASE.model(), CASE.layer)
     trace = cut_model.trace(CASE.images(), torch.arange(4) % 3, interventions=parts, other_images=others)
+    explanation = ab.Explanation.of(trace, trace.gradients, method=lambda trace: trace.gradients)
     for other in (trace.again(images=trace.images + 1), trace.again(targets=torch.zeros(4, dtype=torch.long)),
-                  trace.again(model=CASE.model()), trace.at("features.2"), trace.scaled(2.0), trace[:]):  # fmt: skip
+                  trace.again(model=CASE.model()), trace.at("features.2"), trace.scaled(2.0), trace[:],
+                  explanation.again(images=explanation.images * 2).trace):  # fmt: skip
         assert other.interventions == trace.interventions
         assert torch.equal(other.other_images, others)
     assert torch.equal(trace[2:3].other_images, others[2:3])
@@ -119,12 +116,6 @@ def test_effects_are_of_the_trace_s_own_class_model_and_scale():
     pooled = trace.again(model=model)
     expected = pooled.scores[0] - model(trace.interventions[0][0].images)[0, 0]
     torch.testing.assert_close(pooled.part_effects[0][0], expected.detach())
-
-
-def test_an_explanation_keeps_them():
-    explanation = ab.Explanation.of(traced(), traced().gradients, method=lambda trace: trace.gradients)
-    again = explanation.again(images=explanation.images * 2)
-    assert again.trace.interventions == explanation.trace.interventions
 
 
 def test_mistakes_are_sentences():

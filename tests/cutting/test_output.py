@@ -196,15 +196,10 @@ def test_linear_output_keeps_differences(resize: Callable[[Tensor], Tensor]) -> 
     torch.testing.assert_close(trace.ablation_drops.double(), exact.ablation_drops, rtol=1e-5, atol=1e-6)
 
 
-def test_module_of_the_user_stays_as_it_is() -> None:
-    module = Projection().train()
-    ab.trace(Dense(lambda maps: {"out": maps}).double(), "trunk", images(), output=module)
-    assert module.training
-    assert module.weight.dtype == torch.float32
-
-
-def test_predicted_class_is_the_highest_score() -> None:
-    model = Dense(lambda maps: {"out": maps}).double()
+def test_module_of_the_user_stays_as_it_is_and_the_predicted_class_is_the_highest_score() -> None:
+    module, model = Projection().train(), Dense(lambda maps: {"out": maps}).double()
+    ab.trace(model, "trunk", images(), output=module)
+    assert (module.training, module.weight.dtype) == (True, torch.float32)
     trace = ab.trace(model, "trunk", images(), output=region_sums)
     assert trace.targets.tolist() == region_sums(model(images())).argmax(1).tolist()
 
@@ -229,60 +224,55 @@ def test_every_entry_point_takes_the_function() -> None:
     assert set(table["model"]) == {"Dense+region_sums"}
 
 
-@pytest.mark.parametrize(
-    ("wrap", "message"),
-    [
-        (
-            lambda maps: {"masks": maps, "boxes": maps},
-            r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or",
-        ),
-        (lambda maps: {}, r"Dense returns a dict of \[\] without"),
-        (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
-        (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
-        (lambda maps: maps.sum(), r"Dense returns shape \(\) for one image"),
-        (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64 for one image"),
-    ],
-)
-def test_error_for_an_output_without_a_rule(wrap: Callable[[Tensor], Any], message: str) -> None:
+def out_of(maps: Tensor) -> dict[str, Tensor]:
+    return {"out": maps}
+
+
+# (what the network returns, output=, targets, the sentence)
+MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
+    *(
+        (wrap, "logits", None, sentence)
+        for wrap, sentence in [
+            (
+                lambda maps: {"masks": 0, "boxes": 1},
+                r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or",
+            ),
+            (lambda maps: {}, r"Dense returns a dict of \[\] without"),
+            (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
+            (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
+            (lambda maps: maps.sum(), r"Dense returns shape \(\) for one image"),
+            (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64 for one image"),
+        ]
+    ),
+    *(
+        (out_of, output, None, sentence)
+        for output, sentence in [
+            (lambda o: o["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
+            (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
+            (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
+            (lambda o: [1.0], r"for one image it returns a list"),
+            (lambda o: o["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
+            (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+            (lambda o: o["out"].detach().sum((2, 3)), r"of the output function output have no gradient; compute"),
+            (
+                lambda o: o["out"].mean((2, 3))[:1],
+                r"must return a row for each image, and returns shape \(1, 5\) for 2",
+            ),
+            (lambda o: region_sums(o) / len(o["out"]), r"an image's scores depend on the other images of its batch"),
+            (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
+            (3, r"output is one of .* not an int"),
+        ]
+    ),
+    (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),
+    (out_of, partial(column, place=0), [1, 0, 0], r"Invalid target 1; the model.s classes are 0 alone\."),
+]
+
+
+@pytest.mark.parametrize(("wrap", "output", "targets", "message"), MISTAKES)
+def test_a_mistake_is_one_sentence(wrap: Any, output: Any, targets: list[int] | None, message: str) -> None:
     with pytest.raises(ab.BenchError, match=message) as error:
-        ab.trace(Dense(wrap).double(), "trunk", images())
+        ab.trace(Dense(wrap).double(), "trunk", images(), targets, output=output)
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda output: output["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
-        (lambda output: output["out"].sum(), r"for one image it returns shape \(\)"),
-        (lambda output: output["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
-        (lambda output: [1.0], r"for one image it returns a list"),
-        (lambda output: output["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
-        (lambda output: output["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
-        (lambda output: output["out"].detach().sum((2, 3)), r"of the output function output have no gradient; compute"),
-        (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
-        (3, r"output is one of .* not an int"),
-    ],
-)
-def test_error_for_a_wrong_output_function(function: Any, message: str) -> None:
-    with pytest.raises(ab.BenchError, match=message) as error:
-        ab.trace(Dense(lambda maps: {"out": maps}).double(), "trunk", images(), output=function)
-    assert "\n" not in str(error.value)
-
-
-def test_error_for_scores_that_arent_one_row_an_image() -> None:
-    model = Dense(lambda maps: {"out": maps}).double()
-    with pytest.raises(ab.BenchError, match=r"must return a row for each image, and returns shape \(1, 5\) for 2"):
-        ab.trace(model, "trunk", images(), output=lambda output: output["out"].mean((2, 3))[:1])
-    with pytest.raises(ab.BenchError, match=r"an image's scores depend on the other images of its batch"):
-        ab.trace(model, "trunk", images(), output=lambda output: region_sums(output) / len(output["out"]))
-
-
-def test_error_for_a_target_without_a_score() -> None:
-    model = Dense(lambda maps: {"out": maps}).double()
-    with pytest.raises(ab.BenchError, match=r"Invalid target 2; the model.s classes are 0 to 1\."):
-        ab.trace(model, "trunk", images(), [0, 1, 2], output=Projection())
-    with pytest.raises(ab.BenchError, match=r"Invalid target 1; the model.s classes are 0 alone\."):
-        ab.trace(model, "trunk", images(), [1, 0, 0], output=partial(column, place=0))
 
 
 def test_scored_network_without_scores_is_the_network() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import pairwise, product
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,8 +16,9 @@ from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.test_output import REGION, Deciding, Dense, assert_equal_by_hand, images
+from tests.cutting.test_output import REGION, Deciding, Dense, assert_equal_by_hand, images, out_of
 
+SEGMENT, SIMILAR, DETECT = ab.outputs.segmentation, ab.outputs.similarity, ab.outputs.detection
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
 
 
@@ -28,11 +29,9 @@ def pooled(maps: Tensor) -> Tensor:
 def winners(maps: Tensor) -> Tensor:
     """The sum of each class's logits where it has the highest, by loops."""
     sums = maps.new_zeros(maps.shape[:2])
-    for row, image in enumerate(maps):
-        for y in range(6):
-            for x in range(6):
-                best = int(image[:, y, x].argmax())
-                sums[row, best] = sums[row, best] + image[best, y, x]
+    for row, y, x in product(range(len(maps)), range(6), range(6)):
+        best = int(maps[row, :, y, x].argmax())
+        sums[row, best] = sums[row, best] + maps[row, best, y, x]
     return sums
 
 
@@ -41,63 +40,38 @@ def cosines(maps: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+def first_two(maps: Tensor) -> Tensor:
+    return pooled(maps)[:, :2]
+
+
+def sums_of_regions(maps: Tensor) -> Tensor:
+    first, last = maps[:, 1, 1:4, 2:5].sum((1, 2)), maps[:, 1, 2:5, 1:4].sum((1, 2))
+    return torch.stack([first, (maps * (1 - REGION)).sum((2, 3))[:, 4], last], 1)
+
+
+REGIONS = SEGMENT(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1])
+EMBEDDED = SIMILAR(REFERENCES, scale=100, read=lambda output: output.image_embeds)
 # name: (what the network returns, the output, the scores by hand, targets)
 PRESETS: dict[str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Tensor], list[int]]] = {
-    "segmentation": (lambda maps: {"out": maps}, ab.outputs.segmentation(), lambda maps: maps.sum((2, 3)), [0, 1, 4]),
-    "segmentation of a region": (
-        lambda maps: {"out": maps},
-        ab.outputs.segmentation(REGION.bool()),
-        lambda maps: maps[:, :, 1:4, 2:5].sum((2, 3)),
-        [0, 1, 4],
-    ),
-    "segmentation of a region of each image": (
-        lambda maps: maps,
-        ab.outputs.segmentation(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1]),
-        lambda maps: torch.stack(
-            [
-                maps[:, 1, 1:4, 2:5].sum((1, 2)),
-                (maps * (1 - REGION)).sum((2, 3))[:, 4],
-                maps[:, 1, 2:5, 1:4].sum((1, 2)),
-            ],
-            1,
-        ),
-        [2, 1, 0],
-    ),
-    "segmentation where predicted": (lambda maps: maps, ab.outputs.segmentation("predicted"), winners, [0, 1, 4]),
-    "cosine": (pooled, ab.outputs.similarity(REFERENCES), cosines, [0, 2, 1]),
+    "segmentation": (out_of, SEGMENT(), lambda maps: maps.sum((2, 3)), [0, 1, 4]),
+    "segmentation of a region": (out_of, SEGMENT(REGION.bool()), lambda z: z[:, :, 1:4, 2:5].sum((2, 3)), [0, 1, 4]),
+    "segmentation of a region of each image": (lambda maps: maps, REGIONS, sums_of_regions, [2, 1, 0]),
+    "segmentation where predicted": (lambda maps: maps, SEGMENT("predicted"), winners, [0, 1, 4]),
+    "cosine": (pooled, SIMILAR(REFERENCES), cosines, [0, 2, 1]),
     "scaled cosine": (
-        lambda maps: SimpleNamespace(image_embeds=pooled(maps)),
-        ab.outputs.similarity(REFERENCES, scale=100, read=lambda output: output.image_embeds),
-        lambda maps: 100 * cosines(maps),
-        [0, 2, 1],
+        lambda maps: SimpleNamespace(image_embeds=pooled(maps)), EMBEDDED, lambda maps: 100 * cosines(maps), [0, 2, 1],
     ),
-    "one reference": (pooled, ab.outputs.similarity(REFERENCES[0]), lambda maps: cosines(maps)[:, :1], [0, 0, 0]),
-    "scalar product": (
-        pooled,
-        ab.outputs.similarity(REFERENCES, kind="dot"),
-        lambda maps: pooled(maps) @ REFERENCES.T,
-        [0, 2, 1],
-    ),
-    "regression": (
-        lambda maps: pooled(maps)[:, 2],
-        ab.outputs.regression(),
-        lambda maps: pooled(maps)[:, 2:3],
-        [0] * 3,
-    ),
+    "one reference": (pooled, SIMILAR(REFERENCES[0]), lambda maps: cosines(maps)[:, :1], [0, 0, 0]),
+    "scalar product": (pooled, SIMILAR(REFERENCES, "dot"), lambda maps: pooled(maps) @ REFERENCES.T, [0, 2, 1]),
+    "regression": (lambda z: pooled(z)[:, 2], ab.outputs.regression(), lambda z: pooled(z)[:, 2:3], [0] * 3),
     "regression of several": (
-        lambda maps: {"age": pooled(maps)[:, :2]},
-        ab.outputs.regression(lambda output: output["age"]),
-        lambda maps: pooled(maps)[:, :2],
-        [0, 1, 0],
+        lambda maps: {"age": first_two(maps)}, ab.outputs.regression(lambda o: o["age"]), first_two, [0, 1, 0],
     ),
     "multi-label": (pooled, ab.outputs.multi_label(), pooled, [0, 1, 4]),
     "multi-label probability": (
-        pooled,
-        ab.outputs.multi_label(probability=True),
-        lambda maps: 1 / (1 + (-pooled(maps)).exp()),
-        [0, 1, 4],
+        pooled, ab.outputs.multi_label(probability=True), lambda maps: 1 / (1 + (-pooled(maps)).exp()), [0, 1, 4],
     ),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -160,9 +134,6 @@ def test_perturbation_metrics_measure_the_score() -> None:
         assert float(actual[row]) == pytest.approx(area, rel=1e-9)
 
 
-# Detection
-
-
 class Detector(nn.Module):
     """Two anchors an image, with a score for each of three classes; as a list of detections or as anchors."""
 
@@ -178,14 +149,10 @@ class Detector(nn.Module):
         scores = self.head(self.trunk(batch)).unflatten(1, (2, 3)).sigmoid()
         if not self.suppressed:
             return self.ANCHORS.expand(len(batch), 2, 4), scores
-        return [
-            {
-                "boxes": self.ANCHORS[kept := each.amax(1) > 0.1],
-                "labels": each.argmax(1)[kept],
-                "scores": each.amax(1)[kept],
-            }
-            for each in scores
-        ]
+        return [self.kept(*each.max(1)) for each in scores]
+
+    def kept(self, best: Tensor, classes: Tensor) -> dict[str, Tensor]:
+        return {"boxes": self.ANCHORS[best > 0.1], "labels": classes[best > 0.1], "scores": best[best > 0.1]}
 
 
 def test_intersection_over_union() -> None:
@@ -257,38 +224,26 @@ def test_no_detection_is_a_score_of_zero() -> None:
     assert (trace.gradients == 0).all()
 
 
-# Mistakes
+def fit(output: Output) -> object:
+    return ab.trace(Dense(lambda maps: maps).double(), "trunk", images(), output=output)
 
 
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: ab.outputs.segmentation(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
-        (lambda: ab.outputs.segmentation("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
-        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
-        (lambda: ab.outputs.segmentation(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
-        (lambda: ab.outputs.segmentation("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
-        (lambda: ab.outputs.similarity(REFERENCES, kind="cos"), r"There is no similarity 'cos'; did you mean 'cosine'"),
-        (lambda: ab.outputs.similarity(REFERENCES[None]), r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)"),
-        (lambda: ab.outputs.detection(torch.ones(4), [1]), r"Reference boxes are \(n, 4\) with n labels, not shape"),
-        (lambda: ab.outputs.detection(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
-    ],
-)
-def test_error_for_a_wrong_argument(make: Callable[[], Output], message: str) -> None:
-    with pytest.raises(ab.BenchError, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        (ab.outputs.segmentation(torch.ones(3, 3)), r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)"),
-        (ab.outputs.segmentation(read=lambda output: output.sum((2, 3))), r"needs maps .*; Dense gives shape \(1, 5\)"),
-        (ab.outputs.similarity(REFERENCES), r"References of 5 numbers need embeddings \(B, 5\); Dense gives shape"),
-        (ab.outputs.detection(torch.ones(1, 4), [0]), r"needs a list of dicts .*; Dense gives a torch\.Tensor: give"),
-    ],
-)
-def test_error_for_a_network_that_doesnt_fit(output: Output, message: str) -> None:
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda: SEGMENT(torch.ones(2)), r"A region is \(H, W\), .*'predicted' or None, not shape"),
+    (lambda: SEGMENT("where"), r"A region is \(H, W\), .*'predicted' or None, not a str"),
+    (lambda: SEGMENT(torch.ones(2, 3, 4)), r"region is shape \(2, 3, 4\): no labels"),
+    (lambda: SEGMENT(torch.ones(2, 3, 4), [1]), r"one for each; .* \(2, 3, 4\): 1 labels"),
+    (lambda: SEGMENT("predicted", [1, 2]), r"Labels are those of regions .*a str: 2 labels"),
+    (lambda: SIMILAR(REFERENCES, kind="cos"), r"There is no similarity 'cos'; did you mean 'cosine'"),
+    (lambda: SIMILAR(REFERENCES[None]), r"References are \(n, D\) or \(D,\), not shape \(1, 3, 5\)"),
+    (lambda: DETECT(torch.ones(4), [1]), r"Reference boxes are \(n, 4\) with n labels, not shape"),
+    (lambda: DETECT(torch.ones(2, 4), [1]), r"not shape \(2, 4\) with 1 labels"),
+    (lambda: fit(SEGMENT(torch.ones(3, 3))), r"region is shape \(3, 3\), and the maps of Dense are \(6, 6\)"),
+    (lambda: fit(SEGMENT(read=lambda o: o.sum((2, 3)))), r"needs maps .*; Dense gives shape \(1, 5\)"),
+    (lambda: fit(SIMILAR(REFERENCES)), r"References of 5 numbers need embeddings \(B, 5\); Dense gives shape"),
+    (lambda: fit(DETECT(torch.ones(1, 4), [0])), r"needs a list of dicts .*; Dense gives a torch\.Tensor: give"),
+])  # fmt: skip
+def test_a_mistake_is_one_sentence(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ab.BenchError, match=message) as error:
-        ab.trace(Dense(lambda maps: maps).double(), "trunk", images(), output=output)
+        call()
     assert "\n" not in str(error.value)

@@ -41,34 +41,23 @@ def traced(width, size):
     return ab.cut(net(width), "0").trace(images), images[0]
 
 
-def test_sizes_are_counted_once_for_each_result():
-    image = torch.rand(1, 3, SIZE, SIZE)
+def sizes_of(network, image):
     with torch.no_grad(), measured_outputs(image) as sizes:
-        net(12)(image)
+        network(image)
+    return sizes
+
+
+def test_sizes_are_counted_once_for_each_result_whatever_the_image_shows():
+    ones = torch.ones(1, 3, SIZE, SIZE)
+    sizes = sizes_of(net(12), ones)
     # A convolution of 12 maps, to which ReLU writes in place; 12 means; 5 logits. Flattening gives a view.
     assert sizes.widest == 4
     assert sizes.total == pytest.approx(1 + 4 + (12 + 5) / (3 * SIZE * SIZE))
-
-
-def test_a_network_with_sparse_tensors_is_measured():
-    def network(images):
-        return torch.sparse.mm(images.flatten(1).to_sparse(), torch.ones(3 * SIZE * SIZE, 5))
-
-    image = torch.rand(1, 3, SIZE, SIZE)
-    with measured_outputs(image) as sizes:
-        network(image)
-    assert sizes.widest == 1
-
-
-def test_what_an_image_shows_does_not_count():
+    sparse = sizes_of(lambda x: torch.sparse.mm(x.flatten(1).to_sparse(), torch.ones(3 * SIZE * SIZE, 5)), ones)
+    assert sparse.widest == 1
     model = Regions().eval()
-    sizes = []
-    for image in (torch.ones(1, 3, SIZE, SIZE), -torch.ones(1, 3, SIZE, SIZE)):
-        with torch.no_grad(), measured_outputs(image) as measured:
-            model(image)
-        sizes.append(measured)
-    assert sizes[0] == sizes[1]
-    assert sizes[0].widest == 4 / 3
+    assert sizes_of(model, ones) == sizes_of(model, -ones)
+    assert sizes_of(model, ones).widest == 4 / 3
 
 
 @pytest.mark.parametrize(("width", "expected"), [(12, 32), (12 * 32, 10), (12 * 32 * 32, 1)])
@@ -128,9 +117,13 @@ def test_every_row_once_and_in_order(fits, rows):
     assert limits.memory == 2**30
 
 
-def test_a_limit_stays_for_the_batches_after_it():
+def test_each_halving_is_logged_and_stays_for_the_batches_after_it(caplog):
     limits, machine = Limits(2**30), Machine(2)
     list(by_halves(range(8), 8, limits, machine))
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        "out of memory with 8 rows in a batch: going on with 4",
+        "out of memory with 4 rows in a batch: going on with 2",
+    ]
     machine.tried.clear()
     list(by_halves(range(8), 8, limits, machine))
     assert machine.tried == [(range(first, first + 2), 2) for first in (0, 2, 4, 6)]
@@ -161,14 +154,6 @@ def test_other_errors_are_raised_at_once(error):
     with pytest.raises(type(error)):
         list(by_halves(range(8), 8, Limits(2**30), machine))
     assert len(machine.tried) == 1
-
-
-def test_each_halving_is_logged(caplog):
-    list(by_halves(range(8), 8, Limits(2**30), Machine(2)))
-    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
-        "out of memory with 8 rows in a batch: going on with 4",
-        "out of memory with 4 rows in a batch: going on with 2",
-    ]
 
 
 SCRIPT = """

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 
 import pandas as pd
 import pytest
@@ -20,7 +21,7 @@ from axiom_bench.cutting.tokens import Tokens, grid_of
 from axiom_bench.cutting.trunk_and_head import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
-from tests.cutting.test_cut import assert_unchanged, eval_logits, literal_gradients, snapshot
+from tests.cutting.test_cut import close, eval_logits, literal_gradients, snapshot
 
 LN_1 = "encoder.layers.encoder_layer_1.ln_1"
 
@@ -59,16 +60,16 @@ def swin() -> nn.Module:
     return torchvision.models.SwinTransformer([4, 4], 16, [2, 2], [2, 2], [4, 4], num_classes=3)
 
 
-def timm_vit() -> nn.Module:
-    timm = pytest.importorskip("timm")
-    tiny = {"img_size": 32, "patch_size": 8, "depth": 2, "embed_dim": 16, "num_heads": 2, "num_classes": 3}
-    return timm.create_model("vit_base_patch16_224", **tiny)
+def of_timm(name: str, **tiny: object) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        timm = pytest.importorskip("timm")
+        return timm.create_model(name, img_size=32, embed_dim=16, num_classes=3, **tiny)
+
+    return build
 
 
-def timm_swin() -> nn.Module:
-    timm = pytest.importorskip("timm")
-    tiny = {"img_size": 32, "window_size": 4, "depths": (2, 2), "embed_dim": 16, "num_heads": (2, 2), "num_classes": 3}
-    return timm.create_model("swin_tiny_patch4_window7_224", **tiny)
+timm_vit = of_timm("vit_base_patch16_224", patch_size=8, depth=2, num_heads=2)
+timm_swin = of_timm("swin_tiny_patch4_window7_224", window_size=4, depths=(2, 2), num_heads=(2, 2))
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,9 @@ class Net:
 
     def maps(self, output: Tensor) -> Tensor:
         """(B, K, H, W), value by value."""
-        H, W = self.grid
-        maps = output.new_zeros(len(output), output.shape[-1], H, W)
-        for k in range(output.shape[-1]):
-            for y in range(H):
-                for x in range(W):
-                    maps[:, k, y, x] = output[(slice(None), *self.place(k, y, x))]
+        maps = output.new_zeros(len(output), output.shape[-1], *self.grid)
+        for k, y, x in product(*map(range, maps.shape[1:])):
+            maps[:, k, y, x] = output[(slice(None), *self.place(k, y, x))]
         return maps
 
 
@@ -139,9 +137,9 @@ def test_activations_gradients_and_logits_equal_literal_hooks(net: Net):
     model, images, trace = net.model(), net.images(), net.trace()
     outputs, gradients = literal_gradients(model, net.layer, images, trace.targets)
     # 1e-13: a batch, and attention without a gradient, take other kernels; float64 rounds at 1e-16 of 1.
-    torch.testing.assert_close(trace.logits, eval_logits(model, images), rtol=0, atol=1e-13)
-    torch.testing.assert_close(trace.activations, net.maps(outputs), rtol=0, atol=1e-13)
-    torch.testing.assert_close(trace.gradients, net.maps(gradients), rtol=0, atol=1e-13)
+    close(trace.logits, eval_logits(model, images), 1e-13)
+    close(trace.activations, net.maps(outputs), 1e-13)
+    close(trace.gradients, net.maps(gradients), 1e-13)
     assert trace.activations.shape[2:] == net.grid
     assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts) == (net.build is Deciding)
 
@@ -153,34 +151,27 @@ def test_drops_equal_brute_force_with_the_class_token_kept(net: Net):
 
             def ablate(output: Tensor, k: int = k) -> Tensor:
                 output = output.clone()
-                for y in range(net.grid[0]):
-                    for x in range(net.grid[1]):
-                        output[(0, *net.place(k, y, x))] = 0
+                for y, x in product(*map(range, net.grid)):
+                    output[(0, *net.place(k, y, x))] = 0
                 return output
 
             with torch.no_grad():
                 logits = hooked(model, net.layer, images[row : row + 1], ablate)
-            expected = trace.scores[row] - logits[0, target]
-            torch.testing.assert_close(trace.ablation_drops[row, k], expected, rtol=0, atol=1e-13)
+            close(trace.ablation_drops[row, k], trace.scores[row] - logits[0, target], 1e-13)
     assert trace.ablation_drops.any()
 
 
-def test_head_and_forward_equal_the_model(net: Net):
-    trace = net.trace()
-    torch.testing.assert_close(trace.forward(net.images()), trace.logits, rtol=0, atol=1e-13)
-    rows = torch.tensor([1, 0, 1])
-    torch.testing.assert_close(trace.head(trace.activations[rows], rows), trace.logits[rows], rtol=0, atol=1e-13)
-    part = trace[1:]
-    torch.testing.assert_close(part.head(part.activations), trace.logits[1:], rtol=0, atol=1e-13)
-    torch.testing.assert_close(part.ablation_drops, trace.ablation_drops[1:], rtol=0, atol=1e-13)
-
-
-def test_model_is_unchanged(net: Net):
+def test_head_and_forward_equal_the_model_which_is_unchanged(net: Net):
     model = net.model().train()
     before = snapshot(model)
     trace = net.trace(model)
+    close(trace.forward(net.images()), trace.logits, 1e-13)
+    rows, part = torch.tensor([1, 0, 1]), trace[1:]
+    close(trace.head(trace.activations[rows], rows), trace.logits[rows], 1e-13)
+    close(part.head(part.activations), trace.logits[1:], 1e-13)
+    close(part.ablation_drops, trace.ablation_drops[1:], 1e-13)
     assert trace.ablation_drops.shape == trace.activations.shape[:2]
-    assert_unchanged(model, before)
+    assert snapshot(model) == before
 
 
 def test_derived_traces_keep_the_reshape():
@@ -191,8 +182,8 @@ def test_derived_traces_keep_the_reshape():
     assert trace.at("encoder.layers.encoder_layer_0.ln_1").activations.shape == (2, 16, 4, 4)
     assert trace.at("conv_proj").activations.shape == (2, 16, 4, 4)  # maps as they are
     larger = trace.scaled(output=2.0, inputs=4.0)
-    torch.testing.assert_close(larger.head(larger.activations), 2 * trace.logits, rtol=0, atol=1e-13)
-    torch.testing.assert_close(larger.ablation_drops, 2 * trace.ablation_drops, rtol=0, atol=1e-13)
+    close(larger.head(larger.activations), 2 * trace.logits, 1e-13)
+    close(larger.ablation_drops, 2 * trace.ablation_drops, 1e-13)
 
 
 def test_explicit_grid_and_images_of_another_size():
@@ -210,9 +201,7 @@ def test_precision_of_the_trunk(precision: str):
     trace = ab.cut(net.model().float(), net.layer, precision, reshape="tokens").trace(net.images().float())
     assert trace.activations.dtype == trace.ablation_drops.dtype == torch.float32
     # bf16 keeps 8 bits; the head still runs in float32.
-    torch.testing.assert_close(
-        trace.logits, net.trace().logits.float(), rtol=0, atol=0.2 if precision == "bf16" else 1e-4
-    )
+    close(trace.logits, net.trace().logits.float(), 0.2 if precision == "bf16" else 1e-4)
 
 
 PIECEWISE_LINEAR = ("cam", "full_grad", "guided", "lift_cam", "relevance_cam")  # what these need, a transformer lacks
@@ -284,33 +273,20 @@ def test_custom_reshape():
     net = NETS["vit"]
     trace = ab.trace(net.model(), net.layer, net.images(), torch.tensor([2, 0]), reshape=Columns())
     assert torch.equal(trace.activations, net.trace().activations.mT)
-    torch.testing.assert_close(trace.ablation_drops, net.trace().ablation_drops, rtol=0, atol=1e-13)
+    close(trace.ablation_drops, net.trace().ablation_drops, 1e-13)
 
 
-@pytest.mark.parametrize(
-    ("which", "layer", "reshape", "sentence"),
-    [
-        (
-            "vit",
-            LN_1,
-            None,
-            "gives tokens (1, 17, 16), not maps (B, K, H, W): set reshape=tokens (model.reshape=tokens",
-        ),
-        ("swin", "norm", None, "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens"),
-        ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
-        (
-            "vit",
-            LN_1,
-            7,
-            "Invalid reshape 7; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps.",
-        ),
-        ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
-        ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
-        ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),
-        ("vit", LN_1, OneWay(), "isn't invertible: from_maps(*to_maps(x, size)) isn't x."),
-        ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
-    ],
-)
+@pytest.mark.parametrize(("which", "layer", "reshape", "sentence"), [
+    ("vit", LN_1, None, "gives tokens (1, 17, 16), not maps (B, K, H, W): set reshape=tokens (model.reshape=tokens"),
+    ("swin", "norm", None, "gives tokens (1, 4, 6, 32), not maps (B, K, H, W): set reshape=tokens"),
+    ("vit", LN_1, "token", "There is no reshape 'token'; did you mean 'tokens'?"),
+    ("vit", LN_1, 7, "Invalid reshape 7; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps."),
+    ("vit", LN_1, (5, 5), "17 tokens don't fill a grid of 5x5; set reshape to their grid."),
+    ("vit", "heads.head", "tokens", "The values (1, 3) of the layer 'heads.head' are no maps of the images; set"),
+    ("swin", "norm", (3, 3), "The values (1, 4, 6, 32) of the layer 'norm' are no maps of the images; set reshape"),
+    ("vit", LN_1, OneWay(), "isn't invertible: from_maps(*to_maps(x, size)) isn't x."),
+    ("vit", LN_1, Flat(), "must give maps (B, K, H, W) from (1, 17, 16)."),
+])  # fmt: skip
 def test_error_messages(which: str, layer: str, reshape: object, sentence: str):
     with pytest.raises(BenchError, match=re.escape(sentence)):
         ab.trace(NETS[which].model(), layer, NETS[which].images(), reshape=reshape)
@@ -323,30 +299,21 @@ def test_ambiguous_layout_is_refused():
         ab.trace(model, "0", torch.zeros(1, 3, 32, 32), reshape="tokens")
 
 
-@pytest.mark.parametrize(
-    ("tokens", "image_size", "grid"),
-    [
-        (197, (224, 224), (14, 14)),
-        (196, (224, 224), (14, 14)),
-        (201, (224, 224), (14, 14)),  # a class token and four registers
-        (50, (224, 224), (7, 7)),
-        (1374, (518, 518), (37, 37)),
-        (577, (384, 384), (24, 24)),
-        (1 + 14 * 28, (224, 448), (14, 28)),
-        (2, (16, 16), (1, 1)),
-    ],
-)
-def test_grid_of(tokens: int, image_size: tuple[int, int], grid: tuple[int, int]):
-    assert grid_of(tokens, image_size) == grid
+# tokens, height, width of the image: patches. 201: a class token and four registers.
+GRIDS = {
+    (196, 224, 224): (14, 14), (197, 224, 224): (14, 14), (201, 224, 224): (14, 14), (50, 224, 224): (7, 7),
+    (1374, 518, 518): (37, 37), (577, 384, 384): (24, 24), (1 + 14 * 28, 224, 448): (14, 28), (2, 16, 16): (1, 1),
+}  # fmt: skip
 
 
-def test_grid_of_refuses_no_grid_and_several_grids():
-    with pytest.raises(
-        BenchError, match=r"213 tokens of an image of 224x224 pixels fill no grid of square patches; set"
+def test_the_grid_is_the_one_that_the_tokens_fill():
+    assert {key: grid_of(key[0], key[1:]) for key in GRIDS} == GRIDS
+    for tokens, side, which in (
+        (213, 224, "no grid of square patches; set"),
+        (17, 24, "each of the grids 4x4 and 3x3;"),
     ):
-        grid_of(213, (224, 224))
-    with pytest.raises(BenchError, match=r"17 tokens of an image of 24x24 pixels fill each of the grids 4x4 and 3x3;"):
-        grid_of(17, (24, 24))
+        with pytest.raises(BenchError, match=f"{tokens} tokens of an image of {side}x{side} pixels fill {which}"):
+            grid_of(tokens, (side, side))
 
 
 def test_gradients_and_drops_are_zero_after_the_last_attention():

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 
+TARGETS = torch.tensor([0, 1, 0])
+
 
 class Additive(nn.Module):
     """S_c = sum_k w_ck sum_xy F_k, so that the contributions are w F; `layer` is its activations."""
 
-    def __init__(self, rows: int = 2) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Conv2d(3, 4, 1)
-        self.weights = nn.Parameter(torch.randn(rows, 4))
-        self.seen: list[torch.dtype] = []
+        self.weights = nn.Parameter(torch.randn(2, 4))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layer(images).sum((2, 3)) @ self.weights.T
@@ -34,6 +35,17 @@ class Deciding(Additive):
     def forward(self, images: Tensor) -> Tensor:
         logits = super().forward(images)
         return logits if logits.max() > -1e9 else -logits
+
+
+class AtOneLayer(Additive):
+    truth_layer = "layer"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 3, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(self.first(images))
 
 
 class WithoutTruth(Additive):
@@ -51,99 +63,66 @@ def images() -> Tensor:
     return torch.randn(3, 3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_models_own_method_is_asked(model, images):
+def test_the_models_method_is_asked_whatever_the_scale(model, images):
     before = {name: id(value) for name, value in vars(model).items()}
-    trace = ab.trace(model, "layer", images, torch.tensor([0, 1, 0]))
-    expected = trace.activations * model.weights.detach()[trace.targets][..., None, None]
-    torch.testing.assert_close(trace.true_contributions, expected, rtol=0, atol=0)
-    assert trace.true_contributions is trace.true_contributions
-    assert not trace.true_contributions.requires_grad
+    trace = ab.trace(model, "layer", images, TARGETS)
+    truth = trace.true_contributions
+    assert torch.equal(truth, trace.activations * model.weights.detach()[TARGETS][..., None, None])
+    assert trace.true_contributions is truth
+    assert not truth.requires_grad
     assert {name: id(value) for name, value in vars(model).items()} == before
+    torch.testing.assert_close(trace.scaled(output=3.0).true_contributions, 3 * truth)
+    torch.testing.assert_close(trace.scaled(inputs=4.0).true_contributions, truth)
+    deciding = ab.trace(Deciding().double(), "layer", images, TARGETS)  # which hooks cut
+    torch.testing.assert_close(deciding.true_contributions.sum((1, 2, 3)), deciding.scores)
 
 
-@pytest.mark.parametrize(
-    "build", [WithoutTruth, lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2))]
-)
-def test_none_where_the_model_tells_nothing(build, images):
-    model = build().double()
-    layer = "layer" if isinstance(model, Additive) else "0"
-    assert ab.trace(model, layer, images, torch.tensor([0, 1, 0])).true_contributions is None
-
-
-def test_a_model_that_hooks_cut_is_asked_too(images):
-    model = Deciding().double()
-    trace = ab.trace(model, "layer", images, torch.tensor([0, 1, 0]))
-    torch.testing.assert_close(trace.true_contributions.sum((1, 2, 3)), trace.scores)
+def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images):
+    plain, one = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(60, 2)), AtOneLayer().double()
+    for model, layer, output in (
+        (WithoutTruth(), "layer", "logits"), (plain, "0", "logits"), (one, "first", "logits"),
+        (one, "layer", "probability"), (one, "layer", "margin"), (one, "layer", lambda logits: 2 * logits),
+    ):  # fmt: skip
+        assert ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions is None
+    assert ab.trace(one, "layer", images).true_contributions is not None
 
 
 def test_it_follows_slices_padding_other_targets_images_and_models(model, images):
     targets = torch.tensor([0, 1, 1])
-    trace = replace(ab.trace(model, "layer", images[[0, 1, 1]], targets), num_padding=1)
+    trace, fresh = (replace(ab.trace(model, "layer", images[[0, 1, 1]], targets), num_padding=1) for _ in range(2))
     truth = trace.true_contributions
     assert torch.equal(truth[1], truth[2])
     assert torch.equal(trace[1:3].true_contributions, truth[1:3])
-    fresh = replace(ab.trace(model, "layer", images[[0, 1, 1]], targets), num_padding=1)
     assert torch.equal(fresh[:1].true_contributions, truth[:1])
-    other = trace.again(targets=1 - targets)
+    other, changed = trace.again(targets=1 - targets), trace.again(images=2 * images)
     torch.testing.assert_close(other.true_contributions.sum((1, 2, 3)), other.scores)
-    changed = trace.again(images=2 * images)
-    torch.testing.assert_close(
-        changed.true_contributions.sum((1, 2, 3)),
-        (changed.activations * model.weights.detach()[targets][..., None, None]).sum((1, 2, 3)),
-    )
+    expected = changed.activations * model.weights.detach()[targets][..., None, None]
+    torch.testing.assert_close(changed.true_contributions.sum((1, 2, 3)), expected.sum((1, 2, 3)))
     second = Additive().double()
     retold = trace.again(model=second)
-    assert torch.equal(
-        retold.true_contributions,
-        trace.activations.new_tensor(0) + second.true_contributions(retold.activations, targets).detach(),
-    )
+    assert torch.equal(retold.true_contributions, second.true_contributions(retold.activations, targets).detach())
     assert trace.again(model=WithoutTruth().double()).true_contributions is None
 
 
-def test_scaled_traces_scale_it_with_the_score(model, images):
-    trace = ab.trace(model, "layer", images, torch.tensor([0, 1, 0]))
-    torch.testing.assert_close(trace.scaled(output=3.0).true_contributions, 3 * trace.true_contributions)
-    torch.testing.assert_close(trace.scaled(inputs=4.0).true_contributions, trace.true_contributions)
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_it_is_in_the_activations_type_whatever_the_precision(model, images, precision):
+    cut = ab.CutModel(model.float(), "layer", precision=precision, head_precision=precision)
+    trace = cut.trace(images.float(), TARGETS)
+    exact = trace.activations.double() * model.weights.detach().double()[TARGETS][..., None, None]
+    assert trace.true_contributions.dtype == torch.float32
+    assert torch.equal(trace.true_contributions, exact.float())
 
 
-def test_it_is_in_the_activations_type_whatever_the_precision(model, images):
-    for precision in ("fp32", "tf32", "bf16"):
-        cut = ab.CutModel(model.float(), "layer", precision=precision, head_precision=precision)
-        trace = cut.trace(images.float(), torch.tensor([0, 1, 0]))
-        exact = trace.activations.double() * model.weights.detach().double()[trace.targets][..., None, None]
-        assert trace.true_contributions.dtype == torch.float32
-        assert torch.equal(trace.true_contributions, exact.float())
-
-
-def test_none_of_another_layer_or_another_output(images):
-    class AtOneLayer(Additive):
-        truth_layer = "layer"
-
-        def forward(self, images: Tensor) -> Tensor:
-            return super().forward(self.first(images))
-
-    model = AtOneLayer()
-    model.first = nn.Conv2d(3, 3, 1)
-    model = model.double()
-    assert ab.trace(model, "layer", images).true_contributions is not None
-    assert ab.trace(model, "first", images).true_contributions is None
-    for output in ("probability", "margin", lambda logits: 2 * logits):
-        assert ab.trace(model, "layer", images, output=output).true_contributions is None
-
-
-def test_a_method_that_writes_to_its_arguments_changes_nothing(images):
-    class Writing(Additive):
-        def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-            return activations.mul_(0)
-
-    trace = ab.trace(Writing().double(), "layer", images)
+def test_a_method_that_writes_to_its_arguments_changes_nothing(model, images):
+    model.true_contributions = lambda activations, targets: activations.mul_(0)
+    trace = ab.trace(model, "layer", images)
     before = trace.activations.clone()
     assert (trace.true_contributions == 0).all()
     assert torch.equal(trace.activations, before)
 
 
 @pytest.mark.parametrize(
-    ("method", "given"),
+    ("method", "answer"),
     [
         (lambda activations, targets: activations.sum(1), r"torch\.float64 \(3, 5, 7\)"),
         (lambda activations, targets: activations > 0, r"torch\.bool \(3, 4, 5, 7\)"),
@@ -151,10 +130,10 @@ def test_a_method_that_writes_to_its_arguments_changes_nothing(images):
     ],
 )
 def test_anything_but_a_tensor_of_the_activations_shape_is_refused(
-    method: Callable[[Tensor, Tensor], Tensor], given: str, model: Additive, images: Tensor
+    method: Callable[[Tensor, Tensor], Tensor], answer: str, model: Additive, images: Tensor
 ) -> None:
     model.true_contributions = method  # type: ignore[method-assign]
     trace = ab.trace(model, "layer", images)
-    sentence = rf"Additive\.true_contributions must return .* \(3, 4, 5, 7\) at the layer 'layer', not {given};"
+    sentence = rf"Additive\.true_contributions must return .* \(3, 4, 5, 7\) at the layer 'layer', not {answer};"
     with pytest.raises(ab.BenchError, match=sentence):
         _ = trace.true_contributions

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
@@ -11,15 +13,16 @@ from axiom_bench.cutting.ablation.drops import brute_force_drops
 from axiom_bench.cutting.ablation.graph import HeadGraph
 
 
-def naive_drops(trace: ab.Trace) -> Tensor:
+def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tensor:
     """One head pass per image and channel, two scores subtracted: the definition, in a double loop."""
-    drops = torch.zeros(trace.activations.shape[:2], dtype=trace.dtype)
+    channels = range(trace.activations.shape[1]) if channels is None else channels
+    drops = torch.zeros(len(trace), len(channels), dtype=trace.dtype)
     for image in range(len(trace)):
         row = trace[image : image + 1]
-        for channel in range(drops.shape[1]):
+        for place, channel in enumerate(channels):
             ablated = row.activations.clone()
             ablated[:, channel] = 0
-            drops[image, channel] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
+            drops[image, place] = (row.head(row.activations) - row.head(ablated))[0, row.targets[0]]
     return drops
 
 

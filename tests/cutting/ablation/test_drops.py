@@ -21,6 +21,7 @@ from tests.cutting.ablation.heads import (
     naive_drops,
     with_random_statistics,
 )
+from tests.cutting.conftest import Deciding
 
 MEBIBYTE = 2**20
 
@@ -80,36 +81,42 @@ def test_drops_equal_brute_force(name, layer, size, batch):
 
 
 @pytest.mark.slow
-def test_drops_equal_brute_force_at_a_resnet101_stage():
+def test_drops_equal_the_double_loop_at_a_resnet101_stage():
     torch.manual_seed(0)
     trace = make_trace(with_random_statistics(models.resnet101(weights=None)), "layer3", size=32, batch=1)
     channels = torch.arange(0, 1024, 37)
-    expected = torch.stack([naive_drop(trace, int(channel)) for channel in channels])
-    assert_exact(trace.ablation_drops[0, channels], expected, trace.logits)
+    assert_exact(trace.ablation_drops[:, channels], naive_drops(trace, channels.tolist()), trace.logits)
 
 
-def naive_drop(trace: ab.Trace, channel: int) -> Tensor:
-    """The drop of one channel of the first image."""
-    ablated = trace.activations[:1].clone()
-    ablated[:, channel] = 0
-    return (trace[:1].head(trace.activations[:1]) - trace[:1].head(ablated))[0, trace.targets[0]]
+class Windows(nn.Module):
+    """A head that reshapes the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6 * 9, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b = x.shape[0]
+        windows = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
+        return torch.relu(self.fc(windows)).view(b, 4, 7).mean(1)
 
 
-@pytest.mark.parametrize("signed", [False, True], ids=["relu", "signed"])
-@pytest.mark.parametrize("head", HEADS)
-def test_drops_of_each_head_equal_the_double_loop(head, signed):
-    torch.manual_seed(3)
-    model = with_random_statistics(Head(HEADS[head](), signed=signed))
-    trace = make_trace(model, "maps", 6)
-    assert head_graph(trace) is not None
-    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
+# name: (network, layer, whether its head is read as a graph; else whole passes are run)
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
+    **{name: (lambda head=head: Head(head()), "maps", True) for name, head in HEADS.items()},
+    **{f"{name}, signed": (lambda head=head: Head(head(), signed=True), "maps", True) for name, head in HEADS.items()},
+    "a gate added to a skip connection": (GateOnSkip, "maps", True),  # broadcasts to the shape of an unchanged value
+    "untraceable": (Deciding, "conv", False),
+    "reshaping the batch": (lambda: Head(Windows()), "maps", False),
+}
 
 
-def test_drops_of_a_gate_added_to_a_skip_connection():
-    """A changed value broadcasts to the shape of an unchanged one."""
-    torch.manual_seed(0)
-    trace = make_trace(GateOnSkip().double(), "maps", 6)
-    assert head_graph(trace) is not None
+@pytest.mark.parametrize("name", NETWORKS)
+def test_drops_of_each_head_equal_the_double_loop(name):
+    build, layer, is_graph = NETWORKS[name]
+    torch.manual_seed(3 if is_graph else 1)
+    trace = make_trace(with_random_statistics(build()), layer, 6)
+    assert (head_graph(trace) is not None) == is_graph
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
@@ -161,32 +168,6 @@ def test_brute_force_equals_the_double_loop_in_chunks(chunk):
     trace = make_trace(with_random_statistics(Head(HEADS["convolutions"]())), "maps", 6)
     row_bytes = 32 * 6 * 36 * 8
     assert_exact(brute_force(trace, chunk * row_bytes), naive_drops(trace), trace.logits)
-
-
-def test_untraceable_head_falls_back_to_brute_force():
-    from tests.cutting.conftest import Deciding
-
-    torch.manual_seed(1)
-    trace = make_trace(Deciding().double(), "conv", 6)
-    assert head_graph(trace) is None
-    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
-
-
-def test_head_that_reshapes_the_batch_falls_back_to_brute_force():
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.fc = nn.Linear(6 * 9, 7)
-
-        def forward(self, x: Tensor) -> Tensor:
-            b = x.shape[0]
-            windows = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
-            return torch.relu(self.fc(windows)).view(b, 4, 7).mean(1)
-
-    torch.manual_seed(1)
-    trace = make_trace(Head(Windows()).double(), "maps", 6)
-    assert head_graph(trace) is None
-    assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
 def test_forward_hook_on_the_head_is_respected():
@@ -247,19 +228,12 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     kinds, targets = single.cut_model.trunk_and_head.side_kinds, exact.targets
     rough = brute_force_drops(single.cut_model.head, kinds, maps, sides, targets, 256 * MEBIBYTE)
     drops = single.ablation_drops
-    expected = brute_force_drops(
-        exact_head(model, layer, exact), kinds, maps.double(), in_double, targets, 256 * MEBIBYTE
-    )
+    in_float64 = ab.cut(model.double(), layer)
+    in_float64.trace(exact.images)
+    expected = brute_force_drops(in_float64.head, kinds, maps.double(), in_double, targets, 256 * MEBIBYTE)
     error, rough_error = (drops - expected).abs(), (rough - expected).abs()
     assert error.max() <= 1e-4 * expected.abs().max()
     assert error.median() <= rough_error.median()
-
-
-def exact_head(model: nn.Module, layer: str, trace: ab.Trace) -> Callable[[Tensor, object], Tensor]:
-    """The head in float64."""
-    cut = ab.cut(model.double(), layer)
-    cut.trace(trace.images)
-    return cut.head
 
 
 @pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
