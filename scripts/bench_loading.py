@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--root", type=Path, default=REAL_ROOT / "data/imagenet")
     options = parser.parse_args()
-    dataset = ImageNet(str(options.root))
+    dataset = ImageNet(str(options.root), "val", None, None, "imagenet")
     indices = subset(dataset, min(options.images, len(dataset)), 0)
     on = torch.cuda.get_device_name() if options.device == "cuda" else f"{os.cpu_count()} cores"
     print(f"{len(indices)} images to {on}, torch {torch.__version__}, median of {options.repeats} rounds")

@@ -8,7 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -96,7 +96,7 @@ class Sample:
     label: int | None = None
     objects: Objects = ()
     mask: NDArray[np.int64] | None = None
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
     crowd: Objects = ()
     cells: bool = False
     stored: tuple[int, int] | None = None
@@ -192,8 +192,19 @@ class DataSet(ABC):
 
 def largest(objects: Objects) -> int | None:
     """The class of the object with the largest box, the first of equals: the label of an image of several objects."""
-    area = {place: (x1 - x0) * (y1 - y0) for place, (_, (x0, y0, x1, y1)) in enumerate(objects)}
-    return objects[max(area, key=area.__getitem__)][0] if objects else None
+    areas = [(x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1) in objects]
+    return objects[areas.index(max(areas))][0] if objects else None
+
+
+def clipped(box: Box, size: tuple[float, float]) -> Box:
+    """The part of a box inside an image of this size (width, height)."""
+    x0, y0, x1, y1 = box
+    return max(x0, 0.0), max(y0, 0.0), min(x1, size[0]), min(y1, size[1])
+
+
+def is_empty(box: Box) -> bool:
+    """Whether a box holds no pixel."""
+    return box[0] >= box[2] or box[1] >= box[3]
 
 
 def subset(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -78,7 +78,7 @@ class Batch:
     images: Tensor
     image_ids: tuple[str, ...]
     targets: Tensor | None = None
-    annotations: tuple[Annotation, ...] = field(default=())
+    annotations: tuple[Annotation, ...] = ()
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
 
@@ -105,45 +105,38 @@ class Batch:
     def _at(self, index: Tensor) -> Batch:
         """The rows of these numbers."""
 
-        def on(device: torch.device) -> Tensor:
-            return index.to(device, non_blocking=True)
+        def rows(values: Any) -> Any:
+            if isinstance(values, Tensor):
+                return values[index.to(values.device, non_blocking=True)]
+            return tuple(values[row] for row in index.tolist()) if values else values
 
-        def rows(field: tuple[Any, ...]) -> tuple[Any, ...]:
-            return tuple(field[row] for row in index.tolist()) if field else ()
-
-        return Batch(
-            images=self.images[on(self.images.device)],
-            image_ids=rows(self.image_ids),
-            targets=None if self.targets is None else self.targets[on(self.targets.device)],
-            annotations=rows(self.annotations),
-            interventions=None if self.interventions is None else rows(self.interventions),
-            other_images=None if self.other_images is None else self.other_images[on(self.other_images.device)],
-        )
+        return Batch(**{entry.name: rows(getattr(self, entry.name)) for entry in fields(self)})
 
     def annotations_of(self, targets: Tensor, classes: int) -> dict[str, Any]:
-        """What the annotations say of the explained classes (B,) of a model of so many, as an Explanation's fields."""
+        """What the annotations say of the explained classes (B,) of a model of so many, as an Explanation's fields.
+
+        stored_pixels: per row the width and height of a stored image's pixel. All are None without annotations.
+        """
         return {
             "boxes": self.boxes(targets),
             "cells": self.cells(targets),
             "masks": self.masks(targets),
             "ignored": self.ignored(),
-            "stored_pixels": self.stored_pixels(),
+            "stored_pixels": tuple(annotation.stored_pixel for annotation in self.annotations) or None,
             "wrong_class": self.wrong_class(targets),
             "others": self.others(targets, classes),
         }
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the boxes of its explained class, (n, 4) each; None where the data set has no boxes."""
-        if not self.annotations:
-            return None
-        return tuple(annotation.boxes_of(int(target)) for annotation, target in self._explained(targets))
+        return tuple(annotation.boxes_of(target) for annotation, target in self._explained(targets)) or None
 
     def cells(self, targets: Tensor) -> tuple[Tensor, ...] | None:
         """Per row the cells of a mosaic that show the explained class, (n, 4) boxes; None where no row is a mosaic."""
         if not any(annotation.cells for annotation in self.annotations):
             return None
         return tuple(
-            annotation.boxes_of(int(target)) if annotation.cells else torch.zeros(0, 4)
+            annotation.boxes_of(target) if annotation.cells else torch.zeros(0, 4)
             for annotation, target in self._explained(targets)
         )
 
@@ -151,34 +144,29 @@ class Batch:
         """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
-        empty = torch.full(self.images.shape[-2:], BACKGROUND)
-        return torch.stack([(annotation.mask if annotation.mask is not None else empty) == target
-                            for annotation, target in self._explained(targets)])  # fmt: skip
+        return self._masks() == targets.cpu()[:, None, None]
 
     def ignored(self) -> Tensor | None:
         """(B, H', W') bool: the pixels without a verdict; None where there are none."""
-        empty = torch.full(self.images.shape[-2:], BACKGROUND)
-        masks = [empty if annotation.mask is None else annotation.mask for annotation in self.annotations]
-        ignored = torch.stack(masks) == NO_VERDICT if masks else torch.zeros(0)
+        ignored = self._masks() == NO_VERDICT
         return ignored if ignored.any() else None
-
-    def stored_pixels(self) -> tuple[tuple[float, float], ...] | None:
-        """Per row the width and height of a stored image's pixel; None where the data set has no annotations."""
-        return tuple(annotation.stored_pixel for annotation in self.annotations) or None
 
     def wrong_class(self, targets: Tensor) -> Tensor | None:
         """(B,) bool: where the image shows other classes than the explained one; None without annotations."""
-        if not self.annotations:
-            return None
-        return torch.tensor([annotation.lacks(target) for annotation, target in self._explained(targets)])
+        lacks = [annotation.lacks(target) for annotation, target in self._explained(targets)]
+        return torch.tensor(lacks) if lacks else None
 
     def others(self, targets: Tensor, classes: int) -> tuple[Annotation, ...] | None:
         """Per row the objects of the classes that aren't explained, of those that a model of so many classes has; None
         where the data set has no annotations."""
-        if not self.annotations:
-            return None
         rows = self._explained(targets)
-        return tuple(annotation.of_model(classes).without(target) for annotation, target in rows)
+        return tuple(annotation.of_model(classes).without(target) for annotation, target in rows) or None
 
-    def _explained(self, targets: Tensor) -> Iterator[tuple[Annotation, int]]:
-        return zip(self.annotations, targets.tolist(), strict=True)
+    def _masks(self) -> Tensor:
+        """(B, H', W'), background where a row has no mask; (0,) without annotations."""
+        empty = torch.full(self.images.shape[-2:], BACKGROUND)
+        masks = [empty if annotation.mask is None else annotation.mask for annotation in self.annotations]
+        return torch.stack(masks) if masks else torch.zeros(0)
+
+    def _explained(self, targets: Tensor) -> list[tuple[Annotation, int]]:
+        return list(zip(self.annotations, targets.tolist(), strict=True)) if self.annotations else []

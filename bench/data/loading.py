@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from itertools import groupby
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +22,18 @@ from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.workers import DEADLY, Readable, chunks
 from axiom_bench.errors import BenchError, unknown
 
+TARGET_RULES = ("label", "predicted", "each_label")
+
+log = logging.getLogger(__name__)
+bad_images = logging.getLogger("axiom_bench.bad_images")
+
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """pixels: (3, H', W'), or (1, H', W'), uint8. size: height and width of the stored image. annotation: in the
-    pixels' coordinates. label, problems: as in `Sample`.
+    """One image resized and cropped, before its values are scaled.
+
+    pixels: (3, H', W'), or (1, H', W'), uint8. size: height and width of the stored image. annotation: in the pixels'
+    coordinates. label, problems: as in `Sample`.
     """
 
     pixels: Tensor
@@ -52,134 +60,26 @@ class Cache(Protocol):
         """Tells that this image's entry was damaged, in the process that asked for the images."""
 
 
-def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
-    """The image at this place of the data set. Raises BadImage where it can't be read, or would become too large."""
-    sample = preprocessing.read(dataset, index)
-    return Decoded(
-        preprocessing.pixels(sample), sample.size, sample.label, preprocessing.annotation(sample), sample.problems
-    )
-
-
-Arrays = tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8]], ...]  # of Parts
-
-
-@dataclass(frozen=True)
-class Extras:
-    """Of one image, as a worker sends it: in numpy, since each tensor would cost a file descriptor.
-
-    parts: its interventions; () where the data set has none for this image. Both are None where nothing asks for
-    them, and where the data set has none at all. Images are pixels, which are normalised where they arrive.
-    """
-
-    parts: Arrays | None = None
-    other_image: NDArray[np.uint8] | None = None
-
-    @staticmethod
-    def read(
-        dataset: DataSet,
-        index: int,
-        size: tuple[int, int],
-        preprocessing: Preprocessing,
-        names: Collection[str],
-        decode: Callable[[int], Decoded],
-    ) -> Extras:
-        """size: of the image as stored, (height, width). names: which of "interventions" and "other_images". decode:
-        the image at a place of the data set."""
-        parts = other = None
-        if "interventions" in names:
-            stored = dataset.interventions(index)
-            listed = preprocessing.parts(dataset.ids[index], size, stored) if stored else ()
-            arrays = tuple((part.name, part.label, part.region.numpy(), part.images.numpy()) for part in listed)
-            parts = None if stored is None else arrays
-        if "other_images" in names:
-            other = _other_image(dataset, index, decode)
-        return Extras(parts, None if other is None else other.numpy())
-
-    def tensors(self, preprocessing: Preprocessing, size: tuple[int, int]) -> tuple[Parts | None, Tensor | None]:
-        """(the parts, the other image (3, H', W') in the size (H', W') of the image itself), normalised."""
-
-        def image(pixels: NDArray[np.uint8]) -> Tensor:
-            return preprocessing.normalised(torch.from_numpy(pixels))
-
-        parts = None if self.parts is None else tuple(
-            Part(name, label, torch.from_numpy(region), image(images)) for name, label, region, images in self.parts
-        )  # fmt: skip
-        other = None if self.other_image is None else image(self.other_image)
-        if other is not None and other.shape[-2:] != size:
-            other = transforms().resize(other, list(size), antialias=True)
-        return parts, other
-
-
-def others(dataset: DataSet, index: int) -> Iterator[int]:
-    """The places in `ids` that may give the other image of this one: first one by the hash of the image's id, after it
-    in order, each once and never the image itself."""
-    count = len(dataset) - 1
-    start = int.from_bytes(hashlib.sha256(dataset.ids[index].encode()).digest()[:8], "big")
-    for step in range(count):
-        place = (start + step) % count
-        yield place + (place >= index)
-
-
-def _other_image(dataset: DataSet, index: int, decode: Callable[[int], Decoded]) -> Tensor | None:
-    """The pixels of the first other image that can be read; None where there is none."""
-    for place in others(dataset, index):
-        try:
-            return decode(place).pixels
-        except BadImage:
-            continue
-    return None
-
-
-TARGET_RULES = ("label", "predicted", "each_label")
-
-log = logging.getLogger(__name__)
-bad_images = logging.getLogger("axiom_bench.bad_images")
-
-
 @dataclass(frozen=True)
 class Prepared:
     """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
 
-    targets: the classes to explain, one row each; (None,) for the predicted class. damaged: the places of images whose
-    entries in the cache were damaged.
+    targets: the classes to explain, one row each; (None,) for the predicted class. annotation: with arrays in place of
+    tensors. parts: name, label, region and pixels of each; None where nothing asks for them or the data set has none at
+    all. other_image: pixels. damaged: the places of images whose entries in the cache were damaged.
     """
 
     image_id: str
     targets: tuple[int | None, ...]
-    labels: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    mask: NDArray[np.int64] | None
-    classes: tuple[int, ...] | None
-    stored_pixel: tuple[float, float]
-    cells: bool
+    annotation: Annotation
     problems: tuple[str, ...]
-    extras: Extras
+    parts: tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8]], ...] | None
+    other_image: NDArray[np.uint8] | None
     damaged: tuple[int, ...]
-
-    @staticmethod
-    def of(
-        image_id: str,
-        targets: tuple[int | None, ...],
-        annotation: Annotation,
-        problems: tuple[str, ...],
-        extras: Extras,
-        damaged: tuple[int, ...],
-    ) -> Prepared:
-        """The same annotation in numpy."""
-        mask = None if annotation.mask is None else annotation.mask.numpy()
-        arrays = (annotation.labels.numpy(), annotation.boxes.numpy(), mask)
-        sizes = (annotation.classes, annotation.stored_pixel, annotation.cells)
-        return Prepared(image_id, targets, *arrays, *sizes, problems, extras, damaged)
-
-    def annotation(self) -> Annotation:
-        """The annotation as tensors."""
-        mask = None if self.mask is None else torch.from_numpy(self.mask)
-        arrays = (torch.from_numpy(self.labels), torch.from_numpy(self.boxes), mask)
-        return Annotation(*arrays, self.classes, self.stored_pixel, self.cells)
 
 
 # The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes. Its targets and annotation.
-Item = tuple[Tensor | None, "Prepared | BadImage | BenchError"]
+Item = tuple[Tensor | None, Prepared | BadImage | BenchError]
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
 # of a Batch: pixels, target, image id, annotation, interventions, other image
 
@@ -241,10 +141,12 @@ class _Images(Readable):
         try:
             image = decode(index)
             targets = _targets(self.rule, name, image.label, image.annotation.labels.tolist())
-            extras = Extras.read(self.dataset, index, image.size, self.preprocessing, self.extras, decode)
+            parts = self._parts(index, image.size) if "interventions" in self.extras else None
+            other = self._other_image(index, decode) if "other_images" in self.extras else None
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
-        return image.pixels, Prepared.of(name, targets, image.annotation, image.problems, extras, tuple(damaged))
+        annotation = _converted(image.annotation, Tensor.numpy)
+        return image.pixels, Prepared(name, targets, annotation, image.problems, parts, other, tuple(damaged))
 
     def _decoded(self, damaged: list[int], index: int) -> Decoded:
         """From the cache, or decoded and kept there. An image whose entry was damaged is added to `damaged`."""
@@ -260,6 +162,41 @@ class _Images(Readable):
                 self.cache.write(index, image)
         return image
 
+    def _parts(self, index: int, size: tuple[int, int]) -> Any:
+        """As `Prepared` has them; () where the data set has none for this image. size: (height, width) as stored."""
+        stored = self.dataset.interventions(index)
+        if stored is None:
+            return None
+        parts = self.preprocessing.parts(self.dataset.ids[index], size, stored) if stored else ()
+        return tuple((part.name, part.label, part.region.numpy(), part.images.numpy()) for part in parts)
+
+    def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[np.uint8] | None:
+        """The pixels of the first other image that can be read; None where there is none."""
+        for place in others(self.dataset, index):
+            try:
+                return decode(place).pixels.numpy()
+            except BadImage:
+                continue
+        return None
+
+
+def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
+    """The image at this place of the data set. Raises BadImage where it can't be read, or would become too large."""
+    sample = preprocessing.read(dataset, index)
+    return Decoded(
+        preprocessing.pixels(sample), sample.size, sample.label, preprocessing.annotation(sample), sample.problems
+    )
+
+
+def others(dataset: DataSet, index: int) -> Iterator[int]:
+    """The places in `ids` that may give the other image of this one: first one by the hash of the image's id, after it
+    in order, each once and never the image itself."""
+    count = len(dataset) - 1
+    start = int.from_bytes(hashlib.sha256(dataset.ids[index].encode()).digest()[:8], "big")
+    for step in range(count):
+        place = (start + step) % count
+        yield place + (place >= index)
+
 
 def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
     if rule == "predicted":
@@ -271,27 +208,39 @@ def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]
     return targets
 
 
-def _loader(images: _Images, workers: int) -> Iterable[tuple[Sequence[Tensor], Sequence[Item]]]:
-    """Chunks in order; torch sets each worker to one thread."""
-    transforms()  # imported here, not in each worker anew
-    return chunks(images, workers, _pack)
+def _converted(annotation: Annotation, convert: Callable[[Any], Any]) -> Annotation:
+    """With arrays for tensors, or tensors for arrays."""
+    mask = None if annotation.mask is None else convert(annotation.mask)
+    return replace(annotation, labels=convert(annotation.labels), boxes=convert(annotation.boxes), mask=mask)
 
 
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     """Images of one size after another as one tensor: one piece of shared memory instead of one for each image."""
-    runs: list[list[Tensor]] = []
-    for image, _ in items:
-        if image is not None:
-            if not runs or runs[-1][-1].shape != image.shape:
-                runs.append([])
-            runs[-1].append(image)
-    return [torch.stack(run) for run in runs], [(None, prepared) for _, prepared in items]
+    images = [image for image, _ in items if image is not None]
+    runs = [torch.stack(list(run)) for _, run in groupby(images, key=lambda image: image.shape)]
+    return runs, [(None, prepared) for _, prepared in items]
+
+
+def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) -> tuple[Parts | None, Tensor | None]:
+    """(the parts, the other image (3, H', W') in the size (H', W') of the image itself), normalised."""
+
+    def image(pixels: NDArray[np.uint8]) -> Tensor:
+        return preprocessing.normalised(torch.from_numpy(pixels))
+
+    parts = None if prepared.parts is None else tuple(
+        Part(name, label, torch.from_numpy(region), image(images)) for name, label, region, images in prepared.parts
+    )  # fmt: skip
+    other = None if prepared.other_image is None else image(prepared.other_image)
+    if other is not None and other.shape[-2:] != size:
+        other = transforms().resize(other, list(size), antialias=True)
+    return parts, other
 
 
 def _batches(source: _Images, workers: int, batch_size: int, device: torch.device | str) -> Iterator[Batch | BadImage]:
     preprocessing, place = source.preprocessing, torch.device(device)
     rows: list[Row] = []
-    for stacks, items in _loader(source, workers):
+    transforms()  # imported here, not in each worker anew
+    for stacks, items in chunks(source, workers, _pack):
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:
             if isinstance(prepared, BenchError):
@@ -306,8 +255,8 @@ def _batches(source: _Images, workers: int, batch_size: int, device: torch.devic
                     source.cache.tell_damaged(index)
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
-            image, annotation = next(images), prepared.annotation()
-            parts, other_image = prepared.extras.tensors(preprocessing, (image.shape[-2], image.shape[-1]))
+            image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)
+            parts, other_image = _extras(prepared, preprocessing, image.shape[-2:])
             for target in prepared.targets:
                 if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
                     yield _batch(rows, preprocessing, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Annotated
 
 import numpy as np
@@ -51,42 +52,38 @@ def layouts(
     target cells the target is the class that was it least often. Which image of a class comes, and where it stands, is
     chance, which the seed decides.
     """
-    made: list[Layout] = []
-    for turn in range(uses):
-        made += _round(candidates, grid**2, target_cells, (seed, turn))
-    return made
+    rounds = (_round(candidates, grid**2, target_cells, (seed, turn)) for turn in range(uses))
+    return list(chain.from_iterable(rounds))
 
 
 def _round(candidates: Sequence[Candidate], cells: int, target_cells: int, seeds: tuple[int, int]) -> Iterator[Layout]:
     left = _by_class(candidates, seeds)
-    count = np.array([len(images) for images in left], dtype=np.int64)
+    remaining = np.array([len(images) for images in left], dtype=np.int64)
     targeted = np.zeros(len(left), dtype=np.int64)
-    number = 0
-    while True:
+    for number in count():
         chance = np.random.default_rng([*seeds, number])
-        classes = _classes(count, targeted, cells, target_cells, chance.random(len(left)))
+        classes = _classes(remaining, targeted, cells, target_cells, chance.random(len(left)))
         if classes is None:
             return
         images = [left[label].pop() for label in classes]
-        count[classes] = [len(left[label]) for label in classes]
+        remaining[classes] = [len(left[label]) for label in classes]
         targeted[classes[0]] += 1
         yield Layout(tuple(images[place] for place in chance.permutation(cells)), int(classes[0]))
-        number += 1
 
 
 def _classes(
-    count: NDArray[np.int64],
+    remaining: NDArray[np.int64],
     targeted: NDArray[np.int64],
     cells: int,
     target_cells: int,
     chance: NDArray[np.float64],
 ) -> NDArray[np.int64] | None:
     """The class of each image of the next mosaic, the target's first; None where too few images are left."""
-    order = np.lexsort((chance, -count))
-    order = order[count[order] > 0]
+    order = np.lexsort((chance, -remaining))
+    order = order[remaining[order] > 0]
     if target_cells == 1:
         return order[:cells] if len(order) >= cells else None
-    targets = order[count[order] >= target_cells]
+    targets = order[remaining[order] >= target_cells]
     if not len(targets) or len(order) - 1 < cells - target_cells:
         return None
     target = targets[np.argmin(targeted[targets])]  # the first of equals, which has the most images left
@@ -187,9 +184,10 @@ class Mosaics(DataSet):
     def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
         self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
         self.name, self.classes = images.name, images.classes
-        self.ids = tuple(f"{number:04d}: {_joined(layout)}" for number, layout in enumerate(made))
+        names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
+        self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)
-        self.cell_size = _size(preprocessing) or self._size_of_first()
+        self.cell_size = preprocessing.size or self._size_of_first()
         scale = images.grid if images.cell == "full" else 1
         self.height, self.width = (scale * side for side in self.cell_size)
 
@@ -230,10 +228,14 @@ class Mosaics(DataSet):
         cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in layout.cells]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
+    def _seen(self, image: Candidate) -> Image.Image:
+        """The image as the network sees it alone."""
+        return self.of_cells.picture(self.of_cells.read(self.images, image.index))
+
     def _picture(self, index: int, cell: Cell) -> Image.Image:
         """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
         try:
-            picture = self.of_cells.picture(self.of_cells.read(self.images, cell.image.index))
+            picture = self._seen(cell.image)
         except BadImage as bad:
             raise BadImage(self.ids[index], str(bad), bad.status) from bad
         if (picture.height, picture.width) != self.cell_size:
@@ -253,19 +255,8 @@ class Mosaics(DataSet):
         """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
         for image in (image for layout in self.layouts for image in layout.cells):
             try:
-                picture = self.of_cells.picture(self.of_cells.read(self.images, image.index))
+                picture = self._seen(image)
             except BadImage:
                 continue
             return picture.height, picture.width
         raise BenchError(f"None of the images of {self.images.of.name!r} in the mosaics can be read.")
-
-
-def _size(preprocessing: Preprocessing) -> tuple[int, int] | None:
-    """(height, width) of the network's input; None where it is that of the stored image."""
-    if preprocessing.crop is not None:
-        return preprocessing.crop, preprocessing.crop
-    return preprocessing.resize if isinstance(preprocessing.resize, tuple) else None
-
-
-def _joined(layout: Layout) -> str:
-    return " | ".join(image.image_id for image in layout.cells)

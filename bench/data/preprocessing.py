@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,21 +53,27 @@ class Preprocessing:
             )
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """(H', W') of the images that the network takes; None where it is that of the stored image."""
+        if self.crop is not None:
+            return self.crop, self.crop
+        return self.resize if isinstance(self.resize, tuple) else None
+
+    @property
     def channels(self) -> int:
         """Of the images that the network takes: 3, or 1 for grey ones."""
         return len(self.mean)
 
     def __call__(self, sample: Sample) -> tuple[Tensor, Annotation]:
-        """(image (3, H', W'), or (1, H', W'), float32, its annotation in the same H' x W' pixels).
-
-        Raises BadImage where the resized image would not fit into memory.
-        """
+        """(image (3, H', W'), or (1, H', W'), float32, its annotation in the same pixels). Raises BadImage as
+        `picture`."""
         return self.normalised(self.pixels(sample)), self.annotation(sample)
 
     def read(self, dataset: DataSet, index: int) -> Sample:
         """The image at this place of the data set, as this preprocessing wants it decoded."""
-        is_scaled = self.scaled_decoding and self.resize is not None
-        return dataset.read_scaled(index, self._resized) if is_scaled else dataset.read(index)
+        if self.scaled_decoding and self.resize is not None:
+            return dataset.read_scaled(index, self._resized)
+        return dataset.read(index)
 
     def pixels(self, sample: Sample) -> Tensor:
         """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
@@ -88,16 +94,41 @@ class Preprocessing:
 
     def parts(self, image_id: str, size: tuple[int, int], stored: Sequence[StoredPart]) -> Parts:
         """The parts of an image of this size (height, width), as stored, in the pixels of the preprocessed image; their
-        own images as `pixels` gives them. Raises BenchError for parts that overlap."""
-        resized = self._resized(*size)
+        images are uint8, as `pixels` gives them.
 
-        def pixels(picture: Image.Image) -> Tensor:
-            return self.pixels(Sample(picture, image_id))
-
-        return preprocessed(image_id, size, stored, pixels, lambda numbers: self._mask(numbers, resized))
+        Pixels where the crop goes beyond the image belong to the last part. Parts that the crop cuts away are left out,
+        but for the last. Raises BenchError for parts that don't have what StoredPart says.
+        """
+        for part in stored:
+            sizes = {(picture.height, picture.width) for picture in part.images}
+            if sizes != {size} or part.mask.shape != size or part.mask.dtype != bool:
+                raise BenchError(
+                    f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
+                    f"images, each of {size[0]} x {size[1]} pixels as the image itself."
+                )
+        masks = np.stack([part.mask for part in stored])
+        if (masks.sum(0) != 1).any():
+            raise BenchError(
+                f"The parts of the image {image_id!r} overlap, or leave out pixels; give each pixel to one part, "
+                "and what is no object to the last, the ground."
+            )
+        last = len(stored) - 1
+        numbers = self._mask(masks.argmax(0), self._resized(*size))
+        numbers = torch.where(numbers < 0, last, numbers)
+        return tuple(
+            Part(
+                part.name,
+                part.label,
+                numbers == place,
+                torch.stack([self.pixels(Sample(picture, image_id)) for picture in part.images]),
+            )
+            for place, part in enumerate(stored)
+            if place == last or (numbers == place).any()
+        )
 
     def picture(self, sample: Sample) -> Image.Image:
-        """The image resized and cropped, before its values are scaled: what a heatmap is laid over."""
+        """The image resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into
+        memory."""
         image, (height, width) = sample.image, self._resized(*sample.size)
         if height * width > MAX_PIXELS:
             raise BadImage(
@@ -148,8 +179,8 @@ class Preprocessing:
     ) -> tuple[list[int], list[list[float]]]:
         """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left out."""
         (high, wide), (height, width) = stored, resized
-        seen_height, seen_width = (height, width) if self.crop is None else (self.crop, self.crop)
-        top, left = (0, 0) if self.crop is None else (crop_start(height, self.crop), crop_start(width, self.crop))
+        seen_height, seen_width = self.crop or height, self.crop or width
+        top, left = (crop_start(side, self.crop or side) for side in (height, width))
         labels, boxes = [], []
         for label, (x0, y0, x1, y1) in objects:
             xs = [min(max(x * width / wide - left, 0), seen_width) for x in (x0, x1)]
@@ -177,44 +208,3 @@ def transforms() -> Any:
 def crop_start(side: int, crop: int) -> int:
     """Where torchvision's centre crop begins along one side; negative where it pads, since the crop is larger."""
     return -((crop - side) // 2) if crop > side else round((side - crop) / 2)
-
-
-def preprocessed(
-    image_id: str,
-    size: tuple[int, int],
-    stored: Sequence[StoredPart],
-    image: Callable[[Image.Image], Tensor],
-    region: Callable[[NDArray[np.int64]], Tensor],
-) -> Parts:
-    """The parts in the pixels of the preprocessed image.
-
-    size: height and width of the stored image. image(picture): its pixels, (3, H', W') uint8.
-    region(numbers (h, w)): numbers (H', W') of the nearest stored pixels, negative where the crop goes beyond the
-    image: those pixels belong to the last part. Parts that the crop cuts away are left out, but for the last.
-    Raises BenchError for parts that don't have what StoredPart says.
-    """
-    for part in stored:
-        _check(image_id, size, part)
-    number = np.sum([np.where(part.mask, place, 0) for place, part in enumerate(stored)], axis=0)
-    if (np.sum([part.mask for part in stored], axis=0) != 1).any():
-        raise BenchError(
-            f"The parts of the image {image_id!r} overlap, or leave out pixels; give each pixel to one part, "
-            "and what is no object to the last, the ground."
-        )
-    numbers = region(number.astype(np.int64))
-    last = len(stored) - 1
-    numbers = torch.where(numbers < 0, last, numbers)
-    return tuple(
-        Part(part.name, part.label, numbers == place, torch.stack([image(picture) for picture in part.images]))
-        for place, part in enumerate(stored)
-        if place == last or (numbers == place).any()
-    )
-
-
-def _check(image_id: str, size: tuple[int, int], part: StoredPart) -> None:
-    sizes = [(picture.height, picture.width) for picture in part.images]
-    if not sizes or {*sizes, part.mask.shape} != {size} or part.mask.dtype != bool:
-        raise BenchError(
-            f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more images, each "
-            f"of {size[0]} x {size[1]} pixels as the image itself."
-        )

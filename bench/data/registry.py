@@ -40,15 +40,12 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
 }
 
 
-def _is_count_or_null(value: object) -> bool:
-    return value is None or (isinstance(value, int) and value >= 1)
-
-
+SIZE = "a number of images, 1 or more, or null for all"
 MAX_WORKERS = 256  # processes; each holds the data set
 LOADING = {  # settings of the loader, not of a data set, and what they may be
     "kind": Name,
     "name": Name,
-    "size": Annotated[int | None, Kind(_is_count_or_null, "a number of images, 1 or more, or null for all")],
+    "size": Annotated[int | None, Kind(lambda value: value is None or value >= 1, SIZE)],  # type: ignore[operator]
     "seed": Seed,
     "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
     "only_correct": bool,
@@ -73,8 +70,11 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     """
     parameters = check_settings(cfg)
     values = {key: cfg[key] for key in parameters if key in cfg}
-    if "of" in values:
-        values["of"] = _chosen(values["of"])
+    if "of" in values:  # the images that the configuration of another data set chooses
+        of = values["of"]
+        dataset = load_dataset(of)
+        chosen = subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"))
+        values["of"] = Selected(dataset, chosen)
     try:
         return KINDS[cfg["kind"]](**values)
     except OSError as error:  # no permission, a folder that is no longer there
@@ -111,9 +111,3 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
             raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {shown(cfg['of'])}.")
         check_settings(check_group(f"{prefix}of", cfg["of"]), f"{prefix}of.")
     return parameters
-
-
-def _chosen(cfg: Mapping[str, Any]) -> DataSet:
-    """The images that the configuration of another data set chooses."""
-    dataset = load_dataset(cfg)
-    return Selected(dataset, subset(dataset, cfg.get("size"), cfg.get("seed", 0), cfg.get("only_classes")))

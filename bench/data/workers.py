@@ -42,12 +42,14 @@ class Readable(Dataset[Any], ABC):
 
 
 class WorkerDied(Exception):
-    """processes: what ended each, by its id. places: the images that they were reading."""
+    """ends: what ended each process, by its id. places: of the images that they were reading."""
 
-    def __init__(self, processes: Mapping[int | None, str], places: Sequence[int]) -> None:
-        super().__init__(processes, places)
-        self.places, self.end = places, " and ".join(dict.fromkeys(processes.values()))
-        self.reason = ", ".join(f"process {pid} {end}" for pid, end in processes.items())
+    def __init__(self, ends: Mapping[int | None, str], places: Sequence[int]) -> None:
+        super().__init__(ends, places)
+        self.ends, self.places = ends, places
+
+    def __str__(self) -> str:
+        return ", ".join(f"process {pid} {end}" for pid, end in self.ends.items())
 
 
 def chunks(images: Readable, workers: int, pack: Callable[[Any], Any]) -> Iterator[Any]:
@@ -65,19 +67,19 @@ def chunks(images: Readable, workers: int, pack: Callable[[Any], Any]) -> Iterat
             for chunk in _read(images, range(done, len(images)), workers, pack):
                 yield chunk
                 done, deaths = done + CHUNK, 0
-        except WorkerDied as death:
-            reason, places = death.reason, death.places
+        except WorkerDied as error:
+            death = error
         else:
             return
-        found = [place for place in places if _is_deadly(images, place, pack)]
-        deaths = 0 if found else deaths + 1
+        is_explained = sum(_is_deadly(images, place, pack) for place in death.places) > 0
+        deaths = 0 if is_explained else deaths + 1
         if deaths == MAX_DEATHS:
             raise BenchError(
-                f"Processes that read images died {deaths} times in a row, the last: {reason}, and no image is the "
+                f"Processes that read images died {deaths} times in a row, the last: {death}, and no image is the "
                 "reason; lower data.workers, or free memory (for SIGBUS: of /dev/shm)."
             )
-        if not found:
-            log.warning("%s; no image is the reason, so new processes go on", reason)
+        if not is_explained:
+            log.warning("%s; no image is the reason, so new processes go on", death)
 
 
 def _is_deadly(images: Readable, place: int, pack: Callable[[Any], Any]) -> bool:
@@ -85,8 +87,9 @@ def _is_deadly(images: Readable, place: int, pack: Callable[[Any], Any]) -> bool
     try:
         list(_read(images, [place], 1, pack))
     except WorkerDied as death:
-        images.deadly[place] = f"{DEADLY}: {death.reason}"
-        log.warning("bad image %s: the process that read it %s, as did another", images.name(place), death.end)
+        images.deadly[place] = f"{DEADLY}: {death}"
+        ends = " and ".join(dict.fromkeys(death.ends.values()))
+        log.warning("bad image %s: the process that read it %s, as did another", images.name(place), ends)
         return True
     return False
 

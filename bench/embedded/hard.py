@@ -5,7 +5,7 @@ They are PNG files in memory, so that decoding, resizing and cropping are part o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO
@@ -141,13 +141,8 @@ def _framed(drawn: patches.PatchImage) -> HardImage:
     place = (slice(top, top + patches.SIDE), slice(left, left + patches.SIDE))
     image, mask = np.full((*FRAMED, 3), 128, np.uint8), np.full(FRAMED, BACKGROUND)
     image[place], mask[place] = drawn.image, drawn.mask
-    return HardImage(_png(Image.fromarray(image)), 0, tuple(_moved(drawn, top, left)), mask)
-
-
-def _moved(drawn: patches.PatchImage, top: int, left: int) -> Iterator[tuple[int, scenes.Box]]:
-    for patch in drawn.patches:
-        x0, y0, x1, y1 = patch.box
-        yield patch.label, (x0 + left, y0 + top, x1 + left, y1 + top)
+    objects = [(label, (x0 + left, y0 + top, x1 + left, y1 + top)) for label, (x0, y0, x1, y1) in drawn.objects]
+    return HardImage(_png(Image.fromarray(image)), 0, tuple(objects), mask)
 
 
 def _png(image: Image.Image, orientation: int | None = None) -> bytes:

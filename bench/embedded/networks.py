@@ -29,14 +29,8 @@ def scenes_vgg(batch_norm: bool = False) -> nn.Sequential:
     """
     layers: list[nn.Module] = []
     channels = 3
-    for width, stride, pool in (
-        (16, 2, False),
-        (32, 1, True),
-        (48, 1, True),
-        (48, 1, False),
-        (48, 1, False),
-        (64, 1, False),
-    ):
+    for width, pool in ((16, False), (32, True), (48, True), (48, False), (48, False), (64, False)):
+        stride = 2 if channels == 3 else 1
         layers += [nn.Conv2d(channels, width, 3, stride, padding=1)]
         layers += [nn.BatchNorm2d(width)] if batch_norm else []
         layers += [nn.ReLU(inplace=True)]
@@ -68,12 +62,10 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        same = stride == 1 and channels == width
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != width:
+            projection = nn.Conv2d(channels, width, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, channels, H, W) -> (B, width, H / stride, W / stride)."""

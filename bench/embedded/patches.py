@@ -17,12 +17,8 @@ from axiom_bench.embedded.planted import CELL, CELLS
 SIDE = CELL * CELLS
 CLASSES = ("evidence", "other")
 COLOURS = {
-    "red": (255, 0, 0),
-    "green": (0, 255, 0),
-    "blue": (0, 0, 255),
-    "yellow": (255, 255, 0),
-    "cyan": (0, 255, 255),
-}
+    "red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "yellow": (255, 255, 0), "cyan": (0, 255, 255),
+}  # fmt: skip
 LEFT, RIGHT, ANYWHERE = (0, CELLS // 2), (CELLS // 2, CELLS), (0, CELLS)
 
 

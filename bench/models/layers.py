@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 
 import torch
@@ -75,7 +74,7 @@ def record(
     network = shared_copy(module)
     calls: list[Call] = []
     for name, child in network.named_modules():
-        child.register_forward_hook(partial(_append_call, name, calls))
+        child.register_forward_hook(lambda module, _, returned, name=name: calls.append(Call(name, module, returned)))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
     try:
@@ -209,7 +208,3 @@ def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: boo
             f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); name a spatial one{example}."
         )
     return layer
-
-
-def _append_call(name: str, calls: list[Call], module: nn.Module, _inputs: object, output: object) -> None:
-    calls.append(Call(name, module, output))

@@ -25,6 +25,9 @@ from axiom_bench.models import layers, sources, weights
 from axiom_bench.models.sources import Source, called, import_function
 from axiom_bench.models.spec import ModelSpec
 
+GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
+IMAGENET_CLASSES = 1000
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -63,7 +66,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     source = sources.find(spec)
     module = _build(spec, source)
     loaded = _weights(spec, source, module)
-    preprocessing = _preprocessing(spec, source)
+    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    configured = {key: value for key, value in settings.items() if value is not None}
+    preprocessing = replace(source.preprocessing, **configured)
     output = find_output(spec.output)
     calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
     reshape = _reshape(spec)
@@ -95,12 +100,8 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
 
 def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
     """(H', W') of the images that reach the network; 224 x 224 where nothing resizes or crops them."""
-    if preprocessing.crop is not None:
-        return preprocessing.crop, preprocessing.crop
-    if isinstance(preprocessing.resize, tuple):
-        return preprocessing.resize
-    side = preprocessing.resize or 224
-    return side, side
+    side = preprocessing.resize if isinstance(preprocessing.resize, int) else 224
+    return preprocessing.size or (side, side)
 
 
 def _build(spec: ModelSpec, source: Source) -> nn.Module:
@@ -132,21 +133,12 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
 def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> weights.Weights:
     """The configured weights, loaded into the module."""
     if spec.weights is None:
-        return weights.random(module, spec.seed)
+        state = module.state_dict()
+        return weights.Weights(state, f"random, seed {spec.seed}", weights.state_sha256(state))
     file = spec.weights_file
     loaded = source.published(spec.weights) if file is None else weights.read(file)
     weights.fit(module, loaded, spec.architecture)
     return loaded
-
-
-def _preprocessing(spec: ModelSpec, source: Source) -> Preprocessing:
-    """What the weights expect, overridden by the configuration."""
-    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
-    return replace(source.preprocessing, **{key: value for key, value in settings.items() if value is not None})
-
-
-GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
-IMAGENET_CLASSES = 1000
 
 
 class LogSumExpGroups(OutputModule):
@@ -204,9 +196,6 @@ OUTPUTS = {
 }
 
 
-OWN = "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
-
-
 def find_output(name: str) -> Output:
     """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`.
 
@@ -216,5 +205,8 @@ def find_output(name: str) -> Output:
         if name not in OUTPUTS:
             raise unknown("model output", name, OUTPUTS)
         return OUTPUTS[name]
-    own = import_function(name, "model.output", OWN)
-    return check_output(called(own, "model.output") if isinstance(own, type) else own)
+    expected = (
+        "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
+    )
+    function = import_function(name, "model.output", expected)
+    return check_output(called(function, "model.output") if isinstance(function, type) else function)

@@ -25,6 +25,8 @@ from axiom_bench.models import weights
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.weights import Weights
 
+FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
+EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -82,39 +84,26 @@ def _torchvision(spec: ModelSpec) -> Source:
             )
         return members[name]
 
+    def published(name: str) -> Weights:
+        entry = member(name)  # from torchvision's cache or the network, with the hash in the file's name checked
+        try:
+            state = entry.get_state_dict(map_location="cpu", check_hash=True, progress=False)
+        except (OSError, RuntimeError, HTTPException) as error:
+            raise _no_download(spec.architecture, entry.url, error) from error
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
+        return Weights(state, str(entry), weights.file_sha256(file))
+
     # A file from elsewhere, and random weights, take the standard input: that of the architecture's first weights.
     is_published = spec.weights is not None and spec.weights_file is None
     expects = (member(str(spec.weights)) if is_published else next(iter(members))).transforms()
-    return Source(
-        partial(torchvision.models.get_model, spec.architecture, weights=None, **_torchvision_kwargs(spec)),
-        Preprocessing(
-            expects.resize_size[0],
-            expects.crop_size[0],
-            tuple(expects.mean),
-            tuple(expects.std),
-            expects.interpolation.value,
-        ),
-        lambda name: _download(member(name), spec.architecture),
-    )
-
-
-def _torchvision_kwargs(spec: ModelSpec) -> Mapping[str, Any]:
-    """What torchvision's builders switch on by themselves for published weights, which we load ourselves.
-
-    Its two Inceptions rescale their input inside the network, and their files hold auxiliary heads (idle in eval mode).
-    """
-    inception = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None}
-    return {**(inception if spec.architecture in ("googlenet", "inception_v3") else {}), **spec.kwargs}
-
-
-def _download(member: Any, architecture: str) -> Weights:
-    """torchvision's published weights, from its cache or the network, with the hash in their name checked."""
-    try:
-        state = member.get_state_dict(map_location="cpu", check_hash=True, progress=False)
-    except (OSError, RuntimeError, HTTPException) as error:
-        raise _no_download(architecture, member.url, error) from error
-    file = Path(torch.hub.get_dir(), "checkpoints", Path(member.url).name)
-    return Weights(state, str(member), weights.file_sha256(file))
+    mean, std, sides = tuple(expects.mean), tuple(expects.std), (expects.resize_size[0], expects.crop_size[0])
+    kwargs = dict(spec.kwargs)
+    if spec.architecture in ("googlenet", "inception_v3"):
+        # What their builders switch on by themselves for published weights, which we load ourselves: they rescale their
+        # input inside the network, and their files hold auxiliary heads (idle in eval mode).
+        kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
+    build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
+    return Source(build, Preprocessing(*sides, mean, std, expects.interpolation.value), published)
 
 
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
@@ -145,18 +134,10 @@ def _timm(spec: ModelSpec) -> Source:
 
     expects = timm.get_pretrained_cfg(spec.architecture)
     height, width = expects.input_size[1:]
-    resize = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
-    return Source(
-        partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs),
-        Preprocessing(
-            resize if expects.crop_mode == "squash" else resize[0],
-            height,
-            expects.mean,
-            expects.std,
-            expects.interpolation,
-        ),
-        published,
-    )
+    sides = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
+    resize = sides if expects.crop_mode == "squash" else sides[0]
+    build = partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs)
+    return Source(build, Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation), published)
 
 
 def _user(spec: ModelSpec) -> Source:
@@ -168,10 +149,6 @@ def _user(spec: ModelSpec) -> Source:
 
     build = partial(import_function(spec.architecture), **spec.kwargs)
     return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)
-
-
-FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
-EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
 
 
 def import_function(path: str, setting: str = "model.architecture", expected: str = EXPECTED) -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ def read(path: Path) -> Weights:
     for key in ("state_dict", "model", "state_dict"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
-    if not isinstance(state, Mapping) or not all(map(_is_entry, state, state.values())):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
         raise BenchError(f"The weights {path} hold no state dict (names and tensors); save model.state_dict().")
     for name, tensor in state.items():
         if kind := _unusable(tensor):
@@ -80,10 +82,6 @@ def _check_size(path: Path) -> None:
         return
     if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
         raise OSError(f"it would unpack to {unpacked:,} bytes")
-
-
-def _is_entry(name: object, tensor: object) -> bool:
-    return isinstance(name, str) and isinstance(tensor, Tensor)
 
 
 def _unusable(tensor: Tensor) -> str | None:
@@ -149,12 +147,6 @@ def _problem(tensor: Tensor, expected: torch.dtype) -> str | None:
     return None if tensor.to(expected).isfinite().all() else "NaN or Inf"
 
 
-def random(module: nn.Module, seed: int) -> Weights:
-    """The weights that the module was built with, described."""
-    state = module.state_dict()
-    return Weights(state, f"random, seed {seed}", state_sha256(state))
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -170,7 +162,5 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _few(names: Iterable[str], limit: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more
+def _few(names: Sequence[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -1,48 +1,21 @@
 """Small data sets in every layout, built in a temporary folder; and the real ones, where they are."""
 
-import io
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from tests.data.builders import save, xml
+
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).parents[2].parent / "shared"))
-MAPPING = "n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n"
-
-
-def save(path, width=40, height=30, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
-    return path
-
-
-def xml(path, objects, width=40, height=30):
-    """objects: (name, xmin, ymin, xmax, ymax) as the file numbers its pixels."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    items = "".join(
-        f"<object><name>{name}</name><bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin>"
-        f"<xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox></object>"
-        for name, *box in objects
-    )
-    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{items}</annotation>")
-    return path
-
-
-@pytest.fixture
-def build():
-    """The two writers, for tests that build their own layout."""
-    return save, xml
 
 
 @pytest.fixture
 def imagenet_root(tmp_path):
     """Two images of class n03, one of n01; the first with two boxes; none of n02, whose index is 1 all the same."""
-    (tmp_path / "LOC_synset_mapping.txt").write_text(MAPPING)
+    (tmp_path / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn02 goldfish\nn03 great white shark\n")
     for seed, (synset, number) in enumerate((("n03", 1), ("n01", 2), ("n03", 3))):
         stem = f"ILSVRC2012_val_0000000{number}"
         save(tmp_path / "val" / synset / f"{stem}.JPEG", seed=seed)
@@ -80,35 +53,6 @@ def folder_root(tmp_path):
         save(tmp_path / name, seed=seed)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     return tmp_path
-
-
-@pytest.fixture
-def write_tar():
-    """A writer of tar files of (name, bytes)."""
-
-    def write_tar(path, members):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(path, "w") as tar:
-            for name, content in members:
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
-        return path
-
-    return write_tar
-
-
-@pytest.fixture
-def write_parquet():
-    """A writer of images (mappings of bytes and path) and labels, two rows a group."""
-
-    def write_parquet(path, images, labels, **columns):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        of_images = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-        pq.write_table(pa.table({"image": of_images, "label": labels, **columns}), path, row_group_size=2)
-        return path
-
-    return write_parquet
 
 
 @pytest.fixture

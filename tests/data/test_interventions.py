@@ -10,8 +10,8 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
+from tests.data.builders import AS_STORED
 
-AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
 EXTRAS = ("interventions", "other_images")
 
 
@@ -58,15 +58,12 @@ def loaded(dataset, preprocessing=AS_STORED, extras=EXTRAS, size=8, **settings):
     return list(batches(dataset, range(len(dataset)), preprocessing, "label", size, extras=extras, **settings))
 
 
-def test_nothing_more_is_read_than_is_asked_for():
+def test_nothing_more_is_read_than_is_asked_for_and_offered():
     dataset = Halves()
     (batch,) = loaded(dataset, extras=())
     assert (batch.interventions, batch.other_images, dataset.asked) == (None, None, 0)
     (batch,) = loaded(dataset, extras=["other_images"])
     assert (batch.interventions, dataset.asked) == (None, 0)
-
-
-def test_a_data_set_without_interventions_gives_none():
     (batch,) = loaded(Halves(offers=False))
     assert batch.interventions is None
 
@@ -109,12 +106,15 @@ def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
     assert [int(part.region.sum()) for part in batch.interventions[0]] == [96, 0]
 
 
+def scenes(size, **settings):
+    return load_dataset({"kind": "scenes", "size": size, "seed": 1, **settings})
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     """With a chunk boundary of the loader among the images."""
-    dataset = load_dataset({"kind": "scenes", "size": 20, "seed": 1})
-    runs = [loaded(dataset, Preprocessing(24, 24, (0.5,) * 3, (0.3,) * 3), workers=number) for number in (0, workers)]
-    for first, second in zip(*runs, strict=True):
+    small = Preprocessing(24, 24, (0.5,) * 3, (0.3,) * 3)
+    for first, second in zip(*(loaded(scenes(20), small, workers=number) for number in (0, workers)), strict=True):
         assert torch.equal(first.other_images, second.other_images)
         for parts, others in zip(first.interventions, second.interventions, strict=True):
             for part, other in zip(parts, others, strict=True):
@@ -124,15 +124,14 @@ def test_workers_change_nothing(workers):
 
 
 def test_rows_of_one_image_share_its_parts():
-    dataset = load_dataset({"kind": "scenes", "size": 6, "seed": 1})
-    (batch,) = batches(dataset, range(6), AS_STORED, "each_label", 64, extras=EXTRAS)
+    (batch,) = batches(scenes(6), range(6), AS_STORED, "each_label", 64, extras=EXTRAS)
     assert len(batch) > 6
     assert len({id(parts) for parts in batch.interventions}) == 6
 
 
 @pytest.mark.parametrize("objects", ["few", "many"])
 def test_scenes_have_their_objects_and_the_ground(objects):
-    dataset = load_dataset({"kind": "scenes", "size": 12, "seed": 1, "objects": objects})
+    dataset = scenes(12, objects=objects)
     assert dataset.ids[1] == {"few": "evaluation-1-000001", "many": "many-evaluation-1-000001"}[objects]
     (batch,) = loaded(dataset, size=12)
     for index, (parts, annotation) in enumerate(zip(batch.interventions, batch.annotations, strict=True)):
@@ -150,8 +149,7 @@ def test_another_image_is_never_the_image_itself_and_depends_on_its_id_alone():
     dataset = Halves(9)
     (batch,) = loaded(dataset, size=9)
     images = list(batch.images)
-    chosen = [next(place for place, image in enumerate(images) if torch.equal(image, other))
-              for other in batch.other_images]  # fmt: skip
+    chosen = [[torch.equal(image, other) for image in images].index(True) for other in batch.other_images]
     assert all(place != index for index, place in enumerate(chosen))
     assert len(set(chosen)) > 3
     backwards = list(batches(dataset, [7, 2, 5], AS_STORED, "label", 2, extras=EXTRAS))
@@ -191,4 +189,4 @@ def test_parts_that_are_wrong_are_a_sentence(change, sentence):
 
 def test_a_number_of_objects_that_there_is_not_is_a_sentence():
     with pytest.raises(BenchError, match="no number of objects of the scenes 'some'"):
-        load_dataset({"kind": "scenes", "size": 2, "objects": "some"})
+        scenes(2, objects="some")

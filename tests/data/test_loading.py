@@ -1,18 +1,20 @@
 """Batches: rows by target rule, their order, any number of workers, and bad images."""
 
 import logging
+import pickle
 
 import pytest
 import torch
+from PIL import Image
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.loading import batches
+from axiom_bench.data.loading import _Images, _pack, batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
-
-PLAIN = Preprocessing(24, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+from axiom_bench.testing.other_device import OTHER, OtherDevice
+from tests.data.builders import AS_STORED, PLAIN, cut, load, save, xml
 
 
 def scenes(size=20):
@@ -26,42 +28,35 @@ def rows(items):
         if isinstance(item, BadImage):
             outcomes.append((item.image_id, item.status))
         else:
-            outcomes += zip(item.image_ids, item.targets.tolist() if item.targets is not None else [None] * len(item),
-                        strict=True)  # fmt: skip
+            targets = item.targets.tolist() if item.targets is not None else [None] * len(item)
+            outcomes += zip(item.image_ids, targets, strict=True)
     return outcomes
 
 
-def equal_items(first, second):
+def assert_equal(first, second):
+    """Bit by bit, also where it is no batch but a bad image."""
+    assert type(first) is type(second)
     if isinstance(first, BadImage):
-        return (first.image_id, first.status, first.message) == (second.image_id, second.status, second.message)
-    notes = zip(first.annotations, second.annotations, strict=True)
-    return (
-        first.image_ids == second.image_ids
-        and torch.equal(first.images, second.images)
-        and torch.equal(first.targets, second.targets)
-        and all(torch.equal(a.boxes, b.boxes) and torch.equal(a.labels, b.labels) for a, b in notes)
-        and torch.equal(first.masks(first.targets), second.masks(second.targets))
-    )
+        assert (first.image_id, first.status, first.message) == (second.image_id, second.status, second.message)
+        return
+    assert first.image_ids == second.image_ids
+    pairs = [(first.images, second.images), (first.targets, second.targets)]
+    if first.masks(first.targets) is not None:
+        pairs.append((first.masks(first.targets), second.masks(second.targets)))
+    for one, other in zip(first.annotations, second.annotations, strict=True):
+        pairs += [(one.boxes, other.boxes), (one.labels, other.labels)]
+    assert all(torch.equal(*pair) for pair in pairs)
 
 
-def test_label_rule_has_one_row_per_image():
+def test_rows_by_target_rule():
     dataset = scenes()
-    actual = rows(batches(dataset, range(20), PLAIN, "label", 8))
-    assert actual == [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
-
-
-def test_each_label_rule_has_one_row_per_class():
-    dataset = scenes()
-    expected = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
-    assert rows(batches(dataset, range(20), PLAIN, "each_label", 8)) == expected
-
-
-def test_predicted_rule_has_no_targets_and_all_annotations():
-    (batch,) = batches(scenes(4), range(4), PLAIN, "predicted", 8)
+    by_label = [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
+    assert rows(batches(dataset, range(20), PLAIN, "label", 8)) == by_label
+    of_each = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
+    assert rows(batches(dataset, range(20), PLAIN, "each_label", 8)) == of_each
+    (batch,) = batches(dataset, range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
-    assert [len(annotation.labels) for annotation in batch.annotations] == [
-        len(scenes(4).draw(i).objects) for i in range(4)
-    ]
+    assert [len(note.labels) for note in batch.annotations] == [len(dataset.draw(i).objects) for i in range(4)]
 
 
 def test_all_batches_but_the_last_are_full():
@@ -82,33 +77,16 @@ def test_rows_are_preprocessed_samples_in_the_order_of_indices():
 
 @pytest.mark.parametrize("target_rule", ["label", "each_label"])
 def test_batches_do_not_depend_on_the_number_of_workers(imagenet_root, target_rule):
-    """Bit by bit, with a truncated image and a malformed annotation on the way, over several chunks."""
-    bad = imagenet_root / "val/n01/ILSVRC2012_val_00000002.JPEG"
-    bad.write_bytes(bad.read_bytes()[:300])
-    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
+    """With a truncated image and a malformed annotation on the way, over several chunks; and with masks."""
+    cut(imagenet_root / "val/n01/ILSVRC2012_val_00000002.JPEG", 300)
     indices = [2, 0, 1, *[1, 2] * 20]
-    runs = [list(batches(dataset, indices, PLAIN, target_rule, 8, workers)) for workers in (0, 2)]
-    assert len(runs[0]) == len(runs[1])
-    for first, second in zip(*runs, strict=True):
-        assert type(first) is type(second)
-        if isinstance(first, Batch):
-            assert first.masks(first.targets) is None
-            assert torch.equal(first.images, second.images)
-            assert first.image_ids == second.image_ids
-            assert torch.equal(first.targets, second.targets)
-        else:
-            assert equal_items(first, second)
-
-
-def test_scenes_do_not_depend_on_the_number_of_workers():
-    runs = [list(batches(scenes(40), range(40), PLAIN, "each_label", 16, workers)) for workers in (0, 2)]
-    assert all(equal_items(first, second) for first, second in zip(*runs, strict=True))
+    for dataset, places in ((load("imagenet", imagenet_root), indices), (scenes(40), range(40))):
+        runs = [batches(dataset, places, PLAIN, target_rule, 8, workers) for workers in (0, 2)]
+        for first, second in zip(*runs, strict=True):
+            assert_equal(first, second)
 
 
 def test_images_travel_as_bytes_and_are_normalised_on_the_device():
-    from axiom_bench.data.loading import _Images, _pack
-    from axiom_bench.testing.other_device import OTHER, OtherDevice
-
     images = _Images(scenes(), range(20), PLAIN, "label")
     ((stack,), _) = _pack([images[place] for place in range(3)])
     assert (stack.dtype, stack.shape, stack.is_contiguous()) == (torch.uint8, (3, 3, 24, 24), True)
@@ -122,10 +100,6 @@ def test_images_travel_as_bytes_and_are_normalised_on_the_device():
 
 def test_dataset_and_bad_images_can_be_pickled():
     """Where processes are spawned the data set, the preprocessing and a bad image are pickled."""
-    import pickle
-
-    from axiom_bench.data.loading import _Images
-
     images = pickle.loads(pickle.dumps(_Images(scenes(), range(20), PLAIN, "label")))
     assert images[3][1].image_id == scenes().ids[3]
     bad = pickle.loads(pickle.dumps(BadImage("a", "why", "no_annotation")))
@@ -136,61 +110,48 @@ def test_dataset_and_bad_images_can_be_pickled():
 def test_bad_images_are_yielded(folder_root, workers):
     (folder_root / "cow/2.png").write_bytes(b"no image")
     (folder_root / "cow/3.jpg").symlink_to(folder_root / "gone.jpg")
-    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
-    items = list(batches(dataset, range(4), PLAIN, "label", 2, workers))
-    assert [item.status for item in items if isinstance(item, BadImage)] == ["bad_image"] * 2
-    assert sorted(rows(items)) == [
-        ("cat/1.jpg", 0),
-        ("cow/2.png", "bad_image"),
-        ("cow/3.jpg", "bad_image"),
-        ("dog/1.jpg", 2),
-    ]
+    items = list(batches(load("folder", folder_root), range(4), PLAIN, "label", 2, workers))
+    bad = [("cow/2.png", "bad_image"), ("cow/3.jpg", "bad_image")]
+    assert sorted(rows(items)) == [("cat/1.jpg", 0), *bad, ("dog/1.jpg", 2)]
     # The good rows still fill their batch: bad ones take no place.
     assert [len(item) for item in items if isinstance(item, Batch)] == [2]
 
 
-def test_images_of_all_modes_in_one_batch(folder_root, build):
-    from PIL import Image
-
+def test_images_of_all_modes_in_one_batch(folder_root):
     for number, mode in enumerate(("L", "CMYK", "RGBA", "P", "I;16", "1")):
-        suffix = "jpg" if mode == "CMYK" else "png"
-        Image.new(mode, (30, 40)).save(folder_root / f"cow/mode{number}.{suffix}")
-    build[0](folder_root / "dog/thin.png", width=1, height=90)
-    build[0](folder_root / "dog/wide.png", width=10_000, height=20)
-    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
-    (batch,) = batches(dataset, range(len(dataset)), PLAIN, "label", 64)
+        Image.new(mode, (30, 40)).save(folder_root / f"cow/mode{number}.{'jpg' if mode == 'CMYK' else 'png'}")
+    save(folder_root / "dog/thin.png", width=1, height=90)
+    save(folder_root / "dog/wide.png", width=10_000, height=20)
+    (batch,) = batches(load("folder", folder_root), range(11), PLAIN, "label", 64)
     assert batch.images.shape == (11, 3, 24, 24)
 
 
 def test_image_without_a_class_is_yielded(voc_root):
-    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
+    dataset = load("voc", voc_root)
     for rule in ("label", "each_label"):
         assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
 
 
-def test_class_outside_the_crop_is_not_explained(voc_root, build):
-    build[1](voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
-    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
-    actual = rows(batches(dataset, [1], Preprocessing(30, 10, (0, 0, 0), (1, 1, 1)), "each_label", 8))
-    assert actual == [("2007_2", 9)]  # of 40 x 30 the crop keeps columns 15 to 24: the cow
+def test_class_outside_the_crop_is_not_explained(voc_root):
+    xml(voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
+    cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))  # of 40 x 30 the crop keeps columns 15 to 24: the cow
+    assert rows(batches(load("voc", voc_root), [1], cropped, "each_label", 8)) == [("2007_2", 9)]
 
 
 def test_malformed_annotations_are_logged(imagenet_root, caplog):
     (imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml").unlink()
-    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
     with caplog.at_level(logging.WARNING, "axiom_bench.data"):
-        (batch,) = batches(dataset, range(3), PLAIN, "label", 8, workers=1)
+        (batch,) = batches(load("imagenet", imagenet_root), range(3), PLAIN, "label", 8, workers=1)
     assert "ILSVRC2012_val_00000002.xml" in caplog.text
     assert [len(boxes) for boxes in batch.boxes(batch.targets)] == [0, 2, 1]
 
 
-def test_images_of_different_sizes_are_in_different_batches(folder_root, build):
-    build[0](folder_root / "cow/2.png", width=20, height=10)
-    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
-    as_stored = Preprocessing(None, None, (0, 0, 0), (1, 1, 1))
-    actual = [(batch.image_ids, batch.images.shape[2:]) for batch in batches(dataset, range(3), as_stored, "label", 8)]
-    assert actual == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
+def test_images_of_different_sizes_are_in_different_batches(folder_root):
+    save(folder_root / "cow/2.png", width=20, height=10)
+    items = batches(load("folder", folder_root), range(3), AS_STORED, "label", 8)
+    sizes = [(batch.image_ids, batch.images.shape[2:]) for batch in items]
+    assert sizes == [(("cat/1.jpg",), (30, 40)), (("cow/2.png",), (10, 20)), (("dog/1.jpg",), (30, 40))]
 
 
 @pytest.mark.parametrize(

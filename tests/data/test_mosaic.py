@@ -1,17 +1,22 @@
-"""Mosaics as images: each cell is its image as the network sees it alone, and boxes and masks are exact."""
+"""Mosaics: which image stands where, each cell as the network sees its image alone, boxes and masks exact."""
 
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from axiom_bench.data.base import BadImage, check_labels
 from axiom_bench.data.loading import batches
+from axiom_bench.data.mosaic import Candidate, layouts
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.scenes import tight_box
 from axiom_bench.errors import BenchError
+from tests.data.builders import save
 
 PLAIN = Preprocessing(None, None, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 CROPPED = Preprocessing(40, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -115,9 +120,7 @@ def test_only_images_of_one_class_are_candidates():
     dataset = images()
     candidates = dataset.candidates(range(len(dataset)))
     assert 0 < len(candidates) < len(dataset)
-    assert {image.index for image in candidates} == {
-        index for index in range(len(dataset)) if len(dataset.labels(index)) == 1
-    }
+    assert [image.index for image in candidates] == [i for i in range(120) if len(dataset.labels(i)) == 1]
     check_labels(dataset, range(len(dataset)), 10)
 
 
@@ -137,15 +140,14 @@ def test_the_fingerprint_tells_images_places_size_and_preprocessing_apart():
     assert mosaics(size=1).fingerprint(0) == mosaics(size=2).fingerprint(0)
 
 
-def folder(tmp_path, build, sizes):
-    save, _ = build
+def folder(tmp_path, sizes):
     for place, (width, height) in enumerate(sizes):
         save(tmp_path / f"{place}" / "a.png", width, height, seed=place)
     return {"kind": "folder", "root": str(tmp_path)}
 
 
-def test_a_cell_that_cannot_be_read_makes_a_bad_mosaic(tmp_path, build):
-    of = folder(tmp_path, build, [(8, 6)] * 4)
+def test_a_cell_that_cannot_be_read_makes_a_bad_mosaic(tmp_path):
+    of = folder(tmp_path, [(8, 6)] * 4)
     dataset = mosaics(of=of)
     (tmp_path / "2/a.png").write_text("no picture")
     with pytest.raises(BadImage, match=r"^0000: .*2/a\.png.*can't be decoded") as raised:
@@ -153,15 +155,15 @@ def test_a_cell_that_cannot_be_read_makes_a_bad_mosaic(tmp_path, build):
     assert (raised.value.image_id, raised.value.status) == (dataset.ids[0], "bad_image")
 
 
-def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path, build):
-    of = folder(tmp_path, build, [(8, 6), (8, 6), (8, 6), (6, 8)])
+def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path):
+    of = folder(tmp_path, [(8, 6), (8, 6), (8, 6), (6, 8)])
     with pytest.raises(BadImage, match=r"pixels for the network, and the cells .* makes one size"):
         mosaics(of=of).read(0)
     assert mosaics(GREY, of=of).read(0).image.size == (60, 48)
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("of_mosaics", "message"),
     [
         ({"cell": "half"}, "size of a mosaic's cells"),
         ({"target_cells": 4}, r"target_cells=4 of 2 x 2 cells: give 1 to 3"),
@@ -172,9 +174,9 @@ def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path, b
         ({"grid": 4}, r"data\.size=null mosaics of 4 x 4 cells can't be made: .* make 0; lower data\.confidence"),
     ],
 )
-def test_mistakes(settings, message):
+def test_mistakes(of_mosaics, message):
     with pytest.raises(BenchError, match=message):
-        mosaics(**settings)
+        mosaics(**of_mosaics)
 
 
 @pytest.mark.real
@@ -187,3 +189,86 @@ def test_a_mosaic_of_photographs_holds_each_as_imagenet_networks_see_it(real_roo
     for cell, box in zip(dataset.cells(0), annotation.boxes.long().tolist(), strict=True):
         alone, _ = standard(dataset.images.read(cell.image.index))
         assert torch.equal(image[:, box[1] : box[3], box[0] : box[2]], alone)
+
+
+COUNTS = st.lists(st.integers(0, 6), min_size=1, max_size=12)  # images of each class
+
+
+def candidates(counts):
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    return [Candidate(index, f"image {index}", label) for index, label in enumerate(labels)]
+
+
+def uses_of_images(made):
+    return Counter(image.index for layout in made for image in layout.cells).values()
+
+
+def most(counts, cells):
+    """The most groups of `cells` images of different classes: m groups use at most min(count, m) images of a class."""
+    number = 0
+    while sum(min(count, number + 1) for count in counts) >= (number + 1) * cells:
+        number += 1
+    return number
+
+
+@settings(max_examples=150)
+@given(COUNTS, st.integers(2, 3), st.integers(1, 3), st.integers(0, 5))
+def test_every_class_once_every_image_at_most_uses_times_and_as_many_as_possible(counts, grid, uses, seed):
+    made = layouts(candidates(counts), grid, uses=uses, seed=seed)
+    for layout in made:
+        assert len(layout.cells) == len({image.label for image in layout.cells}) == grid**2
+        assert layout.target in {image.label for image in layout.cells}
+    assert max(uses_of_images(made), default=0) <= uses
+    assert len(made) == uses * most(counts, grid**2)
+
+
+@settings(max_examples=150)
+@given(COUNTS, st.integers(2, 3), st.integers(2, 4), st.integers(1, 2))
+def test_the_target_class_has_its_cells_and_other_classes_one(counts, grid, target_cells, uses):
+    if target_cells >= grid**2:
+        return
+    made = layouts(candidates(counts), grid, target_cells, uses)
+    for layout in made:
+        shown = Counter(image.label for image in layout.cells)
+        assert shown.pop(layout.target) == target_cells
+        assert set(shown.values()) == {1}
+        assert sum(shown.values()) == grid**2 - target_cells
+        assert len({image.index for image in layout.cells}) == grid**2
+    assert max(uses_of_images(made), default=0) <= uses
+
+
+def test_classes_are_the_target_equally_often():
+    made = layouts(candidates([12] * 10), 2, target_cells=2)
+    assert 28 <= len(made) <= 30  # 30 would use all 120 images
+    times = Counter(layout.target for layout in made).values()
+    assert len(times) == 10
+    assert max(times) - min(times) <= 1
+
+
+@pytest.mark.parametrize("target_cells", [1, 2])
+def test_order_of_the_candidates_does_not_matter_and_the_seed_does(target_cells):
+    images = candidates([5, 4, 3, 6, 2, 5])
+    made = layouts(images, 2, target_cells)
+    assert made == layouts(images[::-1], 2, target_cells)
+    assert made != layouts(images, 2, target_cells, seed=1)
+
+
+def test_a_second_round_arranges_all_images_anew():
+    images = candidates([1] * 8)
+    made = layouts(images, 2, uses=2)
+    assert made[:2] == layouts(images, 2)
+    assert made[2:] != made[:2]
+    for part in (made[:2], made[2:]):
+        assert {image.index for layout in part for image in layout.cells} == set(range(8))
+
+
+def test_places_are_spread_over_the_cells():
+    made = layouts(candidates([200] * 4), 2, target_cells=1)
+    places = Counter([image.label for image in layout.cells].index(0) for layout in made)
+    assert len(made) == 200
+    assert all(30 <= places[place] <= 70 for place in range(4))  # 50 expected, sigma 6
+
+
+@pytest.mark.parametrize(("counts", "target_cells"), [([], 1), ([3, 3, 3], 1), ([1, 1, 1, 1], 2), ([9, 9], 2)])
+def test_too_few_classes_or_images_make_none(counts, target_cells):
+    assert layouts(candidates(counts), 2, target_cells) == []

@@ -4,19 +4,20 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 
 from axiom_bench.data.base import BadImage, check_labels, subset
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.scenes import tight_box
+from tests.data.builders import labels, load
 
 pytestmark = pytest.mark.real
 STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_imagenet_matches_the_provenance_file(real_root):
-    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    dataset = load("imagenet", real_root / "data/imagenet")
     with (real_root / "data/imagenet_provenance.csv").open(newline="") as file:
         solutions = {f"{row['wnid']}/{row['filename']}": row for row in csv.DictReader(file)}
     assert set(dataset.ids) == set(solutions)
@@ -27,25 +28,20 @@ def test_imagenet_matches_the_provenance_file(real_root):
         assert sample.image.size == (int(row["width"]), int(row["height"]))
         assert len(sample.objects) == int(row["boxes"])
         assert sample.problems == ()
-    assert [dataset.labels(index)[0] for index in range(len(dataset))] == [
-        int(solutions[image_id]["class_index"]) for image_id in dataset.ids
-    ]
+    assert labels(dataset) == [(int(solutions[image_id]["class_index"]),) for image_id in dataset.ids]
 
 
 def test_own_model_images_have_ten_classes(real_root):
     classes = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
-    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "own_model/images"), "classes": classes})
-    labels = [dataset.labels(index)[0] for index in range(len(dataset))]
-    assert np.bincount(labels).tolist() == [12] * 10
+    dataset = load("imagenet", real_root / "own_model/images", classes=classes)
+    assert np.bincount(np.ravel(labels(dataset))).tolist() == [12] * 10
     check_labels(dataset, range(len(dataset)), 10)
     assert all(dataset.read(index).objects for index in range(0, 120, 10))
 
 
 def test_folder_with_the_standard_order_of_classes(real_root):
     mapping = real_root / "data/imagenet/LOC_synset_mapping.txt"
-    dataset = load_dataset(
-        {"kind": "folder", "root": str(real_root / "data/imagenet_samples"), "classes": str(mapping)}
-    )
+    dataset = load("folder", real_root / "data/imagenet_samples", classes=str(mapping))
     synsets = [line.split()[0] for line in mapping.read_text().splitlines()]
     assert len(dataset) == 200
     assert all(synsets[dataset.labels(index)[0]] == dataset.ids[index][:9] for index in range(200))
@@ -53,7 +49,7 @@ def test_folder_with_the_standard_order_of_classes(real_root):
 
 def test_voc_masks_match_boxes(real_root):
     """Classes are the same, and the mask of an object that is alone fills its box but for the border's 5 pixels."""
-    dataset = load_dataset({"kind": "voc", "root": str(real_root / "data"), "image_set": "Segmentation"})
+    dataset = load("voc", real_root / "data", image_set="Segmentation")
     overlaps = []
     for index in range(len(dataset)):
         sample = dataset.read(index)
@@ -77,9 +73,7 @@ def overlap(first, second):
 
 def test_real_images_pass_the_loader(real_root):
     """Both workers and this process give the same batches of photographs, none of them bad."""
-    import torch
-
-    dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
+    dataset = load("imagenet", real_root / "data/imagenet")
     chosen = subset(dataset, 24, 0)
     runs = [list(batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
     assert [len(batch) for batch in runs[0]] == [10, 10, 4]

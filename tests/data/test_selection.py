@@ -1,5 +1,7 @@
 """From a configuration to the images chosen: load, subset, check_labels and the files of conf/data."""
 
+import inspect
+
 import pytest
 import yaml
 
@@ -8,6 +10,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import KINDS, LOADING, dataset_names, load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from tests.data.builders import load
 
 MOSAICS = ("mosaic", "mosaic_focus")  # of another data set, whose file is a part of theirs
 
@@ -24,20 +27,20 @@ def test_subset_is_chosen_by_seed_without_replacement_in_order():
     assert list(first) == sorted(first)
     assert set(first) < set(range(50))
     assert subset(scenes(), None, 0) == subset(scenes(), 50, 3) == tuple(range(50))
-
-
-def test_subset_reaches_all_images():
     assert set().union(*(subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
+    for size in (0, -1, 51):
+        with pytest.raises(BenchError, match="50 images"):
+            subset(scenes(), size, 0)
 
 
 def test_only_classes(imagenet_root, voc_root):
     """By class, name or index; the class indices stay those of all classes."""
-    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load("imagenet", imagenet_root)
     for only_classes in (["n03"], ["great white shark"], [2]):
         assert subset(dataset, None, 0, only_classes) == (1, 2)
     assert dataset.labels(1) == (2,)
     assert len(subset(dataset, 1, 0, ["n03"])) == 1
-    voc = load_dataset({"kind": "voc", "root": str(voc_root)})
+    voc = load("voc", voc_root)
     assert subset(voc, None, 0, ["dog", "cat"]) == (0, 1)  # one of an image's several classes is enough
 
 
@@ -51,29 +54,19 @@ def test_only_classes(imagenet_root, voc_root):
     ],
 )
 def test_only_classes_error_messages(imagenet_root, only_classes, size, message):
-    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
+    dataset = load("imagenet", imagenet_root)
     with pytest.raises(BenchError, match=message):
         subset(dataset, size, 0, only_classes)
 
 
-@pytest.mark.parametrize("size", [0, -1, 51])
-def test_invalid_subset_size(size):
-    with pytest.raises(BenchError, match="50 images"):
-        subset(scenes(), size, 0)
-
-
-def test_check_labels_refuses_labels_out_of_range(imagenet_root):
-    dataset = load_dataset({"kind": "imagenet", "root": str(imagenet_root)})
+def test_check_labels_refuses_labels_out_of_range(imagenet_root, voc_root):
+    dataset = load("imagenet", imagenet_root)
     check_labels(dataset, range(3), 3)
     check_labels(dataset, [0], 1)  # only the images asked for
     with pytest.raises(BenchError, match=r"class 2, but .* 0 to 1; set data\.classes"):
         check_labels(dataset, range(3), 2)
-
-
-def test_check_labels_reads_all_objects(voc_root):
-    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
-    with pytest.raises(BenchError, match="class 14"):
-        check_labels(dataset, range(3), 14)
+    with pytest.raises(BenchError, match="class 14"):  # of all objects
+        check_labels(load("voc", voc_root), range(3), 14)
 
 
 def test_dataset_names_are_the_yaml_files():
@@ -85,8 +78,6 @@ def test_dataset_names_are_the_yaml_files():
 @pytest.mark.parametrize("name", dataset_names())
 def test_yaml_file_lists_all_settings(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an error."""
-    import inspect
-
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
     of_hydra = {"defaults"} if name in MOSAICS else set()  # which puts the keys of `of` there
@@ -107,14 +98,12 @@ def test_yaml_file_lists_all_settings(name, request):
         ({}, "kind of data set"),
         ({"kind": "scenes", "size": 3, "sede": 1}, "seed"),
         ({"kind": "voc"}, r"data\.root"),
+        ({"kind": "imagenet", "root": "", "classes": []}, r"data\.classes"),
+        ({"kind": "imagenet", "root": "", "classes": ["n01", "n01"]}, r"data\.classes"),
+        ({"kind": "imagenet", "root": "", "classes": "nowhere.txt"}, r"data\.classes"),
     ],
 )
-def test_configuration_error_messages(config, message):
+def test_configuration_error_messages(imagenet_root, config, message):
+    root = {"root": str(imagenet_root)} if "root" in config else {}
     with pytest.raises(BenchError, match=message):
-        load_dataset(config)
-
-
-@pytest.mark.parametrize("classes", [[], ["n01", "n01"], "nowhere.txt"])
-def test_invalid_class_lists(imagenet_root, classes):
-    with pytest.raises(BenchError, match=r"data\.classes"):
-        load_dataset({"kind": "imagenet", "root": str(imagenet_root), "classes": classes})
+        load_dataset(config | root)

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from axiom_bench.data import workers as workers_module
 from axiom_bench.data.base import BadImage, Sample
-from axiom_bench.data.batch import Batch
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
+from tests.data.builders import PLAIN
 
-PLAIN = Preprocessing(24, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 SIZE = 40  # images: three chunks
 
 
@@ -46,8 +45,8 @@ def outcomes(dataset: Scenes, workers: int) -> list[tuple[str, str]]:
     """(image id, status), in the order yielded."""
     listed = []
     for item in batches(dataset, range(SIZE), PLAIN, "label", 8, workers):
-        ids = item.image_ids if isinstance(item, Batch) else (item.image_id,)
-        listed += [(name, item.status if isinstance(item, BadImage) else "ok") for name in ids]
+        is_bad = isinstance(item, BadImage)
+        listed += [(item.image_id, item.status)] if is_bad else [(name, "ok") for name in item.image_ids]
     return listed
 
 
@@ -85,9 +84,7 @@ def test_a_worker_dies_while_the_caller_computes(caplog):
 
 
 def test_processes_that_die_again_and_again_are_an_error(monkeypatch):
-    from axiom_bench.data import workers
-
-    monkeypatch.setattr(workers, "_is_deadly", lambda *_: False)
+    monkeypatch.setattr(workers_module, "_is_deadly", lambda *_: False)
     with pytest.raises(BenchError, match=r"died 3 times in a row, .* ended by SIGKILL"):
         outcomes(Deadly((3,), signal.SIGKILL), workers=1)
     assert multiprocessing.active_children() == []

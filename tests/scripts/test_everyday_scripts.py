@@ -61,7 +61,7 @@ def test_loading_is_timed_in_turn(tmp_path, capsys):
     (tmp_path / "val/n01").mkdir(parents=True)
     for number in range(4):
         Image.new("RGB", (40, 30), (number, 0, 0)).save(tmp_path / f"val/n01/{number}.jpg")
-    calls = bench_loading.cases(ImageNet(tmp_path), range(4), 0, "cpu", tmp_path)
+    calls = bench_loading.cases(ImageNet(tmp_path, "val", None, None, "imagenet"), range(4), 0, "cpu", tmp_path)
     bench_loading.show({name: [bench_loading.timed(call)] for name, call in calls.items()}, 4)
     assert [line.split("  ")[1] for line in capsys.readouterr().out.splitlines()] == list(calls)
     assert len(list((tmp_path / "cache").rglob("*.image"))) == 4

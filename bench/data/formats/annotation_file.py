@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
-from axiom_bench.data.base import Box, Objects
+from axiom_bench.data.base import Box, Objects, clipped, is_empty
 from axiom_bench.data.formats.files import as_text, content_of, shown, why
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
@@ -22,14 +22,13 @@ def read_objects(
     difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
     """(objects with 0-based boxes, x1 and y1 exclusive; problems) of a file; see `parse_objects`."""
-    name = as_text(path.name)
     try:
         content = content_of(path, MAX_BYTES)
     except FileNotFoundError:
         return (), (f"there is no annotation {as_text(path)}",)
     except OSError as error:
-        return (), (f"the annotation {name} can't be read: {why(error)}",)
-    return parse_objects(content, name, class_index, first_pixel, size, difficult)
+        return (), (f"the annotation {as_text(path.name)} can't be read: {why(error)}",)
+    return parse_objects(content, as_text(path.name), class_index, first_pixel, size, difficult)
 
 
 def parse_objects(
@@ -58,10 +57,11 @@ def parse_objects(
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
     problems = [f"{name}: unknown class {shown(label)}" for label, _ in items if label not in class_index]
-    objects = [(class_index[label], _clipped(box, size)) for label, box in items if label in class_index]
-    problems += [f"{name}: empty box {box}" for _, box in objects if _empty(box)]
+    inside = size or (math.inf, math.inf)
+    objects = [(class_index[label], clipped(box, inside)) for label, box in items if label in class_index]
+    problems += [f"{name}: empty box {box}" for _, box in objects if is_empty(box)]
     problems += [] if marked else [f"{name} has no object"]
-    return tuple((label, box) for label, box in objects if not _empty(box)), tuple(problems)
+    return tuple((label, box) for label, box in objects if not is_empty(box)), tuple(problems)
 
 
 class _WithoutEntities(ElementTree.TreeBuilder):
@@ -77,14 +77,3 @@ def _box(item: ElementTree.Element, first_pixel: int) -> Box:
         raise ValueError(f"a box of {values}")
     x0, y0, x1, y1 = values
     return x0 - first_pixel, y0 - first_pixel, x1 - first_pixel + 1, y1 - first_pixel + 1
-
-
-def _clipped(box: Box, size: tuple[int, int] | None) -> Box:
-    width, height = size or (math.inf, math.inf)
-    x0, y0, x1, y1 = box
-    return max(x0, 0.0), max(y0, 0.0), min(x1, width), min(y1, height)
-
-
-def _empty(box: Box) -> bool:
-    x0, y0, x1, y1 = box
-    return x0 >= x1 or y0 >= y1

@@ -85,19 +85,21 @@ class Archive:
 
 
 def read_compressed(path: Path, suffixes: str | tuple[str, ...]) -> dict[str, bytes]:
-    """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once.
-
-    A compressed file can't be read from the middle. Raises BenchError where it is no tar, damaged, cut short or far too
-    large, and where two such members have one name, or one is a link.
-    """
+    """{file name without folders: content} of the members of a tar.gz whose names end so, all read at once: it can't be
+    read from the middle. Raises BenchError where it is no tar, damaged, cut short or far too large, and where two such
+    members have one name, or one is a link."""
     contents: dict[str, bytes] = {}
     try:
         with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:*", tarinfo=_Member) as tar:
             for name, member in _members(tar, _without_folders, suffixes):
                 if member.offset_data + member.size > MAX_UNPACKED:
                     raise tarfile.ReadError(f"it unpacks to more than {MAX_UNPACKED:,} bytes")
-                if name.endswith(suffixes):
-                    contents[name] = _content(tar, name, member)
+                if not name.endswith(suffixes):
+                    continue
+                content = tar.extractfile(member) if _has_bytes(member) and member.size <= MAX_MEMBER else None
+                if content is None:
+                    raise tarfile.ReadError(f"{name} is no regular file in it, or has more than {MAX_MEMBER:,} bytes")
+                contents[name] = content.read()
     except Exception as error:  # what tarfile and the decompressors raise is not documented
         raise _unreadable(path, error) from error
     return contents
@@ -128,13 +130,6 @@ class _Member(tarfile.TarInfo):
         return member
 
 
-def _content(tar: tarfile.TarFile, name: str, member: tarfile.TarInfo) -> bytes:
-    content = tar.extractfile(member) if _has_bytes(member) and member.size <= MAX_MEMBER else None
-    if content is None:
-        raise tarfile.ReadError(f"{name} is no regular file in it, or has more than {MAX_MEMBER:,} bytes")
-    return content.read()
-
-
 def _without_folders(path: str) -> str:
     return as_text(PurePosixPath(path).name)
 
@@ -153,12 +148,7 @@ def _members(
             raise tarfile.ReadError(f"it holds two files {name!r}")
         names.add(name)
         yield name, member
-    _check_padding(tar)
-
-
-def _check_padding(tar: tarfile.TarFile) -> None:
-    """Reads on to the end of the file, where a compressed one has its checksum."""
-    length = 0
+    length = 0  # on to the end of the file, where a compressed one has its checksum
     while piece := tar.fileobj.read(PIECE) if tar.fileobj is not None else b"":
         length += len(piece)
         if piece.strip(b"\0") or length > MAX_PADDING:

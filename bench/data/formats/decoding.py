@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +55,7 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
     image, is damaged, or is far too large, which its header tells before memory is taken; also for what happens inside.
     """
     try:
-        with warnings.catch_warnings(), _file(source) as file:
+        with warnings.catch_warnings(), source if isinstance(source, BytesIO) else open_regular(source) as file:
             warnings.simplefilter("ignore", UserWarning)  # on what stands beside the pixels
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
@@ -73,10 +72,6 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
         raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
 
 
-def _file(source: Path | BytesIO) -> BinaryIO:
-    return source if isinstance(source, BytesIO) else open_regular(source)
-
-
 def as_rgb(image: Image.Image) -> Image.Image:
     """Any mode as RGB: grey is repeated, CMYK and palettes converted, 16 bits scaled to 8 (not clipped), floats from
     0 to 1 scaled to 8 bits.
@@ -86,7 +81,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode == "F" or image.mode.startswith("I"):  # grey, which Pillow alone would clip at 255
         grey = _eight_bits_of_floats(np.asarray(image)) if image.mode == "F" else _eight_bits(image)
-        image = Image.fromarray(255 - grey if _is_negative(image) else grey)
+        # Pillow leaves it to its caller that a TIFF's 0 may be white.
+        is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        image = Image.fromarray(255 - grey if is_negative else grey)
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
@@ -110,11 +107,6 @@ def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
     return (np.asarray(image).astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
-def _is_negative(image: Image.Image) -> bool:
-    """Whether a TIFF's 0 is white where Pillow leaves that to its caller."""
-    return isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-
-
 def sha256(*paths: Path | None) -> str:
     """SHA-256 over the bytes of the files in this order; a missing file counts as one.
 
@@ -122,23 +114,18 @@ def sha256(*paths: Path | None) -> str:
     """
     digest, readable = hashlib.sha256(), True
     for path in paths:
+        if path is None or not os.path.isfile(path):
+            digest.update(ABSENT)
+            continue
         try:
-            _update(digest, path)
+            with open_regular(path) as file:
+                digest.update(b"%d:" % os.fstat(file.fileno()).st_size)
+                while piece := file.read(PIECE):
+                    digest.update(piece)
         except OSError:
             digest.update(b"unreadable")
             readable = False
     return f"{'' if readable else UNREADABLE}{digest.hexdigest()}"
-
-
-def _update(digest: hashlib._Hash, path: Path | None) -> None:
-    """With a file as `sha256_of` has it, piece by piece. Raises OSError where it can't be read."""
-    if path is None or not os.path.isfile(path):
-        digest.update(ABSENT)
-        return
-    with open_regular(path) as file:
-        digest.update(b"%d:" % os.fstat(file.fileno()).st_size)
-        while piece := file.read(PIECE):
-            digest.update(piece)
 
 
 def sha256_of(contents: Iterable[bytes | None]) -> str:

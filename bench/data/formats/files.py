@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File
 
+Paths = File | Sequence[File] | Mapping[str, File]
+T = TypeVar("T", str, Path)
 MAX_SHOWN = 100  # characters of a value in a message
+MAX_REASON = 200  # characters of an error's text: some repeat the file's content
+MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
+NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+MAX_FILES = 100_000  # that a pattern may name
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _ESCAPED = re.compile(r"(?:\\x[0-9a-f]{2})+")
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
 
@@ -25,7 +34,15 @@ def as_text(name: str | Path) -> str:
     >>> as_text("caf\udce9.jpg")
     'caf\\xe9.jpg'
     """
-    return _UNWRITABLE.sub(lambda match: "".join(f"\\x{byte:02x}" for byte in _bytes(match[0])), str(name))
+
+    def escaped(match: re.Match[str]) -> str:
+        try:
+            content = os.fsencode(match[0])
+        except UnicodeEncodeError:  # half a surrogate pair, which no file's name has: as UTF-8 would give it
+            content = match[0].encode("utf-8", "surrogatepass")
+        return "".join(f"\\x{byte:02x}" for byte in content)
+
+    return _UNWRITABLE.sub(escaped, str(name))
 
 
 def as_name(text: str) -> str:
@@ -35,14 +52,6 @@ def as_name(text: str) -> str:
     'caf\udce9.jpg'
     """
     return _ESCAPED.sub(lambda match: os.fsdecode(bytes.fromhex(match[0].replace("\\x", ""))), text)
-
-
-def _bytes(character: str) -> bytes:
-    """Its bytes in a file's name; of half a surrogate pair, which no file's name has, those that UTF-8 would give."""
-    try:
-        return os.fsencode(character)
-    except UnicodeEncodeError:
-        return character.encode("utf-8", "surrogatepass")
 
 
 def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
@@ -78,11 +87,6 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-MAX_REASON = 200  # characters of an error's text: some repeat the file's content
-MAX_TEXT = 2**30  # bytes of a list of images, classes or labels; ImageNet's longest has 3 MB
-NONBLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-
 class NotRegular(OSError):
     """A folder, a named pipe, a socket or a device in the place of a file. To open one may wait for ever."""
 
@@ -112,11 +116,6 @@ def why(error: Exception) -> str:
     """What an error says in a line, without the path that it repeats: "Permission denied"."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}..."
-
-
-def is_there(path: Path) -> bool:
-    """Whether there is anything by this name, also a link to nothing. A name that can't be looked up isn't there."""
-    return os.path.lexists(path)
 
 
 def lines_of(path: Path, what: str) -> list[str]:
@@ -173,13 +172,6 @@ def _check(state: os.stat_result) -> None:
         raise NotRegular("it is no regular file")
 
 
-Paths = File | Sequence[File] | Mapping[str, File]
-T = TypeVar("T", str, Path)
-MAX_FILES = 100_000  # that a pattern may name
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
-
-
 def files_named(paths: Paths, suffix: str) -> dict[str, Path]:
     """{name: file}, ascending. A name is the path below the folder where one is given, else the file's own name; both
     without the suffix. Of a mapping, {name: file}, the names are its own.
@@ -214,30 +206,25 @@ def _found(path: str, suffix: str) -> list[tuple[str, Path]]:
         return below
     if os.path.lexists(path):
         return [(Path(path).name, Path(path))]
-    files = [Path(file) for each in expanded(path) for file in _matching(each)]
+    files: list[Path] = []
+    for each in expanded(path):
+        matching = sorted(glob.glob(each)) if glob.has_magic(each) else [each] * os.path.lexists(each)
+        if not matching:
+            raise BenchError(
+                f"data.path: there is no file {as_text(each)}; give a file, a folder, a list or a pattern."
+            )
+        files += map(Path, matching)
     return [(file.name, file) for file in files]
-
-
-def _matching(pattern: str) -> list[str]:
-    """The files of a pattern with *, ? or [...]; the path itself where it has none. Raises BenchError for none."""
-    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern] * os.path.lexists(pattern)
-    if not found:
-        raise BenchError(f"data.path: there is no file {as_text(pattern)}; give a file, a folder, a list or a pattern.")
-    return found
 
 
 def expanded(pattern: str) -> Iterator[str]:
     """Each of a pattern's texts: {a,b} is a, then b; {08..11} is 08, 09, 10, 11. Raises BenchError for too many."""
-    braces, number = _BRACES.split(pattern), 1
-    choices = [_choices(braces[place]) if place % 2 else [braces[place]] for place in range(len(braces))]
-    for each in choices:
-        number *= len(each)
+    pieces = _BRACES.split(pattern)
+    choices = [_choices(piece) if place % 2 else [piece] for place, piece in enumerate(pieces)]
+    number = math.prod(map(len, choices))
     if number > MAX_FILES:
         raise BenchError(f"data.path={shown(pattern)} names {number:,} files, more than {MAX_FILES:,}; give a folder.")
-    texts = [""]
-    for each in choices:
-        texts = [text + choice for text in texts for choice in each]
-    return iter(texts)
+    return map("".join, product(*choices))
 
 
 def _choices(inside: str) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The base of data sets whose images lie as bytes in larger files: archives and tables."""
+"""The bases of data sets of images: as files, or as bytes in larger files (archives and tables)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -14,49 +14,75 @@ from posixpath import splitext
 
 from PIL import Image
 
-from axiom_bench.data.base import UNREADABLE, BadImage, Box, DataSet, FileHashes, Least, Objects, Sample
+from axiom_bench.data.base import (
+    UNREADABLE,
+    BadImage,
+    Box,
+    DataSet,
+    FileHashes,
+    Least,
+    Objects,
+    Sample,
+    clipped,
+    is_empty,
+)
 from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, sha256, sha256_of
 from axiom_bench.data.formats.files import as_text, files_below, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
 
+MAX_CLASS = 999_999  # class indices are counted in thousands
+_NUMBER = re.compile(r"-1|[0-9]{1,9}")
+UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
 
-class ImageFiles(DataSet):
-    """Images that are files: a subclass gives each one's path and annotation."""
 
-    threads_may_read = True
+class StoredImages(DataSet):
+    """A subclass gives each image's source and annotation."""
 
     def read(self, index: int) -> Sample:
         return self.read_scaled(index, None)
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
-        image, size = open_scaled(self.path(index), self.ids[index], least)
+        image, size = open_scaled(self.source(index), self.ids[index], least)
         return replace(self.annotate(index, image, size), stored=size[::-1])
 
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        paths = (self.path(index), *self.annotation_paths(index))
-        return sha256(*paths) if hashes is None else hashes.of(paths, lambda: sha256(*paths))
-
     @abstractmethod
-    def path(self, index: int) -> Path:
-        """The image's file, which may be missing."""
+    def source(self, index: int) -> Path | BytesIO:
+        """The image's file, which may be missing, or its bytes. Raises BadImage."""
 
     @abstractmethod
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         """The decoded image with its label, objects and mask. size: (width, height) of the stored image."""
+
+
+class ImageFiles(StoredImages):
+    """Images that are files: a subclass gives each one's path."""
+
+    threads_may_read = True
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        paths = (self.path(index), *self.annotation_paths(index))
+        return (hashes or FileHashes()).of(paths, lambda: sha256(*paths))
+
+    def source(self, index: int) -> Path:
+        return self.path(index)
+
+    @abstractmethod
+    def path(self, index: int) -> Path:
+        """The image's file, which may be missing."""
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
         """The files that the annotation comes from, which may be missing."""
         return ()
 
 
-def image_files(folder: Path) -> Iterator[str]:
+def image_files(folder: Path) -> list[str]:
     """The ids of the images below a folder: their paths relative to it, with slashes, as text; ascending.
 
     Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
     BenchError where a folder can't be listed.
     """
-    return iter(sorted(as_text(path) for path in files_below(folder) if splitext(path)[1].lower() in SUFFIXES))
+    return sorted(as_text(path) for path in files_below(folder) if splitext(path)[1].lower() in SUFFIXES)
 
 
 def images_in_folders(folder: Path, names: Collection[str]) -> tuple[str, ...]:
@@ -75,28 +101,33 @@ def existing(folder: Path, layout: str) -> Path:
     return folder
 
 
-class PackedImages(DataSet):
-    """A subclass gives each image's bytes and annotation."""
+class PackedImages(StoredImages):
+    """A subclass gives each image's bytes."""
 
-    def read(self, index: int) -> Sample:
-        return self.read_scaled(index, None)
-
-    def read_scaled(self, index: int, least: Least | None) -> Sample:
-        image_id = self.ids[index]
+    def source(self, index: int) -> BytesIO:
         try:
-            content = self.content(index)
+            return BytesIO(self.content(index))
         except OSError as error:
-            raise BadImage(image_id, f"can't be read: {why(error)}") from error
-        image, size = open_scaled(BytesIO(content), image_id, least)
-        return replace(self.annotate(index, image, size), stored=size[::-1])
+            raise BadImage(self.ids[index], f"can't be read: {why(error)}") from error
 
     @abstractmethod
     def content(self, index: int) -> bytes:
         """The bytes of the image's own file. Raises OSError where they can't be read."""
 
-    @abstractmethod
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        """The decoded image with its label and boxes. size: (width, height) of the stored image."""
+    def annotation(self, index: int) -> tuple[bytes | None, ...]:
+        """The bytes of the image's annotation files, None for a missing one."""
+        return ()
+
+    def _sha256(self, index: int, hashes: FileHashes | None, files: Iterable[Path | None], part: str) -> str:
+        """Over the image's and its annotations' bytes, a part of these files."""
+
+        def read() -> str:
+            try:
+                return sha256_of((self.content(index), *self.annotation(index)))
+            except OSError:
+                return f"{UNREADABLE}{sha256_of((None, *self.annotation(index)))}"
+
+        return (hashes or FileHashes()).of(files, read, part)
 
 
 class NotedImages(PackedImages):
@@ -109,18 +140,11 @@ class NotedImages(PackedImages):
 
     def labels(self, index: int) -> tuple[int, ...]:
         note = self.note(index)
-        own = () if note.label is None else (note.label,)
-        return tuple(sorted({*own, *(label for label, _ in note.objects)}))
+        label = () if note.label is None else (note.label,)
+        return tuple(sorted({*label, *(label for label, _ in note.objects)}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        def read() -> str:
-            try:
-                return sha256_of((self.content(index),))
-            except OSError:
-                return f"{UNREADABLE}{sha256_of((None,))}"
-
-        part = f"{self.ids[index]} {self.column}"
-        of_image = read() if hashes is None else hashes.of((self.file(index),), read, part)
+        of_image = self._sha256(index, hashes, (self.file(index),), f"{self.ids[index]} {self.column}")
         unreadable = UNREADABLE if of_image.startswith(UNREADABLE) else ""
         return unreadable + hashlib.sha256(f"{of_image} {self.note(index)!r}".encode()).hexdigest()
 
@@ -138,7 +162,7 @@ class NotedImages(PackedImages):
         """The image's label and boxes."""
 
     def _name_classes(self, classes: Classes | None, names: Sequence[str] = ()) -> None:
-        """Sets the classes to those given, else to the numbers of `names`, before labels are read."""
+        """Sets the classes, else the numbers of `names`, before labels are read."""
         numbered = {str(number): as_text(name) for number, name in enumerate(names)}
         self._set_classes(numbered if classes is None else class_list(classes))
 
@@ -153,11 +177,6 @@ class NotedImages(PackedImages):
                 f"{self.name!r} labels {image_id!r} with class {largest}, but its classes are 0 to "
                 f"{len(self.classes) - 1}; set data.classes to all classes, in the order of their numbers."
             )
-
-
-MAX_CLASS = 999_999  # class indices are counted in thousands
-_NUMBER = re.compile(r"-1|[0-9]{1,9}")
-UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
 
 
 @dataclass(frozen=True)
@@ -177,8 +196,8 @@ class Note:
         index, problems = _label(label, classes)
         objects: list[tuple[int, Box]] = []
         for entry in boxes if isinstance(boxes, list) else [] if boxes is None else [boxes]:
-            own, box = (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
-            of_box, wrong = (index, []) if own is None else _label(own, classes)
+            name, box = (entry.get("label"), entry.get("box")) if isinstance(entry, Mapping) else (None, entry)
+            of_box, wrong = (index, []) if name is None else _label(name, classes)
             corners = _corners(box)
             if of_box is None or corners is None:
                 problems += wrong or [f"a malformed box: {shown(entry)}"]
@@ -190,12 +209,12 @@ class Note:
         """(the objects with boxes inside an image of this size (width, height); all problems). An empty box is one."""
         objects: list[tuple[int, Box]] = []
         problems = [f"{image_id} has {problem}" for problem in self.problems]
-        for label, (x0, y0, x1, y1) in self.objects:
-            box = max(x0, 0.0), max(y0, 0.0), min(x1, float(size[0])), min(y1, float(size[1]))
-            if box[0] < box[2] and box[1] < box[3]:
-                objects.append((label, box))
+        for label, box in self.objects:
+            inside = clipped(box, size)
+            if is_empty(inside):
+                problems.append(f"{image_id} has an empty box: {shown([*box])}")
             else:
-                problems.append(f"{image_id} has an empty box: {shown([x0, y0, x1, y1])}")
+                objects.append((label, inside))
         return tuple(objects), tuple(problems)
 
 

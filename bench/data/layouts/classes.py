@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from axiom_bench.data.formats.archive import read_compressed
 from axiom_bench.data.formats.files import MAX_TEXT, as_text, content_of, lines_of, why
@@ -32,9 +31,9 @@ class Devkit:
     @staticmethod
     def find(root: Path) -> Devkit | None:
         """The kit below a root, or in its archive there; None where there is neither. Raises BenchError."""
-        meta, truth = (_first(root, name) for name in (META, TRUTH))
+        meta, truth = (_unpacked(root, name) for name in (META, TRUTH))
         if meta is not None:
-            return Devkit(_content(meta), None if truth is None else _content(truth), as_text(meta))
+            return Devkit(meta[0], None if truth is None else truth[0], meta[1])
         if not os.path.isfile(root / ARCHIVE):
             return None
         members = read_compressed(root / ARCHIVE, (META, TRUTH))
@@ -49,7 +48,10 @@ class Devkit:
 
         try:
             entries = loadmat(BytesIO(self.meta), squeeze_me=True, struct_as_record=False)["synsets"]
-            listed = [(int(entry.ILSVRC2012_ID), (str(entry.WNID), _words(entry))) for entry in entries]
+            listed = [
+                (int(entry.ILSVRC2012_ID), (str(entry.WNID), str(getattr(entry, "words", entry.WNID))))
+                for entry in entries
+            ]
         except Exception as error:  # what scipy raises for a file of another form is not documented
             raise BenchError(f"{self.source} can't be read as the kit's table of classes ({why(error)}).") from error
         synsets = {number: entry for number, entry in sorted(listed) if number <= CLASSES}
@@ -73,19 +75,13 @@ class Devkit:
         return {stem: self.synsets[numbers[int(stem.rpartition("_")[2])]][0] for stem in stems}
 
 
-def _first(root: Path, name: str) -> Path | None:
-    return next((root / folder / name for folder in FOLDERS if os.path.isfile(root / folder / name)), None)
-
-
-def _content(path: Path) -> bytes:
+def _unpacked(root: Path, name: str) -> tuple[bytes, str] | None:
+    """(content, path) of one of the kit's files below the root; None where it isn't there."""
+    path = next((root / folder / name for folder in FOLDERS if os.path.isfile(root / folder / name)), None)
     try:
-        return content_of(path, MAX_TEXT)
+        return None if path is None else (content_of(path, MAX_TEXT), as_text(path))
     except OSError as error:
-        raise BenchError(f"The devkit's file {as_text(path)} can't be read: {why(error)}.") from error
-
-
-def _words(entry: Any) -> str:
-    return str(getattr(entry, "words", entry.WNID))
+        raise BenchError(f"The devkit's file {as_text(str(path))} can't be read: {why(error)}.") from error
 
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line

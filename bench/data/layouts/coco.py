@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import Box, FileHashes, Sample, largest
+from axiom_bench.data.base import Box, FileHashes, Sample, clipped, is_empty, largest
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.formats.files import as_name, as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
@@ -34,6 +34,10 @@ Entry = Mapping[str, Any]
 Id = int | str
 SIDES = ("width", "height")
 USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # of an annotation
+Region = NDArray[np.bool_]  # (h, w)
+MIN_NUMBERS = 6  # of a polygon: three points
+MAX_OUTSIDE = 1.0  # of the image's longer side: how far a polygon may go beyond the image
+MAX_DIGITS = 7  # of a run's length, 5 bits each
 MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
 
 
@@ -49,7 +53,7 @@ class Coco(ImageFiles):
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
-        self.rasteriser = pycocotools()
+        pycocotools()
         path = self.root / (annotations or f"annotations/instances_{split}.json")
         images, self._objects, categories = _read(path)
         self.classes = tuple(categories.values())
@@ -60,20 +64,14 @@ class Coco(ImageFiles):
         if not self.ids:
             raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "rasteriser": None}  # a module doesn't travel to other processes
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, rasteriser=pycocotools())
-
     def path(self, index: int) -> Path:
         return self.folder / as_name(self.ids[index])
 
     def labels(self, index: int) -> tuple[int, ...]:
         objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
         categories = (entry.get("category_id") for entry in objects)
-        known = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
-        return tuple(sorted(known - {-1}))
+        labels = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
+        return tuple(sorted(labels - {-1}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
@@ -93,9 +91,11 @@ class Coco(ImageFiles):
             try:
                 label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], size)
                 verdict = NO_VERDICT if annotation.get("iscrowd") else label
-                regions.append((verdict, pixels(self.rasteriser, annotation.get("segmentation"), size)))
+                regions.append((verdict, pixels(annotation.get("segmentation"), size)))
             except (KeyError, TypeError, ValueError, OverflowError) as error:
-                problems.append(f"{image_id}: annotation {_id(annotation)} is malformed: {shown(error)}")
+                number = annotation.get("id")
+                which = shown(number) if isinstance(number, Id) else "without an id"
+                problems.append(f"{image_id}: annotation {which} is malformed: {shown(error)}")
                 continue
             (crowd if annotation.get("iscrowd") else objects).append((label, box))
         mask = None if problems else _mask(regions, size)
@@ -141,10 +141,10 @@ def _image(entry: Entry) -> Entry:
 
 def _by_id(entries: list[Entry], what: str) -> dict[Id, Entry]:
     """{id: entry}. Raises ValueError where two have one id."""
+    ((number, count),) = Counter(entry["id"] for entry in entries).most_common(1) or [(None, 0)]
+    if count > 1:
+        raise ValueError(f"two {what} have the id {number!r}")
     by_id = {entry["id"]: entry for entry in entries}
-    if len(by_id) < len(entries):
-        counts = Counter(entry["id"] for entry in entries)
-        raise ValueError(f"two {what} have the id {counts.most_common(1)[0][0]!r}")
     _check_ids([*by_id], what)
     return by_id
 
@@ -162,18 +162,13 @@ def _dumped(annotation: Entry) -> str:
         return "nested too deeply"
 
 
-def _id(annotation: Entry) -> str:
-    number = annotation.get("id")
-    return shown(number) if isinstance(number, Id) else "without an id"
-
-
 def _box(values: Any, size: tuple[int, int]) -> Box:
     """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
     x, y, width, height = finite(values)
-    x0, y0, x1, y1 = max(x, 0.0), max(y, 0.0), min(x + width, float(size[0])), min(y + height, float(size[1]))
-    if not (x0 < x1 and y0 < y1):
+    box = clipped((x, y, x + width, y + height), size)
+    if is_empty(box):
         raise ValueError(f"an empty box {values}")
-    return x0, y0, x1, y1
+    return box
 
 
 def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> NDArray[np.int64] | None:
@@ -188,12 +183,6 @@ def _mask(regions: list[tuple[int, Region | None]], size: tuple[int, int]) -> ND
     return mask
 
 
-Region = NDArray[np.bool_]  # (h, w)
-MIN_NUMBERS = 6  # of a polygon: three points
-MAX_OUTSIDE = 1.0  # of the image's longer side: how far a polygon may go beyond the image
-MAX_DIGITS = 7  # of a run's length, 5 bits each
-
-
 def pycocotools() -> ModuleType:
     """What turns polygons into pixels. Raises BenchError where it isn't installed."""
     try:
@@ -203,13 +192,14 @@ def pycocotools() -> ModuleType:
     return mask
 
 
-def pixels(rasteriser: ModuleType, segmentation: Any, size: tuple[int, int]) -> Region | None:
+def pixels(segmentation: Any, size: tuple[int, int]) -> Region | None:
     """The pixels (h, w) of polygons [[x, y, ...], ...], or of run lengths {counts, size}, compressed or not; None where
     there are none. size: (width, height) of the image. Raises ValueError or TypeError for anything else."""
     if segmentation is None or segmentation in ([], {}):
         return None
     width, height = size
     if isinstance(segmentation, list):
+        rasteriser = pycocotools()
         polygons = [_polygon(numbers, max(size)) for numbers in segmentation]
         runs = rasteriser.merge(rasteriser.frPyObjects(polygons, height, width))
         return np.array(rasteriser.decode(runs), dtype=bool)
@@ -218,7 +208,13 @@ def pixels(rasteriser: ModuleType, segmentation: Any, size: tuple[int, int]) -> 
     if segmentation.get("size") != [height, width]:
         raise ValueError(f"a region of {segmentation.get('size')} pixels (height, width), not {[height, width]}")
     counts = segmentation.get("counts")
-    return _of_runs(_counts(counts) if isinstance(counts, str) else counts, height, width)
+    counts = _counts(counts) if isinstance(counts, str) else counts
+    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= height * width for count in counts):
+        raise ValueError("run lengths that are no list of numbers of pixels")
+    if sum(counts) != height * width:
+        raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
+    inside = np.arange(len(counts)) % 2 == 1  # outside and inside in turn, column by column
+    return np.repeat(inside, counts).reshape((height, width), order="F")
 
 
 def finite(numbers: object) -> list[float]:
@@ -238,16 +234,6 @@ def _polygon(numbers: object, side: int) -> list[float]:
     if min(polygon) < -MAX_OUTSIDE * side or max(polygon) > (1 + MAX_OUTSIDE) * side:
         raise ValueError(f"a polygon far outside the image: {min(polygon):.4g} to {max(polygon):.4g}")
     return polygon
-
-
-def _of_runs(counts: Any, height: int, width: int) -> Region:
-    """Lengths of runs outside and inside in turn, column by column."""
-    if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= height * width for count in counts):
-        raise ValueError("run lengths that are no list of numbers of pixels")
-    if sum(counts) != height * width:
-        raise ValueError(f"run lengths of {sum(counts)} pixels, not {height * width}")
-    inside = np.arange(len(counts)) % 2 == 1
-    return np.repeat(inside, counts).reshape((height, width), order="F")
 
 
 def _counts(text: str) -> list[int]:

@@ -1,4 +1,5 @@
-"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML.
+"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML; or
+the official archives.
 
 The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus 1, never the width,
 and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = xmax + 1 here.
@@ -8,17 +9,17 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
-from axiom_bench.data.base import UNREADABLE, DataSet, FileHashes, Sample
+from axiom_bench.data.base import DataSet, FileHashes, Sample
 from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
-from axiom_bench.data.formats.decoding import SUFFIXES, sha256_of
+from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import as_name, as_text, lines_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, existing, image_files
 from axiom_bench.data.layouts.classes import ARCHIVE, META, TRUTH, Classes, Devkit, synsets
@@ -30,9 +31,39 @@ LAYOUT = (
     "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml, or the official ILSVRC2012_img_val.tar with the devkit's "
     "tar.gz below <root>"
 )
+IMAGES = "ILSVRC2012_img_{split}.tar"
+BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
+FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
+LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)  # the usual files
 
 
-class ImageNet(ImageFiles):
+class _Labelled(DataSet):
+    """Images of one class each, which `_take` chooses."""
+
+    _synset: dict[str, str]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
+        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
+
+        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
+        are. hint: ends the error where none is of the classes.
+        """
+        others = [image for image, synset in synset_of.items() if synset not in self._index]
+        if others and not is_subset:
+            raise BenchError(
+                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
+                "add it there, or set data.classes."
+            )
+        self._synset = synset_of
+        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
+
+
+class ImageNet(_Labelled, ImageFiles):
     """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
 
     classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
@@ -41,25 +72,18 @@ class ImageNet(ImageFiles):
     """
 
     def __init__(
-        self,
-        root: File | Path,
-        split: Name = "val",
-        classes: Classes | None = None,
-        labels: File | None = None,
-        name: Name = "imagenet",
+        self, root: File | Path, split: Name, classes: Classes | None, labels: File | None, name: Name
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
         self.boxes = self.root / "Annotations" / "CLS-LOC" / split
         self._set_classes(synsets(self.root, classes))
         paths = list(image_files(self.folder))
-        self._synset = {path: path.partition("/")[0] for path in paths if "/" in path}
+        synset = {path: path.partition("/")[0] for path in paths if "/" in path}
         flat = [path for path in paths if "/" not in path]
         if flat:
-            self._synset |= flat_labels(self.root, labels, flat, self.classes)
-        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.folder)
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
+            synset |= flat_labels(self.root, labels, flat, self.classes)
+        self._take(synset, classes is not None, self.folder, f"expected {LAYOUT}")
 
     def path(self, index: int) -> Path:
         return self.folder / as_name(self.ids[index])
@@ -70,21 +94,13 @@ class ImageNet(ImageFiles):
         nested = self.boxes / relative
         return (nested if os.path.isfile(nested) else self.boxes / relative.name,)
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         (path,) = self.annotation_paths(index)
         objects, problems = read_objects(path, self._index, first_pixel=0, size=size)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, problems=problems)
 
 
-IMAGES = "ILSVRC2012_img_{split}.tar"
-BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
-FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
-
-
-class ImageNetArchives(PackedImages):
+class ImageNetArchives(_Labelled, PackedImages):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
@@ -93,26 +109,17 @@ class ImageNetArchives(PackedImages):
 
     threads_may_read = True
 
-    def __init__(
-        self,
-        root: File | Path,
-        split: Name = "val",
-        classes: Classes | None = None,
-        labels: File | None = None,
-        name: Name = "imagenet",
-    ) -> None:
-        self.root, self.name = Path(root), name
-        self.archive = Archive.of(self.root / IMAGES.format(split=split))
+    def __init__(self, root: Path, split: str, classes: Classes | None, labels: str | None, name: str) -> None:
+        self.root, self.name = root, name
+        self.archive = Archive.of(root / IMAGES.format(split=split))
         images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
         if not images:
             member = next(iter(self.archive.members), "nothing")
             raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
-        self._set_classes(synsets(self.root, classes))
-        self._synset = flat_labels(self.root, labels, images, self.classes)
-        self.ids = images_of_classes(self._synset, self._index, classes is not None, self.archive.path)
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {self.archive.path}; see data.classes.")
-        paths = (self.root / name.format(split=split) for name in BOXES)
+        self._set_classes(synsets(root, classes))
+        synset = flat_labels(root, labels, images, self.classes)
+        self._take(synset, classes is not None, self.archive.path, "see data.classes")
+        paths = (root / name.format(split=split) for name in BOXES)
         self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
 
     def content(self, index: int) -> bytes:
@@ -121,27 +128,17 @@ class ImageNetArchives(PackedImages):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id = self.ids[index]
         sample = Sample(image, image_id, self.labels(index)[0])
-        boxes, file = self._boxes_of(index), f"{Path(image_id).stem}.xml"
+        (boxes,), file = self.annotation(index), f"{Path(image_id).stem}.xml"
         if boxes is None:
             return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
         objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=size)
         return replace(sample, objects=objects, problems=problems)
 
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        def read() -> str:
-            boxes = self._boxes_of(index)
-            try:
-                return sha256_of((self.content(index), boxes))
-            except OSError:
-                return f"{UNREADABLE}{sha256_of((None, boxes))}"
+        return self._sha256(index, hashes, (self.archive.path, self.boxes_file), self.ids[index])
 
-        return read() if hashes is None else hashes.of((self.archive.path, self.boxes_file), read, self.ids[index])
-
-    def _boxes_of(self, index: int) -> bytes | None:
-        return self._boxes.get(f"{Path(self.ids[index]).stem}.xml")
+    def annotation(self, index: int) -> tuple[bytes | None]:
+        return (self._boxes.get(f"{Path(self.ids[index]).stem}.xml"),)
 
     @cached_property
     def _boxes(self) -> dict[str, bytes]:
@@ -161,19 +158,17 @@ def imagenet(
     """
     folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
     if os.path.isfile(tar) and not os.path.isdir(folder):
-        return ImageNetArchives(root, split, classes, labels, name)
+        return ImageNetArchives(Path(root), split, classes, labels, name)
     return ImageNet(root, split, classes, labels, name)
 
 
-USUAL = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)
-
-
 def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
-    """{image file: synset id}. name: the file of labels below the root, or None for the first usual one that exists.
+    """{image file: synset id}. name: the file of labels below the root, or None for the first usual one that exists:
+    Kaggle's solution file, lines "image label", or the devkit's.
 
     Raises BenchError where there is no such file, a line can't be read, or an image has no label.
     """
-    candidates = [name] if name else [*USUAL]
+    candidates = [name] if name else [*LABELS]
     path = next((root / candidate for candidate in candidates if os.path.isfile(root / candidate)), None)
     if path is None:
         raise BenchError(
@@ -181,8 +176,9 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
             f"{', '.join(candidates)} below it, or data.labels naming a file of lines 'image label'."
         )
     try:
-        if path.suffix == ".csv":
-            by_stem = _from_csv(path)
+        if path.suffix == ".csv":  # Kaggle's: the first word of a PredictionString is the synset id, its boxes follow
+            rows = csv.DictReader(lines_of(path, "The file of labels"))
+            by_stem = _each_once((row["ImageId"], row["PredictionString"].split()[0]) for row in rows)
         elif path.name in (TRUTH, ARCHIVE):
             by_stem = _from_devkit(root, path, images)
         else:
@@ -193,28 +189,6 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
     if missing:
         raise BenchError(f"{path} has no label for {missing[0]} ({len(missing)} images in all).")
     return {image: by_stem[Path(image).stem] for image in images}
-
-
-def images_of_classes(
-    synset_of: Mapping[str, str], index: Mapping[str, int], is_subset: bool, place: Path
-) -> tuple[str, ...]:
-    """The images of `synset_of`, {image: synset id}, whose synset has a class index, ascending.
-
-    is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images are.
-    """
-    others = [image for image, synset in synset_of.items() if synset not in index]
-    if others and not is_subset:
-        raise BenchError(
-            f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
-            "add it there, or set data.classes."
-        )
-    return tuple(sorted(image for image, synset in synset_of.items() if synset in index))
-
-
-def _from_csv(path: Path) -> dict[str, str]:
-    """Kaggle's columns: ImageId, and PredictionString whose first word is the synset id (its boxes follow)."""
-    rows = csv.DictReader(lines_of(path, "The file of labels"))
-    return _each_once((row["ImageId"], row["PredictionString"].split()[0]) for row in rows)
 
 
 def _from_lines(path: Path, classes: Sequence[str]) -> dict[str, str]:

@@ -77,8 +77,8 @@ class ImageNetS(ImageFiles):
     def path(self, index: int) -> Path:
         return self.folder / as_name(self.ids[index])
 
-    def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
-        return (self._mask_file(index),)
+    def annotation_paths(self, index: int) -> tuple[Path]:
+        return ((self.masks / as_name(self.ids[index])).with_suffix(".png"),)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
@@ -89,15 +89,13 @@ class ImageNetS(ImageFiles):
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        mask, problems = self._mask(self._mask_file(index), size)
+        mask, problems = self._mask(index, size)
         objects = () if mask is None or self.boxes is None else boxes_of(mask)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
 
-    def _mask_file(self, index: int) -> Path:
-        return (self.masks / as_name(self.ids[index])).with_suffix(".png")
-
-    def _mask(self, path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    def _mask(self, index: int, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
         """(class per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems)."""
+        (path,) = self.annotation_paths(index)
         try:
             with opened(path, f"the mask {as_text(path.name)}") as picture:
                 colours = np.asarray(picture.convert("RGB")).astype(np.int64)
@@ -113,9 +111,7 @@ class ImageNetS(ImageFiles):
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:
     """One box around all pixels of each class, ascending; mask: (h, w), class index per pixel, negative for none."""
-    places = find_objects(
-        mask.clip(min=BACKGROUND) + 1
-    )  # a slice of rows and one of columns for each class up to the highest, or None
+    places = find_objects(mask.clip(min=BACKGROUND) + 1)  # for each class up to the highest two slices, or None
     return tuple(
         (label, (place[1].start, place[0].start, place[1].stop, place[0].stop))
         for label, place in enumerate(places)

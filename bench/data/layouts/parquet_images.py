@@ -1,14 +1,20 @@
-"""Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own bytes, and its label."""
+"""Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own bytes, and its label.
+
+Images are read as a stream, row by row, so that a process holds a page of a column and never a row group, however
+large these are. A column that the footer says would unpack to far more than it has is refused before it is read.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +25,9 @@ from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name
 
+SUFFIX = ".parquet"
+DIGITS = 9  # of a row's number in an id
+BYTES = "bytes"  # the field of an image that is a struct
 MAX_IMAGE = 2**28  # bytes of one image's file
 MAX_ROWS = 100_000_000  # of a file; each costs some bytes of memory
 MAX_VALUES = 20_000_000  # of labels or boxes in a row group: a list may claim any number of equal values
@@ -28,11 +37,17 @@ BUFFER = 2**20
 ROWS = 1024  # of a small column that are read at once
 
 
-T = TypeVar("T")
-
-
 class Unreadable(OSError):
     """A file, or a part of one, that can't be read, and why."""
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Raises Unreadable in place of what pyarrow raises for a damaged file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise Unreadable(str(error).split("\n")[0] or type(error).__name__) from error
 
 
 @dataclass(frozen=True)
@@ -45,21 +60,17 @@ class ParquetFile:
     starts: tuple[int, ...]
 
     @staticmethod
+    @_reading()
     def of(path: Path) -> ParquetFile:
         """Reads the footer. Raises Unreadable."""
-
-        def read() -> ParquetFile:
-            open_regular(path).close()  # a pipe would be waited for
-            with pq.ParquetFile(path, pre_buffer=False) as file:
-                metadata, schema = file.metadata, file.schema_arrow
-            starts = [0]
-            for group in range(metadata.num_row_groups):
-                starts.append(starts[-1] + metadata.row_group(group).num_rows)
-            if not starts[-1] == metadata.num_rows <= MAX_ROWS or min(starts) < 0:
-                raise Unreadable(f"its row groups have {starts[-1]:,} rows of {metadata.num_rows:,}")
-            return ParquetFile(path, metadata, schema, tuple(starts))
-
-        return _tried(read)
+        open_regular(path).close()  # a pipe would be waited for
+        with pq.ParquetFile(path, pre_buffer=False) as file:
+            metadata, schema = file.metadata, file.schema_arrow
+        sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        starts = tuple(accumulate(sizes, initial=0))
+        if not starts[-1] == metadata.num_rows <= MAX_ROWS or min(starts) < 0:
+            raise Unreadable(f"its row groups have {starts[-1]:,} rows of {metadata.num_rows:,}")
+        return ParquetFile(path, metadata, schema, starts)
 
     def class_names(self, column: str | None) -> list[str]:
         """Of a column of labels, where the file is one of Hugging Face's data sets, which keep them in the footer."""
@@ -71,16 +82,12 @@ class ParquetFile:
 
     def values(self, column: str) -> list[Any]:
         """All of a small column, as Python has them; equal texts are one. Raises Unreadable."""
-
-        def read() -> list[Any]:
-            self._check(column, range(self.metadata.num_row_groups), MAX_VALUES)
-            of = self.schema.field(column).type
-            is_text = pa.types.is_string(of) or pa.types.is_large_string(of)
-            with self._opened([column] if is_text else None) as file:
-                batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
-                return [value for batch in batches for value in _listed(batch.column(0))]
-
-        values = _tried(read)
+        self._check(column, range(self.metadata.num_row_groups), MAX_VALUES)
+        of = self.schema.field(column).type
+        is_text = pa.types.is_string(of) or pa.types.is_large_string(of)
+        with _reading(), self._opened([column] if is_text else None) as file:
+            batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
+            values = [value for batch in batches for value in _listed(batch.column(0))]
         if len(values) != self.metadata.num_rows:
             raise Unreadable(f"its column {column!r} has {len(values):,} rows of {self.metadata.num_rows:,}")
         return values
@@ -88,10 +95,12 @@ class ParquetFile:
     def rows(self, column: str, group: int) -> Iterator[pa.Scalar]:
         """The bytes of the rows of a row group, each a scalar. Raises Unreadable."""
         self._check(column, [group], MAX_ROWS)
-        with _tried(self._opened) as file:
-            batches = file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False)
-            while (batch := _tried(lambda: next(batches, None))) is not None:
-                yield _leaf(batch)
+        with _reading(), self._opened() as file:
+            for batch in file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False):
+                array = batch.column(0)
+                while pa.types.is_struct(array.type):
+                    (array,) = array.flatten()
+                yield array[0]
 
     def _opened(self, as_dictionaries: list[str] | None = None) -> pq.ParquetFile:
         return pq.ParquetFile(
@@ -103,12 +112,12 @@ class ParquetFile:
             page_checksum_verification=True,
         )
 
+    @_reading()
     def _check(self, column: str, groups: range | list[int], most: int) -> None:
         """Raises Unreadable where the footer says that a column would take too much memory."""
         for group in groups:
             about = self.metadata.row_group(group)
-            for place in range(about.num_columns):
-                part = about.column(place)
+            for part in (about.column(place) for place in range(about.num_columns)):
                 if part.path_in_schema != column and not part.path_in_schema.startswith(f"{column}."):
                     continue
                 packed, unpacked = part.total_compressed_size, part.total_uncompressed_size
@@ -138,22 +147,6 @@ class Stream:
         raise Unreadable(f"its row group ends before row {row}")
 
 
-def _listed(array: pa.Array) -> list[Any]:
-    """The values; of a dictionary each once in memory, however often it is repeated."""
-    if not pa.types.is_dictionary(array.type):
-        return array.to_pylist()
-    texts = array.dictionary.to_pylist()
-    return [None if place is None else texts[place] for place in array.indices.to_pylist()]
-
-
-def _leaf(batch: pa.RecordBatch) -> pa.Scalar:
-    """The only value of one row, without the structs around it."""
-    array = batch.column(0)
-    while pa.types.is_struct(array.type):
-        (array,) = array.flatten()
-    return array[0]
-
-
 def _bytes(value: pa.Scalar) -> bytes:
     if not value.is_valid:
         raise Unreadable("the row holds no image")
@@ -164,17 +157,12 @@ def _bytes(value: pa.Scalar) -> bytes:
     return content
 
 
-def _tried(read: Callable[[], T]) -> T:
-    """What `read` returns. Raises Unreadable in place of what pyarrow raises for a damaged file."""
-    try:
-        return read()
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise Unreadable(str(error).split("\n")[0] or type(error).__name__) from error
-
-
-SUFFIX = ".parquet"
-DIGITS = 9  # of a row's number in an id
-BYTES = "bytes"  # the field of an image that is a struct
+def _listed(array: pa.Array) -> list[Any]:
+    """The values; of a dictionary each once in memory, however often it is repeated."""
+    if not pa.types.is_dictionary(array.type):
+        return array.to_pylist()
+    texts = array.dictionary.to_pylist()
+    return [None if place is None else texts[place] for place in array.indices.to_pylist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,17 +261,21 @@ class ParquetImages(NotedImages):
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:
     """The path of the column with the images' bytes. Raises BenchError where a column isn't there or can't be used."""
-    of_image = _type(file, "image", image)
-    path = image
+    of_image, path = _type(file, "image", image), image
     if pa.types.is_struct(of_image) and of_image.get_field_index(BYTES) >= 0:
         of_image, path = of_image.field(BYTES).type, f"{image}.{BYTES}"
-    _check(file, "image", image, of_image, _is_bytes, f"bytes, or a struct with a field {BYTES!r}")
+    columns = [("image", image, of_image, _is_bytes, f"bytes, or a struct with a field {BYTES!r}")]
     if label is not None:
-        of_label = _type(file, "label", label)
-        _check(file, "label", label, of_label, _is_label, "class indices or names")
+        columns.append(("label", label, _type(file, "label", label), _is_label, "class indices or names"))
     if boxes is not None:
         wanted = "lists of [x0, y0, x1, y1] or of {label, box}, of numbers"
-        _check(file, "boxes", boxes, _type(file, "boxes", boxes), _is_list_of_numbers, wanted)
+        columns.append(("boxes", boxes, _type(file, "boxes", boxes), _is_list_of_numbers, wanted))
+    for setting, column, of, fits, wanted in columns:
+        if not fits(of):
+            raise BenchError(
+                f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; data.{setting} must name "
+                f"one that holds {wanted}."
+            )
     return path
 
 
@@ -294,16 +286,6 @@ def _type(file: ParquetFile, setting: str, column: str) -> pa.DataType:
             f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns are {shown(names)[1:-1]}."
         )
     return file.schema.field(column).type
-
-
-def _check(
-    file: ParquetFile, setting: str, column: str, of: pa.DataType, fits: Callable[[pa.DataType], bool], wanted: str
-) -> None:
-    if not fits(of):
-        raise BenchError(
-            f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; data.{setting} must name one "
-            f"that holds {wanted}."
-        )
 
 
 def _is_bytes(of: pa.DataType) -> bool:

@@ -19,7 +19,7 @@ from axiom_bench.data.base import BadImage, FileHashes, Sample, largest
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
-from axiom_bench.data.formats.files import as_name, as_text, ids_of, is_there, lines_of
+from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
@@ -73,8 +73,7 @@ class Voc(ImageFiles):
         return self.root / "Annotations" / f"{name}.xml", self.root / "SegmentationClass" / f"{name}.png"
 
     def labels(self, index: int) -> tuple[int, ...]:
-        path = self.annotation_paths(index)[0]
-        objects, _ = read_objects(path, self._index, first_pixel=1, difficult=self.difficult)
+        objects, _ = read_objects(self.annotation_paths(index)[0], self._index, 1, difficult=self.difficult)
         return tuple(sorted({label for label, _ in objects}))
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
@@ -97,15 +96,17 @@ def devkit(root: Path, year: int | None = None) -> Path:
     if year is not None and year not in YEARS:
         raise unknown("year of VOC's two with twenty classes", str(year), map(str, YEARS))
     years = [year] if year else YEARS
-    nested = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
-    own_folder = [root] if year is None or root.name == f"VOC{year}" else []
-    folder = next((path for path in (*own_folder, *nested) if os.path.isdir(path / "JPEGImages")), None)
-    return folder or existing((nested[0] if year else root) / "JPEGImages", LAYOUT)
+    candidates = [folder / f"VOC{year}" for year in years for folder in (root, root / "VOCdevkit")]
+    expected = candidates[0] if year else root
+    if year is None or root.name == f"VOC{year}":
+        candidates.insert(0, root)
+    folder = next((path for path in candidates if os.path.isdir(path / "JPEGImages")), None)
+    return folder or existing(expected / "JPEGImages", LAYOUT)
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
     """(classes (h, w), BACKGROUND or NO_VERDICT, or None; problems). No file is no problem: most have none."""
-    if not is_there(path):
+    if not os.path.lexists(path):
         return None, ()
     name = as_text(path.name)
     try:

@@ -1,4 +1,4 @@
-"""A box file that is missing or malformed leaves the image as it is, without boxes, and says why."""
+"""A box file or mask that is missing or malformed leaves the image as it is, without it, and says why."""
 
 import os
 
@@ -8,62 +8,56 @@ from PIL import Image
 
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.layouts.voc import read_mask
-from axiom_bench.data.registry import load_dataset
+from tests.data.builders import cut, load, xml
 
 INDEX = {"n01": 0, "n03": 2}
-
-
-def broken(text):
-    return lambda path: path.write_text(text)
-
-
 BOX = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
-MALFORMED = {
+
+
+def an_object(name, x0):
+    return f"<annotation><object><name>{name}</name>{BOX.format(x0)}</object></annotation>"
+
+
+MALFORMED = {  # the text of the file, or what is done with it
     "missing": lambda path: path.unlink(),
-    "empty": broken(""),
-    "cut short": broken("<annotation><object><name>n01</name>"),
-    "not XML": broken("xmin 1 ymin 2"),
-    "word for a number": broken(f"<annotation><object><name>n01</name>{BOX.format('one')}</object></annotation>"),
-    "infinite": broken(f"<annotation><object><name>n01</name>{BOX.format('inf')}</object></annotation>"),
-    "no box": broken("<annotation><object><name>n01</name></object></annotation>"),
-    "no object": broken("<annotation></annotation>"),
-    "inside out": broken(f"<annotation><object><name>n01</name>{BOX.format('20')}</object></annotation>"),
-    "unknown class": broken(f"<annotation><object><name>n77</name>{BOX.format('1')}</object></annotation>"),
-    "other image": broken("<annotation><size><width>9</width><height>9</height></size>"
-                          f"<object><name>n01</name>{BOX.format('1')}</object></annotation>"),
-    "infinite size": broken("<annotation><size><width>inf</width><height>30</height></size></annotation>"),
-    "size beyond floats": broken("<annotation><size><width>1e999</width></size></annotation>"),
-    "unknown encoding": broken("<?xml version='1.0' encoding='no-such'?><annotation></annotation>"),
-    "encoding of several bytes": broken("<?xml version='1.0' encoding='utf-7'?><annotation></annotation>"),
-    "entities that grow": broken("<!DOCTYPE a [<!ENTITY b 'n01'>]><annotation><object><name>&b;</name>"
-                                 f"{BOX.format('1')}</object></annotation>"),
-    "file of the machine": broken("<!DOCTYPE a SYSTEM '/etc/hostname'><annotation></annotation>"),
+    "empty": "",
+    "cut short": "<annotation><object><name>n01</name>",
+    "not XML": "xmin 1 ymin 2",
+    "word for a number": an_object("n01", "one"),
+    "infinite": an_object("n01", "inf"),
+    "no box": "<annotation><object><name>n01</name></object></annotation>",
+    "no object": "<annotation></annotation>",
+    "inside out": an_object("n01", "20"),
+    "unknown class": an_object("n77", "1"),
+    "other image": an_object("n01", "1").replace("<object>", "<size><width>9</width><height>9</height></size><object>"),
+    "infinite size": "<annotation><size><width>inf</width><height>30</height></size></annotation>",
+    "size beyond floats": "<annotation><size><width>1e999</width></size></annotation>",
+    "unknown encoding": "<?xml version='1.0' encoding='no-such'?><annotation></annotation>",
+    "encoding of several bytes": "<?xml version='1.0' encoding='utf-7'?><annotation></annotation>",
+    "entities that grow": f"<!DOCTYPE a [<!ENTITY b 'n01'>]>{an_object('&b;', '1')}",
+    "file of the machine": "<!DOCTYPE a SYSTEM '/etc/hostname'><annotation></annotation>",
     "named pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
-    "swapped corners": broken("<annotation><object><name>n01</name><bndbox><xmin>9</xmin><ymin>9</ymin><xmax>1</xmax>"
-                              "<ymax>1</ymax></bndbox></object></annotation>"),
-    "a long text": broken(f"<annotation><object><name>{'x' * 9999}</name>{BOX.format('1')}</object></annotation>"),
+    "swapped corners": an_object("n01", "9").replace("<xmax>9", "<xmax>1").replace("<ymin>1", "<ymin>9"),
+    "a long text": an_object("x" * 9999, "1"),
     "bytes": lambda path: path.write_bytes(bytes(range(256))),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_annotation_is_a_sentence_not_a_crash(imagenet_root, kind):
-    MALFORMED[kind](imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml")
-    sample = load_dataset({"kind": "imagenet", "root": str(imagenet_root)}).read(0)
-    assert (sample.label, sample.objects) == (0, ())
-    assert len(sample.problems) == 1
+    path, change = imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml", MALFORMED[kind]
+    path.write_text(change) if isinstance(change, str) else change(path)
+    sample = load("imagenet", imagenet_root).read(0)
+    assert (sample.label, sample.objects, len(sample.problems)) == (0, (), 1)
     assert "ILSVRC2012_val_00000002" in sample.problems[0]
     assert len(sample.problems[0]) < 400
 
 
-def test_boxes_are_clipped_to_the_image(tmp_path, build):
-    path = build[1](tmp_path / "a.xml", [("n03", -5, 3, 60, 12)])
+def test_boxes_are_clipped_and_a_good_one_survives_a_bad_one(tmp_path):
+    path = xml(tmp_path / "a.xml", [("n03", -5, 3, 60, 12)])
     assert read_objects(path, INDEX, first_pixel=0, size=(40, 30)) == (((2, (0, 3, 40, 13)),), ())
-
-
-def test_one_good_box_survives_a_bad_one(tmp_path, build):
-    path = build[1](tmp_path / "a.xml", [("n03", 1, 2, 3, 4), ("n77", 1, 2, 3, 4)])
+    path = xml(tmp_path / "a.xml", [("n03", 1, 2, 3, 4), ("n77", 1, 2, 3, 4)])
     objects, problems = read_objects(path, INDEX, first_pixel=1)
     assert objects == ((2, (0, 1, 3, 4)),)
     assert "n77" in problems[0]
@@ -76,7 +70,7 @@ def test_malformed_mask_is_a_sentence_not_a_crash(tmp_path, kind):
     values = np.full(shapes.get(kind, (30, 40)), 99 if kind == "unknown value" else 3, dtype=np.uint8)
     Image.fromarray(values).save(path)
     if kind == "truncated":
-        path.write_bytes(path.read_bytes()[:50])
+        cut(path, 50)
     if kind == "named pipe":
         path.unlink()
         os.mkfifo(path)

@@ -1,43 +1,59 @@
-"""Decoding of all image modes to RGB; an unreadable file raises BadImage and nothing else."""
+"""Decoding of all image modes to RGB, whole or scaled; an unreadable file raises BadImage and nothing else."""
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from axiom_bench.data.base import BadImage
-from axiom_bench.data.formats.decoding import as_rgb, open_rgb, sha256
+from axiom_bench.data.base import BadImage, Selected
+from axiom_bench.data.formats.decoding import as_rgb, open_rgb, open_scaled, sha256
+from axiom_bench.data.loading import decoded
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.jobs.facts import Facts
+from axiom_bench.run.jobs.job import Job
+from tests.data.builders import cut, load, save, xml
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
+GREY = RAMP[..., None]  # what a reader makes of it, in three channels
+SMALL = Preprocessing(40, 32, (0.5,) * 3, (0.25,) * 3)
+SCALED = replace(SMALL, scaled_decoding=True)
 
 
-def rgb(image):
-    converted = as_rgb(image)
+def image(mode, *pixels):
+    made = Image.new(mode, (len(pixels), 1))
+    for column, pixel in enumerate(pixels):
+        made.putpixel((column, 0), pixel)
+    return made
+
+
+def palette():
+    made = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
+    made.putpalette([10, 20, 30, 40, 50, 60])
+    return made
+
+
+MODES = {
+    "grey": (Image.fromarray(RAMP), np.repeat(GREY, 3, 2)),
+    "one bit": (Image.fromarray(RAMP > 100), np.repeat(np.where(GREY > 100, 255, 0), 3, 2)),
+    "CMYK": (image("CMYK", (0, 0, 0, 0), (255, 0, 0, 0)), [[[255, 255, 255], [0, 255, 255]]]),
+    "transparent is white": (
+        image("RGBA", (200, 0, 0, 255), (200, 0, 0, 0), (200, 0, 0, 127)),
+        [[[200, 0, 0], [255, 255, 255], [228, 128, 128]]],
+    ),
+    "palette": (palette(), [[[10, 20, 30], [40, 50, 60]]]),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_becomes_rgb(mode):
+    stored, expected = MODES[mode]
+    converted = as_rgb(stored)
     assert converted.mode == "RGB"
-    return np.asarray(converted)
-
-
-def test_grey_is_repeated_in_all_channels():
-    assert (rgb(Image.fromarray(RAMP)) == RAMP[..., None]).all()
-
-
-def test_one_bit_images():
-    assert set(np.unique(rgb(Image.fromarray(RAMP > 100)))) == {0, 255}
-
-
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_sixteen_bits_are_scaled_not_clipped(tmp_path, suffix):
-    values = RAMP.astype(np.uint16) * 257  # 0..65535
-    Image.fromarray(values).save(tmp_path / f"deep.{suffix}")
-    assert (np.asarray(open_rgb(tmp_path / f"deep.{suffix}", "deep")) == RAMP[..., None]).all()
-
-
-def test_cmyk_full_inks_are_their_colours():
-    image = Image.new("CMYK", (2, 1))
-    image.putpixel((0, 0), (0, 0, 0, 0))
-    image.putpixel((1, 0), (255, 0, 0, 0))
-    assert rgb(image).tolist() == [[[255, 255, 255], [0, 255, 255]]]
+    assert abs(np.asarray(converted).astype(int) - np.array(expected)).max() <= (mode == "transparent is white")
 
 
 def test_cmyk_jpeg_is_read(tmp_path):
@@ -46,20 +62,37 @@ def test_cmyk_jpeg_is_read(tmp_path):
     assert abs(red - [255, 0, 0]).max() <= 3  # JPEG rounds
 
 
-def test_transparent_pixels_are_white():
-    image = Image.new("RGBA", (3, 1))
-    for column, alpha in enumerate((255, 0, 127)):
-        image.putpixel((column, 0), (200, 0, 0, alpha))
-    opaque, clear, half = rgb(image)[0].astype(int).tolist()
-    assert opaque == [200, 0, 0]
-    assert clear == [255, 255, 255]
-    assert abs(np.array(half) - [228, 128, 128]).max() <= 1
+SIXTEEN = RAMP.astype(np.uint16) * 257  # 0..65535
+FILES = {
+    "16 bits.png": (SIXTEEN, {}, GREY),
+    "16 bits.tif": (SIXTEEN, {}, GREY),
+    "floats from 0 to 1.tif": ((RAMP / 255).astype(np.float32), {}, GREY),
+    "zero is white.tif": (SIXTEEN, {"tiffinfo": {262: 0}}, 255 - GREY),
+    "damaged profile.png": (RAMP, {"icc_profile": b"no profile"}, GREY),
+    "several images.gif": (RAMP, {"save_all": True}, GREY),
+    "several images.png": (RAMP, {"save_all": True}, GREY),
+    "several images.webp": (RAMP, {"save_all": True, "lossless": True}, GREY),
+    "several images.tif": (RAMP, {"save_all": True}, GREY),
+}
 
 
-def test_palette_images_become_colours():
-    image = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    assert rgb(image).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+@pytest.mark.parametrize("name", FILES)
+def test_values_of_files(tmp_path, name):
+    """Sixteen bits are scaled, not clipped; of several images the first counts."""
+    values, options, expected = FILES[name]
+    if "save_all" in options:
+        options = {**options, "append_images": [Image.fromarray(255 - RAMP)]}
+    Image.fromarray(values).save(tmp_path / name, **options)
+    assert (np.asarray(open_rgb(tmp_path / name, "a")) == expected).all()
+
+
+def test_twelve_bits_of_a_tiff_are_scaled_as_twelve(tmp_path):
+    """Pillow writes none, so the file is made of a few tags: 2 x 1 pixels, 0xfff and 0x800, in three bytes."""
+    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
+    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
+    content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0"
+    (tmp_path / "12.tif").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
+    assert np.asarray(open_rgb(tmp_path / "12.tif", "12"))[0, :, 0].tolist() == [255, 128]
 
 
 def test_orientation_in_exif_is_not_applied(tmp_path):
@@ -69,29 +102,28 @@ def test_orientation_in_exif_is_not_applied(tmp_path):
     assert open_rgb(tmp_path / "turned.jpg", "turned").size == (30, 10)
 
 
-def truncated(path):
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
 BROKEN = {
-    "missing": lambda path: None,
-    "truncated": truncated,
-    "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("<html>404</html>"),
-    "folder": lambda path: path.mkdir(),
+    "missing": (lambda path: None, "there is no file"),
+    "truncated": (lambda path: cut(save(path, 64, 64), path.stat().st_size // 2), "can't be decoded"),
+    "empty": (lambda path: path.write_bytes(b""), "is no image"),
+    "text": (lambda path: path.write_text("<html>404</html>"), "is no image"),
+    "folder": (lambda path: path.mkdir(), "no regular file"),
+    # Pillow gives PostScript to Ghostscript, which runs it.
+    "PostScript": (
+        lambda path: path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"),
+        "is no image, or one of a kind that isn't read",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_unreadable_file_is_a_bad_image(tmp_path, kind, suffix):
-    path = tmp_path / f"bad.{suffix}"
-    BROKEN[kind](path)
-    with pytest.raises(BadImage) as caught:
+    path, (damage, message) = tmp_path / f"bad.{suffix}", BROKEN[kind]
+    damage(path)
+    with pytest.raises(BadImage, match=message) as caught:
         open_rgb(path, "bad")
     assert (caught.value.image_id, caught.value.status) == ("bad", "bad_image")
-    assert caught.value.message
 
 
 @pytest.mark.parametrize("limit", [40, 90])  # Pillow warns beyond its limit, and raises beyond twice the limit
@@ -100,16 +132,6 @@ def test_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(BadImage, match="pixels"):
         open_rgb(tmp_path / "bomb.png", "bomb")
-
-
-def tiff(path, values, **options):
-    Image.fromarray(values).save(path, **options)
-    return path
-
-
-def test_floats_from_0_to_1_are_scaled(tmp_path):
-    path = tiff(tmp_path / "floats.tif", (RAMP / 255).astype(np.float32))
-    assert (np.asarray(open_rgb(path, "floats")) == RAMP[..., None]).all()
 
 
 UNKNOWN_RANGES = {
@@ -124,54 +146,59 @@ UNKNOWN_RANGES = {
 def test_numbers_of_unknown_range_are_a_bad_image(tmp_path, kind):
     """Scaled as 16 bits, or clipped, they would be black or white without a word."""
     values, reason = UNKNOWN_RANGES[kind]
+    Image.fromarray(values).save(tmp_path / "values.tif")
     with pytest.raises(BadImage, match=reason):
-        open_rgb(tiff(tmp_path / "values.tif", values), "values")
-
-
-def test_twelve_bits_of_a_tiff_are_scaled_as_twelve(tmp_path):
-    """Pillow writes none, so the file is made of a few tags: 2 x 1 pixels, 0xfff and 0x800, in three bytes."""
-    tags = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
-    entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
-    content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0"
-    (tmp_path / "12.tif").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
-    assert np.asarray(open_rgb(tmp_path / "12.tif", "12"))[0, :, 0].tolist() == [255, 128]
-
-
-def test_a_tiff_whose_zero_is_white(tmp_path):
-    path = tiff(tmp_path / "negative.tif", RAMP.astype(np.uint16) * 257, tiffinfo={262: 0})
-    assert (np.asarray(open_rgb(path, "negative")) == 255 - RAMP[..., None]).all()
-
-
-def test_a_file_of_another_program_is_no_image(tmp_path):
-    """Pillow gives PostScript to Ghostscript, which runs it."""
-    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
-    with pytest.raises(BadImage, match="is no image, or one of a kind that isn't read"):
-        open_rgb(tmp_path / "a.jpg", "a")
-
-
-def test_damaged_profiles_do_not_matter(tmp_path):
-    Image.fromarray(RAMP).save(tmp_path / "a.png", icc_profile=b"no profile")
-    assert (np.asarray(open_rgb(tmp_path / "a.png", "a")) == RAMP[..., None]).all()
-
-
-def test_the_first_of_several_images_counts(tmp_path):
-    frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
-    for suffix in ("gif", "png", "webp", "tif"):
-        options = {"lossless": True} if suffix == "webp" else {}
-        frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:], **options)
-        assert (np.asarray(open_rgb(tmp_path / f"a.{suffix}", "a")) == RAMP[..., None]).all()
+        open_rgb(tmp_path / "values.tif", "values")
 
 
 def test_hash_depends_on_content_order_and_absence(tmp_path):
-    first, second = tmp_path / "a", tmp_path / "b"
+    first, second, absent = tmp_path / "a", tmp_path / "b", tmp_path / "c"
     first.write_bytes(b"x")
     second.write_bytes(b"")
-    pictures = [
-        sha256(first, second),
-        sha256(second, first),
-        sha256(first),
-        sha256(first, tmp_path / "c"),
-        sha256(first, None),
-    ]
-    assert pictures[3] == pictures[4]
-    assert len(set(pictures[:4])) == 4
+    assert sha256(first, absent) == sha256(first, None)
+    assert len({sha256(first, second), sha256(second, first), sha256(first), sha256(first, absent)}) == 4
+
+
+def smooth(path, width, height):
+    """A photograph-like image: JPEG's scaled decoding of noise would be another image."""
+    small = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(path, quality=95)
+
+
+@pytest.mark.parametrize(
+    ("size", "least", "expected"),
+    [((401, 203), (100, 120), (201, 102)), ((400, 203), (100, 201), (400, 203)), ((900, 900), (10, 10), (113, 113))],
+)
+def test_the_decoder_gives_no_less_than_is_needed(tmp_path, size, least, expected):
+    for suffix in ("jpg", "png"):
+        smooth(tmp_path / f"a.{suffix}", *size)
+        picture, stored = open_scaled(tmp_path / f"a.{suffix}", "a", lambda height, width: least)
+        assert (picture.mode, stored, picture.size) == ("RGB", size, expected if suffix == "jpg" else size)
+
+
+def test_all_but_the_pixels_stays_and_these_are_close(voc_root):
+    root = voc_root / "VOCdevkit/VOC2012"
+    smooth(root / "JPEGImages/2007_1.jpg", 403, 301)
+    xml(root / "Annotations/2007_1.xml", [("dog", 1, 1, 100, 200), ("person", 110, 20, 400, 300)], 403, 301)
+    Image.fromarray(np.tile(np.arange(403, dtype=np.uint8) // 30, (301, 1))).save(root / "SegmentationClass/2007_1.png")
+    dataset = load("voc", voc_root)
+    plain, scaled = (decoded(Selected(dataset, range(3)), 0, preprocessing) for preprocessing in (SMALL, SCALED))
+    assert scaled.size == plain.size == (301, 403)
+    assert (scaled.label, scaled.problems) == (plain.label, plain.problems)
+    for field in ("labels", "boxes", "mask"):
+        assert torch.equal(getattr(scaled.annotation, field), getattr(plain.annotation, field))
+    assert scaled.annotation.stored_pixel == plain.annotation.stored_pixel
+    assert scaled.pixels.shape == plain.pixels.shape
+    assert 0 < (scaled.pixels.float() - plain.pixels.float()).abs().mean() < 3
+    for index, resize in ((1, 40), (0, None)):  # 40 x 30 is enlarged; as stored
+        pair = (decoded(dataset, index, replace(each, resize=resize)).pixels for each in (SMALL, SCALED))
+        assert torch.equal(*pair)
+
+
+def test_scaled_decoding_is_off_and_part_of_the_key():
+    with composed(["experiment=quick", "data.size=1"]) as composition:
+        config = composition.plain_job()
+    off = Job.of(config)
+    on = Job.of({**config, "data": {**config["data"], "scaled_decoding": True}})
+    assert (off.model.preprocessing.scaled_decoding, on.model.preprocessing.scaled_decoding) == (False, True)
+    assert Facts(off).common != Facts(on).common

@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import pytest
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.layouts.coco import pixels
 from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
+from tests.data.builders import AS_STORED, labels, save
+from tests.data.builders import load as load_kind
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools isn't installed (extra `coco`)")
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
@@ -29,15 +30,9 @@ def run_lengths(x0, y0, x1, y1, width=40, height=30):
     return {"counts": counts if not values[0] else [0, *counts], "size": [height, width]}
 
 
-def annotation(number, image, category, box, segmentation, crowd=0):
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": category,
-        "bbox": box,
-        "segmentation": segmentation,
-        "iscrowd": crowd,
-    }
+def annotation(number, image, category, box, region, crowd=0):
+    ids = {"id": number, "image_id": image, "category_id": category}
+    return {**ids, "bbox": box, "segmentation": region, "iscrowd": crowd}
 
 
 ANNOTATIONS = [
@@ -49,10 +44,10 @@ ANNOTATIONS = [
 
 
 @pytest.fixture
-def coco_root(tmp_path, build):
+def coco_root(tmp_path):
     images = []
     for number, name in ((7, "000007.jpg"), (3, "000003.jpg"), (5, "000005.jpg")):
-        build[0](tmp_path / "val2017" / name, seed=number)
+        save(tmp_path / "val2017" / name, seed=number)
         images.append({"id": number, "file_name": name, "width": 40, "height": 30})
     write(tmp_path, {"images": images, "annotations": ANNOTATIONS, "categories": CATEGORIES})
     return tmp_path
@@ -63,19 +58,23 @@ def write(root, content):
     (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
 
 
-def content_of(root):
-    return json.loads((root / "annotations/instances_val2017.json").read_text())
+@contextmanager
+def changed(root):
+    """The content of the annotation file, to be changed inside."""
+    content = json.loads((root / "annotations/instances_val2017.json").read_text())
+    yield content
+    write(root, content)
 
 
-def load(root, **settings):
-    return load_dataset({"kind": "coco", "root": str(root), **settings})
+def load(root):
+    return load_kind("coco", root)
 
 
 def test_ids_classes_and_labels(coco_root):
     dataset = load(coco_root)
     assert dataset.ids == ("000003.jpg", "000005.jpg", "000007.jpg")
     assert dataset.classes == ("person", "dog", "toothbrush")  # by ascending category id, not by place
-    assert [dataset.labels(index) for index in range(3)] == [(), (), (0, 1)]  # crowds are no objects
+    assert labels(dataset) == [(), (), (0, 1)]  # crowds are no objects
 
 
 def test_boxes_masks_and_crowds(coco_root):
@@ -92,13 +91,10 @@ def test_boxes_masks_and_crowds(coco_root):
 
 
 def test_compressed_run_lengths(coco_root):
-    content = content_of(coco_root)
-    region = run_lengths(2, 3, 9, 11)
-    compressed = coco_mask.frPyObjects(region, 30, 40)
-    content["annotations"] = [
-        annotation(1, 5, 18, [2, 3, 7, 8], {**compressed, "counts": compressed["counts"].decode()})
-    ]
-    write(coco_root, content)
+    compressed = coco_mask.frPyObjects(run_lengths(2, 3, 9, 11), 30, 40)
+    region = {**compressed, "counts": compressed["counts"].decode()}
+    with changed(coco_root) as content:
+        content["annotations"] = [annotation(1, 5, 18, [2, 3, 7, 8], region)]
     sample = load(coco_root).read(1)
     assert (sample.mask[3:11, 2:9] == 1).all()
     assert (sample.mask >= 0).sum() == 56
@@ -110,25 +106,27 @@ def test_run_lengths_are_as_pycocotools_decodes_them():
         expected = rng.random((37, 53)) < share
         runs = coco_mask.encode(np.asfortranarray(expected.astype(np.uint8)))
         text = {"size": [37, 53], "counts": runs["counts"].decode()}
-        assert np.array_equal(pixels(coco_mask, text, (53, 37)), expected)
+        assert np.array_equal(pixels(text, (53, 37)), expected)
 
 
-def image_entry(**changes):
-    return {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30, **changes}
+def another(group="images", **entry):
+    """A change that adds an entry to a group."""
+    image = {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30} if group == "images" else {}
+    return lambda content: content[group].append({**image, **entry})
 
 
 REFUSED = {
-    "a name twice": (lambda content: content["images"].append(image_entry(file_name="000007.jpg")), "000007.*twice"),
-    "an id twice": (lambda content: content["images"].append(image_entry(id=7)), "two images have the id 7"),
-    "ids of two kinds": (lambda content: content["images"].append(image_entry(id="7")), "ids of images must be"),
-    "categories of two kinds": (lambda content: content["categories"].append({"id": "a", "name": "b"}), "categories"),
-    "a category twice": (lambda content: content["categories"].append({"id": 1, "name": "b"}), "have the id 1"),
-    "a name that climbs": (lambda content: content["images"].append(image_entry(file_name="../7.jpg")), "no path"),
-    "an absolute name": (lambda content: content["images"].append(image_entry(file_name="/etc/hosts")), "no path"),
-    "a name that is none": (lambda content: content["images"].append(image_entry(file_name=5)), "image 5.*no path"),
-    "a name with zero": (lambda content: content["images"].append(image_entry(file_name="a\0.jpg")), "no path"),
-    "half a surrogate pair": (lambda content: content["images"].append(image_entry(file_name="\ud800.jpg")), "no path"),
-    "an id that is a list": (lambda content: content["images"].append(image_entry(id=[7])), "isn't COCO's form"),
+    "a name twice": (another(file_name="000007.jpg"), "000007.*twice"),
+    "an id twice": (another(id=7), "two images have the id 7"),
+    "ids of two kinds": (another(id="7"), "ids of images must be"),
+    "categories of two kinds": (another("categories", id="a", name="b"), "categories"),
+    "a category twice": (another("categories", id=1, name="b"), "have the id 1"),
+    "a name that climbs": (another(file_name="../7.jpg"), "no path"),
+    "an absolute name": (another(file_name="/etc/hosts"), "no path"),
+    "a name that is none": (another(file_name=5), "image 5.*no path"),
+    "a name with zero": (another(file_name="a\0.jpg"), "no path"),
+    "half a surrogate pair": (another(file_name="\ud800.jpg"), "no path"),
+    "an id that is a list": (another(id=[7]), "isn't COCO's form"),
     "an image that is text": (lambda content: content["images"].append("7"), "isn't COCO's form"),
 }
 
@@ -136,17 +134,28 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_would_lose_an_image_is_refused(coco_root, kind):
     change, message = REFUSED[kind]
-    content = content_of(coco_root)
-    change(content)
-    write(coco_root, content)
+    with changed(coco_root) as content:
+        change(content)
     with pytest.raises(BenchError, match=message) as caught:
         load(coco_root)
     assert "instances_val2017.json" in str(caught.value)
 
 
-def test_a_file_that_is_nested_too_deeply_is_refused(coco_root):
-    (coco_root / "annotations/instances_val2017.json").write_text("[" * 100_000)
-    with pytest.raises(BenchError, match="nested too deeply"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "COCO's form"),
+        ("[]", "COCO's form"),
+        ('{"images": []}', "categories"),
+        ("[" * 100_000, "nested too deeply"),
+        (None, "instances_val2017.json"),
+    ],
+    ids=["cut", "a list", "without categories", "nested", "missing"],
+)
+def test_invalid_annotation_file_error_messages(coco_root, text, message):
+    path = coco_root / "annotations/instances_val2017.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(BenchError, match=message):
         load(coco_root)
 
 
@@ -156,11 +165,9 @@ def test_images_without_objects(coco_root):
     assert (empty.objects, empty.label, empty.problems) == ((), None, ())
     assert (empty.mask == -1).all()
     assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
-    items = list(batches(dataset, range(3), Preprocessing(None, None, (0, 0, 0), (1, 1, 1)), "each_label", 4))
-    assert [(part.image_id, part.status) for part in items[:2]] == [
-        ("000003.jpg", "no_annotation"),
-        ("000005.jpg", "no_annotation"),
-    ]
+    items = list(batches(dataset, range(3), AS_STORED, "each_label", 4))
+    bad = [(part.image_id, part.status) for part in items[:2]]
+    assert bad == [("000003.jpg", "no_annotation"), ("000005.jpg", "no_annotation")]
     assert items[2].targets.tolist() == [0, 1]
 
 
@@ -189,9 +196,8 @@ MALFORMED = {
 
 @pytest.mark.parametrize("kind", MALFORMED)
 def test_malformed_annotation_is_reported_and_the_others_are_kept(coco_root, kind):
-    content = content_of(coco_root)
-    content["annotations"][0] |= MALFORMED[kind]
-    write(coco_root, content)
+    with changed(coco_root) as content:
+        content["annotations"][0] |= MALFORMED[kind]
     sample = load(coco_root).read(2)
     assert [label for label, _ in sample.objects] == [0]
     assert len(sample.problems) == 1
@@ -204,19 +210,18 @@ def test_malformed_annotation_is_reported_and_the_others_are_kept(coco_root, kin
 @pytest.mark.parametrize("region", ["absent", None, []])
 @pytest.mark.parametrize("place", [0, 2])  # an object, a crowd
 def test_box_without_segmentation_has_no_mask(coco_root, region, place):
-    content = content_of(coco_root)
-    content["annotations"][place]["segmentation"] = region
-    if region == "absent":
-        del content["annotations"][place]["segmentation"]
-    write(coco_root, content)
+    with changed(coco_root) as content:
+        content["annotations"][place]["segmentation"] = region
+        if region == "absent":
+            del content["annotations"][place]["segmentation"]
     sample = load(coco_root).read(2)
     assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
     assert sample.crowd == ((0, (32, 20, 40, 30)),)
     assert (sample.label, sample.mask, sample.problems) == (0, None, ())
 
 
-def test_annotations_of_another_size_are_not_used(coco_root, build):
-    build[0](coco_root / "val2017/000007.jpg", width=20, height=30)
+def test_annotations_of_another_size_are_not_used(coco_root):
+    save(coco_root / "val2017/000007.jpg", width=20, height=30)
     sample = load(coco_root).read(2)
     assert (sample.objects, sample.mask) == ((), None)
     assert "(40, 30)" in sample.problems[0]
@@ -224,9 +229,8 @@ def test_annotations_of_another_size_are_not_used(coco_root, build):
 
 def test_fingerprint_depends_on_annotations(coco_root):
     before = [load(coco_root).fingerprint(index) for index in range(3)]
-    content = content_of(coco_root)
-    content["annotations"][3]["bbox"] = [0, 0, 5, 4]
-    write(coco_root, content)
+    with changed(coco_root) as content:
+        content["annotations"][3]["bbox"] = [0, 0, 5, 4]
     after = [load(coco_root).fingerprint(index) for index in range(3)]
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
 
@@ -234,17 +238,6 @@ def test_fingerprint_depends_on_annotations(coco_root):
 def test_data_set_can_be_pickled(coco_root):
     restored = pickle.loads(pickle.dumps(load(coco_root)))
     assert np.array_equal(restored.read(2).mask, load(coco_root).read(2).mask)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [("{", "COCO's form"), ("[]", "COCO's form"), ('{"images": []}', "categories"), (None, "instances_val2017.json")],
-)
-def test_invalid_annotation_file_error_messages(coco_root, text, message):
-    path = coco_root / "annotations/instances_val2017.json"
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(BenchError, match=message):
-        load(coco_root)
 
 
 def test_missing_pycocotools_error_message(coco_root, monkeypatch):

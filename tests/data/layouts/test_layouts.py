@@ -1,16 +1,20 @@
-"""All layouts, built in a temporary folder: ids, class indices, boxes, masks and error messages."""
+"""ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices, boxes, masks, errors."""
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 from axiom_bench.data.batch import NO_VERDICT
-from axiom_bench.data.registry import load_dataset
+from axiom_bench.data.layouts.voc import CLASSES as VOC_CLASSES
 from axiom_bench.errors import BenchError
+from tests.data.builders import cut, labels, load, save, xml
+
+CLASSES = [f"n{number:02d}" for number in range(12)]
 
 
 def imagenet(root, **settings):
-    return load_dataset({"kind": "imagenet", "root": str(root), **settings})
+    return load("imagenet", root, **settings)
 
 
 def test_imagenet_class_index_comes_from_the_standard_order(imagenet_root):
@@ -23,27 +27,18 @@ def test_imagenet_class_index_comes_from_the_standard_order(imagenet_root):
     assert dataset.classes == ("n01", "n02", "n03")
     assert dataset.class_names[0] == "tench, Tinca tinca"
     assert [dataset.read(index).label for index in range(3)] == [0, 2, 2]  # not 0, 1, 1: n02 has no folder
-    assert [dataset.labels(index) for index in range(3)] == [(0,), (2,), (2,)]
+    assert labels(dataset) == [(0,), (2,), (2,)]
+    sample = dataset.read(1)
+    assert sample.objects == ((2, (0, 0, 40, 30)), (2, (4, 5, 7, 8)))  # 0-based and inclusive in the file
+    assert (sample.problems, sample.mask) == ((), None)
 
 
-def test_imagenet_boxes_are_zero_based_and_inclusive(imagenet_root):
-    sample = imagenet(imagenet_root).read(1)
-    assert sample.objects == ((2, (0, 0, 40, 30)), (2, (4, 5, 7, 8)))
-    assert sample.problems == ()
-    assert sample.mask is None
-
-
-def test_imagenet_with_a_class_list(imagenet_root):
+def test_imagenet_with_a_class_list(imagenet_root, tmp_path):
     """Their order is the class index, and they choose the images."""
     dataset = imagenet(imagenet_root, classes=["n03", "n02"])
-    assert [dataset.read(index).label for index in range(len(dataset))] == [0, 0]
-    assert dataset.classes == ("n03", "n02")
-
-
-def test_imagenet_classes_from_a_file(imagenet_root, tmp_path):
+    assert (dataset.classes, labels(dataset)) == (("n03", "n02"), [(0,), (0,)])
     (tmp_path / "mine.txt").write_text("n03 shark\nn01 tench\n")
-    dataset = imagenet(imagenet_root, classes=str(tmp_path / "mine.txt"))
-    assert [dataset.labels(index) for index in range(3)] == [(1,), (0,), (0,)]
+    assert labels(imagenet(imagenet_root, classes=str(tmp_path / "mine.txt"))) == [(1,), (0,), (0,)]
 
 
 FLAT = {
@@ -63,15 +58,11 @@ def flat_root(imagenet_root):
     return imagenet_root
 
 
-def write_meta(path):
-    synsets = np.array([(1, "n03"), (2, "n02"), (3, "n01")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
-    savemat(path, {"synsets": synsets[:, None]})
-
-
 @pytest.mark.parametrize("name", FLAT)
 def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
     (flat_root / name).write_text(FLAT[name])
-    write_meta(flat_root / "meta.mat")
+    synsets = np.array([(1, "n03"), (2, "n02"), (3, "n01")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
+    savemat(flat_root / "meta.mat", {"synsets": synsets[:, None]})
     dataset = imagenet(flat_root, **({"labels": "mine.txt"} if name == "mine.txt" else {}))
     assert dataset.ids == tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
     assert [dataset.read(index).label for index in range(3)] == [2, 0, 2]
@@ -95,52 +86,52 @@ def test_invalid_label_file_error_messages(flat_root, name, text, message):
         imagenet(flat_root)
 
 
-def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root, build):
-    save, xml = build
+def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root):
     save(imagenet_root / "train/n02/n02_1.JPEG")
     xml(imagenet_root / "Annotations/CLS-LOC/train/n02/n02_1.xml", [("n02", 1, 2, 3, 4)])
     assert imagenet(imagenet_root, split="train").read(0).objects == ((1, (1, 2, 4, 5)),)
 
 
-def test_imagenet_without_a_class_list_is_refused(imagenet_root):
+def test_imagenet_without_a_fitting_class_list_is_refused(imagenet_root):
+    save(imagenet_root / "val/n99/x.JPEG")
+    with pytest.raises(BenchError, match="n99"):
+        imagenet(imagenet_root)
     (imagenet_root / "LOC_synset_mapping.txt").unlink()
     with pytest.raises(BenchError, match=r"LOC_synset_mapping\.txt.*data\.classes"):
         imagenet(imagenet_root)
 
 
-def test_imagenet_folder_outside_the_class_list_is_refused(imagenet_root, build):
-    build[0](imagenet_root / "val/n99/x.JPEG")
-    with pytest.raises(BenchError, match="n99"):
-        imagenet(imagenet_root)
+def test_fingerprint_depends_on_image_and_annotation(imagenet_root):
+    dataset = imagenet(imagenet_root)
+    before = [dataset.fingerprint(index) for index in range(3)]
+    assert len(set(before)) == 3
+    xml(imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml", [("n01", 1, 1, 2, 2)])
+    save(imagenet_root / "val/n03/ILSVRC2012_val_00000001.JPEG", seed=9)
+    after = [dataset.fingerprint(index) for index in range(3)]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, True]
 
 
 def test_voc(voc_root):
-    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
+    dataset = load("voc", voc_root)
     assert dataset.ids == ("2007_1", "2007_2", "2007_3")
     first, second, third = (dataset.read(index) for index in range(3))
     assert first.objects == ((11, (0, 0, 10, 20)), (14, (10, 0, 40, 30)))  # 1-based inclusive in the file
     assert first.label == 14  # the person is larger
     assert dataset.labels(0) == (11, 14)
     assert first.mask.shape == (30, 40)
-    assert first.mask[0, 0] == 11
-    assert first.mask[0, 39] == 14
-    assert first.mask[25, 0] == -1  # background
+    assert (first.mask[0, 0], first.mask[0, 39], first.mask[25, 0]) == (11, 14, -1)  # -1: background
     assert (first.mask[29] == NO_VERDICT).all()  # border
     assert (second.mask, second.problems) == (None, ())
-    assert third.objects == ()
-    assert third.label is None
+    assert (third.objects, third.label) == ((), None)
     assert "no annotation" in third.problems[0]
 
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     path = voc_root / "VOCdevkit/VOC2012/Annotations/2007_1.xml"
     path.write_text(path.read_text().replace("<name>dog</name>", "<name>dog</name><difficult>1</difficult>"))
-    every, plain = (
-        load_dataset({"kind": "voc", "root": str(voc_root), "difficult": difficult}) for difficult in (True, False)
-    )
+    every, plain = (load("voc", voc_root, difficult=difficult) for difficult in (True, False))
     assert (every.labels(0), plain.labels(0)) == ((11, 14), (14,))
-    assert plain.read(0).objects == ((14, (10, 0, 40, 30)),)
-    assert plain.read(0).problems == ()
+    assert (plain.read(0).objects, plain.read(0).problems) == (((14, (10, 0, 40, 30)),), ())
     assert plain.read(0).mask[0, 0] == 11  # the mask keeps it
     assert plain.fingerprint(0) != every.fingerprint(0)
     path.write_text(path.read_text().replace("<name>person</name>", "<name>person</name><difficult>1</difficult>"))
@@ -149,57 +140,166 @@ def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
 
 @pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
 def test_voc_root_at_each_level(voc_root, below):
-    assert len(load_dataset({"kind": "voc", "root": str(voc_root / below), "image_set": "Segmentation"})) == 1
+    assert len(load("voc", voc_root / below, image_set="Segmentation")) == 1
+    assert len(VOC_CLASSES) == 20
+    assert sorted(VOC_CLASSES) == list(VOC_CLASSES)
 
 
-def test_voc_classes_are_sorted():
-    from axiom_bench.data.layouts.voc import CLASSES
+@pytest.fixture
+def two_years(voc_root):
+    """VOC2012 and, with one other image, VOC2007 below one root."""
+    other = voc_root / "VOCdevkit/VOC2007"
+    save(other / "JPEGImages/000001.jpg")
+    xml(other / "Annotations/000001.xml", [("sofa", 1, 1, 10, 20)])
+    (other / "ImageSets/Main").mkdir(parents=True)
+    for split in ("val", "test"):
+        (other / f"ImageSets/Main/{split}.txt").write_text("000001\n")
+    return voc_root
 
-    assert len(CLASSES) == 20
-    assert sorted(CLASSES) == list(CLASSES)
+
+def test_voc_years(two_years):
+    for root in (two_years, two_years / "VOCdevkit"):
+        assert len(load("voc", root)) == len(load("voc", root, year=2012)) == 3
+        assert load("voc", root, year=2007, split="test").labels(0) == (17,)
+    for year in (2007, None):
+        assert load("voc", two_years / "VOCdevkit/VOC2007", year=year).ids == ("000001",)
+    with pytest.raises(BenchError, match="2012"):
+        load("voc", two_years, year=2021)
+    (two_years / "VOCdevkit/VOC2012").rename(two_years / "VOCdevkit/elsewhere")
+    assert load("voc", two_years).ids == ("000001",)
+    with pytest.raises(BenchError, match="VOC2012"):
+        load("voc", two_years, year=2012)
 
 
 def test_folder(folder_root):
-    dataset = load_dataset({"kind": "folder", "root": str(folder_root)})
+    dataset = load("folder", folder_root)
     assert dataset.ids == ("cat/1.jpg", "cow/2.png", "dog/1.jpg")  # two files named 1.jpg, two ids
     assert dataset.classes == ("cat", "cow", "dog")
     samples = [dataset.read(index) for index in range(3)]
-    assert [sample.label for sample in samples] == [0, 1, 2]
-    assert all(sample.objects == () and sample.mask is None for sample in samples)
-    reordered = load_dataset({"kind": "folder", "root": str(folder_root), "classes": ["dog", "bird", "cat"]})
-    assert [(reordered.ids[index], reordered.labels(index)) for index in range(2)] == [
-        ("cat/1.jpg", (2,)),
-        ("dog/1.jpg", (0,)),
-    ]
+    assert [(sample.label, sample.objects, sample.mask) for sample in samples] == [(n, (), None) for n in range(3)]
+    reordered = load("folder", folder_root, classes=["dog", "bird", "cat"])
+    assert (reordered.ids, labels(reordered)) == (("cat/1.jpg", "dog/1.jpg"), [(2,), (0,)])
 
 
-def test_fingerprint_depends_on_image_and_annotation(imagenet_root, build):
-    dataset = imagenet(imagenet_root)
-    before = [dataset.fingerprint(index) for index in range(3)]
-    assert len(set(before)) == 3
-    build[1](imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml", [("n01", 1, 1, 2, 2)])
-    build[0](imagenet_root / "val/n03/ILSVRC2012_val_00000001.JPEG", seed=9)
-    after = [dataset.fingerprint(index) for index in range(3)]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, True]
+@pytest.fixture
+def v2_root(tmp_path):
+    for seed, name in enumerate(("10/a.jpeg", "2/b.jpeg", "0/c.jpeg")):
+        save(tmp_path / name, seed=seed)
+    return tmp_path
+
+
+def test_folder_names_as_class_indices(v2_root):
+    dataset = load("folder", v2_root, folders="index", classes=CLASSES)
+    assert dataset.ids == ("0/c.jpeg", "10/a.jpeg", "2/b.jpeg")
+    assert labels(dataset) == [(0,), (10,), (2,)]
+    assert dataset.read(1).label == 10
+    assert dataset.classes == tuple(CLASSES)
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
-    [("imagenet", "Annotations/CLS-LOC"), ("voc", "JPEGImages"), ("folder", "ImageFolder")],
+    ("settings", "folder", "message"),
+    [
+        ({}, "1", r"needs data\.classes"),
+        ({"classes": CLASSES}, "12", "12 is no class index from 0 to 11"),
+        ({"classes": CLASSES}, "tench", "tench is no class index"),
+        ({"classes": CLASSES, "folders": "indices"}, "1", "index"),
+    ],
 )
-def test_missing_root_error_message(tmp_path, kind, message):
-    with pytest.raises(BenchError, match=message) as caught:
-        load_dataset({"kind": kind, "root": str(tmp_path / "nowhere")})
-    assert str(tmp_path / "nowhere") in str(caught.value)
+def test_invalid_index_folders_error_messages(v2_root, settings, folder, message):
+    (v2_root / folder).mkdir()
+    with pytest.raises(BenchError, match=message):
+        load("folder", v2_root, **{"folders": "index", **settings})
 
 
-@pytest.mark.parametrize("kind", ["imagenet", "folder"])
-def test_empty_root_error_message(tmp_path, kind):
+def test_missing_and_empty_roots_are_sentences(tmp_path, voc_root):
     (tmp_path / "val").mkdir()
-    with pytest.raises(BenchError, match="no images"):
-        load_dataset({"kind": kind, "root": str(tmp_path), "classes": ["n01"]})
-
-
-def test_voc_missing_image_list_error_message(voc_root):
+    for kind, message in (("imagenet", "Annotations/CLS-LOC"), ("voc", "JPEGImages"), ("folder", "ImageFolder")):
+        with pytest.raises(BenchError, match=message) as caught:
+            load(kind, tmp_path / "nowhere")
+        assert str(tmp_path / "nowhere") in str(caught.value)
+    for kind in ("imagenet", "folder"):
+        with pytest.raises(BenchError, match="no images"):
+            load(kind, tmp_path, classes=["n01"])
     with pytest.raises(BenchError, match=r"ImageSets/Main/test\.txt"):
-        load_dataset({"kind": "voc", "root": str(voc_root), "split": "test"})
+        load("voc", voc_root, split="test")
+
+
+@pytest.fixture
+def s_root(tmp_path):
+    """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{name} name of {name}\n" for name in CLASSES))
+    for seed, name in enumerate(("n07/a", "n03/b")):
+        save(tmp_path / "validation" / f"{name}.JPEG", seed=seed)
+    (tmp_path / "validation-segmentation/n07").mkdir(parents=True)
+    write_mask(tmp_path, (np.s_[:10], 2), (np.s_[10:15], 1), (np.s_[15:20], 1000))
+    return tmp_path
+
+
+def write_mask(root, *values, shape=(30, 40)):
+    """values: (rows, or rows and columns; number), red + 256 green; 0 elsewhere."""
+    numbers = np.zeros(shape, dtype=int)
+    for place, number in values:
+        numbers[place] = number
+    colours = np.stack([numbers % 256, numbers // 256, numbers * 0], 2).astype(np.uint8)
+    path = root / "validation-segmentation/n07/a.png"
+    Image.fromarray(colours).save(path)
+    return path
+
+
+def imagenet_s(root, **settings):
+    return load("imagenet_s", root, **{"categories": ["n07", "n03"], **settings})
+
+
+def test_imagenet_s_masks_hold_class_indices(s_root):
+    dataset = imagenet_s(s_root)
+    assert dataset.ids == ("n03/b.JPEG", "n07/a.JPEG")
+    assert dataset.class_names[3] == "name of n03"
+    without, sample = dataset.read(0), dataset.read(1)
+    assert (sample.label, dataset.labels(1), sample.problems) == (7, (7,), ())
+    assert [set(rows.ravel()) for rows in np.split(sample.mask, [10, 15, 20])] == [{7}, {3}, {NO_VERDICT}, {-1}]
+    assert (without.mask, without.objects) == (None, ())
+    assert without.problems[0].startswith("the mask b.png: there is no file")
+    assert [label for label, _ in imagenet_s(s_root, classes=["n07"]).read(0).objects] == [0]  # n03 is no class
+
+
+def test_imagenet_s_box_encloses_all_pixels_of_a_class(s_root):
+    """Two objects of a class, one pixel at the edge, and a row that is ignored."""
+    write_mask(s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
+    assert imagenet_s(s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
+    assert imagenet_s(s_root, boxes=None).read(1).objects == ()
+    with pytest.raises(BenchError, match=r"data\.boxes"):
+        imagenet_s(s_root, boxes="tight")
+
+
+def test_imagenet_s_fingerprint_depends_on_categories_and_boxes(s_root):
+    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
+    prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
+
+
+def test_imagenet_s_numbers_above_255(s_root):
+    categories = [f"n{number:04d}" for number in range(300)]
+    (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
+    write_mask(s_root, (np.s_[:], 300))
+    assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
+
+
+@pytest.mark.parametrize("kind", ["other size", "unknown value", "truncated"])
+def test_imagenet_s_malformed_mask_is_reported(s_root, kind):
+    number, shape = 99 if kind == "unknown value" else 1, (20, 40) if kind == "other size" else (30, 40)
+    path = write_mask(s_root, (np.s_[:], number), shape=shape)
+    if kind == "truncated":
+        cut(path, 50)
+    sample = imagenet_s(s_root).read(1)
+    assert sample.mask is None
+    assert "a.png" in sample.problems[0]
+
+
+def test_imagenet_s_that_is_not_whole_is_a_sentence(s_root):
+    with pytest.raises(BenchError, match=r"2 class folders.*data\.categories"):
+        imagenet_s(s_root, categories=None)
+    for missing in ("validation-segmentation", "validation"):
+        (s_root / missing).rename(s_root / f"elsewhere {missing}")
+        with pytest.raises(BenchError, match=r"ImageNet-S layout"):
+            imagenet_s(s_root)

@@ -7,27 +7,20 @@ import pytest
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
-
-PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
-
-
-@pytest.fixture
-def picture(tmp_path, build):
-    return build[0](tmp_path / "any.jpg").read_bytes()
+from tests.data.builders import PLAIN, cut, labels, messages, save, write_tar
+from tests.data.builders import load as load_kind
 
 
 @pytest.fixture
-def load(tmp_path, write_tar):
+def picture(tmp_path):
+    return save(tmp_path / "any.jpg").read_bytes()
+
+
+@pytest.fixture
+def load(tmp_path):
     """The data set of one shard with these members."""
-
-    def load(members, **settings):
-        path = write_tar(tmp_path / "shard.tar", members)
-        return load_dataset({"kind": "webdataset", "path": str(path), **settings})
-
-    return load
+    return lambda members, **settings: load_kind("webdataset", write_tar(tmp_path / "shard.tar", members), **settings)
 
 
 def note(**values):
@@ -35,17 +28,13 @@ def note(**values):
 
 
 def test_members_of_one_key_belong_together(load, picture):
-    members = [
-        ("a/1.jpg", picture),
-        ("README.md", b"text"),
-        ("b/1.PNG", picture),
-        ("b/1.cls", b"4\n"),
-        ("a/1.cls", b"2"),
-    ]
-    members += [("a/1.seg.png", picture), ("2.extra.json", b"{}"), ("2.jpeg", picture), ("2.json", note(label=3))]
-    dataset = load(members)
+    members = {
+        "a/1.jpg": picture, "README.md": b"text", "b/1.PNG": picture, "b/1.cls": b"4\n", "a/1.cls": b"2",
+        "a/1.seg.png": picture, "2.extra.json": b"{}", "2.jpeg": picture, "2.json": note(label=3),
+    }  # fmt: skip
+    dataset = load(members.items())
     assert dataset.ids == ("shard/2.jpeg", "shard/a/1.jpg", "shard/b/1.PNG")
-    assert [dataset.labels(index) for index in range(3)] == [(3,), (2,), (4,)]
+    assert labels(dataset) == [(3,), (2,), (4,)]
     assert len(dataset.classes) == 5
 
 
@@ -56,12 +45,9 @@ def test_labels_and_boxes_of_json(load, picture):
     assert (sample.label, dataset.labels(0)) == (2, (0, 1, 2))
     assert sample.objects == ((2, (1, 2, 3.5, 30)), (1, (0, 0, 9, 9)))
     assert sample.problems == ("shard/1.jpg has an empty box: [5.0, 5.0, 5.0, 9.0]",)
-    own = load([("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where")
-    assert own.read(0).objects == ((1, (0, 0, 2, 2)),)
-
-
-def test_the_number_of_cls_counts_before_json(load, picture):
-    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (1,)
+    other_keys = load([("1.jpg", picture), ("1.json", note(y=1, where=[[0, 0, 2, 2]]))], label="y", boxes="where")
+    assert other_keys.read(0).objects == ((1, (0, 0, 2, 2)),)
+    assert load([("1.jpg", picture), ("1.json", note(label=3)), ("1.cls", b"1")]).labels(0) == (1,)  # .cls comes first
 
 
 ODD_NOTES = {
@@ -86,12 +72,10 @@ ODD_NOTES = {
 @pytest.mark.parametrize("kind", ODD_NOTES)
 def test_odd_notes_are_problems_and_the_image_is_kept(load, picture, kind):
     ending, content, problem = ODD_NOTES[kind]
-    dataset = load([("1.jpg", picture), (f"1{ending}", content), ("2.jpg", picture), ("2.cls", b"1")])
-    sample = dataset.read(0)
-    assert len(sample.problems) == 1
+    sample = load([("1.jpg", picture), (f"1{ending}", content), ("2.jpg", picture), ("2.cls", b"1")]).read(0)
+    assert (sample.objects, len(sample.problems)) == ((), 1)
     assert sample.problems[0].startswith(f"shard/1.jpg has {problem}")
     assert len(sample.problems[0]) < 400
-    assert sample.objects == ()
 
 
 def test_an_image_without_a_label_has_no_class_to_explain(load, picture):
@@ -101,15 +85,9 @@ def test_an_image_without_a_label_has_no_class_to_explain(load, picture):
     assert bad == [("shard/1.jpg", "no_annotation"), ("shard/3.jpg", "no_annotation")]
 
 
-def messages(dataset):
-    items = batches(dataset, range(len(dataset)), PLAIN, "predicted", 8)
-    return {item.image_id: item.message for item in items if isinstance(item, BadImage)}
-
-
 def test_a_key_without_one_image_is_a_bad_image(load, picture):
-    members = [("1.cls", b"0"), ("2.jpg", picture), ("2.jpeg", picture), ("3.jpg", picture), ("4.png", picture)]
-    members += [("4.PNG", picture)]
-    assert messages(load(members)) == {
+    names = ("2.jpg", "2.jpeg", "3.jpg", "4.png", "4.PNG")
+    assert messages(load([("1.cls", b"0"), *((name, picture) for name in names)])) == {
         "shard/1": "can't be read: there are no images among 1.cls",
         "shard/2": "can't be read: there are 2 images among 2.jpg, 2.jpeg",
         "shard/4": "can't be read: there are 2 images among 4.png, 4.PNG",
@@ -117,38 +95,36 @@ def test_a_key_without_one_image_is_a_bad_image(load, picture):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
-def test_a_link_or_device_is_a_bad_image(tmp_path, picture, kind, write_tar):
+def test_a_link_or_device_is_a_bad_image(tmp_path, picture, kind):
     path = write_tar(tmp_path / "shard.tar", [("2.jpg", picture)])
     with tarfile.open(path, "a") as tar:
         member = tarfile.TarInfo("1.jpg")
         member.type, member.linkname = kind, "/etc/passwd"
         tar.addfile(member)
-    dataset = load_dataset({"kind": "webdataset", "path": str(path)})
-    assert list(messages(dataset)) == ["shard/1.jpg"]
+    assert list(messages(load_kind("webdataset", path))) == ["shard/1.jpg"]
 
 
-def test_a_member_that_claims_too_much_is_a_bad_image(tmp_path, picture, monkeypatch, write_tar):
+def test_a_member_that_claims_too_much_is_a_bad_image(load, picture, monkeypatch):
     """A file with holes may claim any number of bytes: none is taken for them."""
     monkeypatch.setattr("axiom_bench.data.formats.archive.Archive.read.__defaults__", (500,))
-    path = write_tar(tmp_path / "shard.tar", [("1.jpg", picture)])
-    dataset = load_dataset({"kind": "webdataset", "path": str(path)})
-    assert messages(dataset)["shard/1.jpg"] == f"can't be read: it has {len(picture):,} bytes, more than 500"
+    expected = f"can't be read: it has {len(picture):,} bytes, more than 500"
+    assert messages(load([("1.jpg", picture)])) == {"shard/1.jpg": expected}
 
 
 CUTS = {"in a member": 1700, "in a header": 300, "behind a member": 512 + 2048, "nothing": 0}
 
 
-@pytest.mark.parametrize("cut", CUTS)
-def test_a_cut_shard_keeps_what_is_before_and_says_so(tmp_path, picture, cut, write_tar):
+@pytest.mark.parametrize("place", CUTS)
+def test_a_cut_shard_keeps_what_is_before_and_says_so(tmp_path, picture, place):
     picture = picture.ljust(2000, b"\0")
     write_tar(tmp_path / "shards/0.tar", [("1.jpg", picture)])
     path = write_tar(tmp_path / "shards/1.tar", [(f"{number}.jpg", picture) for number in range(3)])
-    path.write_bytes(path.read_bytes()[: CUTS[cut]])
-    dataset = load_dataset({"kind": "webdataset", "path": str(path.parent)})
-    known = ("1/0.jpg",) if CUTS[cut] > 512 else ()
-    assert dataset.ids == ("0/1.jpg", "1", *known)
-    assert messages(dataset)["1"].startswith("can't be read: the shard is damaged or cut short (")
-    assert messages(dataset)["1"].endswith("); make or download it again")
+    cut(path, CUTS[place])
+    dataset = load_kind("webdataset", path.parent)
+    assert dataset.ids == ("0/1.jpg", "1", *(("1/0.jpg",) if CUTS[place] > 512 else ()))
+    message = messages(dataset)["1"]
+    assert message.startswith("can't be read: the shard is damaged or cut short (")
+    assert message.endswith("); make or download it again")
 
 
 def test_two_members_of_one_name_are_damage(load, picture):
@@ -158,11 +134,8 @@ def test_two_members_of_one_name_are_damage(load, picture):
 
 
 def test_compressed_and_empty_shards_are_refused(tmp_path, load, picture):
-    with pytest.raises(
-        BenchError, match=r"no images in data\.path: no member is an image\. Expected WebDataset's layout"
-    ):
+    nothing = r"no images in data\.path: no member is an image\. Expected WebDataset's layout"
+    with pytest.raises(BenchError, match=nothing):
         load([("1.txt", b"")])
-    with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
-        tar.add(tmp_path / "any.jpg", "1.jpg")
     with pytest.raises(BenchError, match=r"no images in data\.path: the shard is damaged or cut short"):
-        load_dataset({"kind": "webdataset", "path": str(tmp_path / "packed.tar")})
+        load_kind("webdataset", write_tar(tmp_path / "packed.tar", [("1.jpg", picture)], "w:gz"))

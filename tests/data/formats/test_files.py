@@ -1,4 +1,4 @@
-"""What stands in a folder of images beside good images: each has a row or a status, and none ends or hangs a run."""
+"""Files that a user names, and what stands beside good images: each has a row or a status, and none hangs a run."""
 
 import errno
 import io
@@ -9,27 +9,62 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axiom_bench.data.base import UNREADABLE, BadImage, FileHashes
+from axiom_bench.data.base import UNREADABLE, FileHashes
 from axiom_bench.data.formats import files
-from axiom_bench.data.formats.files import as_name, as_text
-from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
+from axiom_bench.data.formats.files import as_name, as_text, files_named
 from axiom_bench.errors import BenchError
-
-PLAIN = Preprocessing(24, 24, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-
-
-def folder(root):
-    return load_dataset({"kind": "folder", "root": str(root)})
+from tests.data.builders import labels, load, outcomes
 
 
-def outcomes(dataset, workers=0):
-    """{image id: its message, or None for a row}."""
-    items = {}
-    for item in batches(dataset, range(len(dataset)), PLAIN, "label", 4, workers):
-        items |= {item.image_id: item.message} if isinstance(item, BadImage) else dict.fromkeys(item.image_ids)
-    return items
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a-08.tar", "a-09.tar", "a-10.tar", "b/a-09.tar", "b/c.txt", "{odd}.tar"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+PATTERNS = {
+    "": ["a-08", "a-09", "a-10", "b/a-09", "{odd}"],
+    "a-09.tar": ["a-09"],
+    "b/c.txt": ["c.txt"],
+    "{odd}.tar": ["{odd}"],
+    "a-{08..10}.tar": ["a-08", "a-09", "a-10"],
+    "a-{10,08}.tar": ["a-08", "a-10"],
+    "a-{0,1}[0-8].tar": ["a-08", "a-10"],
+    "a-*.tar": ["a-08", "a-09", "a-10"],
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_files_of_a_path(root, pattern):
+    found = files_named(f"{root}/{pattern}", ".tar")
+    assert list(found) == PATTERNS[pattern]
+    assert all(path.is_file() for path in found.values())
+
+
+def test_a_list_names_each_file_once(root):
+    assert list(files_named([f"{root}/a-1*.tar", f"{root}/a-{{08..10}}.tar"], ".tar")) == ["a-08", "a-09", "a-10"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "suffix", "message"),
+    [
+        (["gone.tar"], ".tar", r"data\.path: there is no file .*gone\.tar; give a file, a folder, a list or a pattern"),
+        (["c-*.tar"], ".tar", "there is no file .*c-"),
+        (["a-{08..11}.tar"], ".tar", "there is no file .*a-11"),
+        (["{b/a,a}-{09,10}.tar"], ".tar", r"there is no file .*b/a-10\.tar"),
+        (["a-{0..99999999999999}.tar"], ".tar", "is no range of at most 100,000 numbers"),
+        (["a-{0..999}{0..999}.tar"], ".tar", "names 1,000,000 files, more than 100,000"),
+        (["a-{9..0}.tar"], ".tar", "is no range"),
+        (["a-09.tar", "b/a-09.tar"], ".tar", r"two files 'a-09', .*; rename one, or give the folder that holds both"),
+        ([""], ".parquet", r"no file whose name ends in \.parquet below"),
+    ],
+)
+def test_what_names_no_files_is_a_sentence(root, patterns, suffix, message):
+    with pytest.raises(BenchError, match=message):
+        files_named([f"{root}/{pattern}" for pattern in patterns], suffix)
 
 
 def make_socket(path):
@@ -55,11 +90,11 @@ def test_what_is_no_file_is_a_bad_image(folder_root, kind, monkeypatch):
     monkeypatch.chdir(folder_root)
     make, reason = ODD[kind]
     make(folder_root / "cat" / "x.jpg")
-    dataset = folder(folder_root)
-    messages = outcomes(dataset)
-    assert list(dataset.ids) == sorted(messages) == ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
-    assert [image_id for image_id, message in messages.items() if message] == ["cat/x.jpg"]
-    assert reason in messages["cat/x.jpg"]
+    dataset = load("folder", folder_root)
+    found = outcomes(dataset)
+    assert list(dataset.ids) == sorted(found) == ["cat/1.jpg", "cat/x.jpg", "cow/2.png", "dog/1.jpg"]
+    assert [image_id for image_id, message in found.items() if message] == ["cat/x.jpg"]
+    assert reason in found["cat/x.jpg"]
     assert dataset.fingerprint(1) == dataset.fingerprint(1)
 
 
@@ -85,9 +120,8 @@ NAMES = {
 @pytest.mark.parametrize("name", NAMES)
 def test_names_become_text_and_are_found_again(folder_root, name):
     (folder_root / "cat" / "1.jpg").rename(os.fsdecode(os.fsencode(folder_root / "cat") + b"/" + name))
-    dataset = folder(folder_root)
+    dataset = load("folder", folder_root)
     image_id = f"cat/{NAMES[name]}"
-    assert image_id in dataset.ids
     assert image_id.encode().decode() == image_id
     assert outcomes(dataset)[image_id] is None
     assert os.fsencode(dataset.path(dataset.ids.index(image_id)).name) == name
@@ -95,7 +129,7 @@ def test_names_become_text_and_are_found_again(folder_root, name):
 
 def test_a_class_folder_whose_name_is_not_utf8(folder_root):
     (folder_root / "dog").rename(os.fsdecode(os.fsencode(folder_root) + b"/do\xe9"))
-    dataset = folder(folder_root)
+    dataset = load("folder", folder_root)
     assert dataset.classes == ("cat", "cow", r"do\xe9")
     assert outcomes(dataset) == {"cat/1.jpg": None, "cow/2.png": None, r"do\xe9/1.jpg": None}
 
@@ -126,7 +160,7 @@ class Failing(io.BytesIO):
         super().close()
 
 
-def fail(monkeypatch, module, name, error):
+def fail(monkeypatch, name, error):
     """Every file called `name` can't be opened, or read."""
     before = files.open_regular
 
@@ -137,22 +171,20 @@ def fail(monkeypatch, module, name, error):
             raise PermissionError(errno.EACCES, "Permission denied")
         return Failing(path)
 
-    for place in (module, "axiom_bench.data.formats.files"):
-        monkeypatch.setattr(f"{place}.open_regular", opened)
+    for module in ("decoding", "files"):
+        monkeypatch.setattr(f"axiom_bench.data.formats.{module}.open_regular", opened)
 
 
 @pytest.mark.parametrize(("error", "reason"), [(errno.EACCES, "Permission denied"), (errno.EIO, "Input/output error")])
 def test_a_disk_that_fails_under_an_image(folder_root, monkeypatch, error, reason):
-    whole = folder(folder_root).fingerprint(0)
-    hashes = FileHashes()
+    dataset, hashes = load("folder", folder_root), FileHashes()
+    before = dataset.fingerprint(0)
     with monkeypatch.context() as patch:
-        fail(patch, "axiom_bench.data.formats.decoding", "2.png", error)
-        dataset = folder(folder_root)
-        messages = outcomes(dataset)
-        failed = dataset.fingerprint(1, hashes)
-        assert dataset.fingerprint(0) == whole
-    assert [image_id for image_id, message in messages.items() if message] == ["cow/2.png"]
-    assert reason in messages["cow/2.png"]
+        fail(patch, "2.png", error)
+        found, failed = outcomes(dataset), dataset.fingerprint(1, hashes)
+        assert dataset.fingerprint(0) == before
+    assert [image_id for image_id, message in found.items() if message] == ["cow/2.png"]
+    assert reason in found["cow/2.png"]
     assert failed.startswith(UNREADABLE)
     assert not hashes.current, "once the disk is well, the image must be read again"
     assert not dataset.fingerprint(1, hashes).startswith(UNREADABLE)
@@ -160,8 +192,8 @@ def test_a_disk_that_fails_under_an_image(folder_root, monkeypatch, error, reaso
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EIO])
 def test_a_disk_that_fails_under_an_annotation(voc_root, monkeypatch, error):
-    fail(monkeypatch, "axiom_bench.data.formats.decoding", "2007_1.xml", error)
-    dataset = load_dataset({"kind": "voc", "root": str(voc_root)})
+    fail(monkeypatch, "2007_1.xml", error)
+    dataset = load("voc", voc_root)
     first, second = dataset.read(0), dataset.read(1)
     assert (first.objects, len(first.problems)) == ((), 1)
     assert "2007_1.xml can't be read" in first.problems[0]
@@ -173,18 +205,17 @@ def test_a_disk_that_fails_under_an_annotation(voc_root, monkeypatch, error):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_no_permission(folder_root):
     (folder_root / "cow/2.png").chmod(0)
-    assert "Permission denied" in outcomes(folder(folder_root))["cow/2.png"]
+    assert "Permission denied" in outcomes(load("folder", folder_root))["cow/2.png"]
 
 
 def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_root, monkeypatch):
     """Its rows would be stored as bad images under the content's own key, and stay."""
-    hashes = FileHashes()
-    path = folder_root / "cow/2.png"
+    hashes, path = FileHashes(), folder_root / "cow/2.png"
     os.utime(path, (0, 0))
-    whole = hashes.of([path], lambda: "content")
+    assert hashes.of([path], lambda: "content") == "content"
     monkeypatch.setattr(os, "access", lambda *_: False)
     denied = FileHashes(hashes.current).of([path], lambda: f"{UNREADABLE}content")
-    assert (whole, denied) == ("content", f"{UNREADABLE}content")
+    assert denied == f"{UNREADABLE}content"
 
 
 def test_a_folder_that_cannot_be_listed_is_a_sentence(folder_root, monkeypatch):
@@ -198,20 +229,21 @@ def test_a_folder_that_cannot_be_listed_is_a_sentence(folder_root, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(BenchError, match=r"cow.* can't be listed: Permission denied"):
-        folder(folder_root)
+        load("folder", folder_root)
 
 
 def test_links_to_folders_are_followed_but_not_around(folder_root):
     (folder_root / "cat" / "back").symlink_to("..")
     (folder_root / "wolf").symlink_to("dog")
-    dataset = folder(folder_root)
+    dataset = load("folder", folder_root)
     assert dataset.ids == ("cat/1.jpg", "cow/2.png", "dog/1.jpg", "wolf/1.jpg")
+    assert labels(dataset) == [(0,), (1,), (2,), (3,)]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_refused_data_set_has_no_traceback(folder_root, workers):
     """torch puts the traceback of a worker into the message of what it raised."""
-    dataset = folder(folder_root)
+    dataset = load("folder", folder_root)
     dataset.read = refuse
     with pytest.raises(BenchError, match=r"^The archive is damaged\.$"):
         outcomes(dataset, workers)
@@ -221,15 +253,18 @@ def refuse(index):
     raise BenchError("The archive is damaged.")
 
 
-@pytest.mark.parametrize("name", ["../1", "/etc/hosts", "a/../../b", "\0"])
-def test_voc_images_lie_below_the_root(voc_root, name):
-    with (voc_root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").open("a") as file:
-        file.write(f"{name}\n")
-    with pytest.raises(BenchError, match=r"val\.txt names the image .* no path of a file below"):
-        load_dataset({"kind": "voc", "root": str(voc_root)})
-
-
-def test_a_list_that_is_not_utf8_is_a_sentence(voc_root):
-    (voc_root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(BenchError, match=r"val\.txt can't be read.*UTF-8"):
-        load_dataset({"kind": "voc", "root": str(voc_root)})
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("../1", "names the image .* no path of a file below"),
+        ("/etc/hosts", "names the image .* no path of a file below"),
+        ("a/../../b", "names the image .* no path of a file below"),
+        ("\0", "names the image .* no path of a file below"),
+        (b"caf\xe9\n", "can't be read.*UTF-8"),
+    ],
+)
+def test_a_list_of_images_that_is_refused(voc_root, content, message):
+    path = voc_root / "VOCdevkit/VOC2012/ImageSets/Main/val.txt"
+    path.write_bytes(content if isinstance(content, bytes) else path.read_bytes() + f"{content}\n".encode())
+    with pytest.raises(BenchError, match=rf"val\.txt {message}"):
+        load("voc", voc_root)

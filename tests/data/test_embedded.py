@@ -1,0 +1,136 @@
+"""The images for the planted networks and the gate's hard images as data sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.embedded import HardImages
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.embedded.hard import LANDSCAPE
+from axiom_bench.embedded.patches import COLOURS
+from axiom_bench.embedded.planted import planted_cancelling
+from axiom_bench.errors import BenchError
+
+THIRDS = ((0.5,) * 3, (0.25,) * 3)
+
+
+def planted(**settings):
+    return load_dataset({"kind": "planted", "size": 6, "seed": 3, **settings})
+
+
+def test_an_image_depends_on_split_seed_and_number_alone():
+    dataset, again = planted(), planted(size=4)
+    assert again.ids == dataset.ids[:4] == tuple(f"evaluation-3-{number:06d}" for number in range(4))
+    assert [again.fingerprint(i) for i in range(4)] == [dataset.fingerprint(i) for i in range(4)]
+    others = [planted(seed=4), planted(split="fit")]
+    assert len({dataset.fingerprint(0), *(other.fingerprint(0) for other in others)}) == 3
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_boxes_masks_colours_and_halves_are_as_drawn(index):
+    dataset = planted()
+    drawn, sample = dataset.draw(index), dataset.read(index)
+    pixels = np.asarray(sample.image)
+    grey = (pixels == pixels[..., :1]).all(2)
+    assert (grey == (sample.mask == -1)).all()
+    covered = np.zeros_like(grey)
+    for patch, (label, box) in zip(drawn.patches, sample.objects, strict=True):
+        assert (label, box) == (patch.label, patch.box)
+        assert (pixels[patch.place] == COLOURS[patch.colour]).all()
+        assert (sample.mask[patch.place] == label).all()
+        assert all(side % 6 == 0 for side in box)
+        assert not covered[patch.place].any()
+        covered[patch.place] = True
+    assert (covered == ~grey).all()
+    assert sample.label == 0
+    assert set(dataset.labels(index)) == {label for label, _ in sample.objects}
+    boxes = {colour: [patch.box for patch in drawn.patches if patch.colour == colour] for colour in COLOURS}
+    assert [len(of_colour) for of_colour in boxes.values()] == [2, 1, 1, 1, 1]
+    (left, right), (blue,), (yellow,) = boxes["red"], boxes["blue"], boxes["yellow"]
+    assert max(left[2], blue[2]) <= 48 <= min(right[0], yellow[0])
+    assert (blue[2] - blue[0], blue[3] - blue[1]) == (yellow[2] - yellow[0], yellow[3] - yellow[1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"size": None}, "data.size must be a number of images, which are drawn, 1 to 1000000, not None"),
+        ({"split": "tests"}, "no split of the grounds 'tests'; did you mean|there are"),
+        ({"sede": 1}, "did you mean 'seed'"),
+    ],
+)
+def test_mistakes_are_one_sentence(settings, sentence):
+    with pytest.raises(BenchError, match=sentence):
+        planted(**settings)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> HardImages:
+    return HardImages("scenes")
+
+
+def index_of(data: HardImages, name: str) -> int:
+    return next(index for index, image_id in enumerate(data.ids) if image_id.endswith(name))
+
+
+def test_ids_ascend_and_labels_need_no_decoding(scenes: HardImages) -> None:
+    assert list(scenes.ids) == sorted(scenes.ids)
+    assert scenes.labels(index_of(scenes, "no_class")) == ()
+    assert len(scenes.labels(index_of(scenes, "another_label"))) == 2
+    assert len({scenes.fingerprint(index) for index in range(len(scenes))}) == len(scenes)
+    with pytest.raises(BenchError, match="content of the hard images 'scene'"):
+        HardImages("scene")
+
+
+def test_each_row_is_what_its_image_is_called(scenes: HardImages) -> None:
+    loaded = list(batches(scenes, range(len(scenes)), Preprocessing(104, 96, *THIRDS), "each_label", 1))
+    bad = {entry.image_id[3:]: entry.status for entry in loaded if isinstance(entry, BadImage)}
+    assert bad == {"no_class": "no_annotation", "truncated": "bad_image"}
+    rows = [(entry.image_ids[0][3:], entry) for entry in loaded if not isinstance(entry, BadImage)]
+    boxes = [(name, len(batch.boxes(batch.targets)[0])) for name, batch in rows]
+    without = {name for name, count in boxes if count == 0}
+    assert without == {"another_label", "no_annotation", "cut_away", "one_colour"}
+    assert [count for name, count in boxes if name == "two_of_a_class"] == [2]
+    assert any(batch.ignored() is not None for name, batch in rows if name == "no_verdict")
+
+
+@pytest.mark.parametrize("index", range(11))
+def test_boxes_hold_their_masks_pixels(scenes: HardImages, index: int) -> None:
+    sample = scenes.read(index)
+    if sample.mask is None:
+        return
+    assert sample.mask.shape == (sample.image.height, sample.image.width)
+    covered = np.zeros(sample.mask.shape, bool)
+    for label, (x0, y0, x1, y1) in sample.objects:
+        assert (sample.mask[y0:y1, x0:x1] == label).any()
+        covered[y0:y1, x0:x1] = True
+    assert not (sample.mask >= 0)[~covered].any()
+
+
+def test_files_are_decoded_as_boxes_expect_them(scenes: HardImages) -> None:
+    turned, deep, hole = (
+        np.asarray(scenes.read(index_of(scenes, name)).image)
+        for name in ("turned_by_exif", "sixteen_bits", "transparent")
+    )
+    assert turned.shape[:2] == LANDSCAPE
+    assert 0 < deep.mean() < 200
+    assert hole[30, 40].tolist() == [255, 255, 255]
+    with pytest.raises(BadImage, match="can't be decoded"):
+        scenes.read(index_of(scenes, "truncated"))
+
+
+def test_patches_cancel_exactly_nearly_and_not_at_all() -> None:
+    patches, network = HardImages("patches"), planted_cancelling().eval()
+    prepare = Preprocessing((100, 120), 96, *THIRDS)
+    images = torch.stack([prepare(patches.read(index))[0] for index in range(len(patches))])
+    with torch.no_grad():
+        maps, logits = network.features(images), network(images)
+    ratios = maps[:, 1].sum((1, 2)).abs() / maps[:, 1].abs().sum((1, 2))
+    assert ratios[0] < 1e-6 < 1e-4 < ratios[1] < 1e-2
+    assert logits.argmax(1).tolist() == [0, 0, 1, 0, 0]
+    assert logits[index_of(patches, "score_zero"), 0] == 0
