@@ -1,4 +1,4 @@
-"""What a run folder may hold: the one table of its kinds of files, and that none of them leads out of the folder.
+"""What a run folder may hold, the one table of its kinds of files, and its manifest.
 
 A new kind of file is a row here, and the module that writes it: of one that is made for each job, a module with
 `STAGES[kind]` and `ensure_<kind>`, as `axiom_bench.run.computing.whole_set` has them.
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
@@ -83,19 +83,23 @@ def outputs(folder: Path) -> list[Path]:
 
 def check_folders(folder: Path) -> None:
     """Raises BenchError where a folder that is read or written leads out of the run folder, or a file that is read
-    first leads out of it or is none, as a pipe, which would be waited for: a run folder may come from a stranger."""
+    first does or is none, as a pipe, which would be waited for: a run folder may come from a stranger."""
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises BenchError as `check_folders`, for the files that a manifest lists; those of combined runs lie in
-    other folders."""
-    if manifest.get("runs"):
-        return
-    lists = [manifest.get(kind) or () for kind in listed()]
-    lists += [job.get("records") or () for job in manifest.get("jobs") or ()]
-    names = dict.fromkeys(str(name) for names in lists for name in names)
-    _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
+    """As `check_folders`, for the files that a manifest lists; those of combined runs lie in other folders."""
+    if not manifest.get("runs"):
+        names = dict.fromkeys(str(name) for _, name in _listed_names(manifest))
+        _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
+
+
+def _listed_names(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(key of the manifest, name of a file) of all files that it lists."""
+    for kind in listed():
+        yield from ((kind, name) for name in manifest.get(kind) or ())
+    for job in manifest.get("jobs") or ():
+        yield from (("jobs", name) for name in job.get("records") or ())
 
 
 def _check(folder: Path, names: Iterable[str]) -> None:
@@ -103,10 +107,9 @@ def _check(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         path = os.path.join(folder, name)
         try:
-            is_file = stat.S_ISREG(os.lstat(path).st_mode)
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                continue
         except (OSError, ValueError):  # absent: whoever reads it says so
-            continue
-        if is_file:
             continue
         if os.path.commonpath([root, os.path.realpath(path)]) != root:
             raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
@@ -161,29 +164,20 @@ def check_format(folder: Path) -> None:
 def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
     """What is wrong with the first entry that isn't of the kind that its readers rely on; None where all are.
 
-    Names of files stay in the folder, since a run folder may come from a stranger; those of combined runs, which are
-    only read, name files of the runs' own folders.
+    Names of files stay in the folder, which may come from a stranger; combined runs name files of the runs' folders.
     """
     from axiom_bench.records import holdings  # here: `--help` needs no pydantic
 
     wrong = holdings.problem(manifest, holdings.Manifest)
     for kind in listed():
         wrong = wrong or holdings.problem(manifest.get(kind), holdings.NAMES, kind)
-    if wrong is not None or manifest.get("runs"):
-        return wrong
-    names = [(kind, name) for kind in listed() for name in manifest.get(kind) or ()]
-    names += [("jobs", name) for job in manifest.get("jobs") or () for name in job.get("records") or ()]
-    for kind, name in names:
-        if not _is_inside(name):
-            return f"its {kind!r} names {holdings.short(name)}, which is no file of a run folder"
-    return None
-
-
-def _is_inside(name: str) -> bool:
-    if len(name) > MAX_PATH:
-        return False
-    path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    if wrong is None and not manifest.get("runs"):
+        for kind, name in _listed_names(manifest):
+            path = PurePosixPath(name[: MAX_PATH + 1])
+            is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+            if not is_inside or len(name) > MAX_PATH:
+                return f"its {kind!r} names {holdings.short(name)}, which is no file of a run folder"
+    return wrong
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -192,14 +186,14 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """{"methods", "metrics", "models", "data": {name: about}} of several jobs or runs; of models their layers and
-    images are put together, of data sets the ids of their images, which may depend on the model; of the others the last
-    counts."""
+    """{"methods", "metrics", "models", "data": {name: about}} of several jobs or runs: of models their layers and
+    images, of data sets the ids of their images are put together; of the others the last counts."""
+    put_together = {"models": _with_layers, "data": _with_images}
     merged: dict[str, dict[str, Any]] = {key: {} for key in ("methods", "metrics", "models", "data")}
     for part in facts:
         for key, into in merged.items():
             for name, about in (part.get(key) or {}).items():
-                into[name] = PUT_TOGETHER[key](into[name], about) if key in PUT_TOGETHER and name in into else about
+                into[name] = put_together[key](into[name], about) if key in put_together and name in into else about
     for about in merged["models"].values():
         about["layers"] = _layers(about)
     return merged
@@ -220,15 +214,12 @@ def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
 
 def _with_images(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     """One data set's facts from two jobs: where their images differ, those of both, and a fingerprint of both."""
-    ids, own = first.get("ids") or [], second.get("ids") or []
-    if ids == own:
+    if (first.get("ids") or []) == (second.get("ids") or []):
         return second
+    ids = dict.fromkeys([*(first.get("ids") or ()), *(second.get("ids") or ())])
     both = hashlib.sha256(f"{first.get('fingerprint')} {second.get('fingerprint')}".encode()).hexdigest()
-    return {**second, "ids": list(dict.fromkeys([*ids, *own])), "fingerprint": both}
+    return {**second, "ids": list(ids), "fingerprint": both}
 
 
 def _layers(about: Mapping[str, Any]) -> list[str]:
     return list(about.get("layers") or [about["layer"]])
-
-
-PUT_TOGETHER = {"models": _with_layers, "data": _with_images}

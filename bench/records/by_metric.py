@@ -1,7 +1,7 @@
 """All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes over 100.
 
-What rows have in common, the image with its classes, stands once in a table of keys; names are codes. A reader asks
-for the rows of a metric as a table, `Records.frame`, or works on its arrays, `Records.blocks`.
+What rows have in common, the image with its classes, stands once in a table of keys; names are codes. A reader asks for
+rows as a table, `Records.frame`, or works on arrays, `Records.blocks` and `matrix`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from axiom_bench.columns import OK, RECORD_COLUMNS, WHOLE_SET
 JOB = ("experiment", "model", "layer", "data")
 KEY = (*JOB, "image_id", "target_class", "predicted_class")
 _NAMED = (*JOB, "image_id", "method", "metric", "status")  # columns of names
-FIRST = 1000  # rows that are looked at before all
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
@@ -94,13 +93,11 @@ class Records:
         names = [name for name in (self.metrics if metrics is None else metrics) if name in self.blocks]
         blocks = [self.blocks[name] for name in names] or [_EMPTY]
         columns = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in vars(_EMPTY)}
-        metric = np.repeat(
-            [self.metrics.index(name) for name in names], [len(self.blocks[name].keys) for name in names]
-        )
+        places = np.array([self.metrics.index(name) for name in names], dtype=int)
         table = self.keys.take(columns["keys"]).reset_index(drop=True)
         table = table.assign(
             method=_category(columns["methods"], self.methods),
-            metric=_category(metric.astype(int), self.metrics),
+            metric=_category(np.repeat(places, [len(self.blocks[name].keys) for name in names]), self.metrics),
             value=columns["values"],
             status=_category(columns["statuses"], self.statuses),
         )
@@ -120,24 +117,20 @@ class Records:
         """The metrics with rows of single images; apart: the method whose rows don't count. with_value: only rows with
         status ok do."""
         code = self.methods.index(apart) if apart in self.methods else -1
-        found = []
+        measured = []
         for name, block in self.blocks.items():
-            first = block.where(slice(FIRST))  # nearly always enough
-            if self._is_measured(first, code, with_value) or self._is_measured(block, code, with_value):
-                found.append(name)
-        return tuple(found)
-
-    def _is_measured(self, block: Block, apart: int, with_value: bool) -> bool:
-        counts = ~self.of_whole_set[block.keys] & (block.methods != apart)
-        return bool((counts & (block.statuses == self.ok) if with_value else counts).any())
+            counts = ~self.of_whole_set[block.keys] & (block.methods != code)
+            if (counts & (block.statuses == self.ok) if with_value else counts).any():
+                measured.append(name)
+        return tuple(measured)
 
     def where(self, keys: NDArray[np.bool_]) -> Records:
         """The rows of these keys alone, (keys,); names stay."""
         new = np.cumsum(keys, dtype=np.int32) - 1
         parts = {name: block.where(keys[block.keys]) for name, block in self.blocks.items()}
         blocks = {name: replace(block, keys=new[block.keys]) for name, block in parts.items()}
-        own = self.keys[keys].reset_index(drop=True)
-        return Records(own, self.first_ok[keys], blocks, self.methods, self.statuses)
+        table = self.keys[keys].reset_index(drop=True)
+        return replace(self, keys=table, first_ok=self.first_ok[keys], blocks=blocks)
 
     def counts(self, metrics: Iterable[str]) -> dict[str, int]:
         """{status: how many rows of these metrics have it}, those that no row has left out."""
@@ -200,14 +193,13 @@ class Builder:
                 columns = zip(*(vars(part).values() for part in parts), strict=True)
                 blocks[name] = Block(*map(np.concatenate, columns))
         rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
-        keys = pd.DataFrame({name: rows[:, place] for place, name in enumerate(KEY)})
+        keys = pd.DataFrame(rows, columns=list(KEY))
         for name in JOB:
-            keys[name] = _category(rows[:, KEY.index(name)], tuple(self._names[name]))
+            keys[name] = _category(keys[name].to_numpy(), tuple(self._names[name]))
         ids = np.array(list(self._names["image_id"]), dtype=object)
-        letters = sorted(range(len(ids)), key=ids.__getitem__)
-        rank = np.empty(len(ids), dtype=np.int64)
-        rank[letters] = np.arange(len(ids))
-        keys["image_id"] = _category(rank[rows[:, KEY.index("image_id")]], ids[letters].tolist(), ordered=False)
+        letters = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+        rank = np.argsort(letters)
+        keys["image_id"] = _category(rank[keys["image_id"].to_numpy()], ids[letters].tolist(), ordered=False)
         keys = keys.astype(dict.fromkeys(KEY[-2:], np.int32))
         methods, statuses = (tuple(self._names[name]) for name in ("method", "status"))
         return Records(keys, np.array(self._first_ok, dtype=np.int64), blocks, methods, statuses)
@@ -248,26 +240,22 @@ TENTH = 10  # a method that lacks more than one image in so many is not compared
 def compared(images: Mapping[str, Set[Image]]) -> tuple[tuple[str, ...], frozenset[Image]]:
     """(the methods that are compared, the images that all of them have).
 
-    images: for each method those that it has a value for. A method that lacks more than a tenth of the images that any
-    method has isn't compared: it could win by saying nothing about difficult images, and would leave few images for the
-    comparison of the others.
+    images: those that each method has a value for. A method that lacks more than a tenth of the images that any method
+    has isn't compared: it could win by saying nothing about difficult images, and would leave few for the others.
     """
     union: frozenset[Image] = frozenset().union(*images.values())
-    methods = tuple(name for name, own in images.items() if own and TENTH * len(union - own) <= len(union))
+    methods = tuple(name for name, having in images.items() if having and TENTH * len(union - having) <= len(union))
     common = frozenset.intersection(*(frozenset(images[name]) for name in methods)) if methods else frozenset[Image]()
     return methods, common
 
 
 def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """As `compared`, of methods as columns: (the places of those that are compared, the rows that all of them have).
-
-    has: (rows, methods), whether a method has a value for a row.
-    """
+    """As `compared`, of methods as columns of (rows, methods), whether a method has a value for a row: (the places of
+    those that are compared, the rows that all of them have)."""
     union = has.any(axis=1)
     lacking = union.sum() - has.sum(axis=0)
     columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
-    common = has[:, columns].all(axis=1) if len(columns) else np.zeros(len(has), dtype=bool)
-    return columns, np.asarray(common)
+    return columns, has[:, columns].all(axis=1) & bool(len(columns))
 
 
 PLACE = ["model", "layer", "data"]
@@ -276,11 +264,8 @@ NAMES = [*PLACE, "method", "metric"]  # of a value of the whole data set
 
 @dataclass(frozen=True, eq=False)
 class RowLayout:
-    """The rows of all matrices of a setting, in the order in which the records first have a value of them.
-
-    row_of_key: (keys of the records,) -1 for a key of another setting, or without a value. images: (rows,) the number
-    of each row's image.
-    """
+    """The rows of all matrices of a setting, in the order in which the records first have a value of them. row_of_key:
+    (keys,) -1 for a key of another setting, or without a value. images: (rows,) the number of each row's image."""
 
     row_of_key: Integers
     images: Integers

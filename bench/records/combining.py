@@ -1,14 +1,13 @@
 """Several runs as one: a manifest that counts the files of all of them, where they are.
 
-The folder of a combination holds a manifest and what a report writes. Its file names lead to the folders of the runs,
-so nothing is copied, and readers need not know of it. A value that several runs hold is taken from the first. Runs in
+Nothing is copied, and readers need not know of it. A value that several runs hold is taken from the first. Runs in
 which one name has two meanings, or one measurement two values, aren't combined.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ import pandas as pd
 from axiom_bench.columns import LAYER, WHOLE_SET
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, holdings, reading, running, store
+from axiom_bench.records.by_metric import PLACE
 from axiom_bench.records.holdings import Values
 
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
@@ -27,7 +27,6 @@ KEY = ("image_id", "target_class", "method", "metric")
 OF_A_MODEL = ("weights_sha256", "output")
 OF_ITS_CONFIG = ("architecture", "kwargs", "resize", "crop", "mean", "std", "interpolation", "reshape")
 OF_EXPLAINING = ("target", "normalise")
-Fact = tuple[str, str, object]  # what it is of, the name of the fact, its value
 
 
 class Run(NamedTuple):
@@ -40,13 +39,22 @@ class Run(NamedTuple):
 def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
     """Write the manifest of a combination into a folder; the manifest.
 
-    Raises BenchError for a run that isn't complete or can't be read, where two runs disagree, and for
-    a folder that holds something else.
+    Raises BenchError for a run that isn't complete or can't be read, where two runs disagree, and for a folder that
+    holds something else.
     """
     runs = [Run(path, reading.read_manifest(path)) for path in {path.resolve(): path for path in folders}.values()]
-    _check_folder(folder, runs)
+    if folder.resolve() in {run.folder.resolve() for run in runs}:
+        raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
+    if folder.exists() and not folder.is_dir():
+        raise BenchError(f"{folder} is no folder; give another --output.")
+    if (folder / artefacts.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
+        raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
     for run in runs:
-        _check_complete(run)
+        running.check_ended(run.folder, run.manifest)
+        if reading.is_combined(run.manifest):
+            raise BenchError(f"{run.folder} is itself a combination; give the runs that it combines.")
+        if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
+            raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
     _check_names(runs)
     combined = _combined(runs, folder.resolve())
     artefacts.write(folder, combined)
@@ -56,24 +64,6 @@ def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
 def default_folder(folders: Sequence[Path]) -> Path:
     """`combined` in the folder that all the runs are in."""
     return Path(os.path.commonpath([path.resolve().parent for path in folders])) / "combined"
-
-
-def _check_folder(folder: Path, runs: Sequence[Run]) -> None:
-    """Raises BenchError where a report of all runs would replace that of one, or anything else."""
-    if folder.resolve() in {run.folder.resolve() for run in runs}:
-        raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
-    if folder.exists() and not folder.is_dir():
-        raise BenchError(f"{folder} is no folder; give another --output.")
-    if (folder / artefacts.NAME).exists() and not reading.is_combined(reading.read_manifest(folder)):
-        raise BenchError(f"{folder} is a run folder, which isn't replaced; give another --output.")
-
-
-def _check_complete(run: Run) -> None:
-    running.check_ended(run.folder, run.manifest)
-    if reading.is_combined(run.manifest):
-        raise BenchError(f"{run.folder} is itself a combination; give the runs that it combines.")
-    if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
-        raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
 
 
 def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
@@ -87,12 +77,12 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "runs": [_about(run, folder) for run in runs],
         "overrides": [],
         "config": first.get("config") or {},
-        **{key: _in_order(facts[key], manifests, key) for key in facts},
+        **{key: _in_order(merged, manifests, key) for key, merged in facts.items()},
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
-        "device": artefacts.common(manifest.get("device") for manifest in manifests),
-        "precision": artefacts.common(manifest.get("precision") for manifest in manifests),
+        **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
         "versions": {
-            name: own for name, own in versions[0].items() if all(other.get(name) == own for other in versions)
+            name: version for name, version in versions[0].items()
+            if all(other.get(name) == version for other in versions)
         },
         "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
         "jobs": list(_jobs(runs, folder)),
@@ -100,17 +90,15 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         **{
             kind: {
                 f"{job} ({_label(run)})": numbers
-                for run in runs
-                for job, numbers in (run.manifest.get(kind) or {}).items()
+                for run in runs for job, numbers in (run.manifest.get(kind) or {}).items()
             }
             for kind in artefacts.OF_JOBS
         },
         "failures": [
             {**failure, "job": f"{failure['job']} ({_label(run)})"}
-            for run in runs
-            for failure in run.manifest.get("failures") or ()
+            for run in runs for failure in run.manifest.get("failures") or ()
         ],
-    }
+    }  # fmt: skip
 
 
 def _label(run: Run) -> str:
@@ -136,7 +124,7 @@ def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
         for job in run.manifest["jobs"]:
             values: Values = job["values"]
             for other, earlier in before.get(job["job"], ()):
-                same = _in_both(earlier["values"], values)
+                same = holdings.without(values, holdings.without(values, earlier["values"]))
                 _check_values((other, earlier), (run, job), same)
                 values = holdings.without(values, same)
             before.setdefault(job["job"], []).append((run, job))
@@ -144,33 +132,23 @@ def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
             yield {**job, "records": records, "values": values}
 
 
-def _in_both(first: Values, second: Values) -> dict[str, dict[str, str]]:
-    """The values, by the second's keys, of each method and metric that both have."""
-    both = {
-        method: {metric: key for metric, key in metrics.items() if metric in first.get(method, ())}
-        for method, metrics in second.items()
-    }
-    return {method: metrics for method, metrics in both.items() if metrics}
-
-
 def _listed(runs: Sequence[Run], folder: Path, kind: str) -> Iterator[str]:
     """The files of one kind; of pictures those of the first run that has the model and layer."""
     places: set[tuple[str, ...]] = set()
     for run in runs:
-        own = set()
+        of_run = set()
         for name in run.manifest.get(kind) or ():
             place = _place_of_pictures(run.folder / name, kind)
-            if place in places:
-                continue
-            own |= {place} if place else set()
-            yield _relative(run.folder / name, folder)
-        places |= own
+            if place not in places:
+                of_run |= {place} if place else set()
+                yield _relative(run.folder / name, folder)
+        places |= of_run
 
 
 def _place_of_pictures(path: Path, kind: str) -> tuple[str, ...]:
     """The model and layer, and of a gallery the data set too, that pictures are of; empty for other files."""
     if kind == "gallery":
-        rows = store.read_table(path, store.GALLERY).select(list(reading.PLACE)).slice(0, 1).to_pylist()
+        rows = store.read_table(path, store.GALLERY).select(PLACE).slice(0, 1).to_pylist()
         return tuple(map(str, rows[0].values())) if rows else ()
     if kind != "pictures":
         return ()
@@ -192,13 +170,14 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _check_names(runs: Sequence[Run]) -> None:
     """Raises BenchError where two runs have another model, data set, method or metric under one name."""
-    known: dict[tuple[str, str], tuple[Path, object]] = {}
+    seen: dict[tuple[str, str], tuple[Path, object]] = {}
     for folder, manifest in runs:
         for thing, name, value in _facts(manifest):
-            other, before = known.setdefault((thing, name), (folder, value))
+            other, before = seen.setdefault((thing, name), (folder, value))
             if before != value:
+                now, then = (text if len(text) <= 40 else f"{text[:40]}..." for text in (str(value), str(before)))
                 raise BenchError(
-                    f"{thing} has another {name} in {folder} ({_short(value)}) than in {other} ({_short(before)}); "
+                    f"{thing} has another {name} in {folder} ({now}) than in {other} ({then}); "
                     "run one of them again under a name of its own, or leave it out."
                 )
 
@@ -212,28 +191,28 @@ def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mappi
     if not any(map(len, rows)):
         return
     columns = [*KEY, "value", "status"]
-    both = rows[0][columns].merge(rows[1][columns], on=list(KEY), how="outer", suffixes=("_1", "_2"), indicator=True)
+    both = rows[0][columns].merge(rows[1][columns], on=list(KEY), how="outer", suffixes=("_1", "_2"))
     close = np.isclose(both["value_1"], both["value_2"], rtol=SAME, atol=SAME, equal_nan=True)
     differing = both[~close | (both["status_1"] != both["status_2"])]
     if differing.empty:
         return
-    row, folders = differing.iloc[0], (first[0][0], second[0][0])
+    row = differing.iloc[0]
     of_image = f"image {row['image_id']}, class {row['target_class']}"
     what = "the whole data set" if row["image_id"] == WHOLE_SET else of_image
     of_method = "" if row["method"] == LAYER else f" of {row['method']}"
-    found = [
+    sides = [
         f"{row[f'value_{i}']:.6g} ({row[f'status_{i}']})" if isinstance(row[f"status_{i}"], str) else "no value"
         for i in (1, 2)
     ]
     more = f", and {len(differing) - 1} more differ" if len(differing) > 1 else ""
     raise BenchError(
-        f"Two values of {row['metric']}{of_method}, {first[1]['job']}, "
-        f"{what}: {found[0]} in {folders[0]} and {found[1]} in {folders[1]}{more}; leave one of the runs out, or the "
-        "method or metric out of one."
+        f"Two values of {row['metric']}{of_method}, {first[1]['job']}, {what}: {sides[0]} in {first[0].folder} and "
+        f"{sides[1]} in {second[0].folder}{more}; leave one of the runs out, or the method or metric out of one."
     )
 
 
-def _facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
+def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
+    """(what it is of, the name of the fact, its value)"""
     for name, model in (manifest.get("models") or {}).items():
         yield from ((f"The model {name}", key, model.get(key)) for key in OF_A_MODEL)
     for name, data in (manifest.get("data") or {}).items():
@@ -251,25 +230,15 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
 
 def _rows_of(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:
     """The rows of these values, of images and of the whole data set."""
-    folder, manifest = run
-    own = {method: {metric: job["values"][method][metric] for metric in metrics} for method, metrics in same.items()}
-    images = reading.read_records(
-        folder, {"experiment": "", "jobs": [{"records": job.get("records"), "values": own}]}
-    ).astype(dict.fromkeys(("method", "metric", "status"), str))
-    place = images[list(reading.PLACE)].drop_duplicates().astype(str)
-    stored = reading.read_whole_set(folder, manifest).merge(place, on=list(reading.PLACE))
-    stored = stored[stored["method"].isin(list(same)) & stored["metric"].isin(_names(manifest, same))]
+    values = {method: {metric: job["values"][method][metric] for metric in metrics} for method, metrics in same.items()}
+    counted = {"experiment": "", "jobs": [{"records": job.get("records"), "values": values}]}
+    images = reading.read_records(run.folder, counted).astype(dict.fromkeys(("method", "metric", "status"), str))
+    place = images[PLACE].drop_duplicates().astype(str)
+    stored = reading.read_whole_set(run.folder, run.manifest).merge(place, on=PLACE)
+    metrics = {metric for of_method in same.values() for metric in of_method}
+    names = [
+        name for name, about in (run.manifest.get("metrics") or {}).items() if about.get("metric", name) in metrics
+    ]
+    stored = stored[stored["method"].isin(list(same)) & stored["metric"].isin(names)]
     both = pd.concat([images, stored.assign(image_id=WHOLE_SET, target_class=-1)], ignore_index=True)
     return both.astype({"value": float})
-
-
-def _names(manifest: Mapping[str, Any], same: Values) -> list[str]:
-    """The names of all values of the metrics."""
-    metrics: Iterable[str] = {metric for own in same.values() for metric in own}
-    entries = manifest.get("metrics") or {}
-    return [name for name, about in entries.items() if about.get("metric", name) in metrics]
-
-
-def _short(value: object, most: int = 40) -> str:
-    text = str(value)
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -34,24 +34,21 @@ def place() -> str:
 
 def is_alive(number: int) -> bool:
     """Whether a process of this machine has this number; True where the system can't be asked."""
-    if os.name != "posix":  # where signal 0 isn't a question
-        return True
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
+    if os.name == "posix":  # elsewhere signal 0 isn't a question
+        try:
+            os.kill(number, 0)
+        except (ProcessLookupError, OverflowError):
+            return False
+        except PermissionError:  # somebody else's
+            return True
     return True
 
 
 def is_stopped(number: int) -> bool:
     """Whether a process of this machine is stopped, by Ctrl-Z or SIGSTOP; False where the system doesn't tell."""
-    try:
-        state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError, UnicodeDecodeError):
-        return False
-    return state in ("T", "t")
+    with suppress(OSError, IndexError, UnicodeDecodeError):
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    return False
 
 
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
@@ -85,10 +82,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes, sync: bool = True) -> None:
-    """Writes under a temporary name in the same folder, and renames, in the place of whatever was there.
-
-    sync: whether it must survive a power cut. Raises OSError.
-    """
+    """Writes under a temporary name in the same folder, and renames, in the place of whatever was there. sync: whether
+    it must survive a power cut. Raises OSError."""
     draft = path.with_name(f".{path.name}.{place()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,11 +123,11 @@ def discard(path: Path) -> None:
     that is nothing of ours. Raises OSError."""
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
-        return
-    try:
-        path.rmdir()
-    except OSError:
-        path.rename(path.with_name(f"{path.name}.set-aside-{uuid4().hex[:8]}"))
+    else:
+        try:
+            path.rmdir()
+        except OSError:
+            path.rename(path.with_name(f"{path.name}.set-aside-{uuid4().hex[:8]}"))
 
 
 def sweep(folder: Path) -> None:

@@ -1,10 +1,9 @@
-"""The record files of a run folder: which values of which shards they hold.
+"""The record files of a run folder: which values of which shards they hold; and what its plain data must be.
 
 A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
-are in the file of the same name in `curves/`. The metadata (see `store`) is {"format": 2, "shard": the shard's key,
-"values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its curves]},
-"axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one: see
-`value_key`.
+are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is {"format": 2, "shard": the shard's
+key, "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its
+curves]}, "axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import hashlib
 import json
 import re
 import textwrap
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -37,8 +36,8 @@ EXPECTED = {  # by pydantic's name of an error
 
 
 def problem(value: object, of: Any, place: str = "") -> str | None:
-    """What is wrong with the first entry of another type; None where there is none. of: a type; place: of the value in
-    what it belongs to."""
+    """What is wrong with the first entry of another type than `of`; None where there is none. place: of the value in
+    what it belongs to. A run folder may come from a stranger: its readers rely on these types alone."""
     try:
         _adapter(of).validate_python(value, strict=True)
     except ValidationError as error:
@@ -56,8 +55,7 @@ def short(value: object) -> str:
 
 def _entries(**types: Any) -> Any:
     """A mapping that may have entries of these types, or null in their place, and any others."""
-    fields: dict[str, Any] = {name: (of | None, None) for name, of in types.items()}
-    return create_model("Entries", **fields)
+    return create_model("Entries", **{name: (of | None, None) for name, of in types.items()})
 
 
 def _each(of: Any) -> Any:
@@ -167,11 +165,7 @@ class RecordFile:
 
     def holds(self, wanted: Values) -> dict[str, dict[str, str]]:
         """The wanted values that are in this file."""
-        common = {
-            method: {metric: key for metric, key in metrics.items() if self.values.get(method, {}).get(metric) == key}
-            for method, metrics in wanted.items()
-        }
-        return {method: metrics for method, metrics in common.items() if metrics}
+        return _chosen(wanted, lambda method, metric, key: self.values.get(method, {}).get(metric) == key)
 
 
 @dataclass(frozen=True)
@@ -183,21 +177,19 @@ class Holdings:
 
     def missing(self, shard: str, wanted: Values) -> dict[str, dict[str, str]]:
         """The wanted values of a shard that no file holds."""
-        rest = {method: dict(metrics) for method, metrics in wanted.items()}
-        for file in self.files.get(shard, ()):
-            rest = without(rest, file.holds(rest))
-        return rest
+        return self._looked_up(shard, wanted)[1]
 
     def needed(self, shard: str, wanted: Values) -> list[RecordFile]:
         """The files to read for the wanted values of a shard."""
-        rest: Values = wanted
-        chosen = []
+        return self._looked_up(shard, wanted)[0]
+
+    def _looked_up(self, shard: str, wanted: Values) -> tuple[list[RecordFile], dict[str, dict[str, str]]]:
+        needed, rest = [], {method: dict(metrics) for method, metrics in wanted.items()}
         for file in self.files.get(shard, ()):
-            held = file.holds(rest)
-            if held:
-                chosen.append(file)
+            if held := file.holds(rest):
+                needed.append(file)
                 rest = without(rest, held)
-        return chosen
+        return needed, rest
 
 
 def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
@@ -205,39 +197,28 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
     files: dict[str, list[RecordFile]] = {}
     damaged = []
     for path in sorted((folder / RECORDS).glob("*.parquet")):
-        match = _NAME.fullmatch(path.name)
+        match, name = _NAME.fullmatch(path.name), f"{RECORDS}/{path.name}"
         if match is not None and (shards is None or match[1] in shards):
             try:
-                file, _ = open_file(folder, f"{RECORDS}/{path.name}")
-                if file.curve_file is not None:
-                    _check_curves(folder / file.curve_file)
+                file, _ = open_file(folder, name)
+                if file.curve_file and not store.is_of(sealed.content_of(folder / file.curve_file), store.CURVES.names):
+                    raise Damaged(f"{file.curve_file} holds no curves.")
             except Damaged:
-                damaged.append(f"{RECORDS}/{path.name}")
+                damaged.append(name)
             else:
                 files.setdefault(file.shard, []).append(file)
     return Holdings(files, tuple(damaged))
 
 
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
-    """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written."""
-    content = sealed.content_of(folder / name)
+    """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written, or
+    the name is that of another shard."""
+    content, match = sealed.content_of(folder / name), _NAME.fullmatch(PurePosixPath(name).name)
     notes = store.metadata_of(content) or {}
-    is_of_shard = problem(notes, RecordNotes) is None and _is_named(name, notes["shard"])
+    is_of_shard = problem(notes, RecordNotes) is None and match is not None and match[1] == notes["shard"]
     if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
         raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
-    file = RecordFile(name, notes["shard"], notes["values"], notes["names"], notes["curves"], notes["axes"])
-    return file, content
-
-
-def _check_curves(path: Path) -> None:
-    if not store.is_of(sealed.content_of(path), store.CURVES.names):
-        raise Damaged(f"The file {path} holds no curves; run the same command again.")
-
-
-def _is_named(name: str, shard: str) -> bool:
-    """Whether a file's name is that of this shard: no other file may stand in its place."""
-    match = _NAME.fullmatch(PurePosixPath(name).name)
-    return match is not None and match[1] == shard
+    return RecordFile(name, *(notes[key] for key in ("shard", "values", "names", "curves", "axes"))), content
 
 
 def write(
@@ -264,11 +245,16 @@ def remove(folder: Path, names: Iterable[str]) -> None:
 
 def without(values: Values, held: Values) -> dict[str, dict[str, str]]:
     """The values but for those that are held; methods of which none is left are dropped."""
-    rest = {
-        method: {metric: key for metric, key in metrics.items() if metric not in held.get(method, {})}
+    return _chosen(values, lambda method, metric, _: metric not in held.get(method, {}))
+
+
+def _chosen(values: Values, is_chosen: Callable[[str, str, str], bool]) -> dict[str, dict[str, str]]:
+    """The values for which `is_chosen(method, metric, key)`; methods of which none is left are dropped."""
+    chosen = {
+        method: {metric: key for metric, key in metrics.items() if is_chosen(method, metric, key)}
         for method, metrics in values.items()
     }
-    return {method: metrics for method, metrics in rest.items() if metrics}
+    return {method: metrics for method, metrics in chosen.items() if metrics}
 
 
 def curve_file(name: str) -> str:
@@ -279,18 +265,13 @@ def curve_file(name: str) -> str:
 
 def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[RecordFile, bytes, Values]]:
     """The record files that a manifest counts: what each holds, its content, and the values to take from it, each value
-    once.
-
-    Raises BenchError, naming the file, for one that is missing or damaged.
-    """
+    once. Raises BenchError, naming the file, for one that is missing or damaged."""
     taken: dict[str, dict[str, dict[str, str]]] = {}
     for job in manifest.get("jobs") or ():
         for name in job.get("records") or ():
             file, content = open_file(folder, name)
             before = taken.setdefault(file.shard, {})
-            fresh = without(file.holds(job["values"]), before)
-            if fresh:
-                taken[file.shard] = {
-                    method: {**before.get(method, {}), **fresh.get(method, {})} for method in {**before, **fresh}
-                }
+            if fresh := without(file.holds(job["values"]), before):
+                for method, metrics in fresh.items():
+                    before[method] = {**before.get(method, {}), **metrics}
                 yield file, content, fresh

@@ -1,8 +1,8 @@
 """A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent.
 
-A command works in the folder as in any other, with all that is promised of one; the store is what commands share. A
-shard's files are sent when it is done, each complete, since a put is atomic. Records and curves have names that no
-other file ever has, so that one that is here isn't fetched again. Nothing is deleted in the store but claims.
+A command works in the folder as in any other; the store is what commands share. A shard's files are sent when it is
+done, each complete, since a put is atomic. Records and curves have names that no other file ever has, so that one that
+is here isn't fetched again. Nothing is deleted in the store but claims.
 """
 
 from __future__ import annotations
@@ -48,14 +48,12 @@ class Mirror:
             path = self.folder / name
             state = _state(path)
             if state is not None and self.same.get(name) != state:
-                self._send(name, path.read_bytes())
+                try:
+                    self.objects.write(name, path.read_bytes())
+                except BenchError as error:
+                    kept = f"What is made is kept in {self.folder}: the same command sends it."
+                    raise BenchError(f"{error} {kept}") from error
                 self.same[name] = state
-
-    def _send(self, name: str, content: bytes) -> None:
-        try:
-            self.objects.write(name, content)
-        except BenchError as error:
-            raise BenchError(f"{error} What is made is kept in {self.folder}: the same command sends it.") from error
 
     def _fetch(self, sizes: dict[str, int]) -> Collection[str]:
         there = {name: size for name, size in sizes.items() if _is_fetched(name)}
@@ -68,7 +66,8 @@ class Mirror:
     def _is_here(self, name: str, size: int) -> bool:
         """Whether a file need not be fetched: it was before, or its name tells."""
         state = _state(self.folder / name)
-        if state is None or name == artefacts.NAME or not (name in self.same or _is_unique(name, size, state)):
+        is_unique = name.partition("/")[0] in artefacts.in_store("shard", "once")
+        if state is None or name == artefacts.NAME or not (name in self.same or (is_unique and state[0] == size)):
             return False
         self.same.setdefault(name, state)
         return True
@@ -77,10 +76,9 @@ class Mirror:
         path = self.folder / name
         try:
             files.replace(path, content, sync=False)  # after a power cut its size or its checksum tells
-            stat = path.stat()
+            self.same[name] = (path.stat().st_size, path.stat().st_mtime_ns)
         except OSError as error:
             raise files.unwritable(path.parent, error) from error
-        self.same[name] = (stat.st_size, stat.st_mtime_ns)
 
     def _here(self) -> Iterator[str]:
         """The files of the run here, but for locks, notes and drafts, whose names begin with a dot."""
@@ -173,10 +171,6 @@ def _shared(mirror: Mirror, leases: Leases, shard: str) -> Iterator[str]:
 @cache
 def _mirror(url: str, process: int) -> Mirror:
     return Mirror(remote.folder_of(url), remote.opened(url, process))
-
-
-def _is_unique(name: str, size: int, state: State) -> bool:
-    return name.partition("/")[0] in artefacts.in_store("shard", "once") and state[0] == size
 
 
 def _is_fetched(name: str) -> bool:

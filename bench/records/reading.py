@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, holdings, running, store
-from axiom_bench.records.by_metric import Builder, Records
+from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
 from axiom_bench.records.holdings import Values
 from axiom_bench.records.sealed import Damaged
 
 WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
-PLACE = ("model", "layer", "data")
 
 
 class CurvePart(NamedTuple):
@@ -50,26 +49,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
-    the values of whole data sets, with image id "*".
-
-    Raises BenchError, naming the file, for one that is missing or damaged.
-    """
-    folder = Path(folder)
-    tables = [
-        chosen(store.parse(folder / file.name, content, store.SCHEMA), values, file.values, file.names, "metric")
-        for file, content, values in holdings.of_manifest(folder, manifest)
-    ]
-    tables += [_as_records(manifest, table) for table in _whole_set_tables(folder, manifest)]
+    the values of whole data sets, with image id "*". Raises BenchError, naming the file, for one that is missing or
+    damaged."""
+    tables = (table for _, table in _record_tables(Path(folder), manifest, store.SCHEMA))
     return store.to_frame(tables, store.SCHEMA)
 
 
 def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[str] = ()) -> tuple[Records, Records]:
-    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these.
-
-    Raises BenchError, naming the file, for one that is missing or damaged.
-    """
+    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these."""
     builders = Builder(), Builder()
-    for path, table in _ahead(_record_tables(Path(folder), manifest)):
+    for path, table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
         columns = _columns(table, path)
         codes, names = columns["metric"]
         is_apart = np.array([name in apart for name in names], dtype=bool)[codes]
@@ -81,13 +70,13 @@ def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[
     return builders[0].records(), builders[1].records()
 
 
-def _record_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Path, pa.Table]]:
-    """The rows of each file that counts, and that file; names are codes, of images too."""
+def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> Iterator[tuple[Path, pa.Table]]:
+    """The rows of each file that counts, and that file; at the end values of whole data sets."""
     for file, content, values in holdings.of_manifest(folder, manifest):
-        table = store.parse(folder / file.name, content, store.CODED)
+        table = store.parse(folder / file.name, content, schema)
         yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
-        yield folder, _as_records(manifest, table).cast(store.CODED)
+        yield folder, _as_records(manifest, table).cast(schema)
 
 
 def _ahead(tables: Iterator[tuple[Path, pa.Table]]) -> Iterator[tuple[Path, pa.Table]]:
@@ -125,13 +114,19 @@ def read_curves(
     curves: names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`.
     """
     folder = Path(folder)
-    for place, table in _curve_tables(folder, manifest):
+    for file, content, values in holdings.of_manifest(folder, manifest):
+        metrics = {metric for of_method in values.values() for metric in of_method}
+        if file.curve_file is None or not file.curves.keys() & metrics:
+            continue
+        table = store.read_table(folder / file.curve_file, store.CURVES)
+        table = chosen(table, values, file.values, file.curves, "curve")
+        first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
         for column, wanted in (("curve", curves), ("method", None if method is None else [method])):
             if wanted is not None:
                 names = table[column].cast(pa.string())
                 table = table.filter(arrow.is_in(names, pa.array(list(wanted), pa.string())))
         if len(table):
-            yield CurvePart(*place, table)
+            yield CurvePart(*(map(str, first[0].values()) if first else ("", "", "")), table)
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -142,22 +137,17 @@ def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """
     names = manifest.get("runtime") or ()
     tables = [store.read_table(Path(folder) / name, store.RUNTIME).to_pandas() for name in names]
-    if not tables:
-        return pd.DataFrame(columns=list(RUNTIME_COLUMNS))
-    rows = pd.concat(tables, ignore_index=True)
-    if not is_combined(manifest):
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
+    if not tables or not is_combined(manifest):
         return rows
-    place = list(PLACE)
-    rows = rows[rows["device"] == rows.groupby(place)["device"].transform("first")]
-    return rows.drop_duplicates([*place, "method", "step"], ignore_index=True)
+    rows = rows[rows["device"] == rows.groupby(PLACE)["device"].transform("first")]
+    return rows.drop_duplicates([*PLACE, "method", "step"], ignore_index=True)
 
 
 def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """Values of whole data sets with their bootstrap replicates, in WHOLE_SET_COLUMNS. Raises BenchError."""
     tables = [table.to_pandas() for table in _whole_set_tables(Path(folder), manifest)]
-    if not tables:
-        return pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
 
 
 def is_combined(manifest: Mapping[str, Any]) -> bool:
@@ -165,38 +155,24 @@ def is_combined(manifest: Mapping[str, Any]) -> bool:
     return bool(manifest.get("runs"))
 
 
-def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> list[pa.Table]:
-    files = dict.fromkeys(manifest.get("whole_set") or ())
-    tables = [store.read_table(folder / file, store.WHOLE_SET) for file in files]
-    for file, table in zip(files, tables, strict=True):
-        if len(set(_keys(table))) < len(table):
-            raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
-    if not is_combined(manifest):
-        return tables
+def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.Table]:
+    """Of combined runs each value once."""
     taken: set[tuple[str, ...]] = set()
-    return [_fresh(table, taken) for table in tables]
-
-
-def _fresh(table: pa.Table, taken: set[tuple[str, ...]]) -> pa.Table:
-    """The rows of values that weren't taken before; they are taken now."""
-    keys = _keys(table)
-    fresh = [key not in taken for key in keys]
-    taken.update(keys)
-    return table.filter(pa.array(fresh, pa.bool_()))
-
-
-def _keys(table: pa.Table) -> list[tuple[str, ...]]:
-    """Where each value of a whole data set belongs."""
-    return list(zip(*(table[name].to_pylist() for name in (*PLACE, "method", "metric")), strict=True))
+    for file in dict.fromkeys(manifest.get("whole_set") or ()):
+        table = store.read_table(folder / file, store.WHOLE_SET)
+        keys = list(zip(*(table[name].to_pylist() for name in NAMES), strict=True))
+        if len(set(keys)) < len(keys):
+            raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
+        yield table.filter(pa.array([key not in taken for key in keys], pa.bool_()))
+        taken |= set(keys) if is_combined(manifest) else set()
 
 
 def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
     """Values of a whole data set as rows of the records."""
     constant = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
-    classes = dict.fromkeys(("target_class", "predicted_class"), UNKNOWN_CLASS)
-    own = {name: table[name] for name in table.column_names if name in store.SCHEMA.names}
-    columns = {**{name: [value] * len(table) for name, value in {**constant, **classes}.items()}, **own}
-    return pa.table({name: columns[name] for name in store.SCHEMA.names}).cast(store.SCHEMA)
+    constant |= dict.fromkeys(("target_class", "predicted_class"), UNKNOWN_CLASS)
+    columns = {name: [constant[name]] * len(table) if name in constant else table[name] for name in store.SCHEMA.names}
+    return pa.table(columns).cast(store.SCHEMA)
 
 
 def chosen(
@@ -207,23 +183,7 @@ def chosen(
         return table
     methods, metrics = (table[name].combine_chunks() for name in ("method", column))
     keep = np.zeros((len(methods.dictionary), len(metrics.dictionary)), dtype=bool)
-    place = {name: index for index, name in enumerate(metrics.dictionary.to_pylist())}
     for row, method in enumerate(methods.dictionary.to_pylist()):
-        own = (name for metric in values.get(method, ()) for name in names.get(metric, ()))
-        keep[row, [place[name] for name in own if name in place]] = True
+        wanted = {name for metric in values.get(method, ()) for name in names.get(metric, ())}
+        keep[row] = [name in wanted for name in metrics.dictionary.to_pylist()]
     return table.filter(pa.array(keep[np.asarray(methods.indices), np.asarray(metrics.indices)]))
-
-
-def _curve_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], pa.Table]]:
-    """Each file of curves, after its model, layer and data set."""
-    for file, content, values in holdings.of_manifest(folder, manifest):
-        if file.curve_file is not None and file.curves.keys() & {metric for own in values.values() for metric in own}:
-            table = store.read_table(folder / file.curve_file, store.CURVES)
-            table = chosen(table, values, file.values, file.curves, "curve")
-            yield _place(store.parse(folder / file.name, content)), table
-
-
-def _place(records: pa.Table) -> tuple[str, str, str]:
-    """The model, layer and data set that records are of; empty where there are none."""
-    first = records.select(["model", "layer", "data"]).slice(0, 1).to_pylist()
-    return (str(first[0]["model"]), str(first[0]["layer"]), str(first[0]["data"])) if first else ("", "", "")

@@ -1,8 +1,8 @@
 """Results in a store of objects: fsspec's URLs, such as s3://bucket/results, the folder here that mirrors each, and the
 objects below an URL with their errors.
 
-The folder is in the cache (AXIOM_BENCH_CACHE, else ~/.cache/axiom-bench), under a name that the URL alone decides:
-every process that is given the URL finds it, and no file in a folder, which may come from a stranger, can name one.
+The folder is in the cache, under a name that the URL alone decides: every process that is given the URL finds it, and
+no file in a folder, which may come from a stranger, can name one.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def named(path: Path) -> str:
 
 def cache_folder() -> Path:
     """What is fetched from stores is below this folder."""
-    own = os.environ.get(CACHE) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "axiom-bench")
-    return Path(os.path.abspath(os.path.expanduser(own)))
+    text = os.environ.get(CACHE) or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "axiom-bench")
+    return Path(os.path.abspath(os.path.expanduser(text)))
 
 
 def _mirrors() -> Path:
@@ -97,28 +97,27 @@ class Objects:
         place = self._path(folder).rstrip("/")
         # Stores that can't choose by a prefix list all.
         options = {"prefix": prefix} if prefix and "prefix" in inspect.signature(self.files.find).parameters else {}
-        with self._asked():
+        with store_errors(self.url):
             found = self.files.find(place, detail=True, **options)
         names = {path.removeprefix(self.root).lstrip("/"): int(about["size"] or 0) for path, about in found.items()}
         return {name: size for name, size in names.items() if name.startswith(f"{folder}/{prefix}".lstrip("/"))}
 
     def read(self, name: str) -> bytes | None:
         """An object's content; None where there is none."""
-        with self._asked(), suppress(FileNotFoundError):
+        with store_errors(self.url), suppress(FileNotFoundError):
             content: bytes = self.files.cat_file(self._path(name))
             return content
         return None
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """{name: content}, fetched at once."""
-        paths = {name: self._path(name) for name in names}
-        with self._asked():
-            contents = self.files.cat(list(paths.values()))
-            return {name: contents[path] for name, path in paths.items()}
+        with store_errors(self.url):
+            contents = self.files.cat([self._path(name) for name in names])
+            return {name: contents[self._path(name)] for name in names}
 
     def write(self, name: str, content: bytes) -> None:
         """Writes an object, in the place of one that is there."""
-        with self._asked():
+        with store_errors(self.url):
             self.files.pipe_file(self._path(name), content)
 
     def make(self, name: str, content: bytes) -> bool:
@@ -129,7 +128,7 @@ class Objects:
         """
         for last in (False, True):
             try:
-                with self._asked():
+                with store_errors(self.url):
                     self.files.pipe_file(self._path(name), content, mode="create")
                 break
             except BenchError:
@@ -142,12 +141,12 @@ class Objects:
 
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
-        with self._asked(), suppress(FileNotFoundError):
+        with store_errors(self.url), suppress(FileNotFoundError):
             self.files.rm_file(self._path(name))
 
     def modified(self, name: str) -> datetime | None:
         """When an object was written, by the store's clock; None where there is none."""
-        with self._asked(), suppress(FileNotFoundError):
+        with store_errors(self.url), suppress(FileNotFoundError):
             time: datetime = self.files.modified(self._path(name))
             return time
         return None
@@ -170,11 +169,6 @@ class Objects:
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"
 
-    @contextmanager
-    def _asked(self) -> Iterator[None]:
-        with said(self.url):
-            yield
-
 
 @cache
 def opened(url: str, process: int) -> Objects:
@@ -182,7 +176,7 @@ def opened(url: str, process: int) -> Objects:
 
     Raises BenchError where fsspec knows no such store, or its package isn't installed.
     """
-    with said(url):
+    with store_errors(url):
         from fsspec.core import url_to_fs
 
         files, root = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
@@ -190,7 +184,7 @@ def opened(url: str, process: int) -> Objects:
 
 
 @contextmanager
-def said(url: str) -> Iterator[None]:
+def store_errors(url: str) -> Iterator[None]:
     """What a store raises is a BenchError with one sentence."""
     try:
         yield

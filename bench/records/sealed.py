@@ -13,7 +13,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +66,15 @@ def is_intact(name: str, content: bytes) -> bool:
     return place is not None and content[slice(*place)] == _digest(name, content, place[0])
 
 
-def is_usable(path: Path) -> bool:
-    """Whether a file is there, and its bytes are those that were written. One that is there and isn't usable is told:
-    see `files.warn_damaged`."""
-    try:
-        content_of(path)
-    except Damaged:
-        if os.path.lexists(path):
-            files.warn_damaged(path)
-        return False
-    return True
+def is_usable(path: Path, is_right: Callable[[bytes], bool] = bool) -> bool:
+    """Whether a file is there, its bytes are those that were written, and they are right. One that is there and isn't
+    usable is told: see `files.warn_damaged`."""
+    with suppress(Damaged):
+        if is_right(content_of(path)):
+            return True
+    if os.path.lexists(path):
+        files.warn_damaged(path)
+    return False
 
 
 def unreadable(path: Path, error: Exception) -> BenchError:
@@ -97,12 +97,8 @@ def to_json(name: str, content: Mapping[str, Any], indent: int | None = None) ->
 def read_json(path: Path) -> dict[str, Any]:
     """The content, without its checksum. Raises OSError where there is no such file, else ValueError where it holds
     something else than what was written."""
-    return from_json(path.name, files.read(path))
-
-
-def from_json(name: str, content: bytes) -> dict[str, Any]:
-    """As `read_json`, of a file's name and bytes."""
-    if not is_intact(name, content):
+    content = files.read(path)
+    if not is_intact(path.name, content):
         raise ValueError("its checksum doesn't match" if _place(content) else "it has no checksum")
     return mapping(content)
 

@@ -1,9 +1,9 @@
 """Which code decides a value: it is part of the value's key, so that changed code computes anew.
 
 From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
-user's own modules. The parsed code of each module reached counts, without comments, docstrings and formatting. What
-belongs to an installed distribution counts by its version (see `Sources.distributions`). Other code of this project
-(command line, gate, report, records, scheduling of runs) counts only where a module is named, not where it is imported.
+user's own modules. The parsed code of each module reached counts, without comments and docstrings; what belongs to an
+installed distribution counts by its version. Other code of this project (command line, gate, report, records,
+scheduling of runs) counts only where a module is named, not where it is imported.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PACKAGE = __name__.partition(".")[0]
 ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
 MODULES = (".py", *EXTENSION_SUFFIXES)
 BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
+TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user.py
 
 
@@ -57,19 +58,15 @@ class Sources:
         """The code that these modules run: their own, and that of what they import."""
         reached: dict[str, str] = {}
         libraries: set[str] = set()
-        pending = list(names)
-        visited: set[str] = set()
+        pending, visited = list(names), set[str]()
         while pending:
             name = pending.pop()
-            if name in visited:
-                continue
-            visited.add(name)
-            imported = self.imported(name)
-            libraries.update(imported.distributions)
-            pending += imported.imports
-            if imported.code is not None:
-                module, sha256 = imported.code
-                reached[module] = sha256
+            if name not in visited:
+                visited.add(name)
+                imported = self.imported(name)
+                libraries.update(imported.distributions)
+                pending += imported.imports
+                reached.update([imported.code] if imported.code else [])
         digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()
         return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
 
@@ -80,20 +77,16 @@ class Sources:
         return self._imported[name]
 
     def distributions(self, top: str) -> tuple[str, ...]:
-        """The installed distributions that a top-level package comes from.
-
-        None for code that counts by its source: this project's, a user's own, and what was installed from a folder or a
-        repository, editable or not.
-        """
+        """The installed distributions that a top-level package comes from. None for code that counts by its source:
+        this project's, a user's own, and what was installed from a folder or a repository, editable or not."""
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
             # Of several with one name the first on sys.path counts, as for importlib.metadata.version.
             first = {entry.metadata["Name"]: entry for entry in reversed(_distributions_of_packages().get(top, ()))}
             spec = _top_level(top) if first else None
-            self._distributions[top] = tuple(
-                name for name in sorted(first) if spec and _is_installed(first[name], spec)
-            )
+            installed = (name for name in sorted(first) if spec and _is_installed(first[name], spec))
+            self._distributions[top] = tuple(installed)
         return self._distributions[top]
 
     def _look_up(self, name: str) -> Imported:
@@ -108,9 +101,7 @@ class Sources:
         state = path.stat()
         sha256, imports = _parsed(path, (state.st_mtime_ns, state.st_size), name)
         packages = (name.rpartition(".")[0],) if "." in name else ()
-        return Imported(
-            code=(label(name), sha256), imports=tuple(other for other in (*imports, *packages) if _counts(other))
-        )
+        return Imported((label(name), sha256), imports=tuple(filter(_counts, (*imports, *packages))))
 
 
 def label(module: str) -> str:
@@ -120,11 +111,8 @@ def label(module: str) -> str:
 
 @cache
 def _distributions_of_packages() -> Mapping[str, Sequence[Distribution]]:
-    """{top-level package: the installed distributions that hold a part of it}.
-
-    As importlib.metadata.packages_distributions, which takes ten times as long: it parses every line of every list of
-    files, and every distribution's metadata for its name.
-    """
+    """{top-level package: the installed distributions that hold a part of it}. As importlib.metadata's
+    packages_distributions, which takes ten times as long: it parses every line of every list of files."""
     packages: dict[str, list[Distribution]] = {}
     for entry in distributions():
         tops = (entry.read_text("top_level.txt") or "").split() or _top_level_of_files(entry.read_text("RECORD") or "")
@@ -182,14 +170,13 @@ def _file(name: str) -> Path | None:
     if loaded is not None:
         origin = getattr(loaded, "__file__", None)
         return Path(origin) if origin and Path(origin).is_file() else None
-    top, *rest = name.split(".")
-    spec = _top_level(top)
-    for depth in range(len(rest)):
+    parts = name.split(".")
+    spec = _top_level(parts[0])
+    for depth in range(2, len(parts) + 1):
         if spec is None or spec.submodule_search_locations is None:
             return None
-        spec = PathFinder.find_spec(".".join([top, *rest[: depth + 1]]), list(spec.submodule_search_locations))
-    origin = spec.origin if spec is not None and spec.has_location else None
-    return Path(origin) if origin else None
+        spec = PathFinder.find_spec(".".join(parts[:depth]), list(spec.submodule_search_locations))
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 
 
 @cache
@@ -208,33 +195,31 @@ def _parsed(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[s
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
+    for node in _blocks(tree, for_types=True):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             match node.body[:1]:
                 case [ast.Expr(value=ast.Constant(value=str()))]:
                     node.body = node.body[1:]
-        pending += _statements(node)
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
     """The names that import statements give, of modules or of what is in them; not those for type checkers alone."""
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            pending += node.orelse
-            continue
+    for node in _blocks(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             origin = resolve_name("." * node.level + (node.module or ""), package) if node.level else str(node.module)
             yield origin
             yield from (f"{origin}.{alias.name}" for alias in node.names if alias.name != "*")
-        pending += _statements(node)
 
 
-def _statements(node: ast.AST) -> list[ast.AST]:
-    """The statements, handlers and cases directly inside a module or a statement; an expression holds none."""
-    return [inner for block in BLOCKS for inner in getattr(node, block, ())]
+def _blocks(tree: ast.Module, for_types: bool = False) -> Iterator[ast.AST]:
+    """The module with all statements, handlers and cases in it: an expression holds none. for_types: also those that only
+    type checkers see."""
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        yield node
+        is_for_types = isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_CHECKING
+        blocks = BLOCKS[1:] if is_for_types and not for_types else BLOCKS
+        pending += [inner for block in blocks for inner in getattr(node, block, ())]

@@ -1,14 +1,13 @@
-"""Tables in Parquet files that are complete or not there, with a checksum over every byte: see `sealed`.
+"""Tables in Parquet files and arrays in .npz files that are complete or not there, with a checksum over every byte.
 
-Parquet's own page checksums are written and verified too; they leave out page headers and the footer, where a flipped
-bit can move a column or change a name.
+Parquet's page checksums are written and verified too (see `sealed` for the other); they leave out page headers and the
+footer, where a flipped bit can move a column or change a name.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,21 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.records import files, sealed
-from axiom_bench.records.sealed import Damaged
+from axiom_bench.records import sealed
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
     [
-        ("experiment", _NAME),
-        ("model", _NAME),
-        ("layer", _NAME),
-        ("data", _NAME),
+        *((name, _NAME) for name in ("experiment", "model", "layer", "data")),
         ("image_id", pa.string()),
-        ("target_class", pa.int32()),  # class indices; -1: unknown
-        ("predicted_class", pa.int32()),
-        ("method", _NAME),  # "-" for a metric of the layer alone
-        ("metric", _NAME),
+        *((name, pa.int32()) for name in ("target_class", "predicted_class")),  # class indices; -1: unknown
+        *((name, _NAME) for name in ("method", "metric")),  # method "-" for a metric of the layer alone
         ("value", pa.float64()),  # NaN unless status is "ok"
         ("status", _NAME),
     ]
@@ -72,12 +65,9 @@ MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 
 def write(
-    path: Path,
-    rows: pd.DataFrame | pa.Table,
-    schema: pa.Schema | None = SCHEMA,
-    metadata: Mapping[str, Any] | None = None,
-    named: bool = True,
-) -> None:
+    path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA,
+    metadata: Mapping[str, Any] | None = None, named: bool = True,
+) -> None:  # fmt: skip
     """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
 
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
@@ -122,15 +112,8 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
 
 
 def is_usable(path: Path, columns: Collection[str]) -> bool:
-    """Whether a file is there, its bytes are those that were written, and it is a table with these columns. One that is
-    there and can't be used is told: see `files.warn_damaged`."""
-    try:
-        usable = is_of(sealed.content_of(path), columns)
-    except Damaged:
-        usable = False
-    if not usable and os.path.lexists(path):
-        files.warn_damaged(path)
-    return usable
+    """As `sealed.is_usable`, of a table with these columns."""
+    return sealed.is_usable(path, lambda content: is_of(content, columns))
 
 
 def is_of(content: bytes, columns: Collection[str]) -> bool:

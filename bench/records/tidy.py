@@ -24,11 +24,11 @@ def tidy(folder: Path, drop: bool) -> list[str]:
     with claims.tidying(folder):
         held = holdings.read(folder)
         wanted = _wanted(held, run)
-        lines = [*_unneeded(held, wanted, drop)]
+        lines = list(_unneeded(held, wanted, drop))
         renamed: dict[str, RecordFile | None] = {}
         for shard, files in held.files.items():
             for group in _groups(files):
-                keep = _kept(group, wanted.get(shard, {})) if drop else [file.values for file in group]
+                keep = [file.holds(wanted.get(shard, {})) if drop else file.values for file in group]
                 if len(group) > 1 or keep[0] != group[0].values:
                     merged = _merge(folder, group, keep)
                     renamed |= dict.fromkeys((file.name for file in group), merged)
@@ -74,23 +74,15 @@ def _unneeded(held: Holdings, wanted: Mapping[str, Values], drop: bool) -> Itera
 
 def _groups(files: Sequence[RecordFile]) -> list[list[RecordFile]]:
     """Files that can be one: those of a group hold no value under two keys, and none twice."""
-    groups: list[list[RecordFile]] = []
+    groups: list[tuple[list[RecordFile], set[tuple[str, str]]]] = []
     for file in files:
-        pairs = _pairs(file)
-        group = next((group for group in groups if not any(pairs & _pairs(other) for other in group)), None)
-        if group is None:
-            groups.append([file])
-        else:
-            group.append(file)
-    return groups
-
-
-def _pairs(file: RecordFile) -> set[tuple[str, str]]:
-    return {(method, metric) for method, metrics in file.values.items() for metric in metrics}
-
-
-def _kept(group: Sequence[RecordFile], wanted: Values) -> list[Values]:
-    return [file.holds(wanted) for file in group]
+        pairs = {(method, metric) for method, metrics in file.values.items() for metric in metrics}
+        group, taken = next((entry for entry in groups if not pairs & entry[1]), ([], set()))
+        if not group:
+            groups.append((group, taken))
+        group.append(file)
+        taken |= pairs
+    return [group for group, _ in groups]
 
 
 def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) -> RecordFile | None:
@@ -103,27 +95,20 @@ def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) ->
         return None
     used = {metric for metrics in values.values() for metric in metrics}
     notes: dict[str, dict[str, Any]] = {"names": {}, "curves": {}, "axes": {}}
-    for file in group:
-        notes["names"] |= {metric: names for metric, names in file.names.items() if metric in used}
-        notes["curves"] |= {metric: names for metric, names in file.curves.items() if metric in used}
-        notes["axes"] |= file.axes
-    drawn = {name for names in notes["curves"].values() for name in names}
-    notes["axes"] = {name: axes for name, axes in notes["axes"].items() if name in drawn}
     rows, curves = [], []
     for file, chosen in zip(group, keep, strict=True):
+        for kind, of_file in (("names", file.names), ("curves", file.curves)):
+            notes[kind] |= {metric: names for metric, names in of_file.items() if metric in used}
+        notes["axes"] |= file.axes
         table = store.read_table(folder / file.name, store.SCHEMA)
         rows.append(reading.chosen(table, chosen, file.values, file.names, "metric"))
         if file.curve_file is not None:
             table = store.read_table(folder / file.curve_file, store.CURVES)
             curves.append(reading.chosen(table, chosen, file.values, file.curves, "curve"))
-    return holdings.write(
-        folder,
-        group[0].shard,
-        values,
-        store.to_frame(rows, store.SCHEMA),
-        store.to_frame(curves, store.CURVES),
-        notes,
-    )
+    drawn = {name for names in notes["curves"].values() for name in names}
+    notes["axes"] = {name: axes for name, axes in notes["axes"].items() if name in drawn}
+    frames = store.to_frame(rows, store.SCHEMA), store.to_frame(curves, store.CURVES)
+    return holdings.write(folder, group[0].shard, values, *frames, notes)
 
 
 def _with_names(run: Mapping[str, Any], merged: Mapping[str, RecordFile | None]) -> dict[str, Any]:
@@ -135,11 +120,6 @@ def _with_names(run: Mapping[str, Any], merged: Mapping[str, RecordFile | None])
 
     jobs = [{**job, "records": names(job["records"])} if "records" in job else job for job in run.get("jobs") or ()]
     before = {holdings.curve_file(name) for name in merged}
-    after = [file.curve_file for file in merged.values() if file and file.curve_file]
     curves = [name for name in run.get("curves") or () if name not in before]
-    return {
-        **run,
-        "jobs": jobs,
-        "records": names(run.get("records") or ()),
-        "curves": list(dict.fromkeys(curves + after)),
-    }
+    curves += [file.curve_file for file in merged.values() if file and file.curve_file]
+    return {**run, "jobs": jobs, "records": names(run.get("records") or ()), "curves": list(dict.fromkeys(curves))}

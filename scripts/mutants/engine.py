@@ -225,7 +225,7 @@ MUTANTS = (
            'for name in ("n", "statuses", "tolerance"):',
            'for name in ("n", "tolerance"):',
            unseen=BROKEN, tests=("tests/gate/test_gate.py",)),
-    Mutant("baseline_of_three_digits", "gate", "bench/gate/baseline.py", "numbers of three digits",
+    Mutant("baseline_of_three_digits", "gate", "bench/gate/findings.py", "numbers of three digits",
            "DIGITS = 6",
            "DIGITS = 3"),
     Mutant("wide_machine_difference", "tests", "bench/gate/findings.py", "everything may move by 0.01",

@@ -14,7 +14,7 @@ import pytest
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import holdings, reading, store
-from axiom_bench.records.by_metric import FIRST, Records
+from axiom_bench.records.by_metric import Records
 
 from .conftest import SHARD, manifest_of
 
@@ -94,7 +94,7 @@ def test_keys_stand_in_their_order_and_know_their_first_value() -> None:
 
 
 def test_a_metric_s_first_value_may_come_late() -> None:
-    rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(FIRST)]
+    rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(3)]
     records = Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok")))
     assert records.measured(with_value=True) == ("iou",)
     assert Records.of(rows_of(*rows)).measured(with_value=True) == ()

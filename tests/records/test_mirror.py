@@ -267,7 +267,7 @@ class NoCredentialsError(Exception):
     ],
 )
 def test_what_a_store_raises_is_one_sentence(error, words):
-    with pytest.raises(BenchError, match=words) as raised, remote.said("s3://bucket"):
+    with pytest.raises(BenchError, match=words) as raised, remote.store_errors("s3://bucket"):
         raise error
     assert "s3://bucket" in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -153,7 +153,7 @@ def _name(url: str) -> str:
 def asked(url: str) -> Iterator[None]:
     """What the store raises is a BenchError with one sentence, also where there is no such file."""
     try:
-        with remote.said(url):
+        with remote.store_errors(url):
             yield
     except BenchError as error:
         if isinstance(error.__cause__, FileNotFoundError):
