@@ -1,7 +1,6 @@
 """95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn together.
 
-API: `mean_intervals` and `median_intervals`, (rows, columns) -> (2, columns). Which kind of interval, and how often it
-holds the truth at which number of images, is in docs/statistics.md.
+Which kind of interval, and how often it holds the truth at which number of images, is in docs/statistics.md.
 """
 
 from __future__ import annotations
@@ -103,17 +102,18 @@ def summed(values: Floats, images: Integers) -> Sums:
 def ends_of_means(parts: Sequence[Sums]) -> Floats:
     """As `mean_intervals`, of the columns of several parts with the same rows, one after the other: one product of
     matrices, since its last bit depends on how many columns it has."""
+    from scipy.special import stdtrit  # here, since a report that is up to date needs none
+
     total, count, least, greatest, is_binary, num_images = (
         np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)
     )
     num_units = (count > 0).sum(axis=0)
     mean, error = _means_and_errors(np.ones((1, len(total))), total, count, num_units)
-    student = _student(num_units)
+    student = np.asarray(stdtrit(np.maximum(num_units - 1, 1), 1 - TAIL))
     means, errors = _means_and_errors(resamples(len(total)), total, count, num_units)
     with np.errstate(invalid="ignore", divide="ignore"):
-        studentised = np.where(errors > 0, (means - mean) / errors, np.nan)
-    below, above = _quantiles(studentised)
-    reach = np.concatenate([above, -below]).clip(student, FURTHEST * student)
+        below, above = nearest_quantiles(np.where(errors > 0, (means - mean) / errors, np.nan))
+    reach = np.array([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
     with np.errstate(invalid="ignore"):
         ends = np.clip(ends, least, greatest)
@@ -125,11 +125,10 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     """Lower and upper ends (2, columns) of the medians over the rows that aren't NaN, both values of rows.
 
     The percentile interval. The median of a resample is at most a value x where at least half of the rows drawn are, so
-    that the ends are found by bisection, without any resample's median; where exactly half are, both
-    neighbours are medians, and each end takes the outer. NaN for fewer than FEWEST_IMAGES images.
+    that the ends are found by bisection, without any resample's median; where exactly half are, both neighbours are
+    medians, and each end takes the outer. NaN for fewer than FEWEST_IMAGES images.
     """
-    drawn = units(images)
-    has = np.isfinite(values)
+    drawn, has = units(images), np.isfinite(values)
     columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
     ends = _ends_of_medians(columns, drawn, has.sum(axis=0), REACH)
     return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
@@ -147,10 +146,7 @@ class _Middle(NamedTuple):
 
 def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int) -> Floats:
     """(2, columns) of (columns, rows), whose NaN don't count; looked for within `reach` square roots of the number of
-    rows from the middle, and of twice as many where one isn't there.
-
-    count: (columns,) how many rows have a value.
-    """
+    rows from the middle, and of twice as many where one isn't there. count: (columns,) how many rows have a value."""
     unit, num_units = drawn.of_rows(), len(drawn.starts)
     far = reach * int(count.max(initial=0) ** 0.5)
     middles = [_middle(column, unit, num_units, int(n), far) for column, n in zip(columns, count, strict=True)]
@@ -159,7 +155,9 @@ def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int)
     near = np.full((len(columns), int(length.max(initial=1))), num_units)  # no unit's
     for row, middle in zip(near, middles, strict=True):
         row[: len(middle.unit)] = middle.unit
-    rows = _of_units([np.isfinite(column) for column in columns], unit, num_units)
+    has = (np.isfinite(column) for column in columns)
+    of_unit = [np.bincount(unit if is_there.all() else unit[is_there], minlength=num_units) for is_there in has]
+    rows = np.array(of_unit).reshape(-1, num_units).T
     below = np.array([middle.below for middle in middles]).reshape(-1, num_units).T
     kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
     weights, total = resamples(num_units).astype(kind), rows.astype(kind)
@@ -196,12 +194,6 @@ def _first_enough(has_enough: Callable[[Integers], NDArray[np.bool_]], last: Int
     return low
 
 
-def _of_units(chosen: Sequence[NDArray[np.bool_]], unit: Integers, num_units: int) -> Integers:
-    """How many rows of each unit are chosen, (units, columns)."""
-    counts = (np.bincount(unit if is_chosen.all() else unit[is_chosen], minlength=num_units) for is_chosen in chosen)
-    return np.array(list(counts)).reshape(-1, num_units).T
-
-
 def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int) -> _Middle:
     """Of equal values all are in the middle, or none."""
     if not count:
@@ -216,33 +208,23 @@ def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int
 
 def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: Integers) -> tuple[Floats, Floats]:
     """The means and their standard errors by unit under each row of weights, (R, columns) each."""
-    shape = (len(weights), count.shape[1])
-    columns = (
-        count[:, :1] if (count == count[:, :1]).all() else count
-    )  # products of whole numbers are exact in any shape
+    shape, are_alike = (len(weights), count.shape[1]), (count == count[:, :1]).all()
+    columns = count[:, :1] if are_alike else count  # products of whole numbers are exact in any shape
     rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (columns, columns**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         means, total_squares = (weights @ total) / rows, weights @ total**2
         squares = total_squares - 2 * means * (weights @ (total * count)) + means**2 * squares_of_rows
-        scale = num_units / (num_units - 1)
         # Of equal values the squares are rounding of the terms, which may be negative.
         squares = np.where(squares > 1e-12 * total_squares, squares, 0.0)
-        return means, np.sqrt(scale * squares) / rows
+        return means, np.sqrt(num_units / (num_units - 1) * squares) / rows
 
 
-def _quantiles(studentised: Floats) -> tuple[Floats, Floats]:
-    """The TAIL and 1 - TAIL quantiles of each column without its NaN, (1, columns) each; NaN for an empty column."""
-    in_order = np.sort(studentised, axis=0)
+def nearest_quantiles(values: Floats) -> Floats:
+    """The TAIL and 1 - TAIL quantiles, each a value, along the first axis without its NaN: (2, ...); NaN of none."""
+    in_order = np.sort(values, axis=0)  # NaN last
     last = np.isfinite(in_order).sum(axis=0, keepdims=True) - 1
-    places = (np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (TAIL, 1 - TAIL))
-    below, above = (np.take_along_axis(in_order, place, axis=0) for place in places)
-    return below, above
-
-
-def _student(num_units: Integers) -> Floats:
-    from scipy.special import stdtrit  # here, since a report that is up to date needs none
-
-    return np.asarray(stdtrit(np.maximum(num_units - 1, 1), 1 - TAIL))
+    places = [np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (TAIL, 1 - TAIL)]
+    return np.concatenate([np.take_along_axis(in_order, place, axis=0) for place in places])
 
 
 def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) -> Floats:

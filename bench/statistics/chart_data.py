@@ -1,4 +1,4 @@
-"""The values of one metric as box-plots show them: a group of rows for each setting and method."""
+"""What charts show of a run: groups of values for boxes, mean curves, and methods in the plane of two axiom errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
-from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.bootstrap import NORMAL, Floats
 from axiom_bench.statistics.labels import Setting, counts_text, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
@@ -57,10 +57,6 @@ def counts_in(groups: Iterable[BoxGroup]) -> str:
     return counts_text(*zip(*counts, strict=True))
 
 
-Points = NDArray[np.float64]
-NORMAL_95 = 1.959964  # standard errors to either side of a mean
-
-
 @dataclass(frozen=True)
 class MeanCurve:
     """One curve of one method in one setting: the mean over `rows` rows of `images` images, and half the width of its
@@ -71,8 +67,8 @@ class MeanCurve:
     method: str
     images: int
     rows: int
-    mean: Points
-    half_width: Points
+    mean: Floats
+    half_width: Floats
 
 
 @dataclass(frozen=True)
@@ -83,30 +79,24 @@ class _Sums:
     images: int
     rows: int
     squared_rows: int
-    total: Points
-    squared: Points
-    crossed: Points
+    total: Floats
+    squared: Floats
+    crossed: Floats
 
     @classmethod
-    def of(cls, image_ids: NDArray[np.object_], points: Points) -> _Sums:
+    def of(cls, image_ids: NDArray[np.object_], points: Floats) -> _Sums:
         """points: (N, n). All rows of an image are in one file."""
         _, image = np.unique(image_ids, return_inverse=True)
         count = np.bincount(image)
         totals = np.zeros((len(count), points.shape[1]))
         np.add.at(totals, image, points)
-        return cls(
-            images=len(count),
-            rows=len(points),
-            squared_rows=int((count**2).sum()),
-            total=totals.sum(0),
-            squared=(totals**2).sum(0),
-            crossed=count @ totals,
-        )
+        squared_rows = int((count**2).sum())
+        return cls(len(count), len(points), squared_rows, totals.sum(0), (totals**2).sum(0), count @ totals)
 
     def __add__(self, other: _Sums) -> _Sums:
         return _Sums(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
-    def mean_and_error(self) -> tuple[Points, Points]:
+    def mean_and_error(self) -> tuple[Floats, Floats]:
         """The mean over rows and its standard error by image, (n,) each; see `summary.summarise` for the formula."""
         mean = self.total / self.rows
         squares = np.clip(self.squared - 2 * mean * self.crossed + mean**2 * self.squared_rows, 0, None)
@@ -122,19 +112,23 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
     wanted = list(names)
     parts: dict[tuple[Setting, str, str], list[_Sums]] = defaultdict(list)
     for part in reading.read_curves(run.path, run.manifest, wanted) if wanted else ():
-        setting = Setting(part.model, part.layer, part.data)
         for method, curve, image_ids, points in _groups(part.table):
-            parts[setting, curve, method].append(_Sums.of(image_ids, points))
+            parts[Setting(part.model, part.layer, part.data), curve, method].append(_Sums.of(image_ids, points))
     methods = {name: place for place, name in enumerate(run.manifest.get("methods") or ())}
     settings = {setting: place for place, setting in enumerate(run.settings)}
-    keys = sorted(
+    curves = []
+    for key in sorted(
         parts,
         key=lambda key: (settings.get(key[0], len(settings)), wanted.index(key[1]), methods.get(key[2], len(methods))),
-    )
-    return [_mean_curve(*key, parts[key]) for key in keys]
+    ):
+        first, *others = parts[key]
+        sums = sum(others, start=first)
+        mean, error = sums.mean_and_error()
+        curves.append(MeanCurve(*key, sums.images, sums.rows, mean, NORMAL * error))
+    return curves
 
 
-def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Points]]:
+def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Floats]]:
     """Method, curve, image ids (N,) and points (N, n) of the rows with status "ok"."""
     names = table.select(["method", "curve"]).cast(pa.schema([("method", pa.string()), ("curve", pa.string())]))
     is_ok = arrow.equal(table["status"].cast(pa.string()), OK)
@@ -143,14 +137,6 @@ def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Po
         rows = table.filter(arrow.and_(mask, is_ok))
         points = rows["points"].combine_chunks()
         yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
-
-
-def _mean_curve(setting: Setting, curve: str, method: str, parts: list[_Sums]) -> MeanCurve:
-    sums = parts[0]
-    for part in parts[1:]:
-        sums += part
-    mean, error = sums.mean_and_error()
-    return MeanCurve(setting, curve, method, sums.images, sums.rows, mean, NORMAL_95 * error)
 
 
 ROW = ["image_id", "target_class"]
@@ -200,15 +186,12 @@ def floor_of_means(s0: Floats, c0: Floats) -> tuple[Floats, Floats]:
     """The corners (sensitivity, conservation), each (n + 1,), of the lowest means that n images can reach together.
 
     From (0, mean c0), where every image has its whole gap in conservation, an image that moves its gap to sensitivity
-    adds the step (s0_i, -c0_i) / n; the steepest go first. s0, c0: (n,), at least 0, both 0 for an image without a gap.
+    adds the step (s0_i, -c0_i) / n; the steepest go first, and no step at all last. s0, c0: (n,), at least 0, both 0
+    for an image without a gap.
     """
-    steepest = np.argsort(-_slope(s0, c0), kind="stable")
+    slope = np.divide(c0, s0, out=np.where(c0 > 0, np.inf, 0.0), where=s0 > 0)  # sum |d_k| / |S|
+    steepest = np.argsort(-slope, kind="stable")
     n = len(s0)
     sensitivity = np.concatenate([[0.0], np.cumsum(s0[steepest]) / n])
     conservation = c0.mean() - np.concatenate([[0.0], np.cumsum(c0[steepest]) / n])
     return sensitivity, conservation.clip(min=0)  # the last corner is 0 but for rounding
-
-
-def _slope(s0: Floats, c0: Floats) -> Floats:
-    """c0 / s0 = sum |d_k| / |S|; no step at all has no slope and goes last."""
-    return np.divide(c0, s0, out=np.where(c0 > 0, np.inf, 0.0), where=s0 > 0)

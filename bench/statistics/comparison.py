@@ -1,7 +1,4 @@
-"""All methods of one metric in one setting against each other: pairs, groups that coincide, places, the best.
-
-API: `RunFolder.comparisons.of(setting, metric)` -> Comparison, or None where no method has a value to compare.
-"""
+"""All methods of one metric in one setting against each other: pairs, groups that coincide, places, the best."""
 
 from __future__ import annotations
 
@@ -86,12 +83,11 @@ class Comparison:
     @property
     def not_worse(self) -> Groups:
         """Of the groups behind the best value those that can't be told to be worse than it."""
-        best, *others = self.ranked
+        best, *others = (group[0] for group in self.ranked)
         return tuple(
-            group
-            for group in others
-            if not self.differ(group[0], best[0]) or self.pair(group[0], best[0])["effect"] > 0
-        )
+            self.group_of(name) for name in others
+            if not self.differ(name, best) or self.pair(name, best)["effect"] > 0
+        )  # fmt: skip
 
     def pair(self, first: str, second: str) -> Mapping[str, Any]:
         """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
@@ -243,11 +239,8 @@ def _places(
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """Of every metric in every setting of a run, each computed once.
-
-    whole_set: `reading.WHOLE_SET_COLUMNS`. layouts: see `matrix.layouts`. of_whole_sets: the metrics with values of
-    whole data sets.
-    """
+    """Of every metric in every setting of a run, each computed once. whole_set: `reading.WHOLE_SET_COLUMNS`.
+    of_whole_sets: the metrics with values of whole data sets."""
 
     records: Records
     whole_set: pd.DataFrame
@@ -272,13 +265,9 @@ class Comparisons:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
             return compare_whole_sets(stored, value.better, constructed)
-        values = matrix(self.records, self.layouts.get(setting), metric)
-        if values is None:
+        table = matrix(self.records, self.layouts.get(setting), metric)
+        methods = [name for name in table.methods if name not in left_out] if table else []
+        if table is None or not methods or LAYER in methods:
             return None
-        kept = [place for place, name in enumerate(values.methods) if name not in left_out]
-        methods = [values.methods[place] for place in kept]
-        if not methods or LAYER in methods:
-            return None
-        return compare_methods(
-            values.values[:, kept], values.images, methods, value.better, value.lead, constructed, intervals
-        )
+        values = table.values[:, [table.methods.index(name) for name in methods]]
+        return compare_methods(values, table.images, methods, value.better, value.lead, constructed, intervals)

@@ -1,4 +1,5 @@
-"""How a number is written for a reader: three significant digits, the same everywhere."""
+"""Names and numbers as readers see them: what a run's manifest says about the names in its records, and a number in
+three significant digits, the same everywhere."""
 
 from __future__ import annotations
 
@@ -77,10 +78,8 @@ class Metadata:
         return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
 
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
-        """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}.
-
-        Empty where the manifest doesn't say.
-        """
+        """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}; empty
+        where the manifest doesn't say."""
         return self._model(model).get("images") or {}
 
     def has_random_weights(self, model: str) -> bool:
@@ -141,8 +140,8 @@ def with_error(mean: float, error: float) -> str:
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """A value with the ends of its interval, three significant digits each; the value alone where it has none, or where
-    all three are float32's rounding.
+    """A value with the ends of its interval, three significant digits each; the value alone without one, or where all
+    three are float32's rounding.
 
     >>> with_interval(0.28419, 0.2302, 0.35416)
     '0.284 [0.230, 0.354]'
@@ -178,9 +177,8 @@ def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
     >>> counts_text([64, 64], [120, 124])
     'n = 64 images, 120 to 124 rows'
     """
-    return f"n = {_count(list(images), 'image')}, {_count(list(rows), 'row')}"
-
-
-def _count(counts: list[int], noun: str) -> str:
-    low, high = int(min(counts)), int(max(counts))
-    return f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}"
+    texts = []
+    for noun, counts in (("image", list(images)), ("row", list(rows))):
+        low, high = int(min(counts)), int(max(counts))
+        texts.append(f"{low:,}{'' if low == high else f' to {high:,}'} {noun}{'' if high == 1 else 's'}")
+    return f"n = {', '.join(texts)}"

@@ -1,13 +1,14 @@
-"""Paired tests of two methods, image by image: p, effect sizes, Holm's adjustment, what so many images would show.
+"""Differences between two methods, row by row and image by image; the methods that coincide; paired tests: p, effect
+sizes, Holm's adjustment, what so many images would show.
 
-Functions of differences take many pairs at once: (images, pairs), NaN where an image has no pair of values.
+Functions of differences take many pairs at once: (images, pairs), NaN where an image has no pair of values. A mean or
+median difference and its interval are over rows, as the means and medians that they stand beside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,8 +55,7 @@ def averaged(differences: Floats, images: Integers) -> Floats:
     if (np.diff(images) > 0).all():
         return differences
     mean = means_by_image(differences, images)
-    for rows in (slice(start, start + AT_ONCE) for start in range(0, len(mean), AT_ONCE)):
-        mean[rows][np.abs(mean[rows]) <= FLOAT32_ROUNDING] = 0.0
+    mean[np.abs(mean) <= FLOAT32_ROUNDING] = 0.0
     return mean
 
 
@@ -86,13 +86,11 @@ def interval(differences: Floats, images: Integers, lead: str, are_binary: bool)
     """The lower and upper ends (2, pairs) of the 95 % interval of `centre`, see `bootstrap`. images: (rows,) the number
     of each row's image."""
     if are_binary and lead == "mean":
-        # Few images differ, or none: two more, half a difference to either side, as Agresti and Min (Biometrics 2005)
-        # add.
+        # Few images differ, or none: two more, half a difference to either side (Agresti and Min, Biometrics 2005).
         halves = np.broadcast_to([[0.5], [-0.5]], (2, differences.shape[1]))
         differences = np.concatenate([differences, halves])
         images = np.append(images, images.max(initial=0) + np.arange(1, 3))
-    intervals = mean_intervals if lead == "mean" else median_intervals
-    return intervals(differences, images)
+    return (mean_intervals if lead == "mean" else median_intervals)(differences, images)
 
 
 def coinciding(values: Floats, methods: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -102,12 +100,11 @@ def coinciding(values: Floats, methods: Sequence[str]) -> tuple[tuple[str, ...],
     """
     groups: list[list[int]] = []
     for place in range(len(methods)):
-        for group in groups:
-            if any(_are_same(values[:, place], values[:, other]) for other in group):
-                group.append(place)
-                break
-        else:
+        same = (group for group in groups if any(_are_same(values[:, place], values[:, other]) for other in group))
+        if (group := next(same, None)) is None:
             groups.append([place])
+        else:
+            group.append(place)
     return tuple(tuple(methods[place] for place in group) for group in groups)
 
 
@@ -141,8 +138,11 @@ def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> p
     all are the same. adjusted: p times Holm's factor, over a metric's methods.
     Raises BenchError, with the nearest names, where the records have no such method or metric.
     """
-    _check_names("method", [control], records["method"])
-    _check_names("metric", better, records["metric"])
+    for kind, names in (("method", [control]), ("metric", list(better))):
+        present = set(map(str, records[kind].unique())) - {LAYER}
+        for name in names:
+            if name not in present:
+                raise unknown(kind, name, present)
     single = records[(records["status"] == OK) & (records["image_id"] != WHOLE_SET)]
     rows = []
     for metric, direction in better.items():
@@ -160,13 +160,6 @@ def compare(records: pd.DataFrame, control: str, better: Mapping[str, str]) -> p
             )  # fmt: skip
             rows.append(tests[list(COMPARE_COLUMNS)])
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(COMPARE_COLUMNS))
-
-
-def _check_names(kind: str, names: Iterable[str], column: pd.Series) -> None:
-    present = set(map(str, column.unique())) - {LAYER}
-    for name in names:
-        if name not in present:
-            raise unknown(kind, name, present)
 
 
 def statistics(differences: Floats, better: str, are_binary: bool) -> dict[str, Floats | Integers]:
@@ -193,8 +186,7 @@ def sign_test(ahead: Integers, behind: Integers) -> Floats:
     return np.minimum(1.0, 2 * bdtr(np.minimum(ahead, behind), ahead + behind, 0.5))
 
 
-@dataclass(frozen=True)
-class SignedRanks:
+class SignedRanks(NamedTuple):
     """Of each pair's differences that aren't 0, (pairs,) each: how many they are, the sums of the ranks of the positive
     and of the negative ones by size, equal ones with their mean rank, and the sum of t^3 - t over groups of t equal
     ones. All are exact: halves, and whole numbers up to 2^53."""
@@ -208,9 +200,9 @@ class SignedRanks:
 def signed_ranks(differences: Floats) -> SignedRanks:
     """(images, pairs), NaN where an image has no pair of values."""
     step = max(1, AT_ONCE**2 // max(len(differences), 1))
-    parts = [_signed_ranks(differences[:, start : start + step]) for start in range(0, differences.shape[1], step)]
-    columns = zip(*(vars(part).values() for part in parts or [_signed_ranks(differences)]), strict=True)
-    return SignedRanks(*map(np.concatenate, columns))
+    starts = range(0, max(differences.shape[1], 1), step)
+    parts = [_signed_ranks(differences[:, start : start + step]) for start in starts]
+    return SignedRanks(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _signed_ranks(differences: Floats) -> SignedRanks:
@@ -253,6 +245,8 @@ def _moved_by_ties(bits: NDArray[Any], is_positive: NDArray[np.bool_], counts: I
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:
     """The two-sided p of Wilcoxon's signed-rank test over the differences that aren't 0: exact up to 50 of them
     without ties and up to 13 with ties (scipy), else by the normal distribution. ranks: of these differences."""
+    from scipy.stats import wilcoxon  # here, because it takes half a second to import
+
     ranks = signed_ranks(differences) if ranks is None else ranks
     p = np.ones(differences.shape[1])
     are_many = ranks.counts > MOST_EXACT
@@ -263,16 +257,9 @@ def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> F
             chosen = (ranks.counts == count) & (has_ties == ties)
             columns = differences[:, chosen].T
             columns = columns[np.isfinite(columns) & (columns != 0)].reshape(-1, count)
-            p[chosen] = _few_signed_ranks_test(columns, ties)
+            is_slow = ties and count <= MOST_TIED
+            p[chosen] = wilcoxon_with_ties(columns) if is_slow else wilcoxon(columns, axis=1).pvalue
     return p
-
-
-def _few_signed_ranks_test(differences: Floats, ties: bool) -> Floats:
-    from scipy.stats import wilcoxon  # here, because it takes half a second to import
-
-    if ties and differences.shape[1] <= MOST_TIED:
-        return wilcoxon_with_ties(differences)
-    return np.asarray(wilcoxon(differences, axis=1).pvalue)
 
 
 def _normal_signed_rank_test(ranks: SignedRanks) -> Floats:

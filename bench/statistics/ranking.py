@@ -1,9 +1,6 @@
-"""What a run says, as sentences with their numbers: for each headline metric and setting who is best, by how much, and
-what can't be told.
-
-API: `findings(run, metrics)` -> list of Statement, in the order in which a page shows them: metric by metric, what
-holds in all settings first.
-"""
+"""Who is best: in one setting, in words with their numbers, and over networks and data sets by mean ranks (Friedman's
+and Nemenyi's tests, after Demsar, Statistical comparisons of classifiers over multiple data sets, J. Mach. Learn. Res.
+2006)."""
 
 from __future__ import annotations
 
@@ -46,14 +43,19 @@ class MeanRanks:
 def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
     """Of the methods that have a place in all settings of trained networks; methods that coincide share theirs. None
     for fewer than two methods or settings."""
-    better = run.metadata.value(metric).better
-    trained = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
-    columns = [_values(run, setting, metric) for setting in trained]
-    table = pd.DataFrame({place: values for place, values in enumerate(columns) if values is not None}).dropna()
+    columns = {}
+    for place, setting in enumerate(run.settings):
+        comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
+        if comparison is not None:
+            values = comparison.places["value"]  # methods that coincide have the same
+            of_method = {name: values[group[0]] for group in comparison.groups for name in group}
+            columns[place] = pd.Series(of_method, dtype=float)
+    table = pd.DataFrame(columns).dropna()
     methods, count = table.shape
     if methods < 2 or count < 2:
         return None
-    ranks = table.rank(ascending=better == "lower").mean(axis=1).sort_values(kind="stable")
+    is_lower = run.metadata.value(metric).better == "lower"
+    ranks = table.rank(ascending=is_lower).mean(axis=1).sort_values(kind="stable")
     return MeanRanks(ranks, count, critical_difference(methods, count), _friedman(table))
 
 
@@ -63,15 +65,6 @@ def critical_difference(methods: int, settings: int) -> float:
 
     quantile = float(studentized_range.ppf(1 - LEVEL, methods, np.inf)) / np.sqrt(2)
     return float(quantile * np.sqrt(methods * (methods + 1) / (6 * settings)))
-
-
-def _values(run: RunFolder, setting: Setting, metric: str) -> pd.Series | None:
-    """Method -> its value in one setting; methods that coincide have the same."""
-    comparison = run.comparisons.of(setting, metric)
-    if comparison is None:
-        return None
-    values = comparison.places["value"]
-    return pd.Series({name: values[group[0]] for group in comparison.groups for name in group}, dtype=float)
 
 
 def _friedman(table: pd.DataFrame) -> float:
@@ -134,21 +127,22 @@ class Statement:
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
-    """Of the metrics with a direction, in their order; none of models with random weights."""
+    """Of the metrics with a direction, in their order, what holds in all settings first; none of models with random
+    weights."""
     settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
-    found: list[Statement] = []
+    statements: list[Statement] = []
     for name in metrics:
         value = run.metadata.value(name)
         if name in run.metrics and value.has_direction:
             comparisons = {setting: run.comparisons.of(setting, name) for setting in settings}
-            found += _of_metric(run, value, {setting: c for setting, c in comparisons.items() if c is not None})
-    return found
+            statements += _of_metric(run, value, {setting: c for setting, c in comparisons.items() if c is not None})
+    return statements
 
 
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
-    yield from _agreement(
-        run, value, {setting: c for setting, c in comparisons.items() if len(c.groups) > 1}, len(comparisons)
-    )
+    differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
+    if len(differing) > 1:
+        yield _agreement(run, value, differing, len(comparisons))
     for setting, comparison in comparisons.items():
         for sentence, kind, methods, numbers in _of_setting(run, value, comparison):
             sentence = f"{run.label(setting)}: {sentence}"
@@ -157,16 +151,14 @@ def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
     yield from _constructed(run, value, comparisons)
 
 
-def _agreement(
-    run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int
-) -> Iterator[Statement]:
-    """Which methods are best, or can't be told from the best, wherever methods differ; where these are several
-    settings."""
-    if len(comparisons) < 2:
-        return
-    first, *others = comparisons.values()
-    leading = [name for group in (first.ranked[0], *first.not_worse) for name in group]
-    shared = tuple(name for name in leading if all(name in _leading(other) for other in others))
+def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int) -> Statement:
+    """Which methods are best, or can't be told from the best, in all of several settings where methods differ."""
+    first = next(iter(comparisons.values()))
+    leading = [
+        [name for group in (comparison.ranked[0], *comparison.not_worse) for name in group]
+        for comparison in comparisons.values()
+    ]
+    shared = tuple(name for name in leading[0] if all(name in other for other in leading))
     are_networks = len({setting.model for setting in comparisons}) == len(comparisons)
     kind = "networks" if are_networks else "settings"
     where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}"
@@ -178,11 +170,7 @@ def _agreement(
         sentence = f"In {where}, {names} {'has' if len(shared) == 1 else 'have'} {best} or can't be told from it."
     else:
         sentence = f"No method has {best}, or can't be told from it, in {where}."
-    yield Statement(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
-
-
-def _leading(comparison: Comparison) -> set[str]:
-    return {name for group in (comparison.ranked[0], *comparison.not_worse) for name in group}
+    return Statement(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
 
 
 def _of_setting(
@@ -190,16 +178,10 @@ def _of_setting(
 ) -> Iterator[tuple[str, Kind, Group, dict[str, float]]]:
     """(sentence, kind, methods, numbers) of one setting."""
     best, *others = comparison.ranked
-    if not others:
-        if len(best) > 1:
-            names = names_in_words(run, [(name,) for name in best])
-            yield (
-                f"{names} coincide in {in_sentence(value.title)}: none is better than another.",
-                "coinciding",
-                best,
-                {},
-            )
-        return
+    if not others and len(best) > 1:
+        names = names_in_words(run, [(name,) for name in best])
+        sentence = f"{names} coincide in {in_sentence(value.title)}: none is better than another."
+        yield sentence, "coinciding", best, {}
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]
     if worse:
@@ -235,15 +217,15 @@ def _undecided(
 ) -> tuple[str, dict[str, float]]:
     names = names_in_words(run, unclear, "or")
     sentence = f"Whether {_name(run, best)} or {names} is better in {in_sentence(value.title)} can't be told"
-    shown = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
-    known = [difference for difference in shown if difference > 0]
-    if not known:
+    differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
+    largest = max((difference for difference in differences if difference > 0), default=None)
+    if largest is None:
         return f"{sentence}.", {}
     sentence += (
-        f": {_images(comparison.images)} would have shown a {value.lead} difference of {number(max(known))} or more "
-        "with a probability of 80 %."
+        f": {_images(comparison.images)} would have shown a {value.lead} difference of {number(largest)} or more with "
+        "a probability of 80 %."
     )
-    return sentence, {"detectable": max(known)}
+    return sentence, {"detectable": largest}
 
 
 def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:

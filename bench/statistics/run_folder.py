@@ -67,12 +67,13 @@ class RunFolder:
         metrics = manifest.get("metrics") or {}
         classes = [name for name, entry in metrics.items() if (entry or {}).get("unit") == CLASS]
         records, class_records = reading.read_by_metric(path, manifest, classes)
+        runtime, orders = reading.read_runtime(path, manifest), _orders(manifest)
         return cls(
             path=path,
             manifest=manifest,
             records=in_order(records, manifest),
             class_records=in_order(class_records, manifest),
-            runtime=_ordered(reading.read_runtime(path, manifest), manifest),
+            runtime=runtime.assign(**{name: _category(runtime[name], orders[name]) for name in {*orders} & {*runtime}}),
             whole_set=reading.read_whole_set(path, manifest),
         )
 
@@ -166,12 +167,9 @@ class RunFolder:
     def label(self, setting: Setting) -> str:
         """The model's name, with the layer and the data set where the run has several of them for this model."""
         same = [other for other in self.settings if other.model == setting.model]
-        parts = [setting.model]
-        if len({other.layer for other in same}) > 1:
-            parts.append(setting.layer)
-        if len({other.data for other in same}) > 1:
-            parts.append(f"({setting.data})")
-        return " ".join(parts)
+        layer = [setting.layer] * (len({other.layer for other in same}) > 1)
+        data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
+        return " ".join([setting.model, *layer, *data])
 
 
 def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
@@ -208,26 +206,20 @@ def _coded_anew(
 
 
 def _orders(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The manifest's order of the names of each column: of layers that in which the network runs them, of a model whose
+    depths it doesn't tell the run's."""
+    layers: list[str] = []
     models = manifest.get("models") or {}
+    for model in models.values():
+        depths = model.get("depths") or {}
+        layers += sorted(model.get("layers") or [model.get("layer")], key=lambda layer, at=depths: at.get(layer, 0))
     return {
         "model": list(models),
-        "layer": [layer for model in models.values() for layer in _layers(model)],
+        "layer": layers,
         "data": list(manifest.get("data") or {}),
         "method": [METHOD_FREE, *(manifest.get("methods") or {})],
         "metric": list(manifest.get("metrics") or {}),
     }
-
-
-def _ordered(rows: pd.DataFrame, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Names as ordered categories: the manifest's order first, then what it doesn't list."""
-    orders = _orders(manifest)
-    return rows.assign(**{name: _category(rows[name], orders[name]) for name in orders if name in rows})
-
-
-def _layers(model: Mapping[str, Any]) -> list[str]:
-    """In the order in which the network runs them; in the run's where the manifest doesn't tell their depths."""
-    depths = model.get("depths") or {}
-    return sorted(model.get("layers") or [model.get("layer")], key=lambda layer: depths.get(layer, 0))
 
 
 def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
@@ -236,15 +228,15 @@ def _category(names: pd.Series, order: Iterable[str]) -> pd.Series:
 
 
 def _order(present: Iterable[str], order: Iterable[str]) -> list[str]:
-    """The names that are there: those of the order, then the others, sorted."""
+    """The names that are there: those of the order, then the others, features.9 before features.12: the digits of a
+    name count as numbers."""
+
+    def natural(name: str) -> list[tuple[int, str]]:
+        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
     names = set(present)
     listed = [name for name in dict.fromkeys(order) if name in names]
-    return [*listed, *sorted(names - set(listed), key=_natural)]
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """features.9 before features.12: the digits of a name count as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [*listed, *sorted(names - set(listed), key=natural)]
 
 
 def milliseconds(run: RunFolder, setting: Setting) -> pd.Series:

@@ -1,5 +1,5 @@
-"""From records to statistics with their standard errors and intervals: pure functions of the long rows, one output row
-for each group."""
+"""From records to statistics with their standard errors and intervals, one row for each group; and values on the images
+that all compared methods have, which decide which method is best: statistics over different images rank no method."""
 
 from __future__ import annotations
 
@@ -139,9 +139,13 @@ def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
     table["images"] = table["images"].fillna(0).astype(int)
     table["statuses"] = [_statuses(records.statuses, row_counts) for row_counts in counts[codes].tolist()]
     place = groups.table.iloc[codes // count].set_axis(table.index)
-    return pd.concat([place, table], axis=1).assign(
-        method=[records.methods[code] for code in codes % count], metric=metric
-    )
+    methods = [records.methods[code] for code in codes % count]
+    return pd.concat([place, table], axis=1).assign(method=methods, metric=metric)
+
+
+def _statuses(names: Sequence[str], counts: Sequence[int]) -> str:
+    """ "ok:120 zero_map:3" """
+    return " ".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True) if count)
 
 
 def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
@@ -184,11 +188,6 @@ def aggregated(values: Floats, groups: Integers, **columns: Any) -> pd.DataFrame
     return table[table.index < last]
 
 
-def _statuses(names: Sequence[str], counts: Sequence[int]) -> str:
-    """ "ok:120 zero_map:3" """
-    return " ".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True) if count)
-
-
 def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: Mapping[str, str]) -> pd.DataFrame:
     """The table with the images' counts in the rows of the whole data set."""
     if "whole_set" not in by or not table["whole_set"].any():
@@ -207,17 +206,18 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
 def with_intervals(
     summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame
 ) -> pd.DataFrame:
-    """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images.
-
-    layouts: of the settings, see `matrix.layouts`.
-
-    A value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that
-    the run stored (`reading.WHOLE_SET_COLUMNS`) on either side.
-    """
+    """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images. A
+    value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that the
+    run stored (`reading.WHOLE_SET_COLUMNS`) on either side. layouts: of the settings, see `by_metric.layouts`."""
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
+    stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
+    rows = summary.loc[summary["whole_set"].astype(bool), [*NAMES, "whole_set", "mean"]].merge(stored, on=NAMES)
+    reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
+    low, high = rows["mean"] - reach, rows["mean"] + reach
+    of_sets = rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)
     parts = [_of_setting(records, layout, place) for place, layout in layouts.items()]
-    ends = pd.concat([*parts, _of_whole_sets(summary, whole_set)], ignore_index=True)
+    ends = pd.concat([*parts, of_sets], ignore_index=True)
     ends = ends.astype(dict.fromkeys(NAMES, object) | {"whole_set": bool} | dict.fromkeys(ENDS, float))
     return summary.merge(ends, on=[*NAMES, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
 
@@ -235,14 +235,6 @@ def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...]) -> 
     methods, metrics = zip(*names, strict=True)
     table = pd.DataFrame(dict(zip(ENDS, ends, strict=True)))
     return table.assign(**dict(zip(PLACE, place, strict=True)), method=methods, metric=metrics, whole_set=False)
-
-
-def _of_whole_sets(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
-    rows = summary.loc[summary["whole_set"].astype(bool), [*NAMES, "whole_set", "mean"]].merge(stored, on=NAMES)
-    reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
-    low, high = rows["mean"] - reach, rows["mean"] + reach
-    return rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)
 
 
 COLUMNS = ("compared", "partial", "common_images", "common_n", "common_mean", "common_median")

@@ -1,4 +1,4 @@
-"""Records by metric: the same rows as a table of all, in the same order, in 16 bytes each."""
+"""Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which methods are compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import holdings, reading, store
-from axiom_bench.records.by_metric import Records
+from axiom_bench.records.by_metric import Records, compared
 
 from .conftest import SHARD, manifest_of
 
@@ -44,14 +44,14 @@ def test_each_metric_has_its_rows_in_their_order(write_file: WriteFile, tmp_path
     assert sum(column.nbytes for block in records.blocks.values() for column in vars(block).values()) == 16 * len(rows)
 
 
-def test_values_of_other_commands_are_left_in_the_file(write_file: WriteFile, tmp_path: Path) -> None:
-    rows, records, _ = read(tmp_path, manifest_of(([write_file(TWO)], {"other": {"zeta": "3"}})))
+def test_values_of_other_commands_are_left_in_the_file_and_metrics_apart_in_another_table(
+    write_file: WriteFile, tmp_path: Path
+) -> None:
+    file = write_file(TWO)
+    rows, records, _ = read(tmp_path, manifest_of(([file], {"other": {"zeta": "3"}})))
     assert set(records.frame()["method"]) == {"other"}
     assert plain(records.frame()) == plain(rows)
-
-
-def test_metrics_apart_are_in_the_other_table(write_file: WriteFile, tmp_path: Path) -> None:
-    rows, records, apart = read(tmp_path, manifest_of(([write_file(TWO)], TWO)), ["zeta"])
+    rows, records, apart = read(tmp_path, manifest_of(([file], TWO)), ["zeta"])
     assert plain(apart.frame()) == plain(rows[rows["metric"] == "zeta"])
     assert "zeta" not in records.metrics
     assert len(records) + len(apart) == len(rows)
@@ -107,3 +107,23 @@ def test_chosen_keys_keep_their_rows() -> None:
     assert plain(chosen.frame()) == plain(table.iloc[1:][list(RECORD_COLUMNS)])
     assert chosen.where(np.array([False])).empty
     assert chosen.where(np.array([False])).frame().empty
+
+
+ALL, TEN = frozenset(range(20)), frozenset(range(10))
+
+
+@pytest.mark.parametrize(
+    ("images", "methods", "common"),
+    [
+        ({"a": ALL, "b": ALL}, "ab", ALL),
+        ({"a": ALL - {0, 1}, "b": ALL - {2}}, "ab", ALL - {0, 1, 2}),
+        ({"a": ALL - {0, 1, 2}, "b": ALL - {3}}, "b", ALL - {3}),  # it takes no images from the others
+        ({"a": TEN - {0}, "b": TEN}, "ab", TEN - {0}),  # a tenth
+        ({"a": frozenset(), "b": ALL}, "b", ALL),
+        ({"a": frozenset()}, "", frozenset()),
+        ({}, "", frozenset()),
+        ({"a": TEN, "b": ALL - TEN}, "", frozenset()),
+    ],
+)
+def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images: dict, methods: str, common: frozenset) -> None:
+    assert compared(images) == (tuple(methods), common)
