@@ -214,8 +214,8 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _blocks(tree: ast.Module, for_types: bool = False) -> Iterator[ast.AST]:
-    """The module with all statements, handlers and cases in it: an expression holds none. for_types: also those that only
-    type checkers see."""
+    """The module with all statements, handlers and cases in it: an expression holds none. for_types: also those that
+    only type checkers see."""
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
