@@ -255,7 +255,7 @@ def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray
     union = has.any(axis=1)
     lacking = union.sum() - has.sum(axis=0)
     columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)
-    return columns, has[:, columns].all(axis=1) & bool(len(columns))
+    return columns, np.asarray(has[:, columns].all(axis=1) & (len(columns) > 0))
 
 
 PLACE = ["model", "layer", "data"]

@@ -55,7 +55,8 @@ def short(value: object) -> str:
 
 def _entries(**types: Any) -> Any:
     """A mapping that may have entries of these types, or null in their place, and any others."""
-    return create_model("Entries", **{name: (of | None, None) for name, of in types.items()})
+    fields: dict[str, Any] = {name: (of | None, None) for name, of in types.items()}
+    return create_model("Entries", **fields)
 
 
 def _each(of: Any) -> Any:

@@ -126,7 +126,8 @@ def read_curves(
                 names = table[column].cast(pa.string())
                 table = table.filter(arrow.is_in(names, pa.array(list(wanted), pa.string())))
         if len(table):
-            yield CurvePart(*(map(str, first[0].values()) if first else ("", "", "")), table)
+            model, layer, data = map(str, first[0].values() if first else ("", "", ""))
+            yield CurvePart(model, layer, data, table)
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -169,8 +170,8 @@ def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.
 
 def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
     """Values of a whole data set as rows of the records."""
-    constant = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
-    constant |= dict.fromkeys(("target_class", "predicted_class"), UNKNOWN_CLASS)
+    constant: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
+    constant |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
     columns = {name: [constant[name]] * len(table) if name in constant else table[name] for name in store.SCHEMA.names}
     return pa.table(columns).cast(store.SCHEMA)
 
