@@ -134,7 +134,7 @@ MUTANTS = (
            "tolerance in the network's pixels, not the photograph's",
            "distances = (outside / stored_pixels[row]).norm(dim=1)",
            "distances = outside.norm(dim=1)",
-           tests=("tests/metrics/test_localization.py", "tests/metrics/test_localization_annotations.py")),
+           tests=("tests/metrics/test_localization.py",)),
     Mutant("located_at_a_lower_iou", "gate", "metrics/gt_known_loc.py", "a lower IoU is enough",
            "return (best >= iou).double()",
            "return (best >= 0.8 * iou).double()"),

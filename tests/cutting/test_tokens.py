@@ -205,7 +205,7 @@ def test_precision_of_the_trunk(precision: str):
 
 
 PIECEWISE_LINEAR = ("cam", "full_grad", "guided", "lift_cam", "relevance_cam")  # what these need, a transformer lacks
-LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_refine_cam.py sets them
+LAYERS_TO_BE_SET = ("refine_cam",)  # tests/methods/test_wrappers.py sets them
 
 
 @cache

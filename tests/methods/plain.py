@@ -1,18 +1,53 @@
-"""The tiny networks run without the engine, and pieces of methods spelled out: float64, one image at a time."""
+"""The tiny networks run without the engine, and pieces of methods spelled out: float64, one image at a time.
+
+Also methods with few of the runs that some take, and the checks that one network is enough for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 from functools import cache
 
+import pytest
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from axiom_bench.testing import Case
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.testing import CASES, METHOD_CHECKS, Case, method_checks
 from axiom_bench.testing.cases import TinyNetwork
 
 Lines = list[list[float]]
+EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
+CLOSE = {"rtol": 1e-11, "atol": 1e-12}
+FEWER = {
+    "integrated_gradients": {"steps": 3},
+    "is_cam": {"steps": 2},
+    "opti_cam": {"iterations": 4},
+    "smooth_grad": {"samples": 2},
+    "smooth_grad_cam_pp": {"samples": 2},
+    "smoothed_xgrad_cam": {"samples": 2},
+    "ss_cam": {"samples": 2},
+}
+
+OF_THE_HEAD = (
+    method_checks.channel_equivariant,
+    method_checks.dead_channel_is_silent,
+    method_checks.takes_zero_activations,
+    method_checks.takes_negative_scores,
+    method_checks.score_scale_claim_holds,
+)
+OF_ANY_NETWORK = tuple(check for check in METHOD_CHECKS if check not in OF_THE_HEAD)
+
+
+@cache
+def with_fewer(name: str) -> Plugin:
+    """The method of conf/method, with FEWER where it has such parameters."""
+    return plugins.with_params("method", name, FEWER.get(name, {}))
 
 
 @cache
@@ -83,3 +118,34 @@ def scaled(plane: Tensor) -> Tensor:
     """From 0 to 1; zeros where it is constant."""
     low, high = plane.min().item(), plane.max().item()
     return (plane - low) / (high - low) if high > low else torch.zeros_like(plane)
+
+
+def upsampled(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    """(h, w) -> size, or (B, h, w)."""
+    maps = plane[None] if plane.ndim == 2 else plane
+    maps = functional.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+    return maps[0] if plane.ndim == 2 else maps
+
+
+def seeded(build: Callable[[], nn.Module], seed: int = 8) -> nn.Module:
+    """In float64, with the parameters that torch draws from the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build().double().eval()
+
+
+def normal(*shape: int, seed: int = 3) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def uniform(*shape: int, seed: int = 3) -> Tensor:
+    return torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(*weights: list[float], bias: float = 0.0) -> nn.Sequential:
+    """Flattened maps times these rows of weights, plus the bias."""
+    layer = nn.Linear(len(weights[0]), len(weights)).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor(weights, dtype=torch.float64))
+        layer.bias.fill_(bias)
+    return nn.Sequential(nn.Flatten(), layer)

@@ -10,7 +10,6 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.errors import BenchError
 from axiom_bench.methods.finer_cam import finer_cam
 from axiom_bench.methods.full_grad import full_grad
 from axiom_bench.methods.group_cam import group_cam
@@ -18,21 +17,25 @@ from axiom_bench.methods.is_cam import is_cam
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES, Case
-from tests.methods.plain import generator_of, head_of, scaled, score_of
+from tests.methods.plain import (
+    CLOSE,
+    EACH_CASE,
+    generator_of,
+    head_of,
+    normal,
+    scaled,
+    score_of,
+    seeded,
+    uniform,
+    upsampled,
+)
 
-EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-# float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
-CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 SCORE_CAM_CODE = {"score": "probability", "baseline": False, "channel_softmax": False}
 GAUSSIAN = [[1 / 16, 1 / 8, 1 / 16], [1 / 8, 1 / 4, 1 / 8], [1 / 16, 1 / 8, 1 / 16]]
 
 
 def probability(case: Case, image: Tensor, target: int) -> float:
     return score_of(case, image, target, "probability")
-
-
-def upsampled(plane: Tensor, case: Case) -> Tensor:
-    return functional.interpolate(plane[None, None], case.size, mode="bilinear", align_corners=False)[0, 0]
 
 
 @EACH_CASE
@@ -55,8 +58,7 @@ def test_recipro_cam_repeats_the_vector_at_the_centre(case):
 
 @EACH_CASE
 def test_recipro_cam_of_single_positions_has_one_form(case):
-    trace = case.trace()
-    maps = [recipro_cam(trace, gaussian=False, vectors=vectors).raw for vectors in ("own", "centre")]
+    maps = [recipro_cam(case.trace(), gaussian=False, vectors=vectors).raw for vectors in ("own", "centre")]
     torch.testing.assert_close(*maps, **CLOSE)
 
 
@@ -75,7 +77,7 @@ def test_group_cam_of_the_authors_code(case):
         weighted = trace.gradients[i].mean((1, 2))[:, None, None] * trace.activations[i]
         expected = torch.zeros(case.size, dtype=torch.float64)
         for group in weighted.chunk(4):
-            plane = upsampled(group.sum(0).relu(), case)
+            plane = upsampled(group.sum(0).relu(), case.size)
             if plane.max() > 0:
                 mask = scaled(plane)
                 gain = probability(case, image * mask + blurred * (1 - mask), i % 3) - probability(case, blurred, i % 3)
@@ -109,13 +111,11 @@ def test_full_grad_with_aligned_corners(case):
 @pytest.mark.parametrize("references", [1, 2, 3])
 def test_finer_cam_weighted_by_probability(references, readout):
     """github.com/Imageomics/Finer-CAM, FinerWeightedTarget: the gradient of the whole target, softmax included."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
-        head = nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)).double()
-        maps = torch.rand(3, 3, 3, 4, dtype=torch.float64)
-    actual = finer_cam(readout(head, maps, target=2), gamma=1.0, references=references, weighting="probability")
-    for row in range(len(maps)):
-        leaf = maps[row : row + 1].clone().requires_grad_()
+    head = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 3)
+    trace = readout(head, uniform(3, 3, 3, 4), target=2)
+    actual = finer_cam(trace, gamma=1.0, references=references, weighting="probability")
+    for row, maps in enumerate(trace.activations):
+        leaf = maps[None].clone().requires_grad_()
         logits = head(leaf)[0]
         nearest = sorted((abs(logits[c].item() - logits[2].item()), c) for c in range(7) if c != 2)
         chosen = [c for _, c in nearest[:references]]
@@ -135,7 +135,7 @@ def test_ss_cam_of_the_authors_code(case, noise):
         draws = torch.randn(shape, generator=generator_of(image, 7), dtype=torch.float64)
         weights = []
         for plane in case.trace().activations[i]:
-            plane = upsampled(plane, case)
+            plane = upsampled(plane, case.size)
             x = plane if noise == "map" else image * scaled(plane)
             noisy = [x + (2 / (x.max() - x.min())) ** 2 * n for n in draws]
             copies = [image * n for n in noisy] if noise == "map" else noisy
@@ -160,11 +160,9 @@ def test_ss_cam_of_a_black_image_has_no_relative_noise():
 @pytest.mark.parametrize("channels", [1, 5])
 @pytest.mark.parametrize("noise", ["map", "input"])
 def test_ss_cam_of_images_of_any_number_of_channels(channels, noise):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 5, 3))
-        images = torch.randn(2, channels, 6, 7)
-    trace = ab.trace(model.eval(), "1", images)
+    layers = (nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 5, 3))
+    model = seeded(lambda: nn.Sequential(nn.Conv2d(channels, 4, 3), *layers))
+    trace = ab.trace(model, "1", normal(2, channels, 6, 7))
     weights = ss_cam(trace, samples=3, noise=noise)
     assert weights.shape == (2, 4, 1, 1)
     assert not torch.allclose(weights, ss_cam(trace, samples=3, sigma=0.0, noise=noise))
@@ -173,28 +171,12 @@ def test_ss_cam_of_images_of_any_number_of_channels(channels, noise):
 @EACH_CASE
 def test_is_cam_of_the_sum_of_masked_images(case):
     """github.com/r0cketr1kky/ISS-CAM_resources, algo.py, ISS_CAM2: one pass of the sum of i/10 X H_k."""
-    expected = [
-        [
-            probability(case, sum(image * scaled(upsampled(plane, case)) * step / 10 for step in range(1, 11)), i % 3)
-            for plane in case.trace().activations[i]
-        ]
-        for i, image in enumerate(case.images())
-    ]
-    trace = case.trace()
+    trace, expected = case.trace(), []
+    for i, image in enumerate(case.images()):
+        masked = [image * scaled(upsampled(plane, case.size)) for plane in trace.activations[i]]
+        copies = [sum(copy * step / 10 for step in range(1, 11)) for copy in masked]
+        expected.append([probability(case, copy, i % 3) for copy in copies])
     before = trace.passes.trunk_forward
     actual = is_cam(trace, accumulated=True, **SCORE_CAM_CODE)
     assert trace.passes.trunk_forward - before == 4 * case.rows
     torch.testing.assert_close(actual[..., 0, 0], torch.tensor(expected, dtype=torch.float64), **CLOSE)
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda t: recipro_cam(t, vectors="center"), "did you mean 'centre'"),
-        (lambda t: finer_cam(t, weighting="probabilities"), "did you mean 'probability'"),
-        (lambda t: ss_cam(t, mask="row"), "did you mean 'raw'"),
-    ],
-)
-def test_invalid_options(call, message):
-    with pytest.raises(BenchError, match=message):
-        call(CASES["dense"].trace())

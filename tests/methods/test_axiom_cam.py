@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from axiom_bench import methods, metrics
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
 from axiom_bench.testing import CASES, Case, check_method
+from tests.methods.plain import EACH_CASE, gradient_of, head_of, linear, maps_of, normal, seeded, uniform
 
 STEPS = (0.0, 0.3, 1.0)
 ROUNDING = 1e-12  # float64, sums of some hundred terms
-each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 each_split = pytest.mark.parametrize("split", SPLITS)
 each_step = pytest.mark.parametrize("t", STEPS)
 
@@ -29,37 +28,25 @@ def explained(trace: Trace, t: float, split: str) -> Explanation:
 
 def weights_in_loops(case: Case, row: int, t: float, split: str) -> list[float]:
     """The formula, a channel at a time, on the network run without the engine."""
-    model = case.model()
-    steps = list(model.features) + list(model.head)
-    cut = int(case.layer.split(".")[1]) + 1
-    trunk, head = nn.Sequential(*steps[:cut]), nn.Sequential(*steps[cut:])
-    maps = trunk(case.images()[row : row + 1]).detach().clone().requires_grad_()
-    score = head(maps.clone())[0, row % 3]
-    (gradient,) = torch.autograd.grad(score, maps)
-    F, g = maps[0].detach(), gradient[0]
-    drops = []
-    for k in range(case.channels):
-        without = F.clone()
-        without[k] = 0
-        drops.append(score.item() - head(without[None])[0, row % 3].item())
-    parts = []
-    for k, drop in enumerate(drops):
-        products = sum(a * b for a, b in zip(g[k].flatten().tolist(), F[k].flatten().tolist(), strict=True))
-        parts.append(
-            {
-                "positive_drops": max(drop, 0.0),
-                "drops": abs(drop),
-                "gradients": abs(products),
-                "activations": abs(sum(F[k].flatten().tolist())),
-                "uniform": 1.0,
-            }[split]
-        )
-    gap = score.item() - sum(drops)
+    maps, target = maps_of(case), row % 3
+    F, g = maps[row].flatten(1).tolist(), gradient_of(case, maps, row, target).flatten(1).tolist()
+    ablated = [maps[row].index_fill(0, torch.tensor(k), 0) for k in range(case.channels)]
+    with torch.no_grad():
+        score, *without = (head_of(case)(each[None].clone())[0, target].item() for each in (maps[row], *ablated))
+    drops = [score - each for each in without]
+    parts = {
+        "positive_drops": [max(drop, 0.0) for drop in drops],
+        "drops": list(map(abs, drops)),
+        "gradients": [abs(sum(a * b for a, b in zip(*both, strict=True))) for both in zip(g, F, strict=True)],
+        "activations": [abs(sum(values)) for values in F],
+        "uniform": [1.0] * len(F),
+    }[split]
+    gap = score - sum(drops)
     totals = [drop + t * part / sum(parts) * gap for drop, part in zip(drops, parts, strict=True)]
-    return [total / sum(F[k].flatten().tolist()) for k, total in enumerate(totals)]
+    return [total / sum(values) for total, values in zip(totals, F, strict=True)]
 
 
-@each_case
+@EACH_CASE
 @each_split
 @each_step
 def test_weights_equal_the_formula(case, split, t):
@@ -83,36 +70,26 @@ def test_yaml_parameters_are_the_defaults():
     assert torch.equal(methods.get("axiom_cam")(trace), axiom_cam(trace))
 
 
-@each_case
+@EACH_CASE
 @each_split
 @each_step
 def test_errors_on_the_floor_follow_t(case, split, t):
     """sensitivity = t s0 and conservation = (1 - t) c0, s0 and c0 the floor's ends; so the distance to it is 0."""
     explanation = explained(case.trace(), t, split)
     floor = metrics.get("axiom_floor")(explanation)
-    actual = {name: metrics.get(f"{name}_error")(explanation) for name in ("sensitivity", "conservation")}
-    expected = {
-        "sensitivity": t * floor["axiom_floor_sensitivity"],
-        "conservation": (1 - t) * floor["axiom_floor_conservation"],
-    }
-    for name, errors in actual.items():
-        torch.testing.assert_close(errors, expected[name], rtol=ROUNDING, atol=ROUNDING)
+    for name, share in (("sensitivity", t), ("conservation", 1 - t)):
+        expected = share * floor[f"axiom_floor_{name}"]
+        torch.testing.assert_close(metrics.get(f"{name}_error")(explanation), expected, rtol=ROUNDING, atol=ROUNDING)
     assert metrics.get("axiom_floor_distance")(explanation).max() < ROUNDING
     assert floor["axiom_floor_conservation"].min() > 1e-3  # there is a gap to share, so that 0 isn't trivial
 
 
-@each_case
+@EACH_CASE
 @each_split
-def test_t_zero_equals_ablation_cam_axiomatic(case, split):
-    trace = case.trace()
-    assert torch.equal(axiom_cam(trace, 0, split), methods.get("ablation_cam_axiomatic")(trace))
-
-
-@each_case
-@each_split
-def test_weights_are_linear_in_t(case, split):
+def test_weights_are_linear_in_t_from_ablation_cam_axiomatic(case, split):
     trace = case.trace()
     start, middle, end = (axiom_cam(trace, t, split) for t in (0, 0.5, 1))
+    assert torch.equal(start, methods.get("ablation_cam_axiomatic")(trace))
     torch.testing.assert_close(middle, (start + end) / 2, rtol=ROUNDING, atol=ROUNDING)
 
 
@@ -159,17 +136,19 @@ def test_dead_and_guarded_channels(readout, split, t):
 
 def relu_head() -> nn.Module:
     """Flatten, linear, ReLU, linear, for maps of `hard_maps`, with biases."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(8)
-        return nn.Sequential(nn.Flatten(), nn.Linear(5 * 4 * 4, 8), nn.ReLU(), nn.Linear(8, 2))
+    return seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(5 * 4 * 4, 8), nn.ReLU(), nn.Linear(8, 2)))
 
 
 def hard_maps() -> Tensor:
     """(2, 5, 4, 4): a dead channel, one whose values cancel, and three plain ones."""
-    maps = torch.rand(2, 5, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    maps = uniform(2, 5, 4, 4, seed=7)
     maps[:, 0] = 0
     maps[:, 1, 2:] = -maps[:, 1, :2]
     return maps
+
+
+def pooled_head(classes: int, bias: bool = True) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes, bias=bias))
 
 
 @each_split
@@ -180,27 +159,22 @@ def test_weights_are_zero_without_an_open_channel(readout, split, t):
     assert not axiom_cam(readout(relu_head(), maps), t, split).any()
 
 
-def test_shares_are_uniform_where_all_parts_are_zero(readout):
+@pytest.mark.parametrize(
+    ("weight", "split"),
+    [(-1.0, "positive_drops"), (0.0, "positive_drops"), (0.0, "drops"), (0.0, "gradients")],
+)
+def test_shares_are_uniform_where_all_parts_are_zero(readout, weight, split):
     """A score that only falls by its maps has no positive drop; one that ignores them has no drop and no gradient."""
-    head = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
-    maps = torch.rand(1, 3, 2, 2, generator=torch.Generator().manual_seed(9))
-    with torch.no_grad():
-        head[1].bias.fill_(3.0)
-        for weight, splits in ((-1.0, ("positive_drops",)), (0.0, ("positive_drops", "drops", "gradients"))):
-            head[1].weight.fill_(weight)
-            trace = readout(head, maps)
-            for split in splits:
-                assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
-                assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(trace.scores.item())
+    trace = readout(linear([weight] * 12, bias=3.0), uniform(1, 3, 2, 2, seed=9))
+    assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
+    assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(trace.scores.item())
 
 
 @each_split
 @each_step
 def test_equals_cam_where_the_gap_is_zero(readout, split, t):
     """Global average pooling and a linear layer without bias: S = sum d_k."""
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2, bias=False))
-    maps = torch.randn(3, 3, 4, 5, generator=torch.Generator().manual_seed(3)) + 0.3
-    trace = readout(head, maps, 1)
+    trace = readout(pooled_head(2, bias=False), normal(3, 3, 4, 5) + 0.3, 1)
     for name in ("cam", "grad_cam", "xgrad_cam", "ablation_cam_axiomatic"):
         torch.testing.assert_close(axiom_cam(trace, t, split), methods.get(name)(trace), rtol=0, atol=ROUNDING)
 
@@ -208,13 +182,13 @@ def test_equals_cam_where_the_gap_is_zero(readout, split, t):
 @each_split
 def test_bias_is_distributed_over_the_channels(readout, split):
     """With a bias b behind global average pooling S - sum d_k = b: at t = 1 the channels carry it."""
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    trace = readout(head, torch.rand(3, 3, 4, 5, generator=torch.Generator().manual_seed(3)))
+    head = pooled_head(2)
+    trace = readout(head, uniform(3, 3, 4, 5))
     before, after = (explained(trace, t, split).channel_totals.sum(1) for t in (0, 1))
     torch.testing.assert_close(after - before, head[2].bias[0].expand(3), rtol=0, atol=ROUNDING)
 
 
-@each_case
+@EACH_CASE
 @each_split
 @each_step
 def test_contributions_follow_the_units_of_score_and_activations(case, split, t):
@@ -227,7 +201,7 @@ def test_contributions_follow_the_units_of_score_and_activations(case, split, t)
         torch.testing.assert_close(actual, output * contributions, rtol=1e-9, atol=ROUNDING)
 
 
-@each_case
+@EACH_CASE
 def test_positive_drops_keep_the_sign_of_each_channel(case):
     """m_k keeps the sign of d_k while S >= -sum |d_k| over the negative drops; no drop, no share."""
     trace = case.trace()
@@ -246,28 +220,14 @@ def test_positive_drops_keep_the_sign_of_each_channel(case):
 @each_split
 def test_splits_proportional_to_drops_keep_the_heatmap(readout, split):
     """Where all drops are positive, a share proportional to them is one factor for the whole map."""
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1))
-    with torch.no_grad():
-        head[2].weight.copy_(torch.tensor([[1.0, 2.0, 5.0]]))
-        head[2].bias.fill_(4.0)
-    trace = readout(head, torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(3)))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), linear([1.0, 2.0, 5.0], bias=4.0))
+    trace = readout(head, uniform(1, 3, 4, 5))
     start, end = (explained(trace, t, split).heatmap for t in (0, 1))
     moved = (end - start).abs().max().item()
     assert (moved < ROUNDING) == (split in ("positive_drops", "drops", "gradients")), moved
 
 
-def test_float32_conservation():
-    trace = Case(dtype=torch.float32).trace()
-    for split in SPLITS:
-        assert metrics.get("conservation_error")(explained(trace, 1.0, split)).max() < 1e-5
-
-
-@pytest.mark.parametrize("t", [-0.1, 1.5, float("nan")])
-def test_invalid_t(t):
-    with pytest.raises(BenchError, match=r"Invalid t=.* of axiom_cam; give 0"):
-        axiom_cam(CASES["dense"].trace(), t)
-
-
-def test_unknown_split():
-    with pytest.raises(BenchError, match="no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'"):
-        axiom_cam(CASES["dense"].trace(), split="positive_drop")
+@each_split
+def test_float32_conservation(split):
+    explanation = explained(Case(dtype=torch.float32).trace(), 1.0, split)
+    assert metrics.get("conservation_error")(explanation).max() < 1e-5

@@ -1,20 +1,27 @@
-"""All methods of conf/method pass the common suite."""
+"""Every method of conf/method: the common suite, inner layers, and what its YAML claims."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.embedded.scenes import draw
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.models.load import load_model
+from axiom_bench.models.registry import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case
-from tests.methods.fewer import OF_ANY_NETWORK, with_fewer
+from tests.methods.plain import OF_ANY_NETWORK, with_fewer
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,10 +71,7 @@ def test_method_on_the_other_networks(name, check, request):
 def test_method_accepts_at_least_one_network(name):
     """So that the checks above have run on it."""
     assert accepted_by(name)
-
-
-def test_cam_accepts_only_the_pooled_network():
-    assert set(accepted_cases(methods.get("cam"))) == {"pooled"}
+    assert name != "cam" or set(accepted_by(name)) == {"pooled"}
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -95,3 +99,49 @@ def test_assumptions_about_the_tiny_networks():
         assert (trace.activations.min() < 0) == (name == "signed")
         assert trace.gradients.abs().amax((2, 3)).min() > 0
         assert torch.equal(trace.activations, case.trace().activations)
+
+
+LAYERS = (("scenes_vgg", "features.7"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))
+REFUSES = {"cam"}  # behind an inner layer there is more than pooling and one linear layer
+
+
+@pytest.fixture(scope="module", params=LAYERS, ids="-".join)
+def trace(request) -> ab.Trace:
+    """One scene at an inner layer, the last one a convolution inside a residual block, in float32."""
+    network, layer = request.param
+    loaded = load_model({**model_config(network), "layer": layer})
+    scene = torch.from_numpy(draw("evaluation", 0, 0).image).permute(2, 0, 1)[None].float() / 255
+    traced = ab.trace(loaded.module, layer, (scene - 0.5) / 0.25)
+    return replace(traced, other_images=traced.images.flip(3))
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_method_at_an_inner_layer(name, trace):
+    if name in REFUSES:
+        with pytest.raises(BenchError, match="not global average pooling"):
+            methods.get(name)(trace)
+        return
+    explanation = Explanation.of(trace, with_fewer(name)(trace))
+    assert explanation.raw_map.isfinite().all()
+    assert explanation.raw_map.any(), "the map is zero everywhere"
+    assert explanation.heatmap.shape == (1, *trace.images.shape[-2:])
+
+
+CLAIMS = [(name, metric) for name in methods.names() for metric in methods.get(name).spec.wins_by_construction]
+
+
+@pytest.mark.parametrize(("name", "metric"), CLAIMS)
+def test_wins_by_construction(name, metric):
+    """The value is rounding, behind a ReLU, where other methods have errors."""
+    head = (nn.Flatten(), nn.Linear(6 * 16, 12), nn.ReLU(), nn.Linear(12, 4))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *head).eval()
+    batch = (torch.rand(3, 3, 8, 8), torch.tensor([0, 1, 2]))
+    table = ab.evaluate(model, "2", [batch], methods=[name, "grad_cam"], metrics=[metric])
+    values = table[table["metric"] == metric].set_index("method")["value"]
+    assert (values[name].abs() < 1e-5).all()
+    assert (values["grad_cam"] > 1e-3).all()
+
+
+def test_some_method_claims_it():
+    assert CLAIMS

@@ -15,6 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.methods.eigen_cam import leading_vector, principal_direction
 from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import linear
 
 WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
@@ -85,29 +86,22 @@ def test_behind_a_relu_no_weight_is_negative(name):
         assert methods.get(name)(case.trace()).min() >= -ROUNDING
 
 
-def test_rank_one_maps():
-    """F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices."""
-    a = torch.tensor([3.0, -1.0, 2.0], dtype=torch.float64)
-    for positions in (2, 5):
-        pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
-        actual = principal_direction((a[:, None] * pattern)[None, :, None])
-        torch.testing.assert_close(actual[0], a / a.norm(), rtol=0, atol=1e-15)
-
-
-@pytest.mark.parametrize("positions", [2, 3])
-def test_tied_eigenvalues_give_equal_weights(positions):
-    """Two maps of one size that don't overlap: every mixture is an eigenvector, and the even one is nearest the sum."""
-    maps = torch.eye(2, positions, dtype=torch.float64)[None, :, None]
-    expected = torch.full((1, 2), 0.5**0.5, dtype=torch.float64)
-    torch.testing.assert_close(principal_direction(maps), expected, rtol=0, atol=1e-14)
-
-
-@pytest.mark.parametrize("positions", [1, 4])
-def test_cancelling_maps_give_zero(positions):
-    """F_1 = -F_2: v and -v are the same explanation with the channels renamed."""
-    pattern = torch.arange(1.0, positions + 1, dtype=torch.float64)
-    maps = torch.stack([pattern, -pattern])[None, :, None]
-    assert not principal_direction(maps).any()
+@pytest.mark.parametrize(
+    ("maps", "expected"),
+    [
+        # F_k = a_k P has v = a / |a|, on either side of the choice between the two Gram matrices
+        *(([[3.0 * p, -p, 2 * p] for p in range(1, n + 1)], [a / 14**0.5 for a in (3, -1, 2)]) for n in (2, 5)),
+        # two maps of one size that don't overlap: every mixture is an eigenvector, and the even one is nearest the sum
+        ([[1.0, 0.0], [0.0, 1.0]], [0.5**0.5] * 2),
+        ([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], [0.5**0.5] * 2),
+        # F_1 = -F_2: v and -v are the same explanation with the channels renamed
+        *(([[1.0 * p, -p] for p in range(1, n + 1)], [0, 0]) for n in (1, 4)),
+    ],
+)
+def test_principal_direction_by_hand(maps, expected):
+    """maps: at each position the channels' values."""
+    actual = principal_direction(torch.tensor(maps, dtype=torch.float64).T[None, :, None])
+    torch.testing.assert_close(actual[0], torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-14)
 
 
 def test_non_finite_image_does_not_affect_the_others():
@@ -150,11 +144,10 @@ def test_kpca_cam_is_kernel_pca_of_the_positions(kernel, gamma, case):
 
 def test_the_sigmoid_kernel_by_hand(readout):
     """At two positions the centred kernel matrix is c [[1, -1], [-1, 1]]: the map is (r, -r), r^2 = c, 2c = lambda."""
-    maps = torch.tensor([[[[4.0, 1.0]], [[0.0, 1.0]], [[0.0, 0.0]]]])
-    x = [[1.5, -0.5, 0.0], [-1.5, 0.5, 0.0]]
-    kernel = np.array([[np.tanh(sum(a * b for a, b in zip(p, q, strict=True)) / 3 + 1) for q in x] for p in x])
+    x = np.array([[1.5, -0.5, 0.0], [-1.5, 0.5, 0.0]])
+    kernel = np.tanh(x @ x.T / 3 + 1)
     half = (kernel[0, 0] - kernel[0, 1] - kernel[1, 0] + kernel[1, 1]) / 4
-    raw = kpca_cam(readout(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)), maps)).raw
+    raw = kpca_cam(readout(linear([1.0] * 6), torch.tensor([[[[4.0, 1.0]], [[0.0, 1.0]], [[0.0, 0.0]]]]))).raw
     assert raw.flatten().tolist() == pytest.approx([half**0.5, -(half**0.5)], rel=1e-12)
 
 
@@ -167,14 +160,11 @@ def test_linear_kpca_cam_is_centred_eigen_cam(case):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_constant_maps_have_no_component(kernel, readout):
-    maps = torch.full((2, 3, 2, 3), 0.7)
-    trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(18, 2)), maps)
+    trace = readout(linear([1.0] * 18), torch.full((2, 3, 2, 3), 0.7))
     assert kpca_cam(trace, kernel).raw.abs().max() < 1e-7  # the root of an eigenvalue of 1e-16
 
 
-def test_kpca_cam_error_messages(readout):
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
-    with pytest.raises(BenchError, match="did you mean 'sigmoid'"):
-        kpca_cam(readout(head, torch.rand(1, 3, 4, 4)), "sigmoide")
+def test_kpca_cam_of_too_many_positions(readout):
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), linear([1.0] * 3))
     with pytest.raises(BenchError, match="at most 4096"):
         kpca_cam(readout(head, torch.rand(1, 3, 80, 60)))

@@ -13,6 +13,7 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.methods.full_grad import full_gradients
 from axiom_bench.testing import CASES
+from tests.methods.plain import EACH_CASE, linear, normal, scaled, seeded, upsampled
 
 
 class Block(nn.Module):
@@ -43,21 +44,21 @@ class OneByOne(Block):
 
 
 def network(kind: type[Block] = Block) -> Block:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = kind().double()
+    def build() -> Block:
+        model = kind()
         for norm in (model.norm, model.plain_norm):
             norm.running_mean.normal_()
             norm.running_var.uniform_(0.5, 2)
-            if norm.affine:
-                nn.init.normal_(norm.weight)
-                nn.init.normal_(norm.bias)
-    return model.eval()
+        for parameter in (model.norm.weight, model.norm.bias):
+            nn.init.normal_(parameter)
+        return model
+
+    return seeded(build, 5)
 
 
 @pytest.fixture
 def images() -> Tensor:
-    return torch.randn(3, 3, 8, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    return normal(3, 3, 8, 10, seed=6)
 
 
 def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
@@ -87,15 +88,8 @@ def terms_by_hand(model: nn.Module, image: Tensor, target: int) -> list[Tensor]:
 
 
 def map_by_hand(terms: list[Tensor], size: tuple[int, int]) -> Tensor:
-    """Each layer with a place: |.|, scaled as a whole, its channels resized one by one and summed."""
-    total = torch.zeros(size, dtype=torch.float64)
-    for term in terms:
-        if term.ndim == 4:
-            scaled = term.abs() - term.abs().min()
-            scaled = scaled / scaled.max()
-            for channel in scaled[0]:
-                total += functional.interpolate(channel[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    return total
+    """Each layer with a place: |.|, scaled over all its channels, each resized, and summed."""
+    return sum(upsampled(scaled(term.abs())[0], size).sum(0) for term in terms if term.ndim == 4)
 
 
 def total_of(term: Tensor) -> Tensor:
@@ -105,19 +99,19 @@ def total_of(term: Tensor) -> Tensor:
 @pytest.mark.parametrize("kind", [Block, OneByOne])
 @pytest.mark.parametrize("layer", ["layer", "first"])
 def test_map_equals_the_definition(kind, layer, images):
-    model = network(kind)
-    actual = methods.get("full_grad")(ab.trace(model, layer, images, torch.tensor([2, 0, 1]))).raw
-    for raw, image, target in zip(actual, images, [2, 0, 1], strict=True):
-        expected = map_by_hand(terms_by_hand(model, image, target), (8, 10))
-        torch.testing.assert_close(raw, expected, rtol=0, atol=1e-11)
+    """And a row's map doesn't depend on the batch."""
+    model, targets = network(kind), [2, 0, 1]
+    expected = [map_by_hand(terms_by_hand(model, *each), (8, 10)) for each in zip(images, targets, strict=True)]
+    for rows in (slice(0, 3), slice(1, 2)):
+        actual = methods.get("full_grad")(ab.trace(model, layer, images[rows], torch.tensor(targets[rows]))).raw
+        torch.testing.assert_close(actual, torch.stack(expected[rows]), rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@EACH_CASE
 def test_map_on_the_tiny_networks(case):
     actual = methods.get("full_grad")(case.trace()).raw
-    for i, image in enumerate(case.images()):
-        expected = map_by_hand(terms_by_hand(case.model(), image, i % 3), case.size)
-        torch.testing.assert_close(actual[i], expected, rtol=0, atol=1e-11)
+    expected = [map_by_hand(terms_by_hand(case.model(), image, i), case.size) for i, image in enumerate(case.images())]
+    torch.testing.assert_close(actual, torch.stack(expected), rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", [Block, OneByOne])
@@ -154,18 +148,9 @@ def test_completeness_on_the_tiny_networks(case):
     torch.testing.assert_close(full_gradients(trace, total_of), trace.scores, rtol=0, atol=rounding)
 
 
-def test_map_does_not_depend_on_the_batch(images):
-    for kind in (Block, OneByOne):
-        cut = ab.cut(network(kind), "layer")
-        batched = methods.get("full_grad")(cut.trace(images)).raw
-        for i in range(len(images)):
-            single = methods.get("full_grad")(cut.trace(images[i : i + 1])).raw
-            torch.testing.assert_close(single[0], batched[i], rtol=0, atol=1e-11)
-
-
 def test_zero_terms_give_a_zero_map(readout):
     """The only bias is that of a linear layer, and the image is black: an all-zero map, not NaN."""
-    trace = readout(nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), torch.zeros(2, 3, 2, 2))
+    trace = readout(linear([1.0] * 12, bias=1.0), torch.zeros(2, 3, 2, 2))
     assert not methods.get("full_grad")(trace).raw.any()
 
 

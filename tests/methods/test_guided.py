@@ -14,7 +14,7 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.guided import guided_gradient
-from axiom_bench.testing import CASES
+from tests.methods.plain import EACH_CASE, normal, seeded, upsampled
 
 
 class GuidedReLU(nn.Module):
@@ -74,11 +74,12 @@ RECTIFIERS = {
 
 def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
     """Large weights, so that a ReLU6 saturates too."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(5)
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), first, nn.Conv2d(6, 4, 3, padding=1), second, nn.Flatten(), nn.Linear(48, 3)
-        ).double()
+
+    def build() -> nn.Module:
+        layers = (nn.Conv2d(3, 6, 3, padding=1), first, nn.Conv2d(6, 4, 3, padding=1), second, nn.Flatten())
+        return nn.Sequential(*layers, nn.Linear(48, 3))
+
+    model = seeded(build, 5)
     with torch.no_grad():
         model[0].weight *= 8
     return model
@@ -86,7 +87,7 @@ def network(first: nn.Module, second: nn.Module) -> nn.Sequential:
 
 @pytest.fixture
 def images() -> Tensor:
-    return torch.randn(2, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    return normal(2, 3, 3, 4, seed=6)
 
 
 def gradient_by_hand(model: nn.Module, images: Tensor, targets: list[int]) -> Tensor:
@@ -100,22 +101,25 @@ def gradient_by_hand(model: nn.Module, images: Tensor, targets: list[int]) -> Te
 
 @pytest.mark.parametrize("name", RECTIFIERS)
 def test_all_rectifiers_are_guided(name, images):
-    rectifier = RECTIFIERS[name]
     ceiling = 6.0 if "6" in name else float("inf")
-    model = network(rectifier, copy.deepcopy(rectifier))
-    expected = gradient_by_hand(network(GuidedReLU(ceiling), GuidedReLU(ceiling)), images, [2, 0])
-    plain = gradient_by_hand(model, images, [2, 0])
-    assert (expected - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
-    actual = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    model = network(RECTIFIERS[name], copy.deepcopy(RECTIFIERS[name]))
+    replica = network(GuidedReLU(ceiling), GuidedReLU(ceiling))
+    guided, plain = (gradient_by_hand(each, images, [2, 0]) for each in (replica, model))
+    assert (guided - plain).abs().max() > 0.1 * plain.abs().max()  # guiding makes a difference here
+    assert_guided(model, "3", images, replica)
+    assert torch.equal(gradient_by_hand(model, images, [2, 0]), plain)  # it doesn't outlast the call
+
+
+def assert_guided(model: nn.Module, layer: str, images: Tensor, replica: nn.Module) -> None:
+    expected = gradient_by_hand(replica, images.clone(), [2, 0])
+    trace = replace(ab.trace(model, layer, images.clone(), torch.tensor([2, 0])), images=images)
+    atol = 1e-12 * expected.abs().max().item()
+    torch.testing.assert_close(guided_gradient(trace), expected, rtol=0, atol=atol)
 
 
 def test_other_activation_functions_keep_their_gradient(images):
     """Hardtanh clips at -1 here: no rectifier. The one ReLU beside it is guided."""
-    model = network(nn.Hardtanh(), nn.ReLU())
-    expected = gradient_by_hand(network(nn.Hardtanh(), GuidedReLU()), images, [2, 0])
-    actual = guided_gradient(ab.trace(model, "3", images, torch.tensor([2, 0])))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+    assert_guided(network(nn.Hardtanh(), nn.ReLU()), "3", images, network(nn.Hardtanh(), GuidedReLU()))
 
 
 def test_network_without_relu_is_refused(images):
@@ -151,24 +155,13 @@ def test_gradient_modes_and_unchanged_model(mode, frozen, images):
 
 def test_in_place_first_layer_does_not_modify_images(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
-    model = nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU()))
     before = images.clone()
-    trace = ab.trace(model, "4", images.clone(), torch.tensor([2, 0]))
-    actual = guided_gradient(replace(trace, images=images))
     replica = nn.Sequential(GuidedReLU(), *network(GuidedReLU(), GuidedReLU()))
-    expected = gradient_by_hand(replica, before, [2, 0])
+    assert_guided(nn.Sequential(nn.ReLU(inplace=True), *network(nn.ReLU(), nn.ReLU())), "4", images, replica)
     assert torch.equal(images, before)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
 
 
-def test_guiding_does_not_outlast_the_call(images):
-    model = network(nn.ReLU(), nn.ReLU())
-    before = gradient_by_hand(model, images, [2, 0])
-    guided_gradient(ab.trace(model, "3", images))
-    assert torch.equal(gradient_by_hand(model, images, [2, 0]), before)
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@EACH_CASE
 def test_guided_xgrad_cam_equals_the_product_with_the_upsampled_map(case):
     """The positive part of the XGrad-CAM map, resized bilinearly and scaled to 1, times sum over RGB of |gradient|."""
     trace = case.trace()
@@ -179,10 +172,9 @@ def test_guided_xgrad_cam_equals_the_product_with_the_upsampled_map(case):
                 setattr(parent, name, GuidedReLU())
     gradient = gradient_by_hand(swapped, case.images(), [0, 1, 2])
     F, g = trace.activations, trace.gradients
-    raw_map = ((g * F).sum((2, 3)) / F.sum((2, 3)))[..., None, None] * F
-    positive = raw_map.sum(1, keepdim=True).relu()
-    upsampled = functional.interpolate(positive, case.size, mode="bilinear", align_corners=False)[:, 0]
-    expected = gradient.abs().sum(1) * upsampled / upsampled.amax((1, 2), keepdim=True)
+    raw_map = (((g * F).sum((2, 3)) / F.sum((2, 3)))[..., None, None] * F).sum(1)
+    resized = upsampled(raw_map.relu(), case.size)
+    expected = gradient.abs().sum(1) * resized / resized.amax((1, 2), keepdim=True)
     actual = methods.get("guided_xgrad_cam")(trace).raw
     assert actual.shape == (3, *case.size)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.lift_cam import attributions, lift_cam
 from axiom_bench.testing import CASES
+from tests.methods.plain import EACH_CASE, linear, normal, seeded
 
 ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small
 
@@ -84,17 +86,11 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.fixture
 def maps() -> Tensor:
-    """(3, 3, 3, 4), of both signs; the second image's are positive, the third's zero in one channel."""
-    maps = 4 * torch.randn(3, 3, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(11))
+    """Of both signs; the second image's are positive, the third's zero in one channel."""
+    maps = 4 * normal(3, 3, 3, 4, seed=11)
     maps[1] = maps[1].abs()
     maps[2, 1] = 0
     return maps
-
-
-def built(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(12)
-        return build().double().eval()
 
 
 def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
@@ -107,13 +103,13 @@ def assert_complete(trace: ab.Trace, rounding: float = ROUNDING) -> None:
 
 @pytest.mark.parametrize("build", HEADS.values(), ids=HEADS)
 def test_attributions_are_complete(build, maps, readout):
-    trace = readout(built(build), maps, target=1)
+    trace = readout(seeded(build), maps, target=1)
     assert_complete(trace)
     gradients = trace.gradients * trace.activations
     assert (attributions(trace) - gradients).abs().max() > 1e-3 * gradients.abs().max()  # the rule makes a difference
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@EACH_CASE
 def test_attributions_are_complete_on_the_tiny_networks(case):
     assert_complete(case.trace())
     assert_complete(replace(case, dtype=torch.float32).trace(), 1e-5)
@@ -138,19 +134,12 @@ REAL_HEADS = {
     ],
 )
 def test_attributions_are_complete_on_real_networks(name, layer):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(13)
-        extra = {"init_weights": False} if name == "googlenet" else {}
-        model = getattr(torchvision.models, name)(weights=None, **extra).double()
-        images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    extra = {"init_weights": False} if name == "googlenet" else {}
+    model = seeded(lambda: getattr(torchvision.models, name)(weights=None, **extra), 13)
+    images = normal(2, 3, 64, 64)
     assert_complete(ab.trace(model, layer, images), 1e-8)  # products of many ratios
-
-
-def test_attributions_are_complete_in_float32():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(13)
-        model, images = torchvision.models.resnet18(weights=None), torch.randn(2, 3, 64, 64)
-    assert_complete(ab.trace(model, "layer2", images), 1e-4)
+    if name == "resnet18":
+        assert_complete(ab.trace(model.float(), "layer2", images.float()), 1e-4)
 
 
 @pytest.mark.parametrize("name", ["dense", "signed"])
@@ -179,29 +168,26 @@ def test_weights_equal_loops(name):
 
 def test_by_hand(readout):
     """S = relu(F_1 - F_2 + 1) at F = (3, 1): from 1 to 3 for 2 of input, a ratio of 1. At (1, 3): 1 to 0 for -2."""
-    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1), nn.ReLU())
-    with torch.no_grad():
-        head[1].weight.copy_(torch.tensor([[1.0, -1.0, 0.0]]))
-        head[1].bias.fill_(1)
+    head = nn.Sequential(*linear([1.0, -1.0, 0.0], bias=1), nn.ReLU())
     trace = readout(head, torch.tensor([[3.0, 1.0, 5.0], [1.0, 3.0, 5.0]])[..., None, None])
     assert trace.gradients[1].abs().sum() == 0
     assert lift_cam(trace)[:, :, 0, 0].tolist() == [[3, -1, 0], [0.5, -1.5, 0]]
 
 
+class Shift(nn.Module):
+    """max(F_1, F_2 + 2) of two pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.tensor([0.0, 2.0]))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return functional.max_pool2d(maps + self.shift, (1, 2)).flatten(1)
+
+
 def test_max_pooling_by_hand(readout):
-    """max(F_1, F_2 + 2) of pixels (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now.
-
-    At (1, -4): from 2 to 1, a fall, which is the second's, who lost the maximum.
-    """
-
-    class Shift(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.shift = nn.Parameter(torch.tensor([0.0, 2.0]))
-
-        def forward(self, maps: Tensor) -> Tensor:
-            return functional.max_pool2d(maps + self.shift, (1, 2)).flatten(1)
-
+    """Of (5, 1), zero's maximum 2 at the second: 3 more to the first, which wins now. At (1, -4): from 2 to 1, a fall,
+    which is the second's, who lost the maximum."""
     images = torch.zeros(2, 3, 1, 2)
     images[:, 0, 0] = torch.tensor([[5.0, 1.0], [1.0, -4.0]])
     trace = readout(Shift(), images)
@@ -210,7 +196,7 @@ def test_max_pooling_by_hand(readout):
 
 
 def test_weights_equal_the_drops_of_a_linear_head(maps, readout):
-    trace = readout(built(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), maps)
+    trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), maps)
     torch.testing.assert_close(lift_cam(trace)[..., 0, 0], trace.ablation_drops, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(attributions(trace).sum(XY), (trace.gradients * maps).sum(XY), rtol=1e-12, atol=1e-14)
 
@@ -220,19 +206,17 @@ def perceptron(activation: Callable[[], nn.Module]) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), activation(), nn.Linear(8, 5), activation(), nn.Linear(5, 2))
 
 
-def pooling(stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, stride), nn.Flatten(), nn.Linear(4 * (8 - 3 * stride), 2))
+OF_CAPTUM = {
+    **{kind.__name__: partial(perceptron, kind) for kind in (nn.ReLU, nn.Sigmoid, nn.Softplus)},
+    "max pooling": lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2), nn.Flatten(), nn.Linear(8, 2)),
+}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    "build",
-    [lambda: perceptron(nn.ReLU), lambda: perceptron(nn.Sigmoid), lambda: perceptron(nn.Softplus), lambda: pooling(2)],
-    ids=["relu", "sigmoid", "softplus", "max pooling"],
-)
+@pytest.mark.parametrize("build", OF_CAPTUM.values(), ids=OF_CAPTUM)
 def test_attributions_equal_captum(build, maps, readout):
     attr = pytest.importorskip("captum.attr", reason="the extra `peers` is not installed")
-    head = built(build)
+    head = seeded(build)
     expected = attr.DeepLift(head).attribute(maps, torch.zeros_like(maps), target=1)
     actual = attributions(readout(head, maps, target=1))
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9 * expected.abs().max().item())
@@ -262,7 +246,7 @@ REFUSED = {
 
 @pytest.mark.parametrize(("word", "function"), REFUSED.items(), ids=REFUSED)
 def test_operation_without_a_rule_is_refused(word, function, maps, readout):
-    trace = readout(built(lambda: Function(function)), maps)
+    trace = readout(seeded(lambda: Function(function)), maps)
     with pytest.raises(BenchError, match=f"no rule for .*({word})") as error:
         methods.get("lift_cam")(trace)
     assert "leave lift_cam out" in str(error.value)
@@ -286,7 +270,7 @@ class Deciding(nn.Module):
 
 
 def test_untraceable_model(maps):
-    model = built(Deciding)
+    model = seeded(Deciding)
     model.decides = False
     trace = ab.trace(model, "layer", maps, torch.tensor([0, 1, 1]))
     assert_complete(trace)
@@ -296,7 +280,7 @@ def test_untraceable_model(maps):
 
 def test_data_dependent_branch_is_refused(maps):
     with pytest.raises(BenchError, match="makes other calls for activations of zero"):
-        lift_cam(ab.trace(built(Deciding), "layer", maps))
+        lift_cam(ab.trace(seeded(Deciding), "layer", maps))
 
 
 def test_tiny_input_differences_use_the_derivative():

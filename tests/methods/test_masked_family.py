@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -14,22 +15,31 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.passes import HEAD_TENSORS, LIVE_OUTPUTS
-from axiom_bench.errors import BenchError
+from axiom_bench.methods.fd_cam import fd_cam
 from axiom_bench.methods.group_cam import group_cam
+from axiom_bench.methods.gscore_cam import gscore_cam
 from axiom_bench.methods.is_cam import is_cam
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam, score_cam_top
 from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES, Case
-from tests.methods.plain import chosen, generator_of, head_of, maps_of, resized, scaled, score_of
+from tests.methods.plain import (
+    CLOSE,
+    EACH_CASE,
+    chosen,
+    generator_of,
+    head_of,
+    maps_of,
+    normal,
+    resized,
+    scaled,
+    score_of,
+)
 
-EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 FORMS = [
     {"score": score, "baseline": baseline, "channel_softmax": softmax}
     for score, baseline, softmax in itertools.product(("logit", "probability"), (True, False), (True, False))
 ]
-# float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
-CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 
 
 def mask_of(plane: Tensor, case: Case) -> Tensor:
@@ -48,34 +58,36 @@ def assert_weights(actual: Tensor, expected: list[list[float]]) -> None:
     torch.testing.assert_close(actual[..., 0, 0], torch.tensor(expected, dtype=torch.float64), **CLOSE)
 
 
+def weights_of(case: Case, weigh: Callable[[Tensor, Tensor, int], list[float]]) -> list[list[float]]:
+    """Of each image: the weights by its maps (K, H, W) and its class."""
+    rows = enumerate(zip(case.images(), maps_of(case), strict=True))
+    return [weigh(image, planes, i % 3) for i, (image, planes) in rows]
+
+
 @EACH_CASE
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
 def test_score_cam_forms(case, form):
-    expected = []
-    for i, image in enumerate(case.images()):
-        scores = [
-            score_of(case, image * mask_of(plane, case), i % 3, form["score"])
-            for plane in maps_of(case, image[None])[0]
-        ]
-        at_zero = score_of(case, torch.zeros_like(image), i % 3, form["score"])
-        expected.append(combined(scores, at_zero, form["baseline"], form["channel_softmax"]))
-    assert_weights(score_cam(case.trace(), **form), expected)
+    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
+        copies = [image * mask_of(plane, case) for plane in planes]
+        *scores, at_zero = (score_of(case, copy, target, form["score"]) for copy in (*copies, torch.zeros_like(image)))
+        return combined(scores, at_zero, form["baseline"], form["channel_softmax"])
+
+    assert_weights(score_cam(case.trace(), **form), weights_of(case, weigh))
 
 
 @EACH_CASE
 @pytest.mark.parametrize("ranking", ["variance", "mean"])
 def test_score_cam_top_runs_only_the_top_channels(case, ranking):
-    expected = []
-    for i, image in enumerate(case.images()):
-        planes = maps_of(case, image[None])[0]
+    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
         merits = [(plane.var(correction=0) if ranking == "variance" else plane.mean()).item() for plane in planes]
         best = sorted(range(len(planes)), key=lambda k: -merits[k])[:2]
-        scores = [score_of(case, image * mask_of(planes[k], case), i % 3, "logit") for k in best]
+        scores = [score_of(case, image * mask_of(planes[k], case), target, "logit") for k in best]
         weights = dict(zip(best, combined(scores, 0, False, True), strict=True))
-        expected.append([weights.get(k, 0.0) for k in range(len(planes))])
+        return [weights.get(k, 0.0) for k in range(len(planes))]
+
     trace = case.trace()
     before = trace.passes.trunk_forward
-    assert_weights(score_cam_top(trace, top=2, ranking=ranking), expected)
+    assert_weights(score_cam_top(trace, top=2, ranking=ranking), weights_of(case, weigh))
     assert trace.passes.trunk_forward - before == 2 * len(trace)
 
 
@@ -87,62 +99,57 @@ def test_ablation_cam_top_selects_the_same_channels(case):
     assert (top != 0).sum() == 2 * case.rows
 
 
-def test_score_cam_top_of_all_channels_equals_score_cam():
-    trace = CASES["dense"].trace()
-    torch.testing.assert_close(score_cam_top(trace, top=4), score_cam(trace), **CLOSE)
+@pytest.mark.parametrize(
+    "method",
+    [partial(score_cam_top, top=4), partial(ss_cam, samples=2, sigma=0.0), gscore_cam],
+    ids=["all channels", "no noise", "all channels by gradient"],
+)
+def test_equals_score_cam(method):
+    trace = CASES["signed"].trace()
+    torch.testing.assert_close(method(trace), score_cam(trace), **CLOSE)
 
 
 @EACH_CASE
 def test_is_cam_averages_over_mask_strengths(case):
-    expected = []
-    for i, image in enumerate(case.images()):
-        scores = [
-            sum(score_of(case, image * mask_of(plane, case) * step / 4, i % 3, "logit") for step in (1, 2, 3, 4)) / 4
-            for plane in maps_of(case, image[None])[0]
-        ]
-        expected.append(combined(scores, 0, False, True))
-    assert_weights(is_cam(case.trace(), steps=4), expected)
+    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
+        masked = [image * mask_of(plane, case) for plane in planes]
+        scores = [sum(score_of(case, copy * n / 4, target, "logit") for n in (1, 2, 3, 4)) / 4 for copy in masked]
+        return combined(scores, 0, False, True)
+
+    assert_weights(is_cam(case.trace(), steps=4), weights_of(case, weigh))
 
 
 @EACH_CASE
 @pytest.mark.parametrize("noise", ["map", "input"])
 def test_ss_cam_averages_over_noise(case, noise):
-    expected = []
-    for i, image in enumerate(case.images()):
+    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
         shape = (3, 1 if noise == "map" else 3, *case.size)
         draws = torch.randn(shape, generator=generator_of(image, 7), dtype=torch.float64)
         scores = []
-        for plane in maps_of(case, image[None])[0]:
-            mask = mask_of(plane, case)
+        for mask in (mask_of(plane, case) for plane in planes):
             noisy = [image * (mask + 0.5 * n) if noise == "map" else image * mask + 0.5 * n for n in draws]
-            scores.append(sum(score_of(case, copy, i % 3, "logit") for copy in noisy) / 3)
-        expected.append(combined(scores, 0, False, True))
-    assert_weights(ss_cam(case.trace(), samples=3, sigma=0.5, noise=noise, seed=7), expected)
+            scores.append(sum(score_of(case, copy, target, "logit") for copy in noisy) / 3)
+        return combined(scores, 0, False, True)
+
+    assert_weights(ss_cam(case.trace(), samples=3, sigma=0.5, noise=noise, seed=7), weights_of(case, weigh))
 
 
-def test_ss_cam_without_noise_equals_score_cam():
+def test_passes_of_score_cam_and_is_cam():
+    """The baseline is run where it is used, and masked copies once."""
     trace = CASES["dense"].trace()
-    torch.testing.assert_close(ss_cam(trace, samples=2, sigma=0.0), score_cam(trace), **CLOSE)
-
-
-def test_is_cam_shares_passes_with_score_cam():
-    trace = CASES["dense"].trace()
-    weights = score_cam(trace)
-    before = trace.passes.trunk_forward
+    weights, before = score_cam(trace), trace.passes.trunk_forward
     assert torch.equal(is_cam(trace, steps=1), weights)
-    assert torch.equal(score_cam(trace), weights)
-    assert trace.passes.trunk_forward == before
-    is_cam(trace, steps=3)
-    assert trace.passes.trunk_forward - before == 2 * 4 * len(trace)
-
-
-def test_baseline_pass_runs_only_where_it_is_used():
-    trace = CASES["dense"].trace()
-    before = trace.passes.trunk_forward
-    score_cam(trace)
-    assert trace.passes.trunk_forward - before == 4 * len(trace)
-    score_cam(trace, channel_softmax=False)
-    assert trace.passes.trunk_forward - before == 4 * len(trace) + 1
+    for method, passes in (
+        (score_cam, 0),
+        (partial(score_cam, channel_softmax=False), 1),
+        (partial(is_cam, steps=3), 2 * 4 * len(trace) + 1),
+    ):
+        method(trace)
+        assert trace.passes.trunk_forward - before == passes
+    fresh = CASES["dense"].trace()
+    before = fresh.passes.trunk_forward
+    score_cam(fresh)
+    assert fresh.passes.trunk_forward - before == 4 * len(fresh)
 
 
 def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
@@ -255,17 +262,16 @@ class ThreeMaps(nn.Module):
 
 def test_constant_channel_is_skipped(readout):
     """The layer is the image: its second colour is the same everywhere, but not zero."""
-    image = torch.randn(1, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = normal(1, 3, 4, 5)
     image[:, 1] = 0.1
     trace = readout(ThreeMaps(), image)
     before = trace.passes.trunk_forward
     weights = score_cam(trace)[0, :, 0, 0]
     assert trace.passes.trunk_forward - before == 2
-    assert weights[1] == 0
+    assert weights[1] == score_cam(trace, channel_softmax=False)[0, 1] == 0
     assert weights[[0, 2]].sum().item() == pytest.approx(1, abs=1e-6)  # float32
     assert torch.equal(trace.activations, image.float())
     assert torch.equal(score_cam_top(trace, top=3) != 0, score_cam(trace) != 0)
-    assert score_cam(trace, channel_softmax=False)[0, 1] == 0
 
 
 @pytest.mark.parametrize("name", ["score_cam", "score_cam_top", "is_cam", "ss_cam"])
@@ -281,21 +287,49 @@ def test_channel_ranking_and_ties(readout):
     assert (score_cam_top(trace, top=1, ranking="mean") != 0).flatten().tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda t: score_cam(t, score="logits"), "did you mean 'logit'"),
-        (lambda t: score_cam_top(t, ranking="varianc"), "did you mean 'variance'"),
-        (lambda t: score_cam_top(t, top=0), "top=0"),
-        (lambda t: is_cam(t, steps=0), "steps=0"),
-        (lambda t: ss_cam(t, samples=0), "samples=0"),
-        (lambda t: ss_cam(t, noise="maps"), "did you mean 'map'"),
-        (lambda t: group_cam(t, groups=0), "groups=0"),
-        (lambda t: group_cam(t, kernel=4), "kernel=4"),
-        (lambda t: group_cam(t, percentile=101), "101"),
-        (lambda t: recipro_cam(t, score="softmax"), "score"),
-    ],
-)
-def test_invalid_parameters(call, message):
-    with pytest.raises(BenchError, match=message):
-        call(CASES["dense"].trace())
+@EACH_CASE
+@pytest.mark.parametrize("top", [1, 2, 300])
+def test_gscore_cam_runs_the_channels_of_largest_gradient(case, top):
+    trace = case.trace()
+    merits = trace.gradients.mean((2, 3)).tolist()
+
+    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
+        best = sorted(range(4), key=lambda k: -merits[target][k])[:top]
+        masked = {k: image * mask_of(planes[k], case) for k in best}
+        scores = [score_of(case, masked[k], target, "logit") if k in best else 0.0 for k in range(4)]
+        return combined(scores, 0, False, True)
+
+    before = trace.passes.trunk_forward
+    assert_weights(gscore_cam(trace, top=top), weights_of(case, weigh))
+    assert trace.passes.trunk_forward - before == min(top, 4) * case.rows
+
+
+@EACH_CASE
+@pytest.mark.parametrize("quantile", [0.95, 0.5, 0.0])
+def test_fd_cam_switches_groups_of_similar_channels(case, quantile):
+    trace = case.trace()
+    sizes = set()
+    for i, F in enumerate(trace.activations):
+
+        def score(kept: list[bool], F: Tensor = F, target: int = i % 3) -> float:
+            with torch.no_grad():
+                return head_of(case)((torch.tensor(kept)[:, None, None] * F)[None])[0, target].item()
+
+        scores = []
+        for k in range(4):
+            cosines = [((F[k] * F[j]).sum() / (F[k].norm() * F[j].norm())).item() for j in range(4)]
+            group = [cosine > np.quantile(cosines, quantile) for cosine in cosines]
+            sizes.add(sum(group))
+            scores.append(score(group) + score([True] * 4) - score([not member for member in group]))
+        switched = scaled(torch.tensor(scores, dtype=torch.float64))
+        expected = switched.exp() * scaled(trace.gradients[i].mean((1, 2))) - 0.5
+        assert fd_cam(trace, quantile)[i, :, 0, 0].tolist() == pytest.approx(expected.tolist(), rel=1e-10, abs=1e-12)
+    assert sizes == {0.95: {1}, 0.5: {2}, 0.0: {3}}[quantile]
+
+
+def test_fd_cam_costs_two_head_passes_a_channel():
+    trace = CASES["dense"].trace()
+    before = trace.passes.head_forward, trace.passes.trunk_forward
+    fd_cam(trace)
+    assert trace.passes.head_forward - before[0] == 2 * 4 * len(trace)
+    assert trace.passes.trunk_forward == before[1]

@@ -1,7 +1,9 @@
-"""Methods of other libraries: selection by name, isolation, counted passes, versions, and missing libraries."""
+"""Methods of other libraries: selection by name, isolation, counted passes, versions, absent libraries, several layers,
+a transformer's blocks and captum's options."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from dataclasses import asdict
@@ -9,13 +11,14 @@ from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
+import torch.nn.functional as functional
 import yaml
 from torch import nn
+from torchvision.models import VisionTransformer
 
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cli import listing
-from axiom_bench.cutting.trace import CutModel
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources
@@ -25,6 +28,7 @@ from axiom_bench.run.jobs import facts
 from axiom_bench.run.jobs.facts import method_key
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.testing import CASES, Case, method_checks
+from tests.methods.plain import normal, seeded, upsampled
 
 NAMES = plugins.names(plugins.PEERS)
 LIBRARIES = ("pytorch_grad_cam", "torchcam", "captum")
@@ -43,21 +47,14 @@ EXACT = 1e-12  # float64: sums of some dozen terms
 EPSILONS = 1e-3  # they add 1e-7 or 1e-8 to what they divide by, here down to 1e-4; grad-cam resizes in float32
 
 
-def is_installed(library: str) -> bool:
-    return importlib.util.find_spec(library) is not None
-
-
 def peer(name: str) -> plugins.Plugin:
     """The method; skips where its library is absent."""
-    library = name.partition("@")[2]
-    if not is_installed(library):
-        pytest.skip(f"{library} isn't installed: make peers")
+    pytest.importorskip(name.partition("@")[2], reason="make peers")
     return methods.get(name)
 
 
 def minmax(maps: torch.Tensor) -> torch.Tensor:
-    """ReLU, then each map (B, h, w) from 0 to 1."""
-    maps = maps.clamp(min=0)
+    """Each map (B, h, w) from 0 to 1."""
     maps = maps - maps.amin((1, 2), keepdim=True)
     return maps / maps.amax((1, 2), keepdim=True)
 
@@ -67,8 +64,7 @@ def test_yaml_file_names_method_and_library(name):
     method, _, library = name.partition("@")
     about = yaml.safe_load((plugins.conf_folder() / "peers" / f"{name}.yaml").read_text())[name]
     assert method
-    assert library in LIBRARIES
-    assert about["_target_"] == f"axiom_bench.methods.peers.{library}.{library}"
+    assert about["_target_"] in [f"axiom_bench.methods.peers.{each}.{each}" for each in LIBRARIES if each == library]
     assert about["library"] in about["title"]
     assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
 
@@ -123,23 +119,20 @@ def test_common_checks(name, check):
     check(peer(name), CASES["pooled"])
 
 
-@pytest.mark.parametrize(
-    ("peer_name", "own_name"), [("grad_cam@captum", "grad_cam"), ("hires_cam@captum", "hires_cam")]
-)  # signed maps at the layer
-def test_raw_maps_equal_the_formula(peer_name, own_name):
+@pytest.mark.parametrize("name", ["grad_cam", "hires_cam"])  # signed maps at the layer
+def test_raw_maps_equal_the_formula(name):
     trace = CASES["dense"].trace()
-    expected = (methods.get(own_name)(trace) * trace.activations).sum(1)
-    torch.testing.assert_close(peer(peer_name)(trace).raw, expected, rtol=0, atol=EXACT)
+    expected = (methods.get(name)(trace) * trace.activations).sum(1)
+    torch.testing.assert_close(peer(f"{name}@captum")(trace).raw, expected, rtol=0, atol=EXACT)
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "xgrad_cam"])
 def test_scaled_maps_equal_the_scaled_formula(name):
     trace = CASES["dense"].trace()
-    expected = minmax((methods.get(name)(trace) * trace.activations).sum(1))
+    expected = minmax((methods.get(name)(trace) * trace.activations).sum(1).clamp(min=0))
     torch.testing.assert_close(peer(f"{name}@torchcam")(trace).raw, expected, rtol=0, atol=EPSILONS)
-    resized = nn.functional.interpolate(expected[:, None], (8, 12), mode="bilinear", align_corners=False)[:, 0]
     actual = peer(f"{name}@pytorch_grad_cam")(trace).raw
-    torch.testing.assert_close(actual, minmax(resized), rtol=0, atol=EPSILONS)
+    torch.testing.assert_close(actual, minmax(upsampled(expected, (8, 12))), rtol=0, atol=EPSILONS)
 
 
 @pytest.mark.parametrize(
@@ -162,17 +155,17 @@ def test_passes_are_counted(name, passes):
 def test_libraries_run_torch_pooling_and_leave_no_hooks():
     method = peer("grad_cam@torchcam")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
-    cut = CutModel(model, "1")
-    trace = cut.trace(torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
-    kinds, seen = [type(module) for module in cut.model], []
+    trace = ab.trace(model, "1", normal(2, 3, 8, 8))
+    model = trace.cut_model.model
+    kinds, seen = [type(module) for module in model], []
     handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(type(module)))
     try:
         method(trace)
     finally:
         handle.remove()
     assert nn.MaxPool2d in seen
-    assert [type(module) for module in cut.model] == kinds
-    assert not any(module._forward_hooks for module in cut.model.modules())
+    assert [type(module) for module in model] == kinds
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 class Tokens(nn.Module):
@@ -189,14 +182,11 @@ class Tokens(nn.Module):
 
 @pytest.mark.parametrize("name", ["grad_cam@pytorch_grad_cam", "grad_cam@torchcam"])
 def test_tokens_are_passed_as_maps(name):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model, images = Tokens().double().eval(), torch.randn(2, 3, 6, 8, dtype=torch.float64)
-    trace = ab.trace(model, "tokens", images, reshape="tokens")
-    expected = minmax((methods.get("grad_cam")(trace) * trace.activations).sum(1))
+    trace = ab.trace(seeded(Tokens), "tokens", normal(2, 3, 6, 8), reshape="tokens")
+    expected = minmax((methods.get("grad_cam")(trace) * trace.activations).sum(1).clamp(min=0))
     actual = peer(name)(trace).raw
     if actual.shape != expected.shape:
-        expected = minmax(nn.functional.interpolate(expected[:, None], (6, 8), mode="bilinear")[:, 0])
+        expected = minmax(upsampled(expected, (6, 8)))
     torch.testing.assert_close(actual, expected, rtol=0, atol=EPSILONS)
     with pytest.raises(BenchError, match="can't see tokens as maps"):
         peer("grad_cam@captum")(trace)
@@ -218,3 +208,65 @@ def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     before = method_key(method, Sources())
     monkeypatch.setattr(facts, "version_of", lambda library: "999")
     assert method_key(method, Sources()) != before
+
+
+BLOCK = "encoder.layers.encoder_layer_0"
+
+
+def of_class(library: str, **params: object) -> plugins.Plugin:
+    """A class of a library that has no YAML; skips where the library is absent."""
+    pytest.importorskip(library)
+    target = f"axiom_bench.methods.peers.{library}.{library}"
+    return plugins.from_config("method", "peer", {"_target_": target, "params": params})
+
+
+@pytest.mark.parametrize("library", ["pytorch_grad_cam", "torchcam"])
+def test_refine_cam_is_the_product_over_layers(library):
+    trace = CASES["dense"].trace()
+    module = {"torchcam": "torchcam.methods"}.get(library, library)
+    options = {"base_method": importlib.import_module(module).LayerCAM} if pytest.importorskip(library) else {}
+    actual = of_class(library, extractor="RefineCAM", layers=["features.1"], options=options)(trace).raw
+    maps = [(at.gradients.relu() * at.activations).sum(1) for at in (trace, trace.at("features.1"))]
+    size = tuple(actual.shape[1:])  # torchcam's is that of the largest layer, grad-cam's that of the image
+    expected = minmax(torch.stack([minmax(upsampled(minmax(raw), size)) for raw in maps]).prod(0))
+    if library == "torchcam":  # doesn't scale again after resizing; both layers have the same size
+        expected = minmax(minmax(maps[0]) * minmax(maps[1]))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=EPSILONS)
+
+
+@pytest.mark.parametrize("library", ["pytorch_grad_cam", "torchcam"])
+def test_unknown_layer_error_message(library):
+    with pytest.raises(BenchError, match=r"no layer 'nope'.*set params\.layers"):
+        of_class(library, extractor="RefineCAM", layers=["nope"])(CASES["dense"].trace())
+
+
+def test_legrad_is_the_rectified_gradient_of_the_attention():
+    model, images = seeded(lambda: VisionTransformer(32, 8, 1, 2, 16, 32, num_classes=3)), normal(2, 3, 32, 32)
+    torch.nn.init.normal_(model.heads.head.weight)
+    trace = ab.trace(model, BLOCK, images, reshape="tokens")
+    actual = of_class("torchcam", extractor="LeGrad")(trace).raw
+    block = model.get_submodule(BLOCK)
+    tokens = model._process_input(images)
+    tokens = torch.cat([model.class_token.expand(2, -1, -1), tokens], 1) + model.encoder.pos_embedding
+    attention = block.self_attention
+    q, k, v = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias).chunk(3, 2)
+    q, k, v = (part.unflatten(2, (2, 8)).transpose(1, 2) for part in (q, k, v))
+    A = (q @ k.mT / 8**0.5).softmax(-1).detach().requires_grad_()
+    tokens = tokens + attention.out_proj((A @ v).transpose(1, 2).flatten(2))
+    tokens = tokens + block.mlp(block.ln_2(tokens))
+    scores = model.heads(model.encoder.ln(tokens.mean(1)))  # a block is scored by the mean of its tokens
+    (gradient,) = torch.autograd.grad(scores.gather(1, trace.targets[:, None].clone()).sum(), A)
+    expected = gradient.relu().mean((1, 2))[:, 1:].unflatten(1, (4, 4))
+    # float64, but for the 1e-8 that torchcam adds to the maximum
+    torch.testing.assert_close(actual, minmax(expected), rtol=0, atol=1e-6)
+
+
+def test_interpolation_of_captum_is_an_option():
+    trace = CASES["dense"].trace()
+    expected = methods.get("guided_grad_cam")(trace).raw
+    actual = of_class("captum", extractor="GuidedGradCam", options={"interpolate_mode": "bilinear"})(trace).raw
+    shown = expected.flatten(1).amax(1) > 0
+    scale = actual[shown].amax((1, 2)) / expected[shown].amax((1, 2))  # ours multiplies by a heatmap of maximum 1
+    assert shown.any()
+    assert not actual[~shown].any()
+    torch.testing.assert_close(actual[shown], expected[shown] * scale[:, None, None], rtol=0, atol=1e-12)

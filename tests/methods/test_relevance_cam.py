@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -14,6 +12,7 @@ from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.relevance_cam import relevances
 from axiom_bench.testing import CASES, Case
+from tests.methods.plain import EACH_CASE, linear, seeded, uniform
 
 
 def z_plus(x: list[float], weight: list[list[float]], relevance: list[float]) -> list[float]:
@@ -44,23 +43,13 @@ def by_hand(case: Case, maps: Tensor, target: int) -> list[float]:
     return torch.tensor(at_maps, dtype=torch.float64).view(K, H * W).sum(1).tolist()
 
 
-def total(relevance: Tensor) -> Tensor:
-    return relevance.sum((1, 2, 3))
-
-
 @pytest.fixture
 def positive() -> Tensor:
-    """Maps (2, 3, 4, 6) without a negative value."""
-    return torch.rand(2, 3, 4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    """Maps without a negative value."""
+    return uniform(2, 3, 4, 6, seed=7)
 
 
-def seeded(build: Callable[[], nn.Module]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(8)
-        return build().double().eval()
-
-
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@EACH_CASE
 def test_weights_equal_relevance_in_loops(case):
     trace = case.trace()
     weights = methods.get("relevance_cam")(trace)
@@ -69,12 +58,8 @@ def test_weights_equal_relevance_in_loops(case):
 
 
 def test_z_plus_rule_with_signed_inputs(readout):
-    """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8."""
-    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 1))
-    with torch.no_grad():
-        head[1].weight.copy_(torch.tensor([[-3.0, -1.0, 1.0]]))
-        head[1].bias.fill_(100.0)  # a bias takes no relevance
-    trace = readout(head, torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8. A bias takes no relevance."""
+    trace = readout(linear([-3.0, -1.0, 1.0], bias=100.0), torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
     assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
 
 
@@ -121,7 +106,7 @@ def test_relevance_is_conserved(positive, readout):
             parameter.abs_()
     trace = readout(head, positive)
     start = torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]], dtype=torch.float64)
-    torch.testing.assert_close(total(relevances(trace, start)), start.sum(1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(relevances(trace, start).sum((1, 2, 3)), start.sum(1), rtol=0, atol=1e-12)
 
 
 def test_relevance_common_to_all_classes_cancels(positive, readout):
@@ -137,15 +122,12 @@ def test_rules_do_not_change_values(positive, readout):
     trace = readout(head, positive)
     before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
     methods.get("relevance_cam")(trace)
-    torch.testing.assert_close(trace.head(trace.activations), trace.logits, rtol=0, atol=0)
+    assert torch.equal(trace.head(trace.activations), trace.logits)
     assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
 
 
 def test_unit_without_positive_input_passes_no_relevance(readout):
-    head = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
-    with torch.no_grad():
-        head[1].weight.copy_(-torch.ones(2, 3))
-    trace = readout(head, torch.ones(1, 3, 1, 1))
+    trace = readout(linear([-1.0] * 3, [-1.0] * 3), torch.ones(1, 3, 1, 1))
     assert not methods.get("relevance_cam")(trace).any()
 
 

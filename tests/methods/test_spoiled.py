@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -35,8 +34,7 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.run import sweep
 from axiom_bench.testing import METHOD_CHECKS, Case, exemptions
 from axiom_bench.testing.cases import TinyNetwork
-from tests.methods.fewer import OF_ANY_NETWORK
-from tests.methods.plain import generator_of
+from tests.methods.plain import OF_ANY_NETWORK, generator_of, linear, normal, seeded
 
 NAMES = plugins.names(plugins.SPOILED)
 ONE_DEGREE = [name for name in NAMES if not name.endswith(("_25", "_75", "_100"))]
@@ -59,10 +57,7 @@ class TellingCase(Case):
     """A network that tells its contributions; its images have no interventions."""
 
     def model(self) -> TellingNetwork:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(1)
-            network = TellingNetwork("pooled", self.channels, (1, 1))
-        return network.to(self.dtype).eval()
+        return seeded(lambda: TellingNetwork("pooled", self.channels, (1, 1)), 1).to(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -77,14 +72,14 @@ class PartsCase(Case):
 def parts_of(image: Tensor) -> tuple[Part, ...]:
     """The upper left quarter, the lower half, and the rest with two versions."""
     height, width = image.shape[-2:]
-    first, second = (torch.zeros(height, width, dtype=torch.bool, device=image.device) for _ in range(2))
+    first, second = torch.zeros(2, height, width, dtype=torch.bool, device=image.device)
     first[: height // 2, : width // 2] = True
     second[height // 2 :] = True
-    ground = ~(first | second)
-    versions = [image.masked_fill(region, 0.0)[None] for region in (first, second, ground)]
-    versions[2] = torch.cat([versions[2], image.masked_fill(ground, 1.0)[None]])
-    named = zip(("one", "two", "ground"), (0, 1, None), (first, second, ground), versions, strict=True)
-    return tuple(Part(name, label, region, images) for name, label, region, images in named)
+    parts = (("one", 0, first, (0.0,)), ("two", 1, second, (0.0,)), ("ground", None, ~(first | second), (0.0, 1.0)))
+    return tuple(
+        Part(name, label, region, torch.stack([image.masked_fill(region, value) for value in values]))
+        for name, label, region, values in parts
+    )
 
 
 TELLING, PARTS = TellingCase("pooled"), PartsCase("dense")
@@ -104,21 +99,11 @@ def cases_of(name: str) -> list[Case]:
     return taken
 
 
-def raw(method: Callable[[Trace], Tensor | Map], trace: Trace) -> Tensor:
-    raw_map = Explanation.of(trace, method(trace)).raw_map
-    assert raw_map is not None
-    return raw_map
-
-
 def test_truth_of_a_network_that_tells_it():
     """w = W_ck / (H W), the same at each position, and 0 where the activation is."""
     trace = TELLING.trace()
-    weights = truth(trace)
-    assert isinstance(weights, Tensor)
-    readout = TELLING.model().head[-1].weight
-    for i, k, y, x in itertools.product(range(3), range(4), range(4), range(6)):
-        active = trace.activations[i, k, y, x] != 0
-        assert weights[i, k, y, x].item() == pytest.approx(readout[i, k].item() / 24 if active else 0.0, rel=1e-12)
+    readout = TELLING.model().head[-1].weight[range(3)][..., None, None] / 24
+    torch.testing.assert_close(truth(trace), torch.where(trace.activations != 0, readout, 0), rtol=1e-12, atol=0)
 
 
 def test_truth_of_images_with_interventions():
@@ -151,33 +136,20 @@ def test_truth_is_refused_where_nothing_tells_it():
 
 @EACH_CASE
 @pytest.mark.parametrize("spoiled", MAPS)
-def test_degree_0_is_the_truth_bit_by_bit(spoiled, case):
+def test_degree_0_is_the_truth_and_higher_ones_are_further_away(spoiled, case):
     trace = case.trace()
     expected = truth(trace)
     known = expected.raw if isinstance(expected, Map) else trace.true_contributions.sum(1)
     assert torch.equal(spoiled(trace, 0.0).raw, known)
-
-
-def test_degree_0_of_contributions_is_the_truth_bit_by_bit():
-    trace = TELLING.trace()
-    assert torch.equal(channels(trace, 0.0), truth(trace))
-    for spoiled in (drops_noise, drops_permuted):
-        assert torch.equal(spoiled(trace, 0.0), truth_drops(trace))
-
-
-@EACH_CASE
-@pytest.mark.parametrize("spoiled", MAPS)
-def test_higher_degrees_of_maps_are_further_away(spoiled, case):
-    """Of a shift only where the map has parts larger than a step: another part may come to lie in the place of one."""
-    if spoiled is shift and case is TELLING:
-        pytest.skip("its map of 4 x 6 has no such parts")
-    trace = case.trace()
-    assert_further([spoiled(trace, degree).raw for degree in DEGREES])
+    # A shift's map of 4 x 6 has no parts larger than a step: another part may come to lie in the place of one.
+    if spoiled is not shift or case is not TELLING:
+        assert_further([spoiled(trace, degree).raw for degree in DEGREES])
 
 
 @pytest.mark.parametrize("spoiled", CONTRIBUTIONS)
-def test_higher_degrees_of_contributions_are_further_away(spoiled):
+def test_degree_0_of_contributions_is_the_truth_and_higher_ones_are_further_away(spoiled):
     trace = TELLING.trace()
+    assert torch.equal(spoiled(trace, 0.0), truth(trace) if spoiled is channels else truth_drops(trace))
     assert_further([spoiled(trace, degree) * trace.activations for degree in DEGREES])
 
 
@@ -193,8 +165,8 @@ def test_noise_in_loops(case):
     known, actual = noise(trace, 0.0).raw, noise(trace, 0.25, seed=5).raw
     for i, image in enumerate(case.images()):
         drawn = torch.randn(known.shape[1:], generator=generator_of(image, 5), dtype=torch.float64)
-        sizes = [math.sqrt(sum(value**2 for value in values.flatten().tolist())) for values in (known[i], drawn)]
-        torch.testing.assert_close(actual[i], 0.75 * known[i] + 0.25 * drawn * (sizes[0] / sizes[1]), **CLOSE)
+        size = math.sqrt((known[i] ** 2).sum() / (drawn**2).sum())
+        torch.testing.assert_close(actual[i], 0.75 * known[i] + 0.25 * drawn * size, **CLOSE)
 
 
 def test_degree_1_is_the_spoil_alone():
@@ -210,12 +182,11 @@ def test_degree_1_is_the_spoil_alone():
 
 
 def test_other_image_of_a_network_that_tells_its_contributions():
-    trace = TELLING.trace()
-    model, readout = TELLING.model(), TELLING.model().head[-1].weight
+    trace, model = TELLING.trace(), TELLING.model()
     known = noise(trace, 0.0).raw
     for i, actual in enumerate(other_image(trace, 1.0).raw):
         image = trace.other_images[i : i + 1]
-        weights = readout[model(image)[0].argmax()][:, None, None]
+        weights = model.head[-1].weight[model(image)[0].argmax()][:, None, None]
         expected = (weights * model.features(image)[0] / 24).sum(0)
         torch.testing.assert_close(actual, expected * (known[i].norm() / expected.norm()), **CLOSE)
 
@@ -225,12 +196,11 @@ def test_blur_is_a_gaussian_between_mirrors(position, readout):
     """Of one bright pixel, against the sum over its mirror images of a Gaussian of 1.5 and 2 pixels."""
     image = torch.zeros(1, 3, 6, 8)
     image[0, 0, position[0], position[1]] = 1
-    trace = told(readout, image)
-    actual = blur(trace, 0.5, sigma=0.5).raw[0]
-    for y, x in itertools.product(range(6), range(8)):
-        expected = mirrored(y, position[0], 6, 1.5) * mirrored(x, position[1], 8, 2.0)
-        # The matrix has the frequencies below half a cycle per pixel; beyond, exp(-(1.5 pi)^2 / 2) = 2e-5 is left.
-        assert actual[y, x].item() == pytest.approx(expected, abs=1e-4)
+    actual = blur(told(readout, image), 0.5, sigma=0.5).raw[0]
+    rows = torch.tensor([mirrored(y, position[0], 6, 1.5) for y in range(6)], dtype=torch.float64)
+    columns = torch.tensor([mirrored(x, position[1], 8, 2.0) for x in range(8)], dtype=torch.float64)
+    # The matrix has the frequencies below half a cycle per pixel; beyond, exp(-(1.5 pi)^2 / 2) = 2e-5 is left.
+    torch.testing.assert_close(actual, torch.outer(rows, columns), rtol=0, atol=1e-4)
     assert actual.sum().item() == pytest.approx(1, abs=1e-12)
 
 
@@ -241,7 +211,7 @@ def mirrored(place: int, source: int, size: int, sigma: float) -> float:
 
 def told(readout: Callable[..., Trace], image: Tensor) -> Trace:
     """A trace whose true map is the image's first colour."""
-    trace = readout(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(image[0].numel(), 2)), image)
+    trace = readout(linear([1.0] * image[0].numel()), image)
     known = torch.zeros_like(trace.activations)
     known[:, 0] = trace.activations[:, 0]
     vars(trace)["true_contributions"] = known
@@ -259,8 +229,7 @@ def test_shift_between_positions(readout):
 
 def test_totals_of_contributions_are_those_given():
     """Also where the values of a channel cancel; a dead channel has none."""
-    generator = torch.Generator().manual_seed(0)
-    F = torch.randn(2, 4, 3, 5, generator=generator, dtype=torch.float64)
+    F = normal(2, 4, 3, 5)
     F[0, 0] -= F[0, 0].mean()
     F[1, 2] = 0
     totals = torch.tensor([[1.0, -2, 3, 0], [4, 5, 0, -6]], dtype=torch.float64)
@@ -301,28 +270,26 @@ def test_totals_of_spoiled_drops(spoiled):
             torch.testing.assert_close(actual[4][i], drawn * (drops[i].norm() / drawn.norm()), **CLOSE)
 
 
-def test_spoiled_channels_keep_the_score():
+@pytest.mark.parametrize("degree", DEGREES)
+def test_spoiled_channels_keep_the_score(degree):
     """What the channels' contributions add up to is the same at each degree."""
     trace = TELLING.trace()
-    expected = trace.true_contributions.sum((1, 2, 3))
-    for degree in DEGREES:
-        torch.testing.assert_close(
-            raw(lambda trace, d=degree: channels(trace, d), trace).sum((1, 2)), expected, **CLOSE
-        )
+    actual = (channels(trace, degree) * trace.activations).sum((1, 2, 3))
+    torch.testing.assert_close(actual, trace.true_contributions.sum((1, 2, 3)), **CLOSE)
 
 
-@pytest.mark.parametrize("spoiled", [*MAPS, *CONTRIBUTIONS])
-def test_invalid_degrees(spoiled):
-    for degree in (-0.1, 1.5):
-        with pytest.raises(BenchError, match=f"Invalid degree={degree}; give a number from 0"):
-            spoiled(TELLING.trace(), degree)
+INVALID = [
+    *((spoiled, {"degree": degree}, f"degree={degree}; give a number from 0")
+      for spoiled in (*MAPS, *CONTRIBUTIONS) for degree in (-0.1, 1.5)),
+    (blur, {"degree": 0.5, "sigma": 0.0}, "sigma=0.0"),
+    (shift, {"degree": 0.5, "distance": 0.7}, "distance=0.7"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("spoiled", "params"), [(blur, {"sigma": 0.0}), (shift, {"distance": 0.7})])
-def test_invalid_parameters(spoiled, params):
-    (name,) = params
-    with pytest.raises(BenchError, match=f"Invalid {name}={params[name]}"):
-        spoiled(TELLING.trace(), 0.5, **params)
+@pytest.mark.parametrize(("spoiled", "params", "message"), INVALID)
+def test_invalid_parameters(spoiled, params, message):
+    with pytest.raises(BenchError, match=f"Invalid {message}"):
+        spoiled(TELLING.trace(), **params)
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)

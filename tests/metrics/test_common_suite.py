@@ -1,19 +1,32 @@
-"""Every metric that conf/metric names goes through the checks that users run on theirs."""
+"""Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs, costs and requests."""
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+
 import pytest
+import torch
+import yaml
 
 from axiom_bench import metrics
+from axiom_bench.columns import OK
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measurement import measure, measure_all
+from axiom_bench.evaluation.plugins import conf_folder, needs_of
+from axiom_bench.evaluation.preconditions import PRECONDITIONS
+from axiom_bench.evaluation.specs import Need
+from axiom_bench.run.computing.costs import Cost
 from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
-from tests.metrics.fewer import with_fewer
+from axiom_bench.testing.metric_checks import with_row
+from tests.every_copy import every_copy_is_classified
+from tests.metrics.build import with_fewer
 
 OF_MAPS = (
     metric_checks.returns_declared_values,
     metric_checks.values_are_finite,
     metric_checks.broken_row_changes_no_other,
 )
-AS_BY_WEIGHTS = [check for check in METRIC_CHECKS if check not in OF_MAPS]
 
 
 @pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda check: check.__name__)
@@ -24,10 +37,95 @@ def test_metric(name, check):
 
 @pytest.mark.parametrize(
     "check",
-    [*OF_MAPS, *(pytest.param(check, marks=pytest.mark.slow) for check in AS_BY_WEIGHTS)],
+    [pytest.param(check, marks=[] if check in OF_MAPS else pytest.mark.slow) for check in METRIC_CHECKS],
     ids=lambda check: check.__name__,
 )
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric_of_a_map(name, check):
     """An explanation without contributions; what is the same with them runs in `make test-all`."""
     check(with_fewer(name), METRIC_CASES["map"])
+
+
+REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
+
+
+def a_row_that_is_not_finite_has_that_status(metric, explanation, explain):
+    for _, statuses in measure(metric, with_row(explanation, 1, float("nan")), True).values():
+        assert statuses == (OK, "not_finite", OK, OK)
+
+
+def every_unmet_need_has_its_status(metric, explanation, explain):
+    zero, trace = with_row(explanation, 1, 0.0), explanation.trace
+    without_parts = replace(explanation, trace=replace(trace, interventions=((),) * 4))
+    broken = {
+        **dict.fromkeys(("nonzero_score", "nonzero_map", "boxes"), zero),
+        **dict.fromkeys(("mark", "positive_effect"), without_parts),
+        "contributions": replace(explanation, contributions=None),
+        "masks": replace(explanation, masks=None),
+        "interventions": replace(explanation, trace=replace(trace, interventions=None)),
+        "other_logits": replace(explanation, trace=replace(trace, logits=trace.logits[:, :1])),
+    }
+    for need in broken.keys() & set(needs_of(metric)):
+        only = replace(metric, spec=replace(metric.spec, needs=(Need(need),)))
+        for value, why in measure(only, broken[need], True).values():
+            assert why[1] == PRECONDITIONS[need].status
+            assert value[1].isnan().all()
+
+
+def yaml_has_every_required_key(metric, explanation, explain):
+    entry = yaml.safe_load((conf_folder() / "metric" / f"{metric.name}.yaml").read_text())[metric.name]
+    assert set(entry) >= REQUIRED_KEYS
+    assert metric.description
+
+
+def writes_down_every_parameter_at_its_default(metric, explanation, explain):
+    """A variant of another metric has its parameters, and other values."""
+    _, *parameters = inspect.signature(metric.call.func).parameters.values()
+    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in metric.params.items()}
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    is_variant = metric.name != metric.call.func.__name__
+    assert list(listed) == list(defaults)
+    assert is_variant or listed == defaults
+
+
+def costs_the_announced_passes(metric, explanation, explain):
+    fresh = explain(replace(explanation.trace))
+    before = replace(fresh.trace.passes)
+    with every_copy_is_classified():
+        metric(fresh)
+    counted = (fresh.trace.passes.trunk_forward - before.trunk_forward) / len(fresh)
+    assert counted == Cost.of([method("first")], [metric], fresh.trace).per_image
+
+
+def is_the_same_beside_another_method(metric, explanation, explain):
+    """Of two explanations together, each other trace is made once, and each copy of equal maps is classified once; the
+    values are the same, bit by bit."""
+    alone = measure(metric, explain(replace(explanation.trace)), True)
+    trace = replace(explanation.trace)
+    both = [explain(trace), explain(trace)]
+    before = trace.passes.trunk_forward
+    together = measure_all([metric], [(explanation, True) for explanation in both])
+    counted = (trace.passes.trunk_forward - before) / len(trace)
+    assert counted <= Cost.of([method("first"), method("second")], [metric], trace).per_image
+    for name, (value, _) in alone.items():
+        for actual in together:
+            torch.testing.assert_close({**actual.values, **actual.curves}[name][0], value, rtol=0, atol=0)
+
+
+def method(name: str) -> plugins.Plugin:
+    """A method that runs no pass."""
+    return replace(plugins.of("method", lambda trace: trace.gradients), name=name)
+
+
+CHECKS = [
+    a_row_that_is_not_finite_has_that_status,
+    every_unmet_need_has_its_status, yaml_has_every_required_key, writes_down_every_parameter_at_its_default,
+    costs_the_announced_passes, is_the_same_beside_another_method,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", metrics.names())
+def test_what_the_yaml_says(name, check, explanation, explain):
+    metric = metrics.get(name) if check is writes_down_every_parameter_at_its_default else with_fewer(name)
+    check(metric, explanation, explain)

@@ -1,10 +1,11 @@
-"""Energy in the regions of several classes, on hand-made rectangles, and maps of two classes of an image."""
+"""Energy in the regions of several classes and in a mosaic's cells: rectangles by hand, a planted network, loops."""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -13,17 +14,13 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import Plugin, with_params
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics import get
-from axiom_bench.metrics.class_correlation import class_correlation
 from axiom_bench.metrics.class_discriminability import class_discriminability
 from axiom_bench.metrics.shared.regions import union
 from axiom_bench.metrics.shared.similarity import pearson
-from axiom_bench.testing import answered
-
-class_correlation = answered(class_correlation)
+from tests.metrics.build import close, explained, functions, picture, status, statuses
 
 
 def annotation(*objects: tuple[int, float, float, float, float], mask: Tensor | None = None) -> ab.Annotation:
@@ -32,127 +29,104 @@ def annotation(*objects: tuple[int, float, float, float, float], mask: Tensor | 
     return ab.Annotation(table[:, 0].long(), table[:, 1:], mask)
 
 
-def explained(trace: ab.Trace, heatmap: Tensor, note: ab.Annotation) -> Explanation:
-    """One row that explains class 0."""
+def one_row(trace: ab.Trace, heatmap: Tensor, note: ab.Annotation) -> Explanation:
+    """That explains class 0."""
     batch = ab.Batch(trace.images[:1], ("a",), trace.targets[:1], (note,))
-    return replace(Explanation.of(trace[:1], trace[:1].gradients, batch), heatmap=heatmap.double())
+    return replace(Explanation.of(trace[:1], trace[:1].gradients, batch), heatmap=heatmap[None])
 
 
-def value(explanation: Explanation, **params: str) -> tuple[float, float]:
+def seen_in(explanation: Explanation, **params: str) -> tuple[float, float]:
     actual = class_discriminability(explanation, **params)
     return float(actual["class_discriminability"]), float(actual["class_seen"])
 
 
-def picture(*rectangles: tuple[int, int, int, int, float]) -> Tensor:
-    canvas = torch.zeros(12, 12)
-    for x0, y0, x1, y1, level in rectangles:
-        canvas[y0:y1, x0:x1] = level
-    return canvas[None]
+def drawn(*rectangles: tuple[float, ...]) -> Tensor:
+    return picture(*rectangles, size=(12, 12))
 
 
 TWO = annotation((0, 0, 0, 4, 4), (3, 6, 6, 12, 12))
+THREE = annotation((0, 0, 0, 4, 4), (0, 2, 0, 6, 4), (3, 8, 8, 12, 12), (1, 0, 8, 4, 12))
+SAME_PLACE = annotation((0, 0, 0, 4, 4), (3, 0, 0, 4, 4))
+BOTH = ((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5))  # 4 against 2
+EVERYWHERE = (0, 0, 12, 12, 1.0)
 
 
-def test_energy_in_the_explained_classs_region_against_the_other_classes(trace):
-    assert value(explained(trace, picture((0, 0, 4, 4, 1.0)), TWO)) == (1, 0)
-    assert value(explained(trace, picture((6, 6, 8, 8, 1.0)), TWO)) == (0, 3)
-    both = picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5))  # 4 against 2
-    assert value(explained(trace, both, TWO)) == (pytest.approx(2 / 3, abs=1e-12), 0)
-    outside = picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5), (4, 0, 12, 6, 1.0))
-    assert value(explained(trace, outside, TWO)) == value(explained(trace, both, TWO))  # off the objects: not counted
-
-
-def test_a_constant_map_has_the_classs_share_of_the_areas_and_shows_the_largest(trace):
-    assert value(explained(trace, torch.ones(1, 12, 12), TWO)) == (pytest.approx(16 / 52, abs=1e-12), 3)
-
-
-def test_three_classes_and_several_boxes_of_one(trace):
-    """A class's boxes are one region: what they share counts once."""
-    note = annotation((0, 0, 0, 4, 4), (0, 2, 0, 6, 4), (3, 8, 8, 12, 12), (1, 0, 8, 4, 12))
-    assert value(explained(trace, torch.ones(1, 12, 12), note)) == (pytest.approx(24 / 56, abs=1e-12), 0)
-    equal = picture((0, 8, 4, 12, 1.0), (8, 8, 12, 12, 1.0))
-    assert value(explained(trace, equal, note)) == (0, 1)  # of equals the lowest index
-
-
-def test_a_pixel_in_two_regions_counts_for_both_and_a_tie_is_the_explained_classs(trace):
-    note = annotation((0, 0, 0, 4, 4), (3, 0, 0, 4, 4))
-    assert value(explained(trace, picture((1, 1, 3, 3, 1.0)), note)) == (0.5, 0)
+@pytest.mark.parametrize(
+    ("note", "rectangles", "share", "seen"),
+    [
+        (TWO, [(0, 0, 4, 4, 1.0)], 1, 0),
+        (TWO, [(6, 6, 8, 8, 1.0)], 0, 3),
+        (TWO, BOTH, 2 / 3, 0),
+        (TWO, [*BOTH, (4, 0, 12, 6, 1.0)], 2 / 3, 0),  # off the objects: not counted
+        (TWO, [EVERYWHERE], 16 / 52, 3),  # a constant map has the class's share of the areas, and shows the largest
+        (THREE, [EVERYWHERE], 24 / 56, 0),  # a class's boxes are one region: what they share counts once
+        (THREE, [(0, 8, 4, 12, 1.0), (8, 8, 12, 12, 1.0)], 0, 1),  # of equals the lowest index
+        (SAME_PLACE, [(1, 1, 3, 3, 1.0)], 0.5, 0),  # a pixel in two counts for both; a tie is the explained class's
+    ],
+)
+def test_energy_in_the_explained_classs_region_against_the_other_classes(trace, note, rectangles, share, seen):
+    assert seen_in(one_row(trace, drawn(*rectangles), note)) == (pytest.approx(share, abs=1e-12), seen)
 
 
 def test_masks_where_they_are_asked_for(trace):
     mask = torch.full((12, 12), -1)
     mask[:2, :4], mask[2:4, :4] = 0, 3
-    note = annotation((0, 0, 0, 4, 4), (3, 0, 0, 4, 4), mask=mask)
-    over = explained(trace, picture((0, 0, 4, 2, 1.0)), note)
-    assert value(over, region="masks") == (1, 0)
-    assert value(over) == (0.5, 0)
+    over = one_row(trace, drawn((0, 0, 4, 2, 1.0)), replace(SAME_PLACE, mask=mask))
+    assert seen_in(over, region="masks") == (1, 0)
+    assert seen_in(over) == (0.5, 0)
     with pytest.raises(BenchError, match="'boxes', 'cells' or 'masks'"):
-        value(over, region="pixels")
+        seen_in(over, region="pixels")
 
 
-def test_statuses_of_what_has_no_answer(trace):
-    metric = get("class_discriminability")
-    for heatmap, note, status in (
-        (picture((4, 0, 6, 6, 1.0)), TWO, "off_objects"),
-        (picture((0, 0, 4, 4, 1.0)), annotation((0, 0, 0, 4, 4)), "one_class"),
-        (picture((0, 0, 4, 4, 1.0)), annotation((3, 0, 0, 4, 4)), "wrong_class"),
-        (picture(), TWO, "zero_map"),
-    ):
-        for actual, statuses in measure(metric, explained(trace, heatmap, note), True).values():
-            assert statuses == (status,)
-            assert actual.isnan().all()
-
-
-def with_region(region: str) -> Plugin:
-    return with_params("metric", "class_discriminability", {"region": region})
+@pytest.mark.parametrize(
+    ("rectangles", "note", "expected"),
+    [
+        ([(4, 0, 6, 6, 1.0)], TWO, "off_objects"),
+        ([(0, 0, 4, 4, 1.0)], annotation((0, 0, 0, 4, 4)), "one_class"),
+        ([(0, 0, 4, 4, 1.0)], annotation((3, 0, 0, 4, 4)), "wrong_class"),
+        ([], TWO, "zero_map"),
+    ],
+)
+def test_statuses_of_what_has_no_answer(trace, rectangles, note, expected):
+    assert status("class_discriminability", one_row(trace, drawn(*rectangles), note)) == {expected}
 
 
 def test_masks_need_masks_and_no_boxes(trace):
     """Images with masks and boxes, masks alone, boxes alone, a mask of the class, of another class, and nothing."""
     mask = torch.full((12, 12), -1)
     mask[:4, :4], mask[6:, 6:] = 0, 3
-    no_box = torch.zeros(0, 4)
     notes = (
-        replace(TWO, mask=mask),
-        ab.Annotation(torch.zeros(0).long(), no_box, mask),
-        TWO,
-        replace(TWO, mask=mask.masked_fill(mask == 3, -1)),
-        replace(TWO, mask=mask.masked_fill(mask == 0, -1)),
-        ab.Annotation.none(),
-    )
+        replace(TWO, mask=mask), replace(annotation(), mask=mask), TWO,
+        *(replace(TWO, mask=mask.masked_fill(mask == label, -1)) for label in (3, 0)), ab.Annotation.none(),
+    )  # fmt: skip
     images, targets = trace.images[:1].expand(6, -1, -1, -1), torch.zeros(6, dtype=torch.long)
     repeated = trace.again(images=images, targets=targets)
     explanation = Explanation.of(repeated, repeated.gradients, ab.Batch(images, ("",) * 6, targets, notes))
-    explanation = replace(
-        explanation, heatmap=picture((0, 0, 4, 4, 0.25), (6, 6, 8, 8, 0.5)).double().expand(6, -1, -1)
-    )
-
-    def statuses(region: str, rows: Explanation) -> tuple[str, ...]:
-        return measure(with_region(region), rows, True)["class_discriminability"][1]
-
-    by_masks = measure(with_region("masks"), explanation, True)
-    assert statuses("masks", explanation) == ("ok", "ok", "no_mask", "one_class", "no_mask", "no_mask")
-    assert statuses("boxes", explanation) == ("ok", "no_annotation", "ok", "ok", "ok", "no_annotation")
-    assert by_masks["class_discriminability"][0][:2].tolist() == pytest.approx([2 / 3] * 2, abs=1e-12)
-    assert by_masks["class_seen"][0][:2].tolist() == [0, 0]
-    alone = explained(trace, picture((0, 0, 4, 4, 1.0)), TWO)
-    assert statuses("masks", alone) == ("no_mask",)
+    explanation = replace(explanation, heatmap=drawn(*BOTH).expand(6, -1, -1))
+    for region, expected in (
+        ("masks", ("ok", "ok", "no_mask", "one_class", "no_mask", "no_mask")),
+        ("boxes", ("ok", "no_annotation", "ok", "ok", "ok", "no_annotation")),
+    ):
+        assert set(statuses("class_discriminability", explanation, region=region).values()) == {expected}
+    by_masks = class_discriminability(explanation, region="masks")
+    close(by_masks["class_discriminability"][:2], 2 / 3)
+    assert by_masks["class_seen"][:2].tolist() == [0, 0]
+    alone = one_row(trace, drawn((0, 0, 4, 4, 1.0)), TWO)
+    assert status("class_discriminability", alone, region="masks") == {"no_mask"}
 
 
 def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
     mask = torch.full((12, 12), -1)
     mask[:4, :4], mask[6:, 6:], mask[0, 11] = 0, 99, 5  # of five classes
     only = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (5, 0, 11, 1, 12), mask=mask)
-    both = annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9))
-    over = picture((0, 0, 12, 12, 1.0))
-    for metric in (get("class_correlation"), get("class_discriminability"), with_region("masks")):
-        for _, statuses in measure(metric, explained(trace, over, only), True).values():
-            assert statuses == ("one_class",)
-    assert value(explained(trace, over, both)) == (pytest.approx(16 / 25, abs=1e-12), 0)
+    alone, name = one_row(trace, drawn(EVERYWHERE), only), "class_discriminability"
+    for actual in (status("class_correlation", alone), status(name, alone), status(name, alone, region="masks")):
+        assert actual == {"one_class"}
+    both = one_row(trace, drawn(EVERYWHERE), annotation((0, 0, 0, 4, 4), (99, 6, 6, 12, 12), (3, 0, 6, 3, 9)))
+    assert seen_in(both) == (pytest.approx(16 / 25, abs=1e-12), 0)
     other = trace[:1].again(targets=torch.tensor([3]))
-    explanation = replace(explained(trace, over, both), method=lambda trace: trace.gradients)
-    expected = pearson(explanation.raw_map, (other.gradients * other.activations).sum(1))
-    torch.testing.assert_close(class_correlation(explanation), expected, rtol=0, atol=1e-10)
+    expected = pearson(both.raw_map, (other.gradients * other.activations).sum(1))
+    close(class_correlation(replace(both, method=lambda trace: trace.gradients)), expected, atol=1e-10)
 
 
 def test_a_pixel_belongs_to_a_box_by_its_centre():
@@ -174,20 +148,12 @@ def test_a_box_holds_the_centres_from_its_first_edge_to_before_its_second(boxes)
 
 
 @given(st.integers(0, 2**16), st.floats(1e-3, 1))
-def test_bounds_and_invariance_to_a_factor(seed, factor):
-    generator = torch.Generator().manual_seed(seed)
-    heatmap = torch.rand(1, 12, 12, generator=generator, dtype=torch.float64)
-    trace = _TRACE
-    share, seen = value(explained(trace, heatmap, TWO))
+def test_bounds_and_invariance_to_a_factor(trace, seed, factor):
+    heatmap = torch.rand(12, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    share, seen = seen_in(one_row(trace, heatmap, TWO))
     assert 0 <= share <= 1
     assert seen == (0 if share >= 0.5 else 3)  # two classes: the one with more than half
-    assert value(explained(trace, factor * heatmap, TWO)) == (pytest.approx(share, rel=1e-12), seen)
-
-
-_TRACE = ab.trace(
-    nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(200, 5)).double(),
-    "1", torch.zeros(1, 3, 12, 12, dtype=torch.float64), torch.tensor([0]),
-)  # fmt: skip
+    assert seen_in(one_row(trace, factor * heatmap, TWO)) == (pytest.approx(share, rel=1e-12), seen)
 
 
 def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
@@ -197,12 +163,143 @@ def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
     explanation = Explanation.of(of_class_0, of_class_0.gradients, batch, lambda trace: trace.gradients)
     other = trace.again(targets=torch.full((4,), 4))
     expected = pearson(explanation.raw_map, (other.gradients * other.activations).sum(1))
-    torch.testing.assert_close(class_correlation(explanation), expected, rtol=0, atol=1e-10)
+    close(class_correlation(explanation), expected, atol=1e-10)
 
 
 def test_a_map_that_ignores_the_class_correlates_fully(trace, explain):
-    def activity(trace: ab.Trace) -> ab.Map:
-        return ab.Map(trace.activations.sum(1))
+    blind = explained(trace, lambda trace: ab.Map(trace.activations.sum(1)))
+    close(class_correlation(replace(blind, others=explain(trace).others)), 1)
 
-    blind = replace(explain(trace), raw_map=trace.activations.sum(1), method=activity)
-    torch.testing.assert_close(class_correlation(blind), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+
+(class_correlation,) = functions("class_correlation")
+SIDE = 8  # of a cell
+
+
+def colours(grid, classes):
+    """(image (1, 3, H, W), annotation) of a mosaic of plain colours: class 0 is red, 1 green, 2 blue, others black."""
+    side = grid * SIDE
+    image, mask, boxes = torch.zeros(1, 3, side, side), torch.empty(side, side, dtype=torch.long), []
+    for place, label in enumerate(classes):
+        y, x = (SIDE * number for number in divmod(place, grid))
+        mask[y : y + SIDE, x : x + SIDE] = label
+        boxes.append([x, y, x + SIDE, y + SIDE])
+        if label < 3:
+            image[0, label, y : y + SIDE, x : x + SIDE] = 1
+    return image, ab.Annotation(torch.tensor(classes), torch.tensor(boxes).float(), mask, cells=True)
+
+
+def planted():
+    """A network of nine classes whose logit c < 3 is the mean of colour c: a 1 x 1 convolution at full size, ReLU,
+    global mean. The other classes' logits are 0."""
+    net = nn.Sequential(nn.Conv2d(3, 9, 1, bias=False), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    nn.init.eye_(net[0].weight.data.view(9, 3))
+    return net.eval()
+
+
+def mosaic(grid, classes, target, method, cells=True):
+    image, note = colours(grid, classes)
+    trace = ab.trace(planted(), "1", image, torch.tensor([target]))
+    batch = ab.Batch(image, ("mosaic",), torch.tensor([target]), (replace(note, cells=cells),))
+    explain = plugins.load("method", method) if isinstance(method, str) else method
+    return Explanation.of(trace, explain(trace), batch, explain)
+
+
+def random_map(_):
+    return ab.Map(torch.rand(1, 5, 5, generator=torch.Generator().manual_seed(1)) ** 4)
+
+
+def value(metric, of):
+    ((values, statuses),) = measure(plugins.load("metric", metric), of, True).values()
+    return float(values[0]), str(statuses[0])
+
+
+GRIDS = [(2, [0, 1, 2, 3]), (2, [5, 0, 1, 2]), (3, [3, 4, 5, 6, 1, 7, 2, 8, 0]), (2, [0, 3, 1, 0]), (2, [1, 2, 0, 0])]
+
+
+@pytest.mark.parametrize(("grid", "classes"), GRIDS)
+def test_a_network_of_colours_is_located_wholly_and_a_constant_map_has_the_cells_share(grid, classes):
+    for target, metric in itertools.product({0, 1, 2} & set(classes), ("grid_pointing_game", "focus")):
+        for method in ("grad_cam", "hires_cam"):
+            assert value(metric, mosaic(grid, classes, target, method)) == (1.0, "ok")
+        constant = mosaic(grid, classes, target, lambda trace: ab.Map(torch.ones(1, grid * SIDE, grid * SIDE)))
+        assert value(metric, constant) == (classes.count(target) / grid**2, "ok")
+
+
+@pytest.mark.parametrize(("grid", "classes"), GRIDS[:3])
+def test_a_map_that_knows_no_class_has_the_cells_share_on_average_over_the_classes(grid, classes):
+    """Its shares of all cells add up to 1, so that the mean over a mosaic's classes is 1 / n^2, whatever it shows."""
+    rows = [mosaic(grid, classes, target, random_map) for target in classes]
+    shares = [float(ab.metrics.get("grid_pointing_game")(row)[0]) for row in rows]
+    assert sum(shares) / len(shares) == pytest.approx(1 / grid**2, rel=1e-12)
+    assert max(shares) > 1.2 / grid**2  # a single one may lie anywhere
+
+
+@pytest.mark.parametrize(("grid", "classes"), GRIDS)
+def test_equals_brute_force_and_the_other_shares_of_energy(grid, classes):
+    for target in {0, 1, 2} & set(classes):
+        of = mosaic(grid, classes, target, "random")
+        heat = of.heatmap[0].double().numpy()
+        inside = total = 0.0
+        for (y, x), number in np.ndenumerate(heat):
+            total += number
+            inside += number * (classes[grid * (y // SIDE) + x // SIDE] == target)
+        answer, _ = value("grid_pointing_game", of)
+        assert answer == pytest.approx(inside / total, rel=1e-12)  # float64 sums of some hundred terms
+        assert answer == value("focus", of)[0] == value("energy_pointing_game", of)[0]
+        mass = measure(plugins.load("metric", "mass_accuracy"), of, True)["mass_accuracy"][0]
+        assert float(mass[0]) == pytest.approx(answer, rel=1e-12)
+
+
+def test_the_published_code_on_an_upsampled_map_gives_the_same_number():
+    """GridPG's and Focus's code score the positive part of the map resized to the mosaic, whatever its scale."""
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.rand(1, 4, 4, generator=generator)
+    resized = nn.functional.interpolate(7.5 * raw[:, None], size=(16, 16), mode="bilinear")[0, 0].double()
+    cells = (torch.tensor([[8.0, 0.0, 16.0, 8.0]]),)
+    of = Explanation(heatmap=ab.heatmap(raw, (16, 16)), cells=cells)
+    expected = float(resized[:8, 8:].sum() / resized.sum())
+    assert float(ab.metrics.get("grid_pointing_game")(of)) == pytest.approx(expected, rel=1e-6)  # a float32 heatmap
+
+
+def test_batch_rows_do_not_depend_on_company():
+    image, annotation = colours(2, [0, 1, 2, 3])
+    targets = torch.tensor([0, 1, 2])
+    trace = ab.trace(planted(), "1", image.expand(3, -1, -1, -1), targets)
+    method = plugins.load("method", "random")
+    batch = ab.Batch(trace.images, ("a",) * 3, targets, (annotation,) * 3)
+    together = Explanation.of(trace, method(trace), batch, method)
+    alone = [value("grid_pointing_game", mosaic(2, [0, 1, 2, 3], target, "random"))[0] for target in range(3)]
+    assert ab.metrics.get("grid_pointing_game")(together).tolist() == alone
+
+
+@pytest.mark.parametrize("metric", ["grid_pointing_game", "focus"])
+def test_statuses_of_mosaics(metric):
+    of = mosaic(2, [0, 1, 2, 3], 0, "grad_cam")
+    for explanation, expected in (
+        (mosaic(2, [0, 1, 2, 3], 0, "grad_cam", cells=False), "no_cells"),
+        (replace(of, cells=None), "no_cells"),
+        (replace(of, wrong_class=torch.tensor([True])), "wrong_class"),
+        (replace(of, heatmap=torch.zeros_like(of.heatmap)), "zero_map"),
+        (mosaic(2, [0, 1, 3, 4], 2, "uniform"), "wrong_class"),  # a class that the mosaic doesn't show
+    ):
+        assert status(metric, explanation) == {expected}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["pointing_game", "pointing_game_strict", "box_iou", "mask_iou", "energy_pointing_game", "gt_known_loc", "top1_loc",
+     "top5_loc"],
+)  # fmt: skip
+def test_localization_metrics_on_a_map_of_the_cell(metric):
+    """A map of exactly one cell is perfect for all of them; class 3 is none of the network's."""
+    assert value(metric, mosaic(2, [3, 1, 3, 3], 1, "grad_cam")) == (1, "ok")
+
+
+def test_focus_scores_the_better_of_two_boxes_and_both_masks():
+    """Mask metrics see both cells. Box metrics see one box for each: of cells side by side the region's box is twice
+    as wide, of cells on a diagonal, which touch at a corner, four times as large."""
+    of = mosaic(2, [0, 1, 2, 0], 0, "grad_cam")
+    assert value("mask_iou", of) == (1.0, "ok")
+    assert value("box_iou", of)[0] == 0.25
+    assert value("box_iou", mosaic(2, [0, 0, 1, 2], 0, "grad_cam"))[0] == 0.5
+    assert value("pointing_game_strict", of) == (1.0, "ok")

@@ -15,6 +15,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.shared.rounding import MILLION, level, millionths, rounded
 from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above, pixels_above, steps_above
+from axiom_bench.metrics.shared.union_find import nothing_raised, raise_range, raised_values
 
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 
@@ -152,3 +153,14 @@ def test_metrics_share_one_sweep():
     assert boxes_above(explanation) is not boxes_above(explanation, 4)
     with pytest.raises(BenchError, match="4 or 8"):
         boxes_above(explanation, 6)
+
+
+@given(st.data(), st.integers(1, 40))
+def test_each_place_has_the_greatest_value_of_its_ranges(data, count):
+    table, expected = nothing_raised(count), np.zeros(count)
+    for _ in range(data.draw(st.integers(0, 12))):
+        first = data.draw(st.integers(0, count - 1))
+        last, value = data.draw(st.integers(first, count - 1)), data.draw(st.floats(0, 1))
+        raise_range(table, first, last, value)
+        expected[first : last + 1] = np.maximum(expected[first : last + 1], value)
+    assert raised_values(table).tolist() == expected.tolist()

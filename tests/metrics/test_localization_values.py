@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -21,41 +19,17 @@ from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
 from axiom_bench.metrics.mask_iou import mask_iou
 from axiom_bench.metrics.mass_accuracy import mass_accuracy
-from axiom_bench.metrics.max_box_acc import max_box_acc
-from axiom_bench.metrics.max_box_acc_v2 import max_box_acc_v2
-from axiom_bench.metrics.pxap import pxap
 from axiom_bench.metrics.shared.threshold_sweep import COUNT
 from axiom_bench.metrics.top_k_intersection import top_k_intersection
-from axiom_bench.testing import answered
-
-OWN = {"max_box_acc": "box_acc_own_threshold", "max_box_acc_v2": "box_acc_v2_own_threshold"}
+from tests.metrics.build import all_boxed, boxed, masked, picture, tensor, values_of
 
 SIZE = (10, 12)
 WHOLE_SET = ("max_box_acc", "max_box_acc_v2", "pxap")
 
 
-def picture(*rectangles, size=SIZE):
-    """A map with x0 y0 x1 y1 value drawn into it."""
-    canvas = torch.zeros(size, dtype=torch.float64)
-    for x0, y0, x1, y1, value in rectangles:
-        canvas[y0:y1, x0:x1] = value
-    return canvas
-
-
-def of_heatmap(function):
-    """The metric with the protocol of heatmaps, whose closed forms are simple; curves as points."""
-    return partial(answered(function), protocol="heatmap")
-
-
-max_box_acc, max_box_acc_v2, pxap = map(of_heatmap, (max_box_acc, max_box_acc_v2, pxap))
-
-
-def boxed(maps, boxes):
-    return Explanation(heatmap=torch.stack(maps), boxes=tuple(torch.tensor(b, dtype=torch.float64) for b in boxes))
-
-
-def masked(maps, masks):
-    return Explanation(heatmap=torch.stack(maps), masks=torch.stack(masks) > 0)
+def own(name, explanation):
+    """Each image's value alone, in the protocol of heatmaps, whose closed forms are simple."""
+    return values_of(plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation))[0].tolist()
 
 
 def over_images(name, *explanations):
@@ -68,50 +42,45 @@ def over_images(name, *explanations):
 
 
 NESTED = picture((0, 0, 8, 8, 0.4), (0, 0, 2, 2, 1.0))  # 64 pixels above 0 to 0.39, then 4
+LARGE, SMALL = [(0, 0, 8, 8)], [(0, 0, 2, 2)]
+APART = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))
+THIRDS = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 1, "max_box_acc_v2_70": 0}
 
 
-def test_box_iou_at_its_best_threshold_and_of_all_regions():
-    small = boxed([NESTED], [[(0, 0, 2, 2)]])
-    assert float(box_iou(small)) == 4 / 64
-    assert float(box_iou(small, fraction="best")) == 1
-    apart = boxed([picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0))], [[(6, 6, 9, 9)]])
-    assert float(box_iou(apart)) == 0
-    assert float(box_iou(apart, regions="all")) == 1
-    with pytest.raises(BenchError, match="'largest' or 'all'"):
-        box_iou(apart, regions="some")
-    with pytest.raises(BenchError, match="below 1 or 'best'"):
-        box_iou(apart, fraction="worst")
+@pytest.mark.parametrize(
+    ("name", "maps", "boxes", "expected", "alone"),
+    [
+        # one threshold for all images, though each is found at thresholds of its own
+        ("max_box_acc", [NESTED] * 2, [SMALL, LARGE], {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0}, [1, 1]),
+        ("max_box_acc", [NESTED] * 3, [SMALL, SMALL, LARGE],
+         {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4}, [1, 1, 1]),
+        # an IoU of 2/4, exactly 0.5, counts
+        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], {"max_box_acc": 1}, [1]),
+        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 5, 3)]], {"max_box_acc": 0}, [0]),
+        ("max_box_acc_v2", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], THIRDS, [2 / 3]),
+        # every region
+        ("max_box_acc", [APART], [[(6, 6, 9, 9)]], {"max_box_acc": 0}, [0]),
+        ("max_box_acc_v2", [APART], [[(6, 6, 9, 9)]], {"max_box_acc_v2": 1}, [1]),
+        # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
+        ("max_box_acc_v2", [NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], SMALL],
+         {"max_box_acc_v2_30": 2 / 3, "max_box_acc_v2_50": 1 / 3, "max_box_acc_v2_70": 1 / 3}, [1 / 3, 1 / 3, 1]),
+        # any of several boxes
+        ("max_box_acc", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc": 1}, [1]),
+        ("max_box_acc_v2", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc_v2": 1}, [1]),
+    ],
+)  # fmt: skip
+def test_box_accuracies_by_hand(name, maps, boxes, expected, alone):
+    explanation = all_boxed(maps, boxes)
+    actual = over_images(name, explanation)
+    assert {key: actual[key] for key in expected} == pytest.approx(expected)
+    assert own(name, explanation) == pytest.approx(alone)
 
 
-def test_max_box_acc_takes_one_threshold_for_all_images():
-    pair = boxed([NESTED, NESTED], [[(0, 0, 2, 2)], [(0, 0, 8, 8)]])  # each is found at thresholds of its own
-    assert max_box_acc(pair)["box_acc_own_threshold"].tolist() == [1, 1]
-    assert over_images("max_box_acc", pair) == {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0}
-    high = boxed([NESTED, NESTED, NESTED], [[(0, 0, 2, 2)], [(0, 0, 2, 2)], [(0, 0, 8, 8)]])
-    assert over_images("max_box_acc", high) == {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4}
-
-
-@pytest.mark.parametrize(("width", "hit"), [(4, 1), (5, 0)])  # IoU 2/4, exactly 0.5, counts
-def test_max_box_acc_counts_an_iou_of_exactly_its_bound(width, hit):
-    explanation = boxed([picture((0, 0, 2, 3, 1.0))], [[(0, 0, width, 3)]])
-    assert float(max_box_acc(explanation)["box_acc_own_threshold"]) == hit
-    assert over_images("max_box_acc", explanation)["max_box_acc"] == hit
-
-
-def test_max_box_acc_v2_takes_every_region_and_a_threshold_for_each_iou():
-    apart = boxed([picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))], [[(6, 6, 9, 9)]])
-    assert over_images("max_box_acc", apart)["max_box_acc"] == 0
-    assert over_images("max_box_acc_v2", apart)["max_box_acc_v2"] == 1
-    half = boxed([picture((0, 0, 2, 3, 1.0))], [[(0, 0, 4, 3)]])  # IoU 0.5
-    expected = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 1, "max_box_acc_v2_70": 0}
-    assert over_images("max_box_acc_v2", half) == pytest.approx(expected)
-    own = max_box_acc_v2(half)
-    own_values = {name.replace("max_box_acc_v2", OWN["max_box_acc_v2"]): value for name, value in expected.items()}
-    assert {name: float(own[name]) for name in own_values} == pytest.approx(own_values)
-    # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
-    three = boxed([NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], [(0, 0, 2, 2)]])
-    values = over_images("max_box_acc_v2", three)
-    assert [values[f"max_box_acc_v2_{iou}"] for iou in (30, 50, 70)] == [2 / 3, 1 / 3, 1 / 3]
+def test_parts_of_an_images_v2_have_their_ious():
+    metric = plugins.with_params("metric", "max_box_acc_v2", {"protocol": "heatmap"})
+    answer = metric(boxed(picture((0, 0, 2, 3, 1)), (0, 0, 4, 3)))
+    values = {name.replace("box_acc_v2_own_threshold", "max_box_acc_v2"): value for name, value in answer.items()}
+    assert {name: float(values[name]) for name in THIRDS} == pytest.approx(THIRDS)
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
@@ -130,21 +99,16 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
 
 @pytest.mark.parametrize("ious", [[], [0.0], [0.5, 50], [0.5, 0.5], [0.3, 0.301]])
 def test_ious_that_have_no_name_of_their_own_are_refused_at_once(ious):
-    config = {"_target_": "axiom_bench.metrics.max_box_acc_v2.max_box_acc_v2", "params": {"ious": ious}}
+    module = "axiom_bench.metrics.max_box_acc_v2"
+    config = {"_target_": f"{module}.max_box_acc_v2", "params": {"ious": ious}, "values": f"{module}.values"}
     with pytest.raises(BenchError, match=r"max_box_acc_v2.*above 0 and up to 1"):
-        plugins.from_config(
-            "metric", "max_box_acc_v2", {**config, "values": "axiom_bench.metrics.max_box_acc_v2.values"}
-        )
+        plugins.from_config("metric", "max_box_acc_v2", config)
 
 
-def test_any_of_several_boxes_counts_and_rows_without_one_have_no_value():
-    several = boxed([NESTED], [[(9, 9, 12, 10), (0, 0, 8, 8)]])
-    assert float(max_box_acc(several)["box_acc_own_threshold"]) == 1
-    assert float(max_box_acc_v2(several)["box_acc_v2_own_threshold"]) == 1
-    none = Explanation(heatmap=NESTED[None], boxes=(torch.zeros(0, 4),))
-    assert max_box_acc(none)["box_acc_own_threshold"].isnan().all()
-    assert max_box_acc_v2(none)["box_acc_v2_own_threshold"].isnan().all()
-    assert box_iou(none, fraction="best").isnan().all()
+def test_rows_without_a_box_have_no_value():
+    for name, params in (("max_box_acc", {}), ("max_box_acc_v2", {}), ("box_iou", {"fraction": "best"})):
+        answer = plugins.with_params("metric", name, params)(boxed(NESTED))
+        assert values_of(answer)[0].isnan().all(), name
 
 
 def test_the_published_name_is_of_the_published_protocol_alone():
@@ -186,9 +150,8 @@ def test_a_method_without_a_map_misses(protocol, number):
 def test_max_box_acc_by_naive_loops():
     generator = torch.Generator().manual_seed(4)
     maps = [torch.rand(SIZE, generator=generator, dtype=torch.float64) for _ in range(5)]
-    explanation = boxed(
-        maps, [[(1, 1, 9, 8)], [(0, 0, 5, 5), (3, 3, 12, 10)], [(2, 0, 12, 9)], [(0, 0, 12, 10)], [(5, 5, 6, 6)]]
-    )
+    boxes = [[(1, 1, 9, 8)], [(0, 0, 5, 5), (3, 3, 12, 10)], [(2, 0, 12, 9)], [(0, 0, 12, 10)], [(5, 5, 6, 6)]]
+    explanation = all_boxed(maps, boxes)
     for name, regions, bounds in (("max_box_acc", "largest", [0.5]), ("max_box_acc_v2", "all", [0.3, 0.5, 0.7])):
         by_threshold = torch.stack([box_iou(explanation, step / 100, regions=regions) for step in range(100)])
         best = [max(float((row >= bound).double().mean()) for row in by_threshold) for bound in bounds]
@@ -199,54 +162,61 @@ def test_max_box_acc_by_naive_loops():
 @given(st.integers(0, 2**16), st.integers(1, 99))
 def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
     generator = torch.Generator().manual_seed(seed)
-    maps = [(torch.rand(SIZE, generator=generator) * levels).round() for _ in range(3)]
-    maps = [m.index_put((torch.tensor(0), torch.tensor(0)), torch.tensor(float(levels))) for m in maps]
-    masks = [torch.rand(SIZE, generator=generator) < 0.3 for _ in range(3)]
-    for mask in masks:
-        mask[5, 5] = True
-    explanation = masked([m.double() / levels for m in maps], [mask.double() for mask in masks])
-    steps = [np.ceil(np.rint(m.double().numpy() / levels * 1e6) * COUNT / 1e6).ravel() for m in maps]
-    truths = [mask.numpy().ravel() for mask in masks]
-    own = pxap(explanation)["pixel_ap_own_image"]
-    assert own.tolist() == pytest.approx([average_precision_score(*pair) for pair in zip(truths, steps, strict=True)])
-    of_all_pixels = average_precision_score(np.concatenate(truths), np.concatenate(steps))
+    maps = (torch.rand(3, *SIZE, generator=generator) * levels).round().double()
+    masks = torch.rand(3, *SIZE, generator=generator) < 0.3
+    maps[:, 0, 0], masks[:, 5, 5] = levels, True
+    explanation = Explanation(heatmap=maps / levels, masks=masks)
+    steps = np.ceil(np.rint(maps.numpy() / levels * 1e6) * COUNT / 1e6).reshape(3, -1)
+    truths = masks.flatten(1).numpy()
+    assert own("pxap", explanation) == pytest.approx([*map(average_precision_score, truths, steps)])
+    of_all_pixels = average_precision_score(truths.ravel(), steps.ravel())
     assert over_images("pxap", explanation)["pxap"] == pytest.approx(of_all_pixels)
 
 
-def test_pxap_closed_forms():
-    target = picture((2, 2, 6, 7, 1.0))
-    share = 20 / 120
-    assert float(pxap(masked([target], [target]))["pixel_ap_own_image"]) == 1  # all of the mask before anything else
-    flat = torch.ones(SIZE, dtype=torch.float64)
-    assert float(pxap(masked([flat], [target]))["pixel_ap_own_image"]) == pytest.approx(share)  # all at once
-    wrong = picture((6, 2, 10, 7, 1.0))  # 20 other pixels first, then the rest at once
-    assert float(pxap(masked([wrong], [target]))["pixel_ap_own_image"]) == pytest.approx(share)
-    half = picture((2, 2, 4, 7, 1.0))  # half of the mask, then the rest at once
-    assert float(pxap(masked([half], [target]))["pixel_ap_own_image"]) == pytest.approx(0.5 + 0.5 * share)
-    two = masked([target, wrong], [target, target])  # 40 pixels of which 20 hit, then the rest: 40 of 240
+TARGET = picture((2, 2, 6, 7, 1.0))
+WRONG, HALF = picture((6, 2, 10, 7, 1.0)), picture((2, 2, 4, 7, 1.0))
+HALO = picture((0, 0, 12, 10, 0.3), (2, 2, 6, 7, 1.0))
+FLAT = torch.ones(SIZE, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("heatmap", "expected"),
+    [
+        (TARGET, 1),  # all of the mask before anything else
+        (FLAT, 20 / 120),  # all at once
+        (WRONG, 20 / 120),  # 20 other pixels first, then the rest at once
+        (HALF, 0.5 + 0.5 * 20 / 120),  # half of the mask, then the rest at once
+    ],
+)
+def test_pxap_closed_forms(heatmap, expected):
+    assert own("pxap", masked([heatmap], [TARGET])) == pytest.approx([expected])
+    two = masked([TARGET, WRONG], [TARGET, TARGET])  # 40 pixels of which 20 hit, then the rest: 40 of 240
     assert over_images("pxap", two)["pxap"] == pytest.approx(0.5 * 0.5 + 0.5 * 40 / 240)
 
 
 def test_pxap_is_near_the_one_of_all_thresholds_on_a_smooth_map():
     rows, columns = (torch.arange(side, dtype=torch.float64) for side in (60, 80))
     bump = torch.exp(-((rows[:, None] - 25) ** 2 + (columns - 40) ** 2) / 300)
-    mask = torch.zeros(60, 80, dtype=torch.float64)
-    mask[12:40, 25:60] = 1
+    mask = picture((25, 12, 60, 40, 1), size=(60, 80))
     exact = average_precision_score(mask.ravel().numpy(), bump.ravel().numpy())
-    assert float(pxap(masked([bump], [mask]))["pixel_ap_own_image"]) == pytest.approx(exact, abs=5e-3)
+    assert own("pxap", masked([bump], [mask])) == pytest.approx([exact], abs=5e-3)
 
 
-def test_mask_iou_closed_forms():
-    target = picture((2, 2, 6, 7, 1.0))
-    assert float(mask_iou(masked([target], [target]))) == 1
-    assert float(mask_iou(masked([picture((4, 2, 8, 7, 1.0))], [target]))) == 10 / 30
-    assert float(mask_iou(masked([torch.ones(SIZE).double()], [target]))) == 20 / 120
-    halo = picture((0, 0, 12, 10, 0.3), (2, 2, 6, 7, 1.0))
-    assert float(mask_iou(masked([halo], [target]))) == 20 / 120
-    assert float(mask_iou(masked([halo], [target]), fraction=0.3)) == 1  # above, not at
-    assert float(mask_iou(masked([halo], [target]), fraction="best")) == 1
+@pytest.mark.parametrize(
+    ("heatmap", "params", "expected"),
+    [
+        (TARGET, {}, 1),
+        (picture((4, 2, 8, 7, 1.0)), {}, 10 / 30),
+        (FLAT, {}, 20 / 120),
+        (HALO, {}, 20 / 120),
+        (HALO, {"fraction": 0.3}, 1),  # above, not at
+        (HALO, {"fraction": "best"}, 1),
+    ],
+)
+def test_mask_iou_closed_forms(heatmap, params, expected):
+    assert float(mask_iou(masked([heatmap], [TARGET]), **params)) == expected
     with pytest.raises(BenchError, match="below 1 or 'best'"):
-        mask_iou(masked([halo], [target]), fraction="mean")
+        mask_iou(masked([heatmap], [TARGET]), fraction="mean")
 
 
 @settings(max_examples=30)
@@ -263,15 +233,21 @@ def test_mask_iou_by_naive_loops(seed, step):
     assert float(mask_iou(explanation, "best")) == max(every)
 
 
-def test_energy_pointing_game_closed_forms():
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        ([(0, 0, 4, 5)], 20 / 25),
+        ([(0, 0, 2, 5), (0, 0, 4, 5)], 20 / 25),  # what two boxes share counts once
+        ([(0, 0, 2, 5), (6, 5, 8, 10)], 15 / 25),
+        ([(-9, -9, 4, 99)], 20 / 25),  # what lies outside is cut off
+        ([(0, 0, 3.5, 5)], 15 / 25),  # centres: 3.5 is not inside
+        ([(0, 0, 3.6, 5)], 20 / 25),
+    ],
+)
+def test_energy_pointing_game_closed_forms(boxes, expected):
     heatmap = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
-    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 4, 5)]]))) == 20 / 25
-    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 2, 5), (0, 0, 4, 5)]]))) == 20 / 25  # once
-    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 2, 5), (6, 5, 8, 10)]]))) == 15 / 25
-    assert float(energy_pointing_game(boxed([heatmap], [[(-9, -9, 4, 99)]]))) == 20 / 25  # what lies outside is cut off
-    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 3.5, 5)]]))) == 15 / 25  # centres: 3.5 is not inside
-    assert float(energy_pointing_game(boxed([heatmap], [[(0, 0, 3.6, 5)]]))) == 20 / 25
-    assert float(energy_pointing_game(boxed([torch.ones(SIZE).double()], [[(0, 0, 6, 10)]]))) == 0.5
+    assert float(energy_pointing_game(boxed(heatmap, *boxes))) == expected
+    assert float(energy_pointing_game(boxed(FLAT, (0, 0, 6, 10)))) == 0.5
 
 
 def test_energies_are_the_same_on_any_number_of_threads():
@@ -289,11 +265,9 @@ def test_energies_are_the_same_on_any_number_of_threads():
 
 
 def test_mass_and_rank_accuracy_closed_forms():
-    target = picture((2, 2, 6, 7, 1.0))
     heatmap = picture((2, 2, 4, 7, 1.0), (8, 0, 12, 10, 0.25))  # half of the mask, and 40 pixels elsewhere
-    values = mass_accuracy(masked([heatmap], [target]))
-    assert {name: float(value) for name, value in values.items()} == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
-    flat = mass_accuracy(masked([torch.ones(SIZE).double()], [picture((0, 0, 12, 3, 1.0))]))
+    assert mass_accuracy(masked([heatmap], [TARGET])) == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
+    flat = mass_accuracy(masked([FLAT], [picture((0, 0, 12, 3, 1.0))]))
     assert float(flat["rank_accuracy"]) == 1  # ties go to the first pixels, which here are the mask
     assert float(flat["mass_accuracy"]) == pytest.approx(0.3)
 
@@ -334,19 +308,14 @@ def test_the_true_region_itself_is_best(seed):
     x0, y0 = (int(torch.randint(0, 5, (), generator=generator)) for _ in range(2))
     box = (x0, y0, x0 + 4, y0 + 5)
     perfect, other = picture((*box, 1.0)), torch.rand(SIZE, generator=generator).double()
+    masks = torch.stack([perfect > 0] * 2)
     for name in NAMES:
-        metric = metrics.get(name)
-        explanation = Explanation(
-            heatmap=torch.stack([perfect, other]),
-            boxes=(torch.tensor([box]).double(),) * 2,
-            masks=torch.stack([perfect > 0] * 2),
-        )
         params = {"k": 20} if name == "top_k_intersection" else {}
         params |= {"protocol": "heatmap"} if name in WHOLE_SET else {}  # wsol's boxes are a pixel too large
-        answer = answered(metric.call.func)(explanation, **params)
-        answers = answer if isinstance(answer, dict) else {name: answer}
-        for value, (of_perfect, of_other) in answers.items():
-            if value not in metric.spec.curves:
+        explanation = Explanation(heatmap=torch.stack([perfect, other]), boxes=(tensor(box),) * 2, masks=masks)
+        measured = measure(plugins.with_params("metric", name, params), explanation, True)
+        for value, ((of_perfect, of_other), _) in measured.items():
+            if value not in metrics.get(name).spec.curves:
                 assert of_perfect == 1
                 assert of_other <= 1
 

@@ -1,32 +1,34 @@
-"""Mass of the map on a spurious mark, its share beside that of the true effects: closed forms by hand."""
+"""Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand; effects and their
+order on a linear network, by hand and against SciPy in float64."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from scipy.stats import spearmanr
+from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import metrics
+from axiom_bench.columns import OK
 from axiom_bench.cutting.interventions import Part
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.mark_effect import mark_effect
-from axiom_bench.metrics.mark_mass import mark_mass
-from axiom_bench.metrics.mark_share import mark_share
+from tests.metrics.build import close, explained, of_map, picture, status, statuses, values_of
 
 SIDE = 8
 
 
-def region(top: int, left: int, height: int, width: int) -> Tensor:
-    inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-    inside[top : top + height, left : left + width] = True
-    return inside
+def box(top: int, left: int, height: int, width: int) -> Tensor:
+    return picture((left, top, left + width, top + height, 1), size=(SIDE, SIDE)) > 0
 
 
-OBJECT, MARK = region(0, 0, 4, 4), region(4, 4, 2, 4)
+OBJECT, MARK = box(0, 0, 4, 4), box(4, 4, 2, 4)
 NO_IMAGES = torch.zeros(1, 3, SIDE, SIDE)
 PARTS = (
     Part("digit 3", 3, OBJECT, NO_IMAGES),
@@ -35,7 +37,7 @@ PARTS = (
 )
 
 
-def explained(raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS) -> Explanation:
+def with_effects(raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = PARTS) -> Explanation:
     """One image with these parts and effects, explained by a raw map (h, w). The mark has 8 pixels, the object 16."""
     trace = SimpleNamespace(
         images=NO_IMAGES, interventions=(parts,), part_effects=(torch.tensor(effects),), scores=torch.ones(1)
@@ -44,81 +46,305 @@ def explained(raw_map: Tensor, effects: list[float], parts: tuple[Part, ...] = P
     return Explanation(trace=trace, raw_map=raw_map[None], heatmap=heatmap)  # type: ignore[arg-type]
 
 
-def share(explanation: Explanation) -> tuple[float, float]:
-    answer = mark_share(explanation)
-    return float(answer["mark_share"]), float(answer["mark_share_error"])
+def value(name: str, explanation: Explanation) -> tuple[float, ...]:
+    return tuple(float(each) for each in values_of(metrics.get(name)(explanation)))
 
 
-def effect(explanation: Explanation) -> tuple[float, float]:
-    answer = mark_effect(explanation)
-    return float(answer["mark_effect"]), float(answer["mark_effect_share"])
+EVERYWHERE, OUTSIDE = torch.ones(SIDE, SIDE), (~(OBJECT | MARK)).float()
 
 
-def test_mass_is_of_the_whole_map() -> None:
-    assert float(mark_mass(explained(torch.ones(SIDE, SIDE), [1.0, 1.0, 1.0]))) == pytest.approx(8 / 64)
-    assert float(mark_mass(explained(MARK.float(), [1.0, 1.0, 1.0]))) == 1
-    half = 0.5 * OBJECT.float() + MARK.float()
-    assert float(mark_mass(explained(half - 9 * ~(OBJECT | MARK), [1.0, 1.0, 1.0]))) == pytest.approx(1 / 2)
+@pytest.mark.parametrize(
+    ("name", "raw_map", "effects", "expected"),
+    [
+        ("mark_mass", EVERYWHERE, [1, 1, 1], (8 / 64,)),  # of the whole map
+        ("mark_mass", MARK.float(), [1, 1, 1], (1,)),
+        ("mark_mass", 0.5 * OBJECT + MARK.float() - 9 * OUTSIDE, [1, 1, 1], (1 / 2,)),
+        # of the mass on mark and objects: a constant map has 8 of the 24 pixels, whatever lies on the ground
+        ("mark_share", EVERYWHERE, [3, 1, 0], (1 / 3, 1 / 3 - 1 / 4)),
+        ("mark_share", EVERYWHERE + 5 * OUTSIDE, [3, 1, 9], (1 / 3, 1 / 3 - 1 / 4)),
+        ("mark_share", 3 * OBJECT / 16 + 1 * MARK / 8, [3, 1, -2], (1 / 4, 0)),  # in proportion to the true effects
+        # hiding a mark that counts and showing one that doesn't are the worst
+        ("mark_share", OBJECT.float(), [0, 2, 0], (0, 1)),
+        ("mark_share", MARK.float(), [2, 0, 0], (1, 1)),
+        ("mark_share", MARK.float(), [-1, 2, 0], (1, 0)),
+        ("mark_share", MARK.float(), [2, -1, 0], (1, 1)),
+        # in the score's units, and as a share without the ground
+        ("mark_effect", MARK.float(), [3, 1.5, 7], (1.5, 1 / 3)),
+        ("mark_effect", MARK.float(), [3, -1.5, 1], (-1.5, 0)),
+    ],
+)
+def test_marks_by_hand(name, raw_map, effects, expected):
+    assert value(name, with_effects(raw_map, effects)) == pytest.approx(expected, abs=1e-7)
 
 
-def test_share_is_of_the_mass_on_mark_and_objects() -> None:
-    """A constant map has 8 of the 24 pixels, whatever lies on the ground."""
-    everywhere = torch.ones(SIDE, SIDE)
-    assert share(explained(everywhere, [3.0, 1.0, 0.0])) == pytest.approx((1 / 3, 1 / 3 - 1 / 4))
-    on_ground = everywhere + 5 * ~(OBJECT | MARK)
-    assert share(explained(on_ground, [3.0, 1.0, 9.0])) == pytest.approx((1 / 3, 1 / 3 - 1 / 4))
+def test_two_marks_count_together():
+    marks = [Part(f"mark {left}", None, box(4, left, 2, 2), NO_IMAGES) for left in (4, 6)]
+    two = with_effects(EVERYWHERE, [2.0, 1.5, 0.5, 0.0], (PARTS[0], *marks, PARTS[-1]))
+    expected = {"mark_effect": (2, 1 / 2), "mark_share": (1 / 3, 1 / 6), "mark_mass": (8 / 64,)}
+    assert {name: value(name, two) for name in expected} == {key: pytest.approx(each) for key, each in expected.items()}
 
 
-def test_a_map_in_proportion_to_the_true_effects_has_no_error() -> None:
-    raw_map = 3 * OBJECT / OBJECT.sum() + 1 * MARK / MARK.sum()
-    assert share(explained(raw_map, [3.0, 1.0, -2.0])) == pytest.approx((1 / 4, 0), abs=1e-7)
+NO_MARK = (PARTS[0], Part("ground", None, ~OBJECT, NO_IMAGES))
+NO_SHARE = {"mark_share": "no_positive_effect", "mark_share_error": "no_positive_effect"}
+OFF_OBJECTS = {"mark_share": "off_objects", "mark_share_error": "off_objects"}
+ZERO_MAP = {"mark_mass": "zero_map", "mark_share": "zero_map", "mark_share_error": "zero_map"}
 
 
-def test_hiding_a_mark_that_counts_and_showing_one_that_does_not_are_the_worst() -> None:
-    assert share(explained(OBJECT.float(), [0.0, 2.0, 0.0])) == (0, 1)
-    assert share(explained(MARK.float(), [2.0, 0.0, 0.0])) == (1, 1)
-    assert share(explained(MARK.float(), [-1.0, 2.0, 0.0])) == (1, 0)
-    assert share(explained(MARK.float(), [2.0, -1.0, 0.0])) == (1, 1)
+@pytest.mark.parametrize(
+    ("raw_map", "effects", "parts", "others", "expected"),
+    [
+        (EVERYWHERE, [1.0, 1.0], NO_MARK, "no_mark", {}),
+        (EVERYWHERE, [], (), "no_interventions", {}),
+        (EVERYWHERE, [-1.0, -1.0, 5.0], PARTS, "ok", {**NO_SHARE, "mark_effect_share": "no_positive_effect"}),
+        (OUTSIDE, [1.0, 1.0, 0.0], PARTS, "ok", OFF_OBJECTS),
+        (0 * EVERYWHERE, [1.0, 1.0, 0.0], PARTS, "ok", ZERO_MAP),
+    ],
+)
+def test_statuses_of_marks(raw_map, effects, parts, others, expected):
+    explanation = with_effects(raw_map, effects, parts)
+    names = ("mark_mass", "mark_share", "mark_effect")
+    actual = {value: why[0] for name in names for value, why in statuses(name, explanation).items()}
+    assert actual == {**dict.fromkeys(actual, others), **expected}
 
 
-def test_effect_in_the_score_s_units_and_as_a_share_without_the_ground() -> None:
-    assert effect(explained(MARK.float(), [3.0, 1.5, 7.0])) == pytest.approx((1.5, 1 / 3))
-    assert effect(explained(MARK.float(), [3.0, -1.5, 1.0])) == pytest.approx((-1.5, 0))
+QUARTERS = tuple(
+    (slice(4 * row, 4 * row + 4), slice(4 * column, 4 * column + 4)) for row in (0, 1) for column in (0, 1)
+)
+NAMES = (("digit 0", 0), ("digit 1", 1), ("mark", None), ("ground", None))
 
 
-def test_two_marks_count_together() -> None:
-    halves = (region(4, 4, 2, 2), region(4, 6, 2, 2))
-    marks = [Part(f"mark {number}", None, half, NO_IMAGES) for number, half in enumerate(halves)]
-    two = explained(torch.ones(SIDE, SIDE), [2.0, 1.5, 0.5, 0.0], (PARTS[0], *marks, PARTS[-1]))
-    assert effect(two) == pytest.approx((2, 1 / 2))
-    assert share(two) == pytest.approx((1 / 3, 1 / 6))
-    assert float(mark_mass(two)) == pytest.approx(8 / 64)
+def network(classes=3):
+    """S_c = (c + 1) times the mean over all pixels of channel 0, less that of channel 1."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 3, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes, bias=False)
+    )
+    model[0].weight.data = torch.eye(3)[..., None, None]
+    model[3].weight.data = torch.arange(1.0, classes + 1)[:, None] * torch.tensor([1.0, -1.0, 0.0])
+    return model.double().eval()
 
 
-METRICS = [metrics.get(name) for name in ("mark_mass", "mark_share", "mark_effect")]
+def image(values):
+    """Channel 0 of each quarter."""
+    pixels = torch.zeros(3, SIDE, SIDE, dtype=torch.float64)
+    for number, quarter in zip(values, QUARTERS, strict=True):
+        pixels[0][quarter] = number
+    return pixels
 
 
-def statuses(explanation: Explanation) -> dict[str, str]:
-    return {name: why[0] for metric in METRICS for name, (_, why) in measure(metric, explanation, True).items()}
+def region(place):
+    inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inside[QUARTERS[place]] = True
+    return inside
 
 
-def test_without_a_mark_or_parts_there_is_no_value() -> None:
-    plain = explained(torch.ones(SIDE, SIDE), [1.0, 1.0], (PARTS[0], Part("ground", None, ~OBJECT, NO_IMAGES)))
-    assert set(statuses(plain).values()) == {"no_mark"}
-    assert set(statuses(explained(torch.ones(SIDE, SIDE), [], ())).values()) == {"no_interventions"}
-
-
-def test_statuses_of_shares_that_are_undefined() -> None:
-    assert statuses(explained(torch.ones(SIDE, SIDE), [-1.0, -1.0, 5.0])) == {
-        "mark_mass": "ok",
-        "mark_share": "no_positive_effect",
-        "mark_share_error": "no_positive_effect",
-        "mark_effect": "ok",
-        "mark_effect_share": "no_positive_effect",
-    }
-    on_ground = statuses(explained((~(OBJECT | MARK)).float(), [1.0, 1.0, 0.0]))
-    assert (on_ground["mark_mass"], on_ground["mark_share"], on_ground["mark_share_error"]) == (
-        "ok", "off_objects", "off_objects",
+def parts(values, versions, names=NAMES):
+    """A part per quarter; versions[place]: the values of channel 0 that the quarter has without it."""
+    return tuple(
+        ab.Part(name, label, region(place),
+                torch.stack([image([*values[:place], value, *values[place + 1 :]]) for value in versions[place]]))
+        for place, (name, label) in enumerate(names)
     )  # fmt: skip
-    zero = statuses(explained(torch.zeros(SIDE, SIDE), [1.0, 1.0, 0.0]))
-    assert (zero["mark_mass"], zero["mark_share"], zero["mark_effect"]) == ("zero_map", "zero_map", "ok")
+
+
+def traced(*rows, targets=None, classes=3):
+    """rows: (values, versions) or (values, versions, names) of each image."""
+    images = torch.stack([image(values) for values, *_ in rows])
+    targets = torch.zeros(len(rows), dtype=torch.long) if targets is None else torch.tensor(targets)
+    return ab.cut(network(classes), "0").trace(images, targets, interventions=[parts(*row) for row in rows])
+
+
+def mapped(trace, raw_map):
+    return replace(of_map(trace, torch.as_tensor(raw_map)), contributions=None)
+
+
+def quarters(*values):
+    """A raw map (1, 8, 8) whose mass on each quarter is the value."""
+    return image(values)[0][None] / 16
+
+
+# Quarters count a quarter of a mean, so effects are (c + 1) / 4 times the change of a value.
+EXAMPLE = ([8.0, 4.0, 2.0, 1.0], [[0.0], [5.0], [2.0], [5.0, -1.0]])  # effects 8, -1, 0 and -1 of class 0, in quarters
+
+
+def test_effects_of_a_linear_network_are_those_of_the_pixels():
+    for target in (0, 2):
+        trace = traced(EXAMPLE, targets=[target])
+        torch.testing.assert_close(trace.part_effects[0], (target + 1) * torch.tensor([8.0, -1, 0, -1]).double() / 4)
+
+
+def test_object_effects_are_shares_of_all_effects():
+    """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count together."""
+    names = (("digit 0", 0), ("digit 0 (2)", 0), ("digit 2", 2), ("ground", None))
+    still = ([1.0] * 4, [[1.0], [1.0], [3.0], [1.0]])
+    trace = traced(EXAMPLE, EXAMPLE, still, (*EXAMPLE, names), targets=[0, 2, 0, 0])
+    values = metrics.get("object_effects")(Explanation(trace=trace))
+    expected = {
+        "object_effects": [0.8, 0.0, 0.0, 0.9],  # class 2 has no object in the second image
+        "object_effects_others": [0.1, 0.9, 0.0, 0.0],
+        "object_effects_marks": [0.0, 0.0, 1.0, 0.0],
+        "object_effects_ground": [0.1, 0.1, 0.0, 0.1],
+    }
+    assert {name: pytest.approx(value.tolist(), abs=1e-12) for name, value in values.items()} == expected
+
+
+def test_no_effect_at_all_has_a_status():
+    trace = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
+    actual = statuses("object_effects", Explanation(trace=trace))
+    assert actual == dict.fromkeys(actual, ("no_effect", OK))
+
+
+@pytest.mark.parametrize(
+    ("masses", "correlation", "first"),
+    [
+        ((3, 1, 2, 0), 1.0, 1.0),  # effects 8, -1, 0: the mark before the second object
+        ((3, 1, 2, 99), 1.0, 1.0),  # the ground doesn't count
+        ((-1, -3, -2, 0), 1.0, 1.0),  # signed
+        ((1, 3, 2, 0), -1.0, 0.0),
+        ((2, 3, 1, 0), -0.5, 0.0),
+        ((3, 3, 1, 0), 0.0, 0.5),  # ranks 2.5, 2.5, 1 with 3, 1, 2
+        ((3, 3 + 1e-9, 1, 0), 0.0, 0.5),  # equal but for rounding
+    ],
+)
+def test_object_deletion_by_hand(masses, correlation, first):
+    explanation = mapped(traced(EXAMPLE), quarters(*masses))
+    values = metrics.get("object_deletion")(explanation)
+    assert values["object_deletion"].item() == pytest.approx(correlation, abs=1e-12)
+    assert values["object_deletion_top1"].item() == pytest.approx(first)
+
+
+def test_the_largest_effects_may_be_equal():
+    trace = traced(([8.0, 8.0, 2.0, 1.0], [[0.0], [0.0], [2.0], [1.0]]))
+    for masses, first in (((1, 3, 2, 0), 1.0), ((1, 2, 3, 0), 0.0), ((3, 3, 2, 0), 1.0), ((2, 3, 3, 0), 0.5)):
+        assert metrics.get("object_deletion")(mapped(trace, quarters(*masses)))["object_deletion_top1"] == first
+
+
+def test_object_deletion_is_scipy_s_correlation():
+    """Of random maps, coarser than the image, in float64: ranks have no rounding."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [
+        (torch.randn(4, generator=generator).tolist(), torch.randn(4, 1, generator=generator).tolist())
+        for _ in range(12)
+    ]
+    trace = traced(*rows)
+    raw_map = torch.randn(12, 3, 5, generator=generator, dtype=torch.float64)
+    actual = metrics.get("object_deletion")(mapped(trace, raw_map))["object_deletion"]
+    large = nn.functional.interpolate(raw_map[:, None], size=(SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
+    for row in range(12):
+        masses = [large[row][region(place)].sum().item() for place in range(3)]
+        drops = [rows[row][0][place] - rows[row][1][place][0] for place in range(3)]
+        assert actual[row].item() == pytest.approx(spearmanr(masses, drops).statistic, abs=1e-12)
+
+
+def test_what_has_no_order_has_a_status():
+    lone = (("digit 0", 0), ("ground", None), ("ground", None), ("ground", None))
+    same = ([1.0] * 4, [[0.0], [0.0], [0.0], [0.0]])
+    maps = torch.cat([quarters(1, 1, 1, 5), quarters(1, 2, 3, 4), quarters(1, 2, 3, 4)])
+    explanation = mapped(traced(EXAMPLE, (*EXAMPLE, lone), same), maps)
+    expected = {"object_deletion": ("no_variation",) * 3, "object_deletion_top1": (OK, "no_variation", OK)}
+    assert statuses("object_deletion", explanation) == expected
+    top = metrics.get("object_deletion")(explanation)["object_deletion_top1"]
+    close(top[::2], [1 / 3, 1.0], atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("masses", "threshold", "expected"),
+    [
+        ((4, 3, 2, 1), 0.1, 0.5), ((4, 3, 2, 1), 0.0, 0.2), ((4, 3, 2, 1), 0.05, 0.2), ((4, 3, 2, 1), 0.2, 0.6),
+        ((1, 1, 1, 1), 0.1, 0.5),  # of the image's area
+        ((4, -3, -2, 0), 0.1, 0),  # no negative evidence
+    ],
+)  # fmt: skip
+def test_ground_reliance_is_the_share_on_what_has_no_effect(masses, threshold, expected):
+    """Effects 8, 0.8, 0 and 1: at a tenth of the largest, the default, the second is still none."""
+    explanation = mapped(traced(([8.0, 4.0, 2.0, 1.0], [[0.0], [3.2], [2.0], [0.0]])), quarters(*masses))
+    assert metrics.get("ground_reliance").params["threshold"] == 0.1
+    reliance = plugins.with_params("metric", "ground_reliance", {"threshold": threshold})
+    assert reliance(explanation).item() == pytest.approx(expected)
+    with pytest.raises(BenchError, match="threshold from 0 to below 1, not 1"):
+        plugins.with_params("metric", "ground_reliance", {"threshold": 1.0})(explanation)
+
+
+def test_where_every_part_has_an_effect_there_is_no_reliance():
+    every = ([8.0, 4.0, 2.0, 1.0], [[0.0], [0.0], [0.0], [0.0]])
+    none = ([1.0] * 4, [[1.0], [1.0], [1.0], [1.0]])
+    explanation = mapped(traced(every, none), quarters(4, 3, 2, 1))
+    assert statuses("ground_reliance", explanation) == {"ground_reliance": ("no_idle_part", OK)}
+    assert metrics.get("ground_reliance")(explanation)[1] == 1  # nothing has an effect
+
+
+def by_class(*masses):
+    """A method whose map of class c has these masses."""
+
+    def method(trace):
+        return ab.Map(torch.cat([quarters(*masses[target]) for target in trace.targets.tolist()]))
+
+    return method
+
+
+def shifts(method, rows=(EXAMPLE,), targets=(0,), classes=3):
+    trace = traced(*rows, targets=targets, classes=classes)
+    return measure(metrics.get("target_shift"), explained(trace, method), True)
+
+
+@pytest.mark.parametrize(
+    ("masses", "shift", "objects"),
+    [
+        ([(1, 0, 0, 0), (0, 1, 0, 0)], 1.0, 1.0),
+        ([(0, 1, 0, 0), (1, 0, 0, 0)], -1.0, -1.0),
+        ([(2, 1, 0, 1)] * 2, 0.0, 0.0),  # doesn't depend on the class
+        ([(2, 0, 0, 2), (0, 1, 0, 3)], 0.25, 1.0),
+        ([(3, 1, 1, 5), (1, 3, 2, 4)], 0.2, 0.5),
+        ([(1, 0, 0, 0), (-1, -1, -1, -1)], 0.0, 0.0),  # a map without mass
+    ],
+)
+def test_target_shift_by_hand(masses, shift, objects):
+    answers = shifts(by_class(*masses))
+    assert answers["target_shift"][0].item() == pytest.approx(shift, abs=1e-12)
+    assert answers["target_shift_objects"][0].item() == pytest.approx(objects, abs=1e-12)
+
+
+def test_the_other_class_is_that_of_the_largest_other_object():
+    """Of the quarters of class 2, the second and third; both count. And of equals the first."""
+    names = (("digit 1", 1), ("digit 2", 2), ("digit 2 (2)", 2), ("digit 0", 0))
+    method = by_class((0, 0, 0, 1), (1, 0, 0, 0), (0, 1, 1, 0))
+    assert shifts(method, [(*EXAMPLE, names)])["target_shift"][0].item() == 1  # to class 1, the first of equals
+    values = parts(*EXAMPLE, names)
+    merged = ab.Part("digit 2", 2, region(1) | region(2), values[1].images)
+    trace = traced(EXAMPLE)
+    trace = replace(trace, interventions=((values[0], merged, values[3]),))
+    measured = measure(metrics.get("target_shift"), explained(trace, method), True)
+    assert measured["target_shift"][0].item() == 1
+
+
+def test_images_without_two_classes_have_a_status():
+    """Classes that the model doesn't have aren't explained; a broken other map is told."""
+    lone = (("digit 0", 0), ("mark", None), ("mark 2", None), ("ground", None))
+    beyond = (("digit 0", 0), ("digit 7", 7), ("mark", None), ("ground", None))
+    absent = (("digit 1", 1), ("digit 1 (2)", 1), ("mark", None), ("ground", None))
+    rows = [(*EXAMPLE, names) for names in (lone, beyond, absent)]
+    answers = shifts(by_class((1, 1, 0, 0), (1, 0, 0, 0)), rows, (0, 0, 0))
+    assert {name: why for name, (_, why) in answers.items()} == {
+        "target_shift": ("one_class", "one_class", OK),
+        "target_shift_objects": ("one_class",) * 3,
+    }
+    broken = shifts(by_class((1, 1, 0, 0), (float("nan"),) * 4))
+    assert {why for _, why in broken.values()} == {("not_finite",)}
+
+
+@pytest.mark.parametrize("name", ["object_effects", "object_deletion", "ground_reliance", "target_shift"])
+def test_images_without_interventions_have_the_status(name):
+    bare = replace(traced(EXAMPLE), interventions=None)
+    assert status(name, mapped(bare, quarters(1, 2, 3, 4))) == {"no_interventions"}
+    empty = replace(traced(EXAMPLE, EXAMPLE), interventions=(traced(EXAMPLE).interventions[0], ()))
+    actual = statuses(name, explained(empty, by_class((1, 0, 0, 0), (0, 1, 0, 0))))
+    assert actual == dict.fromkeys(actual, (OK, "no_interventions"))
+
+
+def test_a_part_that_a_crop_cut_away_changes_nothing_else():
+    """The ground may have no pixel."""
+    trace = traced(EXAMPLE)
+    *others, ground = trace.interventions[0]
+    cut_away = replace(ground, region=torch.zeros(SIDE, SIDE, dtype=torch.bool))
+    explanation = mapped(replace(trace, interventions=((*others, cut_away),)), quarters(3, 1, 2, 0))
+    assert status("object_deletion", explanation) == {OK}
+    assert metrics.get("ground_reliance")(explanation).item() == pytest.approx(1 / 3)

@@ -1,4 +1,4 @@
-"""Perturbed images by hand, and the confidence they leave."""
+"""Perturbed images by hand, the confidence they leave, and ADCC and ARCC against their parts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from scipy import ndimage
@@ -15,48 +16,43 @@ from axiom_bench import metrics
 from axiom_bench.cutting.passes import LIVE_OUTPUTS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.average_drop import average_drop
-from axiom_bench.metrics.average_gain import average_gain
-from axiom_bench.metrics.confidence_drop import confidence_drop
-from axiom_bench.metrics.increase_in_confidence import increase_in_confidence
 from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
-from axiom_bench.testing import answered
+from axiom_bench.run.computing.costs import Cost
+from tests.metrics.build import close, explained, functions, of_map, status, statuses, tensor
 
-average_drop = answered(average_drop)
-average_gain = answered(average_gain)
-confidence_drop = answered(confidence_drop)
-increase_in_confidence = answered(increase_in_confidence)
-
-
+average_drop, average_gain, confidence_drop, increase_in_confidence, adcc, arcc, road_combined = functions(
+    "average_drop", "average_gain", "confidence_drop", "increase_in_confidence", "adcc", "arcc", "road_combined"
+)
 IMAGE = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]] * 2 + [[[0.0, 0.0], [0.0, 4.0]]]]).double()  # (1, 3, 2, 2)
-MAP = torch.tensor([[[1.0, 0.25], [0.0, 0.5]]]).double()
-EXACT = {"rtol": 1e-12, "atol": 1e-12}
+MAP = tensor([[1.0, 0.25], [0.0, 0.5]])
 
 
-def test_soft_mean_blends_each_pixel_with_its_channels_mean():
+def test_soft_blends_each_pixel_with_its_channels_mean_or_zero():
     actual = blended(IMAGE, MAP)
-    expected = torch.tensor([[3.0, 0.75 * 2 + 0.25 * 3], [3.0, 0.5 * 6 + 0.5 * 3]]).double()  # mean 3
-    torch.testing.assert_close(actual[0, 0], expected, **EXACT)
-    torch.testing.assert_close(actual[0, 2], torch.tensor([[1.0, 0.25], [0.0, 2.5]]).double(), **EXACT)  # mean 1
+    close(actual[0, 0], [[3.0, 0.75 * 2 + 0.25 * 3], [3.0, 0.5 * 6 + 0.5 * 3]])  # mean 3
+    close(actual[0, 2], [[1.0, 0.25], [0.0, 2.5]])  # mean 1
+    close(blended(IMAGE, MAP, fill="zero"), IMAGE * (1 - MAP[:, None]))
 
 
-def test_soft_zero_fades_to_zero():
-    torch.testing.assert_close(blended(IMAGE, MAP, fill="zero"), IMAGE * (1 - MAP[:, None]), **EXACT)
+@pytest.mark.parametrize(
+    ("heatmap", "fraction", "kept"),
+    [  # that share of the pixels, and at least one; the highest pixel is the first to go
+        (MAP, 0.0, [[0, 2], [3, 6]]),
+        (MAP, 0.25, [[0, 2], [3, 6]]),
+        (MAP, 0.5, [[0, 2], [3, 0]]),
+        (MAP, 1.0, [[0, 0], [0, 0]]),
+        (tensor([[0.5, 1.0], [1.0 - 1e-8, 1.0]]), 0.5, [[1, 0], [0, 6]]),  # ties go to the first pixel after rounding
+    ],
+)
+def test_hard_replaces_a_share_of_the_pixels(heatmap, fraction, kept):
+    actual = blended(IMAGE, highlighted(Explanation(heatmap=heatmap), "hard", fraction), fill="zero")
+    close(actual[0, 0], kept)
 
 
-@pytest.mark.parametrize(("fraction", "left"), [(0.0, 3), (0.25, 3), (0.5, 2), (1.0, 0)])
-def test_hard_replaces_that_share_of_the_pixels_and_at_least_one(fraction, left):
-    actual = blended(IMAGE, highlighted(Explanation(heatmap=MAP), "hard", fraction), fill="zero")
-    assert int((actual[0, 0] != 0).sum()) == left
-    assert actual[0, 0, 0, 0] == 0  # the highest pixel is the first to go
-
-
-def test_hard_ties_go_to_the_first_pixel_after_rounding():
-    tied = torch.tensor([[[0.5, 1.0], [1.0 - 1e-8, 1.0]]]).double()
-    actual = blended(IMAGE, highlighted(Explanation(heatmap=tied), "hard", 0.5), fill="zero")
-    torch.testing.assert_close(actual[0, 0], torch.tensor([[1.0, 0.0], [0.0, 6.0]]).double(), **EXACT)
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def test_blur_is_scipys_gaussian_with_repeated_borders():
@@ -68,17 +64,25 @@ def test_blur_is_scipys_gaussian_with_repeated_borders():
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"mode": "middle"}, "soft"), ({"fill": "grey"}, "blur"), ({"mode": "hard", "fraction": 2}, "2")],
+    [
+        ({"mode": "middle"}, "soft"),
+        ({"fill": "grey"}, "blur"),
+        ({"mode": "hard", "fraction": 2}, "2"),
+        ({"output": "softmax"}, "accuracy, logit, probability"),
+        ({"fill": [0.0]}, "3 numbers"),
+    ],
 )
 def test_wrong_settings_are_named(explanation, wrong, named):
     with pytest.raises(BenchError, match=named):
         confidence_drop(explanation, **wrong)
 
 
-def test_probability_is_the_softmax_of_the_target_in_float64():
+def test_confidence_is_the_softmax_in_float64_or_whether_the_class_is_predicted():
     actual = probabilities(torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([1]))
     assert actual.dtype == torch.float64
     assert float(actual) == pytest.approx(0.75, abs=1e-7)  # log 3 is rounded to float32
+    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
+    assert confidence(logits, torch.tensor([1, 1]), "accuracy").tolist() == [1, 0]
 
 
 def probability(trace, images, row):
@@ -90,58 +94,38 @@ def probability(trace, images, row):
 @pytest.mark.parametrize("relative", [False, True])
 def test_confidence_drop_is_before_minus_after(trace, explanation, output, relative):
     actual = confidence_drop(explanation, fill="zero", output=output, relative=relative)
-    perturbed = trace.images * (1 - explanation.heatmap[:, None])
+    both = (trace.images, trace.images * (1 - explanation.heatmap[:, None]))
     for row, target in enumerate(trace.targets.tolist()):
         if output == "probability":
-            before, after = (probability(trace, images, row) for images in (trace.images, perturbed))
+            before, after = (probability(trace, images, row) for images in both)
         else:
-            before, after = (float(trace.forward(images)[row, target]) for images in (trace.images, perturbed))
+            before, after = (float(trace.forward(images)[row, target]) for images in both)
         expected = (before - after) / abs(before) if relative else before - after
         assert float(actual[row]) == pytest.approx(expected, rel=1e-9)
 
 
-def test_confidence_drop_names_a_wrong_output(explanation):
-    with pytest.raises(BenchError, match="accuracy, logit, probability"):
-        confidence_drop(explanation, output="softmax")
-
-
-def test_average_drop_keeps_what_is_highlighted_and_clips_gains(trace, explanation):
-    kept = trace.images * explanation.heatmap[:, None]
-    drops = [1 - probability(trace, kept, row) / probability(trace, trace.images, row) for row in range(len(trace))]
-    assert min(drops) < 0 < max(drops)  # else the clipping isn't seen
-    actual = average_drop(explanation)
-    torch.testing.assert_close(actual, torch.tensor(drops, dtype=torch.float64).clamp(min=0), **EXACT)
-
-
 def test_a_map_of_ones_keeps_everything_and_loses_everything(trace, explanation):
     ones = replace(explanation, heatmap=torch.ones_like(explanation.heatmap))
-    torch.testing.assert_close(average_drop(ones), torch.zeros(len(trace)).double(), **EXACT)
-    lost = confidence_drop(ones, fill="zero")
+    close(average_drop(ones), 0)
     blank = probabilities(trace.forward(torch.zeros_like(trace.images)), trace.targets)
-    torch.testing.assert_close(lost, probabilities(trace.logits, trace.targets) - blank, **EXACT)
+    close(confidence_drop(ones, fill="zero"), probabilities(trace.logits, trace.targets) - blank)
 
 
-def test_a_colour_of_ones_own_replaces_what_is_highlighted():
-    actual = blended(IMAGE, torch.ones(1, 2, 2).double(), fill=[-2.0, 0.5, 1.0])
-    torch.testing.assert_close(actual.amax((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
-    torch.testing.assert_close(actual.amin((2, 3)), torch.tensor([[-2.0, 0.5, 1.0]]).double(), **EXACT)
-    with pytest.raises(BenchError, match="3 numbers"):
-        blended(IMAGE, MAP, fill=[0.0])
+def test_a_colour_replaces_what_is_highlighted():
+    colour = [-2.0, 0.5, 1.0]
+    actual = blended(IMAGE, torch.ones(1, 2, 2).double(), fill=colour)
+    close(actual, tensor(colour)[..., None, None])
 
 
-def test_accuracy_is_whether_the_class_is_predicted():
-    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
-    assert confidence(logits, torch.tensor([1, 1]), "accuracy").tolist() == [1, 0]
-
-
-def test_gain_and_increase_are_the_drops_counterparts(trace, explanation):
+def test_drop_gain_and_increase_of_what_is_highlighted(trace, explanation):
     kept = trace.images * explanation.heatmap[:, None]
+    drop, gain, rises = (metric(explanation) for metric in (average_drop, average_gain, increase_in_confidence))
     for row in range(len(trace)):
         p, seen = probability(trace, trace.images, row), probability(trace, kept, row)
-        assert float(average_gain(explanation)[row]) == pytest.approx(max(0, seen - p) / (1 - p), abs=1e-12)
-        assert float(increase_in_confidence(explanation)[row]) == (seen > p)
-        assert float(average_drop(explanation)[row] * average_gain(explanation)[row]) == 0
-    assert set(increase_in_confidence(explanation).tolist()) == {0, 1}
+        close(drop[row], max(0, 1 - seen / p))
+        close(gain[row], max(0, seen - p) / (1 - p))
+        assert float(rises[row]) == (seen > p)
+    assert set(rises.tolist()) == {0, 1}  # else the clipping isn't seen
 
 
 def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
@@ -217,3 +201,111 @@ def test_of_another_output_logit_is_the_score_and_probability_stays(trace, expla
     torch.testing.assert_close(plugins.of("metric", metric)(explanation)[:, 0], S, **EXACT)
     p = probabilities(trace.logits, trace.targets) - probabilities(trace.forward(blank), trace.targets)
     torch.testing.assert_close(confidence_drop(explanation, fill="zero"), p, **EXACT)
+
+
+def grad_cam(trace: ab.Trace) -> torch.Tensor:
+    return trace.gradients.mean((2, 3), keepdim=True)
+
+
+def test_adcc_is_the_harmonic_mean_of_its_parts(trace):
+    explanation = explained(trace, grad_cam)
+    actual = adcc(explanation)
+    for row in range(len(trace)):
+        h = explanation.heatmap[row].numpy()
+        kept = trace.images[row : row + 1] * explanation.heatmap[row]
+        masked = ab.trace(trace.cut_model.model, trace.layer, kept, trace.targets[row : row + 1])
+        again = Explanation.of(masked, grad_cam(masked)).heatmap[0].numpy()
+        coherency = (1 + np.corrcoef(h.ravel(), again.ravel())[0, 1]) / 2
+        p, seen = (float(each.logits.softmax(1)[0, trace.targets[row]]) for each in (trace[row : row + 1], masked))
+        parts = [coherency, 1 - h.mean(), 1 - max(0, p - seen) / p]
+        assert float(actual["coherency"][row]) == pytest.approx(coherency, abs=1e-12)
+        assert float(actual["complexity"][row]) == pytest.approx(h.mean(), abs=1e-12)
+        assert float(actual["adcc"][row]) == pytest.approx(3 / sum(1 / part for part in parts), abs=1e-12)
+    assert 0 < actual["adcc"].min() <= actual["adcc"].max() <= 1
+
+
+def answered_with(asking, *answers):
+    """What a metric's generator returns, with what it asks answered in turn."""
+    *first, last = answers
+    for answer in (None, *first):
+        asking.send(answer)
+    with pytest.raises(StopIteration) as end:
+        asking.send(last)
+    return end.value.value
+
+
+def test_adcc_of_a_map_that_stays_and_one_that_turns_around():
+    """h = (1, 0): coherency 1 and 0 for h' = h and its mirror; complexity 1/2; p = p', so no drop: ADCC 3/4 and 0."""
+    logits, h = torch.zeros(2, 2).double(), tensor([[1.0, 0.0]], [[1.0, 0.0]])
+    trace = SimpleNamespace(logits=logits, targets=torch.zeros(2, dtype=torch.long))
+    asking = metrics.get("adcc").call(Explanation(trace=trace, heatmap=h, images=torch.ones(2, 3, 1, 2).double()))
+    actual = answered_with(asking, (torch.stack([h[0], h[0].flip(1)]), logits))
+    close(actual["coherency"], [1, 0])
+    close(actual["complexity"], 0.5)
+    close(actual["adcc"], [3 / (1 + 2 + 1), 0])
+
+
+def test_a_constant_map_has_complexity_and_no_coherency(trace):
+    constant = of_map(trace, torch.ones(3, 3))
+    expected = {"coherency": ("constant_map",) * 4, "complexity": ("ok",) * 4, "adcc": ("constant_map",) * 4}
+    assert statuses("adcc", constant) == expected
+    close(adcc(constant)["complexity"], 1)
+    assert status("arcc", constant) == {"constant_map"}
+
+
+def test_adcc_is_the_same_whether_average_drop_was_asked_before_or_not(trace):
+    alone, after = (explained(trace, grad_cam) for _ in range(2))
+    before = replace(trace.passes)
+    average_drop(after)
+    first, second = adcc(alone), adcc(after)
+    assert trace.passes.trunk_forward - before.trunk_forward == 3 * len(trace)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+BOTH = [metrics.get("adcc"), metrics.get("arcc")]
+
+
+def test_arcc_is_the_harmonic_mean_of_its_parts(trace):
+    explanation = explained(trace, grad_cam)
+    actual, parts, road = arcc(explanation), adcc(explanation), road_combined(explanation, (0.2, 0.4, 0.6, 0.8))
+    assert (road > 0).any()
+    assert (road < 0).any()
+    for row in range(len(trace)):
+        of_row = [parts["coherency"][row], 1 - parts["complexity"][row], max(0, min(1, 2 * road[row]))]
+        close(actual[row], 3 / sum(1 / part for part in of_row) if of_row[2] > 0 else 0)
+
+
+def test_arcc_by_hand(monkeypatch):
+    """h = (1, 0) that stays: coherency 1, complexity 1/2; ROAD 1/2, more than all, and less than nothing."""
+
+    def road(*_: object):
+        assert (yield "the curves") is None
+        return tensor(0.25, 2.0, -0.1)
+
+    monkeypatch.setattr("axiom_bench.metrics.arcc.road_combined", road)
+    h = tensor([[1.0, 0.0]]).expand(3, 1, 2)
+    asking = metrics.get("arcc").call(Explanation(trace=object(), heatmap=h))
+    close(answered_with(asking, None, (h, None)), [3 / (1 + 2 + 2), 3 / (1 + 2 + 1), 0])
+
+
+def test_beside_adcc_an_image_is_explained_again_once(trace):
+    calls: list[int] = []
+
+    def counted(trace: ab.Trace) -> torch.Tensor:
+        calls.append(len(trace))
+        return grad_cam(trace)
+
+    expected = [measure(metric, explained(trace, grad_cam), True) for metric in BOTH]
+    trace = replace(trace)  # which keeps no scores of copies
+    explanations = [replace(explained(trace, grad_cam), method=counted) for _ in range(2)]
+    before = trace.passes.trunk_forward
+    together = measure_all(BOTH, [(explanation, True) for explanation in explanations])
+    assert calls == [len(trace)] * 2  # once for each explanation
+    # Both have the same map: its 8 copies of ROAD are classified once, and each is explained again by itself.
+    assert trace.passes.trunk_forward - before == (8 + 2) * len(trace)
+    for measured in together:
+        for part in expected:
+            for name, (values, _) in part.items():
+                assert torch.equal(measured.values[name][0], values)
+    cost = Cost.of([], BOTH, trace)
+    assert (cost.own_traces, cost.shared_traces, cost.of_method) == (1, 0, {"adcc": 1, "arcc": 8})

@@ -23,32 +23,28 @@ from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation, Map
 
 SIDE, CLASSES, CHANNELS = 12, 5, 6
-HALVES = (-0.5, 0.5)
+SHARE = (
+    "IoU", "accuracy", "agreement", "area", "average precision", "fraction", "fraction of energy", "fraction of mass",
+    "fraction of pairs", "fraction of pixels", "Gini index", "hit rate", "rate", "score",
+)  # fmt: skip
 BOUNDS = {
-    "IoU": (0, 1), "accuracy": (0, 1), "agreement": (0, 1), "area": (0, 1), "average precision": (0, 1),
-    "channels": (0, CHANNELS), "class": (0, CLASSES - 1), "correlation": (-1, 1), "fraction": (0, 1),
-    "fraction of energy": (0, 1), "fraction of mass": (0, 1), "fraction of pairs": (0, 1), "fraction of pixels": (0, 1),
-    "Gini index": (0, 1), "hit rate": (0, 1), "nats": (0, 2 * math.log(SIDE)), "probability": (-1, 1),
-    "rate": (0, 1), "ratio": (0, math.inf),
-    "relative change": (0, math.inf), "score": (0, 1), "similarity": (-1, 1), "squared score": (0, math.inf),
-}  # fmt: skip
+    **dict.fromkeys(SHARE, (0, 1)),
+    **dict.fromkeys(("correlation", "probability", "similarity"), (-1, 1)),
+    **dict.fromkeys(("ratio", "relative change", "squared score"), (0, math.inf)),
+    "channels": (0, CHANNELS),
+    "class": (0, CLASSES - 1),
+    "nats": (0, 2 * math.log(SIDE)),
+}
 BOUNDS_OF = {
     **dict.fromkeys(("insertion_minus_deletion", "insertion_minus_deletion_fast", "srg", "srg_fast"), (-1, 1)),
     "model_parameter_randomisation_efficient": (-1, math.inf),
-    "road_combined": HALVES,
+    "road_combined": (-0.5, 0.5),
     "coherency": (0, 1),
     "target_shift": (-1, 1),
     "target_shift_objects": (-1, 1),
 }  # where the unit's differ
-LIGHT = {
-    "steps": 6,
-    "samples": 2,
-    "stages": 2,
-    "subsets": 12,
-    "squares": 60,
-    "k": 8,
-    "fill": "zero",
-}  # fewer passes, and less than the object
+# Fewer passes, and less than the object.
+LIGHT = {"steps": 6, "samples": 2, "stages": 2, "subsets": 12, "squares": 60, "k": 8, "fill": "zero"}
 NEAR = {"rtol": 1e-9, "atol": 1e-10, "equal_nan": True}
 DRAWN = settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 OF_MAPS = [name for name in metrics.names() if metrics.get(name).spec.of == "method"]
@@ -104,7 +100,7 @@ def times(factor: float, answer: Tensor | Map) -> Tensor | Map:
     return Map(factor * answer.raw) if isinstance(answer, Map) else factor * answer
 
 
-def explained(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...]) -> Explanation:
+def annotated(trace: ab.Trace, method: Callable, notes: tuple[ab.Annotation, ...]) -> Explanation:
     batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
     return Explanation.of(trace, method(trace), batch, method)
 
@@ -126,13 +122,13 @@ def notes_of(trace: ab.Trace) -> tuple[ab.Annotation, ...]:
 def test_values_have_bounds_and_change_with_neither_order_nor_unit(name, method, order, factor, trace):
     """Within their unit's bounds; the same in a batch of another order, and for a map times a positive factor."""
     metric, notes = light(name), notes_of(trace)
-    before = of_images(metric, explained(trace, method, notes))
+    before = of_images(metric, annotated(trace, method, notes))
     parts = [trace.interventions[row] for row in order]
     shuffled = trace.cut_model.trace(trace.images[order], trace.targets[order], interventions=parts)
-    reordered = of_images(metric, explained(shuffled, method, tuple(notes[row] for row in order)))
+    reordered = of_images(metric, annotated(shuffled, method, tuple(notes[row] for row in order)))
     scaled = before
     if name in SCALE_FREE:
-        scaled = of_images(metric, explained(trace, lambda trace: times(factor, method(trace)), notes))
+        scaled = of_images(metric, annotated(trace, lambda trace: times(factor, method(trace)), notes))
     for value, (actual, why) in before.items():
         least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
         kept = actual[actual.isfinite()]
@@ -187,7 +183,7 @@ SPOILS = {
 def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
     metric = light(name)
     statuses = {*(need.status for need in (*ALWAYS, *PRECONDITIONS.values())), metric.spec.undefined}
-    for actual, why in of_images(metric, spoil(explained(trace, method, notes_of(trace)))).values():
+    for actual, why in of_images(metric, spoil(annotated(trace, method, notes_of(trace)))).values():
         for number, status in zip(actual.tolist(), why, strict=True):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
 
@@ -208,7 +204,7 @@ NO_LESS = [  # of the second parameters than of the first
 @DRAWN
 @given(method=methods())
 def test_parameter_moves_values_one_way(name, value, first, second, method, trace):
-    explanation = explained(trace, method, notes_of(trace))
+    explanation = annotated(trace, method, notes_of(trace))
     (less, why), (more, _) = (of_images(light(name, **params), explanation)[value] for params in (first, second))
     assert all(status != OK or a <= b + 1e-12 for a, b, status in zip(less, more, why, strict=True))
 
@@ -217,7 +213,7 @@ def test_parameter_moves_values_one_way(name, value, first, second, method, trac
 @DRAWN
 @given(method=methods(), grown=st.integers(1, 3))
 def test_larger_object_holds_no_less(name, method, grown, trace):
-    explanation = explained(trace, method, notes_of(trace))
+    explanation = annotated(trace, method, notes_of(trace))
     boxes = tuple(each + torch.tensor([-grown, -grown, grown, grown]) for each in explanation.boxes)
     masks = explanation.masks | explanation.masks.roll(grown, dims=2)
     small, large = (of_images(light(name), each)[name][0] for each in
@@ -228,7 +224,7 @@ def test_larger_object_holds_no_less(name, method, grown, trace):
 @DRAWN
 @given(method=methods())
 def test_gain_drop_and_increase_agree(method, trace):
-    explanation = explained(trace, method, notes_of(trace))
+    explanation = annotated(trace, method, notes_of(trace))
     names = ("average_gain", "average_drop", "increase_in_confidence")
     gain, drop, rate = (of_images(light(name), explanation)[name][0].nan_to_num() for name in names)
     assert torch.equal(gain > 0, rate == 1)
@@ -258,10 +254,9 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
 
 def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:
     """Both objects, black without them, and a ground of no pixel."""
-    regions = [note.mask == 0, note.mask == 1]
     objects = [
-        ab.Part(f"class {label}", label, inside, image.masked_fill(inside, 0)[None])
-        for label, inside in enumerate(regions)
+        ab.Part(f"class {label}", label, note.mask == label, image.masked_fill(note.mask == label, 0)[None])
+        for label in (0, 1)
     ]
     return (*objects, ab.Part("ground", None, torch.zeros(SIDE, SIDE, dtype=torch.bool), image[None]))
 
@@ -291,7 +286,7 @@ def test_better_map_has_the_better_value(name):
     actual = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
         trace = ab.cut(model, "1").trace(images, torch.tensor([0]), interventions=[parts_by_colour(images[0], note)])
-        actual.append(of_one_image(metric, explained(trace, method, (note,))))
+        actual.append(of_one_image(metric, annotated(trace, method, (note,))))
     strictly = []
     for value in actual[0]:
         (good, why), (bad, why_bad) = actual[0][value], actual[1][value]

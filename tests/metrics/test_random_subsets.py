@@ -1,4 +1,4 @@
-"""Metrics over random subsets of pixels: a linear model's own attributions are perfect, and loops agree."""
+"""Metrics over random subsets of pixels: exact on a linear model, and loops agree; padded rows."""
 
 from __future__ import annotations
 
@@ -14,21 +14,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench import metrics
-from axiom_bench.cutting.numerics import generators
+from axiom_bench import methods
+from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import with_params
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.faithfulness_correlation import faithfulness_correlation
-from axiom_bench.metrics.infidelity import infidelity
-from axiom_bench.metrics.sensitivity_n import sensitivity_n
-from axiom_bench.metrics.shared.random_subsets import pixels_at_random, square_at_random
+from axiom_bench.metrics.shared import random_subsets
+from axiom_bench.metrics.shared.random_subsets import Subsets, pixels_at_random, square_at_random, subset_drops
 from axiom_bench.testing import answered
+from tests.metrics.build import close, explained, functions, of_map, status, values_of, with_fewer
 
-faithfulness_correlation = answered(faithfulness_correlation)
-infidelity = answered(infidelity)
-sensitivity_n = answered(sensitivity_n)
+sensitivity_n, faithfulness_correlation, infidelity = functions(
+    "sensitivity_n", "faithfulness_correlation", "infidelity"
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,32 +40,24 @@ def linear() -> tuple[ab.Trace, torch.Tensor]:
     return ab.trace(net.eval(), "0", images.detach(), targets), (gradients * images).sum(1).detach()
 
 
-def of_map(trace: ab.Trace, raw_map: torch.Tensor) -> Explanation:
-    return Explanation.of(trace, ab.Map(raw_map))
-
-
 @given(st.floats(1e-3, 1e3), st.floats(-5, 5))
 @settings(max_examples=10)
 def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, factor, shift):
     trace, added = linear
     scaled = of_map(trace, factor * added)
-    few = {"fractions": (0.1, 0.5), "subsets": 9}
-    torch.testing.assert_close(sensitivity_n(scaled, **few)["sensitivity_n_by_size"], torch.ones(2, 2).double())
-    torch.testing.assert_close(faithfulness_correlation(scaled, 0.2, 9), torch.ones(2).double())
-    torch.testing.assert_close(infidelity(scaled, (0.25, 0.5), 5), torch.zeros(2).double(), rtol=0, atol=1e-18)
+    close(sensitivity_n(scaled, **FEW)["sensitivity_n_by_size"], 1, atol=1e-7, rtol=0)
+    close(faithfulness_correlation(scaled, 0.2, 9), 1, atol=1e-7, rtol=0)
+    close(infidelity(scaled, (0.25, 0.5), 5), 0, atol=1e-18)
     # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns its sign.
-    upside_down = of_map(trace, shift - factor * added)
-    torch.testing.assert_close(faithfulness_correlation(upside_down, 0.2, 9), -torch.ones(2).double())
+    close(faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9), -1, atol=1e-7, rtol=0)
 
 
 def test_infidelity_unscaled_is_the_squared_error_of_the_sums(linear):
     trace, added = linear
-    exact = infidelity(of_map(trace, added), (0.5,), 6, scaled=False)
-    torch.testing.assert_close(exact, torch.zeros(2).double(), rtol=0, atol=1e-18)
+    close(infidelity(of_map(trace, added), (0.5,), 6, scaled=False), 0, atol=1e-18)
     doubled, (draw,) = infidelity(of_map(trace, 2 * added), (0.5,), 6, scaled=False), generators(trace.images[:1], 0)
     squares = [square_at_random([4])(draw, (8, 8)) for _ in range(6)]
-    expected = np.mean([float(added[0][square].sum()) ** 2 for square in squares])
-    assert float(doubled[0]) == pytest.approx(expected, rel=1e-9)
+    assert float(doubled[0]) == pytest.approx(np.mean([float(added[0][each].sum()) ** 2 for each in squares]), rel=1e-9)
 
 
 @pytest.mark.parametrize("output", ["logit", "probability"])
@@ -94,36 +83,22 @@ def test_sensitivity_n_equals_a_loop_over_subsets(trace, explanation, output):
 
 
 def test_all_methods_share_an_images_passes(linear):
-    trace, added = linear
-    few = {"fractions": (0.1, 0.5), "subsets": 9}
-    fresh = replace(trace)
-    before = replace(fresh.passes)
-    sensitivity_n(of_map(fresh, added), **few)
-    assert fresh.passes.trunk_forward - before.trunk_forward == 2 * 18
-    sensitivity_n(of_map(fresh, -added), **few)
-    assert fresh.passes.trunk_forward - before.trunk_forward == 2 * 18
-    sensitivity_n(of_map(fresh, added), **few, seed=1)
-    assert fresh.passes.trunk_forward - before.trunk_forward == 4 * 18
+    trace, added = replace(linear[0]), linear[1]
+    before = trace.passes.trunk_forward
+    for raw_map, seed, passes in ((added, 0, 36), (-added, 0, 36), (added, 1, 72)):
+        sensitivity_n(of_map(trace, raw_map), **FEW, seed=seed)
+        assert trace.passes.trunk_forward - before == passes
 
 
 def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
-    trace, _ = linear
-    constant, zero = (of_map(trace, torch.full((2, 4, 4), value).double()) for value in (0.1, 0.0))
-    for name in ("sensitivity_n", "faithfulness_correlation"):
-        for _, statuses in measure(metrics.get(name), constant, True).values():
-            assert set(statuses) <= {"no_variation", "not_finite"}
-    assert measure(metrics.get("infidelity"), zero, True)["infidelity"][1] == ("zero_raw_map",) * 2
-
-
-def test_what_rounding_leaves_of_a_constant_map_has_no_correlation(linear):
+    """Nor does what rounding leaves of a constant map correlate."""
     trace, added = linear
-    flat = of_map(trace, torch.where(added > 0, 1 + 3e-7, 1.0).float())
-    assert flat.raw_map is not None
+    flat = Explanation.of(trace, ab.Map(torch.where(added > 0, 1 + 3e-7, 1.0).float()))
     assert flat.raw_map.std() > 0
     for name in ("sensitivity_n", "faithfulness_correlation"):
-        for values, statuses in measure(metrics.get(name), flat, True).values():
-            assert statuses == ("no_variation",) * 2
-            assert values.isnan().all()
+        assert status(name, of_map(trace, torch.full((4, 4), 0.1))) <= {"no_variation", "not_finite"}
+        assert status(name, flat) == {"no_variation"}
+    assert status("infidelity", of_map(trace, torch.zeros(4, 4))) == {"zero_raw_map"}
 
 
 def test_squares_lie_in_the_image_and_reach_every_corner():
@@ -162,15 +137,10 @@ def test_infidelity_approaches_the_mean_over_all_squares(linear):
     trace, added = linear
     maps = added + 0.3 * torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     drawn = infidelity(of_map(trace, maps), (0.125, 0.375), 4000)
+    places = [(slice(y, y + side), slice(x, x + side))
+              for side in (1, 3) for y in range(9 - side) for x in range(9 - side)]  # fmt: skip
     for row in range(2):
-        sums, drops = [], []
-        for side in (1, 3):
-            for top in range(8 - side + 1):
-                for left in range(8 - side + 1):
-                    square = (slice(top, top + side), slice(left, left + side))
-                    sums.append(float(maps[row][square].sum()))
-                    drops.append(float(added[row][square].sum()))
-        sums, drops = np.array(sums), np.array(drops)
+        sums, drops = (np.array([float(each[row][place].sum()) for place in places]) for each in (maps, added))
         factor = (drops * sums).mean() / (sums * sums).mean()
         assert float(drawn[row]) == pytest.approx(np.square(drops - factor * sums).mean(), rel=0.05)
 
@@ -178,20 +148,57 @@ def test_infidelity_approaches_the_mean_over_all_squares(linear):
 def test_infidelity_of_a_map_that_no_square_meets_is_the_mean_squared_drop(linear):
     """One draw of a single pixel, and a map that is zero there: no factor changes the sum of 0."""
     trace, added = linear
-    draws = generators(trace.images, 0)
-    squares = torch.stack([square_at_random([1])(draw, (8, 8)) for draw in draws])
-    values, statuses = measure(
-        with_params("metric", "infidelity", {"sides": [0.125], "squares": 1}), of_map(trace, (~squares).double()), True
-    )["infidelity"]
-    assert statuses == ("ok", "ok")
-    torch.testing.assert_close(values, (added * squares).sum((1, 2)).square())
+    squares = torch.stack([square_at_random([1])(draw, (8, 8)) for draw in generators(trace.images, 0)])
+    explanation = of_map(trace, ~squares)
+    assert status("infidelity", explanation, sides=[0.125], squares=1) == {"ok"}
+    close(infidelity(explanation, (0.125,), 1), (added * squares).sum((1, 2)).square(), rtol=1e-7)
 
 
-def test_wrong_settings_are_named(linear):
-    explanation = of_map(*linear)
-    with pytest.raises(BenchError, match="between 0 and 1"):
-        sensitivity_n(explanation, fractions=(0.5, 1.0))
-    with pytest.raises(BenchError, match="2 subsets or more"):
-        faithfulness_correlation(explanation, subsets=1)
-    with pytest.raises(BenchError, match=r"sides in \(0, 1\]"):
-        infidelity(explanation, sides=(0.0,))
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("sensitivity_n", {"fractions": (0.5, 1.0)}, "between 0 and 1"),
+        ("faithfulness_correlation", {"subsets": 1}, "2 subsets or more"),
+        ("infidelity", {"sides": (0.0,)}, r"sides in \(0, 1\]"),
+    ],
+)
+def test_wrong_settings_are_named(linear, name, params, message):
+    with pytest.raises(BenchError, match=message):
+        status(name, of_map(*linear), **params)
+
+
+FEW = {"fractions": (0.1, 0.5), "subsets": 9}
+BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
+
+
+@pytest.fixture
+def filled_up(trace) -> tuple[ab.Trace, ab.Trace]:
+    """A trace of five rows, the last three of which repeat the second: as padding, and as images."""
+    index = [0, 1, 1, 1, 1]
+    cut = ab.cut(trace.cut_model.model, trace.layer, ablation_memory=2**18)  # a pass for each image's copies
+    unpadded = cut.trace(trace.images[index], trace.targets[index])
+    return replace(unpadded, num_padding=3), unpadded
+
+
+@pytest.mark.parametrize("name", BY_IMAGE)
+def test_repeats_cost_no_pass_and_change_no_value(filled_up, name):
+    costs, answers = [], []
+    for trace in filled_up:
+        before = trace.passes.trunk_forward
+        answers.append(values_of(with_fewer(name)(explained(trace, methods.get("grad_cam")))))
+        costs.append(trace.passes.trunk_forward - before)
+    assert costs[0] == 2 / 5 * costs[1] > 0
+    assert all(torch.equal(padded, unpadded) for padded, unpadded in zip(*answers, strict=True))
+
+
+@pytest.mark.parametrize("method", ["score_cam", "group_cam", "ss_cam", "recipro_cam"])
+def test_methods_that_mask_image_by_image_leave_repeats_out_too(filled_up, method):
+    assert torch.equal(*(explained(trace, methods.get(method)).raw_map for trace in filled_up))
+
+
+def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
+    monkeypatch.setattr(random_subsets, "KEPT_PIXELS", 12)
+    small = torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 1, 1, 1]]
+    large = functional.interpolate(small[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+    subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], "zero", 0.05, "logit", 0)
+    close(*(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large)))

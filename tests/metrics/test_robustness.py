@@ -11,24 +11,14 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.explanation_sensitivity import explanation_sensitivity
-from axiom_bench.testing import answered
+from tests.metrics.build import explained, functions, of_map
 
-explanation_sensitivity = answered(explanation_sensitivity)
+(explanation_sensitivity,) = functions("explanation_sensitivity")
 
 
 def image_itself(trace: ab.Trace) -> ab.Map:
     """Phi(x) = the first channel of x."""
     return ab.Map(trace.images[:, 0])
-
-
-def constant(trace: ab.Trace) -> ab.Map:
-    return ab.Map(torch.ones_like(trace.images[:, 0]))
-
-
-def of(trace: ab.Trace, method) -> Explanation:
-    return Explanation.of(trace, method(trace), method=method)
 
 
 def noises(images: Tensor, radius: float, samples: int, seed: int = 0) -> list[Tensor]:
@@ -41,39 +31,33 @@ def noises(images: Tensor, radius: float, samples: int, seed: int = 0) -> list[T
     ]  # fmt: skip
 
 
+def assert_moves(actual: dict[str, Tensor], row: int, moved: list[float]) -> None:
+    expected = {"max_sensitivity": max(moved), "avg_sensitivity": sum(moved) / len(moved)}
+    assert {name: float(values[row]) for name, values in actual.items()} == pytest.approx(expected, rel=1e-10)
+
+
 def test_a_map_that_is_the_image_moves_as_the_noise_does(trace):
-    actual = explanation_sensitivity(of(trace, image_itself), radius=0.3, samples=4)
+    actual = explanation_sensitivity(explained(trace, image_itself), radius=0.3, samples=4)
     for row, noise in enumerate(noises(trace.images, 0.3, 4)):
-        moved = [float(sample[0].norm() / trace.images[row, 0].norm()) for sample in noise]
-        assert float(actual["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-12)
-        assert float(actual["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 4, rel=1e-12)
-        assert (noise.abs() <= 0.3).all()
-        assert float(noise.abs().max()) > 0.29
+        assert_moves(actual, row, [float(sample[0].norm() / trace.images[row, 0].norm()) for sample in noise])
+        assert 0.29 < float(noise.abs().max()) <= 0.3
 
 
 def test_the_network_is_explained_again_for_the_same_class(trace, explanation):
     actual = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
+    model, layer = trace.cut_model.model, trace.layer
     for row, noise in enumerate(noises(trace.images, 0.1, 3, seed=7)):
-        moved = []
-        for sample in noise:
-            near = ab.trace(
-                trace.cut_model.model, trace.layer, (trace.images[row] + sample)[None], trace.targets[row, None]
-            )
-            raw = (near.gradients * near.activations).sum(1)[0]
-            moved.append(float((raw - explanation.raw_map[row]).norm() / explanation.raw_map[row].norm()))
-        assert float(actual["max_sensitivity"][row]) == pytest.approx(max(moved), rel=1e-10)
-        assert float(actual["avg_sensitivity"][row]) == pytest.approx(sum(moved) / 3, rel=1e-10)
+        near = ab.trace(model, layer, trace.images[row] + noise, trace.targets[row].expand(3))
+        raw = (near.gradients * near.activations).sum(1)
+        moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[row].norm()
+        assert_moves(actual, row, moved.tolist())
 
 
-def test_a_map_that_never_moves_has_none(trace):
-    for actual in explanation_sensitivity(of(trace, constant), samples=3).values():
-        assert (actual == 0).all()
-
-
-def test_a_methods_scale_does_not_count(trace, explanation):
-    larger = Explanation.of(trace, 1e4 * trace.gradients, method=lambda trace: 1e4 * trace.gradients)
-    for name, actual in explanation_sensitivity(larger).items():
-        torch.testing.assert_close(actual, explanation_sensitivity(explanation)[name], rtol=1e-12, atol=0)
+def test_maps_that_never_move_or_are_zero(trace, explanation):
+    for values in explanation_sensitivity(of_map(trace, torch.ones(12, 12)), samples=3).values():
+        assert (values == 0).all()
+    zero = replace(explanation, raw_map=torch.zeros_like(explanation.raw_map))
+    assert all(values.isnan().all() for values in explanation_sensitivity(zero).values())  # no relative change
 
 
 def test_it_grows_with_the_radius_and_the_maximum_is_above_the_mean(explanation):
@@ -91,11 +75,6 @@ def test_more_samples_only_raise_the_maximum(explanation):
     assert (many > few).any()
 
 
-def test_a_raw_map_of_zeros_has_no_relative_change(explanation):
-    zero = replace(explanation, raw_map=torch.zeros_like(explanation.raw_map))
-    assert all(actual.isnan().all() for actual in explanation_sensitivity(zero).values())
-
-
 def test_it_costs_a_trace_for_each_sample_and_needs_one(trace, explanation):
     before = trace.passes.trunk_forward
     explanation_sensitivity(explanation, samples=5)
@@ -107,7 +86,7 @@ def test_it_costs_a_trace_for_each_sample_and_needs_one(trace, explanation):
 def test_float32_draws_the_same_noise():
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 36, 2)).eval()
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    single = explanation_sensitivity(of(ab.trace(model, "1", images), image_itself))
-    double = explanation_sensitivity(of(ab.trace(model.double(), "1", images.double()), image_itself))
+    single = explanation_sensitivity(explained(ab.trace(model, "1", images), image_itself))
+    double = explanation_sensitivity(explained(ab.trace(model.double(), "1", images.double()), image_itself))
     for name, actual in single.items():
         torch.testing.assert_close(actual, double[name], rtol=1e-5, atol=0)

@@ -14,18 +14,22 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.cutting.seeding import generators
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import Plugin, with_params
+from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.model_parameter_randomisation import model_parameter_randomisation
-from axiom_bench.metrics.random_logit import random_logit
-from axiom_bench.metrics.shared.randomised import layers_top_down, randomised, reinitialised
+from axiom_bench.metrics.model_parameter_randomisation_efficient import histogram_entropy
+from axiom_bench.metrics.shared.cells import enlarged
+from axiom_bench.metrics.shared.randomised import fully_randomised, layers_top_down, randomised, reinitialised
 from axiom_bench.metrics.shared.similarity import pearson, similarity, spearman, ssim
-from axiom_bench.testing import answered
+from tests.metrics.build import close, explained, functions, status, statuses, tensor, with_fewer
 
-model_parameter_randomisation = answered(model_parameter_randomisation)
-random_logit = answered(random_logit)
+mpr, efficient, smooth, random_logit = functions(
+    "model_parameter_randomisation",
+    "model_parameter_randomisation_efficient",
+    "model_parameter_randomisation_smooth",
+    "random_logit",
+)
 
 
 def maps(seed: int, shape: tuple[int, ...] = (3, 9, 7)) -> tuple[Tensor, Tensor]:
@@ -65,11 +69,11 @@ def test_ssim_is_a_loop_over_windows():
 def test_ssim_of_constant_maps_by_hand():
     """No spread: (2 a b + C1) / (a^2 + b^2 + C1); two empty maps are the same map."""
     low, high = torch.full((1, 12, 12), 0.25), torch.full((1, 12, 12), 0.75)
-    assert float(ssim(low, high)) == pytest.approx((2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4), abs=1e-12)
+    close(ssim(low, high), (2 * 0.25 * 0.75 + 1e-4) / (0.25**2 + 0.75**2 + 1e-4))
     assert float(ssim(0 * low, 0 * low)) == 1
     assert float(ssim(0 * low, high)) < 1e-3
     for side in (1, 2, 3, 10):  # smaller than the window
-        assert float(ssim(low[:, :side], low[:, :side])) == pytest.approx(1, abs=1e-12)
+        close(ssim(low[:, :side], low[:, :side]), 1)
 
 
 @given(st.integers(0, 2**16), st.floats(0.01, 100), st.floats(-5, 5))
@@ -78,14 +82,13 @@ def test_bounds_symmetry_and_what_does_not_count(seed, factor, offset):
     for kind in (pearson, spearman):
         actual = kind(first, second)
         assert (actual.abs() <= 1).all()
-        torch.testing.assert_close(kind(second, first), actual, rtol=0, atol=1e-12)
-        torch.testing.assert_close(kind(-first, second), -actual, rtol=0, atol=1e-12)
-        torch.testing.assert_close(kind(first, first), torch.ones_like(actual), rtol=0, atol=1e-12)
-    torch.testing.assert_close(pearson(factor * first + offset, second), pearson(first, second), rtol=0, atol=1e-9)
-    positive = first.abs() / first.abs().amax((1, 2), keepdim=True)
-    other = second.abs() / second.abs().amax((1, 2), keepdim=True)
+        close(kind(second, first), actual)
+        close(kind(-first, second), -actual)
+        close(kind(first, first), 1)
+    close(pearson(factor * first + offset, second), pearson(first, second), atol=1e-9)
+    positive, other = (each.abs() / each.abs().amax((1, 2), keepdim=True) for each in (first, second))
     assert (ssim(positive, other) <= 1).all()
-    torch.testing.assert_close(ssim(positive, other), ssim(other, positive), rtol=0, atol=1e-12)
+    close(ssim(positive, other), ssim(other, positive))
 
 
 def test_a_constant_map_correlates_with_nothing():
@@ -252,106 +255,153 @@ def test_what_a_reset_makes_constant_stays_so():
     assert not torch.equal(drawn[2].bias, model[2].bias)
 
 
-def of(trace: ab.Trace, method) -> Explanation:
-    return Explanation.of(trace, method(trace), method=method)
-
-
 def edges(trace: ab.Trace) -> ab.Map:
     """A map of the image alone, which no model changes."""
     return ab.Map(torch.from_numpy(ndimage.laplace(trace.images.mean(1).cpu().numpy(), axes=(1, 2))))
 
 
 def test_a_map_of_the_image_alone_fails_every_sanity_check(trace):
-    explanation = of(trace, edges)
+    explanation = explained(trace, edges)
     for order in ("cascading", "independent"):
         for kind in ("spearman", "pearson", "ssim"):
-            actual = randomisation(explanation, order, similarity=kind)
-            torch.testing.assert_close(actual, torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
-    torch.testing.assert_close(random_logit(explanation), torch.ones(4, dtype=torch.float64), rtol=0, atol=1e-12)
+            close(randomisation(explanation, order, similarity=kind), 1)
+    close(random_logit(explanation), 1)
+    close(smooth(explanation, samples=3), 1)
+    assert efficient(explanation).tolist() == [0] * 4
 
 
 def randomisation(explanation: Explanation, *args: str, **params) -> Tensor:
-    return model_parameter_randomisation(explanation, *args, **params)["model_parameter_randomisation"]
+    return mpr(explanation, *args, **params)["model_parameter_randomisation"]
+
+
+def maps_of(model: nn.Module, trace: ab.Trace, images: Tensor) -> Tensor:
+    other = ab.trace(model, trace.layer, images, trace.targets)
+    return (other.gradients * other.activations).sum(1)
 
 
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_randomisation_is_the_mean_over_models_that_one_makes_by_hand(trace, explanation, order):
-    answer = model_parameter_randomisation(explanation, order, stages=2, similarity="pearson", seed=3)
-    actual = answer["model_parameter_randomisation"]
-    expected = []
-    for model in randomised(trace.cut_model.model, trace.images[:1], order, 2, seed=3):
-        other = ab.trace(model, trace.layer, trace.images, trace.targets)
-        expected.append(pearson(explanation.raw_map, (other.gradients * other.activations).sum(1)))
-    torch.testing.assert_close(actual, sum(expected) / 2, rtol=0, atol=1e-10)
-    torch.testing.assert_close(answer["randomisation"], torch.stack(expected, dim=1), rtol=0, atol=1e-10)
-    assert (actual < 0.9).all()
+    answer = mpr(explanation, order, stages=2, similarity="pearson", seed=3)
+    models = randomised(trace.cut_model.model, trace.images[:1], order, 2, seed=3)
+    expected = [pearson(explanation.raw_map, maps_of(model, trace, trace.images)) for model in models]
+    close(answer["model_parameter_randomisation"], sum(expected) / 2, atol=1e-10)
+    close(answer["randomisation"], torch.stack(expected, dim=1), atol=1e-10)
+    assert (answer["model_parameter_randomisation"] < 0.9).all()
 
 
 def test_the_head_alone_leaves_a_map_of_the_activations(trace):
     """conftest's network has a convolution below the cut and two linear layers above: the last stage alone moves it."""
-
-    def activity(trace: ab.Trace) -> ab.Map:
-        return ab.Map(trace.activations.sum(1))
-
-    actual = randomisation(of(trace, activity), "independent", stages=3)
-    below = randomisation(of(trace, activity), "cascading", stages=1)
-    torch.testing.assert_close(actual, (2 + below) / 3, rtol=0, atol=1e-12)
+    activity = explained(trace, lambda trace: ab.Map(trace.activations.sum(1)))
+    below = randomisation(activity, "cascading", stages=1)
+    close(randomisation(activity, "independent", stages=3), (2 + below) / 3)
 
 
 def test_models_are_made_once_for_a_cut(trace, explanation):
-    model_parameter_randomisation(explanation, stages=3)
+    mpr(explanation, stages=3)
     kept = dict(trace.cut_model._results)
     before = trace.passes.trunk_forward
-    model_parameter_randomisation(replace(explanation), stages=3)
+    mpr(replace(explanation), stages=3)
     assert trace.passes.trunk_forward - before == 3 * len(trace)
     assert trace.cut_model._results.keys() == kept.keys()
     assert all(trace.cut_model._results[key] is value for key, value in kept.items())
+    assert fully_randomised(trace, 0) is fully_randomised(replace(trace), 0)
+    assert fully_randomised(trace, 1) is not fully_randomised(trace, 0)
     with pytest.raises(BenchError, match="at least one stage"):
-        model_parameter_randomisation(explanation, stages=0)
-
-
-def with_similarity(name: str, kind: str) -> Plugin:
-    return with_params("metric", name, {"similarity": kind})
+        mpr(explanation, stages=0)
 
 
 def test_two_empty_pictures_are_not_alike(trace, explanation):
     """Their SSIM is 1, which would say that a map that shows nothing doesn't depend on the class."""
 
-    def empty_for(*classes: int):
+    def shown(*empty: int) -> Explanation:
         def method(trace: ab.Trace) -> ab.Map:
             raw = 1 + trace.activations.sum(1)
-            empty = torch.tensor([int(target) in classes for target in trace.targets])
-            return ab.Map(torch.where(empty[:, None, None], -raw, raw))
+            is_empty = torch.tensor([int(target) in empty for target in trace.targets])
+            return ab.Map(torch.where(is_empty[:, None, None], -raw, raw))
 
-        return method
+        return replace(explained(trace, method), others=explanation.others)
 
-    def statuses(name: str, method, kind: str) -> tuple[str, ...]:
-        shown = replace(of(trace, method), others=explanation.others)
-        return measure(with_similarity(name, kind), shown, True)[name][1]
-
-    first, second = empty_for(0), empty_for(0, 1, 4)
     for name in ("random_logit", "model_parameter_randomisation", "class_correlation"):
-        assert statuses(name, first, "ssim")[0] == "zero_map"
-        assert statuses(name, first, "spearman")[0] == "ok"  # of signed raw maps
-    assert statuses("class_correlation", second, "ssim") == ("zero_map", "zero_map", "ok", "constant_map")
-    assert statuses("class_correlation", second, "pearson") == ("ok",) * 4
+        first = {kind: statuses(name, shown(0), similarity=kind)[name][0] for kind in ("ssim", "spearman")}
+        assert first == {"ssim": "zero_map", "spearman": "ok"}  # the latter of signed raw maps
+    for kind, expected in (("ssim", ("zero_map", "zero_map", "ok", "constant_map")), ("pearson", ("ok",) * 4)):
+        assert statuses("class_correlation", shown(0, 1, 4), similarity=kind) == {"class_correlation": expected}
 
 
 def test_random_logit_explains_another_class_of_the_images_own_choice(trace, explanation):
-    chosen: list[int] = []
+    chosen: list[Tensor] = []
 
     def watched(trace: ab.Trace) -> Tensor:
-        chosen[:] = trace.targets.tolist()
+        chosen.append(trace.targets)
         return trace.gradients
 
     actual = random_logit(replace(explanation, method=watched))
-    together = list(chosen)
-    assert all(other != target for other, target in zip(together, trace.targets.tolist(), strict=True))
-    other = trace.again(targets=torch.tensor(together))
+    assert (chosen[0] != trace.targets).all()
+    other = trace.again(targets=chosen[0])
     raw = (other.gradients * other.activations).sum(1)
-    torch.testing.assert_close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), rtol=0, atol=1e-10)
-    seen = set()
+    close(actual, ssim(explanation.heatmap, ab.heatmap(raw, (12, 12))), atol=1e-10)
     for seed in range(30):
         random_logit(replace(explanation, method=watched), seed=seed)
-        seen.add(chosen[0])
-    assert seen == {1, 2, 3, 4}  # every class but the explained one, 0
+    assert {int(targets[0]) for targets in chosen} == {1, 2, 3, 4}  # every class but the explained one, 0
+
+
+def test_entropy_by_hand():
+    """Four values in three bins of [0, 3]: counts 2, 1, 1. A constant map has none; one that isn't finite, infinity."""
+    raw = tensor([[0.0, 0.5], [1.5, 3.0]], [[2, 2], [2, 2]], [[0, 1], [2, np.inf]])
+    actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(3, 2, 2)), bins=3)
+    assert actual.tolist() == pytest.approx([1.5 * np.log(2), np.nan, np.inf], nan_ok=True)
+
+
+@pytest.mark.parametrize("factor", [3, 0.1, 1e6])
+def test_entropy_of_values_on_the_bins_edges_is_free_of_scale(factor):
+    """Eleven values, a tenth of the range apart: one in each of ten bins, two in the last."""
+    raw = factor * (torch.arange(11).double()[None, None] / 10)
+    actual = histogram_entropy(Explanation(raw_map=raw, heatmap=torch.zeros(1, 1, 11)), bins=10)
+    assert actual.item() == pytest.approx(stats.entropy([1] * 9 + [2]))
+
+
+def test_efficient_is_the_rise_of_the_histograms_entropy(trace, explanation):
+    (model,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed=0)
+    other = Explanation.of(trace, ab.Map(maps_of(model, trace, trace.images)))
+    actual = efficient(explanation)
+    for row, both in enumerate(zip(enlarged(explanation).numpy(), enlarged(other).numpy(), strict=True)):
+        H, H_random = (stats.entropy(np.histogram(each, 100)[0]) for each in both)
+        close(actual[row], (H_random - H) / H)
+
+
+def test_a_map_that_becomes_constant_has_no_value(trace):
+    model = trace.cut_model.model
+
+    def lost(trace: ab.Trace) -> ab.Map:
+        raw = trace.activations.sum(1)
+        return ab.Map(raw if trace.cut_model.model is model else torch.ones_like(raw))
+
+    for name in ("efficient", "smooth"):
+        assert status(f"model_parameter_randomisation_{name}", explained(trace, lost)) == {"constant_map"}
+
+
+def test_one_sample_is_the_last_stage_of_the_cascade(explanation):
+    close(smooth(explanation, samples=1), mpr(explanation)["randomisation"][:, -1])
+
+
+def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, explanation):
+    noise, samples, seed = 0.3, 4, 2
+    (model,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed)
+    spread = (trace.images.amax((1, 2, 3)) - trace.images.amin((1, 2, 3)))[:, None, None, None]
+    copies = [trace.images]
+    for sample in range(samples - 1):
+        draws = generators(trace.images, f"{seed} smooth {sample}")
+        normal = torch.stack([torch.randn(3, 12, 12, generator=draw, dtype=torch.float64) for draw in draws])
+        copies.append(trace.images + noise * spread * normal)
+    means = [torch.stack([maps_of(each, trace, images) for images in copies]).mean(0)
+             for each in (trace.cut_model.model, model)]  # fmt: skip
+    close(smooth(explanation, samples, noise, seed=seed), spearman(*means), atol=1e-10)
+
+
+def test_all_methods_share_the_traces_and_both_metrics_the_randomised_one(trace, explain):
+    names = ("model_parameter_randomisation_efficient", "model_parameter_randomisation_smooth")
+    first = explain(replace(trace))
+    second = replace(first, raw_map=2 * first.raw_map)
+    before = first.trace.passes.trunk_forward
+    measure_all([with_fewer(name) for name in names], [(first, True), (second, True)])  # three samples
+    assert first.trace.passes.trunk_forward - before == (2 * 3 - 1) * len(trace)
