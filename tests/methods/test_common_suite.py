@@ -18,7 +18,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
-from axiom_bench.models.registry import model_config
+from axiom_bench.models.spec import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case
 from tests.methods.plain import OF_ANY_NETWORK, with_fewer

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.outputs.output import Output
+from axiom_bench.cutting.output import Output
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import with_params

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench import methods
-from axiom_bench.cutting.division import XY
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.random import random as random_weights
 from axiom_bench.testing import CASES, Case

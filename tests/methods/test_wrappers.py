@@ -16,7 +16,7 @@ from axiom_bench import methods
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.explanation.heatmap import Map
+from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.ablation_cam import ablation_cam
 from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.fused import fused

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 from tests.metrics.build import close, tensor
 
 EXACT = 1e-12  # float64, a few additions

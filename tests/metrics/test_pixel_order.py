@@ -16,8 +16,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.explanation.heatmap import heatmap
+from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.entropy import entropy
 from axiom_bench.metrics.gini import gini
 from axiom_bench.metrics.shared.perturbation import confidence, filling, highlighted

@@ -15,7 +15,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import random_subsets

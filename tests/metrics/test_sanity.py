@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.seeding import generators
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.explanation.explanation import Explanation

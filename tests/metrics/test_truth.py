@@ -14,7 +14,7 @@ from axiom_bench import metrics
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted.networks import BUILDERS, MEAN, STD
+from axiom_bench.embedded.planted import BUILDERS, MEAN, STD
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.true_maps import at_size
 from axiom_bench.run.computing.costs import Cost
