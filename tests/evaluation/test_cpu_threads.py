@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,25 +49,31 @@ def use_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(shard, "thread_count", lambda device: 2)
 
 
-@pytest.fixture
-def parts(batch: ab.Batch) -> list[ab.Batch | BadImage]:
-    return [batch[:2], BadImage("bad", "why", "bad_image"), batch[2:], batch[1:3], batch[:1]]
-
-
 def rows(
     net: nn.Module,
     parts: Iterable[ab.Batch | BadImage],
     measured: Iterable[Plugin],
     methods: Iterable[Plugin] = (method(lambda trace: trace.gradients),),
+    batch_rows: int = 2,
 ) -> list[Columns]:
-    return list(shard_rows(cut(net, "1"), parts, [MethodsByMetrics(tuple(methods), tuple(measured))], 2))
+    return list(shard_rows(cut(net, "1"), parts, [MethodsByMetrics(tuple(methods), tuple(measured))], batch_rows))
+
+
+def assert_equal(actual: Sequence[Columns], expected: Sequence[Columns]) -> None:
+    for part, other in zip(actual, expected, strict=True):
+        assert part.keys() == other.keys()
+        for name in part.keys() - {"points"}:
+            np.testing.assert_array_equal(part[name], other[name])
+        for points, other_points in zip(part.get("points", ()), other.get("points", ()), strict=True):
+            np.testing.assert_array_equal(points, other_points)
 
 
 def assert_no_thread_is_left() -> None:
     assert not [thread for thread in threading.enumerate() if "axiom-bench maps" in thread.name]
 
 
-def test_rows_and_their_order_are_the_same(net: nn.Module, parts: list, use_threads: Callable[[], None]):
+def test_rows_and_their_order_are_the_same(net: nn.Module, batch: ab.Batch, use_threads: Callable[[], None]):
+    parts = [batch[:2], BadImage("bad", "why", "bad_image"), batch[2:], batch[1:3], batch[:1]]
     chosen = [*map(metrics.get, (*MAPS_METRICS, "sensitivity_error", "confidence_drop", "zeta"))]
     chosen.insert(2, of_maps(lambda explanation: (time.sleep(0.01 * len(explanation)), mean_of_map(explanation))[1]))
     methods = [method(lambda trace: trace.gradients, name) for name in ("first", "second", "third")]
@@ -77,13 +83,7 @@ def test_rows_and_their_order_are_the_same(net: nn.Module, parts: list, use_thre
     use_threads()
     with pytest.warns(match="left out"):
         actual = rows(net, parts, chosen, methods)
-    assert len(actual) == len(expected)
-    for one, other in zip(actual, expected, strict=True):
-        assert one.keys() == other.keys()
-        for name in one.keys() - {"points"}:
-            np.testing.assert_array_equal(one[name], other[name])
-        for points, other_points in zip(one.get("points", ()), other.get("points", ()), strict=True):
-            np.testing.assert_array_equal(points, other_points)
+    assert_equal(actual, expected)
     assert_no_thread_is_left()
 
 
@@ -142,23 +142,13 @@ def says(explanation: ab.Explanation) -> Tensor:
     raise BenchError("nothing to see")
 
 
-def reads_the_trace(explanation: ab.Explanation) -> Tensor:
-    return ab.explanation.explanation.given(explanation.trace, "trace").scores  # type: ignore[attr-defined]
-
-
 @pytest.mark.parametrize("threads", [False, True])
 @pytest.mark.parametrize(
     ("function", "error", "sentence"),
     [(raises, ZeroDivisionError, "of mine"), (says, BenchError, "mine.*nothing to see")],
 )
 def test_errors_name_their_metric(
-    net: nn.Module,
-    batch: ab.Batch,
-    use_threads: Callable[[], None],
-    threads: bool,
-    function: Callable[..., Any],
-    error: type[Exception],
-    sentence: str,
+    net: nn.Module, batch: ab.Batch, use_threads: Any, threads: bool, function: Any, error: Any, sentence: str
 ):
     if threads:
         use_threads()
@@ -207,22 +197,15 @@ def test_a_pass_without_memory_is_halved(net: nn.Module, batch: ab.Batch, use_th
             raise torch.OutOfMemoryError("out of memory")
         return trace.gradients
 
-    request = MethodsByMetrics((method(hungry),), (*map(metrics.get, MAPS_METRICS), metrics.get("confidence_drop")))
-    expected = list(shard_rows(cut(net, "1"), [batch], [request], 4))
+    chosen = [*map(metrics.get, (*MAPS_METRICS, "confidence_drop"))]
+    expected = rows(net, [batch], chosen, [method(hungry)], 4)
     use_threads()
-    actual = list(shard_rows(cut(net, "1"), [batch], [request], 4))
-    assert [part["image_id"].tolist() for part in actual] == [part["image_id"].tolist() for part in expected]
-    for one, other in zip(actual, expected, strict=True):
-        if "value" in one:
-            np.testing.assert_array_equal(one["value"], other["value"])
+    assert_equal(rows(net, [batch], chosen, [method(hungry)], 4), expected)
 
 
-def test_a_cpu_needs_no_threads():
+def test_a_cpu_needs_no_threads_and_those_of_torch_stay_as_they_are():
     assert measurement.thread_count(torch.device("cpu")) == 0
     assert 1 <= measurement.thread_count(torch.device("cuda")) <= measurement.MAX_THREADS
-
-
-def test_threads_of_torch_stay_as_they_are():
     before = torch.get_num_threads()
     with measurement.cpu_threads(1) as threads:
         assert threads is not None

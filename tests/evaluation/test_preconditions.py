@@ -23,6 +23,10 @@ def only_row_0(tensor, number):
     return tensor
 
 
+def judged(need, explanation, scale=True):
+    return list(statuses([need], explanation, scale))
+
+
 def test_rows_that_meet_every_need_are_ok(explanation):
     annotated = ("boxes", "cells", "objects", "masks", "other_classes", "other_masked_classes")
     given = (*annotated, "interventions", "mark", "positive_effect", "truth", "positive_truth")
@@ -31,26 +35,26 @@ def test_rows_that_meet_every_need_are_ok(explanation):
 
 
 def test_each_need_is_judged_row_by_row(trace, explanation):
-    actual = {
+    in_row_0 = {
         "nonzero_score": replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))),
         "nonzero_drops": replace(explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))),
         "nonzero_map": replace(explanation, heatmap=only_row_0(explanation.heatmap, 0)),
         "masks": replace(explanation, masks=only_row_0(torch.ones(4, 12, 12, dtype=torch.bool), False)),
     }
-    for need, broken in actual.items():
-        broken = replace(broken, wrong_class=None)
-        assert list(statuses([need], broken, True)) == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
-    assert list(statuses(["boxes"], explanation, True)) == ["ok", "ok", "wrong_class", "ok"]  # c shows class 4
-    assert list(statuses(["objects"], explanation, True)) == ["ok"] * 4
+    for need, broken in in_row_0.items():
+        statuses_of_rows = judged(need, replace(broken, wrong_class=None))
+        assert statuses_of_rows == [PRECONDITIONS[need].status, "ok", "ok", "ok"], need
+    assert judged("boxes", explanation) == ["ok", "ok", "wrong_class", "ok"]  # c shows class 4
+    assert judged("objects", explanation) == ["ok"] * 4
     empty = replace(explanation, boxes=(torch.zeros(0, 4), *explanation.boxes[1:]))
-    assert list(statuses(["boxes"], empty, True)) == ["no_annotation", "ok", "wrong_class", "ok"]
-    assert list(statuses(["objects"], empty, True)) == ["no_annotation", "ok", "ok", "ok"]
+    assert judged("boxes", empty) == ["no_annotation", "ok", "wrong_class", "ok"]
+    assert judged("objects", empty) == ["no_annotation", "ok", "ok", "ok"]
     other = ab.Annotation(torch.tensor([1]), torch.zeros(1, 4))
     annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
-    assert list(statuses(["other_classes"], annotated_rows, True)) == ["ok", "one_class", "ok", "ok"]
+    assert judged("other_classes", annotated_rows) == ["ok", "one_class", "ok", "ok"]
     masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
     annotated_rows = replace(explanation, others=(*masked, other, masked[1]))
-    assert list(statuses(["other_masked_classes"], annotated_rows, True)) == ["one_class", "ok", "one_class", "ok"]
+    assert judged("other_masked_classes", annotated_rows) == ["one_class", "ok", "one_class", "ok"]
 
 
 def test_the_truth_is_a_need_of_its_own(trace, batch, net):
@@ -64,22 +68,15 @@ def test_the_truth_is_a_need_of_its_own(trace, batch, net):
         assert set(statuses([need], Explanation(heatmap=explanation.heatmap), True)) == {"no_truth"}
 
 
-def test_needs_of_the_whole_explanation(trace, explanation):
-    assert set(statuses(["contributions"], replace(explanation, contributions=None), True)) == {"no_contributions"}
-    assert set(statuses(["score_scale"], explanation, False)) == {"not_on_score_scale"}
+def test_needs_of_all_rows(trace, explanation):
+    assert judged("contributions", replace(explanation, contributions=None)) == ["no_contributions"] * 4
+    assert judged("score_scale", explanation, False) == ["not_on_score_scale"] * 4
     bare = Explanation(heatmap=explanation.heatmap)
-    for need in (
-        "nonzero_score",
-        "nonzero_drops",
-        "boxes",
-        "masks",
-        "other_classes",
-        "other_masked_classes",
-        "other_logits",
-    ):
-        assert set(statuses([need], bare, True)) == {PRECONDITIONS[need].status}
+    annotated = ("boxes", "masks", "other_classes", "other_masked_classes")
+    for need in ("nonzero_score", "nonzero_drops", "other_logits", *annotated):
+        assert judged(need, bare) == [PRECONDITIONS[need].status] * 4
     single = replace(explanation, trace=replace(trace, logits=trace.logits[:, :1]))
-    assert set(statuses(["other_logits"], single, True)) == {"one_logit"}
+    assert judged("other_logits", single) == ["one_logit"] * 4
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
@@ -92,17 +89,15 @@ def test_what_is_not_finite_comes_first(trace, explanation, number):
         assert list(statuses(["score_scale"], broken, False)) == ["not_finite"] + ["not_on_score_scale"] * 3
 
 
-def test_a_metric_that_needs_a_finite_score_alone_takes_any_map(trace, explanation):
+def test_a_metric_that_needs_a_finite_score_alone_takes_any_map(trace, batch, explanation):
     broken = replace(explanation, raw_map=only_row_0(explanation.raw_map, float("nan")))
-    assert list(statuses(["finite_score"], broken, True)) == ["ok"] * 4
+    assert judged("finite_score", broken) == ["ok"] * 4
     no_score = replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, float("nan"))))
-    assert list(statuses(["finite_score"], no_score, True)) == ["not_finite", "ok", "ok", "ok"]
-
-
-def test_activations_that_are_not_finite_make_the_row_not_finite(trace, batch):
-    broken = replace(trace, activations=only_row_0(trace.activations, float("nan")))
-    explained = Explanation.of(broken, torch.ones(4, 6, 1, 1).double(), batch)
+    assert judged("finite_score", no_score) == ["not_finite", "ok", "ok", "ok"]
+    activations = replace(trace, activations=only_row_0(trace.activations, float("nan")))
+    explained = Explanation.of(activations, torch.ones(4, 6, 1, 1).double(), batch)
     assert list(statuses([], explained, True)) == ["not_finite", "ok", "ok", "ok"]
+    assert list(statuses([], Explanation(images=torch.zeros(2, 3, 4, 4)), True)) == ["ok", "ok"]
 
 
 def test_maps_are_searched_once_for_all_metrics(explanation, monkeypatch):
@@ -123,21 +118,14 @@ def test_a_need_is_judged_once_for_all_metrics(explanation, monkeypatch):
     assert judged == [1]
 
 
-def test_an_explanation_of_images_alone_is_finite():
-    assert list(statuses([], Explanation(images=torch.zeros(2, 3, 4, 4)), True)) == ["ok", "ok"]
-
-
 def test_drops_are_not_computed_for_a_map(trace):
     explained = Explanation.of(trace, ab.Map(torch.ones(4, 3, 3)))
     assert set(statuses(["contributions", "nonzero_drops"], explained, True)) == {"no_contributions"}
     assert "ablation_drops" not in vars(trace)
 
 
-def test_an_unknown_need_is_named_with_its_neighbours(explanation):
+def test_an_unknown_need_and_a_missing_field_are_named(explanation):
     with pytest.raises(ab.BenchError, match="did you mean 'boxes'"):
         statuses(["boxs"], explanation, True)
-
-
-def test_a_missing_field_is_named():
     with pytest.raises(ab.BenchError, match="needs an explanation with images"):
         given(None, "images")

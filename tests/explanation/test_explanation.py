@@ -1,8 +1,9 @@
-"""What a metric sees: contributions, maps, and the boxes and masks of the explained class."""
+"""What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps as heatmaps."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,33 +41,24 @@ def test_a_map_has_no_contributions(trace):
         _ = explanation.channel_totals
 
 
-def test_boxes_and_masks_are_of_the_explained_class(trace):
-    mask = torch.full((6, 6), -1)
-    mask[:2], mask[2:4] = 0, 2
-    boxes = torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]])
-    annotation = ab.Annotation(torch.tensor([0, 2, 2]), boxes, mask)
-    bare = ab.Annotation.none()
-    batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, bare))
-    explanation = ab.Explanation.of(trace, gradient_cam(trace), batch)
-    assert [len(boxes) for boxes in explanation.boxes] == [1, 2, 0]
-    assert explanation.boxes[1].tolist() == [[0, 2, 6, 4], [1, 2, 3, 4]]
-    assert explanation.masks.sum((1, 2)).tolist() == [12, 12, 0]
-    assert explanation.masks[1, 2:4].all()
-
-
-def test_others_are_the_objects_of_the_classes_that_are_not_explained(trace):
+def test_boxes_and_masks_are_of_the_explained_class_and_others_of_the_other_classes(trace):
     mask = torch.full((6, 6), -1)
     mask[:2], mask[2:4] = 0, 2
     boxes = torch.tensor([[0, 0, 6, 2], [0, 2, 6, 4], [1, 2, 3, 4.0]])
     annotation = ab.Annotation(torch.tensor([0, 2, 2]), boxes, mask)
     batch = ab.Batch(trace.images, ("a", "b", "c"), trace.targets, (annotation, annotation, ab.Annotation.none()))
-    first, second, none = ab.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam).again().others or ()
+    explanation = ab.Explanation.of(trace, gradient_cam(trace), batch, gradient_cam)
+    assert [len(boxes) for boxes in explanation.boxes] == [1, 2, 0]
+    assert explanation.boxes[1].tolist() == [[0, 2, 6, 4], [1, 2, 3, 4]]
+    assert explanation.masks.sum((1, 2)).tolist() == [12, 12, 0]
+    assert explanation.masks[1, 2:4].all()
+    first, second, none = explanation.again().others
     assert (first.labels.tolist(), second.labels.tolist(), none.labels.tolist()) == ([2, 2], [0], [])
     assert second.boxes.tolist() == [[0, 0, 6, 2]]
     assert first.mask.unique().tolist() == [-1, 2]
     assert second.mask.unique().tolist() == [-1, 0]
     assert none.mask is None
-    assert mask.unique().tolist() == [-1, 0, 2]  # the data set's own stays
+    assert mask.unique().tolist() == [-1, 0, 2]  # the data set's stays
 
 
 def test_a_data_set_without_annotations_has_none(trace):
@@ -89,12 +81,7 @@ def test_again_explains_with_the_same_method(trace):
     with torch.no_grad():
         model[3].weight.mul_(2)
     torch.testing.assert_close(explanation.again(model=model).raw_map, 2 * explanation.raw_map)
-    from dataclasses import replace
-
     assert replace(explanation, boxes=boxes).again().boxes is boxes
-
-
-def test_again_needs_a_trace_and_a_method(trace):
     with pytest.raises(ab.BenchError, match="with a trace and a method"):
         ab.Explanation(heatmap=torch.ones(1, 2, 2)).again()
 
@@ -129,3 +116,41 @@ def test_nan_of_a_raw_map_is_kept_for_its_row_alone(trace):
     raw[1] = torch.nan
     explanation = ab.Explanation.of(trace, ab.Map(raw))
     assert explanation.finite.tolist() == [True, False, True]
+
+
+def test_heatmap_by_hand():
+    """2 x 2 to 4 x 4 with align_corners=False: weights 3/4 and 1/4 between pixel centres, edges repeated."""
+    ramp = torch.tensor([1.0, 0.75, 0.25, 0.0])
+    assert torch.equal(ab.heatmap(torch.tensor([[[4.0, -8.0], [0.0, 0.0]]]), (4, 4))[0], ramp[:, None] * ramp)
+    # ReLU comes before the resize, else the negative pixel would pull its neighbours down.
+    assert torch.equal(ab.heatmap(torch.tensor([[[1.0, -100.0]]]), (1, 4))[0, 0], ramp)
+    assert ab.heatmap(torch.rand(2, 3, 5), (6, 20)).shape == (2, 6, 20)  # height and width
+
+
+@pytest.mark.parametrize("raw", [torch.zeros(1, 2, 2), -torch.rand(1, 2, 2)])
+def test_a_map_without_a_positive_value_stays_zero(raw):
+    for normalise in ("maximum", "minmax"):
+        assert (ab.heatmap(raw, (8, 8), normalise) == 0).all()
+
+
+def test_each_map_has_its_own_maximum():
+    maps = ab.heatmap(torch.tensor([[[2.0]], [[1e-30]]]), (3, 3))
+    assert torch.equal(maps, torch.ones(2, 3, 3))
+
+
+def test_minmax_takes_the_minimum_off():
+    raw = torch.tensor([[[1.0, 3.0], [1.0, 2.0]]])
+    assert torch.equal(ab.heatmap(raw, (2, 2), "minmax")[0], torch.tensor([[0.0, 1.0], [0.0, 0.5]]))
+    assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2), "minmax") == 0).all()
+    assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2)) == 1).all()
+
+
+def test_nan_is_not_hidden():
+    raw = torch.tensor([[[torch.nan, 1.0]], [[1.0, 1.0]]])
+    assert ab.heatmap(raw, (1, 2))[0].isnan().any()
+    assert ab.heatmap(raw, (1, 2))[1].isfinite().all()
+
+
+def test_an_unknown_normalisation_is_one_sentence():
+    with pytest.raises(ab.BenchError, match=r"no normalisation of heatmaps .min_max.; did you mean .minmax."):
+        ab.heatmap(torch.ones(1, 2, 2), (2, 2), "min_max")

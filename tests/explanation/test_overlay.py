@@ -33,16 +33,12 @@ def test_by_hand() -> None:
     np.testing.assert_array_equal(shown[0], np.round(expected))
 
 
-def test_the_ends_of_the_opacity() -> None:
+def test_the_ends_of_the_opacity_and_nan() -> None:
     image, heat = np.full((2, 2, 3), 77, np.uint8), np.full((2, 2), 0.5)
     assert (blend(image, heat, opacity=0) == 77).all()
     assert (blend(image, heat, opacity=1) == colour(COLOURS, 0.5)).all()
-
-
-def test_nan_is_no_heat() -> None:
-    image = np.zeros((1, 2, 3), np.uint8)
-    shown = blend(image, np.array([[np.nan, 0.0]]))
-    np.testing.assert_array_equal(shown[0, 0], shown[0, 1])
+    shown = blend(image, np.array([[np.nan, 0.0]] * 2))  # NaN is no heat
+    np.testing.assert_array_equal(shown[:, 0], shown[:, 1])
 
 
 def test_the_default_colours_are_perceptually_uniform() -> None:
@@ -73,18 +69,13 @@ def test_every_form_of_an_image_gives_the_same_picture() -> None:
 def test_the_picture_has_the_size_of_the_image_and_hot_pixels_where_the_map_has() -> None:
     heat = torch.zeros(6, 9)
     heat[4, 7] = 1
-    picture = ab.overlay(torch.full((3, 6, 9), 0.5), heat)
+    picture, jet = (ab.overlay(torch.full((3, 6, 9), 0.5), heat, colours) for colours in (COLOURS, "jet"))
     assert (picture.mode, picture.size) == ("RGB", (9, 6))
     brightness = np.asarray(picture).sum(-1)
     assert np.unravel_index(brightness.argmax(), brightness.shape) == (4, 7)
-    jet = np.asarray(ab.overlay(torch.full((3, 6, 9), 0.5), heat, colours="jet"))
-    assert (jet != np.asarray(picture)).any()
+    assert (np.asarray(jet) != np.asarray(picture)).any()
     assert OPACITY > 0
-
-
-def test_grey_pictures_are_images_too() -> None:
-    grey = Image.fromarray(np.full((3, 4), 9, np.uint8))
-    assert ab.overlay(grey, np.zeros((3, 4))).size == (4, 3)
+    assert ab.overlay(Image.fromarray(np.full((3, 4), 9, np.uint8)), np.zeros((3, 4))).size == (4, 3)  # grey
 
 
 IMAGE, HEAT = torch.zeros(3, 4, 6), torch.zeros(4, 6)
@@ -179,18 +170,13 @@ def test_pictures_are_made_when_they_are_shown(monkeypatch: pytest.MonkeyPatch) 
         maps._repr_html_()
 
 
-def test_maps_of_another_size_and_grey_images() -> None:
+def test_maps_of_another_size_grey_images_and_names_that_are_no_markup() -> None:
     maps = heatmaps(torch.rand(1, 1, 20, 30), 1)
     maps["method_0"] = torch.rand(1, 5, 5)
     assert [picture.shape for picture in pictures(maps._repr_html_())] == [(20, 30, 3)] * 2
-
-
-def test_names_are_text_not_markup() -> None:
-    maps = heatmaps()
     maps["<script>alert(1)</script>"] = maps["method_0"]
-    html = maps._repr_html_()
-    assert "<script" not in html
-    assert "&lt;script&gt;" in html
+    assert "<script" not in maps._repr_html_()
+    assert "&lt;script&gt;" in maps._repr_html_()
 
 
 def test_without_probabilities_the_class_alone() -> None:

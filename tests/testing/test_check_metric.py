@@ -22,22 +22,10 @@ def several_values(explanation):
     return {"least": explanation.raw_map.amin((1, 2)), "largest": explanation.raw_map.amax((1, 2))}
 
 
-def without_batch(explanation):
-    return explanation.heatmap.mean()
-
-
 def half_undefined(explanation):
     values = mean_of_heatmap(explanation)
     values[0] = float("nan")
     return values
-
-
-def from_the_global_state(explanation):
-    return mean_of_heatmap(explanation) + torch.rand(len(explanation))
-
-
-def counting(counter=itertools.count()):  # noqa: B008 - a state that outlives the call is what this metric is for
-    return lambda explanation: mean_of_heatmap(explanation) + next(counter)
 
 
 def relative_to_the_batch(explanation):
@@ -70,10 +58,6 @@ def gradient_of_the_images(explanation):
     return torch.autograd.grad(explanation.trace.forward(images).sum(), images)[0].abs().sum((1, 2, 3))
 
 
-def on_the_default_device(explanation):
-    return explanation.heatmap.mean((1, 2)) * torch.ones(len(explanation))
-
-
 def of_the_trace(explanation):
     return mean_of_heatmap(explanation) if explanation.trace is None else explanation.trace.scores
 
@@ -86,49 +70,44 @@ def needs_boxes(explanation):
     return torch.tensor([float(len(boxes)) for boxes in explanation.boxes])
 
 
-BROKEN = [
-    ("returns_declared_values", without_batch),
-    ("returns_declared_values", lambda explanation: {}),
-    ("values_are_finite", half_undefined),
-    ("deterministic", from_the_global_state),
-    ("deterministic", counting()),
-    ("batch_invariant", relative_to_the_batch),
-    ("order_invariant", by_row_number),
-    ("leaves_explanation_alone", overwrites_the_heatmap),
-    ("leaves_explanation_alone", overwrites_and_restores),
-    ("leaves_model_alone", overwrites_the_model),
-    ("works_without_autograd", gradient_of_the_images),
-    ("follows_the_device", on_the_default_device),
-    ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),
-    ("takes_half_precision_maps", summed_in_half_precision),
-    ("broken_row_changes_no_other", relative_to_the_batch),
-    ("takes_missing_annotations", needs_boxes),
-]
+COUNTER = itertools.count()
+# what is broken: (the check that fails, a metric)
+BROKEN = {
+    "without a batch": ("returns_declared_values", lambda explanation: explanation.heatmap.mean()),
+    "without values": ("returns_declared_values", lambda explanation: {}),
+    "half undefined": ("values_are_finite", half_undefined),
+    "of the global state": ("deterministic", lambda explanation: mean_of_heatmap(explanation) + torch.rand(1)),
+    "counts its calls": ("deterministic", lambda explanation: mean_of_heatmap(explanation) + next(COUNTER)),
+    "relative to the batch": ("batch_invariant", relative_to_the_batch),
+    "by row number": ("order_invariant", by_row_number),
+    "overwrites the heatmap": ("leaves_explanation_alone", overwrites_the_heatmap),
+    "overwrites and restores": ("leaves_explanation_alone", overwrites_and_restores),
+    "overwrites the model": ("leaves_model_alone", overwrites_the_model),
+    "a gradient": ("works_without_autograd", gradient_of_the_images),
+    "on the default device": ("follows_the_device", lambda e: e.heatmap.mean((1, 2)) * torch.ones(len(e))),
+    "reads the trace": ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),
+    "in half precision": ("takes_half_precision_maps", summed_in_half_precision),
+    "relative to a broken row": ("broken_row_changes_no_other", relative_to_the_batch),
+    "needs boxes": ("takes_missing_annotations", needs_boxes),
+}
 
 
-@pytest.mark.parametrize(("check", "metric"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_check_detects_a_broken_metric(check, metric):
-    case = METRIC_CASES["weights"]
-    broken = plugins.from_config("metric", "mine", metric) if isinstance(metric, dict) else plugins.of("metric", metric)
+@pytest.mark.parametrize("broken", BROKEN)
+def test_check_detects_a_broken_metric(broken):
+    (check, metric), case = BROKEN[broken], METRIC_CASES["weights"]
+    metric = plugins.from_config("metric", "mine", metric) if isinstance(metric, dict) else plugins.of("metric", metric)
     with pytest.raises((AssertionError, BenchError, RuntimeError, TypeError)):
-        getattr(metric_checks, check)(broken, case)
+        getattr(metric_checks, check)(metric, case)
     getattr(metric_checks, check)(plugins.of("metric", mean_of_heatmap), case)
 
 
 def test_all_checks_have_a_broken_metric():
-    assert {check for check, _ in BROKEN} == {check.__name__ for check in METRIC_CHECKS}
+    assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in METRIC_CHECKS}
 
 
-def test_user_function_passes():
-    check_metric(mean_of_heatmap)
-
-
-def test_user_function_of_several_values_passes():
-    check_metric(several_values)
-
-
-def test_registered_name_passes():
-    check_metric("gini")
+@pytest.mark.parametrize("metric", [mean_of_heatmap, several_values, "gini"])
+def test_a_users_functions_and_a_registered_name_pass(metric):
+    check_metric(metric)
 
 
 def test_failure_message_contains_metric_check_and_case():
