@@ -1,4 +1,5 @@
-"""The page's section of the gallery, and the folder with a page and pictures that takes its place for many images."""
+"""The gallery: images with every method's map and what was measured on them, as JSON for its script; in the page, or of
+many images in a folder with a page and pictures of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.html import Section, part, render
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.labels import Setting, Value, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -29,6 +30,17 @@ MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside 
 FOLDER = "report"  # in the run folder: index.html and the pictures
 PICTURES = "pictures"  # in that folder
 REPORT = "../report.html"  # from that folder's page
+# Nodes between which a browser interpolates: every fifth of matplotlib's 256 colours. Within 1 of 255, jet within 6.
+STEPS = 52
+# Perceptually uniform ones first, of which the first is the default.
+COLOUR_MAPS = {"inferno": "Inferno", "viridis": "Viridis", "gray": "Grey", "jet": "Jet"}
+WARNING = (
+    "Jet isn't perceptually uniform: it shows edges where the map has none, and hides some that it has (Borland and "
+    "Taylor, 2007). It is here for comparison with published figures."
+)
+Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
+Entry = Mapping[str, Any]  # a row of `records.pictures`
+Image = tuple[str, int]  # image id and explained class
 
 
 def section(run: RunFolder) -> Section:
@@ -36,8 +48,9 @@ def section(run: RunFolder) -> Section:
     Raises BenchError for a damaged file of pictures."""
     pictures = entries(run)
     if not pictures or number_of_images(pictures) > MAX_INLINE:
-        absent = {"images": number_of_images(pictures), "folder": FOLDER, "is_off": _is_off(run)}
-        return Section(ID, TITLE, render("gallery_absent.html.j2", **absent))
+        is_off = (run.config.get("pictures") or {}).get("gallery") == 0
+        body = part("gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off)
+        return Section(ID, TITLE, body)
     return _section(gallery_data(run, pictures, inline))
 
 
@@ -69,16 +82,15 @@ class PictureFolder:
         return address
 
 
+def inline(picture: bytes, kind: str) -> str:
+    """The picture as a data URI: nothing lies beside the page."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
 def _section(data: Mapping[str, Any], report: str = "") -> Section:
     """report: the link to the page with everything else, from a page that has the gallery alone."""
-    body = render(
-        "gallery.html.j2",
-        colour_maps=list(colour_maps()),
-        warning=WARNING,
-        coverage=_coverage(data),
-        constructed=CONSTRUCTED,
-        report=report,
-    )
+    look = {"colour_maps": list(colour_maps()), "warning": WARNING, "constructed": CONSTRUCTED}
+    body = render("gallery.html.j2", coverage=_coverage(data), report=report, **look)
     return Section(ID, TITLE, body, styles=("gallery.css",), scripts=("gallery.js",), data={"gallery-data": data})
 
 
@@ -102,50 +114,15 @@ def _shown(shown: int, of: int | None) -> str:
     return f"{shown:,}{total} images, spread evenly over them and not chosen by their values"
 
 
-def _is_off(run: RunFolder) -> bool:
-    """Whether the run was told to store no pictures."""
-    pictures = run.config.get("pictures") or {}
-    return pictures.get("gallery") == 0
-
-
-# Nodes between which a browser interpolates: every fifth of matplotlib's 256 colours. Within 1 of 255, jet within 6.
-STEPS = 52
-# Perceptually uniform ones first, of which the first is the default.
-TITLES = {"inferno": "Inferno", "viridis": "Viridis", "gray": "Grey", "jet": "Jet"}
-WARNING = (
-    "Jet isn't perceptually uniform: it shows edges where the map has none, and hides some that it has (Borland and "
-    "Taylor, 2007). It is here for comparison with published figures."
-)
-
-
-@dataclass(frozen=True)
-class ColourMap:
-    """red, green, blue: of feComponentTransfer's tables. gradient: the same colours for CSS, from 0 to 1."""
-
-    name: str
-    title: str
-    red: str
-    green: str
-    blue: str
-    gradient: str
-
-
-def colour_maps() -> Iterator[ColourMap]:
-    """matplotlib's, by the names of TITLES."""
-    for name, title in TITLES.items():
+def colour_maps() -> Iterator[dict[str, str]]:
+    """matplotlib's, by name and title; red, green and blue of feComponentTransfer's tables, and the same colours from 0
+    to 1 as a gradient for CSS."""
+    for name, title in COLOUR_MAPS.items():
         colours = matplotlib.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
-        red, green, blue = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
+        tables = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
         stops = ", ".join("#" + "".join(f"{round(255 * value):02x}" for value in colour) for colour in colours[::3])
-        yield ColourMap(name, title, red, green, blue, f"linear-gradient(to right, {stops})")
-
-
-Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
-Entry = Mapping[str, Any]  # a row of `records.pictures`
-
-
-def inline(picture: bytes, kind: str) -> str:
-    """The picture as a data URI: nothing lies beside the page."""
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+        channels = dict(zip(("red", "green", "blue"), tables, strict=True))
+        yield {"name": name, "title": title, **channels, "gradient": f"linear-gradient(to right, {stops})"}
 
 
 def entries(run: RunFolder) -> list[dict[str, Any]]:
@@ -167,68 +144,58 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
     """{"metrics", "methods", "settings", "images"}: what the script shows, names as people read them."""
     metrics = shown_metrics(run)
     settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
+    notes = {name: str(run.metadata.method(name).get("note") or "") for name in run.methods}
     return {
         "metrics": [{"title": value.title, "better": value.better} for value in metrics],
-        "methods": list(_methods(run)),
+        "methods": [
+            {"title": style.title, "colour": style.colour, "note": notes[name]}
+            for name, style in method_styles(run).items()
+        ],
         "settings": [_setting(run, setting, pictures) for setting in settings],
         "images": list(_images(run, settings, pictures, metrics, placed)),
     }
 
 
-def _methods(run: RunFolder) -> Iterator[dict[str, str]]:
-    for name, style in method_styles(run).items():
-        yield {"title": style.title, "colour": style.colour, "note": str(run.metadata.method(name).get("note") or "")}
-
-
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
     """ranks: whether a value may be called the best: the maps of a network without training are no better or worse."""
-    own = [entry for entry in pictures if setting_of(entry) == setting]
+    shown = number_of_images([entry for entry in pictures if setting_of(entry) == setting])
     kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
-    return {
-        **{
-            "label": run.label(setting),
-            "layer": setting.layer,
-            "ranks": not run.metadata.has_random_weights(setting.model),
-        },
-        **{"shown": number_of_images(own), "of": kept},
-    }
+    ranks = not run.metadata.has_random_weights(setting.model)
+    return {"label": run.label(setting), "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept}
 
 
 def _images(
     run: RunFolder, settings: Sequence[Setting], pictures: Sequence[Entry], metrics: Sequence[Value], placed: Placed
 ) -> Iterator[dict[str, Any]]:
-    places = {name: place for place, name in enumerate(method_styles(run))}
+    places = {name: place for place, name in enumerate(run.methods)}
     classes: dict[tuple[Setting, str], set[int]] = {}
     for entry in pictures:
         classes.setdefault((setting_of(entry), entry["image_id"]), set()).add(entry["target_class"])
     values = {setting: measured(run, setting, metrics, {image for _, image in classes}) for setting in settings}
     for entry in pictures:
-        setting = setting_of(entry)
-        own = classes[setting, entry["image_id"]]
-        of_image = values[setting].get((entry["image_id"], entry["target_class"]), {})
+        setting, image = setting_of(entry), entry["image_id"]
+        explained = classes[setting, image]
+        of_image = values[setting].get((image, entry["target_class"]), {})
         yield {
             "setting": settings.index(setting),
-            **{"id": entry["image_id"], "key": _key(run, entry, len(own) > 1)},
+            "id": image,
+            # The parts of a link: network, image and, where several classes of the image are explained, the class.
+            "key": [run.label(setting), image, *([entry["target_name"]] if len(explained) > 1 else ())],
             **{"width": entry["width"], "height": entry["height"], "boxes": np.round(entry["boxes"], 1).tolist()},
-            **{role: _class(entry, role) for role in ("target", "predicted")},
-            "wrong": entry["predicted_class"] not in own,  # of none of the objects that are explained
+            **{
+                role: [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
+                for role in ("target", "predicted")
+            },
+            "wrong": entry["predicted_class"] not in explained,
             "disagreement": _finite(entry["disagreement"]),
             "picture": placed(entry["picture"], "webp"),
             "outline": entry["outline"] and placed(entry["outline"], "png"),
             "maps": _maps(entry, places, placed),
-            "values": [_values(of_image.get(value.name, {}), places) for value in metrics],
+            "values": [
+                {places[method]: list(value) for method, value in of_image.get(metric.name, {}).items()}
+                for metric in metrics
+            ],
         }
-
-
-def _key(run: RunFolder, entry: Entry, has_classes: bool) -> list[str]:
-    """The parts of a link: network, image and, where several classes of the image are explained, the class."""
-    parts = [run.label(setting_of(entry)), entry["image_id"]]
-    return [*parts, entry["target_name"]] if has_classes else parts
-
-
-def _class(entry: Entry, role: str) -> list[Any]:
-    """[index, name, probability]"""
-    return [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
 
 
 def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[Any]]:
@@ -247,11 +214,6 @@ def _maps(entry: Entry, places: Mapping[str, int], placed: Placed) -> list[list[
     return maps
 
 
-def _values(of_metric: Mapping[str, Measured], places: Mapping[str, int]) -> dict[int, list[Any]]:
-    """{method: [value, text, rank]}"""
-    return {places[method]: list(value) for method, value in of_metric.items()}
-
-
 def _finite(value: float | None) -> float | None:
     return float(f"{value:.4g}") if value is not None and np.isfinite(value) else None
 
@@ -263,9 +225,6 @@ class Measured(NamedTuple):
     value: float | None
     text: str
     rank: int | None
-
-
-Image = tuple[str, int]  # image id and explained class
 
 
 def shown_metrics(run: RunFolder) -> tuple[Value, ...]:
@@ -292,18 +251,15 @@ def measured(
         values = dict(zip(own["method"], own["value"].where(own["status"] == OK), strict=True))
         statuses = dict(zip(own["method"], own["status"], strict=True))
         constructed = run.metadata.by_construction(metric)
+        marks = dict.fromkeys(constructed, CONSTRUCTED)
         ranks = ranked({name: value for name, value in values.items() if name not in constructed}, directions[metric])
         result.setdefault((image_id, target), {})[metric] = {
-            method: _measured(values[method], statuses[method], ranks.get(method), method in constructed)
-            for method in values
+            method: Measured(float(f"{value:.6g}"), number(value) + marks.get(method, ""), ranks.get(method))
+            if math.isfinite(value)
+            else Measured(None, statuses[method].replace("_", " "), None)
+            for method, value in values.items()
         }
     return result
-
-
-def _measured(value: float, status: str, rank: int | None, is_constructed: bool) -> Measured:
-    if not math.isfinite(value):
-        return Measured(None, status.replace("_", " "), None)
-    return Measured(float(f"{value:.6g}"), number(value) + CONSTRUCTED * is_constructed, rank)
 
 
 def ranked(values: Mapping[str, float], better: str) -> dict[str, int]:

@@ -101,7 +101,10 @@ def page_data(game: Game) -> dict[str, Any]:
         "methods": [{"name": name, "title": game.titles.get(name, FLOOR_TITLE)} for name in methods],
         "square": latin_square(len(game.images), cells, game.seed).tolist(),
         "images": [_image_data(image, methods) for image in game.images],
-        "checks": [_check_data(check) for check in game.checks],
+        "checks": [
+            {"image": check.image_id, "classes": _classes(check.shown, check.other), "picture": data_uri(check.pixels)}
+            for check in game.checks
+        ],
     }
     return {"id": hashlib.sha256(html.as_json(data).encode()).hexdigest()[:12], **data}
 
@@ -132,16 +135,11 @@ def _image_data(image: TwoClassImage, methods: Sequence[str]) -> dict[str, Any]:
     for cell in range(2 * len(methods)):
         method, of_class = method_and_class(cell, len(methods))
         pictures.append(data_uri(image.pixels, visible(heat[methods[method]][of_class], SHARE)))
-    return {"image": image.image_id, "classes": [_class(entry) for entry in image.classes], "pictures": pictures}
+    return {"image": image.image_id, "classes": _classes(*image.classes), "pictures": pictures}
 
 
-def _check_data(check: WholeImage) -> dict[str, Any]:
-    classes = [_class(check.shown), _class(check.other)]
-    return {"image": check.image_id, "classes": classes, "picture": data_uri(check.pixels)}
-
-
-def _class(entry: Class) -> dict[str, Any]:
-    return {"index": entry[0], "name": entry[1]}
+def _classes(*classes: Class) -> list[dict[str, Any]]:
+    return [{"index": index, "name": name} for index, name in classes]
 
 
 def visible(heat: Heat, share: float) -> Mask:

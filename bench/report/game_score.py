@@ -271,9 +271,9 @@ def _with_intervals(counted: pd.DataFrame, spread: Spread) -> pd.DataFrame:
     clustered, independent = np.maximum(both[:, 0], both[:, 1]), both[:, 1]
     pooled = clustered.sum() / independent.sum() if independent.sum() > 0 else 1.0
     effect = np.divide(clustered, independent, out=np.full(len(both), pooled), where=independent > 0)
-    rows = zip(counted["correct"], counted["n"], effect, strict=True)
-    ends = [wilson(correct / factor, n / factor, spread.reach) for correct, n, factor in rows]
-    return counted.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+    rows = zip(counted["correct"] / effect, counted["n"] / effect, strict=True)
+    low, high = np.array([wilson(correct, n, spread.reach) for correct, n in rows]).T
+    return counted.assign(low=low, high=high)
 
 
 def _pairs(accuracies: pd.DataFrame, spread: Spread) -> pd.DataFrame:
@@ -293,36 +293,30 @@ def _pairs(accuracies: pd.DataFrame, spread: Spread) -> pd.DataFrame:
 
 def _score_tables(score: Score, titles: Mapping[str, str]) -> list[Table]:
     """As a reader sees them."""
-    accuracies = tuple(
-        (
+    accuracies, pairs = [], []
+    for entry in score.accuracies.to_dict("records"):
+        accuracy, cant_tell = entry["accuracy"], entry["cant_tell"]
+        about = (
             Cell(titles[entry["method"]]),
             count(entry["n"]),
-            numeric(entry["accuracy"], f"{entry['accuracy']:.2f}"),
-            Cell(_interval(entry["low"], entry["high"])),
-            numeric(entry["cant_tell"] / entry["n"], share(entry["cant_tell"], entry["n"])),
+            numeric(accuracy, f"{accuracy:.2f}"),
+            _interval(entry),
         )
-        for entry in score.accuracies.to_dict("records")
-    )
-    pairs = tuple(
-        (
-            Cell(titles[entry["method"]], entry["adjusted"] < LEVEL),
-            Cell(titles[entry["other"]]),
-            numeric(entry["difference"], f"{entry['difference']:+.2f}"),
-            Cell(_interval(entry["low"], entry["high"])),
-            numeric(entry["p"]),
-            numeric(entry["adjusted"], bold=entry["adjusted"] < LEVEL),
-        )
-        for entry in score.pairs.to_dict("records")
-    )
-    of_methods, of_pairs = (
-        ("Method", "n", "Accuracy", "Interval", "Can't tell"),
-        ("Method", "Compared with", "Difference", "Interval", "p", "p adjusted"),
-    )
+        accuracies.append((*about, numeric(cant_tell / entry["n"], share(cant_tell, entry["n"]))))
+    for entry in score.pairs.to_dict("records"):
+        is_clear = entry["adjusted"] < LEVEL
+        names = (Cell(titles[entry["method"]], is_clear), Cell(titles[entry["other"]]))
+        difference = numeric(entry["difference"], f"{entry['difference']:+.2f}")
+        tests = (numeric(entry["p"]), numeric(entry["adjusted"], bold=is_clear))
+        pairs.append((*names, difference, _interval(entry), *tests))
+    of_methods = ("Method", "n", "Accuracy", "Interval", "Can't tell")
+    of_pairs = ("Method", "Compared with", "Difference", "Interval", "p", "p adjusted")
     return [
-        Table("accuracy", "What people see", of_methods, (Group("", accuracies),), (NOTES["accuracy"],)),
-        Table("pairs", "Methods in pairs", of_pairs, (Group("", pairs),), (NOTES["pairs"],), text_columns=2),
+        Table("accuracy", "What people see", of_methods, (Group("", tuple(accuracies)),), (NOTES["accuracy"],)),
+        Table("pairs", "Methods in pairs", of_pairs, (Group("", tuple(pairs)),), (NOTES["pairs"],), text_columns=2),
     ]
 
 
-def _interval(low: float, high: float) -> str:
-    return f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING
+def _interval(entry: Mapping[Any, Any]) -> Cell:
+    low, high = entry["low"], entry["high"]
+    return Cell(f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING)

@@ -105,9 +105,7 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     significant = rows[rows["adjusted"] < LEVEL]
-    sides = {
-        "better than": significant[significant["ahead"] > 0.5],
-        "worse than": significant[significant["ahead"] < 0.5],
-    }
+    ahead = significant["ahead"]
+    sides = {"better than": significant[ahead > 0.5], "worse than": significant[ahead < 0.5]}
     parts = [f"{words} {_joined(run, side['method'])}" for words, side in sides.items() if len(side)]
     return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")

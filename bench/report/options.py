@@ -58,9 +58,11 @@ class Figures:
     @property
     def values(self) -> dict[str, Collection[str]]:
         """{setting: the names of values that it chooses}."""
-        named = {"class_seen": () if self.class_seen is None else (self.class_seen,), "numbers": tuple(self.numbers)}
         lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane", "floor")}
-        return {f"figures.{name}": chosen for name, chosen in {**lists, **named}.items()}
+        seen = () if self.class_seen is None else (self.class_seen,)
+        return {
+            f"figures.{name}": names for name, names in (lists | {"class_seen": seen, "numbers": self.numbers}).items()
+        }
 
     def __post_init__(self) -> None:
         for name in self.formats:
@@ -98,23 +100,23 @@ class Options:
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
         """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
+        defaults = _defaults()
         chosen = _group("report", config.get("report"))
-        figures = _values("report.figures", Figures, _group("report.figures", chosen.pop("figures", None)))
-        latex = _values("report.latex", Latex, _group("report.latex", chosen.pop("latex", None)))
-        options = _values("report", cls, chosen)
-        defaults = {key: value for key, value in _defaults().items() if key not in ("figures", "latex")}
-        return cls(
-            **_tuples({**deepcopy(defaults), **options}),
-            figures=Figures(**_tuples({**deepcopy(_defaults()["figures"]), **figures})),
-            latex=Latex(**{**_defaults()["latex"], **latex}),
-        )
+        groups = {}
+        for name, options in GROUPS.items():
+            setting = f"report.{name}"
+            own = _checked(setting, options, _group(setting, chosen.pop(name, None)))
+            groups[name] = options(**_tuples({**deepcopy(defaults[name]), **own}))
+        own = _checked("report", cls, chosen)
+        return cls(**_tuples({**deepcopy(defaults), **own}) | groups)
 
 
+GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"
-    for group, options in (("", Options), ("figures.", Figures), ("latex.", Latex))
+    for group, options in (("", Options), *((f"{name}.", options) for name, options in GROUPS.items()))
     for field in fields(options)
-    if field.name not in ("figures", "latex")
+    if field.name not in GROUPS
 )
 
 
@@ -178,7 +180,7 @@ def _group(setting: str, value: object) -> dict[str, Any]:
     return {} if value is None else dict(check_group(setting, value))
 
 
-def _values(setting: str, options: type, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+def _checked(setting: str, options: type, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
     """The chosen settings of a group, checked by the annotations of its dataclass."""
     names = [field.name for field in fields(options)]
     for key in chosen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,39 +14,30 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
-from axiom_bench.records.by_metric import Records
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing, LeftOut, not_measured
 from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import headline_table
 from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
-from axiom_bench.statistics.labels import NOTHING, Setting, number
+from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading
 
 
-@dataclass(frozen=True)
-class Picture:
-    """file: of a figure, a PNG as wide as a page."""
-
-    file: str
-    caption: str
-
-
-@dataclass(frozen=True)
+@dataclass
 class IndexEntry:
-    """What was made of an exhibit. command: of the run that it is from. files: names in the folder. left_out: why
-    figures or tables aren't there. missing: what the run lacks of the paper's study; empty for nothing.
-    """
+    """What was made of an exhibit. command: of the run that it is from. missing: what the run lacks of the paper's
+    study; empty for nothing. files: names in the folder. pictures: {PNG as wide as a page: caption}. left_out: why
+    figures or tables aren't there."""
 
     exhibit: Exhibit
     command: str
-    files: tuple[str, ...]
-    pictures: tuple[Picture, ...]
-    tables: tuple[Table, ...]
-    left_out: tuple[str, ...]
     missing: str
+    files: list[str] = field(default_factory=list)
+    pictures: dict[str, str] = field(default_factory=dict)
+    tables: list[Table] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 def write_index(folder: Path, entries: Sequence[IndexEntry], command: str, failures: Mapping[str, str]) -> Path:
@@ -67,7 +58,7 @@ def _markdown(entries: Sequence[IndexEntry], command: str, failures: Mapping[str
     for entry in entries:
         exhibit = entry.exhibit
         yield f"## {exhibit.number}: {exhibit.title}\n"
-        yield from (f"![{exhibit.number}]({picture.file})\n\n{picture.caption}\n" for picture in entry.pictures)
+        yield from (f"![{exhibit.number}]({file})\n\n{caption}\n" for file, caption in entry.pictures.items())
         yield from (to_markdown(table).replace("# ", "### ", 1) for table in entry.tables)
         yield from (f"{sentence}\n" for sentence in (*entry.left_out, entry.missing) if sentence)
         yield f"Shared with the paper: {exhibit.shares}\n"
@@ -135,14 +126,6 @@ class PaperRun:
     failures: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class MadeExhibit:
-    """What was written of a figure or a table: its files, and what the index shows of it."""
-
-    files: tuple[str, ...]
-    shown: Picture | Table
-
-
 def write_paper(
     main: PaperRun, two_classes: PaperRun | None, problem: str, command: str, say: Callable[[str], None]
 ) -> Path:
@@ -162,26 +145,17 @@ def write_paper(
     for exhibit in paper().exhibits:
         say(f"{exhibit.number}: {exhibit.title}")
         run, source = runs[exhibit.two_classes], of_two if exhibit.two_classes else main
+        entry = IndexEntry(exhibit, source.command, _missing(source, needs_imagenet=not exhibit.two_classes))
         if exhibit.two_classes in drawings:
-            parts = [*_figures(exhibit, drawings[exhibit.two_classes], folder), *_tables(exhibit, run, folder)]
+            _add_figures(entry, drawings[exhibit.two_classes], folder)
+            _add_tables(entry, run, folder)
         else:
-            parts = [LeftOut(exhibit.title, f"{NO_PAIRS} {not_measured(source.run, name)}") for name in exhibit.tables]
-        entries.append(_entry(exhibit, source, parts, problem if exhibit.two_classes else ""))
+            entry.left_out += [f"{NO_PAIRS} {not_measured(source.run, name)}" for name in exhibit.tables]
+        if exhibit.two_classes and problem:
+            entry.left_out.append(problem)
+        entry.left_out = list(dict.fromkeys(entry.left_out))
+        entries.append(entry)
     return write_index(folder, entries, command, main.failures)
-
-
-def _entry(exhibit: Exhibit, source: PaperRun, parts: Sequence[MadeExhibit | LeftOut], problem: str) -> IndexEntry:
-    made = [part for part in parts if isinstance(part, MadeExhibit)]
-    reasons = [part.reason for part in parts if isinstance(part, LeftOut)] + ([problem] if problem else [])
-    return IndexEntry(
-        exhibit,
-        source.command,
-        files=tuple(name for part in made for name in part.files),
-        pictures=tuple(part.shown for part in made if isinstance(part.shown, Picture)),
-        tables=tuple(part.shown for part in made if isinstance(part.shown, Table)),
-        left_out=tuple(dict.fromkeys(reasons)),
-        missing=_missing(source, needs_imagenet=not exhibit.two_classes),
-    )
 
 
 def on_two_classes(run: RunFolder) -> RunFolder:
@@ -192,50 +166,49 @@ def on_two_classes(run: RunFolder) -> RunFolder:
     )
     counts = rows.groupby(["data", "image_id"])["target_class"].nunique()
     pairs = set(counts[counts == 2].index)
-    records, class_records = (_only(part, pairs) for part in parts)
-    return replace(run, records=records, class_records=class_records)
+    kept = []
+    for part in parts:
+        places = zip(part.keys["data"].astype(str), part.keys["image_id"], strict=True)
+        kept.append(part.where(np.array([place in pairs for place in places], dtype=bool)))
+    return replace(run, records=kept[0], class_records=kept[1])
 
 
-def _only(records: Records, pairs: set[tuple[str, str]]) -> Records:
-    places = zip(records.keys["data"].astype(str), records.keys["image_id"], strict=True)
-    return records.where(np.array([place in pairs for place in places], dtype=bool))
-
-
-def _figures(exhibit: Exhibit, figures: Sequence[Drawing | LeftOut], folder: Path) -> Iterator[MadeExhibit | LeftOut]:
-    """Each figure, or why it isn't there."""
+def _add_figures(entry: IndexEntry, figures: Sequence[Drawing | LeftOut], folder: Path) -> None:
+    exhibit = entry.exhibit
     for figure in figures:
         if isinstance(figure, Drawing) and exhibit.figures and figure.name.startswith(exhibit.figures):
             named = replace(figure, name=f"{exhibit.file}-{figure.name}")
             named.save(folder, FORMATS, columns=True)
             endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
-            names = tuple(f"{named.file_name}{ending}.{kind}" for ending in endings for kind in FORMATS)
-            yield MadeExhibit(names, Picture(names[0], figure.caption))
+            names = [f"{named.file_name}{ending}.{kind}" for ending in endings for kind in FORMATS]
+            entry.files += names
+            entry.pictures[names[0]] = figure.caption
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
-            yield figure
+            entry.left_out.append(figure.reason)
 
 
-def _tables(exhibit: Exhibit, run: RunFolder, folder: Path) -> Iterator[MadeExhibit | LeftOut]:
+def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
+    exhibit, tables = entry.exhibit, {}
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     for name in exhibit.tables:
         rows = summary[summary["metric"] == name]
         if (rows["n"] > 0).any():
-            file = f"{exhibit.file}-{files.safe_name(name)}"
-            yield _save(headline_table(run, run.metadata.value(name), rows), file, folder)
+            tables[f"{exhibit.file}-{files.safe_name(name)}"] = headline_table(run, run.metadata.value(name), rows)
         else:
-            yield LeftOut(exhibit.title, not_measured(run, name), exhibit.number)
+            entry.left_out.append(not_measured(run, name))
     if exhibit.against is not None:
-        table = cost_table(run, exhibit.against)
-        reason = "This run has no run times: runtime.repeats=5 measures them."
-        yield LeftOut(exhibit.title, reason, exhibit.number) if table is None else _save(table, exhibit.file, folder)
-
-
-def _save(table: Table, name: str, folder: Path) -> MadeExhibit:
-    """As wide as a page and a column, and as Markdown."""
-    contents = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
-    contents[f"{name}{COLUMN_ENDING}.tex"] = to_latex(replace(table, name=f"{name}{COLUMN_ENDING}"), "column")
-    for file, text in contents.items():
-        files.write(folder / file, text.encode())
-    return MadeExhibit(tuple(contents), table)
+        if (costs := cost_table(run, exhibit.against)) is not None:
+            tables[exhibit.file] = costs
+        else:
+            entry.left_out.append("This run has no run times: runtime.repeats=5 measures them.")
+    for name, table in tables.items():
+        column = f"{name}{COLUMN_ENDING}"
+        texts = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
+        texts[f"{column}.tex"] = to_latex(replace(table, name=column), "column")
+        for file, text in texts.items():
+            files.write(folder / file, text.encode())
+        entry.files += texts
+        entry.tables.append(table)
 
 
 def _missing(source: PaperRun, needs_imagenet: bool) -> str:
@@ -264,25 +237,22 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
     time of `against` that is. None where nothing was timed."""
     if run.runtime.empty:
         return None
-    columns = {run.label(setting): _column(run, setting, against) for setting in run.settings}
+    columns = {}
+    for setting in run.settings:
+        times = milliseconds(run, setting)
+        total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
+        ratio = total / total.get(against, float("nan"))
+        columns[run.label(setting)] = {
+            name: f"{number(total[name])} ({number(ratio[name])}{TIMES})" for name in total.index
+        }
     methods = [name for name in run.methods if any(name in c for c in columns.values())]
     rows = tuple(
         (Cell(run.metadata.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
         for method in methods
     )
-    device = run.manifest.get("device") or "an unknown device"
+    device, other = run.manifest.get("device") or "an unknown device", run.metadata.method_title(against)
     notes = (
-        f"Milliseconds an image of one trace and the method; in brackets, how many times those of "
-        f"{run.metadata.method_title(against)} at the same network. Measured on {device}.",
+        f"Milliseconds an image of one trace and the method; in brackets, how many times those of {other} at the same "
+        f"network. Measured on {device}.",
     )
-    return Table(
-        "cost", f"Run time beside {run.metadata.method_title(against)}", ("Method", *columns), (Group("", rows),), notes
-    )
-
-
-def _column(run: RunFolder, setting: Setting, against: str) -> dict[str, str]:
-    """{method: its time and ratio, written}"""
-    times = milliseconds(run, setting)
-    total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
-    base = total.get(against, float("nan"))
-    return {str(method): f"{number(ms)} ({number(ms / base)}{TIMES})" for method, ms in total.items()}
+    return Table("cost", f"Run time beside {other}", ("Method", *columns), (Group("", rows),), notes)

@@ -1,4 +1,4 @@
-"""`axiom-bench judge`: the judgement of a run's metrics, as text and as files in its tables/."""
+"""The scorecard of metrics: what `axiom-bench judge` prints and writes into tables/, and a section of the page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from axiom_bench.judging.judgement import (
 )
 from axiom_bench.records import files, running
 from axiom_bench.report.last_lines import random_weights_lines
-from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
 from axiom_bench.report.tables.text import ARROWS
@@ -70,7 +70,6 @@ def all_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[Table]:
 
 def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """A row for each metric. The columns of recovery are there where any metric has it."""
-    label = run.label(judgement.setting)
     recovered = {(row["metric"], row["size"]): row for row in overall(judgement.recovery).to_dict("records")}
     header = (*HEADER[:-1], *(f"Right at n = {size}" for size in SIZES), HEADER[-1]) if recovered else HEADER
     controls = judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
@@ -83,25 +82,39 @@ def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tabl
         title = run.metadata.value(name).title + ARROWS.get(run.metadata.value(name).better, "")
         rows.append((Cell(title), *cells, Cell("; ".join(verdict(row, controls.get(name), right[-1])) or NOTHING)))
     notes = (*NOTES, RECOVERY_NOTE) if recovered else NOTES
-    group = (Group("", tuple(rows)),)
-    return Table(f"judging_metrics_{number}", f"{TITLE}, {label}", header, group, notes, 1, True, TITLE, label)
+    return _table(run, judgement, f"judging_metrics_{number}", TITLE, header, rows, notes, 1, text_last=True)
+
+
+def _table(
+    run: RunFolder,
+    judgement: Judgement,
+    name: str,
+    title: str,
+    header: tuple[str, ...],
+    rows: Any,
+    *how: Any,
+    **more: Any,
+) -> Table:
+    return Table.of_setting(name, title, run.label(judgement.setting), header, (Group("", tuple(rows)),), *how, **more)
 
 
 def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None) -> list[str]:
     """In short words: recovery at the most images, whether the order of the methods holds, and a control at the top."""
-    words = [] if right is None else [recovery_verdict(right)]
+    words = [] if right is None else [_recovery_verdict(right)]
     if row["methods"] < MIN_METHODS:
         words.append(f"fewer than {MIN_METHODS} methods that differ")
     if math.isfinite(row["tau_halves"]):
         words.append("order holds" if row["tau_halves"] >= TAU else f"order unsure at n = {row['half']}")
-    if control is not None and control["against"] == BEATS:
-        words.append("a control is better than the best method")
-    elif control is not None and control["against"] == UNCLEAR:
-        words.append("a control can't be told from the best method")
+    at_the_top = {
+        BEATS: "a control is better than the best method",
+        UNCLEAR: "a control can't be told from the best method",
+    }
+    if control is not None and control["against"] in at_the_top:
+        words.append(at_the_top[control["against"]])
     return words
 
 
-def recovery_verdict(right: Mapping[Any, Any]) -> str:
+def _recovery_verdict(right: Mapping[Any, Any]) -> str:
     """By the interval of the share of right pairs."""
     if not math.isfinite(right["right"]):
         return f"fewer than {right['size']} images"
@@ -112,8 +125,7 @@ def recovery_verdict(right: Mapping[Any, Any]) -> str:
 
 def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """All controls of all metrics, one group for each metric."""
-    label = run.label(judgement.setting)
-    rows = tuple(
+    rows = (
         (
             Cell(run.metadata.value(row["metric"]).title),
             Cell(run.metadata.method_title(row["control"])),
@@ -124,65 +136,48 @@ def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tab
         for row in judgement.controls.to_dict("records")
     )
     header = ("Metric", "Control", "Value", "Place", "Against the best method")
-    title = "Where controls stand"
     notes = (
         "Place: by value, of so many, and the places that can't be excluded. Against: by the paired test against the "
         "best method that is no control, 5 % after Holm over all pairs of the metric.",
     )
-    name = f"judging_controls_{number}"
-    return Table(name, f"{title}, {label}", header, (Group("", rows),), notes, 2, True, title, label)
+    name, title = f"judging_controls_{number}", "Where controls stand"
+    return _table(run, judgement, name, title, header, rows, notes, 2, text_last=True)
 
 
 def recovery_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """By case and kind of spoiling."""
-    label, table = run.label(judgement.setting), judgement.recovery
-    rows = []
-    keys = ["metric", "case", "kind"]
-    for (metric, case, kind), own in table.groupby(keys, sort=False) if len(table) else ():
-        first = own.iloc[0]
-        right = own.set_index("size").to_dict("index")
-        rows.append(
-            (
-                Cell(run.metadata.value(str(metric)).title),
-                Cell(str(case)),
-                Cell("all kinds" if kind == ALL else str(kind)),
-                count(first["pairs"]),
-                count(first["images"]),
-                numeric(first["missing"], f"{first['missing']:.0%}"),
-                *(_right(right.get(size)) for size in SIZES),
-            )
-        )
+    table, rows = judgement.recovery, []
+    for (metric, case, kind), own in table.groupby(["metric", "case", "kind"], sort=False) if len(table) else ():
+        first, right = own.iloc[0], own.set_index("size").to_dict("index")
+        texts = (run.metadata.value(str(metric)).title, str(case), "all kinds" if kind == ALL else str(kind))
+        numbers = (count(first["pairs"]), count(first["images"]), numeric(first["missing"], f"{first['missing']:.0%}"))
+        rows.append((*map(Cell, texts), *numbers, *(_right(right.get(size)) for size in SIZES)))
     sizes = (f"Right at n = {size}" for size in SIZES)
     header = ("Metric", "Case", "Kind", "Pairs", "Images", "Without a value", *sizes)
-    title = "Recovery by kind of spoiling"
     notes = (
         RECOVERY_NOTE,
         "Without a value: the share of images on which one of a pair has none, the mean over pairs.",
     )
-    name = f"judging_recovery_{number}"
-    return Table(name, f"{title}, {label}", header, (Group("", tuple(rows)),), notes, 3, False, title, label)
+    return _table(run, judgement, f"judging_recovery_{number}", "Recovery by kind of spoiling", header, rows, notes, 3)
 
 
 def disagreement_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """A matrix: metrics as rows and columns."""
-    label, table = run.label(judgement.setting), judgement.disagreement
+    table = judgement.disagreement
     names = [name for name in judgement.metrics["metric"] if name in {*table["row"], *table["column"]}]
     tau = {}
     for row in table.to_dict("records"):
-        cell = Cell(with_interval(row["tau"], row["low"], row["high"]), False, (row["tau"], row["low"], row["high"]))
+        numbers = (row["tau"], row["low"], row["high"])
+        cell = Cell(with_interval(*numbers), False, numbers)
         tau[row["row"], row["column"]] = tau[row["column"], row["row"]] = cell
-    titles = [run.metadata.value(name).title for name in names]
-    rows = tuple(
-        (Cell(title), *(tau.get((name, other), Cell(NOTHING)) for other in names))
-        for name, title in zip(names, titles, strict=True)
-    )
-    title = "Disagreement of metrics"
+    titles = {name: run.metadata.value(name).title for name in names}
+    rows = ((Cell(titles[name]), *(tau.get((name, other), Cell(NOTHING)) for other in names)) for name in names)
+    header = ("Metric", *titles.values())
     notes = (
         "Kendall's tau-b between two metrics over the methods that both have, each by its mean or median, turned so "
         "that more is better; in brackets the 95 % interval by a bootstrap over images.",
     )
-    name = f"judging_disagreement_{number}"
-    return Table(name, f"{title}, {label}", ("Metric", *titles), (Group("", rows),), notes, 1, False, title, label)
+    return _table(run, judgement, f"judging_disagreement_{number}", "Disagreement of metrics", header, rows, notes)
 
 
 def _agreement(row: Mapping[Any, Any]) -> tuple[Cell, ...]:
@@ -223,25 +218,19 @@ def _right(row: Mapping[Any, Any] | None) -> Cell:
 
 
 def frames(run: RunFolder, judgements: list[Judgement]) -> dict[str, pd.DataFrame]:
-    """{name of a CSV file: all settings}, with unrounded numbers."""
+    """{name of a CSV file: all settings}, with unrounded numbers; the metrics with columns right_1, right_1_low,
+    right_1_high, ... where there is recovery."""
     parts: dict[str, list[pd.DataFrame]] = {}
     for judgement in judgements:
-        place = judgement.setting._asdict()
-        recovered = overall(judgement.recovery)
         for name in ("metrics", "controls", "disagreement", "recovery"):
-            parts.setdefault(name, []).append(getattr(judgement, name).assign(**place))
-        parts["metrics"][-1] = _with_recovery(parts["metrics"][-1], recovered)
+            parts.setdefault(name, []).append(getattr(judgement, name).assign(**judgement.setting._asdict()))
+        metrics, recovered = parts["metrics"][-1], overall(judgement.recovery)
+        for size in SIZES if len(recovered) else ():
+            own = recovered[recovered["size"] == size].set_index("metric")
+            for end, name in (("right", ""), ("low", "_low"), ("high", "_high")):
+                metrics[f"right_{size}{name}"] = metrics["metric"].map(own[end])
     joined = {name: [own for own in tables if len(own)] or tables[:1] for name, tables in parts.items()}
     return {f"judging_{name}": pd.concat(own, ignore_index=True) for name, own in joined.items()}
-
-
-def _with_recovery(metrics: pd.DataFrame, recovered: pd.DataFrame) -> pd.DataFrame:
-    """The metrics with columns right_1, right_1_low, right_1_high, ... where there is recovery."""
-    for size in SIZES if len(recovered) else ():
-        own = recovered[recovered["size"] == size].set_index("metric")
-        for end, name in (("right", ""), ("low", "_low"), ("high", "_high")):
-            metrics[f"right_{size}{name}"] = metrics["metric"].map(own[end])
-    return metrics
 
 
 NO_TRUTH = (
@@ -260,16 +249,19 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     names, cases = chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
     check(run, len(spoiled_methods(run)))
     recovered = recovery_of_runs(cases, names) if truth else None
-    judgements = [judge(run, setting, names, recovered) for setting in _settings(run)]
-    written = [*_write_tables(run, judgements), *_write_frames(run, judgements)]
+    judgements = [judge(run, setting, names, recovered) for setting in _trained(run)]
+    made = {files.safe_name(f"{table.name}.md"): to_markdown(table) for table in all_tables(run, judgements)}
+    written = made | {f"{name}.csv": to_csv(frame) for name, frame in frames(run, judgements).items()}
+    for name, text in written.items():
+        files.write(run.path / "tables" / name, text.encode())
     parts = [to_text(metrics_table(run, judgement, number)) for number, judgement in enumerate(judgements, start=1)]
     # The notes are the same below every table.
     notes = parts[-1][len(judgements[-1].metrics) + 2 :] if parts else []
-    text = [line for part in parts for line in (*part[: len(part) - len(notes)], "")]
+    lines = [line for part in parts for line in (*part[: len(part) - len(notes)], "")]
     hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
     warnings = [*running.sentences(run.manifest), *random_weights_lines(run)]
     places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
-    return [*warnings, *text, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
+    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
 
 
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
@@ -283,29 +275,16 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
         own = [name for name in metrics if name in run.metrics]
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
-        found = (recovery_of(run, setting, own) for setting in _settings(run))
+        found = (recovery_of(run, setting, own) for setting in _trained(run))
         parts += [table.assign(case=f"{name}, " + table["case"]) for table in found if len(table)]
     if not parts:
         raise BenchError("The runs of --truth have none of the metrics of the judged run with a direction.")
     return pd.concat(parts, ignore_index=True)
 
 
-def _settings(run: RunFolder) -> Iterator[Setting]:
+def _trained(run: RunFolder) -> list[Setting]:
     """Those with trained weights: an untrained network ranks no method."""
-    return (setting for setting in run.settings if not run.metadata.has_random_weights(setting.model))
-
-
-def _write_tables(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
-    for table in all_tables(run, judgements):
-        name = files.safe_name(f"{table.name}.md")
-        files.write(run.path / "tables" / name, to_markdown(table).encode())
-        yield name
-
-
-def _write_frames(run: RunFolder, judgements: list[Judgement]) -> Iterator[str]:
-    for name, frame in frames(run, judgements).items():
-        files.write(run.path / "tables" / f"{name}.csv", to_csv(frame).encode())
-        yield f"{name}.csv"
+    return [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
 
 
 def section(run: RunFolder, terms: Terms) -> Section | None:
@@ -313,14 +292,13 @@ def section(run: RunFolder, terms: Terms) -> Section | None:
 
     Of a run with many values the section holds only the command that judges it.
     """
-    settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
-    names = chosen_metrics(run, None)
+    settings, names = _trained(run), chosen_metrics(run, None)
     if not settings or not names:
         return None
     found = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
     tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(found, start=1)]
-    body = render(
-        "judging.html.j2",
+    body = part(
+        "judging",
         tables=block(tables, terms) if tables else "",
         has_truth=bool(spoiled_methods(run)),
         num_values=f"{len(run.records):,}",

@@ -40,14 +40,14 @@ def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:
 
 
 def is_current(folder: Path, inputs: str) -> bool:
-    """Whether the folder holds a report of these inputs, with every file as it was written here: no archive can bring
-    the time at which this machine made a file, so that a page which came with a stranger's folder is written anew,
-    whatever its stamp says."""
+    """Whether the folder holds a report of these inputs, see `headline`."""
     return headline(folder, inputs) is not None
 
 
 def headline(folder: Path, inputs: str) -> list[str] | None:
-    """The headline of the folder's report; None where it holds none of these inputs, see `is_current`."""
+    """The headline of the folder's report; None where it holds none of these inputs, with every file as it was written
+    here: no archive can bring the time at which this machine made a file, so that a page which came with a stranger's
+    folder is written anew, whatever its stamp says."""
     stamp = _read(folder)
     lines, outputs = stamp.get("headline"), stamp.get("outputs")
     if stamp.get("inputs") != inputs or not isinstance(lines, list) or not isinstance(outputs, dict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from axiom_bench.records import files, reading
@@ -12,10 +12,10 @@ from axiom_bench.report.charts import by_depth, by_method, curves, matrices, sca
 from axiom_bench.report.charts import figures as page_figures
 from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.report.charts.figures import SavedFigure, save_figures
-from axiom_bench.report.charts.vega import Chart, Columns, Panel, method_styles
+from axiom_bench.report.charts.vega import Chart, MethodStyle, Panel, method_styles
 from axiom_bench.report.page import findings
 from axiom_bench.report.page import tables as page_tables
-from axiom_bench.report.page.html import Section, assemble, render
+from axiom_bench.report.page.html import Section, assemble, part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.processes import Process
 from axiom_bench.report.tables import write_tables
@@ -55,11 +55,9 @@ def _sections(
     yield findings.section(run, terms)
     if not run.records.empty:
         yield page_tables.overview(tables[0], terms)
-        interactive = charts_section(run)
-        if interactive:
+        if interactive := charts_section(run):
             yield interactive
-        judged = judging.section(run, terms)
-        if judged:
+        if judged := judging.section(run, terms):
             yield judged
         yield gallery
         elsewhere = (*(page_figures.CHARTED if interactive else ()), *(page_figures.IN_GALLERY if gallery.data else ()))
@@ -75,7 +73,6 @@ CHARTS = (
     by_depth.chart, by_method.network_chart, scatter.chart, by_method.chart, curves.chart, scatter.costs_chart,
     matrices.agreement_chart,
 )  # fmt: skip
-DATA = "chart-data"
 
 
 def charts_section(run: RunFolder) -> Section | None:
@@ -84,55 +81,35 @@ def charts_section(run: RunFolder) -> Section | None:
     if not charts:
         return None
     styles = method_styles(run)
-    shown = [name for name in styles if any(name in names for names in map(_methods, charts))]
-    methods = [(place, name, styles[name]) for place, name in enumerate(styles) if name in shown]
-    body = render("charts.html.j2", charts=charts, methods=methods)
-    return Section(
-        "charts", "Charts", body, ("charts.css",), ("vega_bundle.js", "charts.js"), {DATA: _data(charts, styles)}
-    )
+    shown = {name for panel in _panels(charts) for table in panel.tables.values() for name in table.get("method", ())}
+    methods = [(place, name, style) for place, (name, style) in enumerate(styles.items()) if name in shown]
+    body = part("charts", charts=charts, methods=methods)
+    data = {"chart-data": _data(charts, styles)}
+    return Section("charts", "Charts", body, ("charts.css",), ("vega_bundle.js", "charts.js"), data)
 
 
-def _methods(chart: Chart) -> set[str]:
-    return {
-        name
-        for choice in chart.choices
-        for panel in choice.panels
-        for table in panel.tables.values()
-        for name in table.get("method", ())
-    }
-
-
-def _specs(charts: list[Chart]) -> dict[str, Any]:
-    """What builds the specs of all panels."""
-    used = {panel.spec for chart in charts for choice in chart.choices for panel in choice.panels}
-    return {name: build for chart in charts for name, build in chart.specs.items() if name in used}
-
-
-def _data(charts: list[Chart], styles: dict[str, Any]) -> dict[str, Any]:
+def _data(charts: Sequence[Chart], styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
     """What charts.js reads. Methods and images stand in the tables by their place in one list of each."""
     methods = {name: place for place, name in enumerate(styles)}
     images: dict[str, int] = {}
-    return {
-        "methods": [{"name": name, **vars(style)} for name, style in styles.items()],
-        "specs": {name: build() for name, build in _specs(charts).items()},
-        "charts": {
-            chart.id: [[_panel(panel, methods, images) for panel in choice.panels] for choice in chart.choices]
-            for chart in charts
-        },
-        "images": list(images),
-    }
+    drawn = {chart.id: [[_panel(panel, methods, images) for panel in choice.panels] for choice in chart.choices]
+             for chart in charts}  # fmt: skip
+    used = {panel.spec for panel in _panels(charts)}
+    specs = {name: build() for chart in charts for name, build in chart.specs.items() if name in used}
+    listed = [{"name": name, **vars(style)} for name, style in styles.items()]
+    return {"methods": listed, "specs": specs, "charts": drawn, "images": list(images)}
 
 
-def _panel(panel: Panel, methods: dict[str, int], images: dict[str, int]) -> dict[str, Any]:
-    tables = {name: dict(_coded(table, methods, images)) for name, table in panel.tables.items()}
+def _panels(charts: Iterable[Chart]) -> Iterator[Panel]:
+    return (panel for chart in charts for choice in chart.choices for panel in choice.panels)
+
+
+def _panel(panel: Panel, methods: Mapping[str, int], images: dict[str, int]) -> dict[str, Any]:
+    tables: dict[str, dict[str, Any]] = {}
+    for title, table in panel.tables.items():
+        tables[title] = dict(table)
+        if "method" in table:
+            tables[title]["method"] = [methods[entry] for entry in table["method"]]
+        if "image" in table:
+            tables[title]["image"] = [images.setdefault(entry, len(images)) for entry in table["image"]]
     return {**vars(panel), "tables": tables}
-
-
-def _coded(table: Columns, methods: dict[str, int], images: dict[str, int]) -> Iterator[tuple[str, Any]]:
-    for name, entries in table.items():
-        if name == "method":
-            yield name, [methods[entry] for entry in entries]
-        elif name == "image":
-            yield name, [images.setdefault(entry, len(images)) for entry in entries]
-        else:
-            yield name, entries

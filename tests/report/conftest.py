@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from axiom_bench.report.tables.table import Cell
 from tests.made_runs import edit_manifest, make_records, make_run, undrawn, usual_run  # noqa: F401
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SECONDS = 10  # that a page may take for anything, on a machine that is busy
+BAD = ("error", "warning")  # kinds of messages
 LOCAL = ("file:", "data:", "blob:", "about:")
 
 
@@ -54,7 +57,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         context.set_default_timeout(SECONDS * 1000)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: _is_bad(message.type) and problems.append(f"console: {message.text}"))
+        page.on("console", lambda message: message.type in BAD and problems.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
         page.on("request", lambda request: request.url.startswith(LOCAL) or problems.append(f"request: {request.url}"))
         name, _, fragment = str(path).partition("#")
@@ -67,5 +70,62 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert problems == []
 
 
-def _is_bad(kind: str) -> bool:
-    return kind in ("error", "warning")
+def row(*texts: str, bold: Sequence[int] = ()) -> tuple[Cell, ...]:
+    """A table's row of these texts; bold: the places of the bold ones."""
+    return tuple(Cell(text, place in bold) for place, text in enumerate(texts))
+
+
+@pytest.fixture
+def barriers() -> Callable[[Page], list[str]]:
+    """(page) -> the serious barriers that axe-core finds; skips where it isn't installed."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)")
+
+    def find(page: Page) -> list[str]:
+        found = axe.Axe().run(page).response["violations"]
+        serious = [entry for entry in found if entry["impact"] in ("serious", "critical")]
+        return [f"{entry['id']}: {entry['nodes'][0]['html'][:200]}" for entry in serious]
+
+    return find
+
+
+class Structure(HTMLParser):
+    """elements: each start tag with its attributes. words: of elements that aren't data or code; data: of those that
+    are, by their ids. unclosed: tags; an end tag must be of the last that is open."""
+
+    VOID = frozenset({"meta", "img", "br", "link", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.data: dict[str, str] = {}
+        self.unclosed: list[str] = []
+        self._code = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attrs}
+        self.elements.append((tag, values))
+        self._code = values.get("id", tag) if tag in ("script", "style") else ""
+        if tag not in self.VOID:
+            self.unclosed.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._code = ""
+        assert self.unclosed.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._code:
+            self.data[self._code] = self.data.get(self._code, "") + data
+        else:
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        """The attributes of all elements of a kind."""
+        return [attributes for name, attributes in self.elements if name == tag]

@@ -65,10 +65,7 @@ def test_a_manifest_that_names_code_runs_nothing(make_run: Any, make_records: An
 
 @pytest.mark.parametrize(
     ("command", "draws"),
-    [
-        pytest.param(["report"], True, marks=pytest.mark.slow),
-        (["gate", "--baseline", "baseline.csv"], False),
-    ],
+    [pytest.param(["report"], True, marks=pytest.mark.slow), (["gate", "--baseline", "baseline.csv"], False)],
 )
 def test_the_commands_import_no_torch(
     make_run: Any, make_records: Any, tmp_path: Path, command: list[str], draws: bool

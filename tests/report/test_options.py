@@ -34,11 +34,7 @@ def test_the_defaults_are_those_of_the_configuration() -> None:
 
 def test_names_that_nothing_has_are_refused_with_their_neighbours() -> None:
     options = Options.of({})
-    values = {
-        *options.headline,
-        *options.columns,
-        *(name for names in options.figures.values.values() for name in names),
-    }
+    values = {name for names in (options.headline, options.columns, *options.figures.values.values()) for name in names}
     methods = {"xgrad_cam", "guided_xgrad_cam"}
     check_names(options, methods, values)
     for report, message in (

@@ -112,27 +112,17 @@ def draw_boxes(axes: Any, groups: Sequence[Floats], colours: Sequence[str], upri
         for line in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
             line.set(color=colour, linewidth=0.8)
     for line in drawn["fliers"]:
-        if len(line.get_xdata()) > MOST_POINTS:
+        points = np.asarray(line.get_data(), dtype=float)
+        if points.shape[1] > MOST_POINTS:  # so many of them, evenly over their order, the farthest of either side too
             line.set_rasterized(True)
-            _thin_out(line)
+            points = points[:, np.lexsort(points)]
+            line.set_data(points[:, np.linspace(0, points.shape[1] - 1, MOST_POINTS).round().astype(int)])
 
 
 def fewer_points(groups: Iterable[Floats]) -> str:
     """For the caption of these groups' draw_boxes: whether points may be left out; empty where none are."""
     largest = max(map(len, groups))
     return f"Of points beyond a box's whiskers at most {MOST_POINTS:,} are drawn." if largest > MOST_POINTS else ""
-
-
-def _thin_out(line: Any) -> None:
-    """MOST_POINTS of the points, evenly over their order, the farthest of either side among them."""
-    points = np.asarray(line.get_data(), dtype=float)
-    points = points[:, np.lexsort(points)]
-    line.set_data(points[:, np.linspace(0, points.shape[1] - 1, MOST_POINTS).round().astype(int)])
-
-
-def axis_label(value: Value) -> str:
-    """The metric with its unit, unless the title says it: "Confidence drop [probability]"."""
-    return value.title if not value.unit or value.unit in value.title else f"{value.title} [{value.unit}]"
 
 
 WHISKER = 1.5  # interquartile ranges beyond the quartiles (Tukey)
@@ -208,7 +198,8 @@ class Shown:
     def of(cls, value: Value, groups: Collection[BoxGroup], every_value: bool) -> Shown:
         """The axis on which the boxes of these groups are seen best."""
         fitted = fit([group.values for group in groups])
-        return cls(value, fitted, fitted.low if fitted.log else _least(groups), every_value)
+        least = fitted.low if fitted.log else min(float(group.values.min()) for group in groups)
+        return cls(value, fitted, least, every_value)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -223,10 +214,6 @@ class Shown:
         if self.every_value:
             dots = "Each dot is one value, an image and an explained class."
         return f"{CAPTION} {dots} {self.axis.note}".strip()
-
-
-def _least(groups: Iterable[BoxGroup]) -> float:
-    return min(float(group.values.min()) for group in groups)
 
 
 def specs() -> dict[str, Callable[[], dict[str, Any]]]:

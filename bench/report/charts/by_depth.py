@@ -15,7 +15,6 @@ from matplotlib.ticker import LogLocator
 
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.boxes import axis_label
 from axiom_bench.report.charts.drawing import (
     SMALL,
     Drawing,
@@ -40,7 +39,7 @@ from axiom_bench.report.charts.vega import (
     method_styles,
 )
 from axiom_bench.report.options import options_of
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 TITLE = "Axiom errors by depth"
@@ -48,10 +47,8 @@ ORDER = "Layers in the order in which the network runs them"
 HEIGHT = 300
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
 SPECS = {False: "by-depth", True: "by-depth-log"}
-HOVER = {
-    **{"title": "Name", "layer": "Layer", "median": "Median", "q1": "Lower quartile", "q3": "Upper quartile"},
-    **{"n": "Rows", "images": "Images", "also": "Also here"},
-}
+HOVER = {"title": "Name", "layer": "Layer", "median": "Median", "q1": "Lower quartile", "q3": "Upper quartile",
+         "n": "Rows", "images": "Images", "also": "Also here"}  # fmt: skip
 PLACE = ["model", "data", "layer"]
 Place = tuple[str, str]  # a model and a data set
 
@@ -66,11 +63,7 @@ def chart(run: RunFolder) -> Chart | None:
     rows = _defined(run, errors)
     rows = rows[[place in deep for place in zip(rows["model"], rows["data"], strict=True)]]
     measured = set(rows["metric"].unique())
-    choices = [
-        _choice(run, run.metadata.value(name), rows[rows["metric"] == name], deep)
-        for name in errors
-        if name in measured
-    ]
+    choices = [_choice(run, name, rows[rows["metric"] == name], deep) for name in errors if name in measured]
     specs = {name: partial(_spec, log) for log, name in SPECS.items()}
     return Chart("by-depth", TITLE, "Error", choices, specs) if choices else None
 
@@ -94,30 +87,26 @@ def _defined(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
     return rows[rows["status"] == OK]
 
 
-def _choice(run: RunFolder, value: Value, rows: pd.DataFrame, deep: dict[Place, list[str]]) -> Choice:
-    table = _table(rows)
+def _choice(run: RunFolder, name: str, rows: pd.DataFrame, deep: dict[Place, list[str]]) -> Choice:
+    value, table = run.metadata.value(name), _table(rows)
     log, least = _scale(table["median"])
-    is_free = table["method"].eq(METHOD_FREE).all()  # a band between the quartiles, which many methods' would hide
+    is_free = bool(table["method"].eq(METHOD_FREE).all())  # with a band, which many methods' would hide
     drawn = table[["q1", "q3"] if is_free else ["median"]].clip(lower=least).to_numpy()
     low = float(drawn.min()) if log else min(float(drawn.min()), 0.0)
     params = {**vega.limits(low, float(drawn.max()), log), "least": least}
-    params |= {"title": f"Median {vega.small(vega.axis_title(value))}", "band": bool(is_free)}
+    params |= {"title": f"Median {vega.small(vega.axis_title(value))}", "band": is_free}
     panels = []
     for place, layers in deep.items():
-        own = _at(table, place)
-        if not own.empty:
-            label = _label(place, deep)
+        if len(own := _at(table, place)):
+            label, tables = _label(place, deep), {"points": columns(_points(run, own, layers, is_free))}
             description = f"{value.title} by depth, {label}."
-            tables = {"points": columns(_points(run, own, layers))}
             panels.append(Panel(label, SPECS[log], description, tables, HEIGHT, params | {"layers": layers}))
     statistics = "Medians, and the band between the quartiles." if is_free else "Medians."
-    below = (
-        " Medians below its low end, which are rounding, are drawn there." if table["median"].lt(least).any() else ""
-    )
-    caption = (
-        f"{ORDER}. {statistics} {counts_by(rows, [*PLACE, 'method'])} a "
-        f"median.{f' Logarithmic axis.{below}' if log else ''}"
-    )
+    caption = f"{ORDER}. {statistics} {counts_by(rows, [*PLACE, 'method'])} a median."
+    if log:
+        caption += " Logarithmic axis."
+        if table["median"].lt(least).any():
+            caption += " Medians below its low end, which are rounding, are drawn there."
     return Choice(value.title, caption, panels)
 
 
@@ -129,11 +118,10 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index().astype(dict.fromkeys([*PLACE, "method"], str))
 
 
-def _points(run: RunFolder, table: pd.DataFrame, layers: list[str]) -> pd.DataFrame:
+def _points(run: RunFolder, table: pd.DataFrame, layers: list[str], is_free: bool) -> pd.DataFrame:
     table = table.assign(place=table["layer"].map(layers.index)).sort_values("place", kind="stable")
     titles = [run.metadata.method_title(name) for name in table["method"]]
     table = table.assign(also=beside(titles, table.pop("place"), table["median"])).drop(columns=["model", "data"])
-    is_free = table["method"].eq(METHOD_FREE).all()
     return table.drop(columns="method").assign(title="All methods") if is_free else table
 
 
@@ -210,12 +198,11 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     for name in options_of(run).figures.plane:
         own = _defined(run, [name])
         own = own[own["method"] != METHOD_FREE]
-        value = run.metadata.value(name)
-        if not own.empty:
+        if len(own):
+            value = run.metadata.value(name)
             lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
-            yield _drawing(
-                f"by_depth_{name}", f"{value.title} by depth", axis_label(value), lines, deep, own, bands=False
-            )
+            title, ylabel = f"{value.title} by depth", vega.axis_label(value)
+            yield _drawing(f"by_depth_{name}", title, ylabel, lines, deep, own, bands=False)
 
 
 def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -238,9 +225,10 @@ def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: S
         if own.empty:
             continue
         line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(own, layers))
-        same = [i for i, other in enumerate(lines) if _close(other.medians, line.medians)]
-        if same:
-            lines[same[0]] = replace(lines[same[0]], label=f"{lines[same[0]].label} = {style.title}")
+        for i, other in enumerate(lines):
+            if np.allclose(other.medians, line.medians, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
+                lines[i] = replace(other, label=f"{other.label} = {style.title}")
+                break
         else:
             lines.append(line)
     return lines
@@ -248,10 +236,6 @@ def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: S
 
 def _quartiles(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
     return _table(rows).set_index("layer")[["q1", "median", "q3"]].reindex(list(layers))
-
-
-def _close(medians: np.ndarray, others: np.ndarray) -> bool:
-    return bool(np.allclose(medians, others, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True))
 
 
 def _drawing(
@@ -298,14 +282,13 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
         if bands:
             axes.fill_between(places, quartiles["q1"], quartiles["q3"], color=line.colour, alpha=0.2, linewidth=0)
         below = _is_clipped(line, low)
-        axes.plot(
-            places[below], quartiles["median"][below], "v", color=line.colour, markerfacecolor="white", markersize=6
-        )
+        look = {"color": line.colour, "markerfacecolor": "white", "markersize": 6}
+        axes.plot(places[below], quartiles["median"][below], "v", **look)
     if low is not None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=low / 1.3)
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
-    elif not _any_negative(lines):
+    elif not any((line.medians < 0).any() for line in lines):
         top = axes.get_ylim()[1]
         axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
     axes.set_xticks(places, layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=SMALL)
@@ -320,11 +303,7 @@ def _low_end(lines: list[Line], bands: bool) -> float | None:
     """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis."""
     medians = np.concatenate([line.medians for line in lines])
     bulk = medians[medians >= FLOAT32_ROUNDING]
-    if _any_negative(lines) or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
+    if (medians < 0).any() or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
         return None
     drawn = np.concatenate([line.quartiles["q1"] for line in lines]) if bands else bulk
     return float(max(drawn[drawn >= FLOAT32_ROUNDING].min() / 3, FLOAT32_ROUNDING))
-
-
-def _any_negative(lines: list[Line]) -> bool:
-    return any((line.medians < 0).any() for line in lines)

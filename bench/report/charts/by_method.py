@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.figure import Figure
 
-from axiom_bench.report.charts import boxes
-from axiom_bench.report.charts.boxes import axis_label, draw_boxes, fewer_points
+from axiom_bench.report.charts import boxes, vega
+from axiom_bench.report.charts.boxes import draw_boxes, fewer_points
 from axiom_bench.report.charts.drawing import (
     LETTER,
     MUTED,
@@ -25,7 +25,7 @@ from axiom_bench.report.charts.drawing import (
     set_title,
     wrapped,
 )
-from axiom_bench.report.charts.vega import Chart, Choice, Panel, method_styles, metrics_in_order
+from axiom_bench.report.charts.vega import Chart, Choice, method_styles, metrics_in_order
 from axiom_bench.report.options import Options, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.chart_data import BoxGroup, counts_in, groups_of
@@ -39,19 +39,17 @@ def chart(run: RunFolder) -> Chart | None:
     """None where no method has a value of an image."""
     names = metrics_in_order(run, run.records.measured(METHOD_FREE, with_value=True))
     every_value = boxes.all_fit(_all_of(groups_of(run, name, run.methods)) for name in names)
-    choices = [_choice(run, name, groups_of(run, name, run.methods), every_value) for name in names]
+    choices = []
+    for name in names:
+        value, groups = run.metadata.value(name), groups_of(run, name, run.methods)
+        shown = boxes.Shown.of(value, _all_of(groups), every_value)
+        panels = []
+        for setting, own in groups.items():
+            label = run.label(setting)
+            description = f"Box-plots of {value.title} by method, {label}."
+            panels.append(boxes.panel(label, description, own, "method", run.records.keys, shown))
+        choices.append(Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels))
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None
-
-
-def _choice(run: RunFolder, name: str, groups: Groups, every_value: bool) -> Choice:
-    value = run.metadata.value(name)
-    shown = boxes.Shown.of(value, _all_of(groups), every_value)
-    panels = []
-    for setting, own in groups.items():
-        label = run.label(setting)
-        description = f"Box-plots of {value.title} by method, {label}."
-        panels.append(boxes.panel(label, description, own, "method", run.records.keys, shown))
-    return Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels)
 
 
 def _all_of(groups: Groups) -> list[BoxGroup]:
@@ -69,11 +67,12 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     defined = run.records.measured(METHOD_FREE, with_value=True)
     for name in run.records.measured(METHOD_FREE):
         value = run.metadata.value(name)
+        title = f"{value.title} by method"
         if name in defined:
-            boxes = _Boxes(run, value)
-            yield Drawing(f"{PREFIX}{name}", f"{value.title} by method", boxes.caption, boxes.plot)
+            shown = _Boxes(run, value)
+            yield Drawing(f"{PREFIX}{name}", title, shown.caption, shown.plot)
         else:
-            yield LeftOut(f"{value.title} by method", not_measured(run, name))
+            yield LeftOut(title, not_measured(run, name))
 
 
 @dataclass(frozen=True)
@@ -87,14 +86,9 @@ class _Boxes:
         return groups_of(self.run, self.value.name, self.run.methods)
 
     @cached_property
-    def all_groups(self) -> list[BoxGroup]:
-        """Of all settings."""
-        return [group for own in self.groups.values() for group in own.values()]
-
-    @cached_property
     def fitted(self) -> boxes.Axis:
         """Where the values lie."""
-        return boxes.fit([group.values for group in self.all_groups])
+        return boxes.fit([group.values for group in _all_of(self.groups)])
 
     @cached_property
     def methods(self) -> list[str]:
@@ -103,8 +97,19 @@ class _Boxes:
 
     def caption(self) -> str:
         """What is shown, with n."""
-        fewer = fewer_points(group.values for group in self.all_groups)
-        return " ".join(filter(None, (*_caption(self), self.fitted.note, fewer)))
+        value, run, groups = self.value, self.run, _all_of(self.groups)
+        direction = f", {value.better} is better" if value.has_direction else ""
+        parts = [f"{value.title} by method{direction}; {counts_in(groups)} in a box; diamonds are means."]
+        block = run.records.blocks[value.name]
+        block = block.where(~run.records.of_whole_set[block.keys])
+        measured = {run.records.methods[code] for code in np.unique(block.methods)}
+        missing = [method for method in run.methods if method in measured and method not in self.methods]
+        if missing:
+            is_missing = np.isin(run.records.methods, missing)[block.methods]
+            statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
+            titles = ", ".join(map(run.metadata.method_title, missing))
+            parts.append(f"Without a value: {titles} ({', '.join(statuses)}).")
+        return " ".join(filter(None, (*parts, self.fitted.note, fewer_points(group.values for group in groups))))
 
     def plot(self, width: float) -> Figure:
         """The figure."""
@@ -116,9 +121,8 @@ class _Boxes:
         row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
         beside = across(len(settings), width - label, PANEL, row)
         figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
-        for axes, setting in zip(
-            panels(figure, len(settings), beside, sharey=True, sharex=True), settings, strict=True
-        ):
+        drawn = panels(figure, len(settings), beside, sharey=True, sharex=True)
+        for axes, setting in zip(drawn, settings, strict=True):
             own = self.groups[setting]
             values = [fitted.drawn(own[method].values if method in own else np.zeros(0)) for method in methods]
             draw_boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
@@ -126,22 +130,8 @@ class _Boxes:
             axes.set_ylim(len(methods) - 0.4, -0.6)
             axes.set_yticks(range(len(methods)), names)
             set_title(axes, run.label(setting), (width - label) / beside)
-        figure.supxlabel(axis_label(self.value))
+        figure.supxlabel(vega.axis_label(self.value))
         return figure
-
-
-def _caption(boxes: _Boxes) -> Iterator[str]:
-    value, run = boxes.value, boxes.run
-    direction = f", {value.better} is better" if value.has_direction else ""
-    yield f"{value.title} by method{direction}; {counts_in(boxes.all_groups)} in a box; diamonds are means."
-    block = run.records.blocks[value.name]
-    block = block.where(~run.records.of_whole_set[block.keys])
-    measured = {run.records.methods[code] for code in np.unique(block.methods)}
-    missing = [method for method in run.methods if method in measured and method not in boxes.methods]
-    if missing:
-        is_missing = np.isin(run.records.methods, missing)[block.methods]
-        statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
-        yield f"Without a value: {', '.join(map(run.metadata.method_title, missing))} ({', '.join(statuses)})."
 
 
 NETWORKS = "Method-free errors by network"
@@ -149,27 +139,26 @@ NETWORKS = "Method-free errors by network"
 
 def network_chart(run: RunFolder) -> Chart | None:
     """A panel for each metric of `config.report.figures.over_models`; None where the run has none of them."""
-    found = {name: _by_network(run, name) for name in options_of(run).figures.over_models}
-    found = {name: groups for name, groups in found.items() if groups}
-    if not found:
+    measured = {name: _by_network(run, name) for name in options_of(run).figures.over_models}
+    measured = {name: groups for name, groups in measured.items() if groups}
+    if not measured:
         return None
-    parts = [_network_panel(run, name, groups) for name, groups in found.items()]
-    counts = counts_in(group for groups in found.values() for group in groups.values())
-    caption = f"{parts[0][1].caption} {counts} a box."
-    title = NETWORKS + (" (Fig. 2 of the paper)" if tuple(found) == Options.of({}).figures.over_models else "")
-    return Chart("by-network", title, "", [Choice(title, caption, [panel for panel, _ in parts])], boxes.specs())
+    panels, captions = [], []
+    for name, groups in measured.items():
+        value = run.metadata.value(name)
+        shown = boxes.Shown.of(value, groups.values(), boxes.all_fit([groups.values()]))
+        description = f"Box-plots of {value.title} by network."
+        panels.append(boxes.panel(value.title, description, groups, "title", run.records.keys, shown))
+        captions.append(shown.caption)
+    counts = counts_in(group for groups in measured.values() for group in groups.values())
+    title = NETWORKS + (" (Fig. 2 of the paper)" if tuple(measured) == Options.of({}).figures.over_models else "")
+    choice = Choice(title, f"{captions[0]} {counts} a box.", panels)
+    return Chart("by-network", title, "", [choice], boxes.specs())
 
 
 def _by_network(run: RunFolder, name: str) -> dict[str, BoxGroup]:
     groups = groups_of(run, name, (METHOD_FREE,))
     return {run.label(setting): own[METHOD_FREE] for setting, own in groups.items()}
-
-
-def _network_panel(run: RunFolder, name: str, groups: dict[str, BoxGroup]) -> tuple[Panel, boxes.Shown]:
-    value = run.metadata.value(name)
-    shown = boxes.Shown.of(value, groups.values(), boxes.all_fit([groups.values()]))
-    description = f"Box-plots of {value.title} by network."
-    return boxes.panel(value.title, description, groups, "title", run.records.keys, shown), shown
 
 
 BOX = 0.9  # inches of the width for a box, where there are few
@@ -180,23 +169,18 @@ UPRIGHT = 0.55  # for a box, from which on its label stands upright
 def draw_networks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each metric of `config.report.figures.over_models`."""
     for name in options_of(run).figures.over_models:
-        value = run.metadata.value(name)
-        title, number = f"{value.title} over models", number_of(run, name)
-        if groups := _by_network(run, name):
-            yield _network_drawing(run, name, title, groups, number)
-        else:
-            yield LeftOut(title, not_measured(run, name), number)
-
-
-def _network_drawing(run: RunFolder, name: str, title: str, groups: dict[str, BoxGroup], number: str) -> Drawing:
-    values = {label: group.values for label, group in groups.items()}
-    fitted = boxes.fit(list(values.values()))
-    counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
-    notes = " ".join(filter(None, (fitted.note, fewer_points(values.values()))))
-    shown = f"{title}, one value for each image and explained class; above each box the mean."
-    caption = f"{shown} {counts}. {notes}".strip()
-    plot = partial(_plot_networks, run.metadata.value(name), values, fitted)
-    return Drawing(f"over_models_{name}", title, caption, plot, number)
+        value, groups, figure = run.metadata.value(name), _by_network(run, name), number_of(run, name)
+        title = f"{value.title} over models"
+        if not groups:
+            yield LeftOut(title, not_measured(run, name), figure)
+            continue
+        values = {label: group.values for label, group in groups.items()}
+        fitted = boxes.fit(list(values.values()))
+        counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
+        notes = " ".join(filter(None, (fitted.note, fewer_points(values.values()))))
+        shown = f"{title}, one value for each image and explained class; above each box the mean."
+        plot = partial(_plot_networks, value, values, fitted)
+        yield Drawing(f"over_models_{name}", title, f"{shown} {counts}. {notes}".strip(), plot, figure)
 
 
 def _plot_networks(value: Value, values: Mapping[str, Floats], fitted: boxes.Axis, width: float) -> Figure:
@@ -207,7 +191,7 @@ def _plot_networks(value: Value, values: Mapping[str, Floats], fitted: boxes.Axi
     axes = figure.subplots()
     draw_boxes(axes, [fitted.drawn(group) for group in values.values()], [MUTED] * len(order), upright=True)
     boxes.apply_axis(fitted, axes)
-    axes.set(xlabel="", ylabel=axis_label(value))
+    axes.set(xlabel="", ylabel=vega.axis_label(value))
     for place, label in enumerate(order):
         above = axes.text(place, 1.015, f"mean\n{number(values[label].mean())}", ha="center", va="bottom", size=SMALL)
         above.set_transform(axes.get_xaxis_transform())

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
-from axiom_bench.report.charts.vega import Chart, Choice, MethodStyle, Panel, beside, columns, method_styles
+from axiom_bench.report.charts.vega import Chart, Choice, Panel, beside, columns, method_styles
 from axiom_bench.report.options import COLUMN
 from axiom_bench.statistics.chart_data import MeanCurve, mean_curves
 from axiom_bench.statistics.labels import counts_text
@@ -25,9 +25,21 @@ MAX_POINTS = 65  # of a curve that are drawn
 
 def chart(run: RunFolder) -> Chart | None:
     """A choice for each curve with an axis in the manifest; None for a run without such."""
-    measured = [(name, axis, curves) for name, axis, curves in _curves(run) if curves]
-    choices = [_choice(run, name, axis, curves) for name, axis, curves in measured]
-    specs = {f"curve-{name}": partial(_spec, axis) for name, axis, _ in measured}
+    choices, specs = [], {}
+    for name, axis, curves in _curves(run):
+        if not curves:
+            continue
+        specs[f"curve-{name}"] = partial(_spec, axis)
+        ends = np.concatenate([_band(curve).ravel() for curve in curves])
+        limits = vega.limits(float(ends.min()), float(ends.max()), log=False)
+        title, panels = str(axis.get("title", name)), []
+        for setting in dict.fromkeys(curve.setting for curve in curves):
+            own = [curve for curve in curves if curve.setting == setting]
+            label, tables = run.label(setting), {"points": columns(_points(run, axis["at"], own))}
+            description = f"{title} on {label}, a line for each method."
+            panels.append(Panel(label, f"curve-{name}", description, tables, HEIGHT, limits))
+        shown = "Means over rows; bands are their 95 % confidence intervals, by image."
+        choices.append(Choice(title, f"{shown} {_counts(curves)} a curve.", panels))
     return Chart("curves", "Perturbation curves", "Curve", choices, specs) if choices else None
 
 
@@ -41,21 +53,6 @@ def _curves(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any], list[MeanC
 
 def _counts(curves: Sequence[MeanCurve]) -> str:
     return counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
-
-
-def _choice(run: RunFolder, name: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Choice:
-    ends = np.concatenate([_band(curve).ravel() for curve in curves])
-    limits = vega.limits(float(ends.min()), float(ends.max()), log=False)
-    title = str(axis.get("title", name))
-    panels = []
-    for setting in dict.fromkeys(curve.setting for curve in curves):
-        own = [curve for curve in curves if curve.setting == setting]
-        label = run.label(setting)
-        description = f"{title} on {label}, a line for each method."
-        tables = {"points": columns(_points(run, axis["at"], own))}
-        panels.append(Panel(label, f"curve-{name}", description, tables, HEIGHT, limits))
-    caption = f"Means over rows; bands are their 95 % confidence intervals, by image. {_counts(curves)} a curve."
-    return Choice(title, caption, panels)
 
 
 def _points(run: RunFolder, at: Sequence[float], curves: Sequence[MeanCurve]) -> pd.DataFrame:
@@ -108,12 +105,16 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each curve with an axis in the manifest; nothing for a run without such."""
     for name, axis, curves in _curves(run):
         title = f"{axis.get('title', name)}: perturbation curves"
-        reason = f"No method has the curve {name} on any image: the table of statuses says why."
-        yield _drawing(run, name, title, axis, curves) if curves else LeftOut(title, reason)
-
-
-def _drawing(run: RunFolder, name: str, title: str, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Drawing:
-    return Drawing(f"perturbation_{name}", title, _caption(axis, curves), partial(_plot, run, axis, curves))
+        if not curves:
+            reason = f"No method has the curve {name} on any image: the table of statuses says why."
+            yield LeftOut(title, reason)
+            continue
+        better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
+        caption = (
+            f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over "
+            f"rows, by image. {_counts(curves)} a curve."
+        )
+        yield Drawing(f"perturbation_{name}", title, caption, partial(_plot, run, axis, curves))
 
 
 def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], width: float) -> Figure:
@@ -124,36 +125,17 @@ def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], 
     height = 1.9 * -(-len(settings) // beside)
     beside_legend = max(height, 0.3 + ENTRY * len(styles))
     figure = canvas(width, beside_legend if width > COLUMN else height + ENTRY * (1 + -(-len(styles) // 2)))
-    drawn = panels(figure, len(settings), beside, sharex=True, sharey=True)
+    drawn, faintness = panels(figure, len(settings), beside, sharex=True, sharey=True), min(1, BANDS / len(styles))
     for axes, setting in zip(drawn, settings, strict=True):
         for curve in (curve for curve in curves if curve.setting == setting):
-            _line(axes, axis["at"], curve, styles[curve.method], SHADE * min(1, BANDS / len(styles)))
+            at, style = axis["at"], styles[curve.method]
+            marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
+            dash = "-" if style.dash == (1, 0) else (0, [length / 2 for length in style.dash])
+            axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
+            low, high, alpha = curve.mean - curve.half_width, curve.mean + curve.half_width, SHADE * faintness
+            axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
         set_title(axes, run.label(setting), room / beside)
-    legend(figure, *_entries(drawn, styles), width)
+    legend(figure, [style.title for style in styles.values()], width)
     figure.supxlabel(axis["x"])
     figure.supylabel(f"mean {axis['y']}")
     return figure
-
-
-def _line(axes: Any, at: Sequence[float], curve: MeanCurve, style: MethodStyle, alpha: float) -> None:
-    marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
-    dash = "-" if style.dash == (1, 0) else (0, [length / 2 for length in style.dash])
-    axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
-    low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
-    axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
-
-
-def _entries(drawn: Sequence[Any], styles: Mapping[str, MethodStyle]) -> tuple[list[Any], list[str]]:
-    """Each method once, whichever panels it is in."""
-    pairs = (pair for axes in drawn for pair in zip(*axes.get_legend_handles_labels(), strict=True))
-    handles = {label: handle for handle, label in pairs}
-    titles = [style.title for style in styles.values()]
-    return [handles[title] for title in titles], titles
-
-
-def _caption(axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> str:
-    better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
-    return (
-        f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over rows, "
-        f"by image. {_counts(curves)} a curve."
-    )

@@ -161,7 +161,7 @@ def style() -> Iterator[None]:
 
 @cache
 def _register_fonts() -> None:
-    """Tell matplotlib of the fonts, once: an entry more in its list, which no other figure asks for."""
+    """An entry more in matplotlib's list, which no other figure asks for."""
     for path in sorted(FONTS.glob("*.ttf")):
         font_manager.fontManager.addfont(str(path))
 
@@ -211,16 +211,16 @@ def set_title(axes: Any, text: str, inches: float) -> None:
     axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))))
 
 
-def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], width: float) -> Any:
-    """One legend for all panels: on a page beside them, in a column above."""
-    if width > COLUMN:
-        return figure.legend(handles, [wrapped(label, 22) for label in labels], loc="outside right upper")
-    return figure.legend(handles, [wrapped(label, 18) for label in labels], loc="outside upper center", ncols=2)
-
-
-def counts_of(rows: pd.DataFrame) -> str:
-    """ "n = 64 images, 124 rows" of all these rows."""
-    return counts_text([rows["image_id"].nunique()], [len(rows)])
+def legend(figure: Figure, order: Sequence[str], width: float) -> Any:
+    """One legend for all panels, of those labels that are drawn: on a page beside them, in a column above."""
+    pairs = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
+    handles = {label: handle for handle, label in pairs}
+    labels = [label for label in dict.fromkeys(order) if label in handles]
+    how: dict[str, Any]
+    letters, how = 22, {"loc": "outside right upper"}
+    if width <= COLUMN:
+        letters, how = 18, {"loc": "outside upper center", "ncols": 2}
+    return figure.legend([handles[label] for label in labels], [wrapped(label, letters) for label in labels], **how)
 
 
 def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from axiom_bench.report.charts import by_depth, by_method, curves, matrices, pictures, ranking, scatter
 from axiom_bench.report.charts.drawing import DPI, Drawing, LeftOut
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.html import Section, part
 from axiom_bench.statistics.run_folder import MANY, RunFolder
 
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
@@ -26,7 +26,7 @@ FIGURES = (
     by_depth.draw, pictures.draw_pair, by_method.draw_networks, matrices.draw, pictures.draw_perturbed,
     pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, scatter.draw, curves.draw,
 )  # fmt: skip
-SHARED = by_method.draw  # last
+SHARED = by_method.draw  # the last, which take most of the time and little before they are drawn: processes share them
 FOLDER = "figures"  # in the run folder
 
 
@@ -64,9 +64,9 @@ def save_share(
     """Save one of `count` shares of the figures, one at a time: the first has all that aren't shared, and hands back
     what all shares save or leave out."""
     figures: list[SavedFigure | LeftOut] = []
-    for figure in own_figures(run) if index == 0 else ():
-        figures.append(_handled(run, figure, True, tell))
-    for place, figure in enumerate(shared_figures(run)):
+    if index == 0:
+        figures += [_handled(run, figure, True, tell) for draw in FIGURES for figure in draw(run)]
+    for place, figure in enumerate(SHARED(run)):
         is_own = _share(place, count, len(run.records) >= MANY) == index
         if is_own or index == 0:
             figures.append(_handled(run, figure, is_own, tell))
@@ -95,19 +95,8 @@ def _share(place: int, count: int, is_large: bool) -> int:
 
 def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """In the order of the report; each is drawn when it is asked for."""
-    yield from own_figures(run)
-    yield from shared_figures(run)
-
-
-def own_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """All but the shared ones."""
-    for draw in FIGURES:
+    for draw in (*FIGURES, SHARED):
         yield from draw(run)
-
-
-def shared_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """The last of them, which take most of the time and little before they are drawn: processes share these."""
-    return SHARED(run)
 
 
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
@@ -142,8 +131,8 @@ def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere:
     saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
     saved.sort(key=lambda figure: not figure.number)  # the paper's come before our own additions
     families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
-    body = render(
-        "figures.html.j2",
+    body = part(
+        "figures",
         shown=[(title, group) for title, group in families if group[0].source],
         families=families,
         left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
@@ -152,24 +141,14 @@ def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere:
 
 
 def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> PageFigure:
-    title, label = _split(figure.title, labels)
+    """ "Pair of maps, scenes_vgg" is the title of a family and one setting's label."""
+    label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
+    title = figure.title.removesuffix(f", {label}") if label else figure.title
     is_shown = not figure.name.startswith(tuple(elsewhere))
     source, width = embedded(figure) if is_shown else ("", 0)
-    files = {kind: f"{FOLDER}/{name}" for kind, name in _files(figure)}
+    paths = sorted(figure.png.parent.glob(f"{figure.name}.*"))
+    files = {path.suffix[1:].upper(): f"{FOLDER}/{path.name}" for path in paths}
     return PageFigure(figure.name, figure.number, title, label, figure.caption, source, width, files)
-
-
-def _split(title: str, labels: Iterable[str]) -> tuple[str, str]:
-    """ "Pair of maps, scenes_vgg" -> ("Pair of maps", "scenes_vgg"): a family's title and one setting's label."""
-    for label in labels:
-        if title.endswith(f", {label}"):
-            return title.removesuffix(f", {label}"), label
-    return title, ""
-
-
-def _files(figure: SavedFigure) -> Iterator[tuple[str, str]]:
-    for path in sorted(figure.png.parent.glob(f"{figure.name}.*")):
-        yield path.suffix[1:].upper(), path.name
 
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:
@@ -179,8 +158,6 @@ def embedded(figure: SavedFigure) -> tuple[str, int]:
     image = Image.open(io.BytesIO(data))
     if len(data) > PHOTOGRAPH_BYTES:
         buffer = io.BytesIO()
-        image.convert("RGB").save(
-            buffer, "WEBP", quality=90, method=2
-        )  # 4, the default, takes twice as long for the same bytes
+        image.convert("RGB").save(buffer, "WEBP", quality=90, method=2)  # 4, the default, takes twice as long
         kind, data = "webp", buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", round(CSS_DPI * image.width / DPI)

@@ -49,9 +49,8 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     counts = run.class_records.counts(run.class_records.metrics)
     if not counts.get(OK):
         metric = options_of(run).figures.class_seen
-        reason = (
-            not_measured(run, metric, NEEDS) if metric else "No metric is chosen: report.figures.class_seen=METRIC."
-        )
+        reason = "No metric is chosen: report.figures.class_seen=METRIC."
+        reason = not_measured(run, metric, NEEDS) if metric else reason
         yield LeftOut(TITLE, reason, options_of(run).figures.numbers.get(str(metric), ""))
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
@@ -77,17 +76,17 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
     classes = sorted(often.index[:MAX_CLASSES])
     methods = [method for method in rows["method"].cat.categories if (rows["method"] == method).any()]
     images = rows.drop_duplicates(["image_id", "target_class"])
-    cut = (
-        f" The {MAX_CLASSES} of {len(often)} classes that are explained most often." if len(often) > MAX_CLASSES else ""
-    )
+    cut = f" The {MAX_CLASSES} of {len(often)} classes that are explained most often."
     caption = (
         f"{run.label(setting)}, {value.title.lower()}: the share of an explained class's maps (a row) that show each "
         f"class (a column); above each method, all its maps that show the class they explain. "
-        f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class).{cut}"
-    )
+        f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class)."
+    ) + (cut if len(often) > MAX_CLASSES else "")
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
     titles = [run.metadata.method_title(method) for method in methods]
-    plot = partial(_plot, rows, methods, titles, classes, _names(run, setting.data, classes))
+    listed = ((run.manifest.get("data") or {}).get(setting.data) or {}).get("classes") or ()
+    names = [str(listed[index]) if index < len(listed) else str(index) for index in classes]
+    plot = partial(_plot, rows, methods, titles, classes, names)
     return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot, number_of(run, value.name))
 
 
@@ -113,7 +112,10 @@ def _plot(
         axes.set_yticks(range(0, len(classes), every), names[::every])
         axes.grid(visible=False)
         if cell >= CELL:
-            _write(axes, matrix)
+            for (row, column), share_seen in np.ndenumerate(matrix):
+                if share_seen >= 0.005:
+                    look = {"ha": "center", "va": "center", "color": "white" if share_seen > DARK else "0.2"}
+                    axes.text(column, row, f"{100 * share_seen:.0f}", fontsize=SMALL - 1, **look)
     figure.supxlabel("class seen")
     figure.supylabel("class explained")
     bar = figure.colorbar(
@@ -123,33 +125,13 @@ def _plot(
     return figure
 
 
-def _write(axes: Any, matrix: np.ndarray) -> None:
-    """Each share that isn't nothing in its cell, in per cent."""
-    for (row, column), cell in np.ndenumerate(matrix):
-        if cell >= 0.005:
-            colour = "white" if cell > DARK else "0.2"
-            axes.text(column, row, f"{100 * cell:.0f}", ha="center", va="center", fontsize=SMALL - 1, color=colour)
-
-
-def _names(run: RunFolder, data: str, classes: list[int]) -> list[str]:
-    """The classes' names from the manifest, else their indices."""
-    names = ((run.manifest.get("data") or {}).get(data) or {}).get("classes") or ()
-    return [str(names[index]) if index < len(names) else str(index) for index in classes]
-
-
 AGREEMENT = "Agreement of metrics"
 MIN_METHODS = 4  # of fewer, every order is likely by chance
 ROW_HEIGHT = 26  # pixels of a cell's height
 MIN_CELL = 13  # pixels of its width: of more cells than fit, the panel scrolls
 LABELS = 190  # pixels of the metrics' names
 AXIS = 152  # pixels below the cells, for these names at an angle
-COLOURS = (
-    "#b35806",
-    "#f1a340",
-    "#f7f7f7",
-    "#998ec3",
-    "#542788",
-)  # ColorBrewer's PuOr
+COLOURS = ("#b35806", "#f1a340", "#f7f7f7", "#998ec3", "#542788")  # ColorBrewer's PuOr
 DIGITS = 3  # significant, as numbers are printed: closer values tie
 
 
@@ -180,11 +162,8 @@ def agreement_chart(run: RunFolder) -> Chart | None:
         f"than {MIN_METHODS} a cell is empty. Over so few, tau is rough: p is the chance of one as far from 0 if the "
         "orders had nothing in common, for one pair of metrics; from, to: the 95 % interval by a bootstrap over images."
     )
-    return (
-        Chart("agreement", AGREEMENT, "", [Choice(AGREEMENT, caption, panels)], {"agreement": _spec})
-        if panels
-        else None
-    )
+    choice = Choice(AGREEMENT, caption, panels)
+    return Chart("agreement", AGREEMENT, "", [choice], {"agreement": _spec}) if panels else None
 
 
 def agreement(values: pd.DataFrame) -> pd.DataFrame:
@@ -195,17 +174,14 @@ def agreement(values: pd.DataFrame) -> pd.DataFrame:
     """
     rounded = values.map(lambda value: 0.0 if abs(value) < FLOAT32_ROUNDING else float(f"{value:.{DIGITS}g}"))
     rounded = rounded.T.drop_duplicates().T
-    cells = list(_cells(rounded))
-    return pd.DataFrame(cells, columns=["row", "column", "tau", "p", "n"])
-
-
-def _cells(values: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
-    for first, second in combinations(values.index, 2):
-        both = values.loc[[first, second]].dropna(axis="columns")
+    cells = []
+    for first, second in combinations(rounded.index, 2):
+        both = rounded.loc[[first, second]].dropna(axis="columns")
         if both.shape[1] >= MIN_METHODS:
             test = kendalltau(both.loc[first], both.loc[second])
             if np.isfinite(test.statistic):  # not where a metric is the same for all methods
-                yield second, first, float(test.statistic), float(test.pvalue), both.shape[1]
+                cells.append((second, first, float(test.statistic), float(test.pvalue), both.shape[1]))
+    return pd.DataFrame(cells, columns=["row", "column", "tau", "p", "n"])
 
 
 def _with_intervals(run: RunFolder, setting: Setting, cells: pd.DataFrame) -> pd.DataFrame:
@@ -245,13 +221,6 @@ def _spec() -> dict[str, Any]:
     room = alt.when("width / length(columns) > 27").then(alt.value(1)).otherwise(alt.value(0))
     texts = cells.transform_calculate(text="format(datum.tau, '.1f')").mark_text(fontSize=11)
     texts = texts.encode(x, y, alt.Text("text:N"), color=dark, opacity=room)
-    hover = {
-        "row": "Metric",
-        "column": "and",
-        "tau": "Kendall's tau",
-        "low": "from",
-        "high": "to",
-        "p": "p",
-        "n": "Methods",
-    }
+    hover = {"row": "Metric", "column": "and", "tau": "Kendall's tau", "low": "from", "high": "to", "p": "p",
+             "n": "Methods"}  # fmt: skip
     return vega.finished(alt.layer(squares, texts), {"cells": hover}, ("columns", "rows"))

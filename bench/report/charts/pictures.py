@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -51,27 +51,34 @@ def load(run: RunFolder) -> Iterator[Pictures]:
     for file in run.manifest.get("pictures") or []:
         arrays = stored_pictures.read_arrays(run.path / file)
         try:
-            yield _pictures(arrays)
+            values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
+            values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
+            values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
+            yield Pictures(**values | {"heatmaps": values["heatmaps"] / np.float32(255)})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BenchError(
                 f"The pictures {run.path / file} aren't a run's ({error}); run the same command again."
             ) from error
 
 
-def _pictures(arrays: dict[str, Any]) -> Pictures:
-    values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
-    values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}
-    values |= {name: str(values[name]) for name in ("model", "layer", "confidence_of")}
-    values["heatmaps"] = values["heatmaps"] / np.float32(255)
-    return Pictures(**values)
-
-
-def no_pictures(run: RunFolder, methods: Sequence[str]) -> str:
-    """Why the run has no pictures with all of these methods, and the setting that brings them."""
+def _of_models(
+    run: RunFolder, title: str, number: str, methods: Sequence[str], draw: Callable[[Pictures], Drawing | None]
+) -> Iterator[Drawing | LeftOut]:
+    """A figure for each model that stored pictures of images; else why there is none, and the setting that brings it.
+    draw: None where the model lacks the methods."""
+    is_drawn = False
+    for pictures in load(run):
+        drawing = draw(pictures) if len(pictures.images) else None
+        if drawing is not None:
+            is_drawn = True
+            yield drawing
+    if is_drawn:
+        return
     names = ",".join(methods)
+    reason = f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
     if not run.manifest.get("pictures"):
-        return "The run stored no pictures: pictures.rows=6 stores those of six images."
-    return f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
+        reason = "The run stored no pictures: pictures.rows=6 stores those of six images."
+    yield LeftOut(title, reason, number)
 
 
 def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
@@ -97,15 +104,20 @@ GAP = 0.06  # between two maps, of a map's side
 
 def draw_grid(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model; `config.report.figures.grid` may choose the methods, else all are shown."""
-    drawn = False
-    for pictures in load(run):
-        chosen = options_of(run).figures.grid or pictures.methods
-        methods = [name for name in pictures.methods if name in chosen]
-        if methods and len(pictures.images):
-            drawn = True
-            yield _grid_drawing(run, pictures, methods)
-    if not drawn:
-        yield LeftOut(GRID_TITLE, no_pictures(run, options_of(run).figures.grid or ()), GRID_NUMBER)
+    chosen = options_of(run).figures.grid
+
+    def drawing(pictures: Pictures) -> Drawing | None:
+        methods = [name for name in pictures.methods if not chosen or name in chosen]
+        if not methods:
+            return None
+        caption = (
+            f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row "
+            f"its explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
+        )
+        plot = partial(_plot_grid, pictures, methods, [run.metadata.method_title(method) for method in methods])
+        return Drawing(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
+
+    return _of_models(run, GRID_TITLE, GRID_NUMBER, chosen or (), drawing)
 
 
 @dataclass(frozen=True)
@@ -161,15 +173,6 @@ def _fill(axes: Any, pictures: Pictures, titles: Sequence[str], band: Sequence[i
         axes.text(-gap, place, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
 
 
-def _grid_drawing(run: RunFolder, pictures: Pictures, methods: list[str]) -> Drawing:
-    caption = (
-        f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row its "
-        f"explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
-    )
-    plot = partial(_plot_grid, pictures, methods, [run.metadata.method_title(method) for method in methods])
-    return Drawing(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
-
-
 def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
@@ -193,23 +196,18 @@ PAIR_SIDE = 1.8  # inches, at most
 def draw_pair(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model, of the methods that `config.report.figures.pair` names, on the first image."""
     methods = options_of(run).figures.pair
-    if not methods:
-        yield LeftOut(PAIR_TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", PAIR_NUMBER)
-        return
-    drawn = False
-    for pictures in load(run):
-        if set(methods) <= set(pictures.methods) and len(pictures.images):
-            drawn = True
-            yield _pair_drawing(run, pictures, methods)
-    if not drawn:
-        yield LeftOut(PAIR_TITLE, no_pictures(run, methods), PAIR_NUMBER)
-
-
-def _pair_drawing(run: RunFolder, pictures: Pictures, methods: tuple[str, ...]) -> Drawing:
     titles = [run.metadata.method_title(method) for method in methods]
-    caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
-    plot = partial(_plot_pair, pictures, methods, titles)
-    return Drawing(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
+
+    def drawing(pictures: Pictures) -> Drawing | None:
+        if not set(methods) <= set(pictures.methods):
+            return None
+        caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
+        plot = partial(_plot_pair, pictures, methods, titles)
+        return Drawing(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
+
+    if methods:
+        return _of_models(run, PAIR_TITLE, PAIR_NUMBER, methods, drawing)
+    return iter([LeftOut(PAIR_TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", PAIR_NUMBER)])
 
 
 def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
@@ -237,25 +235,23 @@ def draw_perturbed(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each model, of the method that `config.report.figures.perturbed` names."""
     method = options_of(run).figures.perturbed
     if not method:
-        yield LeftOut(PERTURBED_TITLE, "No method is chosen: report.figures.perturbed=METHOD.", PERTURBED_NUMBER)
-        return
-    drawn = False
-    for pictures in load(run):
-        if method in pictures.methods and len(pictures.images):
-            drawn = True
-            yield _perturbed_drawing(run, pictures, method)
-    if not drawn:
-        yield LeftOut(PERTURBED_TITLE, no_pictures(run, [method]), PERTURBED_NUMBER)
+        reason = "No method is chosen: report.figures.perturbed=METHOD."
+        return iter([LeftOut(PERTURBED_TITLE, reason, PERTURBED_NUMBER)])
+    title = run.metadata.method_title(method)
 
+    def drawing(pictures: Pictures) -> Drawing | None:
+        if method not in pictures.methods:
+            return None
+        is_probability = pictures.confidence_of == "probability"
+        meaning = "confidence is the explained class's probability" if is_probability else "score is what is explained"
+        caption = (
+            f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
+            f"perturbed; {meaning}. Images: {', '.join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))}."
+        )
+        name, plot = f"perturbed_{pictures.slug}", partial(_plot_perturbed, pictures, method, title)
+        return Drawing(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
 
-def _perturbed_drawing(run: RunFolder, pictures: Pictures, method: str) -> Drawing:
-    images, title = ", ".join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES])), run.metadata.method_title(method)
-    caption = (
-        f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
-        f"perturbed; {_meaning(pictures)}. Images: {images}."
-    )
-    name, plot = f"perturbed_{pictures.slug}", partial(_plot_perturbed, pictures, method, title)
-    return Drawing(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
+    return _of_models(run, PERTURBED_TITLE, PERTURBED_NUMBER, [method], drawing)
 
 
 def _plot_perturbed(pictures: Pictures, method: str, title: str, width: float) -> Figure:
@@ -265,25 +261,12 @@ def _plot_perturbed(pictures: Pictures, method: str, title: str, width: float) -
     letters = int(1.1 * side / LETTER)  # small ones
     titles = 0.15 if letters > len("confidence 0.00, drop 0.00") else 0.27  # inches: one line above a picture, or two
     figure = canvas(3 * side + label, count * (side + titles + 0.1))
-    grid = figure.subplots(count, 3, squeeze=False)
-    for i, (left, middle, right) in enumerate(grid):
+    word = "confidence" if pictures.confidence_of == "probability" else "score"
+    for i, (left, middle, right) in enumerate(figure.subplots(count, 3, squeeze=False)):
+        image, name = pictures.images[i], wrapped(pictures.class_names[i], PERTURBED_NAME)
         before, after = float(pictures.confidence[i]), float(pictures.confidence_perturbed[m, i])
-        show(
-            left,
-            pictures.images[i],
-            wrapped(f"{_word(pictures)} {before:.2f}", letters),
-            wrapped(pictures.class_names[i], PERTURBED_NAME),
-        )
-        show(middle, blend(pictures.images[i], pictures.heatmaps[m, i]), wrapped(title, letters))
-        drop = f"{_word(pictures)} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
+        show(left, image, wrapped(f"{word} {before:.2f}", letters), name)
+        show(middle, blend(image, pictures.heatmaps[m, i]), wrapped(title, letters))
+        drop = f"{word} {after:.2f}, drop {before - after:.2f}".replace("-", MINUS)
         show(right, pictures.perturbed[m, i], wrapped(drop, letters))
     return figure
-
-
-def _meaning(pictures: Pictures) -> str:
-    of_class = pictures.confidence_of == "probability"
-    return "confidence is the explained class's probability" if of_class else "score is what is explained"
-
-
-def _word(pictures: Pictures) -> str:
-    return "confidence" if pictures.confidence_of == "probability" else "score"

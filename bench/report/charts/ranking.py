@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
@@ -32,12 +31,11 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one over all."""
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
-    tables = {setting: leads(rows_at(summary, setting), values) for setting in run.settings}
-    fitting = {
-        setting: table
-        for setting, table in tables.items()
-        if table.shape[1] > 1 and len(table) and not run.metadata.has_random_weights(setting.model)
-    }
+    fitting = {}
+    for setting in run.settings:
+        table = leads(rows_at(summary, setting), values)
+        if table.shape[1] > 1 and len(table) and not run.metadata.has_random_weights(setting.model):
+            fitting[setting] = table
     if len(fitting) > 1:
         yield _over_all(run, fitting, values)
     for count, setting in enumerate(run.settings):
@@ -161,25 +159,14 @@ RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and betwee
 
 def draw_mean_ranks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
-    places = {(setting.model, setting.data) for setting in run.settings}
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
-    found = {
+    measured = {
         value: ranks for value in values if value.has_direction and (ranks := mean_ranks(run, value.name)) is not None
     }
-    if len(places) < len(run.settings):
-        yield LeftOut(RANKS_TITLE, "The layers of one network don't count as independent of each other.")
+    if reason := _no_mean_ranks(run, list(measured.values())):
+        yield LeftOut(RANKS_TITLE, reason)
         return
-    if not found:
-        yield LeftOut(
-            RANKS_TITLE,
-            "It takes a headline metric in which several methods have a value on several networks or data sets.",
-        )
-        return
-    widest = max(found.values(), key=lambda ranks: len(ranks.ranks))
-    if widest.count < FEWEST_SETTINGS:
-        yield LeftOut(RANKS_TITLE, _too_few(widest))
-        return
-    for value, ranks in found.items():
+    for value, ranks in measured.items():
         caption = (
             f"{value.title}: mean rank of each method over {ranks.count} networks or data sets, 1 is best. Bars join "
             f"methods whose mean ranks differ by less than the critical difference, {ranks.critical:.2f} (Nemenyi, 5 "
@@ -187,20 +174,23 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             "rank."
         )
         titles = {str(name): run.metadata.method_title(str(name)) for name in ranks.ranks.index}
-        yield Drawing(
-            f"mean_ranks_{value.name}",
-            f"{RANKS_TITLE}, {value.title}",
-            caption,
-            partial(_plot_mean_ranks, ranks, titles),
-            in_column=False,
-        )
+        name, plot = f"mean_ranks_{value.name}", partial(_plot_mean_ranks, ranks, titles)
+        yield Drawing(name, f"{RANKS_TITLE}, {value.title}", caption, plot, in_column=False)
 
 
-def _too_few(ranks: MeanRanks) -> str:
-    methods = len(ranks.ranks)
+def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
+    """Why there is no figure; empty where there is."""
+    if len({(setting.model, setting.data) for setting in run.settings}) < len(run.settings):
+        return "The layers of one network don't count as independent of each other."
+    if not all_ranks:
+        return "It takes a headline metric in which several methods have a value on several networks or data sets."
+    widest = max(all_ranks, key=lambda ranks: len(ranks.ranks))
+    methods = len(widest.ranks)
+    if widest.count >= FEWEST_SETTINGS:
+        return ""
     return (
-        f"{methods} methods on {ranks.count} networks or data sets: two mean ranks would have to differ by "
-        f"{ranks.critical:.1f} places to be told apart (Nemenyi, 5 %), and all lie within {methods - 1}. It takes "
+        f"{methods} methods on {widest.count} networks or data sets: two mean ranks would have to differ by "
+        f"{widest.critical:.1f} places to be told apart (Nemenyi, 5 %), and all lie within {methods - 1}. It takes "
         f"{FEWEST_SETTINGS} or more (model=a,b,c, or axiom-bench report RUN RUN of several runs); the table of places "
         "compares methods on each of them by image."
     )
@@ -214,7 +204,13 @@ def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str], width: float) 
     axes = figure.subplots()
     axes.set(xlim=(1 - 0.35 * count, count + 0.35 * count), ylim=(-height + 0.5, 0.5))
     axes.set_axis_off()
-    _ruler(axes, count, ranks.critical)
+    axes.plot([1, count], [0, 0], color="0.15", linewidth=1)
+    for rank in range(1, count + 1):
+        axes.plot([rank, rank], [0, 0.06], color="0.15", linewidth=1)
+        axes.text(rank, 0.09, str(rank), ha="center", va="bottom", fontsize=8)
+    axes.plot([1, 1 + ranks.critical], [0.36, 0.36], color="0.15", linewidth=1.5)
+    text = f"critical difference {ranks.critical:.2f}"
+    axes.text(1 + ranks.critical + 0.1, 0.36, text, ha="left", va="center", fontsize=8)
     for line, (first, last) in enumerate(bars, start=1):
         ends = (ranks.ranks.iloc[first] - 0.05, ranks.ranks.iloc[last] + 0.05)
         axes.plot(ends, [-BAR * line] * 2, color="0.15", linewidth=4, solid_capstyle="butt")
@@ -223,17 +219,6 @@ def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str], width: float) 
         line = place if is_left else count - 1 - place
         y, end = -BAR * (len(bars) + 1) - RANK_LINE * (line + 0.5), 0.7 if is_left else count + 0.3
         axes.plot([rank, rank, end], [0, y, y], color="0.45", linewidth=0.9)
-        side = "right" if is_left else "left"
-        axes.text(
-            end + (-0.08 if is_left else 0.08), y, f"{titles[str(name)]} {rank:.1f}", ha=side, va="center", fontsize=8
-        )
+        x, side = (end - 0.08, "right") if is_left else (end + 0.08, "left")
+        axes.text(x, y, f"{titles[str(name)]} {rank:.1f}", ha=side, va="center", fontsize=8)
     return figure
-
-
-def _ruler(axes: Axes, count: int, critical: float) -> None:
-    axes.plot([1, count], [0, 0], color="0.15", linewidth=1)
-    for rank in range(1, count + 1):
-        axes.plot([rank, rank], [0, 0.06], color="0.15", linewidth=1)
-        axes.text(rank, 0.09, str(rank), ha="center", va="bottom", fontsize=8)
-    axes.plot([1, 1 + critical], [0.36, 0.36], color="0.15", linewidth=1.5)
-    axes.text(1 + critical + 0.1, 0.36, f"critical difference {critical:.2f}", ha="left", va="center", fontsize=8)

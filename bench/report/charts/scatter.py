@@ -14,7 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.boxes import axis_label
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.charts.vega import (
     Chart,
@@ -146,9 +145,12 @@ def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figu
     for axes, (setting, plane) in zip(panels(figure, len(planes), beside), planes.items(), strict=True):
         _draw_panel(axes, plane, method_styles(run))
         set_title(axes, run.label(setting), side)
-    figure.supxlabel(f"{axis_label(run.metadata.value(x))}, mean")
-    figure.supylabel(f"{axis_label(run.metadata.value(y))}, mean")
-    _legend(figure, [style.title for style in method_styles(run).values()], width)
+    figure.supxlabel(f"{vega.axis_label(run.metadata.value(x))}, mean")
+    figure.supylabel(f"{vega.axis_label(run.metadata.value(y))}, mean")
+    titles = [style.title for style in method_styles(run).values()]
+    for handle in legend(figure, [FLOOR, *titles], width).legend_handles:
+        if isinstance(handle, Line2D):
+            handle.set_markersize(5)
     return figure
 
 
@@ -180,16 +182,6 @@ def _scale(axes: Any, axis_name: str, points: Floats, end: float) -> None:
     else:
         getattr(axes, f"{axis_name}axis").set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
     getattr(axes, f"set_{axis_name}lim")(0, upper)
-
-
-def _legend(figure: Figure, titles: list[str], width: float) -> None:
-    """One legend for all panels: the floor where it is drawn, then each method once, in the order of the manifest."""
-    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    entries = {label: handle for handle, label in pairs}
-    order = [label for label in dict.fromkeys((FLOOR, *titles)) if label in entries]
-    for handle in legend(figure, [entries[label] for label in order], order, width).legend_handles:
-        if isinstance(handle, Line2D):
-            handle.set_markersize(5)
 
 
 COSTS_HEIGHT = 300
@@ -224,7 +216,9 @@ def _cost_choice(run: RunFolder, value: Value, rows: pd.DataFrame, costs: dict[S
     panels = []
     for setting, table in tables.items():
         ends = table[["low", "value", "high"]].to_numpy().ravel()
-        params = {"title": title, **_log_axis(table["ms"]), **vega.symlog_params("y", ends)}
+        low, high = table["ms"].min() / 1.5, table["ms"].max() * 1.5
+        params = {"title": title, "x_low": low, "x_high": high, "x_ticks": vega.log_ticks(low, high)}
+        params |= vega.symlog_params("y", ends)
         label = run.label(setting)
         description = f"{value.title} of each method against its {MS}, {label}."
         panels.append(Panel(label, "costs", description, {"points": columns(table)}, COSTS_HEIGHT, params))
@@ -243,11 +237,6 @@ def _cost_table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series)
     table = pd.DataFrame({"method": rows["method"], "ms": rows["method"].map(ms), "value": rows[value.lead], **ends})
     titles = [run.metadata.method_title(name) for name in table["method"]]
     return table.assign(also=beside(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
-
-
-def _log_axis(ms: pd.Series) -> dict[str, Any]:
-    low, high = ms.min() / 1.5, ms.max() * 1.5
-    return {"x_low": low, "x_high": high, "x_ticks": vega.log_ticks(low, high)}
 
 
 def _costs_spec() -> dict[str, Any]:

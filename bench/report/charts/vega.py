@@ -1,4 +1,4 @@
-"""What all Vega-Lite specs share: the colours of the page's theme, titles, and axes whose limits are parameters."""
+"""What a chart hands to the page, the look of methods in charts and figures, and what all Vega-Lite specs share."""
 
 from __future__ import annotations
 
@@ -68,13 +68,12 @@ def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
 
 def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     """A table by column as JSON holds it: numbers with DIGITS digits, None for what isn't finite, texts as they are."""
-    return {str(name): _as_json(table[name]) for name in table}
-
-
-def _as_json(column: pd.Series) -> list[Any]:
-    if not pd.api.types.is_float_dtype(column):
-        return [entry.item() if isinstance(entry, np.generic) else entry for entry in column.tolist()]
-    return [float(f"{entry:.{DIGITS}g}") if np.isfinite(entry) else None for entry in column.tolist()]
+    entries: dict[str, list[Any]] = {}
+    for name, column in table.items():
+        entries[str(name)] = column.tolist()
+        if pd.api.types.is_float_dtype(column):
+            entries[str(name)] = [float(f"{entry:.{DIGITS}g}") if np.isfinite(entry) else None for entry in column]
+    return entries
 
 
 def beside(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
@@ -111,13 +110,13 @@ class MethodStyle:
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     """{method: its style}, in the manifest's order, for all methods with records. It doesn't depend on which of them a
     figure shows."""
-    return {name: _style(run.metadata.method_title(name), place) for place, name in enumerate(run.methods)}
-
-
-def _style(title: str, place: int) -> MethodStyle:
-    turn, colour = divmod(place, len(COLOURS))
-    sign = (colour + turn) % len(MARKERS)
-    return MethodStyle(title, COLOURS[colour], MARKERS[sign], SHAPES[sign], DASHES[turn % len(DASHES)])
+    styles = {}
+    for place, name in enumerate(run.methods):
+        turn, colour = divmod(place, len(COLOURS))
+        sign, dash = (colour + turn) % len(MARKERS), DASHES[turn % len(DASHES)]
+        title = run.metadata.method_title(name)
+        styles[name] = MethodStyle(title, COLOURS[colour], MARKERS[sign], SHAPES[sign], dash)
+    return styles
 
 
 INK, SOFT, LINE, PAGE = "var(--ink)", "var(--soft)", "var(--line)", "var(--page)"  # as page.css defines them by theme
@@ -153,11 +152,14 @@ def small(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
+def axis_label(value: Value) -> str:
+    """The metric with its unit, unless the title says it: "Confidence drop [probability]"."""
+    return value.title if not value.unit or value.unit in value.title else f"{value.title} [{value.unit}]"
+
+
 def axis_title(value: Value) -> str:
-    """The metric with its unit, unless the title says it, and its direction: "Confidence drop [probability], higher is
-    better"."""
-    title = value.title if not value.unit or value.unit in value.title else f"{value.title} [{value.unit}]"
-    return f"{title}, {BETTER[value.better]}" if value.better in BETTER else title
+    """`axis_label` and the direction: "Confidence drop [probability], higher is better"."""
+    return axis_label(value) + (f", {BETTER[value.better]}" if value.better in BETTER else "")
 
 
 def finished(

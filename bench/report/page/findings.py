@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -12,7 +12,7 @@ from markupsafe import Markup
 from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.last_lines import last_lines, random_weights_lines
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import Terms
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
@@ -24,46 +24,36 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 
 def section(run: RunFolder, terms: Terms) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are."""
-    found = findings(run, options_of(run).headline)
-    body = render(
-        "findings.html.j2",
+    statements, warnings = findings(run, options_of(run).headline), random_weights_lines(run)
+    by_metric = groupby(statements, lambda statement: statement.metric)
+    body = part(
+        "findings",
         failures=run.manifest.get("failures") or (),
-        warnings=random_weights_lines(run),
+        warnings=warnings,
         is_empty=run.records.empty,
-        metrics=[
-            _metric(run, run.metadata.value(name), list(group), terms)
-            for name, group in groupby(found, lambda one: one.metric)
-        ],
-        lines=[] if found else last_lines(run)[len(random_weights_lines(run)) :],
+        metrics=[_metric(run, run.metadata.value(name), list(group), terms) for name, group in by_metric],
+        lines=[] if statements else last_lines(run)[len(warnings) :],
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
     )
     return Section("findings", "Findings", body, STYLES, SCRIPTS)
 
 
-def _metric(run: RunFolder, value: Value, found: Sequence[Statement], terms: Terms) -> dict[str, object]:
+def _metric(run: RunFolder, value: Value, statements: Sequence[Statement], terms: Terms) -> dict[str, object]:
     """A metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
+    cards = []
+    for setting in run.settings:
+        label = run.label(setting)  # stands above its sentences, and is left out of them
+        if own := [statement for statement in statements if statement.settings == (setting,)]:
+            sentences = [{"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: ")} for each in own]
+            cards.append({"label": label, "sentences": sentences, "chart": _interval_chart(run, setting, value)})
     return {
         "title": value.title,
         "term": terms.metrics.get(value.name, ""),
         "about": f"{value.lead}{direction}",
-        "general": [one.sentence for one in found if len(one.settings) != 1],
-        "cards": [
-            {
-                "label": run.label(setting),
-                "sentences": _sentences(run, setting, found),
-                "chart": _interval_chart(run, setting, value),
-            }
-            for setting in run.settings
-            if any(one.settings == (setting,) for one in found)
-        ],
+        "general": [statement.sentence for statement in statements if len(statement.settings) != 1],
+        "cards": cards,
     }
-
-
-def _sentences(run: RunFolder, setting: Setting, found: Iterable[Statement]) -> list[dict[str, str]]:
-    """The setting's own, without its label, which stands above them."""
-    start = f"{run.label(setting)}: "
-    return [{"kind": one.kind, "text": one.sentence.removeprefix(start)} for one in found if one.settings == (setting,)]
 
 
 def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
@@ -110,8 +100,8 @@ def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> M
         share = math.log(value / start) / math.log(stop / start) if is_log else (value - start) / (stop - start)
         return f"{100 * share:.2f}%"
 
-    return render(
-        "interval_chart.html.j2",
+    return part(
+        "interval_chart",
         label=label + (", logarithmic scale" if is_log else ""),
         zero=None if is_log else place(0.0),
         rows=[(row, place(row.value), place(row.low), place(row.high), number(row.value)) for row in rows],

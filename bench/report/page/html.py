@@ -55,20 +55,22 @@ def render(template: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(template).render(**values))
 
 
+def part(name: str, **values: Any) -> Markup:
+    """A part of the page, a macro of sections.html.j2, as `render` renders a template."""
+    return Markup(getattr(_environment().get_template("sections.html.j2").module, name)(**values))
+
+
 def typeset(text: str) -> Markup:
     """Escaped, with a true minus, powers of ten, the text's line breaks, and none in "n = 3", "p < 0.001" and "5 %"."""
     html = str(escape(text))
     html = re.sub(r"(?<![\w.])-(?=\d)", "\N{MINUS SIGN}", html)
     html = html.replace("&lt;1e-6", "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>")
-    html = re.sub(r"(\d)e(-?)(\d+)\b", _power, html)
+    times_ten = "\\1\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>"
+    html = re.sub(r"(\d)e-(\d+)\b", f"{times_ten}\N{MINUS SIGN}\\2</sup>", html)
+    html = re.sub(r"(\d)e(\d+)\b", f"{times_ten}\\2</sup>", html)
     html = re.sub(r"\b([np]) (=|&lt;) (?=\d)", "\\1\N{NO-BREAK SPACE}\\2\N{NO-BREAK SPACE}", html)
     html = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", html)
     return Markup(html.replace("\n", "<br>"))
-
-
-def _power(match: re.Match[str]) -> str:
-    sign = "\N{MINUS SIGN}" if match[2] else ""
-    return f"{match[1]}\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}10<sup>{sign}{match[3]}</sup>"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Tables in the page: HTML that reads and prints without a script, and what the script needs to sort and copy them."""
+"""Tables in the page, which print without a script and sort with one, and the definitions that their words link to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from axiom_bench.report.page.html import Section, render
+from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -43,31 +43,23 @@ class Terms:
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
     """Those of the methods and of the metrics with records, in the manifest's order."""
-    methods = run.methods
     metrics = run.manifest.get("metrics") or {}
-    params = {
-        name: (entry or {}).get("params") or {} for name, entry in (run.config.get("metric") or {}).items()
-    }  # the manifest's metrics are values, which share their metric's parameters
-    of_metrics = [
-        _definition("metric", name, run.metadata.value(name).title, about, _metric_facts(about, params))
-        for name, about in ((name, metrics.get(name) or {}) for name in run.metrics)
-    ]
-    of_methods = [
-        _definition(
-            "method",
-            name,
-            run.metadata.method_title(name),
-            run.metadata.method(name),
-            _method_facts(run.metadata.method(name)),
-        )
-        for name in methods
-    ]
+    # The manifest's metrics are values, which share their metric's parameters.
+    params = {name: (entry or {}).get("params") or {} for name, entry in (run.config.get("metric") or {}).items()}
+    of_methods, of_metrics = [], []
+    for name in run.methods:
+        about = run.metadata.method(name)
+        of_methods.append(_definition("method", name, run.metadata.method_title(name), about, _method_facts(about)))
+    for name in run.metrics:
+        about = metrics.get(name) or {}
+        facts = _metric_facts(about, params.get(str(about.get("metric"))) or {})
+        of_metrics.append(_definition("metric", name, run.metadata.value(name).title, about, facts))
     return of_methods, of_metrics
 
 
 def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Section:
     """Both lists, each entry an anchor."""
-    body = render("definitions.html.j2", kinds={"Methods": list(methods), "Metrics": list(metrics)})
+    body = part("definitions", kinds={"Methods": list(methods), "Metrics": list(metrics)})
     return Section("definitions", "Definitions", body, ("definitions.css",), ("definitions.js",))
 
 
@@ -104,16 +96,15 @@ def _method_facts(about: Mapping[str, Any]) -> Iterable[str]:
         yield str(about["note"])
 
 
-def _metric_facts(about: Mapping[str, Any], params: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+def _metric_facts(about: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[str]:
     better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(str(about.get("better")))
     unit = f"Unit: {about['unit']}." if about.get("unit") else ""
     yield " ".join(filter(None, (unit, better)))
     if about.get("definition"):
         deviation = about.get("deviation")
         yield f"Follows {about['definition']}" + (f". Differs: {deviation}." if deviation else ".")
-    own = params.get(str(about.get("metric")))
-    if own:
-        yield f"Parameters: {_listed(own)}."
+    if params:
+        yield f"Parameters: {_listed(params)}."
     if about.get("note"):
         yield str(about["note"])
 
@@ -149,17 +140,16 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
     """All tables, each family of settings as one with a switch."""
     families = [(name, list(group)) for name, group in groupby(tables, lambda table: table.family or table.title)]
     body = Markup("").join(
-        render("folded.html.j2", title=title, body=block(group, terms), open=group[0].name in OPEN)
-        for title, group in families
+        part("folded", title=title, body=block(group, terms), open=group[0].name in OPEN) for title, group in families
     )
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 
 def block(tables: Sequence[Table], terms: Terms) -> Markup:
     """Tables with the same columns, one for each setting, under one set of filters."""
-    panels = [render("table.html.j2", table=table, columns=_columns(table, terms), terms=terms) for table in tables]
+    panels = [part("table", table=table, columns=_columns(table, terms), terms=terms) for table in tables]
     labels = [table.label for table in tables]
-    return render("table_block.html.j2", panels=list(zip(labels, panels, strict=True)))
+    return part("table_block", panels=list(zip(labels, panels, strict=True)))
 
 
 def _columns(table: Table, terms: Terms) -> list[Column]:

@@ -12,7 +12,7 @@ import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
-from axiom_bench.report.page.html import Header, Section, render
+from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.statistics.labels import NOTHING, number, share
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import classified
@@ -31,21 +31,17 @@ def header(run: RunFolder) -> Header:
     versions = run.manifest.get("versions") or {}
     machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
     machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
+    shown = f"{_count(len(rows), 'row')} (an image and an explained class each)"
     facts = {
         "Networks": _names([_network(run, name) for name in models], "networks"),
-        "Images": f"{_count(images, 'image')} of {data}, {_rows(len(rows))}" if images else "none",
+        "Images": f"{_count(images, 'image')} of {data}, {shown}" if images else "none",
         "Methods": _names(methods, "methods", 2 * MANY),
         "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
     }
     title = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
     above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
-    return Header(
-        above,
-        title,
-        {name: text for name, text in facts.items() if text},
-        tuple(running.sentences(run.manifest)),
-        run.manifest.get("reload"),
-    )
+    facts, notices = {name: text for name, text in facts.items() if text}, tuple(running.sentences(run.manifest))
+    return Header(above, title, facts, notices, run.manifest.get("reload"))
 
 
 def _network(run: RunFolder, name: str) -> str:
@@ -67,10 +63,6 @@ def _count(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _rows(count: int) -> str:
-    return f"{_count(count, 'row')} (an image and an explained class each)"
-
-
 def _day(created: object) -> str:
     """ "2 January 2026"; the text itself where it is no time."""
     try:
@@ -86,8 +78,9 @@ ABSENT = object()
 def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
     manifest = run.manifest
-    body = render(
-        "this_run.html.j2",
+    commands = (["axiom-bench", *(each.get("overrides") or ())] for each in manifest.get("runs") or [manifest])
+    body = part(
+        "this_run",
         models=_models(run),
         data=_data(run),
         device=manifest.get("device"),
@@ -97,36 +90,22 @@ def this_run(run: RunFolder) -> Section:
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
         report_seconds=manifest.get("report_seconds"),
         configurations=_configurations(manifest),
-        command="\n".join(_command(part) for part in manifest.get("runs") or [manifest]),
+        command="\n".join(map(shlex.join, commands)),
     )
     return Section("run", "This run", body)
 
 
-def _command(manifest: Mapping[str, Any]) -> str:
-    """The command line of a run, quoted for a shell."""
-    return shlex.join(["axiom-bench", *(manifest.get("overrides") or ())])
-
-
 def _models(run: RunFolder) -> list[dict[str, str]]:
-    return [
-        {
-            "name": name,
-            "layers": ", ".join(model.get("layers") or [model.get("layer", "")]),
-            "weights": str(model.get("weights", "")),
-            "sha256": str(model.get("weights_sha256") or "")[:12],
-            "images": _kept(run, name),
-            "correct": _correct(run, name),
-        }
-        for name, model in (run.manifest.get("models") or {}).items()
-    ]
-
-
-def _kept(run: RunFolder, model: str) -> str:
-    """How many images the model explains: "108", or "97 of 108" where others are left out; of each data set."""
-    counts = run.metadata.images(model).values()
-    return ", ".join(
-        f"{count['kept']:,} of {count['chosen']:,}" if count["others"] else f"{count['kept']:,}" for count in counts
-    )
+    """images: how many each explains, "108", or "97 of 108" where others are left out; of each data set."""
+    models = []
+    for name, model in (run.manifest.get("models") or {}).items():
+        kept = (f"{count['kept']:,}" + (f" of {count['chosen']:,}" if count["others"] else "")
+                for count in run.metadata.images(name).values())  # fmt: skip
+        sha256 = str(model.get("weights_sha256") or "")[:12]
+        layers = ", ".join(model.get("layers") or [model.get("layer", "")])
+        about = {"name": name, "layers": layers, "weights": str(model.get("weights", "")), "sha256": sha256}
+        models.append({**about, "images": ", ".join(kept), "correct": _correct(run, name)})
+    return models
 
 
 def _correct(run: RunFolder, model: str) -> str:
@@ -152,12 +131,9 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
     for name, data in (run.manifest.get("data") or {}).items():
         records = run.records.of_images[run.records.of_images["data"] == name]
         bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
-        counts = {
-            "ids": f"{len(data.get('ids') or []):,}",
-            "seen": f"{records['image_id'].nunique():,}",
-            "bad": f"{bad:,}",
-        }
-        rows.append({"name": name, **counts, "fingerprint": str(data.get("fingerprint") or "")[:12]})
+        counts = {"ids": len(data.get("ids") or []), "seen": records["image_id"].nunique(), "bad": bad}
+        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12]}
+        rows.append(about | {of: f"{count:,}" for of, count in counts.items()})
     return rows
 
 
@@ -221,17 +197,15 @@ def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
 
 def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a configuration that the first doesn't have alike; of groups, the entries in them."""
-    return dict(_differences(config, first))
-
-
-def _differences(config: Mapping[str, Any], first: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    differing = {}
     for key, value in config.items():
         other = first.get(key, ABSENT)
         if isinstance(value, Mapping) and isinstance(other, Mapping):
             if inner := _differing(value, other):
-                yield key, inner
+                differing[key] = inner
         elif value != other:
-            yield key, value
+            differing[key] = value
+    return differing
 
 
 def _yaml(config: Mapping[str, Any]) -> str:
@@ -241,23 +215,19 @@ def _yaml(config: Mapping[str, Any]) -> str:
 def combined_runs(run: RunFolder) -> Section:
     """A table of the runs, and one of the versions."""
     runs = run.manifest["runs"]
-    libraries = dict.fromkeys(name for part in runs for name in part.get("versions") or ())
-    body = render(
-        "combined.html.j2",
-        runs=[_about(part) for part in runs],
-        versions=[(name, [(part.get("versions") or {}).get(name) or "" for part in runs]) for name in libraries],
-    )
-    return Section("combined", "Combined runs", body)
+    libraries = dict.fromkeys(name for each in runs for name in each.get("versions") or ())
+    versions = [(name, [(each.get("versions") or {}).get(name) or "" for each in runs]) for name in libraries]
+    return Section("combined", "Combined runs", part("combined", runs=list(map(_about, runs)), versions=versions))
 
 
-def _about(part: Mapping[str, Any]) -> dict[str, str]:
+def _about(run: Mapping[str, Any]) -> dict[str, str]:
     return {
-        "name": f"{part['experiment']}/{part['run']}",
-        "folder": str(part.get("folder") or ""),
-        "made": str(part.get("created") or ""),
-        "models": ", ".join(part.get("models") or ()),
-        "data": ", ".join(part.get("data") or ()),
-        "device": str(part.get("device") or "unknown"),
-        "precision": precision(part.get("precision")) or "unknown",
-        "commit": str(part.get("git_commit") or "")[:12],
+        "name": f"{run['experiment']}/{run['run']}",
+        "folder": str(run.get("folder") or ""),
+        "made": str(run.get("created") or ""),
+        "models": ", ".join(run.get("models") or ()),
+        "data": ", ".join(run.get("data") or ()),
+        "device": str(run.get("device") or "unknown"),
+        "precision": precision(run.get("precision")) or "unknown",
+        "commit": str(run.get("git_commit") or "")[:12],
     }

@@ -36,13 +36,9 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
         files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
-    frames = {
-        "summary": long_frame(run, run.summary, run.split_summary),
-        "overview": wide_frame(run, run.summary),
-        "runtime": run.runtime,
-        "pairs": pair_frame(run),
-        "places": place_frame(run),
-    }
+    summary, overview = long_frame(run, run.summary, run.split_summary), wide_frame(run, run.summary)
+    frames = {"summary": summary, "overview": overview, "runtime": run.runtime}
+    frames |= {"pairs": pair_frame(run), "places": place_frame(run)}
     for name, frame in frames.items():
         files.write(folder / f"{name}.csv", to_csv(frame).encode())
     return tables
@@ -61,35 +57,26 @@ def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> It
 
 
 _NUMBERS = (
-    "images",
-    "n",
-    "rows",
-    "mean",
-    "mean_low",
-    "mean_high",
-    "median",
-    "median_low",
-    "median_high",
-    "standard_error",
-)
+    "images", "n", "rows", "mean", "mean_low", "mean_high", "median", "median_low", "median_high", "standard_error",
+)  # fmt: skip
 _COMMON = ("compared", "common_images", "common_n", "common_mean", "common_median")
-_PLACE = ["model", "layer", "data"]
 
 
 def long_frame(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
     """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok;
     common_...: of the rows that all compared methods have, see `statistics.common`."""
     rows = pd.concat([summary.assign(split="all"), split], ignore_index=True)
-    values = {name: run.metadata.value(name) for name in run.metrics}
-    rows["unit"] = [values[name].unit for name in rows["metric"]]
-    rows["better"] = [values[name].better for name in rows["metric"]]
+    for about in ("unit", "better"):
+        rows[about] = (
+            rows["metric"].astype(str).map({name: getattr(run.metadata.value(name), about) for name in run.metrics})
+        )
     return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, *_COMMON, "statuses"]]
 
 
 def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
     """One row for each setting and method: "<metric> mean", "<metric> median", "<metric> n", ..., and the method's
     milliseconds beyond the trace (of the trace itself in the row of method "-")."""
-    keys = [*_PLACE, "method"]
+    keys = ["model", "layer", "data", "method"]
     if summary.empty:
         return pd.DataFrame(columns=keys)
     places = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
@@ -102,10 +89,6 @@ def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
             if len(rows):
                 parts.append(rows.set_index(keys)[list(columns)].rename(columns=columns))
     table = pd.concat(parts, axis=1).reindex(places).copy().reset_index()  # a copy is in one piece
-    return table.assign(milliseconds_per_image=_times(run, table)).convert_dtypes()
-
-
-def _times(run: RunFolder, table: pd.DataFrame) -> list[float]:
     times = {setting: milliseconds(run, setting) for setting in run.settings}
-    places = (Setting(*map(str, row)) for row in table[_PLACE].to_numpy())
-    return [times[place].get(method, float("nan")) for place, method in zip(places, table["method"], strict=True)]
+    spent = [times[Setting(*place)].get(method, float("nan")) for *place, method in table[keys].astype(str).to_numpy()]
+    return table.assign(milliseconds_per_image=spent).convert_dtypes()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import pandas as pd
 
@@ -12,7 +11,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, number, with_interval
+from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -25,63 +24,6 @@ PLACES_NOTES = (
     BOLD_NOTE,
     INTERVAL_NOTE,
 )
-
-
-def place_tables(run: RunFolder) -> Iterator[Table]:
-    """One table for each setting in which methods can be compared, one group for each metric with a direction."""
-    for i, setting in enumerate(run.settings, start=1):
-        values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
-        groups = tuple(group for value in values if (group := _places(run, setting, value)) is not None)
-        if groups and not run.metadata.has_random_weights(setting.model):
-            label = run.label(setting)
-            yield Table(
-                f"places_{i}",
-                f"{PLACES}, {label}",
-                PLACES_HEADER,
-                groups,
-                PLACES_NOTES,
-                text_last=True,
-                family=PLACES,
-                label=label,
-            )
-
-
-def place_frame(run: RunFolder) -> pd.DataFrame:
-    """All places of all metrics, for programs: the place, metric, method, images and those of `Place`."""
-    parts = []
-    for setting in run.settings:
-        for name in run.metrics:
-            comparison = run.comparisons.of(setting, name)
-            if comparison is not None and run.metadata.value(name).has_direction:
-                table = comparison.places.rename_axis("method").reset_index()
-                parts.append(table.assign(**setting._asdict(), metric=name, images=comparison.images))
-    columns = [*Setting._fields, "metric", "method", "images", *Place._fields]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _places(run: RunFolder, setting: Setting, value: Value) -> Group | None:
-    comparison = run.comparisons.of(setting, value.name)
-    if comparison is None:
-        return None
-    rows = tuple(_place_row(run, comparison, group) for group in comparison.ranked)
-    notes = {"0 by its own formula": comparison.by_construction, "too few values": comparison.left_out}
-    without = "".join(f"; without {names_of(run, names)}, {why}" for why, names in notes.items() if names)
-    return Group(group_title(value, comparison.of_whole_set) + without, rows, value.name)
-
-
-def _place_row(run: RunFolder, comparison: Comparison, group: tuple[str, ...]) -> tuple[Cell, ...]:
-    place = comparison.place(group[0])
-    numbers, low, high = (place.value, place.value_low, place.value_high), place.place_low, place.place_high
-    others = (other for other in comparison.ranked if other != group and not comparison.differ(group[0], other[0]))
-    unclear = ", ".join(group_name(run, other) for other in others)
-    return (
-        Cell(group_name(run, group)),
-        Cell(with_interval(*numbers), place.is_best, numbers),
-        numeric(low, f"{low}" if low == high else f"{low} to {high}"),
-        Cell(unclear or NOTHING),
-    )
-
-
 PAIRS = "All pairs of methods"
 PAIRS_HEADER = (
     "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "Effect", "p, Holm", "Shown from",
@@ -98,50 +40,95 @@ PAIRS_NOTES = (
 )
 
 
+def place_tables(run: RunFolder) -> Iterator[Table]:
+    """One table for each setting in which methods can be compared, one group for each metric with a direction."""
+    for place, setting, groups in _compared(run, run.metrics, _places):
+        label = run.label(setting)
+        yield Table.of_setting(f"places_{place}", PLACES, label, PLACES_HEADER, groups, PLACES_NOTES, text_last=True)
+
+
 def pair_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting with pairs; all metrics are in pairs.csv."""
-    values = [value for value in map(run.metadata.value, options_of(run).headline) if value.has_direction]
+    for place, setting, groups in _compared(run, options_of(run).headline, _pairs):
+        yield Table.of_setting(f"pairs_{place}", PAIRS, run.label(setting), PAIRS_HEADER, groups, PAIRS_NOTES, 2)
+
+
+def _compared(
+    run: RunFolder, metrics: Iterable[str], rows_of: Callable[[RunFolder, Comparison], list[tuple[Cell, ...]]]
+) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
+    """(number, setting, a group of rows for each of the metrics with a direction), where a trained network has any."""
+    values = [value for value in map(run.metadata.value, metrics) if value.has_direction and value.name in run.metrics]
     for i, setting in enumerate(run.settings, start=1):
-        groups = tuple(group for value in values if (group := _pairs(run, setting, value)) is not None)
+        groups = []
+        for value in values:
+            comparison = run.comparisons.of(setting, value.name)
+            if comparison is not None and (rows := rows_of(run, comparison)):
+                title = group_title(value, comparison.of_whole_set) + _without(run, comparison, rows_of is _places)
+                groups.append(Group(title, tuple(rows), value.name))
         if groups and not run.metadata.has_random_weights(setting.model):
-            label = run.label(setting)
-            title = f"{PAIRS}, {label}"
-            yield Table(
-                f"pairs_{i}", title, PAIRS_HEADER, groups, PAIRS_NOTES, text_columns=2, family=PAIRS, label=label
-            )
+            yield i, setting, tuple(groups)
+
+
+def _without(run: RunFolder, comparison: Comparison, names_all: bool) -> str:
+    """Who isn't compared, and why; those with too few values only if `names_all`."""
+    left_out = {"too few values": comparison.left_out} if names_all else {}
+    reasons = {"0 by its own formula": comparison.by_construction, **left_out}
+    return "".join(f"; without {names_of(run, names)}, {why}" for why, names in reasons.items() if names)
+
+
+def _places(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for group in comparison.ranked:
+        place = comparison.place(group[0])
+        numbers, low, high = (place.value, place.value_low, place.value_high), place.place_low, place.place_high
+        others = (other for other in comparison.ranked if other != group and not comparison.differ(group[0], other[0]))
+        unclear = ", ".join(group_name(run, other) for other in others)
+        value = Cell(with_interval(*numbers), place.is_best, numbers)
+        ends = numeric(low, f"{low}" if low == high else f"{low} to {high}")
+        rows.append((Cell(group_name(run, group)), value, ends, Cell(unclear or NOTHING)))
+    return rows
+
+
+def _pairs(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for pair in comparison.pairs.to_dict("records"):
+        names = (Cell(group_name(run, comparison.group_of(pair[side]))) for side in ("first", "second"))
+        counted = (pair[name] for name in ("n", "better", "same", "worse"))
+        counts = (Cell(NOTHING) if pd.isna(number_of) else count(number_of) for number_of in counted)
+        ends = (pair["difference"], pair["low"], pair["high"])
+        difference = Cell(with_interval(*ends), False, tuple(map(float, ends)))
+        effect = Cell(NOTHING) if comparison.of_whole_set else numeric(pair["effect"], f"{pair['effect']:.2f}")
+        adjusted = numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL)
+        rows.append((*names, *counts, difference, effect, adjusted, numeric(pair["detectable"])))
+    return rows
+
+
+def place_frame(run: RunFolder) -> pd.DataFrame:
+    """All places of all metrics, for programs: the place, metric, method, images and those of `Place`."""
+    parts = []
+    for about, comparison in _comparisons(run):
+        if run.metadata.value(about["metric"]).has_direction:
+            places = comparison.places.rename_axis("method").reset_index()
+            parts.append(places.assign(**about, images=comparison.images))
+    return _joined(parts, [*Setting._fields, "metric", "method", "images", *Place._fields])
 
 
 def pair_frame(run: RunFolder) -> pd.DataFrame:
     """All pairs of all metrics with a direction, for programs: the place and PAIR_COLUMNS. Methods that coincide stand
     under the first of them."""
-    parts = []
+    parts = [comparison.pairs.assign(**about) for about, comparison in _comparisons(run) if len(comparison.pairs)]
+    return _joined(parts, [*Setting._fields, "metric", *PAIR_COLUMNS])
+
+
+def _comparisons(run: RunFolder) -> Iterator[tuple[dict[str, str], Comparison]]:
     for setting in run.settings:
         for name in run.metrics:
-            comparison = run.comparisons.of(setting, name)
-            if comparison is not None and len(comparison.pairs):
-                parts.append(comparison.pairs.assign(**setting._asdict(), metric=name))
-    columns = [*Setting._fields, "metric", *PAIR_COLUMNS]
+            if (comparison := run.comparisons.of(setting, name)) is not None:
+                yield {**setting._asdict(), "metric": name}, comparison
+
+
+def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
-
-
-def _pairs(run: RunFolder, setting: Setting, value: Value) -> Group | None:
-    comparison = run.comparisons.of(setting, value.name) if value.name in run.metrics else None
-    if comparison is None or comparison.pairs.empty:
-        return None
-    rows = tuple(_pair_row(run, comparison, pair) for pair in comparison.pairs.to_dict("records"))
-    constructed = comparison.by_construction
-    without = f"; without {names_of(run, constructed)}, 0 by its own formula" if constructed else ""
-    return Group(group_title(value, comparison.of_whole_set) + without, rows, value.name)
-
-
-def _pair_row(run: RunFolder, comparison: Comparison, pair: Mapping[Any, Any]) -> tuple[Cell, ...]:
-    names = (Cell(group_name(run, comparison.group_of(pair[side]))) for side in ("first", "second"))
-    counts = (Cell(NOTHING) if pd.isna(pair[name]) else count(pair[name]) for name in ("n", "better", "same", "worse"))
-    ends = (pair["difference"], pair["low"], pair["high"])
-    effect = Cell(NOTHING) if comparison.of_whole_set else numeric(pair["effect"], f"{pair['effect']:.2f}")
-    adjusted = numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL)
-    return (*names, *counts, Cell(with_interval(*ends), False, tuple(map(float, ends))), effect, adjusted,
-            numeric(pair["detectable"], number(pair["detectable"])))  # fmt: skip
 
 
 def paired_tables(run: RunFolder) -> Iterator[Table]:
@@ -150,19 +137,15 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     control = options_of(run).compare
     if control is None:
         return
-    title_of_control = run.metadata.method_title(control)
-    header = ("Against", "Images", f"{title_of_control} better", "Same", "Worse", "Median difference", "p", "p, Holm")
+    title = run.metadata.method_title(control)
+    header = ("Against", "Images", f"{title} better", "Same", "Worse", "Median difference", "p", "p, Holm")
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
         rows_of = {value: tuple(_paired_rows(run, tests[tests["metric"] == value.name])) for value in values}
         groups = tuple(Group(group_title(value), rows, value.name) for value, rows in rows_of.items() if rows)
-        title, label, notes = (
-            f"{title_of_control} against the others",
-            run.label(setting),
-            _paired_notes(title_of_control, tests),
-        )
-        yield Table(f"paired_{i}", f"{title}, {label}", header, groups, notes, family=title, label=label)
+        family, notes = f"{title} against the others", _paired_notes(title, tests)
+        yield Table.of_setting(f"paired_{i}", family, run.label(setting), header, groups, notes)
 
 
 def _paired_rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:

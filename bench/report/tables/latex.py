@@ -67,7 +67,10 @@ class Layout:
         """About how many lines the largest part takes, with its notes, each a float's."""
         rows = [row for group in table.groups for row in group.rows]
         titles = sum(bool(group.title) for group in table.groups)
-        part = max(sum(_lines(row, part) for row in rows) for part in self.parts)
+        part = max(
+            sum(max(1 + int(len(row[i].text) / (1.01 * letters)) for i, letters in part.items()) for row in rows)
+            for part in self.parts
+        )
         notes = sum(map(len, table.notes)) * LETTERS["scriptsize"] / self.width
         return len(self.parts) * (3 + titles + part) + notes
 
@@ -127,10 +130,6 @@ def _spread(least: Sequence[float], natural: Sequence[float], part: Sequence[int
     return {i: least[i] + share * (natural[i] - least[i]) for i in part}
 
 
-def _lines(row: Sequence[Cell], part: Part) -> int:
-    return max(1 + int(len(row[i].text) / (1.01 * letters)) for i, letters in part.items())
-
-
 def to_latex(table: Table, width: str = "auto") -> str:
     r"""Needs \usepackage{array,booktabs}, and {longtable} where the table is longer than a page.
 
@@ -148,7 +147,7 @@ def to_latex(table: Table, width: str = "auto") -> str:
 def _float(table: Table, layout: Layout, environment: str) -> Iterator[str]:
     yield f"\\begin{{{environment}}}"
     yield f"\\centering\\{layout.size}\\setlength{{\\tabcolsep}}{{{SEPARATION / 2:g}pt}}"
-    yield f"{_caption(table)}{_label(table)}"
+    yield _caption(table)
     for i, part in enumerate(layout.parts):
         yield from [r"\par\medskip"] if i else []
         columns = _columns(table, layout, part)
@@ -166,9 +165,7 @@ def _longtables(table: Table, layout: Layout) -> Iterator[str]:
         columns, last = _columns(table, layout, part), i == len(layout.parts) - 1
         head = _head(table, columns, part)
         yield f"\\begin{{longtable}}{{@{{}}{''.join(columns)}@{{}}}}"
-        yield (
-            rf"\caption*{{{escape(table.title)}, further columns.}}\\" if i else rf"{_caption(table)}{_label(table)}\\"
-        )
+        yield (rf"\caption*{{{escape(table.title)}, further columns.}}\\" if i else rf"{_caption(table)}\\")
         yield from (*head, r"\endfirsthead", *head, r"\endhead")
         yield rf"\midrule\multicolumn{{{len(part)}}}{{r}}{{continued}}\\"
         yield from (r"\endfoot", r"\bottomrule")
@@ -180,11 +177,7 @@ def _longtables(table: Table, layout: Layout) -> Iterator[str]:
 
 
 def _caption(table: Table) -> str:
-    return f"\\caption{{{escape(table.title)}.}}"
-
-
-def _label(table: Table) -> str:
-    return f"\\label{{tab:{safe_name(table.name).replace('_', '-')}}}"
+    return f"\\caption{{{escape(table.title)}.}}\\label{{tab:{safe_name(table.name).replace('_', '-')}}}"
 
 
 def _notes(table: Table) -> str:

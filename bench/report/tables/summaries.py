@@ -1,8 +1,8 @@
-"""The long tables: every metric of a setting, by correctness of the prediction, statuses, and run time by step."""
+"""Tables of a run's summary: overview, one metric for a paper, all metrics, by correctness, statuses and run time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.options import options_of
-from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, row
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import (
     BOLD_NOTE,
     INTERVAL_NOTE,
@@ -42,40 +42,56 @@ TIME = Value("time", "Run time", better="lower")
 
 def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
-    values = [run.metadata.value(name) for name in options_of(run).columns if name in run.metrics]
+    chosen = options_of(run).columns
+    values = [run.metadata.value(name) for name in chosen if name in run.metrics]
     rows = leading(summary[summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
-    groups = [
-        Group(run.label(setting), _rows(run, setting, rows_at(rows, setting), values)) for setting in run.settings
-    ]
+    groups = [Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values)) for at in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", *(heading(value, value.name in whole_set) for value in values), *time)
+    missing = [name for name in chosen if name not in run.metrics]
     notes = (
         *random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *interval_notes(run, bool(whole_set)),
-        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows), *_time_notes(run),
-        *metric_notes(values), *_missing(run), *_kept(run),
+        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows), _time_note(run),
+        *metric_notes(values), *([f"Not in this run: {', '.join(missing)}."] if missing else []), *_kept(run),
     )  # fmt: skip
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
 
-def _rows(run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[Value]) -> tuple[tuple[Cell, ...], ...]:
+def _overview_rows(
+    run: RunFolder, setting: Setting, summary: pd.DataFrame, values: list[Value]
+) -> tuple[tuple[Cell, ...], ...]:
     """A row for each method that has a value; notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
-    columns = []
-    for value in values:
-        rows = summary[summary["metric"] == value.name].set_index("method").reindex(methods)
-        lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
-        best_names = best_methods(run, setting, value.name)
-        columns.append([statistic_cell(row, lead, method in best_names) for method, row in rows.iterrows()])
+    columns = [
+        [
+            statistic_cell(row, lead, is_best)
+            for row, lead, is_best in _of_methods(run, setting, summary, value, methods)
+        ]
+        for value in values
+    ]
     if len(run.runtime):
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
         columns.append([numeric(ms, bold=bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
-    return tuple(
-        (Cell(run.metadata.method_title(name)), *cells) for name, *cells in zip(methods, *columns, strict=True)
-    )
+    return _rows(run, methods, columns)
+
+
+def _of_methods(
+    run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
+) -> Iterator[tuple[pd.Series, str, bool]]:
+    """(its row of the summary, the statistic that leads, whether it may be bold) of each method, for one metric."""
+    rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(methods))
+    lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
+    best_names = best_methods(run, setting, value.name)
+    return ((row, lead, method in best_names) for method, row in rows.iterrows())
+
+
+def _rows(run: RunFolder, methods: Sequence[str], columns: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
+    titles = (Cell(run.metadata.method_title(name)) for name in methods)
+    return tuple(zip(titles, *columns, strict=True))
 
 
 def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
@@ -90,33 +106,24 @@ def _counts(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     return [f"{'; '.join(parts)}; a row is an image and an explained class."] if parts else []
 
 
-def _time_notes(run: RunFolder) -> list[str]:
+def _time_note(run: RunFolder) -> str:
     if run.runtime.empty:
-        return ["Run time wasn't measured in this run."]
+        return "Run time wasn't measured in this run."
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
     times = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
-    return [f"Run time: one trace ({times}), which all methods share, plus the method itself."]
+    return f"Run time: one trace ({times}), which all methods share, plus the method itself."
 
 
 def _kept(run: RunFolder) -> list[str]:
     """How many of the images each model explains, where data.only_correct chooses them."""
-    kept = [
-        f"{model} {count['kept']:,} of {count['chosen']:,}"
-        + (f" ({data})" if len(run.metadata.images(model)) > 1 else "")
-        for model in run.manifest.get("models") or ()
-        for data, count in run.metadata.images(model).items()
-        if count["others"]
-    ]
-    return (
-        [f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."]
-        if kept
-        else []
-    )
-
-
-def _missing(run: RunFolder) -> list[str]:
-    missing = [name for name in options_of(run).columns if name not in run.metrics]
-    return [f"Not in this run: {', '.join(missing)}."] if missing else []
+    kept = []
+    for model in run.manifest.get("models") or ():
+        counts = run.metadata.images(model)
+        for data, of in counts.items():
+            if of["others"]:
+                kept.append(f"{model} {of['kept']:,} of {of['chosen']:,}" + (f" ({data})" if len(counts) > 1 else ""))
+    text = f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."
+    return [text] if kept else []
 
 
 def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
@@ -129,33 +136,21 @@ def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
 
 def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     """rows: of the summary, of this metric alone. A method without any value is left out; a note says why."""
-    measured = set(rows.loc[rows["n"] > 0, "method"])
-    methods = [method for method in run.methods if method in measured]
-    settings = [setting for setting in run.settings if len(rows_at(rows, setting))]
-    columns = [_column(run, setting, rows_at(rows, setting), value, methods) for setting in settings]
-    lines = tuple(
-        (Cell(run.metadata.method_title(method)), *cells) for method, *cells in zip(methods, *columns, strict=True)
-    )
-    _, _, shown = heading(value, bool(rows["whole_set"].any())).partition("\n")
     defined = rows[rows["n"] > 0]
+    methods = [method for method in run.methods if method in set(defined["method"])]
+    settings = {setting: own for setting in run.settings if len(own := rows_at(rows, setting))}
+    columns = [
+        [Cell(marked(statistic(row, lead), row), bold) for row, lead, bold in _of_methods(run, at, own, value, methods)]
+        for at, own in settings.items()
+    ]
+    _, _, shown = heading(value, bool(rows["whole_set"].any())).partition("\n")
     notes = (
-        f"Shown: {shown}. {counts_text(defined['images'], defined['n'])}.",
-        BOLD_NOTE,
-        INTERVAL_NOTE,
-        *construction_notes(run, rows),
-        *common_notes(run, rows),
-        *status_notes(run, rows),
-    )
+        f"Shown: {shown}. {counts_text(defined['images'], defined['n'])}.", BOLD_NOTE, INTERVAL_NOTE,
+        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows),
+    )  # fmt: skip
     header = ("Method", *map(run.label, settings))
-    return Table(f"headline_{value.name}", group_title(value), header, (Group("", lines),), notes)
-
-
-def _column(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value, methods: list[str]) -> list[Cell]:
-    own = rows.set_index("method").reindex(methods)
-    lead = "mean" if own["whole_set"].eq(True).any() else value.lead
-    texts = [marked(statistic(row, lead), row) for _, row in own.iterrows()]
-    best_names = best_methods(run, setting, value.name)
-    return [Cell(text, method in best_names) for text, method in zip(texts, methods, strict=True)]
+    groups = (Group("", _rows(run, methods, columns)),)
+    return Table(f"headline_{value.name}", group_title(value), header, groups, notes)
 
 
 METRICS = "All metrics"
@@ -175,35 +170,29 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
         metrics = list(by_metric(run, own))
         has_common = any(on_common_images(rows) for _, _, rows in metrics)
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
-        groups = tuple(
-            Group(
-                group_title(value, whole_set),
-                tuple(_metric_rows(run, setting, rows, value, whole_set or value.name not in whole_sets, has_common)),
-                value.name,
-            )
-            for value, whole_set, rows in metrics
-        )
+        groups = []
+        for value, whole_set, rows in metrics:
+            # A metric with a value of the whole data set is ranked by that alone.
+            is_ranked = whole_set or value.name not in whole_sets
+            best_names = best_methods(run, setting, value.name) if is_ranked else frozenset()
+            cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
+            groups.append(Group(group_title(value, whole_set), cells, value.name))
         notes = (
-            METRICS_NOTE,
-            BOLD_NOTE,
-            *interval_notes(run, bool(whole_sets)),
-            *construction_notes(run, own),
+            METRICS_NOTE, BOLD_NOTE, *interval_notes(run, bool(whole_sets)), *construction_notes(run, own),
             *((*common_notes(run, own), COMMON_NOTE) if has_common else ()),
             *metric_notes(value for value, _, _ in metrics),
-        )
+        )  # fmt: skip
         header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1]) if has_common else METRICS_HEADER
         label = run.label(setting)
-        yield Table(
-            f"metrics_{i}", f"{METRICS}, {label}", header, groups, notes, text_last=True, family=METRICS, label=label
-        )
+        yield Table.of_setting(f"metrics_{i}", METRICS, label, header, tuple(groups), notes, text_last=True)
 
 
 def _metric_rows(
-    run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value, is_ranked: bool, has_common: bool
+    run: RunFolder, rows: pd.DataFrame, value: Value, best_names: frozenset[str], has_common: bool
 ) -> Iterator[tuple[Cell, ...]]:
-    """is_ranked: whether a value may be bold; a metric with a value of the whole data set is ranked by that alone.
-    has_common: whether the table has the column of values on common images, where then the best of a metric is bold."""
-    differ, best_names = on_common_images(rows), best_methods(run, setting, value.name) if is_ranked else frozenset()
+    """best_names: whose value is bold. has_common: whether the table has the column of values on common images, where
+    then the best of a metric is bold."""
+    differ = on_common_images(rows)
     for _, entry in rows.iterrows():
         is_bold = entry["method"] in best_names
         counts = [count(entry[name]) if entry["n"] else Cell(NOTHING) for name in ("images", "n")]
@@ -228,24 +217,14 @@ CORRECTNESS_NOTE = (
 
 def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric of single images."""
+    notes = (target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
     for i, setting in enumerate(run.settings, start=1):
-        own = rows_at(split, setting)
-        notes = (target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
-        metrics = by_metric(run, own)
+        metrics = by_metric(run, rows_at(split, setting))
         groups = tuple(
             Group(group_title(value), tuple(_split_rows(run, rows, value)), value.name) for value, _, rows in metrics
         )
-        label = run.label(setting)
-        yield Table(
-            f"correctness_{i}",
-            f"{CORRECTNESS}, {label}",
-            CORRECTNESS_HEADER,
-            groups,
-            notes,
-            text_last=True,
-            family=CORRECTNESS,
-            label=label,
-        )
+        label, header = run.label(setting), CORRECTNESS_HEADER
+        yield Table.of_setting(f"correctness_{i}", CORRECTNESS, label, header, groups, notes, text_last=True)
 
 
 def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tuple[Cell, ...]]:
@@ -255,8 +234,7 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
     for method in methods:
         cells = [Cell(name_of(run, method))]
         for name in ("correct", "wrong"):
-            row = parts[name].loc[method]
-            cells += [count(n[name][method]), statistic_cell(row, value.lead)]
+            cells += [count(n[name][method]), statistic_cell(parts[name].loc[method], value.lead)]
         others = without_value(" ".join(rows.loc[rows["method"] == method, "statuses"]))
         unknown = n["unknown"][method]
         yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))
@@ -274,31 +252,20 @@ def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
 
 
 def _status_rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
-    """One row for all metrics with the same status of the same methods in as many rows.
-
-    Titles have commas of their own.
-    """
+    """One row for all metrics with the same status of the same methods in as many rows."""
     metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     of_images = set(summary.loc[~summary["whole_set"].astype(bool), "metric"])
     for value, whole_set, rows in by_metric(run, summary):
         if not whole_set or value.name not in of_images:  # else its images have the same statuses
-            for (status, count), methods in methods_by_status(rows).items():
-                metrics.setdefault((status, count, methods), []).append(value.title)
-    for (status, count, methods), titles in metrics.items():
-        yield row("; ".join(titles), status, names_of(run, methods), count)
+            for (status, counted), methods in methods_by_status(rows).items():
+                metrics.setdefault((status, counted, methods), []).append(value.title)
+    for (status, counted, methods), titles in metrics.items():  # titles have commas of their own
+        yield tuple(map(Cell, ("; ".join(titles), status, names_of(run, methods), counted)))
 
 
 RUNTIME_HEADER = (
-    "Step",
-    "Method",
-    "ms/image",
-    "Forwards",
-    "Trunk fwd / bwd",
-    "Head fwd / bwd",
-    "Peak MiB",
-    "Batch",
-    "Device",
-)
+    "Step", "Method", "ms/image", "Forwards", "Trunk fwd / bwd", "Head fwd / bwd", "Peak MiB", "Batch", "Device",
+)  # fmt: skip
 STEPS = ("forward", "trace", "ablation_drops", "method")
 RUNTIME_NOTE = (
     "Each step on a fresh trace. Forwards: its time in plain forward passes of the model, measured in turn. "
@@ -319,11 +286,11 @@ def runtime_table(run: RunFolder) -> Table:
 
 
 def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
-    memory = entry["peak_memory_bytes"]
+    memory, method = entry["peak_memory_bytes"], str(entry["method"])
     passes = ((entry[f"{part}_forward"], entry[f"{part}_backward"]) for part in ("trunk", "head"))
     return (
         Cell(str(entry["step"]).replace("_", " ")),
-        Cell(NOTHING if entry["method"] == METHOD_FREE else run.metadata.method_title(str(entry["method"]))),
+        Cell(NOTHING if method == METHOD_FREE else run.metadata.method_title(method)),
         numeric(entry["milliseconds_per_image"]),
         numeric(entry["forwards"]),
         *(Cell(f"{forward:g} / {backward:g}", numbers=(forward, backward)) for forward, backward in passes),

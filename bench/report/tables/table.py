@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 
@@ -49,6 +50,14 @@ class Table:
     family: str = ""
     label: str = ""
 
+    @classmethod
+    def of_setting(
+        cls, name: str, family: str, label: str, header: tuple[str, ...], groups: Any, *how: Any, **more: Any
+    ) -> Table:
+        """One of the tables that several settings have; how: from notes on."""
+        table = cls(name, f"{family}, {label}", header, groups, *how, **more)
+        return replace(table, family=family, label=label)
+
     @property
     def alignment(self) -> tuple[bool, ...]:
         """For each column: does it hold numbers (right-aligned)?"""
@@ -66,11 +75,6 @@ def count(value: float) -> Cell:
     return numeric(value, f"{int(value):,}")
 
 
-def row(*texts: str, bold: Sequence[int] = ()) -> tuple[Cell, ...]:
-    """Cells of these texts; `bold`: the indices of the bold ones."""
-    return tuple(Cell(text, i in bold) for i, text in enumerate(texts))
-
-
 _MARKUP = re.compile(r"[\\`*|<\[\]~]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])")
 _LINE_END = re.compile("\r\n?|[\u2028\u2029]")
 _UNPRINTED = re.compile("[\x00-\t\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -83,22 +87,15 @@ def to_markdown(table: Table) -> str:
     for group in table.groups:
         if group.title:
             parts.append(f"## {_markdown(group.title)}")
-        header = [Cell(text) for text in table.header]
-        lines = [_markdown_line(header), f"|{rule}|", *(_markdown_line(row) for row in group.rows)]
+        lines = [_markdown_line(map(Cell, table.header)), f"|{rule}|", *map(_markdown_line, group.rows)]
         parts.append("\n".join(lines))
-    parts.extend(_markdown_paragraph(note) for note in table.notes)
+    # What would begin a heading, a quotation or a list is escaped too.
+    parts.extend(re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(note).lstrip()) for note in table.notes)
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_line(row: tuple[Cell, ...] | list[Cell]) -> str:
-    return (
-        "| " + " | ".join(f"**{_markdown(cell.text)}**" if cell.bold else _markdown(cell.text) for cell in row) + " |"
-    )
-
-
-def _markdown_paragraph(text: str) -> str:
-    """What would begin a heading, a quotation or a list is escaped too."""
-    return re.sub(r"^(\d*)([#>+=.)-])", r"\1\\\2", _markdown(text).lstrip())
+def _markdown_line(row: Iterable[Cell]) -> str:
+    return f"| {' | '.join(f'**{_markdown(cell.text)}**' if cell.bold else _markdown(cell.text) for cell in row)} |"
 
 
 def _markdown(text: str) -> str:
@@ -111,16 +108,14 @@ def _markdown(text: str) -> str:
 def to_text(table: Table) -> list[str]:
     """The table in columns, its title first, its notes last."""
     header = [text.replace("\n", " ") for text in table.header]
-    body = [tuple(cell.text for cell in cells) for group in table.groups for cells in group.rows]
+    body = [[cell.text for cell in cells] for group in table.groups for cells in group.rows]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
-    lines = [_aligned(cells, widths, table.alignment) for cells in (header, *body)]
+    lines = []
+    for cells in (header, *body):
+        columns = zip(cells, widths, table.alignment, strict=True)
+        aligned = (text.rjust(width) if is_number else text.ljust(width) for text, width, is_number in columns)
+        lines.append("  " + "  ".join(aligned).rstrip())
     return [table.title, *lines, *table.notes]
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    aligned = (text.rjust(width) if to_right else text.ljust(width)
-               for text, width, to_right in zip(cells, widths, right, strict=True))  # fmt: skip
-    return "  " + "  ".join(aligned).rstrip()
 
 
 FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -135,7 +130,11 @@ def to_csv(frame: pd.DataFrame) -> str:
     spreadsheets take for "text". A text that has one already gets another, so that `unquoted` gives every text back.
     The page's scripts write theirs by the same rule.
     """
-    texts = {str(name): _quoted(frame[name]) for name in frame if not pd.api.types.is_numeric_dtype(frame[name])}
+    texts = {
+        str(name): column.astype(object).map(lambda entry: quoted(entry) if isinstance(entry, str) else entry)
+        for name, column in frame.items()
+        if not pd.api.types.is_numeric_dtype(column)
+    }
     quoted_frame = frame.assign(**texts).rename(columns=quoted)
     text = str(quoted_frame.to_csv(index=False, lineterminator="\n"))
     if "\r" not in text:
@@ -155,8 +154,3 @@ def quoted(text: str) -> str:
 def unquoted(text: str) -> str:
     """The text that `quoted` was given."""
     return text[1:] if QUOTED.match(text) else text
-
-
-def _quoted(column: pd.Series) -> pd.Series:
-    entries = column.astype(object)
-    return entries.map(lambda entry: quoted(entry) if isinstance(entry, str) else entry)

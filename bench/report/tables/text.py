@@ -95,13 +95,9 @@ def marked(text: str, row: pd.Series) -> str:
 def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """Which methods win by construction in what, of these summary rows."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
-    methods = {str(name): run.metadata.value(str(name)).title for name in dict.fromkeys(rows["metric"])}
-    parts = [f"{title} of {names_of(run, _unique(rows, name))}" for name, title in methods.items()]
+    groups = rows.groupby(rows["metric"].astype(str), sort=False)["method"]
+    parts = [f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(own))}" for name, own in groups]
     return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
-
-
-def _unique(rows: pd.DataFrame, metric: str) -> list[str]:
-    return list(dict.fromkeys(map(str, rows.loc[rows["metric"] == metric, "method"])))
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
@@ -156,9 +152,8 @@ def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ..
 
 def by_metric(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Value, bool, pd.DataFrame]]:
     """(metric, is it of the whole data set, its rows), in the manifest's order; the whole data set's come first."""
-    rows_of = dict(
-        iter(summary.groupby([summary["metric"].astype(str), summary["whole_set"].astype(bool)], sort=False))
-    )
+    kinds = [summary["metric"].astype(str), summary["whole_set"].astype(bool)]
+    rows_of = dict(iter(summary.groupby(kinds, sort=False)))
     for name in run.metrics:
         for whole_set in (True, False):
             if (name, whole_set) in rows_of:

@@ -93,17 +93,12 @@ def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts: Open) -> No
     box = page.get_by_role("checkbox", name="guided_xgrad_cam")
     page.locator("#chart-by-method select").select_option("Box IoU")
     page.wait_for_function("document.querySelector('#chart-by-method svg')?.textContent.includes('guided_xgrad_cam')")
-    marks = page.locator("#chart-costs .chart-panel").first.locator(".mark-symbol path")
     page.locator("#chart-costs select").select_option("Box IoU")
-    page.wait_for_function(
-        "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length == 6"
-    )
+    count = "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length"
+    page.wait_for_function(f"{count} == 6")
     box.uncheck(force=True)
     page.wait_for_function("!document.querySelector('#chart-by-method svg').textContent.includes('guided_xgrad_cam')")
-    page.wait_for_function(
-        "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length == 5"
-    )
-    assert marks.count() == 5
+    page.wait_for_function(f"{count} == 5")
     assert "hide=guided_xgrad_cam" in page.url
     page.reload()
     assert not page.get_by_role("checkbox", name="guided_xgrad_cam").is_checked()
@@ -137,23 +132,17 @@ def test_names_stay_text(rich_folder: Path, chart_page: Any, open_page: Open) ->
     assert MARKUP in page.locator("#chart-by-method th").all_text_contents()
 
 
-def test_the_data_as_a_table(charts: Open) -> None:
+def test_each_drawing_has_a_text_alternative_and_its_data_as_a_table(charts: Open) -> None:
     page = charts()
+    label = "nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))"
+    names = page.locator(".chart-plot svg").evaluate_all(label)
+    assert names
+    assert all(names)
     page.locator("#chart-by-method summary").click()
     table = page.locator("#chart-by-method table").first
     assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
     assert table.locator("tbody tr").count() == 4
     assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
-
-
-def test_each_drawing_has_a_text_alternative(charts: Open) -> None:
-    names = (
-        charts()
-        .locator(".chart-plot svg")
-        .evaluate_all("nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))")
-    )
-    assert names
-    assert all(names)
 
 
 def test_on_a_phone_nothing_is_wider_than_the_page(charts: Open) -> None:
@@ -177,10 +166,8 @@ def test_colours_follow_the_theme(charts: Open) -> None:
 def test_printing_draws_all_charts(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
     page = open_page(chart_page(rich_run))
     page.pdf()
-    counts = page.evaluate(
-        "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelectorAll('svg').length)"
-    )
-    assert all(counts)
+    drawn = "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelectorAll('svg').length)"
+    assert all(page.evaluate(drawn))
 
 
 def test_a_saved_drawing_stands_alone(charts: Open) -> None:
@@ -194,9 +181,7 @@ def test_a_saved_drawing_stands_alone(charts: Open) -> None:
     assert "var(" not in text
 
 
-def test_axe_finds_nothing_serious(charts: Open) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core isn't installed (extra `dev`)")
+def test_axe_finds_nothing_serious(charts: Open, barriers: Any) -> None:
     page = charts()
     page.locator("#chart-by-method summary").click()
-    found = axe.Axe().run(page).response["violations"]
-    assert [entry["id"] for entry in found if entry["impact"] in ("serious", "critical")] == []
+    assert barriers(page) == []

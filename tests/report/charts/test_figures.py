@@ -70,32 +70,21 @@ def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: R
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
     rows = rows_at(run.records.frame(), run.settings[0])
     rows = rows[rows["method"] == "xgrad_cam"]
-    expected = [
-        rows.loc[rows["metric"] == name, "value"].mean() for name in ("sensitivity_error", "conservation_error")
-    ]
+    expected = [rows.loc[rows["metric"] == f"{name}_error", "value"].mean() for name in ("sensitivity", "conservation")]
     np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
     floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
-    free = rows_at(run.records.frame(), run.settings[0])
-    ends = [
-        free.loc[free["metric"] == name, "value"].mean()
-        for name in ("axiom_floor_conservation", "axiom_floor_sensitivity")
-    ]
+    free = rows_at(run.records.frame(), run.settings[0]).groupby("metric", observed=True)["value"].mean()
+    ends = free[["axiom_floor_conservation", "axiom_floor_sensitivity"]]
     np.testing.assert_allclose([floor[0, 1], floor[-1, 0]], ends, rtol=1e-12)
     assert floor[0, 0] == 0
 
 
 def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_records: Any) -> None:
-    records = make_records(20)
-    records = records[~records["metric"].str.startswith("axiom_floor")]
-    (drawing,) = drawn(scatter.draw, RunFolder.read(make_run(records, pictures=False)))
-    assert "Without the axiom floor" in drawing.caption
-
-
-def test_the_plane_of_many_images_without_the_floor(make_run: Any, make_records: Any) -> None:
-    """More than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
+    """Of more than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
     records = make_records(400)
     records = records[~records["metric"].str.startswith("axiom_floor")]
     (drawing,) = drawn(scatter.draw, RunFolder.read(make_run(records, pictures=False)))
+    assert "Without the axiom floor" in drawing.caption
     assert "scenes_fc 400 images, 400 of 400 rows" in drawing.caption
 
 
@@ -107,28 +96,28 @@ def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
     assert "sensitivity_error" in left_out.reason
 
 
-def test_depth_is_in_the_order_of_the_layers(make_run: Any, make_records: Any) -> None:
-    layers = {"net": ("features.2", "features.9", "features.12")}
-    run = RunFolder.read(make_run(make_records(20, layers), layers=layers, pictures=False))
-    drawing = drawn(by_depth.draw, run)[0]
-    axes = drawing.draw().axes[0]
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == list(layers["net"])
-    rows = run.records.frame(["zeta"])
-    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in layers["net"]]
-    np.testing.assert_allclose(axes.lines[0].get_ydata(), medians, rtol=1e-12)
-
-
-def test_depth_is_what_the_network_runs_first_whatever_the_order_of_the_command(
-    make_run: Any, make_records: Any
+@pytest.mark.parametrize(
+    ("names", "depths"),
+    [
+        (("features.2", "features.9", "features.12"), None),
+        (("layer4", "layer1", "layer10"), {"layer4": 40, "layer1": 10, "layer10": 100}),  # whatever the command's order
+    ],
+)
+def test_depth_is_what_the_network_runs_first(
+    make_run: Any, make_records: Any, names: tuple[str, ...], depths: dict[str, int] | None
 ) -> None:
-    layers = {"net": ("layer4", "layer1", "layer10")}
+    layers = {"net": names}
     folder = make_run(make_records(20, layers), layers=layers, pictures=False)
-    manifest = sealed.read_json(folder / "manifest.json")
-    manifest["models"]["net"]["depths"] = {"layer4": 40, "layer1": 10, "layer10": 100}
-    manifest_file.write(folder, manifest)
-    for drawing in drawn(by_depth.draw, RunFolder.read(folder)):
-        labels = [tick.get_text() for tick in drawing.draw().axes[0].get_xticklabels()]
-        assert labels == ["layer1", "layer4", "layer10"]
+    if depths:
+        manifest = sealed.read_json(folder / "manifest.json")
+        manifest["models"]["net"]["depths"] = depths
+        manifest_file.write(folder, manifest)
+    run, order = RunFolder.read(folder), sorted(names, key=lambda name: (depths or {}).get(name, 0))
+    for drawing in drawn(by_depth.draw, run):
+        assert [tick.get_text() for tick in drawing.draw().axes[0].get_xticklabels()] == order
+    rows = run.records.frame(["zeta"])
+    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in order]
+    np.testing.assert_allclose(drawn(by_depth.draw, run)[0].draw().axes[0].lines[0].get_ydata(), medians, rtol=1e-12)
 
 
 def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, make_records: Any) -> None:
@@ -142,8 +131,7 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, ma
     assert [axes.get_title(loc="left") for axes in sensitivity.draw().axes if axes.lines] == ["one", "two"]
     legend = [text.get_text() for text in sensitivity.draw().axes[1].get_legend().get_texts()]
     assert legend == ["grad_cam", "xgrad_cam = hires_cam"]
-    rows = records[(records["model"] == "two") & (records["method"] == "grad_cam")]
-    rows = rows[rows["metric"] == "sensitivity_error"]
+    rows = records.query("model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'")
     medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
     np.testing.assert_allclose(sensitivity.draw().axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
@@ -164,12 +152,9 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_
     assert "Open triangles" in drawing.caption
 
 
-def test_drawing_warns_of_nothing(run: RunFolder) -> None:
+def test_drawing_warns_of_nothing_and_one_layer_has_no_depth(run: RunFolder) -> None:
     with warnings.catch_warnings(action="error"):
         assert list(all_figures(run))
-
-
-def test_one_layer_has_no_depth(run: RunFolder) -> None:
     assert list(by_depth.draw(run)) == []
 
 
@@ -178,11 +163,8 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     pictures = next(load(run))
     before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
     titles = [axes.get_title() for axes in first.draw().axes]
-    assert titles[3:6] == [
-        f"confidence {before:.2f}",
-        "xgrad_cam",
-        f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}"),
-    ]
+    drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}")
+    assert titles[3:6] == [f"confidence {before:.2f}", "xgrad_cam", drop]
     (one, _) = drawn(figures.draw_pair, run)
     assert [axes.get_title() for axes in one.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
     (grid, _) = drawn(figures.draw_grid, run)
@@ -222,11 +204,17 @@ def test_overlay_is_hot_where_the_map_is() -> None:
     assert (blend(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
 
 
-def test_names_break_at_underscores() -> None:
-    assert wrapped("ablation_cam_axiomatic") == "ablation_cam_\naxiomatic"
-    assert wrapped("xgrad_cam") == "xgrad_cam"
-    assert wrapped("a striped ground with nine") == "a striped\nground with\nnine"
-    assert wrapped("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        (("ablation_cam_axiomatic",), "ablation_cam_\naxiomatic"),
+        (("xgrad_cam",), "xgrad_cam"),
+        (("a striped ground with nine",), "a striped\nground with\nnine"),
+        (("Ablation-CAM (axiomatic)", 8), "Ablation-\nCAM\n(axiomatic)"),
+    ],
+)
+def test_names_break_at_underscores(name: Any, lines: str) -> None:
+    assert wrapped(*name) == lines
 
 
 def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
@@ -280,10 +268,8 @@ def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> Non
     assert b"/FontFile2" in pdf  # TrueType, embedded
     assert b"Software" not in png
     assert b"/Type3" not in pdf
-    assert [matplotlib.image.imread(io.BytesIO(file)).shape[:2] for file in (png, column)] == [
-        (DPI, 7 * DPI),
-        (DPI, round(3.3 * DPI)),
-    ]
+    sizes = [matplotlib.image.imread(io.BytesIO(file)).shape[:2] for file in (png, column)]
+    assert sizes == [(DPI, 7 * DPI), (DPI, round(3.3 * DPI))]
 
 
 def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs() -> None:
@@ -323,32 +309,34 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) 
 
 @pytest.mark.parametrize(
     ("methods", "images", "width", "bands", "shown"),
-    [
-        (1, 6, 6.2, [1], 6),
-        (11, 6, 6.2, [10, 1], 6),
-        (10, 6, 6.2, [10], 6),
-        (24, 6, 6.2, [8, 8, 8], 5),
-        (4, 6, 2.5, [2, 2], 6),
-    ],
+    [(1, 6, 6.2, 1, 6), (11, 6, 6.2, 2, 6), (10, 6, 6.2, 1, 6), (24, 6, 6.2, 3, 5), (4, 6, 2.5, 2, 6)],
 )
 def test_many_methods_stand_in_bands_on_one_page(
-    methods: int, images: int, width: float, bands: list[int], shown: int
+    methods: int, images: int, width: float, bands: int, shown: int
 ) -> None:
     grid = figures.grid(methods, images, width, 0.4)
     assert [i for band in grid.bands for i in band] == list(range(methods))
-    assert len(grid.bands) == len(bands)
+    assert len(grid.bands) == bands
     assert grid.side >= figures.LEAST_GRID_SIDE
     assert grid.side * (len(grid.bands[0]) + 1) <= width + 1e-9
     assert len(grid.bands) * (grid.side * grid.images + 0.4) <= HEIGHT + 1e-9
     assert grid.images == shown
 
 
-def test_panels_stand_beside_each_other_where_rows_would_be_higher_than_a_page() -> None:
-    assert across(1, 7, 2, 2) == 1
-    assert across(6, 7, 2, 2) == 3
-    assert across(2, 3.3, 3, 4) == 1
-    assert across(6, 2.3, 2, 2.9) == 2  # six rows of 2.9 inches are more than a page
-    assert across(9, 1.0, 2, 3) == 1  # narrower panels couldn't be read
+@pytest.mark.parametrize(
+    ("count", "width", "panel", "row", "beside"),
+    [
+        (1, 7, 2, 2, 1),
+        (6, 7, 2, 2, 3),
+        (2, 3.3, 3, 4, 1),
+        (6, 2.3, 2, 2.9, 2),  # six rows of 2.9 inches are more than a page
+        (9, 1.0, 2, 3, 1),  # narrower panels couldn't be read
+    ],
+)
+def test_panels_stand_beside_each_other_where_rows_would_be_higher_than_a_page(
+    count: int, width: float, panel: float, row: float, beside: int
+) -> None:
+    assert across(count, width, panel, row) == beside
 
 
 def test_the_papers_figures_carry_their_number_and_come_first(run: RunFolder) -> None:
@@ -368,22 +356,20 @@ def test_several_layers_begin_with_the_errors_by_depth(make_run: Any, make_recor
 def test_what_is_left_out_names_the_setting_that_brings_it(
     make_run: Any, make_records: Any, edit_manifest: Any
 ) -> None:
+    def reasons() -> dict[str, str]:
+        figures = all_figures(RunFolder.read(folder))
+        return {figure.number: figure.reason for figure in figures if isinstance(figure, LeftOut)}
+
     records = make_records(3, methods={"grad_cam": {}})
     folder = make_run(records[records["metric"] != "zeta"], methods={"grad_cam": {}})
-    reasons = {
-        figure.number: figure.reason for figure in all_figures(RunFolder.read(folder)) if isinstance(figure, LeftOut)
-    }
-    assert reasons["Fig 1"] == (
+    assert reasons()["Fig 1"] == (
         "No network of this run has the maps of xgrad_cam,guided_xgrad_cam: add them with "
         "method=[...,xgrad_cam,guided_xgrad_cam]."
     )
-    assert "metric=[...,zeta]" in reasons["Fig 2(a)"]
-    assert "metric=[...,class_discriminability]" in reasons["Fig 4(a)"]
+    assert "metric=[...,zeta]" in reasons()["Fig 2(a)"]
+    assert "metric=[...,class_discriminability]" in reasons()["Fig 4(a)"]
     edit_manifest(folder, pictures=[])
-    reasons = {
-        figure.number: figure.reason for figure in all_figures(RunFolder.read(folder)) if isinstance(figure, LeftOut)
-    }
-    assert "pictures.rows=6" in reasons["Fig 5"]
+    assert "pictures.rows=6" in reasons()["Fig 5"]
 
 
 def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records: Any) -> None:

@@ -33,16 +33,10 @@ def write(tmp_path: Path) -> Write:
         name: str, setting: Setting, rows: Sequence[tuple[str, str, list[float], str]], ids: Any = None
     ) -> dict[str, Any]:
         curves = [
-            {
-                "image_id": ids[i] if ids else f"{name} {i}",
-                "target_class": 0,
-                "method": method,
-                "curve": curve,
-                "points": points,
-                "status": status,
-            }
+            {"image_id": ids[i] if ids else f"{name} {i}", "target_class": 0, "method": method, "curve": curve,
+             "points": points, "status": status}
             for i, (method, curve, points, status) in enumerate(rows)
-        ]
+        ]  # fmt: skip
         return write_curves(tmp_path, setting._asdict(), pd.DataFrame(curves), numbers.setdefault(name, len(numbers)))
 
     return build
@@ -81,9 +75,8 @@ def test_bands_are_by_image_over_files(tmp_path, write):
     """Three rows of each of four images, the images in two files: as the summary has it at each point."""
     generator = np.random.default_rng(1)
     points = generator.normal(size=(4, 1, 3)) + 0.1 * generator.normal(size=(4, 3, 3))
-    rows = [
-        [("a", "deletion", row.tolist(), "ok") for image in half for row in image] for half in (points[:2], points[2:])
-    ]
+    halves = (points[:2], points[2:])
+    rows = [[("a", "deletion", row.tolist(), "ok") for image in half for row in image] for half in halves]
     ids = [np.repeat(names, 3).tolist() for names in (["a", "b"], ["c", "d"])]
     files = [write(name, SETTINGS[0], *part) for name, *part in zip(("one", "two"), rows, ids, strict=True)]
     (curve,) = mean_curves(run_of(tmp_path, files), ["deletion"])

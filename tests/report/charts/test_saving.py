@@ -62,7 +62,6 @@ def test_shares_are_disjoint_and_together_all(run: RunFolder, monkeypatch: pytes
     remove_figures(run)
     save_share(run, 1, 2)
     second = set(contents(run))
-    remove_figures(run)
     save_figures(run)
     assert first
     assert second

@@ -108,9 +108,8 @@ def gallery_page(gallery_run: Callable[..., RunFolder], tmp_path: Path) -> Calla
 
     def make(*entries: dict[str, Any]) -> Path:
         path = tmp_path / "page.html"
-        path.write_text(
-            assemble(Header("A run", "A title", {}), [gallery.section(gallery_run(*entries))]), encoding="utf-8"
-        )
+        section = gallery.section(gallery_run(*entries))
+        path.write_text(assemble(Header("A run", "A title", {}), [section]), encoding="utf-8")
         return path
 
     return make

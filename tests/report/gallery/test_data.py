@@ -16,7 +16,17 @@ from axiom_bench import report
 from axiom_bench.errors import BenchError
 from axiom_bench.records import sealed
 from axiom_bench.report import gallery, stamp
-from axiom_bench.report.gallery import STEPS, colour_maps, entries, gallery_data, inline
+from axiom_bench.report.gallery import (
+    STEPS,
+    Measured,
+    colour_maps,
+    entries,
+    gallery_data,
+    inline,
+    measured,
+    ranked,
+    shown_metrics,
+)  # fmt: skip
 
 
 def data_of(run: Any) -> dict[str, Any]:
@@ -33,11 +43,8 @@ def test_an_image_has_its_classes_maps_and_values(gallery_run: Any, entry_of: An
     assert (image["setting"], image["id"], image["key"]) == (0, "a/two.jpg", ["second", "a/two.jpg"])
     assert (image["target"][0], image["predicted"]) == (1, [0, "cat", 0.999])
     assert image["boxes"] == [[10, 15, 50, 45]]
-    assert image["values"][0] == {
-        "0": [0.2, "0.200", 1],
-        "1": [0.2, "0.200", 1],
-        "2": [None, "not on score scale", None],
-    }
+    errors = {"0": [0.2, "0.200", 1], "1": [0.2, "0.200", 1], "2": [None, "not on score scale", None]}
+    assert image["values"][0] == errors
     assert [values["2"] for values in image["values"]][1] == [-0.2, "-0.200", 3]
 
 
@@ -57,20 +64,16 @@ def test_two_maps_that_are_not_finite_are_not_the_same_map(gallery_run: Any, ent
 def test_the_class_is_in_the_link_where_an_image_has_several(gallery_run: Any, entry_of: Any) -> None:
     other = {"target_class": 5, "target_name": "bird"}
     data = data_of(gallery_run(entry_of("first", "one"), entry_of("first", "one", **other), entry_of("second", "one")))
-    assert [image["key"] for image in data["images"]] == [
-        ["first", "one", "cat"],
-        ["first", "one", "bird"],
-        ["second", "one"],
-    ]
+    keys = [["first", "one", "cat"], ["first", "one", "bird"], ["second", "one"]]
+    assert [image["key"] for image in data["images"]] == keys
     assert data["images"][1]["values"] == [{}, {}]  # no records of this class
 
 
 def test_the_class_of_another_explained_object_is_no_wrong_class(gallery_run: Any, entry_of: Any) -> None:
     """Explained are cat and bird. Predicted is cat once, and once a class of no object."""
     bird = {"target_class": 5, "target_name": "bird"}
-    data = data_of(
-        gallery_run(entry_of("first", "one"), entry_of("first", "one", **bird), entry_of("first", "a/two.jpg"))
-    )
+    entries = (entry_of("first", "one"), entry_of("first", "one", **bird), entry_of("first", "a/two.jpg"))
+    data = data_of(gallery_run(*entries))
     assert [image["wrong"] for image in data["images"]] == [False, False, True]
 
 
@@ -101,13 +104,10 @@ def test_methods_of_a_network_without_training_have_no_best(gallery_run: Any) ->
     assert [setting["ranks"] for setting in data_of(gallery_run(models=models))["settings"]] == [False, True]
 
 
-def test_a_run_that_stored_no_pictures_says_how_to_get_a_gallery(gallery_run: Any) -> None:
+def test_a_run_without_pictures_says_how_to_get_a_gallery(gallery_run: Any) -> None:
     section = gallery.section(gallery_run(gallery=[]))
     assert "Run the same command again" in section.body
     assert (section.data, section.scripts) == ({}, ())
-
-
-def test_a_run_without_pictures_says_which_setting_brings_them(gallery_run: Any) -> None:
     config = {"pictures": {"gallery": 0}}
     assert "pictures.gallery=12" in gallery.section(gallery_run(gallery=[], config=config)).body
 
@@ -142,10 +142,51 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run: Any, monkeypatch
     assert list((folder / "report/pictures").iterdir()) == []
 
 
-@pytest.mark.parametrize("colour_map", list(colour_maps()), ids=lambda colour_map: colour_map.name)
+@pytest.mark.parametrize("colour_map", list(colour_maps()), ids=lambda colour_map: colour_map["name"])
 def test_colour_maps_are_those_of_matplotlib(colour_map: Any) -> None:
-    tables = [np.array(table.split(), float) for table in (colour_map.red, colour_map.green, colour_map.blue)]
+    tables = [np.array(table.split(), float) for table in map(colour_map.get, ("red", "green", "blue"))]
     heat, nodes = np.linspace(0, 1, 256), np.linspace(0, 1, STEPS)
     colours = np.stack([np.interp(heat, nodes, table) for table in tables], 1)
-    expected = matplotlib.colormaps[colour_map.name](heat)[:, :3]
-    assert np.abs(colours - expected).max() < (6 if colour_map.name == "jet" else 1) / 255
+    expected = matplotlib.colormaps[colour_map["name"]](heat)[:, :3]
+    assert np.abs(colours - expected).max() < (6 if colour_map["name"] == "jet" else 1) / 255
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "ranks"),
+    [
+        ({"a": 0.3, "b": 0.1, "c": 0.2}, "lower", {"a": 3, "b": 1, "c": 2}),
+        ({"a": 0.3, "b": 0.1, "c": 0.2}, "higher", {"a": 1, "b": 3, "c": 2}),
+        ({"a": -0.3, "b": 0.1}, "lower", {"a": 1, "b": 2}),
+        ({"a": 1e-7, "b": 9e-8, "c": 0.1}, "lower", {"a": 1, "b": 1, "c": 3}),  # float32's rounding is no difference
+        ({"a": 0.50001, "b": 0.5, "c": 0.4}, "lower", {"a": 2, "b": 2, "c": 1}),  # the same three digits
+        ({"a": float("nan"), "b": 2.0}, "higher", {"b": 1}),
+    ],
+)
+def test_ranks(values: dict[str, float], better: str, ranks: dict[str, int]) -> None:
+    assert ranked(values, better) == ranks
+
+
+def test_metrics_that_say_what_is_better_are_shown(gallery_run: Any) -> None:
+    report = {"headline": ["confidence_drop"], "columns": ["conservation_error_raw", "sensitivity_error", "box_iou"]}
+    run = gallery_run(config={"report": report})
+    assert [value.name for value in shown_metrics(run)] == ["confidence_drop", "sensitivity_error"]  # box_iou: no rows
+
+
+def test_values_of_an_image_under_each_method(gallery_run: Any) -> None:
+    run = gallery_run()
+    values = measured(run, run.settings[0], shown_metrics(run), {"one"})
+    good, bad = Measured(0.9, "0.900", 1), Measured(0.5, "0.500", 2)
+    errors = {"good": Measured(0.1, "0.100", 1), "bad": Measured(0.4, "0.400", 2),
+              "odd": Measured(None, "not on score scale", None)}  # fmt: skip
+    drops = {"good": good, "bad": bad, "odd": bad}
+    assert values == {("one", 0): {"sensitivity_error": errors, "confidence_drop": drops}}
+
+
+def test_a_value_that_a_formula_makes_0_has_no_rank(gallery_run: Any) -> None:
+    """Bad-CAM's error of the second image is as good as Good-CAM's, and first without it."""
+    methods = {"good": {"wins_by_construction": ["sensitivity_error"]}, "bad": {}, "odd": {}}
+    run = gallery_run(methods=methods)
+    values = measured(run, run.settings[0], shown_metrics(run), {"a/two.jpg"})["a/two.jpg", 1]
+    assert values["sensitivity_error"]["good"] == Measured(0.2, "0.200\N{DOUBLE DAGGER}", None)
+    assert values["sensitivity_error"]["bad"].rank == 1
+    assert values["confidence_drop"]["good"].rank == 2

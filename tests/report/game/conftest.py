@@ -80,9 +80,8 @@ def save_answers(tmp_path: Path) -> Callable[..., Path]:
 
 def _parts(data: Mapping[str, Any], player: int, is_right: Callable[[int, int, str], bool]) -> list[dict[str, Any]]:
     rows = []
-    for number, (image, cell) in enumerate(
-        zip(data["images"], data["square"][player % len(data["square"])], strict=True)
-    ):
+    seen = data["square"][player % len(data["square"])]
+    for number, (image, cell) in enumerate(zip(data["images"], seen, strict=True)):
         method, shown = method_and_class(cell, len(data["methods"]))
         entry = data["methods"][method]
         right = is_right(player, number, entry["name"])

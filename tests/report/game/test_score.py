@@ -1,7 +1,9 @@
-"""`axiom-bench game-score`: the score in closed form (Wilson's interval, clusters, pairs), its lines and its files."""
+"""A game without its page: the square and what a player sees, files of answers, and the score in closed form."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +11,133 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.stats import binomtest, norm
 
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
-from axiom_bench.report.game_score import Score, cluster_covariance, joined, report_score, score, wilson
+from axiom_bench.report.game_page import centred_blob, data_uri, latin_square, method_and_class, visible
+from axiom_bench.report.game_score import (
+    Score,
+    cluster_covariance,
+    joined,
+    read_answers,
+    report_score,
+    score,
+    wilson,
+)
 
 EVIL = "<img src=x onerror=alert(1)>"
 Z = float(norm.ppf(0.975))
+
+
+def test_the_highest_fifth_is_visible_and_of_equals_the_first_pixels():
+    heat = np.arange(100.0).reshape(10, 10)
+    assert (visible(heat, 0.2) == (heat >= 80)).all()
+    assert (np.flatnonzero(visible(np.ones((10, 10)), 0.2)) == np.arange(20)).all()
+
+
+def test_what_has_no_heat_stays_hidden():
+    heat = np.zeros((10, 10))
+    heat[3, 4] = 1
+    heat[5, 5] = 1e-7  # rounding
+    assert np.argwhere(visible(heat, 0.2)).tolist() == [[3, 4]]
+    assert not visible(np.full((10, 10), np.nan), 0.2).any()
+
+
+def test_the_blob_is_in_the_middle():
+    mask = visible(centred_blob(40, 60), 0.2)
+    assert mask.mean() == pytest.approx(0.2)
+    assert (mask == mask[::-1]).mean() > 0.99
+    assert (mask == mask[:, ::-1]).mean() > 0.99
+    assert mask[20, 30]
+    assert not mask[0].any()
+
+
+def test_hidden_pixels_are_transparent():
+    mask = np.zeros((32, 32), bool)
+    mask[:, 16:] = True
+    uri = data_uri(np.full((32, 32, 3), 200, np.uint8), mask)
+    picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    alpha = np.asarray(picture)[..., 3]
+    assert picture.size == (320, 320)
+    assert (alpha[:, :150] == 0).all()
+    assert (alpha[:, 170:] == 255).all()
+
+
+@pytest.mark.parametrize(("images", "methods"), [(20, 8), (16, 8), (5, 3), (1, 2), (40, 1)])
+def test_the_square_is_balanced(images: int, methods: int):
+    """Each image is seen in every cell by as many players; each player sees cells and methods equally often."""
+    square = latin_square(images, 2 * methods, seed=3)
+    assert square.shape == (2 * methods, images)
+    assert (np.arange(2 * methods) == np.sort(square, axis=0).T).all()
+    for row in square:
+        of_methods = [method_and_class(int(cell), methods)[0] for cell in row]
+        assert np.ptp(np.bincount(row, minlength=2 * methods)) <= 1
+        assert np.ptp(np.bincount(of_methods, minlength=methods)) <= 1
+
+
+def test_a_cell_is_each_pair_of_method_and_class_once_and_the_seed_decides_the_square():
+    pairs = [method_and_class(cell, 3) for cell in range(6)]
+    assert sorted(pairs) == [(method, of_class) for method in range(3) for of_class in range(2)]
+    assert (latin_square(20, 8, 1) == latin_square(20, 8, 1)).all()
+    assert (latin_square(20, 8, 1) != latin_square(20, 8, 2)).any()
+
+
+def test_a_folder_of_answers_is_read(save_answers: Callable, tmp_path: Path):
+    for player in range(3):
+        save_answers(player, is_right=lambda player, image, method: image % 2 == 0)
+    answers = read_answers([tmp_path])
+    assert (answers.players, answers.notes) == (3, ())
+    assert len(answers.table) == 3 * 6  # the checks aren't among them
+    assert answers.table["correct"].mean() == 0.5
+
+
+def test_players_who_fail_the_checks_are_named(save_answers: Callable, tmp_path: Path):
+    save_answers(1, checks_right=5)
+    save_answers(2, checks_right=4)
+    save_answers(3, count=8)  # stopped after six pictures and two checks
+    answers = read_answers([tmp_path])
+    assert set(answers.table["player"]) == {1}
+    assert answers.notes == (
+        "Left out: player 2, who named 4 of 6 whole pictures correctly (5 are needed).",
+        "Left out: player 3, who named 2 of 2 whole pictures correctly (5 are needed) and stopped after 8 pictures.",
+    )
+
+
+def test_answers_saved_twice_count_once(save_answers: Callable):
+    early, late = save_answers(1, count=4, name="early.json"), save_answers(1, name="late.json")
+    for order in ([early, late], [late, early]):
+        answers = read_answers(order)
+        assert len(answers.table) == 6
+        assert answers.notes[0].startswith("Counted once: the answers of player 1")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}', "\0"])
+def test_another_file_is_refused(tmp_path: Path, text: str):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(BenchError, match="isn't a file of answers"):
+        read_answers([tmp_path / "a.json"])
+
+
+def test_answers_that_cannot_be_scored_are_refused(save_answers: Callable, make_other_game: Callable, tmp_path: Path):
+    cases: dict[str, Callable[[], list[Path]]] = {
+        r"There is no file .*gone": lambda: [tmp_path / "gone"],
+        "no file of answers": lambda: [tmp_path],
+        "hold no answers": lambda: [save_answers(1, count=0)],
+        "No answer counts": lambda: [save_answers(1, checks_right=0)],
+        "of 2 games, which can't be scored together": lambda: [
+            save_answers(1),
+            save_answers(2, game=make_other_game()),
+        ],
+        r"a\.json and .*b\.json have different answers of player 1": lambda: [
+            save_answers(1, name="a.json"),
+            save_answers(1, name="b.json", is_right=lambda *_: False),
+        ],
+    }
+    for message, files in cases.items():
+        with pytest.raises(BenchError, match=message):
+            read_answers(files())
 
 
 def table(player: object, image: object, method: object, correct: object) -> pd.DataFrame:

@@ -63,25 +63,16 @@ def write(folder: Path, name: Names) -> Path:
     methods, metrics = [name(f"method{i}") for i in range(3)], [name(f"metric{i}") for i in range(3)]
     of_layer, images = name("oflayer"), [name(f"image{i}") for i in range(IMAGES)]
     classes, status, curve = [name(f"class{i}") for i in range(CLASSES)], name("status"), name("curve")
-    place = {"experiment": name("experiment"), "layer": layer, "data": data}
+    place = {"layer": layer, "data": data}
+    experiment = name("experiment")
+    measured = [*((method, metric) for metric in metrics for method in methods), ("-", of_layer)]
     records = [
-        {
-            **place,
-            "model": model,
-            "method": method,
-            "metric": metric,
-            "image_id": image,
-            "target_class": i % CLASSES,
-            "predicted_class": 0,
-            "value": 0.1 * (i + 2 * m) + 0.05,
-            "status": "ok",
-        }
+        {**place, "experiment": experiment, "model": model, "method": method, "metric": metric, "image_id": image,
+         "target_class": i % CLASSES, "predicted_class": 0, "value": 0.1 * (i + 2 * m) + 0.05, "status": "ok"}
         for model in models
         for i, image in enumerate(images)
-        for m, (method, metric) in enumerate(
-            [*((method, metric) for metric in metrics for method in methods), ("-", of_layer)]
-        )
-    ]
+        for m, (method, metric) in enumerate(measured)
+    ]  # fmt: skip
     records[4] |= {"value": float("nan"), "status": status}
     jobs = [write_records(folder, pd.DataFrame(records))]
     times = {
@@ -90,162 +81,82 @@ def write(folder: Path, name: Names) -> Path:
     }
     steps = [("forward", "-"), ("trace", "-"), *(("method", method) for method in methods)]
     rows = [
-        {
-            "model": model,
-            "layer": layer,
-            "data": data,
-            "step": step,
-            "method": method,
-            "milliseconds_per_image": 2.0,
-            **times,
-        }
+        {**place, "model": model, "step": step, "method": method, "milliseconds_per_image": 2.0, **times}
         for model in models
         for step, method in steps
     ]
     store.write(folder / "runtime/one.parquet", pd.DataFrame(rows), schema=None)
-    curves = [
-        {
-            "image_id": image,
-            "target_class": 0,
-            "method": method,
-            "curve": curve,
-            "points": [0.1, 0.5, 0.7],
-            "status": "ok",
-        }
-        for image in images
-        for method in methods
-    ]
-    place_of_curves = {"model": models[0], "layer": layer, "data": data}
-    jobs.append(write_curves(folder, place_of_curves, pd.DataFrame(curves), 1))
+    points = {"target_class": 0, "curve": curve, "points": [0.1, 0.5, 0.7], "status": "ok"}
+    curves = [{**points, "image_id": image, "method": method} for image in images for method in methods]
+    jobs.append(write_curves(folder, {"model": models[0], **place}, pd.DataFrame(curves), 1))
     entries = [
-        {
-            "model": model,
-            "layer": layer,
-            "data": data,
-            "image_id": image,
-            "target_class": i % CLASSES,
-            "target_name": classes[i % CLASSES],
-            "target_probability": 0.5,
-            "predicted_class": 0,
-            "predicted_name": classes[0],
-            "predicted_probability": 0.4,
-            "width": 8,
-            "height": 8,
-            "boxes": [[1.0, 1.0, 4.0, 4.0]],
-            "outline": None,
-            "picture": encoded(100),
-            "methods": methods,
-            "maps": [encoded(20 * m) for m in range(3)],
-            "disagreement": 0.5,
-        }
+        {**place, "model": model, "image_id": image, "width": 8, "height": 8, "boxes": [[1.0, 1.0, 4.0, 4.0]],
+         "target_class": i % CLASSES, "target_name": classes[i % CLASSES], "target_probability": 0.5,
+         "predicted_class": 0, "predicted_name": classes[0], "predicted_probability": 0.4, "outline": None,
+         "picture": encoded(100), "methods": methods, "maps": [encoded(20 * m) for m in range(3)], "disagreement": 0.5}
         for model in models
         for i, image in enumerate(images)
-    ]
+    ]  # fmt: skip
     store.write(folder / "gallery/one.parquet", pa.Table.from_pylist(entries, GALLERY), schema=None)
     maps = np.linspace(0, 1, 3 * 2 * 64).reshape(3, 2, 8, 8)
     pixels = np.full((2, 8, 8, 3), 90, np.uint8)
     arrays = {
-        "images": pixels,
-        "image_ids": images[:2],
-        "class_names": classes[:2],
-        "methods": methods,
-        "heatmaps": np.round(255 * maps).astype(np.uint8),
-        "confidence_of": "probability",
-        "perturbed": np.stack([pixels] * 3),
-        "confidence": [0.5, 0.6],
-        "confidence_perturbed": np.full((3, 2), 0.3),
-        "model": models[0],
-        "layer": layer,
+        **{"images": pixels, "image_ids": images[:2], "class_names": classes[:2], "methods": methods},
+        **{"heatmaps": np.round(255 * maps).astype(np.uint8), "perturbed": np.stack([pixels] * 3)},
+        **{"confidence": [0.5, 0.6], "confidence_perturbed": np.full((3, 2), 0.3), "confidence_of": "probability"},
+        **{"model": models[0], "layer": layer},
     }
     write_arrays(folder / "pictures/one.npz", arrays)
     about = {"models": models, "layer": layer, "data": data, "methods": methods, "metrics": [*metrics, of_layer]}
-    manifest_file.write(
-        folder, {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
-    )
+    content = {**manifest(name, about, curve, classes, images), "jobs": jobs, "curves": jobs[1].pop("curves")}
+    manifest_file.write(folder, content)
     return folder
 
 
 def manifest(name: Names, about: Any, curve: str, classes: list[str], images: list[str]) -> dict[str, Any]:
     metrics, methods, models = about["metrics"], about["methods"], about["models"]
     figures = {
-        "perturbed": methods[0],
-        "pair": methods[:2],
-        "plane": metrics[:2],
-        "over_models": [metrics[3]],
-        "by_depth": [metrics[3]],
-        "numbers": {metrics[0]: name("number")},
-        "formats": ["png", "pdf", "svg"],
+        **{"perturbed": methods[0], "pair": methods[:2], "plane": metrics[:2], "over_models": [metrics[3]]},
+        **{"by_depth": [metrics[3]], "numbers": {metrics[0]: name("number")}, "formats": ["png", "pdf", "svg"]},
     }
 
     def described(kind: str) -> dict[str, Any]:
         cited = {"text": name(f"{kind} cited"), "title": name(f"{kind} work")}
         cited["url"] = "javascript:window.attacked=1" if name.hostile else ""
         return {
-            "title": name(f"{kind} title"),
-            "description": name(f"{kind} description"),
-            "note": name(f"{kind} note"),
-            "reference": name(f"{kind} reference"),
-            "cited": cited,
-            "params": {name("parameter"): name("argument")},
-            "definition": name("definition"),
-            "deviation": name("deviation"),
+            **{of: name(f"{kind} {of}") for of in ("title", "description", "note", "reference")},
+            **{"cited": cited, "params": {name("parameter"): name("argument")}},
+            **{"definition": name("definition"), "deviation": name("deviation")},
         }
 
+    def measure(i: int, metric: str) -> dict[str, Any]:
+        of = {"better": "none", "of": "layer"} if i == 3 else {"better": "lower", "of": "method"}
+        return {**described("metric"), "metric": metric, "unit": name("unit"), "tolerance": "mean:1%", **of}
+
+    def network() -> dict[str, Any]:
+        place = {"layers": [about["layer"]], "layer": about["layer"]}
+        return {**place, "weights": name("weights"), "weights_sha256": name("sha256")}
+
+    report = {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}
+    axis = {"title": name("axis title"), "x": name("abscissa"), "y": name("ordinate")}  # a short one is there by chance
     return {
-        "experiment": name("experiment"),
-        "run": name("run"),
-        "created": name("created"),
-        "reload": name("reload"),
-        "overrides": [name("override")],
-        "git_commit": name("commit"),
-        "device": name("device"),
+        **{key: name(key) for key in ("experiment", "run", "created", "reload", "device")},
+        **{"overrides": [name("override")], "git_commit": name("commit")},
         "precision": {"trunk": name("trunk"), "head": name("head")},
         "versions": {"torch": name("version"), name("library"): "1"},
-        "config": {
-            "target": name("target"),
-            name("key"): name("value"),
-            "report": {"headline": metrics[:2], "columns": metrics[:3], "figures": figures},
-        },
+        "config": {"target": name("target"), name("key"): name("value"), "report": report},
         "methods": {
             method: {**described("method"), "on_score_scale": True, "control": i == 2}
             for i, method in enumerate(methods)
         },
-        "metrics": {
-            metric: {
-                **described("metric"),
-                "metric": metric,
-                "unit": name("unit"),
-                "tolerance": "mean:1%",
-                "better": "none" if i == 3 else "lower",
-                "of": "layer" if i == 3 else "method",
-            }
-            for i, metric in enumerate(metrics)
-        },
-        "models": {
-            model: {
-                "layers": [about["layer"]],
-                "layer": about["layer"],
-                "weights": name("weights"),
-                "weights_sha256": name("sha256"),
-            }
-            for model in models
-        },
+        "metrics": {metric: measure(i, metric) for i, metric in enumerate(metrics)},
+        "models": {model: network() for model in models},
         "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint"), "classes": classes}},
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
-        "axes": {
-            curve: {
-                "title": name("axis title"),
-                "x": name("abscissa"),
-                "y": name("ordinate"),  # a short name is in a picture by chance
-                "better": "higher",
-                "at": [0.0, 0.5, 1.0],
-            }
-        },
-        "records": [RECORD],
-        "runtime": ["runtime/one.parquet"],
-        "gallery": ["gallery/one.parquet"],
-        "pictures": ["pictures/one.npz"],
+        "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
+        **{"records": [RECORD], "runtime": ["runtime/one.parquet"]},
+        **{"gallery": ["gallery/one.parquet"], "pictures": ["pictures/one.npz"]},
     }
 
 
@@ -260,9 +171,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list
         figures = [drawing for drawing in all_figures(run) if not isinstance(drawing, Drawing)]
         first = next(drawing for drawing in all_figures(run) if isinstance(drawing, Drawing))
         first.save(folder / "figures", ("png", "svg"))
-        saved = SavedFigure(
-            first.file_name, first.title, first.caption, first.png_path(folder / "figures"), first.number
-        )
+        png = first.png_path(folder / "figures")
+        saved = SavedFigure(first.file_name, first.title, first.caption, png, first.number)
         text = page(run, write_tables(run, folder / "tables"), [saved, *figures], gallery.section(run))
         (folder / "report.html").write_text(text, encoding="utf-8")
         made[kind] = (folder, name.given)

@@ -20,8 +20,9 @@ from markdown_it import MarkdownIt
 from axiom_bench.report.charts.drawing import Drawing
 from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.table import NUMBER, Group, Table, quoted, row, to_csv, to_markdown, unquoted
+from axiom_bench.report.tables.table import NUMBER, Group, Table, quoted, to_csv, to_markdown, unquoted
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.report.conftest import row
 
 Runs = dict[str, tuple[Path, list[str]]]
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -73,17 +74,8 @@ def test_latex_has_no_command_but_its_own(runs: Runs) -> None:
         for kind in ("plain", "hostile")
     )
     escapes = set("&%$#_{}") | {"textbackslash", "textasciitilde", "textasciicircum", "allowbreak"}
-    longer = {
-        "begingroup",
-        "endgroup",
-        "LTcapwidth",
-        "caption*",
-        "rule",
-        "onecolumn",
-        "medskip",
-        "scriptsize",
-        "footnotesize",
-    }
+    longer = {"begingroup", "endgroup", "LTcapwidth", "caption*", "rule", "onecolumn", "medskip", "scriptsize",
+              "footnotesize"}  # fmt: skip
     longer |= {"endfirsthead", "endhead", "endfoot", "endlastfoot"}  # of tables over several pages
     assert hostile - plain <= escapes | longer
     for path in (runs["hostile"][0] / "tables").glob("*.tex"):
@@ -103,9 +95,8 @@ def test_latex_compiles_with_any_text(runs: Runs, tmp_path: Path) -> None:
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "-draftmode", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "passwd" not in re.sub(
-        r"\s", "", "".join(re.findall(r"\(/[^\s()]*", done.stdout))
-    )  # no such file was opened
+    opened = "".join(re.findall(r"\(/[^\s()]*", done.stdout))
+    assert "passwd" not in re.sub(r"\s", "", opened)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))

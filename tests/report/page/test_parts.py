@@ -52,10 +52,6 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run: RunFolder) -> 
     terms = tables.terms(methods, values)
     assert terms.metrics["box_iou"] == terms.titles["Box IoU"] == "metric-box_iou"
     assert terms.methods["grad_cam"] == "method-grad_cam"
-
-
-def test_a_method_says_that_the_axioms_do_not_apply(run: RunFolder) -> None:
-    methods, _ = tables.definitions_of(run)
     random = next(entry for entry in methods if entry.name == "random")
     assert any("axiom errors don't apply" in fact for fact in random.facts)
 
@@ -116,3 +112,15 @@ def test_seconds_and_configurations_of_several_jobs(run: RunFolder) -> None:
 
 def test_without_seconds_a_sentence_says_so(run: RunFolder) -> None:
     assert "no seconds by stage" in this_run.this_run(run).body
+
+
+def test_a_line_for_each_job_and_one_for_the_report():
+    jobs = {
+        "a on scenes": ({"start": 2.0, "trace": 6.0, "writing": 0.04}, {"images": 12, "images_per_second": 2.0}),
+        "b on scenes": ({"start": 1.96}, {}),  # everything was there
+    }
+    assert list(this_run.time_lines(jobs, 10.0)) == [
+        "a on scenes: 8.0 s, 2.00 images/s: start 2.0 s (25 %), trace 6.0 s (75 %), writing 0.0 s (<1 %)",
+        "b on scenes: 2.0 s: start 2.0 s (100 %)",
+        "together 20.0 s: report 10.0 s (50 %)",
+    ]

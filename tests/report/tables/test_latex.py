@@ -15,8 +15,9 @@ from axiom_bench.report.options import COLUMN, PAGE, Options
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakable, escape, fit, number, to_latex
 from axiom_bench.report.tables.summaries import headline_tables
-from axiom_bench.report.tables.table import Group, Table, row
+from axiom_bench.report.tables.table import Group, Table
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.report.conftest import row
 
 NASTY = (
     r"a & b % c $ d # e _ f { g } h ~ i ^ j \ k < l > m | n \input{/etc/passwd} [o] *p* ``q'' r--s",
@@ -27,14 +28,8 @@ NASTY = (
     "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
 )
 HEADER = ("Method", "Error\nmean", "Why")
-TABLE = Table(
-    "some_table",
-    "A_title",
-    HEADER,
-    (Group("net_1 & co", (row("grad_cam", "-0.500", "50 %", bold=[1]),)),),
-    ("n_1 = 3.",),
-    text_last=True,
-)
+GROUP = Group("net_1 & co", (row("grad_cam", "-0.500", "50 %", bold=[1]),))
+TABLE = Table("some_table", "A_title", HEADER, (GROUP,), ("n_1 = 3.",), text_last=True)
 SLOW = pytest.mark.slow
 PDFLATEX = shutil.which("pdflatex")
 DOCUMENT = r"""\documentclass[10pt%(option)s]{article}
@@ -60,15 +55,8 @@ def test_a_short_table_is_a_float_of_a_column() -> None:
 def test_a_long_table_breaks_over_pages_with_one_label() -> None:
     rows = tuple(row(f"m{i}", "1", "-") for i in range(60))
     text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
-    order = [
-        r"\begin{longtable}",
-        r"\label{tab:t}",
-        r"\endfirsthead",
-        r"\endhead",
-        r"\endfoot",
-        "A note.",
-        r"\endlastfoot",
-    ]
+    order = [r"\begin{longtable}", r"\label{tab:t}", r"\endfirsthead", r"\endhead", r"\endfoot", "A note."]
+    order.append(r"\endlastfoot")
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     assert text.count(r"\label") == text.count(r"\caption") == 1
@@ -126,25 +114,28 @@ def test_a_headline_table_has_titles_networks_and_counts(usual_run: Path) -> Non
     assert any(note.startswith("Not measured, not on the score's scale: ") for note in table.notes)
 
 
-def test_an_unknown_width_or_format_is_a_sentence() -> None:
-    with pytest.raises(BenchError, match=r"report.latex.width.*collumn.*column"):
-        Options.of({"report": {"latex": {"width": "collumn"}}})
-    with pytest.raises(BenchError, match="needs png"):
-        Options.of({"report": {"figures": {"formats": ["pdf"]}}})
-    with pytest.raises(BenchError, match=r"jpg"):
-        Options.of({"report": {"figures": {"formats": ["png", "jpg"]}}})
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ({"latex": {"width": "collumn"}}, r"report.latex.width.*collumn.*column"),
+        ({"figures": {"formats": ["pdf"]}}, "needs png"),
+        ({"figures": {"formats": ["png", "jpg"]}}, "jpg"),
+    ],
+)
+def test_an_unknown_width_or_format_is_a_sentence(report: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        Options.of({"report": report})
 
 
 def nasty_tables() -> list[Table]:
     rows = tuple(row(text, "<1e-6", "-1,234 (-2.50e-9)", text, bold=[0, 1, 2]) for text in NASTY)
     header = ("Method", "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", NASTY[0], "Why")
     parts = tuple(Group(text, rows) for text in NASTY)
+    wide = Group("", (row("a_b", *["0.5 ± 0.1"] * 25),))
     return [
         Table("nasty", NASTY[0], header, parts[:1], NASTY, text_last=True),
         Table("nasty_long", NASTY[1], header, parts * 2, NASTY, text_last=True),
-        Table(
-            "wide", "Wide", ("Method", *["Conservation error"] * 25), (Group("", (row("a_b", *["0.5 ± 0.1"] * 25),)),)
-        ),
+        Table("wide", "Wide", ("Method", *["Conservation error"] * 25), (wide,)),
         Table("empty", "Empty", HEADER, (), ("Every row has status ok.",)),
     ]
 
@@ -152,12 +143,7 @@ def nasty_tables() -> list[Table]:
 @pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable")
 @pytest.mark.parametrize(
     ("columns", "width"),
-    [
-        pytest.param(1, "auto", marks=SLOW),
-        pytest.param(1, "column", marks=SLOW),
-        (2, "auto"),
-        pytest.param(2, "column", marks=SLOW),
-    ],
+    [(2, "auto"), *(pytest.param(*case, marks=SLOW) for case in ((1, "auto"), (1, "column"), (2, "column")))],
 )
 def test_tables_compile_and_fit(usual_run: Path, tmp_path: Path, columns: int, width: str) -> None:
     run = RunFolder.read(usual_run)
@@ -170,9 +156,7 @@ def test_tables_compile_and_fit(usual_run: Path, tmp_path: Path, columns: int, w
     (tmp_path / "document.tex").write_text(text)
     command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"]
     for _ in range(2):  # labels, and the widths of longtables
-        result: Any = subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
-        )
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
         assert result.returncode == 0, result.stdout[-2000:]
     log = (tmp_path / "document.log").read_text(errors="replace")
     assert [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log) if float(points) > 1] == []

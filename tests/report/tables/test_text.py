@@ -8,40 +8,25 @@ from axiom_bench.columns import NO_IMAGE, NOT_APPLICABLE
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CLASS
 from axiom_bench.report.page.html import typeset
-from axiom_bench.report.tables.table import Group, Table, row, to_markdown
+from axiom_bench.report.tables.table import Group, Table, to_markdown
 from axiom_bench.report.tables.text import REASONS
 from axiom_bench.statistics.labels import NOTHING, number, share, with_error
+from tests.report.conftest import row
 
+ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
 TABLE = Table(
-    "some_table",
-    "A_title",
-    ("Method", "Error\nmean", "Why"),
-    (Group("net_1 & co", (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))),),
-    ("n_1 = 3.",),
-    text_last=True,
+    "some_table", "A_title", ("Method", "Error\nmean", "Why"), (Group("net_1 & co", ROWS),), ("n_1 = 3.",), 1, True
 )
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (0.012345, "0.0123"),
-        (0.1, "0.100"),
-        (12.0, "12.0"),
-        (999.6, "1,000"),
-        (4321.5, "4,322"),
-        (0.00009996, "0.000100"),
-        (0.00009, "9.00e-5"),
-        (1.2e-7, "<1e-6"),
-        (-1e-9, "<1e-6"),
-        (2.5e-6, "2.50e-6"),
-        (-0.25, "-0.250"),
-        (2.5e9, "2.50e9"),
-        (0.0, "0"),
-        (float("nan"), NOTHING),
-        (float("inf"), NOTHING),
+        (0.012345, "0.0123"), (0.1, "0.100"), (12.0, "12.0"), (999.6, "1,000"), (4321.5, "4,322"),
+        (0.00009996, "0.000100"), (0.00009, "9.00e-5"), (1.2e-7, "<1e-6"), (-1e-9, "<1e-6"), (2.5e-6, "2.50e-6"),
+        (-0.25, "-0.250"), (2.5e9, "2.50e9"), (0.0, "0"), (float("nan"), NOTHING), (float("inf"), NOTHING),
     ],
-)
+)  # fmt: skip
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
 
@@ -49,16 +34,11 @@ def test_number(value: float, text: str) -> None:
 @pytest.mark.parametrize(
     ("mean", "error", "text"),
     [
-        (0.50227, 0.02321, "0.502 ± 0.023"),
-        (1.98, 0.0648, "1.98 ± 0.06"),
-        (0.5, float("nan"), "0.500"),
-        (0.5, 1e-5, "0.500 ± 1.00e-5"),
-        (0.000511, 0.017859, "0.0005 ± 0.0179"),
-        (-0.25, 0.01, "-0.250 ± 0.010"),
-        (2.0, 0.0, "2.00 ± 0.00"),
-        (4321.5, 12.0, "4,322 ± 12"),
+        (0.50227, 0.02321, "0.502 ± 0.023"), (1.98, 0.0648, "1.98 ± 0.06"), (0.5, float("nan"), "0.500"),
+        (0.5, 1e-5, "0.500 ± 1.00e-5"), (0.000511, 0.017859, "0.0005 ± 0.0179"), (-0.25, 0.01, "-0.250 ± 0.010"),
+        (2.0, 0.0, "2.00 ± 0.00"), (4321.5, 12.0, "4,322 ± 12"),
     ],
-)
+)  # fmt: skip
 def test_with_error(mean: float, error: float, text: str) -> None:
     assert with_error(mean, error) == text
 

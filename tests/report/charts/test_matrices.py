@@ -1,0 +1,163 @@
+"""Matrices: explained class against class seen, agreement of metrics, and which method leads in what; by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from axiom_bench.records import artefacts, sealed
+from axiom_bench.records.by_metric import Records
+from axiom_bench.report.charts import by_method, matrices, ranking
+from axiom_bench.report.charts.drawing import Drawing, LeftOut
+from axiom_bench.statistics.labels import Value
+from axiom_bench.statistics.run_folder import RunFolder
+
+CLASSES = ["cat", "dog", "horse"]
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("values", "taus", "n"),
+    [
+        pytest.param([[1, 2, 3, 4, 5], [10, 20, 30, 40, 50]], [1], [5], id="same order"),
+        pytest.param([[1, 2, 3, 4, 5], [5, 4, 3, 2, 1]], [-1], [5], id="opposite order"),
+        pytest.param([[1, 2, 3, 4], [1, 2, 4, 3]], [4 / 6], [4], id="one of six pairs exchanged"),
+        pytest.param([[1, 1, 1, 1, 2], [3, 3, 3, 3, 4]], [], [], id="four names of one method"),
+        pytest.param([[1, 2, 3, 4, 4 + 1e-7]] * 2, [1], [4], id="methods that coincide count once"),
+        # tau-b with one tie in the first metric: 5 pairs agree, 1 is tied.
+        pytest.param([[1, 2, 3, 3 + 1e-5], [1, 2, 3, 4]], [5 / 30**0.5], [4], id="values that print alike tie"),
+        pytest.param([[1, 2, 3, 4, NAN], [1, 2, 3, 4, 0.5], [1, 2, 3, NAN, NAN]], [1], [4], id="measured by both"),
+        pytest.param([[1, 2, 3, 4, 5], [1] * 5], [], [], id="a metric that tells no methods apart"),
+    ],
+)
+def test_agreement(values: list[list[float]], taus: list[float], n: list[int]) -> None:
+    names = ["first", "second", "third"][: len(values)]
+    cells = matrices.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
+    assert cells["tau"].tolist() == pytest.approx(taus)
+    assert cells["n"].tolist() == n
+    assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(n)
+    if n == [5]:
+        assert cells["p"].tolist() == pytest.approx([2 / 120])  # two of the 5! orders are as far from 0
+
+
+@pytest.fixture
+def run(make_records: Any, make_run: Any) -> RunFolder:
+    """Six methods on one model; of grad_cam class_seen is as below, the others see what they explain."""
+    layers = {"scenes_fc": ("features.9",)}
+    rows = make_records(n=6, layers=layers)
+    seen = rows[(rows["metric"] == "confidence_drop")].assign(metric="class_seen", status="ok")
+    seen["target_class"] = np.tile([0, 0, 0, 1, 1, 2], len(seen) // 6)
+    seen["value"] = seen["target_class"].astype(float)
+    seen.loc[seen["method"] == "grad_cam", "value"] = [0.0, 0.0, 1.0, 1.0, 7.0, NAN]
+    seen.loc[seen["value"].isna(), "status"] = "off_objects"
+    folder = make_run(pd.concat([rows, seen]), layers=layers)
+    manifest = sealed.read_json(folder / "manifest.json")
+    manifest["metrics"]["class_seen"] = {"title": "Class seen", "unit": "class"}
+    manifest["data"]["scenes"]["classes"] = CLASSES
+    artefacts.write(folder, manifest)
+    return RunFolder.read(folder)
+
+
+def drawn(run: RunFolder) -> Drawing:
+    (drawing,) = matrices.draw(run)
+    assert isinstance(drawing, Drawing)
+    return drawing
+
+
+def test_rows_are_shares_of_the_explained_class(run: RunFolder) -> None:
+    rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
+    expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3])  # 7 has no column, class 2 no map
+    np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
+
+
+def test_a_panel_for_each_method_with_the_classes_names(run: RunFolder, tmp_path: Path) -> None:
+    """And a class is no number to average."""
+    drawing = drawn(run)
+    titles = [axes.get_title(loc="left") for axes in drawing.draw().axes if axes.get_title(loc="left")]
+    assert titles == ["grad_cam: 60 %", *(f"{method}: 100 %" for method in run.class_records.methods[1:])]
+    assert [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()] == CLASSES
+    assert "n = 6 images, 6 rows" in drawing.caption
+    assert drawing.name == "confusion_class_seen"
+    assert "class_seen" not in {*run.metrics, *run.records.metrics}
+    assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Drawing))
+    drawing.save(tmp_path)
+    assert drawing.png_path(tmp_path).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_many_classes_are_cut_to_the_most_explained(run: RunFolder) -> None:
+    rows = run.class_records.frame()
+    many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
+    drawing = drawn(replace(run, class_records=Records.of(many)))
+    labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
+    assert len(labels) == matrices.MAX_CLASSES
+    assert "29" in labels
+    assert "The 20 of 30 classes that are explained most often." in drawing.caption
+
+
+def test_a_run_without_it_says_so(usual_run: Path) -> None:
+    (left_out,) = matrices.draw(RunFolder.read(usual_run))
+    assert isinstance(left_out, LeftOut)
+    assert "class_discriminability" in left_out.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "better", "expected"),
+    [
+        ([0.3, 0.1, 0.2], "lower", [3, 1, 2]),
+        ([0.3, 0.1, 0.2], "higher", [1, 3, 2]),
+        ([0.1001, 0.1002, 0.2], "lower", [1.5, 1.5, 3]),  # both print 0.100
+        ([2e-7, 0.0, -3e-9], "lower", [2, 2, 2]),  # float32's rounding orders nothing
+        ([NAN, 5.0, 4.0], "higher", [NAN, 1, 2]),
+    ],
+)
+def test_places(values: list[float], better: str, expected: list[float]) -> None:
+    np.testing.assert_array_equal(ranking.places(pd.Series(values), better), expected)
+
+
+def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_lead_with() -> None:
+    rows = [
+        ("a", "error", False, 0.9, 0.1), ("b", "error", False, 0.8, 0.2), ("a", "iou", False, 0.3, 0.9),
+        ("b", "iou", False, NAN, NAN), ("a", "max_box_acc", True, 0.7, NAN), ("c", "iou", False, NAN, NAN),
+    ]  # fmt: skip
+    summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "common_mean", "common_median"])
+    summary["compared"] = summary["common_mean"].notna()
+    values = [Value("error", "Error", "ratio", "lower"), Value("iou", "IoU", "share", "higher"),
+              Value("max_box_acc", "MaxBoxAcc", "ratio", "higher")]  # fmt: skip
+    expected = pd.DataFrame({"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=[value.name for value in values])
+    pd.testing.assert_frame_equal(ranking.leads(summary, values), expected, check_names=False)
+
+
+def test_the_share_that_does_worse() -> None:
+    values = [Value("error", "Error", better="lower"), Value("iou", "IoU", better="higher")]
+    table = pd.DataFrame([[0.1, 0.2, 0.3], [0.5, NAN, 0.5]], index=["error", "iou"], columns=["a", "b", "c"])
+    np.testing.assert_array_equal(ranking.ahead(table, values), [[1, 0.5, 0], [0.5, NAN, 0.5]])
+
+
+def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_mean(usual_run: Path) -> None:
+    run = RunFolder.read(usual_run)
+    drawings = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
+    names = ["ranking_over_all", *(f"ranking_{i}" for i in range(len(run.settings)))]
+    assert [drawing.name for drawing in drawings] == names
+    over_all, *each = (drawing.draw().axes[0] for drawing in drawings)
+    axes = each[0]
+    labels = [text.get_text() for text in axes.get_yticklabels()]
+    directed = [value.title for value in map(run.metadata.value, run.metrics) if value.better != "none"]
+    assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]
+    assert "\N{DOWNWARDS ARROW}" in next(label for label in labels if label.startswith("Sensitivity error"))
+    assert len(axes.texts) == len(axes.get_xticklabels()) * len(labels)
+    assert {"\N{EN DASH}"} < {text.get_text() for text in axes.texts}  # methods off the score's scale
+    mean, *shares = [axes.images[0].get_array().filled(NAN) for axes in (over_all, *each)]
+    measured = ~np.isnan(np.array(shares)).all(axis=0)
+    np.testing.assert_array_equal(~np.isnan(mean), measured)
+    np.testing.assert_allclose(mean[measured], np.nanmean(np.array(shares)[:, measured], axis=0), atol=1e-12)
+
+
+def test_one_method_is_no_order(make_records: Any, make_run: Any) -> None:
+    records = make_records(n=4)
+    run = RunFolder.read(make_run(records[records["method"] == "xgrad_cam"]))
+    assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
