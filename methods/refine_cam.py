@@ -60,6 +60,6 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
             handle.remove()
     ended = list(sizes)
     last = {sizes[name]: name for name in ended[: ended.index(trace.layer)]} if trace.layer in sizes else {}
-    own = math.prod(trace.activations.shape[2:])
-    finer = sorted((size for size in last if math.prod(size) > own), key=math.prod)
+    positions = math.prod(trace.activations.shape[2:])
+    finer = sorted((size for size in last if math.prod(size) > positions), key=math.prod)
     return tuple(last[size] for size in finer[:MAX_FINER_LAYERS])

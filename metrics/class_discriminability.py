@@ -19,16 +19,12 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
     Without energy in any region both are NaN. Raises BenchError for another region.
     """
-    own, others = energy_of_class(explanation, region), other_energies(explanation, region)
-    total = own + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
+    of_class, others = energy_of_class(explanation, region), other_energies(explanation, region)
+    total = of_class + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)
     targets = given(explanation.trace, "trace").targets.tolist()
-    seen = [_argmax({target: energy, **row}) for target, energy, row in zip(targets, own.tolist(), others, strict=True)]
+    rows = [{label: energy, **row} for label, energy, row in zip(targets, of_class.tolist(), others, strict=True)]
+    seen = torch.tensor([max(row, key=row.__getitem__) for row in rows], dtype=torch.float64)  # the first of equals
     return {
-        "class_discriminability": own / total,
-        "class_seen": torch.tensor(seen, dtype=torch.float64).masked_fill(~(total > 0), torch.nan),
+        "class_discriminability": of_class / total,
+        "class_seen": seen.masked_fill(~(total > 0), torch.nan),
     }
-
-
-def _argmax(energies: dict[int, float]) -> int:
-    """The key with the highest value, the first of equals."""
-    return max(energies, key=lambda label: energies[label])

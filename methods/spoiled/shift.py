@@ -20,5 +20,5 @@ def shift(trace: Trace, degree: float, distance: float = 1 / 3) -> Map:
         raise BenchError(f"Invalid distance={distance}; give a share of the map's width, above 0 and up to 0.5.")
     truth = true_map(trace)
     steps = round(degree * distance * truth.shape[-1], 6)  # a third of 96 positions is 32 of them
-    whole, part = int(steps), steps % 1
-    return Map((1 - part) * truth.roll(whole, -1) + part * truth.roll(whole + 1, -1))
+    places, part = int(steps), steps % 1
+    return Map((1 - part) * truth.roll(places, -1) + part * truth.roll(places + 1, -1))

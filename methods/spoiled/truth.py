@@ -18,9 +18,7 @@ def truth(trace: Trace) -> Tensor | Map:
     Raises BenchError where neither is known.
     """
     contributions = trace.true_contributions
-    if contributions is None:
-        return Map(true_map(trace))
-    return weights_of(contributions, trace.activations)
+    return Map(true_map(trace)) if contributions is None else weights_of(contributions, trace.activations)
 
 
 def weights_of(contributions: Tensor, activations: Tensor) -> Tensor:

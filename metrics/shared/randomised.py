@@ -106,8 +106,8 @@ def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
 def _reinitialise(module: nn.Module) -> None:
     """Initialise a module's own parameters again, in place."""
     plain = {name: value for name, value in vars(module).items() if isinstance(value, Tensor)}  # as weight_norm has
-    own = {**module._parameters, **module._buffers, **plain}
-    types = {name: (tensor.device, tensor.dtype) for name, tensor in own.items() if tensor is not None}
+    tensors = {**module._parameters, **module._buffers, **plain}
+    types = {name: (tensor.device, tensor.dtype) for name, tensor in tensors.items() if tensor is not None}
     _move(module, {name: (torch.device("cpu"), torch.float32) for name in types})
     before = {name: parameter.clone() for name, parameter in module.named_parameters(recurse=False)}
     if callable(reset := getattr(module, "reset_parameters", None)):

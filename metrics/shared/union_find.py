@@ -109,7 +109,7 @@ def sweep(
     num_regions, top = 0, np.uint32(0)  # top: the largest region
     boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), nothing_raised(count)
     for step in range(count, 0, -1):
-        top_is_known = True
+        top_is_valid = True
         for pixel in order[starts[step] : starts[step + 1]]:
             x, y, first = pixel & 0xFFFF, pixel >> 16, extent[top, 1]
             place = np.uintp(y * width + x)
@@ -132,8 +132,8 @@ def sweep(
             if _exceeds(extent, region, top, rule.last_of_equals):  # the only region that has grown
                 top = region
             elif parent[top] != top or extent[top, 1] != first:  # as large as before, but it began elsewhere
-                top_is_known = False
-        if not top_is_known:
+                top_is_valid = False
+        if not top_is_valid:
             top = _largest(extent, parent, num_regions, rule.last_of_equals)
         if top:
             boxes[step - 1] = _box(extent, top, boxing)
