@@ -189,19 +189,6 @@ def test_bias_is_distributed_over_the_channels(readout, split):
 
 
 @EACH_CASE
-@each_split
-@each_step
-def test_contributions_follow_the_units_of_score_and_activations(case, split, t):
-    """Contributions are c times as large with the score, and the same whatever the activations are measured in."""
-    trace = case.trace()
-    contributions = axiom_cam(trace, t, split) * trace.activations
-    for output, inputs in ((3.7, 1.0), (1.0, 0.013)):
-        other = trace.scaled(output=output, inputs=inputs)
-        actual = axiom_cam(other, t, split) * other.activations
-        torch.testing.assert_close(actual, output * contributions, rtol=1e-9, atol=ROUNDING)
-
-
-@EACH_CASE
 def test_positive_drops_keep_the_sign_of_each_channel(case):
     """m_k keeps the sign of d_k while S >= -sum |d_k| over the negative drops; no drop, no share."""
     trace = case.trace()

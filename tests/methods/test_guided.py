@@ -139,20 +139,6 @@ def test_by_hand():
     assert trace.gradients.flatten().tolist() == [1, -3]
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
-def test_gradient_modes_and_unchanged_model(mode, frozen, images):
-    model = network(nn.ReLU(inplace=True), nn.ReLU(inplace=True)).train().requires_grad_(not frozen)
-    expected = guided_gradient(ab.trace(model, "3", images))
-    with mode():
-        actual = guided_gradient(ab.trace(model, "3", images))
-    assert torch.equal(actual, expected)
-    assert not actual.requires_grad
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert all(parameter.requires_grad is not frozen for parameter in model.parameters())
-    assert all(module.training and not module._forward_hooks for module in model.modules())
-
-
 def test_in_place_first_layer_does_not_modify_images(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
     before = images.clone()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -14,95 +13,86 @@ from axiom_bench.cutting.output import Output
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import with_params
-from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.axiom_cam import axiom_cam
-from axiom_bench.methods.fd_cam import fd_cam
-from axiom_bench.methods.finer_cam import finer_cam
 from axiom_bench.methods.fused import fused
-from axiom_bench.methods.group_cam import group_cam
-from axiom_bench.methods.gscore_cam import gscore_cam
 from axiom_bench.methods.guided import guided
-from axiom_bench.methods.is_cam import is_cam
-from axiom_bench.methods.kpca_cam import kpca_cam
 from axiom_bench.methods.negated import negated
-from axiom_bench.methods.opti_cam import opti_cam
-from axiom_bench.methods.recipro_cam import recipro_cam
-from axiom_bench.methods.saliency import saliency
-from axiom_bench.methods.score_cam import score_cam, score_cam_top
 from axiom_bench.methods.shuffled_channels import shuffled_channels
-from axiom_bench.methods.smooth_grad import smooth_grad
-from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
-from axiom_bench.methods.smoothed import smoothed
-from axiom_bench.methods.ss_cam import ss_cam
 from axiom_bench.testing import CASES
 
 TRACE = CASES["dense"].trace()
+
+
+# Methods by module, of a function of the module's name if no other is given.
 WRONG = [
-    (partial(augmented, scales=[]), "Invalid scales="),
-    (partial(augmented, scales=[0.5, 0]), "Invalid scales="),
-    (partial(augmented, scales=[0.5]), r"doesn't take images of 4 x 6 pixels \(mat1"),
-    (partial(axiom_cam, t=-0.1), r"Invalid t=-0.1 of axiom_cam; give 0"),
-    (partial(axiom_cam, t=1.5), r"Invalid t=1.5 of axiom_cam; give 0"),
-    (partial(axiom_cam, t=math.nan), r"Invalid t=nan of axiom_cam; give 0"),
-    (partial(axiom_cam, split="positive_drop"), "no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'"),
-    (partial(fd_cam, quantile=1.5), "quantile=1.5"),
-    (partial(finer_cam, references=0), "Invalid references=0"),
-    (partial(finer_cam, weighting="probabilities"), "did you mean 'probability'"),
-    (partial(fused, layers=[]), "needs a list of layers"),
-    (partial(fused, layers="features.1"), "needs a list of layers"),
-    (partial(fused, layers=["feature.1"]), "no layer 'feature.1'; did you mean 'features.1'"),
-    (partial(fused, layers=["features.1"], fusion="max"), "no fusion 'max'"),
-    (partial(group_cam, groups=0), "groups=0"),
-    (partial(group_cam, kernel=4), "kernel=4"),
-    (partial(group_cam, percentile=101), "101"),
-    (partial(gscore_cam, top=0), "top=0"),
-    (partial(gscore_cam, score="logits"), "did you mean 'logit'"),
-    (partial(guided, wrapped="grad_cam"), r"give a callable, such as methods\.get\('grad_cam'\)"),
-    (partial(is_cam, steps=0), "steps=0"),
-    (partial(kpca_cam, kernel="sigmoide"), "did you mean 'sigmoid'"),
-    (partial(negated, wrapped="xgrad_cam"), r"Invalid wrapped='xgrad_cam'; give a callable"),
-    (partial(opti_cam, iterations=0), "iterations=0"),
-    (partial(recipro_cam, score="softmax"), "score"),
-    (partial(recipro_cam, vectors="center"), "did you mean 'centre'"),
-    (partial(score_cam, score="logits"), "did you mean 'logit'"),
-    (partial(score_cam_top, ranking="varianc"), "did you mean 'variance'"),
-    (partial(score_cam_top, top=0), "top=0"),
-    (partial(shuffled_channels, wrapped="xgrad_cam"), r"Invalid wrapped='xgrad_cam'; give a callable"),
-    (partial(shuffled_channels, wrapped=saliency), r"without channel weights; wrap one such as xgrad_cam"),
-    (partial(smooth_grad, samples=0), "samples=0"),
-    (partial(smooth_grad, sigma=-1.0), "sigma=-1"),
-    (partial(smooth_grad_cam_pp, samples=0), "Invalid samples=0"),
-    (partial(smoothed, samples=0), "Invalid samples=0"),
-    (partial(ss_cam, mask="row"), "did you mean 'raw'"),
-    (partial(ss_cam, noise="maps"), "did you mean 'map'"),
-    (partial(ss_cam, samples=0), "samples=0"),
-]
-OF_CONF = [
+    ("augmented", {"scales": []}, "Invalid scales="),
+    ("augmented", {"scales": [0.5, 0]}, "Invalid scales="),
+    ("augmented", {"scales": [0.5]}, r"doesn't take images of 4 x 6 pixels \(mat1"),
+    ("axiom_cam", {"t": -0.1}, r"Invalid t=-0.1 of axiom_cam; give 0"),
+    ("axiom_cam", {"t": 1.5}, r"Invalid t=1.5 of axiom_cam; give 0"),
+    ("axiom_cam", {"split": "positive_drop"}, "no split of axiom_cam 'positive_drop'; did you mean 'positive_drops'"),
     ("centered", {"sigma": 0.0}, "sigma=0.0"),
+    ("fd_cam", {"quantile": 1.5}, "quantile=1.5"),
+    ("finer_cam", {"references": 0}, "Invalid references=0"),
+    ("finer_cam", {"weighting": "probabilities"}, "did you mean 'probability'"),
+    ("fused", {"layers": []}, "needs a list of layers"),
+    ("fused", {"layers": ["feature.1"]}, "no layer 'feature.1'; did you mean 'features.1'"),
+    ("fused", {"layers": ["features.1"], "fusion": "max"}, "no fusion 'max'"),
+    ("fused", {}, r"missing a required argument: 'layers'; .* method\.mine\.params\.KEY=VALUE"),
+    ("group_cam", {"groups": 0}, "groups=0"),
+    ("group_cam", {"kernel": 4}, "kernel=4"),
+    ("group_cam", {"percentile": 101}, "101"),
     ("group_cam", {"sigma": 0.0}, "sigma=0.0"),
+    ("gscore_cam", {"score": "logits"}, "did you mean 'logit'"),
+    ("gscore_cam", {"top": 0}, "top=0"),
+    ("guided", {"wrapped": "gradcam"}, "did you mean 'grad_cam'"),
     ("integrated_gradients", {"steps": 0}, "steps=0"),
+    ("is_cam", {"steps": 0}, "steps=0"),
+    ("kpca_cam", {"kernel": "sigmoide"}, "did you mean 'sigmoid'"),
+    ("opti_cam", {"iterations": 0}, "iterations=0"),
     ("opti_cam", {"learning_rate": -0.1}, "learning_rate=-0.1"),
+    ("recipro_cam", {"score": "softmax"}, "score"),
+    ("recipro_cam", {"vectors": "center"}, "did you mean 'centre'"),
+    ("score_cam", {"score": "logits"}, "did you mean 'logit'"),
+    ("score_cam.score_cam_top", {"ranking": "varianc"}, "did you mean 'variance'"),
+    ("score_cam.score_cam_top", {"top": 0}, "top=0"),
+    ("shuffled_channels", {"wrapped": "saliency"}, r"without channel weights; wrap one such as xgrad_cam"),
+    ("smooth_grad", {"samples": 0}, "samples=0"),
+    ("smooth_grad", {"sigma": -1.0}, "sigma=-1"),
+    ("smooth_grad_cam_pp", {"samples": 0}, "Invalid samples=0"),
     ("smooth_grad_cam_pp", {"sigma": -1.0}, "sigma=-1.0"),
-    ("smoothed_xgrad_cam", {"sigma": -1.0}, "sigma=-1.0"),
+    ("smoothed", {"samples": 0}, "Invalid samples=0"),
+    ("smoothed", {"sigma": -1.0}, "sigma=-1.0"),
+    ("ss_cam", {"mask": "row"}, "did you mean 'raw'"),
+    ("ss_cam", {"noise": "maps"}, "did you mean 'map'"),
+    ("ss_cam", {"samples": 0}, "samples=0"),
     ("ss_cam", {"sigma": -1.0}, "sigma=-1.0"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("method", "message"), [pytest.param(*each, id=f"{each[0].func.__name__} {each[1]}") for each in WRONG]
-)
-def test_invalid_parameters(method, message):
+@pytest.mark.parametrize(("name", "params", "message"), WRONG, ids=str)
+def test_invalid_parameters(name, params, message):
+    module, _, function = name.partition(".")
+    config = {"_target_": f"axiom_bench.methods.{module}.{function or module}", "params": params}
     with pytest.raises(BenchError, match=message) as caught:
-        method(TRACE)
+        plugins.from_config("method", "mine", config)(TRACE)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "params", "message"), OF_CONF, ids=[name for name, *_ in OF_CONF])
-def test_parameter_out_of_range_error_message(name, params, message):
-    method = plugins.load("method", name)
-    config = {**method.spec.as_dict(), "_target_": method.target, "params": {**method.params, **params}}
+A_CALLABLE = r"Invalid wrapped='grad_cam'; give a callable, such as methods\.get\('grad_cam'\)"
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "message"),
+    [
+        *((wrapper, {"wrapped": "grad_cam"}, A_CALLABLE) for wrapper in (guided, negated, shuffled_channels)),
+        (axiom_cam, {"t": math.nan}, r"Invalid t=nan of axiom_cam; give 0"),
+        (fused, {"layers": "features.1"}, "needs a list of layers"),
+    ],
+)
+def test_invalid_arguments_in_python(method, params, message):
     with pytest.raises(BenchError, match=message):
-        plugins.from_config("method", name, config)(TRACE)
+        method(TRACE, **params)
 
 
 NAMES = ["group_cam", "gscore_cam", "is_cam", "recipro_cam", "score_cam", "score_cam_top", "ss_cam"]

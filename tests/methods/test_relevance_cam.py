@@ -7,40 +7,33 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.relevance_cam import relevances
-from axiom_bench.testing import CASES, Case
+from axiom_bench.testing import Case
 from tests.methods.plain import EACH_CASE, linear, seeded, uniform
 
 
-def z_plus(x: list[float], weight: list[list[float]], relevance: list[float]) -> list[float]:
+def z_plus(x: Tensor, weight: Tensor, relevance: Tensor) -> Tensor:
     """R_j = sum_i (x_j w_ij)+ / sum_j' (x_j' w_ij')+ R_i."""
-    shared = [0.0] * len(x)
+    shared = torch.zeros_like(x)
     for row, R in zip(weight, relevance, strict=True):
-        parts = [max(a * w, 0.0) for a, w in zip(x, row, strict=True)]
-        if sum(parts) > 0:
-            shared = [before + part / sum(parts) * R for before, part in zip(shared, parts, strict=True)]
+        parts = (x * row).clamp(min=0)
+        if parts.any():
+            shared = shared + parts / parts.sum() * R
     return shared
 
 
 def by_hand(case: Case, maps: Tensor, target: int) -> list[float]:
     """w_k of one image: relevance unit by unit, down to maps (K, H, W)."""
-    head = case.model().head
-    K, H, W = maps.shape
-    behind_relu = maps.clamp(min=0)
-    start = [1.0 if n == target else -0.5 for n in range(3)]
-    if case.head == "pooled":
-        means = behind_relu.mean((1, 2)).tolist()
-        at_means = z_plus(means, head[2].weight.tolist(), start)
-        shares = [behind_relu[k] / behind_relu[k].sum() * at_means[k] for k in range(K)]
-        return [share.sum().item() for share in shares]
+    head, behind_relu = case.model().head, maps.clamp(min=0)
+    start = torch.full((3,), -0.5, dtype=torch.float64).index_fill(0, torch.tensor(target), 1.0)
+    if case.head == "pooled":  # what a mean gets is shared among its positions, and adds up to it
+        return z_plus(behind_relu.mean((1, 2)), head[2].weight, start).tolist()
     x = behind_relu.flatten()
-    hidden = (head[1].weight @ x + head[1].bias).clamp(min=0).tolist()
-    at_hidden = z_plus(hidden, head[3].weight.tolist(), start)
-    at_maps = z_plus(x.tolist(), head[1].weight.tolist(), at_hidden)
-    return torch.tensor(at_maps, dtype=torch.float64).view(K, H * W).sum(1).tolist()
+    hidden = (head[1].weight @ x + head[1].bias).clamp(min=0)
+    at_hidden = z_plus(hidden, head[3].weight, start)
+    return z_plus(x, head[1].weight, at_hidden).view(len(maps), -1).sum(1).tolist()
 
 
 @pytest.fixture
@@ -116,16 +109,6 @@ def test_relevance_common_to_all_classes_cancels(positive, readout):
     assert weights.abs().max() > 0.01
 
 
-def test_rules_do_not_change_values(positive, readout):
-    """The rules change gradients only."""
-    head = seeded(Mixed)
-    trace = readout(head, positive)
-    before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
-    methods.get("relevance_cam")(trace)
-    assert torch.equal(trace.head(trace.activations), trace.logits)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in head.state_dict().items())
-
-
 def test_unit_without_positive_input_passes_no_relevance(readout):
     trace = readout(linear([-1.0] * 3, [-1.0] * 3), torch.ones(1, 3, 1, 1))
     assert not methods.get("relevance_cam")(trace).any()
@@ -146,12 +129,3 @@ class Gated(nn.Module):
 def test_operation_without_a_rule_error_message(positive, readout):
     with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
         methods.get("relevance_cam")(readout(seeded(Gated), positive))
-
-
-@pytest.mark.parametrize("layer", ["features.0", "features.2"])
-def test_inner_layers(layer):
-    """Behind the first layer the head holds convolutions too."""
-    case = CASES["dense"]
-    weights = methods.get("relevance_cam")(ab.trace(case.model(), layer, case.images()))
-    assert weights.isfinite().all()
-    assert weights.abs().flatten(1).amax(1).min() > 0

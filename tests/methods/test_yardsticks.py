@@ -206,10 +206,3 @@ def test_memory_limit_does_not_change_weights():
     cut = ab.cut(case.model(), case.layer, ablation_memory=1)
     actual = opti_cam(cut.trace(case.images(), torch.arange(case.rows)), iterations=5)
     torch.testing.assert_close(actual, opti_cam(case.trace(), iterations=5), rtol=0, atol=1e-13)
-
-
-def test_parameters_get_no_gradients():
-    case = CASES["pooled"]
-    model = case.model()
-    opti_cam(case.trace(model), iterations=2)
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())

@@ -129,13 +129,6 @@ def test_a_class_that_the_model_does_not_have_is_no_other_class(trace):
     close(class_correlation(replace(both, method=lambda trace: trace.gradients)), expected, atol=1e-10)
 
 
-def test_a_pixel_belongs_to_a_box_by_its_centre():
-    boxes = torch.tensor([[1.4, 0.0, 3.5, 2.0], [1.6, 3.0, 9.0, 4.0]])
-    actual = union(boxes, (4, 5))
-    assert actual.int().tolist() == [[0, 1, 1, 0, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1]]
-    assert not union(torch.zeros(0, 4), (4, 5)).any()
-
-
 edges = st.one_of(st.integers(-8, 18).map(lambda half: half / 2), st.floats(-20, 20), st.just(torch.inf))
 
 
@@ -145,15 +138,6 @@ def test_a_box_holds_the_centres_from_its_first_edge_to_before_its_second(boxes)
     for y, x in itertools.product(range(4), range(6)):
         inside = any(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1 for x0, y0, x1, y1 in boxes)
         assert actual[y][x] == inside
-
-
-@given(st.integers(0, 2**16), st.floats(1e-3, 1))
-def test_bounds_and_invariance_to_a_factor(trace, seed, factor):
-    heatmap = torch.rand(12, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    share, seen = seen_in(one_row(trace, heatmap, TWO))
-    assert 0 <= share <= 1
-    assert seen == (0 if share >= 0.5 else 3)  # two classes: the one with more than half
-    assert seen_in(one_row(trace, factor * heatmap, TWO)) == (pytest.approx(share, rel=1e-12), seen)
 
 
 def test_correlation_is_with_the_class_of_the_largest_other_object(trace):
@@ -259,17 +243,6 @@ def test_the_published_code_on_an_upsampled_map_gives_the_same_number():
     of = Explanation(heatmap=ab.heatmap(raw, (16, 16)), cells=cells)
     expected = float(resized[:8, 8:].sum() / resized.sum())
     assert float(ab.metrics.get("grid_pointing_game")(of)) == pytest.approx(expected, rel=1e-6)  # a float32 heatmap
-
-
-def test_batch_rows_do_not_depend_on_company():
-    image, annotation = colours(2, [0, 1, 2, 3])
-    targets = torch.tensor([0, 1, 2])
-    trace = ab.trace(planted(), "1", image.expand(3, -1, -1, -1), targets)
-    method = plugins.load("method", "random")
-    batch = ab.Batch(trace.images, ("a",) * 3, targets, (annotation,) * 3)
-    together = Explanation.of(trace, method(trace), batch, method)
-    alone = [value("grid_pointing_game", mosaic(2, [0, 1, 2, 3], target, "random"))[0] for target in range(3)]
-    assert ab.metrics.get("grid_pointing_game")(together).tolist() == alone
 
 
 @pytest.mark.parametrize("metric", ["grid_pointing_game", "focus"])

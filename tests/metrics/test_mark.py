@@ -221,17 +221,13 @@ def test_the_largest_effects_may_be_equal():
 def test_object_deletion_is_scipy_s_correlation():
     """Of random maps, coarser than the image, in float64: ranks have no rounding."""
     generator = torch.Generator().manual_seed(0)
-    rows = [
-        (torch.randn(4, generator=generator).tolist(), torch.randn(4, 1, generator=generator).tolist())
-        for _ in range(12)
-    ]
-    trace = traced(*rows)
+    values, versions = torch.randn(12, 4, generator=generator), torch.randn(12, 4, 1, generator=generator)
+    trace = traced(*zip(values.tolist(), versions.tolist(), strict=True))
     raw_map = torch.randn(12, 3, 5, generator=generator, dtype=torch.float64)
     actual = metrics.get("object_deletion")(mapped(trace, raw_map))["object_deletion"]
     large = nn.functional.interpolate(raw_map[:, None], size=(SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
-    for row in range(12):
+    for row, drops in enumerate((values - versions[..., 0])[:, :3].tolist()):
         masses = [large[row][region(place)].sum().item() for place in range(3)]
-        drops = [rows[row][0][place] - rows[row][1][place][0] for place in range(3)]
         assert actual[row].item() == pytest.approx(spearmanr(masses, drops).statistic, abs=1e-12)
 
 

@@ -101,16 +101,6 @@ def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
     assert status("infidelity", of_map(trace, torch.zeros(4, 4))) == {"zero_raw_map"}
 
 
-def test_squares_lie_in_the_image_and_reach_every_corner():
-    draw, seen = torch.Generator().manual_seed(0), torch.zeros(5, 7, dtype=torch.bool)
-    for _ in range(200):
-        square = square_at_random([3])(draw, (5, 7))
-        assert int(square.sum()) == 9
-        seen |= square
-    assert seen.all()
-    assert square_at_random([9])(draw, (5, 7)).all()
-
-
 def test_all_squares_are_equally_likely():
     """Of sides 1 and 3 in 4 x 5 pixels there are 20 and 6: of 5200 draws each square has 200, within 5 deviations."""
     draw, counts = torch.Generator().manual_seed(0), Counter()
@@ -118,6 +108,7 @@ def test_all_squares_are_equally_likely():
     for _ in range(5200):
         counts[tuple(subset(draw, (4, 5)).flatten().tolist())] += 1
     assert len(counts) == 26
+    assert square_at_random([9])(draw, (4, 5)).all()  # cut to the image
     assert all(abs(count - 200) < 5 * 200**0.5 for count in counts.values())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -50,20 +51,17 @@ def test_correlations_are_scipys():
 
 def test_ssim_is_a_loop_over_windows():
     first, second = (raw.abs() / raw.abs().amax((1, 2), keepdim=True) for raw in maps(1, (2, 15, 13)))
-    steps = np.arange(-5, 6)
-    line = np.exp(-(steps**2) / (2 * 1.5**2))
-    window = np.outer(line, line) / np.outer(line, line).sum()
+    line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    window, C1, C2 = np.outer(line, line) / np.outer(line, line).sum(), 0.01**2, 0.03**2
     for row in range(2):
-        actual = []
-        for y in range(5):
-            for x in range(3):
-                a, b = (plane[row, y : y + 11, x : x + 11].numpy() for plane in (first, second))
-                ma, mb = (window * a).sum(), (window * b).sum()
-                va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
-                cov = (window * (a - ma) * (b - mb)).sum()
-                C1, C2 = 0.01**2, 0.03**2
-                actual.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
-        assert float(ssim(first, second)[row]) == pytest.approx(np.mean(actual), abs=1e-13)
+        values = []
+        for y, x in itertools.product(range(5), range(3)):
+            a, b = (plane[row, y : y + 11, x : x + 11].numpy() for plane in (first, second))
+            ma, mb = (window * a).sum(), (window * b).sum()
+            va, vb = (window * (a - ma) ** 2).sum(), (window * (b - mb) ** 2).sum()
+            cov = (window * (a - ma) * (b - mb)).sum()
+            values.append((2 * ma * mb + C1) * (2 * cov + C2) / ((ma**2 + mb**2 + C1) * (va + vb + C2)))
+        assert float(ssim(first, second)[row]) == pytest.approx(np.mean(values), abs=1e-13)
 
 
 def test_ssim_of_constant_maps_by_hand():
