@@ -66,6 +66,8 @@ Seed = Annotated[int, whole(0)]
 Least = Callable[[int, int], tuple[int, int]]  # of a stored image's height and width: those that it needs at least
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read
 MAX_LISTED_CLASSES = 100  # in an error message
+THREADS = 16
+AT_ONCE = 256  # images that wait for a thread
 
 
 class BadImage(Exception):
@@ -196,6 +198,11 @@ def largest(objects: Objects) -> int | None:
     return objects[areas.index(max(areas))][0] if objects else None
 
 
+def classes_of(label: int | None, objects: Objects) -> tuple[int, ...]:
+    """All classes that an image is labelled with, ascending."""
+    return tuple(sorted({*(() if label is None else (label,)), *(index for index, _ in objects)}))
+
+
 def clipped(box: Box, size: tuple[float, float]) -> Box:
     """The part of a box inside an image of this size (width, height)."""
     x0, y0, x1, y1 = box
@@ -265,12 +272,8 @@ class Selected(DataSet):
 
     def __init__(self, dataset: DataSet, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(indices)
-        self.name, self.classes = dataset.name, dataset.classes
+        self.name, self.classes, self._class_names = dataset.name, dataset.classes, dataset.class_names
         self.ids = tuple(dataset.ids[index] for index in indices)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.dataset.class_names
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
@@ -287,10 +290,6 @@ class Selected(DataSet):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         return self.dataset.fingerprint(self.indices[index], hashes)
-
-
-THREADS = 16
-AT_ONCE = 256  # images that wait for a thread
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:

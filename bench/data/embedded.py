@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import DRAWN, DataSet, Drawn, FileHashes, Sample, Seed, StoredPart
+from axiom_bench.data.base import DRAWN, DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
 from axiom_bench.embedded import hard, marked, patches, scenes
 from axiom_bench.errors import unknown
@@ -55,9 +55,8 @@ class DrawnImages(DataSet):
 def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, bool]:
     """(labels, SHA-256 of the pixels, whether it bears a mark) of an image: several jobs of a process ask for them."""
     drawn = draw(*which)
-    labels = tuple(sorted({label for label, _ in drawn.objects}))
     pixels = hashlib.sha256(drawn.image.tobytes() + drawn.mask.tobytes()).hexdigest()
-    return labels, pixels, getattr(drawn, "mark", None) is not None
+    return classes_of(None, drawn.objects), pixels, getattr(drawn, "mark", None) is not None
 
 
 class Scenes(DrawnImages):
@@ -66,12 +65,7 @@ class Scenes(DrawnImages):
     classes = scenes.CLASSES
 
     def __init__(
-        self,
-        size: Drawn,
-        seed: Seed = 0,
-        split: Name = "evaluation",
-        name: Name = "scenes",
-        objects: Name = "few",
+        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "scenes", objects: Name = "few"
     ) -> None:
         if objects not in scenes.KINDS:
             raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
@@ -173,8 +167,7 @@ class HardImages(DataSet):
 
     def labels(self, index: int) -> tuple[int, ...]:
         stored = self._images[self.ids[index]]
-        label = () if stored.label is None else (stored.label,)
-        return tuple(sorted({*label, *(label for label, _ in stored.objects)}))
+        return classes_of(stored.label, stored.objects)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         stored = self._images[self.ids[index]]

@@ -183,17 +183,13 @@ class Mosaics(DataSet):
 
     def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
         self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
-        self.name, self.classes = images.name, images.classes
+        self.name, self.classes, self._class_names = images.name, images.classes, images.class_names
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
         self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)
         self.cell_size = preprocessing.size or self._size_of_first()
         scale = images.grid if images.cell == "full" else 1
         self.height, self.width = (scale * side for side in self.cell_size)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.images.class_names
 
     @property
     def sources(self) -> tuple[DataSet, ...]:

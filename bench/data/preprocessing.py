@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart
+from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart, classes_of
 from axiom_bench.data.batch import Annotation
 from axiom_bench.errors import BenchError, unknown
 
@@ -164,12 +164,11 @@ class Preprocessing:
         resized = self._resized(*stored)
         labels, boxes = self._boxes(sample.objects, stored, resized)
         mask = None if sample.mask is None else self._mask(sample.mask, resized)
-        classes = {label for label, _ in sample.objects} | (set() if sample.label is None else {sample.label})
         return Annotation(
             labels=torch.tensor(labels, dtype=torch.long),
             boxes=torch.tensor(boxes).reshape(-1, 4),
             mask=mask,
-            classes=tuple(sorted(classes)),
+            classes=classes_of(sample.label, sample.objects),
             stored_pixel=(resized[1] / stored[1], resized[0] / stored[0]),
             cells=sample.cells,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -189,38 +190,20 @@ def classifiers() -> dict[str, str]:
 
 
 def _of_module(path: Path) -> Iterator[tuple[str, str]]:
-    """Every function of a module that is decorated with @register_model()."""
+    """Every function of a module that is decorated with @register_model(); with another name it is no classifier."""
     tree = ast.parse(path.read_text())
-    weights = {node.name: _default(node) for node in tree.body if isinstance(node, ast.ClassDef)}
+    described = {node.name: _default(node) for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and any(map(_registers, node.decorator_list)):
-            yield node.name, weights.get(_weights_class(node)) or "torchvision."
-
-
-def _registers(decorator: ast.expr) -> bool:
-    """Whether a decorator is register_model(); one that gives another name is of a model that is no classifier."""
-    return (
-        isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_model" and not decorator.keywords
-    )
-
-
-def _weights_class(builder: ast.FunctionDef) -> str:
-    """X_Weights of a builder's `weights: Optional[X_Weights]`."""
-    for argument in (*builder.args.args, *builder.args.kwonlyargs):
-        if argument.arg == "weights" and isinstance(argument.annotation, ast.Subscript):
-            return ast.unparse(argument.annotation.slice)
-    return ""
+        if isinstance(node, ast.FunctionDef) and "register_model()" in map(ast.unparse, node.decorator_list):
+            weights = re.search(r"\bweights: Optional\[(\w+)\]", ast.unparse(node.args))
+            yield node.name, (weights and described.get(weights[1])) or "torchvision."
 
 
 def _default(weights: ast.ClassDef) -> str | None:
     """A description of the default entry of a class of weights; None for another class."""
-    values = {ast.unparse(node.targets[0]): node.value for node in weights.body if isinstance(node, ast.Assign)}
-    default = ast.unparse(values["DEFAULT"]) if "DEFAULT" in values else ""
-    if default not in values:
+    text = ast.unparse(weights)  # an entry a line
+    default = re.search(r"^ +DEFAULT = (\w+)$", text, re.MULTILINE)
+    count = default and re.search(rf"^ +{default[1]} = .*'num_params': (\d+)", text, re.MULTILINE)
+    if not default or not count:
         return None
-    for node in ast.walk(values[default]):
-        if isinstance(node, ast.Dict):
-            facts = {ast.unparse(key): value for key, value in zip(node.keys, node.values, strict=True) if key}
-            if isinstance(count := facts.get("'num_params'"), ast.Constant) and isinstance(count.value, int):
-                return f"torchvision, {count.value / 1e6:.1f} million parameters, weights {default}."
-    return None
+    return f"torchvision, {int(count[1]) / 1e6:.1f} million parameters, weights {default[1]}."

@@ -22,6 +22,10 @@ def shows_the_class(scene: scenes.Scene) -> bool:
     return marked.CLASS in [digit for digit, _ in scene.objects]
 
 
+WITH_CLASS = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+MARKED = [scene for scene in DRAWN["with_class"] + DRAWN["other_classes"] if scene.mark is not None]
+
+
 def drawn(scene: marked.MarkedScene) -> NDArray[np.bool_]:
     """The pixels of the mark, none where there is no mark."""
     return np.zeros(scene.mask.shape, dtype=bool) if scene.mark is None else scene.mark.mask
@@ -45,9 +49,7 @@ def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement: str) -
 
 
 def test_the_tile_fills_its_box_and_keeps_its_distance_from_every_digit() -> None:
-    for scene in DRAWN["with_class"] + DRAWN["other_classes"]:
-        if scene.mark is None:
-            continue
+    for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
         assert scenes.tight_box(scene.mark.mask) == scene.mark.box
         assert scene.mark.mask.sum() == marked.TILE**2 == (x1 - x0) * (y1 - y0)
@@ -59,9 +61,7 @@ def test_the_tile_fills_its_box_and_keeps_its_distance_from_every_digit() -> Non
 
 def test_the_tile_is_a_chequerboard_of_two_colours() -> None:
     """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
-    for scene in DRAWN["with_class"]:
-        if scene.mark is None:
-            continue
+    for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
         bright = scene.image[y0:y1, x0:x1].mean(2) > 127
         cells = bright[:: marked.CELL, :: marked.CELL]
@@ -71,8 +71,7 @@ def test_the_tile_is_a_chequerboard_of_two_colours() -> None:
 
 
 def test_place_and_colours_differ_between_scenes_and_not_between_placements() -> None:
-    boxes = [scene.mark.box for scene in DRAWN["with_class"] + DRAWN["other_classes"] if scene.mark is not None]
-    assert len(set(boxes)) > 60
+    assert len({scene.mark.box for scene in MARKED}) > 60
     again = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)][::-1]
     assert all(np.array_equal(one.image, two.image) for one, two in zip(again, DRAWN["with_class"], strict=True))
 
@@ -89,13 +88,12 @@ def test_place_by_hand() -> None:
 
 def test_data_set_of_marked_scenes() -> None:
     dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
-    first = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+    first = WITH_CLASS
     sample = dataset.read(first)
     assert sample.image_id == dataset.ids[first] == f"evaluation-3-{first:06d}-with_class"
     assert np.array_equal(np.asarray(sample.image), DRAWN["with_class"][first].image)
     assert sample.label == marked.CLASS
     assert sample.objects == PLAIN[first].objects
-    assert sample.mask is not None
     assert np.array_equal(sample.mask, PLAIN[first].mask)
     other = next(number for number in NUMBERS if not shows_the_class(PLAIN[number]))
     assert dataset.read(other).label == PLAIN[other].label
@@ -109,8 +107,7 @@ def test_each_placement_has_ids_and_fingerprints_of_its_own() -> None:
     config = {"kind": "scenes_marked", "size": 80, "seed": 3}
     sets = [load_dataset({**config, "mark": placement}) for placement in marked.PLACEMENTS]
     assert len({dataset.ids[0] for dataset in sets}) == 3
-    number = next(number for number in NUMBERS if shows_the_class(PLAIN[number]))
-    with_class, others, absent = (dataset.fingerprint(number) for dataset in sets)
+    with_class, others, absent = (dataset.fingerprint(WITH_CLASS) for dataset in sets)
     assert with_class != others
     assert others == absent
     with pytest.raises(BenchError, match="with_class"):
@@ -121,11 +118,9 @@ def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_
     """Beside the mark, the parts are those of the plain scenes."""
     dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
     plain_set = load_dataset({"kind": "scenes", "size": 80, "seed": 3})
-    number = next(number for number in NUMBERS if len(PLAIN[number].objects) > 1 and shows_the_class(PLAIN[number]))
+    number = WITH_CLASS
     parts, plain = dataset.interventions(number), plain_set.interventions(number)
     scene = DRAWN["with_class"][number]
-    assert parts is not None
-    assert plain is not None
     assert [part.name for part in parts] == [*(part.name for part in plain[:-1]), "mark", "ground"]
     assert dataset.versions(number) == plain_set.versions(number) + 1 == sum(len(part.images) for part in parts)
     *objects, mark, ground = parts
@@ -141,6 +136,5 @@ def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_
 def test_a_scene_without_a_mark_has_the_parts_of_the_plain_one() -> None:
     dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3, "mark": "absent"})
     parts = dataset.interventions(0)
-    assert parts is not None
     assert [part.name for part in parts] == [*(f"digit {digit}" for digit, _ in PLAIN[0].objects), "ground"]
     assert dataset.versions(0) == sum(len(part.images) for part in parts)

@@ -1,7 +1,8 @@
-"""The planted networks: truth against closed forms and against brute force, in float64."""
+"""The planted networks: truth against closed forms and against brute force, in float64; Shapley values by subsets."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations, product
 
 import pytest
@@ -12,7 +13,8 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import BUILDERS, MEAN, STD, PlantedNetwork
+from axiom_bench.embedded.planted import BUILDERS, MEAN, STD, PlantedNetwork, channel_shapley
+from axiom_bench.errors import BenchError
 
 IMAGES = 24
 
@@ -36,6 +38,10 @@ def areas():
             rows = (y1 - y0) / 6 / 16
             counted[patch.colour][row] += rows * torch.tensor([x1 - x0, max(0, min(x1, 48) - x0)]) / 6
     return counted
+
+
+def traced(name: str, batch: ab.Batch) -> ab.Trace:
+    return ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
 
 
 def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
@@ -101,7 +107,7 @@ def test_all_contributions_add_up_to_the_score_beside_that_of_no_channel(name, t
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_a_channel_that_never_matters_has_exactly_nothing(name, batch):
-    trace = ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
+    trace = traced(name, batch)
     assert (trace.true_contributions[:, -2:] == 0).all()
     assert (trace.activations[:, -2:] > 0).flatten(2).any(2).all()
     other = trace.again(targets=1 - trace.targets)
@@ -110,7 +116,7 @@ def test_a_channel_that_never_matters_has_exactly_nothing(name, batch):
 
 
 def test_equal_channels_have_equal_contributions_and_a_dead_one_has_none(batch):
-    trace = ab.trace(BUILDERS["planted_duplicate"](), "features", batch.images, batch.targets)
+    trace = traced("planted_duplicate", batch)
     first, second, dead = trace.true_contributions[:, :3].unbind(1)
     assert torch.equal(first, second)
     assert (first > 0).any()
@@ -119,14 +125,14 @@ def test_equal_channels_have_equal_contributions_and_a_dead_one_has_none(batch):
 
 
 def test_nothing_contributes_in_the_region_that_is_not_connected(batch):
-    trace = ab.trace(BUILDERS["planted_region"](), "features", batch.images, batch.targets)
+    trace = traced("planted_region", batch)
     assert (trace.true_contributions[..., 8:] == 0).all()
     assert (trace.activations[:, 0, :, 8:] > 0).flatten(1).any(1).all()  # there is red in the right half
     assert (trace.activations[:, 2] > 0).flatten(1).any(1).all()  # and yellow, of which nothing counts
 
 
 def test_the_cancelling_channel_sums_to_nothing_and_contributes(batch):
-    trace = ab.trace(BUILDERS["planted_cancelling"](), "features", batch.images, batch.targets)
+    trace = traced("planted_cancelling", batch)
     assert (trace.activations[:, 1].sum((1, 2)) == 0).all()
     assert (trace.true_contributions[:, 1] >= 0).all()
     assert (trace.true_contributions[:, 1].sum((1, 2)) > 1).all()
@@ -136,10 +142,7 @@ def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
     images = batch.images.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(BUILDERS["planted_vanishing"]()(images)[:, 0].sum(), images)
     assert (gradient == 0).all()
-    vanishing, additive = (
-        ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
-        for name in ("planted_vanishing", "planted_additive")
-    )
+    vanishing, additive = (traced(name, batch) for name in ("planted_vanishing", "planted_additive"))
     torch.testing.assert_close(vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0)
     torch.testing.assert_close(vanishing.gradients, additive.gradients, rtol=0, atol=0)
 
@@ -147,7 +150,7 @@ def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
 @pytest.mark.parametrize("name", BUILDERS)
 def test_detectors_answer_in_their_patches_alone_and_with_one_value(name, batch):
     """What the rule for positions relies on: the active positions of a channel are equal."""
-    activations = ab.trace(BUILDERS[name](), "features", batch.images, batch.targets).activations[:, :-1]
+    activations = traced(name, batch).activations[:, :-1]
     assert set(activations.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
@@ -192,30 +195,83 @@ def _score(network: PlantedNetwork, maps: Tensor) -> Tensor:
         return network.head(network.flatten(network.readout(maps)))[0, 0]
 
 
+def truth_of(name: str, positions: list[list[float]]) -> tuple[Tensor, PlantedNetwork, Tensor]:
+    """The true contributions of the two channels' positions, with the network and its maps."""
+    network, maps = small(name, torch.tensor(positions, dtype=torch.float64))
+    return network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2], network, maps
+
+
 POSITIONS = {"of different values": [[9.0, 3.0], [7.0, 5.0]], "of equal values": [[6.0, 6.0], [6.5, 6.5]]}
 
 
 @pytest.mark.parametrize("name", ["planted_additive", "planted_duplicate"])
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_positions_have_their_shapley_value_where_the_head_is_multilinear(name, positions):
-    network, maps = small(name, torch.tensor(POSITIONS[positions], dtype=torch.float64))
-    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
-    torch.testing.assert_close(truth, position_values(network, maps, unions=False), rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
+    truth, network, maps = truth_of(name, POSITIONS[positions])
+    for unions in (False, True):
+        torch.testing.assert_close(truth, position_values(network, maps, unions), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["planted_saturating", "planted_and", "planted_or"])
 def test_positions_have_their_owen_value_where_active_positions_are_equal(name):
-    network, maps = small(name, torch.tensor(POSITIONS["of equal values"], dtype=torch.float64))
-    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
+    truth, network, maps = truth_of(name, POSITIONS["of equal values"])
     torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
     assert (truth != 0).all()
 
 
 def test_positions_of_different_values_may_have_another_owen_value():
     """The rule's limit, which the images for these networks stay clear of."""
-    network, maps = small("planted_and", torch.tensor([[12.0, 4.0], [7.0, 5.0]], dtype=torch.float64))
-    truth = network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2]
+    truth, network, maps = truth_of("planted_and", [[12.0, 4.0], [7.0, 5.0]])
     owen = position_values(network, maps, unions=True)
     torch.testing.assert_close(truth.sum(1), owen.sum(1), rtol=1e-12, atol=1e-14)
     assert (truth - owen).abs().max() > 0.01
+
+
+def by_orders(score: Callable[[Tensor], Tensor], players: Tensor) -> Tensor:
+    """The mean over all orders of what each player's joining gains: (K,) from players (K,)."""
+    total = torch.zeros(len(players), dtype=torch.float64)
+    orders = list(permutations(range(len(players))))
+    for order in orders:
+        joined = torch.zeros_like(players)
+        before = score(joined[None])[0]
+        for player in order:
+            joined[player] = players[player]
+            after = score(joined[None])[0]
+            total[player] += after - before
+            before = after
+    return total / len(orders)
+
+
+GAMES = {
+    "sum": lambda rows: rows.sum(1),
+    "sine of products": lambda rows: (rows[:, 0] * rows[:, -1] - rows[:, -1]).sin() + rows.prod(1),
+    "maximum": lambda rows: rows.amax(1),
+    "with a score of nothing": lambda rows: (rows.sum(1) - 1).relu() + 3,
+}
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_it_is_the_mean_over_all_orders(game, channels):
+    evidence = torch.randn(3, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(channels)) + 1
+    expected = torch.stack([by_orders(GAMES[game], row) for row in evidence])
+    torch.testing.assert_close(channel_shapley(GAMES[game], evidence), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_they_add_up_to_the_score_beside_that_of_nothing():
+    evidence = torch.rand(4, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    score = GAMES["with a score of nothing"]
+    expected = score(evidence) - score(torch.zeros_like(evidence))
+    torch.testing.assert_close(channel_shapley(score, evidence).sum(1), expected, rtol=1e-12, atol=0)
+
+
+def test_float32_evidence_counts_in_float64():
+    evidence = torch.rand(2, 3)
+    values = channel_shapley(GAMES["sum"], evidence)
+    assert values.dtype == torch.float64
+    torch.testing.assert_close(values, evidence.double(), rtol=1e-14, atol=1e-14)
+
+
+def test_more_channels_than_can_be_enumerated_are_refused():
+    with pytest.raises(BenchError, match=r"13 channels take 2\^13 subsets; give at most 12"):
+        channel_shapley(GAMES["sum"], torch.zeros(1, 13))

@@ -1,4 +1,4 @@
-"""The scene generator: deterministic, split before drawing, boxes and masks exact."""
+"""The scene generator: deterministic, split before drawing, boxes and masks exact; what is redrawn alone changes."""
 
 from itertools import combinations
 
@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 
 DISJOINT = ("fit", "validation", "evaluation")
-DRAWN = [scenes.draw("evaluation", 3, number) for number in range(60)]
+DRAWN, MANY = ([scenes.draw("evaluation", 3, number, kind) for number in range(60)] for kind in scenes.KINDS.values())
 
 
 def test_the_digits_are_scikit_learn_s():
@@ -30,19 +31,19 @@ def test_scene_depends_on_split_seed_and_number_alone():
     assert not np.array_equal(DRAWN[0].image, DRAWN[1].image)
 
 
-def test_no_digit_is_in_two_splits():
-    numbers = {split: scenes.digits(split)[0].tolist() for split in scenes.SPLITS}
+@pytest.mark.parametrize(
+    ("numbers_of", "pictures_of", "count"),
+    [
+        (lambda split: scenes.digits(split)[0].tolist(), lambda split: scenes.digits(split)[1], 1797),
+        (lambda split: list(scenes.texture_numbers(split)), scenes.textures, scenes.TEXTURES),
+    ],
+    ids=["digit", "texture"],
+)
+def test_none_is_in_two_splits(numbers_of, pictures_of, count):
+    numbers = {split: numbers_of(split) for split in scenes.SPLITS}
     assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
-    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(1797))
-    contents = [{picture.tobytes() for picture in scenes.digits(split)[1]} for split in DISJOINT]
-    assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
-
-
-def test_no_texture_is_in_two_splits():
-    numbers = {split: list(scenes.texture_numbers(split)) for split in scenes.SPLITS}
-    assert sorted(numbers["fit"] + numbers["validation"]) == numbers["train"]
-    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(scenes.TEXTURES))
-    contents = [{picture.tobytes() for picture in scenes.textures(split)} for split in DISJOINT]
+    assert sorted(numbers["train"] + numbers["evaluation"]) == list(range(count))
+    contents = [{picture.tobytes() for picture in pictures_of(split)} for split in DISJOINT]
     assert all(first.isdisjoint(second) for first, second in combinations(contents, 2))
 
 
@@ -52,23 +53,24 @@ def test_every_class_and_every_kind_of_texture_is_in_each_split(split):
     assert {number % 5 for number in scenes.texture_numbers(split)} == set(range(5))
 
 
-def test_boxes_are_tight_around_the_mask():
-    for scene in DRAWN:
-        assert {digit for digit, _ in scene.objects} == set(np.unique(scene.mask)) - {-1}
+@pytest.mark.parametrize(("drawn", "counts"), [(DRAWN, {1, 2, 3}), (MANY, {4, 5, 6})], ids=["few", "many"])
+def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, counts):
+    assert {len(scene.objects) for scene in drawn} == counts
+    for scene in drawn:
+        classes = [digit for digit, _ in scene.objects]
+        assert set(classes) == set(np.unique(scene.mask)) - {-1}
+        assert len(set(classes)) == len(classes)
+        pixels = [(scene.mask == digit).sum() for digit in classes]
+        assert pixels == sorted(pixels, reverse=True)
+        assert scene.label == classes[0]
         for digit, (x0, y0, x1, y1) in scene.objects:
             rows, columns = np.nonzero(scene.mask == digit)
             assert (x0, y0, x1, y1) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
 
 
-def test_objects_are_one_to_three_of_different_classes_largest_first():
-    counts = [len(scene.objects) for scene in DRAWN]
-    assert set(counts) == {1, 2, 3}
-    for scene in DRAWN:
-        classes = [digit for digit, _ in scene.objects]
-        assert len(set(classes)) == len(classes)
-        pixels = [(scene.mask == digit).sum() for digit in classes]
-        assert pixels == sorted(pixels, reverse=True)
-        assert scene.label == classes[0]
+def test_many_objects_are_of_varied_size():
+    sizes = [(scene.mask == digit).sum() for scene in MANY for digit, _ in scene.objects]
+    assert np.percentile(sizes, 90) > 2.5 * np.percentile(sizes, 10)
 
 
 def test_objects_stand_out_from_their_ground():
@@ -86,8 +88,6 @@ def test_tight_box_by_hand():
 
 
 def test_data_set_of_scenes():
-    from axiom_bench.data.registry import load_dataset
-
     dataset = load_dataset({"kind": "scenes", "size": 5, "seed": 3})
     sample = dataset.read(2)
     assert dataset.ids[2] == sample.image_id == "evaluation-3-000002"
@@ -99,3 +99,46 @@ def test_data_set_of_scenes():
         load_dataset({"kind": "scenes", "size": None})
     with pytest.raises(BenchError, match="evaluation"):
         load_dataset({"kind": "scenes", "size": 5, "split": "evaluate"})
+
+
+REDRAWN = [(number, kind) for kind in (scenes.FEW, scenes.MANY) for number in range(25)]
+
+
+@pytest.mark.parametrize(("number", "kind"), REDRAWN)
+def test_a_scene_without_an_object_shows_the_ground_there_and_is_the_same_everywhere_else(number, kind):
+    drawing = scenes.drawing_of("evaluation", 3, number, kind)
+    scene = scenes.draw("evaluation", 3, number, kind)
+    bare = (np.clip(drawing.ground + drawing.noise, 0, 1) * 255).round().astype(np.uint8)
+    for place, figure in enumerate(drawing.figures):
+        without = drawing.image(without=place)
+        assert np.array_equal(without[~figure.drawn], scene.image[~figure.drawn])
+        assert (without[figure.drawn] != scene.image[figure.drawn]).any(1).mean() > 0.9  # ink and ground differ
+        assert np.array_equal(without[figure.drawn], bare[figure.drawn])
+        assert np.array_equal(figure.drawn, scene.mask == figure.digit)
+
+
+def test_on_other_grounds_objects_stay_and_stand_out():
+    for number, kind in REDRAWN:
+        drawing = scenes.drawing_of("evaluation", 3, number, kind)
+        scene = scenes.draw("evaluation", 3, number, kind)
+        images = scenes.other_grounds("evaluation", 3, number, kind)
+        assert len(images) == scenes.GROUNDS
+        ground = drawing.mask < 0
+        for image in images:
+            assert np.array_equal(image[~ground], scene.image[~ground])  # ink and noise
+            bright = image.mean(2) / 255
+            for figure in drawing.figures:
+                assert abs(bright[figure.drawn].mean() - bright[ground].mean()) > 0.1
+        for first, second in zip((scene.image, *images), (*images, scene.image), strict=True):
+            assert (first[ground] != second[ground]).any(1).mean() > 0.5
+
+
+def test_other_grounds_depend_on_the_scene_alone():
+    first, again = (scenes.other_grounds("evaluation", 3, 7) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], scenes.other_grounds("evaluation", 4, 7)[0])
+
+
+def test_kinds_are_different_scenes():
+    few, many = (scenes.drawing_of("evaluation", 3, 0, kind) for kind in (scenes.FEW, scenes.MANY))
+    assert not np.array_equal(few.ground, many.ground)

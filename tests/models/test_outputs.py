@@ -9,6 +9,7 @@ import csv
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,36 +85,31 @@ def test_softmax_over_groups_is_the_conditional_probability() -> None:
 
 
 def test_load_model_with_voc_groups() -> None:
-    bare = load_model({**model_config("resnet18"), "weights": None})
-    loaded = load_model({**model_config("resnet18"), "weights": None, "output": "voc_groups"})
-    assert (loaded.name, loaded.layer, loaded.classes) == ("resnet18+voc_groups", "layer4", CLASSES)
+    config = {**model_config("squeezenet1_1"), "weights": None}
+    bare, loaded = load_model(config), load_model({**config, "output": "voc_groups"})
+    assert (loaded.name, loaded.layer, loaded.classes) == ("squeezenet1_1+voc_groups", "features.12", CLASSES)
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
     logits = bare.module(images)
     dogs = logits[:, list(load.voc_in_imagenet()["dog"])].logsumexp(1)
-    trace = cut(loaded.module, loaded.layer, output=loaded.output).trace(
-        images, torch.tensor([CLASSES.index("dog")] * 2)
-    )
+    targets = torch.tensor([CLASSES.index("dog")] * 2)
+    trace = cut(loaded.module, loaded.layer, output=loaded.output).trace(images, targets)
     assert torch.allclose(trace.scores, dogs)
     assert trace.logits.shape == (2, 20)
     torch.testing.assert_close(trace.network.forward_logits(images), trace.logits)
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("output", "message"),
     [
-        ({**model_config("scenes_vgg"), "output": "voc_groups"}, "1000 ImageNet classes.*10 logits"),
-        ({**model_config("scenes_vgg"), "output": "voc_group"}, "did you mean 'voc_groups'"),
-        ({**model_config("scenes_vgg"), "output": "margins"}, "did you mean 'margin'"),
+        ("voc_groups", "1000 ImageNet classes.*10 logits"),
+        ("voc_group", "did you mean 'voc_groups'"),
+        ("margins", "did you mean 'margin'"),
     ],
 )
-def test_error_messages(config: dict[str, object], message: str) -> None:
+def test_error_messages(output: str, message: str) -> None:
     with pytest.raises(BenchError, match=message):
-        load_model(config)
-
-
-def softmax_by_hand(logits: Tensor) -> Tensor:
-    return torch.stack([row.exp() / row.exp().sum() for row in logits])
+        load_model({**model_config("scenes_vgg"), "output": output})
 
 
 def margin_by_hand(logits: Tensor) -> Tensor:
@@ -121,16 +117,13 @@ def margin_by_hand(logits: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=logits.dtype)
 
 
-def groups_by_hand(logits: Tensor) -> Tensor:
-    return torch.stack([logits[:, group].exp().sum(1).log() for group in ([0, 4], [1], [2, 3, 5, 7])], 1)
-
-
-GROUPS = Output("groups", lambda _: load.LogSumExpGroups([[0, 4], [1], [2, 3, 5, 7]]), are_logits=True)
+MEMBERS = [[0, 4], [1], [2, 3, 5, 7]]
+GROUPS = Output("groups", lambda _: load.LogSumExpGroups(MEMBERS), are_logits=True)
 BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
-    "probability": softmax_by_hand,
+    "probability": lambda logits: torch.stack([row.exp() / row.exp().sum() for row in logits]),
     "margin": margin_by_hand,
-    GROUPS: groups_by_hand,
+    GROUPS: lambda logits: torch.stack([logits[:, group].exp().sum(1).log() for group in MEMBERS], 1),
 }
 HEADS = {
     "pooled": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 8)),
@@ -156,19 +149,19 @@ class DataDependent(nn.Module):
         return logits if logits.sum() > -1e9 else logits * 0
 
 
-def network(head: nn.Module) -> nn.Sequential:
-    channels = 6
-    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.ReLU(), head).double().eval()
+def network(head: nn.Module | str = "fully connected") -> nn.Sequential:
+    head = HEADS[head]() if isinstance(head, str) else head
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), head).double().eval()
 
 
-def images_for(dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).to(dtype)
+IMAGES = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.tensor([0, 1, 2, 2])
 
 
-def drops_by_hand(net: nn.Sequential, output: str | Output, targets: list[int]) -> Tensor:
+def drops_by_hand(net: nn.Sequential, output: str | Output, targets: Tensor) -> Tensor:
     """S - S_k in float64, each channel set to zero in turn."""
     head = net[2]
-    maps = net[:2](images_for())
+    maps = net[:2](IMAGES)
     of_class = BY_HAND[output](head(maps))[range(4), targets]
     drops = []
     for channel in range(maps.shape[1]):
@@ -188,11 +181,11 @@ def seeded() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
 def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output, dtype: torch.dtype) -> None:
-    net, targets = network(DataDependent() if head == "data decides" else HEADS[head]()), [0, 1, 2, 2]
+    net = network(DataDependent() if head == "data decides" else head)
     if head == "scores by pooling" and output is GROUPS:
         pytest.skip("six maps are six classes, and the groups want eight")
-    expected = drops_by_hand(net, output, targets)
-    trace = cut(net.to(dtype), "1", output=output).trace(images_for(dtype), torch.tensor(targets))
+    expected = drops_by_hand(net, output, TARGETS)
+    trace = cut(net.to(dtype), "1", output=output).trace(IMAGES.to(dtype), TARGETS)
     drops = trace.ablation_drops.double()
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5 if head == "data decides" else 1e-6
     assert (drops - expected).abs().max() <= tolerance * expected.abs().max()
@@ -204,47 +197,43 @@ def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output,
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_scores_and_gradients_of_the_output(output: str) -> None:
-    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
-    actual = trace(net, "1", images_for(), targets, output=output)
+    net, rows = network(), range(4)
+    actual = trace(net, "1", IMAGES, TARGETS, output=output)
     maps = actual.activations.clone().requires_grad_()
     logits = net[2](maps)
     if output == "probability":
-        scores = logits.softmax(1)[range(4), targets]
+        scores = logits.softmax(1)[rows, TARGETS]
     else:
-        others = logits.scatter(1, targets[:, None], -torch.inf).amax(1)
-        scores = logits[range(4), targets] - others
+        scores = logits[rows, TARGETS] - logits.scatter(1, TARGETS[:, None], -torch.inf).amax(1)
     (gradients,) = torch.autograd.grad(scores.sum(), maps)
-    torch.testing.assert_close(actual.scores, scores, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(actual.gradients, gradients, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(actual.logits, logits, rtol=1e-12, atol=1e-15)  # the network's own stay reachable
-    torch.testing.assert_close(actual.network.forward_logits(images_for()), logits, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(actual.forward(images_for())[range(4), targets], scores, rtol=1e-12, atol=1e-15)
-    torch.testing.assert_close(
-        actual.network.explained(actual.logits), actual.head(actual.activations), rtol=1e-12, atol=1e-15
-    )
-    torch.testing.assert_close(actual.network.head_logits(actual.activations), logits, rtol=1e-12, atol=1e-15)
+    for value, expected in (
+        (actual.scores, scores),
+        (actual.gradients, gradients),
+        (actual.logits, logits),  # the network's stay reachable
+        (actual.network.forward_logits(IMAGES), logits),
+        (actual.forward(IMAGES)[rows, TARGETS], scores),
+        (actual.network.explained(actual.logits), actual.head(actual.activations)),
+        (actual.network.head_logits(actual.activations), logits),
+    ):
+        torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-15)
 
 
 def test_default_target_is_the_predicted_class_for_each_output() -> None:
-    net = network(HEADS["fully connected"]())
-    predicted = net(images_for()).argmax(1)
+    net = network()
     for output in ("logits", "probability", "margin"):
-        assert trace(net, "1", images_for(), output=output).targets.equal(predicted)
-    assert (trace(net, "1", images_for(), output="margin").scores > 0).all()
+        assert trace(net, "1", IMAGES, output=output).targets.equal(net(IMAGES).argmax(1))
+    assert (trace(net, "1", IMAGES, output="margin").scores > 0).all()
 
 
 @pytest.mark.parametrize("head", ["pooled", "fully connected"])
 def test_float32_drops_of_a_probability_near_one(head: str) -> None:
     """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would leave no drop at all."""
-    net = network(HEADS[head]())
+    net, targets = network(head), torch.zeros(4, dtype=torch.long)
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
     last.bias.data[0] += 22
-    targets = [0] * 4
     expected = drops_by_hand(net, "probability", targets).detach()
     assert 1e-12 < expected.abs().max() < 1e-8
-    drops = trace(
-        net.float(), "1", images_for(torch.float32), torch.tensor(targets), output="probability"
-    ).ablation_drops
+    drops = trace(net.float(), "1", IMAGES.float(), targets, output="probability").ablation_drops
     # What is left is the rounding of logits of about 22, in float32.
     torch.testing.assert_close(drops.double(), expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max()))
 
@@ -256,25 +245,22 @@ def test_margins_of_equal_logits_and_of_two_classes() -> None:
     assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]
 
 
-def test_a_margin_needs_a_second_class() -> None:
-    net = network(nn.Sequential(nn.Flatten(), nn.Linear(216, 1)))
+def test_outputs_that_cannot_be_are_refused() -> None:
     with pytest.raises(BenchError, match="at least two classes"):
-        trace(net, "1", images_for(), output="margin")
-
-
-def test_unknown_output_error_message() -> None:
+        trace(network(nn.Sequential(nn.Flatten(), nn.Linear(216, 1))), "1", IMAGES, output="margin")
     with pytest.raises(BenchError, match="did you mean 'margin'"):
-        cut(network(HEADS["pooled"]()), "1", output="margins")
+        cut(network("pooled"), "1", output="margins")
+    with pytest.raises(BenchError, match="global average pooling"):
+        methods.get("cam")(trace(network("pooled"), "1", IMAGES, output="probability"))
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_derived_traces_keep_the_output(output: str) -> None:
-    net = network(HEADS["fully connected"]())
-    traced = trace(net, "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    net = network()
+    traced = trace(net, "1", IMAGES, TARGETS, output=output)
     torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
-    torch.testing.assert_close(traced.at("0").scores, traced.scores)
-    torch.testing.assert_close(traced.again(images=images_for()).scores, traced.scores)
-    torch.testing.assert_close(traced.again(model=net).scores, traced.scores)
+    for other in (traced.at("0"), traced.again(images=IMAGES), traced.again(model=net)):
+        torch.testing.assert_close(other.scores, traced.scores)
     larger = traced.scaled(output=4.0)
     torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
     torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
@@ -287,34 +273,26 @@ def test_derived_traces_keep_the_output(output: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 def test_on_score_scale_holds_for_each_output(name: str, head: str, output: str) -> None:
     method = methods.get(name)
-    actual = trace(network(HEADS[head]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    actual = trace(network(head), "1", IMAGES, TARGETS, output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
         assert on_score_scale(method, actual) == method.spec.on_score_scale
 
 
-def test_cam_refuses_a_softmax_output() -> None:
-    actual = trace(network(HEADS["pooled"]()), "1", images_for(), output="probability")
-    with pytest.raises(BenchError, match="global average pooling"):
-        methods.get("cam")(actual)
-
-
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_masked_methods_use_the_probability_of_the_logits(output: str) -> None:
-    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
-    of_output, plain = (trace(net, "1", images_for(), targets, output=name) for name in (output, "logits"))
+    net = network()
+    of_output, plain = (trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits"))
     torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)  # scores by probability
-    of_masks = [
-        score_cam(actual, "probability", baseline=False, channel_softmax=False) for actual in (of_output, plain)
-    ]
-    torch.testing.assert_close(*of_masks)
-    by_output = score_cam(of_output, "logit", baseline=False, channel_softmax=False)
-    assert by_output.equal(of_masks[0]) == (output == "probability")
+    score = partial(score_cam, baseline=False, channel_softmax=False)
+    torch.testing.assert_close(score(of_output, "probability"), score(plain, "probability"))
+    is_same = score(of_output, "logit").equal(score(of_output, "probability"))
+    assert is_same == (output == "probability")
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_peers_explain_the_same_output(output: str) -> None:
     pytest.importorskip("captum")
-    actual = trace(network(HEADS["fully connected"]()), "1", images_for(), torch.tensor([0, 1, 2, 2]), output=output)
+    actual = trace(network(), "1", IMAGES, TARGETS, output=output)
     raw_map = (methods.get("grad_cam")(actual) * actual.activations).sum(1)
     torch.testing.assert_close(methods.get("grad_cam@captum")(actual).raw, raw_map)
 
@@ -322,30 +300,26 @@ def test_peers_explain_the_same_output(output: str) -> None:
 @pytest.mark.parametrize("output", ["probability", "margin"])
 def test_confidence_metrics_use_the_probability_of_the_logits(output: str) -> None:
     """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
-    net, targets = network(HEADS["fully connected"]()), torch.tensor([0, 1, 2, 2])
-    heatmap = torch.rand(4, 8, 8, dtype=torch.float64)
-    of_output, plain = (
-        Explanation(trace=trace(net, "1", images_for(), targets, output=name), heatmap=heatmap, images=images_for())
-        for name in (output, "logits")
-    )
+    net, heatmap = network(), torch.rand(4, 8, 8, dtype=torch.float64)
+    traces = (trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits"))
+    of_output, plain = (Explanation(trace=each, heatmap=heatmap, images=IMAGES) for each in traces)
     for name in ("confidence_drop", "average_drop"):
         torch.testing.assert_close(metrics.get(name)(of_output), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
 
 
 def test_evaluate_adds_the_output_to_the_model_name() -> None:
-    net = network(HEADS["fully connected"]())
-    table = evaluate(net, "1", [(images_for(), None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
+    net = network()
+    table = evaluate(net, "1", [(IMAGES, None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
     assert set(table["model"]) == {"Sequential+margin"}
     assert (table["status"] == "ok").all()
     of = table.set_index("metric")["value"]
     assert of["sensitivity_error"].tolist() == pytest.approx(of["zeta"].tolist())
-    heatmaps = explain(net, "1", images_for(), ["grad_cam"], output="probability")
-    assert heatmaps["grad_cam"].shape == (4, 8, 8)
+    assert explain(net, "1", IMAGES, ["grad_cam"], output="probability")["grad_cam"].shape == (4, 8, 8)
 
 
 def test_network_is_unchanged() -> None:
-    net = network(HEADS["fully connected"]())
-    names, before = [name for name, _ in net.named_modules()], net(images_for())
-    _ = trace(net, "1", images_for(), output="margin").ablation_drops
+    net = network()
+    names, before = [name for name, _ in net.named_modules()], net(IMAGES)
+    _ = trace(net, "1", IMAGES, output="margin").ablation_drops
     assert [name for name, _ in net.named_modules()] == names
-    assert net(images_for()).equal(before)
+    assert net(IMAGES).equal(before)

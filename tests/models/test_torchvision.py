@@ -3,7 +3,8 @@ by bit equal to the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import pytest
 import torch
@@ -13,47 +14,22 @@ import axiom_bench as ab
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models import layers
 
-NAMES = torchvision.models.list_models(module=torchvision.models)
+models = torchvision.models
+NAMES = models.list_models(module=models)
 TOKENS = "a vision transformer: after the patch embedding its features are tokens (B, N, K), not maps (B, K, H, W)"
 NOT_SPATIAL = dict.fromkeys(("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"), TOKENS)
 # By the beginning of the name; the longest that fits counts.
 DEFAULT_LAYERS = {
-    "alexnet": "features.12",
-    "convnext": "features.7",
-    "densenet": "features.norm5",
-    "efficientnet": "features.8",
-    "efficientnet_v2_s": "features.7",
-    "googlenet": "inception5b",
-    "inception_v3": "Mixed_7c",
-    "maxvit": "blocks.3",
-    "mnasnet": "layers.16",
-    "mobilenet_v2": "features.18",
-    "mobilenet_v3_large": "features.16",
-    "mobilenet_v3_small": "features.12",
-    "regnet": "trunk_output",
-    "resnet": "layer4",
-    "resnext": "layer4",
-    "shufflenet": "conv5",
-    "squeezenet": "features.12",
-    "swin": "permute",
-    "vgg11": "features.20",
-    "vgg11_bn": "features.28",
-    "vgg13": "features.24",
-    "vgg13_bn": "features.34",
-    "vgg16": "features.30",
-    "vgg16_bn": "features.43",
-    "vgg19": "features.36",
-    "vgg19_bn": "features.52",
-    "wide_resnet": "layer4",
+    **{"alexnet": "features.12", "squeezenet": "features.12", "convnext": "features.7", "densenet": "features.norm5"},
+    **{"efficientnet": "features.8", "efficientnet_v2_s": "features.7", "maxvit": "blocks.3", "mnasnet": "layers.16"},
+    **{"googlenet": "inception5b", "inception_v3": "Mixed_7c", "regnet": "trunk_output", "shufflenet": "conv5"},
+    **{"mobilenet_v2": "features.18", "mobilenet_v3_large": "features.16", "mobilenet_v3_small": "features.12"},
+    **{"resnet": "layer4", "resnext": "layer4", "wide_resnet": "layer4", "swin": "permute"},
+    **{"vgg11": "features.20", "vgg13": "features.24", "vgg16": "features.30", "vgg19": "features.36"},
+    **{"vgg11_bn": "features.28", "vgg13_bn": "features.34", "vgg16_bn": "features.43", "vgg19_bn": "features.52"},
 }
 LAST_RELU = {"alexnet": "features.11", "vgg16": "features.29", "vgg19_bn": "features.51", "resnet101": "layer4"}
 SMALLEST_SIDE = {"alexnet": 96, "inception_v3": 128, "maxvit_t": 224}  # 64 pixels leave no map there, or aren't taken
-
-
-def family_of(name: str) -> str:
-    """The longest that fits: of regnet and swin also the version, whose modules differ."""
-    versions = ("regnet_x", "regnet_y", "swin_v2")
-    return max((family for family in (*DEFAULT_LAYERS, *versions) if name.startswith(family)), key=len)
 
 
 def default_layer(name: str) -> str:
@@ -61,26 +37,27 @@ def default_layer(name: str) -> str:
 
 
 def smallest_of_families() -> list[str]:
-    """By the number of parameters, which torchvision tells without a download."""
-    parameters = {
-        name: torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
-        for name in NAMES
-        if name not in NOT_SPATIAL
-    }
+    """By the number of parameters, which torchvision tells without a download; of regnet and swin for each version,
+    whose modules differ."""
+    families = (*DEFAULT_LAYERS, "regnet_x", "regnet_y", "swin_v2")
+    spatial = [name for name in NAMES if name not in NOT_SPATIAL]
     smallest: dict[str, str] = {}
-    for name in sorted(parameters, key=parameters.__getitem__):
-        smallest.setdefault(family_of(name), name)
+    for name in sorted(spatial, key=lambda name: models.get_model_weights(name).DEFAULT.meta["num_params"]):
+        smallest.setdefault(max((family for family in families if name.startswith(family)), key=len), name)
     return sorted(smallest.values())
 
 
 SMALLEST = smallest_of_families()
-# Large, and cut by code that others guard: VGGs by vgg11 and vgg11_bn, ResNets by resnet18, windows by swin_t.
-SLOW = {"maxvit_t", "swin_v2_t", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn", "wide_resnet50_2"}
+# Large, and cut by code that others guard: VGGs by vgg11, ResNets by resnet18, windows by swin_t.
+SLOW = {"maxvit_t", "swin_v2_t", "wide_resnet50_2", "efficientnet_v2_s", "vgg11_bn"}
+SLOW |= {"vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn"}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SMALLEST]
-)
+def mostly_slow(names: Iterable[str], slow: Collection[str]) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in slow else name for name in names]
+
+
+@pytest.mark.parametrize("name", mostly_slow(SMALLEST, SLOW))
 def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[str], nn.Module]) -> None:
     model, side = filled(name), SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
@@ -95,12 +72,7 @@ def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[
     assert not torch.equal(logits[0], logits[1])  # the weights let the image through, so equal says something
 
 
-LARGE_VITS = ("vit_h_14", "vit_l_16", "vit_l_32")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE_VITS else name for name in NOT_SPATIAL]
-)
+@pytest.mark.parametrize("name", mostly_slow(NOT_SPATIAL, ("vit_h_14", "vit_l_16", "vit_l_32")))
 def test_vision_transformer_has_no_default_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     calls = layers.record(unfilled(name).to("meta"), (224, 224))
     with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
@@ -110,7 +82,7 @@ def test_vision_transformer_has_no_default_layer(name: str, unfilled: Callable[[
 LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "swin_v2_b"]
 
 
-@pytest.mark.parametrize("name", [*(pytest.param(name, marks=pytest.mark.slow) for name in LARGE), *sorted(SLOW)])
+@pytest.mark.parametrize("name", mostly_slow([*LARGE, *sorted(SLOW)], LARGE))
 def test_default_layer_of_large_models_on_the_meta_device(name: str, unfilled: Callable[[str], nn.Module]) -> None:
     """On the meta device, which computes shapes alone."""
     side = SMALLEST_SIDE.get(name, 64)

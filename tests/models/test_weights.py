@@ -80,30 +80,6 @@ def test_mismatched_keys_error_message(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_non_finite_weights_are_refused(tmp_path: Path, value: float) -> None:
-    state = network().state_dict()
-    state["norm.running_var"][1] = value
-    with pytest.raises(BenchError, match=r"hold NaN or Inf in 'norm\.running_var'"):
-        fitted(save(state, tmp_path / "nan.pth"))
-
-
-@pytest.mark.parametrize("name", ["broken.safetensors", "broken.pth"])
-def test_damaged_file_is_refused(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"not weights at all")
-    with pytest.raises(BenchError, match=r"can't be read \([^()]{12,}"):  # torch's own reason would be "101"
-        weights.read(tmp_path / name)
-
-
-def test_pickled_code_is_not_executed(tmp_path: Path) -> None:
-    torch.save(network(), tmp_path / "whole.pth")  # a pickled module, which only code could restore
-    with pytest.raises(BenchError, match="the file is damaged, or holds more than tensors"):
-        weights.read(tmp_path / "whole.pth")
-    torch.save({"epoch": 3}, tmp_path / "none.pth")
-    with pytest.raises(BenchError, match="hold no state dict"):
-        weights.read(tmp_path / "none.pth")
-
-
 class Touch:
     """Unpickled by Python itself, it makes a file."""
 
@@ -135,6 +111,10 @@ def with_weight(tensor: object) -> dict[object, object]:
     return {**network().state_dict(), "fc.weight": tensor}
 
 
+def with_variance(value: float) -> dict[str, Tensor]:
+    return {**network().state_dict(), "norm.running_var": torch.tensor([1, value, 1, 1])}
+
+
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "hold no state dict"),
     "no tensors": (lambda: {"fc.weight": [1.0]}, "hold no state dict"),
@@ -156,6 +136,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a scalar": (lambda: with_weight(torch.tensor(1.0)), r"of the wrong shape: fc.weight \(\) for \(2, 4\)"),
     "nothing but a view": (lambda: with_weight(torch.zeros(1).expand(10**12)), "of the wrong shape: fc.weight"),
     "empty": (lambda: {}, "don't fit mine"),
+    "NaN": (lambda: with_variance(float("nan")), r"hold NaN or Inf in 'norm\.running_var'"),
+    "infinity": (lambda: with_variance(float("inf")), r"hold NaN or Inf in 'norm\.running_var'"),
+    "a module": (network, "the file is damaged, or holds more than tensors"),  # which only code could restore
+    "no weights": (lambda: {"epoch": 3}, "hold no state dict"),
 }
 
 
@@ -175,27 +159,19 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, suffix: str) -> N
     """A pipe would be waited for without end; a page that says "not found" is a common download."""
     whole = save(network().state_dict(), tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"odd{suffix}"
-    for content in (
-        b"",
-        b"<!DOCTYPE html><html>404</html>",
-        whole[: len(whole) // 2],
-        whole[:-1],
-        b"PK\x03\x04",
-        b"\x80",
-    ):
+    page = b"<!DOCTYPE html><html>404</html>"
+    for content in (b"", page, b"not weights at all", whole[: len(whole) // 2], whole[:-1], b"PK\x03\x04", b"\x80"):
         path.write_bytes(content)
-        with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
+        with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read \([^()]{{9,}}"):  # torch's would be "101"
             weights.read(path)
     path.unlink()
     with pytest.raises(BenchError, match=rf"odd\{suffix} can't be read"):
         weights.read(path)
-    os.mkfifo(path)
-    with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
-        weights.read(path)
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
-        weights.read(path)
+    for make in (os.mkfifo, os.mkdir):
+        make(path)
+        with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
+            weights.read(path)
+        (os.unlink if make is os.mkfifo else os.rmdir)(path)
 
 
 def test_keys_in_each_other_and_names_of_data_parallel(tmp_path: Path) -> None:
@@ -203,11 +179,9 @@ def test_keys_in_each_other_and_names_of_data_parallel(tmp_path: Path) -> None:
     parallel = {f"module.{name}": tensor for name, tensor in saved.state_dict().items()}
     torch.save({"model": {"state_dict": parallel}, "epoch": 3}, tmp_path / "mine.pth")
     assert torch.equal(fitted(tmp_path / "mine.pth").fc.weight, saved.fc.weight)
-    own = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
-    torch.save(own.state_dict(), tmp_path / "own.pth")
-    again = nn.Sequential(OrderedDict(module=nn.Linear(2, 2)))
-    weights.fit(again, weights.read(tmp_path / "own.pth"), "own")
-    assert torch.equal(again.module.weight, own.module.weight)
+    first, again = (nn.Sequential(OrderedDict(module=nn.Linear(2, 2))) for _ in range(2))  # its name is no prefix
+    weights.fit(again, weights.read(save(first.state_dict(), tmp_path / "first.pth")), "first")
+    assert torch.equal(again.module.weight, first.module.weight)
 
 
 def test_state_hash_depends_on_values_and_names() -> None:
@@ -228,10 +202,8 @@ def test_old_torchvision_checkpoints_load(tmp_path: Path, filled: Callable[[str]
         for name, tensor in densenet.state_dict().items()
     }
     assert "features.denseblock1.denselayer1.norm.1.weight" in old
-    for name, module, state in (
-        ("dense", densenet, old),
-        ("mnas", mnasnet := filled("mnasnet0_5"), mnasnet.state_dict()),
-    ):
+    mnasnet = filled("mnasnet0_5")
+    for name, module, state in (("dense", densenet, old), ("mnas", mnasnet, mnasnet.state_dict())):
         file = weights.read(save(state, tmp_path / f"{name}.safetensors"))
         before = weights.state_sha256(module.state_dict())
         with torch.no_grad():

@@ -23,6 +23,7 @@ from axiom_bench.data.base import (
     Least,
     Objects,
     Sample,
+    classes_of,
     clipped,
     is_empty,
 )
@@ -139,9 +140,7 @@ class NotedImages(PackedImages):
     column = ""
 
     def labels(self, index: int) -> tuple[int, ...]:
-        note = self.note(index)
-        label = () if note.label is None else (note.label,)
-        return tuple(sorted({*label, *(label for label, _ in note.objects)}))
+        return classes_of(self.note(index).label, self.note(index).objects)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         of_image = self._sha256(index, hashes, (self.file(index),), f"{self.ids[index]} {self.column}")

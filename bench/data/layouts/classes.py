@@ -14,6 +14,8 @@ from axiom_bench.data.formats.files import MAX_TEXT, as_text, content_of, lines_
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
+Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
+MAPPING = "LOC_synset_mapping.txt"
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
@@ -82,10 +84,6 @@ def _unpacked(root: Path, name: str) -> tuple[bytes, str] | None:
         return None if path is None else (content_of(path, MAX_TEXT), as_text(path))
     except OSError as error:
         raise BenchError(f"The devkit's file {as_text(str(path))} can't be read: {why(error)}.") from error
-
-
-Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
-MAPPING = "LOC_synset_mapping.txt"
 
 
 def class_list(classes: Classes) -> dict[str, str]:

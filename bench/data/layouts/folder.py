@@ -28,11 +28,7 @@ class Folder(ImageFiles):
     """
 
     def __init__(
-        self,
-        root: File | Path,
-        classes: Classes | None = None,
-        folders: Name = "name",
-        name: Name = "folder",
+        self, root: File | Path, classes: Classes | None = None, folders: Name = "name", name: Name = "folder"
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         if folders not in FOLDERS:

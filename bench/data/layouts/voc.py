@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, FileHashes, Sample, largest
+from axiom_bench.data.base import BadImage, FileHashes, Sample, classes_of, largest
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
@@ -74,7 +74,7 @@ class Voc(ImageFiles):
 
     def labels(self, index: int) -> tuple[int, ...]:
         objects, _ = read_objects(self.annotation_paths(index)[0], self._index, 1, difficult=self.difficult)
-        return tuple(sorted({label for label, _ in objects}))
+        return classes_of(None, objects)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its annotations' bytes, and which objects count."""
