@@ -20,7 +20,6 @@ from axiom_bench.data.layouts.tar_shards import TarShards
 from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
-from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 
@@ -56,11 +55,6 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
 }
 NEEDED = ("size", "seed", "batch_size", "workers")  # of a data set that a run loads
-
-
-def dataset_names() -> list[str]:
-    """All entries of conf/data/, sorted."""
-    return entry_names("data")
 
 
 def load_dataset(cfg: Mapping[str, Any]) -> DataSet:

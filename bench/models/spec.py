@@ -165,13 +165,6 @@ def model_config(name: str) -> dict[str, Any]:
     return {entry.name: getattr(spec, entry.name) for entry in fields(spec)}
 
 
-def describe_model(name: str) -> str:
-    """One line about a named model: the comment at the top of its YAML, or torchvision's own facts."""
-    if name in _files():
-        return _files()[name].read_text().splitlines()[0].removeprefix("#").strip()
-    return classifiers()[name]
-
-
 def _files() -> dict[str, Path]:
     return {path.stem: path for path in sorted((conf_folder() / "model").glob("*.yaml"))}
 

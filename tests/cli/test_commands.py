@@ -13,8 +13,8 @@ from PIL import Image
 from axiom_bench import methods, metrics
 from axiom_bench.cli.listing import listing
 from axiom_bench.cli.main import main, parse
-from axiom_bench.data.registry import dataset_names
 from axiom_bench.embedded import scenes
+from axiom_bench.environment import entry_names
 from axiom_bench.evaluation import plugins
 
 TINY = [
@@ -52,7 +52,7 @@ def test_version(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.mark.parametrize(
-    ("kind", "names"), [("methods", methods.names), ("metrics", metrics.names), ("data", dataset_names)]
+    ("kind", "names"), [("methods", methods.names), ("metrics", metrics.names), ("data", lambda: entry_names("data"))]
 )
 def test_list(kind: str, names, capsys: pytest.CaptureFixture[str]):
     assert main(["list", kind]) == 0

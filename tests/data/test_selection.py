@@ -7,7 +7,8 @@ import yaml
 
 from axiom_bench.data.base import check_labels, subset
 from axiom_bench.data.loading import TARGET_RULES
-from axiom_bench.data.registry import KINDS, LOADING, dataset_names, load_dataset
+from axiom_bench.data.registry import KINDS, LOADING, load_dataset
+from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from tests.data.builders import load
@@ -72,10 +73,10 @@ def test_check_labels_refuses_labels_out_of_range(imagenet_root, voc_root):
 def test_dataset_names_are_the_yaml_files():
     of_files = ["coco", "folder", "imagenet", "imagenet_s", "imagenet_v2", "parquet", "voc", "webdataset"]
     drawn = ["hard_patches", "hard_scenes", "planted", "scenes", "scenes_many", "scenes_marked"]
-    assert dataset_names() == sorted([*of_files, *MOSAICS, *drawn])
+    assert entry_names("data") == sorted([*of_files, *MOSAICS, *drawn])
 
 
-@pytest.mark.parametrize("name", dataset_names())
+@pytest.mark.parametrize("name", entry_names("data"))
 def test_yaml_file_lists_all_settings(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an error."""
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())

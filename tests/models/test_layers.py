@@ -89,48 +89,53 @@ def test_default_and_last_relu(build: Callable[[], nn.Module], default: str, las
     assert choose(build(), "last_relu") == last_relu
 
 
-def test_class_maps_are_not_the_default_layer() -> None:
-    assert choose(squeezenet()) == "1"
-    with pytest.raises(BenchError, match=r"no ReLU module up to '1'"):
-        choose(squeezenet(), "last_relu")
+def fully_convolutional() -> nn.Sequential:
+    """The layer of the classes makes the scores, which are its maps' means."""
+    return nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(6, 5))
 
 
-def test_container_of_the_first_layer_is_not_chosen() -> None:
-    assert choose(nn.Sequential(nn.Sequential(conv(3, 4)), *head(4))) == "0.0"
-
-
-def test_token_features_have_no_default_layer() -> None:
-    with pytest.raises(BenchError, match="tokens or vectors"):
-        choose(Tokens(stem=0, tokens=4))
-    with pytest.raises(BenchError, match="tokens or vectors"):
-        choose(nn.Sequential(nn.Flatten(), nn.Linear(768, 5)))
-    assert choose(Tokens(stem=4, tokens=2)) == "patches"
-
-
-def test_named_layer_is_checked() -> None:
-    network = resnet()
-    assert choose(network, "1.0.second") == "1.0.second"
-    with pytest.raises(BenchError, match=r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"):
-        choose(network, "1.0.secnd")
-    with pytest.raises(BenchError, match=r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."):
-        choose(network, "zz")
-    with pytest.raises(BenchError, match=r"'4' gives \(1, 5\), not maps .* as '1' is"):
-        choose(network, "4")
-    with pytest.raises(BenchError, match=r"'2' gives \(1, 4, 1, 1\), not maps"):
-        choose(network, "2")
-
-
-def test_second_name_of_a_shared_module() -> None:
-    network = resnet()
-    network[1][0].alias = network[1][0].second
-    assert choose(network, "1.0.alias") == "1.0.second"
-
-
-def test_unused_layer_is_refused() -> None:
+def idle() -> nn.Module:
     network = Functional()
     network.idle = conv(3, 3)
-    with pytest.raises(BenchError, match="'idle' isn't called"):
-        choose(network, "idle")
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "default"),
+    [
+        (squeezenet(), "1"),  # not the maps of classes
+        (fully_convolutional(), "3"),
+        (nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)), "0.0"),  # not the container of the first layer
+        (Tokens(stem=4, tokens=2), "patches"),
+    ],
+)
+def test_default_layer(network: nn.Module, default: str) -> None:
+    assert choose(network) == default
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "message"),
+    [
+        (squeezenet(), "last_relu", r"no ReLU module up to '1'"),
+        (Tokens(stem=0, tokens=4), "default", "tokens or vectors"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), "default", "tokens or vectors"),
+        (resnet(), "1.0.secnd", r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"),
+        (resnet(), "zz", r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."),
+        (resnet(), "4", r"'4' gives \(1, 5\), not maps .* as '1' is"),
+        (resnet(), "2", r"'2' gives \(1, 4, 1, 1\), not maps"),
+        (idle(), "idle", "'idle' isn't called"),
+        (nn.Sequential(conv(3, 4), nn.Flatten(2)), "0", r"Sequential returns shape \(1, 4, 256\) .*, not scores"),
+    ],
+)
+def test_layers_that_are_refused(network: nn.Module, layer: str, message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        choose(network, layer)
+
+
+def test_named_layer_and_second_name_of_a_shared_module() -> None:
+    network = resnet()
+    network[1][0].alias = network[1][0].second
+    assert choose(network, "1.0.second") == choose(network, "1.0.alias") == "1.0.second"
 
 
 def test_record_does_not_modify_the_network() -> None:
@@ -141,19 +146,6 @@ def test_record_does_not_modify_the_network() -> None:
     with pytest.raises(BenchError, match="can't run on one RGB image of 1x1 pixels"):
         layers.record(network, (1, 1))
     assert [(m.training, len(m._forward_hooks)) for m in network.modules()] == state
-
-
-def test_network_without_scores_is_refused() -> None:
-    network = nn.Sequential(conv(3, 4), nn.Flatten(2))
-    with pytest.raises(BenchError, match=r"Sequential returns shape \(1, 4, 256\) for one image, not scores"):
-        layers.record(network, (16, 16))
-
-
-def test_maps_of_classes_are_no_default_layer() -> None:
-    """A fully convolutional network: the layer of the classes makes the scores, which are its maps' means."""
-    network = nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(6, 5))
-    assert choose(network) == "3"
-    assert layers.record(network, (16, 16))[-1].shape == (1, 5)
 
 
 class Backwards(nn.Module):
@@ -169,5 +161,6 @@ class Backwards(nn.Module):
 
 
 def test_depth_follows_execution_order() -> None:
+    assert layers.record(fully_convolutional(), (16, 16))[-1].shape == (1, 5)
     calls = layers.record(Backwards(), (8, 8))
     assert layers.depth("first", calls) < layers.depth("last", calls)

@@ -89,6 +89,9 @@ def test_configuration_overrides_the_preprocessing_of_the_weights() -> None:
     assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
     changed = squeezenet(resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]).preprocessing
     assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
+    root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})  # Hydra's
+    root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
+    assert load_model(root.model).preprocessing.crop == 64
 
 
 def test_preprocessing_of_published_weights_and_of_files(no_network: Path, tmp_path: Path) -> None:
@@ -158,6 +161,9 @@ def test_user_network_from_a_file_and_from_a_module(own_network, tmp_path, monke
     for architecture in ("mine:build", "mine.build"):
         by_module = load_model({**own_network, "architecture": architecture, "kwargs": {"width": 6}})
         assert by_module.weights_sha256 == loaded.weights_sha256
+    torch.save(loaded.module.state_dict(), tmp_path / "best.ckpt")  # another suffix
+    from_file = load_model({**own_network, "kwargs": {"width": 6}, "weights": str(tmp_path / "best.ckpt")})
+    assert (from_file.weights, state_sha256(from_file.module.state_dict())) == ("best.ckpt", loaded.weights_sha256)
 
 
 def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,15 +237,3 @@ def test_files_of_the_same_name_are_different_modules(tmp_path: Path) -> None:
         builds.append(import_function(f"{tmp_path}/{folder}/net.py:build"))
     assert [build() for build in builds] == ["first", "second"]
     assert [sys.modules[build.__module__].build for build in builds] == builds
-
-
-def test_weights_file_with_another_suffix(own_network: dict[str, Any], tmp_path: Path) -> None:
-    build = import_function(f"{tmp_path}/mine.py:build")
-    torch.save(build().state_dict(), tmp_path / "best.ckpt")
-    assert load_model({**own_network, "kwargs": {}, "weights": str(tmp_path / "best.ckpt")}).weights == "best.ckpt"
-
-
-def test_hydra_node_as_configuration() -> None:
-    root = OmegaConf.create({"size": 64, "model": {"name": "s", "source": "torchvision", "weights": None}})
-    root.model.merge_with({"architecture": "squeezenet1_1", "crop": "${size}"})
-    assert load_model(root.model).preprocessing.crop == 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
 Score = Callable[[Any], Tensor]
 
 
-def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, channels: list[int]) -> Tensor:
+def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, channels: Sequence[int]) -> Tensor:
     """S - S_k of some channels: the model's own passes, with a hook that sets a map to zero. (B, len(channels))"""
 
     def scores(channel: int | None) -> Tensor:
@@ -44,6 +44,11 @@ def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, ch
     return torch.stack([scores(None) - scores(channel) for channel in channels], 1)
 
 
+def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10):
+    expected = drops_by_hooks(model, layer, batch, score, channels)
+    torch.testing.assert_close(trace.ablation_drops[:, list(channels)], expected, rtol=rtol, atol=atol)
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
@@ -63,8 +68,7 @@ def test_segmentation_networks_of_torchvision(name: str) -> None:
 
     torch.testing.assert_close(trace.scores, score(model(batch)).detach(), rtol=1e-10, atol=1e-10)
     channels = trace.ablation_drops.abs().sum(0).argsort(descending=True)[:5].tolist()
-    expected = drops_by_hooks(model, layer, batch, score, channels)
-    torch.testing.assert_close(trace.ablation_drops[:, channels], expected, rtol=1e-6, atol=1e-9)
+    assert_drops(trace, model, layer, batch, score, channels, rtol=1e-6, atol=1e-9)
     assert trace.ablation_drops.abs().max() > 0
 
 
@@ -105,26 +109,20 @@ def test_a_detection_network_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> 
         matched = len(overlap) and overlap.max() >= 0.5
         return one["scores"][overlap.argmax()][None] if matched else torch.zeros(1, dtype=torch.float64)
 
-    channels = [0, 7, 30]
-    expected = drops_by_hooks(model, layer, batch, score, channels)
-    torch.testing.assert_close(trace.ablation_drops[:, channels], expected, rtol=1e-9, atol=1e-12)
+    assert_drops(trace, model, layer, batch, score, [0, 7, 30])
 
 
-def test_a_network_of_timm_as_features() -> None:
+def test_networks_of_timm_as_features_and_of_grey_images() -> None:
     timm = pytest.importorskip("timm")
+    grey = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
+    trace = ab.trace(grey, "layer4", images(64, 2, channels=1))
+    torch.testing.assert_close(trace.logits, grey(images(64, 2, channels=1)).detach(), rtol=1e-10, atol=1e-10)
     model = timm.create_model("resnet10t", pretrained=False, num_classes=0).double().eval()
     references = torch.randn(2, 512, dtype=torch.float64)
     trace = ab.trace(model, "layer4", images(64, 2), [0, 1], output=ab.outputs.similarity(references))
     expected = nn.functional.cosine_similarity(model(images(64, 2)), references)
     torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-10, atol=1e-12)
     assert trace.cut_model.trunk_and_head.head_graph is not None
-
-
-def test_a_grey_network_of_timm() -> None:
-    timm = pytest.importorskip("timm")
-    model = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
-    trace = ab.trace(model, "layer4", images(64, 2, channels=1))
-    torch.testing.assert_close(trace.logits, model(images(64, 2, channels=1)).detach(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
@@ -153,8 +151,7 @@ def test_networks_of_transformers(kind: str) -> None:
     def score(output: Any) -> Tensor:
         return output.logits[[0, 1], [0, 3]]
 
-    expected = drops_by_hooks(model, layer, batch, score, [0, 5, 11])
-    torch.testing.assert_close(trace.ablation_drops[:, [0, 5, 11]], expected, rtol=1e-8, atol=1e-11)
+    assert_drops(trace, model, layer, batch, score)
 
 
 class Tower(nn.Module):
@@ -209,8 +206,7 @@ def test_the_tower_of_a_clip(clip: nn.Module, kind: str) -> None:
         unit = nn.functional.normalize(embedding if read is None else read(embedding), dim=1)
         return scale * (unit * expected.text_embeds[[0, 2]]).sum(1)
 
-    drops = drops_by_hooks(network, layer, batch, score, [0, 5, 11])
-    torch.testing.assert_close(trace.ablation_drops[:, [0, 5, 11]], drops, rtol=1e-8, atol=1e-10)
+    assert_drops(trace, network, layer, batch, score)
 
 
 def test_gscore_cam_of_a_clip(clip: nn.Module) -> None:

@@ -142,19 +142,15 @@ class Stream:
         """The bytes of a row of the group. Raises Unreadable."""
         for value in self.rows:
             self.next += 1
-            if self.next > row:
-                return _bytes(value)
+            if self.next <= row:
+                continue
+            if not value.is_valid:
+                raise Unreadable("the row holds no image")
+            if (size := value.as_buffer().size) > MAX_IMAGE:
+                raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
+            content: bytes = value.as_py()
+            return content
         raise Unreadable(f"its row group ends before row {row}")
-
-
-def _bytes(value: pa.Scalar) -> bytes:
-    if not value.is_valid:
-        raise Unreadable("the row holds no image")
-    size = value.as_buffer().size
-    if size > MAX_IMAGE:
-        raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
-    content: bytes = value.as_py()
-    return content
 
 
 def _listed(array: pa.Array) -> list[Any]:

@@ -89,8 +89,9 @@ class TarShards(NotedImages):
         """(image id, entry) of each key of a shard that has an image, or a note of one."""
         archive, keys = self._shards[shard], defaultdict[str, list[tuple[str, str]]](list)
         for member in archive.members:
-            key, ending = _split(member)
-            keys[key].append((ending, member))
+            folder, slash, name = member.rpartition("/")
+            stem, dot, ending = name.partition(".")  # "a/b.seg.png" is of the key "a/b", and ends in ".seg.png"
+            keys[f"{folder}{slash}{stem}"].append((f"{dot}{ending}".lower(), member))
         if not keys:
             return
         with open_regular(archive.path) as file:
@@ -121,10 +122,3 @@ class TarShards(NotedImages):
                 problems.append(f"a .cls that can't be read: {why(error)}")
         note = Note.of(label, boxes, self._index)
         return Note(note.label, note.objects, (*problems, *note.problems))
-
-
-def _split(member: str) -> tuple[str, str]:
-    """(key, ending) of a member: "a/b.seg.png" is "a/b" and ".seg.png"; the ending in lower case."""
-    folder, slash, name = member.rpartition("/")
-    stem, dot, ending = name.partition(".")
-    return f"{folder}{slash}{stem}", f"{dot}{ending}".lower()
