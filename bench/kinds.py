@@ -55,14 +55,13 @@ def check_values(values: Mapping[str, Any], kinds: Mapping[str, Kind], prefix: s
 
 def check_group(setting: str, value: object) -> Mapping[str, Any]:
     """The value, if it is a group of settings. Raises BenchError."""
-    if isinstance(value, Mapping):
-        wrong = [key for key in value if not isinstance(key, str)]
-        if wrong:
-            raise BenchError(f"{setting} holds {shown(wrong[0])}, which isn't the name of a setting.")
-    else:
+    if not isinstance(value, Mapping):
         raise BenchError(
             f"{setting} is a group of settings, of which you set one, as {setting}.NAME=..., not {shown(value)}."
         )
+    for key in value:
+        if not isinstance(key, str):
+            raise BenchError(f"{setting} holds {shown(key)}, which isn't the name of a setting.")
     return value
 
 
@@ -193,9 +192,8 @@ def _mapping(of: Kind | None) -> Kind:
     """A mapping from texts to values of a kind, or of any kind."""
 
     def fits(value: object) -> bool:
-        return isinstance(value, Mapping) and all(
-            isinstance(key, str) and (of is None or of.fits(entry)) for key, entry in value.items()
-        )
+        entries = value.items() if isinstance(value, Mapping) else [(None, None)]
+        return all(isinstance(key, str) and (of is None or of.fits(entry)) for key, entry in entries)
 
     return Kind(fits, f"a mapping to {of.plural or of.expected}" if of else "a mapping", "mappings")
 

@@ -95,11 +95,8 @@ def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tenso
     moved: dict[int, Parts] = {}  # the rows of an image share its parts
     for parts in interventions:
         for part in parts:
-            if (
-                part.region.shape != images.shape[2:]
-                or part.images.shape[1:] != images.shape[1:]
-                or not len(part.images)
-            ):
+            of_image = part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
+            if not of_image or not len(part.images):
                 raise BenchError(
                     f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and one or more images "
                     f"{tuple(images.shape[1:])}, not {tuple(part.region.shape)} and {tuple(part.images.shape)}."

@@ -25,14 +25,14 @@ ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images
 KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
 
 
-class OutputEntry(nn.Module):
+@dataclass(frozen=True)
+class OutputEntry:
     """The tensor in a network's output: that itself, or an entry of a dict or an attribute of an object."""
 
-    def __init__(self, key: str | None, is_attribute: bool) -> None:
-        super().__init__()
-        self.key, self.is_attribute = key, is_attribute
+    key: str | None
+    is_attribute: bool
 
-    def forward(self, output: Any) -> Any:
+    def __call__(self, output: Any) -> Any:
         if self.key is None:
             return output
         return getattr(output, self.key) if self.is_attribute else output[self.key]
@@ -68,18 +68,14 @@ class ScoredNetwork(nn.Module):
         return output if self.scores is None else self.scores(output)
 
 
-class OneColumn(nn.Module):
+def one_column(scores: Tensor) -> Tensor:
     """One number for each image: (B,) -> (B, 1)."""
-
-    def forward(self, scores: Tensor) -> Tensor:
-        return scores[:, None]
+    return scores[:, None]
 
 
-class MeanOfMaps(nn.Module):
+def mean_of_maps(maps: Tensor) -> Tensor:
     """Maps of classes, as of a fully convolutional network: (B, C, H, W) -> (B, C), the mean over all positions."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3))
+    return maps.mean((2, 3))
 
 
 class TensorScores(nn.Module):
@@ -113,7 +109,7 @@ def scores_of(function: ScoreFunction | None, output: Any, network: str, images:
         function.check(read(output), network)
         function = Chain(read, function)
     scores = _called(function, output, name, network)
-    return Chain(function) if scores.ndim == 2 else Chain(function, OneColumn())
+    return Chain(function) if scores.ndim == 2 else Chain(function, one_column)
 
 
 def name_of(function: Any) -> str:
@@ -132,21 +128,21 @@ def entry_of(output: Any, network: str) -> OutputEntry:
         value = output.get(key) if is_dict else getattr(output, key, None)
         if isinstance(value, Tensor):
             return OutputEntry(key, not is_dict)
-    known = " or ".join(map(repr, KEYS))
-    what = f"a dict of {list(output)} without {known}" if is_dict else f"{type_name(output)}, not a tensor"
+    keys = " or ".join(map(repr, KEYS))
+    what = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
     raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")
 
 
 def _by_rule(output: Any, network: str) -> Chain | None:
     entry = entry_of(output, network)
     tensor = entry(output)
-    by_shape: dict[int, list[nn.Module]] = {1: [OneColumn()], 2: [], 4: [MeanOfMaps()]}
+    by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
     if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
         raise BenchError(
             f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."
         )
-    steps = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
+    steps: list[Callable[[Any], Any]] = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
     return Chain(*steps) if steps else None
 
 

@@ -88,9 +88,7 @@ class _Similarity(TensorScores):
 
 
 def segmentation(
-    region: Tensor | str | None = None,
-    labels: Tensor | Sequence[int] | None = None,
-    read: Callable[[Any], Tensor] | None = None,
+    region: Tensor | str | None = None, labels: Tensor | Sequence[int] | None = None, read: Read | None = None
 ) -> Output:
     """The sum of a class's logits over a region, of maps (B, C, H, W).
 
@@ -116,9 +114,7 @@ class _RegionSum(TensorScores):
     region: Tensor | None
     labels: Tensor | None
 
-    def __init__(
-        self, region: Tensor | str | None, labels: Tensor | None, read: Callable[[Any], Tensor] | None
-    ) -> None:
+    def __init__(self, region: Tensor | str | None, labels: Tensor | None, read: Read | None) -> None:
         super().__init__(read)
         self.predicted = isinstance(region, str)
         self.register_buffer("labels", labels)
@@ -172,7 +168,7 @@ class _BoxScores(TensorScores):
     labels: Tensor
 
     def __init__(self, boxes: Tensor, labels: Tensor, iou: float, read: Callable[[Any], Any] | None) -> None:
-        super().__init__(read or _same)
+        super().__init__(read or (lambda output: output))
         self.iou = iou
         self.register_buffer("boxes", boxes.detach())
         self.register_buffer("labels", labels.detach())
@@ -217,7 +213,3 @@ def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
     intersection = (opposite - corner).clamp(min=0).prod(-1)
     areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (boxes, others)]
     return intersection / (areas[0] + areas[1] - intersection)
-
-
-def _same(output: Any) -> Any:
-    return output

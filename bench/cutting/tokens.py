@@ -80,11 +80,8 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
         return reshape
     if isinstance(reshape, str):
         raise unknown("reshape", reshape, ["tokens"])
-    if (
-        isinstance(reshape, Sequence)
-        and len(reshape) == 2
-        and all(isinstance(side, int) and side > 0 for side in reshape)
-    ):
+    is_pair = isinstance(reshape, Sequence) and len(reshape) == 2
+    if is_pair and all(isinstance(side, int) and side > 0 for side in reshape):
         return tuple(reshape)
     raise BenchError(
         f"Invalid reshape {reshape!r}; give None, 'tokens', a grid (H, W), or an object with to_maps and from_maps."
@@ -99,9 +96,8 @@ def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: S
     if isinstance(reshape, Reshape):
         return reshape
     shape = tuple(output.shape)
-    readings = _readings(
-        shape, None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1]), image_size
-    )
+    grid = None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1])
+    readings = _readings(shape, grid, image_size)
     if reshape is None:
         if readings and None not in readings:
             raise BenchError(
@@ -109,8 +105,9 @@ def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: S
                 "set reshape=tokens (model.reshape=tokens on the command line)."
             )
         return None
-    if len(readings) == 2:
-        readings = [reading for reading in readings if _aspect(reading, shape) == Fraction(*image_size)] or readings
+    if len(readings) == 2:  # of four dimensions: those with the image's aspect
+        sides = {reading: shape[2:] if reading is None else shape[1:3] for reading in readings}
+        readings = [key for key in readings if Fraction(*sides[key]) == Fraction(*image_size)] or readings
     if len(readings) != 1:
         problem = "may be maps (B, K, H, W) as well as (B, H, W, K)" if readings else "are no maps of the images"
         raise BenchError(
@@ -145,11 +142,6 @@ def _readings(shape: tuple[int, ...], grid: Size | None, image_size: Size) -> li
         return []
     candidates: tuple[tuple[Reshape | None, tuple[int, ...]], ...] = ((None, shape[2:]), (ChannelsLast(), shape[1:3]))
     return [reading for reading, sides in candidates if (_fits(sides, image_size) if grid is None else sides == grid)]
-
-
-def _aspect(reading: Reshape | None, shape: tuple[int, ...]) -> Fraction:
-    """H : W of an output of four dimensions in this reading."""
-    return Fraction(*(shape[2:] if reading is None else shape[1:3]))
 
 
 def _fits(sides: tuple[int, ...], image_size: Size) -> bool:

@@ -28,6 +28,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 TRACE_FIELDS = ("images", "activations", "gradients", "logits", "scores", "targets", "other_images")
 COMPUTED_FIELDS = ("ablation_drops", "true_contributions")
 EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions", "masks", "ignored", "wrong_class")
+OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
 VERSION = attrgetter("_version")  # not a lambda: a metric is called a thousand times, with a hundred tensors each
 
 
@@ -89,7 +90,7 @@ def _of_trace(trace: Trace | None) -> dict[str, Tensor]:
 
 def _computed_on_use(trace: Trace | None) -> dict[str, Tensor]:
     """What is computed on first use, and isn't computed for this check."""
-    return {} if trace is None else _tensors({f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS})
+    return _tensors({f"trace.{name}": vars(trace).get(name) for name in COMPUTED_FIELDS} if trace is not None else {})
 
 
 def _of_explanation(explanation: Explanation) -> dict[str, Tensor]:
@@ -113,14 +114,12 @@ def _versions(tensors: Iterable[Tensor]) -> list[int]:
     try:
         return list(map(VERSION, tensors))
     except RuntimeError:
-        return [_bytes_hashed(tensor) if tensor.is_inference() else tensor._version for tensor in tensors]
-
-
-def _bytes_hashed(tensor: Tensor) -> int:
-    return hash(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-
-
-OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
+        return [
+            hash(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            if tensor.is_inference()
+            else tensor._version
+            for tensor in tensors
+        ]
 
 
 @dataclass
@@ -268,8 +267,7 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
-    unknown = cast("Callable[[], Tensor]", KnownScores)  # sliced with the trace, as tensors that it keeps are
-    known = cast("KnownScores", trace.once(("scores of equal copies", name, rows), unknown))
+    known = trace.once(("scores of equal copies", name, rows), KnownScores)
     of_image = torch.arange(trace.num_valid, device=numbers.device)[:, None] * OF_IMAGE
     copies = (numbers[: trace.num_valid] + of_image).flatten().cpu().numpy()
     distinct, first = np.unique(copies, return_index=True)

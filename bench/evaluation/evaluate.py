@@ -147,5 +147,5 @@ def _of_whole_set(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterat
         if with_aggregate and len(part["method"]):
             by_method.setdefault(part["method"][0], []).extend([] if holds_values(part) else [part])
     for method, curves in by_method.items():
-        own = [metric for metric in with_aggregate if (metric.spec.of == "layer") == (method == LAYER)]
-        yield whole_set(own, method, curve_frame(curves))
+        of_method = [metric for metric in with_aggregate if (metric.spec.of == "layer") == (method == LAYER)]
+        yield whole_set(of_method, method, curve_frame(curves))

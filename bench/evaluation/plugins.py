@@ -20,6 +20,7 @@ import yaml
 
 from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
+from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
@@ -61,8 +62,7 @@ class Plugin(Generic[Spec]):
             return answer
         from axiom_bench.evaluation.answers import answer_alone  # here, because it imports torch
 
-        generator: Any = answer
-        return answer_alone(self, argument, generator)
+        return answer_alone(self, argument, answer)
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:
@@ -96,7 +96,7 @@ class Plugin(Generic[Spec]):
 def names(kind: str) -> list[str]:
     """All entries of conf/<kind>/, sorted. kind: "method", "metric", or a group of methods beside
     `method=all`: "peers", other libraries' methods, or "spoiled"."""
-    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml") if path.stem not in (ALL, ALL_FAST))
+    return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
 
 
 @cache
@@ -173,19 +173,20 @@ def _spec(
         return method_spec(f"method.{name}", config)
     from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
 
+    params = _with_defaults(function, params)
     for key in ("values", "aggregate_values"):
         if isinstance(config.get(key), str):
-            config[key] = _values(name, key, config[key], {**_defaults(function), **params})
-    return metric_spec(f"metric.{name}", config, {**_defaults(function), **params}, PRECONDITIONS)
+            config[key] = _values(name, key, config[key], params)
+    return metric_spec(f"metric.{name}", config, params, PRECONDITIONS)
 
 
-def _defaults(function: Callable[..., Any]) -> dict[str, Any]:
-    """The function's parameters that have a default: {name: default}; {} for a compiled one without a signature."""
+def _with_defaults(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with the function's defaults for others; without, of a compiled one that has no signature."""
     try:
-        parameters_of = inspect.signature(function).parameters.values()
+        entries = inspect.signature(function).parameters.values()
     except ValueError:
-        return {}
-    return {entry.name: entry.default for entry in parameters_of if entry.default is not entry.empty}
+        return dict(params)
+    return {**{entry.name: entry.default for entry in entries if entry.default is not entry.empty}, **params}
 
 
 def accepted_params(function: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +224,7 @@ def whole_set_value_names(metric: Plugin[MetricSpec]) -> tuple[str, ...]:
 def needs_of(metric: Plugin[MetricSpec]) -> list[str]:
     """The names of the preconditions that apply at the metric's parameters, in order."""
     function = metric.call.func if isinstance(metric.call, partial) else metric.call
-    params = {**_defaults(function), **metric.params} if metric.spec.needs else {}
+    params = _with_defaults(function, metric.params) if metric.spec.needs else {}
     return [need.name for need in metric.spec.needs if need.counts(params)]
 
 

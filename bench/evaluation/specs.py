@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
@@ -196,7 +196,7 @@ def _where(setting: str, where: Any, params: set[str]) -> dict[str, tuple[Any, .
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     """The dataclass from a mapping whose values have been converted. Raises BenchError."""
-    hints = _hints(kind)
+    hints = get_type_hints(kind, include_extras=True)
     for key in check_group(setting, config):
         if key not in hints:
             raise unknown(f"setting of {setting}", key, hints)
@@ -207,11 +207,6 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
 def _is_tolerance(text: str) -> bool:
     rules = [RULE.fullmatch(part) for part in text.split()[:3]]
     return 1 <= len(rules) <= 2 and all(rules) and len({rule[1] for rule in rules if rule}) == len(rules)
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {entry.name: hints[entry.name] for entry in fields(kind)}
 
 
 def _set_entries(spec: Any) -> dict[str, Any]:

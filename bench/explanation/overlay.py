@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -142,29 +142,19 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]
-        count = min(len(self.images), MAX_IMAGES)
-        rows = "".join(self._row(row, names) for row in range(count))
-        more = [
-            f"{total - shown} more {noun}{'s' if total - shown > 1 else ''}"
-            for total, shown, noun in ((len(self.images), count, "image"), (len(self), len(names), "method"))
-            if total > shown
-        ]
+        rows = "".join(self._row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
+        left = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}
+        more = [f"{count} more {noun}{'s' if count > 1 else ''}" for noun, count in left.items() if count > 0]
         note = f"<p>{' and '.join(more)}, not shown.</p>" if more else ""
         return f'<div style="{STYLE}">{rows}{note}</div>'
 
     def _row(self, row: int, names: Sequence[str]) -> str:
         image = picture_of(_smaller(_three_channels(self.images[row].detach().float())))
-        captions = [escape(text) for text in (self._caption(row), *names)]
-        figures = "".join(
-            FIGURE.format(side=SIDE, picture=_img(picture, caption), caption=caption)
-            for picture, caption in zip(self._pictures(image, row, names), captions, strict=True)
-        )
-        return ROW.format(figures=figures)
-
-    def _pictures(self, image: Pixels, row: int, names: Sequence[str]) -> Iterator[Pixels]:
-        yield image
+        figures = [_figure(image, self._caption(row))]
         for name in names:
-            yield blend(image, _resized(self[name][row][None].detach().float(), image.shape[:2])[0].cpu().numpy())
+            heat = _resized(self[name][row][None].detach().float(), image.shape[:2])[0].cpu().numpy()
+            figures.append(_figure(blend(image, heat), name))
+        return ROW.format(figures="".join(figures))
 
     def _caption(self, row: int) -> str:
         """ "top class 3 (0.91)", and the class that is explained where it is another."""
@@ -204,8 +194,9 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(image[None], tuple(size), mode="bilinear", antialias=True)[0]
 
 
-def _img(pixels: Pixels, text: str) -> str:
-    buffer = io.BytesIO()
+def _figure(pixels: Pixels, caption: str) -> str:
+    buffer, text = io.BytesIO(), escape(caption)
     Image.fromarray(pixels).save(buffer, "WEBP", quality=85)
     source = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img src="data:image/webp;base64,{source}" alt="{text}" style="width:100%;display:block">'
+    picture = f'<img src="data:image/webp;base64,{source}" alt="{text}" style="width:100%;display:block">'
+    return FIGURE.format(side=SIDE, picture=picture, caption=text)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
 from typing import Any, TypeVar
@@ -99,15 +100,12 @@ class Case:
             network = build(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
         return network.to(self.dtype).eval()
 
-    def images(self) -> Tensor:
-        """(rows, 3, *size), the same at each call."""
-        return self._drawn(2)
-
     def other_images(self) -> Tensor:
         """(rows, 3, *size), another image for each of `images`, the same at each call."""
-        return self._drawn(3)
+        return self.images(3)
 
-    def _drawn(self, seed: int) -> Tensor:
+    def images(self, seed: int = 2) -> Tensor:
+        """(rows, 3, *size), the same at each call."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randn(self.rows, 3, *self.size, generator=generator, dtype=torch.float64).to(self.dtype)
 
@@ -129,6 +127,16 @@ class Case:
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}
+
+
+@contextmanager
+def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Raises AssertionError, with the tensor's name, where one is written to inside, even if it is restored."""
+    before = {name: (tensor._version, tensor.clone()) for name, tensor in tensors.items()}
+    yield
+    for name, (version, values) in before.items():
+        is_same = tensors[name]._version == version and torch.equal(tensors[name], values)
+        assert is_same, f"{name} was overwritten"
 
 
 def _own_cut(case: Case) -> CutModel:

@@ -1,15 +1,23 @@
-"""Run time: what is timed, on which trace, and what is counted. Seconds themselves are no test's business."""
+"""Where time goes: what is timed, on which trace, what is counted, and which part of an evaluation is charged."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch
 
 
 def plugin(function, name):
@@ -54,12 +62,15 @@ def test_every_run_gets_a_trace_without_drops(net, batch):
 
 
 class Clock:
-    """A clock that gains a millisecond each time it is read, so that whatever lies between two readings takes one."""
+    """As `time`, it gains a millisecond each time it is read, so that whatever lies between two readings takes one."""
 
     now = 0.0
 
     def perf_counter(self) -> float:
         self.now += 0.001
+        return self.now
+
+    def __call__(self) -> float:
         return self.now
 
 
@@ -94,3 +105,95 @@ def test_a_method_that_does_not_apply_has_no_row(net, batch):
 
     with pytest.warns(UserWarning, match="'refuses': not this model"):
         assert "refuses" not in measured(net, batch, plugin(refuses, "refuses")).index
+
+
+LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_a_part_inside_another_takes_its_time_from_it(clock: Clock):
+    watch = Stopwatch(clock)
+    for _ in range(2):
+        with watch.part("metrics"):
+            clock.now += 1
+            with suppress(ValueError), watch.part("metrics' passes"):
+                clock.now += 10
+                raise ValueError("a pass failed")
+            clock.now += 100
+        clock.now += 1000  # of no part
+    assert watch.seconds() == {**dict.fromkeys(PARTS, 0.0), "metrics": 202.0, "metrics' passes": 20.0}
+
+
+def test_marks_are_read_long_after_they_are_set():
+    """Those of a GPU are behind the process, and reading the last ones would stop it."""
+    marks = iter(range(10**6))
+    latest = read = 0
+
+    def mark() -> int:
+        nonlocal latest
+        latest = next(marks)
+        return latest
+
+    def between(start: int, end: int) -> float:
+        nonlocal read
+        assert ended or latest - end >= MAX_LAPS // 2
+        read += 1
+        return end - start
+
+    ended = False
+    watch = Stopwatch(mark, between)
+    for _ in range(3 * MAX_LAPS):
+        with watch.part("trace"):
+            pass
+    ended = True
+    assert watch.seconds()["trace"] == read == 3 * MAX_LAPS
+
+
+def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
+    """Two batches, two methods, a metric that asks about perturbed images and one that explains again."""
+
+    def method(trace: ab.Trace) -> Tensor:
+        clock.now += METHOD
+        return trace.gradients
+
+    def perturbing(explanation: ab.Explanation):
+        clock.now += METRIC
+        images = explanation.trace.images
+        scores = yield PerturbedImages("same", 1, lambda rows, copies: images[rows, None], of_image=True)
+        clock.now += METRIC
+        return scores[:, 0, 0]
+
+    def explaining(explanation: ab.Explanation):
+        other = yield Reexplanation(explanation.trace.again, lambda again: again.heatmap, key="again")
+        return other.sum((1, 2))
+
+    def loaded():
+        for part in (batch[:2], batch[2:]):
+            clock.now += LOAD
+            yield part
+
+    cut_model, watch = ab.cut(net, "1"), Stopwatch(clock)
+    cut_model.split(batch.images)  # whose passes aren't those of the loop
+    trunk = cut_model.trunk
+
+    def counted(images: Tensor) -> tuple[Tensor, tuple]:
+        clock.now += TRUNK
+        return trunk(images)
+
+    cut_model.trunk = counted  # type: ignore[method-assign]
+    of_method = plugins.of("method", method)
+    spec = replace(of_method.spec, on_score_scale=False)
+    methods = [replace(of_method, name=name, spec=spec) for name in ("first", "second")]
+    metrics = [plugins.of("metric", function) for function in (perturbing, explaining)]
+    requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
+    assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch))
+    seconds = watch.seconds()
+    assert seconds["loading"] == 2 * LOAD
+    assert seconds["trace"] == 2 * TRUNK
+    assert seconds["methods"] == 2 * 2 * METHOD
+    assert seconds["metrics"] == 2 * 2 * 2 * METRIC
+    assert seconds["metrics' passes"] == 2 * (TRUNK + TRUNK + 2 * METHOD)

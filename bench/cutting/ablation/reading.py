@@ -43,7 +43,7 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
     bare = HeadGraph(for_one_token(bare, bare.evaluate(*batches[0])), None, (), 0, 0)
     two, three = (bare.evaluate(*batch) for batch in batches)
-    floats = [node for node, value in two.items() if _floating(value) and node.op.startswith("call")]
+    floats = [node for node, value in two.items() if node.op.startswith("call") and _is_floating(value)]
     if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
         return None
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
@@ -78,7 +78,7 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (name in MEAN and spatial_mean(node))
 
 
-def _floating(value: Any) -> bool:
+def _is_floating(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
@@ -113,12 +113,10 @@ def for_one_token(head: HeadGraph, values: Values) -> fx.GraphModule:
     module where it doesn't take one token out of three dimensions (B, N, K), or takes several.
     values: of the nodes, for any images.
     """
-    indices = {_token_index(node, values) for node in head.nodes} - {None}
+    indices = {index for node in head.nodes if (index := _token_index(node, values)) is not None}
     if len(indices) != 1:
         return head.module
-    (index,) = indices
-    assert index is not None
-    early = _OneToken(head, values, index)
+    early = _OneToken(head, values, *indices)
     return early.module if early.narrow else head.module
 
 
@@ -136,11 +134,8 @@ class _OneToken:
             users = [user for user in node.users if user.users or user.op == "output"]  # not those without effect
             one_token = all(_token_index(user, self.values) is not None or node in self._sources(user, narrow)
                             for user in users)  # fmt: skip
-            if (
-                users
-                and one_token
-                and (self._each_token(node) or self._is_attention(node) or self._is_its_output(node))
-            ):
+            fits = self._each_token(node) or self._is_attention(node) or self._is_its_output(node)
+            if users and one_token and fits:
                 narrow.add(node)
         return narrow
 

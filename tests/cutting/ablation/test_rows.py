@@ -1,4 +1,4 @@
-"""Attention behind the layer: the rank-one difference equals the difference of two calls."""
+"""Attention behind the layer: its rank-one difference equals that of two calls; a wide layer's gradient in blocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.ablation import rows
+from axiom_bench.cutting.ablation.graph import BLOCK, WIDE, apply_linear
 from axiom_bench.cutting.ablation.rows import attention_difference
 from tests.cutting.ablation.heads import brute_force
 
@@ -68,3 +69,33 @@ def test_float32_drops_match_float64():
     exact = ab.trace(model.double(), "maps", images.double(), torch.tensor([0, 3])).ablation_drops
     actual = ab.trace(model.float(), "maps", images, torch.tensor([0, 3])).ablation_drops
     torch.testing.assert_close(actual.double(), exact, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_value_and_gradient_equal_nn_linear(batch, bias):
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(WIDE + BLOCK, 7, bias=bias).double()
+    x = torch.randn(batch, WIDE + BLOCK, dtype=torch.float64, generator=generator, requires_grad=True)
+    weights = torch.randn(batch, 7, dtype=torch.float64, generator=generator)
+    value = apply_linear(layer, x)
+    assert type(value.grad_fn).__name__ == "_WideLinearBackward"
+    assert torch.equal(value, layer(x))
+    blocked, expected = (torch.autograd.grad((y * weights).sum(), x)[0] for y in (value, layer(x)))
+    # 1e-15: a sum of 7 products of numbers near 1 / sqrt(WIDE), in any order.
+    torch.testing.assert_close(blocked, expected, rtol=0, atol=1e-15)
+
+
+def test_second_derivative():
+    layer = nn.Linear(WIDE, 3).double()
+    x = torch.randn(2, WIDE, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    (first,) = torch.autograd.grad(apply_linear(layer, x).pow(2).sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    weight = layer.weight.detach()
+    torch.testing.assert_close(second, (2 * weight.T @ weight).sum(0).expand(2, -1))
+
+
+@pytest.mark.parametrize("inputs", [WIDE - BLOCK, WIDE + 1])
+def test_narrow_layers_use_torch(inputs):
+    x = torch.ones(2, inputs, requires_grad=True)
+    assert type(apply_linear(nn.Linear(inputs, 3), x).grad_fn).__name__ == "AddmmBackward0"
