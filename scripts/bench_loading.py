@@ -1,12 +1,11 @@
-"""Speed of loading alone, no network: images as floats and as bytes, from tar and Parquet, and from data.cache.
+"""Speed of loading alone, no network: from files, tar and Parquet, and from data.cache.
 
     python scripts/bench_loading.py [--images 64] [--workers 0,1,2,4] [--repeats 3] [--device cpu] [--root FOLDER]
 
---root: ImageNet's layout; the default is AXIOM_BENCH_REAL's. "floats" is how it was: each worker scales the values and
-sends four bytes for each. "tar" and "parquet" are the same images as data=webdataset and data=parquet, as bytes. All
-cases of a number of workers run in turn, repeat after repeat; images/s is the median over the repeats, and the ratio
-that to "floats" of the same repeat. ms/image is processor time, workers and their start included: the measure for a
-machine with other load.
+--root: ImageNet's layout; the default is AXIOM_BENCH_REAL's. "tar" and "parquet" are the same images as data=webdataset
+and data=parquet. All cases of a number of workers run in turn, repeat after repeat; images/s is the median over the
+repeats, and the ratio that to "files" of the same repeat. ms/image is processor time, workers and their start included:
+the measure for a machine with other load.
 """
 
 from __future__ import annotations
@@ -30,32 +29,17 @@ import pyarrow.parquet as pq
 import torch
 from bench_speed import REAL_ROOT
 from measuring import ratio
-from torch import Tensor
 
-from axiom_bench.data.base import DataSet, Sample, subset
+from axiom_bench.data.base import DataSet, subset
 from axiom_bench.data.layouts.imagenet import ImageNet
 from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.inputs.images import ImageCache
 
 IMAGENET = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 BATCH = 32
 ROWS_OF_A_GROUP = 100  # as Hugging Face writes images
-
-
-class Floats(Preprocessing):
-    """Values are scaled where images are decoded, and travel as floats."""
-
-    def pixels(self, sample: Sample) -> Tensor:
-        tensor: Tensor = transforms().normalize(transforms().to_tensor(self.picture(sample)), self.mean, self.std)
-        return tensor
-
-    def normalised(self, pixels: Tensor) -> Tensor:
-        return pixels
-
-
-FLOATS = Floats(IMAGENET.resize, IMAGENET.crop, IMAGENET.mean, IMAGENET.std)
 
 
 def packed(dataset: ImageNet, indices: Sequence[int], folder: Path) -> dict[str, DataSet]:
@@ -83,22 +67,21 @@ def cases(dataset: ImageNet, indices: Sequence[int], workers: int, device: str, 
     cache = ImageCache(in_cache, "", {index: dataset.ids[index] for index in indices})
     forms = packed(dataset, indices, folder)
 
-    def load(preprocessing: Preprocessing, kept: ImageCache | None, form: str | None = None) -> None:
-        images, places = (dataset, indices) if form is None else (forms[form], range(len(indices)))
-        loaded = batches(images, places, preprocessing, "label", BATCH, workers, (), device, kept)
+    def load(kept: ImageCache | None = None, form: str = "") -> None:
+        images, places = (forms[form], range(len(indices))) if form else (dataset, indices)
+        loaded = batches(images, places, IMAGENET, "label", BATCH, workers, (), device, kept)
         assert sum(len(batch.image_ids) for batch in loaded if isinstance(batch, ab.Batch)) == len(indices)
 
     def written() -> None:
         shutil.rmtree(in_cache, ignore_errors=True)
-        load(IMAGENET, cache)
+        load(cache)
 
     return {
-        "floats": lambda: load(FLOATS, None),
-        "bytes": lambda: load(IMAGENET, None),
-        "tar": lambda: load(IMAGENET, None, "tar"),
-        "parquet": lambda: load(IMAGENET, None, "parquet"),
+        "files": load,
+        "tar": lambda: load(form="tar"),
+        "parquet": lambda: load(form="parquet"),
         "cache, written": written,
-        "cache, read": lambda: load(IMAGENET, cache),
+        "cache, read": lambda: load(cache),
     }
 
 
@@ -116,7 +99,7 @@ def show(times: Mapping[str, Sequence[tuple[float, float]]], count: int) -> None
     """One line a case."""
     seconds = {name: list(zip(*of_case, strict=True)) for name, of_case in times.items()}
     for name, (wall, processor) in seconds.items():
-        speed = f"{count / statistics.median(wall):8.1f} images/s {ratio(seconds['floats'][0], wall):6.2f}x floats"
+        speed = f"{count / statistics.median(wall):8.1f} images/s {ratio(seconds['files'][0], wall):6.2f}x files"
         cost = f"{1000 * statistics.median(processor) / count:7.2f} ms/image of the processor"
         print(f"  {name:15s} {speed} {cost}", flush=True)
 

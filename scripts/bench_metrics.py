@@ -17,7 +17,7 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -44,20 +44,11 @@ STEPS = 32  # of insertion and deletion instead of 224: this weighs the work onc
 IMAGES = 4  # of metrics that run the model
 
 
-@dataclass(frozen=True)
-class Condition:
-    """How times are taken."""
-
-    title: str
-    threads: int
-    clock: Callable[[], float]
-
-
 def show(batch: int, repeats: int) -> None:
     """Measure and print everything. torch's number of threads is as before afterwards."""
     threads = torch.get_num_threads()
-    processor_time = Condition("processor time, 1 thread", 1, time.process_time)
-    seconds = Condition(f"seconds, {threads} threads", threads, time.perf_counter)
+    conditions = ((1, time.process_time, "processor time, 1 thread"),
+                  (threads, time.perf_counter, f"seconds, {threads} threads"))  # fmt: skip
     try:
         torch.set_num_threads(1)
         for kind, side in (("from 7 x 7", 7), ("from 14 x 14", 14), ("noise", SIDE)):
@@ -68,24 +59,25 @@ def show(batch: int, repeats: int) -> None:
         all_methods = explanations(model, images, TEN_METHODS)
         (several,) = explanations(model, images[:IMAGES], TEN_METHODS[:1])
         (single,) = explanations(model, images[:1], TEN_METHODS[:1])
-        for condition in (processor_time, seconds):
-            torch.set_num_threads(condition.threads)
+        for count, clock, title in conditions:
+            torch.set_num_threads(count)
             with torch.no_grad():
-                show_without_passes(lambda: model(images), all_methods, repeats, condition)
-                show_with_passes(several, single, repeats, condition)
+                show_without_passes(lambda: model(images), all_methods, repeats, clock, title)
+                show_with_passes(several, single, repeats, clock, title)
     finally:
         torch.set_num_threads(threads)
 
 
 def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: int) -> None:
     """ms a map on one core, for each metric alone and for all together."""
-    of_heatmap = [with_params("metric", name, {"protocol": "heatmap"}) for name in TWO_PROTOCOLS]
-    chosen = [metrics.get(name) for name in LOCALIZATION]
-    calls: Calls = {metric.name: partial(_measure, [metric], lambda: [fresh()]) for metric in chosen}
-    others: Calls = {f"{each.name}, heatmap": partial(_measure, [each], lambda: [fresh()]) for each in of_heatmap}
-    seconds = timed(
-        {**calls, **others, TOGETHER: partial(_measure, chosen, lambda: [fresh()])}, repeats, time.process_time
-    )
+    chosen = {name: [metrics.get(name)] for name in LOCALIZATION}
+    others = {f"{name}, heatmap": [with_params("metric", name, {"protocol": "heatmap"})] for name in TWO_PROTOCOLS}
+    together = {TOGETHER: [metric for (metric,) in chosen.values()]}
+    calls = {
+        title: partial(_measure, measured, lambda: [fresh()])
+        for title, measured in {**chosen, **others, **together}.items()
+    }
+    seconds = timed(calls, repeats, time.process_time)
     print(f"\nLocalization, ms a map of {SIDE} x {SIDE} on one core, {kind}")
     for title, times in seconds.items():
         median, minimum = (1e3 * figure / len(fresh()) for figure in (statistics.median(times), min(times)))
@@ -93,7 +85,11 @@ def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: i
 
 
 def show_without_passes(
-    forward: Callable[[], object], explained: Sequence[ab.Explanation], repeats: int, condition: Condition
+    forward: Callable[[], object],
+    explained: Sequence[ab.Explanation],
+    repeats: int,
+    clock: Callable[[], float],
+    condition: str,
 ) -> None:
     """Every metric that runs no model, for all methods, divided by one forward pass."""
 
@@ -102,27 +98,29 @@ def show_without_passes(
 
     chosen = [metric for metric in map(metrics.get, metrics.names()) if _is_of_maps_alone(metric)]
     single: Calls = {metric.name: partial(_measure, [metric], fresh) for metric in chosen}
-    seconds = timed({FORWARD: forward, **single, TOGETHER: partial(_measure, chosen, fresh)}, repeats, condition.clock)
+    seconds = timed({FORWARD: forward, **single, TOGETHER: partial(_measure, chosen, fresh)}, repeats, clock)
     passes = seconds.pop(FORWARD)
     print(f"\n{len(chosen)} metrics without passes for {len(explained)} methods, ResNet-50, batch {len(explained[0])}")
-    print(f"  share of a forward pass of {statistics.median(passes):.3f} s, {condition.title}")
+    print(f"  share of a forward pass of {statistics.median(passes):.3f} s, {condition}")
     for title, times in seconds.items():
         print(f"  {title:24} {ratio(times, passes):7.3f}", flush=True)
 
 
-def show_with_passes(several: ab.Explanation, single: ab.Explanation, repeats: int, condition: Condition) -> None:
+def show_with_passes(
+    several: ab.Explanation, single: ab.Explanation, repeats: int, clock: Callable[[], float], condition: str
+) -> None:
     """ROAD's imputation (its noise and order included) over the passes that follow it, and the model's share of
     insertion and deletion."""
     road = metrics.get("road_morf")
-    curves = {name: _with_steps(name) for name in ("insertion_auc", "deletion_auc")}
+    curves = {name: with_params("metric", name, {"steps": STEPS}) for name in ("insertion_auc", "deletion_auc")}
     calls: Calls = {
         "road_passes": _passes(several, len(road.params["fractions"])),
         "road": partial(_measure, [road], lambda: [anew(several)]),
         "passes": _passes(single, STEPS),
         **{name: partial(_measure, [metric], lambda: [anew(single)]) for name, metric in curves.items()},
     }
-    seconds = timed(calls, repeats, condition.clock)
-    print(f"\nMetrics with passes, ResNet-50, {condition.title}")
+    seconds = timed(calls, repeats, clock)
+    print(f"\nMetrics with passes, ResNet-50, {condition}")
     imputation = ratio(seconds["road"], seconds["road_passes"]) - 1
     print(f"  ROAD's imputation over the forward passes that follow: {imputation:.3f}")
     for title in curves:
@@ -179,11 +177,6 @@ def _is_of_maps_alone(metric: Plugin) -> bool:
     """Whether a metric is of a method, and runs no model: one that does is a generator."""
     call = metric.call.func if isinstance(metric.call, partial) else metric.call
     return metric.spec.of == "method" and not inspect.isgeneratorfunction(call)
-
-
-def _with_steps(name: str) -> Plugin:
-    metric = metrics.get(name)
-    return replace(metric, call=partial(metric.call, steps=STEPS))
 
 
 def _passes(explanation: ab.Explanation, count: int) -> Callable[[], object]:

@@ -133,21 +133,19 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
     from pytorch_grad_cam import AblationCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    image = network.images[:1]
+    image, model = network.images[:1], copy.deepcopy(network.model)
     cut_model = ab.cut(network.model, network.layer, precision=precision)
-    model = copy.deepcopy(network.model)
-    share = 1 / PEER_SHARE
-    peer = AblationCAM(model, [model.get_submodule(network.layer)], batch_size=32, ratio_channels_to_ablate=share)
+    share, layers = 1 / PEER_SHARE, [model.get_submodule(network.layer)]
+    peer = AblationCAM(model, layers, batch_size=32, ratio_channels_to_ablate=share)
     calls = {
-        "own": lambda: methods.get("ablation_cam")(cut_model.trace(image)),
-        "peer": lambda: peer(image, [ClassifierOutputTarget(0)]),
+        "ours": lambda: methods.get("ablation_cam")(cut_model.trace(image)),
+        "theirs": lambda: peer(image, [ClassifierOutputTarget(0)]),
     }
     with arithmetic(precision, device):
-        seconds = timed(calls, 2, device=device)
-    own_seconds, peer_seconds = statistics.median(seconds["own"]), PEER_SHARE * statistics.median(seconds["peer"])
+        seconds = {name: statistics.median(times) for name, times in timed(calls, 2, device=device).items()}
+    ours, theirs = seconds["ours"], PEER_SHARE * seconds["theirs"]
     print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
-    ratio = peer_seconds / own_seconds
-    print(f"  ablation_cam {own_seconds:.3f} s, AblationCAM {peer_seconds:.1f} s: {ratio:.0f} times slower")
+    print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
 
 
 def main() -> None:

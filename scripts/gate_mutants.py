@@ -22,8 +22,7 @@ from queue import Queue
 from time import monotonic
 
 from mutants import MUTANTS
-from mutants.gating import prepare
-from mutants.judging import ROOT, RUNS, Copy, Judgement, control, judged
+from mutants.judging import ROOT, RUNS, Copy, Judgement, control, judged, prepare
 from mutants.mutant import Mutant
 
 FOLDER = ROOT / "build" / "gate_mutants"

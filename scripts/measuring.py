@@ -1,4 +1,4 @@
-"""What the scripts share: times taken in turn, tables in Markdown, and parts of a page."""
+"""What the scripts share: times taken in turn, and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-
-from axiom_bench.errors import BenchError
 
 Calls = Mapping[str, Callable[[], object]]
 CPU = torch.device("cpu")
@@ -51,12 +49,3 @@ def markdown(rows: Sequence[Sequence[str]], rule: str = "") -> str:
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     lines.insert(1, rule or "| " + " | ".join("---" for _ in rows[0]) + " |")
     return "\n".join(lines)
-
-
-def with_part(page: str, start: str, end: str, part: str) -> str:
-    """The page with this part between its two markers. Raises BenchError for a page without them."""
-    before, has_start, rest = page.partition(start)
-    _, has_end, after = rest.partition(end)
-    if not has_start or not has_end:
-        raise BenchError(f"The page needs the lines {start!r} and {end!r} around what is written into it.")
-    return f"{before}{start}\n\n{part}\n\n{end}{after}"

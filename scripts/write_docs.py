@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import DOCS, markdown, with_part
+from measuring import DOCS, markdown
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -136,10 +136,18 @@ def _source(key: str | None) -> str:
 
 
 def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
-    """The documents whose table differs from conf/, each with the text that it should have."""
-    texts = {folder / name: (folder / name).read_text(encoding="utf-8") for name in TABLES}
-    expected = {path: with_part(text, START, END, markdown(TABLES[path.name]())) for path, text in texts.items()}
-    return {path: text for path, text in expected.items() if text != texts[path]}
+    """The documents whose table differs from conf/, each with the text that it should have. Raises BenchError for one
+    without the markers around its table."""
+    changed = {}
+    for path, rows in ((folder / name, table()) for name, table in TABLES.items()):
+        text = path.read_text(encoding="utf-8")
+        before, start, rest = text.partition(START)
+        _, end, after = rest.partition(END)
+        if not start or not end:
+            raise BenchError(f"{path.name} needs the lines {START!r} and {END!r} around its table.")
+        if (expected := f"{before}{START}\n\n{markdown(rows)}\n\n{END}{after}") != text:
+            changed[path] = expected
+    return changed
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -221,20 +221,6 @@ def _described(call: Callable[[Network], Tensor], network: Network) -> str:
     return f"{high:.2g} everywhere" if low == high else f"{low:.2g} to {high:.2g}"
 
 
-class FailingPass(nn.Module):
-    """Counts the passes, returns its input, and raises at pass number `limit`."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self.passes, self.limit = 0, limit
-
-    def forward(self, logits: Tensor) -> Tensor:
-        self.passes += 1
-        if self.passes == self.limit:
-            raise RuntimeError("the last pass fails")
-        return logits
-
-
 def left_behind(pair: MethodPair, network: Network) -> tuple[str, str]:
     """What has changed on a model in training mode: after a call, and after an error in the call's last pass."""
     changes, passes = _changes(pair, network, failing_pass=-1)
@@ -243,8 +229,15 @@ def left_behind(pair: MethodPair, network: Network) -> tuple[str, str]:
 
 def _changes(pair: MethodPair, network: Network, failing_pass: int) -> tuple[str, int]:
     """(what the documented call changes, its forward passes). failing_pass: its number, from 1 on; -1 for none."""
-    last, changes = FailingPass(failing_pass), list[str]()
-    model = nn.Sequential(*copy.deepcopy(list(network.model.children())), last).train()
+    passes, changes, model = 0, list[str](), copy.deepcopy(network.model).train()
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+        if passes == failing_pass:
+            raise RuntimeError("the last pass fails")
+
+    model.register_forward_hook(count)
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
     before = _state(model)
@@ -254,7 +247,7 @@ def _changes(pair: MethodPair, network: Network, failing_pass: int) -> tuple[str
         changes = [] if failing_pass > 0 else [f"raises {type(error).__name__}"]
     after = _state(model)
     changes += [name for name in before if before[name] != after[name]]
-    return ", ".join(changes) or "nothing", last.passes
+    return ", ".join(changes) or "nothing", passes
 
 
 def _state(model: nn.Module) -> dict[str, Any]:

@@ -19,14 +19,14 @@ from torch import Tensor, from_numpy, nn
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.metrics.shared.random_subsets import square_at_random
 
-from .quantus_calls import GRID, SAMPLES, Call
-from .samples import Sample
+from .quantus_calls import GRID, SAMPLES
+from .samples import Peer, Sample, peer
 
 THRESHOLDS = [step / 100 for step in range(100)]  # fractions of a map's maximum
 MASK_THRESHOLD = 0.15
 
 
-def grad_cam(name: str, **settings: Any) -> Call:
+def grad_cam(name: str, **settings: Any) -> Peer:
     """A metric of grad-cam on the heatmaps, on probabilities."""
 
     def call(sample: Sample) -> Any:
@@ -35,9 +35,10 @@ def grad_cam(name: str, **settings: Any) -> Call:
         metric = getattr(cam_mult_image if hasattr(cam_mult_image, name) else road, name)(**settings)
         return metric(sample.images, sample.heatmaps, _of_probability(sample), sample.model)
 
-    return call
+    return Peer("grad-cam", name, call)
 
 
+@peer("grad-cam", "Complexity")
 def complexity(sample: Sample) -> Any:
     """grad-cam's mean of a map."""
     from pytorch_grad_cam.metrics.arcc import Complexity
@@ -72,16 +73,17 @@ def _removal_without_noise(name: str, percentile: float) -> Any:
     return confidence.PerturbationConfidenceMetric(removal)
 
 
-def road(name: str, fraction: float) -> Call:
+def road(name: str, fraction: float) -> Peer:
     """grad-cam's removal and imputation without noise; the class's probability afterwards."""
 
     def call(sample: Sample) -> Any:
         metric = _removal_without_noise(name, 100 * (1 - fraction))
         return metric(sample.images, sample.heatmaps, _of_probability(sample), sample.model, return_diff=False)
 
-    return call
+    return Peer("grad-cam", name, call)
 
 
+@peer("grad-cam", "PerturbationConfidenceMetric")
 def blended(sample: Sample) -> Any:
     """grad-cam's base class, given the perturbation image (1 - h) + mean h; it returns after - before."""
     from pytorch_grad_cam.metrics.perturbation_confidence import PerturbationConfidenceMetric
@@ -90,6 +92,7 @@ def blended(sample: Sample) -> Any:
     return -metric(sample.images, sample.heatmaps, _of_probability(sample), sample.model)
 
 
+@peer("grad-cam", "Coherency")
 def coherency(sample: Sample) -> Any:
     """grad-cam's, with its own GradCAM for the masked image."""
     from pytorch_grad_cam.metrics.arcc import Coherency
@@ -98,6 +101,7 @@ def coherency(sample: Sample) -> Any:
         return Coherency()(sample.images, sample.heatmaps, logits, model, cam)
 
 
+@peer("grad-cam", "ARCC")
 def arcc(sample: Sample) -> Any:
     """grad-cam's, with its own GradCAM of the logit for the masked image, and no noise on imputed pixels."""
     from pytorch_grad_cam.metrics.arcc import ARCC
@@ -125,7 +129,7 @@ class Extractor:
         return nullcontext()
 
 
-def torchcam(name: str, value: str, **settings: Any) -> Call:
+def torchcam(name: str, value: str, **settings: Any) -> Peer:
     """A value of a metric of torchcam on the heatmaps, on probabilities: of each image, though it is of a data set."""
 
     def call(sample: Sample) -> list[float]:
@@ -139,15 +143,17 @@ def torchcam(name: str, value: str, **settings: Any) -> Call:
             values.append(metric.summary()[value])
         return values
 
-    return call
+    return Peer("torchcam", name, call)
 
 
+@peer("torchcam", "DeletionInsertionMetric")
 def insertion_minus_deletion(sample: Sample) -> np.ndarray:
     """The difference of torchcam's two areas."""
-    areas = [torchcam("DeletionInsertionMetric", f"{name}_auc", steps=4)(sample) for name in ("insertion", "deletion")]
-    return np.subtract(*areas)
+    areas = (torchcam("DeletionInsertionMetric", f"{name}_auc", steps=4).call for name in ("insertion", "deletion"))
+    return np.subtract(*(area(sample) for area in areas))
 
 
+@peer("captum", "sensitivity_max")
 def captum_sensitivity(sample: Sample) -> Any:
     """captum.metrics.sensitivity_max with our draws."""
     from captum.metrics import sensitivity_max
@@ -161,7 +167,7 @@ def captum_sensitivity(sample: Sample) -> Any:
     )
 
 
-def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> Call:
+def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> Peer:
     """captum.metrics.infidelity with our squares: I is the square's indicator, three channels share the map."""
 
     def call(sample: Sample) -> Any:
@@ -182,9 +188,10 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
             normalize=normalize,
         ).detach()
 
-    return call
+    return Peer("captum", "infidelity", call)
 
 
+@peer("scipy", "spearmanr")
 def deletion_by_scipy(sample: Sample) -> list[float]:
     """scipy's Spearman correlation of sums of the resized map in patches and drops of the logit, patch by patch."""
     from scipy.stats import spearmanr
@@ -201,19 +208,20 @@ def deletion_by_scipy(sample: Sample) -> list[float]:
     return [spearmanr(*rows).statistic for rows in zip(np.stack(sums, 1), np.stack(drops, 1), strict=True)]
 
 
+@peer("scipy", "ndimage.label")
 def labelled_box_iou(sample: Sample) -> list[float]:
     """The IoU of the largest region's box, above 0.15 of the maximum."""
     return [_labelled(*row, MASK_THRESHOLD)[0] for row in _rounded(sample)]
 
 
-def labelled_box_acc(ious: Sequence[float], any_region: bool) -> Call:
+def labelled_box_acc(ious: Sequence[float], any_region: bool) -> Peer:
     """Whether the box of the largest, or of any, region reaches an IoU at one of 100 thresholds; the mean over ious."""
 
     def call(sample: Sample) -> list[float]:
         best = [max(_labelled(*row, fraction)[any_region] for fraction in THRESHOLDS) for row in _rounded(sample)]
         return [float(np.mean([value >= iou for iou in ious])) for value in best]
 
-    return call
+    return Peer("scipy", "ndimage.label", call)
 
 
 def _rounded(sample: Sample) -> Iterator[tuple[np.ndarray, Tensor]]:
@@ -232,6 +240,7 @@ def _labelled(heatmap: np.ndarray, boxes: Tensor, fraction: float) -> tuple[floa
     return float(ious[np.bincount(labels.ravel())[1:].argmax()]), float(ious.max())
 
 
+@peer("scikit-learn", "average_precision_score")
 def average_precision_of_levels(sample: Sample) -> list[float]:
     """scikit-learn's average precision of maps cut to 101 levels: how many of 0, 0.01, ... 0.99 a pixel is above."""
     from sklearn.metrics import average_precision_score
@@ -241,6 +250,7 @@ def average_precision_of_levels(sample: Sample) -> list[float]:
     return [float(average_precision_score(mask.ravel(), level.ravel())) for level, mask in rows]
 
 
+@peer("scikit-learn", "jaccard_score")
 def jaccard(sample: Sample) -> list[float]:
     """scikit-learn's Jaccard score above 0.15 of the maximum."""
     from sklearn.metrics import jaccard_score
@@ -251,6 +261,7 @@ def jaccard(sample: Sample) -> list[float]:
     ]
 
 
+@peer("scipy", "stats.entropy")
 def shannon(sample: Sample) -> list[float]:
     """scipy's entropy."""
     from scipy.stats import entropy

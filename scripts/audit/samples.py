@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +22,23 @@ from .networks import loaded
 
 IMAGES = 8  # of the trained network
 RADIUS = 0.2  # the default of explanation_sensitivity
+
+
+def not_called(sample: Sample) -> Any:
+    """In the place of the call of a metric that draws what ours doesn't, or measures something else."""
+
+
+class Peer(NamedTuple):
+    """A metric of a library, and the call that gives its values of a Sample."""
+
+    library: str
+    name: str
+    call: Callable[[Sample], Any] = not_called
+
+
+def peer(library: str, name: str) -> Callable[[Callable[[Sample], Any]], Peer]:
+    """Makes a Peer of a function."""
+    return lambda call: Peer(library, name, call)
 
 
 @dataclass(frozen=True)
@@ -77,19 +96,14 @@ class Sample:
         with torch.no_grad():
             return self.model(images).gather(1, self.trace.targets[:, None])[:, 0]
 
-    def resized(self, maps: Tensor | None = None) -> np.ndarray:
-        """Raw maps (B, h, w), by default the explanation's, resized bilinearly to the image: (B, 1, H', W')."""
-        explanation = self.explanation if maps is None else replace(self.explanation, raw_map=maps)
-        return enlarged(explanation)[:, None].numpy()
+    def resized(self) -> np.ndarray:
+        """Our raw maps resized bilinearly to the image: (B, 1, H', W')."""
+        return enlarged(self.explanation)[:, None].numpy()
 
-    def repeated(self, maps: Tensor) -> np.ndarray:
-        """Raw maps (B, h, w) with each pixel repeated to the image's size: (B, 1, H', W')."""
-        return nn.functional.interpolate(maps[:, None], self.heatmaps.shape[1:], mode="nearest").numpy()
-
-    def maps_of(self, images: Tensor, model: nn.Module | None = None) -> Tensor:
-        """Our raw maps (R, h, w) of other images, or of another model; R is a multiple of the sample's images."""
+    def maps_of(self, images: Tensor) -> Tensor:
+        """Our raw maps (R, h, w) of other images; R is a multiple of the sample's images."""
         copies = len(images) // len(self.images)
-        again = self.explanation.again(images, self.trace.targets.repeat_interleave(copies), model)
+        again = self.explanation.again(images, self.trace.targets.repeat_interleave(copies))
         assert again.raw_map is not None
         return again.raw_map
 

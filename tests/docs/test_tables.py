@@ -79,6 +79,9 @@ def test_changed_document_is_out_of_date(tmp_path):
     text = (folder / "methods.md").read_text()
     (folder / "methods.md").write_text(text.replace("| `grad_cam` |", "| `gradcam` |"))
     assert write_docs.out_of_date(folder) == {folder / "methods.md": text}
+    (folder / "methods.md").write_text("no markers")
+    with pytest.raises(BenchError, match=r"methods\.md needs the lines"):
+        write_docs.out_of_date(folder)
 
 
 def test_unknown_reference_key():

@@ -11,7 +11,8 @@ from audit import methods, metrics, networks, pages, samples
 from audit.__main__ import missing
 from audit.libraries import Quotation
 from audit.method_pairs import OF_CHANNELS, SETTINGS, pairs_of
-from audit.metrics import PAIRS, MetricPair
+from audit.metrics import PAIRS, Pair
+from audit.samples import Peer
 from torch import nn
 
 import axiom_bench as ab
@@ -58,13 +59,13 @@ def test_tiny_network_by_hand():
     networks.check_tiny(networks.tiny())
 
 
-@pytest.mark.parametrize("entry", BY_HAND, ids=lambda entry: f"{entry.value}-{entry.library}-{entry.name}")
+@pytest.mark.parametrize("entry", BY_HAND, ids=lambda entry: f"{entry.value}-{entry.title}")
 def test_our_value_equals_the_one_by_hand(entry):
     metrics.check_by_hand(entry, samples.tiny())
 
 
 def test_wrong_value_by_hand_is_detected():
-    wrong = MetricPair("gini", "none", "none", call=lambda sample: [0.0], by_hand=0.5)
+    wrong = Pair("gini", Peer("none", "none", lambda sample: [0.0]), by_hand=0.5)
     with pytest.raises(AssertionError, match="gini"):
         metrics.check_by_hand(wrong, samples.tiny())
 
@@ -155,7 +156,7 @@ def test_missing_libraries_are_those_of_the_chosen_parts(monkeypatch):
 @pytest.mark.parametrize("library", METRICS)
 def test_metric_of_each_library_on_the_tiny_image(library):
     needs(library)
-    (entry,) = [entry for entry in BY_HAND if (entry.value, entry.name) == METRICS[library]]
+    (entry,) = [entry for entry in BY_HAND if (entry.value, entry.peer.name) == METRICS[library]]
     small = samples.tiny()
     side = metrics.measured(entry, small, small).tiny
     assert side is not None
@@ -164,7 +165,7 @@ def test_metric_of_each_library_on_the_tiny_image(library):
 
 def test_reason_of_a_pair_that_agrees_is_said_of_other_images():
     small = samples.tiny()
-    entry = MetricPair("gini", "none", "Gini", call=lambda sample: [13 / 28], by_hand=13 / 28, why="other on zeros")
+    entry = Pair("gini", Peer("none", "Gini", lambda sample: [13 / 28]), by_hand=13 / 28, why="other on zeros")
     summary = metrics.summary([metrics.measured(entry, small, small)])
     assert summary == [("`gini`", "none `Gini` (on other images: other on zeros)", "-")]
 
@@ -174,7 +175,7 @@ def test_error_of_a_library_is_reported():
         raise ValueError("no")
 
     small = samples.tiny()
-    finding = metrics.measured(MetricPair("gini", "none", "none", call=failing, by_hand=13 / 28), small, small)
+    finding = metrics.measured(Pair("gini", Peer("none", "none", failing), by_hand=13 / 28), small, small)
     assert not finding.agrees
     assert finding.tiny.difference == math.inf
     assert "raises ValueError" in finding.row

@@ -7,8 +7,7 @@ from pathlib import Path
 import gate_mutants
 import pytest
 from mutants import MUTANTS
-from mutants.gating import GateRun, prepare
-from mutants.judging import ROOT, Copy, Judgement, judged, room_tests
+from mutants.judging import ROOT, Copy, GateRun, Judgement, judged, prepare, room_tests
 from mutants.mutant import Mutant
 
 from axiom_bench.cli.benchmark import compute
