@@ -68,23 +68,25 @@ class Bug(NamedTuple):
 
 def changed(node: ast.AST, source: str) -> str | None:
     """The text of an expression with a small bug in it, or None where it has no place for one."""
-    left, right = (lambda part: ast.get_source_segment(source, part)), ""
+
+    def text(part: ast.AST) -> str:
+        return ast.get_source_segment(source, part) or ""
+
     match node:
         case ast.Compare(ops=[operator], comparators=[second]) if type(operator) in SWAPS:
-            return f"{left(node.left)} {SWAPS[type(operator)]} {left(second)}"
+            return f"{text(node.left)} {SWAPS[type(operator)]} {text(second)}"
         case ast.BinOp(op=operator) if type(operator) in SWAPS and "Constant(value='" not in ast.dump(node):
-            right = left(node.right) or ""
-            return f"{left(node.left)} {SWAPS[type(operator)]} {right}"
+            return f"{text(node.left)} {SWAPS[type(operator)]} {text(node.right)}"
         case ast.BoolOp(op=operator):
-            return f" {SWAPS[type(operator)]} ".join(left(value) or "" for value in node.values)
+            return f" {SWAPS[type(operator)]} ".join(map(text, node.values))
         case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
-            return f"({left(operand)})"
+            return f"({text(operand)})"
         case ast.Constant(value=bool() as value):
             return str(not value)
         case ast.Constant(value=int() | float() as number):
             return str(number + 1)
         case ast.IfExp(test=test, body=body, orelse=other):
-            return f"{left(other)} if {left(test)} else {left(body)}"
+            return f"{text(other)} if {text(test)} else {text(body)}"
     return None
 
 
@@ -150,6 +152,10 @@ def write(table: Path, rows: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def row_of(bug: Bug) -> dict[str, str]:
+    return {key: str(value) for key, value in bug._asdict().items()}
 
 
 def bug_of(row: dict[str, str]) -> Bug:
@@ -228,25 +234,22 @@ def main() -> None:
     parser.add_argument("--column", default="before")
     parser.add_argument("--marker", default="", help="of the tests that may run, as pytest's -m")
     parser.add_argument("--seconds", type=float, default=1200.0, help="of one bug's tests")
-    given = parser.parse_args()
+    options = parser.parse_args()
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    if given.step == "draw":
-        write(
-            given.table,
-            [{key: str(value) for key, value in bug._asdict().items()} for bug in draw(given.count, given.seed)],
-        )
-    elif given.step == "carry":
-        pairs = [(row, carried(bug_of(row), given.commit)) for row in read(given.table)]
-        rows = [row | {key: str(value) for key, value in now._asdict().items()} for row, now in pairs if now]
-        write(given.to, rows)
+    rows = read(options.table) if options.step != "draw" else []
+    if options.step == "draw":
+        write(options.table, [row_of(bug) for bug in draw(options.count, options.seed)])
+    elif options.step == "carry":
+        pairs = [(row, carried(bug_of(row), options.commit)) for row in rows]
+        write(options.to, [row | row_of(now) for row, now in pairs if now])
         for row in (row for row, now in pairs if now is None):
             print(f"not carried: {row['file']}:{row['line']} {row['old']!r} -> {row['new']!r}")
-    elif given.step == "probe":
-        probe(read(given.table), given.hits)
-    elif given.step == "unprobe":
-        subprocess.run(["git", "checkout", "-q", "--", *{row["file"] for row in read(given.table)}], check=True)
+    elif options.step == "probe":
+        probe(rows, options.hits)
+    elif options.step == "unprobe":
+        subprocess.run(["git", "checkout", "-q", "--", *{row["file"] for row in rows}], check=True)
     else:
-        judge(given.table, given.hits, given.column, given.marker, given.seconds)
+        judge(options.table, options.hits, options.column, options.marker, options.seconds)
 
 
 if __name__ == "__main__":

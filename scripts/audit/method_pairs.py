@@ -17,7 +17,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 
 from .libraries import quiet
-from .networks import Network, Networks, tiny, tiny_pooled
+from .networks import Network, embedded, explained, tiny, tiny_pooled
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ SETTINGS = {
         Settings({"samples": 4, "sigma": 0.0}, {"num_samples": 4, "std": NO_NOISE}, "4 samples, no noise"),
     ),
 }
-OF_CHANNELS = ("ablation_cam", "score_cam", "is_cam", "ss_cam")  # one or more passes of the network a channel
+OF_CHANNELS = ("ablation_cam", "score_cam", "is_cam", "ss_cam")  # a pass or more a channel: 32, of small images
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class MethodPair:
         """The tiny network that it is measured on."""
         return tiny_pooled() if self.ours.name == "cam" else tiny()
 
-    def trained(self, networks: Networks) -> Network:
+    def trained(self) -> Network:
         """The trained network that it is measured on."""
         if self.ours.name == "cam":
-            return networks.pooled
-        return networks.masked if self.ours.name in OF_CHANNELS else networks.explained
+            return embedded("layer4", 96)  # its head is pooled
+        return embedded("layer2", 48) if self.ours.name in OF_CHANNELS else explained()
 
     def our_maps(self, network: Network) -> Tensor:
         """This project's signed raw maps (B, h, w)."""

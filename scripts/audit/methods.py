@@ -19,7 +19,7 @@ import axiom_bench as ab
 
 from .libraries import PEERS
 from .method_pairs import MethodPair, pairs
-from .networks import Network, Networks, check_tiny, tiny, with_layer
+from .networks import Network, check_tiny, tiny, with_layer
 from .pages import AGREES, Page, cases, difference
 
 BATCH = 2  # photographs explained in a batch and one by one
@@ -77,11 +77,11 @@ class Finding:
 def write(docs: Path) -> None:
     """Measure every pair, of which a line is printed, and run every case."""
     check_tiny(tiny())
-    findings, networks = list[Finding](), Networks()
+    findings = list[Finding]()
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # ShapleyCAM fails once more in its `__del__`
     for pair in pairs():
         start = time.perf_counter()
-        findings.append(measured(pair, pair.tiny(), pair.trained(networks)))
+        findings.append(measured(pair, pair.tiny(), pair.trained()))
         print(f"{pair.title}: {time.perf_counter() - start:.1f} s", flush=True)
     sys.unraisablehook = hook
     sentences: dict[str, str] = {}

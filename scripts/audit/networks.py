@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -129,29 +129,17 @@ def trained(name: str, count: int) -> Network:
     return Network(f"{name} at {model.layer}", model.module, model.layer, batch.images, batch.targets)
 
 
-class Networks:
-    """The trained networks of the pairs of methods, in float64; each is made on first use."""
+@cache
+def explained() -> Network:
+    """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent; float64."""
+    return trained(PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg", COUNT).in_float64()
 
-    @cached_property
-    def explained(self) -> Network:
-        """The user's network with its photographs, or an embedded one with scenes where REAL_ROOT is absent."""
-        return trained(PHOTOGRAPHS if (REAL_ROOT / PHOTOGRAPHS).is_dir() else "scenes_vgg", COUNT).in_float64()
 
-    @cached_property
-    def pooled(self) -> Network:
-        """A network of a pooled head, for CAM."""
-        return self._embedded("layer4", 96)
-
-    @cached_property
-    def masked(self) -> Network:
-        """A network of 32 channels and small images, for methods of one or more passes a channel."""
-        return self._embedded("layer2", 48)
-
-    def _embedded(self, layer: str, side: int) -> Network:
-        """scenes_resnet at a layer, explaining what it predicts for the photographs resized to `side` pixels."""
-        model, images = trained("scenes_resnet", 1).model, self.explained.images.float()
-        resized = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
-        with torch.no_grad():
-            targets = model(resized).argmax(1)
-        title = f"scenes_resnet at {layer}, {side} x {side} pixels"
-        return Network(title, model, layer, resized, targets).in_float64()
+@cache
+def embedded(layer: str, side: int) -> Network:
+    """scenes_resnet at a layer, explaining what it predicts for the photographs resized to `side` pixels; float64."""
+    model, images = trained("scenes_resnet", 1).model, explained().images.float()
+    resized = functional.interpolate(images, (side, side), mode="bilinear", align_corners=False)
+    with torch.no_grad():
+        targets = model(resized).argmax(1)
+    return Network(f"scenes_resnet at {layer}, {side} x {side} pixels", model, layer, resized, targets).in_float64()
