@@ -208,18 +208,17 @@ def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> 
 
 def write_model(module: nn.Module, name: str, architecture: str, kwargs: Mapping[str, Any], folder: Path) -> Path:
     """Write the weights and a YAML as those of conf/model/; return the YAML's path."""
-    file = (folder / f"{name}.safetensors").resolve()
+    file, path = (folder / f"{name}.safetensors").resolve(), folder / "model" / f"{name}.yaml"
     save_file({key: tensor.contiguous().cpu() for key, tensor in module.state_dict().items()}, f"{file}.new")
     os.replace(f"{file}.new", file)
     spec = ModelSpec(name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()}
-    path = folder / "model" / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}")
     return path
 
 
-def arguments() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, help="the folder of VOC, as data.root")
     parser.add_argument("--year", type=int, default=None, help="2012 or 2007; by default the one that exists")
@@ -235,11 +234,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args()
-
-
-def main() -> None:
-    options = arguments()
+    options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     kwargs = {"num_classes": len(CLASSES)}
     published = None if options.weights == "none" else options.weights

@@ -163,40 +163,26 @@ def _folded(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None) -> nn.Module:
 
 
 def measure(name: str, network: nn.Sequential, kind: str, split: str, seed: int) -> dict[str, float]:
-    """The accuracy, the median logit of the classes present, and what the maps are judged by."""
+    """The accuracy and the median logit of the classes present; mean pointing game and box IoU, and median sensitivity
+    error, of the objects of the first EXPLAINED scenes."""
     images, present = draw_scenes(kind, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
     values = {
         "accuracy": present.gather(1, logits.argmax(1, keepdim=True)).mean().item(),
         "median_score": logits[present.bool()].median().item(),
-        **measure_maps(network, networks.LAYERS[name], kind, split, seed),
     }
-    return {key: round(value, 4) for key, value in values.items()}
-
-
-def measure_maps(network: nn.Sequential, layer: str, kind: str, split: str, seed: int) -> dict[str, float]:
-    """Mean pointing game and box IoU, and median sensitivity error, of the objects of the first EXPLAINED scenes."""
     dataset = load_dataset({"kind": kind, "size": EXPLAINED, "seed": seed, "split": split})
     preprocessing = Preprocessing(None, None, networks.MEAN, networks.STD)
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
     drawn = (batch for batch in rows if isinstance(batch, ab.Batch))  # a drawn scene is never a bad image
-    frame = ab.evaluate(network, layer, drawn, METHODS, METRICS)
-    values = {}
+    frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, METRICS)
     for method, metric in product(METHODS, METRICS):
         chosen = (frame["method"] == method) & (frame["metric"] == metric) & (frame["status"] == "ok")
         column = frame.loc[chosen, "value"]
         if len(column) > 0:  # random weights are not on the score's scale: they have no sensitivity error
             values[f"{method}_{metric}"] = float(column.median() if metric == "sensitivity_error" else column.mean())
-    return values
-
-
-def record(name: str, measured: dict[str, object]) -> None:
-    """Write what was measured to training.json beside the weights."""
-    path = Path(networks.__file__).with_name("training.json")
-    entries = json.loads(path.read_text()) if path.is_file() else {}
-    entries |= {"command": "python scripts/train_embedded.py", name: measured}
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    return {key: round(value, 4) for key, value in values.items()}
 
 
 def main() -> None:
@@ -220,7 +206,9 @@ def main() -> None:
         print(name, json.dumps(results, indent=2), flush=True)
         save_file(network.state_dict(), networks.weights_file(name))
         networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
-        record(name, results)
+        path = Path(networks.__file__).with_name("training.json")
+        entries = json.loads(path.read_text()) | {"command": "python scripts/train_embedded.py", name: results}
+        path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":
