@@ -20,6 +20,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 LINE = "axiom-bench: stopped. Finished shards are kept: the same command goes on from there."
 _leaving = threading.Lock()
+_asked: list[int] = []  # the signal that has asked this process's command to end
 
 
 class Stopped(KeyboardInterrupt):
@@ -31,7 +32,8 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, the first signal raises Stopped, and ends a process that is still there after GRACE seconds.
+    """Inside, the first signal raises Stopped, and ends a process that is still there after GRACE seconds. Of another
+    error after that, Stopped is raised too: code that a signal interrupts may make an error of its own of it.
 
     A signal that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler
     stays in place. Without effect outside of the main thread, where Python sets no handlers.
@@ -39,15 +41,15 @@ def stoppable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    process, is_stopping = os.getpid(), False
+    process = os.getpid()
+    _asked.clear()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal is_stopping
         if os.getpid() != process:  # forked, to decode images for the command, which ends it
             if number == signal.SIGTERM:
                 os._exit(128 + number)
-        elif not is_stopping:  # what cleans up isn't stopped again
-            is_stopping = True
+        elif not _asked:  # what cleans up isn't stopped again
+            _asked.append(number)
             timer = threading.Timer(GRACE, _leave, [number])
             timer.daemon = True
             timer.start()
@@ -57,10 +59,19 @@ def stoppable() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in DEFAULTS}
     try:
         yield
+    except Exception:
+        check()
+        raise
     finally:
-        if not is_stopping:
+        if not _asked:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def check() -> None:
+    """Raises Stopped where a signal has asked the command to end."""
+    if _asked:
+        raise Stopped(_asked[0])
 
 
 def end_with(parent: int) -> None:

@@ -32,6 +32,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(run, tmp_path / "copy")
+
+
 def data_of(path: Path) -> dict[str, Any]:
     found = re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
@@ -95,10 +100,8 @@ def test_mistakes_are_sentences(run: Path, capsys: pytest.CaptureFixture[str], o
     ],
 )
 def test_what_isnt_the_runs_any_more_is_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], part: str, key: str, sentence: str
+    copy: Path, capsys: pytest.CaptureFixture[str], part: str, key: str, sentence: str
 ):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
     content = sealed.read_json(copy / "manifest.json")
     for about in content[part].values():
         about[key] = "0" * 64
@@ -107,23 +110,18 @@ def test_what_isnt_the_runs_any_more_is_refused(
     assert sentence in capsys.readouterr().err
 
 
-def test_a_run_that_has_not_ended_is_refused(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
+def test_a_run_that_has_not_ended_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]):
     running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
     assert main(["game", str(copy)]) == 2
     assert "was stopped before its end" in capsys.readouterr().err
 
 
-def test_data_without_two_classes_names_what_has_them(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_data_without_two_classes_names_what_has_them(copy: Path, capsys: pytest.CaptureFixture[str]):
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
-    copy = tmp_path / "copy"
-    shutil.copytree(run, copy)
     content = sealed.read_json(copy / "manifest.json")
     (job,) = content["jobs"]
-    assert main(["game", str(run), "--output", str(tmp_path / "game.html")]) == 0
-    played = data_of(tmp_path / "game.html")["images"]
-    job["left_out"] = [image["image"] for image in played]
+    assert main(["game", str(copy)]) == 0
+    job["left_out"] = [image["image"] for image in data_of(copy / "game.html")["images"]]
     sealed.write_json(copy / "manifest.json", content)
     assert main(["game", str(copy)]) == 2
     assert "axiom-bench experiment=voc" in capsys.readouterr().err
@@ -148,12 +146,12 @@ CODE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CODE)
 def test_code_that_a_run_names_is_not_run(
-    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copy: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     """Nor by the commands that only read: they load nothing."""
-    (tmp_path / "evil.py").write_text(EVIL)
-    folder = shutil.copytree(run, tmp_path / "run")
-    shutil.copy(tmp_path / "evil.py", folder)
+    folder = copy
+    for place in (tmp_path, folder):
+        (place / "evil.py").write_text(EVIL)
     content = sealed.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():

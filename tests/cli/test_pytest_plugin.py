@@ -152,31 +152,9 @@ def test_the_settings_of_a_run(name: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 PARAMETERS = [
     *(0, 1, -1, 10**20, 0.0, 1.0, -2.5, 1e22, 1e-7, math.inf, -math.inf, math.nan, True, False, None),
-    *(
-        "",
-        "a'b",
-        "a\\'b",
-        "a\\\\'b",
-        "ends in \\",
-        "a\\b",
-        "'",
-        "two\nlines",
-        " a ",
-        'a"b',
-        "{a: [b, 1]}",
-        "$x # {y}",
-        "caf\u00e9",
-    ),
-    *("null", "true", "1", "1.0", "nan"),
-    *(
-        [],
-        {},
-        [1, True],
-        [[0, False], None],
-        {"power": 1},
-        {"on": True, "deep": {"a.b-c": [1.0, "1"]}},
-        {1: 0, 2.5: True, False: 0},
-    ),
+    *("", "a'b", "a\\'b", "a\\\\'b", "ends in \\", "a\\b", "'", "two\nlines", " a ", 'a"b', "{a: [b, 1]}", "$x # {y}"),
+    *("caf\u00e9", "null", "true", "1", "1.0", "nan", [], {}, [1, True], [[0, False], None], {"power": 1}),
+    *({"on": True, "deep": {"a.b-c": [1.0, "1"]}}, {1: 0, 2.5: True, False: 0}),
 ]
 
 

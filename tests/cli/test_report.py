@@ -1,16 +1,24 @@
-"""`axiom-bench report` with settings, and of several runs."""
+"""`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was stopped or killed."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from axiom_bench.cli.main import main, parse
+from axiom_bench.cli import report
+from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
-from axiom_bench.records import sealed
+from axiom_bench.records import claims, reading, running, sealed
+from axiom_bench.run.computing import compute
 
 TINY = [
     *("data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu", "metric=[confidence_drop,zeta]"),
@@ -112,8 +120,128 @@ def test_a_wrong_setting_is_one_sentence(word: str, sentence: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_folders_and_settings_in_any_order() -> None:
-    options = parse(["report", "a", "report.compare=x", "--output", "out", "../b", "report.headline=[y]"])
-    assert options.run_folders == [Path("a"), Path("../b")]
-    assert options.overrides == ["report.compare=x", "report.headline=[y]"]
-    assert options.output == Path("out")
+RUN = [
+    *("model=scenes_vgg", "data.size=4", "shard_size=2", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
+    *("method=[grad_cam,xgrad_cam]", "metric=[confidence_drop,zeta]", "pictures.rows=0", "pictures.gallery=0"),
+    "report.figures.formats=[png]",
+]
+FOLDER = Path("results/quick/default")
+DONE = "scenes_vgg at features.13 on scenes: 2 of 4 images so far."
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stopped_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a run whose second shard never comes."""
+    folder = tmp_path_factory.mktemp("stopped")
+    computed: list[str] = []
+    first = compute.compute
+
+    def one_shard(*arguments: Any) -> None:
+        if computed:
+            raise KeyboardInterrupt
+        computed.append("a shard")
+        first(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, chdir(folder):
+        patch.setattr(compute, "compute", one_shard)
+        assert main(RUN) == 130
+    return folder / "results"
+
+
+@pytest.fixture
+def stopped(stopped_results: Path, _elsewhere: None) -> None:
+    """A copy of it, in the current folder."""
+    shutil.copytree(stopped_results, "results")
+
+
+@pytest.mark.usefixtures("stopped")
+def test_a_stopped_run_is_reported_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["report", str(FOLDER)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"This run was stopped before its end: the same command goes on from there.\n{DONE}\n")
+    page = (FOLDER / "report.html").read_text()
+    assert DONE in page
+    assert 'http-equiv="refresh"' not in page
+    assert main(["gate", str(FOLDER), "--baseline", "quick"]) == 2
+    assert f"the last command of {FOLDER} was stopped before its end" in capsys.readouterr().out
+    assert main(["gate", str(FOLDER), "--baseline", "own.csv", "--write"]) == 2
+    assert main(["report", str(FOLDER), "--output", "all"]) == 2
+    assert "was stopped before its end; run the same command again" in capsys.readouterr().err
+
+    assert main(["report", "--watch", str(FOLDER)]) == 0  # nothing will come
+    assert main(RUN) == 0
+    assert not (FOLDER / running.FOLDER).exists()
+    assert DONE not in (FOLDER / "report.html").read_text()
+    assert len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
+
+
+@pytest.mark.usefixtures("stopped")
+def test_watching_ends_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""
+    lock = claims.running(FOLDER)
+    lock.__enter__()
+    pages: list[str] = []
+
+    def pause(_: float) -> None:
+        pages.append((FOLDER / "report.html").read_text())
+        if len(pages) == 2:
+            lock.__exit__(None, None, None)
+
+    monkeypatch.setattr(report.time, "sleep", pause)
+    lines: list[str] = []
+    assert report.watch([FOLDER], [], None, lines.append) == 0
+    assert ['<meta http-equiv="refresh" content="10">' in page for page in pages] == [True, True]
+    assert 'http-equiv="refresh"' not in (FOLDER / "report.html").read_text()
+    assert lines[0] == "This run hasn't ended: values are of the images that are done."
+    assert lines.count(DONE) == 2  # told once while it runs, and once at the end
+    assert lines[3] == "This run was stopped before its end: the same command goes on from there."
+
+
+@pytest.mark.usefixtures("stopped")
+def test_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.time, "sleep", interrupt)
+    with claims.running(FOLDER):
+        assert main(["report", "--watch", str(FOLDER)]) == 130
+    assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")
+
+
+def test_what_cannot_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "--watch", "a", "b"]) == 2
+    assert "--watch follows one run" in capsys.readouterr().err
+    assert main(["report", "--watch", "nowhere"]) == 2
+    assert "nowhere is no run folder" in capsys.readouterr().err
+
+
+KILLED = """\
+import os, signal, sys
+from axiom_bench.cli.main import main
+from axiom_bench.run.computing import compute
+
+first = compute.compute
+def compute_one(*arguments):
+    first(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+compute.compute = compute_one
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_a_killed_run() -> None:
+    """No code of its own runs at its end; the system frees its lock."""
+    done = subprocess.run([sys.executable, "-c", KILLED, *RUN], env=os.environ, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    manifest = reading.read_manifest(FOLDER)
+    assert manifest["state"] == running.STOPPED
+    assert DONE in running.sentences(manifest)
+    assert len(reading.read_records(FOLDER, manifest)["image_id"].unique()) == 2

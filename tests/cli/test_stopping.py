@@ -68,6 +68,15 @@ def test_a_command_that_does_not_end_by_itself_is_ended():
     assert process.returncode == 143
 
 
+@pytest.mark.parametrize("end", ["raise SystemError('returned a result with an exception set')", "return 2"])
+def test_an_error_that_interrupted_code_makes_of_a_signal_is_none(end: str):
+    """As numba does, and a job whose errors are kept."""
+    with begun(f"try:\n    {SLEEP}\nexcept BaseException:\n    {end}") as (process, _):
+        process.terminate()
+        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number: int):
     with begun(SLEEP, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)) as (process, _):

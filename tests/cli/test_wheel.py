@@ -1,34 +1,88 @@
-"""What an installed wheel holds: everything that a user without the checkout runs, found in new folders by itself."""
+"""The wheel: what it holds, and its use in a folder with `metrics.py`, `methods/` and `bench.py` of the user's own.
+
+It is installed without its dependencies, which come from this environment; the checkout can't be imported.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
+TINY = [
+    *("model=scenes_vgg", "data.size=4", "data.batch_size=4", "data.workers=2", "runtime.repeats=0", "device=cpu"),
+    *("metric=[confidence_drop,zeta]", "method=[grad_cam,guided_xgrad_cam]", "pictures.rows=0", "pictures.gallery=0"),
+    "report.figures.formats=[png]",
+]
+SITE = """\
+import os, sys
+# A folder is on the path through a .pth file where axiom-bench is installed for editing: take the checkout out of it.
+sys.path[:] = [folder for folder in sys.path if not folder.startswith(os.environ["CHECKOUT"] + "/build")]
+"""
+USERS = {
+    **dict.fromkeys(("metrics.py", "methods/__init__.py", "bench.py"), "OWNER = 'user'\n"),
+    "my_module.py": "import bench, methods, metrics\n"
+    "assert {bench.OWNER, methods.OWNER, metrics.OWNER} == {'user'}\n\n\n"
+    "def my_cam(trace):\n    return trace.gradients.relu()\n",
+}
+CHECK = """
+import sys
+modules = {name: sys.modules.get(name) for name in ("bench", "methods", "metrics")}
+assert all(module is None or module.OWNER == "user" for module in modules.values()), modules
+"""
+Python = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    """Built by the project's own build backend, with nothing fetched."""
-    folder = tmp_path_factory.mktemp("wheel")
-    return ZipFile(build("wheel", ROOT, folder))
+def done(*command: str, **options: object) -> str:
+    """The output of a Python command that ends well."""
+    process = subprocess.run([sys.executable, *command], text=True, capture_output=True, check=False, **options)
+    assert process.returncode == 0, process.stderr + process.stdout
+    return process.stdout
 
 
 def build(target: str, source: Path, folder: Path) -> Path:
-    """The wheel or sdist of a source tree."""
-    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
-    built = subprocess.run(command, cwd=source, text=True, capture_output=True, check=False)
-    assert built.returncode == 0, built.stderr
+    """The wheel or sdist of a source tree, by the project's own build backend, with nothing fetched."""
+    done("-m", "hatchling", "build", "--target", target, "--directory", str(folder), cwd=source)
     return next(path for path in folder.iterdir() if path.name.startswith("axiom_bench-"))
 
 
-INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(file: Path) -> ZipFile:
+    return ZipFile(file)
+
+
+@pytest.fixture(scope="module")
+def installed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package as pip installs its wheel."""
+    site = tmp_path_factory.mktemp("installed") / "site"
+    done("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site), str(file))
+    (site / "sitecustomize.py").write_text(SITE)
+    return site
+
+
+@pytest.fixture
+def python(installed: Path, tmp_path: Path) -> Python:
+    """Runs Python in the user's folder, as a script of the user's would: that folder first on the path."""
+    for name, text in USERS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    environment = {**os.environ, "PYTHONPATH": str(installed), "CHECKOUT": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return lambda *arguments: done(*arguments, cwd=tmp_path, env=environment)
 
 
 @pytest.mark.parametrize("folder", INSIDE)
@@ -40,15 +94,15 @@ def test_every_file_of_a_folder(wheel: ZipFile, folder: str):
     assert expected <= set(wheel.namelist())
 
 
-def test_nothing_else_is_installed(wheel: ZipFile):
-    """One import name: neither `bench` nor `methods` nor `metrics` can collide with a user's own."""
+def test_one_import_name_the_command_and_the_links(wheel: ZipFile):
+    """Neither `bench` nor `methods` nor `metrics` can collide with a user's own."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"axiom_bench"}
-
-
-def test_the_command(wheel: ZipFile):
-    entry = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "axiom-bench = axiom_bench.cli.main:main" in wheel.read(entry).decode()
+    for file, line in {
+        "entry_points.txt": "axiom-bench = axiom_bench.cli.main:main",
+        "METADATA": "Project-URL: Issues, https://github.com/axiom-bench/axiom-bench/issues",
+    }.items():
+        assert line in wheel.read(next(name for name in wheel.namelist() if name.endswith(file))).decode()
 
 
 def test_the_sdist_builds_the_same_wheel(wheel: ZipFile, tmp_path: Path):
@@ -57,10 +111,88 @@ def test_the_sdist_builds_the_same_wheel(wheel: ZipFile, tmp_path: Path):
     with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
         archive.extractall(tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
-    again = ZipFile(build("wheel", source, tmp_path / "wheel"))
-    assert set(again.namelist()) == set(wheel.namelist())
+    assert set(ZipFile(build("wheel", source, tmp_path / "wheel")).namelist()) == set(wheel.namelist())
 
 
-def test_the_project_s_links(wheel: ZipFile):
-    metadata = next(name for name in wheel.namelist() if name.endswith("METADATA"))
-    assert "Project-URL: Issues, https://github.com/axiom-bench/axiom-bench/issues" in wheel.read(metadata).decode()
+def test_baselines_and_types_are_installed(installed: Path):
+    assert (installed / "axiom_bench" / "baselines" / "quick.csv").is_file()
+    assert (installed / "axiom_bench" / "py.typed").is_file()
+    assert Path(sysconfig.get_paths()["purelib"]) not in installed.parents
+
+
+@pytest.mark.slow
+def test_the_command_runs(python: Python, tmp_path: Path):
+    """As the console script does: the default experiment, small, with processes that load the data."""
+    script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n" + CHECK + "sys.exit(code)"
+    (tmp_path / "command.py").write_text(script)
+    assert "report: results/quick/default/report.html" in python("command.py", *TINY)
+
+
+@pytest.mark.slow
+def test_a_user_s_method_that_imports_the_folder_s_modules(python: Python, tmp_path: Path):
+    """A console script lacks the current folder on sys.path; -P takes it out here."""
+    script = "import sys; from axiom_bench.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    assert "report: " in python("-P", "-c", script, *TINY, "+method.mine._target_=my_module.my_cam")
+    assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
+
+
+def test_a_user_s_configuration_files(python: Python, tmp_path: Path):
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    mine = "# @package _global_\n# My study.\ndefaults:\n  - override /method: [uniform]\nexperiment: mine\n"
+    (tmp_path / "conf/experiment/mine.yaml").write_text(mine)
+    script = """
+import sys
+from axiom_bench.cli.main import main
+for folder in (["--config-dir", "conf"], [f"hydra.searchpath=['file://{sys.argv[1]}/conf']"]):
+    assert main([*folder, "experiment=mine", "--cfg", "job"]) == 0
+assert main(["list", "experiments", "--config-dir", "conf"]) == 0
+"""
+    out = python("-c", script, str(tmp_path))
+    assert out.count("experiment: mine\n") == 2
+    assert out.count("  uniform:\n") == 2
+    assert re.search(r"^  mine +My study\.$", out, re.MULTILINE)
+
+
+def test_a_notebook_s_calls(python: Python, installed: Path):
+    code = """
+import bench, methods, metrics  # the user's own
+import torch
+import axiom_bench as ab
+from axiom_bench.embedded.networks import scenes_resnet
+
+model, images = scenes_resnet().eval(), torch.rand(2, 3, 96, 96)
+layer = next(name for name, part in reversed(list(model.named_modules())) if isinstance(part, torch.nn.Conv2d))
+maps = ab.explain(model, layer, images, methods=["grad_cam", "guided_xgrad_cam"])
+assert {name: tuple(heatmap.shape) for name, heatmap in maps.items()} == dict.fromkeys(maps, (2, 96, 96))
+table = ab.evaluate(model, layer, [(images, None)], methods=["grad_cam"], metrics=["conservation_error", "zeta"])
+assert set(table["metric"]) == {"conservation_error", "zeta"}
+assert ab.methods.get("grad_cam")(ab.trace(model, layer, images)).shape[0] == 2
+print(ab.__file__)
+"""
+    assert python("-c", code + CHECK).strip() == str(installed / "axiom_bench" / "__init__.py")
+
+
+SPAWN = """
+import multiprocessing
+import torch
+import axiom_bench as ab
+from my_module import my_cam
+
+def shape(name):
+    from axiom_bench.embedded.networks import scenes_vgg
+    trace = ab.trace(scenes_vgg().eval(), 'features.13', torch.rand(1, 3, 96, 96))
+    return tuple((ab.methods.get(name) if isinstance(name, str) else name)(trace).shape)[:1]
+
+if __name__ == '__main__':
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        assert pool.map(shape, ['grad_cam', ab.methods.get('xgrad_cam'), my_cam]) == [(1,)] * 3
+    from joblib import Parallel, delayed
+    assert Parallel(n_jobs=2)(delayed(shape)(name) for name in ['grad_cam', 'hires_cam']) == [(1,)] * 2
+"""
+
+
+@pytest.mark.slow
+def test_worker_processes(python: Python, tmp_path: Path):
+    """Spawned, so that each imports everything again by name."""
+    (tmp_path / "spawn.py").write_text(SPAWN + CHECK)
+    python("spawn.py")

@@ -81,27 +81,23 @@ def running(name: str, passes: int, shared: str = "") -> Plugin:
     return named("method", name, method)
 
 
+def three_methods() -> list[Plugin]:
+    return [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+
+
 def test_what_is_shared_counts_once(trace):
-    several = [
-        asking("a", 1, "kept"),
-        asking("b", 1, "kept"),
-        asking("c", 10),
-        asking("d", 100, of_image=True),
-        reexplaining("e", "noise"),
-        reexplaining("f", None),
-    ]
-    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
-    cost = Cost.of(three, several, trace)
+    several = [asking("a", 1, "kept"), asking("b", 1, "kept"), asking("c", 10), asking("d", 100, of_image=True)]
+    cost = Cost.of(three_methods(), [*several, reexplaining("e", "noise"), reexplaining("f", None)], trace)
     assert dict(cost.of_methods) == {"one": 2, "two": 3, "three": 3}
     assert (cost.together, cost.shared_traces, cost.own_traces) == (5, 1, 1)
     assert (cost.per_image_and_method, sum(cost.of_image.values())) == (12, 101)
     assert cost.explaining == 5 * 2 + 8
     assert cost.per_image == 18 + 3 * 12 + 101
-    line = cost.line(images=20, rows=20)
-    assert "18 per image of the methods (three 3, two 3, one 2)" in line
-    assert "12 per image and method (c 10, a 1, f 1)" in line
-    assert "101 per image for all methods (d 100, e 1)" in line
-    assert "3,100 for 20 images x 3 methods" in line
+    start = "forward passes beside those of the traces, at most: "
+    assert cost.line(images=20, rows=20) == (
+        f"{start}18 per image of the methods (three 3, two 3, one 2), 12 per image and method (c 10, a 1, f 1), "
+        "101 per image for all methods (d 100, e 1), 3,100 for 20 images x 3 methods"
+    )
     line = cost.line(images=20, rows=50)
     assert "12 per label and method (c 10, a 1, f 1)" in line
     assert "7,750 for 50 labels of 20 images x 3 methods" in line
@@ -109,7 +105,7 @@ def test_what_is_shared_counts_once(trace):
 
 def test_a_run_of_these_costs_what_is_announced(trace):
     several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
-    three = [running("one", 2), running("two", 3, "masks"), running("three", 3, "masks")]
+    three = three_methods()
     announced = Cost.of(three, several, trace).per_image
     batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
     before = trace.passes.trunk_forward
@@ -120,9 +116,8 @@ def test_a_run_of_these_costs_what_is_announced(trace):
 def with_parts(trace: Trace, counts: list[int]) -> Trace:
     """Each image has one part, with so many versions of the image without it."""
     region = torch.ones(trace.images.shape[-2:], dtype=torch.bool)
-    parts = [
-        (Part("ground", None, region, trace.images[row].expand(count, -1, -1, -1)),) for row, count in enumerate(counts)
-    ]
+    versions = [trace.images[row].expand(count, -1, -1, -1) for row, count in enumerate(counts)]
+    parts = [(Part("ground", None, region, images),) for images in versions]
     return trace.cut_model.trace(trace.images, trace.targets, interventions=parts)
 
 
@@ -211,15 +206,10 @@ def test_a_method_that_applies_nowhere_costs_nothing(trace):
         trace.forward(trace.images)
         return trace.gradients
 
-    assert passes_of_methods([plugins.of("method", refusing), plugins.of("method", relying)], trace) == (
-        {"refusing": 0, "relying": 1},
-        1,
-    )
-
-
-def test_a_peers_passes_of_all_channels_are_counted():
+    both = [plugins.of("method", refusing), plugins.of("method", relying)]
+    assert passes_of_methods(both, trace) == ({"refusing": 0, "relying": 1}, 1)
     trace = replace(CASES["pooled"], channels=9).trace()
-    assert passes_of_methods([methods.get("score_cam")], trace) == ({"score_cam": 9}, 9)
+    assert passes_of_methods([methods.get("score_cam")], trace) == ({"score_cam": 9}, 9)  # of all channels
 
 
 @pytest.mark.parametrize(
@@ -236,19 +226,15 @@ def test_a_peers_passes_of_all_channels_are_counted():
 def test_as_many_passes_are_run_as_are_announced_at_other_parameters(changed, others, params):
     """And no fewer: what is equal is shared, also by a metric of other parameter names."""
     same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
-    chosen = [with_params(changed, params), *(with_params(name, same) for name in others)]
+    values = {changed: params, **dict.fromkeys(others, same)}
+    chosen = [plugins.with_params("metric", name, changes) for name, changes in values.items()]
     trace = Case().trace()
     explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
     before = trace.passes.trunk_forward
     for entry in chosen:
         measure(entry, explanation, True)
-    assert (trace.passes.trunk_forward - before) / len(trace) == Cost.of(
-        [methods.get("grad_cam")], chosen, replace(trace)
-    ).per_image
-
-
-def with_params(name: str, params: dict) -> Plugin:
-    return plugins.with_params("metric", name, params)
+    announced = Cost.of([methods.get("grad_cam")], chosen, replace(trace)).per_image
+    assert (trace.passes.trunk_forward - before) / len(trace) == announced
 
 
 def test_the_budget_names_what_costs_most_and_the_way_out(trace):

@@ -112,14 +112,11 @@ def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_p
     assert original.data_fingerprint != swapped.data_fingerprint
 
 
+EVERY = {"sensitivity_error", "box_iou", "zeta"}
+
+
 @pytest.mark.parametrize(
-    ("library", "metrics"),
-    [
-        ("torch", {"sensitivity_error", "box_iou", "zeta"}),
-        ("torchvision", {"sensitivity_error", "box_iou", "zeta"}),
-        ("scipy", {"sensitivity_error", "box_iou", "zeta"}),
-        ("numba", {"box_iou"}),
-    ],
+    ("library", "metrics"), [("torch", EVERY), ("torchvision", EVERY), ("scipy", EVERY), ("numba", {"box_iou"})]
 )
 def test_another_version_of_a_library_computes_anew_what_runs_it(
     job: MakeJob, monkeypatch: pytest.MonkeyPatch, library: str, metrics: set[str]
@@ -133,16 +130,13 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(
 @pytest.mark.parametrize(
     ("module", "metrics"),
     [
-        ("axiom_bench.cutting.trace", {"sensitivity_error", "box_iou", "zeta"}),
-        ("axiom_bench.evaluation.shard", {"sensitivity_error", "box_iou", "zeta"}),
-        ("axiom_bench.data.embedded", {"sensitivity_error", "box_iou", "zeta"}),
-        ("axiom_bench.embedded.networks", {"sensitivity_error", "box_iou", "zeta"}),
+        *(("axiom_bench.cutting.trace", EVERY), ("axiom_bench.evaluation.shard", EVERY)),
+        *(("axiom_bench.data.embedded", EVERY), ("axiom_bench.embedded.networks", EVERY)),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
         ("axiom_bench.data.layouts.coco", set()),  # other images
         ("axiom_bench.evaluation.method_costs", set()),  # times, not values
-        ("axiom_bench.run.computing.compute", set()),
-        ("axiom_bench.records.store", set()),
+        *(("axiom_bench.run.computing.compute", set()), ("axiom_bench.records.store", set())),
         ("axiom_bench.methods.cam", set()),  # isn't run
     ],
 )
@@ -208,13 +202,10 @@ def network(job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
     return build
 
 
-def test_arguments_of_a_networks_builder_count(network: Callable[..., Job]):
+def test_a_networks_builder_and_its_arguments_count(network: Callable[..., Job]):
     original, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
     assert original == same
     assert original.isdisjoint(other)
-
-
-def test_two_builders_in_one_file_are_two_networks(network: Callable[..., Job]):
     assert keys(network()).isdisjoint(keys(network(function="other")))
 
 

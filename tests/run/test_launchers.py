@@ -181,18 +181,18 @@ def test_a_stopped_job_ends_and_goes_on_later(run: Run, tmp_path: Path, monkeypa
 
 
 def test_handlers_are_put_back() -> None:
-    def own(*_: object) -> None:
+    def times_out(*_: object) -> None:
         raise RuntimeError("too many timeouts")
 
     def interrupted() -> None:
         with launcher_signals.apart(), suppress(Exception):  # as code around a user's function does
             signal.raise_signal(signal.SIGUSR2)
 
-    before = signal.signal(signal.SIGUSR2, own)
+    before = signal.signal(signal.SIGUSR2, times_out)
     try:
         with pytest.raises(RuntimeError, match="too many timeouts"):
             interrupted()
-        assert signal.getsignal(signal.SIGUSR2) is own
+        assert signal.getsignal(signal.SIGUSR2) is times_out
     finally:
         signal.signal(signal.SIGUSR2, before)
 

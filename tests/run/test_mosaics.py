@@ -1,39 +1,35 @@
-"""Whole runs on mosaics of the embedded scenes: which images are chosen, what it depends on, and what is said of it."""
+"""Which images a run explains: mosaics of those named with confidence, data.only_correct, data.only_classes."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.cli.finish import finish
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
-from axiom_bench.records.reading import read_records
-from axiom_bench.run.computing import compute
 from axiom_bench.run.jobs import ready
-from axiom_bench.run.jobs.job import Job, Shard
-from axiom_bench.run.manifest import Outcome, assemble
+from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import configuration
 
-Run = Callable[..., list[Outcome]]
+from .conftest import RUN, Rows, Run, failure, rows_of
+
+SIZE = ("data=mosaic", "data.of.size=60")
 MOSAIC = (
-    "data=mosaic",
-    "data.of.size=60",
-    "data.size=3",
-    "data.confidence=0.9",  # scenes_resnet gives no class 0.99
-    "data.workers=0",
-    "model.weights=default",
-    "method=[grad_cam,uniform]",
+    *SIZE,
+    *("data.size=3", "data.confidence=0.9", "data.workers=0", "model.weights=default", "method=[grad_cam,uniform]"),
     "metric=[grid_pointing_game,focus,energy_pointing_game,pointing_game_strict,box_iou,mask_iou]",
-)
+)  # scenes_resnet gives no class 0.99
 LIGHT = ("method=[grad_cam]", "metric=[grid_pointing_game]")  # where the maps are not the subject
-FOCUS = ("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
+CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
 
 
 def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.Series:
@@ -48,9 +44,12 @@ def outcomes(ran: Run) -> list[Outcome]:
     return ran(*MOSAIC)
 
 
-def test_grid_pg_on_scenes(
-    outcomes: list[Outcome], rows: Callable[[list[Outcome]], pd.DataFrame], results: Path, undrawn: None
-) -> None:
+def finished(outcomes: list[Outcome], results: Path) -> tuple[dict, list[str]]:
+    _, lines = finish(outcomes[0].config, outcomes)
+    return json.loads((results / RUN / "manifest.json").read_text()), lines
+
+
+def test_grid_pg_on_scenes(outcomes: list[Outcome], rows: Rows, results: Path, undrawn: None) -> None:
     assert outcomes[0].failure is None
     records = rows(outcomes)
     located = values(records, "grid_pointing_game")
@@ -60,7 +59,7 @@ def test_grid_pg_on_scenes(
     by_mosaic = values(records, "grid_pointing_game", "uniform").groupby("image_id").mean()
     assert by_mosaic.to_numpy() == pytest.approx(0.25, rel=1e-9)
     assert records["status"].eq("ok").all()
-    written, lines = _finished(outcomes, results)
+    written, lines = finished(outcomes, results)
     (about,) = [model["images"]["mosaic_scenes"] for model in written["models"].values()]
     choice = about["mosaics"]
     assert (about["chosen"], about["kept"], about["others"]) == (3, 3, None)
@@ -70,30 +69,20 @@ def test_grid_pg_on_scenes(
     assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
 
 
-def _finished(outcomes: list[Outcome], results: Path) -> tuple[dict, list[str]]:
-    _, lines = finish(outcomes[0].config, outcomes)
-    return json.loads((results / "quick/default/manifest.json").read_text()), lines
-
-
-def test_focus_on_scenes(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], results: Path) -> None:
-    outcomes = run(*FOCUS)
-    records = rows(outcomes)
-    located = values(records, "focus")
+def test_focus_on_scenes(run: Run, rows: Rows, results: Path) -> None:
+    outcomes = run("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
+    located = values(rows(outcomes), "focus")
     assert len(located) == 3
     assert located.mean() > 0.6
-    assert not list((results / "quick/default").glob("predictions/*"))  # any image: the network isn't asked
-    job = Job.of(outcomes[0].config)
-    assert isinstance(job.data, MosaicImages)
-    assert job.data.target_cells == 2
+    assert not list((results / RUN).glob("predictions/*"))  # any image: the network isn't asked
+    data = Job.of(outcomes[0].config).data
+    assert isinstance(data, MosaicImages)
+    assert data.target_cells == 2
 
 
 def test_only_images_that_the_model_names_with_confidence(run: Run, results: Path) -> None:
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
-    alone = run(
-        "data.size=60", "target=label", "model.weights=default", "metric=[zeta]", "method=[grad_cam]", "run=alone"
-    )
-    assert alone[0].failure is None
-    stored = [json.loads(path.read_text()) for path in (results / "quick/default/predictions").glob("*.json")]
+    stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
     predicted = {name: each for part in stored for name, each in part["predictions"].items()}
     data = Job.of(outcome.config).data
     labels = {image: data.labels(index)[0] for index, image in enumerate(data.ids) if len(data.labels(index)) == 1}
@@ -104,33 +93,26 @@ def test_only_images_that_the_model_names_with_confidence(run: Run, results: Pat
     assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
 
 
-def test_values_do_not_depend_on_batches_shards_or_workers(
-    run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], outcomes: list[Outcome]
-) -> None:
+def test_values_do_not_depend_on_batches_shards_or_workers(run: Run, rows: Rows, outcomes: list[Outcome]) -> None:
     first = values(rows(outcomes), "grid_pointing_game")
-    second = values(
-        rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3")), "grid_pointing_game"
-    )
-    pd.testing.assert_series_equal(first, second, rtol=1e-5)
+    other = rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"))
+    pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
 
 
 def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
     run: Run, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (first,) = outcomes
     monkeypatch.setattr(ready, "_of_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
-    assert (first.computed.shards, second.computed.shards) == (2, 0)
-    for setting in ("data.seed=1", "data.cell=fit"):
+    assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
+    for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
         (other,) = run(*MOSAIC, setting)
-        assert (other.failure, other.computed.shards) == (None, 2)
-    (fewer,) = run(*MOSAIC, "data.size=2")  # the first two of the three
-    assert (fewer.failure, fewer.computed.shards) == (None, 0)
+        assert (other.failure, other.computed.shards) == (None, shards)
 
 
 def test_each_model_has_mosaics_of_its_own(run: Run, results: Path, undrawn: None) -> None:
     outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
-    written, _ = _finished(outcomes, results)
+    written, _ = finished(outcomes, results)
     assert [outcome.failure for outcome in outcomes] == [None, None]
     ids = [outcome.facts["data"]["mosaic_scenes"]["ids"] for outcome in outcomes]
     assert ids[0] != ids[1]
@@ -141,48 +123,45 @@ def test_mosaics_of_which_the_model_predicts_a_class(run: Run) -> None:
     (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
     about = outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]
-    assert (about["chosen"], about["kept"]) == (3, outcome.images)
-    assert about["mosaics"]["mosaics"] == 3
+    assert (about["chosen"], about["kept"], about["mosaics"]["mosaics"]) == (3, outcome.images, 3)
 
 
 @pytest.mark.parametrize(
-    ("overrides", "sentence"),
+    ("override", "sentence"),
     [
-        (("model.weights=null",), r"of 'scenes'|can't be made: 0 images of 0 classes make 0; lower data\.confidence"),
-        (("data.size=40",), r"scenes_vgg.*data\.size=40 mosaics .* set data\.size to at most \d+, or null"),
-        (("model.output=multi_label",), r"no probabilities.*data\.confidence=null"),
-        (("data.cell=half",), "size of a mosaic's cells"),
-        (("data.of.only_classes=[dog]",), "class of 'scenes'"),
+        ("model.weights=null", r"of 'scenes'|can't be made: 0 images of 0 classes make 0; lower data\.confidence"),
+        ("data.size=40", r"scenes_vgg.*data\.size=40 mosaics .* set data\.size to at most \d+, or null"),
+        ("model.output=multi_label", r"no probabilities.*data\.confidence=null"),
+        ("data.cell=half", "size of a mosaic's cells"),
+        ("data.of.only_classes=[dog]", "class of 'scenes'"),
     ],
 )
-def test_sentences_of_a_job(run: Run, overrides: tuple[str, ...], sentence: str) -> None:
-    (outcome,) = run(*MOSAIC, *overrides)
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    import re
+def test_sentences_of_a_job(run: Run, override: str, sentence: str) -> None:
+    message = failure(run(*MOSAIC, override))
+    assert re.search(sentence, message), message
 
-    assert re.search(sentence, outcome.failure.message), outcome.failure.message
+
+MISTAKEN = ("data=mosaic", *MOSAIC[2:])
 
 
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (("data.grid=1",), r"data\.grid must be cells along a side, 2 to 100"),
-        (("data.confidence=1.5",), r"data\.confidence must be a probability, 0 to 1 or null"),
-        (("data.of.size=many",), r"data\.of\.size must be a number of images"),
-        (("data.of=imagnet",), "did you mean 'imagenet'"),
-        (("data.of=imagenet_v2",), r"data\.of\.root has no default; set data\.of\.root=VALUE"),
-        (("data.off.size=3",), r"data\.of\.size"),
+        ((*MISTAKEN, "data.grid=1"), r"data\.grid must be cells along a side, 2 to 100"),
+        ((*MISTAKEN, "data.confidence=1.5"), r"data\.confidence must be a probability, 0 to 1 or null"),
+        ((*MISTAKEN, "data.of.size=many"), r"data\.of\.size must be a number of images"),
+        ((*MISTAKEN, "data.of=imagnet"), "did you mean 'imagenet'"),
+        ((*MISTAKEN, "data.of=imagenet_v2"), r"data\.of\.root has no default; set data\.of\.root=VALUE"),
+        ((*MISTAKEN, "data.off.size=3"), r"data\.of\.size"),
+        (("data.of=imagenet",), r"data\.of chooses the images of mosaics; add data=mosaic"),
+        (("data.only_classes=3",), r"data\.only_classes must be a list"),
+        (("data.only_correct=perhaps",), r"data\.only_correct must be true or false"),
     ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
 )
 def test_mistakes_stop_before_anything_is_computed(run: Run, overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(BenchError, match=sentence):
-        run(*(part for part in MOSAIC if part != "data.of.size=60"), *overrides)
-
-
-def test_data_of_without_mosaics(run: Run) -> None:
-    with pytest.raises(BenchError, match=r"data\.of chooses the images of mosaics; add data=mosaic"):
-        run("data.of=imagenet")
+        run(*overrides)
 
 
 def test_data_of_chooses_a_data_set_with_its_settings() -> None:
@@ -214,25 +193,26 @@ def build():
 def test_a_network_of_one_input_size_takes_mosaics_that_fit(run: Run, tmp_path: Path, view: str, reason: str) -> None:
     """A flattened map of another size is refused; one that is reshaped makes more rows than there are images."""
     (tmp_path / "net.py").write_text(FIXED.format(view=view))
-    own = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
+    network = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
     kept = [part for part in MOSAIC if part != "model.weights=default"]
-    settings = (*kept, *own, "model.layer=relu", "data.confidence=null", "method=[grad_cam]")
-    (outcome,) = run(*settings)
-    assert outcome.failure is not None
-    assert "can't take mosaics of 192 x 192 pixels" in outcome.failure.message
-    assert reason in outcome.failure.message
-    assert outcome.failure.message.endswith("; set data.cell=fit.")
+    settings = (*kept, *network, "model.layer=relu", "data.confidence=null", "method=[grad_cam]")
+    message = failure(run(*settings))
+    assert "can't take mosaics of 192 x 192 pixels" in message
+    assert reason in message
+    assert message.endswith("; set data.cell=fit.")
     (fit,) = run(*settings, "data.cell=fit")
     assert fit.failure is None
 
 
 @pytest.mark.real
-def test_photographs(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], real_root: Path) -> None:
+def test_photographs(run: Run, rows: Rows, real_root: Path) -> None:
     """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""
     network = ("model=squeezenet1_1", "model.weights=default", f"model.weights_folder={real_root / 'weights'}")
     images = ("data.of=imagenet", "data.of.size=24", f"real_root={real_root}", "data.size=2", "data.confidence=0.3")
-    kept = [part for part in MOSAIC if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")]
-    outcomes = run(*(part for part in kept if part != "data.of.size=60"), *network, *images)
+    kept = [
+        part for part in MISTAKEN if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")
+    ]
+    outcomes = run(*kept, *network, *images)
     assert outcomes[0].failure is None
     located = values(rows(outcomes), "grid_pointing_game")
     assert len(located) == 2 * 4
@@ -240,31 +220,13 @@ def test_photographs(run: Run, rows: Callable[[list[Outcome]], pd.DataFrame], re
     assert {image.count(".JPEG") for image, _ in located.index} == {4}
 
 
-Run = Callable[..., list[Outcome]]
-CORRECT = ("data.size=12", "data.only_correct=true", "shard_size=5", "target=label")
-
-
-def folder_of(results: Path) -> Path:
-    return next(results.glob("*/default"))
-
-
-def read(folder: Path, outcome: Outcome) -> pd.DataFrame:
-    return read_records(folder, assemble([outcome], "quick", "default"))
-
-
-def _job(outcome: Outcome) -> Job:
-    return Job.of(outcome.config)
-
-
-def test_only_images_that_the_model_names_correctly(run: Run, ran: Run, results: Path) -> None:
-    (unfiltered,) = run("data.size=12", "target=label", "run=all")
-    rows = read(results / "quick/all", unfiltered)
-    images = rows[rows["metric"] == "zeta"]
+def test_only_images_that_the_model_names_correctly(run: Run, ran: Run, rows: Rows) -> None:
     (outcome,) = ran(*CORRECT)
-    kept = read(folder_of(results), outcome)
-    labels = images.set_index("image_id")["predicted_class"].to_dict()
-    data_set = _job(outcome).data
-    right = {name for index, name in enumerate(data_set.ids) if labels[name] in data_set.labels(index)}
+    kept = rows([outcome])
+    unfiltered = rows(run("data.size=12", "target=label"))
+    labels = unfiltered[unfiltered["metric"] == "zeta"].set_index("image_id")["predicted_class"].to_dict()
+    data = Job.of(outcome.config).data
+    right = {name for index, name in enumerate(data.ids) if labels[name] in data.labels(index)}
     assert set(kept["image_id"]) == right
     assert set(outcome.left_out) == set(labels) - right
     assert (outcome.images, len(outcome.left_out)) == (len(right), 12 - len(right))
@@ -275,54 +237,43 @@ def test_only_images_that_the_model_names_correctly(run: Run, ran: Run, results:
 def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(
     ran: Run, results: Path, undrawn: None
 ) -> None:
-    outcomes = ran(*CORRECT)
-    _, lines = finish(outcomes[0].config, outcomes)
+    outcomes, folder = ran(*CORRECT), results / RUN
+    written, lines = finished(outcomes, results)
     left_out = len(outcomes[0].left_out)
     assert any(f"{left_out} of 12 images are left out" in line for line in lines)
-    written = json.loads((folder_of(results) / "manifest.json").read_text())
     assert written["jobs"][0]["left_out"] == list(outcomes[0].left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
     kept = {"chosen": 12, "kept": 12 - left_out, "others": ready.OTHERS}
-    assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
-    (name,) = written["models"]
-    report.write(folder_of(results))
-    sentence = f"data.only_correct: {name} {12 - left_out} of 12."
-    assert sentence in (folder_of(results) / "tables/overview.md").read_text()
-    page = (folder_of(results) / "report.html").read_text()
+    assert {name: model["images"] for name, model in written["models"].items()} == {"scenes_vgg": {"scenes": kept}}
+    report.write(folder)
+    sentence = f"data.only_correct: scenes_vgg {12 - left_out} of 12."
+    assert sentence in (folder / "tables/overview.md").read_text()
+    page = (folder / "report.html").read_text()
     assert sentence in page
     assert f'<td class="page-number">{12 - left_out} of 12</td>' in page
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
 
 
 def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: Path, undrawn: None) -> None:
-    outcomes = run("data.size=12", "target=label")
-    finish(outcomes[0].config, outcomes)
-    written = json.loads((folder_of(results) / "manifest.json").read_text())
+    written, _ = finished(run("data.size=12", "target=label"), results)
     kept = {"chosen": 12, "kept": 12, "others": None}
     assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
-    assert "data.only_correct" not in (folder_of(results) / "tables/overview.md").read_text()
+    assert "data.only_correct" not in (results / RUN / "tables/overview.md").read_text()
 
 
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     run: Run, ran: Run, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (first,) = ran(*CORRECT)
-    stored = sorted(folder_of(results).glob("predictions/*.json"))
+    stored = sorted((results / RUN).glob("predictions/*.json"))
     assert len(stored) == 3
     stored[1].unlink()
-    seen: list[int] = []
-
-    def counted(job: Job, cut_model: compute.CutModel, shard: Shard, batch_rows: int) -> dict[str, ready.Prediction]:
-        seen.append(len(shard))
-        return predict(job, cut_model, shard, batch_rows)
-
-    predict = ready._of_shard
-    monkeypatch.setattr(ready, "_of_shard", counted)
+    predict, calls = ready._of_shard, []
+    monkeypatch.setattr(ready, "_of_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
     (second,) = run(*CORRECT)
-    assert len(seen) == 1
     assert (second.left_out, second.computed.shards) == (first.left_out, 0)
     run(*CORRECT)
-    assert len(seen) == 1
+    assert len(calls) == 1
 
 
 def test_no_image_left_is_a_sentence(run: Run) -> None:
@@ -332,10 +283,7 @@ def test_no_image_left_is_a_sentence(run: Run) -> None:
     assert all("names none of the 1 images correctly" in message for message in messages)
 
 
-def test_a_bad_image_stays_as_a_row(run: Run, results: Path, tmp_path: Path) -> None:
-    import numpy as np
-    from PIL import Image
-
+def test_a_bad_image_stays_as_a_row(run: Run, rows: Rows, tmp_path: Path) -> None:
     for place, name in enumerate(("0/a.png", "1/b.png", "2/c.png")):
         (tmp_path / "images" / name).parent.mkdir(parents=True)
         pixels = np.random.default_rng(place).integers(0, 256, (96, 96, 3), dtype=np.uint8)
@@ -345,32 +293,15 @@ def test_a_bad_image_stays_as_a_row(run: Run, results: Path, tmp_path: Path) -> 
     classes = "data.classes=[" + ",".join(f"'{number}'" for number in range(10)) + "]"
     (outcome,) = run(*folder, classes, "data.only_correct=true", "metric=[zeta]", "method=[grad_cam]")
     assert outcome.failure is None
-    rows = read(folder_of(results), outcome)
-    assert rows.loc[rows["image_id"] == "1/b.png", "status"].unique().tolist() == ["bad_image"]
+    table = rows([outcome])
+    assert table.loc[table["image_id"] == "1/b.png", "status"].unique().tolist() == ["bad_image"]
     assert "1/b.png" not in outcome.left_out
 
 
 def test_only_classes_of_the_scenes(run: Run, results: Path) -> None:
     (outcome,) = run("data.only_classes=[3]", "data.size=12", "target=label")
-    data_set = _job(outcome).data
-    ids = set(read(folder_of(results), outcome)["image_id"])
-    assert ids == {name for index, name in enumerate(data_set.ids) if 3 in data_set.labels(index)}
+    data = Job.of(outcome.config).data
+    ids = set(rows_of(results, [outcome])["image_id"])
+    assert ids == {name for index, name in enumerate(data.ids) if 3 in data.labels(index)}
     assert 0 < len(ids) < 12
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("data.only_classes=3", r"data\.only_classes must be a list"),
-        ("data.only_correct=perhaps", r"data\.only_correct must be true or false"),
-    ],
-)
-def test_mistakes_about_images_stop_before_anything_is_computed(run: Run, override: str, sentence: str) -> None:
-    with pytest.raises(BenchError, match=sentence):
-        run(override)
-
-
-def test_a_class_that_is_not_there(run: Run) -> None:
-    (outcome,) = run("data.only_classes=[dog]")
-    assert outcome.failure is not None
-    assert "class of 'scenes'" in outcome.failure.message
+    assert "class of 'scenes'" in failure(run("data.only_classes=[dog]"))

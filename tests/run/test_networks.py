@@ -137,10 +137,7 @@ def transformer(tmp_path: Path) -> tuple[str, ...]:
     (tmp_path / "small_vit.py").write_text(TRANSFORMER)
     layer = "model.layer=encoder.layers.encoder_layer_1.ln_1"
     return (
-        "model=user",
-        f"model.architecture={tmp_path}/small_vit.py:build",
-        layer,
-        "model.resize=96",
+        *("model=user", f"model.architecture={tmp_path}/small_vit.py:build", layer, "model.resize=96"),
         "model.crop=96",
     )
 

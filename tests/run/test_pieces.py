@@ -1,4 +1,4 @@
-"""The runner's small parts, each alone."""
+"""The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that a run keeps."""
 
 from __future__ import annotations
 
@@ -21,52 +21,66 @@ from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.jobs.job import shards
 
-DEVICE = {
-    "name": "cpu",
-    "precision": "fp32",
-    "head_precision": "fp32",
-    "ablation_memory": "1GiB",
-    "deterministic": True,
-}
+DEVICE = {"precision": "fp32", "head_precision": "fp32", "ablation_memory": "1GiB", "deterministic": True}
 
 
 def test_shards_keep_the_order_and_lose_nothing():
     cut = shards([5, 3, 8, 1, 9], 2)
-    assert [shard.indices for shard in cut] == [(5, 3), (8, 1), (9,)]
-    assert [shard.number for shard in cut] == [0, 1, 2]
-    assert [len(shard) for shard in cut] == [2, 2, 1]
-
-
-def test_a_shard_of_nothing_is_refused():
+    assert [(shard.number, shard.indices, len(shard)) for shard in cut] == [
+        (0, (5, 3), 2),
+        (1, (8, 1), 2),
+        (2, (9,), 1),
+    ]
     with pytest.raises(BenchError, match="shard_size is 0"):
         shards([1], 0)
 
 
+def test_sizes():
+    sizes = {"1GiB": 2**30, "512 MiB": 2**29, "2GB": 2 * 10**9, 4096: 4096, "1.5KiB": 1536}
+    assert {text: bytes_of(text) for text in sizes} == sizes
+    for text in ("much", "1XB", "-1GiB", "0", "1..5GiB"):
+        with pytest.raises(BenchError, match="Invalid size"):
+            bytes_of(text)
+
+
 @pytest.mark.parametrize(
-    ("text", "size"), [("1GiB", 2**30), ("512 MiB", 2**29), ("2GB", 2 * 10**9), (4096, 4096), ("1.5KiB", 1536)]
+    ("name", "gpus", "meant"),
+    [
+        *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
+        *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
+        ("cuda", 0, "needs an NVIDIA GPU that torch can use, and there is none; use device=cpu"),
+        *(("cuda:1", 0, "needs an NVIDIA GPU"), ("each_gpu", 0, "needs an NVIDIA GPU")),
+        ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
+        *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
+        *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "did you mean 'cuda'")),
+    ],
 )
-def test_sizes(text: str | int, size: int):
-    assert bytes_of(text) == size
+def test_the_device_that_a_name_means(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, meant: str):
+    """On a machine with as many GPUs: a device, or one sentence."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    if meant.startswith(("cpu", "cuda")):
+        assert str(Device.of({"name": name, **DEVICE}).device) == meant
+    else:
+        with pytest.raises(BenchError, match=meant):
+            Device.of({"name": name, **DEVICE})
 
 
-@pytest.mark.parametrize("text", ["much", "1XB", "-1GiB", "0", "1..5GiB"])
-def test_what_is_no_size_is_refused(text: str):
-    with pytest.raises(BenchError, match="Invalid size"):
-        bytes_of(text)
-
-
-def test_device_is_checked():
-    assert Device.of(DEVICE).device == torch.device("cpu")
+def test_a_precision_is_checked():
     with pytest.raises(BenchError, match="fp32"):
-        Device.of(DEVICE | {"precision": "fp31"})
-    with pytest.raises(BenchError, match="did you mean 'cuda'"):
-        Device.of(DEVICE | {"name": "cuba"})
+        Device.of({**DEVICE, "name": "cpu", "precision": "fp31"})
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there():
-    with pytest.raises(BenchError, match="use device=cpu"):
-        Device.of(DEVICE | {"name": "cuda"})
+def test_another_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch):
+    """Events and streams that no device is named for are the current device's."""
+    made: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", made.append)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for device in (torch.device("cuda", 1), torch.device("cpu")):
+        Device(device, "fp32", "fp32", 1, deterministic=True).prepare()
+    assert made == [torch.device("cuda", 1)]
+    assert settings.EACH_GPU in settings.DEVICES
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -74,17 +88,13 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     files.write(tmp_path / "a", b"before")
+    with pytest.raises(BenchError, match="results=FOLDER"):  # a folder that is a file
+        files.ensure_writable(tmp_path / "a")
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(BenchError, match=f"to {tmp_path}: the disk is full"):
         files.write(tmp_path / "a", b"after")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]  # the draft is gone
     assert (tmp_path / "a").read_bytes() == b"before"
-
-
-def test_a_folder_that_is_a_file_can_not_be_written(tmp_path: Path):
-    (tmp_path / "results").write_text("")
-    with pytest.raises(BenchError, match="results=FOLDER"):
-        files.ensure_writable(tmp_path / "results")
 
 
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
@@ -100,55 +110,6 @@ def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
     assert trimmed(part, 5, 3)["value"].tolist() == [0, 1, 2, 5, 6, 7]
 
 
-SETTINGS = {"precision": "fp32", "head_precision": "fp32", "ablation_memory": "1GiB", "deterministic": True}
-
-
-def chosen(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int) -> str:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    return str(Device.of({"name": name, **SETTINGS}).device)
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "meant"),
-    [
-        *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
-        *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
-    ],
-)
-def test_the_device_that_a_name_means(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, meant: str):
-    assert chosen(monkeypatch, name, gpus) == meant
-
-
-@pytest.mark.parametrize(
-    ("name", "gpus", "sentence"),
-    [
-        ("cuda", 0, "needs an NVIDIA GPU"),
-        ("cuda:1", 0, "needs an NVIDIA GPU"),
-        ("each_gpu", 0, "needs an NVIDIA GPU"),
-        ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
-        ("cuda:", 2, "There is no device 'cuda:'"),
-        ("cuda:-1", 2, "There is no device 'cuda:-1'"),
-        ("gpu", 2, "There is no device 'gpu'"),
-    ],
-)
-def test_what_there_isn_t_is_one_sentence(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, sentence: str):
-    with pytest.raises(BenchError, match=sentence):
-        chosen(monkeypatch, name, gpus)
-
-
-def test_another_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch):
-    """Events and streams that no device is named for are the current device's."""
-    made: list[torch.device] = []
-    monkeypatch.setattr(torch.cuda, "set_device", made.append)
-    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    Device(torch.device("cuda", 1), "fp32", "fp32", 1, deterministic=True).prepare()
-    Device(torch.device("cpu"), "fp32", "fp32", 1, deterministic=True).prepare()
-    assert made == [torch.device("cuda", 1)]
-    assert settings.EACH_GPU in settings.DEVICES
-
-
 MIB = 2**20
 FEW = 16  # pages; 64 MiB are 16,384, or 32 where the system hands out large ones
 SCRIPT = f"""
@@ -162,28 +123,22 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-
+KEEP = "import torch; from axiom_bench.run.composing.settings import keep_freed_memory; keep_freed_memory()"  # as a run
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 
-def faults(before: str, **environment: str) -> int:
+def faults(before: str) -> int:
     """Pages that a block of 64 MiB asks the system for although one like it was freed just before."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
-    process = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(before=before)], env={**clean, **environment},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return int(process.stdout)
-
-
-# As in a run: torch is loaded before.
-KEEP = "import torch; from axiom_bench.run.composing.settings import keep_freed_memory; keep_freed_memory()"
+    command = [sys.executable, "-c", SCRIPT.format(before=before)]
+    return int(subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout)
 
 
 @glibc
 @pytest.mark.slow
-def test_freed_memory_is_taken_again_without_asking_the_system():
+def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
     assert faults("") > FEW
+    assert faults("import axiom_bench") > FEW
     assert faults(KEEP) <= FEW
 
 
@@ -197,9 +152,3 @@ def test_the_users_own_setting_wins(monkeypatch: pytest.MonkeyPatch, name: str, 
     assert keep_freed_memory()
     monkeypatch.setenv(name, value)
     assert not keep_freed_memory()
-
-
-@glibc
-@pytest.mark.slow
-def test_a_notebooks_process_is_left_alone():
-    assert faults("import axiom_bench") > FEW

@@ -1,4 +1,4 @@
-"""What a command shows of what it is at, with a clock that the test sets and a thread that it plays."""
+"""What a command shows of what it is at, with a clock that the test sets and a thread that it plays; a job's notes."""
 
 from __future__ import annotations
 
@@ -43,12 +43,8 @@ class Clock:
         return self.now
 
 
-def log() -> Console:
-    return Console(file=io.StringIO(), force_terminal=False)
-
-
-def terminal() -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=80)
+def console(terminal: bool) -> Console:
+    return Console(file=io.StringIO(), force_terminal=terminal, width=80)
 
 
 def shown_by(console: Console) -> str:
@@ -66,43 +62,40 @@ def no_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_log_has_a_line_after_a_moment_and_then_seldom():
-    clock, console = Clock(), log()
-    lines = Lines("a on scenes", 64, console, clock)
+    clock, log = Clock(), console(terminal=False)
+    lines = Lines("a on scenes", 64, log, clock)
     for second in range(40):
         clock.now = second
         if second == 10:
             lines.advance(16)
         lines.beat()
-    assert shown_by(console).splitlines() == [
-        "a on scenes: 0 of 64 images, 2 s",
-        "a on scenes: 16 of 64 images, 1.3 images/s",
-        "a on scenes: 16 of 64 images, 1.4 s/image",
-        "a on scenes: 16 of 64 images, 2.0 s/image",
-    ]
+    rates = ("1.3 images/s", "1.4 s/image", "2.0 s/image")
+    first = "a on scenes: 0 of 64 images, 2 s"
+    assert shown_by(log).splitlines() == [first, *(f"a on scenes: 16 of 64 images, {text}" for text in rates)]
 
 
 def test_a_log_says_what_can_t_be_counted_by_name_and_time():
-    clock, console = Clock(), log()
-    lines = Lines("report", None, console, clock)
+    clock, log = Clock(), console(terminal=False)
+    lines = Lines("report", None, log, clock)
     clock.now = 1
     lines.beat()
     lines.says("report: figure ranking")
     clock.now = 3
     lines.beat()
-    assert shown_by(console) == "report: figure ranking: 3 s\n"
+    assert shown_by(log) == "report: figure ranking: 3 s\n"
 
 
 def test_what_ends_at_once_shows_nothing(capsys: pytest.CaptureFixture[str]):
-    for console in (log(), terminal()):
-        with progress("report", None, console), progress("a on scenes", 64, console) as shown:
+    for place in (console(terminal=False), console(terminal=True)):
+        with progress("report", None, place), progress("a on scenes", 64, place) as shown:
             shown.advance(64)
-        assert shown_by(console) == ""
+        assert shown_by(place) == ""
     assert capsys.readouterr() == ("", "")
 
 
 def test_lines_of_a_log_go_to_standard_error(capsys: pytest.CaptureFixture[str]):
     """Standard output is the same on a slow machine."""
-    with progress("report", None, log()) as shown:
+    with progress("report", None, console(terminal=False)) as shown:
         assert isinstance(shown, Lines)
         shown._pause = 0
         shown.beat()
@@ -110,17 +103,17 @@ def test_lines_of_a_log_go_to_standard_error(capsys: pytest.CaptureFixture[str])
 
 
 def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
-    console = terminal()
-    with progress("a: start", None, console) as outer:
+    terminal = console(terminal=True)
+    with progress("a: start", None, terminal) as outer:
         outer.beat()
-        with progress("a: hashes of the images", 4, console) as inner:
+        with progress("a: hashes of the images", 4, terminal) as inner:
             assert isinstance(inner, Bar)
             inner.advance(3)
             inner.beat()
         assert outer is module._stack[-1]
         outer.says("a: cut")
         outer.beat()
-    text = shown_by(console)
+    text = shown_by(terminal)
     places = [text.index(part) for part in ("a: start", "a: hashes of the images", "3/4", "a: cut")]
     assert places == sorted(places)
 
@@ -128,18 +121,17 @@ def test_a_terminal_shows_the_innermost_and_then_what_goes_on():
 @pytest.mark.parametrize(("total", "numbers"), [(None, ("0:00:00",)), (64, ("5/64", "0:00:00", "left"))])
 def test_a_long_title_leaves_room_for_the_numbers(total: int | None, numbers: tuple[str, ...]):
     """Without them a line that doesn't change is a silence."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    with progress("paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, console) as shown:
+    terminal = console(terminal=True)
+    with progress("paper, Fig 5: Maps of Grad-CAM, Grad-CAM++, Ablation-CAM and XGrad-CAM", total, terminal) as shown:
         shown.advance(5)
         shown.beat()
-        text = shown_by(console)
-    for number in numbers:
-        assert number in text
-    assert "paper, Fig 5" in text
+        text = shown_by(terminal)
+    assert all(part in text for part in (*numbers, "paper, Fig 5"))
 
 
 def test_an_error_ends_what_is_shown():
-    with pytest.raises(KeyError), progress("a", None, log()), progress("b", None, log()):
+    log = console(terminal=False)
+    with pytest.raises(KeyError), progress("a", None, log), progress("b", None, log):
         raise KeyError
 
 
@@ -163,52 +155,35 @@ def test_the_thread_looks_soon_and_then_twice_a_second_until_the_end():
 
 def test_images_count_once_when_their_batch_is_done():
     """Of an image with two labels a row may stand in the next batch; an image without a class has none."""
-    batches = [
-        Batch(torch.zeros(2, 3, 4, 4), ("a", "b")),
-        BadImage("c", "has no class"),
-        Batch(torch.zeros(1, 3, 4, 4), ("b",)),
-    ]
+    first, last = Batch(torch.zeros(2, 3, 4, 4), ("a", "b")), Batch(torch.zeros(1, 3, 4, 4), ("b",))
     done: list[int] = []
-    seen = [sum(done) for _ in counted(iter(batches), 4, done.append)]
+    seen = [sum(done) for _ in counted(iter([first, BadImage("c", "has no class"), last]), 4, done.append)]
     assert seen == [0, 2, 3]
     assert sum(done) == 4
 
 
 def test_each_sentence_once_and_problems_counted():
+    problems, bad = (logging.getLogger(f"axiom_bench.{name}") for name in ("data.loading", "bad_images"))
     with execute.collected() as collected:
         for _ in range(3):
             warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
             warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
-            logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "a.jpg", "no file")
-        logging.getLogger("axiom_bench.data.loading").warning("%s: %s", "b.jpg", "no file")
+            problems.warning("%s: %s", "a.jpg", "no file")
+        problems.warning("%s: %s", "b.jpg", "no file")
+        for name in ("c.jpg", "d.jpg", "c.jpg"):
+            bad.warning("%s: no file", name)
     assert collected.lines() == (
         "The method 'cam' is left out: no pooling",
+        "2 images can't be read, the first: c.jpg: no file",
         "2 images have annotations that can't be used, the first: a.jpg: no file",
     )
 
 
-def test_bad_images_are_counted_apart():
-    with execute.collected() as collected:
-        for name in ("a.jpg", "b.jpg", "a.jpg"):
-            logging.getLogger("axiom_bench.bad_images").warning("%s: no file", name)
-    assert collected.lines() == ("2 images can't be read, the first: a.jpg: no file",)
-
-
-def test_nothing_to_say():
-    with execute.collected() as collected:
-        pass
+@pytest.mark.parametrize("category", [UserWarning, RuntimeWarning])
+def test_other_warnings_go_on_also_of_the_same_words(category: type[Warning]):
+    with pytest.warns(category, match="is left out: "), execute.collected() as collected:
+        warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
     assert collected.lines() == ()
-
-
-def test_a_users_warning_of_the_same_words_goes_on():
-    with pytest.warns(UserWarning, match="is left out: "), execute.collected() as collected:
-        warnings.warn("The last batch is left out: it has one image", stacklevel=1)
-    assert collected.lines() == ()
-
-
-def test_other_warnings_go_on():
-    with pytest.warns(RuntimeWarning, match="overflow"), execute.collected():
-        warnings.warn("overflow", RuntimeWarning, stacklevel=1)
 
 
 def test_logging_is_as_before():

@@ -1,4 +1,4 @@
-"""What is done stays done: a repeated run, a new method, changed inputs, and a run that was killed."""
+"""What is done stays done: a repeated run, changed inputs, a killed run, and several commands on one run folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,25 +27,9 @@ from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
 
-from .conftest import rows_of, tiny
+from .conftest import Rows, Run, failure, rows_of, tiny
 
-Run = Callable[..., list[Outcome]]
-Rows = Callable[[list[Outcome]], pd.DataFrame]
-NETWORK = """
-from torch import nn
-
-class Power(nn.Module):
-    def __init__(self, power):
-        super().__init__()
-        self.power = power
-
-    def forward(self, scores):
-        return scores.sign() * scores.abs() ** self.power
-
-def network(power=1.0):
-    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
-    return nn.Sequential(*body, Power(power))
-"""
+RECORDS = "quick/default/records"
 
 
 def written(results: Path) -> dict[str, int]:
@@ -75,51 +58,32 @@ def test_a_repeated_run_computes_nothing(run: Run, results: Path, capsys: pytest
     assert "3 of 3 shards were already there" in capsys.readouterr().out
 
 
+BOTH, ERRORS = ("grad_cam", "xgrad_cam"), {"sensitivity_error", "confidence_drop"}
+
+
 @pytest.mark.parametrize(
-    ("override", "missing"),
+    ("overrides", "missing"),
     [
-        ("method=[grad_cam,xgrad_cam,uniform]", {"uniform": {"sensitivity_error", "confidence_drop"}}),
-        (
-            "metric=[sensitivity_error,confidence_drop,zeta,box_iou]",
-            {"grad_cam": {"box_iou"}, "xgrad_cam": {"box_iou"}},
-        ),
+        ("method=[grad_cam,xgrad_cam,uniform]", {"uniform": ERRORS}),
+        ("metric=[sensitivity_error,confidence_drop,zeta,box_iou]", {name: {"box_iou"} for name in BOTH}),
         ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", {"-": {"epsilon"}}),
+        ("++metric.confidence_drop.params.fill=zero", {name: {"confidence_drop"} for name in BOTH}),
         (
-            "++metric.confidence_drop.params.fill=zero",
-            {"grad_cam": {"confidence_drop"}, "xgrad_cam": {"confidence_drop"}},
+            "method=[grad_cam,uniform] metric=[sensitivity_error,zeta,box_iou]",
+            {"grad_cam": {"box_iou"}, "uniform": {"sensitivity_error", "box_iou"}},
         ),
     ],
 )
 def test_what_is_missing_is_computed_and_nothing_else(
-    run: Run, ran: Run, rows: Rows, results: Path, override: str, missing: dict
+    run: Run, ran: Run, rows: Rows, results: Path, overrides: str, missing: dict
 ):
     ran()
     before = written(results)
-    outcomes = run(override)
+    outcomes = run(*overrides.split())
     assert computed(results, before) == [missing] * 3
     later = rows(outcomes)
     shutil.rmtree(results)
-    pd.testing.assert_frame_equal(later, rows(run(override)), check_exact=True)
-
-
-def test_a_method_and_a_metric_at_once(run: Run, ran: Run, rows: Rows, results: Path):
-    ran()
-    before = written(results)
-    outcomes = run("method=[grad_cam,uniform]", "metric=[sensitivity_error,zeta,box_iou]")
-    assert computed(results, before) == [{"grad_cam": {"box_iou"}, "uniform": {"sensitivity_error", "box_iou"}}] * 3
-    assert set(rows(outcomes)["metric"]) == {"sensitivity_error", "zeta", "box_iou"}
-    assert set(rows(outcomes)["method"]) == {"-", "grad_cam", "uniform"}
-
-
-def test_arguments_of_a_users_network_compute_it_anew(run: Run, rows: Rows, results: Path, tmp_path: Path):
-    (tmp_path / "net.py").write_text(NETWORK)
-    user = ("model=user", f"model.architecture={tmp_path}/net.py:network", "model.name=mine", "model.weights=null")
-    chosen = (*user, "model.layer='1'", "model.resize=96", "target=predicted", "metric=[sensitivity_error]")
-    values = [rows(run(*chosen, f"+model.kwargs.power={power}"))["value"] for power in (1.0, 2.0)]
-    shutil.rmtree(results)
-    fresh = rows(run(*chosen, "+model.kwargs.power=2.0"))
-    assert not np.allclose(*values)
-    np.testing.assert_array_equal(values[1], fresh["value"])
+    pd.testing.assert_frame_equal(later, rows(run(*overrides.split())), check_exact=True)
 
 
 @pytest.mark.parametrize("folder", ["records", "curves"])
@@ -153,10 +117,7 @@ def test_a_file_that_vanishes_under_a_run_is_missed(
 
     with monkeypatch.context() as patch:
         patch.setattr(compute, "compute", and_deletes)
-        (outcome,) = run(*chosen)
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert "1 of 3 shards that were computed are gone" in outcome.failure.message
+        assert "1 of 3 shards that were computed are gone" in failure(run(*chosen))
     pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
 
 
@@ -195,27 +156,18 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
 def test_a_killed_run_goes_on(run: Run, results: Path):
-    from_scratch = [
-        sys.executable,
-        "-m",
-        "axiom_bench.cli.main",
-        f"results={results}",
-        "data.size=2000",
-        "shard_size=2",
-    ]
-    tiny = [
-        "model=scenes_vgg",
-        "model.weights=null",
-        "method=[grad_cam]",
-        "metric=[zeta]",
-        "device=cpu",
-        "data.batch_size=2",  # no more than the largest shard has rows, however many images there are
-    ]
+    # Batches of no more rows than the largest shard has, however many images there are.
+    words = tiny(("method=[grad_cam]", "metric=[zeta]", "data.size=2000", "data.batch_size=2", f"results={results}"))
     process = subprocess.Popen(
-        [*from_scratch, *tiny], stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-m", "axiom_bench.cli.main", *words],
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     try:
-        wait_for(lambda: len(list((results / "quick/default/records").glob("*.parquet"))) >= 4)
+        start = time.monotonic()
+        while len(list((results / RECORDS).glob("*.parquet"))) < 4:
+            assert time.monotonic() - start < 120
+            time.sleep(0.05)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -227,15 +179,7 @@ def test_a_killed_run_goes_on(run: Run, results: Path):
     assert {name: when for name, when in written(results).items() if name in before} == before
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 120) -> None:
-    start = time.monotonic()
-    while not happened():
-        assert time.monotonic() - start < seconds
-        time.sleep(0.05)
-
-
 SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))
-RECORDS = "quick/default/records"
 
 
 @pytest.fixture(scope="module")
@@ -289,22 +233,18 @@ def sentence(folder: Path, config: Mapping[str, Any] = CONFIG, typed: Sequence[s
     return sweeps.still_running(folder, sweeps.about(config, typed))
 
 
-def test_another_command_that_began_later(tmp_path: Path):
+def test_another_command_that_began_later_or_earlier_and_is_still_there(tmp_path: Path):
     with claims.running(tmp_path):
         begin(tmp_path, OTHER, ["method=[grad_cam]", "run=a b"])
         line = sentence(tmp_path)
+        begin(tmp_path, CONFIG, TYPED, sweeps.other_commands(tmp_path))
+        assert sentence(tmp_path) == line
+        begin(tmp_path, CONFIG, ["method=[cam]", "model=c,d"])  # of what is swept over, the configuration has one value
+        assert sentence(tmp_path) is not None
     assert line is not None
     assert line.startswith(f"another command with other settings still runs on {tmp_path}: axiom-bench ")
     assert "'method=[grad_cam]' 'run=a b'" in line
     assert "run=NAME" in line
-
-
-def test_another_command_that_began_earlier_and_is_still_there(tmp_path: Path):
-    with claims.running(tmp_path):
-        begin(tmp_path, OTHER, ["method=[grad_cam]"])
-        others = sweeps.other_commands(tmp_path)
-        begin(tmp_path, CONFIG, TYPED, others)
-        assert sentence(tmp_path) is not None
 
 
 @pytest.mark.parametrize(
@@ -319,13 +259,6 @@ def test_the_same_settings_share_the_work_without_a_word(tmp_path: Path, config:
     with claims.running(tmp_path):
         begin(tmp_path, config, typed)
         assert sentence(tmp_path) is None
-
-
-def test_other_models_are_other_settings(tmp_path: Path):
-    """Of what is swept over, the configuration holds one value."""
-    with claims.running(tmp_path):
-        begin(tmp_path, CONFIG, ["method=[cam]", "model=c,d"])
-        assert sentence(tmp_path) is not None
 
 
 @pytest.mark.parametrize("damaged", [None, "", "5", "[]", '{"about": 5, "others": [3]}'])

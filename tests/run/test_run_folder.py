@@ -1,11 +1,10 @@
-"""What a run leaves: manifest, pictures and run times, from one sweep of two models."""
+"""What a run leaves: manifest with the works it cites, pictures, curves, run times, and any other kind of file."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -23,19 +22,18 @@ from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.sweep import sweep
 
-from .conftest import tiny
+from .conftest import RUN, Run, tiny
 
 SMALL = (
-    "model=scenes_vgg,scenes_resnet",
-    "data.size=4",
-    "data.batch_size=4",
-    "method=[grad_cam,cam,centered]",
-    "metric=[conservation_error,confidence_drop,zeta]",
-    "runtime.repeats=1",
-    "runtime.batch_size=2",
-    "pictures.rows=3",
-    "device=cpu",
+    *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
+    *("metric=[conservation_error,confidence_drop,zeta]", "runtime.repeats=1", "runtime.batch_size=2"),
+    *("pictures.rows=3", "device=cpu"),
 )
+IDS = [f"evaluation-0-{number:06d}" for number in range(4)]
+STAGES = [
+    *("start", "loading", "trace", "methods", "metrics' passes", "metrics", "writing", "whole data set", "run times"),
+    "pictures",
+]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         overrides = [*SMALL, f"results={results}"]
         code, _ = finish(*sweep(overrides), overrides)
     assert code == 0
-    return results / "quick" / "default"
+    return results / RUN
 
 
 @pytest.fixture(scope="module")
@@ -56,96 +54,75 @@ def written(folder: Path) -> dict:
 
 
 def test_both_models_are_in_one_manifest(written: dict, folder: Path):
+    jobs = ["scenes_vgg at features.13 on scenes", "scenes_resnet at layer4 on scenes"]
     assert written["overrides"][:-1] == list(SMALL)
     assert list(written["models"]) == ["scenes_vgg", "scenes_resnet"]
     assert written["models"]["scenes_vgg"]["layers"] == ["features.13"]
     assert len(written["models"]["scenes_resnet"]["weights_sha256"]) == 64
-    assert [job["job"] for job in written["jobs"]] == [
-        "scenes_vgg at features.13 on scenes",
-        "scenes_resnet at layer4 on scenes",
-    ]
+    assert [job["job"] for job in written["jobs"]] == jobs
     assert len(written["records"]) == 2
     assert all((folder / path).is_file() for key in ("records", "runtime", "pictures") for path in written[key])
-    assert written["failures"] == []
-    assert written["data"]["scenes"]["ids"] == [f"evaluation-0-{number:06d}" for number in range(4)]
+    assert (written["failures"], written["data"]["scenes"]["ids"]) == ([], IDS)
     assert written["config"]["report"]["headline"]
     assert {"torch", "torchvision", "Pillow", "numpy"} <= set(written["versions"])
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
+    assert list(written["methods"]) == ["grad_cam", "cam", "centered"]  # in the command line's order
+    assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
+    assert {path.name for path in folder.iterdir()} == {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder: Path, tmp_path, monkeypatch):
-    loop = ["loading", "trace", "methods", "metrics' passes", "metrics"]
-    stages = ["start", *loop, "writing", "whole data set", "run times", "pictures"]
-    assert [list(seconds) for seconds in written["seconds"].values()] == [stages, stages]
+    """And a repeated run measures no time again."""
+    assert [list(seconds) for seconds in written["seconds"].values()] == [STAGES, STAGES]
     monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     shutil.copytree(folder.parents[1], tmp_path, dirs_exist_ok=True)
-    copy = tmp_path / "quick" / "default"
+    copy = tmp_path / RUN
+    before = {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]}
     overrides = [*SMALL, f"results={tmp_path}"]
     stamp.write(copy, "inputs", [], {}, 12.34)
-    finish(*sweep(overrides), overrides)
-    manifest = json.loads((copy / "manifest.json").read_text())
-    assert (manifest["seconds"], manifest["work"]) == (written["seconds"], written["work"])
-    assert manifest["report_seconds"] == 12.34
+    config, outcomes = sweep(overrides)
+    finish(config, outcomes, overrides)
+    again = json.loads((copy / "manifest.json").read_text())
+    assert (again["seconds"], again["work"]) == (written["seconds"], written["work"])
+    assert again["report_seconds"] == 12.34
+    assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
+    assert {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
 @pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])
-def test_the_manifest_says_whether_weights_are_random(run: Callable[..., list[Outcome]], weights: str, random: bool):
+def test_the_manifest_says_whether_weights_are_random(run: Run, weights: str, random: bool):
     """The report reads it there, and calls nothing best for such a model."""
     outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
     assert manifest.assemble(outcomes, "quick", "default")["models"]["scenes_vgg"]["random_weights"] is random
 
 
 def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
-    cam = written["methods"]["cam"]
-    assert cam["reference"] == "zhou2016cam"
-    assert cam["cited"]["text"] == "Zhou et al. 2016, arXiv:1512.04150"
+    cam, metrics = written["methods"]["cam"], written["metrics"]
+    assert (cam["reference"], cam["cited"]["text"]) == ("zhou2016cam", "Zhou et al. 2016, arXiv:1512.04150")
     assert cam["cited"]["url"] == "https://arxiv.org/abs/1512.04150"
     assert cam["description"].startswith("w_k")
-    drop = written["metrics"]["confidence_drop"]
-    assert drop["description"].startswith("p - p'")
-    assert drop["definition"].startswith("Fig. 4(b)")
-    assert "this project's choice" in drop["deviation"]
-    about = written["metrics"]["conservation_error"]
-    assert (about["unit"], about["better"], about["of"], about["metric"]) == (
-        "ratio",
-        "lower",
-        "method",
-        "conservation_error",
-    )
-    assert written["metrics"]["zeta"]["of"] == "layer"
+    assert metrics["confidence_drop"]["description"].startswith("p - p'")
+    assert metrics["confidence_drop"]["definition"].startswith("Fig. 4(b)")
+    assert "this project's choice" in metrics["confidence_drop"]["deviation"]
+    about = {"unit": "ratio", "better": "lower", "of": "method", "metric": "conservation_error"}
+    assert about.items() <= metrics["conservation_error"].items()
+    assert metrics["zeta"]["of"] == "layer"
 
 
-def test_the_order_is_the_command_line_s(written: dict):
-    assert list(written["methods"]) == ["grad_cam", "cam", "centered"]
-    assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
-
-
-def test_nothing_else_is_left_behind(folder: Path):
-    of_run = {"gallery", "manifest.json", "pictures", "records", "runtime"}
-    assert {path.name for path in folder.iterdir()} == of_run
-    assert not list(folder.rglob("*.tmp"))
-
-
-def test_pictures(written: dict, folder: Path):
+def test_pictures_show_what_was_measured(written: dict, folder: Path):
+    """The drop of confidence in the picture is the one in the records."""
     vgg, resnet = (np.load(folder / path) for path in written["pictures"])
-    assert str(vgg["model"]), str(vgg["layer"]) == ("scenes_vgg", "features.13")
+    assert (str(vgg["model"]), str(vgg["layer"])) == ("scenes_vgg", "features.13")
     assert vgg["methods"].tolist() == ["grad_cam", "centered"]  # cam needs another head
     assert resnet["methods"].tolist() == ["grad_cam", "cam", "centered"]
-    assert vgg["images"].shape == (3, 96, 96, 3)
+    shapes = {"images": (3, 96, 96, 3), "heatmaps": (2, 3, 96, 96), "perturbed": (2, 3, 96, 96, 3), "confidence": (3,)}
+    shapes |= {"confidence_perturbed": (2, 3), "class_names": (3,)}
+    assert {name: vgg[name].shape for name in shapes} == shapes
     assert vgg["images"].dtype == vgg["perturbed"].dtype == np.uint8
-    assert vgg["heatmaps"].shape == (2, 3, 96, 96)
-    assert vgg["perturbed"].shape == (2, 3, 96, 96, 3)
-    assert vgg["confidence"].shape == (3,)
-    assert vgg["confidence_perturbed"].shape == (2, 3)
-    assert vgg["image_ids"].tolist()[0] == "evaluation-0-000000"
-    assert vgg["class_names"].shape == (3,)
+    assert vgg["image_ids"].tolist()[0] == IDS[0]
     assert str(vgg["confidence_of"]) == "probability"
     assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
-
-
-def test_the_pictures_show_what_was_measured(written: dict, folder: Path):
-    """The drop of confidence in the picture is the one in the records."""
-    vgg = np.load(folder / written["pictures"][0])
     table = reading.read_records(folder, written)
     table = table[(table["metric"] == "confidence_drop") & (table["model"] == "scenes_vgg")]
     for place, method in enumerate(vgg["methods"]):
@@ -155,11 +132,9 @@ def test_the_pictures_show_what_was_measured(written: dict, folder: Path):
         np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
 
 
-def test_pictures_of_an_output_without_probability_show_the_score(run: Callable[..., list[Outcome]], results: Path):
-    outcomes = run(
-        "model.output=multi_label", "metric=[confidence_drop]", "metric.confidence_drop.params.output=logit",
-        "method=[uniform]", "pictures.rows=2", "data.size=3",
-    )  # fmt: skip
+def test_pictures_of_an_output_without_probability_show_the_score(run: Run, results: Path):
+    metric = ("metric=[confidence_drop]", "metric.confidence_drop.params.output=logit")
+    outcomes = run("model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3")
     arrays = np.load(next(results.rglob("*.npz")))
     assert str(arrays["confidence_of"]) == "score"
     folder = next(results.rglob("records")).parent
@@ -172,40 +147,26 @@ def test_pictures_of_an_output_without_probability_show_the_score(run: Callable[
 
 def test_run_times(written: dict, folder: Path):
     table = pd.concat(pd.read_parquet(folder / path) for path in written["runtime"])
-    assert set(table["model"]) == {"scenes_vgg", "scenes_resnet"}
-    assert set(table["data"]) == {"scenes"}
-    assert set(table["batch_size"]) == {2}
+    sets = {name: set(table[name]) for name in ("model", "data", "batch_size")}
+    assert sets == {"model": {"scenes_vgg", "scenes_resnet"}, "data": {"scenes"}, "batch_size": {2}}
     assert (table["milliseconds_per_image"] > 0).all()
     assert {"trace", "ablation_drops", "method"} <= set(table["step"])
 
 
 def test_layers_of_one_model_are_listed_and_failures_are_named():
-    facts = {
-        "methods": {},
-        "metrics": {},
-        "axes": {},
-        "data": {},
-        "device": "cpu",
-        "precision": {"trunk": "fp32", "head": "fp32"},
-    }
+    facts = {**{key: {} for key in ("methods", "metrics", "axes", "data")}, "device": "cpu", "precision": {}}
     nets = (
         {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
         for n in (1, 2)
     )
-    first, other = (Outcome("a", {}, {**facts, "models": models}) for models in nets)
+    outcomes = [Outcome("a", {}, {**facts, "models": models}) for models in nets]
     failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
-    merged = manifest.assemble([first, other, failed], "quick", "default")
-    assert merged["models"]["net"]["layers"] == ["layer1", "layer2"]
-    assert merged["models"]["net"]["depths"] == {"layer1": 1, "layer2": 2}
-    assert merged["models"]["net"]["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
+    merged = manifest.assemble([*outcomes, failed], "quick", "default")
+    net = merged["models"]["net"]
+    assert net["layers"] == ["layer1", "layer2"]
+    assert net["depths"] == {"layer1": 1, "layer2": 2}
+    assert net["images"] == {"set1": {"chosen": 1, "kept": 1}, "set2": {"chosen": 2, "kept": 2}}
     assert merged["failures"] == [{"job": "b", "message": "no weights"}]
-
-
-def test_a_repeated_run_measures_no_time_again(folder: Path, written: dict):
-    before = {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]}
-    _, outcomes = sweep([*SMALL, f"results={folder.parent.parent}"])
-    assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
-    assert {path: (folder / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
 def ensure_counts(step: Step) -> tuple[str, ...]:
@@ -214,29 +175,27 @@ def ensure_counts(step: Step) -> tuple[str, ...]:
     return ("counts/count.txt",)
 
 
-@pytest.fixture
-def _counts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a row of the table and a module that writes it, and no more."""
     module = ModuleType("their_counts")
     vars(module).update(STAGES={"counts": "counts"}, ensure_counts=ensure_counts)
     monkeypatch.setitem(sys.modules, "their_counts", module)
     row = Artefact("counts", ("txt",), "their_counts", "nobody", "fetched", "input")
     monkeypatch.setattr(artefacts, "TABLE", (*artefacts.TABLE, row))
-
-
-@pytest.mark.usefixtures("_counts")
-def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results: Path, tmp_path: Path) -> None:
     config, outcomes = sweep([*tiny(()), f"results={results}"])
     keep(config, outcomes)
     assert "counts" in outcomes[0].seconds
-    folder = results / "quick/default"
-    manifest = reading.read_manifest(folder)
-    assert manifest["counts"] == ["counts/count.txt"]
+    folder = results / RUN
+    written = reading.read_manifest(folder)
+    assert written["counts"] == ["counts/count.txt"]
     combined = combining.combine([folder], results / "combined")
     assert (results / "combined" / combined["counts"][0]).read_text() == "5"
     assert mirror._is_fetched("counts/count.txt")
-    before = stamp.inputs(folder, manifest)
+    before = stamp.inputs(folder, written)
     (folder / "counts/count.txt").write_text("many")
-    assert stamp.inputs(folder, manifest) != before
+    assert stamp.inputs(folder, written) != before
     (folder / "counts").rename(tmp_path / "elsewhere")
     (folder / "counts").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(BenchError, match="counts leads out of the run folder"):
@@ -252,30 +211,29 @@ def test_every_artefact_has_a_writer() -> None:
 
 CURVES = (
     "model.seed=27",  # of the random weights: with most other seeds some maps are zero, which have no curve
-    "metric=[deletion_auc,road_morf]",
-    "metric.deletion_auc.params.steps=4",
+    *("metric=[deletion_auc,road_morf]", "metric.deletion_auc.params.steps=4"),
     "metric.road_morf.params.fractions=[0.3,0.6]",
 )
 
 
-def test_curves_are_kept_listed_and_drawn(run, results):
-    outcomes = run(*CURVES)
-    folder = results / "quick" / "default"
+def test_perturbation_curves_are_kept_listed_and_drawn(run: Run, results: Path):
+    outcomes, folder = run(*CURVES), results / RUN
     code, _ = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
     assert code == 0
-    manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["axes"]["deletion"]["at"] == [0, 0.25, 0.5, 0.75, 1]
-    assert manifest["axes"]["morf"]["at"] == [0.3, 0.6]
-    assert [manifest["axes"][name]["y"] for name in ("deletion", "morf")] == ["probability", "accuracy"]
-    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, manifest))
-    values = reading.read_records(folder, manifest)
+    written = json.loads((folder / "manifest.json").read_text())
+    axes = {name: (about["at"], about["y"]) for name, about in written["axes"].items()}
+    assert axes["deletion"] == ([0, 0.25, 0.5, 0.75, 1], "probability")
+    assert axes["morf"] == ([0.3, 0.6], "accuracy")
+    curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(folder, written))
+    values = reading.read_records(folder, written)
+    row = ["method", "image_id", "target_class"]
     for curve, metric, area in (
         ("deletion", "deletion_auc", lambda points: np.trapezoid(points, dx=0.25)),
         ("morf", "road_morf", np.mean),
     ):
-        own = curves[curves["curve"] == curve].set_index(["method", "image_id", "target_class"])["points"].map(area)
-        areas = values[values["metric"] == metric].set_index(["method", "image_id", "target_class"])["value"]
-        np.testing.assert_allclose(own.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12)
+        of_curves = curves[curves["curve"] == curve].set_index(row)["points"].map(area)
+        areas = values[values["metric"] == metric].set_index(row)["value"]
+        np.testing.assert_allclose(of_curves.sort_index(), areas.sort_index(), rtol=1e-9, atol=1e-12)
         assert (folder / f"figures/perturbation_{curve}.png").is_file()
 
 
@@ -287,31 +245,25 @@ ENTRY = r"""
   eprint = {3101.00001},
 }
 """
+THREE = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace("eprint = {3101.00001}", "doi = {10.1/2}")
 
 
-def test_a_work_of_two_authors():
-    reference = manifest.parsed(ENTRY)["doe2031brightest"]
-    assert reference.cited == "Doe and Röe 2031, arXiv:3101.00001"
-    assert reference.title == "The Brightest Channel"
-    assert reference.url == "https://arxiv.org/abs/3101.00001"
+@pytest.mark.parametrize(
+    ("entry", "cited", "url"),
+    [
+        (ENTRY, "Doe and Röe 2031, arXiv:3101.00001", "https://arxiv.org/abs/3101.00001"),
+        (THREE, "Doe et al. 2031, doi:10.1/2", "https://doi.org/10.1/2"),
+        (ENTRY.replace("eprint", "note"), "Doe and Röe 2031", ""),
+    ],
+    ids=["two authors", "three", "no link"],
+)
+def test_how_a_work_is_cited(entry: str, cited: str, url: str):
+    reference = manifest.parsed(entry)["doe2031brightest"]
+    assert (reference.title, reference.cited, reference.url) == ("The Brightest Channel", cited, url)
 
 
-def test_three_authors_are_the_first_and_others():
-    text = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace("eprint = {3101.00001}", "doi = {10.1/2}")
-    reference = manifest.parsed(text)["doe2031brightest"]
-    assert (reference.cited, reference.url) == ("Doe et al. 2031, doi:10.1/2", "https://doi.org/10.1/2")
-
-
-def test_without_a_link():
-    reference = manifest.parsed(ENTRY.replace("eprint", "note"))["doe2031brightest"]
-    assert (reference.cited, reference.url) == ("Doe and Röe 2031", "")
-
-
-def test_a_key_that_stands_there_twice_is_refused():
+def test_a_key_of_two_works_and_one_of_none_are_sentences():
     with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
         manifest.parsed(ENTRY + ENTRY)
-
-
-def test_the_nearest_key_is_named():
     with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
         manifest.reference("fu2020axioms")

@@ -19,6 +19,8 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.jobs import job
 from axiom_bench.run.manifest import Outcome
 
+from .conftest import failure
+
 Run = Callable[..., list[Outcome]]
 LONG, DEEP = "a" * 10_000, [[[[[[[[[[[[]]]]]]]]]]]]
 NO_NAMES = ["", " ", "a\nb", "a\0b", "\ud800", LONG, 0, 2024, 1.5, True, [], ["a"], {"a": 1}, DEEP]
@@ -37,14 +39,7 @@ COUNTS = (
     "pictures.rows", "pictures.gallery", "metrics.max_forwards_per_image",
 )  # fmt: skip
 GROUPS = (
-    "model",
-    "data",
-    "device",
-    "runtime",
-    "report",
-    "report.figures",
-    "metric.zeta",
-    "method",
+    *("model", "data", "device", "runtime", "report", "report.figures", "metric.zeta", "method"),
     "method.cam.params",
 )
 OPTIONAL_GROUPS = ("report.figures", "method.cam.params")  # null: nothing set
@@ -239,9 +234,6 @@ def test_a_wrong_kind_stops_before_anything(run: Run, monkeypatch: pytest.Monkey
 
 
 def test_a_value_out_of_range_names_its_metric(run: Run):
-    (outcome,) = run("metric=[deletion_auc]", "metric.deletion_auc.params.steps=0")
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert outcome.failure.message == (
+    assert failure(run("metric=[deletion_auc]", "metric.deletion_auc.params.steps=0")) == (
         "The metric 'deletion_auc' can't be measured: A curve needs at least one step, not steps=0."
     )

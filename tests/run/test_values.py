@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import shutil
 import tarfile
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -33,15 +34,10 @@ from axiom_bench.run.inputs.images import rows as batches_of
 from axiom_bench.run.jobs import ready
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import configuration, sweep
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import TINY, rows_of, tiny
-
-Run = Callable[..., list[Outcome]]
-Rows = Callable[[list[Outcome]], pd.DataFrame]
-
+from .conftest import TINY, Rows, Run, failure, rows_of, tiny
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -70,15 +66,12 @@ def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[...,
     method = next(method for method in tiny.methods if method.name == "xgrad_cam")
     metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
     value, status = measure(metric, explained(trace, batch, method), True)["sensitivity_error"]
-    own = table[(table["method"] == "xgrad_cam") & (table["metric"] == "sensitivity_error")]
-    expected = pd.DataFrame(
-        {"image_id": batch.image_ids, "target_class": batch.targets, "value": value, "status": status}
-    )
-    expected = expected.sort_values(["image_id", "target_class"], ignore_index=True)
-    assert own["image_id"].tolist() == expected["image_id"].tolist()
-    assert own["target_class"].tolist() == expected["target_class"].tolist()
-    assert own["status"].tolist() == expected["status"].tolist()
-    np.testing.assert_allclose(own["value"], expected["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
+    stored = table[(table["method"] == "xgrad_cam") & (table["metric"] == "sensitivity_error")]
+    by_hand = {"image_id": batch.image_ids, "target_class": batch.targets, "status": status, "value": value}
+    expected = pd.DataFrame(by_hand).sort_values(["image_id", "target_class"], ignore_index=True)
+    for name in ("image_id", "target_class", "status"):
+        assert stored[name].tolist() == expected[name].tolist()
+    np.testing.assert_allclose(stored["value"], expected["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
 
 
 @pytest.mark.parametrize(
@@ -149,10 +142,13 @@ def test_what_moves_rounding_alone(
     run: Run, rows: Rows, expected: pd.DataFrame, overrides: tuple[str, ...], threads: int
 ):
     torch.set_num_threads(threads)
-    other = rows(run(*overrides))
-    pd.testing.assert_frame_equal(other.drop(columns="value"), expected.drop(columns="value"))
+    assert_equal_up_to_rounding(rows(run(*overrides)), expected)
+
+
+def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(actual.drop(columns="value"), expected.drop(columns="value"))
     scale = expected.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)
-    assert ((other["value"] - expected["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
+    assert ((actual["value"] - expected["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
 
 
 def test_no_more_rows_are_computed_than_the_largest_shard_has(
@@ -167,15 +163,10 @@ def test_no_more_rows_are_computed_than_the_largest_shard_has(
 
 
 SETTINGS = (
-    "data=scenes_many",
-    "data.size=3",
-    "data.workers=0",
-    "data.batch_size=2",
+    *("data=scenes_many", "data.size=3", "data.workers=0", "data.batch_size=2"),
     "method=[ablation_cam_axiomatic,grad_cam,guided_xgrad_cam]",
     "metric=[box_iou,class_discriminability,confidence_drop,max_box_acc,object_effects,sensitivity_error,zeta]",
-    "runtime.repeats=1",
-    "pictures.rows=1",
-    "pictures.gallery=2",
+    *("runtime.repeats=1", "pictures.rows=1", "pictures.gallery=2"),
 )
 MOST_WAITS = 9  # 283 for four images before they were counted
 
@@ -219,8 +210,6 @@ def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytes
     assert waits[0].total() <= MOST_WAITS, waits[0]
 
 
-Run = Callable[..., list[Outcome]]
-Rows = Callable[[list[Outcome]], pd.DataFrame]
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
 
 
@@ -230,15 +219,7 @@ def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "free", lambda: None)
 
 
-def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
-    pd.testing.assert_frame_equal(actual.drop(columns="value"), expected.drop(columns="value"))
-    scale = expected.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)
-    assert ((actual["value"] - expected["value"]).abs() / scale).max() < 1e-5
-
-
-def test_batches_are_halved(run: Run, rows: Rows, results, monkeypatch: pytest.MonkeyPatch, capsys):
-    expected = rows(run())
-    shutil.rmtree(results)
+def test_batches_are_halved(run: Run, rows: Rows, expected: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys):
     trace = CutModel.trace
 
     def limited(cut_model: CutModel, images: torch.Tensor, *others: object) -> Trace:
@@ -254,10 +235,8 @@ def test_batches_are_halved(run: Run, rows: Rows, results, monkeypatch: pytest.M
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
-def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: Rows, results, monkeypatch):
+def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: Rows, expected, monkeypatch):
     """The second method's explanation fails, when the layer's values and the first method's are there already."""
-    expected = rows(run())
-    shutil.rmtree(results)
     explained = Explanation.of
 
     def limited(trace: Trace, answer: object, *others: object, **more: object) -> Explanation:
@@ -275,20 +254,15 @@ def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: R
 
 def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: Rows, monkeypatch):
     """No row says "out of memory": it would stand there still on a machine with more."""
-    calls = []
-    trace = CutModel.trace
+    trace, calls = CutModel.trace, count(1)
 
     def limited(*args: object) -> Trace:
-        calls.append(args)
-        if len(calls) > 5:  # the costs' and the first shard's
+        if next(calls) > 5:  # the costs' and the first shard's
             raise OUT_OF_MEMORY
         return trace(*args)
 
     monkeypatch.setattr(CutModel, "trace", limited)
-    (outcome,) = run()
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert "One image alone doesn't fit into the memory" in outcome.failure.message
+    assert "One image alone doesn't fit into the memory" in failure(run())
     monkeypatch.undo()
     (outcome,) = run()
     assert outcome.computed.shards < outcome.shards
@@ -296,22 +270,12 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: 
 
 
 def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run: Run, monkeypatch):
-    def moved(*_: object) -> None:
-        raise OUT_OF_MEMORY
-
-    monkeypatch.setattr(compute, "cut_of", moved)
-    (outcome,) = run()
-    assert outcome.failure is not None
-    assert outcome.failure.mendable
-    assert outcome.failure.message.startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
+    monkeypatch.setattr(compute, "cut_of", Mock(side_effect=OUT_OF_MEMORY))
+    assert failure(run()).startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
 
 
 PACKED = (
-    "data.workers=0",
-    "data.size=null",
-    "metric=[confidence_drop]",
-    "data.target=predicted",
-    "runtime.repeats=0",
+    *("data.workers=0", "data.size=null", "metric=[confidence_drop]", "data.target=predicted", "runtime.repeats=0"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
@@ -84,8 +84,9 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
             overrides = _with_all(composer, overrides)
             config = composer.config(overrides)
             launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
-            if folder := _own_folder(config):
-                overrides = [*overrides, folder]
+            if remote.is_url(results := str(OmegaConf.select(config, "results"))):
+                folder = str(remote.folder_of(results)).replace("'", r"\'")
+                overrides = [*overrides, f"hydra.sweep.dir='{folder}'"]  # here; Hydra would make one called s3:
                 config = composer.config(overrides)
             jobs = _jobs(composer, config)
         except (BenchError, HydraException, OmegaConfBaseException):
@@ -99,25 +100,17 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         ) from error
 
 
-def _own_folder(config: DictConfig) -> str | None:
-    """Where results are in a store, the override that names Hydra's own folder here; it would make one called s3:."""
-    results = str(OmegaConf.select(config, "results"))
-    if not remote.is_url(results):
-        return None
-    quoted = str(remote.folder_of(results)).replace("'", r"\'")
-    return f"hydra.sweep.dir='{quoted}'"
-
-
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration, resolved, without Hydra's node; what is missing until a job is composed stays `???`."""
-    own = {key: value for key, value in config.items() if key != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(own), resolve=True)  # type: ignore[return-value]
+    nodes = {key: value for key, value in config.items() if key != "hydra"}
+    return OmegaConf.to_container(OmegaConf.create(nodes), resolve=True)  # type: ignore[return-value]
 
 
 def base_keys() -> set[str]:
     """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data changes."""
-    folder = conf_folder()
-    config, device = (_yaml(folder / name) for name in ("config.yaml", "device/auto.yaml"))
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    files = (conf_folder() / name for name in ("config.yaml", "device/auto.yaml"))
+    config, device = (yaml.load(file.read_text(), loader) for file in files)
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
     return {key for key, _ in settings.settings({**nodes, "device": device})}
 
@@ -190,10 +183,8 @@ def _named(composer: Composer, group: str, choice: object) -> str | None:
         return None
     names = [name for name in _options(composer, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
     if group == "metric":
-        fast_form_of = {name: _fast_form_of(composer, name) for name in names}
-        left_out = (
-            fast_form_of.values() if choice == plugins.ALL_FAST else [name for name in names if fast_form_of[name]]
-        )
+        fast_forms = {name: metric for name in names if (metric := _fast_form_of(composer, name))}
+        left_out = fast_forms.values() if choice == plugins.ALL_FAST else fast_forms.keys()
         names = [name for name in names if name not in left_out]
     return f"{group}=[{','.join(names)}]"
 
@@ -267,9 +258,3 @@ def _keys(composer: Composer, overrides: Sequence[str]) -> list[str]:
         return [key for key, _ in settings.settings(plain(composer.config(choices)))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []
-
-
-def _yaml(path: Path) -> Mapping[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loaded: Mapping[str, Any] = yaml.load(path.read_text(), loader)
-    return loaded

@@ -52,9 +52,9 @@ class Cost:
         for metric in metrics:
             if row.interventions is None and "interventions" in needs_of(metric):
                 continue  # it won't be called
-            effects_known = "part_effects" in vars(row)
+            had_effects = "part_effects" in vars(row)
             requests = dry_run(metric, explanation)
-            if "part_effects" in vars(row) and not effects_known:
+            if "part_effects" in vars(row) and not had_effects:
                 of_image[metric.name] = versions_of(row) if versions is None else versions
             for request in requests:
                 is_trace = not isinstance(request, PerturbedImages)

@@ -86,18 +86,18 @@ def _file(text: str) -> str:
 
 def _files(paths: Sequence[str], suffix: str) -> dict[str, str]:
     """{name: file here}, also of those among the paths that are here already."""
-    found: list[tuple[str, str]] = []
-    remote_ones: dict[str, RemoteFile] = {}
+    listed: list[tuple[str, str]] = []
+    by_url: dict[str, RemoteFile] = {}
     for path in paths:
         if remote.is_url(path):
             named = remote_files.named(path, suffix)
-            remote_ones |= {file.url: file for _, file in named}
-            found += [(name, file.url) for name, file in named]
+            by_url |= {file.url: file for _, file in named}
+            listed += [(name, file.url) for name, file in named]
         else:
-            found += [(f"{name}{suffix}", str(file)) for name, file in files_named(path, suffix).items()]
-    files = by_name(found, suffix)
-    fetch(list(remote_ones.values()))
-    return {name: str(remote_ones[file].copy) if file in remote_ones else file for name, file in files.items()}
+            listed += [(f"{name}{suffix}", str(file)) for name, file in files_named(path, suffix).items()]
+    files = by_name(listed, suffix)
+    fetch(list(by_url.values()))
+    return {name: str(by_url[file].copy) if file in by_url else file for name, file in files.items()}
 
 
 def _unmarked(text: str) -> str:

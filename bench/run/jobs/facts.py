@@ -50,17 +50,13 @@ class Facts:
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """{method: {metric: key}} of all values that the job has."""
-        of_layer = {
-            metric.name: metric_key(metric, self._sources) for metric in self.job.metrics if is_of_layer(metric)
-        }
-        of_method = {
-            metric.name: metric_key(metric, self._sources) for metric in self.job.metrics if not is_of_layer(metric)
-        }
-        keys = {LAYER: {name: value_key(None, metric) for name, metric in of_layer.items()}} if of_layer else {}
-        for method in self.job.methods if of_method else ():
-            own = self._of_method(method)
-            keys[method.name] = {name: value_key(own, metric) for name, metric in of_method.items()}
-        return keys
+        keys = {metric.name: metric_key(metric, self._sources) for metric in self.job.metrics}
+        of_layer = {metric.name for metric in self.job.metrics if is_of_layer(metric)}
+        methods = {method.name: self._of_method(method) for method in self.job.methods if len(of_layer) < len(keys)}
+        values = {LAYER: {name: value_key(None, keys[name]) for name in keys if name in of_layer}} if of_layer else {}
+        for method, of_method in methods.items():
+            values[method] = {name: value_key(of_method, keys[name]) for name in keys if name not in of_layer}
+        return values
 
     def shard(self, shard: Shard) -> str:
         """Key of a shard: the common facts and its images."""
@@ -74,8 +70,8 @@ class Facts:
 
     def _of_method(self, method: Plugin) -> str:
         """Key of a method, and of the images that it reads beside the explained ones."""
-        own = method_key(method, self._sources)
-        return key(method=own, others=self._others) if "other_images" in required([method]) else own
+        of_method = method_key(method, self._sources)
+        return key(method=of_method, others=self._others) if "other_images" in required([method]) else of_method
 
     @cached_property
     def _others(self) -> list[str]:
@@ -115,18 +111,13 @@ class Facts:
             return []
         call, args, kwargs = unbound(function)
         owner = call if hasattr(call, "__qualname__") else type(call)
-        own: list[object] = [
-            label(owner.__module__),
-            owner.__qualname__,
-            list(args),
-            kwargs,
-            self.code([owner.__module__]),
-        ]
+        module: str = owner.__module__
+        facts: list[object] = [label(module), owner.__qualname__, list(args), kwargs, self.code([module])]
         if isinstance(call, nn.Module):
-            own += [repr(call), state_sha256(call.state_dict())]
+            facts += [repr(call), state_sha256(call.state_dict())]
         if isinstance(call, TensorScores):
-            own += self._function(call.read)
-        return own
+            facts += self._function(call.read)
+        return facts
 
     @property
     def _reshape(self) -> object:

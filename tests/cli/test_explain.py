@@ -1,0 +1,373 @@
+"""`axiom-bench explain` as it is typed: pictures, pages and folders; mistakes are sentences, other images go on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.cli.explain_command import Output, open_upright
+from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
+from axiom_bench.cli.main import main
+from axiom_bench.embedded import scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.models.load import load_model
+from axiom_bench.run.sweep import configuration
+
+VGG = ["--model", "scenes_vgg", "device=cpu"]
+ONE = [*VGG, "--methods", "xgrad_cam"]
+TWO = [*VGG, "--methods", "xgrad_cam,grad_cam"]
+ORIENTATION = 0x0112
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+IMAGES = [Path("a.png"), Path("b.png")]
+Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(autouse=True)
+def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image.Image:
+    """Outside the checkout, as a user would be, with a scene."""
+    monkeypatch.chdir(tmp_path)
+    image = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
+    image.save("scene.png")
+    return image
+
+
+def written(capsys: Capsys) -> list[str]:
+    return [line.removeprefix("written: ") for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("e.png", "PNG"), ("e.jpg", "JPEG"), ("e.JPEG", "JPEG"), ("e.webp", "WEBP")]
+)
+def test_the_file_has_the_format_that_its_name_says(name: str, kind: str, capsys: Capsys):
+    assert main(["explain", "scene.png", *TWO, "--output", name]) == 0
+    assert written(capsys) == [name]
+    with Image.open(name) as picture:
+        assert picture.format == kind
+
+
+@pytest.mark.parametrize(("name", "start"), [("e.pdf", b"%PDF"), ("e.svg", b"<?xml"), ("e.html", b"<!DOCTYPE html>")])
+def test_vectors_and_pages(name: str, start: bytes):
+    contents = []
+    for _ in range(2):
+        assert main(["explain", "scene.png", *TWO, "--output", name]) == 0
+        contents.append(Path(name).read_bytes())
+    assert contents[0].startswith(start)
+    assert contents[0] == contents[1]  # no date in it
+
+
+def test_one_image_is_a_picture_and_several_are_a_page(scene: Image.Image, capsys: Capsys):
+    scene.save("other.png")
+    assert main(["explain", "scene.png", *TWO]) == 0
+    assert main(["explain", "scene.png", "other.png", *TWO]) == 0
+    assert written(capsys) == ["explanation.png", "explanation.html"]
+    text = Path("explanation.html").read_text()
+    assert text.count('class="page-section"') == 2
+    assert text.count("<strong>XGrad-CAM</strong>") == 2
+    assert "Sensitivity error: " in text
+
+
+def test_a_folder_gets_a_picture_of_each_image_and_a_page(capsys: Capsys):
+    for name in ("a", "b"):
+        Path("photos", name).mkdir(parents=True)
+        shutil.copy("scene.png", Path("photos", name, "scene.png"))
+    assert main(["explain", "photos", *TWO, "--output", "maps"]) == 0
+    names = written(capsys)
+    assert names == ["maps/scene.png", "maps/scene-2.png", "maps/index.html"]
+    assert all(Path(name).is_file() for name in names)
+
+
+def test_the_numbers_are_those_of_the_library():
+    """Top classes, heatmaps and axiom errors, against `ab.explain` and `ab.evaluate`."""
+    config = configuration(["device=cpu", "model=scenes_vgg"])
+    model = load_model(config["model"])
+    names, errors = ["xgrad_cam", "grad_cam", "random"], ["sensitivity_error", "conservation_error"]
+    methods = [plugins.load("method", name) for name in names]
+    explainer = Explainer(model, Classes.of(model, config["model"]), config, methods)
+    with Image.open("scene.png") as stored:
+        shown, notes = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1)
+    pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (model.preprocessing.mean, model.preprocessing.std))
+    images = ((pixels - mean) / std).repeat(2, 1, 1, 1)
+    probabilities = model.module(images)[0].softmax(0).detach()
+    assert notes == []
+    assert [score.value for score in shown.top] == pytest.approx(probabilities.topk(5).values.tolist(), rel=1e-4)
+    targets = torch.tensor([3, 7])
+    heatmaps = ab.explain(model.module, model.layer, images, names, targets)
+    table = ab.evaluate(model.module, model.layer, [(images, targets)], names, errors)
+    values = table.set_index(["target_class", "method", "metric"])["value"]
+    for row, ((score, maps), target) in enumerate(zip(shown.maps, (3, 7), strict=True)):
+        assert score.value == pytest.approx(float(probabilities[target]), rel=1e-4)
+        for name, explained in zip(names, maps, strict=True):
+            np.testing.assert_allclose(explained.heatmap, heatmaps[name][row], atol=1e-4)
+        for name, explained in zip(names[:2], maps, strict=False):
+            expected = values[target, name, "sensitivity_error"]
+            assert explained.errors["Sensitivity error"] == pytest.approx(expected, rel=1e-3)
+        assert maps[2].lines() == ["No axiom errors: not on score scale"]
+
+
+def test_the_most_probable_classes(capsys: Capsys):
+    assert main(["explain", "scene.png", *TWO, "--top", "3", "--output", "e.html"]) == 0
+    assert Path("e.html").read_text().count("<h3>Explained: ") == 3
+    assert main(["explain", "scene.png", *TWO, "--top", "0"]) == 2
+    assert "--top is 0" in capsys.readouterr().err
+
+
+def test_a_probability_is_zero_or_one_alone():
+    percents = [ClassScore("", probability).text for probability in (0.0, 1e-12, 0.004, 0.294, 0.9999, 1.0)]
+    assert percents == ["0 %", "<1 %", "<1 %", "29 %", ">99 %", "100 %"]
+    assert ClassScore("", 4.2, is_probability=False).text == "score 4.20"
+
+
+def test_a_user_s_own_network_and_classes(tmp_path: Path, capsys: Capsys):
+    (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
+    network = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.resize=96"]
+    network += ["model.crop=96", "model.classes=[a,b,'c, d',d,e,f,g,h,i,a]", "model.name=mine"]
+    command = ["explain", "scene.png", *network, "--methods", "xgrad_cam,uniform", "--output", "e.html"]
+    pages = []
+    for targets in ("b,d", "1,3", "b", "c, d"):
+        assert main([*command, "--targets", targets]) == 0
+        pages.append(Path("e.html").read_text())
+    assert pages[0] == pages[1]
+    assert pages[2].count("<h3>Explained: b ") == pages[3].count("<h3>Explained: c, d ") == 1
+    capsys.readouterr()
+    for target, sentence in {
+        "z": "There is no class of mine 'z'",
+        "10": "There is no class '10' of mine; give a name or an index from 0 to 9",
+        "a": "2 classes of mine are called 'a'; give an index: 0 and 9",
+    }.items():
+        assert main([*command, "--target", target]) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_which_method_does_not_apply(capsys: Capsys):
+    """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
+    assert main(["explain", "scene.png", *VGG, "--methods", "cam,xgrad_cam"]) == 0
+    note, picture = capsys.readouterr().out.splitlines()
+    assert note.startswith("The method 'cam' is left out: ")
+    assert picture == "written: explanation.png"
+    Path("explanation.png").unlink()
+    assert main(["explain", "scene.png", *VGG, "--methods", "cam"]) == 2
+    assert "The method 'cam' is left out: " in capsys.readouterr().err
+    assert not Path("explanation.png").exists()
+    assert main(["explain", "scene.png", *VGG]) == 0  # nobody named it
+    assert capsys.readouterr().out == "written: explanation.png\n"
+
+
+def test_no_other_warning_is_a_note(tmp_path: Path, capsys: Capsys):
+    """Notes are told by the warning's class, not by its words."""
+    (tmp_path / "warns.py").write_text(
+        "import warnings\n\n\ndef my_cam(trace):\n"
+        "    warnings.warn('Half of the map is left out: it is dark')\n    return trace.gradients\n"
+    )
+    assert main(["explain", "scene.png", *VGG, "--methods", "warns.my_cam"]) == 0
+    assert capsys.readouterr().out == "written: explanation.png\n"
+
+
+def test_torchvision_s_networks_have_imagenet_s_class_names():
+    config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
+    classes = Classes.of(load_model(config), config)
+    assert classes.name(207) == "golden retriever"
+    assert classes.chosen("golden retriever,5") == [207, 5]
+    with pytest.raises(BenchError, match="did you mean 'golden retriever'"):
+        classes.index("golden retriver")
+
+
+def test_names_are_text_not_markup():
+    shutil.copy("scene.png", "<img onerror=alert(1)>$x$.png")
+    for output in ("e.html", "e.png"):
+        assert main(["explain", "<img onerror=alert(1)>$x$.png", *TWO, "--output", output]) == 0
+    text = Path("e.html").read_text()
+    assert "<img onerror" not in text
+    assert "&lt;img onerror" in text
+
+
+def test_colours():
+    pictures = []
+    for colours in ("inferno", "jet"):
+        assert main(["explain", "scene.png", *TWO, "--colours", colours]) == 0
+        pictures.append(Path("explanation.png").read_bytes())
+    assert pictures[0] != pictures[1]
+
+
+def test_images_of_every_mode_are_explained(scene: Image.Image):
+    Path("modes").mkdir()
+    for name, mode in {"grey.png": "L", "cmyk.jpg": "CMYK", "palette.gif": "P", "alpha.png": "RGBA"}.items():
+        scene.convert(mode).save(f"modes/{name}")
+    grey16 = np.asarray(scene.convert("L")).astype(np.uint16) * 257
+    Image.fromarray(grey16).save("modes/grey16.png")
+    assert main(["explain", "modes", *ONE, "--output", "e.html"]) == 0
+    assert Path("e.html").read_text().count('class="page-section"') == 5
+    np.testing.assert_array_equal(*(np.asarray(open_upright(Path("modes", n))[0]) for n in ("grey.png", "grey16.png")))
+
+
+def test_what_cannot_be_read_has_a_sentence_and_the_rest_is_explained(scene: Image.Image, capsys: Capsys):
+    scene.resize((400, 400)).save("whole.jpg")
+    Path("truncated.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-2000])
+    Path("words.png").write_text("no image")
+    Path("empty").mkdir()
+    names = ["truncated.jpg", "scene.png", "nowhere.png", "words.png", "empty", "scene.png"]
+    assert main(["explain", *names, *ONE, "--output", "e.html"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "written: e.html\n"
+    lines = [line for line in captured.err.splitlines() if not line.startswith("maps: ")]  # on a slow machine
+    assert [line.startswith("axiom-bench: ") for line in lines] == [True] * 4
+    for sentence in (
+        *("There are no images in the folder empty", "The image truncated.jpg: can't be decoded: "),
+        *("The image nowhere.png: there is no file nowhere.png.", "The image words.png: can't be decoded: "),
+    ):
+        assert sum(sentence in line for line in lines) == 1
+    text = Path("e.html").read_text()
+    assert text.count("as the model sees it</figcaption>") == 1  # named twice, explained once
+    assert "The image nowhere.png: there is no file" in text
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_turns_the_image(orientation: int):
+    """Eight ways to store one picture, and a viewer shows all of them alike."""
+    corner = np.zeros((40, 60, 3), np.uint8)
+    corner[:10, :20] = 255
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transpositions that store it, undone by the orientation
+    image = Image.fromarray(corner)
+    stored = image if orientation == 1 else image.transpose(Image.Transpose(turn[orientation]))
+    stored.save("stored.png", exif=turned_by(orientation))
+    shown, turned = open_upright(Path("stored.png"))
+    assert turned == (orientation != 1)
+    np.testing.assert_array_equal(np.asarray(shown), corner)
+
+
+def turned_by(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_tiff_is_turned_once(orientation: int):
+    """Its orientation belongs to the format, and Pillow applies it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    for name in ("a.tif", "a.png"):
+        Image.fromarray(pixels).save(name, exif=turned_by(orientation))
+    np.testing.assert_array_equal(*(np.asarray(open_upright(Path(name))[0]) for name in ("a.tif", "a.png")))
+
+
+def test_damaged_exif_turns_nothing(scene: Image.Image):
+    scene.save("a.png", exif=b"Exif\0\0II*\0" + bytes([255]) * 40)
+    shown, turned = open_upright(Path("a.png"))
+    assert not turned
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(scene))
+
+
+def test_a_turned_image_is_a_note(scene: Image.Image, capsys: Capsys):
+    scene.save("phone.jpg", exif=turned_by(6))
+    assert main(["explain", "phone.jpg", *ONE, "--output", "e.html"]) == 0
+    note, _ = capsys.readouterr().out.splitlines()
+    assert note == "phone.jpg is turned upright, as its EXIF orientation says."
+    assert note in Path("e.html").read_text()
+
+
+def test_what_is_no_file_and_names_that_are_not_utf8(scene: Image.Image, capsys: Capsys):
+    Path("odd").mkdir()
+    os.mkfifo("odd/pipe.jpg")
+    Path("odd/loop.jpg").symlink_to("loop.jpg")
+    Path("scene.png").rename(os.fsdecode(b"odd/caf\xe9.png"))
+    assert main(["explain", "odd", *ONE, "--output", "e.html"]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "axiom-bench: The image odd/loop.jpg: can't be decoded: Too many levels of symbolic links.",
+        "axiom-bench: The image odd/pipe.jpg: it is no regular file.",
+    ]
+    assert r"caf\xe9.png" in Path("e.html").read_text()
+    picture = os.fsdecode(b"odd/caf\xe9.png")
+    Path("out").mkdir()
+    assert main(["explain", picture, *ONE, "--output", "out"]) == 0
+    assert r"caf\xe9.png" in {path.name for path in Path("out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["scene.png"], "Name the model: --model resnet18"),
+        (["scene.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
+        (["scene.png", *VGG, "--methods", "gradcam"], "did you mean 'grad_cam'"),
+        (["scene.png", *ONE, "--layer", "features.99"], "features.99"),
+        (["scene.png", *ONE, "--targets", "12"], "There is no class '12' of scenes_vgg"),
+        (["scene.png", *ONE, "--colours", "jett"], "There is no colour map 'jett'; did you mean 'jet'"),
+        (["scene.png", *ONE, "--output", "e.gif"], "Can't write e.gif: give a name that ends in .png, .jpg"),
+        (["scene.png", *ONE, "--output", "scene.png"], "would replace an image that is to be explained"),
+        (["scene.png", *ONE, "--output", "."], "scene.png is an image that is to be explained"),
+        (["nowhere.png", *ONE], "The image nowhere.png: there is no file nowhere.png."),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments: list[str], sentence: str, capsys: Capsys):
+    before = Path("scene.png").read_bytes()
+    assert main(["explain", *arguments]) == 2
+    (message,) = (line for line in capsys.readouterr().err.splitlines() if not line.startswith("maps: "))
+    assert message.startswith("axiom-bench: ")
+    assert sentence in message
+    assert [path.name for path in Path().iterdir()] == ["scene.png"]
+    assert Path("scene.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "images", "sentence"),
+    [
+        ("e.png", IMAGES, "e.png can show one image, and there are 2; give a page"),
+        ("folder.png", IMAGES[:1], "folder.png is a folder, which isn't replaced"),
+        ("pipe", IMAGES[:1], "pipe is no regular file and isn't replaced"),
+        ("link.png", IMAGES[:1], "link.png is a link and isn't replaced"),
+        ("/dev/null", IMAGES[:1], "/dev/null is no regular file and isn't replaced"),
+        ("file", IMAGES[:1], "Can't write file: give a name that ends in"),
+        ("my.results", IMAGES, "Can't write my.results"),
+    ],
+)
+def test_outputs_that_are_refused(path: str, images: list[Path], sentence: str):
+    Path("folder.png").mkdir()
+    Path("file").touch()
+    os.mkfifo("pipe")
+    Path("link.png").symlink_to("elsewhere.png")
+    with pytest.raises(BenchError, match=sentence):
+        Output.of(Path(path), images)
+
+
+def test_outputs_by_name():
+    Path("my.results").mkdir()
+    for path, kind in {"e.JPG": "jpeg", "e.htm": "html", "maps": None, "my.results": None}.items():
+        assert Output.of(Path(path), IMAGES[:1]).format == kind
+    assert Output.of(None, IMAGES[:1]).path == Path("explanation.png")
+    assert Output.of(None, IMAGES).path == Path("explanation.html")
+
+
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    """Nothing is loaded, nothing is wider than a phone."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright isn't installed (extra `dev`)")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe isn't installed (extra `dev`)")
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    Path("photos").mkdir()
+    for number in range(2):
+        Image.fromarray(scenes.draw("evaluation", number, 0).image).save(f"photos/{number}.png")
+    options = [*VGG, "--top", "2", "--methods", "xgrad_cam,random"]
+    assert main(["explain", "photos", "nowhere.png", *options, "--output", "e.html"]) == 2
+    problems: list[str] = []
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=executable)
+        page = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark").new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: problems.append(request.url) if request.url.startswith("http") else None)
+        page.goto((tmp_path / "e.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        assert page.locator(".explain-maps img").count() == 2 * 2 * 2
+        violations = axe.Axe().run(page).response["violations"]
+        problems += [each["id"] for each in violations if each["impact"] in ("serious", "critical")]
+        browser.close()
+    assert problems == []
