@@ -159,13 +159,13 @@ class Explainer:
             targets_of_rows = torch.tensor(chosen, device=pixels.device)
             trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
         maps, notes = self._maps(trace)
-        known = trace.has_probability
-        scores = {index: ClassScore(self.classes.name(index), float(of_classes[index]), known) for index in ranked}
+        name, is_share = self.classes.name, trace.has_probability
+        scores = {index: ClassScore(name(index), float(of_classes[index]), is_share) for index in ranked}
         return ExplainedImage(
             path=path,
             pixels=self.model.preprocessing.denormalise(pixels)[0],
             top=[scores[index] for index in ranked[:TOP]],
-            maps=[(scores[index], own) for index, own in zip(chosen, maps, strict=True)],
+            maps=[(scores[index], of_class) for index, of_class in zip(chosen, maps, strict=True)],
         ), notes
 
     def _pixels(self, path: Path, image: Image.Image) -> torch.Tensor:
@@ -191,9 +191,9 @@ class Explainer:
         rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]
         for (method, explanation), measurement in zip(applicable, measured, strict=True):
             heatmaps = given(explanation.heatmap, "heatmap").cpu().numpy()
-            for row, own in enumerate(rows):
-                title = method.spec.title or method.name
-                own.append(ExplainedMap(title, heatmaps[row], self._errors(measurement, row)))
+            title = method.spec.title or method.name
+            for row, maps in enumerate(rows):
+                maps.append(ExplainedMap(title, heatmaps[row], self._errors(measurement, row)))
         return rows, list(dict.fromkeys(notes))
 
     def _errors(self, measurement: Measurement, row: int) -> dict[str, float | str]:

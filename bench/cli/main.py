@@ -137,16 +137,14 @@ def parser() -> ArgumentParser:
 def _add_game(game: ArgumentParser) -> None:
     game.add_argument("run_folder", type=run_folder)
     game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
-    game.add_argument(
-        "--images", dest="count", type=int, metavar="N", help="with exactly two classes; default: all, at most 40"
-    )
+    images = "with exactly two classes; default: all, at most 40"
+    game.add_argument("--images", dest="count", type=int, metavar="N", help=images)
     game.add_argument("--methods", metavar="A,B", help="of the run; default: all")
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
     game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
-    game.add_argument(
-        "--trust", action="store_true", help="run the code that the run's configuration names: it is yours"
-    )
+    trust = "run the code that the run's configuration names: it is yours"
+    game.add_argument("--trust", action="store_true", help=trust)
     game.set_defaults(command=_game)
 
 
@@ -170,14 +168,8 @@ def _add_report(report: ArgumentParser) -> None:
 
 def _add_judge(judge: ArgumentParser) -> None:
     judge.add_argument("run_folder", type=run_folder)
-    judge.add_argument(
-        "--truth",
-        nargs="+",
-        type=run_folder,
-        default=[],
-        metavar="RUN",
-        help="runs with spoiled explainers; default: its own",
-    )
+    truth = "runs with spoiled explainers; default: its own"
+    judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
     judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
     judge.set_defaults(command=_judge)
 
@@ -186,9 +178,8 @@ def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("images", nargs="+", metavar="IMAGE", help="files, or folders with images; also KEY=VALUE")
     _add_config_dir(explain)
     explain.add_argument("--model", help="a name; your own network: model=user model.architecture=net.py:build")
-    explain.add_argument(
-        "--weights", metavar="FILE", help="a .safetensors or .pth file; default: the published weights"
-    )
+    weights = "a .safetensors or .pth file; default: the published weights"
+    explain.add_argument("--weights", metavar="FILE", help=weights)
     explain.add_argument("--layer", help="dotted name of the target layer; default: the last spatial one")
     explain.add_argument("--methods", metavar="A,B", help="names, or all; default: the quick experiment's")
     explain.add_argument(
@@ -239,12 +230,10 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
-    if options.watch:
-        from axiom_bench.cli.report import watch
-
-        return watch(options.run_folders, options.overrides, options.output)
     from axiom_bench.cli import report
 
+    if options.watch:
+        return report.watch(options.run_folders, options.overrides, options.output)
     say(report.write(options.run_folders, options.overrides, options.output))
     return 0
 

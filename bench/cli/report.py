@@ -74,13 +74,13 @@ def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
 
     Those of the run's own settings were checked when it ran.
     """
-    own = Options.of(manifest.get("config") or {})
+    of_run = Options.of(manifest.get("config") or {})
     options = Options.of(with_settings(manifest, settings)["config"])
     methods = list(manifest.get("methods") or ())
     if options.compare is not None and options.compare not in methods:
         raise unknown("method in this run", options.compare, methods)
-    values = {*(manifest.get("metrics") or ()), *own.headline, *own.columns}
-    values.update(*own.figures.values.values())
+    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns}
+    values.update(*of_run.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)
 
 

@@ -89,8 +89,10 @@ def named(pattern: str, suffix: str) -> list[tuple[str, RemoteFile]]:
         return [(_name(pattern), _file(files, about))]
     with asked(pattern):
         root = files._strip_protocol(pattern).rstrip("/")
-        found = sorted(files.find(root, detail=True).items())
-    below = [(path.removeprefix(root).lstrip("/"), _file(files, each)) for path, each in found if path.endswith(suffix)]
+        listed = sorted(files.find(root, detail=True).items())
+    below = [
+        (path.removeprefix(root).lstrip("/"), _file(files, each)) for path, each in listed if path.endswith(suffix)
+    ]
     if not below:
         raise BenchError(f"There is no file whose name ends in {suffix} below {pattern}; correct the URL.")
     return below
@@ -129,8 +131,8 @@ def _of_pattern(pattern: str) -> Iterator[RemoteFile]:
         if not glob.has_magic(text):
             continue
         with asked(text):
-            found = files.glob(files._strip_protocol(text), detail=True).values()
-            listed = [_file(files, about) for about in found if about["type"] != "directory"]
+            entries = files.glob(files._strip_protocol(text), detail=True).values()
+            listed = [_file(files, about) for about in entries if about["type"] != "directory"]
             if not listed:
                 raise FileNotFoundError(text)
         yield from listed
