@@ -17,11 +17,9 @@ from axiom_bench.kinds import kind_of
 from axiom_bench.run import sweep
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.jobs import job
-from axiom_bench.run.manifest import Outcome
 
-from .conftest import failure
+from .conftest import Run, failure
 
-Run = Callable[..., list[Outcome]]
 LONG, DEEP = "a" * 10_000, [[[[[[[[[[[[]]]]]]]]]]]]
 NO_NAMES = ["", " ", "a\nb", "a\0b", "\ud800", LONG, 0, 2024, 1.5, True, [], ["a"], {"a": 1}, DEEP]
 NO_COUNTS = ["", "abc", "1", -1, 1.5, 1e9, float("nan"), float("inf"), True, [1], {"a": 1}, DEEP]
@@ -30,16 +28,23 @@ NAMES = (
     "model.name", "model.source", "model.layer", "model.output", "model.weights", "model.architecture", "data.name",
     "data.kind", "data.split", "data.objects", "target", "normalise", "device.name", "device.precision",
     "device.head_precision", "pictures.perturbation", "report.latex.width", "metric.zeta.title",
-    "metric.zeta.undefined",
-    "metric.zeta.better", "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_", "metric.zeta.aggregate",
-    "method.cam._target_", "method.cam.title", "method.cam.library", "report.figures.perturbed",
+    "metric.zeta.undefined", "metric.zeta.better", "metric.zeta.of", "metric.zeta.tolerance", "metric.zeta._target_",
+    "metric.zeta.aggregate", "method.cam._target_", "method.cam.title", "method.cam.library",
+    "report.figures.perturbed",
 )  # fmt: skip
 COUNTS = (
     "shard_size", "data.batch_size", "data.workers", "data.seed", "data.size", "runtime.repeats", "runtime.batch_size",
     "pictures.rows", "pictures.gallery", "metrics.max_forwards_per_image",
 )  # fmt: skip
 GROUPS = (
-    *("model", "data", "device", "runtime", "report", "report.figures", "metric.zeta", "method"),
+    "model",
+    "data",
+    "device",
+    "runtime",
+    "report",
+    "report.figures",
+    "metric.zeta",
+    "method",
     "method.cam.params",
 )
 OPTIONAL_GROUPS = ("report.figures", "method.cam.params")  # null: nothing set
@@ -207,9 +212,6 @@ def test_pictures_where_no_method_applies(run: Run):
     """CAM needs global average pooling before one linear layer."""
     (outcome,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")
     assert outcome.failure is None
-
-
-Run = Callable[..., list[Outcome]]
 
 
 @pytest.mark.parametrize(
