@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,34 +32,29 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
 
     overrides: as they were typed. Raises BenchError.
     """
-    with progress("report") as shown:
-        return _finished(config, outcomes, overrides, lambda step: shown.says(f"report: {step}"))
-
-
-def _finished(
-    config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str], tell: Callable[[str], None]
-) -> tuple[int, list[str]]:
     folder = run_folder(config)
-    completed = [outcome for outcome in outcomes if outcome.failure is None]
-    lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
-    before = _previous_manifest(folder)
-    other = sweep.still_running(folder, sweep.about(config, overrides))
-    if not before and os.path.lexists(folder / manifest_file.NAME):
-        lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
-    written = keep(config, outcomes, overrides)
-    if written is not None:
-        run = RunFolder.of(folder, written)  # not read: another command may write its own by now
-        dropped = sweep.no_longer_shown(before, written)
-        lines += [*_counts(run, completed), *([dropped] if dropped else [])]
-        start = time.perf_counter()
-        page = report.write(run, tell=tell)  # first: its processes draw while this one imports what the headline needs
-        times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
-        from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
+    with progress("report") as shown:
+        completed = [outcome for outcome in outcomes if outcome.failure is None]
+        lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
+        before = _previous_manifest(folder)
+        other = sweep.still_running(folder, sweep.about(config, overrides))
+        if not before and os.path.lexists(folder / manifest_file.NAME):
+            lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
+        written = keep(config, outcomes, overrides)
+        if written is not None:
+            run = RunFolder.of(folder, written)  # not read: another command may write its own by now
+            dropped = sweep.no_longer_shown(before, written)
+            lines += [*_counts(run, completed), *([dropped] if dropped else [])]
+            start = time.perf_counter()
+            # First: its processes draw while this one imports what the headline needs.
+            page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
+            times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
+            from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
 
-        lines += time_lines(times, time.perf_counter() - start)
-        mirror.push(folder)
-        lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
-    return exit_code(outcomes), [*lines, *failed(outcomes)]
+            lines += time_lines(times, time.perf_counter() - start)
+            mirror.push(folder)
+            lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
+        return exit_code(outcomes), [*lines, *failed(outcomes)]
 
 
 def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> dict[str, Any] | None:

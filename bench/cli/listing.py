@@ -31,10 +31,11 @@ def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
     add_current_folder()  # where a user's own functions are
     folders = [conf_folder(), *([config_folder] if config_folder else [])]
     lines: list[str] = []
-    for name, describe in LISTED.items():
+    for name, (group, describe) in LISTED.items():
         if kind not in (None, name):
             continue
-        entries = dict(sorted(describe(folders)))
+        named = {path.stem: describe(path) for path in _files(folders, group)}
+        entries = dict(sorted(({**classifiers(), **named} if name == "models" else named).items()))
         width = max(map(len, entries))
         if kind is None:
             lines += ["", name] if lines else [name]
@@ -63,16 +64,11 @@ def _entry(path: Path) -> Mapping[str, Any]:
     return entry
 
 
-def _plugins(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
-    """Of methods or metrics: the first line of the function's docstring, and its reference."""
-
-    def described(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
-        for path in _files(folders, group):
-            entry = _entry(path)
-            reference = f" [{entry['reference']}]" if entry.get("reference") else ""
-            yield path.stem, docstring(str(entry.get("_target_", ""))) + reference
-
-    return described
+def _plugin(path: Path) -> str:
+    """Of a method or metric: the first line of the function's docstring, and its reference."""
+    entry = _entry(path)
+    reference = f" [{entry['reference']}]" if entry.get("reference") else ""
+    return docstring(str(entry.get("_target_", ""))) + reference
 
 
 def docstring(target: str) -> str:
@@ -97,33 +93,19 @@ def docstring(target: str) -> str:
     return ""
 
 
-def _peers(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """Methods of other libraries, which may be absent."""
-    for path in _files(folders, "peers"):
-        entry = _entry(path)
-        yield path.stem, f"{entry.get('title', path.stem)}, {_version(str(entry.get('library')))}"
-
-
-def _titled(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
-    """Of entries that share a function: their titles."""
-    return lambda folders: ((path.stem, str(_entry(path).get("title", ""))) for path in _files(folders, group))
-
-
-def _version(library: str) -> str:
+def _peer(path: Path) -> str:
+    """Of a method of another library, which may be absent: its title and the library's version."""
+    entry = _entry(path)
     try:
-        return version(library)
+        installed = version(str(entry.get("library")))
     except PackageNotFoundError:
-        return "pip install axiom-bench[peers]"
+        installed = "pip install axiom-bench[peers]"
+    return f"{entry.get('title', path.stem)}, {installed}"
 
 
-def _models(folders: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    files = {path.stem: _comment(path) for path in _files(folders, "model")}
-    yield from (classifiers() | files).items()
-
-
-def _commented(group: str) -> Callable[[Sequence[Path]], Iterator[tuple[str, str]]]:
-    """Of data sets and experiments: the first comment of the file."""
-    return lambda folders: ((path.stem, _comment(path)) for path in _files(folders, group))
+def _title(path: Path) -> str:
+    """Of entries that share a function."""
+    return str(_entry(path).get("title", ""))
 
 
 def _comment(path: Path) -> str:
@@ -132,12 +114,12 @@ def _comment(path: Path) -> str:
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
-LISTED: dict[str, Callable[[Sequence[Path]], Iterator[tuple[str, str]]]] = {
-    "methods": _plugins("method"),
-    "peers": _peers,
-    "spoiled": _titled("spoiled"),
-    "metrics": _plugins("metric"),
-    "models": _models,
-    "data": _commented("data"),
-    "experiments": _commented("experiment"),
+LISTED: dict[str, tuple[str, Callable[[Path], str]]] = {  # the group in conf/, and what is said of an entry's file
+    "methods": ("method", _plugin),
+    "peers": ("peers", _peer),
+    "spoiled": ("spoiled", _title),
+    "metrics": ("metric", _plugin),
+    "models": ("model", _comment),
+    "data": ("data", _comment),
+    "experiments": ("experiment", _comment),
 }
