@@ -83,11 +83,15 @@ class Job:
             raise unknown("target rule", config["target"], TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         methods, metrics = chosen("method", config), chosen("metric", config)
-        dataset = load_dataset(fetching.here(config["data"]))
-        indices = _indices(dataset, config["data"])
+        data = config["data"]
+        dataset = load_dataset(fetching.here(data))
+        size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
+        indices = subset(dataset, size, data["seed"], data.get("only_classes"))
+        model = load_model(config["model"])  # last: it takes longest
+        preprocessing = replace(model.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
         job = Job(
             experiment=str(config["experiment"]),
-            model=_model(config),  # last: it takes longest
+            model=replace(model, preprocessing=preprocessing),
             data=dataset,
             indices=indices,
             target=config["target"],
@@ -96,9 +100,9 @@ class Job:
             metrics=metrics,
             device=device,
             shard_size=config["shard_size"],
-            batch_size=config["data"]["batch_size"],
-            workers=config["data"]["workers"],
-            cache=config["data"].get("cache"),
+            batch_size=data["batch_size"],
+            workers=data["workers"],
+            cache=data.get("cache"),
         )
         job.check()
         return job
@@ -182,25 +186,14 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def _model(config: Mapping[str, Any]) -> LoadedModel:
-    """The model, with its images decoded as the data's settings say."""
-    model = load_model(config["model"])
-    scaled = config["data"].get("scaled_decoding", False)
-    return replace(model, preprocessing=replace(model.preprocessing, scaled_decoding=scaled))
-
-
-def _indices(dataset: DataSet, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The images that the configuration chooses, before any prediction."""
-    size = None if isinstance(dataset, MosaicImages) else config["size"]  # of mosaics it counts what they make
-    return subset(dataset, size, config["seed"], config.get("only_classes"))
-
-
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     """The configured methods or metrics. Raises BenchError for one that can't be imported, or where there is none."""
     entries = config[kind]
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
-    if any(_is_of_user(entry) for entry in entries.values()):
+    targets = [str(entry.get("_target_")) for entry in entries.values() if isinstance(entry, Mapping)]
+    if not all(target.startswith("axiom_bench.") for target in targets):
+        # A user's module may import torchvision beside a CPU-only torch.
         import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds
     listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
@@ -208,11 +201,6 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
         for metric in whole_set.aggregating(listed):
             whole_set.aggregate(metric)  # which refuses what can't be called
     return listed
-
-
-def _is_of_user(entry: object) -> bool:
-    """Whether a method or metric is a user's own, whose module may import torchvision beside a CPU-only torch."""
-    return isinstance(entry, Mapping) and not str(entry.get("_target_")).startswith("axiom_bench.")
 
 
 def read_hashes(folder: Path) -> FileHashes:
