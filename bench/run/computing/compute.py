@@ -211,7 +211,7 @@ def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int |
 
 def versions_per_row(job: Job, missing: Sequence[Shard]) -> float:
     """The versions of an image without its parts, on average over the rows of these shards."""
-    counts = [(job.rows(Shard(0, (index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
+    counts = [(job.rows(Shard((index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
     number = sum(of_image for of_image, _ in counts)
     return sum(of_image * versions for of_image, versions in counts) / number if number else 0.0
 

@@ -30,9 +30,8 @@ HASHES = "image_hashes.json"
 
 @dataclass(frozen=True)
 class Shard:
-    """Some images of a data set, in order. number: its place; indices: positions in the data set."""
+    """Some images of a data set, in order. indices: positions in the data set."""
 
-    number: int
     indices: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -46,8 +45,7 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
     """
     if size < 1:
         raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
-    starts = range(0, len(indices), size)
-    return tuple(Shard(number, tuple(indices[start : start + size])) for number, start in enumerate(starts))
+    return tuple(Shard(tuple(indices[start : start + size])) for start in range(0, len(indices), size))
 
 
 @dataclass(frozen=True)
