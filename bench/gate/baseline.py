@@ -15,7 +15,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -46,7 +47,7 @@ class Baseline:
     configuration: dict[str, str]
     rows: pd.DataFrame
     versions: str = ""
-    history: tuple[str, ...] = field(default=())
+    history: tuple[str, ...] = ()
     by_image: str | None = None
     timed_on: str | None = None
 
@@ -62,7 +63,8 @@ class Baseline:
         for statistic in ("mean", "median"):
             rows[statistic] = [float(f"{value:.{DIGITS}g}") for value in rows[statistic]]
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
-        timed_on = None if timed is None else timed_device(run)
+        devices = sorted(set(map(str, run.runtime["device"]))) if "device" in run.runtime else []
+        timed_on = None if timed is None else ", ".join(devices)  # ratios of two kinds of devices can't be compared
         return cls(_configuration(run), rows, _versions(run.manifest), timed_on=timed_on)
 
     @classmethod
@@ -108,8 +110,9 @@ def write_baseline(
     image. timed: also run times, and how far they may move, as "50%". What the replaced baseline has of these two is
     written again. Raises BenchError as `baseline_of`, and where the file can't be written or a name can't be in it.
     """
-    file, run = Path(file), RunFolder.read(Path(run_folder))
-    replaced = _replaced(file)
+    file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
+    with suppress(BenchError):  # there is none, or it is damaged and written anew
+        replaced = Baseline.read(file)
     new = Baseline.of(run, timed or (replaced.timed if replaced else None))
     lines = replaced.history if replaced else ()
     if reason is not None:
@@ -117,7 +120,7 @@ def write_baseline(
     render_text([], new.rows)  # refuses a name before anything is written
     keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
     values = by_image.write(run, file) if keeps_values else None
-    Baseline(new.configuration, new.rows, new.versions, lines, values, new.timed_on).write(file)
+    replace(new, history=lines, by_image=values).write(file)
     return file
 
 
@@ -133,14 +136,6 @@ def find(baseline: Path) -> Path:
     if baseline.name not in names:
         raise unknown("baseline", baseline.name, names)
     return Path(str(folder / f"{baseline.name}.csv"))
-
-
-def _replaced(file: Path) -> Baseline | None:
-    """The baseline that stands where one is written; None where there is none. What is damaged is written anew."""
-    try:
-        return Baseline.read(file)
-    except BenchError:
-        return None
 
 
 def _rows(run: RunFolder) -> pd.DataFrame:
@@ -182,18 +177,13 @@ def _versions(manifest: Mapping[str, object]) -> str:
 def _history_line(reason: str, baseline: Path) -> str:
     """The date, the commit that the folder of the baseline is at, and the reason, in one line."""
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
-    commit = _commit(baseline.absolute().parent)
+    commit = ""
+    if shutil.which("git") is not None:
+        command = ["git", "-C", str(baseline.absolute().parent), "rev-parse", "--short=12", "HEAD"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        commit = done.stdout.strip() if done.returncode == 0 else ""
     at = f" at commit {commit}" if commit else ""
     return f"{datetime.now(UTC):%Y-%m-%d}{at}: {' '.join(words)[:MAX_REASON]}"
-
-
-def _commit(folder: Path) -> str | None:
-    """None outside of a git repository."""
-    if shutil.which("git") is None:
-        return None
-    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
@@ -302,11 +292,6 @@ def run_times(run: RunFolder, allowed: str) -> pd.DataFrame:
         metric=steps["step"].astype(str).map(STEPS), n=steps["batch_size"].astype(int), mean=ratio, median=ratio,
         statuses="", tolerance=rule,
     )  # fmt: skip
-
-
-def timed_device(run: RunFolder) -> str:
-    """The names of the devices that were timed: ratios of two kinds of devices can't be compared."""
-    return ", ".join(sorted(set(map(str, run.runtime["device"])))) if "device" in run.runtime else ""
 
 
 def accuracies(run: RunFolder) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The values by image of a baseline: a Parquet file beside the CSV, which a paired comparison needs.
+"""The values by image of a baseline: a Parquet file next to the CSV, which a paired comparison needs.
 
 Each value is float32, since a difference of float32's rounding counts as none. Values of whole data sets have the image
 id "*" and keep the run's replicates.
@@ -28,13 +28,12 @@ ENDING = ".images.parquet"
 HEADER = "values by image"  # the header's key
 MAX_BYTES, MAX_ROWS = 2**29, 10**8
 _NAME = pa.dictionary(pa.int32(), pa.string())
-VALUES = pa.schema(
-    [*((name, _NAME) for name in KEY), ("image_id", pa.string()), ("target_class", pa.int32()), ("value", pa.float32())]
-)
-WHOLE_SETS = pa.schema(
-    [*((name, _NAME) for name in KEY), ("value", pa.float32()), ("replicates", pa.list_(pa.float32()))]
-)
-LINES = [*VALUES, pa.field("replicates", pa.list_(pa.float32()))]
+VALUES = [*KEY, "image_id", "target_class", "value"]
+LINES = [
+    *(pa.field(name, _NAME) for name in KEY),
+    *(pa.field("image_id", pa.string()), pa.field("target_class", pa.int32()), pa.field("value", pa.float32())),
+    pa.field("replicates", pa.list_(pa.float32())),
+]
 
 
 class ByImage(NamedTuple):
@@ -60,14 +59,10 @@ def path_of(baseline: Path) -> Path:
 def write(run: RunFolder, baseline: Path) -> str:
     """Writes the values of a run beside a baseline; what the header says of them. Raises BenchError where it can't."""
     content = ByImage.of(run)
-    values = pa.Table.from_pandas(content.values.astype(dict.fromkeys(KEY, str)), VALUES, preserve_index=False)
-    whole_sets = pa.Table.from_pandas(
-        content.whole_sets.astype(dict.fromkeys(KEY, str)), WHOLE_SETS, preserve_index=False
-    )
-    whole_sets = whole_sets.append_column("image_id", pa.array(["*"] * len(whole_sets), pa.string()))
-    schema = pa.schema(LINES)
-    both = [_filled(table, schema) for table in (values, whole_sets)]
-    store.write(path_of(baseline), pa.concat_tables(both).unify_dictionaries(), schema=None, named=False)
+    sides = content.values.assign(replicates=None), content.whole_sets.assign(image_id="*", target_class=None)
+    frames = [side.astype(dict.fromkeys(KEY, str)) for side in sides]
+    tables = [pa.Table.from_pandas(frame, pa.schema(LINES), preserve_index=False) for frame in frames]
+    store.write(path_of(baseline), pa.concat_tables(tables).unify_dictionaries(), schema=None, named=False)
     return described(path_of(baseline))
 
 
@@ -94,27 +89,15 @@ def read(baseline: Path, expected: str | None) -> ByImage | None:
             raise BenchError(f"{file} has more than {MAX_ROWS:,} rows.")
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); restore it from git.") from error
-    table = store.read_table(file, pa.schema(LINES), named=False)
-    frame = table.to_pandas()
+    frame = store.read_table(file, pa.schema(LINES), named=False).to_pandas()
     is_whole_set = frame["image_id"] == "*"
-    return ByImage(
-        frame.loc[~is_whole_set, VALUES.names].reset_index(drop=True),
-        frame.loc[is_whole_set, WHOLE_SETS.names].reset_index(drop=True),
-    )
+    values, whole_sets = frame.loc[~is_whole_set, VALUES], frame.loc[is_whole_set, [*KEY, "value", "replicates"]]
+    return ByImage(values.reset_index(drop=True), whole_sets.reset_index(drop=True))
 
 
 def replicates_of(values: object) -> np.ndarray:
     """As an array of float64; empty where there are none."""
     return np.asarray([] if values is None else values, dtype=np.float64).ravel()
-
-
-def _filled(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of the schema, null where the table lacks one."""
-    columns = {
-        field.name: table[field.name] if field.name in table.column_names else pa.nulls(len(table), field.type)
-        for field in schema
-    }
-    return pa.table(columns).cast(schema)
 
 
 def _content(file: Path) -> bytes:

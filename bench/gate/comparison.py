@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import pandas as pd
-
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import by_image, sampled
 from axiom_bench.gate.baseline import IMAGES, Baseline, find
@@ -84,44 +82,43 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     before, earlier, notes = _by_image(file, expected, how)
     better = {name: current.metadata.value(name).better for name in current.metrics}
     findings = list(moved_names(expected.rows, actual.rows))
+    are_timed, are_timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
     if how.sampled:
         if before is None:
             raise BenchError(
                 f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
                 "--sampled, or give the baseline's run with --against."
             )
-        limits = sampled.minimum_effects(actual.rows[~actual.rows["metric"].map(is_run_time)], how.min_effect)
+        limits = sampled.minimum_effects(actual.rows[~are_timed_now], how.min_effect)
         findings += sampled.values(before, ByImage.of(current), limits, better)
         if expected.configuration == actual.configuration:
             findings += lost_rows(expected.rows, actual.rows)
-        findings += moved_values(_timed(expected), _timed(actual), better)
+        findings += moved_values(expected.rows[are_timed], actual.rows[are_timed_now], better)
     elif how.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
     else:
         findings += moved_values(expected.rows, actual.rows, better)
     images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    return _result(findings, tuple(by_key(actual.rows)), images, (*notes, *_notes(expected, actual)), baseline, how)
+    if expected.versions and expected.versions != actual.versions:
+        then, now = (printable(versions) for versions in (expected.versions, actual.versions))
+        notes = (*notes, f"The baseline was written with {then}; this run is of {now}.")
+    return _result(findings, GateResult(HOLDS, (), (), tuple(by_key(actual.rows)), images, notes), baseline, how)
 
 
-def _timed(baseline: Baseline) -> pd.DataFrame:
-    return baseline.rows[baseline.rows["metric"].map(is_run_time)]
-
-
-def _result(
-    findings: list[Finding], rows: tuple[Row, ...], images: tuple[MovedImage, ...], notes: tuple[str, ...],
-    baseline: Path, how: GateOptions,
-) -> GateResult:  # fmt: skip
-    lines, name = [finding.line for finding in findings], printable(str(baseline))
+def _result(findings: list[Finding], result: GateResult, baseline: Path, how: GateOptions) -> GateResult:
+    """With these findings, and what follows from them."""
+    name = printable(str(baseline))
     if not findings:
         within = "show no change" if how.sampled else "are within their tolerances"
-        return GateResult(HOLDS, (f"Holds: {len(rows)} rows of {name} {within}.",), rows=rows)
+        holds = f"Holds: {len(result.rows)} rows of {name} {within}."
+        return GateResult(HOLDS, (holds,), rows=result.rows)
     count = f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}."
     mend = "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
     is_better = all(finding.verdict == BETTER for finding in findings)
     code = HOLDS if is_better and how.allow_improvements else MOVED
     word = "An improvement that is not yet in the baseline" if is_better else "Moved"
-    lines += [*notes, f"{word}: {count} {mend}"]
-    return GateResult(code, tuple(lines), tuple(findings), rows, images, notes)
+    lines = (*(finding.line for finding in findings), *result.notes, f"{word}: {count} {mend}")
+    return replace(result, exit_code=code, lines=lines, findings=tuple(findings))
 
 
 def _by_image(
@@ -149,32 +146,19 @@ def _check_is_run_of(expected: Baseline, actual: Baseline, folder: Path) -> None
         raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 
 
-def _notes(expected: Baseline, actual: Baseline) -> tuple[str, ...]:
-    if expected.versions and expected.versions != actual.versions:
-        before, after = (printable(versions) for versions in (expected.versions, actual.versions))
-        return (f"The baseline was written with {before}; this run is of {after}.",)
-    return ()
-
-
 def _check_configurations(expected: Baseline, actual: Baseline, is_sampled: bool) -> None:
-    """Raises BenchError where two runs aren't comparable."""
-    before, after = (_configuration(side, is_sampled, actual.timed_on is not None) for side in (expected, actual))
+    """Raises BenchError where two runs aren't comparable: not by the images of sampled sets; by the device where run
+    times are compared."""
+    before, after = (
+        {name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))}
+        | ({"device of run times": str(side.timed_on)} if actual.timed_on is not None else {})
+        for side in (expected, actual)
+    )
     names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     if names:
-        changes = [f"{printable(name)} was {_shown(before, name)}, is {_shown(after, name)}" for name in names[:5]]
+        then, now = ({name: repr(side.get(name, "absent"))[:MAX_SHOWN] for name in names} for side in (before, after))
+        changes = "; ".join(f"{printable(name)} was {then[name]}, is {now[name]}" for name in names[:5])
         mend = "give the baseline of this experiment"
         if all(name.startswith(IMAGES) for name in names):
             mend += ", or compare other images with --sampled"
-        raise BenchError(f"the baseline is of another configuration ({'; '.join(changes)}); {mend}.")
-
-
-def _configuration(side: Baseline, is_sampled: bool, is_timed: bool) -> dict[str, str]:
-    """What must be the same on both sides: not the images of sampled sets; the device where run times are compared."""
-    settings = {
-        name: value for name, value in side.configuration.items() if not (is_sampled and name.startswith(IMAGES))
-    }
-    return {**settings, "device of run times": str(side.timed_on)} if is_timed else settings
-
-
-def _shown(configuration: Mapping[str, str], name: str) -> str:
-    return repr(configuration.get(name, "absent"))[:MAX_SHOWN]
+        raise BenchError(f"the baseline is of another configuration ({changes}); {mend}.")

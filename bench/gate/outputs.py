@@ -97,16 +97,18 @@ VERDICTS = {0: "holds", 1: "moved", 2: "not_comparable"}  # of exit codes
 def json_text(result: GateResult) -> str:
     """Keys as docs/ci.md describes them; a number that isn't finite is null."""
     content = {
-        "format": FORMAT,
-        "run": result.run,
-        "baseline": result.baseline,
-        "exit_code": result.exit_code,
-        "verdict": VERDICTS[result.exit_code],
-        "conclusion": result.conclusion,
-        "notes": list(result.notes),
+        **{"format": FORMAT, "run": result.run, "baseline": result.baseline, "exit_code": result.exit_code},
+        **{"verdict": VERDICTS[result.exit_code], "conclusion": result.conclusion, "notes": list(result.notes)},
         "rows_compared": len(result.rows),
         "findings": [_finding(finding) for finding in result.findings],
-        "images": [_image(image) for image in result.images],
+        "images": [
+            {
+                **dict(zip(KEY, image.row, strict=True)),
+                **{"image_id": image.image_id, "target_class": image.target_class},
+                **{"before": _number(image.before), "after": _number(image.after)},
+            }
+            for image in result.images
+        ],
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -116,20 +118,10 @@ def _finding(finding: Finding) -> dict[str, Any]:
     place = dict(zip(KEY, row, strict=True)) if row else {finding.place[0]: finding.place[1]}
     return {
         **{name: place.get(name) for name in KEY},
-        "what": finding.what,
-        "verdict": finding.verdict,
-        "before": _number(finding.before),
-        "after": _number(finding.after),
-        "allowed": _number(finding.allowed),
-        "p": _number(finding.p),
+        **{"what": finding.what, "verdict": finding.verdict},
+        **{name: _number(getattr(finding, name)) for name in ("before", "after", "allowed", "p")},
         "sentence": finding.line,
     }
-
-
-def _image(image: MovedImage) -> dict[str, Any]:
-    about = {"image_id": image.image_id, "target_class": image.target_class}
-    values = {"before": _number(image.before), "after": _number(image.after)}
-    return {**dict(zip(KEY, image.row, strict=True)), **about, **values}
 
 
 def _number(value: float | None) -> float | None:
@@ -155,22 +147,10 @@ def write_markdown(result: GateResult, file: Path) -> str:
 
 def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
     """pictured: {place in result.images: addresses of the image, its map before and its map after; "" for none}."""
-    return (
-        "\n\n".join(
-            part for part in ("\n".join(_head(result)), _table(result.findings), *_images(result, pictured)) if part
-        )
-        + "\n"
-    )
-
-
-def _head(result: GateResult) -> Iterator[str]:
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
-    yield f"## {titles.get(result.exit_code, 'The gate moved')}"
-    yield ""
-    yield escaped(result.conclusion)
-    for note in result.notes:
-        yield ""
-        yield escaped(note)
+    head = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
+    parts = [*head, *map(escaped, result.notes), _table(result.findings), *_images(result, pictured)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _table(findings: Sequence[Finding]) -> str:
@@ -230,10 +210,12 @@ def _image_line(image: MovedImage, addresses: Sequence[str] | None, has_maps: bo
 def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:
     """Writes the image and its maps over it as PNG; their addresses relative to the page, "" for one that is none."""
     plain = _opened(image.picture, "RGB")
-    pictures = {"image": plain}
+    pictures = {"image": plain, "before": None, "after": None}
     for name, content in (("before", image.map_before), ("after", image.map_after)):
         heatmap = _opened(content, "L")
-        pictures[name] = None if plain is None or heatmap is None else _over(plain, heatmap)
+        if plain is not None and heatmap is not None:
+            heat = np.asarray(heatmap.resize(plain.size)) / 255
+            pictures[name] = Image.fromarray(blend(np.asarray(plain), heat.astype(np.float32)))
     addresses = []
     for name, picture in pictures.items():
         file = folder / f"{place:02d}_{name}.png"
@@ -253,11 +235,6 @@ def _opened(content: bytes | None, mode: str) -> Image.Image | None:
         return Image.open(io.BytesIO(content), formats=["WEBP", "PNG"]).convert(mode)
     except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
         return None
-
-
-def _over(picture: Image.Image, heatmap: Image.Image) -> Image.Image:
-    heat = np.asarray(heatmap.resize(picture.size)) / 255
-    return Image.fromarray(blend(np.asarray(picture), heat.astype(np.float32)))
 
 
 def escaped(text: str) -> str:

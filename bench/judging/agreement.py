@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from axiom_bench.records.by_metric import compared_columns
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, MOST_UNITS, SEED, TAIL, Floats, resamples
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, MOST_UNITS, SEED, TAIL, Floats, nearest_quantiles, resamples
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -313,7 +313,7 @@ def disagreement(metrics: Sequence[ImageValues]) -> pd.DataFrame:
     tau = _taus(metrics, names, np.ones((1, images), dtype=np.uint8))[0]
     low, high = np.full((2, *tau.shape), np.nan)
     if images >= FEWEST_IMAGES:
-        low, high = _interval(_taus(metrics, names, drawn(images)))
+        low, high = nearest_quantiles(_taus(metrics, names, drawn(images)))
     shared = has.astype(int) @ has.T.astype(int)
     rows = [
         (metrics[later].metric, metrics[first].metric, tau[later, first], low[later, first], high[later, first], count)
@@ -331,14 +331,6 @@ def _distinct(metrics: Sequence[ImageValues]) -> list[str]:
     for place, values in enumerate(metrics):
         table[place][:, [names.index(name) for name in values.methods]] = values.values
     return [group[0] for group in coinciding(table.reshape(-1, len(names)), names)]
-
-
-def _interval(resampled: Floats) -> Floats:
-    """(2, metrics, metrics): the percentile interval over the resamples that have a tau; NaN where none has."""
-    in_order = np.sort(resampled, axis=0)  # NaN last
-    last = np.isfinite(in_order).sum(axis=0, keepdims=True) - 1
-    places = [np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (TAIL, 1 - TAIL)]
-    return np.concatenate([np.take_along_axis(in_order, place, axis=0) for place in places])
 
 
 def _taus(metrics: Sequence[ImageValues], names: Sequence[str], weights: Counts) -> Floats:

@@ -63,7 +63,8 @@ def judge(
     ]
     table = pd.DataFrame(rows, columns=["metric", "images", *_measures(None)])
     stands = [pd.DataFrame(columns=[*CONTROL_COLUMNS, "metric"])]
-    spoiled, names = spoiled_methods(run), [name for name in run.manifest.get("methods") or () if is_control(run, name)]
+    methods = run.manifest.get("methods") or ()
+    spoiled, names = spoiled_methods(run), [name for name in methods if run.metadata.method(name).get("control")]
     for metric in metrics:
         computed = run.comparisons
         shared = in_report and not spoiled
@@ -72,11 +73,6 @@ def judge(
     differing = disagreement(() if in_report else compared)
     truth = recovery_of(run, setting, metrics) if recovered is None else recovered
     return Judgement(setting, table, _joined(stands), differing, truth)
-
-
-def is_control(run: RunFolder, method: str) -> bool:
-    """Whether a method's YAML calls it one."""
-    return bool(run.metadata.method(method).get("control"))
 
 
 def compared_values(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> list[ImageValues]:
@@ -214,21 +210,14 @@ def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFr
     best = next((group for group in comparison.ranked if not any(name in names for name in group)), None)
     rows = []
     for place, group in enumerate(comparison.ranked, start=1):
-        for name in group:
-            if name in names:
-                standing = comparison.place(name)
-                places = (place, standing.place_low, standing.place_high, len(comparison.groups))
-                rows.append((name, standing.value, *places, _against(comparison, group, best)))
+        for name in (name for name in group if name in names):
+            against = FIRST if best is None else UNCLEAR
+            if best is not None and comparison.differ(group[0], best[0]):
+                against = BEATS if comparison.pair(group[0], best[0])["effect"] > 0 else BELOW
+            standing = comparison.place(name)
+            places = (place, standing.place_low, standing.place_high, len(comparison.groups))
+            rows.append((name, standing.value, *places, against))
     return pd.DataFrame(rows, columns=list(CONTROL_COLUMNS))
-
-
-def _against(comparison: Comparison, group: Sequence[str], best: Sequence[str] | None) -> str:
-    """How a control's group compares with the best method's."""
-    if best is None:
-        return FIRST
-    if not comparison.differ(group[0], best[0]):
-        return UNCLEAR
-    return BEATS if comparison.pair(group[0], best[0])["effect"] > 0 else BELOW
 
 
 SIZES = (1, 10, 100)  # images by whose mean or median two explanations are put in order

@@ -223,8 +223,4 @@ def test_arguments_that_do_not_go_together(
     baseline, run = runs
     assert main(["gate", str(run), "--baseline", str(baseline), *arguments]) == 2
     assert sentence in capsys.readouterr().err
-
-
-def test_min_effect_without_sampled_is_refused(runs: tuple[Path, Path]) -> None:
-    baseline, run = runs
     assert "add --sampled" in gate(run, baseline, GateOptions(min_effect={"iou": "mean:1"})).conclusion

@@ -101,12 +101,9 @@ def test_values_that_go_are_found(compare: Any, records: pd.DataFrame) -> None:
     assert finding.after == pytest.approx(19 / 40)
 
 
-def test_a_lost_row_of_the_same_images_is_found(compare: Any, records: pd.DataFrame) -> None:
+def test_a_lost_row_of_the_same_images_is_found_and_names_that_go(compare: Any, records: pd.DataFrame) -> None:
     result = compare(records, records.drop(index=3))
     assert [finding.text for finding in result.findings] == ["rows were 40, are 39"]
-
-
-def test_names_still_come_and_go(compare: Any, records: pd.DataFrame) -> None:
     result = compare(records, records[records["method"] != "uniform"])
     assert [finding.place for finding in result.findings] == [("method", "uniform")]
 
@@ -133,11 +130,13 @@ def test_other_images_are_compared_without_pairs(compare: Any, records: pd.DataF
     assert min(finding.p for finding in result.findings) == pytest.approx(36 * p)  # values, and which rows have one
 
 
-def test_too_few_images_are_refused(compare: Any, records: pd.DataFrame) -> None:
+def test_too_few_images_and_an_unknown_metric_or_effect_are_refused(compare: Any, records: pd.DataFrame) -> None:
     few = records[records["image_id"] < "008"]
     result = compare(few, few)
     assert result.exit_code == 2
     assert "8 images to compare" in result.conclusion
+    assert "'iuo'" in compare(records, records, min_effect={"iuo": "mean:1%"}).conclusion
+    assert "write median:0.5%" in compare(records, records, min_effect={"iou": "5"}).conclusion
 
 
 def test_fewest_images_is_where_the_exact_test_begins_to_show_something() -> None:
@@ -172,11 +171,6 @@ def test_values_of_another_baseline_are_refused(make_run: Any, records: pd.DataF
     assert "aren't those of" in result.conclusion
     path_of(baseline).unlink()
     assert "is missing" in gate(make_run(records), baseline, GateOptions(sampled=True)).conclusion
-
-
-def test_an_unknown_metric_or_effect_is_refused(compare: Any, records: pd.DataFrame) -> None:
-    assert "'iuo'" in compare(records, records, min_effect={"iuo": "mean:1%"}).conclusion
-    assert "write median:0.5%" in compare(records, records, min_effect={"iou": "5"}).conclusion
 
 
 def test_a_run_that_is_not_the_baselines_is_no_before(

@@ -34,16 +34,12 @@ def code(*names: str) -> Code:
     return Sources().of(names)
 
 
-def test_a_helper_is_part_of_a_plugin(folder: Path):
-    before = code("users_cam")
-    (folder / "users_helper.py").write_text("FACTOR = 20\n")
-    assert code("users_cam") != before
-
-
-def test_an_unrelated_module_is_not(folder: Path):
+def test_a_helper_is_part_of_a_plugin_and_an_unrelated_module_is_not(folder: Path):
     before = code("users_cam")
     (folder / "users_other.py").write_text("FACTOR = 20\n")
     assert code("users_cam") == before
+    (folder / "users_helper.py").write_text("FACTOR = 20\n")
+    assert code("users_cam") != before
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from axiom_bench.statistics.summary import (
     with_bootstrap_errors,
 )
 
+NAN = float("nan")
+
 
 def rows(**columns: Any) -> pd.DataFrame:
     """Records of one model, method and metric, but for what is said."""
@@ -32,31 +34,21 @@ def rows(**columns: Any) -> pd.DataFrame:
     return pd.DataFrame({**defaults, **classes, **columns})
 
 
-def test_statistics_by_hand() -> None:
-    summary = summarise(rows(value=[1.0, 2.0, 6.0, float("nan")], status=["ok", "ok", "ok", "zero_map"])).iloc[0]
-    assert (summary["n"], summary["rows"], summary["mean"], summary["median"]) == (3, 4, 3.0, 2.0)
-    # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 / 3).
-    assert summary["standard_error"] == pytest.approx(math.sqrt(7 / 3), rel=1e-15)
-    assert summary["statuses"] == "ok:3 zero_map:1"
-
-
-def test_one_value_has_no_standard_error() -> None:
-    summary = summarise(rows(value=[2.5])).iloc[0]
-    assert (summary["n"], summary["mean"], summary["median"]) == (1, 2.5, 2.5)
-    assert math.isnan(summary["standard_error"])
-
-
-def test_no_ok_value_is_no_number() -> None:
-    summary = summarise(rows(value=[float("nan")] * 2, status=["zero_score"] * 2)).iloc[0]
-    assert summary["n"] == 0
-    assert math.isnan(summary["mean"])
-    assert math.isnan(summary["median"])
-    assert summary["statuses"] == "zero_score:2"
-
-
-def test_a_number_under_another_status_is_not_counted() -> None:
-    summary = summarise(rows(value=[1.0, 99.0], status=["ok", "zero_score"])).iloc[0]
-    assert (summary["n"], summary["mean"]) == (1, 1.0)
+@pytest.mark.parametrize(
+    ("values", "status", "expected", "statuses"),
+    [
+        # Sample variance ((1-3)^2 + (2-3)^2 + (6-3)^2) / 2 = 7; the error of the mean is sqrt(7 / 3).
+        ([1.0, 2.0, 6.0, NAN], ["ok"] * 3 + ["zero_map"], (3, 4, 3.0, 2.0, math.sqrt(7 / 3)), "ok:3 zero_map:1"),
+        ([2.5], ["ok"], (1, 1, 2.5, 2.5, NAN), "ok:1"),
+        ([NAN] * 2, ["zero_score"] * 2, (0, 2, NAN, NAN, NAN), "zero_score:2"),
+        ([1.0, 99.0], ["ok", "zero_score"], (1, 2, 1.0, 1.0, NAN), "ok:1 zero_score:1"),
+    ],
+)
+def test_statistics_by_hand(values: list[float], status: list[str], expected: tuple, statuses: str) -> None:
+    summary = summarise(rows(value=values, status=status)).iloc[0]
+    numbers = [summary[name] for name in ("n", "rows", "mean", "median", "standard_error")]
+    assert numbers == pytest.approx(expected, rel=1e-15, nan_ok=True)
+    assert summary["statuses"] == statuses
 
 
 def test_every_group_as_a_loop_has_it(make_records: Any) -> None:
