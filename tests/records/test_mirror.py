@@ -250,6 +250,18 @@ class NoCredentialsError(Exception):
     pass
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError("no bucket"), "make the bucket first"),
+        (PermissionError("denied"), "check the credentials"),
+        (NoCredentialsError(), "there are no credentials"),
+        (ConnectionRefusedError(), "can't be reached"),
+        (TimeoutError(), "doesn't answer"),
+        (OSError(5, "slow\n  down"), r"\[Errno 5\] slow down"),
+        (ImportError("Install s3fs to access S3"), r"pip install 'axiom-bench\[s3\]'"),
+    ],
+)
 def test_what_a_store_raises_is_one_sentence(error, words):
     with pytest.raises(BenchError, match=words) as raised, remote.store_errors("s3://bucket"):
         raise error
