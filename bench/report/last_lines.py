@@ -21,7 +21,13 @@ def last_lines(run: RunFolder) -> list[str]:
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
     measured = [name for name in options.headline if name in set(summary["metric"])]
-    lines = [_line(run, run.metadata.value(name), summary[summary["metric"] == name]) for name in measured]
+    lines = []
+    for value in map(run.metadata.value, measured):
+        rows = summary[summary["metric"] == value.name]
+        parts = [f"{run.label(at)}: {_result(run, at, rows_at(rows, at), value)}" for at in run.settings]
+        direction = f", {value.better} is better" if value.has_direction else ""
+        statistic = "whole data set" if rows["whole_set"].any() else value.lead
+        lines.append(f"{value.title} ({statistic}{direction}): {'; '.join(parts)}")
     compared = _compared(run, options.compare, measured) if options.compare else ()
     return [*random_weights_lines(run), *lines, *compared]
 
@@ -32,15 +38,6 @@ def random_weights_lines(run: RunFolder) -> list[str]:
     if not names:
         return []
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
-
-
-def _line(run: RunFolder, value: Value, rows: pd.DataFrame) -> str:
-    parts = [
-        f"{run.label(setting)}: {_result(run, setting, rows_at(rows, setting), value)}" for setting in run.settings
-    ]
-    direction = f", {value.better} is better" if value.has_direction else ""
-    statistic = "whole data set" if rows["whole_set"].any() else value.lead
-    return f"{value.title} ({statistic}{direction}): {'; '.join(parts)}"
 
 
 def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) -> str:

@@ -50,7 +50,7 @@ def drawing_processes(run: RunFolder) -> Iterator[Sequence[Process]]:
 
 
 def _send(run: RunFolder, process: Process) -> None:
-    """Where a process ends early its share is drawn by this one: see `saving.save_figures`."""
+    """Where a process ends early its share is drawn by this one: see `figures.save_figures`."""
     if process.stdin is not None:
         with suppress(OSError):
             pickle.dump(run, process.stdin, protocol=5)

@@ -1,7 +1,4 @@
-"""The figures of a report: all of them in order, saved by this process alone or with others.
-
-Each draws from the run alone, or says in one sentence why it can't.
-"""
+"""The figures of a report, in order: saved by this process alone or with others, and their section of the page."""
 
 from __future__ import annotations
 
@@ -10,8 +7,10 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 from PIL import Image
 
@@ -106,49 +105,33 @@ CHARTED = ("by_method_", "over_models_", "axiom_plane", "by_depth", "perturbatio
 IN_GALLERY = ("maps_",)
 
 
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure as it stands in the page. number: of the paper's figure that it is, or empty. label: of its setting, in
-    a family of figures with one for each; else empty.
-
-    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels. files: {kind: path}.
-    """
-
-    name: str
-    number: str
-    title: str
-    label: str
-    caption: str
-    source: str
-    width: int
-    files: dict[str, str]
-
-
 def section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
     """elsewhere: beginnings of the names of figures that another section shows."""
     figures = list(figures)
     labels = ("over all", *map(run.label, run.settings), *(run.manifest.get("models") or ()))
     saved = [_page_figure(figure, labels, elsewhere) for figure in figures if isinstance(figure, SavedFigure)]
-    saved.sort(key=lambda figure: not figure.number)  # the paper's come before our own additions
-    families = [(title, list(group)) for title, group in groupby(saved, lambda figure: figure.title)]
+    saved.sort(key=lambda figure: not figure["number"])  # the paper's come before our own additions
+    families = [(title, list(group)) for title, group in groupby(saved, itemgetter("title"))]
     body = part(
         "figures",
-        shown=[(title, group) for title, group in families if group[0].source],
+        shown=[(title, group) for title, group in families if group[0]["source"]],
         families=families,
         left_out=[figure for figure in figures if isinstance(figure, LeftOut)],
     )
     return Section("figures", "Figures", body, ("figures.css",), ("panels.js",))
 
 
-def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> PageFigure:
-    """ "Pair of maps, scenes_vgg" is the title of a family and one setting's label."""
+def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence[str]) -> dict[str, Any]:
+    """A figure as it stands in the page: the title of its family, its setting's label, and its files by kind.
+
+    source: a data URI, empty where the page shows it otherwise. width: on the page, in CSS pixels.
+    """
     label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
     title = figure.title.removesuffix(f", {label}") if label else figure.title
-    is_shown = not figure.name.startswith(tuple(elsewhere))
-    source, width = embedded(figure) if is_shown else ("", 0)
+    source, width = ("", 0) if figure.name.startswith(tuple(elsewhere)) else embedded(figure)
     paths = sorted(figure.png.parent.glob(f"{figure.name}.*"))
     files = {path.suffix[1:].upper(): f"{FOLDER}/{path.name}" for path in paths}
-    return PageFigure(figure.name, figure.number, title, label, figure.caption, source, width, files)
+    return {**vars(figure), "title": title, "label": label, "source": source, "width": width, "files": files}
 
 
 def embedded(figure: SavedFigure) -> tuple[str, int]:

@@ -79,26 +79,27 @@ def test_titles_have_units_and_direction(charts: Open) -> None:
 def test_a_metric_is_chosen(charts: Open) -> None:
     page = charts()
     page.locator("#chart-by-method select").select_option("Confidence drop")
-    page.wait_for_function("document.querySelector('#chart-by-method svg')?.textContent.includes('Confidence drop')")
+    page.locator("#chart-by-method svg text", has_text="Confidence drop").first.wait_for(state="attached")
     captions = page.locator("#chart-by-method .chart-caption")
     assert captions.locator("visible=true").count() == 1
     page.locator("#chart-by-method summary").click()
-    # The table is drawn after the click, on a busy machine well after it.
-    negative = "cell => /^\\u22120[.][0-9]+$/.test(cell.textContent)"
-    page.wait_for_function(f"[...document.querySelectorAll('#chart-by-method td')].some({negative})")
+    negative = re.compile(r"^\u22120[.][0-9]+$")
+    page.locator("#chart-by-method td", has_text=negative).first.wait_for(state="attached")
 
 
 def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts: Open) -> None:
     page = charts()
     box = page.get_by_role("checkbox", name="guided_xgrad_cam")
     page.locator("#chart-by-method select").select_option("Box IoU")
-    page.wait_for_function("document.querySelector('#chart-by-method svg')?.textContent.includes('guided_xgrad_cam')")
+    label = page.locator("#chart-by-method svg text", has_text="guided_xgrad_cam").first
+    label.wait_for(state="attached")
     page.locator("#chart-costs select").select_option("Box IoU")
-    count = "document.querySelectorAll('#chart-costs .chart-panel:first-child .mark-symbol path').length"
-    page.wait_for_function(f"{count} == 6")
+    marks = page.locator("#chart-costs .chart-panel").first.locator(".mark-symbol path")
+    marks.nth(5).wait_for(state="attached")
     box.uncheck(force=True)
-    page.wait_for_function("!document.querySelector('#chart-by-method svg').textContent.includes('guided_xgrad_cam')")
-    page.wait_for_function(f"{count} == 5")
+    label.wait_for(state="detached")
+    marks.nth(5).wait_for(state="detached")
+    assert marks.count() == 5
     assert "hide=guided_xgrad_cam" in page.url
     page.reload()
     assert not page.get_by_role("checkbox", name="guided_xgrad_cam").is_checked()
