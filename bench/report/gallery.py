@@ -246,10 +246,10 @@ def measured(
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
     columns = ("image_id", "target_class", "metric", "method", "value", "status")
     plain = pd.DataFrame({name: rows[name].astype(object) for name in columns})
-    for key, own in plain.groupby(["image_id", "target_class", "metric"], sort=False):
+    for key, selected in plain.groupby(["image_id", "target_class", "metric"], sort=False):
         image_id, target, metric = cast(tuple[str, int, str], key)
-        values = dict(zip(own["method"], own["value"].where(own["status"] == OK), strict=True))
-        statuses = dict(zip(own["method"], own["status"], strict=True))
+        values = dict(zip(selected["method"], selected["value"].where(selected["status"] == OK), strict=True))
+        statuses = dict(zip(selected["method"], selected["status"], strict=True))
         constructed = run.metadata.by_construction(metric)
         marks = dict.fromkeys(constructed, CONSTRUCTED)
         ranks = ranked({name: value for name, value in values.items() if name not in constructed}, directions[metric])

@@ -105,10 +105,10 @@ class Options:
         groups = {}
         for name, options in GROUPS.items():
             setting = f"report.{name}"
-            own = _checked(setting, options, _group(setting, chosen.pop(name, None)))
-            groups[name] = options(**_tuples({**deepcopy(defaults[name]), **own}))
-        own = _checked("report", cls, chosen)
-        return cls(**_tuples({**deepcopy(defaults), **own}) | groups)
+            selected = _checked(setting, options, _group(setting, chosen.pop(name, None)))
+            groups[name] = options(**_tuples({**deepcopy(defaults[name]), **selected}))
+        selected = _checked("report", cls, chosen)
+        return cls(**_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
@@ -164,8 +164,8 @@ def with_settings(
     for key, value in (settings or {}).items():
         report[key] = {**(report.get(key) or {}), **value} if isinstance(value, Mapping) else value
     changed = {"config": {**config, "report": report}} if settings else {}
-    own = {key: value for key, value in manifest.items() if key != "reload"}  # a stranger's could be another address
-    return {**own, **changed, **({"reload": reload} if reload else {})}
+    kept = {key: value for key, value in manifest.items() if key != "reload"}  # a stranger's could be another address
+    return {**kept, **changed, **({"reload": reload} if reload else {})}
 
 
 @cache

@@ -147,8 +147,8 @@ def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tab
 def recovery_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """By case and kind of spoiling."""
     table, rows = judgement.recovery, []
-    for (metric, case, kind), own in table.groupby(["metric", "case", "kind"], sort=False) if len(table) else ():
-        first, right = own.iloc[0], own.set_index("size").to_dict("index")
+    for (metric, case, kind), selected in table.groupby(["metric", "case", "kind"], sort=False) if len(table) else ():
+        first, right = selected.iloc[0], selected.set_index("size").to_dict("index")
         texts = (run.metadata.value(str(metric)).title, str(case), "all kinds" if kind == ALL else str(kind))
         numbers = (count(first["pairs"]), count(first["images"]), numeric(first["missing"], f"{first['missing']:.0%}"))
         rows.append((*map(Cell, texts), *numbers, *(_right(right.get(size)) for size in SIZES)))
@@ -226,11 +226,11 @@ def frames(run: RunFolder, judgements: list[Judgement]) -> dict[str, pd.DataFram
             parts.setdefault(name, []).append(getattr(judgement, name).assign(**judgement.setting._asdict()))
         metrics, recovered = parts["metrics"][-1], overall(judgement.recovery)
         for size in SIZES if len(recovered) else ():
-            own = recovered[recovered["size"] == size].set_index("metric")
+            selected = recovered[recovered["size"] == size].set_index("metric")
             for end, name in (("right", ""), ("low", "_low"), ("high", "_high")):
-                metrics[f"right_{size}{name}"] = metrics["metric"].map(own[end])
-    joined = {name: [own for own in tables if len(own)] or tables[:1] for name, tables in parts.items()}
-    return {f"judging_{name}": pd.concat(own, ignore_index=True) for name, own in joined.items()}
+                metrics[f"right_{size}{name}"] = metrics["metric"].map(selected[end])
+    joined = {name: [selected for selected in tables if len(selected)] or tables[:1] for name, tables in parts.items()}
+    return {f"judging_{name}": pd.concat(selected, ignore_index=True) for name, selected in joined.items()}
 
 
 NO_TRUTH = (
@@ -273,10 +273,10 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
     for run in cases:
         if not spoiled_methods(run):
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
-        own = [name for name in metrics if name in run.metrics]
+        selected = [name for name in metrics if name in run.metrics]
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
-        found = (recovery_of(run, setting, own) for setting in _trained(run))
-        parts += [table.assign(case=f"{name}, " + table["case"]) for table in found if len(table)]
+        judged = (recovery_of(run, setting, selected) for setting in _trained(run))
+        parts += [table.assign(case=f"{name}, " + table["case"]) for table in judged if len(table)]
     if not parts:
         raise BenchError("The runs of --truth have none of the metrics of the judged run with a direction.")
     return pd.concat(parts, ignore_index=True)
@@ -295,8 +295,8 @@ def section(run: RunFolder, terms: Terms) -> Section | None:
     settings, names = _trained(run), chosen_metrics(run, None)
     if not settings or not names:
         return None
-    found = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
-    tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(found, start=1)]
+    judged = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
+    tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(judged, start=1)]
     body = part(
         "judging",
         tables=block(tables, terms) if tables else "",

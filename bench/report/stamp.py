@@ -65,12 +65,12 @@ def begin(folder: Path) -> dict[str, State]:
     stamp, present = _read(folder), _states(folder)
     outputs, kept = stamp.get("outputs"), stamp.get("kept")
     if isinstance(kept, dict):  # the last report was interrupted
-        own = [name for name, state in present.items() if kept.get(name) != state]
+        stale = [name for name, state in present.items() if kept.get(name) != state]
     else:
-        own = [name for name in present if isinstance(outputs, dict) and name in outputs]
-    for name in own:
+        stale = [name for name in present if isinstance(outputs, dict) and name in outputs]
+    for name in stale:
         (folder / name).unlink(missing_ok=True)
-    remaining = {name: state for name, state in present.items() if name not in own}
+    remaining = {name: state for name, state in present.items() if name not in stale}
     _write(folder, {"kept": remaining})
     return remaining
 

@@ -177,8 +177,8 @@ def panel(
         values.append(group.values[chosen])
         places.append(group.keys[chosen])
         names += [name] * len(values[-1])
-    own = keys.iloc[np.concatenate(places)]
-    about = {by: names, "image": own["image_id"].to_numpy(), "class": own["target_class"].to_numpy()}
+    selected = keys.iloc[np.concatenate(places)]
+    about = {by: names, "image": selected["image_id"].to_numpy(), "class": selected["target_class"].to_numpy()}
     single = pd.DataFrame({**about, "value": np.concatenate(values)})
     tables = {"boxes": columns(pd.DataFrame(rows)), "values": columns(single)}
     return Panel(title, SPECS[shown.axis.log], description, tables, STEP * len(rows), shown.params)

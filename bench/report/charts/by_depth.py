@@ -34,7 +34,7 @@ from axiom_bench.report.charts.vega import (
     Choice,
     MethodStyle,
     Panel,
-    beside,
+    at_same_spot,
     columns,
     method_styles,
 )
@@ -97,8 +97,8 @@ def _choice(run: RunFolder, name: str, rows: pd.DataFrame, deep: dict[Place, lis
     params |= {"title": f"Median {vega.small(vega.axis_title(value))}", "band": is_free}
     panels = []
     for place, layers in deep.items():
-        if len(own := _at(table, place)):
-            label, tables = _label(place, deep), {"points": columns(_points(run, own, layers, is_free))}
+        if len(selected := _at(table, place)):
+            label, tables = _label(place, deep), {"points": columns(_points(run, selected, layers, is_free))}
             description = f"{value.title} by depth, {label}."
             panels.append(Panel(label, SPECS[log], description, tables, HEIGHT, params | {"layers": layers}))
     statistics = "Medians, and the band between the quartiles." if is_free else "Medians."
@@ -121,7 +121,7 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 def _points(run: RunFolder, table: pd.DataFrame, layers: list[str], is_free: bool) -> pd.DataFrame:
     table = table.assign(place=table["layer"].map(layers.index)).sort_values("place", kind="stable")
     titles = [run.metadata.method_title(name) for name in table["method"]]
-    table = table.assign(also=beside(titles, table.pop("place"), table["median"])).drop(columns=["model", "data"])
+    table = table.assign(also=at_same_spot(titles, table.pop("place"), table["median"])).drop(columns=["model", "data"])
     return table.drop(columns="method").assign(title="All methods") if is_free else table
 
 
@@ -196,13 +196,14 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         lines = {place: _of_metrics(run, _at(free, place), layers) for place, layers in deep.items()}
         yield _drawing("by_depth", TITLE, "error [ratio]", lines, deep, free, bands=True)
     for name in options_of(run).figures.plane:
-        own = _defined(run, [name])
-        own = own[own["method"] != METHOD_FREE]
-        if len(own):
+        selected = _defined(run, [name])
+        selected = selected[selected["method"] != METHOD_FREE]
+        if len(selected):
             value = run.metadata.value(name)
-            lines = {place: _of_methods(method_styles(run), _at(own, place), layers) for place, layers in deep.items()}
+            styles = method_styles(run)
+            lines = {place: _of_methods(styles, _at(selected, place), layers) for place, layers in deep.items()}
             title, ylabel = f"{value.title} by depth", vega.axis_label(value)
-            yield _drawing(f"by_depth_{name}", title, ylabel, lines, deep, own, bands=False)
+            yield _drawing(f"by_depth_{name}", title, ylabel, lines, deep, selected, bands=False)
 
 
 def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
@@ -221,10 +222,10 @@ def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: S
     """Methods whose medians are the same at every layer, but for rounding, share a line."""
     lines: list[Line] = []
     for method, style in styles.items():
-        own = rows[rows["method"] == method]
-        if own.empty:
+        selected = rows[rows["method"] == method]
+        if selected.empty:
             continue
-        line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(own, layers))
+        line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(selected, layers))
         for i, other in enumerate(lines):
             if np.allclose(other.medians, line.medians, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
                 lines[i] = replace(other, label=f"{other.label} = {style.title}")
@@ -257,13 +258,13 @@ def _drawing(
 def _plot(
     ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool, width: float
 ) -> Figure:
-    beside = across(len(layers), width, PANEL, PANEL)
-    inches = min(PANEL, width / beside)
+    per_row = across(len(layers), width, PANEL, PANEL)
+    inches = min(PANEL, width / per_row)
     letters = int(inches / 0.075)
     labels = {place: [wrapped(line.label, letters) for line in panel] for place, panel in lines.items()}
     legend = LINE * max(sum(1 + label.count("\n") for label in panel) for panel in labels.values())
-    figure = canvas(inches * beside, (2.2 + legend) * -(-len(layers) // beside))
-    for axes, (place, panel) in zip(panels(figure, len(layers), beside), lines.items(), strict=True):
+    figure = canvas(inches * per_row, (2.2 + legend) * -(-len(layers) // per_row))
+    for axes, (place, panel) in zip(panels(figure, len(layers), per_row), lines.items(), strict=True):
         _panel(axes, panel, layers[place], bands)
         axes.set(ylabel=ylabel)
         axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)

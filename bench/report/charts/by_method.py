@@ -44,16 +44,16 @@ def chart(run: RunFolder) -> Chart | None:
         value, groups = run.metadata.value(name), groups_of(run, name, run.methods)
         shown = boxes.Shown.of(value, _all_of(groups), every_value)
         panels = []
-        for setting, own in groups.items():
+        for setting, of_setting in groups.items():
             label = run.label(setting)
             description = f"Box-plots of {value.title} by method, {label}."
-            panels.append(boxes.panel(label, description, own, "method", run.records.keys, shown))
+            panels.append(boxes.panel(label, description, of_setting, "method", run.records.keys, shown))
         choices.append(Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels))
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None
 
 
 def _all_of(groups: Groups) -> list[BoxGroup]:
-    return [group for own in groups.values() for group in own.values()]
+    return [group for of_setting in groups.values() for group in of_setting.values()]
 
 
 PREFIX = "by_method_"  # of the files' names
@@ -93,7 +93,7 @@ class _Boxes:
     @cached_property
     def methods(self) -> list[str]:
         """Those that have a value."""
-        return [method for method in self.run.methods if any(method in own for own in self.groups.values())]
+        return [method for method in self.run.methods if any(method in groups for groups in self.groups.values())]
 
     def caption(self) -> str:
         """What is shown, with n."""
@@ -119,17 +119,17 @@ class _Boxes:
         label = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.1
         lines = [1 + name.count("\n") for name in names]
         row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
-        beside = across(len(settings), width - label, PANEL, row)
-        figure = canvas(width, row * -(-len(settings) // beside) + 0.25)
-        drawn = panels(figure, len(settings), beside, sharey=True, sharex=True)
+        per_row = across(len(settings), width - label, PANEL, row)
+        figure = canvas(width, row * -(-len(settings) // per_row) + 0.25)
+        drawn = panels(figure, len(settings), per_row, sharey=True, sharex=True)
         for axes, setting in zip(drawn, settings, strict=True):
-            own = self.groups[setting]
-            values = [fitted.drawn(own[method].values if method in own else np.zeros(0)) for method in methods]
+            shown = self.groups[setting]
+            values = [fitted.drawn(shown[method].values if method in shown else np.zeros(0)) for method in methods]
             draw_boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
             boxes.apply_axis(fitted, axes, "x")
             axes.set_ylim(len(methods) - 0.4, -0.6)
             axes.set_yticks(range(len(methods)), names)
-            set_title(axes, run.label(setting), (width - label) / beside)
+            set_title(axes, run.label(setting), (width - label) / per_row)
         figure.supxlabel(vega.axis_label(self.value))
         return figure
 
@@ -158,7 +158,7 @@ def network_chart(run: RunFolder) -> Chart | None:
 
 def _by_network(run: RunFolder, name: str) -> dict[str, BoxGroup]:
     groups = groups_of(run, name, (METHOD_FREE,))
-    return {run.label(setting): own[METHOD_FREE] for setting, own in groups.items()}
+    return {run.label(setting): of_setting[METHOD_FREE] for setting, of_setting in groups.items()}
 
 
 BOX = 0.9  # inches of the width for a box, where there are few

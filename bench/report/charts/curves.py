@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
-from axiom_bench.report.charts.vega import Chart, Choice, Panel, beside, columns, method_styles
+from axiom_bench.report.charts.vega import Chart, Choice, Panel, at_same_spot, columns, method_styles
 from axiom_bench.report.options import COLUMN
 from axiom_bench.statistics.chart_data import MeanCurve, mean_curves
 from axiom_bench.statistics.labels import counts_text
@@ -34,8 +34,8 @@ def chart(run: RunFolder) -> Chart | None:
         limits = vega.limits(float(ends.min()), float(ends.max()), log=False)
         title, panels = str(axis.get("title", name)), []
         for setting in dict.fromkeys(curve.setting for curve in curves):
-            own = [curve for curve in curves if curve.setting == setting]
-            label, tables = run.label(setting), {"points": columns(_points(run, axis["at"], own))}
+            selected = [curve for curve in curves if curve.setting == setting]
+            label, tables = run.label(setting), {"points": columns(_points(run, axis["at"], selected))}
             description = f"{title} on {label}, a line for each method."
             panels.append(Panel(label, f"curve-{name}", description, tables, HEIGHT, limits))
         shown = "Means over rows; bands are their 95 % confidence intervals, by image."
@@ -64,7 +64,7 @@ def _points(run: RunFolder, at: Sequence[float], curves: Sequence[MeanCurve]) ->
         parts.append(pd.DataFrame({"method": curve.method, **points}))
     table = pd.concat(parts, ignore_index=True)
     titles = [run.metadata.method_title(name) for name in table["method"]]
-    return table.assign(also=beside(titles, table["at"], table["mean"]))
+    return table.assign(also=at_same_spot(titles, table["at"], table["mean"]))
 
 
 def _band(curve: MeanCurve) -> np.ndarray:
@@ -121,11 +121,11 @@ def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], 
     settings = list(dict.fromkeys(curve.setting for curve in curves))
     styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
     room = width - LEGEND if width > COLUMN else width
-    beside = across(len(settings), room, PANEL, PANEL)
-    height = 1.9 * -(-len(settings) // beside)
+    per_row = across(len(settings), room, PANEL, PANEL)
+    height = 1.9 * -(-len(settings) // per_row)
     beside_legend = max(height, 0.3 + ENTRY * len(styles))
     figure = canvas(width, beside_legend if width > COLUMN else height + ENTRY * (1 + -(-len(styles) // 2)))
-    drawn, faintness = panels(figure, len(settings), beside, sharex=True, sharey=True), min(1, BANDS / len(styles))
+    drawn, faintness = panels(figure, len(settings), per_row, sharex=True, sharey=True), min(1, BANDS / len(styles))
     for axes, setting in zip(drawn, settings, strict=True):
         for curve in (curve for curve in curves if curve.setting == setting):
             at, style = axis["at"], styles[curve.method]
@@ -134,7 +134,7 @@ def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], 
             axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
             low, high, alpha = curve.mean - curve.half_width, curve.mean + curve.half_width, SHADE * faintness
             axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
-        set_title(axes, run.label(setting), room / beside)
+        set_title(axes, run.label(setting), room / per_row)
     legend(figure, [style.title for style in styles.values()], width)
     figure.supxlabel(axis["x"])
     figure.supylabel(f"mean {axis['y']}")

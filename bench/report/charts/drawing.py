@@ -179,15 +179,15 @@ def across(count: int, width: float, panel: float, row: float, most: int = 3) ->
     As many as are `panel` inches wide, but more, down to LEAST_PANEL, where rows of `row` inches would be higher than a
     page.
     """
-    beside = max(1, min(count, most, round(width / panel)))
-    while -(-count // beside) * row > HEIGHT and beside < count and width / (beside + 1) >= LEAST_PANEL:
-        beside += 1
-    return beside
+    per_row = max(1, min(count, most, round(width / panel)))
+    while -(-count // per_row) * row > HEIGHT and per_row < count and width / (per_row + 1) >= LEAST_PANEL:
+        per_row += 1
+    return per_row
 
 
-def panels(figure: Figure, count: int, beside: int = 3, **how: Any) -> list[Any]:
+def panels(figure: Figure, count: int, per_row: int = 3, **how: Any) -> list[Any]:
     """`count` axes in rows of at most `beside`; the rest of the last row is empty."""
-    columns = min(count, beside)
+    columns = min(count, per_row)
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()

@@ -95,18 +95,18 @@ def _plot(
 ) -> Figure:
     """A panel for each method, all on one scale."""
     label = LETTER * max(map(len, names)) + 0.6
-    beside = across(len(methods), width - label, SIDE, SIDE + 0.3)
-    side = min(SIDE, (width - label) / beside)
+    per_row = across(len(methods), width - label, SIDE, SIDE + 0.3)
+    side = min(SIDE, (width - label) / per_row)
     cell = 0.88 * side / len(classes)
     every = 1 + int(LINE / cell)  # class's name
-    figure = canvas(side * beside + label, label + (side + 0.25) * -(-len(methods) // beside))
-    all_axes = panels(figure, len(methods), beside, sharex=True, sharey=True)
+    figure = canvas(side * per_row + label, label + (side + 0.25) * -(-len(methods) // per_row))
+    all_axes = panels(figure, len(methods), per_row, sharex=True, sharey=True)
     for axes, method, title in zip(all_axes, methods, titles, strict=True):
-        own = rows[rows["method"] == method]
-        matrix = confusion(own, classes)
+        selected = rows[rows["method"] == method]
+        matrix = confusion(selected, classes)
         picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="equal")
-        correct = int((own["value"] == own["target_class"]).sum())
-        heading = wrapped(f"{title}: {share(correct, len(own))}", int(side / LETTER))
+        correct = int((selected["value"] == selected["target_class"]).sum())
+        heading = wrapped(f"{title}: {share(correct, len(selected))}", int(side / LETTER))
         axes.set_title(heading, fontsize=SMALL)
         axes.set_xticks(range(0, len(classes), every), names[::every], rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(0, len(classes), every), names[::every])
@@ -203,9 +203,9 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     values = {}
     for name in metrics_in_order(run, set(rows["metric"])):
         value = run.metadata.value(name)
-        own = rows[rows["metric"] == name].set_index("method")[f"common_{value.lead}"].dropna()
-        if value.has_direction and len(own):
-            values[name] = own if value.better == "higher" else -own
+        selected = rows[rows["metric"] == name].set_index("method")[f"common_{value.lead}"].dropna()
+        if value.has_direction and len(selected):
+            values[name] = selected if value.better == "higher" else -selected
     return pd.DataFrame(values).T
 
 

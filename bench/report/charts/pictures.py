@@ -133,12 +133,12 @@ class Grid:
 def grid(methods: int, images: int, width: float, title: float) -> Grid:
     """The fewest bands whose maps have LEAST_GRID_SIDE; then the largest maps of which a page holds all images, or the
     smallest and as many images as it holds. width, and title, the height above a band: in inches."""
-    beside = max(1, int(width / LEAST_GRID_SIDE) - 1)
-    count = -(-methods // beside)
-    beside = -(-methods // count)
-    bands = tuple(tuple(range(start, min(start + beside, methods))) for start in range(0, methods, beside))
+    per_row = max(1, int(width / LEAST_GRID_SIDE) - 1)
+    count = -(-methods // per_row)
+    per_row = -(-methods // count)
+    bands = tuple(tuple(range(start, min(start + per_row, methods))) for start in range(0, methods, per_row))
     room = HEIGHT / count - title
-    side = min(GRID_SIDE, width / (beside + 1), max(LEAST_GRID_SIDE, room / images))
+    side = min(GRID_SIDE, width / (per_row + 1), max(LEAST_GRID_SIDE, room / images))
     return Grid(bands, side, max(1, min(images, int(room / side + 1e-9))))
 
 

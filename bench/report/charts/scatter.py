@@ -20,7 +20,7 @@ from axiom_bench.report.charts.vega import (
     Choice,
     MethodStyle,
     Panel,
-    beside,
+    at_same_spot,
     columns,
     method_styles,
     metrics_in_order,
@@ -79,7 +79,7 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
     spots = pd.Series(list(zip(map(number, x), map(number, y), strict=True)))
     ring = spots.groupby(spots).cumcount()
     side = SIZE**0.5 + 6 * ring
-    also = beside([run.metadata.method_title(name) for name in plane.points.index], x, y)
+    also = at_same_spot([run.metadata.method_title(name) for name in plane.points.index], x, y)
     points = {"method": list(plane.points.index), "x": x, "y": y, "ring": ring, "size": side**2, "also": also}
     tables = {"points": columns(pd.DataFrame(points)), "floor": {"x": [], "y": []}}
     ends = (0.0, 0.0)
@@ -136,13 +136,11 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 def _plot(run: RunFolder, planes: Mapping[Setting, Plane], width: float) -> Figure:
     x, y = options_of(run).figures.plane
     room = width - LEGEND if width > COLUMN else width
-    beside = across(len(planes), room, PANEL, PANEL)
-    side = min(MOST_PANEL, room / beside)
-    figure = canvas(
-        side * beside + width - room,
-        0.95 * side * -(-len(planes) // beside) + (0 if width > COLUMN else ENTRY * (1 + len(method_styles(run)) // 2)),
-    )
-    for axes, (setting, plane) in zip(panels(figure, len(planes), beside), planes.items(), strict=True):
+    per_row = across(len(planes), room, PANEL, PANEL)
+    side = min(MOST_PANEL, room / per_row)
+    entries = 0 if width > COLUMN else ENTRY * (1 + len(method_styles(run)) // 2)
+    figure = canvas(side * per_row + width - room, 0.95 * side * -(-len(planes) // per_row) + entries)
+    for axes, (setting, plane) in zip(panels(figure, len(planes), per_row), planes.items(), strict=True):
         _draw_panel(axes, plane, method_styles(run))
         set_title(axes, run.label(setting), side)
     figure.supxlabel(f"{vega.axis_label(run.metadata.value(x))}, mean")
@@ -236,7 +234,7 @@ def _cost_table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series)
     ends = {end: rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high")}
     table = pd.DataFrame({"method": rows["method"], "ms": rows["method"].map(ms), "value": rows[value.lead], **ends})
     titles = [run.metadata.method_title(name) for name in table["method"]]
-    return table.assign(also=beside(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
+    return table.assign(also=at_same_spot(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
 
 
 def _costs_spec() -> dict[str, Any]:

@@ -76,7 +76,7 @@ def columns(table: pd.DataFrame) -> dict[str, list[Any]]:
     return entries
 
 
-def beside(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
+def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
     """For each point the titles of the others that print the same coordinates: what a reader can't see below it."""
     spots: dict[tuple[str, ...], list[str]] = {}
     keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]

@@ -44,8 +44,8 @@ def _metric(run: RunFolder, value: Value, statements: Sequence[Statement], terms
     cards = []
     for setting in run.settings:
         label = run.label(setting)  # stands above its sentences, and is left out of them
-        if own := [statement for statement in statements if statement.settings == (setting,)]:
-            sentences = [{"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: ")} for each in own]
+        if selected := [statement for statement in statements if statement.settings == (setting,)]:
+            sentences = [{"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: ")} for each in selected]
             cards.append({"label": label, "sentences": sentences, "chart": _interval_chart(run, setting, value)})
     return {
         "title": value.title,

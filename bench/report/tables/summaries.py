@@ -138,11 +138,11 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     """rows: of the summary, of this metric alone. A method without any value is left out; a note says why."""
     defined = rows[rows["n"] > 0]
     methods = [method for method in run.methods if method in set(defined["method"])]
-    settings = {setting: own for setting in run.settings if len(own := rows_at(rows, setting))}
-    columns = [
-        [Cell(marked(statistic(row, lead), row), bold) for row, lead, bold in _of_methods(run, at, own, value, methods)]
-        for at, own in settings.items()
-    ]
+    settings = {setting: of_setting for setting in run.settings if len(of_setting := rows_at(rows, setting))}
+    columns = []
+    for setting, of_setting in settings.items():
+        cells = _of_methods(run, setting, of_setting, value, methods)
+        columns.append([Cell(marked(statistic(row, lead), row), bold) for row, lead, bold in cells])
     _, _, shown = heading(value, bool(rows["whole_set"].any())).partition("\n")
     notes = (
         f"Shown: {shown}. {counts_text(defined['images'], defined['n'])}.", BOLD_NOTE, INTERVAL_NOTE,
@@ -166,8 +166,8 @@ COMMON_NOTE = f"{COMMON}: the same statistic over the images that all compared m
 def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric."""
     for i, setting in enumerate(run.settings, start=1):
-        own = rows_at(summary, setting)
-        metrics = list(by_metric(run, own))
+        selected = rows_at(summary, setting)
+        metrics = list(by_metric(run, selected))
         has_common = any(on_common_images(rows) for _, _, rows in metrics)
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
         groups = []
@@ -178,8 +178,8 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
             cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
             groups.append(Group(group_title(value, whole_set), cells, value.name))
         notes = (
-            METRICS_NOTE, BOLD_NOTE, *interval_notes(run, bool(whole_sets)), *construction_notes(run, own),
-            *((*common_notes(run, own), COMMON_NOTE) if has_common else ()),
+            METRICS_NOTE, BOLD_NOTE, *interval_notes(run, bool(whole_sets)), *construction_notes(run, selected),
+            *((*common_notes(run, selected), COMMON_NOTE) if has_common else ()),
             *metric_notes(value for value, _, _ in metrics),
         )  # fmt: skip
         header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1]) if has_common else METRICS_HEADER
@@ -246,7 +246,7 @@ STATUSES_HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     """No rows, and a sentence that says so, where all is ok."""
     rows = ((run.label(setting), tuple(_status_rows(run, rows_at(summary, setting)))) for setting in run.settings)
-    groups = tuple(Group(label, own) for label, own in rows if own)
+    groups = tuple(Group(label, selected) for label, selected in rows if selected)
     notes = () if groups else ("Every row has status ok.",)
     return Table("statuses", "Statuses other than ok", STATUSES_HEADER, groups, notes, text_columns=3)
 

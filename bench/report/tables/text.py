@@ -79,8 +79,8 @@ def statistic(row: pd.Series, lead: str) -> str:
 
 def statistic_cell(row: pd.Series, lead: str, bold: bool = False) -> Cell:
     """`statistic`, marked, with its numbers."""
-    known = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
-    return Cell(marked(statistic(row, lead), row), bold, tuple(value for value in known if math.isfinite(value)))
+    numbers = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
+    return Cell(marked(statistic(row, lead), row), bold, tuple(value for value in numbers if math.isfinite(value)))
 
 
 def marked(text: str, row: pd.Series) -> str:
@@ -96,7 +96,7 @@ def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """Which methods win by construction in what, of these summary rows."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]
     groups = rows.groupby(rows["metric"].astype(str), sort=False)["method"]
-    parts = [f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(own))}" for name, own in groups]
+    parts = [f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(who))}" for name, who in groups]
     return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
 
 

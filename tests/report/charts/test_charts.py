@@ -18,7 +18,7 @@ import axiom_bench.report.page
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import boxes, by_depth, by_method, curves, scatter, vega
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, counts_by
-from axiom_bench.report.charts.vega import COLOURS, Chart, beside, method_styles
+from axiom_bench.report.charts.vega import COLOURS, Chart, at_same_spot, method_styles
 from axiom_bench.report.options import options_of, read_run
 from axiom_bench.report.writing import CHARTS, charts_section
 from axiom_bench.statistics.labels import rows_at
@@ -68,8 +68,8 @@ def test_depth_follows_the_layers_order(rich_run: RunFolder, usual_run: Path) ->
     (panel,) = chart.choices[0].panels  # one model has several layers
     points = panel.tables["points"]
     assert panel.params["layers"] == points["layer"] == ["features.4", "features.9"]
-    own = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
-    assert [points[name][1] for name in ("q1", "median", "q3")] == pytest.approx(own, rel=1e-4)
+    selected = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
+    assert [points[name][1] for name in ("q1", "median", "q3")] == pytest.approx(selected, rel=1e-4)
     assert by_depth.chart(RunFolder.read(usual_run)) is None
 
 
@@ -78,7 +78,7 @@ def test_methods_on_one_spot_are_rings(usual_run: Path) -> None:
     names = ("xgrad_cam", "hires_cam", "grad_cam")
     assert [by_name(points, "ring")[name] for name in names] == [0, 1, 0]
     assert [by_name(points, "also")[name] for name in names] == ["hires_cam", "xgrad_cam", ""]
-    assert beside(["A", "B", "C"], [0.1, 0.1000001, 0.2]) == ["B", "A", ""]
+    assert at_same_spot(["A", "B", "C"], [0.1, 0.1000001, 0.2]) == ["B", "A", ""]
 
 
 def test_a_run_without_values_or_times_has_no_charts_of_them(make_run: Any, make_records: Any) -> None:
@@ -128,13 +128,15 @@ def test_boxes_are_of_the_records_and_the_headline_comes_first(rich_run: RunFold
     choices = {choice.label: choice for choice in drawn(by_method.chart, rich_run).choices}
     assert list(choices)[:2] == ["Conservation error", "Box IoU"]
     table, values = (choices["Box IoU"].panels[0].tables[name] for name in ("boxes", "values"))
-    own = rows_at(rich_run.records.frame(["box_iou"]), rich_run.settings[0])
-    own = own[(own["method"] == "xgrad_cam") & (own["status"] == "ok")]
-    assert by_name(table, "n")["xgrad_cam"] == len(own) > 0
-    assert by_name(table, "median")["xgrad_cam"] == pytest.approx(own["value"].median(), rel=1e-4)
+    selected = rows_at(rich_run.records.frame(["box_iou"]), rich_run.settings[0])
+    selected = selected[(selected["method"] == "xgrad_cam") & (selected["status"] == "ok")]
+    assert by_name(table, "n")["xgrad_cam"] == len(selected) > 0
+    assert by_name(table, "median")["xgrad_cam"] == pytest.approx(selected["value"].median(), rel=1e-4)
     assert len(values["value"]) == sum(table["n"])
     first = values["method"].index("xgrad_cam")
-    assert own.set_index("image_id")["value"][values["image"][first]] == pytest.approx(values["value"][first], rel=1e-4)
+    assert selected.set_index("image_id")["value"][values["image"][first]] == pytest.approx(
+        values["value"][first], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["MAX_VALUES", "MAX_OF_BOX"])
