@@ -15,11 +15,11 @@ import yaml
 from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing, LeftOut, not_measured
-from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import headline_table
 from axiom_bench.report.tables.table import Cell, Group, Table, to_markdown
+from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import leading

@@ -28,11 +28,10 @@ from axiom_bench.judging.judgement import (
     spoiled_methods,
 )
 from axiom_bench.records import files, running
-from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
-from axiom_bench.report.tables.text import ARROWS
+from axiom_bench.report.tables.text import ARROWS, random_weights_lines
 from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 

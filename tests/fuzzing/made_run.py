@@ -18,7 +18,7 @@ from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, holdings, reading, store
 from axiom_bench.report.charts.pictures import load
-from axiom_bench.report.last_lines import last_lines
+from axiom_bench.report.tables.text import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
 
 PLACE = {"model": "net", "layer": "last", "data": "scenes"}

@@ -17,7 +17,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report.charts.drawing import DPI
-from axiom_bench.report.charts.figures import SavedFigure, embedded
+from axiom_bench.report.writing import SavedFigure, embedded
 from tests.report.conftest import Structure
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from axiom_bench.report.charts import boxes, vega
-from axiom_bench.report.charts.boxes import draw_boxes, fewer_points
+from axiom_bench.report.charts.boxes import BoxGroup, counts_in, draw_boxes, fewer_points, groups_of
 from axiom_bench.report.charts.drawing import (
     LETTER,
     MUTED,
@@ -28,7 +28,6 @@ from axiom_bench.report.charts.drawing import (
 from axiom_bench.report.charts.vega import Chart, Choice, method_styles, metrics_in_order
 from axiom_bench.report.options import Options, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.chart_data import BoxGroup, counts_in, groups_of
 from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 

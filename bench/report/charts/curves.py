@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as arrow
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from axiom_bench.columns import OK
+from axiom_bench.records import reading
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
 from axiom_bench.report.charts.vega import Chart, Choice, Panel, at_same_spot, columns, method_styles
 from axiom_bench.report.options import COLUMN
-from axiom_bench.statistics.chart_data import MeanCurve, mean_curves
-from axiom_bench.statistics.labels import counts_text
+from axiom_bench.statistics.bootstrap import NORMAL, Floats
+from axiom_bench.statistics.labels import Setting, counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 HEIGHT = 300
 MAX_POINTS = 65  # of a curve that are drawn
+
+
+class MeanCurve(NamedTuple):
+    """One curve of one method in one setting: the mean over `rows` rows of `images` images, and half the width of its
+    95 % confidence interval at each point, by image (see `summary.summarise`). NaN for one image."""
+
+    setting: Setting
+    curve: str
+    method: str
+    images: int
+    rows: int
+    mean: Floats
+    half_width: Floats
+
+
+def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
+    """The curves of these names, in the order of the run's settings and methods; only rows with status "ok" count.
+
+    Raises BenchError for a file that can't be read.
+    """
+    wanted = list(names)
+    parts: dict[tuple[Setting, str, str], list[tuple[Any, ...]]] = defaultdict(list)
+    for part in reading.read_curves(run.path, run.manifest, wanted) if wanted else ():
+        for method, curve, image_ids, points in _groups(part.table):
+            parts[Setting(part.model, part.layer, part.data), curve, method].append(_sums(image_ids, points))
+    orders = (run.settings, wanted, list(run.manifest.get("methods") or ()))
+
+    def place(key: tuple[Any, ...]) -> list[int]:
+        return [order.index(name) if name in order else len(order) for name, order in zip(key, orders, strict=True)]
+
+    curves = []
+    for key in sorted(parts, key=place):
+        images, rows, squared_rows, total, squared, crossed = map(sum, zip(*parts[key], strict=True))
+        mean = total / rows
+        squares = np.clip(squared - 2 * mean * crossed + mean**2 * squared_rows, 0, None)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            error = np.sqrt(np.float64(images) / (images - 1) * squares) / rows
+        curves.append(MeanCurve(*key, images, rows, mean, NORMAL * error))
+    return curves
+
+
+def _sums(image_ids: NDArray[np.object_], points: Floats) -> tuple[Any, ...]:
+    """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of T_i, T_i^2 and
+    T_i n_i, where T_i is the sum of an image's n_i rows. points: (N, n). All rows of an image are in one file."""
+    _, image = np.unique(image_ids, return_inverse=True)
+    count = np.bincount(image)
+    totals = np.zeros((len(count), points.shape[1]))
+    np.add.at(totals, image, points)
+    return len(count), len(points), int((count**2).sum()), totals.sum(0), (totals**2).sum(0), count @ totals
+
+
+def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Floats]]:
+    """Method, curve, image ids (N,) and points (N, n) of the rows with status "ok"."""
+    names = table.select(["method", "curve"]).cast(pa.schema([("method", pa.string()), ("curve", pa.string())]))
+    is_ok = arrow.equal(table["status"].cast(pa.string()), OK)
+    for method, curve in pd.MultiIndex.from_frame(names.filter(is_ok).to_pandas()).unique():
+        mask = arrow.and_(arrow.equal(names["method"], method), arrow.equal(names["curve"], curve))
+        rows = table.filter(arrow.and_(mask, is_ok))
+        points = rows["points"].combine_chunks()
+        yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
 
 
 def chart(run: RunFolder) -> Chart | None:

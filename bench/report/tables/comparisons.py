@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pandas as pd
 
-from axiom_bench.report.last_lines import compare_in
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
-from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, group_name, group_title, names_of
+from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, compare_in, group_name, group_title, names_of
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
 from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL

@@ -8,7 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.report.last_lines import random_weights_lines
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import (
@@ -26,6 +25,7 @@ from axiom_bench.report.tables.text import (
     metric_notes,
     name_of,
     names_of,
+    random_weights_lines,
     statistic,
     statistic_cell,
     status_notes,

@@ -23,9 +23,9 @@ from axiom_bench.report.charts import by_depth, by_method, scatter
 from axiom_bench.report.charts import pictures as figures
 from axiom_bench.report.charts.boxes import MOST_POINTS, draw_boxes, fewer_points, fit
 from axiom_bench.report.charts.drawing import DPI, FONTS, Drawing, LeftOut, across, canvas, style, wrapped
-from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
+from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -12,9 +12,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.charts.curves import draw
+from axiom_bench.report.charts.curves import draw, mean_curves
 from axiom_bench.report.charts.drawing import LeftOut
-from axiom_bench.statistics.chart_data import mean_curves
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.summary import summarise
 from tests.made_runs import write_curves

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
+from axiom_bench import report as drawing
 from axiom_bench.errors import BenchError
-from axiom_bench.report import processes as drawing
-from axiom_bench.report.charts import figures
-from axiom_bench.report.charts.figures import SavedFigure, save_figures, save_share
-from axiom_bench.report.processes import drawing_processes
+from axiom_bench.report import drawing_processes, writing
+from axiom_bench.report.writing import SavedFigure, save_figures, save_share
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -56,7 +55,7 @@ def test_two_processes_write_the_files_of_one(run: RunFolder) -> None:
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("is_large", [False, True])
 def test_shares_are_disjoint_and_together_all(run: RunFolder, monkeypatch: pytest.MonkeyPatch, is_large: bool) -> None:
-    monkeypatch.setattr(figures, "MANY", 1 if is_large else len(run.records) + 1)
+    monkeypatch.setattr(writing, "MANY", 1 if is_large else len(run.records) + 1)
     save_share(run, 0, 2)
     first = set(contents(run))
     remove_figures(run)

@@ -17,9 +17,8 @@ from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import Drawing
-from axiom_bench.report.charts.figures import SavedFigure, all_figures
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.writing import page
+from axiom_bench.report.writing import SavedFigure, all_figures, page
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, write_curves, write_records
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from axiom_bench.report.charts.drawing import Drawing
-from axiom_bench.report.charts.figures import all_figures
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import NUMBER, Group, Table, quoted, to_csv, to_markdown, unquoted
+from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import row
 

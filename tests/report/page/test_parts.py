@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from axiom_bench.report.page import tables, this_run
-from axiom_bench.report.page.findings import Row, interval_chart
-from axiom_bench.report.page.tables import _parts
+from axiom_bench.report.page.tables import Row, _parts, interval_chart
 from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from axiom_bench.statistics.chart_data import counts_in, floor_of_means, groups_of
+from axiom_bench.report.charts.boxes import counts_in, groups_of
+from axiom_bench.report.charts.scatter import floor_of_means
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 
