@@ -12,18 +12,8 @@ import pandas as pd
 from scipy.special import ndtr
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.judging.agreement import (
-    Counts,
-    ImageValues,
-    agreement,
-    centres,
-    disagreement,
-    drawn,
-    image_values,
-    signs,
-    split_half_agreement,
-    subsets,
-)
+from axiom_bench.judging import agreement
+from axiom_bench.judging.agreement import Counts, ImageValues, centres, disagreement, image_values
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, TAIL, Floats, mean_intervals
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting
@@ -175,7 +165,7 @@ def _measures(values: ImageValues | None) -> dict[str, Any]:
     count = 0 if values is None else len(values.methods)
     if values is None or count < MIN_METHODS or values.num_images < 2:
         return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}
-    alpha, halves = agreement(values.values), split_half_agreement(values)
+    alpha, halves = agreement.agreement(values.values), agreement.split_half_agreement(values)
     return dict(zip(names, (count, *alpha, *halves, halves.is_extrapolated), strict=True))
 
 
@@ -351,7 +341,7 @@ class _Pairs:
         if size == 1:
             by_image = self._is_right(np.eye(self.num_images, dtype=np.uint8))
             return Shares(_mean(by_image), np.empty((0, len(self.left))), by_image)
-        right = _mean(self._is_right(subsets(self.num_images, size, DRAWS)))
+        right = _mean(self._is_right(agreement.subsets(self.num_images, size, DRAWS)))
         return Shares(right, self._offsets(size) if self.num_images >= FEWEST_IMAGES else np.empty((0, len(right))))
 
     def _is_right(self, weights: Counts) -> Floats:
@@ -359,7 +349,7 @@ class _Pairs:
         with both values."""
         found = centres(self.values, weights, self.lead)
         has = np.isfinite(found[:, self.left]) & np.isfinite(found[:, self.right_])
-        return np.where(has, (1 + self.sign * signs(found, (self.left, self.right_))) / 2, np.nan)
+        return np.where(has, (1 + self.sign * agreement.signs(found, (self.left, self.right_))) / 2, np.nan)
 
     def _offsets(self, size: int) -> Floats:
         """(resamples, pairs): the share of right sets in a resample minus that which its images were drawn from.
@@ -371,7 +361,7 @@ class _Pairs:
         everything = np.ones((1, self.num_images), dtype=np.uint8)
         centre, resampled = (
             self.sign * _difference(centres(self.values, weights, self.lead), self.left, self.right_)
-            for weights in (everything, drawn(self.num_images))
+            for weights in (everything, agreement.drawn(self.num_images))
         )
         error = np.nanstd(resampled, axis=0)
         share = self.num_images / size
@@ -380,7 +370,7 @@ class _Pairs:
 
 def _difference(found: Floats, left: Sequence[int], right: Sequence[int]) -> Floats:
     first, second = found[:, left], found[:, right]
-    return np.where(signs(found, (left, right)) == 0, 0.0, first - second)
+    return np.where(agreement.signs(found, (left, right)) == 0, 0.0, first - second)
 
 
 def _phi(difference: Floats, error: Floats) -> Floats:

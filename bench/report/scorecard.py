@@ -10,23 +10,9 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.errors import BenchError
+from axiom_bench.judging import judgement as judging
 from axiom_bench.judging.agreement import TAU
-from axiom_bench.judging.judgement import (
-    ALL,
-    BEATS,
-    GOAL,
-    MIN_METHODS,
-    SIZES,
-    UNCLEAR,
-    Judgement,
-    check,
-    chosen_metrics,
-    is_small,
-    judge,
-    overall,
-    recovery_of,
-    spoiled_methods,
-)
+from axiom_bench.judging.judgement import SIZES, Judgement, is_small, overall, spoiled_methods
 from axiom_bench.records import files, running
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
@@ -52,7 +38,7 @@ NOTES = (
 RECOVERY_NOTE = (
     "Right: the share of pairs of explanations, spoiled to two degrees in one way, that the metric puts in the right "
     "order by its mean (or median) over 1, 10 and 100 images; a tie counts half. A dash where there are fewer images. "
-    f"Verdict: passes where the interval at 100 images is above {GOAL:.0%}, fails where it is below."
+    f"Verdict: passes where the interval at 100 images is above {judging.GOAL:.0%}, fails where it is below."
 )
 
 
@@ -100,13 +86,13 @@ def _table(
 def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None) -> list[str]:
     """In short words: recovery at the most images, whether the order of the methods holds, and a control at the top."""
     words = [] if right is None else [_recovery_verdict(right)]
-    if row["methods"] < MIN_METHODS:
-        words.append(f"fewer than {MIN_METHODS} methods that differ")
+    if row["methods"] < judging.MIN_METHODS:
+        words.append(f"fewer than {judging.MIN_METHODS} methods that differ")
     if math.isfinite(row["tau_halves"]):
         words.append("order holds" if row["tau_halves"] >= TAU else f"order unsure at n = {row['half']}")
     at_the_top = {
-        BEATS: "a control is better than the best method",
-        UNCLEAR: "a control can't be told from the best method",
+        judging.BEATS: "a control is better than the best method",
+        judging.UNCLEAR: "a control can't be told from the best method",
     }
     if control is not None and control["against"] in at_the_top:
         words.append(at_the_top[control["against"]])
@@ -117,9 +103,9 @@ def _recovery_verdict(right: Mapping[Any, Any]) -> str:
     """By the interval of the share of right pairs."""
     if not math.isfinite(right["right"]):
         return f"fewer than {right['size']} images"
-    if right["low"] >= GOAL:
+    if right["low"] >= judging.GOAL:
         return "passes"
-    return "fails" if right["high"] < GOAL else "unclear"
+    return "fails" if right["high"] < judging.GOAL else "unclear"
 
 
 def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
@@ -148,7 +134,7 @@ def recovery_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tab
     table, rows = judgement.recovery, []
     for (metric, case, kind), selected in table.groupby(["metric", "case", "kind"], sort=False) if len(table) else ():
         first, right = selected.iloc[0], selected.set_index("size").to_dict("index")
-        texts = (run.metadata.value(str(metric)).title, str(case), "all kinds" if kind == ALL else str(kind))
+        texts = (run.metadata.value(str(metric)).title, str(case), "all kinds" if kind == judging.ALL else str(kind))
         numbers = (count(first["pairs"]), count(first["images"]), numeric(first["missing"], f"{first['missing']:.0%}"))
         rows.append((*map(Cell, texts), *numbers, *(_right(right.get(size)) for size in SIZES)))
     sizes = (f"Right at n = {size}" for size in SIZES)
@@ -245,10 +231,10 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     Raises BenchError where a run can't be read, has no such metric, or has nothing to judge.
     """
     run = RunFolder.read(folder)
-    names, cases = chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
-    check(run, len(spoiled_methods(run)))
+    names, cases = judging.chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
+    judging.check(run, len(spoiled_methods(run)))
     recovered = recovery_of_runs(cases, names) if truth else None
-    judgements = [judge(run, setting, names, recovered) for setting in _trained(run)]
+    judgements = [judging.judge(run, setting, names, recovered) for setting in _trained(run)]
     made = {files.safe_name(f"{table.name}.md"): to_markdown(table) for table in all_tables(run, judgements)}
     written = made | {f"{name}.csv": to_csv(frame) for name, frame in frames(run, judgements).items()}
     for name, text in written.items():
@@ -274,7 +260,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
         selected = [name for name in metrics if name in run.metrics]
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
-        judged = (recovery_of(run, setting, selected) for setting in _trained(run))
+        judged = (judging.recovery_of(run, setting, selected) for setting in _trained(run))
         parts += [table.assign(case=f"{name}, " + table["case"]) for table in judged if len(table)]
     if not parts:
         raise BenchError("The runs of --truth have none of the metrics of the judged run with a direction.")
@@ -291,10 +277,10 @@ def section(run: RunFolder, terms: Terms) -> Section | None:
 
     Of a run with many values the section holds only the command that judges it.
     """
-    settings, names = _trained(run), chosen_metrics(run, None)
+    settings, names = _trained(run), judging.chosen_metrics(run, None)
     if not settings or not names:
         return None
-    judged = [judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
+    judged = [judging.judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
     tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(judged, start=1)]
     body = part(
         "judging",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import numpy as np
@@ -14,30 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from axiom_bench.columns import OK
-from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.drawing import (
-    SMALL,
-    Drawing,
-    LeftOut,
-    across,
-    canvas,
-    counts_by,
-    not_measured,
-    panels,
-    set_title,
-    wrapped,
-)
-from axiom_bench.report.charts.vega import (
-    COLOURS,
-    MARKERS,
-    Chart,
-    Choice,
-    MethodStyle,
-    Panel,
-    at_same_spot,
-    columns,
-    method_styles,
-)
+from axiom_bench.report.charts import drawing, vega
+from axiom_bench.report.charts.drawing import SMALL, Drawing, LeftOut, counts_by, not_measured
+from axiom_bench.report.charts.vega import COLOURS, MARKERS, Chart, Choice, MethodStyle, Panel, at_same_spot, columns
 from axiom_bench.report.options import options_of
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -89,7 +68,8 @@ def _defined(run: RunFolder, metrics: Collection[str]) -> pd.DataFrame:
 
 def _choice(run: RunFolder, name: str, rows: pd.DataFrame, deep: dict[Place, list[str]]) -> Choice:
     value, table = run.metadata.value(name), _table(rows)
-    log, least = _scale(table["median"])
+    low_end = _low_end(table["median"].to_numpy())
+    log, least = low_end is not None, float(table["median"].min()) if low_end is None else low_end
     is_free = bool(table["method"].eq(METHOD_FREE).all())  # with a band, which many methods' would hide
     drawn = table[["q1", "q3"] if is_free else ["median"]].clip(lower=least).to_numpy()
     low = float(drawn.min()) if log else min(float(drawn.min()), 0.0)
@@ -125,12 +105,14 @@ def _points(run: RunFolder, table: pd.DataFrame, layers: list[str], is_free: boo
     return table.drop(columns="method").assign(title="All methods") if is_free else table
 
 
-def _scale(medians: pd.Series) -> tuple[bool, float]:
-    """Whether the axis is logarithmic, and the least value on it."""
+def _low_end(medians: np.ndarray, drawn: np.ndarray | None = None) -> float | None:
+    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis. drawn: what
+    the axis shows besides the medians."""
     bulk = medians[medians >= FLOAT32_ROUNDING]
-    if medians.min() < 0 or bulk.empty or bulk.max() <= SPREAD * bulk.min():
-        return False, float(medians.min())
-    return True, float(max(bulk.min() / 3, FLOAT32_ROUNDING))
+    if (medians < 0).any() or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
+        return None
+    shown = bulk if drawn is None else drawn[drawn >= FLOAT32_ROUNDING]
+    return float(max(shown.min() / 3, FLOAT32_ROUNDING))
 
 
 def _spec(log: bool) -> dict[str, Any]:
@@ -162,20 +144,14 @@ LINE = 0.13  # inches: the height of a line of a legend
 PLACES = ["model", "layer", "data", "metric", "method"]
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """quartiles: a row for each layer, NaN where nothing was measured, with the columns q1, median and q3."""
 
-    label: str
-    colour: str
-    marker: str
-    dash: tuple[int, ...]
+    style: MethodStyle
     quartiles: pd.DataFrame
 
-    @property
-    def medians(self) -> np.ndarray:
-        """One for each layer."""
-        return self.quartiles["median"].to_numpy()
+
+Lines = dict[Place, list[Line]]
 
 
 def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
@@ -200,8 +176,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         selected = selected[selected["method"] != METHOD_FREE]
         if len(selected):
             value = run.metadata.value(name)
-            styles = method_styles(run)
-            lines = {place: _of_methods(styles, _at(selected, place), layers) for place, layers in deep.items()}
+            lines = {place: _of_methods(run, _at(selected, place), layers) for place, layers in deep.items()}
             title, ylabel = f"{value.title} by depth", vega.axis_label(value)
             yield _drawing(f"by_depth_{name}", title, ylabel, lines, deep, selected, bands=False)
 
@@ -212,23 +187,26 @@ def _at(rows: pd.DataFrame, place: Place) -> pd.DataFrame:
 
 def _of_metrics(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
     names = [name for name in options_of(run).figures.by_depth if (rows["metric"] == name).any()]
-    return [
-        Line(run.metadata.value(name).title, colour, marker, (1, 0), _quartiles(rows[rows["metric"] == name], layers))
+    styles = (
+        MethodStyle(run.metadata.value(name).title, colour, marker, "", (1, 0))
         for name, colour, marker in zip(names, COLOURS, MARKERS, strict=False)
-    ]
+    )
+    quartiles = (_quartiles(rows[rows["metric"] == name], layers) for name in names)
+    return list(map(Line, styles, quartiles))
 
 
-def _of_methods(styles: Mapping[str, MethodStyle], rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
+def _of_methods(run: RunFolder, rows: pd.DataFrame, layers: Sequence[str]) -> list[Line]:
     """Methods whose medians are the same at every layer, but for rounding, share a line."""
     lines: list[Line] = []
-    for method, style in styles.items():
+    for method, style in vega.method_styles(run).items():
         selected = rows[rows["method"] == method]
         if selected.empty:
             continue
-        line = Line(style.title, style.colour, style.marker, style.dash, _quartiles(selected, layers))
+        line = Line(style, _quartiles(selected, layers))
         for i, other in enumerate(lines):
-            if np.allclose(other.medians, line.medians, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
-                lines[i] = replace(other, label=f"{other.label} = {style.title}")
+            first, second = other.quartiles["median"], line.quartiles["median"]
+            if np.allclose(first, second, rtol=1e-5, atol=FLOAT32_ROUNDING, equal_nan=True):
+                lines[i] = Line(replace(other.style, title=f"{other.style.title} = {style.title}"), other.quartiles)
                 break
         else:
             lines.append(line)
@@ -240,56 +218,48 @@ def _quartiles(rows: pd.DataFrame, layers: Sequence[str]) -> pd.DataFrame:
 
 
 def _drawing(
-    name: str,
-    title: str,
-    ylabel: str,
-    lines: dict[Place, list[Line]],
-    layers: dict[Place, list[str]],
-    rows: pd.DataFrame,
-    bands: bool,
+    name: str, title: str, ylabel: str, lines: Lines, layers: dict[Place, list[str]], rows: pd.DataFrame, bands: bool
 ) -> Drawing:
-    clipped = any(_is_clipped(line, _low_end(panel, bands)).any() for panel in lines.values() for line in panel)
+    clipped = any(_is_clipped(line, _low_end_of(panel, bands)).any() for panel in lines.values() for line in panel)
     statistics = "medians, and the band between the quartiles" if bands else "medians"
     rounding = " Open triangles: medians below 1e-6, which is rounding, on the axis's low end." if clipped else ""
     caption = f"{ORDER}; {statistics}. {counts_by(rows, PLACES)} a median.{rounding}"
     return Drawing(name, title, caption, partial(_plot, ylabel, lines, layers, bands))
 
 
-def _plot(
-    ylabel: str, lines: dict[Place, list[Line]], layers: dict[Place, list[str]], bands: bool, width: float
-) -> Figure:
-    per_row = across(len(layers), width, PANEL, PANEL)
+def _plot(ylabel: str, lines: Lines, layers: dict[Place, list[str]], bands: bool, width: float) -> Figure:
+    per_row = drawing.across(len(layers), width, PANEL, PANEL)
     inches = min(PANEL, width / per_row)
     letters = int(inches / 0.075)
-    labels = {place: [wrapped(line.label, letters) for line in panel] for place, panel in lines.items()}
+    labels = {place: [drawing.wrapped(line.style.title, letters) for line in panel] for place, panel in lines.items()}
     legend = LINE * max(sum(1 + label.count("\n") for label in panel) for panel in labels.values())
-    figure = canvas(inches * per_row, (2.2 + legend) * -(-len(layers) // per_row))
-    for axes, (place, panel) in zip(panels(figure, len(layers), per_row), lines.items(), strict=True):
+    figure = drawing.canvas(inches * per_row, (2.2 + legend) * -(-len(layers) // per_row))
+    for axes, (place, panel) in zip(drawing.panels(figure, len(layers), per_row), lines.items(), strict=True):
         _panel(axes, panel, layers[place], bands)
         axes.set(ylabel=ylabel)
         axes.legend(labels[place], loc="upper left", bbox_to_anchor=(-0.1, -0.32), borderaxespad=0)
-        set_title(axes, _label(place, layers), inches)
+        drawing.set_title(axes, _label(place, layers), inches)
     return figure
 
 
 def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> None:
-    low = _low_end(lines, bands)
+    low = _low_end_of(lines, bands)
     places = np.arange(len(layers))
     drawn = [line.quartiles if low is None else line.quartiles.clip(lower=low) for line in lines]
     for line, quartiles in zip(lines, drawn, strict=True):  # first, so that the legend is theirs
-        dash = "-" if line.dash == (1, 0) else (0, [length / 2 for length in line.dash])
-        axes.plot(places, quartiles["median"], color=line.colour, linestyle=dash, marker=line.marker)
+        style = line.style
+        axes.plot(places, quartiles["median"], color=style.colour, linestyle=style.linestyle, marker=style.marker)
     for line, quartiles in zip(lines, drawn, strict=True):
         if bands:
-            axes.fill_between(places, quartiles["q1"], quartiles["q3"], color=line.colour, alpha=0.2, linewidth=0)
+            axes.fill_between(places, quartiles["q1"], quartiles["q3"], color=line.style.colour, alpha=0.2, linewidth=0)
         below = _is_clipped(line, low)
-        look = {"color": line.colour, "markerfacecolor": "white", "markersize": 6}
+        look = {"color": line.style.colour, "markerfacecolor": "white", "markersize": 6}
         axes.plot(places[below], quartiles["median"][below], "v", **look)
     if low is not None:
         axes.set_yscale("log")
         axes.set_ylim(bottom=low / 1.3)
         axes.yaxis.set_major_locator(LogLocator(numticks=7))
-    elif not any((line.medians < 0).any() for line in lines):
+    elif not any((line.quartiles["median"] < 0).any() for line in lines):
         top = axes.get_ylim()[1]
         axes.set_ylim(-0.03 * top, top)  # a marker at 0 is seen whole
     axes.set_xticks(places, layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=SMALL)
@@ -297,14 +267,9 @@ def _panel(axes: Any, lines: list[Line], layers: Sequence[str], bands: bool) -> 
 
 def _is_clipped(line: Line, low: float | None) -> np.ndarray:
     """Which of the line's medians lie below the low end of a logarithmic axis: (layers,) bool."""
-    return (line.medians < FLOAT32_ROUNDING) & (low is not None)
+    return (line.quartiles["median"].to_numpy() < FLOAT32_ROUNDING) & (low is not None)
 
 
-def _low_end(lines: list[Line], bands: bool) -> float | None:
-    """The low end of a logarithmic axis, a little below all that isn't rounding; None for a linear axis."""
-    medians = np.concatenate([line.medians for line in lines])
-    bulk = medians[medians >= FLOAT32_ROUNDING]
-    if (medians < 0).any() or not len(bulk) or bulk.max() <= SPREAD * bulk.min():
-        return None
-    drawn = np.concatenate([line.quartiles["q1"] for line in lines]) if bands else bulk
-    return float(max(drawn[drawn >= FLOAT32_ROUNDING].min() / 3, FLOAT32_ROUNDING))
+def _low_end_of(lines: list[Line], bands: bool) -> float | None:
+    quartiles = pd.concat([line.quartiles for line in lines])
+    return _low_end(quartiles["median"].to_numpy(), quartiles["q1"].to_numpy() if bands else None)

@@ -10,21 +10,9 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.figure import Figure
 
-from axiom_bench.report.charts import boxes, vega
+from axiom_bench.report.charts import boxes, drawing, vega
 from axiom_bench.report.charts.boxes import BoxGroup, counts_in, draw_boxes, fewer_points, groups_of
-from axiom_bench.report.charts.drawing import (
-    LETTER,
-    MUTED,
-    SMALL,
-    Drawing,
-    LeftOut,
-    across,
-    canvas,
-    not_measured,
-    panels,
-    set_title,
-    wrapped,
-)
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut
 from axiom_bench.report.charts.vega import Chart, Choice, method_styles, metrics_in_order
 from axiom_bench.report.options import Options, number_of, options_of
 from axiom_bench.statistics.bootstrap import Floats
@@ -71,7 +59,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             shown = _Boxes(run, value)
             yield Drawing(f"{PREFIX}{name}", title, shown.caption, shown.plot)
         else:
-            yield LeftOut(title, not_measured(run, name))
+            yield LeftOut(title, drawing.not_measured(run, name))
 
 
 @dataclass(frozen=True)
@@ -114,13 +102,13 @@ class _Boxes:
         """The figure."""
         run, settings, methods, fitted = self.run, list(self.groups), self.methods, self.fitted
         styles = method_styles(run)
-        names = [wrapped(styles[method].title, NAME) for method in methods]
+        names = [drawing.wrapped(styles[method].title, NAME) for method in methods]
         label = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.1
         lines = [1 + name.count("\n") for name in names]
         row = TITLES + len(names) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
-        per_row = across(len(settings), width - label, PANEL, row)
-        figure = canvas(width, row * -(-len(settings) // per_row) + 0.25)
-        drawn = panels(figure, len(settings), per_row, sharey=True, sharex=True)
+        per_row = drawing.across(len(settings), width - label, PANEL, row)
+        figure = drawing.canvas(width, row * -(-len(settings) // per_row) + 0.25)
+        drawn = drawing.panels(figure, len(settings), per_row, sharey=True, sharex=True)
         for axes, setting in zip(drawn, settings, strict=True):
             shown = self.groups[setting]
             values = [fitted.drawn(shown[method].values if method in shown else np.zeros(0)) for method in methods]
@@ -128,7 +116,7 @@ class _Boxes:
             boxes.apply_axis(fitted, axes, "x")
             axes.set_ylim(len(methods) - 0.4, -0.6)
             axes.set_yticks(range(len(methods)), names)
-            set_title(axes, run.label(setting), (width - label) / per_row)
+            drawing.set_title(axes, run.label(setting), (width - label) / per_row)
         figure.supxlabel(vega.axis_label(self.value))
         return figure
 
@@ -171,7 +159,7 @@ def draw_networks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         value, groups, figure = run.metadata.value(name), _by_network(run, name), number_of(run, name)
         title = f"{value.title} over models"
         if not groups:
-            yield LeftOut(title, not_measured(run, name), figure)
+            yield LeftOut(title, drawing.not_measured(run, name), figure)
             continue
         values = {label: group.values for label, group in groups.items()}
         fitted = boxes.fit(list(values.values()))
@@ -186,16 +174,16 @@ def _plot_networks(value: Value, values: Mapping[str, Floats], fitted: boxes.Axi
     order = list(values)
     width = min(width, max(2.4, AXIS_ROOM + BOX * len(order)))
     room = (width - AXIS_ROOM) / len(order)
-    figure = canvas(width, 2.6 if room >= UPRIGHT else 3.0)
+    figure = drawing.canvas(width, 2.6 if room >= UPRIGHT else 3.0)
     axes = figure.subplots()
-    draw_boxes(axes, [fitted.drawn(group) for group in values.values()], [MUTED] * len(order), upright=True)
+    draw_boxes(axes, [fitted.drawn(group) for group in values.values()], [drawing.MUTED] * len(order), upright=True)
     boxes.apply_axis(fitted, axes)
     axes.set(xlabel="", ylabel=vega.axis_label(value))
     for place, label in enumerate(order):
         above = axes.text(place, 1.015, f"mean\n{number(values[label].mean())}", ha="center", va="bottom", size=SMALL)
         above.set_transform(axes.get_xaxis_transform())
     if room >= UPRIGHT:
-        axes.set_xticks(range(len(order)), [wrapped(label, int(room / LETTER) - 2) for label in order])
+        axes.set_xticks(range(len(order)), [drawing.wrapped(label, int(room / LETTER) - 2) for label in order])
     else:
         axes.set_xticks(range(len(order)), order, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.6, len(order) - 0.4)

@@ -59,7 +59,8 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
 
     curves = []
     for key in sorted(parts, key=place):
-        images, rows, squared_rows, total, squared, crossed = map(sum, zip(*parts[key], strict=True))
+        sums: list[Any] = [sum(column) for column in zip(*parts[key], strict=True)]
+        images, rows, squared_rows, total, squared, crossed = sums
         mean = total / rows
         squares = np.clip(squared - 2 * mean * crossed + mean**2 * squared_rows, 0, None)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -196,8 +197,7 @@ def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], 
         for curve in (curve for curve in curves if curve.setting == setting):
             at, style = axis["at"], styles[curve.method]
             marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
-            dash = "-" if style.dash == (1, 0) else (0, [length / 2 for length in style.dash])
-            axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=dash, **marker)
+            axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=style.linestyle, **marker)
             low, high, alpha = curve.mean - curve.half_width, curve.mean + curve.half_width, SHADE * faintness
             axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
         set_title(axes, run.label(setting), room / per_row)

@@ -17,18 +17,8 @@ from scipy.stats import kendalltau
 from axiom_bench.columns import OK
 from axiom_bench.judging.agreement import disagreement
 from axiom_bench.judging.judgement import compared_values, is_small, spoiled_methods
-from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.drawing import (
-    LETTER,
-    SMALL,
-    Drawing,
-    LeftOut,
-    across,
-    canvas,
-    not_measured,
-    panels,
-    wrapped,
-)
+from axiom_bench.report.charts import drawing, vega
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut
 from axiom_bench.report.charts.vega import Chart, Choice, Panel, columns, metrics_in_order
 from axiom_bench.report.options import number_of, options_of
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, rows_at, share
@@ -50,7 +40,7 @@ def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     if not counts.get(OK):
         metric = options_of(run).figures.class_seen
         reason = "No metric is chosen: report.figures.class_seen=METRIC."
-        reason = not_measured(run, metric, NEEDS) if metric else reason
+        reason = drawing.not_measured(run, metric, NEEDS) if metric else reason
         yield LeftOut(TITLE, reason, options_of(run).figures.numbers.get(str(metric), ""))
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
@@ -95,18 +85,18 @@ def _plot(
 ) -> Figure:
     """A panel for each method, all on one scale."""
     label = LETTER * max(map(len, names)) + 0.6
-    per_row = across(len(methods), width - label, SIDE, SIDE + 0.3)
+    per_row = drawing.across(len(methods), width - label, SIDE, SIDE + 0.3)
     side = min(SIDE, (width - label) / per_row)
     cell = 0.88 * side / len(classes)
     every = 1 + int(LINE / cell)  # class's name
-    figure = canvas(side * per_row + label, label + (side + 0.25) * -(-len(methods) // per_row))
-    all_axes = panels(figure, len(methods), per_row, sharex=True, sharey=True)
+    figure = drawing.canvas(side * per_row + label, label + (side + 0.25) * -(-len(methods) // per_row))
+    all_axes = drawing.panels(figure, len(methods), per_row, sharex=True, sharey=True)
     for axes, method, title in zip(all_axes, methods, titles, strict=True):
         selected = rows[rows["method"] == method]
         matrix = confusion(selected, classes)
         picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="equal")
         correct = int((selected["value"] == selected["target_class"]).sum())
-        heading = wrapped(f"{title}: {share(correct, len(selected))}", int(side / LETTER))
+        heading = drawing.wrapped(f"{title}: {share(correct, len(selected))}", int(side / LETTER))
         axes.set_title(heading, fontsize=SMALL)
         axes.set_xticks(range(0, len(classes), every), names[::every], rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(0, len(classes), every), names[::every])

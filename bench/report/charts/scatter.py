@@ -16,16 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from axiom_bench.columns import OK
 from axiom_bench.report.charts import vega
 from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
-from axiom_bench.report.charts.vega import (
-    Chart,
-    Choice,
-    MethodStyle,
-    Panel,
-    at_same_spot,
-    columns,
-    method_styles,
-    metrics_in_order,
-)
+from axiom_bench.report.charts.vega import Chart, Choice, MethodStyle, Panel, columns, method_styles
 from axiom_bench.report.options import COLUMN, options_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, counts_text, number, rows_at
@@ -137,7 +128,7 @@ def _panel(run: RunFolder, setting: Setting, plane: Plane) -> Panel:
     spots = pd.Series(list(zip(map(number, x), map(number, y), strict=True)))
     ring = spots.groupby(spots).cumcount()
     side = SIZE**0.5 + 6 * ring
-    also = at_same_spot([run.metadata.method_title(name) for name in plane.points.index], x, y)
+    also = vega.at_same_spot([run.metadata.method_title(name) for name in plane.points.index], x, y)
     points = {"method": list(plane.points.index), "x": x, "y": y, "ring": ring, "size": side**2, "also": also}
     tables = {"points": columns(pd.DataFrame(points)), "floor": {"x": [], "y": []}}
     ends = (0.0, 0.0)
@@ -249,7 +240,7 @@ def costs_chart(run: RunFolder) -> Chart | None:
     costs = {setting: ms for setting in run.settings if len(ms := _costs(run, setting)) > 1}
     rows = leading(run.summary)
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
-    values = [run.metadata.value(name) for name in metrics_in_order(run, set(rows["metric"]))]
+    values = [run.metadata.value(name) for name in vega.metrics_in_order(run, set(rows["metric"]))]
     measured = [value for value in values if value.has_direction]
     choices = [
         choice for value in measured if (choice := _cost_choice(run, value, rows[rows["metric"] == value.name], costs))
@@ -292,7 +283,7 @@ def _cost_table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series)
     ends = {end: rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high")}
     table = pd.DataFrame({"method": rows["method"], "ms": rows["method"].map(ms), "value": rows[value.lead], **ends})
     titles = [run.metadata.method_title(name) for name in table["method"]]
-    return table.assign(also=at_same_spot(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
+    return table.assign(also=vega.at_same_spot(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
 
 
 def _costs_spec() -> dict[str, Any]:

@@ -106,6 +106,11 @@ class MethodStyle:
     shape: str
     dash: tuple[int, ...]
 
+    @property
+    def linestyle(self) -> Any:
+        """matplotlib's: its unit is the width of the line."""
+        return "-" if self.dash == (1, 0) else (0, [length / 2 for length in self.dash])
+
 
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     """{method: its style}, in the manifest's order, for all methods with records. It doesn't depend on which of them a

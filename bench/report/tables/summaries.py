@@ -9,29 +9,9 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.report.options import options_of
+from axiom_bench.report.tables import text
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
-from axiom_bench.report.tables.text import (
-    BOLD_NOTE,
-    INTERVAL_NOTE,
-    PARTIAL,
-    by_metric,
-    common_notes,
-    construction_notes,
-    group_title,
-    heading,
-    interval_notes,
-    marked,
-    methods_by_status,
-    metric_notes,
-    name_of,
-    names_of,
-    random_weights_lines,
-    statistic,
-    statistic_cell,
-    status_notes,
-    target_note,
-    without_value,
-)
+from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.ranking import best, best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
@@ -49,14 +29,18 @@ def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
     groups = [Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values)) for at in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
-    header = ("Method", *(heading(value, value.name in whole_set) for value in values), *time)
+    header = ("Method", *(text.heading(value, value.name in whole_set) for value in values), *time)
     missing = [name for name in chosen if name not in run.metrics]
     notes = (
-        *random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *interval_notes(run, bool(whole_set)),
-        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows), _time_note(run),
-        *metric_notes(values), *([f"Not in this run: {', '.join(missing)}."] if missing else []), *_kept(run),
+        *text.random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *text.interval_notes(run, bool(whole_set)),
+        *_notes(run, rows), _time_note(run), *text.metric_notes(values),
+        *([f"Not in this run: {', '.join(missing)}."] if missing else []), *_kept(run),
     )  # fmt: skip
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
+
+
+def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
+    return [*text.construction_notes(run, rows), *text.common_notes(run, rows), *text.status_notes(run, rows)]
 
 
 def _overview_rows(
@@ -65,13 +49,8 @@ def _overview_rows(
     """A row for each method that has a value; notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
-    columns = [
-        [
-            statistic_cell(row, lead, is_best)
-            for row, lead, is_best in _of_methods(run, setting, summary, value, methods)
-        ]
-        for value in values
-    ]
+    rows_of = (_of_methods(run, setting, summary, value, methods) for value in values)
+    columns = [[text.statistic_cell(row, lead, is_best) for row, lead, is_best in rows] for rows in rows_of]
     if len(run.runtime):
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
@@ -122,8 +101,8 @@ def _kept(run: RunFolder) -> list[str]:
         for data, of in counts.items():
             if of["others"]:
                 kept.append(f"{model} {of['kept']:,} of {of['chosen']:,}" + (f" ({data})" if len(counts) > 1 else ""))
-    text = f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."
-    return [text] if kept else []
+    sentence = f"Each model explains the images that it names correctly, data.only_correct: {', '.join(kept)}."
+    return [sentence] if kept else []
 
 
 def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
@@ -142,15 +121,13 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     columns = []
     for setting, of_setting in settings.items():
         cells = _of_methods(run, setting, of_setting, value, methods)
-        columns.append([Cell(marked(statistic(row, lead), row), bold) for row, lead, bold in cells])
-    _, _, shown = heading(value, bool(rows["whole_set"].any())).partition("\n")
-    notes = (
-        f"Shown: {shown}. {counts_text(defined['images'], defined['n'])}.", BOLD_NOTE, INTERVAL_NOTE,
-        *construction_notes(run, rows), *common_notes(run, rows), *status_notes(run, rows),
-    )  # fmt: skip
+        columns.append([Cell(text.marked(text.statistic(row, lead), row), bold) for row, lead, bold in cells])
+    _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
+    counts = counts_text(defined["images"], defined["n"])
+    notes = (f"Shown: {shown}. {counts}.", BOLD_NOTE, INTERVAL_NOTE, *_notes(run, rows))
     header = ("Method", *map(run.label, settings))
     groups = (Group("", _rows(run, methods, columns)),)
-    return Table(f"headline_{value.name}", group_title(value), header, groups, notes)
+    return Table(f"headline_{value.name}", text.group_title(value), header, groups, notes)
 
 
 METRICS = "All metrics"
@@ -167,7 +144,7 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric."""
     for i, setting in enumerate(run.settings, start=1):
         selected = rows_at(summary, setting)
-        metrics = list(by_metric(run, selected))
+        metrics = list(text.by_metric(run, selected))
         has_common = any(on_common_images(rows) for _, _, rows in metrics)
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
         groups = []
@@ -176,11 +153,11 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
             is_ranked = whole_set or value.name not in whole_sets
             best_names = best_methods(run, setting, value.name) if is_ranked else frozenset()
             cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
-            groups.append(Group(group_title(value, whole_set), cells, value.name))
+            groups.append(Group(text.group_title(value, whole_set), cells, value.name))
         notes = (
-            METRICS_NOTE, BOLD_NOTE, *interval_notes(run, bool(whole_sets)), *construction_notes(run, selected),
-            *((*common_notes(run, selected), COMMON_NOTE) if has_common else ()),
-            *metric_notes(value for value, _, _ in metrics),
+            METRICS_NOTE, BOLD_NOTE, *text.interval_notes(run, bool(whole_sets)),
+            *text.construction_notes(run, selected), *text.common_notes(run, selected),
+            *((COMMON_NOTE,) if has_common else ()), *text.metric_notes(value for value, _, _ in metrics),
         )  # fmt: skip
         header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1]) if has_common else METRICS_HEADER
         label = run.label(setting)
@@ -196,15 +173,15 @@ def _metric_rows(
     for _, entry in rows.iterrows():
         is_bold = entry["method"] in best_names
         counts = [count(entry[name]) if entry["n"] else Cell(NOTHING) for name in ("images", "n")]
-        cells = [Cell(name_of(run, entry["method"])), *counts]
+        cells = [Cell(text.name_of(run, entry["method"])), *counts]
         for name in ("median", "mean"):
             leads = name == value.lead
-            cell = statistic_cell(entry, name, bold=leads and is_bold and not differ)
-            cells.append(cell if leads else replace(cell, text=statistic(entry, name)))
+            cell = text.statistic_cell(entry, name, bold=leads and is_bold and not differ)
+            cells.append(cell if leads else replace(cell, text=text.statistic(entry, name)))
         cells.append(numeric(entry["standard_error"]))
         if has_common:
             cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold) if differ else Cell(""))
-        yield (*cells, Cell(without_value(entry["statuses"])))
+        yield (*cells, Cell(text.without_value(entry["statuses"])))
 
 
 CORRECTNESS = "By correctness of the prediction"
@@ -217,12 +194,11 @@ CORRECTNESS_NOTE = (
 
 def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric of single images."""
-    notes = (target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
+    notes = (text.target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
     for i, setting in enumerate(run.settings, start=1):
-        metrics = by_metric(run, rows_at(split, setting))
-        groups = tuple(
-            Group(group_title(value), tuple(_split_rows(run, rows, value)), value.name) for value, _, rows in metrics
-        )
+        metrics = text.by_metric(run, rows_at(split, setting))
+        rows_of = {value: tuple(_split_rows(run, rows, value)) for value, _, rows in metrics}
+        groups = tuple(Group(text.group_title(value), rows, value.name) for value, rows in rows_of.items())
         label, header = run.label(setting), CORRECTNESS_HEADER
         yield Table.of_setting(f"correctness_{i}", CORRECTNESS, label, header, groups, notes, text_last=True)
 
@@ -232,10 +208,10 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
     parts = {name: rows[rows["split"] == name].set_index("method").reindex(methods) for name in SPLITS}
     n = {name: part["n"].fillna(0).astype(int) for name, part in parts.items()}
     for method in methods:
-        cells = [Cell(name_of(run, method))]
+        cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            cells += [count(n[name][method]), statistic_cell(parts[name].loc[method], value.lead)]
-        others = without_value(" ".join(rows.loc[rows["method"] == method, "statuses"]))
+            cells += [count(n[name][method]), text.statistic_cell(parts[name].loc[method], value.lead)]
+        others = text.without_value(" ".join(rows.loc[rows["method"] == method, "statuses"]))
         unknown = n["unknown"][method]
         yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))
 
@@ -255,12 +231,12 @@ def _status_rows(run: RunFolder, summary: pd.DataFrame) -> Iterator[tuple[Cell, 
     """One row for all metrics with the same status of the same methods in as many rows."""
     metrics: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     of_images = set(summary.loc[~summary["whole_set"].astype(bool), "metric"])
-    for value, whole_set, rows in by_metric(run, summary):
+    for value, whole_set, rows in text.by_metric(run, summary):
         if not whole_set or value.name not in of_images:  # else its images have the same statuses
-            for (status, counted), methods in methods_by_status(rows).items():
+            for (status, counted), methods in text.methods_by_status(rows).items():
                 metrics.setdefault((status, counted, methods), []).append(value.title)
     for (status, counted, methods), titles in metrics.items():  # titles have commas of their own
-        yield tuple(map(Cell, ("; ".join(titles), status, names_of(run, methods), counted)))
+        yield tuple(map(Cell, ("; ".join(titles), status, text.names_of(run, methods), counted)))
 
 
 RUNTIME_HEADER = (
