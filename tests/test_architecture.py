@@ -20,8 +20,7 @@ import pytest
 
 from axiom_bench.data.registry import KINDS
 from axiom_bench.records import artefacts
-from axiom_bench.report.charts.figures import FIGURES, SHARED
-from axiom_bench.report.writing import CHARTS
+from axiom_bench.report.writing import CHARTS, FIGURES, SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
