@@ -51,8 +51,8 @@ class Comparison:
     many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
     that can't be told to be worse than it; nobody where no group is worse.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
-    which are in no pair and have no place. are_binary: all values are 0 or 1. of_whole_set: they are of the whole data
-    set, and the pairs have no counts by image.
+    which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by
+    image.
     """
 
     better: str
@@ -63,7 +63,6 @@ class Comparison:
     rows: int
     left_out: tuple[str, ...] = ()
     by_construction: tuple[str, ...] = ()
-    are_binary: bool = False
     of_whole_set: bool = False
 
     @cached_property
@@ -139,7 +138,7 @@ def compare_methods(
     return Comparison(
         better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(values),
         tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
-        tuple(name for name in methods if name in constructed), are_binary,
+        tuple(name for name in methods if name in constructed),
     )  # fmt: skip
 
 

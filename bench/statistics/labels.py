@@ -96,7 +96,6 @@ def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 
 
 NOTHING = "\N{EN DASH}"
-PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 # Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
 # another by them. They all print the same, and so tie.
 FLOAT32_ROUNDING = 1e-6
@@ -121,22 +120,6 @@ def number(value: float) -> str:
     if abs(rounded) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{2 - math.floor(math.log10(abs(rounded)))}f}"
-
-
-def with_error(mean: float, error: float) -> str:
-    """A mean and its standard error to the same decimals, three digits of the larger; the mean alone for n = 1.
-
-    >>> with_error(0.50227, 0.02321)
-    '0.502 \u00b1 0.023'
-    """
-    if not (math.isfinite(error) and math.isfinite(mean)):
-        return number(mean)
-    larger = number(max(abs(mean), error))
-    if "e" in larger:
-        return f"{number(mean)} {PLUS_MINUS} {number(error)}"
-    decimals = len(larger.partition(".")[2])
-    rounded = f"{error:.{decimals}f}"
-    return f"{mean:,.{decimals}f} {PLUS_MINUS} {rounded if float(rounded) or not error else number(error)}"
 
 
 def with_interval(value: float, low: float, high: float) -> str:

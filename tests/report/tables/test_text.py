@@ -10,7 +10,7 @@ from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CL
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.tables.table import Group, Table, to_markdown
 from axiom_bench.report.tables.text import REASONS
-from axiom_bench.statistics.labels import NOTHING, number, share, with_error
+from axiom_bench.statistics.labels import NOTHING, number, share
 from tests.report.conftest import row
 
 ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
@@ -29,18 +29,6 @@ TABLE = Table(
 )  # fmt: skip
 def test_number(value: float, text: str) -> None:
     assert number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("mean", "error", "text"),
-    [
-        (0.50227, 0.02321, "0.502 ± 0.023"), (1.98, 0.0648, "1.98 ± 0.06"), (0.5, float("nan"), "0.500"),
-        (0.5, 1e-5, "0.500 ± 1.00e-5"), (0.000511, 0.017859, "0.0005 ± 0.0179"), (-0.25, 0.01, "-0.250 ± 0.010"),
-        (2.0, 0.0, "2.00 ± 0.00"), (4321.5, 12.0, "4,322 ± 12"),
-    ],
-)  # fmt: skip
-def test_with_error(mean: float, error: float, text: str) -> None:
-    assert with_error(mean, error) == text
 
 
 def test_share_never_rounds_to_nothing_or_all() -> None:
