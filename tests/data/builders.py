@@ -13,6 +13,8 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+STANDARD = Preprocessing(256, 224, MEAN, STD)
 PLAIN = Preprocessing(24, 24, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
 
@@ -20,6 +22,10 @@ AS_STORED = Preprocessing(None, None, (0.0,) * 3, (1.0,) * 3)
 def load(kind, place, **settings):
     """place: the root or path of the data set."""
     return load_dataset({"kind": kind, "path" if kind in ("webdataset", "parquet") else "root": str(place), **settings})
+
+
+def scenes(size=20, **settings):
+    return load_dataset({"kind": "scenes", "size": size, "seed": 1, **settings})
 
 
 def outcomes(dataset, workers=0, target="label"):

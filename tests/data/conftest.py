@@ -1,15 +1,10 @@
-"""Small data sets in every layout, built in a temporary folder; and the real ones, where they are."""
-
-import os
-from pathlib import Path
+"""Small data sets in every layout, built in a temporary folder."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.data.builders import save, xml
-
-REAL = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).parents[2].parent / "shared"))
 
 
 @pytest.fixture
@@ -53,11 +48,3 @@ def folder_root(tmp_path):
         save(tmp_path / name, seed=seed)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     return tmp_path
-
-
-@pytest.fixture
-def real_root():
-    """The folder of real input; tests that ask for it are marked `real`, and skip where it is absent."""
-    if not REAL.is_dir():
-        pytest.skip(f"real input is not at {REAL}; set AXIOM_BENCH_REAL to its folder")
-    return REAL

@@ -8,9 +8,8 @@ from PIL import Image
 from axiom_bench.data.base import BadImage, DataSet, Sample, StoredPart
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
-from tests.data.builders import AS_STORED
+from tests.data.builders import AS_STORED, scenes
 
 EXTRAS = ("interventions", "other_images")
 
@@ -106,10 +105,6 @@ def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
     assert [int(part.region.sum()) for part in batch.interventions[0]] == [96, 0]
 
 
-def scenes(size, **settings):
-    return load_dataset({"kind": "scenes", "size": size, "seed": 1, **settings})
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     """With a chunk boundary of the loader among the images."""
@@ -145,7 +140,7 @@ def test_scenes_have_their_objects_and_the_ground(objects):
         assert torch.equal(parts[-1].region, annotation.mask < 0)
 
 
-def test_another_image_is_never_the_image_itself_and_depends_on_its_id_alone():
+def test_another_image_depends_on_the_id_alone_can_be_read_and_is_of_the_image_s_size():
     dataset = Halves(9)
     (batch,) = loaded(dataset, size=9)
     images = list(batch.images)
@@ -155,9 +150,6 @@ def test_another_image_is_never_the_image_itself_and_depends_on_its_id_alone():
     backwards = list(batches(dataset, [7, 2, 5], AS_STORED, "label", 2, extras=EXTRAS))
     others = torch.cat([batch.other_images for batch in backwards])
     assert torch.equal(others, torch.stack([images[chosen[index]] for index in (7, 2, 5)]))
-
-
-def test_another_image_can_be_read_and_has_the_image_s_size():
     (first,) = loaded(Halves(2))
     assert torch.equal(first.other_images, first.images.flip(0))
     _, *rest = loaded(Halves(3, bad=(0,)))
@@ -185,8 +177,3 @@ def test_parts_that_are_wrong_are_a_sentence(change, sentence):
     dataset.masks = lambda: masks
     with pytest.raises(BenchError, match=sentence):
         loaded(dataset)
-
-
-def test_a_number_of_objects_that_there_is_not_is_a_sentence():
-    with pytest.raises(BenchError, match="no number of objects of the scenes 'some'"):
-        scenes(2, objects="some")

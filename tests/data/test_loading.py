@@ -11,14 +11,9 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import _Images, _pack, batches
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.testing.other_device import OTHER, OtherDevice
-from tests.data.builders import AS_STORED, PLAIN, cut, load, save, xml
-
-
-def scenes(size=20):
-    return load_dataset({"kind": "scenes", "size": size, "seed": 1})
+from tests.data.builders import AS_STORED, PLAIN, cut, load, save, scenes, xml
 
 
 def rows(items):
@@ -48,25 +43,17 @@ def assert_equal(first, second):
     assert all(torch.equal(*pair) for pair in pairs)
 
 
-def test_rows_by_target_rule():
+def test_rows_by_target_rule_in_full_batches_and_in_the_order_of_indices():
     dataset = scenes()
     by_label = [(image_id, dataset.draw(index).label) for index, image_id in enumerate(dataset.ids)]
     assert rows(batches(dataset, range(20), PLAIN, "label", 8)) == by_label
     of_each = [(dataset.ids[index], label) for index in range(20) for label in dataset.labels(index)]
-    assert rows(batches(dataset, range(20), PLAIN, "each_label", 8)) == of_each
+    each = list(batches(dataset, range(20), PLAIN, "each_label", 7))
+    assert rows(each) == of_each
+    assert [len(batch) for batch in each] == [len(of_each[start : start + 7]) for start in range(0, len(of_each), 7)]
     (batch,) = batches(dataset, range(4), PLAIN, "predicted", 8)
     assert batch.targets is None
     assert [len(note.labels) for note in batch.annotations] == [len(dataset.draw(i).objects) for i in range(4)]
-
-
-def test_all_batches_but_the_last_are_full():
-    sizes = [len(batch) for batch in batches(scenes(), range(20), PLAIN, "each_label", 7)]
-    assert set(sizes[:-1]) == {7}
-    assert 0 < sizes[-1] <= 7
-
-
-def test_rows_are_preprocessed_samples_in_the_order_of_indices():
-    dataset = scenes()
     (batch,) = batches(dataset, [7, 3, 12], PLAIN, "label", 8)
     for row, index in enumerate([7, 3, 12]):
         image, annotation = PLAIN(dataset.read(index))
@@ -126,14 +113,11 @@ def test_images_of_all_modes_in_one_batch(folder_root):
     assert batch.images.shape == (11, 3, 24, 24)
 
 
-def test_image_without_a_class_is_yielded(voc_root):
+def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(voc_root):
     dataset = load("voc", voc_root)
     for rule in ("label", "each_label"):
         assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
-
-
-def test_class_outside_the_crop_is_not_explained(voc_root):
     xml(voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
     cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))  # of 40 x 30 the crop keeps columns 15 to 24: the cow
     assert rows(batches(load("voc", voc_root), [1], cropped, "each_label", 8)) == [("2007_2", 9)]

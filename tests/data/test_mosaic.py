@@ -16,7 +16,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.scenes import tight_box
 from axiom_bench.errors import BenchError
-from tests.data.builders import save
+from tests.data.builders import STANDARD, save
 
 PLAIN = Preprocessing(None, None, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 CROPPED = Preprocessing(40, 32, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -37,10 +37,7 @@ def rows(dataset, target="each_label", **loading):
     return list(batches(dataset, range(len(dataset)), dataset.preprocessing, target, **{"batch_size": 4, **loading}))
 
 
-@pytest.mark.parametrize("preprocessing", [PLAIN, CROPPED, GREY])
-@pytest.mark.parametrize("grid", [2, 3])
-def test_each_cell_is_its_image_as_the_network_sees_it_alone(preprocessing, grid):
-    dataset = mosaics(preprocessing, grid=grid, size=1)
+def assert_cells_are_as_alone(dataset, preprocessing):
     image, annotation = dataset.preprocessing(dataset.read(0))
     for cell, label, box in zip(dataset.cells(0), annotation.labels, annotation.boxes, strict=True):
         alone, _ = preprocessing(dataset.images.read(cell.image.index))
@@ -50,6 +47,12 @@ def test_each_cell_is_its_image_as_the_network_sees_it_alone(preprocessing, grid
         assert (annotation.mask[y0:y1, x0:x1] == cell.image.label).all()
     assert image.shape[1:] == annotation.mask.shape
     assert (annotation.mask >= 0).all()
+
+
+@pytest.mark.parametrize("preprocessing", [PLAIN, CROPPED, GREY])
+@pytest.mark.parametrize("grid", [2, 3])
+def test_each_cell_is_its_image_as_the_network_sees_it_alone(preprocessing, grid):
+    assert_cells_are_as_alone(mosaics(preprocessing, grid=grid, size=1), preprocessing)
 
 
 @pytest.mark.parametrize("cell", ["full", "fit"])
@@ -100,8 +103,11 @@ def test_rows_of_each_label_and_of_the_target():
     assert batch.masks(batch.targets).float().mean((1, 2)).tolist() == [0.5] * 3
 
 
-def test_rows_do_not_depend_on_workers_or_company():
+def test_ids_and_rows_do_not_depend_on_workers_or_company():
     dataset = mosaics(size=3)
+    shown = [dataset.images.ids[cell.image.index] for cell in dataset.cells(1)]
+    assert dataset.ids[1] == f"0001: {' | '.join(shown)}"
+    assert list(dataset.ids) == sorted(dataset.ids)
     alone = rows(pickle.loads(pickle.dumps(dataset)))
     for other in (rows(dataset, workers=2), rows(mosaics(size=None))[:3]):
         for first, second in zip(alone, other, strict=True):
@@ -109,22 +115,12 @@ def test_rows_do_not_depend_on_workers_or_company():
             assert first.image_ids == second.image_ids
 
 
-def test_ids_name_the_images_of_the_cells():
-    dataset = mosaics(size=2)
-    shown = [dataset.images.ids[cell.image.index] for cell in dataset.cells(1)]
-    assert dataset.ids[1] == f"0001: {' | '.join(shown)}"
-    assert list(dataset.ids) == sorted(dataset.ids)
-
-
-def test_only_images_of_one_class_are_candidates():
+def test_candidates_are_the_images_of_one_class_that_the_other_data_set_s_settings_choose():
     dataset = images()
     candidates = dataset.candidates(range(len(dataset)))
     assert 0 < len(candidates) < len(dataset)
     assert [image.index for image in candidates] == [i for i in range(120) if len(dataset.labels(i)) == 1]
     check_labels(dataset, range(len(dataset)), 10)
-
-
-def test_settings_of_the_other_data_set_choose_its_images():
     few = images(of={"kind": "scenes", "size": 40, "only_classes": [3]})
     assert 0 < len(few) < 40
     assert all(3 in few.labels(index) for index in range(len(few)))
@@ -156,10 +152,13 @@ def test_a_cell_that_cannot_be_read_makes_a_bad_mosaic(tmp_path):
 
 
 def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path):
-    of = folder(tmp_path, [(8, 6), (8, 6), (8, 6), (6, 8)])
+    of = folder(tmp_path, [(8, 6), (80, 60), (8, 9), (6, 8)])
     with pytest.raises(BadImage, match=r"pixels for the network, and the cells .* makes one size"):
         mosaics(of=of).read(0)
-    assert mosaics(GREY, of=of).read(0).image.size == (60, 48)
+    for preprocessing, size in ((GREY, (60, 48)), (CROPPED, (64, 64)), (STANDARD, (448, 448))):
+        dataset = mosaics(preprocessing, of=of)
+        assert dataset.read(0).image.size == size
+        assert_cells_are_as_alone(dataset, preprocessing)
 
 
 @pytest.mark.parametrize(
@@ -177,18 +176,6 @@ def test_images_of_several_sizes_need_a_preprocessing_that_makes_one(tmp_path):
 def test_mistakes(of_mosaics, message):
     with pytest.raises(BenchError, match=message):
         mosaics(**of_mosaics)
-
-
-@pytest.mark.real
-def test_a_mosaic_of_photographs_holds_each_as_imagenet_networks_see_it(real_root):
-    standard = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    of = {"kind": "imagenet", "root": str(real_root / "data/imagenet"), "size": 12}
-    dataset = mosaics(standard, of=of, grid=3, size=1)
-    image, annotation = dataset.preprocessing(dataset.read(0))
-    assert tuple(image.shape) == (3, 672, 672)
-    for cell, box in zip(dataset.cells(0), annotation.boxes.long().tolist(), strict=True):
-        alone, _ = standard(dataset.images.read(cell.image.index))
-        assert torch.equal(image[:, box[1] : box[3], box[0] : box[2]], alone)
 
 
 COUNTS = st.lists(st.integers(0, 6), min_size=1, max_size=12)  # images of each class

@@ -9,11 +9,10 @@ from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
+from tests.data.builders import MEAN, STANDARD, STD
 
 transforms = torchvision.transforms
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MODES = {name: transforms.InterpolationMode(name) for name in ("bilinear", "bicubic", "nearest")}
-STANDARD = Preprocessing(256, 224, MEAN, STD)
 
 
 def noise(width, height, seed=0):
@@ -50,14 +49,15 @@ def test_image_equals_torchvision_bit_by_bit(size, resize, interpolation):
 
 
 @pytest.mark.parametrize("interpolation", MODES)
-def test_a_grey_image_equals_torchvision_bit_by_bit(interpolation):
-    image, settings = noise(100, 80), (60, 48, (0.4,), (0.2,), interpolation)
+@pytest.mark.parametrize(("mean", "std"), [((0.4,), (0.2,)), (MEAN, STD)])
+def test_an_image_of_each_number_of_channels_equals_torchvision_and_is_denormalised(interpolation, mean, std):
+    image, settings = noise(100, 80), (60, 48, mean, std, interpolation)
     preprocessing = Preprocessing(*settings)
     actual, _ = annotated(preprocessing, image)
-    assert actual.shape == (1, 48, 48)
+    assert actual.shape == (len(mean), 48, 48)
     assert torch.equal(actual, by_torchvision(image, *settings))
     picture = preprocessing.denormalise(actual[None])[0]
-    assert picture.shape == (48, 48, 3)
+    assert (picture.shape, picture.dtype) == ((48, 48, 3), np.uint8)
     assert np.array_equal(picture, np.asarray(preprocessing.picture(Sample(image, "image")).convert("RGB")))
 
 
@@ -73,12 +73,7 @@ def test_every_value_is_normalised_as_torchvision_does_bit_by_bit(mean, std):
     assert actual.dtype == torch.float32
     assert torch.equal(actual, expected)
     assert torch.equal(preprocessing.normalised(torch.stack([values, values])), torch.stack([expected, expected]))
-
-
-def test_without_resize_and_crop_values_are_only_scaled():
-    image = noise(7, 5)
-    actual, _ = annotated(plain(), image)
-    assert torch.equal(actual, torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255)
+    assert torch.equal(annotated(preprocessing, image)[0], expected)
 
 
 def test_boxes_through_resize_and_crop_by_hand():
@@ -95,14 +90,11 @@ def test_boxes_through_resize_and_crop_by_hand():
     assert annotation.boxes.tolist() == [[10, 10, 80, 90], [0, 0, 30, 20], [0, 0, 100, 100]]
 
 
-def test_boxes_and_masks_by_hand():
+def test_boxes_and_masks_by_hand_also_in_the_padding_of_a_large_crop():
     _, annotation = annotated(plain((50, 300)), noise(100, 200), (1, (10.0, 20.0, 30.0, 60.0)))
     assert annotation.boxes.tolist() == [[30, 5, 90, 15]]  # scaled per axis
     _, annotation = annotated(plain((1, 2)), noise(4, 2), mask=np.array([[0, 0, 9, 9], [0, 0, 9, 9]]))
     assert annotation.mask.tolist() == [[0, 9]]  # the nearest pixel's
-
-
-def test_boxes_follow_the_padding_of_a_large_crop():
     mask = np.zeros((20, 10), dtype=int)
     image, annotation = annotated(plain(crop=15), noise(10, 20), (1, (0.0, 0.0, 10.0, 20.0)), mask=mask)
     assert image.shape == (3, 15, 15)
@@ -128,15 +120,6 @@ def test_image_box_and_mask_stay_aligned(size, resize, crop):
     assert set(annotation.mask.unique().tolist()) == {-1, 7}
     num_different = ((annotation.mask == 7) != (image[0] > 0.5)).sum()
     assert num_different <= len(rows.unique()) + len(columns.unique())  # at most half of the rectangle's outline
-
-
-def test_denormalise_inverts_normalisation():
-    preprocessing = Preprocessing(64, 48, MEAN, STD)
-    image = noise(100, 80)
-    tensor, _ = preprocessing(Sample(image, "image"))
-    pictures = preprocessing.denormalise(tensor[None])
-    assert pictures.dtype == np.uint8
-    assert np.array_equal(pictures[0], np.asarray(preprocessing.picture(Sample(image, "image"))))
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1), (10_000, 40), (30, 10_000)])

@@ -4,16 +4,12 @@ import csv
 
 import numpy as np
 import pytest
-import torch
 
-from axiom_bench.data.base import BadImage, check_labels, subset
-from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.base import check_labels, subset
 from axiom_bench.embedded.scenes import tight_box
 from tests.data.builders import labels, load
 
 pytestmark = pytest.mark.real
-STANDARD = Preprocessing(256, 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def test_imagenet_matches_the_provenance_file(real_root):
@@ -69,17 +65,3 @@ def overlap(first, second):
     area = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
     both = max(sides[0], 0) * max(sides[1], 0)
     return both / (sum(area) - both)
-
-
-def test_real_images_pass_the_loader(real_root):
-    """Both workers and this process give the same batches of photographs, none of them bad."""
-    dataset = load("imagenet", real_root / "data/imagenet")
-    chosen = subset(dataset, 24, 0)
-    runs = [list(batches(dataset, chosen, STANDARD, "label", 10, workers)) for workers in (0, 2)]
-    assert [len(batch) for batch in runs[0]] == [10, 10, 4]
-    for first, second in zip(*runs, strict=True):
-        assert not isinstance(first, BadImage)
-        assert torch.equal(first.images, second.images)
-        boxes = torch.cat([annotation.boxes for annotation in first.annotations])
-        assert boxes.max() <= 224
-        assert boxes.min() >= 0

@@ -11,27 +11,21 @@ from axiom_bench.data.registry import KINDS, LOADING, load_dataset
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from tests.data.builders import load
+from tests.data.builders import load, scenes
 
 MOSAICS = ("mosaic", "mosaic_focus")  # of another data set, whose file is a part of theirs
 
 
-def scenes(size=50):
-    return load_dataset({"kind": "scenes", "size": size})
-
-
 def test_subset_is_chosen_by_seed_without_replacement_in_order():
-    first = subset(scenes(), 10, 0)
-    assert first == subset(scenes(), 10, 0)
-    assert first != subset(scenes(), 10, 1)
-    assert len(set(first)) == 10
-    assert list(first) == sorted(first)
-    assert set(first) < set(range(50))
-    assert subset(scenes(), None, 0) == subset(scenes(), 50, 3) == tuple(range(50))
-    assert set().union(*(subset(scenes(), 10, seed) for seed in range(40))) == set(range(50))
+    dataset = scenes(50)
+    first = subset(dataset, 10, 0)
+    assert list(first) == sorted(set(first))
+    assert (len(first), subset(dataset, 10, 0)) == (10, first)
+    assert subset(dataset, None, 0) == subset(dataset, 50, 3) == tuple(range(50))
+    assert set().union(*(subset(dataset, 10, seed) for seed in range(40))) == set(range(50))
     for size in (0, -1, 51):
         with pytest.raises(BenchError, match="50 images"):
-            subset(scenes(), size, 0)
+            subset(dataset, size, 0)
 
 
 def test_only_classes(imagenet_root, voc_root):
@@ -98,6 +92,7 @@ def test_yaml_file_lists_all_settings(name, request):
         ({"kind": "imagnet"}, "imagenet"),
         ({}, "kind of data set"),
         ({"kind": "scenes", "size": 3, "sede": 1}, "seed"),
+        ({"kind": "scenes", "size": 3, "objects": "some"}, "no number of objects of the scenes 'some'"),
         ({"kind": "voc"}, r"data\.root"),
         ({"kind": "imagenet", "root": "", "classes": []}, r"data\.classes"),
         ({"kind": "imagenet", "root": "", "classes": ["n01", "n01"]}, r"data\.classes"),

@@ -48,21 +48,14 @@ def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement: str) -
         assert scene.objects == plain.objects
 
 
-def test_the_tile_fills_its_box_and_keeps_its_distance_from_every_digit() -> None:
+def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_every_digit() -> None:
+    """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
     for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
         assert scenes.tight_box(scene.mark.mask) == scene.mark.box
         assert scene.mark.mask.sum() == marked.TILE**2 == (x1 - x0) * (y1 - y0)
-        around = np.pad(scene.mask, marked.MARGIN, constant_values=-1)[
-            y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN
-        ]
-        assert (around == -1).all()
-
-
-def test_the_tile_is_a_chequerboard_of_two_colours() -> None:
-    """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
-    for scene in MARKED:
-        x0, y0, x1, y1 = scene.mark.box
+        padded = np.pad(scene.mask, marked.MARGIN, constant_values=-1)
+        assert (padded[y0 : y1 + 2 * marked.MARGIN, x0 : x1 + 2 * marked.MARGIN] == -1).all()
         bright = scene.image[y0:y1, x0:x1].mean(2) > 127
         cells = bright[:: marked.CELL, :: marked.CELL]
         assert np.array_equal(np.kron(cells, np.ones((marked.CELL, marked.CELL), dtype=bool)), bright)
@@ -86,41 +79,42 @@ def test_place_by_hand() -> None:
     assert marked.place(mask, np.random.default_rng(0)) is None
 
 
+CONFIG = {"kind": "scenes_marked", "size": 80, "seed": 3}
+
+
 def test_data_set_of_marked_scenes() -> None:
-    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
-    first = WITH_CLASS
-    sample = dataset.read(first)
-    assert sample.image_id == dataset.ids[first] == f"evaluation-3-{first:06d}-with_class"
-    assert np.array_equal(np.asarray(sample.image), DRAWN["with_class"][first].image)
-    assert sample.label == marked.CLASS
-    assert sample.objects == PLAIN[first].objects
-    assert np.array_equal(sample.mask, PLAIN[first].mask)
+    dataset, plain = load_dataset(CONFIG), PLAIN[WITH_CLASS]
+    sample = dataset.read(WITH_CLASS)
+    assert sample.image_id == dataset.ids[WITH_CLASS] == f"evaluation-3-{WITH_CLASS:06d}-with_class"
+    assert np.array_equal(np.asarray(sample.image), DRAWN["with_class"][WITH_CLASS].image)
+    assert (sample.label, sample.objects) == (marked.CLASS, plain.objects)
+    assert np.array_equal(sample.mask, plain.mask)
     other = next(number for number in NUMBERS if not shows_the_class(PLAIN[number]))
     assert dataset.read(other).label == PLAIN[other].label
-    assert [dataset.labels(index) for index in NUMBERS] == [
-        tuple(sorted(digit for digit, _ in scene.objects)) for scene in PLAIN
-    ]
+    digits = [tuple(sorted(digit for digit, _ in scene.objects)) for scene in PLAIN]
+    assert [dataset.labels(index) for index in NUMBERS] == digits
 
 
 def test_each_placement_has_ids_and_fingerprints_of_its_own() -> None:
     """Two placements in one run folder are two data sets, also where an image is the same."""
-    config = {"kind": "scenes_marked", "size": 80, "seed": 3}
-    sets = [load_dataset({**config, "mark": placement}) for placement in marked.PLACEMENTS]
+    sets = [load_dataset({**CONFIG, "mark": placement}) for placement in marked.PLACEMENTS]
     assert len({dataset.ids[0] for dataset in sets}) == 3
     with_class, others, absent = (dataset.fingerprint(WITH_CLASS) for dataset in sets)
     assert with_class != others
     assert others == absent
     with pytest.raises(BenchError, match="with_class"):
-        load_dataset({**config, "mark": "with_clas"})
+        load_dataset({**CONFIG, "mark": "with_clas"})
 
 
 def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark() -> None:
-    """Beside the mark, the parts are those of the plain scenes."""
-    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3})
-    plain_set = load_dataset({"kind": "scenes", "size": 80, "seed": 3})
-    number = WITH_CLASS
+    """Beside the mark, the parts are those of the plain scenes; where there is no mark, all are."""
+    number, scene = WITH_CLASS, DRAWN["with_class"][WITH_CLASS]
+    dataset, plain_set, absent = (
+        load_dataset({**CONFIG, **other}) for other in ({}, {"kind": "scenes"}, {"mark": "absent"})
+    )
     parts, plain = dataset.interventions(number), plain_set.interventions(number)
-    scene = DRAWN["with_class"][number]
+    assert [part.name for part in absent.interventions(number)] == [part.name for part in plain]
+    assert absent.versions(number) == plain_set.versions(number)
     assert [part.name for part in parts] == [*(part.name for part in plain[:-1]), "mark", "ground"]
     assert dataset.versions(number) == plain_set.versions(number) + 1 == sum(len(part.images) for part in parts)
     *objects, mark, ground = parts
@@ -131,10 +125,3 @@ def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_
         for image, plain_image in zip(map(np.asarray, part.images), map(np.asarray, plain_part.images), strict=True):
             assert (image[drawn(scene)] == scene.image[drawn(scene)]).all()
             assert (image[~drawn(scene)] == plain_image[~drawn(scene)]).all()
-
-
-def test_a_scene_without_a_mark_has_the_parts_of_the_plain_one() -> None:
-    dataset = load_dataset({"kind": "scenes_marked", "size": 80, "seed": 3, "mark": "absent"})
-    parts = dataset.interventions(0)
-    assert [part.name for part in parts] == [*(f"digit {digit}" for digit, _ in PLAIN[0].objects), "ground"]
-    assert dataset.versions(0) == sum(len(part.images) for part in parts)

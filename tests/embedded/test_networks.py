@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import train_embedded
 from torch import Tensor, nn
 
 import axiom_bench as ab
@@ -102,11 +101,6 @@ def test_resnet_ends_in_global_average_pooling_and_one_linear_layer():
 
 def test_folding_batch_norm_changes_nothing():
     """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only rounding may differ."""
-    spec = importlib.util.spec_from_file_location(
-        "train_embedded", Path(__file__).parents[2] / "scripts" / "train_embedded.py"
-    )
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     torch.manual_seed(0)
     network = networks.scenes_vgg(batch_norm=True).double().eval()
     for module in network.modules():
@@ -116,7 +110,7 @@ def test_folding_batch_norm_changes_nothing():
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
     images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
-    folded = script.fold_batch_norm(network).double()
+    folded = train_embedded.fold_batch_norm(network).double()
     assert torch.allclose(network(images), folded(images), rtol=1e-5)  # the fold is loaded into float32 layers
 
 

@@ -62,8 +62,7 @@ LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "v
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_large_named_model_has_its_layer(name: str) -> None:
-    """On the meta device, without weights; `test_named_model_loads_with_random_weights` loads it."""
+def test_large_named_model_has_its_layer_on_the_meta_device(name: str) -> None:
     settings = model_config(name)
     with torch.device("meta"):
         module = sources.find(ModelSpec.of({**settings, "weights": None})).build()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -76,19 +74,6 @@ def squeezenet() -> nn.Sequential:
     return nn.Sequential(conv(3, 4), nn.Sequential(conv(4, 4), nn.Tanh()), classifier, nn.Flatten())
 
 
-@pytest.mark.parametrize(
-    ("build", "default", "last_relu"),
-    [
-        (vgg, "0.5", "0.4"),  # the pool, not the container (it holds the first layer), the adaptive pool or the dropout
-        (resnet, "1", "1"),  # the stage: the last output of the ReLU that is called four times
-        (Functional, "body.3", "body.3"),  # the last weight matrix makes features, not scores
-    ],
-)
-def test_default_and_last_relu(build: Callable[[], nn.Module], default: str, last_relu: str) -> None:
-    assert choose(build()) == default
-    assert choose(build(), "last_relu") == last_relu
-
-
 def fully_convolutional() -> nn.Sequential:
     """The layer of the classes makes the scores, which are its maps' means."""
     return nn.Sequential(conv(3, 4), nn.ReLU(), conv(4, 6), nn.ReLU(), conv(6, 5))
@@ -101,16 +86,21 @@ def idle() -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("network", "default"),
+    ("network", "default", "last_relu"),
     [
-        (squeezenet(), "1"),  # not the maps of classes
-        (fully_convolutional(), "3"),
-        (nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)), "0.0"),  # not the container of the first layer
-        (Tokens(stem=4, tokens=2), "patches"),
+        (vgg(), "0.5", "0.4"),  # the pool, not the container of the first layer, the adaptive pool or the dropout
+        (resnet(), "1", "1"),  # the stage: the last output of the ReLU that is called four times
+        (Functional(), "body.3", "body.3"),  # the last weight matrix makes features, not scores
+        (squeezenet(), "1", None),  # not the maps of classes
+        (fully_convolutional(), "3", "3"),
+        (nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)), "0.0", None),  # not the container of the first layer
+        (Tokens(stem=4, tokens=2), "patches", None),
     ],
 )
-def test_default_layer(network: nn.Module, default: str) -> None:
+def test_default_and_last_relu(network: nn.Module, default: str, last_relu: str | None) -> None:
     assert choose(network) == default
+    if last_relu:
+        assert choose(network, "last_relu") == last_relu
 
 
 @pytest.mark.parametrize(

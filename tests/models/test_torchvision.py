@@ -3,16 +3,16 @@ by bit equal to the model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models import layers
+from tests.models.builders import build, filled
 
 models = torchvision.models
 NAMES = models.list_models(module=models)
@@ -58,7 +58,7 @@ def mostly_slow(names: Iterable[str], slow: Collection[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", mostly_slow(SMALLEST, SLOW))
-def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[str], nn.Module]) -> None:
+def test_cut_at_the_default_layer_equals_the_model(name: str) -> None:
     model, side = filled(name), SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     layer = layers.last_spatial(layers.record(model, (side, side)))
@@ -73,8 +73,8 @@ def test_cut_at_the_default_layer_equals_the_model(name: str, filled: Callable[[
 
 
 @pytest.mark.parametrize("name", mostly_slow(NOT_SPATIAL, ("vit_h_14", "vit_l_16", "vit_l_32")))
-def test_vision_transformer_has_no_default_layer(name: str, unfilled: Callable[[str], nn.Module]) -> None:
-    calls = layers.record(unfilled(name).to("meta"), (224, 224))
+def test_vision_transformer_has_no_default_layer(name: str) -> None:
+    calls = layers.record(build(name).to("meta"), (224, 224))
     with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
         layers.last_spatial(calls)
 
@@ -83,17 +83,15 @@ LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "
 
 
 @pytest.mark.parametrize("name", mostly_slow([*LARGE, *sorted(SLOW)], LARGE))
-def test_default_layer_of_large_models_on_the_meta_device(name: str, unfilled: Callable[[str], nn.Module]) -> None:
+def test_default_layer_of_large_models_on_the_meta_device(name: str) -> None:
     """On the meta device, which computes shapes alone."""
     side = SMALLEST_SIDE.get(name, 64)
-    calls = layers.record(unfilled(name).to("meta"), (side, side))
-    assert layers.last_spatial(calls) == default_layer(name)
+    assert layers.last_spatial(layers.record(build(name).to("meta"), (side, side))) == default_layer(name)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
-def test_last_relu_layer(name: str, layer: str, unfilled: Callable[[str], nn.Module]) -> None:
-    calls = layers.record(unfilled(name).to("meta"), (224, 224))
-    assert layers.last_relu(calls) == layer
+def test_last_relu_layer(name: str, layer: str) -> None:
+    assert layers.last_relu(layers.record(build(name).to("meta"), (224, 224))) == layer
 
 
 def test_default_layers_cover_all_families() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from axiom_bench.errors import BenchError
 from axiom_bench.models import weights
+from tests.models.builders import filled
 
 
 def network() -> nn.Sequential:
@@ -190,7 +191,7 @@ def test_state_hash_depends_on_values_and_names() -> None:
     assert weights.state_sha256(state) != before
 
 
-def test_old_torchvision_checkpoints_load(tmp_path: Path, filled: Callable[[str], nn.Module]) -> None:
+def test_old_torchvision_checkpoints_load(tmp_path: Path) -> None:
     """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version mark in the file."""
     densenet = filled("densenet121")
     old = {

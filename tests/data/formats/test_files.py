@@ -202,12 +202,6 @@ def test_a_disk_that_fails_under_an_annotation(voc_root, monkeypatch, error):
     assert dataset.fingerprint(0).startswith(UNREADABLE)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission(folder_root):
-    (folder_root / "cow/2.png").chmod(0)
-    assert "Permission denied" in outcomes(load("folder", folder_root))["cow/2.png"]
-
-
 def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_root, monkeypatch):
     """Its rows would be stored as bad images under the content's own key, and stay."""
     hashes, path = FileHashes(), folder_root / "cow/2.png"

@@ -54,8 +54,9 @@ def coco_root(tmp_path):
 
 
 def write(root, content):
-    (root / "annotations").mkdir(exist_ok=True)
-    (root / "annotations/instances_val2017.json").write_text(json.dumps(content))
+    path = root / "annotations/instances_val2017.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 @contextmanager
@@ -78,7 +79,8 @@ def test_ids_classes_and_labels(coco_root):
 
 
 def test_boxes_masks_and_crowds(coco_root):
-    sample = load(coco_root).read(2)
+    dataset = load(coco_root)
+    sample = dataset.read(2)
     assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
     assert sample.crowd == ((0, (32, 20, 40, 30)),)
     assert sample.label == 0  # the person is larger
@@ -86,7 +88,8 @@ def test_boxes_masks_and_crowds(coco_root):
     expected[0:20, 0:30] = 0
     expected[5:15, 10:20] = 1  # the dog is smaller, so it lies on top
     expected[20:30, 32:40] = NO_VERDICT  # the crowd
-    assert np.array_equal(sample.mask, expected)
+    for mask in (sample.mask, pickle.loads(pickle.dumps(dataset)).read(2).mask):
+        assert np.array_equal(mask, expected)
     assert sample.problems == ()
 
 
@@ -115,7 +118,7 @@ def another(group="images", **entry):
     return lambda content: content[group].append({**image, **entry})
 
 
-REFUSED = {
+REFUSED = {  # the text of the file, or how its content is changed
     "a name twice": (another(file_name="000007.jpg"), "000007.*twice"),
     "an id twice": (another(id=7), "two images have the id 7"),
     "ids of two kinds": (another(id="7"), "ids of images must be"),
@@ -128,35 +131,27 @@ REFUSED = {
     "half a surrogate pair": (another(file_name="\ud800.jpg"), "no path"),
     "an id that is a list": (another(id=[7]), "isn't COCO's form"),
     "an image that is text": (lambda content: content["images"].append("7"), "isn't COCO's form"),
+    "cut": ("{", "COCO's form"),
+    "a list": ("[]", "COCO's form"),
+    "without categories": ('{"images": []}', "categories"),
+    "nested": ("[" * 100_000, "nested too deeply"),
+    "missing": (None, ""),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_would_lose_an_image_is_refused(coco_root, kind):
     change, message = REFUSED[kind]
-    with changed(coco_root) as content:
-        change(content)
+    if change is None:
+        (coco_root / "annotations/instances_val2017.json").unlink()
+    elif isinstance(change, str):
+        write(coco_root, change)
+    else:
+        with changed(coco_root) as content:
+            change(content)
     with pytest.raises(BenchError, match=message) as caught:
         load(coco_root)
     assert "instances_val2017.json" in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{", "COCO's form"),
-        ("[]", "COCO's form"),
-        ('{"images": []}', "categories"),
-        ("[" * 100_000, "nested too deeply"),
-        (None, "instances_val2017.json"),
-    ],
-    ids=["cut", "a list", "without categories", "nested", "missing"],
-)
-def test_invalid_annotation_file_error_messages(coco_root, text, message):
-    path = coco_root / "annotations/instances_val2017.json"
-    path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(BenchError, match=message):
-        load(coco_root)
 
 
 def test_images_without_objects(coco_root):
@@ -233,11 +228,6 @@ def test_fingerprint_depends_on_annotations(coco_root):
         content["annotations"][3]["bbox"] = [0, 0, 5, 4]
     after = [load(coco_root).fingerprint(index) for index in range(3)]
     assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
-
-
-def test_data_set_can_be_pickled(coco_root):
-    restored = pickle.loads(pickle.dumps(load(coco_root)))
-    assert np.array_equal(restored.read(2).mask, load(coco_root).read(2).mask)
 
 
 def test_missing_pycocotools_error_message(coco_root, monkeypatch):

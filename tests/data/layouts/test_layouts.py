@@ -124,6 +124,9 @@ def test_voc(voc_root):
     assert (second.mask, second.problems) == (None, ())
     assert (third.objects, third.label) == ((), None)
     assert "no annotation" in third.problems[0]
+    assert (len(VOC_CLASSES), sorted(VOC_CLASSES)) == (20, list(VOC_CLASSES))
+    for below in ("", "VOCdevkit", "VOCdevkit/VOC2012"):
+        assert load("voc", voc_root / below, image_set="Segmentation").ids == ("2007_1",)
 
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
@@ -138,37 +141,25 @@ def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
 
 
-@pytest.mark.parametrize("below", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
-def test_voc_root_at_each_level(voc_root, below):
-    assert len(load("voc", voc_root / below, image_set="Segmentation")) == 1
-    assert len(VOC_CLASSES) == 20
-    assert sorted(VOC_CLASSES) == list(VOC_CLASSES)
-
-
-@pytest.fixture
-def two_years(voc_root):
+def test_voc_years(voc_root):
     """VOC2012 and, with one other image, VOC2007 below one root."""
-    other = voc_root / "VOCdevkit/VOC2007"
+    of_2012, other = voc_root / "VOCdevkit/VOC2012", voc_root / "VOCdevkit/VOC2007"
     save(other / "JPEGImages/000001.jpg")
     xml(other / "Annotations/000001.xml", [("sofa", 1, 1, 10, 20)])
     (other / "ImageSets/Main").mkdir(parents=True)
     for split in ("val", "test"):
         (other / f"ImageSets/Main/{split}.txt").write_text("000001\n")
-    return voc_root
-
-
-def test_voc_years(two_years):
-    for root in (two_years, two_years / "VOCdevkit"):
+    for root in (voc_root, voc_root / "VOCdevkit"):
         assert len(load("voc", root)) == len(load("voc", root, year=2012)) == 3
         assert load("voc", root, year=2007, split="test").labels(0) == (17,)
     for year in (2007, None):
-        assert load("voc", two_years / "VOCdevkit/VOC2007", year=year).ids == ("000001",)
+        assert load("voc", other, year=year).ids == ("000001",)
     with pytest.raises(BenchError, match="2012"):
-        load("voc", two_years, year=2021)
-    (two_years / "VOCdevkit/VOC2012").rename(two_years / "VOCdevkit/elsewhere")
-    assert load("voc", two_years).ids == ("000001",)
+        load("voc", voc_root, year=2021)
+    of_2012.rename(voc_root / "VOCdevkit/elsewhere")
+    assert load("voc", voc_root).ids == ("000001",)
     with pytest.raises(BenchError, match="VOC2012"):
-        load("voc", two_years, year=2012)
+        load("voc", voc_root, year=2012)
 
 
 def test_folder(folder_root):
@@ -262,13 +253,15 @@ def test_imagenet_s_masks_hold_class_indices(s_root):
     assert [label for label, _ in imagenet_s(s_root, classes=["n07"]).read(0).objects] == [0]  # n03 is no class
 
 
-def test_imagenet_s_box_encloses_all_pixels_of_a_class(s_root):
+def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(s_root):
     """Two objects of a class, one pixel at the edge, and a row that is ignored."""
     write_mask(s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
     assert imagenet_s(s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
     assert imagenet_s(s_root, boxes=None).read(1).objects == ()
-    with pytest.raises(BenchError, match=r"data\.boxes"):
-        imagenet_s(s_root, boxes="tight")
+    categories = [f"n{number:04d}" for number in range(300)]
+    (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
+    write_mask(s_root, (np.s_[:], 300))
+    assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
 
 
 def test_imagenet_s_fingerprint_depends_on_categories_and_boxes(s_root):
@@ -276,13 +269,6 @@ def test_imagenet_s_fingerprint_depends_on_categories_and_boxes(s_root):
     prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
-
-
-def test_imagenet_s_numbers_above_255(s_root):
-    categories = [f"n{number:04d}" for number in range(300)]
-    (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
-    write_mask(s_root, (np.s_[:], 300))
-    assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
 
 
 @pytest.mark.parametrize("kind", ["other size", "unknown value", "truncated"])
@@ -297,8 +283,12 @@ def test_imagenet_s_malformed_mask_is_reported(s_root, kind):
 
 
 def test_imagenet_s_that_is_not_whole_is_a_sentence(s_root):
-    with pytest.raises(BenchError, match=r"2 class folders.*data\.categories"):
-        imagenet_s(s_root, categories=None)
+    for settings, message in (
+        ({"categories": None}, r"2 class folders.*data\.categories"),
+        ({"boxes": "tight"}, r"data\.boxes"),
+    ):
+        with pytest.raises(BenchError, match=message):
+            imagenet_s(s_root, **settings)
     for missing in ("validation-segmentation", "validation"):
         (s_root / missing).rename(s_root / f"elsewhere {missing}")
         with pytest.raises(BenchError, match=r"ImageNet-S layout"):

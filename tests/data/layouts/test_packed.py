@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from axiom_bench.data.base import BadImage, FileHashes, check_labels, subset
+from axiom_bench.data.base import BadImage, FileHashes, check_labels
 from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from tests.data.builders import PLAIN, cut, labels, save, write_parquet, write_tar
@@ -106,13 +106,6 @@ def test_ids_and_hashes_are_of_the_content(packed, stored):
     assert after.ids == before.ids
     changed = [index for index in range(7) if after.fingerprint(index) != hashes[index]]
     assert [names_of(kind, after.ids, stored)[index] for index in changed] == [names[5]]
-
-
-def test_a_subset_is_chosen_by_seed_and_class(packed):
-    dataset = load(packed)
-    assert len(subset(dataset, 3, 1)) == 3
-    assert subset(dataset, 3, 1) != subset(dataset, 3, 2)
-    assert [dataset.labels(index) for index in subset(dataset, None, 0, ["dog"])] == [(2,), (2,)]
 
 
 def test_one_file_a_list_and_a_pattern(packed):

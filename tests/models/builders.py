@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from unittest import mock
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -25,8 +23,9 @@ def build(name: str) -> nn.Module:
         return torchvision.models.get_model(name, weights=None, **kwargs).eval()
 
 
-def fill(module: nn.Module) -> nn.Module:
-    """Uniform weights that keep a signal's scale, so that no output is NaN, zero or the same for every image."""
+def filled(name: str) -> nn.Module:
+    """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every image."""
+    module = build(name)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in module.state_dict().values():
@@ -48,24 +47,3 @@ def _uniform(tensor: Tensor, generator: torch.Generator) -> Tensor:
     for part in others:
         part.copy_(first[: len(part)])
     return tensor
-
-
-@pytest.fixture(scope="session")
-def unfilled() -> Callable[[str], nn.Module]:
-    """build(name)."""
-    return build
-
-
-@pytest.fixture(scope="session")
-def filled() -> Callable[[str], nn.Module]:
-    """fill(build(name)): random weights, not torchvision's distribution."""
-    return lambda name: fill(build(name))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _single_thread() -> Iterator[None]:
-    """Small networks gain nothing from threads, and test workers with several threads each slow each other down."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
