@@ -16,7 +16,7 @@ import axiom_bench as ab  # before torch, whose idle threads would otherwise tak
 import inspect
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -28,6 +28,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.evaluation.plugins import Plugin, with_params
 
+Clock = Callable[[], float]
 LOCALIZATION = (
     "box_iou", "max_box_acc", "max_box_acc_v2", "pxap", "mask_iou",
     "pointing_game", "energy_pointing_game", "mass_accuracy", "top_k_intersection",
@@ -85,17 +86,10 @@ def show_localization(kind: str, fresh: Callable[[], ab.Explanation], repeats: i
 
 
 def show_without_passes(
-    forward: Callable[[], object],
-    explained: Sequence[ab.Explanation],
-    repeats: int,
-    clock: Callable[[], float],
-    condition: str,
+    forward: Callable[[], object], explained: Sequence[ab.Explanation], repeats: int, clock: Clock, condition: str
 ) -> None:
     """Every metric that runs no model, for all methods, divided by one forward pass."""
-
-    def fresh() -> list[ab.Explanation]:
-        return [replace(explanation) for explanation in explained]
-
+    fresh = partial(map, replace, explained)
     chosen = [metric for metric in map(metrics.get, metrics.names()) if _is_of_maps_alone(metric)]
     single: Calls = {metric.name: partial(_measure, [metric], fresh) for metric in chosen}
     seconds = timed({FORWARD: forward, **single, TOGETHER: partial(_measure, chosen, fresh)}, repeats, clock)
@@ -107,7 +101,7 @@ def show_without_passes(
 
 
 def show_with_passes(
-    several: ab.Explanation, single: ab.Explanation, repeats: int, clock: Callable[[], float], condition: str
+    several: ab.Explanation, single: ab.Explanation, repeats: int, clock: Clock, condition: str
 ) -> None:
     """ROAD's imputation (its noise and order included) over the passes that follow it, and the model's share of
     insertion and deletion."""
@@ -156,20 +150,16 @@ def made_up_batch(images: Tensor) -> ab.Batch:
     """Images with ids, classes, and two objects each: one of the image's class and one of the next class beside it."""
     targets = torch.arange(len(images)) % 10
     boxes = torch.tensor([[40.0, 50.0, 150.0, 180.0], [150.0, 20.0, 215.0, 120.0]])
+    mask = torch.full((SIDE, SIDE), -1)
+    for number, (x0, y0, x1, y1) in enumerate(boxes.long().tolist()):
+        mask[y0:y1, x0:x1] = number
     notes = tuple(
-        ab.Annotation(torch.stack([target, target + 1]), boxes, _mask(int(target), boxes)) for target in targets
+        ab.Annotation(torch.stack([target, target + 1]), boxes, mask + target * (mask >= 0)) for target in targets
     )
     return ab.Batch(images, tuple(map(str, range(len(images)))), targets, notes)
 
 
-def _mask(target: int, boxes: Tensor) -> Tensor:
-    mask = torch.full((SIDE, SIDE), -1)
-    for number, (x0, y0, x1, y1) in enumerate(boxes.long().tolist()):
-        mask[y0:y1, x0:x1] = target + number
-    return mask
-
-
-def _measure(chosen: Sequence[Plugin], fresh: Callable[[], Sequence[ab.Explanation]]) -> list[object]:
+def _measure(chosen: Sequence[Plugin], fresh: Callable[[], Iterable[ab.Explanation]]) -> list[object]:
     return [metric(explanation) for explanation in fresh() for metric in chosen]
 
 
@@ -183,7 +173,5 @@ def _passes(explanation: ab.Explanation, count: int) -> Callable[[], object]:
     """Forward passes of `count` copies of each image, without the perturbation, as many rows at once as a metric's."""
     trace = explanation.trace
     assert trace is not None
-    copies = trace.images.repeat_interleave(count, dim=0)
-    return lambda: [
-        trace.network.forward_logits(rows) for rows in copies.split(trace.cut_model.rows_at_once(trace.images[0]))
-    ]
+    parts = trace.images.repeat_interleave(count, dim=0).split(trace.cut_model.rows_at_once(trace.images[0]))
+    return lambda: [trace.network.forward_logits(rows) for rows in parts]

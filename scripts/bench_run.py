@@ -45,14 +45,18 @@ def bare_seconds(job: Job, work: Mapping[str, float], repeats: int, clock: Calla
     trace = cut_model.trace(batch.images, batch.targets)
     sizes = sorted({len(batch), min(len(batch), rows_per_pass(trace, 1))})
     best: dict[str, float] = {}
+
+    def trunk(images: Tensor) -> Tensor:
+        return cut_model.trunk(images)[0]
+
     for size in sizes:
-        images = batch.images[:size]
+        images, part = batch.images[:size], trace[:size]
         calls = {
-            "forward": lambda images=images: _forward(job, images),
-            "trunk": lambda images=images: _trunk(cut_model, images, gradient=False),
-            "trunk and gradient": lambda images=images: _trunk(cut_model, images, gradient=True),
-            "head": lambda size=size: _head(trace[:size], gradient=False),
-            "head and gradient": lambda size=size: _head(trace[:size], gradient=True),
+            "forward": lambda images=images: torch.inference_mode()(job.model.module)(images),
+            "trunk": lambda images=images: _pass(trunk, images, gradient=False),
+            "trunk and gradient": lambda images=images: _pass(trunk, images, gradient=True),
+            "head": lambda part=part: _pass(part.head, part.activations, gradient=False),
+            "head and gradient": lambda part=part: _pass(part.head, part.activations, gradient=True),
         }
         for name, times in timed(calls, repeats, clock, job.device.device).items():
             best[name] = min(best.get(name, float("inf")), statistics.median(times) / size)
@@ -64,23 +68,11 @@ def bare_seconds(job: Job, work: Mapping[str, float], repeats: int, clock: Calla
     )
 
 
-def _forward(job: Job, images: Tensor) -> object:
-    with torch.inference_mode():
-        return job.model.module(images)
-
-
-def _trunk(cut_model: ab.CutModel, images: Tensor, gradient: bool) -> object:
+def _pass(call: Callable[[Tensor], Tensor], inputs: Tensor, gradient: bool) -> object:
     with torch.set_grad_enabled(gradient):
-        images = images.clone().requires_grad_(gradient)
-        activations, _ = cut_model.trunk(images)
-        return torch.autograd.grad(activations.sum(), images) if gradient else activations
-
-
-def _head(trace: ab.Trace, gradient: bool) -> object:
-    with torch.set_grad_enabled(gradient):
-        activations = trace.activations.clone().requires_grad_(gradient)
-        scores = trace.head(activations)
-        return torch.autograd.grad(scores.sum(), activations) if gradient else scores
+        inputs = inputs.clone().requires_grad_(gradient)
+        outputs = call(inputs)
+        return torch.autograd.grad(outputs.sum(), inputs) if gradient else outputs
 
 
 def show(title: str, overrides: Sequence[str], repeats: int, report: bool) -> None:

@@ -78,11 +78,8 @@ class Training(Dataset[Item]):
 
 
 def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple[int, int]]]:
-    """The batches of all steps: lists of (index of the image, number of the draw).
-
-    Each epoch permutes the images with a seed of its own; a smaller last batch is left out, since a batch norm can't
-    train on one image.
-    """
+    """The batches of all steps: lists of (index of the image, number of the draw). Each epoch permutes the images; a
+    smaller last batch is left out, since a batch norm can't train on one image."""
     steps: list[list[tuple[int, int]]] = []
     for epoch in range(epochs):
         order = np.random.default_rng([seed, epoch]).permutation(images).tolist()
@@ -93,10 +90,7 @@ def steps_of(images: int, batch: int, epochs: int, seed: int) -> list[list[tuple
 
 
 def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
-    """The network with twenty outputs and pretrained weights, except in layers sized by the number of classes.
-
-    initial: `default`, the name of published weights, a file, or `none` for random weights.
-    """
+    """The network with twenty outputs and pretrained weights, except in layers sized by the number of classes."""
     module = source.build()
     if initial == "none":
         return module
@@ -111,16 +105,13 @@ def build_network(source: Source, architecture: str, initial: str) -> nn.Module:
 
 
 def train(module: nn.Module, data: Training, options: argparse.Namespace, device: torch.device) -> None:
-    """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints.
-
-    Batch norms keep the statistics that came with the weights: those of a step's few images are too noisy.
-    """
+    """Train with AdamW and a cosine schedule, from the checkpoint's step on; write checkpoints."""
     optimiser = torch.optim.AdamW(module.parameters(), options.learning_rate, weight_decay=WEIGHT_DECAY)
     first = load_checkpoint(module, optimiser, options, device)
     steps, losses = steps_of(len(data.dataset), options.batch, options.epochs, options.seed), []
     loader = DataLoader(data, batch_sampler=steps[first:], num_workers=options.workers)
     module.train()
-    if options.weights != "none":
+    if options.weights != "none":  # whose statistics stay: those of a step's few images are too noisy
         for part in module.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
                 part.eval()
@@ -144,7 +135,7 @@ def train(module: nn.Module, data: Training, options: argparse.Namespace, device
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """The settings that must be unchanged for a run to continue."""
+    """That must be unchanged for a run to continue."""
     return {name: value for name, value in vars(options).items() if name not in ("output", "workers", "device")}
 
 
@@ -168,10 +159,8 @@ def load_checkpoint(
     checkpoint = torch.load(path, map_location=device, weights_only=True)
     previous, current = json.loads(checkpoint["settings"]), settings_of(options)
     if previous != current:
-        changed = sorted(key for key in current if previous.get(key) != current[key])
-        raise BenchError(
-            f"{path} is of a run with another {', '.join(changed)}; choose another --output, or delete it."
-        )
+        changed = ", ".join(sorted(key for key in current if previous.get(key) != current[key]))
+        raise BenchError(f"{path} is of a run with another {changed}; choose another --output, or delete it.")
     module.load_state_dict(checkpoint["model"])
     optimiser.load_state_dict(checkpoint["optimiser"])
     print(f"continues after step {checkpoint['step']}", flush=True)
@@ -193,9 +182,7 @@ def predictions(
 
 def average_precision(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> float:
     """VOC's average precision since 2010: the area below the precision-recall curve, made monotonically decreasing.
-
-    scores, truth: (n,). Images of equal score share a rank. NaN where no image is positive.
-    """
+    scores, truth: (n,). Images of equal score share a rank. NaN where no image is positive."""
     if not truth.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")

@@ -22,8 +22,7 @@ from queue import Queue
 from time import monotonic
 
 from mutants import MUTANTS
-from mutants.judging import ROOT, RUNS, Copy, Judgement, control, judged, prepare
-from mutants.mutant import Mutant
+from mutants.judging import ROOT, RUNS, Copy, Judgement, Mutant, control, judged, prepare
 
 FOLDER = ROOT / "build" / "gate_mutants"
 

@@ -41,8 +41,7 @@ TAKE = "take"  # in the place of a folder: a run is measured in this process
 
 
 class Sizes(NamedTuple):
-    """How much each step computes. device: cuda or cpu. made: number of made-up images. profiled: images of a run
-    whose kernels are listed."""
+    """How much each step computes. made: made-up images. profiled: images of a run whose kernels are listed."""
 
     device: str
     made: int
@@ -171,10 +170,9 @@ def make_images(folder: Path, count: int) -> None:
     shutil.copy(source / "LOC_synset_mapping.txt", folder)
     for number in range(count):
         photograph, stem = photographs[number % len(photographs)], f"made_{number:08d}"
-        for of_photograph, path in (
-            (photograph, folder / "val" / photograph.parent.name / f"{stem}.JPEG"),
-            (source / boxes / f"{photograph.stem}.xml", folder / boxes / f"{stem}.xml"),
-        ):
+        image = folder / "val" / photograph.parent.name / f"{stem}.JPEG"
+        box_file = source / boxes / f"{photograph.stem}.xml"
+        for of_photograph, path in ((photograph, image), (box_file, folder / boxes / f"{stem}.xml")):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link(of_photograph, path)

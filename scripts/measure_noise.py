@@ -59,10 +59,7 @@ VARIATIONS = (
     Variation("1 thread, batches of 32"),  # the reference
     Variation("the same again"),
     Variation("2 threads", {"OMP_NUM_THREADS": "2"}),
-    Variation("batches of 1", overrides=("data.batch_size=1",)),
-    Variation("batches of 5", overrides=("data.batch_size=5",)),
-    Variation("batches of 64", overrides=("data.batch_size=64",)),
-    Variation("batches of 2", overrides=("data.batch_size=2",)),
+    *(Variation(f"batches of {size}", overrides=(f"data.batch_size={size}",)) for size in (1, 5, 64, 2)),
     Variation("batches of 7, 2 threads", {"OMP_NUM_THREADS": "2"}, ("data.batch_size=7",)),
     Variation("batches of 16", overrides=("data.batch_size=16",)),
     Variation("3 threads", {"OMP_NUM_THREADS": "3"}),
@@ -70,12 +67,9 @@ VARIATIONS = (
     Variation("3 workers, batches of 3", overrides=("data.workers=3", "data.batch_size=3")),
     Variation("2 workers, shards of 16", overrides=("data.workers=2", "shard_size=16")),
     Variation("ablation_memory=1MiB", overrides=("device.ablation_memory=1MiB",)),
-    Variation("ATEN_CPU_CAPABILITY=avx2", {"ATEN_CPU_CAPABILITY": "avx2"}),
-    Variation("ATEN_CPU_CAPABILITY=default", {"ATEN_CPU_CAPABILITY": "default"}),
-    Variation("ONEDNN_MAX_CPU_ISA=AVX2", {"ONEDNN_MAX_CPU_ISA": "AVX2"}),
-    Variation("ONEDNN_MAX_CPU_ISA=SSE41", {"ONEDNN_MAX_CPU_ISA": "SSE41"}),
-    Variation("MKL_CBWR=AVX2", {"MKL_CBWR": "AVX2"}),
-    Variation("MKL_CBWR=COMPATIBLE", {"MKL_CBWR": "COMPATIBLE"}),
+    *(Variation(f"ATEN_CPU_CAPABILITY={level}", {"ATEN_CPU_CAPABILITY": level}) for level in ("avx2", "default")),
+    *(Variation(f"ONEDNN_MAX_CPU_ISA={level}", {"ONEDNN_MAX_CPU_ISA": level}) for level in ("AVX2", "SSE41")),
+    *(Variation(f"MKL_CBWR={level}", {"MKL_CBWR": level}) for level in ("AVX2", "COMPATIBLE")),
     Variation("all three oldest, 2 threads, batches of 5", {**OLD, "OMP_NUM_THREADS": "2"}, ("data.batch_size=5",)),
 )
 
@@ -98,10 +92,8 @@ def run(variation: Variation, overrides: Sequence[str], folder: Path) -> Path:
 
 
 def moved(reference: pd.DataFrame, other: pd.DataFrame) -> Iterator[tuple[str, Limit, float, float]]:
-    """(metric, limit, movement, movement over what the limit allows) of each row and limit of two baselines.
-
-    Raises SystemExit where the rows, their n or their statuses aren't the same: that is no noise.
-    """
+    """(metric, limit, movement, movement over what the limit allows) of each row and limit of two baselines. Raises
+    SystemExit where the rows, their n or their statuses aren't the same: that is no noise."""
     keys = list(KEY)
     both = reference.merge(other, on=keys, how="outer", suffixes=("", "_other"), indicator=True)
     different = both[(both["_merge"] != "both") | (both["statuses"] != both["statuses_other"])]

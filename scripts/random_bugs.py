@@ -53,11 +53,7 @@ class Bug(NamedTuple):
     new: str
 
     def put_in(self, text: str, new: str) -> str:
-        """The file's text with `new` in the place of `old`.
-
-        Raises:
-            ValueError: `old` doesn't stand there.
-        """
+        """The file's text with `new` in the place of `old`. Raises ValueError where `old` doesn't stand there."""
         lines = text.encode().splitlines(keepends=True)
         start = sum(len(line) for line in lines[: self.line - 1]) + self.column
         data, old = text.encode(), self.old.encode()
@@ -123,10 +119,8 @@ def draw(count: int, seed: int) -> list[Bug]:
 
 
 def carried(bug: Bug, commit: str) -> Bug | None:
-    """The same bug where its line stands now: in a function of the same name, else anywhere, if at one place only.
-
-    commit: at which the bug was drawn. None where the line is gone, or stands at several places.
-    """
+    """The same bug, drawn at a commit, where its line stands now: in a function of the same name, else anywhere. None
+    where the line is gone, or stands at several places."""
     shown = subprocess.run(["git", "show", f"{commit}:{bug.file}"], capture_output=True, text=True, check=True)
     line = shown.stdout.splitlines()[bug.line - 1]
     column, found = bug.column - (len(line) - len(line.lstrip())), list[Bug]()

@@ -48,11 +48,8 @@ Loss = Callable[[nn.Sequential, Tensor, Tensor], Tensor]  # of a network, its in
 
 
 class Recipe(NamedTuple):
-    """A training: the split and number of scenes, the epochs over them, and the sparsity of sparse_loss.
-
-    measured: the scenes to report on, as split and seed. scenes_resnet learns with shares_loss, without sparsity.
-    kind: of the scenes, to train on and to report on: scenes | scenes_marked, with the mark on its class.
-    """
+    """A training: the split and number of scenes, the epochs over them, and the sparsity of sparse_loss (scenes_resnet
+    learns with shares_loss, without). measured: the scenes to report on, as split and seed. kind: of all scenes."""
 
     split: str
     scenes: int
@@ -132,8 +129,7 @@ def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, e
 def trained(name: str, recipe: Recipe, images: Tensor, present: Tensor) -> nn.Sequential:
     """The network, trained by the recipe, without batch norm where it is folded."""
     if name == "scenes_resnet":
-        network = networks.scenes_resnet()
-        train(network, shares_loss, images, present, recipe.epochs)
+        train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs)
         return network
     network = networks.scenes_vgg(batch_norm=True)
     train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs)
@@ -143,23 +139,16 @@ def trained(name: str, recipe: Recipe, images: Tensor, present: Tensor) -> nn.Se
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
     """The trained scenes_vgg with each batch norm folded into the convolution or linear layer before it."""
     folded = networks.scenes_vgg()
-    weighted = [layer for layer in folded.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    weighted = (layer for layer in folded.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
     layers = [layer for part in ("features", "classifier") for layer in network.get_submodule(part).children()]
-    trained = [
-        _folded(layer, norm) for layer, norm in pairwise([*layers, None]) if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    for target, layer in zip(weighted, trained, strict=True):
-        target.load_state_dict(layer.state_dict())
+    for layer, norm in pairwise([*layers, None]):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            next(weighted).load_state_dict(fuse_conv_bn_eval(layer, norm).state_dict())
+        elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+            next(weighted).load_state_dict(fuse_linear_bn_eval(layer, norm).state_dict())
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            next(weighted).load_state_dict(layer.state_dict())
     return folded.eval()
-
-
-def _folded(layer: nn.Conv2d | nn.Linear, norm: nn.Module | None) -> nn.Module:
-    """The layer with the batch norm after it, where there is one."""
-    if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        return fuse_conv_bn_eval(layer, norm)
-    if isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-        return fuse_linear_bn_eval(layer, norm)
-    return layer
 
 
 def measure(name: str, network: nn.Sequential, kind: str, split: str, seed: int) -> dict[str, float]:
@@ -199,9 +188,7 @@ def main() -> None:
         network = trained(name, recipe, images, present)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
         parameters = sum(parameter.numel() for parameter in network.parameters())
-        values = {
-            part: measure(name, network, recipe.kind, split, seed) for part, (split, seed) in recipe.measured.items()
-        }
+        values = {part: measure(name, network, recipe.kind, *drawn) for part, drawn in recipe.measured.items()}
         results: dict[str, object] = {**values, "parameters": parameters, **cost}
         print(name, json.dumps(results, indent=2), flush=True)
         save_file(network.state_dict(), networks.weights_file(name))

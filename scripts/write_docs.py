@@ -59,29 +59,22 @@ def paper_table() -> list[Row]:
 
 
 def _exhibit_row(exhibit: Exhibit) -> Row:
-    parts = [
-        *(f"{exhibit.file}-{name}*" for name in exhibit.figures),
-        *(f"{exhibit.file}-{name}" for name in exhibit.tables),
-    ]
+    parts = [f"{exhibit.file}-{name}" for name in (*(f"{name}*" for name in exhibit.figures), *exhibit.tables)]
     files = ", ".join(f"`{name}`" for name in parts or [exhibit.file])
     run = "`experiment=paper_two_classes`" if exhibit.two_classes else "`experiment=paper`"
     return exhibit.number, exhibit.title, run, files, exhibit.shares, exhibit.differs
 
 
 TABLES: dict[str, Callable[[], list[Row]]] = {
-    "methods.md": methods_table,
-    "metrics.md": metrics_table,
-    "paper.md": paper_table,
-}
+    "methods.md": methods_table, "metrics.md": metrics_table, "paper.md": paper_table,
+}  # fmt: skip
 
 
 def _method_row(method: Plugin[MethodSpec]) -> Row:
     definition, _, result = method.description.rstrip(".").rpartition(" -> ")
-    spec = method.spec
-    scale = "yes" if spec.on_score_scale else "no"
-    source = _source(spec.reference)
+    spec, scale = method.spec, "yes" if method.spec.on_score_scale else "no"
     named = (f"`{method.name}`", spec.title or method.name, definition, f"`{result}`", scale)
-    return *named, _cost(method), _parameters(method.params), source, spec.note or ""
+    return *named, _cost(method), _parameters(method.params), _source(spec.reference), spec.note or ""
 
 
 def _metric_row(metric: Plugin[MetricSpec]) -> Row:

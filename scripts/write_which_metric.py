@@ -37,11 +37,8 @@ LEFT_OUT = ("results=", "shard_size=", "real_root=", "pictures.", "runtime.")  #
 LEADS = Options.of({}).headline  # of a report by default
 FEWEST_METHODS = 6  # that aren't spoiled, for an order worth comparing
 READS = {  # needs of a metric that tell what it is measured against
-    "interventions": "the true effects",
-    "truth": "the true contributions",
-    "positive_truth": "the true contributions",
-    "masks": "masks",
-    "boxes": "boxes",
+    **{"interventions": "the true effects", "masks": "masks", "boxes": "boxes"},
+    **dict.fromkeys(("truth", "positive_truth"), "the true contributions"),
 }
 INTRODUCTION = """\
 # Which metric to trust
@@ -87,12 +84,11 @@ class Run(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where its command writes."""
         return Path("results") / self.experiment / self.run
 
     @property
     def arguments(self) -> list[str]:
-        """Of axiom-bench, which computes what is missing of it."""
+        """Of axiom-bench."""
         return [f"experiment={self.experiment}", f"run={self.run}", *self.overrides]
 
 
@@ -108,9 +104,8 @@ OF_TOTALS = (
     "pointing_game,random_logit,sensitivity_error,sensitivity_error_scaled,single_deletion,target_shift"
 )
 OF_MAPS = "adcc,box_iou,gt_known_loc,negative_share,pointing_game_strict,pxap,saco,single_deletion,top_k_intersection"
-REPEATED = (
-    "explanation_sensitivity_captum,faithfulness_correlation,infidelity,model_parameter_randomisation_three_stages"
-)
+REPEATED = "explanation_sensitivity_captum,faithfulness_correlation,infidelity"
+REPEATED += ",model_parameter_randomisation_three_stages"
 CURVES = ("deletion_auc", "insertion_auc")
 FEW_STEPS = tuple(f"metric.{name}.params.steps=28" for name in CURVES)
 PLANTED = "planted_additive,planted_bias,planted_suppressing,planted_saturating,planted_and,planted_or"
@@ -139,8 +134,8 @@ RUNS = (
 
 @dataclass(frozen=True)
 class Recovered:
-    """Of one metric in the runs of one experiment. right: the share of right pairs and its interval by n; lowest: by
-    kind of spoiling the lowest share of a network at the largest n."""
+    """Of one metric in an experiment's runs. right: the share of right pairs and its interval by n; lowest: by kind of
+    spoiling the lowest share of a network at the largest n."""
 
     metric: str
     title: str
@@ -191,7 +186,6 @@ class Judged:
         return f"results/{self.name}/{self.run.manifest['run']}"
 
     def overrides(self) -> list[str]:
-        """Of the run's command."""
         return list(self.run.manifest.get("overrides") or ())
 
     def recovered(self) -> pd.DataFrame:

@@ -22,12 +22,9 @@ from .networks import Network, embedded, explained, tiny, tiny_pooled
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings under which both are the same method, where their defaults differ.
-
-    ours: changed parameters of this project's method. theirs: changed options of the library's. text: both, for the
-    table. unit: of the library's raw map in units of ours: "1", "H W" (positions of the layer), or "" where there is no
-    one factor. rectified: whether both maps are rectified before they are scaled.
-    """
+    """Settings under which both are the same method. ours: changed parameters of this project's method. theirs: changed
+    options of the library's. text: both, for the table. unit: of the library's raw map in units of ours: "1", "H W"
+    (positions of the layer), or "" where there is no one factor. rectified: whether both maps are, before scaling."""
 
     ours: Mapping[str, Any] = field(default_factory=dict)
     theirs: Mapping[str, Any] = field(default_factory=dict)
@@ -106,10 +103,8 @@ class MethodPair:
 
     def their_raw_maps(self, network: Network) -> Tensor | None:
         """The library's maps before scaling and resizing; None where it offers none, or in no unit of ours."""
-        if not self.settings.unit or (
-            self.extractor in ("FullGrad", "FinerCAM") and self.library == "pytorch_grad_cam"
-        ):
-            return None  # these two don't use get_cam_image
+        if not self.settings.unit:
+            return None
         if self.library != "pytorch_grad_cam":
             return self.their_maps(network, **({"normalized": False} if self.library == "torchcam" else {}))
         if self.extractor in ("FullGrad", "FinerCAM"):  # they don't use get_cam_image
@@ -153,10 +148,7 @@ def pairs() -> Iterator[MethodPair]:
 
 
 def pairs_of(name: str) -> Iterator[MethodPair]:
-    """The pairs of a file of conf/peers/, named method@library, one for each of its settings.
-
-    Raises BenchError where the library is absent.
-    """
+    """Of a file of conf/peers/, one for each of its settings. Raises BenchError where a library is absent."""
     for settings in SETTINGS.get(name, (Settings(),)):
         params = dict(methods.get(name).params)
         if settings.theirs:

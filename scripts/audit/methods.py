@@ -31,12 +31,10 @@ DEGENERATE = ("Method", "Layer of zeros", "ours", "Score and gradients 0", "ours
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured of a pair. Differences are relative, the largest of an image.
-
-    raw: of the tiny network's raw maps, None where there are none. returned: of its maps as the library returns them.
-    photographs: (B,) of the returned maps. batch: of a batch to its images one by one. passes: the library's forward
-    passes of the network, an image. degenerate, left_behind: cells of the page's tables.
-    """
+    """What was measured of a pair. Differences are relative, the largest of an image. raw: of the tiny network's raw
+    maps, None where there are none. returned: of its maps as the library returns them. photographs: (B,) of the
+    returned maps. batch: of a batch to its images one by one. passes: the library's forward passes of the network, an
+    image. degenerate, left_behind: cells of the page's tables."""
 
     pair: MethodPair
     network: str
@@ -116,17 +114,10 @@ def _counts(findings: Sequence[Finding]) -> list[str]:
 def measured(pair: MethodPair, small: Network, large: Network) -> Finding:
     """Measure a pair on the tiny and on the trained network."""
     few = replace(large, images=large.images[:BATCH], targets=large.targets[:BATCH])
-    return Finding(
-        pair=pair,
-        network=large.title,
-        raw=raw_difference(pair, small),
-        returned=float(returned_differences(pair, small).max()),
-        photographs=returned_differences(pair, large),
-        batch=max(batch_dependence(pair, small), batch_dependence(pair, few)),
-        passes=forward_passes(pair, few),
-        degenerate=degenerate(pair, small),
-        left_behind=left_behind(pair, small),
-    )
+    raw, returned = raw_difference(pair, small), float(returned_differences(pair, small).max())
+    batch, passes = max(batch_dependence(pair, small), batch_dependence(pair, few)), forward_passes(pair, few)
+    on_photographs, left = returned_differences(pair, large), left_behind(pair, small)
+    return Finding(pair, large.title, raw, returned, on_photographs, batch, passes, degenerate(pair, small), left)
 
 
 def raw_difference(pair: MethodPair, network: Network) -> float | None:

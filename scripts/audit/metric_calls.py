@@ -178,15 +178,10 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
         drawn = [subset(draw, (height, width)) for draw in generators(sample.images, 0) for _ in range(squares)]
         removed = torch.stack(drawn)[:, None].expand(-1, 3, -1, -1).float()
         maps = functional.interpolate(sample.raw_maps[:, None], (height, width), mode="bilinear", align_corners=False)
-        return infidelity(
-            sample.model,
-            lambda images: (removed, images * (1 - removed)),
-            sample.images,
-            maps.expand_as(sample.images) / sample.images.shape[1],
-            target=sample.targets,
-            n_perturb_samples=squares,
-            normalize=normalize,
-        ).detach()
+        maps = maps.expand_as(sample.images) / sample.images.shape[1]
+        settings = {"target": sample.targets, "n_perturb_samples": squares, "normalize": normalize}
+        squares_of = (lambda images: (removed, images * (1 - removed)), sample.images)
+        return infidelity(sample.model, *squares_of, maps, **settings).detach()
 
     return Peer("captum", "infidelity", call)
 
@@ -256,9 +251,7 @@ def jaccard(sample: Sample) -> list[float]:
     from sklearn.metrics import jaccard_score
 
     rows = zip(sample.heatmaps, sample.masks, strict=True)
-    return [
-        float(jaccard_score(mask.ravel(), heatmap.ravel() > MASK_THRESHOLD * heatmap.max())) for heatmap, mask in rows
-    ]
+    return [float(jaccard_score(mask.ravel(), (map_ > MASK_THRESHOLD * map_.max()).ravel())) for map_, mask in rows]
 
 
 @peer("scipy", "stats.entropy")

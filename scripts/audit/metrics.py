@@ -18,18 +18,14 @@ from axiom_bench.metrics.infidelity import SIDES
 
 from . import metric_calls as calls
 from . import quantus_calls as of_quantus
-from .libraries import quiet
+from .libraries import PEERS, quiet
 from .metric_calls import grad_cam, torchcam
 from .pages import AGREES, Page, difference
 from .quantus_calls import quantus
 from .samples import Peer, Sample, not_called, tiny, trained
 
-DISTRIBUTIONS = (
-    *("quantus", "grad-cam", "torchcam", "captum"),
-    *("scipy", "scikit-learn", "scikit-image", "numpy", "torch"),
-)
-VALUES = ("Ours", "Library", "Settings", "Tiny: ours", "library", "Trained: ours", "library", "Difference",
-          "Why")  # fmt: skip
+DISTRIBUTIONS = ("quantus", *PEERS, "scipy", "scikit-learn", "scikit-image", "numpy", "torch")
+VALUES = (*("Ours", "Library", "Settings", "Tiny: ours", "library", "Trained: ours", "library", "Difference", "Why"),)
 
 
 @dataclass(frozen=True)

@@ -139,13 +139,10 @@ class Case:
                 for text in self.field("Photographs")
             ]
             nothing = "what it shows is on the model or in the call, and doesn't depend on the image."
-            about = [
-                f"- Class: {self.kind}. {self.libraries}.",
-                f"- Ours: {' '.join(self.field('Ours'))}",
-                f"- Theirs, in their own words: {'; '.join(map(str, self.quotations)) or 'not documented'}.",
-                f"- Photographs: {' '.join(photographs) or nothing}",
-                "",
-            ]
+            theirs = "; ".join(map(str, self.quotations)) or "not documented"
+            about = [f"- Class: {self.kind}. {self.libraries}.", f"- Ours: {' '.join(self.field('Ours'))}"]
+            about += [f"- Theirs, in their own words: {theirs}."]
+            about += [f"- Photographs: {' '.join(photographs) or nothing}", ""]
         parts = ["```python", self.code, "```", "", "prints", "", "```text", output, "```", ""]
         return [f"### {self.claim}", "", *about, *parts]
 

@@ -32,10 +32,7 @@ def quantus(name: str, region: str = "", softmax: bool = True, **settings: Any) 
 def of_quantus(
     name: str, sample: Sample, maps: np.ndarray | None, settings: dict[str, Any], softmax: bool = False, **call: Any
 ) -> Any:
-    """A metric of quantus on maps (B, 1, H', W'). call: more arguments of it.
-
-    Torch's and numpy's global generators are as before afterwards.
-    """
+    """A metric of quantus on maps (B, 1, H', W'). call: more arguments of it. The global generators stay as before."""
     import quantus
 
     metric = getattr(quantus, name)(disable_warnings=True, display_progressbar=False, **settings)

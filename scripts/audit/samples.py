@@ -43,11 +43,8 @@ def peer(library: str, name: str) -> Callable[[Callable[[Sample], Any]], Peer]:
 
 @dataclass(frozen=True)
 class Sample:
-    """An explanation, float32, of images with boxes and masks.
-
-    heatmaps: (B, H', W') in [0, 1]. raw_maps: (B, h, w), signed. masks: (B, H', W') bool, and boxes: (n, 4) of each
-    image, of the explained class.
-    """
+    """An explanation, float32, of images with boxes and masks. heatmaps: (B, H', W') in [0, 1]. raw_maps: (B, h, w),
+    signed. masks: (B, H', W') bool, and boxes: (n, 4) of each image, of the explained class."""
 
     explanation: ab.Explanation
     trace: ab.Trace

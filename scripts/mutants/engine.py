@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from .judging import Mutant
 
 FRESH = "a gate's run is fresh: no earlier value is there to be taken"
 BROKEN = "the gate itself is broken: it holds"

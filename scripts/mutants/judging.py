@@ -17,12 +17,11 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import cache_from_source
 from pathlib import Path
 from time import monotonic
 from typing import NamedTuple
-
-from .mutant import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ("bench", "methods", "metrics", "conf", "results/baselines")  # what decides what a gate says
@@ -33,12 +32,25 @@ MINUTES = 20  # a run of a mutant that doesn't end
 _context = multiprocessing.get_context("forkserver")
 
 
-class GateRun(NamedTuple):
-    """One job of a run, so that the first one that moves is enough: a value doesn't depend on other jobs.
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: one exact replacement. seen_by: who saw it first: "gate" (the hard rows), "quick" (the default run) or
+    "tests". file: relative to the repository. why: what a user would get. old: occurs exactly once in the file. unseen:
+    of one that tests see, why no run of a gate can show it. tests: in place of those of the file's room."""
 
-    overrides: a command line without `results`. baseline: of the whole run, a file or a packaged one's name. model: the
-    job's, whose rows of the baseline are compared.
-    """
+    name: str
+    seen_by: str
+    file: str
+    why: str
+    old: str
+    new: str
+    unseen: str = ""
+    tests: tuple[str, ...] = ()
+
+
+class GateRun(NamedTuple):
+    """One job of a run, so that the first one that moves is enough: a value doesn't depend on other jobs. overrides: a
+    command line without `results`. baseline: of all jobs, a file or a packaged one's name. model: the job's."""
 
     overrides: tuple[str, ...]
     baseline: str

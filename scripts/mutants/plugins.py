@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .mutant import Mutant
+from .judging import Mutant
 
 MUTANTS = (
     # Methods

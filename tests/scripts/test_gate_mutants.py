@@ -1,26 +1,21 @@
 """The bugs of scripts/mutants fit today's code, and a run of two of them tells who sees which."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import gate_mutants
 import pytest
 from mutants import MUTANTS
-from mutants.judging import ROOT, Copy, GateRun, Judgement, judged, prepare, room_tests
-from mutants.mutant import Mutant
+from mutants.judging import ROOT, Copy, GateRun, Judgement, Mutant, judged, prepare, room_tests
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.gate import write_baseline
 
 
-def test_there_are_enough_and_each_has_a_name() -> None:
+def test_there_are_enough_and_each_has_a_name():
     assert len(MUTANTS) >= 60
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_a_bug_changes_one_place_of_todays_code(mutant: Mutant) -> None:
+def test_a_bug_changes_one_place_of_todays_code(mutant):
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1, "mend its old text in scripts/mutants"
     assert mutant.new != mutant.old
@@ -47,7 +42,7 @@ UNSEEN = Mutant(
 
 
 @pytest.mark.slow
-def test_who_sees_a_bug_and_who_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_sees_a_bug_and_who_does_not(tmp_path, monkeypatch):
     """Some ten seconds of a processor: a run here, two in a copy of the code, and one test of the copy."""
     monkeypatch.chdir(tmp_path)
     code, lines, folder = compute([*TINY, "results=results"])
@@ -64,7 +59,7 @@ def test_who_sees_a_bug_and_who_does_not(tmp_path: Path, monkeypatch: pytest.Mon
     assert (copy.folder / SEEN.file).read_text() == (ROOT / SEEN.file).read_text(), "the copy is as it was"
 
 
-def test_what_nobody_sees_and_what_the_gate_misses_is_told() -> None:
+def test_what_nobody_sees_and_what_the_gate_misses_is_told():
     missed = Mutant("missed", "gate", "a.py", "why", "a", "b")
     judgements = {
         "missed": Judgement("tests", 0, "tests/a.py::test_a", 1.0),
