@@ -1,7 +1,5 @@
 """The images for the planted networks and the gate's hard images as data sets."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -56,21 +54,8 @@ def test_boxes_masks_colours_and_halves_are_as_drawn(index):
     assert (blue[2] - blue[0], blue[3] - blue[1]) == (yellow[2] - yellow[0], yellow[3] - yellow[1])
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"size": None}, "data.size must be a number of images, which are drawn, 1 to 1000000, not None"),
-        ({"split": "tests"}, "no split of the grounds 'tests'; did you mean|there are"),
-        ({"sede": 1}, "did you mean 'seed'"),
-    ],
-)
-def test_mistakes_are_one_sentence(settings, sentence):
-    with pytest.raises(BenchError, match=sentence):
-        planted(**settings)
-
-
 @pytest.fixture(scope="module")
-def scenes() -> HardImages:
+def scenes():
     return HardImages("scenes")
 
 
@@ -78,16 +63,13 @@ def index_of(data: HardImages, name: str) -> int:
     return next(index for index, image_id in enumerate(data.ids) if image_id.endswith(name))
 
 
-def test_ids_ascend_and_labels_need_no_decoding(scenes: HardImages) -> None:
+def test_ids_labels_and_rows_are_what_the_images_are_called(scenes):
     assert list(scenes.ids) == sorted(scenes.ids)
     assert scenes.labels(index_of(scenes, "no_class")) == ()
     assert len(scenes.labels(index_of(scenes, "another_label"))) == 2
     assert len({scenes.fingerprint(index) for index in range(len(scenes))}) == len(scenes)
     with pytest.raises(BenchError, match="content of the hard images 'scene'"):
         HardImages("scene")
-
-
-def test_each_row_is_what_its_image_is_called(scenes: HardImages) -> None:
     loaded = list(batches(scenes, range(len(scenes)), Preprocessing(104, 96, *THIRDS), "each_label", 1))
     bad = {entry.image_id[3:]: entry.status for entry in loaded if isinstance(entry, BadImage)}
     assert bad == {"no_class": "no_annotation", "truncated": "bad_image"}
@@ -100,7 +82,7 @@ def test_each_row_is_what_its_image_is_called(scenes: HardImages) -> None:
 
 
 @pytest.mark.parametrize("index", range(11))
-def test_boxes_hold_their_masks_pixels(scenes: HardImages, index: int) -> None:
+def test_boxes_hold_their_masks_pixels(scenes, index):
     sample = scenes.read(index)
     if sample.mask is None:
         return
@@ -112,7 +94,7 @@ def test_boxes_hold_their_masks_pixels(scenes: HardImages, index: int) -> None:
     assert not (sample.mask >= 0)[~covered].any()
 
 
-def test_files_are_decoded_as_boxes_expect_them(scenes: HardImages) -> None:
+def test_files_are_decoded_as_boxes_expect_them(scenes):
     turned, deep, hole = (
         np.asarray(scenes.read(index_of(scenes, name)).image)
         for name in ("turned_by_exif", "sixteen_bits", "transparent")
@@ -124,7 +106,7 @@ def test_files_are_decoded_as_boxes_expect_them(scenes: HardImages) -> None:
         scenes.read(index_of(scenes, "truncated"))
 
 
-def test_patches_cancel_exactly_nearly_and_not_at_all() -> None:
+def test_patches_cancel_exactly_nearly_and_not_at_all():
     patches, network = HardImages("patches"), planted_cancelling().eval()
     prepare = Preprocessing((100, 120), 96, *THIRDS)
     images = torch.stack([prepare(patches.read(index))[0] for index in range(len(patches))])

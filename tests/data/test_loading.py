@@ -5,7 +5,6 @@ import pickle
 
 import pytest
 import torch
-from PIL import Image
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
@@ -102,15 +101,6 @@ def test_bad_images_are_yielded(folder_root, workers):
     assert sorted(rows(items)) == [("cat/1.jpg", 0), *bad, ("dog/1.jpg", 2)]
     # The good rows still fill their batch: bad ones take no place.
     assert [len(item) for item in items if isinstance(item, Batch)] == [2]
-
-
-def test_images_of_all_modes_in_one_batch(folder_root):
-    for number, mode in enumerate(("L", "CMYK", "RGBA", "P", "I;16", "1")):
-        Image.new(mode, (30, 40)).save(folder_root / f"cow/mode{number}.{'jpg' if mode == 'CMYK' else 'png'}")
-    save(folder_root / "dog/thin.png", width=1, height=90)
-    save(folder_root / "dog/wide.png", width=10_000, height=20)
-    (batch,) = batches(load("folder", folder_root), range(11), PLAIN, "label", 64)
-    assert batch.images.shape == (11, 3, 24, 24)
 
 
 def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(voc_root):

@@ -224,12 +224,16 @@ def test_the_target_class_has_its_cells_and_other_classes_one(counts, grid, targ
     assert max(uses_of_images(made), default=0) <= uses
 
 
-def test_classes_are_the_target_equally_often():
+def test_targets_and_places_are_spread():
     made = layouts(candidates([12] * 10), 2, target_cells=2)
     assert 28 <= len(made) <= 30  # 30 would use all 120 images
     times = Counter(layout.target for layout in made).values()
     assert len(times) == 10
     assert max(times) - min(times) <= 1
+    made = layouts(candidates([200] * 4), 2, target_cells=1)
+    places = Counter([image.label for image in layout.cells].index(0) for layout in made)
+    assert len(made) == 200
+    assert all(30 <= places[place] <= 70 for place in range(4))  # 50 expected, sigma 6
 
 
 @pytest.mark.parametrize("target_cells", [1, 2])
@@ -247,13 +251,6 @@ def test_a_second_round_arranges_all_images_anew():
     assert made[2:] != made[:2]
     for part in (made[:2], made[2:]):
         assert {image.index for layout in part for image in layout.cells} == set(range(8))
-
-
-def test_places_are_spread_over_the_cells():
-    made = layouts(candidates([200] * 4), 2, target_cells=1)
-    places = Counter([image.label for image in layout.cells].index(0) for layout in made)
-    assert len(made) == 200
-    assert all(30 <= places[place] <= 70 for place in range(4))  # 50 expected, sigma 6
 
 
 @pytest.mark.parametrize(("counts", "target_cells"), [([], 1), ([3, 3, 3], 1), ([1, 1, 1, 1], 2), ([9, 9], 2)])

@@ -1,7 +1,5 @@
 """A process that reads images and dies: its image is tried alone and marked, and everything else is read."""
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

@@ -1,14 +1,11 @@
 """Scenes with a spurious mark: the scenes of the same numbers but for one tile, which lies on no digit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import marked, scenes
-from axiom_bench.errors import BenchError
 
 NUMBERS = range(80)
 DRAWN = {
@@ -31,7 +28,7 @@ def drawn(scene: marked.MarkedScene) -> NDArray[np.bool_]:
     return np.zeros(scene.mask.shape, dtype=bool) if scene.mark is None else scene.mark.mask
 
 
-def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent() -> None:
+def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent():
     shown = [shows_the_class(scene) for scene in PLAIN]
     assert any(shown)
     assert [scene.mark is not None for scene in DRAWN["with_class"]] == shown
@@ -40,7 +37,7 @@ def test_the_mark_goes_with_its_class_or_with_the_others_or_is_absent() -> None:
 
 
 @pytest.mark.parametrize("placement", marked.PLACEMENTS)
-def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement: str) -> None:
+def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement):
     for scene, plain in zip(DRAWN[placement], PLAIN, strict=True):
         changed = (scene.image != plain.image).any(2)
         assert not changed[~drawn(scene)].any()
@@ -48,7 +45,7 @@ def test_beside_the_mark_the_scene_is_the_plain_one_bit_by_bit(placement: str) -
         assert scene.objects == plain.objects
 
 
-def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_every_digit() -> None:
+def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_every_digit():
     """Dark cells are at most 0.25, bright ones at least 0.75, and the noise has a standard deviation of 0.02."""
     for scene in MARKED:
         x0, y0, x1, y1 = scene.mark.box
@@ -63,13 +60,13 @@ def test_the_tile_fills_its_box_as_a_chequerboard_and_keeps_its_distance_from_ev
         assert (cells[:, 1:] != cells[:, :-1]).all()
 
 
-def test_place_and_colours_differ_between_scenes_and_not_between_placements() -> None:
+def test_place_and_colours_differ_between_scenes_and_not_between_placements():
     assert len({scene.mark.box for scene in MARKED}) > 60
     again = [marked.draw("evaluation", 3, number) for number in reversed(NUMBERS)][::-1]
     assert all(np.array_equal(one.image, two.image) for one, two in zip(again, DRAWN["with_class"], strict=True))
 
 
-def test_place_by_hand() -> None:
+def test_place_by_hand():
     """Room for one box alone: between a digit on the left and one below, each MARGIN away."""
     mask = np.zeros((scenes.SIDE, scenes.SIDE), dtype=np.int64)  # digit 0 everywhere
     mask[: 10 + marked.TILE + marked.MARGIN, 80 - marked.MARGIN :] = -1
@@ -82,7 +79,7 @@ def test_place_by_hand() -> None:
 CONFIG = {"kind": "scenes_marked", "size": 80, "seed": 3}
 
 
-def test_data_set_of_marked_scenes() -> None:
+def test_data_set_of_marked_scenes():
     dataset, plain = load_dataset(CONFIG), PLAIN[WITH_CLASS]
     sample = dataset.read(WITH_CLASS)
     assert sample.image_id == dataset.ids[WITH_CLASS] == f"evaluation-3-{WITH_CLASS:06d}-with_class"
@@ -95,18 +92,16 @@ def test_data_set_of_marked_scenes() -> None:
     assert [dataset.labels(index) for index in NUMBERS] == digits
 
 
-def test_each_placement_has_ids_and_fingerprints_of_its_own() -> None:
+def test_each_placement_has_ids_and_fingerprints_of_its_own():
     """Two placements in one run folder are two data sets, also where an image is the same."""
     sets = [load_dataset({**CONFIG, "mark": placement}) for placement in marked.PLACEMENTS]
     assert len({dataset.ids[0] for dataset in sets}) == 3
     with_class, others, absent = (dataset.fingerprint(WITH_CLASS) for dataset in sets)
     assert with_class != others
     assert others == absent
-    with pytest.raises(BenchError, match="with_class"):
-        load_dataset({**CONFIG, "mark": "with_clas"})
 
 
-def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark() -> None:
+def test_a_scene_without_its_mark_is_the_plain_one_and_each_other_version_keeps_the_mark():
     """Beside the mark, the parts are those of the plain scenes; where there is no mark, all are."""
     number, scene = WITH_CLASS, DRAWN["with_class"][WITH_CLASS]
     dataset, plain_set, absent = (

@@ -8,7 +8,6 @@ from sklearn.datasets import load_digits
 
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import scenes
-from axiom_bench.errors import BenchError
 
 DISJOINT = ("fit", "validation", "evaluation")
 DRAWN, MANY = ([scenes.draw("evaluation", 3, number, kind) for number in range(60)] for kind in scenes.KINDS.values())
@@ -100,10 +99,6 @@ def test_data_set_of_scenes():
     assert (sample.label, sample.objects) == (DRAWN[2].label, DRAWN[2].objects)
     assert dataset.labels(2) == tuple(sorted(digit for digit, _ in DRAWN[2].objects))
     assert len({dataset.fingerprint(index) for index in range(5)}) == 5
-    with pytest.raises(BenchError, match=r"data\.size"):
-        load_dataset({"kind": "scenes", "size": None})
-    with pytest.raises(BenchError, match="evaluation"):
-        load_dataset({"kind": "scenes", "size": 5, "split": "evaluate"})
 
 
 REDRAWN = [(number, kind) for kind in (scenes.FEW, scenes.MANY) for number in range(25)]

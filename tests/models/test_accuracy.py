@@ -1,12 +1,7 @@
 """Published networks on 100 photographs: their accuracy is known, so weights, classes and preprocessing are right."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 import torch
-from torch import Tensor
 
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
@@ -21,7 +16,7 @@ ACCURACY = [("squeezenet1_1", 1, 0.59), ("resnet18", 1, 0.67), ("resnet50", 4, 0
 
 
 @pytest.fixture(scope="module")
-def photographs(real_root: Path) -> tuple[Tensor, Tensor]:
+def photographs(real_root):
     """100 images and their classes: decoded once for all networks, whose weights all expect the same."""
     dataset = load_dataset({"kind": "imagenet", "root": str(real_root / "data/imagenet")})
     every_fourth = range(0, len(dataset), 4)
@@ -31,9 +26,7 @@ def photographs(real_root: Path) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize(("name", "step", "accuracy"), ACCURACY)
-def test_top_1_accuracy(
-    real_root: Path, photographs: tuple[Tensor, Tensor], name: str, step: int, accuracy: float
-) -> None:
+def test_top_1_accuracy(real_root, photographs, name, step, accuracy):
     """To one image: kernels of another machine may turn a close call."""
     model = load_model({**model_config(name), "weights_folder": str(real_root / "weights")})
     assert model.preprocessing == STANDARD

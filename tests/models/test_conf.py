@@ -1,7 +1,5 @@
 """conf/model/ and the names beside it: each file is complete, composes and loads."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import fields
 from pathlib import Path
@@ -46,12 +44,12 @@ def compose_model(name: str, *overrides: str) -> DictConfig:
 
 
 @pytest.fixture(autouse=True)
-def _own_config_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_config_store(monkeypatch):
     monkeypatch.setattr(ConfigStore.instance(), "repo", dict(ConfigStore.instance().repo))
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_yaml_file_lists_all_settings_and_has_a_description(name: str) -> None:
+def test_yaml_file_lists_all_settings_and_has_a_description(name):
     settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
     assert list(settings) == [entry.name for entry in fields(ModelSpec)]
     assert model_config(name) == settings
@@ -62,7 +60,7 @@ LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "v
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_large_named_model_has_its_layer_on_the_meta_device(name: str) -> None:
+def test_large_named_model_has_its_layer_on_the_meta_device(name):
     settings = model_config(name)
     with torch.device("meta"):
         module = sources.find(ModelSpec.of({**settings, "weights": None})).build()
@@ -73,21 +71,21 @@ def test_large_named_model_has_its_layer_on_the_meta_device(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LARGE else name for name in LAYERS]
 )
-def test_named_model_loads_with_random_weights(name: str) -> None:
+def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
     assert loaded.number_of_classes == {"scenes": 10, "planted": 2}.get(name.split("_")[0], 1000)
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
-def test_embedded_model_loads_with_committed_weights(name: str) -> None:
+def test_embedded_model_loads_with_committed_weights(name):
     loaded = load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_planted_model_loads_with_the_weights_that_it_is_built_with(name: str) -> None:
+def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
     loaded, again = load_model(model_config(name)), load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == ("features", "by construction", patches.CLASSES)
     assert (loaded.weights_sha256, loaded.random_weights) == (again.weights_sha256, False)
@@ -95,16 +93,13 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name: str) -
         load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
 
 
-def test_all_torchvision_names_compose() -> None:
+def test_torchvision_names_compose_and_templates_require_architecture_and_weights():
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
     assert load_model(compose_model("squeezenet1_0", "model.weights=null")).layer == "features.12"
     assert compose_model("resnet101").weights == "IMAGENET1K_V1"  # a file wins over torchvision's name
     assert classifiers()["vgg11_bn"] == "torchvision, 132.9 million parameters, weights IMAGENET1K_V1."
     with pytest.raises(BenchError, match="no model 'vgg11bn'; did you mean 'vgg11_bn'"):
         model_config("vgg11bn")
-
-
-def test_templates_require_architecture_and_weights() -> None:
     with pytest.raises(BenchError, match=r"architecture, weights must be given"):
         load_model(compose_model("user"))
     assert compose_model("timm", "model.architecture=resnet26d").name == "resnet26d"
@@ -112,7 +107,7 @@ def test_templates_require_architecture_and_weights() -> None:
 
 @pytest.mark.real
 @ABSENT
-def test_own_model_composes_and_loads() -> None:
+def test_own_model_composes_and_loads():
     loaded = load_model(compose_model("own_model"))
     assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
@@ -122,7 +117,7 @@ def test_own_model_composes_and_loads() -> None:
 @pytest.mark.real
 @ABSENT
 @pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_1"])
-def test_weights_of_the_real_root(name: str) -> None:
+def test_weights_of_the_real_root(name):
     loaded = load_model(compose_model(name, f"model.weights_folder={REAL / 'weights'}"))
     assert loaded.preprocessing.resize == 256
     for key, tensor in load_file(REAL / "weights" / f"{name}.safetensors").items():

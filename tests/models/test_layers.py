@@ -1,7 +1,5 @@
 """The rule for the default layer, on small networks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -97,7 +95,7 @@ def idle() -> nn.Module:
         (Tokens(stem=4, tokens=2), "patches", None),
     ],
 )
-def test_default_and_last_relu(network: nn.Module, default: str, last_relu: str | None) -> None:
+def test_default_and_last_relu(network, default, last_relu):
     assert choose(network) == default
     if last_relu:
         assert choose(network, "last_relu") == last_relu
@@ -117,18 +115,18 @@ def test_default_and_last_relu(network: nn.Module, default: str, last_relu: str 
         (nn.Sequential(conv(3, 4), nn.Flatten(2)), "0", r"Sequential returns shape \(1, 4, 256\) .*, not scores"),
     ],
 )
-def test_layers_that_are_refused(network: nn.Module, layer: str, message: str) -> None:
+def test_layers_that_are_refused(network, layer, message):
     with pytest.raises(BenchError, match=message):
         choose(network, layer)
 
 
-def test_named_layer_and_second_name_of_a_shared_module() -> None:
+def test_named_layer_and_second_name_of_a_shared_module():
     network = resnet()
     network[1][0].alias = network[1][0].second
     assert choose(network, "1.0.second") == choose(network, "1.0.alias") == "1.0.second"
 
 
-def test_record_does_not_modify_the_network() -> None:
+def test_record_does_not_modify_the_network():
     network = vgg().train()
     network[0].eval()
     state = [(m.training, len(m._forward_hooks)) for m in network.modules()]
@@ -150,7 +148,7 @@ class Backwards(nn.Module):
         return scores
 
 
-def test_depth_follows_execution_order() -> None:
+def test_depth_follows_execution_order():
     assert layers.record(fully_convolutional(), (16, 16))[-1].shape == (1, 5)
     calls = layers.record(Backwards(), (8, 8))
     assert layers.depth("first", calls) < layers.depth("last", calls)

@@ -1,7 +1,5 @@
 """axiom_bench.models.load: four sources, their weights and preprocessing, and error messages."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 import subprocess
@@ -52,7 +50,7 @@ def squeezenet(**settings: Any) -> LoadedModel:
 
 
 @pytest.fixture
-def own_network(tmp_path: Path) -> dict[str, Any]:
+def own_network(tmp_path):
     """A user's network, as a file."""
     (tmp_path / "mine.py").write_text(OWN)
     (tmp_path / "raises.py").write_text("def build():\n    return 1\n1 / 0\n")
@@ -60,7 +58,7 @@ def own_network(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def no_network(monkeypatch, tmp_path):
     """The folder of torch's downloads, empty, and no connection behind it."""
 
     def refuse(*args: Any, **kwargs: Any) -> None:
@@ -71,7 +69,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_random_weights_depend_on_the_seed_only() -> None:
+def test_random_weights_depend_on_the_seed_only():
     torch.manual_seed(3)
     before = torch.get_rng_state()
     first = squeezenet()
@@ -85,7 +83,7 @@ def test_random_weights_depend_on_the_seed_only() -> None:
     assert not any(module.training for module in first.module.modules())
 
 
-def test_configuration_overrides_the_preprocessing_of_the_weights() -> None:
+def test_configuration_overrides_the_preprocessing_of_the_weights():
     assert squeezenet().preprocessing == Preprocessing(256, 224, MEAN, STD, "bilinear")
     changed = squeezenet(resize=[128, 96], crop=96, interpolation="bicubic", mean=[0.5, 0.5, 0.5]).preprocessing
     assert changed == Preprocessing((128, 96), 96, (0.5, 0.5, 0.5), STD, "bicubic")
@@ -94,7 +92,7 @@ def test_configuration_overrides_the_preprocessing_of_the_weights() -> None:
     assert load_model(root.model).preprocessing.crop == 64
 
 
-def test_preprocessing_of_published_weights_and_of_files(no_network: Path, tmp_path: Path) -> None:
+def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
     """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from elsewhere gets."""
     state = torchvision.models.mobilenet_v2().state_dict()
     file = tmp_path / "mobilenet_v2.pth"
@@ -116,14 +114,14 @@ def test_preprocessing_of_published_weights_and_of_files(no_network: Path, tmp_p
     assert load_model({**cfg, "weights": str(file)}).preprocessing.resize == 256
 
 
-def test_failed_download_error_message(no_network: Path) -> None:
+def test_failed_download_error_message(no_network):
     message = r"squeezenet1_1 can't be downloaded .*no route.*weights_folder to .* or model\.weights=null"
     with pytest.raises(BenchError, match=message):
         squeezenet(weights="default")
 
 
 @pytest.mark.slow
-def test_timm_loads_in_a_process_that_has_not_imported_torchvision() -> None:
+def test_timm_loads_in_a_process_that_has_not_imported_torchvision():
     """timm imports it, also where its compiled operators can't be loaded beside a CPU-only torch."""
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     code = f"from axiom_bench.models.load import load_model; print(load_model({TIMM}).layer)"
@@ -131,7 +129,7 @@ def test_timm_loads_in_a_process_that_has_not_imported_torchvision() -> None:
     assert process.stdout == "blocks\n", process.stderr
 
 
-def test_timms_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timms_failed_download_says_what_to_do(monkeypatch):
     timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
     create = timm.create_model
 
@@ -145,7 +143,7 @@ def test_timms_failed_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) 
         load_model({**TIMM, "weights": "default"})
 
 
-def test_inception_rescales_its_input() -> None:
+def test_inception_rescales_its_input():
     """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
     assert loaded.module.transform_input
@@ -166,7 +164,7 @@ def test_user_network_from_a_file_and_from_a_module(own_network, tmp_path, monke
     assert (from_file.weights, state_sha256(from_file.module.state_dict())) == ("best.ckpt", loaded.weights_sha256)
 
 
-def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_timm(monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     loaded = load_model(TIMM)
     assert loaded.preprocessing == Preprocessing(256, 224, MEAN, STD, "bicubic")
@@ -204,7 +202,7 @@ def test_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"source": "embedded", "architecture": "scenes_vg"}, "no embedded model 'scenes_vg'"),
     ],
 )
-def test_error_messages(settings: dict[str, Any], message: str) -> None:
+def test_error_messages(settings, message):
     with pytest.raises(BenchError, match=message):
         squeezenet(**settings)
 
@@ -229,7 +227,7 @@ def test_user_network_error_messages(own_network, tmp_path, architecture, messag
         load_model({**own_network, "weights": "default"})
 
 
-def test_files_of_the_same_name_are_different_modules(tmp_path: Path) -> None:
+def test_files_of_the_same_name_are_different_modules(tmp_path):
     builds = []
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()

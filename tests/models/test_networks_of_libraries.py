@@ -1,9 +1,6 @@
 """torchvision's segmentation and detection networks, timm's and transformers', with random weights."""
 
-from __future__ import annotations
-
 import operator
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -19,11 +16,8 @@ def images(size: int, count: int = 1, channels: int = 3) -> Tensor:
     return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-Score = Callable[[Any], Tensor]
-
-
-def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, channels: Sequence[int]) -> Tensor:
-    """S - S_k of some channels: the model's own passes, with a hook that sets a map to zero. (B, len(channels))"""
+def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10):
+    """S - S_k of some channels, against the model's passes with a hook that sets a map to zero."""
 
     def scores(channel: int | None) -> Tensor:
         def ablate(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
@@ -41,21 +35,17 @@ def drops_by_hooks(model: nn.Module, layer: str, batch: Tensor, score: Score, ch
         finally:
             handle.remove()
 
-    return torch.stack([scores(None) - scores(channel) for channel in channels], 1)
-
-
-def assert_drops(trace, model, layer, batch, score, channels=(0, 5, 11), rtol=1e-8, atol=1e-10):
-    expected = drops_by_hooks(model, layer, batch, score, channels)
+    expected = torch.stack([scores(None) - scores(channel) for channel in channels], 1)
     torch.testing.assert_close(trace.ablation_drops[:, list(channels)], expected, rtol=rtol, atol=atol)
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seeded():
     torch.manual_seed(0)
 
 
 @pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", pytest.param("fcn_resnet50", marks=pytest.mark.slow)])
-def test_segmentation_networks_of_torchvision(name: str) -> None:
+def test_segmentation_networks_of_torchvision(name):
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=4).double().eval()
     layer = "backbone.16" if name.startswith("lraspp") else "classifier.2"
     batch, region = images(64, 2), torch.zeros(64, 64)
@@ -83,7 +73,7 @@ def suppress_by_loop(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Ten
     return torch.stack(kept) if kept else left
 
 
-def test_a_detection_network_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detection_network_of_torchvision(monkeypatch):
     if not torchvision.extension._has_ops():
         monkeypatch.setattr(torchvision.ops.boxes, "nms", suppress_by_loop)
     model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(
@@ -112,7 +102,7 @@ def test_a_detection_network_of_torchvision(monkeypatch: pytest.MonkeyPatch) -> 
     assert_drops(trace, model, layer, batch, score, [0, 7, 30])
 
 
-def test_networks_of_timm_as_features_and_of_grey_images() -> None:
+def test_networks_of_timm_as_features_and_of_grey_images():
     timm = pytest.importorskip("timm")
     grey = timm.create_model("resnet10t", pretrained=False, in_chans=1, num_classes=5).double().eval()
     trace = ab.trace(grey, "layer4", images(64, 2, channels=1))
@@ -126,7 +116,7 @@ def test_networks_of_timm_as_features_and_of_grey_images() -> None:
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
-def test_networks_of_transformers(kind: str) -> None:
+def test_networks_of_transformers(kind):
     transformers = pytest.importorskip("transformers")
     if kind == "vit":
         config = transformers.ViTConfig(
@@ -166,7 +156,7 @@ class Tower(nn.Module):
 
 
 @pytest.fixture
-def clip() -> nn.Module:
+def clip():
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
@@ -183,7 +173,7 @@ CAPTIONS = torch.tensor([[0, 5, 6, 49], [0, 7, 8, 49], [0, 9, 4, 49]])
 
 
 @pytest.mark.parametrize("kind", ["tower", "class with projection"])
-def test_the_tower_of_a_clip(clip: nn.Module, kind: str) -> None:
+def test_the_tower_of_a_clip(clip, kind):
     """Scores are its logits of each caption, and their softmax is its probability of each."""
     batch = images(32, 2)
     with torch.no_grad():
@@ -209,7 +199,7 @@ def test_the_tower_of_a_clip(clip: nn.Module, kind: str) -> None:
     assert_drops(trace, network, layer, batch, score)
 
 
-def test_gscore_cam_of_a_clip(clip: nn.Module) -> None:
+def test_gscore_cam_of_a_clip(clip):
     """The channels of largest mean gradient, by CLIP's own logit of the image under each channel's mask."""
     batch = images(32, 2)
     with torch.no_grad():

@@ -1,9 +1,4 @@
-"""What is explained of a network besides its logits: a probability, a margin, groups of classes.
-
-Each against loops over classes, and the drops through it against ablations one at a time.
-"""
-
-from __future__ import annotations
+"""A probability, a margin, groups of classes: against loops over classes, their drops against ablations one by one."""
 
 import csv
 import os
@@ -42,20 +37,16 @@ def rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
-def test_voc_groups_are_complete_and_disjoint() -> None:
+def test_voc_groups_are_complete_and_disjoint():
     groups = load.voc_in_imagenet()
     indices = [index for group in groups.values() for index in group]
     assert len(set(indices)) == len(indices) == 242
     assert set(indices) <= set(range(1000))
-    assert (len(groups["dog"]), len(groups["bird"]), len(groups["cat"]), min(map(len, groups.values()))) == (
-        118,
-        59,
-        5,
-        1,
-    )
+    assert [len(groups[name]) for name in ("dog", "bird", "cat")] == [118, 59, 5]
+    assert all(groups.values())
 
 
-def test_group_entries_match_torchvision_categories() -> None:
+def test_group_entries_match_torchvision_categories():
     """Names against torchvision's list; the standard order is that of the synset ids, so they ascend together."""
     for row in rows():
         name = {"crane": "crane bird"}.get(row["name"], row["name"])  # torchvision tells the two cranes apart
@@ -67,12 +58,12 @@ def test_group_entries_match_torchvision_categories() -> None:
 
 @pytest.mark.real
 @pytest.mark.skipif(not (REAL / "data").is_dir(), reason=f"there is no data in {REAL}")
-def test_group_synsets_match_the_standard_order() -> None:
+def test_group_synsets_match_the_standard_order():
     standard = (REAL / "data/imagenet/LOC_synset_mapping.txt").read_text().split("\n")
     assert all(standard[int(row["index"])].startswith(f"{row['synset']} {row['name']}") for row in rows())
 
 
-def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability() -> None:
+def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability():
     logits = torch.randn(3, 7, dtype=torch.float64)
     actual = load.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
     assert torch.allclose(actual[:, 0], logits[:, 1])
@@ -84,7 +75,7 @@ def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability() 
     assert torch.allclose(module(logits).softmax(1), of_groups / of_groups.sum(1, keepdim=True))
 
 
-def test_load_model_with_voc_groups() -> None:
+def test_load_model_with_voc_groups():
     config = {**model_config("squeezenet1_1"), "weights": None}
     bare, loaded = load_model(config), load_model({**config, "output": "voc_groups"})
     assert (loaded.name, loaded.layer, loaded.classes) == ("squeezenet1_1+voc_groups", "features.12", CLASSES)
@@ -107,14 +98,9 @@ def test_load_model_with_voc_groups() -> None:
         ("margins", "did you mean 'margin'"),
     ],
 )
-def test_error_messages(output: str, message: str) -> None:
+def test_error_messages(output, message):
     with pytest.raises(BenchError, match=message):
         load_model({**model_config("scenes_vgg"), "output": output})
-
-
-def margin_by_hand(logits: Tensor) -> Tensor:
-    rows = [[z - max(row[:c] + row[c + 1 :]) for c, z in enumerate(row)] for row in logits.tolist()]
-    return torch.tensor(rows, dtype=logits.dtype)
 
 
 MEMBERS = [[0, 4], [1], [2, 3, 5, 7]]
@@ -122,7 +108,9 @@ GROUPS = Output("groups", lambda _: load.LogSumExpGroups(MEMBERS), are_logits=Tr
 BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "probability": lambda logits: torch.stack([row.exp() / row.exp().sum() for row in logits]),
-    "margin": margin_by_hand,
+    "margin": lambda logits: torch.stack(
+        [torch.stack([z - torch.cat([row[:c], row[c + 1 :]]).max() for c, z in enumerate(row)]) for row in logits]
+    ),
     GROUPS: lambda logits: torch.stack([logits[:, group].exp().sum(1).log() for group in MEMBERS], 1),
 }
 HEADS = {
@@ -160,19 +148,15 @@ TARGETS = torch.tensor([0, 1, 2, 2])
 
 def drops_by_hand(net: nn.Sequential, output: str | Output, targets: Tensor) -> Tensor:
     """S - S_k in float64, each channel set to zero in turn."""
-    head = net[2]
     maps = net[:2](IMAGES)
-    of_class = BY_HAND[output](head(maps))[range(4), targets]
-    drops = []
-    for channel in range(maps.shape[1]):
-        ablated = maps.clone()
-        ablated[:, channel] = 0
-        drops.append(of_class - BY_HAND[output](head(ablated))[range(4), targets])
-    return torch.stack(drops, 1)
+    channels = range(maps.shape[1])
+    ablated = [maps, *(maps * (torch.arange(len(channels)) != channel)[:, None, None] for channel in channels)]
+    score, *scores = (BY_HAND[output](net[2](each))[range(4), targets] for each in ablated)
+    return torch.stack([score - each for each in scores], 1)
 
 
 @pytest.fixture(autouse=True)
-def seeded() -> None:
+def seeded():
     torch.manual_seed(0)
 
 
@@ -180,7 +164,7 @@ def seeded() -> None:
 @pytest.mark.parametrize("head", [*HEADS, "data decides"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @torch.no_grad()
-def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output, dtype: torch.dtype) -> None:
+def test_drops_of_each_output_equal_brute_force(head, output, dtype):
     net = network(DataDependent() if head == "data decides" else head)
     if head == "scores by pooling" and output is GROUPS:
         pytest.skip("six maps are six classes, and the groups want eight")
@@ -196,9 +180,9 @@ def test_drops_of_each_output_equal_brute_force(head: str, output: str | Output,
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_scores_and_gradients_of_the_output(output: str) -> None:
+def test_scores_gradients_and_derived_traces_are_of_the_output(output):
     net, rows = network(), range(4)
-    actual = trace(net, "1", IMAGES, TARGETS, output=output)
+    actual = traced = trace(net, "1", IMAGES, TARGETS, output=output)
     maps = actual.activations.clone().requires_grad_()
     logits = net[2](maps)
     if output == "probability":
@@ -216,17 +200,28 @@ def test_scores_and_gradients_of_the_output(output: str) -> None:
         (actual.network.head_logits(actual.activations), logits),
     ):
         torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
+    for other in (traced.at("0"), traced.again(images=IMAGES), traced.again(model=net)):
+        torch.testing.assert_close(other.scores, traced.scores)
+    larger = traced.scaled(output=4.0)
+    torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
+    torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
+    torch.testing.assert_close(larger.logits, traced.logits)  # the probability of a class isn't four times as high
 
 
-def test_default_target_is_the_predicted_class_for_each_output() -> None:
+def test_default_target_is_the_predicted_class_and_the_network_stays_unchanged():
     net = network()
     for output in ("logits", "probability", "margin"):
         assert trace(net, "1", IMAGES, output=output).targets.equal(net(IMAGES).argmax(1))
     assert (trace(net, "1", IMAGES, output="margin").scores > 0).all()
+    names, before = [name for name, _ in net.named_modules()], net(IMAGES)
+    _ = trace(net, "1", IMAGES, output="margin").ablation_drops
+    assert [name for name, _ in net.named_modules()] == names
+    assert net(IMAGES).equal(before)
 
 
 @pytest.mark.parametrize("head", ["pooled", "fully connected"])
-def test_float32_drops_of_a_probability_near_one(head: str) -> None:
+def test_float32_drops_of_a_probability_near_one(head):
     """With 1 - p = 1e-9, p itself is 1 in float32 and so is each ablated one: two scores would leave no drop at all."""
     net, targets = network(head), torch.zeros(4, dtype=torch.long)
     last = [module for module in net.modules() if isinstance(module, nn.Linear)][-1]
@@ -238,14 +233,14 @@ def test_float32_drops_of_a_probability_near_one(head: str) -> None:
     torch.testing.assert_close(drops.double(), expected, rtol=2e-5, atol=2e-5 * float(expected.abs().max()))
 
 
-def test_margins_of_equal_logits_and_of_two_classes() -> None:
+def test_margins_of_equal_logits_and_of_two_classes():
     margin = load.OUTPUTS["margin"].module(3)
     assert margin is not None
     assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [[0, 0, -1], [2, -4, -2]]
     assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]
 
 
-def test_outputs_that_cannot_be_are_refused() -> None:
+def test_outputs_that_cannot_be_are_refused():
     with pytest.raises(BenchError, match="at least two classes"):
         trace(network(nn.Sequential(nn.Flatten(), nn.Linear(216, 1))), "1", IMAGES, output="margin")
     with pytest.raises(BenchError, match="did you mean 'margin'"):
@@ -255,23 +250,10 @@ def test_outputs_that_cannot_be_are_refused() -> None:
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_derived_traces_keep_the_output(output: str) -> None:
-    net = network()
-    traced = trace(net, "1", IMAGES, TARGETS, output=output)
-    torch.testing.assert_close(traced[1:3].ablation_drops, traced.ablation_drops[1:3], rtol=1e-11, atol=1e-14)
-    for other in (traced.at("0"), traced.again(images=IMAGES), traced.again(model=net)):
-        torch.testing.assert_close(other.scores, traced.scores)
-    larger = traced.scaled(output=4.0)
-    torch.testing.assert_close(larger.ablation_drops, 4 * traced.ablation_drops)
-    torch.testing.assert_close(larger.head(traced.activations), 4 * traced.head(traced.activations))
-    torch.testing.assert_close(larger.logits, traced.logits)  # the probability of a class isn't four times as high
-
-
-@pytest.mark.parametrize("output", ["probability", "margin"])
 @pytest.mark.parametrize("head", ["fully connected", "pooled"])
 @pytest.mark.parametrize("name", methods.names())
 @pytest.mark.filterwarnings("ignore")
-def test_on_score_scale_holds_for_each_output(name: str, head: str, output: str) -> None:
+def test_on_score_scale_holds_for_each_output(name, head, output):
     method = methods.get(name)
     actual = trace(network(head), "1", IMAGES, TARGETS, output=output)
     with suppress(BenchError):  # not_applicable: it has no rule for a softmax, or for the highest of the others
@@ -279,35 +261,28 @@ def test_on_score_scale_holds_for_each_output(name: str, head: str, output: str)
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_masked_methods_use_the_probability_of_the_logits(output: str) -> None:
-    net = network()
+def test_masked_methods_and_confidence_metrics_use_the_probability_of_the_logits(output):
+    """Nothing takes a softmax of a probability, or of margins: the same maps have the same values."""
+    net, heatmap = network(), torch.rand(4, 8, 8, dtype=torch.float64)
     of_output, plain = (trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits"))
     torch.testing.assert_close(recipro_cam(of_output).raw, recipro_cam(plain).raw)  # scores by probability
     score = partial(score_cam, baseline=False, channel_softmax=False)
     torch.testing.assert_close(score(of_output, "probability"), score(plain, "probability"))
-    is_same = score(of_output, "logit").equal(score(of_output, "probability"))
-    assert is_same == (output == "probability")
+    assert score(of_output, "logit").equal(score(of_output, "probability")) == (output == "probability")
+    for name in ("confidence_drop", "average_drop"):
+        both = (Explanation(trace=each, heatmap=heatmap, images=IMAGES) for each in (of_output, plain))
+        torch.testing.assert_close(*map(metrics.get(name), both), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("output", ["probability", "margin"])
-def test_peers_explain_the_same_output(output: str) -> None:
+def test_peers_explain_the_same_output(output):
     pytest.importorskip("captum")
     actual = trace(network(), "1", IMAGES, TARGETS, output=output)
     raw_map = (methods.get("grad_cam")(actual) * actual.activations).sum(1)
     torch.testing.assert_close(methods.get("grad_cam@captum")(actual).raw, raw_map)
 
 
-@pytest.mark.parametrize("output", ["probability", "margin"])
-def test_confidence_metrics_use_the_probability_of_the_logits(output: str) -> None:
-    """The same maps give the same drops: nothing takes a softmax of a probability, or of margins."""
-    net, heatmap = network(), torch.rand(4, 8, 8, dtype=torch.float64)
-    traces = (trace(net, "1", IMAGES, TARGETS, output=name) for name in (output, "logits"))
-    of_output, plain = (Explanation(trace=each, heatmap=heatmap, images=IMAGES) for each in traces)
-    for name in ("confidence_drop", "average_drop"):
-        torch.testing.assert_close(metrics.get(name)(of_output), metrics.get(name)(plain), rtol=1e-12, atol=1e-15)
-
-
-def test_evaluate_adds_the_output_to_the_model_name() -> None:
+def test_evaluate_adds_the_output_to_the_model_name():
     net = network()
     table = evaluate(net, "1", [(IMAGES, None)], ["xgrad_cam"], ["sensitivity_error", "zeta"], output="margin")
     assert set(table["model"]) == {"Sequential+margin"}
@@ -315,11 +290,3 @@ def test_evaluate_adds_the_output_to_the_model_name() -> None:
     of = table.set_index("metric")["value"]
     assert of["sensitivity_error"].tolist() == pytest.approx(of["zeta"].tolist())
     assert explain(net, "1", IMAGES, ["grad_cam"], output="probability")["grad_cam"].shape == (4, 8, 8)
-
-
-def test_network_is_unchanged() -> None:
-    net = network()
-    names, before = [name for name, _ in net.named_modules()], net(IMAGES)
-    _ = trace(net, "1", IMAGES, output="margin").ablation_drops
-    assert [name for name, _ in net.named_modules()] == names
-    assert net(IMAGES).equal(before)

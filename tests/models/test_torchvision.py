@@ -1,8 +1,6 @@
 """Every family of torchvision's classifiers: the default layer of its smallest network, and the model cut there, bit
 by bit equal to the model."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -16,8 +14,7 @@ from tests.models.builders import build, filled
 
 models = torchvision.models
 NAMES = models.list_models(module=models)
-TOKENS = "a vision transformer: after the patch embedding its features are tokens (B, N, K), not maps (B, K, H, W)"
-NOT_SPATIAL = dict.fromkeys(("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"), TOKENS)
+NOT_SPATIAL = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32")  # tokens (B, N, K), not maps (B, K, H, W)
 # By the beginning of the name; the longest that fits counts.
 DEFAULT_LAYERS = {
     **{"alexnet": "features.12", "squeezenet": "features.12", "convnext": "features.7", "densenet": "features.norm5"},
@@ -58,7 +55,7 @@ def mostly_slow(names: Iterable[str], slow: Collection[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", mostly_slow(SMALLEST, SLOW))
-def test_cut_at_the_default_layer_equals_the_model(name: str) -> None:
+def test_cut_at_the_default_layer_equals_the_model(name):
     model, side = filled(name), SMALLEST_SIDE.get(name, 64)
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     layer = layers.last_spatial(layers.record(model, (side, side)))
@@ -73,7 +70,7 @@ def test_cut_at_the_default_layer_equals_the_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", mostly_slow(NOT_SPATIAL, ("vit_h_14", "vit_l_16", "vit_l_32")))
-def test_vision_transformer_has_no_default_layer(name: str) -> None:
+def test_vision_transformer_has_no_default_layer(name):
     calls = layers.record(build(name).to("meta"), (224, 224))
     with pytest.raises(ab.BenchError, match=r"tokens .*, not H x W maps"):
         layers.last_spatial(calls)
@@ -83,17 +80,17 @@ LARGE = ["convnext_large", "densenet201", "efficientnet_b7", "regnet_y_128gf", "
 
 
 @pytest.mark.parametrize("name", mostly_slow([*LARGE, *sorted(SLOW)], LARGE))
-def test_default_layer_of_large_models_on_the_meta_device(name: str) -> None:
+def test_default_layer_of_large_models_on_the_meta_device(name):
     """On the meta device, which computes shapes alone."""
     side = SMALLEST_SIDE.get(name, 64)
     assert layers.last_spatial(layers.record(build(name).to("meta"), (side, side))) == default_layer(name)
 
 
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
-def test_last_relu_layer(name: str, layer: str) -> None:
+def test_last_relu_layer(name, layer):
     assert layers.last_relu(layers.record(build(name).to("meta"), (224, 224))) == layer
 
 
-def test_default_layers_cover_all_families() -> None:
+def test_default_layers_cover_all_families():
     families = {max((f for f in DEFAULT_LAYERS if name.startswith(f)), key=len, default="vit") for name in NAMES}
     assert families == {*DEFAULT_LAYERS, "vit"}

@@ -1,7 +1,5 @@
 """Weights from files: formats that are read, and error messages."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import OrderedDict
@@ -39,7 +37,7 @@ def fitted(path: Path) -> nn.Module:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pt"])
-def test_round_trip(tmp_path: Path, suffix: str) -> None:
+def test_round_trip(tmp_path, suffix):
     saved = network()
     path = save(saved.state_dict(), tmp_path / f"mine{suffix}")
     for name, tensor in fitted(path).state_dict().items():
@@ -60,7 +58,7 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("form", CHECKPOINTS)
-def test_forms_of_checkpoints(tmp_path: Path, form: str) -> None:
+def test_forms_of_checkpoints(tmp_path, form):
     state = network().state_dict()
     torch.save(CHECKPOINTS[form](state), tmp_path / "mine.pth")
     weight = fitted(tmp_path / "mine.pth").fc.weight
@@ -68,13 +66,13 @@ def test_forms_of_checkpoints(tmp_path: Path, form: str) -> None:
     assert torch.equal(weight, state["fc.weight"].half().float() if form == "float16" else state["fc.weight"])
 
 
-def test_a_name_that_is_no_prefix(tmp_path: Path) -> None:
+def test_a_name_that_is_no_prefix(tmp_path):
     first, again = (nn.Sequential(OrderedDict(module=nn.Linear(2, 2))) for _ in range(2))
     weights.fit(again, weights.read(save(first.state_dict(), tmp_path / "first.pth")), "first")
     assert torch.equal(again.module.weight, first.module.weight)
 
 
-def test_mismatched_keys_error_message(tmp_path: Path) -> None:
+def test_mismatched_keys_error_message(tmp_path):
     state = network().state_dict()
     state["fc.weight"] = torch.zeros(2, 5)
     for index in range(5):
@@ -100,7 +98,7 @@ class Touch:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("place", ["alone", "beside the weights", "as a name", "under state_dict"])
-def test_code_in_a_pickle_is_not_run(tmp_path: Path, legacy: bool, place: str) -> None:
+def test_code_in_a_pickle_is_not_run(tmp_path, legacy, place):
     touch, state = Touch(tmp_path / "ran"), network().state_dict()
     content = {
         "alone": touch, "beside the weights": {**state, "x": touch}, "as a name": {touch: state["fc.bias"]},
@@ -153,7 +151,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.filterwarnings("ignore:.*(CSR|sparse|quantize|TypedStorage)")
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_weight_is_refused(tmp_path: Path, name: str) -> None:
+def test_what_is_no_weight_is_refused(tmp_path, name):
     content, message = REFUSED[name]
     torch.save(content(), tmp_path / "odd.pth")
     with pytest.raises(BenchError, match=message) as caught:
@@ -163,7 +161,7 @@ def test_what_is_no_weight_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, suffix: str) -> None:
+def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
     """A pipe would be waited for without end; a page that says "not found" is a common download."""
     whole = save(network().state_dict(), tmp_path / f"whole{suffix}").read_bytes()
     path = tmp_path / f"odd{suffix}"
@@ -182,7 +180,7 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, suffix: str) -> N
         (os.unlink if make is os.mkfifo else os.rmdir)(path)
 
 
-def test_state_hash_depends_on_values_and_names() -> None:
+def test_state_hash_depends_on_values_and_names():
     state = network().state_dict()
     before = weights.state_sha256(state)
     assert weights.state_sha256({name: tensor.clone() for name, tensor in state.items()}) == before
@@ -191,7 +189,7 @@ def test_state_hash_depends_on_values_and_names() -> None:
     assert weights.state_sha256(state) != before
 
 
-def test_old_torchvision_checkpoints_load(tmp_path: Path) -> None:
+def test_old_torchvision_checkpoints_load(tmp_path):
     """DenseNet's files say norm.1 where its module says norm1; MNASNet's module asks for a version mark in the file."""
     densenet = filled("densenet121")
     old = {
@@ -210,7 +208,7 @@ def test_old_torchvision_checkpoints_load(tmp_path: Path) -> None:
         assert weights.state_sha256(module.state_dict()) == before
 
 
-def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
     path = save(network().state_dict(), tmp_path / "a.pt")
     with ZipFile(path) as plain, ZipFile(tmp_path / "bomb.pt", "w", ZIP_DEFLATED) as bomb:
         for name in plain.namelist():

@@ -1,7 +1,5 @@
 """scripts/audit: our values by hand; one pair and one case of each library that is installed."""
 
-from __future__ import annotations
-
 import math
 from importlib.util import find_spec
 

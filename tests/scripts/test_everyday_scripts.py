@@ -1,7 +1,5 @@
 """The scripts can be imported, and their measurements run on a small network."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 
@@ -24,7 +22,7 @@ FOLDER = Path(measuring.__file__).parent
 
 
 @pytest.fixture(scope="module")
-def network() -> bench_speed.Network:
+def network():
     torch.manual_seed(0)
     convolution = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
     model = nn.Sequential(*convolution, nn.Flatten(), nn.Linear(5 * 8 * 8, 4)).eval()
@@ -82,7 +80,7 @@ def test_made_up_explanations_have_an_object_of_their_class():
     assert ab.metrics.get("box_iou")(explanation).isfinite().all()
 
 
-def test_bare_passes_of_a_run_take_time_by_their_counts(tmp_path: Path):
+def test_bare_passes_of_a_run_take_time_by_their_counts(tmp_path):
     job = Job.of(configuration(["model=scenes_resnet", "data.size=1", "data.workers=0", f"results={tmp_path}"]))
     ticks = iter(range(10_000))
     nothing = dict.fromkeys(("trunk_forward", "trunk_backward", "head_forward", "head_backward"), 0)

@@ -1,7 +1,5 @@
 """scripts/finetune_voc.py on a tiny VOC: a killed and resumed run ends with the weights of an undisturbed one; mAP."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import math
@@ -19,19 +17,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
+from tests.data.builders import save, xml
 
 SCRIPT = Path(finetune_voc.__file__)
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
 CHECKPOINTS = ("--checkpoint-steps", "2", "--workers", "0", "--device", "cpu")
-
-
-OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"
-ANNOTATION = "<annotation><size><width>40</width><height>30</height></size>{}</annotation>"
 
 
 @pytest.fixture
@@ -39,13 +33,10 @@ def tiny_voc(tmp_path):
     """Six images to train on and three to measure with, of three classes."""
     root = tmp_path / "VOC2012"
     names = [f"2007_{number}" for number in range(9)]
-    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
-        (root / folder).mkdir(parents=True)
     for seed, name in enumerate(names):
-        pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(root / "JPEGImages" / f"{name}.jpg")
-        objects = OBJECT.format(("dog", "cat", "sofa")[seed % 3])
-        (root / "Annotations" / f"{name}.xml").write_text(ANNOTATION.format(objects))
+        save(root / "JPEGImages" / f"{name}.jpg", seed=seed)
+        xml(root / "Annotations" / f"{name}.xml", [(("dog", "cat", "sofa")[seed % 3], 1, 1, 10, 20)])
+    (root / "ImageSets/Main").mkdir(parents=True)
     (root / "ImageSets/Main/train.txt").write_text("\n".join(names[:6]))
     (root / "ImageSets/Main/val.txt").write_text("\n".join(names[6:]))
     return tmp_path

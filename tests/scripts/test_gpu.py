@@ -1,12 +1,9 @@
 """scripts/gpu.sh: a step that fails or hangs stops no other, the page has all, and every command is one that exists."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
 import time
-from pathlib import Path
 
 import gpu
 import pytest
@@ -20,7 +17,7 @@ def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.St
     return gpu.Step(name, (sys.executable, "-S", "-c", code), seconds, run)
 
 
-def test_steps_that_fail_and_hang(tmp_path: Path) -> None:
+def test_steps_that_fail_and_hang(tmp_path):
     forever = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
     outcomes = [
         gpu.take(step("good", "print('said')"), tmp_path, "cpu", 60),
@@ -39,7 +36,7 @@ def test_steps_that_fail_and_hang(tmp_path: Path) -> None:
     assert "late\n```" not in text
 
 
-def test_runs_with_their_memory_and_kernels(tmp_path: Path) -> None:
+def test_runs_with_their_memory_and_kernels(tmp_path):
     names = ("plain", "plain_kernels", "failed")
     steps = [step(name, "", run=True) for name in names]
     for name, kernels in zip(names[:2], ([], [["conv", 1.5, 3]]), strict=True):
@@ -52,7 +49,7 @@ def test_runs_with_their_memory_and_kernels(tmp_path: Path) -> None:
     assert "| `conv` | 1.50 | 3 |" in text
 
 
-def test_made_images_are_photographs_by_other_names(real_root: Path, tmp_path: Path, monkeypatch) -> None:
+def test_made_images_are_photographs_by_other_names(real_root, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "REAL", real_root)
     gpu.make_images(tmp_path / "made", 401)
     made = load_dataset({"kind": "imagenet", "root": str(tmp_path / "made")})
@@ -62,7 +59,7 @@ def test_made_images_are_photographs_by_other_names(real_root: Path, tmp_path: P
     assert not sample.problems
 
 
-def test_every_run_is_one_that_there_is(tmp_path: Path) -> None:
+def test_every_run_is_one_that_there_is(tmp_path):
     """Composed and checked as a run is before it loads anything."""
     steps = list(gpu.steps(gpu.GPU, tmp_path))
     assert len({each.name for each in steps}) == len(steps)
@@ -78,7 +75,7 @@ def test_every_run_is_one_that_there_is(tmp_path: Path) -> None:
         check(config)
 
 
-def test_a_run_tells_its_memory_and_its_kernels(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
     few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
     out = tmp_path / "run.json"
     argv = ["gpu.py", "--kernels", "--out", str(out), gpu.TAKE, "--", *few, "device=cpu", f"results={tmp_path}"]
@@ -92,7 +89,7 @@ def test_a_run_tells_its_memory_and_its_kernels(tmp_path: Path, monkeypatch) -> 
     assert milliseconds == sorted(milliseconds, reverse=True)
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capsys):
     (tmp_path / "thesis.tex").touch()
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--cpu", str(tmp_path)])
     assert gpu.main() == 2

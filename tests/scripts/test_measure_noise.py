@@ -1,7 +1,5 @@
 """The measurement of the gate's noise: its runs' settings, what counts as a movement, and its tables."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -35,7 +33,7 @@ def rows(values: Mapping[str, float], statuses: str = "ok:4") -> pd.DataFrame:
     return pd.DataFrame(entries, columns=list(COLUMNS))
 
 
-def test_movement_is_of_the_statistic_that_the_tolerance_watches() -> None:
+def test_movement_is_of_the_statistic_that_the_tolerance_watches():
     ((metric, limit, movement, share),) = moved(rows({"iou": 1.0}), rows({"iou": 1.0025}))
     assert (metric, limit.statistic) == ("iou", "mean")
     assert movement == pytest.approx(0.0025)
@@ -46,12 +44,12 @@ def test_movement_is_of_the_statistic_that_the_tolerance_watches() -> None:
 @pytest.mark.parametrize(
     "other", [rows({"iou": 1.0}, "ok:3 zero_map:1"), rows({"mass": 1.0})], ids=["statuses", "rows"]
 )
-def test_other_rows_or_statuses_are_no_noise(other: pd.DataFrame) -> None:
+def test_other_rows_or_statuses_are_no_noise(other):
     with pytest.raises(SystemExit, match="not the same rows and statuses"):
         list(moved(rows({"iou": 1.0}), other))
 
 
-def test_tables_name_the_variation_nearest_to_the_tolerance() -> None:
+def test_tables_name_the_variation_nearest_to_the_tolerance():
     reference = rows({"iou": 1.0, "mass": 0.5})
     others = {
         "2 threads": rows({"iou": 1.001, "mass": 0.5}),
@@ -65,7 +63,7 @@ def test_tables_name_the_variation_nearest_to_the_tolerance() -> None:
     ]  # fmt: skip
 
 
-def test_a_run_has_its_variation_s_settings_and_is_kept(tmp_path: Path) -> None:
+def test_a_run_has_its_variation_s_settings_and_is_kept(tmp_path):
     python = tmp_path / "python"
     python.write_text(PYTHON.format(python=sys.executable))
     python.chmod(0o755)
@@ -79,7 +77,7 @@ def test_a_run_has_its_variation_s_settings_and_is_kept(tmp_path: Path) -> None:
     assert run(variation, ["metric=all"], tmp_path) == folder  # nothing is run again
 
 
-def test_a_run_that_fails_is_named_with_what_it_said(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_named_with_what_it_said(tmp_path):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho there is no layer\nexit 2\n")
     python.chmod(0o755)
@@ -87,9 +85,7 @@ def test_a_run_that_fails_is_named_with_what_it_said(tmp_path: Path) -> None:
         run(Variation("old", python=str(python)), [], tmp_path)
 
 
-def test_chosen_variations_are_compared_with_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_chosen_variations_are_compared_with_the_first(tmp_path, monkeypatch, capsys):
     runs: list[tuple[str, tuple[str, ...]]] = []
 
     def recorded(variation: Variation, overrides: list[str], folder: Path) -> Path:

@@ -25,14 +25,7 @@ SCALED = replace(SMALL, scaled_decoding=True)
 
 def image(mode, *pixels):
     made = Image.new(mode, (len(pixels), 1))
-    for column, pixel in enumerate(pixels):
-        made.putpixel((column, 0), pixel)
-    return made
-
-
-def palette():
-    made = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
-    made.putpalette([10, 20, 30, 40, 50, 60])
+    made.putdata(pixels)
     return made
 
 
@@ -44,8 +37,9 @@ MODES = {
         image("RGBA", (200, 0, 0, 255), (200, 0, 0, 0), (200, 0, 0, 127)),
         [[[200, 0, 0], [255, 255, 255], [228, 128, 128]]],
     ),
-    "palette": (palette(), [[[10, 20, 30], [40, 50, 60]]]),
+    "palette": (image("P", 0, 1), [[[10, 20, 30], [40, 50, 60]]]),
 }
+MODES["palette"][0].putpalette([10, 20, 30, 40, 50, 60])
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -56,10 +50,14 @@ def test_every_mode_becomes_rgb(mode):
     assert abs(np.asarray(converted).astype(int) - np.array(expected)).max() <= (mode == "transparent is white")
 
 
-def test_cmyk_jpeg_is_read(tmp_path):
+def test_cmyk_is_converted_and_the_orientation_in_exif_not_applied(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
     red = np.asarray(open_rgb(tmp_path / "red.jpg", "red")).astype(int)
     assert abs(red - [255, 0, 0]).max() <= 3  # JPEG rounds
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees": annotations are in pixels as stored
+    Image.new("RGB", (30, 10)).save(tmp_path / "turned.jpg", exif=exif)
+    assert open_rgb(tmp_path / "turned.jpg", "turned").size == (30, 10)
 
 
 SIXTEEN = RAMP.astype(np.uint16) * 257  # 0..65535
@@ -93,13 +91,6 @@ def test_twelve_bits_of_a_tiff_are_scaled_as_twelve(tmp_path):
     content = b"II*\0" + struct.pack("<I", 12) + b"\xff\xf8\x00\0"
     (tmp_path / "12.tif").write_bytes(content + struct.pack("<H", len(tags)) + entries + bytes(4))
     assert np.asarray(open_rgb(tmp_path / "12.tif", "12"))[0, :, 0].tolist() == [255, 128]
-
-
-def test_orientation_in_exif_is_not_applied(tmp_path):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by 90 degrees": annotations are in pixels as stored
-    Image.new("RGB", (30, 10)).save(tmp_path / "turned.jpg", exif=exif)
-    assert open_rgb(tmp_path / "turned.jpg", "turned").size == (30, 10)
 
 
 def tiff(values):

@@ -71,15 +71,11 @@ def load(root):
     return load_kind("coco", root)
 
 
-def test_ids_classes_and_labels(coco_root):
+def test_ids_boxes_masks_crowds_and_images_without_objects(coco_root):
     dataset = load(coco_root)
     assert dataset.ids == ("000003.jpg", "000005.jpg", "000007.jpg")
     assert dataset.classes == ("person", "dog", "toothbrush")  # by ascending category id, not by place
     assert labels(dataset) == [(), (), (0, 1)]  # crowds are no objects
-
-
-def test_boxes_masks_and_crowds(coco_root):
-    dataset = load(coco_root)
     sample = dataset.read(2)
     assert sample.objects == ((1, (10, 5, 20, 15)), (0, (0, 0, 30, 20)))
     assert sample.crowd == ((0, (32, 20, 40, 30)),)
@@ -91,9 +87,17 @@ def test_boxes_masks_and_crowds(coco_root):
     for mask in (sample.mask, pickle.loads(pickle.dumps(dataset)).read(2).mask):
         assert np.array_equal(mask, expected)
     assert sample.problems == ()
+    crowd, empty = dataset.read(0), dataset.read(1)
+    assert (empty.objects, empty.label, empty.problems) == ((), None, ())
+    assert (empty.mask == -1).all()
+    assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
+    items = list(batches(dataset, range(3), AS_STORED, "each_label", 4))
+    bad = [(part.image_id, part.status) for part in items[:2]]
+    assert bad == [("000003.jpg", "no_annotation"), ("000005.jpg", "no_annotation")]
+    assert items[2].targets.tolist() == [0, 1]
 
 
-def test_compressed_run_lengths(coco_root):
+def test_compressed_run_lengths_are_as_pycocotools_decodes_them(coco_root):
     compressed = coco_mask.frPyObjects(run_lengths(2, 3, 9, 11), 30, 40)
     region = {**compressed, "counts": compressed["counts"].decode()}
     with changed(coco_root) as content:
@@ -101,9 +105,6 @@ def test_compressed_run_lengths(coco_root):
     sample = load(coco_root).read(1)
     assert (sample.mask[3:11, 2:9] == 1).all()
     assert (sample.mask >= 0).sum() == 56
-
-
-def test_run_lengths_are_as_pycocotools_decodes_them():
     rng = np.random.default_rng(0)
     for share in (0.01, 0.3, 0.9):
         expected = rng.random((37, 53)) < share
@@ -152,18 +153,6 @@ def test_what_would_lose_an_image_is_refused(coco_root, kind):
     with pytest.raises(BenchError, match=message) as caught:
         load(coco_root)
     assert "instances_val2017.json" in str(caught.value)
-
-
-def test_images_without_objects(coco_root):
-    dataset = load(coco_root)
-    crowd, empty = dataset.read(0), dataset.read(1)
-    assert (empty.objects, empty.label, empty.problems) == ((), None, ())
-    assert (empty.mask == -1).all()
-    assert (crowd.objects, crowd.label, crowd.crowd) == ((), None, ((2, (0, 0, 4, 4)),))
-    items = list(batches(dataset, range(3), AS_STORED, "each_label", 4))
-    bad = [(part.image_id, part.status) for part in items[:2]]
-    assert bad == [("000003.jpg", "no_annotation"), ("000005.jpg", "no_annotation")]
-    assert items[2].targets.tolist() == [0, 1]
 
 
 MALFORMED = {

@@ -33,12 +33,18 @@ def test_imagenet_class_index_comes_from_the_standard_order(imagenet_root):
     assert (sample.problems, sample.mask) == ((), None)
 
 
-def test_imagenet_with_a_class_list(imagenet_root, tmp_path):
+def test_imagenet_with_a_class_list_that_fits_or_not(imagenet_root, tmp_path):
     """Their order is the class index, and they choose the images."""
     dataset = imagenet(imagenet_root, classes=["n03", "n02"])
     assert (dataset.classes, labels(dataset)) == (("n03", "n02"), [(0,), (0,)])
     (tmp_path / "mine.txt").write_text("n03 shark\nn01 tench\n")
     assert labels(imagenet(imagenet_root, classes=str(tmp_path / "mine.txt"))) == [(1,), (0,), (0,)]
+    save(imagenet_root / "val/n99/x.JPEG")
+    with pytest.raises(BenchError, match="n99"):
+        imagenet(imagenet_root)
+    (imagenet_root / "LOC_synset_mapping.txt").unlink()
+    with pytest.raises(BenchError, match=r"LOC_synset_mapping\.txt.*data\.classes"):
+        imagenet(imagenet_root)
 
 
 FLAT = {
@@ -90,15 +96,6 @@ def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root):
     save(imagenet_root / "train/n02/n02_1.JPEG")
     xml(imagenet_root / "Annotations/CLS-LOC/train/n02/n02_1.xml", [("n02", 1, 2, 3, 4)])
     assert imagenet(imagenet_root, split="train").read(0).objects == ((1, (1, 2, 4, 5)),)
-
-
-def test_imagenet_without_a_fitting_class_list_is_refused(imagenet_root):
-    save(imagenet_root / "val/n99/x.JPEG")
-    with pytest.raises(BenchError, match="n99"):
-        imagenet(imagenet_root)
-    (imagenet_root / "LOC_synset_mapping.txt").unlink()
-    with pytest.raises(BenchError, match=r"LOC_synset_mapping\.txt.*data\.classes"):
-        imagenet(imagenet_root)
 
 
 def test_fingerprint_depends_on_image_and_annotation(imagenet_root):
@@ -241,7 +238,7 @@ def imagenet_s(root, **settings):
     return load("imagenet_s", root, **{"categories": ["n07", "n03"], **settings})
 
 
-def test_imagenet_s_masks_hold_class_indices(s_root):
+def test_imagenet_s_masks_hold_class_indices_and_decide_the_fingerprint(s_root):
     dataset = imagenet_s(s_root)
     assert dataset.ids == ("n03/b.JPEG", "n07/a.JPEG")
     assert dataset.class_names[3] == "name of n03"
@@ -251,6 +248,10 @@ def test_imagenet_s_masks_hold_class_indices(s_root):
     assert (without.mask, without.objects) == (None, ())
     assert without.problems[0].startswith("the mask b.png: there is no file")
     assert [label for label, _ in imagenet_s(s_root, classes=["n07"]).read(0).objects] == [0]  # n03 is no class
+    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
+    prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 4
 
 
 def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(s_root):
@@ -262,13 +263,6 @@ def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above
     (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
     write_mask(s_root, (np.s_[:], 300))
     assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
-
-
-def test_imagenet_s_fingerprint_depends_on_categories_and_boxes(s_root):
-    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
-    prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
-    assert prints[0] == prints[1]
-    assert len(set(prints)) == 4
 
 
 @pytest.mark.parametrize("kind", ["other size", "unknown value", "truncated"])

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -199,8 +200,7 @@ def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write
     assert os.path.getsize(path) > 8 * 2**20
 
     def read_so_far():
-        with open("/proc/self/io") as file:
-            return int(file.readline().split()[1])
+        return int(Path("/proc/self/io").read_text().split()[1])
 
     before = read_so_far()
     dataset = load(path)
