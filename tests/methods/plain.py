@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 
 import pytest
 import torch
@@ -17,13 +18,15 @@ from torch import Tensor, nn
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.testing import CASES, METHOD_CHECKS, Case, method_checks
+from axiom_bench.explanation.explanation import Map
+from axiom_bench.testing import CASES, METHOD_CHECKS, Case, exemptions, method_checks
 from axiom_bench.testing.cases import TinyNetwork
 
 Lines = list[list[float]]
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 # float64: resizing, a tiny network and sums of some hundred terms; scores are of the size of 1.
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
+QUOTIENTS = {"rtol": 1e-9, "atol": 1e-12}  # drops are differences of scores, divided by sums of about 0.1
 FEWER = {
     "integrated_gradients": {"steps": 3},
     "is_cam": {"steps": 2},
@@ -50,6 +53,15 @@ def with_fewer(name: str) -> Plugin:
     return plugins.with_params("method", name, FEWER.get(name, {}))
 
 
+def run_check(method: Plugin, check: Callable[[Plugin, Case], None], cases: list[Case], request) -> None:
+    """The check on these networks; a check that the method's YAML exempts must fail on one of them."""
+    if check.__name__ in exemptions(method):
+        reason = exemptions(method)[check.__name__]
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
+    for case in cases:
+        check(method, case)
+
+
 @cache
 def model_of(case: Case) -> TinyNetwork:
     """The case's network, which no test changes."""
@@ -70,21 +82,81 @@ def maps_of(case: Case, images: Tensor | None = None) -> Tensor:
         return trunk_of(case)(case.images() if images is None else images).clone()
 
 
-def gradient_of(case: Case, maps: Tensor, row: int, target: int) -> Tensor:
-    """dS/dF of one image by autograd: (K, H, W)."""
-    leaf = maps[row : row + 1].clone().requires_grad_()
-    return torch.autograd.grad(head_of(case)(leaf.clone())[0, target], leaf)[0][0]
-
-
 def chosen(logits: list[float], target: int, score: str) -> float:
     """The class's logit or probability."""
     return logits[target] if score == "logit" else math.exp(logits[target]) / sum(map(math.exp, logits))
 
 
-def score_of(case: Case, image: Tensor, target: int, score: str) -> float:
-    """The same of one image (3, H', W')."""
-    with torch.no_grad():
-        return chosen(model_of(case)(image[None])[0].tolist(), target, score)
+@dataclass(frozen=True)
+class Row:
+    """An image of a case (3, H, W), its class and its maps (K, h, w), explained by running the plain network."""
+
+    case: Case
+    image: Tensor
+    target: int
+    F: Tensor
+
+    def score(self, image: Tensor, score: str = "logit") -> float:
+        """Of another image (3, H, W)."""
+        with torch.no_grad():
+            return chosen(model_of(self.case)(image[None])[0].tolist(), self.target, score)
+
+    def score_at(self, maps: Tensor, score: str = "logit") -> float:
+        """Of other maps (K, h, w)."""
+        with torch.no_grad():
+            return chosen(head_of(self.case)(maps[None].clone())[0].tolist(), self.target, score)
+
+    def gradient(self, model: nn.Module, at: Tensor) -> Tensor:
+        """Of the class's logit, by autograd."""
+        leaf = at[None].clone().requires_grad_()
+        return torch.autograd.grad(model(leaf.clone())[0, self.target], leaf)[0][0]
+
+    def pixel_gradient(self, image: Tensor) -> Tensor:
+        return self.gradient(model_of(self.case), image)
+
+    @cached_property
+    def g(self) -> Tensor:
+        return self.gradient(head_of(self.case), self.F)
+
+    @cached_property
+    def S(self) -> float:
+        return self.score_at(self.F)
+
+    @cached_property
+    def drops(self) -> Tensor:
+        """S - S_k (K,)."""
+        without = [self.score_at(self.F.index_fill(0, torch.tensor(k), 0)) for k in range(len(self.F))]
+        return self.S - torch.tensor(without, dtype=torch.float64)
+
+    @cached_property
+    def masks(self) -> list[Tensor]:
+        """Each map resized and from 0 to 1."""
+        return [self.mask(plane) for plane in self.F]
+
+    def mask(self, plane: Tensor) -> Tensor:
+        return scaled(torch.tensor(resized(plane.tolist(), *self.case.size), dtype=torch.float64))
+
+
+@cache
+def rows_of(case: Case) -> list[Row]:
+    return [Row(case, *each) for each in zip(case.images(), (0, 1, 2), maps_of(case), strict=True)]
+
+
+def named(value: object) -> str | None:
+    """Ids of a table's methods and parameters."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={each}" for key, each in value.items()) or "defaults"
+    return value if isinstance(value, str) else getattr(value, "__name__", None)
+
+
+def assert_formula(case: Case, method: Callable, formula: Callable[[Row], Tensor | list], **tolerance: float) -> None:
+    """The method's weights or maps are those that the formula gives for each image by itself."""
+    answer = method(case.trace())
+    actual = answer.raw if isinstance(answer, Map) else answer
+    expected = torch.stack([torch.as_tensor(formula(row), dtype=torch.float64) for row in rows_of(case)])
+    if actual.shape[2:] == (1, 1) and expected.ndim == 2:
+        actual = actual[..., 0, 0]
+    torch.testing.assert_close(actual, expected, **{**CLOSE, **tolerance})
 
 
 def generator_of(image: Tensor, seed: int) -> torch.Generator:

@@ -21,7 +21,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case
-from tests.methods.plain import OF_ANY_NETWORK, with_fewer
+from tests.methods.plain import OF_ANY_NETWORK, run_check, with_fewer
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,20 +41,10 @@ def quick_cases(name: str, check: Callable[[Plugin, Case], None]) -> list[Case]:
     return cases[-1:] if check in OF_ANY_NETWORK or len(cases) == 1 else [cases[0], cases[-1]]
 
 
-def run_check(name: str, check: Callable[[Plugin, Case], None], cases: list[Case], request) -> None:
-    """The check on these networks; a check that the method's YAML exempts must fail on one of them."""
-    method = with_fewer(name)
-    if check.__name__ in exemptions(method):
-        reason = exemptions(method)[check.__name__]
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-    for case in cases:
-        check(method, case)
-
-
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", methods.names())
 def test_method(name, check, request):
-    run_check(name, check, quick_cases(name, check), request)
+    run_check(with_fewer(name), check, quick_cases(name, check), request)
 
 
 @pytest.mark.slow
@@ -64,7 +54,7 @@ def test_method_on_the_other_networks(name, check, request):
     quick = quick_cases(name, check)
     others = [case for case in accepted_by(name).values() if case not in quick]
     if others:
-        run_check(name, check, others, request)
+        run_check(with_fewer(name), check, others, request)
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -85,9 +75,10 @@ def test_yaml_metadata_is_complete(name):
     assert reference is None or f"{{{reference},\n" in (ROOT / "conf" / "references.bib").read_text()
 
 
-def test_unknown_method():
-    with pytest.raises(BenchError, match="did you mean 'xgrad_cam'"):
-        methods.get("xgradcam")
+@pytest.mark.parametrize("library", ["", "@torchcam"])
+def test_unknown_method(library):
+    with pytest.raises(BenchError, match=f"did you mean 'xgrad_cam{library}'"):
+        methods.get(f"xgradcam{library}")
 
 
 def test_assumptions_about_the_tiny_networks():

@@ -72,20 +72,6 @@ def test_gradient_times_activation_is_projected(name, case):
         assert raw_map(name, trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
 
 
-@pytest.mark.parametrize(("name", "reference"), [("eigen_cam", "uniform"), ("eigen_grad_cam", "hires_cam")])
-def test_sign_follows_the_sum_of_the_maps(name, reference, case):
-    trace = case.trace()
-    products = (raw_map(name, trace) * raw_map(reference, trace)).sum((1, 2))
-    assert (products > 0).all()
-
-
-@pytest.mark.parametrize("name", ["eigen_cam", "seg_eigen_cam"])
-def test_behind_a_relu_no_weight_is_negative(name):
-    """Perron and Frobenius: the Gram matrix has no negative entry, so neither has its first eigenvector."""
-    for case in (CASES["dense"], WIDE):
-        assert methods.get(name)(case.trace()).min() >= -ROUNDING
-
-
 @pytest.mark.parametrize(
     ("maps", "expected"),
     [
@@ -140,22 +126,6 @@ def test_kpca_cam_is_kernel_pca_of_the_positions(kernel, gamma, case):
         replica = KernelPCA(1, kernel=name, gamma=gamma, eigen_solver="dense").fit_transform(x)[:, 0]
         replica = replica if replica @ x.sum(1) > 0 else -replica
         assert actual.flatten().numpy() == pytest.approx(replica, abs=1e-9)  # the root of an eigenvalue
-
-
-def test_the_sigmoid_kernel_by_hand(readout):
-    """At two positions the centred kernel matrix is c [[1, -1], [-1, 1]]: the map is (r, -r), r^2 = c, 2c = lambda."""
-    x = np.array([[1.5, -0.5, 0.0], [-1.5, 0.5, 0.0]])
-    kernel = np.tanh(x @ x.T / 3 + 1)
-    half = (kernel[0, 0] - kernel[0, 1] - kernel[1, 0] + kernel[1, 1]) / 4
-    raw = kpca_cam(readout(linear([1.0] * 6), torch.tensor([[[[4.0, 1.0]], [[0.0, 1.0]], [[0.0, 0.0]]]]))).raw
-    assert raw.flatten().tolist() == pytest.approx([half**0.5, -(half**0.5)], rel=1e-12)
-
-
-def test_linear_kpca_cam_is_centred_eigen_cam(case):
-    trace = case.trace()
-    centred = trace.activations - trace.activations.mean((2, 3), keepdim=True)
-    expected = torch.einsum("bk,bkhw->bhw", principal_direction(centred), centred)
-    torch.testing.assert_close(kpca_cam(trace, "linear").raw, expected, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

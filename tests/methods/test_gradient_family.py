@@ -1,8 +1,7 @@
-"""Methods of activations and gradients: their formulas in loops, and closed forms."""
+"""Methods of gradients: the full Hessian, autograd, integrals along the path, and closed forms."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,58 +14,29 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.numerics import XY
-from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.fem import fem
 from axiom_bench.methods.finer_cam import finer_cam, nearest_classes
+from axiom_bench.methods.input_x_gradient import input_x_gradient
+from axiom_bench.methods.integrated_gradients import integrated_gradients
+from axiom_bench.methods.opti_cam import opti_cam
+from axiom_bench.methods.saliency import saliency
 from axiom_bench.methods.shapley_cam import shapley_cam
 from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
 from axiom_bench.testing import CASES, Case
-from tests.methods.plain import generator_of, gradient_of, linear, maps_of, normal, seeded, uniform
-
-ROUNDING = 1e-11  # of the largest value: float64, a few products of sums of some hundred terms
-
-
-def assert_equal(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected, rtol=0, atol=ROUNDING * expected.abs().max().item())
+from tests.methods.plain import (
+    EACH_CASE,
+    head_of,
+    linear,
+    normal,
+    seeded,
+    uniform,
+)
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES)
 def case(request) -> Case:
     return request.param
-
-
-def test_layer_cam_and_elementwise_in_loops(case):
-    maps, trace = maps_of(case), case.trace()
-    layer, elementwise = (methods.get(name)(trace) for name in ("layer_cam", "grad_cam_elementwise"))
-    gradients = torch.stack([gradient_of(case, maps, row, row % 3) for row in range(case.rows)])
-    assert set((gradients > 0).flatten().tolist()) == {True, False}
-    torch.testing.assert_close(layer, gradients.clamp(min=0), rtol=1e-12, atol=0)
-    torch.testing.assert_close(elementwise * maps, (gradients * maps).clamp(min=0), rtol=1e-12, atol=1e-18)
-
-
-def test_elementwise_equals_layer_cam_after_a_relu():
-    for name in ("pooled", "dense"):
-        trace = CASES[name].trace()
-        layer, elementwise = (methods.get(name)(trace) for name in ("layer_cam", "grad_cam_elementwise"))
-        assert torch.equal(elementwise * trace.activations, layer * trace.activations)
-
-
-def test_layer_cam_and_elementwise_differ_on_signed_activations(readout):
-    """One pixel, g = (2, 2, -1) at F = (3, -5, -7): relu(g) F = (6, -10, 0), and relu(g F) = (6, 0, 7)."""
-    trace = readout(linear([2.0, 2.0, -1.0]), torch.tensor([3.0, -5.0, -7.0]).view(1, 3, 1, 1))
-    for name, expected in (("layer_cam", [6, -10, 0]), ("grad_cam_elementwise", [6, 0, 7])):
-        assert (methods.get(name)(trace) * trace.activations).flatten().tolist() == expected
-
-
-@pytest.mark.parametrize("deviations", [2.0, 1.0])
-def test_fem_in_loops(case, deviations):
-    actual, expected = fem(case.trace(), deviations).raw, []
-    for image in maps_of(case).numpy():
-        channels = [(plane > plane.mean() + deviations * plane.std()) * plane.mean() for plane in image]
-        expected.append(torch.from_numpy(sum(channels)))
-    torch.testing.assert_close(actual, torch.stack(expected), rtol=0, atol=1e-14)
-    assert actual.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -144,26 +114,6 @@ def test_shapley_cam_equals_the_full_hessian(build, maps, readout):
         torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-10, atol=1e-13)
 
 
-def test_shapley_cam_equals_shapley_values_of_a_quadratic_game(readout):
-    """Maps of one pixel: channel k's contribution against the mean over all orders of what joining adds."""
-    head, maps = Quadratic(3), torch.tensor([[0.7, -1.2, 2.0]], dtype=torch.float64)[..., None, None]
-    trace = readout(head, maps, target=1)
-    contributions = (shapley_cam(trace) * trace.activations).flatten()
-
-    def value(players: tuple[int, ...]) -> float:
-        present = torch.zeros_like(maps)
-        present[:, list(players)] = maps[:, list(players)]
-        return head(present)[0, 1].item()
-
-    expected = [0.0, 0.0, 0.0]
-    orders = list(itertools.permutations(range(3)))
-    for order in orders:
-        for place, player in enumerate(order):
-            expected[player] += (value(order[: place + 1]) - value(order[:place])) / len(orders)
-    assert contributions.tolist() == pytest.approx(expected, rel=1e-12)
-    assert contributions.sum().item() == pytest.approx(trace.scores.item(), rel=1e-12)
-
-
 def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
     trace = case.trace()
     assert torch.equal(shapley_cam(trace), methods.get("grad_cam")(trace))
@@ -200,23 +150,29 @@ def test_shapley_cam_with_attention_and_without_autograd(mode, maps, readout):
     assert torch.backends.cuda.flash_sdp_enabled() == backends
 
 
-@pytest.mark.parametrize(("gamma", "references"), [(0.6, 3), (1.0, 1), (1.0, 2), (0.0, 2)])
-def test_finer_cam_in_loops(gamma, references, maps, readout):
-    """Seven classes, so that there is a choice; target 2 has neighbours above and below."""
+CHOICES = [
+    *((gamma, count, "equal") for gamma, count in ((0.6, 3), (1.0, 1), (1.0, 2), (0.0, 2))),
+    *((1.0, count, "probability") for count in (1, 2, 3)),
+]
+
+
+@pytest.mark.parametrize(("gamma", "references", "weighting"), CHOICES)
+def test_finer_cam_by_autograd(gamma, references, weighting, maps, readout):
+    """Seven classes, so that there is a choice; target 2 has neighbours above and below. By probability:
+    github.com/Imageomics/Finer-CAM, FinerWeightedTarget, the gradient of the whole target, softmax included."""
     head = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10)
     trace = readout(head, maps, target=2)
-    actual, sides = finer_cam(trace, gamma, references), set()
+    actual, sides = finer_cam(trace, gamma, references, weighting), set()
     for row in range(len(maps)):
         leaf = maps[row : row + 1].clone().requires_grad_()
         logits = head(leaf)[0]
-        others = sorted((abs(logits[c].item() - logits[2].item()), c) for c in range(7) if c != 2)
-        chosen = [c for _, c in others[:references]]
-        sides |= {logits[c].item() > logits[2].item() for c in chosen}
-        own, *compared = (torch.autograd.grad(logits[c], leaf, retain_graph=True)[0][0] for c in (2, *chosen))
-        expected = sum((own - gamma * reference).mean((1, 2)) for reference in compared) / len(chosen)
-        torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-11, atol=1e-15)
+        nearest = sorted((abs(logits[c].item() - logits[2].item()), c) for c in range(7) if c != 2)[:references]
+        sides |= {logits[c].item() > logits[2].item() for _, c in nearest}
+        p = logits.softmax(0) if weighting == "probability" else torch.ones(7)
+        compared = sum(p[c] * (logits[2] - gamma * logits[c]) for _, c in nearest) / sum(p[c] for _, c in nearest)
+        (gradient,) = torch.autograd.grad(compared, leaf)
+        torch.testing.assert_close(actual[row].flatten(), gradient[0].mean((1, 2)), rtol=1e-11, atol=1e-15)
     assert references == 1 or sides == {True, False}
-    assert gamma > 0 or torch.equal(actual, methods.get("grad_cam")(trace))
 
 
 def test_finer_cam_with_fewer_classes_than_references(case):
@@ -239,27 +195,6 @@ def test_finer_cam_of_a_single_class(readout):
         finer_cam(readout(linear([1.0] * 3), torch.ones(1, 3, 1, 1)))
 
 
-def test_smooth_grad_cam_pp_in_loops(case):
-    samples, sigma, seed = 3, 0.2, 7
-    actual = smooth_grad_cam_pp(case.trace(), samples, sigma, seed)
-    for row, (image, F) in enumerate(zip(case.images(), maps_of(case), strict=True)):
-        draw, spread = generator_of(image, seed), image.max() - image.min()
-        noise = [torch.randn(image.shape, generator=draw, dtype=torch.float64) for _ in range(samples)]
-        copies = [image + sigma * spread * each for each in noise]
-        g = torch.stack([gradient_of(case, maps_of(case, copy[None]), 0, row % 3) for copy in copies])
-        assert not torch.equal(g[0], g[1]) or case.head == "pooled"
-        D1, D2, D3 = (g.pow(power).mean(0) for power in (1, 2, 3))
-        denominator = 2 * D2 + D3 * F.sum((1, 2))[:, None, None]
-        alpha = torch.where(denominator != 0, D2 / denominator, 0)
-        expected = (alpha * D1.clamp(min=0)).sum((1, 2))
-        torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-10, atol=1e-14)
-
-
-def test_smooth_grad_cam_pp_without_noise_equals_grad_cam_pp(case):
-    trace = case.trace()
-    assert_equal(smooth_grad_cam_pp(trace, samples=2, sigma=0.0), methods.get("grad_cam_pp")(trace))
-
-
 def test_smooth_grad_cam_pp_with_tiny_gradients(readout):
     """Of 1e-15, whose third power float32 doesn't hold: alpha = 1 / 2, as the sum of F is nothing beside 1 / g."""
     maps = uniform(2, 3, 2, 2).float()
@@ -269,19 +204,59 @@ def test_smooth_grad_cam_pp_with_tiny_gradients(readout):
     assert smooth_grad_cam_pp(single, samples=2).flatten().tolist() == pytest.approx([2e-15] * 6, rel=1e-5, abs=0)
 
 
-def test_smooth_grad_cam_pp_depends_on_the_seed():
-    first, again, other = (smooth_grad_cam_pp(CASES["dense"].trace(), samples=2, seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+def test_the_two_share_one_pass():
+    trace = CASES["dense"].trace()
+    before = trace.passes.trunk_forward, trace.passes.trunk_backward
+    saliency(trace)
+    input_x_gradient(trace)
+    after = trace.passes.trunk_forward, trace.passes.trunk_backward
+    assert [b - a for a, b in zip(before, after, strict=True)] == [len(trace), len(trace)]
 
 
-def test_contributions_sum_to_the_score_on_a_linear_head(maps, readout):
-    """S = w F: ShapleyCAM with constant weights in a channel, as behind pooling, conserves it; Finer-CAM the margin."""
-    head = seeded(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4, bias=False)))
-    trace: Trace = readout(head, maps, target=3)
-    shapley = (shapley_cam(trace) * trace.activations).sum((1, 2, 3))
-    torch.testing.assert_close(shapley, trace.scores, rtol=1e-12, atol=0)
-    margin = trace.scores - 0.6 * trace.logits[:, :3].mean(1)
-    finer = (finer_cam(trace) * trace.activations).sum((1, 2, 3))
-    torch.testing.assert_close(finer, margin, rtol=1e-12, atol=0)
-    assert (trace.activations.sum(XY) != 0).all()
+@pytest.mark.parametrize("name", ["saliency", "input_x_gradient", "smooth_grad", "sobel"])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_of_any_number_of_channels(name, channels):
+    model = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 5, 3)).double().eval()
+    assert methods.get(name)(ab.trace(model, "1", normal(2, channels, 6, 7))).raw.shape == (2, 6, 7)
+
+
+class Cube(nn.Module):
+    """S_c = sum_k a_ck (mean F_k)^3: a polynomial, whose integral the rule takes exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Parameter(torch.tensor([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]]))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3)) ** 3 @ self.a.T
+
+
+@EACH_CASE
+def test_integrated_gradients_equal_the_mean_gradient_along_the_path(case):
+    """Against many midpoints: both rules see the jumps of a ReLU head within one step of each."""
+    trace, many = case.trace(), 500
+    actual = methods.get("integrated_gradients")(trace)
+    expected = torch.zeros_like(actual)
+    for step in range(many):
+        leaf = ((step + 0.5) / many * trace.activations).requires_grad_()
+        score = head_of(case)(leaf.clone()).gather(1, trace.targets[:, None]).sum()
+        expected += torch.autograd.grad(score, leaf)[0] / many
+    torch.testing.assert_close(actual, expected, rtol=0, atol=0.05 * expected.abs().max().item())
+
+
+def test_polynomial_is_integrated_exactly(readout):
+    """d/dF of a m^3 is 3 a m^2 / HW, and its mean over t^2 a third of it: w = a m^2 / HW, from two points on. One step
+    is the gradient at the midpoint."""
+    maps = normal(2, 3, 2, 3)
+    trace, half = readout(Cube(), maps, target=1), readout(Cube(), maps / 2, target=1)
+    a = torch.tensor([0.5, 4.0, -1.0], dtype=torch.float64)
+    expected = (a * maps.mean((2, 3)) ** 2 / 6)[..., None, None].expand_as(maps)
+    for steps, gradients in ((2, expected), (50, expected), (1, half.gradients)):
+        torch.testing.assert_close(integrated_gradients(trace, steps), gradients, rtol=1e-12, atol=1e-14)
+
+
+def test_memory_limit_does_not_change_weights():
+    case = CASES["dense"]
+    cut = ab.cut(case.model(), case.layer, ablation_memory=1)
+    actual = opti_cam(cut.trace(case.images(), torch.arange(case.rows)), iterations=5)
+    torch.testing.assert_close(actual, opti_cam(case.trace(), iterations=5), rtol=0, atol=1e-13)

@@ -1,21 +1,25 @@
-"""Methods that mask the image or the layer, against their formulas: one masked copy at a time, resized in loops."""
+"""Methods that mask the image or the layer, against their formulas: one masked copy at a time, resized in loops.
+
+Options that give the form of the authors' code stand beside the steps of that code.
+"""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.passes import HEAD_TENSORS, LIVE_OUTPUTS
 from axiom_bench.methods.fd_cam import fd_cam
+from axiom_bench.methods.full_grad import full_grad
 from axiom_bench.methods.group_cam import group_cam
 from axiom_bench.methods.gscore_cam import gscore_cam
 from axiom_bench.methods.is_cam import is_cam
@@ -26,130 +30,84 @@ from axiom_bench.testing import CASES, Case
 from tests.methods.plain import (
     CLOSE,
     EACH_CASE,
-    chosen,
+    Row,
+    assert_formula,
     generator_of,
-    head_of,
-    maps_of,
+    model_of,
+    named,
     normal,
-    resized,
     scaled,
-    score_of,
+    seeded,
+    upsampled,
 )
 
+SCORE_CAM_CODE = {"score": "probability", "baseline": False, "channel_softmax": False}
 FORMS = [
     {"score": score, "baseline": baseline, "channel_softmax": softmax}
     for score, baseline, softmax in itertools.product(("logit", "probability"), (True, False), (True, False))
 ]
 
 
-def mask_of(plane: Tensor, case: Case) -> Tensor:
-    return scaled(torch.tensor(resized(plane.tolist(), *case.size), dtype=torch.float64))
-
-
-def combined(scores: list[float], at_zero: float, baseline: bool, channel_softmax: bool) -> list[float]:
-    """The weights of the channels that were run."""
-    scores = [score - at_zero if baseline else score for score in scores]
-    if not channel_softmax:
-        return scores
+def softmax(scores: list[float]) -> list[float]:
     return [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
 
 
-def assert_weights(actual: Tensor, expected: list[list[float]]) -> None:
-    torch.testing.assert_close(actual[..., 0, 0], torch.tensor(expected, dtype=torch.float64), **CLOSE)
+def score_cam_of(row: Row, score: str, baseline: bool, channel_softmax: bool) -> list[float]:
+    at_zero = row.score(torch.zeros_like(row.image), score) if baseline else 0
+    scores = [row.score(row.image * mask, score) - at_zero for mask in row.masks]
+    return softmax(scores) if channel_softmax else scores
 
 
-def weights_of(case: Case, weigh: Callable[[Tensor, Tensor, int], list[float]]) -> list[list[float]]:
-    """Of each image: the weights by its maps (K, H, W) and its class."""
-    rows = enumerate(zip(case.images(), maps_of(case), strict=True))
-    return [weigh(image, planes, i % 3) for i, (image, planes) in rows]
+def of_best(row: Row, merits: list[float], top: int, others_count: bool) -> list[float]:
+    """A softmax over the scores of the best channels; of others as well, whose scores are 0, if they count."""
+    best = sorted(range(len(merits)), key=lambda k: -merits[k])[:top]
+    scores = {k: row.score(row.image * row.masks[k]) if k in best else 0.0 for k in range(len(merits))}
+    counted = list(scores) if others_count else best
+    weights = dict(zip(counted, softmax([scores[k] for k in counted]), strict=True))
+    return [weights.get(k, 0.0) for k in scores]
 
 
-@EACH_CASE
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: "-".join(map(str, form.values())))
-def test_score_cam_forms(case, form):
-    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
-        copies = [image * mask_of(plane, case) for plane in planes]
-        *scores, at_zero = (score_of(case, copy, target, form["score"]) for copy in (*copies, torch.zeros_like(image)))
-        return combined(scores, at_zero, form["baseline"], form["channel_softmax"])
-
-    assert_weights(score_cam(case.trace(), **form), weights_of(case, weigh))
+def score_cam_top_of(row: Row, ranking: str) -> list[float]:
+    return of_best(row, [(F.var(correction=0) if ranking == "variance" else F.mean()).item() for F in row.F], 2, False)
 
 
-@EACH_CASE
-@pytest.mark.parametrize("ranking", ["variance", "mean"])
-def test_score_cam_top_runs_only_the_top_channels(case, ranking):
-    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
-        merits = [(plane.var(correction=0) if ranking == "variance" else plane.mean()).item() for plane in planes]
-        best = sorted(range(len(planes)), key=lambda k: -merits[k])[:2]
-        scores = [score_of(case, image * mask_of(planes[k], case), target, "logit") for k in best]
-        weights = dict(zip(best, combined(scores, 0, False, True), strict=True))
-        return [weights.get(k, 0.0) for k in range(len(planes))]
-
-    trace = case.trace()
-    before = trace.passes.trunk_forward
-    assert_weights(score_cam_top(trace, top=2, ranking=ranking), weights_of(case, weigh))
-    assert trace.passes.trunk_forward - before == 2 * len(trace)
+def gscore_cam_of(row: Row, top: int) -> list[float]:
+    return of_best(row, row.g.mean((1, 2)).tolist(), top, True)
 
 
-@EACH_CASE
-def test_ablation_cam_top_selects_the_same_channels(case):
-    top = methods.get("ablation_cam_top").call.func(case.trace(), top=2)
-    kept = score_cam_top(case.trace(), top=2) != 0
-    assert torch.equal(top, torch.where(kept, methods.get("ablation_cam")(case.trace()), 0))
-    assert (top != 0).sum() == 2 * case.rows
+def is_cam_of(row: Row) -> list[float]:
+    return softmax([sum(row.score(row.image * mask * n / 4) for n in (1, 2, 3, 4)) / 4 for mask in row.masks])
 
 
-@pytest.mark.parametrize(
-    "method",
-    [partial(score_cam_top, top=4), partial(ss_cam, samples=2, sigma=0.0), gscore_cam],
-    ids=["all channels", "no noise", "all channels by gradient"],
-)
-def test_equals_score_cam(method):
-    trace = CASES["signed"].trace()
-    torch.testing.assert_close(method(trace), score_cam(trace), **CLOSE)
+def is_cam_code(row: Row) -> list[float]:
+    """github.com/r0cketr1kky/ISS-CAM_resources, algo.py, ISS_CAM2: one pass of the sum of i/10 X H_k."""
+    masked = [row.image * scaled(upsampled(plane, row.case.size)) for plane in row.F]
+    return [row.score(sum(each * step / 10 for step in range(1, 11)), "probability") for each in masked]
 
 
-@EACH_CASE
-def test_is_cam_averages_over_mask_strengths(case):
-    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
-        masked = [image * mask_of(plane, case) for plane in planes]
-        scores = [sum(score_of(case, copy * n / 4, target, "logit") for n in (1, 2, 3, 4)) / 4 for copy in masked]
-        return combined(scores, 0, False, True)
-
-    assert_weights(is_cam(case.trace(), steps=4), weights_of(case, weigh))
+def draws_of(row: Row, noise: str) -> Tensor:
+    shape = (3, 1 if noise == "map" else 3, *row.case.size)
+    return torch.randn(shape, generator=generator_of(row.image, 7), dtype=torch.float64)
 
 
-@EACH_CASE
-@pytest.mark.parametrize("noise", ["map", "input"])
-def test_ss_cam_averages_over_noise(case, noise):
-    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
-        shape = (3, 1 if noise == "map" else 3, *case.size)
-        draws = torch.randn(shape, generator=generator_of(image, 7), dtype=torch.float64)
-        scores = []
-        for mask in (mask_of(plane, case) for plane in planes):
-            noisy = [image * (mask + 0.5 * n) if noise == "map" else image * mask + 0.5 * n for n in draws]
-            scores.append(sum(score_of(case, copy, target, "logit") for copy in noisy) / 3)
-        return combined(scores, 0, False, True)
-
-    assert_weights(ss_cam(case.trace(), samples=3, sigma=0.5, noise=noise, seed=7), weights_of(case, weigh))
+def ss_cam_of(row: Row, noise: str) -> list[float]:
+    scores = []
+    for mask in row.masks:
+        copies = [row.image * (mask + 0.5 * n) if noise == "map" else row.image * mask + 0.5 * n
+                  for n in draws_of(row, noise)]  # fmt: skip
+        scores.append(sum(map(row.score, copies)) / 3)
+    return softmax(scores)
 
 
-def test_passes_of_score_cam_and_is_cam():
-    """The baseline is run where it is used, and masked copies once."""
-    trace = CASES["dense"].trace()
-    weights, before = score_cam(trace), trace.passes.trunk_forward
-    assert torch.equal(is_cam(trace, steps=1), weights)
-    for method, passes in (
-        (score_cam, 0),
-        (partial(score_cam, channel_softmax=False), 1),
-        (partial(is_cam, steps=3), 2 * 4 * len(trace) + 1),
-    ):
-        method(trace)
-        assert trace.passes.trunk_forward - before == passes
-    fresh = CASES["dense"].trace()
-    before = fresh.passes.trunk_forward
-    score_cam(fresh)
-    assert fresh.passes.trunk_forward - before == 4 * len(fresh)
+def ss_cam_code(row: Row, noise: str) -> list[float]:
+    """github.com/r0cketr1kky/SS-CAM, cam/sscam.py: SSCAM1 masks by the map with noise, SSCAM2 adds it to X H_k."""
+    weights = []
+    for plane in upsampled(row.F, row.case.size):
+        x = plane if noise == "map" else row.image * scaled(plane)
+        noisy = [x + (2 / (x.max() - x.min())) ** 2 * n for n in draws_of(row, noise)]
+        copies = [row.image * n for n in noisy] if noise == "map" else noisy
+        weights.append(sum(row.score(copy, "probability") for copy in copies) / 3)
+    return weights
 
 
 def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
@@ -171,47 +129,172 @@ def blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
     return matrix(image.shape[1]) @ image @ matrix(image.shape[2]).T
 
 
-@cache
-def blurred_image(i: int) -> Tensor:
-    """Image i of every case, blurred further than its sides."""
-    return blurred(CASES["dense"].images()[i], 25, 4.0)
+def group_cam_of(row: Row, members: list[tuple[int, ...]], score: str) -> Tensor:
+    """Over a background blurred further than the image's sides."""
+    background, expected = blurred(row.image, 25, 4.0), torch.zeros(row.case.size, dtype=torch.float64)
+    for group in members:
+        plane = sum(row.g[k].mean() * row.F[k] for k in group).clamp(min=0)
+        plane[plane <= np.percentile(plane.numpy(), 70)] = 0
+        mask = row.mask(plane)
+        kept = row.score(row.image * mask + background * (1 - mask), score)
+        expected += (kept - row.score(background, score)) * mask
+    return expected
+
+
+def group_cam_code(row: Row) -> Tensor:
+    """github.com/wofmanaf/Group-CAM, cam/groupcam.py; its maps are nonzero for every group where one isn't NaN."""
+    background, expected = blurred(row.image, 5, 4.0), torch.zeros(row.case.size, dtype=torch.float64)
+    for plane, gradient in zip(row.F, row.g, strict=True):  # four groups of one channel each
+        plane = upsampled((gradient.mean() * plane).relu(), row.case.size)
+        if plane.max() > 0:
+            mixed = row.image * scaled(plane) + background * (1 - scaled(plane))
+            expected += max(row.score(mixed, "probability") - row.score(background, "probability"), 0) * plane
+    return expected
+
+
+def recipro_cam_of(row: Row, window: dict[int, float], score: str, centre: bool = False) -> list[list[float]]:
+    """window: by |dy| + |dx|, within one step each. github.com/sybyun/ReciproCAM, src/recipro_cam.py, _mosaic_feature,
+    repeats the vector at the centre."""
+    height, width = row.F.shape[1:]
+
+    def seen(y: int, x: int) -> Tensor:
+        maps = torch.zeros_like(row.F)
+        for v, u in itertools.product(range(height), range(width)):
+            if abs(v - y) <= 1 and abs(u - x) <= 1:
+                maps[:, v, u] = (
+                    window.get(abs(v - y) + abs(u - x), 0) * row.F[:, (y if centre else v), x if centre else u]
+                )
+        return maps
+
+    return [[row.score_at(seen(y, x), score) for x in range(width)] for y in range(height)]
+
+
+def fd_cam_of(row: Row, quantile: float) -> Tensor:
+    """Groups of similar channels, switched on and off."""
+    scores = []
+    for k in range(4):
+        cosines = [((row.F[k] * F).sum() / (row.F[k].norm() * F.norm())).item() for F in row.F]
+        group = torch.tensor([cosine > np.quantile(cosines, quantile) for cosine in cosines])[:, None, None]
+        scores.append(row.score_at(group * row.F) + row.S - row.score_at(~group * row.F))
+    switched = scaled(torch.tensor(scores, dtype=torch.float64))
+    return switched.exp() * scaled(row.g.mean((1, 2))) - 0.5
+
+
+def full_grad_code(row: Row) -> Tensor:
+    """github.com/idiap/fullgrad-saliency, saliency/fullgrad.py: only the layers smaller than the image differ."""
+    model, leaf = model_of(row.case), row.image[None].clone().requires_grad_()
+    first = model.features[0](leaf)
+    second = model.features[2](first.clone().relu())
+    score = model.head(model.features[3](second.clone()))[0, row.target]
+    gradients = torch.autograd.grad(score, [leaf, first, second])
+    biases = [model.features[layer].bias.detach()[:, None, None] for layer in (0, 2)]
+    layers = [scaled((factor * g[0]).abs()) for factor, g in zip([row.image, *biases], gradients, strict=True)]
+    sizes = {"size": row.case.size, "mode": "bilinear", "align_corners": True}
+    return sum(functional.interpolate(layer[None], **sizes)[0].sum(0) for layer in layers)
+
+
+GAUSSIAN, POINT = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16}, {0: 1.0}
+GROUPS = {2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}
+GROUP_CAM_CODE = {"groups": 4, "percentile": None, "kernel": 5, "sigma": 4.0, "relu": True, "scaled": False}
+SS_CAM_CODE = {"samples": 3, "relative": True, "seed": 7, **SCORE_CAM_CODE}
+FORMULAS = [
+    *((score_cam, form, partial(score_cam_of, **form)) for form in FORMS),
+    *((score_cam_top, {"top": 2, "ranking": ranking}, partial(score_cam_top_of, ranking=ranking))
+      for ranking in ("variance", "mean")),
+    *((gscore_cam, {"top": top}, partial(gscore_cam_of, top=top)) for top in (1, 2, 300)),
+    (is_cam, {"steps": 4}, is_cam_of),
+    (is_cam, {"accumulated": True, **SCORE_CAM_CODE}, is_cam_code),
+    *((ss_cam, {"samples": 3, "sigma": 0.5, "noise": noise, "seed": 7}, partial(ss_cam_of, noise=noise))
+      for noise in ("map", "input")),
+    *((ss_cam, {"noise": noise, "mask": mask, **SS_CAM_CODE}, partial(ss_cam_code, noise=noise))
+      for noise, mask in (("map", "raw"), ("input", "scaled"))),
+    *((group_cam, {"groups": groups, "kernel": 25, "sigma": 4.0, "score": score},
+       partial(group_cam_of, members=GROUPS[groups], score=score))
+      for groups, score in ((2, "probability"), (3, "logit"), (32, "probability"))),
+    (group_cam, GROUP_CAM_CODE, group_cam_code),
+    (recipro_cam, {}, partial(recipro_cam_of, window=GAUSSIAN, score="probability")),
+    (recipro_cam, {"gaussian": False, "score": "logit"}, partial(recipro_cam_of, window=POINT, score="logit")),
+    (recipro_cam, {"vectors": "centre"}, partial(recipro_cam_of, window=GAUSSIAN, score="probability", centre=True)),
+    *((fd_cam, {"quantile": quantile}, partial(fd_cam_of, quantile=quantile)) for quantile in (0.95, 0.5, 0.0)),
+    (full_grad, {"align_corners": True}, full_grad_code),
+]  # fmt: skip
 
 
 @EACH_CASE
-@pytest.mark.parametrize(("groups", "score"), [(2, "probability"), (3, "logit"), (32, "probability")])
-def test_group_cam(case, groups, score):
-    trace = case.trace()
-    members = {2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}[groups]
-    actual = group_cam(trace, groups=groups, kernel=25, sigma=4.0, score=score).raw
-    for i, image in enumerate(case.images()):
-        planes, background = maps_of(case, image[None])[0], blurred_image(i)
-        gradients = trace.gradients[i].mean((1, 2))  # checked against autograd in test_replicas
-        expected = torch.zeros(case.size, dtype=torch.float64)
-        for group in members:
-            plane = sum(gradients[k] * planes[k] for k in group).clamp(min=0)
-            plane[plane <= np.percentile(plane.numpy(), 70)] = 0
-            mask = mask_of(plane, case)
-            kept = score_of(case, image * mask + background * (1 - mask), i % 3, score)
-            expected += (kept - score_of(case, background, i % 3, score)) * mask
-        torch.testing.assert_close(actual[i], expected, **CLOSE)
+@pytest.mark.parametrize(("method", "params", "formula"), FORMULAS, ids=named)
+def test_equals_the_formula(case, method, params, formula):
+    assert_formula(case, partial(method, **params), formula)
 
 
 @EACH_CASE
-@pytest.mark.parametrize(("gaussian", "score"), [(True, "probability"), (False, "logit")])
-def test_recipro_cam(case, gaussian, score):
-    trace = case.trace()
-    actual = recipro_cam(trace, gaussian=gaussian, score=score).raw
-    window = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16} if gaussian else {0: 1.0}  # by |dy| + |dx|, within one step each
-    for i, image in enumerate(case.images()):
-        planes = maps_of(case, image[None])[0]
-        for y, x in itertools.product(range(planes.shape[1]), range(planes.shape[2])):
-            seen = torch.zeros_like(planes)
-            for v, u in itertools.product(range(planes.shape[1]), range(planes.shape[2])):
-                if abs(v - y) <= 1 and abs(u - x) <= 1:
-                    seen[:, v, u] = window.get(abs(v - y) + abs(u - x), 0) * planes[:, v, u]
-            with torch.no_grad():
-                logits = head_of(case)(seen[None])[0].tolist()
-            assert actual[i, y, x].item() == pytest.approx(chosen(logits, i % 3, score), rel=1e-11)
+def test_recipro_cam_of_single_positions_has_one_form(case):
+    maps = [recipro_cam(case.trace(), gaussian=False, vectors=vectors).raw for vectors in ("own", "centre")]
+    torch.testing.assert_close(*maps, **CLOSE)
+
+
+@EACH_CASE
+def test_ablation_cam_top_selects_the_same_channels(case):
+    top = methods.get("ablation_cam_top").call.func(case.trace(), top=2)
+    kept = score_cam_top(case.trace(), top=2) != 0
+    assert torch.equal(top, torch.where(kept, methods.get("ablation_cam")(case.trace()), 0))
+    assert (top != 0).sum() == 2 * case.rows
+
+
+@pytest.mark.parametrize(
+    "method",
+    [partial(score_cam_top, top=4), partial(ss_cam, samples=2, sigma=0.0), gscore_cam],
+    ids=["all channels", "no noise", "all channels by gradient"],
+)
+def test_equals_score_cam(method):
+    trace = CASES["signed"].trace()
+    torch.testing.assert_close(method(trace), score_cam(trace), **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("method", "trunk", "head"),  # passes of an image of four channels; None: not looked at
+    [
+        (score_cam, 4, None), (partial(score_cam_top, top=2), 2, None), (partial(gscore_cam, top=2), 2, None),
+        (partial(gscore_cam, top=300), 4, None), (partial(is_cam, accumulated=True), 4, None), (fd_cam, 0, 2 * 4),
+    ],
+)  # fmt: skip
+def test_passes(method, trunk, head):
+    trace = CASES["dense"].trace()
+    before = trace.passes.trunk_forward, trace.passes.head_forward
+    method(trace)
+    assert trace.passes.trunk_forward - before[0] == trunk * len(trace)
+    assert head in (None, (trace.passes.head_forward - before[1]) / len(trace))
+
+
+def test_score_cam_and_is_cam_share_passes():
+    """The baseline is run where it is used, and masked copies once."""
+    trace = CASES["dense"].trace()
+    weights, before = score_cam(trace), trace.passes.trunk_forward
+    assert torch.equal(is_cam(trace, steps=1), weights)
+    without_softmax = partial(score_cam, channel_softmax=False)
+    for method, passes in ((score_cam, 0), (without_softmax, 1), (partial(is_cam, steps=3), 2 * 4 * len(trace) + 1)):
+        method(trace)
+        assert trace.passes.trunk_forward - before == passes
+
+
+def test_ss_cam_of_a_black_image_has_no_relative_noise():
+    """X H_k is 0 everywhere, so it has no range: the score is that of the image itself."""
+    case = CASES["dense"]
+    trace = ab.trace(case.model(), case.layer, torch.zeros(1, 3, *case.size, dtype=torch.float64), [1])
+    weights = ss_cam(trace, samples=2, relative=True, noise="input", **SCORE_CAM_CODE)
+    alone = trace.logits.softmax(1)[0, 1].item()
+    varying = trace.activations.amax((2, 3)) != trace.activations.amin((2, 3))
+    assert varying.any()
+    assert weights[..., 0, 0][varying].tolist() == pytest.approx([alone] * int(varying.sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("noise", ["map", "input"])
+def test_ss_cam_of_images_of_any_number_of_channels(channels, noise):
+    layers = (nn.ReLU(), nn.Flatten(), nn.Linear(4 * 4 * 5, 3))
+    trace = ab.trace(seeded(lambda: nn.Sequential(nn.Conv2d(channels, 4, 3), *layers)), "1", normal(2, channels, 6, 7))
+    weights = ss_cam(trace, samples=3, noise=noise)
+    assert weights.shape == (2, 4, 1, 1)
+    assert not torch.allclose(weights, ss_cam(trace, samples=3, sigma=0.0, noise=noise))
 
 
 CALLS = {
@@ -285,51 +368,3 @@ def test_channel_ranking_and_ties(readout):
     trace = readout(ThreeMaps(), torch.stack([plane + 5, 2 * plane, 2 * plane + 1])[None])
     assert (score_cam_top(trace, top=1) != 0).flatten().tolist() == [False, True, False]
     assert (score_cam_top(trace, top=1, ranking="mean") != 0).flatten().tolist() == [True, False, False]
-
-
-@EACH_CASE
-@pytest.mark.parametrize("top", [1, 2, 300])
-def test_gscore_cam_runs_the_channels_of_largest_gradient(case, top):
-    trace = case.trace()
-    merits = trace.gradients.mean((2, 3)).tolist()
-
-    def weigh(image: Tensor, planes: Tensor, target: int) -> list[float]:
-        best = sorted(range(4), key=lambda k: -merits[target][k])[:top]
-        masked = {k: image * mask_of(planes[k], case) for k in best}
-        scores = [score_of(case, masked[k], target, "logit") if k in best else 0.0 for k in range(4)]
-        return combined(scores, 0, False, True)
-
-    before = trace.passes.trunk_forward
-    assert_weights(gscore_cam(trace, top=top), weights_of(case, weigh))
-    assert trace.passes.trunk_forward - before == min(top, 4) * case.rows
-
-
-@EACH_CASE
-@pytest.mark.parametrize("quantile", [0.95, 0.5, 0.0])
-def test_fd_cam_switches_groups_of_similar_channels(case, quantile):
-    trace = case.trace()
-    sizes = set()
-    for i, F in enumerate(trace.activations):
-
-        def score(kept: list[bool], F: Tensor = F, target: int = i % 3) -> float:
-            with torch.no_grad():
-                return head_of(case)((torch.tensor(kept)[:, None, None] * F)[None])[0, target].item()
-
-        scores = []
-        for k in range(4):
-            cosines = [((F[k] * F[j]).sum() / (F[k].norm() * F[j].norm())).item() for j in range(4)]
-            group = [cosine > np.quantile(cosines, quantile) for cosine in cosines]
-            sizes.add(sum(group))
-            scores.append(score(group) + score([True] * 4) - score([not member for member in group]))
-        switched = scaled(torch.tensor(scores, dtype=torch.float64))
-        expected = switched.exp() * scaled(trace.gradients[i].mean((1, 2))) - 0.5
-        assert fd_cam(trace, quantile)[i, :, 0, 0].tolist() == pytest.approx(expected.tolist(), rel=1e-10, abs=1e-12)
-    assert sizes == {0.95: {1}, 0.5: {2}, 0.0: {3}}[quantile]
-
-
-def test_fd_cam_costs_two_head_passes_a_channel():
-    trace = CASES["dense"].trace()
-    before = trace.passes.head_forward, trace.passes.trunk_forward
-    fd_cam(trace)
-    assert trace.passes.head_forward - before[0] == 2 * 4 * len(trace)
-    assert trace.passes.trunk_forward == before[1]

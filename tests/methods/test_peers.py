@@ -69,11 +69,6 @@ def test_yaml_file_names_method_and_library(name):
     assert about["on_score_scale"] is False  # their maps are scaled, so the axioms can't apply
 
 
-def test_peers_are_not_selected_by_default():
-    assert not set(NAMES) & set(methods.names())
-    assert not set(NAMES) & set(sweep.configuration([])["method"])
-
-
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_missing_library_error_message(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # what makes Python's import fail
@@ -83,21 +78,27 @@ def test_missing_library_error_message(library, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_unknown_peer():
-    with pytest.raises(BenchError, match="did you mean 'xgrad_cam@torchcam'"):
-        methods.get("xgradcam@torchcam")
+def chosen(*words: str) -> set[str]:
+    return set(sweep.configuration(list(words))["method"])
 
 
-def test_command_line_adds_peers_to_the_methods():
-    chosen = sweep.configuration(["method=[xgrad_cam]", "peers=[grad_cam@torchcam,xgrad_cam@pytorch_grad_cam]"])
-    assert list(chosen["method"]) == ["xgrad_cam", "grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"]
-    beside_all = sweep.configuration(["peers=[grad_cam@torchcam]"])["method"]
-    assert set(beside_all) == {*sweep.configuration([])["method"], "grad_cam@torchcam"}
-
-
-def test_unknown_peer_on_the_command_line():
-    with pytest.raises(BenchError, match="There is no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"):
-        sweep.configuration(["peers=[xgradcam@torchcam]"])
+@pytest.mark.parametrize(
+    ("group", "names", "some", "wrong", "sentence"),
+    [
+        ("peers", NAMES, {"grad_cam@torchcam", "xgrad_cam@pytorch_grad_cam"}, "xgradcam@torchcam",
+         "There is no peer 'xgradcam@torchcam'; did you mean 'xgrad_cam@torchcam'"),
+        ("spoiled", plugins.names(plugins.SPOILED), {"truth", "noise_25"}, "noize_25",
+         "There is no spoiled explainer 'noize_25'; did you mean 'noise_25'"),
+    ],
+)  # fmt: skip
+def test_peers_and_spoiled_explainers_are_chosen_by_name(group, names, some, wrong, sentence):
+    assert not set(names) & (set(methods.names()) | chosen("method=all"))
+    assert chosen("method=[xgrad_cam]", f"{group}=[{','.join(some)}]") == {"xgrad_cam", *some}
+    assert chosen(f"{group}=[{','.join(some)}]") == {*methods.names(), *some}
+    assert chosen("method=[xgrad_cam]", f"{group}=all") == {"xgrad_cam", *names}
+    with pytest.raises(BenchError, match=sentence):
+        chosen(f"{group}=[{wrong}]")
+    assert len(listing.listing(group)) == len(names)
 
 
 def test_listing_does_not_import_the_libraries(monkeypatch):

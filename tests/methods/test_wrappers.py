@@ -1,22 +1,19 @@
-"""Methods and controls that take another method: each against loops over numbers, and compositions of them."""
+"""Methods and controls that take another method: compositions of them, their keys, passes and layers."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, replace
 from functools import partial
 
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.ablation_cam import ablation_cam
 from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.fused import fused
@@ -24,91 +21,20 @@ from axiom_bench.methods.grad_cam import grad_cam
 from axiom_bench.methods.grad_cam_pp import grad_cam_pp
 from axiom_bench.methods.guided import guided, guided_gradient
 from axiom_bench.methods.hires_cam import hires_cam
-from axiom_bench.methods.negated import negated
 from axiom_bench.methods.other_image import other_image
 from axiom_bench.methods.refine_cam import finer_layers, refine_cam
 from axiom_bench.methods.saliency import saliency
 from axiom_bench.methods.shared.wrapping import heatmap_of, raw_map_of
-from axiom_bench.methods.shuffled_channels import shuffled_channels
 from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.jobs.facts import method_key
-from axiom_bench.testing import CASES, Case, check_method
-from tests.methods.plain import Lines, generator_of, model_of, normal, resized, seeded, upsampled
+from axiom_bench.testing import CASES, check_method
+from tests.methods.plain import normal, seeded, upsampled
 
 ROUNDING = 1e-12  # of maps whose maximum is about 1: float64, over sums of some hundred terms
 POOLED = CASES["pooled"]  # takes images of any size
-
-
-def xgrad_map(image: Tensor, target: int, layer: int = 3) -> Lines:
-    """The XGrad-CAM map of one image at `features.<layer>`, by the formula, from autograd on the plain network."""
-    model = model_of(POOLED)
-    steps = [*model.features, *model.head]
-    F = nn.Sequential(*steps[: layer + 1])(image[None]).detach().clone().requires_grad_()
-    score = nn.Sequential(*steps[layer + 1 :])(F.clone())[0, target]
-    (g,) = torch.autograd.grad(score, F)
-    raw = torch.zeros_like(F[0, 0])
-    for map_k, gradient_k in zip(F[0].detach(), g[0], strict=True):
-        total = map_k.sum().item()  # a small copy may leave a channel dead
-        raw += ((map_k * gradient_k).sum() / total if total else 0.0) * map_k
-    return raw.tolist()
-
-
-def scaled_heatmap(raw: Lines, height: int, width: int) -> Lines:
-    """ReLU, resize, divide by the maximum."""
-    lines = resized([[max(value, 0.0) for value in line] for line in raw], height, width)
-    maximum = max(map(max, lines))
-    return [[value / maximum for value in line] for line in lines] if maximum > 0 else lines
-
-
-def mean(maps: list[Lines]) -> Lines:
-    shape = range(len(maps[0])), range(len(maps[0][0]))
-    return [[sum(lines[y][x] for lines in maps) / len(maps) for x in shape[1]] for y in shape[0]]
-
-
-def assert_rows(actual: Tensor, expected: list[Lines]) -> None:
-    torch.testing.assert_close(actual, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=ROUNDING)
-
-
-def test_smoothed_equals_the_mean_over_noisy_copies():
-    actual = smoothed(POOLED.trace(), wrapped=xgrad_cam, samples=3, sigma=0.2, seed=5).raw
-    expected = []
-    for i, image in enumerate(POOLED.images()):
-        draws, spread = generator_of(image, 5), image.max() - image.min()
-        noise = [torch.randn(image.shape, generator=draws, dtype=torch.float64) for _ in range(3)]
-        expected.append(mean([xgrad_map(image + 0.2 * spread * each, i) for each in noise]))
-    assert_rows(actual, expected)
-
-
-def test_augmented_equals_the_mean_of_mapped_back_heatmaps():
-    """Sizes 8 x 12, 4 x 6 and 12 x 18, each mirrored too."""
-    actual = augmented(POOLED.trace(), wrapped=xgrad_cam, scales=(0.5, 1.0, 1.5)).raw
-    expected = []
-    for i, image in enumerate(POOLED.images()):
-        copies = []
-        for height, width in ((4, 6), (8, 12), (12, 18)):
-            channels = [resized(channel, height, width) for channel in image.tolist()]
-            for mirrored in (False, True):
-                pixels = [[line[::-1] for line in channel] if mirrored else channel for channel in channels]
-                lines = scaled_heatmap(xgrad_map(torch.tensor(pixels, dtype=torch.float64), i), height, width)
-                back = [line[::-1] for line in lines] if mirrored else lines
-                copies.append(resized(back, 8, 12))
-        expected.append(mean(copies))
-    assert_rows(actual, expected)
-
-
-@pytest.mark.parametrize(
-    ("fusion", "combine"),
-    [("mean", lambda pair: sum(pair) / 2), ("maximum", max), ("product", math.prod)],
-)
-def test_fused_combines_heatmaps_of_layers(fusion, combine):
-    expected = []
-    for i, image in enumerate(POOLED.images()):
-        both = [scaled_heatmap(xgrad_map(image, i, layer), 8, 12) for layer in (1, 3)]
-        expected.append([[combine(pair) for pair in zip(*lines, strict=True)] for lines in zip(*both, strict=True)])
-    assert_rows(fused(POOLED.trace(), ["features.1"], xgrad_cam, fusion).raw, expected)
 
 
 @pytest.mark.parametrize("layers", [["features.3", "features.1"], ["features.1", "features.1"], ("features.1",)])
@@ -135,14 +61,6 @@ def test_single_copy_equals_the_wrapped_method():
     torch.testing.assert_close(
         smoothed(trace, samples=2, sigma=0).raw, raw_map_of(xgrad_cam, trace), rtol=0, atol=ROUNDING
     )
-
-
-def test_noise_depends_on_seed_and_image():
-    trace = POOLED.trace()
-    same = trace.again(images=trace.images[:1].repeat(3, 1, 1, 1), targets=torch.zeros(3, dtype=torch.long))
-    rows = smoothed(same, samples=1).raw
-    torch.testing.assert_close(rows[1:], rows[:-1], rtol=0, atol=ROUNDING)
-    assert not torch.allclose(smoothed(trace, samples=1).raw, smoothed(trace, samples=1, seed=1).raw)
 
 
 def test_copies_explain_the_target_of_the_image():
@@ -192,6 +110,8 @@ def test_nested_wrappers():
     trace = POOLED.trace()
     product = guided_gradient(trace).abs().sum(1) * ab.heatmap(augmented(trace).raw, (8, 12))
     assert torch.equal(guided(trace, augmented).raw, product)
+    for wrapped in ("grad_cam", "axiom_bench.methods.grad_cam.grad_cam"):  # in conf/, or a path to a function
+        assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
 
 
 @pytest.mark.parametrize(("method", "traces"), [each for each in PARTIALS.values() if each[1]])
@@ -210,13 +130,6 @@ def test_guided_gradient_is_shared():
     before = asdict(trace.passes)
     methods.get("guided_grad_cam")(trace)
     assert asdict(trace.passes) == before
-
-
-@pytest.mark.parametrize("wrapped", ["grad_cam", "axiom_bench.methods.grad_cam.grad_cam"])
-def test_wrapped_method_by_name_and_by_path(wrapped):
-    """By its name in conf/, or by a dotted path to a function."""
-    trace = POOLED.trace()
-    assert torch.equal(entry(wrapped=wrapped)(trace).raw, guided(trace, grad_cam).raw)
 
 
 def entry(target: str = "axiom_bench.methods.guided.guided", **params: object) -> plugins.Plugin:
@@ -268,35 +181,6 @@ def test_key_depends_on_the_source_of_the_wrapped_method(module, same, monkeypat
 TRACE = CASES["dense"].trace()
 
 
-def test_negated_weights_and_maps():
-    assert torch.equal(negated(TRACE), -xgrad_cam(TRACE))
-    assert torch.equal(negated(TRACE, wrapped=hires_cam), -hires_cam(TRACE))
-    answer = negated(TRACE, wrapped=saliency)
-    assert isinstance(answer, Map)
-    assert torch.equal(answer.raw, -saliency(TRACE).raw)
-
-
-@pytest.mark.parametrize("wrapped", [xgrad_cam, hires_cam])
-def test_shuffled_channels_is_a_drawn_order(wrapped):
-    """One weight a channel, and one for each position; the order by hashlib and torch alone."""
-    weights, actual = wrapped(TRACE), shuffled_channels(TRACE, wrapped=wrapped, seed=5)
-    for i, image in enumerate(TRACE.images):
-        order = torch.randperm(4, generator=generator_of(image, 5))
-        assert torch.equal(actual[i], weights[i, order])
-
-
-def test_shuffled_channels_differs_by_image_and_seed():
-    """With 400 channels two equal orders would be a mistake. Weights that count the channels show the order itself."""
-    trace = Case(channels=400, size=(2, 2), rows=3).trace()
-
-    def numbers(trace: Trace) -> torch.Tensor:
-        return torch.arange(400.0)[None, :, None, None].expand(len(trace), -1, -1, -1)
-
-    orders = torch.cat([shuffled_channels(trace, numbers, seed) for seed in (0, 1)]).flatten(1)
-    assert all(sorted(order.tolist()) == list(range(400)) for order in orders)
-    assert len({tuple(order.tolist()) for order in orders}) == 6
-
-
 def test_controls_are_marked_as_such():
     assert all(methods.get(name).spec.control for name in ("negated", "other_image", "shuffled_channels"))
 
@@ -340,12 +224,7 @@ def test_product_of_heatmaps_of_the_layers(wrapped):
         expected *= ab.heatmap((wrapped(other) * other.activations).sum(1), (16, 16))
     for layers in (None, ["0.1", "0.4", "0.7"]):
         torch.testing.assert_close(refine_cam(trace, layers, wrapped).raw, expected, rtol=0, atol=1e-12)
-
-
-def test_one_resolution_gives_the_wrapped_methods_heatmap():
-    trace = CASES["dense"].trace()
-    expected = ab.heatmap((grad_cam_pp(trace) * trace.activations).sum(1), CASES["dense"].size)
-    assert torch.equal(refine_cam(trace).raw, expected)
+    assert torch.equal(refine_cam(TRACE, None, wrapped).raw, heatmap_of(wrapped, TRACE))  # there is one resolution
 
 
 def test_a_transformers_layers_are_set_by_hand():

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
 from axiom_bench import metrics
-from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.whole_set import aggregate
@@ -21,7 +20,7 @@ from axiom_bench.metrics.mask_iou import mask_iou
 from axiom_bench.metrics.mass_accuracy import mass_accuracy
 from axiom_bench.metrics.shared.threshold_sweep import COUNT
 from axiom_bench.metrics.top_k_intersection import top_k_intersection
-from tests.metrics.build import all_boxed, boxed, masked, picture, tensor, values_of
+from tests.metrics.build import all_boxed, boxed, masked, picture, values_of
 
 SIZE = (10, 12)
 WHOLE_SET = ("max_box_acc", "max_box_acc_v2", "pxap")
@@ -74,13 +73,10 @@ def test_box_accuracies_by_hand(name, maps, boxes, expected, alone):
     actual = over_images(name, explanation)
     assert {key: actual[key] for key in expected} == pytest.approx(expected)
     assert own(name, explanation) == pytest.approx(alone)
-
-
-def test_parts_of_an_images_v2_have_their_ious():
-    metric = plugins.with_params("metric", "max_box_acc_v2", {"protocol": "heatmap"})
-    answer = metric(boxed(picture((0, 0, 2, 3, 1)), (0, 0, 4, 3)))
-    values = {name.replace("box_acc_v2_own_threshold", "max_box_acc_v2"): value for name, value in answer.items()}
-    assert {name: float(values[name]) for name in THIRDS} == pytest.approx(THIRDS)
+    if expected is THIRDS:  # the parts of an image's value have their IoUs
+        answer = plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation)
+        parts = {key.replace("box_acc_v2_own_threshold", name): value for key, value in answer.items()}
+        assert {key: float(parts[key]) for key in THIRDS} == pytest.approx(THIRDS)
 
 
 def test_max_box_acc_v2_names_its_values_by_its_ious():
@@ -95,14 +91,6 @@ def test_max_box_acc_v2_names_its_values_by_its_ious():
     curves = {"max_box_acc_v2_iou": np.array([[0.6, 0.8], [0.5, 0.2]])}
     expected = {"max_box_acc_v2": 0.75, "max_box_acc_v2_50": 1, "max_box_acc_v2_75": 0.5}
     assert dict(aggregate(metric)(curves)) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("ious", [[], [0.0], [0.5, 50], [0.5, 0.5], [0.3, 0.301]])
-def test_ious_that_have_no_name_of_their_own_are_refused_at_once(ious):
-    module = "axiom_bench.metrics.max_box_acc_v2"
-    config = {"_target_": f"{module}.max_box_acc_v2", "params": {"ious": ious}, "values": f"{module}.values"}
-    with pytest.raises(BenchError, match=r"max_box_acc_v2.*above 0 and up to 1"):
-        plugins.from_config("metric", "max_box_acc_v2", config)
 
 
 def test_rows_without_a_box_have_no_value():
@@ -122,8 +110,6 @@ def test_the_published_name_is_of_the_published_protocol_alone():
             titles = {value.title for value in spec.values.values()}
             titles |= {value.title for value in spec.aggregate_values.values()} if spec is ours else set()
             assert not any(title in each for each in titles)
-        with pytest.raises(BenchError, match="protocol"):
-            plugins.with_params("metric", name, {"protocol": "paper"})
 
 
 @pytest.mark.parametrize("protocol", ["wsol", "heatmap"])
@@ -207,8 +193,6 @@ def test_pxap_closed_forms(heatmap, expected):
 )
 def test_mask_iou_closed_forms(heatmap, params, expected):
     assert float(mask_iou(masked([heatmap], [TARGET]), **params)) == expected
-    with pytest.raises(BenchError, match="below 1 or 'best'"):
-        mask_iou(masked([heatmap], [TARGET]), fraction="mean")
 
 
 @settings(max_examples=30)
@@ -278,36 +262,6 @@ def test_top_pixels_by_a_naive_sort(seed, k, levels):
     assert float(mass_accuracy(explanation)["rank_accuracy"]) == sum(inside[:size]) / size
     expected = float((heatmap * mask).sum() / heatmap.sum())
     assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(expected)
-
-
-def test_top_k_counts_at_least_one_pixel():
-    with pytest.raises(BenchError, match="1 or more"):
-        top_k_intersection(masked([NESTED], [NESTED]), 0)
-
-
-NAMES = (
-    "box_iou", "max_box_acc", "max_box_acc_v2", "pointing_game", "energy_pointing_game",
-    "pxap", "mask_iou", "mass_accuracy", "top_k_intersection",
-)  # fmt: skip
-
-
-@settings(max_examples=25)
-@given(st.integers(0, 2**16))
-def test_the_true_region_itself_is_best(seed):
-    generator = torch.Generator().manual_seed(seed)
-    x0, y0 = (int(torch.randint(0, 5, (), generator=generator)) for _ in range(2))
-    box = (x0, y0, x0 + 4, y0 + 5)
-    perfect, other = picture((*box, 1.0)), torch.rand(SIZE, generator=generator).double()
-    masks = torch.stack([perfect > 0] * 2)
-    for name in NAMES:
-        params = {"k": 20} if name == "top_k_intersection" else {}
-        params |= {"protocol": "heatmap"} if name in WHOLE_SET else {}  # wsol's boxes are a pixel too large
-        explanation = Explanation(heatmap=torch.stack([perfect, other]), boxes=(tensor(box),) * 2, masks=masks)
-        measured = measure(plugins.with_params("metric", name, params), explanation, True)
-        for value, ((of_perfect, of_other), _) in measured.items():
-            if value not in metrics.get(name).spec.curves:
-                assert of_perfect == 1
-                assert of_other <= 1
 
 
 @pytest.mark.parametrize("name", WHOLE_SET)

@@ -166,12 +166,6 @@ def quarters(*values):
 EXAMPLE = ([8.0, 4.0, 2.0, 1.0], [[0.0], [5.0], [2.0], [5.0, -1.0]])  # effects 8, -1, 0 and -1 of class 0, in quarters
 
 
-def test_effects_of_a_linear_network_are_those_of_the_pixels():
-    for target in (0, 2):
-        trace = traced(EXAMPLE, targets=[target])
-        torch.testing.assert_close(trace.part_effects[0], (target + 1) * torch.tensor([8.0, -1, 0, -1]).double() / 4)
-
-
 def test_object_effects_are_shares_of_all_effects():
     """Of every class: 8 of 10 parts of its effects are the first object's; objects of a class count together."""
     names = (("digit 0", 0), ("digit 0 (2)", 0), ("digit 2", 2), ("ground", None))
@@ -185,11 +179,8 @@ def test_object_effects_are_shares_of_all_effects():
         "object_effects_ground": [0.1, 0.1, 0.0, 0.1],
     }
     assert {name: pytest.approx(value.tolist(), abs=1e-12) for name, value in values.items()} == expected
-
-
-def test_no_effect_at_all_has_a_status():
-    trace = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
-    actual = statuses("object_effects", Explanation(trace=trace))
+    of_nothing = traced(([1.0] * 4, [[1.0], [1.0], [1.0], [1.0, 1.0]]), EXAMPLE)
+    actual = statuses("object_effects", Explanation(trace=of_nothing))
     assert actual == dict.fromkeys(actual, ("no_effect", OK))
 
 

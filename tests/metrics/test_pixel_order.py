@@ -1,4 +1,4 @@
-"""The order of a map's pixels against a sort of tuples; curves, complexity and counts that follow it, against loops."""
+"""The order of a map's pixels against a sort of tuples; curves and counts that follow it, in loops; fast forms."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
-from torch import Tensor, nn
 
-import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measurement import measure_all
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.entropy import entropy
 from axiom_bench.metrics.gini import gini
-from axiom_bench.metrics.shared.perturbation import confidence, filling, highlighted
+from axiom_bench.metrics.road_fast import weights
+from axiom_bench.metrics.shared.perturbation import confidence, filling, highlighted, numbers_of_first, numbers_of_parts
+from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points
 from axiom_bench.metrics.shared.pixel_order import pixel_ranks
+from axiom_bench.metrics.shared.randomised import number_of_layers
 from axiom_bench.metrics.shared.threshold_sweep import highest_in_mask
 from tests.methods.plain import resized
 from tests.metrics.build import close, functions, tensor, values_of
@@ -134,29 +137,6 @@ def test_curves_equal_pixel_after_pixel(explanation, steps, output, first):
         close(actual[f"{kind}_auc"], np.trapezoid(expected.numpy(), dx=1 / steps, axis=1))
 
 
-def linear(images: torch.Tensor, contributions: torch.Tensor) -> ab.Trace:
-    """A model whose logit 0 is the sum of image 0's pixels times what makes them `contributions`; logit 1 is 0."""
-    layers = (nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(images[0].numel(), 2, bias=False))
-    net = nn.Sequential(nn.Identity(), *layers).double()
-    factors = (contributions / images[0, 0]).flatten()
-    with torch.no_grad():
-        net[1].weight.fill_(1)
-        net[3].weight.copy_(torch.stack([factors, 0 * factors]))
-    return ab.trace(net.eval(), "1", images, torch.zeros(1, dtype=torch.long))
-
-
-def test_a_linear_models_curves_are_cumulative_sums():
-    """By hand: pixels that give 4, 3, 2, 1 of a score of 10; removed in their own order, 10, 6, 3, 1, 0 are left."""
-    shares, images = tensor([1.0, 2.0], [3.0, 4.0]), tensor([[[2.0, -1.0], [0.5, 3.0]]])
-    explanation = Explanation(trace=linear(images, shares), images=images, heatmap=shares[None] / 4)
-    options = {"steps": 4, "fill": "zero", "output": "logit"}
-    deleted = deletion_auc(explanation, **options)
-    close(deleted["deletion"], [10, 6, 3, 1, 0])
-    close(deleted["deletion_auc"], (10 / 2 + 6 + 3 + 1) / 4)
-    close(insertion_auc(explanation, **options)["insertion"], [0, 4, 7, 9, 10])
-    close(deletion_auc(explanation, first="lowest", **options)["deletion"], [10, 9, 7, 4, 0])
-
-
 def test_curves_are_those_of_rises_evaluation(trace, explanation):
     """CausalMetric of RISE's evaluation.py written out: pixels per step, flipped argsort, its kernel, its area."""
     step, pixels = 12, 144
@@ -189,12 +169,6 @@ def test_the_difference_costs_nothing_beside_both(trace, explanation):
     close(difference, inserted["insertion_auc"] - deleted["deletion_auc"])
 
 
-@pytest.mark.parametrize(("params", "message"), [({"first": "middle"}, "highest, lowest"), ({"steps": 0}, "steps=0")])
-def test_wrong_settings_are_named(explanation, params, message):
-    with pytest.raises(BenchError, match=message):
-        deletion_auc(explanation, **params)
-
-
 def one_row(*values: float) -> Explanation:
     """A heatmap of one row of pixels."""
     return Explanation(heatmap=tensor([values]))
@@ -223,33 +197,6 @@ def test_gini_is_half_the_relative_mean_difference():
         assert actual == pytest.approx(pairs / (2 * len(pixels) * sum(pixels)), abs=1e-14)
 
 
-@given(st.integers(0, 2**16), st.floats(1e-3, 1))
-def test_bounds_and_invariances(seed, factor):
-    h = torch.rand(2, 6, 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).relu()
-    for metric, highest in ((gini, 1 - 1 / 30), (entropy, math.log(30))):
-        actual = metric(Explanation(heatmap=h))
-        assert ((actual >= 0) & (actual <= highest + 1e-12)).all()
-        for same in (factor * h, h.flip(1), h.transpose(1, 2)):
-            torch.testing.assert_close(metric(Explanation(heatmap=same)), actual, rtol=1e-10, atol=1e-12)
-
-
-def linear_explanation(weights: Tensor, heatmap: Tensor) -> Explanation:
-    """Of an image of ones and a model whose probability is the sigmoid of sum(weights x red): logits (that, 0)."""
-    red = torch.ones(1, 1, *heatmap.shape[1:], dtype=torch.float64)
-    return Explanation(trace=linear(red, weights), heatmap=heatmap, images=red)
-
-
-def test_effective_complexity_by_hand():
-    """Ten pixels in a row, of which the last three carry all of the score, 6 = 3 + 2 + 1."""
-    weights, right = tensor(*[0.0] * 7, 3.0, 2.0, 1.0)[None], torch.arange(10.0, dtype=torch.float64)[None, None] / 9
-    probability = {kept: 1 / (1 + math.exp(-score)) for kept, score in ((0, 0), (1, 1), (2, 3), (3, 6))}
-    for tolerance in (0.04, 0.05, 0.27, 0.6):
-        first = next(kept for kept in (1, 2, 3) if probability[3] - probability[kept] < tolerance)
-        close(effective_complexity(linear_explanation(weights, right), tolerance, steps=10, fill="zero"), first / 10)
-    wrong = effective_complexity(linear_explanation(weights, right.flip(2)), steps=10, fill="zero")
-    close(wrong, 0.8)  # seven idle pixels, and the 3 is enough
-
-
 def test_effective_complexity_is_the_first_step_that_is_enough(trace, explanation):
     """A loop over single images, pixels and steps."""
     steps, tolerance = 6, 0.02
@@ -261,17 +208,156 @@ def test_effective_complexity_is_the_first_step_that_is_enough(trace, explanatio
         close(actual[row], next(share for share in enough if share > 0))
 
 
-def test_more_tolerance_needs_no_more_pixels(explanation):
-    actual = [effective_complexity(explanation, tolerance) for tolerance in (0.0, 0.01, 0.1, 0.5, 1.0)]
-    assert (torch.stack(actual).diff(dim=0) <= 0).all()
-    assert (actual[0] == 1).all()  # no loss is below zero: all pixels are needed
-    assert (actual[-1] == 1 / 20).all()  # any loss but a whole probability
-
-
 def test_effective_complexity_of_tied_pixels_and_wrong_steps(explanation):
     flat = replace(explanation, heatmap=torch.ones_like(explanation.heatmap))
     nearly = replace(flat, heatmap=flat.heatmap - 1e-8 * torch.rand(4, 12, 12, dtype=torch.float64))
     assert torch.equal(effective_complexity(flat), effective_complexity(nearly))
     assert (effective_complexity(explanation, steps=1) == 1).all()
-    with pytest.raises(BenchError, match="at least one step"):
-        effective_complexity(explanation, steps=0)
+    assert (effective_complexity(explanation, 0.0) == 1).all()  # no loss is below zero: all pixels are needed
+    assert (effective_complexity(explanation, 1.0) == 1 / 20).all()  # any loss but a whole probability
+
+
+FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]
+FORMS = {metrics.get(name).spec.fast_form_of: name for name in FAST}
+STEPS = 224
+
+
+def area_of(curve: torch.Tensor, passes: int) -> torch.Tensor:
+    """The area under curves (B, steps + 1) by few points."""
+    steps = curve.shape[1] - 1
+    at = few_points(steps, passes)
+    return curve[:, [0, *at.tolist(), steps]] @ area_weights(at, steps)
+
+
+def curves() -> torch.Tensor:
+    """A line, a step, a steep rise at either end, a dip."""
+    x = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
+    return torch.stack([x, (x > 0.337).double(), 1 - torch.exp(-30 * x), x**20, (x - 0.4).abs()])
+
+
+def test_areas_of_known_curves():
+    trapezoids = torch.trapezoid(curves(), dx=1 / STEPS)
+    off = (area_of(curves(), 10) - trapezoids).abs()
+    assert (off < tensor(1e-12, 0.05, 1e-3, 1e-3, 0.01)).all()  # the widest piece between points is 0.14
+    at = torch.linspace(0, STEPS, 12).round().long()
+    even = (torch.trapezoid(curves()[:, at], at / STEPS) - trapezoids).abs()
+    assert even[[2, 3]].gt(10 * off[[2, 3]]).all()  # the steep rises
+
+
+@pytest.mark.parametrize("passes", [1, 6, 10])
+@pytest.mark.parametrize("steps", [25, 224])
+def test_the_area_of_a_polynomial_is_that_of_all_its_points(steps, passes):
+    x = torch.linspace(-1, 1, steps + 1, dtype=torch.float64)
+    polynomials = torch.stack([x**power for power in range(passes + 2)])
+    torch.testing.assert_close(
+        area_of(polynomials, passes), torch.trapezoid(polynomials, dx=1 / steps), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9, 25, 224])
+@pytest.mark.parametrize("passes", [1, 3, 6, 10, 28, 60, 150])
+def test_points_differ_and_no_weight_makes_noise_larger(steps, passes):
+    """As an interpolation through many equal steps would; an area of values from 0 to 1 is off by a tenth at most."""
+    at = few_points(steps, passes).tolist()
+    assert at == sorted(set(at))
+    assert all(0 < point < steps for point in at)
+    assert 0.7 * min(passes, steps - 1) <= len(at) <= passes
+    counted = area_weights(torch.tensor(at, dtype=torch.long), steps)
+    assert float(counted.sum()) == pytest.approx(1)
+    assert float(counted.clamp(max=0).sum()) > -0.1
+    if steps % 2 == 0 or len(at) % 2 == 0:  # else the point in the middle lies between two
+        torch.testing.assert_close(counted, counted.flip(0), rtol=0, atol=1e-12)
+
+
+def test_where_every_point_may_be_asked_for_the_area_is_the_curves():
+    few = curves()[:, ::28]
+    assert few_points(8, 7).tolist() == few_points(8, 100).tolist() == list(range(1, 8))
+    torch.testing.assert_close(area_of(few, 7), torch.trapezoid(few, dx=1 / 8))
+
+
+CURVE, ROAD = ({"steps": 9}, {"steps": 9, "passes": 8}), {"fractions": [0.2, 0.5]}
+SAME = {  # parameters at which a fast form asks all that its metric asks
+    **dict.fromkeys(("insertion_auc", "deletion_auc", "insertion_minus_deletion"), CURVE),
+    **dict.fromkeys(("road_morf", "road_lerf"), (ROAD, {**ROAD, "measured": [0.2, 0.5]})),
+    "srg": ({"grid": 3}, {"grid": 3, "passes": 8}),
+}
+SHORT = [(name, ({"steps": steps},) * 2) for name in ("insertion_auc", "deletion_auc") for steps in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("name", "params"), [*sorted(SAME.items()), *SHORT], ids=str)
+def test_a_fast_form_that_asks_as_much_is_the_metric(name, params, explanation):
+    forms = zip((name, FORMS[name]), params, strict=True)
+    published, fast = (plugins.with_params("metric", form, chosen)(explanation) for form, chosen in forms)
+    torch.testing.assert_close(fast, values_of(published)[0], rtol=1e-10, atol=1e-12, equal_nan=True)
+    assert set(FORMS) == set(SAME)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_fast_form_is_judged_as_its_metric(name):
+    fast, metric = metrics.get(name).spec, metrics.get(metrics.get(name).spec.fast_form_of).spec
+    for field in ("unit", "better", "tolerance", "needs", "undefined", "of", "definition", "reference"):
+        assert getattr(fast, field) == getattr(metric, field), field
+
+
+def test_weights_are_those_of_the_interpolated_curve():
+    measured, curve = (0.1, 0.2, 0.5, 0.9), np.array([3.0, 1.0, 4.0, 1.0])
+    fractions = (0.1, 0.3, 0.7, 0.9)
+    assert float(weights(fractions, measured).numpy() @ curve) == pytest.approx(
+        np.interp(fractions, measured, curve).mean()
+    )
+    assert weights(measured, measured).tolist() == pytest.approx([0.25] * 4)
+    with pytest.raises(BenchError, match="must lie within rising measured ones"):
+        weights((0.05,), measured)
+
+
+def test_numbers_tell_sets_of_pixels_apart():
+    ranks = torch.tensor([[[0, 1], [2, 3]], [[1, 0], [2, 3]]])
+    numbers = numbers_of_first(ranks, torch.tensor([[0, 1, 2, 4], [0, 1, 2, 4]]))
+    assert numbers[0, [0, 2, 3]].tolist() == numbers[1, [0, 2, 3]].tolist()
+    assert numbers[0, 1] != numbers[1, 1]
+    assert len(set(numbers.flatten().tolist())) == 5
+    parts = numbers_of_parts(torch.tensor([[[0, 1], [1, 1]]]), 2)[0]
+    assert parts[0] == numbers[0, 1]
+    assert int(parts.sum()) == int(numbers[0, 3])  # modulo 2^64
+
+
+def test_methods_with_equal_maps_are_measured_once_and_not_a_bit_differs(trace):
+    """In float32; the third map differs in one pixel."""
+    weights_ = trace.gradients.mean((2, 3), keepdim=True)
+    other = weights_.expand_as(trace.activations).clone()
+    other[:, :, 0, 0] += 1
+    fresh, alone = replace(trace), replace(trace)
+    names = ("srg", "saco", "road_morf", "effective_complexity", "deletion_auc_fast")
+    chosen = [metrics.get(name) for name in names]
+
+    def passes_of(answers, of_trace):
+        before = of_trace.passes.trunk_forward
+        measured = measure_all(chosen, [(Explanation.of(of_trace, answer), True) for answer in answers])
+        return of_trace.passes.trunk_forward - before, [each.values for each in measured]
+
+    one, (first,) = passes_of([weights_], fresh)
+    two, (again,) = passes_of([weights_], fresh)
+    assert (two, one > 0) == (0, True)
+    part, _ = passes_of([weights_[1:3]], fresh[1:3])
+    assert one / 3 < part < one
+    third, (third_values,) = passes_of([other], fresh)
+    assert 0 < third <= one
+    by_itself, (expected,) = passes_of([other], alone)
+    assert third <= by_itself
+    for name in expected:
+        assert torch.equal(first[name][0], again[name][0])
+        assert torch.equal(third_values[name][0].nan_to_num(), expected[name][0].nan_to_num())
+
+
+def test_randomisations_that_are_equal_are_made_once(trace):
+    """Whatever the order of the metrics: the whole model's, and all stages where they are as many as layers."""
+    kinds = ("", "_three_stages", "_efficient")
+    names = [f"model_parameter_randomisation{kind}" for kind in kinds]
+    layers = number_of_layers(trace.cut_model.model)
+    assert layers == 3
+    for order in (names, names[::-1]):
+        of_trace = replace(trace)
+        before = of_trace.passes.trunk_forward
+        explanation = Explanation.of(of_trace, of_trace.gradients, method=lambda other: other.gradients)
+        measure_all([metrics.get(name) for name in order], [(explanation, True)])
+        assert of_trace.passes.trunk_forward - before == layers * len(trace)

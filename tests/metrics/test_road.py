@@ -15,7 +15,6 @@ from scipy.sparse import csc_matrix
 from scipy.sparse.linalg import splu
 
 from axiom_bench.cutting.numerics import generators
-from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.imputation import impute
 from axiom_bench.metrics.shared.perturbation import confidence
@@ -116,16 +115,6 @@ def rectangle(top: int, bottom: int, left: int, right: int, size: tuple[int, int
     return picture((left, top, right, bottom, 1), size=size)[None] > 0
 
 
-EVEN = (torch.full((1, 3, 32, 32), 0.3), noise(1, 32, 32) < 1.3)
-RAMP = (torch.arange(40.0).double().expand(1, 3, 40, 40) / 10, rectangle(8, 30, 5, 33, size=(40, 40)))
-
-
-@pytest.mark.parametrize(("image", "hole"), [EVEN, RAMP], ids=["even", "ramp"])
-def test_a_plane_is_imputed_as_it_is(image, hole):
-    """A mean of neighbours leaves what is linear, away from the border."""
-    close(impute(image, hole, tolerance=1e-8), image, atol=1e-5, rtol=0)
-
-
 def test_an_image_is_filled_the_same_in_any_batch():
     """One is done after a few iterations, the other's hole of all pixels but one takes many more."""
     images = noise(2, 3, 64, 64).cumsum(3) / 8
@@ -163,15 +152,6 @@ def test_images_of_a_gpu_come_back_to_it():
     assert torch.equal(filled, expected)
 
 
-def test_one_missing_pixel_by_hand():
-    """Beside 6, 12, 18, 24 and across the corners 0: (6 + 12 + 18 + 24) / 6 = 10. In a corner, 1/6, 1/6 and 1/12."""
-    image = torch.tensor([[[[0.0, 6, 0], [12, 99, 18], [0, 24, 0]]] * 3]).double()
-    centre, corner = torch.zeros(2, 1, 3, 3, dtype=torch.bool)
-    centre[0, 1, 1], corner[0, 0, 0] = True, True
-    assert impute(image, centre)[0, 0, 1, 1].item() == pytest.approx(10)
-    assert impute(image, corner)[0, 0, 0, 0].item() == pytest.approx((2 * 6 + 2 * 12 + 99) / 5)
-
-
 @pytest.mark.parametrize("output", ["accuracy", "probability", "logit"])
 def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, output):
     options = {"fractions": (0.2, 0.5, 0.8), "noise": 0.3, "output": output, "seed": 4}
@@ -190,17 +170,3 @@ def test_road_is_the_mean_over_fractions_of_imputed_images(trace, explanation, o
     half = (actual["road_lerf"] - actual["road_morf"]) / 2
     assert torch.equal(road_combined(explanation, **options), half)
     assert trace.passes == before
-
-
-def test_the_most_relevant_of_one_map_are_the_least_of_its_opposite(explanation):
-    """No two pixels of the map are alike, or ties would go to the first in both orders."""
-    heatmap = torch.rand(4, 12, 12, generator=torch.Generator().manual_seed(0)).double() * 0.9 + 0.05
-    upright, inverted = (replace(explanation, heatmap=each) for each in (heatmap, 1 - heatmap))
-    close(road_morf(upright, output="logit")["morf"], road_lerf(inverted, output="logit")["lerf"], 1e-9, 1e-9)
-    close(road_combined(upright, output="logit"), -road_combined(inverted, output="logit"), 1e-9, 1e-9)
-
-
-@pytest.mark.parametrize("fractions", [(), (0.5, 1.0), (0.0,)])
-def test_fractions_are_checked(explanation, fractions):
-    with pytest.raises(BenchError, match="between 0 and 1"):
-        road_morf(explanation, fractions=fractions)

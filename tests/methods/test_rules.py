@@ -1,4 +1,4 @@
-"""LIFT-CAM: DeepLIFT's Rescale rule in loops, compared with captum, its completeness, and refused heads."""
+"""LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused heads."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch.overrides import _len_torch_function_stack
 
 import axiom_bench as ab
 from axiom_bench import methods
-from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.lift_cam import attributions, lift_cam
+from axiom_bench.methods.relevance_cam import relevances
 from axiom_bench.testing import CASES
-from tests.methods.plain import EACH_CASE, linear, normal, seeded
+from tests.methods.plain import EACH_CASE, linear, normal, seeded, uniform
 
 ROUNDING = 1e-10  # of all that is summed: float64, ratios of differences that may be small
 
@@ -142,23 +142,6 @@ def test_attributions_are_complete_on_real_networks(name, layer):
         assert_complete(ab.trace(model.float(), "layer2", images.float()), 1e-4)
 
 
-@pytest.mark.parametrize("name", ["dense", "signed"])
-def test_weights_equal_the_ratios_of_hidden_units(name):
-    """Linear, ReLU, linear: a_i = sum_h w2_h (relu(z_h) - relu(z0_h)) / (z_h - z0_h) w1_hi F_i, z0 the biases."""
-    case = CASES[name]
-    model, trace = case.model(), case.trace()
-    first, second, actual = model.head[1], model.head[3], lift_cam(trace)
-    seen = trace.activations.flatten(1)
-    F = seen.clamp(min=0) if name == "signed" else seen  # a ReLU stands before the flattening
-    z, empty = F @ first.weight.T + first.bias, first.bias
-    ratios = (z.clamp(min=0) - empty.clamp(min=0)) / (z - empty)
-    assert ((ratios > 0) & (ratios < 1)).any()  # units that the zero baseline switches: the gradient would say 0 or 1
-    for row in range(case.rows):
-        expected = (second.weight[row % 3] * ratios[row]) @ first.weight * F[row]
-        expected = expected.view(case.channels, -1).sum(1).tolist()
-        assert actual[row].flatten().tolist() == pytest.approx(expected, rel=1e-9, abs=1e-13)
-
-
 def test_by_hand(readout):
     """S = relu(F_1 - F_2 + 1) at F = (3, 1): from 1 to 3 for 2 of input, a ratio of 1. At (1, 3): 1 to 0 for -2."""
     head = nn.Sequential(*linear([1.0, -1.0, 0.0], bias=1), nn.ReLU())
@@ -186,12 +169,6 @@ def test_max_pooling_by_hand(readout):
     trace = readout(Shift(), images)
     assert attributions(trace)[:, 0, 0].tolist() == [[3, 0], [0, -1]]
     assert trace.scores.tolist() == [5, 1]
-
-
-def test_weights_equal_the_drops_of_a_linear_head(maps, readout):
-    trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 2))), maps)
-    torch.testing.assert_close(lift_cam(trace)[..., 0, 0], trace.ablation_drops, rtol=1e-12, atol=1e-14)
-    torch.testing.assert_close(attributions(trace).sum(XY), (trace.gradients * maps).sum(XY), rtol=1e-12, atol=1e-14)
 
 
 def perceptron(activation: Callable[[], nn.Module]) -> nn.Sequential:
@@ -283,3 +260,83 @@ def test_tiny_input_differences_use_the_derivative():
     double = CASES["dense"].trace()
     expected = attributions(replace(double, activations=double.activations * 1e-6))
     torch.testing.assert_close(attributions(small).double(), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.fixture
+def positive() -> Tensor:
+    """Maps without a negative value."""
+    return uniform(2, 3, 4, 6, seed=7)
+
+
+def test_z_plus_rule_with_signed_inputs(readout):
+    """x w = (-2)(-3), 1 (-1), 2 (1) = 6, -1, 2: shares 6/8, 0, 2/8. A bias takes no relevance."""
+    trace = readout(linear([-3.0, -1.0, 1.0], bias=100.0), torch.tensor([-2.0, 1.0, 2.0]).view(1, 3, 1, 1))
+    assert relevances(trace, torch.ones(1, 1)).flatten().tolist() == pytest.approx([0.75, 0, 0.25])
+
+
+def test_convolution_equals_a_sparse_linear_layer(positive, readout):
+    convolution = seeded(lambda: nn.Conv2d(3, 2, 3, stride=2, padding=1))
+    basis = torch.eye(72, dtype=torch.float64).view(72, 3, 4, 6)
+    linear = nn.Linear(72, 12).double()
+    with torch.no_grad():
+        linear.weight.copy_(functional.conv2d(basis, convolution.weight, stride=2, padding=1).flatten(1).T)
+        linear.bias.copy_(convolution.bias.repeat_interleave(6))
+    last = seeded(lambda: nn.Linear(12, 2))
+    sparse = readout(nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), last), positive)
+    dense = readout(nn.Sequential(nn.Flatten(), linear, nn.ReLU(), last), positive)
+    torch.testing.assert_close(sparse.logits, dense.logits, rtol=0, atol=1e-13)
+    expected = methods.get("relevance_cam")(dense)
+    torch.testing.assert_close(methods.get("relevance_cam")(sparse), expected, rtol=0, atol=1e-13)
+
+
+class Mixed(nn.Module):
+    """Every kind of rule: residual sum, batch norm, concatenation, pooling, clipped and curved activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.second = nn.Conv2d(4, 4, 1, bias=False)
+        self.up = nn.ConvTranspose2d(8, 2, 2, stride=2)
+        self.last = nn.Linear(2, 3)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        x = functional.relu6(4 * self.norm(self.first(maps)), inplace=True)
+        x = torch.cat([functional.max_pool2d(x, 2), functional.avg_pool2d(x, 2)], 1)
+        left, right = x.chunk(2, 1)
+        left = left + functional.silu(self.second(right))
+        x = functional.hardswish(self.up(torch.cat([left, right], 1))).relu_()
+        return self.last(x.mean((2, 3)).view(len(x), 2))
+
+
+def test_relevance_is_conserved(positive, readout):
+    """What one class starts with arrives at the layer, through every rule, where each unit has a positive input."""
+    head = seeded(Mixed)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.abs_()
+    trace = readout(head, positive)
+    start = torch.tensor([[1.0, 0.0, 0.0], [0.0, -2.0, 0.5]], dtype=torch.float64)
+    torch.testing.assert_close(relevances(trace, start).sum((1, 2, 3)), start.sum(1), rtol=0, atol=1e-12)
+
+
+def test_unit_without_positive_input_passes_no_relevance(readout):
+    trace = readout(linear([-1.0] * 3, [-1.0] * 3), torch.ones(1, 3, 1, 1))
+    assert not methods.get("relevance_cam")(trace).any()
+
+
+class Gated(nn.Module):
+    """Squeeze and excitation: a product of two values, which has no rule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Linear(3, 2)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        x = maps.mean((2, 3))
+        return self.last(x * x.sigmoid())
+
+
+def test_operation_without_a_rule_error_message(positive, readout):
+    with pytest.raises(BenchError, match="no rule for 'sigmoid'"):
+        methods.get("relevance_cam")(readout(seeded(Gated), positive))
