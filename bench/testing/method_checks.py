@@ -101,7 +101,8 @@ def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
     backward = forward.again(images=forward.images.flip(0), targets=forward.targets.flip(0))
-    backward = replace(backward, other_images=case.other_images().flip(0))
+    parts = forward.interventions and forward.interventions[::-1]
+    backward = replace(backward, interventions=parts, other_images=case.other_images().flip(0))
     _assert_equal(_values(method(backward)), _values(_answer(method, case)).flip(0))
 
 

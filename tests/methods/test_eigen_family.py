@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.methods.eigen_cam import leading_vector, principal_direction
 from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
-from tests.methods.plain import linear
+from tests.methods.plain import Row, assert_formula, linear
 
 WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
@@ -27,24 +28,49 @@ def case(request) -> Case:
     return request.param
 
 
-def by_full_svd(maps: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """One image's (K, H, W) as an H W x K matrix: its first right singular vector and its projection (H, W) on it."""
-    matrix = maps.flatten(1).T.numpy()
-    v = np.linalg.svd(matrix, full_matrices=True)[2][0]
-    v = v if v.sum() > 0 else -v
-    return v, (matrix @ v).reshape(maps.shape[1:])
+def direction(maps: Tensor) -> Tensor:
+    """The first right singular vector of maps (K, H, W) as an H W x K matrix, by a full SVD."""
+    v = np.linalg.svd(maps.flatten(1).T.numpy(), full_matrices=True)[2][0]
+    return torch.from_numpy(v if v.sum() > 0 else -v)
+
+
+def eigen_cam(row: Row) -> Tensor:
+    return direction(row.F)
+
+
+def eigen_grad_cam(row: Row) -> Tensor:
+    return direction(row.F * row.g)[:, None, None] * row.g
+
+
+def seg_eigen_cam(row: Row) -> Tensor:
+    return direction(row.F * row.g.abs())[:, None, None] * row.g.abs()
+
+
+@pytest.mark.parametrize("formula", [eigen_cam, eigen_grad_cam, seg_eigen_cam])
+def test_weights_are_of_the_first_right_singular_vector(formula, case):
+    assert_formula(case, methods.get(formula.__name__), formula, rtol=0, atol=ROUNDING)
+
+
+def kernel_pca(row: Row, kernel: str, gamma: float | None) -> Tensor:
+    """Of the positions, by scikit-learn."""
+    x = row.F.flatten(1).T.numpy()
+    x = x - x.mean(0)
+    name = {"polynomial": "poly"}.get(kernel, kernel)
+    component = KernelPCA(1, kernel=name, gamma=gamma, eigen_solver="dense").fit_transform(x)[:, 0]
+    component = component if component @ x.sum(1) > 0 else -component
+    return torch.from_numpy(component).view(row.F.shape[1:])
+
+
+@pytest.mark.parametrize("gamma", [None, 0.3])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_kpca_cam_is_kernel_pca(kernel, gamma, case):
+    options = {"kernel": kernel, "gamma": gamma}
+    tolerance = {"rtol": 0, "atol": 1e-9}  # the root of an eigenvalue
+    assert_formula(case, partial(kpca_cam, **options), partial(kernel_pca, **options), **tolerance)
 
 
 def raw_map(name: str, trace) -> Tensor:
     return (methods.get(name)(trace) * trace.activations).sum(1)
-
-
-def test_eigen_cam_is_the_first_right_singular_vector(case):
-    trace = case.trace()
-    for i, maps in enumerate(trace.activations):
-        v, projection = by_full_svd(maps)
-        assert methods.get("eigen_cam")(trace)[i].flatten().numpy() == pytest.approx(v, abs=ROUNDING)
-        assert raw_map("eigen_cam", trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
 
 
 @pytest.mark.parametrize("case", [CASES["dense"], WIDE], ids=["dense", "wide"])  # whose activations aren't negative
@@ -58,18 +84,6 @@ def test_deep_feature_factorisation_of_one_factor_is_eigen_cam(case):
         assert solver.components_[0] / np.linalg.norm(solver.components_[0]) == pytest.approx(v, abs=1e-6)
         projection = raw_map("eigen_cam", trace)[i].flatten().numpy()
         assert heat / np.linalg.norm(heat) == pytest.approx(projection / np.linalg.norm(projection), abs=1e-6)
-
-
-@pytest.mark.parametrize("name", ["eigen_grad_cam", "seg_eigen_cam"])
-def test_gradient_times_activation_is_projected(name, case):
-    trace = case.trace()
-    gradients = trace.gradients if name == "eigen_grad_cam" else trace.gradients.abs()
-    for i, (F, g) in enumerate(zip(trace.activations, gradients, strict=True)):
-        v, projection = by_full_svd(F * g)
-        weights = methods.get(name)(trace)[i]
-        for k, y, x in np.ndindex(*F.shape):
-            assert weights[k, y, x].item() == pytest.approx(v[k] * g[k, y, x].item(), abs=ROUNDING)
-        assert raw_map(name, trace)[i].numpy() == pytest.approx(projection, abs=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -112,20 +126,6 @@ def test_float32_matches_float64(name, case):
     expected = raw_map(name, trace)
     actual = raw_map(name, rounded).double()
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
-
-
-@pytest.mark.parametrize("gamma", [None, 0.3])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_kpca_cam_is_kernel_pca_of_the_positions(kernel, gamma, case):
-    trace = case.trace()
-    raw = kpca_cam(trace, kernel, gamma).raw
-    for actual, maps in zip(raw, trace.activations, strict=True):
-        x = maps.flatten(1).T.numpy()
-        x = x - x.mean(0)
-        name = {"polynomial": "poly"}.get(kernel, kernel)
-        replica = KernelPCA(1, kernel=name, gamma=gamma, eigen_solver="dense").fit_transform(x)[:, 0]
-        replica = replica if replica @ x.sum(1) > 0 else -replica
-        assert actual.flatten().numpy() == pytest.approx(replica, abs=1e-9)  # the root of an eigenvalue
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

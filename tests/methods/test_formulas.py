@@ -19,6 +19,7 @@ from axiom_bench.methods.fem import fem
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.negated import negated
 from axiom_bench.methods.opti_cam import opti_cam
+from axiom_bench.methods.random import random as random_weights
 from axiom_bench.methods.shuffled_channels import shuffled_channels
 from axiom_bench.methods.smooth_grad import smooth_grad
 from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
@@ -75,8 +76,8 @@ def uniform(row: Row) -> Tensor:
     return torch.ones(len(row.F))
 
 
-def random(row: Row) -> Tensor:
-    return torch.randn(len(row.F), generator=generator_of(row.image, 0), dtype=torch.float64)
+def random(row: Row, seed: int = 0) -> Tensor:
+    return torch.randn(len(row.F), generator=generator_of(row.image, seed), dtype=torch.float64)
 
 
 def hires_cam(row: Row) -> Tensor:
@@ -287,6 +288,7 @@ BY_NAME = [
     relevance_cam, saliency, input_x_gradient, sobel, centered, guided_xgrad_cam,
 ]  # fmt: skip
 OF_PARAMETERS = {
+    "random, another seed": (partial(random_weights, seed=1), partial(random, seed=1)),
     "negated": (negated, negated_weights),
     "negated map": (partial(negated, wrapped=methods.get("saliency")), negated_map),
     "shuffled": (partial(shuffled_channels, seed=5), shuffled),

@@ -14,10 +14,6 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.data.loading import batches
-from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import BUILDERS, MEAN, STD
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
 from axiom_bench.run.computing.costs import Cost
@@ -358,27 +354,3 @@ def test_statuses_without_truth_and_without_evidence(name, truth):
     assert Cost.of([], [metrics.get(name)], without.trace).per_image == 0
     with pytest.raises(ab.BenchError, match="needs an explanation with trace"):
         metrics.get(name)(Explanation(heatmap=torch.ones(1, 4, 4), raw_map=torch.ones(1, 4, 4)))
-
-
-@pytest.fixture(scope="module")
-def images() -> Tensor:
-    dataset, size = (
-        load_dataset({"kind": "planted", "size": 8, "seed": 1}),
-        Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3),
-    )
-    return next(iter(batches(dataset, range(8), size, "label", 8))).images
-
-
-@pytest.mark.parametrize("name", BUILDERS)
-def test_planted_networks_tell_a_right_from_a_wrong_explanation(name, images):
-    """The truth is perfect; an explanation by brightness alone, which no network reads, has nothing right."""
-    trace = ab.trace(BUILDERS[name](), "features", images, torch.zeros(8, dtype=torch.long))
-    right = Explanation.of(trace, trace.true_contributions / trace.activations.masked_fill(trace.activations == 0, 1))
-    only_brightness = torch.zeros(1, trace.activations.shape[1], 1, 1)
-    only_brightness[0, -1] = 1
-    wrong = Explanation.of(trace, only_brightness)
-    for metric, perfect in PERFECT.items():
-        close(truth_value(metric, right), perfect, atol=1e-6, rtol=0)
-    assert truth_value("truth_correlation", wrong).max() < 0.3
-    assert truth_value("truth_mass_outside", wrong).min() > 0.3
-    assert truth_value("truth_channel_error", wrong).min() > 1

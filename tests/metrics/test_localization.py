@@ -17,7 +17,6 @@ import axiom_bench as ab
 from axiom_bench import metrics
 from axiom_bench.data.base import Sample
 from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
-from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
@@ -150,20 +149,6 @@ def test_objects_of_other_classes_do_not_count_and_of_several_the_best_does():
     assert float(box_iou(explanation)) == 1
     assert float(energy_pointing_game(cropped(objects, square(0, 0, 20, 20)))) == 0.5  # two of four quarters
     assert float(pointing_game(cropped(objects, square(10, 0, 20, 10)), tolerance=0)) == 0
-
-
-@pytest.mark.parametrize("difficult", [0, 1])
-def test_difficult_objects_count_and_boxes_beyond_the_image_are_clipped_to_it(tmp_path, difficult):
-    corners = "<xmin>-3</xmin><ymin>1</ymin><xmax>50</xmax><ymax>20</ymax>"
-    inside = f"<object><name>cat</name><difficult>{difficult}</difficult><bndbox>{corners}</bndbox></object>"
-    outside = inside.replace("<xmin>-3", "<xmin>60").replace("<xmax>50", "<xmax>70")
-    size = "<size><width>40</width><height>20</height></size>"
-    file = tmp_path / "a.xml"
-    file.write_text(f"<annotation>{size}{inside}{outside}</annotation>")
-    objects, problems = read_objects(file, {"cat": 0}, first_pixel=1, size=(40, 20))
-    assert objects == ((0, (0.0, 0.0, 40.0, 20.0)),)
-    assert len(problems) == 1  # the box outside, which is named and left out
-    assert float(box_iou(cropped(objects, square(0, 0, 20, 20)))) == 1
 
 
 def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():

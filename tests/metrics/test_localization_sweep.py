@@ -12,9 +12,8 @@ from scipy import ndimage
 
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou
-from axiom_bench.metrics.shared.rounding import MILLION, level, millionths, rounded
+from axiom_bench.metrics.shared.rounding import rounded
 from axiom_bench.metrics.shared.threshold_sweep import FRACTIONS, boxes_above, pixels_above, steps_above
-from axiom_bench.metrics.shared.union_find import nothing_raised, raise_range, raised_values
 
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 
@@ -126,15 +125,6 @@ def test_no_pixel_above_no_box_and_numbers_that_are_not_finite():
     assert not measured.largest[[0, 2, 3]].any()
 
 
-def test_levels_are_the_rounded_map_in_whole_numbers():
-    shares = torch.rand(1, 40, 50, generator=torch.Generator().manual_seed(1))
-    shares[0, 0, :4] = torch.tensor([1.0, 0.0, 0.15, 0.1500004])
-    levels = millionths(Explanation(heatmap=shares))
-    np.testing.assert_array_equal(levels, np.rint(rounded(shares).double().numpy() * MILLION))
-    for fraction in (*FRACTIONS, 0.1234567, 1 / 3):
-        np.testing.assert_array_equal(levels > level(fraction), rounded(shares).numpy() > fraction)
-
-
 def test_pixels_above_are_counted():
     shares = torch.rand(2, 20, 30, generator=torch.Generator().manual_seed(2)).round(decimals=2)
     masks = shares > 0.3
@@ -150,14 +140,3 @@ def test_metrics_share_one_sweep():
     explanation = Explanation(heatmap=torch.rand(1, 9, 9), boxes=(torch.tensor([[1.0, 1.0, 5.0, 5.0]]),))
     assert boxes_above(explanation) is boxes_above(explanation)
     assert boxes_above(explanation) is not boxes_above(explanation, 4)
-
-
-@given(st.data(), st.integers(1, 40))
-def test_each_place_has_the_greatest_value_of_its_ranges(data, count):
-    table, expected = nothing_raised(count), np.zeros(count)
-    for _ in range(data.draw(st.integers(0, 12))):
-        first = data.draw(st.integers(0, count - 1))
-        last, value = data.draw(st.integers(first, count - 1)), data.draw(st.floats(0, 1))
-        raise_range(table, first, last, value)
-        expected[first : last + 1] = np.maximum(expected[first : last + 1], value)
-    assert raised_values(table).tolist() == expected.tolist()

@@ -159,40 +159,7 @@ def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
     assert over_images("pxap", explanation)["pxap"] == pytest.approx(of_all_pixels)
 
 
-TARGET = picture((2, 2, 6, 7, 1.0))
-WRONG, HALF = picture((6, 2, 10, 7, 1.0)), picture((2, 2, 4, 7, 1.0))
-HALO = picture((0, 0, 12, 10, 0.3), (2, 2, 6, 7, 1.0))
 FLAT = torch.ones(SIZE, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("heatmap", "expected"),
-    [
-        (TARGET, 1),  # all of the mask before anything else
-        (FLAT, 20 / 120),  # all at once
-        (WRONG, 20 / 120),  # 20 other pixels first, then the rest at once
-        (HALF, 0.5 + 0.5 * 20 / 120),  # half of the mask, then the rest at once
-    ],
-)
-def test_pxap_closed_forms(heatmap, expected):
-    assert own("pxap", masked([heatmap], [TARGET])) == pytest.approx([expected])
-    two = masked([TARGET, WRONG], [TARGET, TARGET])  # 40 pixels of which 20 hit, then the rest: 40 of 240
-    assert over_images("pxap", two)["pxap"] == pytest.approx(0.5 * 0.5 + 0.5 * 40 / 240)
-
-
-@pytest.mark.parametrize(
-    ("heatmap", "params", "expected"),
-    [
-        (TARGET, {}, 1),
-        (picture((4, 2, 8, 7, 1.0)), {}, 10 / 30),
-        (FLAT, {}, 20 / 120),
-        (HALO, {}, 20 / 120),
-        (HALO, {"fraction": 0.3}, 1),  # above, not at
-        (HALO, {"fraction": "best"}, 1),
-    ],
-)
-def test_mask_iou_closed_forms(heatmap, params, expected):
-    assert float(mask_iou(masked([heatmap], [TARGET]), **params)) == expected
 
 
 @settings(max_examples=30)
@@ -236,14 +203,6 @@ def test_energies_are_the_same_on_any_number_of_threads():
     torch.set_num_threads(before)
     for first, second in zip(*energies, strict=True):
         assert torch.equal(first, second)
-
-
-def test_mass_and_rank_accuracy_closed_forms():
-    heatmap = picture((2, 2, 4, 7, 1.0), (8, 0, 12, 10, 0.25))  # half of the mask, and 40 pixels elsewhere
-    assert mass_accuracy(masked([heatmap], [TARGET])) == {"mass_accuracy": 0.5, "rank_accuracy": 0.5}
-    flat = mass_accuracy(masked([FLAT], [picture((0, 0, 12, 3, 1.0))]))
-    assert float(flat["rank_accuracy"]) == 1  # ties go to the first pixels, which here are the mask
-    assert float(flat["mass_accuracy"]) == pytest.approx(0.3)
 
 
 @settings(max_examples=40)

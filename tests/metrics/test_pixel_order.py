@@ -161,14 +161,6 @@ def test_curves_are_those_of_rises_evaluation(trace, explanation):
         close(next(iter(actual.values())), area_under)
 
 
-def test_the_difference_costs_nothing_beside_both(trace, explanation):
-    inserted, deleted = (metric(explanation, steps=6) for metric in (insertion_auc, deletion_auc))
-    before = replace(trace.passes)
-    difference = insertion_minus_deletion(explanation, steps=6)
-    assert trace.passes == before
-    close(difference, inserted["insertion_auc"] - deleted["deletion_auc"])
-
-
 def one_row(*values: float) -> Explanation:
     """A heatmap of one row of pixels."""
     return Explanation(heatmap=tensor([values]))
