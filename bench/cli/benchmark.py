@@ -19,11 +19,9 @@ if TYPE_CHECKING:
 
 
 def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """Runs all jobs of a command line and writes their report: the exit code and the last lines.
-
-    config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for
-    a mistake that concerns all jobs.
-    """
+    """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
+    user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for a mistake that
+    concerns all jobs."""
     config, outcomes = run_jobs(overrides, config_folder)
     from axiom_bench.cli.finish import finish
 
@@ -55,10 +53,8 @@ def share(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
 def run_jobs(
     overrides: Sequence[str], config_folder: Path | None = None, shares: bool = False
 ) -> tuple[dict[str, Any], Sequence[Outcome]]:
-    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does.
-
-    shares: computes shards alone, beside other processes.
-    """
+    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does. shares:
+    computes shards alone, beside other processes."""
     with composed(overrides, config_folder) as composition:
         # A misspelt name has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
@@ -81,9 +77,7 @@ def configuration_text(overrides: Sequence[str], config_folder: Path | None = No
 
 def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:
     """Raises BenchError, with the nearest names, for a method or value that `report.*` names and no run could have.
-
-    What `report.compare` names must be in this run; any other misspelt name would silently show nothing.
-    """
+    What `report.compare` names must be in this run; any other misspelt name would silently show nothing."""
     from axiom_bench import methods as all_methods
     from axiom_bench import metrics as all_metrics
     from axiom_bench.report.options import Options, check_names

@@ -1,7 +1,4 @@
-"""`axiom-bench explain`: images, a model's top classes, and the maps of many methods, as pictures or a page.
-
-Every image that can be explained is, and each other has a sentence.
-"""
+"""`axiom-bench explain`: images, a model's top classes, and the maps of many methods, as pictures or a page."""
 
 from __future__ import annotations
 
@@ -59,11 +56,9 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def open_upright(path: Path) -> tuple[Image.Image, bool]:
-    """The RGB image as it is looked at, and whether its EXIF orientation turned it.
-
-    Data sets aren't turned, since their boxes are in pixels as stored; here a reader compares the map with what a
-    viewer of photographs shows. Raises BenchError where the file can't be read as an image.
-    """
+    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Data sets aren't turned, since
+    their boxes are in pixels as stored; here a reader compares the map with what a viewer of photographs shows. Raises
+    BenchError where the file can't be read as an image."""
     try:
         with opened(path, as_text(path)) as stored:
             image = as_rgb(stored)
@@ -112,11 +107,9 @@ class Output:
 
     @staticmethod
     def of(path: Path | None, images: Collection[Path]) -> Output:
-        """What to write for these images; without a path a picture of one image, a page of several.
-
-        Raises BenchError for a format that can't be written, for a picture of several images, and where something
-        else than an earlier output would be replaced.
-        """
+        """What to write for these images; without a path a picture of one image, a page of several. Raises BenchError
+        for a format that can't be written, for a picture of several images, and where something else than an earlier
+        output would be replaced."""
         path = Path("explanation.png" if len(images) == 1 else "explanation.html") if path is None else path
         if path.is_dir():
             if path.suffix.lower() in (*PICTURES, *PAGES):
@@ -161,10 +154,8 @@ GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library
 
 def explain(options: Namespace) -> tuple[list[Path], list[str], list[str]]:
     """Writes pictures or a page of the images: (the files, sentences about methods that don't apply to the model and
-    about turned images, a sentence for each image that can't be explained). options: of the command line.
-
-    Raises BenchError for an unknown model, layer, class, method or format, and where no image can be explained.
-    """
+    about turned images, a sentence for each image that can't be explained). options: of the command line. Raises
+    BenchError for an unknown model, layer, class, method or format, and where no image can be explained."""
     settings.add_current_folder()
     names = options.methods.split(",") if options.methods and options.methods != ALL else None
     config = configuration(_overrides(options, names), options.config_dir)
@@ -232,10 +223,8 @@ def _write(
 
 
 def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
-    """The overrides with the named methods as choices, so that those of a user's own folder are found, too.
-
-    Raises BenchError where no model is named.
-    """
+    """The overrides with the named methods as choices, so that those of a user's own folder are found, too. Raises
+    BenchError where no model is named."""
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
         raise BenchError(

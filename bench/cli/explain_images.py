@@ -60,10 +60,8 @@ class Classes:
         return list(dict.fromkeys(self.index(name.strip()) for name in names))
 
     def index(self, text: str) -> int:
-        """The index of a class that is given as index or name.
-
-        Raises BenchError, with the nearest names, for no such class, and for a name that several classes have.
-        """
+        """The index of a class that is given as index or name. Raises BenchError, with the nearest names, for no such
+        class, and for a name that several classes have."""
         names = list(self.names or ())
         same = [place for place, name in enumerate(names) if name == text]
         if len(same) > 1:
@@ -145,11 +143,9 @@ class Explainer:
     def explain(
         self, path: Path, image: Image.Image, targets: Sequence[int], top: int
     ) -> tuple[ExplainedImage, list[str]]:
-        """The image explained, and a sentence for each method that doesn't apply to the model.
-
-        targets: the classes to explain; where there are none, the `top` most probable ones.
-        Raises BenchError where the image can't be resized, and where no method applies.
-        """
+        """The image explained, and a sentence for each method that doesn't apply to the model. targets: the classes to
+        explain; where there are none, the `top` most probable ones. Raises BenchError where the image can't be resized,
+        and where no method applies."""
         pixels = self._pixels(path, image)
         trace = self._cut.trace(pixels)
         of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.network.explained(trace.logits)[0]

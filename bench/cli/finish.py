@@ -28,10 +28,8 @@ MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defec
 
 
 def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> tuple[int, list[str]]:
-    """Writes the manifest and the report of a sweep; its exit code and its last lines.
-
-    overrides: as they were typed. Raises BenchError.
-    """
+    """Writes the manifest and the report of a sweep; its exit code and its last lines. overrides: as they were typed.
+    Raises BenchError."""
     folder = run_folder(config)
     with progress("report") as shown:
         completed = [outcome for outcome in outcomes if outcome.failure is None]
@@ -59,9 +57,7 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
 
 def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     """Writes the manifest of a sweep, with which its values count, and no report; None where every job has failed.
-
-    Raises BenchError where the folder can't be written.
-    """
+    Raises BenchError where the folder can't be written."""
     folder, written = run_folder(config), None
     if any(outcome.failure is None for outcome in outcomes):
         before = _previous_manifest(folder)

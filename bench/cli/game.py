@@ -1,9 +1,5 @@
-"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run.
-
-The maps are computed again: a run keeps values, and pictures of a few images only. So this command loads what the run's
-configuration names, and it refuses where weights or images aren't those of the run any more, or where it names code
-that isn't this package's, unless it is told to trust it.
-"""
+"""`axiom-bench game RUN`: the page of the game "What do you see?", made of a finished run. The maps are computed again,
+so it refuses where weights or images aren't those of the run any more, or a stranger's configuration names code."""
 
 from __future__ import annotations
 
@@ -161,10 +157,8 @@ def _paths(value: object) -> Iterator[str]:
 
 
 def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
-    """One batch of two rows, one for each class, for each image with exactly two classes inside the crop.
-
-    count: how many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set has fewer.
-    """
+    """One batch of two rows, one for each class, for each image with exactly two classes inside the crop. count: how
+    many, None for at most MAX_DEFAULT. Raises BenchError where the run's data set has fewer."""
     if not job.shares_classes:
         raise BenchError(
             f"The labels of {job.data.name!r} aren't classes of {job.model.name}, so no question can be asked about "
@@ -186,11 +180,9 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
 
 
 def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeImage]:
-    """CHECKS images to show whole, of those that aren't in `trials`.
-
-    Images of one class come first. The wrong choice is a class that the image isn't labelled with, of those that the
-    trials ask about. Raises BenchError where there are too few.
-    """
+    """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come first. The wrong choice
+    is a class that the image isn't labelled with, of those that the trials ask about. Raises BenchError where there are
+    too few."""
     taken = {image_id for batch in trials for image_id in batch.image_ids}
     asked = sorted({target for batch in trials for target in _targets(batch)})
     generator = np.random.default_rng([seed, 1])

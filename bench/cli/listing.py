@@ -22,10 +22,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
-    """The lines for one kind; for None those of all kinds, under headings.
-
-    config_folder: a user's own YAML files, listed beside those of conf/. Raises BenchError where it isn't there.
-    """
+    """The lines for one kind; for None those of all kinds, under headings. config_folder: a user's own YAML files,
+    listed beside those of conf/. Raises BenchError where it isn't there."""
     if config_folder is not None and not config_folder.is_dir():
         raise BenchError(f"There is no folder {config_folder} (--config-dir).")
     add_current_folder()  # where a user's own functions are
@@ -72,10 +70,8 @@ def _plugin(path: Path) -> str:
 
 
 def docstring(target: str) -> str:
-    """The first line of the docstring of the function at a dotted path, read from its source without importing it.
-
-    "" where there is none, or where the module doesn't define the function itself.
-    """
+    """The first line of the docstring of the function at a dotted path, read from its source without importing it. ""
+    where there is none, or where the module doesn't define the function itself."""
     module, _, name = target.rpartition(".")
     try:
         spec = importlib.util.find_spec(module) if module else None

@@ -22,10 +22,8 @@ TWO_CLASSES = "experiment=paper_two_classes"
 
 def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
     """Runs experiment=paper, and experiment=paper_two_classes where no image of it shows two classes: the exit code and
-    the last lines.
-
-    Where none of the paper's networks has weights, those of real_root stand in for them. Raises BenchError.
-    """
+    the last lines. Where none of the paper's networks has weights, those of real_root stand in for them. Raises
+    BenchError."""
     arguments = ["experiment=paper", *overrides]
     code, folder, failures = _run(arguments, config_folder, "The paper's networks")
     if folder is None and not _names(overrides, "model"):

@@ -1,10 +1,5 @@
-"""The pytest plugin: the fixture `axiom_gate`, and the options --axiom-update and --axiom-reason.
-
-    def test_my_cam(axiom_gate):
-        axiom_gate("my_pkg.my_cam", baseline="baselines/my_cam.csv")
-
-pytest imports this module wherever axiom-bench is installed, so that it imports nothing heavy itself.
-"""
+"""The pytest plugin: the fixture `axiom_gate`, and the options --axiom-update and --axiom-reason. pytest imports this
+module wherever axiom-bench is installed, so that it imports nothing heavy itself."""
 
 from __future__ import annotations
 

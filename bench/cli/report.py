@@ -32,9 +32,7 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
     """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
-
-    words: KEY=VALUE. Raises BenchError for a wrong setting, and as `combining.combine`.
-    """
+    words: KEY=VALUE. Raises BenchError for a wrong setting, and as `combining.combine`."""
     settings = parsed(words)
     if len(folders) == 1 and output is None:
         folder = folders[0]
@@ -47,10 +45,8 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}.
-
-    Raises BenchError, with the nearest names, for another key, and for a value that doesn't fit.
-    """
+    """KEY=VALUE of `report.*` as {"headline": [...], "figures": {"grid": None}}. Raises BenchError, with the nearest
+    names, for another key, and for a value that doesn't fit."""
     names = list(KEYS)
     values: dict[str, Any] = {}
     for word in words:
@@ -71,9 +67,7 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
 
 def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises BenchError, with the nearest names, for a method or value that a setting names and the run doesn't have.
-
-    Those of the run's own settings were checked when it ran.
-    """
+    Those of the run's own settings were checked when it ran."""
     of_run = Options.of(manifest.get("config") or {})
     options = Options.of(with_settings(manifest, settings)["config"])
     methods = list(manifest.get("methods") or ())
@@ -92,10 +86,8 @@ RELOAD = 10  # seconds after which the page loads itself again
 def watch(
     folders: Sequence[Path], words: Sequence[str], output: Path | None, say: Callable[[str], None] = say_line
 ) -> int:
-    """Follows one run until its command has ended, or is stopped: the exit code.
-
-    say: is told what is new. Raises BenchError for several runs, and as `prepared`.
-    """
+    """Follows one run until its command has ended, or is stopped: the exit code. say: is told what is new. Raises
+    BenchError for several runs, and as `prepared`."""
     if len(folders) != 1 or output is not None or remote.url_of(folders[0]) is not None:
         raise BenchError("--watch follows one run of this machine, in its own folder: axiom-bench report --watch RUN.")
     folder, settings = prepared(folders, words, output)

@@ -1,7 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no process is left.
-
-Nothing that was computed is lost, since a file is complete or not there at any moment.
-"""
+"""Ctrl-C, SIGTERM and SIGHUP end a command: one line, 128 + the signal as the exit code, and no process is left."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
-"""Baselines: CSV files that a reviewer can read in a diff.
-
-Lines that start with `#` hold the configuration, what it was written with and why; then comes one row for each model,
-layer, data set, method and metric. Seconds are never in it: they belong to a machine.
-"""
+"""Baselines: CSV files that a reviewer can read in a diff. Lines that start with `#` hold the configuration, what it
+was written with and why; then comes one row for each model, layer, data set, method and metric."""
 
 from __future__ import annotations
 
@@ -53,10 +50,8 @@ class Baseline:
 
     @classmethod
     def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
-        """timed: how far run times may move, as "50%"; None leaves them out.
-
-        Raises BenchError where the run has no records, or a metric without a tolerance.
-        """
+        """timed: how far run times may move, as "50%"; None leaves them out. Raises BenchError where the run has no
+        records, or a metric without a tolerance."""
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
         if timed is not None:
             rows = pd.concat([rows, run_times(run, timed)], ignore_index=True)
@@ -125,10 +120,8 @@ def write_baseline(
 
 
 def find(baseline: Path) -> Path:
-    """The file of a baseline: a path, or the bare name of one that comes with the package, as `quick`.
-
-    Raises BenchError, with the nearest names, for a bare name of no file and no packaged baseline.
-    """
+    """The file of a baseline: a path, or the bare name of one that comes with the package, as `quick`. Raises
+    BenchError, with the nearest names, for a bare name of no file and no packaged baseline."""
     if baseline.exists() or baseline.suffix or len(baseline.parts) > 1:
         return baseline
     folder = resources.files("axiom_bench") / "baselines"
@@ -196,11 +189,8 @@ Header = list[tuple[str, str]]
 
 
 def read_text(file: Path) -> tuple[Header, pd.DataFrame]:
-    """The header's names and values in order, and the rows in COLUMNS.
-
-    Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that `render_text` wouldn't have
-    made.
-    """
+    """The header's names and values in order, and the rows in COLUMNS. Raises BenchError for a file that is missing,
+    isn't a text of MAX_BYTES at most, or that `render_text` wouldn't have made."""
     lines = _text(file).splitlines(keepends=True)
     header = [line[1:].strip().partition(": ") for line in lines if line.startswith("#")]
     rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
@@ -296,10 +286,8 @@ def run_times(run: RunFolder, allowed: str) -> pd.DataFrame:
 
 def accuracies(run: RunFolder) -> pd.DataFrame:
     """A row for each model, layer and data set with the columns of a baseline, over the images whose classes are known.
-
     The records have the predicted class of each row, by which a report tells correct rows from wrong ones; where it
-    changes, no metric's value does. With target=predicted it is 1: the predicted class is the explained one.
-    """
+    changes, no metric's value does. With target=predicted it is 1: the predicted class is the explained one."""
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
     explained = run.records.of_images[columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]

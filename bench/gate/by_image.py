@@ -1,8 +1,5 @@
-"""The values by image of a baseline: a Parquet file next to the CSV, which a paired comparison needs.
-
-Each value is float32, since a difference of float32's rounding counts as none. Values of whole data sets have the image
-id "*" and keep the run's replicates.
-"""
+"""The values by image of a baseline: a Parquet file next to the CSV, which a paired comparison needs. Values are
+float32; those of whole data sets have the image id "*" and keep the run's replicates."""
 
 from __future__ import annotations
 
@@ -72,10 +69,8 @@ def described(file: Path) -> str:
 
 
 def read(baseline: Path, expected: str | None) -> ByImage | None:
-    """The values beside a baseline; None where its header names none.
-
-    expected: what the header says. Raises BenchError for a file that is missing, another, or damaged.
-    """
+    """The values beside a baseline; None where its header names none. expected: what the header says. Raises BenchError
+    for a file that is missing, another, or damaged."""
     if expected is None:
         return None
     file = path_of(baseline)

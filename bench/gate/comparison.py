@@ -62,10 +62,8 @@ class GateResult:
 
 
 def gate(run_folder: Path, baseline: Path, how: GateOptions | None = None) -> GateResult:
-    """Compare a run with a baseline. Never raises for a bad run or baseline.
-
-    baseline: a file, or the name of a baseline that comes with the package, as `quick`.
-    """
+    """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or the name of a
+    baseline that comes with the package, as `quick`."""
     how = how or GateOptions()
     run, name = printable(str(run_folder)), printable(str(baseline))
     try:

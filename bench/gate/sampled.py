@@ -1,9 +1,6 @@
-"""The comparison of sampled sets: values by image, tested, where images or values have chance in them.
-
-A change is a finding where it is significant, at 5 % after Holm over everything that one gate tests, and where the
-statistic that the metric's tolerance watches moved by more than the minimum effect. Images that both have are compared
-in pairs; where they are fewer than half of the smaller set, all images of both are compared without pairs.
-"""
+"""The comparison of sampled sets: values by image, tested, in pairs where both sides have at least half of the images.
+A change is a finding where it is significant, at 5 % after Holm over all that one gate tests, and its statistic moved
+by more than the minimum effect."""
 
 from __future__ import annotations
 
@@ -57,10 +54,8 @@ class Test:
 
 
 def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], better: Better) -> list[Finding]:
-    """The changes of rows that both have. limits: of each metric, its minimum effects.
-
-    Raises BenchError where so few images could show no change.
-    """
+    """The changes of rows that both have. limits: of each metric, its minimum effects. Raises BenchError where so few
+    images could show no change."""
     tests = [
         test
         for place in sorted(_places(before.values) & _places(after.values))

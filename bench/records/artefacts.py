@@ -1,8 +1,5 @@
-"""What a run folder may hold, the one table of its kinds of files, and its manifest.
-
-A new kind of file is a row here, and the module that writes it: of one that is made for each job, a module with
-`STAGES[kind]` and `ensure_<kind>`, as `axiom_bench.run.computing.whole_set` has them.
-"""
+"""What a run folder may hold, the one table of its kinds of files, and its manifest. A new kind of file is a row here,
+and the module that writes it: of one that is made for each job, with `STAGES[kind]` and `ensure_<kind>`."""
 
 from __future__ import annotations
 
@@ -162,10 +159,8 @@ def check_format(folder: Path) -> None:
 
 
 def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with the first entry that isn't of the kind that its readers rely on; None where all are.
-
-    Names of files stay in the folder, which may come from a stranger; combined runs name files of the runs' folders.
-    """
+    """What is wrong with the first entry that isn't of the kind that its readers rely on; None where all are. Names of
+    files stay in the folder, which may come from a stranger; combined runs name files of the runs' folders."""
     from axiom_bench.records import holdings  # here: `--help` needs no pydantic
 
     wrong = holdings.problem(manifest, holdings.Manifest)

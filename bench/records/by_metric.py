@@ -1,8 +1,5 @@
-"""All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes over 100.
-
-What rows have in common, the image with its classes, stands once in a table of keys; names are codes. A reader asks for
-rows as a table, `Records.frame`, or works on arrays, `Records.blocks` and `matrix`.
-"""
+"""All records of a run in memory, metric by metric: 16 bytes a row, where a table of the rows takes over 100. What rows
+have in common, the image with its classes, stands once in a table of keys; names are codes."""
 
 from __future__ import annotations
 
@@ -238,11 +235,9 @@ TENTH = 10  # a method that lacks more than one image in so many is not compared
 
 
 def compared(images: Mapping[str, Set[Image]]) -> tuple[tuple[str, ...], frozenset[Image]]:
-    """(the methods that are compared, the images that all of them have).
-
-    images: those that each method has a value for. A method that lacks more than a tenth of the images that any method
-    has isn't compared: it could win by saying nothing about difficult images, and would leave few for the others.
-    """
+    """(the methods that are compared, the images that all of them have). images: those that each method has a value
+    for. A method that lacks more than a tenth of the images that any method has isn't compared: it could win by saying
+    nothing about difficult images, and would leave few for the others."""
     union: frozenset[Image] = frozenset().union(*images.values())
     methods = tuple(name for name, having in images.items() if having and TENTH * len(union - having) <= len(union))
     common = frozenset.intersection(*(frozenset(images[name]) for name in methods)) if methods else frozenset[Image]()

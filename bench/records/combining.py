@@ -1,8 +1,5 @@
-"""Several runs as one: a manifest that counts the files of all of them, where they are.
-
-Nothing is copied, and readers need not know of it. A value that several runs hold is taken from the first. Runs in
-which one name has two meanings, or one measurement two values, aren't combined.
-"""
+"""Several runs as one: a manifest that counts the files of all of them, where they are. A value that several runs hold
+is taken from the first; runs in which one name has two meanings, or one measurement two values, aren't combined."""
 
 from __future__ import annotations
 
@@ -37,11 +34,8 @@ class Run(NamedTuple):
 
 
 def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Write the manifest of a combination into a folder; the manifest.
-
-    Raises BenchError for a run that isn't complete or can't be read, where two runs disagree, and for a folder that
-    holds something else.
-    """
+    """Write the manifest of a combination into a folder; the manifest. Raises BenchError for a run that isn't complete
+    or can't be read, where two runs disagree, and for a folder that holds something else."""
     runs = [Run(path, reading.read_manifest(path)) for path in {path.resolve(): path for path in folders}.values()]
     if folder.resolve() in {run.folder.resolve() for run in runs}:
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
@@ -183,10 +177,8 @@ def _check_names(runs: Sequence[Run]) -> None:
 
 
 def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mapping[str, Any]], same: Values) -> None:
-    """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value.
-
-    same: the values that both jobs have. Values that differ by less than SAME are equal; NaN equals NaN of one status.
-    """
+    """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value. same: the values
+    that both jobs have. Values that differ by less than SAME are equal; NaN equals NaN of one status."""
     rows = [_rows_of(run, job, same) for run, job in (first, second)]
     if not any(map(len, rows)):
         return

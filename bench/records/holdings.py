@@ -226,9 +226,7 @@ def write(
     folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
 ) -> RecordFile:
     """Writes what one command computed of one shard. notes: names, curves and axes, see the module. Raises BenchError.
-
-    The file of curves is written first: where the record file exists, both are complete.
-    """
+    The file of curves is written first: where the record file exists, both are complete."""
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
     file = RecordFile(name, shard, values, notes["names"], notes["curves"], notes["axes"])
     if file.curve_file is not None:

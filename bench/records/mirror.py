@@ -1,9 +1,5 @@
-"""A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent.
-
-A command works in the folder as in any other; the store is what commands share. A shard's files are sent when it is
-done, each complete, since a put is atomic. Records and curves have names that no other file ever has, so that one that
-is here isn't fetched again. Nothing is deleted in the store but claims.
-"""
+"""A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent. A
+put is atomic, and records have names that no other file ever has. Nothing is deleted in the store but claims."""
 
 from __future__ import annotations
 
@@ -89,10 +85,8 @@ class Mirror:
 
 
 def of(folder: Path) -> Mirror | None:
-    """The mirror that a folder is, the same throughout a process; None for an ordinary folder.
-
-    Raises BenchError where there is no such kind of store, or its package isn't installed.
-    """
+    """The mirror that a folder is, the same throughout a process; None for an ordinary folder. Raises BenchError where
+    there is no such kind of store, or its package isn't installed."""
     url = remote.url_of(folder)
     return None if url is None else _mirror(url, os.getpid())
 

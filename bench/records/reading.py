@@ -1,7 +1,5 @@
-"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Needs no torch.
-
-Of a record file only the values count whose keys the manifest names: the file may also hold values of other commands.
-"""
+"""Reading a finished run: the manifest, and the records, curves and run times that it counts. Of a record file only the
+values count whose keys the manifest names: the file may also hold values of other commands."""
 
 from __future__ import annotations
 
@@ -35,11 +33,9 @@ class CurvePart(NamedTuple):
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`.
-
-    Raises BenchError where it is missing, can't be read, isn't a run's manifest, or where a file or folder that is read
-    or written leads out of the run folder: see `artefacts`.
-    """
+    """The parsed manifest.json; of a run whose command hasn't ended, what is there so far: see `running.read`. Raises
+    BenchError where it is missing, can't be read, isn't a run's manifest, or where a file or folder that is read or
+    written leads out of the run folder: see `artefacts`."""
     folder = Path(folder)
     artefacts.check_folders(folder)
     manifest = running.read(folder) or artefacts.read(folder)
@@ -109,10 +105,8 @@ def _where(column: Any, rows: NDArray[np.bool_]) -> Any:
 def read_curves(
     folder: Path, manifest: Mapping[str, Any], curves: Collection[str] | None = None, method: str | None = None
 ) -> Iterator[CurvePart]:
-    """The curves that the manifest counts, one file at a time: those of all files together may be gigabytes.
-
-    curves: names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`.
-    """
+    """The curves that the manifest counts, one file at a time: those of all files together may be gigabytes. curves:
+    names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`."""
     folder = Path(folder)
     for file, content, values in holdings.of_manifest(folder, manifest):
         metrics = {metric for of_method in values.values() for metric in of_method}
@@ -131,11 +125,9 @@ def read_curves(
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
-    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError.
-
-    Of combined runs that timed one model, layer and data set on several devices, those of the first run's device:
-    milliseconds of two machines can't be compared.
-    """
+    """Run times in columns.RUNTIME_COLUMNS; the empty table where none were measured. Raises BenchError. Of combined
+    runs that timed one model, layer and data set on several devices, those of the first run's device: milliseconds of
+    two machines can't be compared."""
     names = manifest.get("runtime") or ()
     tables = [store.read_table(Path(folder) / name, store.RUNTIME).to_pandas() for name in names]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RUNTIME_COLUMNS))

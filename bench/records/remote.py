@@ -1,9 +1,5 @@
-"""Results in a store of objects: fsspec's URLs, such as s3://bucket/results, the folder here that mirrors each, and the
-objects below an URL with their errors.
-
-The folder is in the cache, under a name that the URL alone decides: every process that is given the URL finds it, and
-no file in a folder, which may come from a stranger, can name one.
-"""
+"""Results in a store of objects: fsspec's URLs, such as s3://bucket/results, the folder in the cache that mirrors each,
+and the objects below an URL. The URL alone decides the folder's name, so that no stranger's file can name one."""
 
 from __future__ import annotations
 
@@ -121,11 +117,9 @@ class Objects:
             self.files.pipe_file(self._path(name), content)
 
     def make(self, name: str, content: bytes) -> bool:
-        """Writes an object where there is none; whether it did. content: like no other process's.
-
-        What is there afterwards decides: a put that is repeated after a lost answer finds its own object in its way,
-        and not every store says in the same words why it refuses. Where nothing is, another has just removed it.
-        """
+        """Writes an object where there is none; whether it did. content: like no other process's. What is there
+        afterwards decides: a put that is repeated after a lost answer finds its own object in its way, and not every
+        store says in the same words why it refuses. Where nothing is, another has just removed it."""
         for last in (False, True):
             try:
                 with store_errors(self.url):
@@ -172,10 +166,8 @@ class Objects:
 
 @cache
 def opened(url: str, process: int) -> Objects:
-    """The objects below an URL. process: this one's number, since a fork needs connections of its own.
-
-    Raises BenchError where fsspec knows no such store, or its package isn't installed.
-    """
+    """The objects below an URL. process: this one's number, since a fork needs connections of its own. Raises
+    BenchError where fsspec knows no such store, or its package isn't installed."""
     with store_errors(url):
         from fsspec.core import url_to_fs
 

@@ -1,10 +1,6 @@
-"""Files with a checksum: bytes that aren't those that were written are never read as anything else.
-
-There is one way for all: a file holds `axiom_bench_sha256`, what its format puts there, and 64 hexadecimal digits,
-where other readers of the format pass over it: a Parquet file in its footer's metadata, an archive in its comment, JSON
-in its last entry. The digits are the SHA-256 of the file's name and all of its bytes, taken while they are zeros; the
-name is in it so that no other intact file is taken for this one.
-"""
+"""Files with a checksum: `axiom_bench_sha256`, what the format puts there, and the SHA-256 of the file's name and all
+of its bytes, taken while its 64 digits are zeros; where other readers pass over it: a Parquet file in its footer's
+metadata, an archive in its comment, JSON in its last entry."""
 
 from __future__ import annotations
 
@@ -31,10 +27,8 @@ class Damaged(BenchError):
 
 
 def write(path: Path, content: bytes, named: bool = True) -> None:
-    """Writes a file with NAME and ZEROS in it, completely or not at all, with its checksum. Raises BenchError.
-
-    named: the checksum is also of the name, so that a file that is renamed counts as damaged.
-    """
+    """Writes a file with NAME and ZEROS in it, completely or not at all, with its checksum. Raises BenchError. named:
+    the checksum is also of the name, so that a file that is renamed counts as damaged."""
     files.write(path, seal(path.name if named else "", content))
 
 

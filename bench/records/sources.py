@@ -1,10 +1,6 @@
-"""Which code decides a value: it is part of the value's key, so that changed code computes anew.
-
-From the modules that compute a value, imports are followed through the rooms that compute (see ROOMS) and through the
-user's own modules. The parsed code of each module reached counts, without comments and docstrings; what belongs to an
-installed distribution counts by its version. Other code of this project (command line, gate, report, records,
-scheduling of runs) counts only where a module is named, not where it is imported.
-"""
+"""Which code decides a value, as a part of its key. From the modules that compute it, imports are followed through
+ROOMS and the user's own modules: their parsed code counts, without comments and docstrings; of an installed
+distribution the version. Other code of this project counts only where a module is named, not where it is imported."""
 
 from __future__ import annotations
 
@@ -181,10 +177,8 @@ def _file(name: str) -> Path | None:
 
 @cache
 def _parsed(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
-    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte.
-
-    state: time of modification and size, so that what was parsed before counts as long as the file stays as it is.
-    """
+    """(SHA-256 of the code, names of the modules that it may import); a compiled module counts byte by byte. state:
+    time of modification and size, so that what was parsed before counts as long as the file stays as it is."""
     content = path.read_bytes()
     if path.suffix != ".py":
         return hashlib.sha256(content).hexdigest(), ()

@@ -1,8 +1,5 @@
-"""Tables in Parquet files and arrays in .npz files that are complete or not there, with a checksum over every byte.
-
-Parquet's page checksums are written and verified too (see `sealed` for the other); they leave out page headers and the
-footer, where a flipped bit can move a column or change a name.
-"""
+"""Tables in Parquet files and arrays in .npz files that are complete or not there, with a checksum over every byte:
+Parquet's page checksums, written and verified too, leave out page headers and the footer."""
 
 from __future__ import annotations
 
@@ -69,10 +66,8 @@ def write(
     metadata: Mapping[str, Any] | None = None, named: bool = True,
 ) -> None:  # fmt: skip
     """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
-
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
-    says what the file holds; see `metadata_of`. named: see `sealed.write`.
-    """
+    says what the file holds; see `metadata_of`. named: see `sealed.write`."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     buffer = pa.BufferOutputStream()

@@ -14,11 +14,9 @@ MAX_NAMES = 10  # groups of unneeded values that are named
 
 
 def tidy(folder: Path, drop: bool) -> list[str]:
-    """Merges the record files of each shard, and with `drop` removes what the run's manifest doesn't need.
-
-    Returns what was done, in lines. Nothing is lost if it is interrupted. Raises BenchError where the folder has no
-    manifest, and while a run is using it.
-    """
+    """Merges the record files of each shard, and with `drop` removes what the run's manifest doesn't need. Returns what
+    was done, in lines. Nothing is lost if it is interrupted. Raises BenchError where the folder has no manifest, and
+    while a run is using it."""
     folder = Path(folder)
     run = artefacts.read(folder)
     with claims.tidying(folder):

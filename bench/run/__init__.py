@@ -1,4 +1,1 @@
-"""The runner: configuration, jobs, shards, progress, run times, and values of the whole data set.
-
-Imports records, evaluation, data and models.
-"""
+"""The runner: configuration, jobs, shards, progress, run times, and values of the whole data set."""

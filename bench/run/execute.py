@@ -49,10 +49,7 @@ MACHINE = logging.getLogger("axiom_bench.machine")
 
 def execute(config: DictConfig, share: bool = False) -> Outcome:
     """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on; it raises what a launcher's
-    signal handler does, which ends the job.
-
-    share: computes shards alone, and none that another process is at.
-    """
+    signal handler does, which ends the job. share: computes shards alone, and none that another process is at."""
     add_current_folder()
     launchers.end_with_command()
     name = str(OmegaConf.select(config, "model.name"))

@@ -161,9 +161,7 @@ def _commit() -> str | None:
 @dataclass(frozen=True)
 class Reference:
     """authors: family names of at most two, or the first with "et al.". label: "arXiv:2008.02312", "doi:..." or "".
-
-    url: empty where the entry names none.
-    """
+    url: empty where the entry names none."""
 
     authors: str
     year: str
@@ -191,10 +189,8 @@ def bibliography() -> Mapping[str, Reference]:
 
 
 def parsed(text: str) -> dict[str, Reference]:
-    """The entries of a BibTeX text in which each field is one line, as `name = {text},`.
-
-    Raises BenchError for a key that stands there twice.
-    """
+    """The entries of a BibTeX text in which each field is one line, as `name = {text},`. Raises BenchError for a key
+    that stands there twice."""
     references: dict[str, Reference] = {}
     for key, body in re.findall(r"^@\w+\{([^,\s]+),\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         if key in references:

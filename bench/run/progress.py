@@ -1,8 +1,6 @@
-"""What a command is at, while it is at it: a line with a bar on a terminal, in a log a plain line now and then.
-
-A thread shows it, so that a long call into a library is no silence. Of several that are inside each other the innermost
-is shown.
-"""
+"""What a command is at, while it is at it: a line with a bar on a terminal, in a log a plain line now and then. A
+thread shows it, so that a long call into a library is no silence; of several inside each other the innermost is
+shown."""
 
 from __future__ import annotations
 
@@ -148,10 +146,8 @@ class Lines(Shown):
 
 @contextmanager
 def progress(title: str, total: int | None = None, console: Console | None = None) -> Iterator[Shown]:
-    """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`.
-
-    A log's lines go to standard error, since how many there are depends on the machine.
-    """
+    """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`. A log's
+    lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
     shown = Bar(title, total, console) if console.is_terminal else Lines(title, total, Console(stderr=True))
     if _stack:

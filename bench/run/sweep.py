@@ -1,9 +1,5 @@
-"""A command line as a sweep: every model, layer or data set of it is a job, and all share one run folder.
-
-Two commands on one folder, at once or one after the other, share its records, and it has one report. With the same
-settings that is as it should be. With others, the command that ends first says so in its last lines, and the one that
-ends last says what its report no longer shows.
-"""
+"""A command line as a sweep: every model, layer or data set of it is a job, and all share one run folder. Of two
+commands with other settings on one folder, the first to end says so, and the last what its report no longer shows."""
 
 from __future__ import annotations
 
@@ -33,10 +29,8 @@ MAX_NAMES = 5  # of each kind
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
     """Runs the jobs of a command line, spread by Hydra's launcher: the sweep's configuration, each job's outcome.
-
     config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for a
-    mistake that concerns all jobs.
-    """
+    mistake that concerns all jobs."""
     with composed(overrides, config_folder) as composition:
         config = composition.plain()
         check(config)
@@ -88,10 +82,8 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
 
 
 def _distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Each job once: two may be the same, as with model.layer=default and the layer's own name.
-
-    Of jobs with one name and different settings all but the first fail, since their values couldn't be told apart.
-    """
+    """Each job once: two may be the same, as with model.layer=default and the layer's own name. Of jobs with one name
+    and different settings all but the first fail, since their values couldn't be told apart."""
     first: dict[str, Outcome] = {}
     kept = []
     for outcome in outcomes:
@@ -141,10 +133,8 @@ def still_running(folder: Path, about_this: Mapping[str, Any]) -> str | None:
 
 
 def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """One line that names the models, layers, methods, metrics and images which the new manifest leaves out.
-
-    None where it leaves out nothing.
-    """
+    """One line that names the models, layers, methods, metrics and images which the new manifest leaves out. None where
+    it leaves out nothing."""
     parts = list(_missing(before, after))
     if not parts:
         return None

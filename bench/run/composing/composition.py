@@ -34,11 +34,9 @@ SEARCH_PATH = "hydra.searchpath"
 
 @dataclass(frozen=True)
 class Composition:
-    """A command line, composed. Valid inside `composed` only.
-
-    typed: the overrides as they were typed. overrides: with `all` replaced by the names. config: with Hydra's own node;
-    what is swept over has its default. jobs: the overrides of each job, in order.
-    """
+    """A command line, composed. Valid inside `composed` only. typed: the overrides as they were typed. overrides: with
+    `all` replaced by the names. config: with Hydra's own node; what is swept over has its default. jobs: the overrides
+    of each job, in order."""
 
     composer: Composer
     typed: Sequence[str]
@@ -70,11 +68,9 @@ class Composition:
 
 @contextmanager
 def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Iterator[Composition]:
-    """Composes a command line; inside, Hydra's errors become sentences.
-
-    config_folder: a user's own folder of YAML files, searched after conf/, as those of `hydra.searchpath=[...]` are.
-    Raises BenchError for what can't be composed, for an axis other than AXES, and where there is no job.
-    """
+    """Composes a command line; inside, Hydra's errors become sentences. config_folder: a user's own folder of YAML
+    files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
+    for an axis other than AXES, and where there is no job."""
     typed = overrides
     folders, overrides = _search_path(overrides, config_folder)
     register_models(_may_name_models(folders, overrides))
@@ -126,10 +122,8 @@ def _may_name_models(folders: Sequence[str], overrides: Sequence[str]) -> str | 
 
 
 def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:
-    """The user's folders as Hydra's URLs, and the overrides that don't name folders.
-
-    Raises BenchError for a folder that isn't there, or a search path that is no list of folders.
-    """
+    """The user's folders as Hydra's URLs, and the overrides that don't name folders. Raises BenchError for a folder
+    that isn't there, or a search path that is no list of folders."""
     folders = [] if config_folder is None else [_url("--config-dir", str(config_folder))]
     rest = []
     for override in overrides:
@@ -203,11 +197,8 @@ def _of_mosaics(override: str) -> str:
 
 
 def _jobs(composer: Composer, config: DictConfig) -> list[list[str]]:
-    """The overrides of each job: one for each combination of the axes' values, each value once.
-
-    The axes are those of the command line over those of the experiment. Raises BenchError for another axis, and for
-    one without values.
-    """
+    """The overrides of each job: one for each combination of the axes' values, each value once. The axes are those of
+    the command line over those of the experiment. Raises BenchError for another axis, and for one without values."""
     if config.hydra.sweeper["_target_"] != BASIC_SWEEPER:
         raise BenchError("hydra/sweeper can't be changed: the jobs of a run are its models, layers and data sets.")
     axes: Any = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))

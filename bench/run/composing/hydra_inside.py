@@ -1,7 +1,5 @@
-"""All that this package uses of Hydra's inside, names and texts of errors, which another release of it may change.
-
-Hydra has no public way to compose a command line's jobs without taking over `sys.argv`, logging and the output folder.
-"""
+"""All that this package uses of Hydra's inside, which another release may change: Hydra has no public way to compose a
+command line's jobs without taking over `sys.argv`, logging and the output folder."""
 
 from __future__ import annotations
 
@@ -89,10 +87,8 @@ def _prefer_own_launchers() -> None:
 
 
 def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
-    """What is wrong with the command line or a configuration file.
-
-    keys: the dotted keys that can be set. choices: the entries of a configuration group.
-    """
+    """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set. choices: the
+    entries of a configuration group."""
     text = str(error)
     if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
         return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
@@ -115,10 +111,8 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
 
 
 def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
-    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told.
-
-    groups: whose entries are chosen by name.
-    """
+    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told. groups:
+    whose entries are chosen by name."""
     for override in overrides:
         key, _, value = override.partition("=")
         if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):

@@ -1,8 +1,5 @@
-"""The settings of a run that a command line may get wrong, checked before anything is computed, and its device.
-
-Those of a method, a metric, a report and one kind of data set are checked where they are read, by the same
-`axiom_bench.kinds`. torch is imported where it is needed: a misspelt key is answered before that.
-"""
+"""The settings of a run that a command line may get wrong, checked before anything is computed, and its device. torch
+is imported where it is needed: a misspelt key is answered before that."""
 
 from __future__ import annotations
 
@@ -106,10 +103,8 @@ def settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def add_current_folder() -> None:
-    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`.
-
-    As the last one it hides no installed package.
-    """
+    """Appends the current folder to sys.path, for a user's own modules: `+method.mine._target_=my_module.my_cam`. As
+    the last one it hides no installed package."""
     folder = os.getcwd()
     if folder not in sys.path:
         sys.path.append(folder)
@@ -139,11 +134,9 @@ class Device:
         )
 
     def prepare(self) -> None:
-        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest.
-
-        cuDNN's switch doesn't reach torch's own kernels, of which some add in any order (as scatter_add does), nor
-        cuBLAS, which needs memory of a fixed size. Those that have no other form run all the same.
-        """
+        """Select deterministic kernels if `deterministic` is set, else let cuDNN choose the fastest. cuDNN's switch
+        doesn't reach torch's own kernels, of which some add in any order (as scatter_add does), nor cuBLAS, which needs
+        memory of a fixed size. Those that have no other form run all the same."""
         import torch
 
         torch.backends.cudnn.deterministic = self.deterministic

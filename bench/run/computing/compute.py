@@ -196,10 +196,8 @@ def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
 
 
 def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> str | None:
-    """The cost of what is missing, in forward passes; None where only the traces need passes.
-
-    Raises BenchError over the budget.
-    """
+    """The cost of what is missing, in forward passes; None where only the traces need passes. Raises BenchError over
+    the budget."""
     batch = first_row(job)
     if batch is None:
         return None
@@ -229,10 +227,8 @@ def compute(
     watch: Watch = UNTIMED,
     advance: Callable[[int], None] = lambda images: None,
 ) -> None:
-    """Computes the missing values of one shard and writes them as one file, with their curves beside it.
-
-    watch: is told of the parts of the evaluation. advance: is told how many more images are done.
-    """
+    """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
+    of the parts of the evaluation. advance: is told how many more images are done."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = _requests(job, missing)

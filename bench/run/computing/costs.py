@@ -38,10 +38,8 @@ class Cost:
     @staticmethod
     def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace, versions: float | None = None) -> Cost:
         """Counted: metrics' requests are answered by zeros, and methods are run on a stand-in of the layer's size.
-
         trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
-        a pass of `part_effects`; None: as many as the first row has.
-        """
+        a pass of `part_effects`; None: as many as the first row has."""
         row = fresh(trace[:1])
         alone, together = passes_of_methods(methods, row, versions)
         explanation = _explanation(row)
@@ -96,10 +94,8 @@ class Cost:
         return {**{name: traces * passes for name, passes in self.of_methods.items()}, **metrics}
 
     def line(self, images: int, rows: int) -> str:
-        """For the user, before a run: passes per image and method, per image, and their total.
-
-        rows: number of explained labels of the images, each of which costs as much as an image of one.
-        """
+        """For the user, before a run: passes per image and method, per image, and their total. rows: number of
+        explained labels of the images, each of which costs as much as an image of one."""
         unit, explained = ("image", "") if rows == images else ("label", f"{rows:,} labels of ")
         parts = []
         if self.explaining:

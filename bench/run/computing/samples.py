@@ -1,9 +1,5 @@
-"""What a job makes of images spread over its own, after the records: run times, and the report's pictures and gallery.
-
-Run times are measured in one go, so that no table mixes times of two moments. The gallery's pictures and maps are WebP,
-for looking at: a map's values are within 1 % of the heatmap's on average. Whatever is computed from maps is in the
-records.
-"""
+"""What a job makes of images spread over its own, after the records: run times, measured in one go, and the report's
+pictures and gallery, whose maps are WebP, for looking at: within 1 % of the heatmap's values on average."""
 
 from __future__ import annotations
 
@@ -52,10 +48,8 @@ ROW_AXIS = {  # of the arrays that have an axis of rows
 
 
 def ensure_runtime(step: Step) -> tuple[str, ...]:
-    """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged.
-
-    Settings of runtime: repeats (0: no file) and batch_size.
-    """
+    """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged. Settings
+    of runtime: repeats (0: no file) and batch_size."""
     job, cut_model, folder = step.facts.job, step.cut_model, step.folder
     repeats, batch_size = step.config["runtime"]["repeats"], step.config["runtime"]["batch_size"]
     if not repeats:
@@ -78,10 +72,8 @@ def ensure_runtime(step: Step) -> tuple[str, ...]:
 
 
 def ensure_pictures(step: Step) -> tuple[str, ...]:
-    """The file with the job's pictures, relative to the run folder; made where it isn't there yet.
-
-    Settings of pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown).
-    """
+    """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
+    pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown)."""
     job, cut_model, folder, config = step.facts.job, step.cut_model, step.folder, step.config["pictures"]
     if not config["rows"]:
         return ()
@@ -100,9 +92,7 @@ def ensure_pictures(step: Step) -> tuple[str, ...]:
 
 def ensure_gallery(step: Step) -> tuple[str, ...]:
     """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
-
-    The setting pictures.gallery: how many images; None: all, 0: none.
-    """
+    The setting pictures.gallery: how many images; None: all, 0: none."""
     job, cut_model, folder = step.facts.job, step.cut_model, step.folder
     count = step.config["pictures"]["gallery"]
     key = step.facts.step("gallery", FORMAT, count)
@@ -127,9 +117,7 @@ def spread(indices: Sequence[int], count: int | None) -> tuple[int, ...]:
 
 def spread_rows(job: Job, count: int) -> Batch | None:
     """At most `count` rows of images spread over the chosen ones, which often stand in the order of their classes.
-
-    Images that can't be read give their place to the first that can; None where there are none.
-    """
+    Images that can't be read give their place to the first that can; None where there are none."""
     chosen = job.indices[:: max(1, len(job.indices) // count)]
     return first_batch(job, tuple(dict.fromkeys((*chosen, *job.indices))), count, required(job.methods))
 
@@ -184,10 +172,8 @@ def _explanations(job: Job, trace: Trace, batch: Batch) -> dict[str, Explanation
 
 
 def _perturbed(metric: Plugin, explanation: Explanation) -> Tensor:
-    """The first perturbed images that a metric asks the model about: (N, 3, H, W).
-
-    Raises BenchError for a metric that doesn't start with one perturbed copy of each image.
-    """
+    """The first perturbed images that a metric asks the model about: (N, 3, H, W). Raises BenchError for a metric that
+    doesn't start with one perturbed copy of each image."""
     request = first_request(metric, explanation)
     if not isinstance(request, PerturbedImages) or request.count != 1:
         raise BenchError(

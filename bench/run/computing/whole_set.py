@@ -1,9 +1,6 @@
-"""Values of the whole data set with their bootstrap replicates, once all shards of a job are done: one file a job.
-
-Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1: a resample draws as many images as there
-are, with replacement; the value on a resample is a replicate, and the standard deviation of the replicates is the
-value's standard error.
-"""
+"""Values of the whole data set with their bootstrap replicates, one file a job. Efron and Tibshirani, An Introduction
+to the Bootstrap, 1993, algorithm 6.1: a resample draws as many images as there are, with replacement; the standard
+deviation of the values on the resamples, the replicates, is the value's standard error."""
 
 from __future__ import annotations
 
@@ -112,10 +109,8 @@ def _replicates(metric: Plugin, curves: pd.DataFrame, images: Sequence[str]) -> 
 
 
 def draws(images: Sequence[str]) -> Floats:
-    """How often each of N images is drawn in each resample: (RESAMPLES, N).
-
-    Seeded by the image ids, so that all methods with these images have the same resamples, in any run.
-    """
+    """How often each of N images is drawn in each resample: (RESAMPLES, N). Seeded by the image ids, so that all
+    methods with these images have the same resamples, in any run."""
     digest = hashlib.sha256("\n".join(images).encode()).digest()
     generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
     drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))

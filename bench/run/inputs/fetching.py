@@ -1,9 +1,5 @@
-"""Data in a store of objects: which settings may name an URL, and the same settings with the files' copies here.
-
-Each file is fetched once: into the cache, by one process at a time, under another name until it is whole. What a killed
-process has left is written over by the next, whose lock it no longer holds. What reads the data reads files of this
-machine, so images, ids and keys are those of a local data set of the same names and bytes.
-"""
+"""Data in a store of objects: which settings may name an URL, and the same settings with the files' copies here. Each
+file is fetched once, by one process at a time, under another name until it is complete."""
 
 from __future__ import annotations
 

@@ -1,10 +1,6 @@
-"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing.
-
-Of the cache one file is one image, in safetensors' format, which is memory-mapped: processes that read it share one
-copy in memory. Its name is the key of all that decides it, so several processes may write at once, and nothing in the
-folder goes stale. Files aren't synced, which would take longer than decoding: what a power cut damages fails its
-checksum, and is read anew.
-"""
+"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing:
+one file an image, in safetensors' format, memory-mapped, named by the key of all that decides it. Files aren't synced,
+which would take longer than decoding: what a power cut damages fails its checksum, and is read anew."""
 
 from __future__ import annotations
 
@@ -191,10 +187,8 @@ def _checksum(name: str, about: str, tensors: Tensors) -> str:
 
 
 def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
-    """Batches on the job's device, without annotations if these name other classes than the model's.
-
-    extras: what is loaded beside the images, as `loading.batches` takes it. Other processes decode meanwhile.
-    """
+    """Batches on the job's device, without annotations if these name other classes than the model's. extras: what is
+    loaded beside the images, as `loading.batches` takes it. Other processes decode meanwhile."""
     return _batches(job, indices, job.batch_size, job.workers, extras)
 
 

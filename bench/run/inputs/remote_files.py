@@ -1,8 +1,5 @@
-"""Files in a store of objects that data settings name by URL: which there are, and where each one's copy here is.
-
-A copy's name has the hash of its URL and of the object's version, so a copy that is there has the object's bytes, and
-one that a run reads is never replaced under it.
-"""
+"""Files in a store of objects that data settings name by URL, and where each one's copy here is. A copy's name has the
+hash of its URL and of the object's version, so one that a run reads is never replaced under it."""
 
 from __future__ import annotations
 
@@ -79,9 +76,7 @@ def store_of(url: str) -> Any:
 
 def named(pattern: str, suffix: str) -> list[tuple[str, RemoteFile]]:
     """(name, file) of all that a URL names: a file, a folder with what is below it, or a pattern, as local paths do.
-
-    Raises BenchError where there is none, and where the store doesn't answer.
-    """
+    Raises BenchError where there is none, and where the store doesn't answer."""
     if glob.has_magic(pattern) or list(expanded(pattern)) != [pattern]:
         return [(_name(file.url), file) for file in _of_pattern(pattern)]
     about, files = info(pattern), store_of(pattern)

@@ -141,9 +141,7 @@ def method_key(method: Plugin, sources: Sources) -> str:
 
 def metric_key(metric: Plugin, sources: Sources) -> str:
     """Key of a metric: its call, the code that it runs, and what of its metadata decides values and their statuses.
-
-    Titles, notes, units and tolerances have no part in it.
-    """
+    Titles, notes, units and tolerances have no part in it."""
     return key(
         call=_call(metric, sources),
         of=metric.spec.of,

@@ -39,10 +39,8 @@ class Shard:
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
-    """The indices cut, in order, into shards of `size` images, the last may be smaller.
-
-    Raises BenchError for size < 1.
-    """
+    """The indices cut, in order, into shards of `size` images, the last may be smaller. Raises BenchError for size <
+    1."""
     if size < 1:
         raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
     return tuple(Shard(tuple(indices[start : start + size])) for start in range(0, len(indices), size))
@@ -50,9 +48,8 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
 
 @dataclass(frozen=True)
 class Job:
-    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain.
-    normalise: how heatmaps are scaled. cache: the folder of decoded images.
-    """
+    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain. normalise: how
+    heatmaps are scaled. cache: the folder of decoded images."""
 
     experiment: str
     model: LoadedModel
@@ -125,10 +122,8 @@ class Job:
 
     @property
     def shares_classes(self) -> bool:
-        """Whether a class index means the same to data and model, as far as their number of classes tells.
-
-        Where it doesn't, which target=predicted alone allows, no label, box or mask may be used.
-        """
+        """Whether a class index means the same to data and model, as far as their number of classes tells. Where it
+        doesn't, which target=predicted alone allows, no label, box or mask may be used."""
         return self.model.number_of_classes == len(self.data.classes)
 
     @property
@@ -209,11 +204,9 @@ def read_hashes(folder: Path) -> FileHashes:
 
 
 def keep_hashes(job: Job, folder: Path) -> None:
-    """Hashes the job's images and keeps what is new for the next run.
-
-    Of two processes that write at once the last one's file stays, and the images that only the other hashed are read
-    again by the next run. Raises BenchError where the folder can't be written.
-    """
+    """Hashes the job's images and keeps what is new for the next run. Of two processes that write at once the last
+    one's file stays, and the images that only the other hashed are read again by the next run. Raises BenchError where
+    the folder can't be written."""
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():
         entries = {**hashes.cached, **hashes.current}

@@ -1,8 +1,5 @@
-"""A job made ready to compute: loaded, its model cut, and on the images that its predictions choose.
-
-What the model predicts chooses them twice: data.only_correct takes those that it names correctly, and data=mosaic makes
-mosaics of those that it names with confidence.
-"""
+"""A job made ready to compute: loaded, its model cut, and on the images that its predictions choose: those that it
+names correctly (data.only_correct), or mosaics of those that it names with confidence (data=mosaic)."""
 
 from __future__ import annotations
 
@@ -47,8 +44,7 @@ def loaded(config: Mapping[str, Any], folder: Path) -> tuple[Job, CutModel]:
 class MosaicChoice:
     """Which images were chosen, for the manifest. of: their data set. images: those of data.of. of_one_class: of these.
     unreadable: of these, where the model was asked. confident: those that it names with `confidence`, the same as
-    of_one_class where that is None. in_mosaics: images that a mosaic shows. classes: of the confident ones.
-    """
+    of_one_class where that is None. in_mosaics: images that a mosaic shows. classes: of the confident ones."""
 
     of: str
     images: int
@@ -116,10 +112,8 @@ class Prediction:
 
 
 def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Prediction]:
-    """{image id: what the model predicts}, of all of the job's images.
-
-    Kept in the run folder, shard by shard, so that a run that was stopped goes on.
-    """
+    """{image id: what the model predicts}, of all of the job's images. Kept in the run folder, shard by shard, so that
+    a run that was stopped goes on."""
     facts, of_all = Facts(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
     paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
     stored = {shard: _read(path) for shard, path in paths.items()}
@@ -168,11 +162,9 @@ def _read(path: Path) -> dict[str, Prediction] | None:
 
 
 def _only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
-    """(the job with the images whose predicted class is one of their labels, the ids of the others).
-
-    An image that can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels
-    aren't the model's.
-    """
+    """(the job with the images whose predicted class is one of their labels, the ids of the others). An image that
+    can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels aren't the
+    model's."""
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
@@ -192,11 +184,9 @@ def _only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tup
 def _on_mosaics(
     job: Job, images: MosaicImages, cut_model: CutModel, folder: Path
 ) -> tuple[Job, CutModel, MosaicChoice]:
-    """The job on the mosaics that its images make, its model cut anew (a cut's first image decides how it runs).
-
-    Raises BenchError where the model gives no probability, where too few images are named with confidence, and where
-    it can't take a mosaic.
-    """
+    """The job on the mosaics that its images make, its model cut anew (a cut's first image decides how it runs). Raises
+    BenchError where the model gives no probability, where too few images are named with confidence, and where it can't
+    take a mosaic."""
     candidates = images.candidates(job.indices)
     predicted = {} if images.confidence is None else _predicted(job, images, candidates, cut_model, folder)
     confident = [image for image in candidates if images.confidence is None or _is_named(images, image, predicted)]
