@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 from PIL import ExifTags, Image
 
-from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer
+from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer, configured
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.formats.decoding import SUFFIXES, as_rgb, opened
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.models.load import load_model
 from axiom_bench.records import files
 from axiom_bench.run.composing import settings
@@ -62,18 +61,13 @@ def open_upright(path: Path) -> tuple[Image.Image, bool]:
     try:
         with opened(path, as_text(path)) as stored:
             image = as_rgb(stored)
-            turn = _turn(stored)  # now: Pillow turns a TIFF where it decodes it
+            turn = None
+            with suppress(Exception):  # what Pillow raises for damaged EXIF is not documented; the pixels count
+                # Now: Pillow turns a TIFF where it decodes it.
+                turn = TURNS.get(stored.getexif().get(ExifTags.Base.Orientation))
     except BadImage as error:
         raise BenchError(f"The image {error}.") from error
     return (image, False) if turn is None else (image.transpose(turn), True)
-
-
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What shows the image upright; None where it is stored so, has no EXIF orientation, or one that can't be read."""
-    try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # noqa: BLE001 - what Pillow raises for damaged EXIF is not documented; the pixels count
-        return None
 
 
 def unique_names(paths: Sequence[Path]) -> Iterator[str]:
@@ -84,11 +78,9 @@ def unique_names(paths: Sequence[Path]) -> Iterator[str]:
     """
     used: set[str] = set()
     for path in paths:
-        stem, number = as_text(path.stem), 1
-        name = stem
-        while name.lower() in used:
-            number += 1
-            name = f"{stem}-{number}"
+        stem = as_text(path.stem)
+        names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+        name = next(name for name in names if name.lower() not in used)
         used.add(name.lower())
         yield name
 
@@ -162,7 +154,7 @@ def explain(options: Namespace) -> tuple[list[Path], list[str], list[str]]:
     settings.check(config)
     if options.top < 1:
         raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
-    methods = _methods(names, config)
+    methods = configured("method", names or config["method"], config)
     chosen = {"weights": options.weights, "layer": options.layer}
     model = load_model(config["model"] | {key: value for key, value in chosen.items() if value is not None})
     classes = Classes.of(model, config["model"])
@@ -237,12 +229,3 @@ def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
         if "." not in name:
             groups.setdefault(GROUP_OF["@" in name], []).append(name)
     return [*overrides, *(f"{group}=[{','.join(named)}]" for group, named in groups.items())]
-
-
-def _methods(names: Sequence[str] | None, config: Mapping[str, Any]) -> list[Plugin]:
-    """The configuration's methods, or those of the names, in their order. Raises BenchError."""
-    entries = config["method"]
-    return [
-        plugins.from_config("method", name, entries[name]) if name in entries else plugins.of("method", name)
-        for name in (entries if names is None else names)
-    ]

@@ -24,6 +24,7 @@ SIDE = 1.9  # inches of a map
 CAPTION = 0.55  # inches for the title of a map and its errors
 BAR = "#bcdff5"  # light, since the names are written on it
 DPI = 150
+MAX_NAME = 40  # characters of a class in a bar
 DATELESS: dict[str, dict[str, Any]] = {  # the same explanation gives the same bytes
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
@@ -65,8 +66,8 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
     shares = [score.value if score.is_probability else 0 for score in explained.top]
     right.barh(range(len(shares)), shares, color=BAR, height=0.72)
     for place, score in enumerate(explained.top):
-        text = f" {_plain(_shortened(score))}  {score.text}"
-        right.text(0.0, place, text, va="center", fontsize=8)
+        name = score.name if len(score.name) <= MAX_NAME else f"{score.name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        right.text(0.0, place, f" {_plain(name)}  {score.text}", va="center", fontsize=8)
     right.set(xlim=(0, 1), ylim=(len(explained.top) - 0.4, -0.6), yticks=[])
     right.set_title("Top classes", fontsize=8, fontweight="normal")
     right.grid(False)
@@ -87,10 +88,6 @@ def _bare(axis: Any) -> None:
     axis.grid(False)
     for side in axis.spines.values():
         side.set_visible(False)
-
-
-def _shortened(score: ClassScore, most: int = 40) -> str:
-    return score.name if len(score.name) <= most else f"{score.name[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _plain(text: str) -> str:

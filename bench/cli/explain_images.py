@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +134,7 @@ class Explainer:
         self, model: LoadedModel, classes: Classes, config: Mapping[str, Any], methods: Sequence[Plugin]
     ) -> None:
         self.model, self.classes, self.methods = model, classes, list(methods)
-        self.metrics = _axiom_errors(config)
+        self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
         self.normalise: str = config["normalise"]
         self.device = Device.of(config["device"])
         self.device.prepare()
@@ -201,10 +201,8 @@ class Explainer:
         }
 
 
-def _axiom_errors(config: Mapping[str, Any]) -> list[Plugin]:
-    """The metrics of the axiom plane, as the configuration has them."""
-    entries = config["metric"]
-    return [
-        plugins.from_config("metric", name, entries[name]) if name in entries else plugins.load("metric", name)
-        for name in config["report"]["figures"]["plane"]
-    ]
+def configured(kind: str, names: Iterable[str], config: Mapping[str, Any]) -> list[Plugin]:
+    """The methods or metrics of these names, as the configuration has them. Raises BenchError."""
+    of_kind = config[kind]
+    return [plugins.from_config(kind, name, of_kind[name]) if name in of_kind else plugins.of(kind, name)
+            for name in names]  # fmt: skip

@@ -87,16 +87,9 @@ def _of_jobs(kind: str, before: Mapping[str, Any], written: Mapping[str, Any]) -
 
 def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:
     """A line where nothing was computed, one of the statuses other than ok, and one of the images left out."""
-    shards, computed = (
-        sum(outcome.shards for outcome in completed),
-        sum(outcome.computed.shards for outcome in completed),
-    )
-    if not computed:
+    if not any(outcome.computed.shards for outcome in completed):
+        shards = sum(outcome.shards for outcome in completed)
         yield f"{shards} of {shards} shards were already there: nothing was computed"
-    yield from _statuses(run)
-
-
-def _statuses(run: RunFolder) -> Iterator[str]:
     parts = [run.records, run.class_records]
     counts: Counter[str] = sum((Counter(rows.counts(rows.metrics)) for rows in parts), Counter())
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")

@@ -165,7 +165,7 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
             "them; play a run whose model knows them, such as axiom-bench experiment=voc."
         )
     indices = _shuffled(job, seed, lambda labels: labels == 2)
-    loaded = list(_first(_batches(job, indices), count or MAX_DEFAULT, rows=2))
+    loaded = list(islice((batch for batch in _batches(job, indices) if len(batch) == 2), count or MAX_DEFAULT))
     if not loaded:
         raise BenchError(
             f"No image of {job.data.name!r} in this run shows exactly two classes; play a run that has some: "
@@ -189,7 +189,7 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeIma
     order = [*_shuffled(job, seed, lambda labels: labels == 1), *_shuffled(job, seed, lambda labels: labels > 1)]
     free = [index for index in order if job.data.ids[index] not in taken]
     checks = []
-    for batch in _first(_batches(job, free), CHECKS):
+    for batch in islice(_batches(job, free), CHECKS):
         shown = _targets(batch)[0]
         present = {*job.data.labels(job.data.ids.index(batch.image_ids[0])), *_targets(batch)}
         others = [target for target in asked if target not in present] or [*set(range(len(job.data.classes))) - present]
@@ -212,11 +212,8 @@ def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> t
             on_device = batch.to(job.device.device)
             trace = cut_model.trace(on_device.images, on_device.targets)
             explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
-            maps = {
-                name: given(explanation.heatmap, "heatmap").float().cpu().numpy()
-                for name, explanation in explanations.items()
-                if explanation is not None
-            }
+            applicable = {name: each.heatmap for name, each in explanations.items() if each is not None}
+            maps = {name: given(heatmap, "heatmap").float().cpu().numpy() for name, heatmap in applicable.items()}
             first, second = _targets(batch)
             pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
             images.append(TwoClassImage(batch.image_ids[0], (_class(job, first), _class(job, second)), pixels, maps))
@@ -236,11 +233,6 @@ def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
         loaded = next(iter(batches(job.data, [index], job.model.preprocessing, job.target, MORE_CLASSES)))
         if isinstance(loaded, Batch):
             yield loaded
-
-
-def _first(loaded: Iterator[Batch], count: int, rows: int | None = None) -> Iterator[Batch]:
-    """The first `count` of them, of those with so many rows."""
-    return islice((batch for batch in loaded if rows in (None, len(batch))), count)
 
 
 def _targets(batch: Batch) -> list[int]:

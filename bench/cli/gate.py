@@ -73,7 +73,12 @@ def write_outputs(result: GateResult, markdown: Path | None, junit: Path | None,
         without_pictures = write_markdown(result, markdown)
         summary = os.environ.get(STEP_SUMMARY)
         if summary and Path(summary).absolute() != markdown.absolute():
-            _append(Path(summary), without_pictures)
+            try:
+                with Path(summary).open("a", encoding="utf-8") as file:
+                    file.write(without_pictures)
+            except OSError as error:
+                why = f"(${STEP_SUMMARY}): {error.strerror}"
+                raise BenchError(f"Can't write the job's summary {summary} {why}.") from error
     if junit is not None:
         files.write(junit, junit_xml(result).encode())
     if json is not None:
@@ -96,11 +101,3 @@ def _effect(text: str) -> tuple[str, str]:
     if not (metric and equals and rule):
         raise BenchError(f"--min-effect is METRIC=RULE, as box_iou=mean:0.01, not {text!r}.")
     return metric, rule
-
-
-def _append(summary: Path, text: str) -> None:
-    try:
-        with summary.open("a", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise BenchError(f"Can't write the job's summary {summary} (${STEP_SUMMARY}): {error.strerror}.") from error

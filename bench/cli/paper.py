@@ -26,7 +26,7 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     BenchError."""
     arguments = ["experiment=paper", *overrides]
     code, folder, failures = _run(arguments, config_folder, "The paper's networks")
-    if folder is None and not _names(overrides, "model"):
+    if folder is None and "model" not in map(_key, overrides):
         print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
         arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
         code, folder, more = _run(arguments, config_folder, "Networks of real_root")
@@ -76,10 +76,6 @@ def _run(
 
 def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["axiom-bench", *arguments])
-
-
-def _names(overrides: Sequence[str], key: str) -> bool:
-    return any(_key(override) == key for override in overrides)
 
 
 def _key(override: str) -> str:

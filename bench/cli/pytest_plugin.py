@@ -119,17 +119,13 @@ def overrides_of(
     YAML would hold}; no metrics: the default run's. model, data: names of conf/; None: the embedded default. settings:
     more of them, as ("data.size=32",).
     """
-    plugins = [*_plugins("method", methods), *([] if metrics is None else _plugins("metric", metrics))]
+    overrides = list(UNNEEDED)
+    for kind, named in (("method", methods), *([] if metrics is None else [("metric", metrics)])):
+        entries = _entries(kind, named)
+        overrides.append(f"{kind}=[{','.join(name for name, entry in entries.items() if entry is None)}]")
+        overrides += [f"+{kind}.{name}={_literal(entry)}" for name, entry in entries.items() if entry is not None]
     places = [f"{group}={name}" for group, name in (("model", model), ("data", data)) if name is not None]
-    return [*UNNEEDED, *plugins, *places, *settings]
-
-
-def _plugins(kind: str, named: Named) -> list[str]:
-    """The overrides that choose these and no others."""
-    entries = _entries(kind, named)
-    listed = ",".join(name for name, entry in entries.items() if entry is None)
-    added = [f"+{kind}.{name}={_literal(entry)}" for name, entry in entries.items() if entry is not None]
-    return [f"{kind}=[{listed}]", *added]
+    return [*overrides, *places, *settings]
 
 
 def _entries(kind: str, named: Named) -> dict[str, Mapping[str, Any] | None]:

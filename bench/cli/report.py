@@ -113,12 +113,7 @@ def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None
         told = sentences
         if not is_running:
             return
-        _wait(folder, (SHARE - 1) * (time.monotonic() - start))
-
-
-def _wait(folder: Path, seconds: float) -> None:
-    """At least PAUSE, and these seconds unless the run ends meanwhile."""
-    until = time.monotonic() + seconds
-    time.sleep(PAUSE)
-    while time.monotonic() < until and running.goes_on(folder):
+        until = time.monotonic() + (SHARE - 1) * (time.monotonic() - start)
         time.sleep(PAUSE)
+        while time.monotonic() < until and running.goes_on(folder):
+            time.sleep(PAUSE)

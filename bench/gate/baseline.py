@@ -11,7 +11,6 @@ import math
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -60,7 +59,9 @@ class Baseline:
         rows = rows.sort_values(list(KEY), ignore_index=True)[list(COLUMNS)]
         devices = sorted(set(map(str, run.runtime["device"]))) if "device" in run.runtime else []
         timed_on = None if timed is None else ", ".join(devices)  # ratios of two kinds of devices can't be compared
-        return cls(_configuration(run), rows, _versions(run.manifest), timed_on=timed_on)
+        of_libraries = run.manifest.get("versions") or {}
+        versions = ", ".join(f"{name} {of_libraries[name]}" for name in LIBRARIES if of_libraries.get(name))
+        return cls(_configuration(run), rows, versions, timed_on=timed_on)
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
@@ -76,11 +77,8 @@ class Baseline:
     def write(self, file: Path) -> None:
         """Raises BenchError where the file can't be written, or a name can't be in it."""
         optional = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
-        header = [
-            *self.configuration.items(),
-            *((name, value) for name, value in optional.items() if value),
-            *((HISTORY, line) for line in self.history),
-        ]
+        present = [(name, value) for name, value in optional.items() if value]
+        header = [*self.configuration.items(), *present, *((HISTORY, line) for line in self.history)]
         files.write(file, render_text(header, self.rows).encode())
 
     @property
@@ -159,14 +157,6 @@ def _configuration(run: RunFolder) -> dict[str, str]:
     return configuration
 
 
-def _versions(manifest: Mapping[str, object]) -> str:
-    """The versions of LIBRARIES, as "torch 2.13.0, numpy 2.4.6"."""
-    versions = manifest.get("versions")
-    if not isinstance(versions, Mapping):
-        return ""
-    return ", ".join(f"{name} {versions[name]}" for name in LIBRARIES if versions.get(name))
-
-
 def _history_line(reason: str, baseline: Path) -> str:
     """The date, the commit that the folder of the baseline is at, and the reason, in one line."""
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
@@ -236,9 +226,8 @@ def _parsed_rows(text: str, file: Path) -> pd.DataFrame:
         parsed = [_parsed_row(row) for row in rows]
     except (ValueError, TypeError, KeyError, BenchError, csv.Error) as error:
         reason = str(error).rstrip(".")[:300]
-        raise BenchError(
-            f"the baseline {file} is damaged at row {rows.line_num} ({reason}); restore it from git."
-        ) from (error)
+        place = f"the baseline {file} is damaged at row {rows.line_num}"
+        raise BenchError(f"{place} ({reason}); restore it from git.") from error
     table = pd.DataFrame(parsed, columns=list(COLUMNS))
     if table.empty or table.duplicated(list(KEY)).any():
         raise BenchError(f"the baseline {file} is damaged (no rows, or a row twice); restore it from git.")

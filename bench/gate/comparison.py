@@ -8,20 +8,10 @@ from pathlib import Path
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import by_image, sampled
+from axiom_bench.gate import findings as differences
 from axiom_bench.gate.baseline import IMAGES, Baseline, find
 from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
-from axiom_bench.gate.findings import (
-    BETTER,
-    Finding,
-    Row,
-    by_key,
-    counted,
-    is_run_time,
-    lost_rows,
-    moved_names,
-    moved_values,
-    printable,
-)
+from axiom_bench.gate.findings import BETTER, Finding, Row, is_run_time, moved_names, moved_values, printable
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -90,7 +80,7 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
         limits = sampled.minimum_effects(actual.rows[~are_timed_now], how.min_effect)
         findings += sampled.values(before, ByImage.of(current), limits, better)
         if expected.configuration == actual.configuration:
-            findings += lost_rows(expected.rows, actual.rows)
+            findings += differences.lost_rows(expected.rows, actual.rows)
         findings += moved_values(expected.rows[are_timed], actual.rows[are_timed_now], better)
     elif how.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
@@ -100,7 +90,9 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     if expected.versions and expected.versions != actual.versions:
         then, now = (printable(versions) for versions in (expected.versions, actual.versions))
         notes = (*notes, f"The baseline was written with {then}; this run is of {now}.")
-    return _result(findings, GateResult(HOLDS, (), (), tuple(by_key(actual.rows)), images, notes), baseline, how)
+    return _result(
+        findings, GateResult(HOLDS, (), (), tuple(differences.by_key(actual.rows)), images, notes), baseline, how
+    )
 
 
 def _result(findings: list[Finding], result: GateResult, baseline: Path, how: GateOptions) -> GateResult:
@@ -110,7 +102,9 @@ def _result(findings: list[Finding], result: GateResult, baseline: Path, how: Ga
         within = "show no change" if how.sampled else "are within their tolerances"
         holds = f"Holds: {len(result.rows)} rows of {name} {within}."
         return GateResult(HOLDS, (holds,), rows=result.rows)
-    count = f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}."
+    count = (
+        f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {differences.counted(findings)}."
+    )
     mend = "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
     is_better = all(finding.verdict == BETTER for finding in findings)
     code = HOLDS if is_better and how.allow_improvements else MOVED

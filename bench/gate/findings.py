@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -97,7 +97,7 @@ class Finding:
     before: float | None = None
     after: float | None = None
     allowed: float | None = None
-    p: float | None = field(default=None)
+    p: float | None = None
 
     @property
     def row(self) -> Row | None:
@@ -156,13 +156,12 @@ Better = Mapping[str, str]  # metric -> "lower", "higher" or "none"
 def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
     """Names that came or went, one finding each rather than one for every row, then single rows of names that both
     have."""
+    missing = (expected, actual, "missing from the run", "baseline"), (actual, expected, "not in the baseline", "run")
     for column in KEY:
-        for name in sorted(set(expected[column]) - set(actual[column])):
-            count = (expected[column] == name).sum()
-            yield Finding((column, name), "row", f"missing from the run, {count} rows of the baseline")
-        for name in sorted(set(actual[column]) - set(expected[column])):
-            count = (actual[column] == name).sum()
-            yield Finding((column, name), "row", f"not in the baseline, {count} rows of the run")
+        for side, other, how, where in missing:
+            for name in sorted(set(side[column]) - set(other[column])):
+                count = (side[column] == name).sum()
+                yield Finding((column, name), "row", f"{how}, {count} rows of the {where}")
     before, after = by_key(expected), by_key(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for key in sorted(before.keys() ^ after.keys()):
@@ -172,16 +171,22 @@ def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findin
 
 def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -> Iterator[Finding]:
     """A finding for every count and value that differs, of the rows that both have."""
-    before, after = by_key(expected), by_key(actual)
-    for key in sorted(before.keys() & after.keys()):
-        yield from _differences(key, before[key], after[key], better)
+    for key, before, after in _in_both(expected, actual):
+        for name in ("n", "statuses", "tolerance"):
+            if before[name] != after[name]:
+                yield Finding(key, name, f"{name} was {before[name]}, is {after[name]}")
+        floor = FLOOR if is_run_time(key[-1]) else MACHINE_DIFFERENCE
+        for limit in tolerance(after["tolerance"], after["metric"], floor):
+            a, b = float(before[limit.statistic]), float(after[limit.statistic])
+            if not limit.holds(a, b):
+                text, allowed = movement(limit.statistic, a, b, str(limit)), limit.allowed(a)
+                yield Finding(key, limit.statistic, text, verdict(a, b, direction(key[-1], better)), a, b, allowed)
 
 
 def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
     """A finding for every row of the same images that is of more or fewer of them, whatever their status."""
-    before, after = by_key(expected), by_key(actual)
-    for key in sorted(before.keys() & after.keys()):
-        counts = [sum(counts_of(row["statuses"]).values()) for row in (before[key], after[key])]
+    for key, *rows in _in_both(expected, actual):
+        counts = [sum(counts_of(row["statuses"]).values()) for row in rows]
         if counts[0] != counts[1]:
             yield Finding(key, "n", f"rows were {counts[0]}, are {counts[1]}")
 
@@ -206,13 +211,6 @@ def movement(statistic: str, before: float, after: float, allowed: str) -> str:
     return f"{statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
 
 
-def _differences(key: Row, expected: Mapping[str, Any], actual: Mapping[str, Any], better: Better) -> Iterator[Finding]:
-    for name in ("n", "statuses", "tolerance"):
-        if expected[name] != actual[name]:
-            yield Finding(key, name, f"{name} was {expected[name]}, is {actual[name]}")
-    floor = FLOOR if is_run_time(key[-1]) else MACHINE_DIFFERENCE
-    for limit in tolerance(actual["tolerance"], actual["metric"], floor):
-        a, b = float(expected[limit.statistic]), float(actual[limit.statistic])
-        if not limit.holds(a, b):
-            text, allowed = movement(limit.statistic, a, b, str(limit)), limit.allowed(a)
-            yield Finding(key, limit.statistic, text, verdict(a, b, direction(key[-1], better)), a, b, allowed)
+def _in_both(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[tuple[Row, dict[str, Any], dict[str, Any]]]:
+    before, after = by_key(expected), by_key(actual)
+    yield from ((key, before[key], after[key]) for key in sorted(before.keys() & after.keys()))

@@ -138,9 +138,8 @@ def write_markdown(result: GateResult, file: Path) -> str:
     """Writes the page, and its pictures into a folder beside it; the page's text without pictures, for a summary where
     no files can be shown. Raises BenchError where it can't be written."""
     folder = file.with_name(f"{file.stem}_maps")
-    pictured = {
-        place: _pictures(image, folder, place) for place, image in enumerate(result.images) if image.picture is not None
-    }
+    shown = [(place, image) for place, image in enumerate(result.images) if image.picture is not None]
+    pictured = {place: _pictures(image, folder, place) for place, image in shown}
     files.write(file, markdown(result, pictured).encode())
     return markdown(result, {})
 
@@ -196,15 +195,12 @@ def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[
         head = ["image", "class", "before", "after", *(["image", "map before", "map after"] if has_maps else [])]
         lines = [f"| {' | '.join(head)} |", "|:---|---:|---:|---:|" + ":---|" * (len(head) - 4)]
         for place in group:
-            lines.append(_image_line(result.images[place], pictured.get(place), has_maps))
+            image = result.images[place]
+            cells = [code(image.image_id), str(image.target_class), number(image.before), number(image.after)]
+            if has_maps:
+                cells += [f"![]({address})" if address else "" for address in pictured.get(place, ("", "", ""))]
+            lines.append(f"| {' | '.join(cells)} |")
         yield "\n".join(lines)
-
-
-def _image_line(image: MovedImage, addresses: Sequence[str] | None, has_maps: bool) -> str:
-    cells = [code(image.image_id), str(image.target_class), number(image.before), number(image.after)]
-    if has_maps:
-        cells += [f"![]({address})" if address else "" for address in addresses or ("", "", "")]
-    return f"| {' | '.join(cells)} |"
 
 
 def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:

@@ -13,30 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
+from axiom_bench.gate import findings
 from axiom_bench.gate.by_image import ByImage, replicates_of
-from axiom_bench.gate.findings import (
-    KEY,
-    WHOLE_SET,
-    Better,
-    Finding,
-    Limit,
-    Row,
-    by_key,
-    direction,
-    movement,
-    tolerance,
-    verdict,
-)
+from axiom_bench.gate.findings import KEY, WHOLE_SET, Better, Finding, Limit, Row, by_key, verdict
+from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import Floats, Integers
-from axiom_bench.statistics.paired_tests import (
-    LEVEL,
-    are_equal,
-    by_image,
-    holm,
-    normal_test,
-    sign_test,
-    signed_rank_test,
-)
+from axiom_bench.statistics.paired_tests import LEVEL, by_image, sign_test
 
 PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]
@@ -63,7 +45,7 @@ def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]
     ]
     are_same = set(before.values["image_id"]) == set(after.values["image_id"])
     tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, better))
-    adjusted = holm(test.p for test in tests)
+    adjusted = paired_tests.holm(test.p for test in tests)
     return [
         replace(test.finding, text=f"{test.finding.text}; p = {p:.2g} after Holm over {len(tests)} tests)", p=p)
         for test, p in zip(tests, adjusted, strict=True)
@@ -77,7 +59,7 @@ def minimum_effects(rows: pd.DataFrame, given: Mapping[str, str]) -> dict[str, t
     for name in given:
         if name not in rules:
             raise BenchError(f"--min-effect names the metric {name!r}, which is not in the baseline.")
-    return {name: tolerance(given.get(name, rule), name) for name, rule in rules.items()}
+    return {name: findings.tolerance(given.get(name, rule), name) for name, rule in rules.items()}
 
 
 def fewest_images(tests: int) -> int:
@@ -98,7 +80,12 @@ def _of_setting(
     images = [set(table.index.get_level_values("image_id")) for table in (old, new)]
     common, smaller = len(images[0] & images[1]), min(map(len, images))
     is_paired = common >= FEWEST_SHARE * smaller
-    _check_images(common if is_paired else smaller, len(columns), place)
+    images_to_compare, needed = common if is_paired else smaller, fewest_images(len(columns))
+    if images_to_compare < needed:
+        raise BenchError(
+            f"{' '.join(place)} has {images_to_compare} images to compare, and {needed} are the fewest that could show "
+            f"a change in one of {len(columns)} rows; run more images, or choose fewer methods and metrics."
+        )
     if is_paired:
         rows = old.index.intersection(new.index, sort=True)
         old, new = old.reindex(rows), new.reindex(rows)
@@ -142,17 +129,16 @@ def _tests(
     if is_paired:
         has = np.isfinite(a) & np.isfinite(b)
         a, b = a[has], b[has]
-    found = [_moved(key, limit, _statistic(a, limit), _statistic(b, limit), how, better) for limit in limits]
-    finding, is_large = max(found, key=lambda entry: entry[0].size)
+    moved = [_moved(key, limit, _statistic(a, limit), _statistic(b, limit), how, better) for limit in limits]
+    finding, is_large = max(moved, key=lambda entry: entry[0].size)
     yield Test(finding, p, is_large)
 
 
 def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: Better) -> tuple[Finding, bool]:
-    text = movement(limit.statistic, before, after, f"{limit}").removesuffix(")")
-    which, allowed = verdict(before, after, direction(key[-1], better)), limit.allowed(before)
-    return Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed), not limit.holds(
-        before, after
-    )
+    text = findings.movement(limit.statistic, before, after, f"{limit}").removesuffix(")")
+    which, allowed = verdict(before, after, findings.direction(key[-1], better)), limit.allowed(before)
+    finding = Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed)
+    return finding, not limit.holds(before, after)
 
 
 def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: float, how: str) -> Test:
@@ -168,8 +154,17 @@ def _paired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
     a, b = before.values, after.values
     differences = by_image(b, a, before.images)
     gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), before.images)
-    p_has = sign_test((gained > 0).sum(axis=0), (gained < 0).sum(axis=0))
-    return _where_different(_test_of(differences, _binary(a, b)), differences), _where_different(p_has, gained)
+    both = np.concatenate([a, b])
+    is_binary = ((both == 0) | (both == 1) | ~np.isfinite(both)).all(axis=0)
+    p = np.ones(len(is_binary))
+    p[is_binary] = _signs(differences[:, is_binary])
+    if not is_binary.all():
+        p[~is_binary] = paired_tests.signed_rank_test(differences[:, ~is_binary])
+    return _where_different(p, differences), _where_different(_signs(gained), gained)
+
+
+def _signs(differences: Floats) -> Floats:
+    return sign_test((differences > 0).sum(axis=0), (differences < 0).sum(axis=0))
 
 
 def _where_different(p: Floats, differences: Floats) -> Floats:
@@ -178,21 +173,12 @@ def _where_different(p: Floats, differences: Floats) -> Floats:
     return np.where((np.isfinite(differences) & (differences != 0)).any(axis=0), p, np.nan)
 
 
-def _test_of(differences: Floats, is_binary: NDArray[np.bool_]) -> Floats:
-    p = np.ones(differences.shape[1])
-    if is_binary.any():
-        binary = differences[:, is_binary]
-        p[is_binary] = sign_test((binary > 0).sum(axis=0), (binary < 0).sum(axis=0))
-    if not is_binary.all():
-        p[~is_binary] = signed_rank_test(differences[:, ~is_binary])
-    return p
-
-
 def _unpaired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
     """As `_paired`, of images of which none need be the same: the test of Mann and Whitney of each image's mean."""
-    a, b = _means(before), _means(after)
-    has_a, has_b = (_means(_Side(np.isfinite(side.values).astype(float), side.images)) for side in (before, after))
-    return _rank_sum_test(a, b), _rank_sum_test(has_a, has_b)
+    sides = before, after
+    means = [by_image(side.values, np.zeros_like(side.values), side.images) for side in sides]
+    has = [by_image(np.isfinite(side.values) * 1.0, np.zeros_like(side.values), side.images) for side in sides]
+    return _rank_sum_test(*means), _rank_sum_test(*has)
 
 
 def _rank_sum_test(a: Floats, b: Floats) -> Floats:
@@ -204,15 +190,9 @@ def _rank_sum_test(a: Floats, b: Floats) -> Floats:
         sides = [side[np.isfinite(side[:, column]), column] for side in (a, b)]
         if all(map(len, sides)):
             both = np.concatenate(sides)
-            is_constant = bool(are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
+            is_constant = bool(paired_tests.are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
             p[column] = np.nan if is_constant else float(mannwhitneyu(*sides, method="asymptotic").pvalue)
     return p
-
-
-def _means(side: _Side) -> Floats:
-    """(images, columns): the mean over an image's rows that have a value."""
-    zeros = np.zeros_like(side.values)
-    return by_image(side.values, zeros, side.images)
 
 
 def _of_whole_sets(
@@ -228,10 +208,10 @@ def _of_whole_sets(
             continue
         in_pairs = are_same and len(one) == len(two)
         error = (two - one).std(ddof=1) if in_pairs else math.hypot(one.std(ddof=1), two.std(ddof=1))
-        p = float(normal_test(np.array([b - a]), np.array([error]))[0])
+        p = float(paired_tests.normal_test(np.array([b - a]), np.array([error]))[0])
         name = (*key[:-1], f"{key[-1]}{WHOLE_SET}")
-        found = [_moved(name, limit, a, b, "of the whole set", better) for limit in limits[key[-1]]]
-        finding, is_large = max(found, key=lambda entry: entry[0].size)
+        moved = [_moved(name, limit, a, b, "of the whole set", better) for limit in limits[key[-1]]]
+        finding, is_large = max(moved, key=lambda entry: entry[0].size)
         yield Test(finding, p, is_large)
 
 
@@ -240,21 +220,6 @@ def _statistic(values: Floats, limit: Limit) -> float:
     if not len(has):
         return math.nan
     return float(np.mean(has) if limit.statistic == "mean" else np.median(has))
-
-
-def _binary(before: Floats, after: Floats) -> NDArray[np.bool_]:
-    """(columns,) whether all values are 0 or 1."""
-    both = np.concatenate([before, after])
-    return np.asarray(((both == 0) | (both == 1) | ~np.isfinite(both)).all(axis=0))
-
-
-def _check_images(images: int, tests: int, place: Row) -> None:
-    needed = fewest_images(tests)
-    if images < needed:
-        raise BenchError(
-            f"{' '.join(place)} has {images} images to compare, and {needed} are the fewest that could show a change "
-            f"in one of {tests} rows; run more images, or choose fewer methods and metrics."
-        )
 
 
 def _places(rows: pd.DataFrame) -> set[Row]:
