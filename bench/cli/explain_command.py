@@ -86,7 +86,7 @@ def unique_names(paths: Sequence[Path]) -> Iterator[str]:
 
 
 PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
-PAGES = (".html", ".htm")
+FORMATS = {**PICTURES, ".html": "html", ".htm": "html"}
 INDEX = "index.html"  # of a folder
 
 
@@ -104,13 +104,17 @@ class Output:
         output would be replaced."""
         path = Path("explanation.png" if len(images) == 1 else "explanation.html") if path is None else path
         if path.is_dir():
-            if path.suffix.lower() in (*PICTURES, *PAGES):
+            if path.suffix.lower() in FORMATS:
                 raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
             return Output(path, None)
         files.check_output(path)
         if os.path.realpath(path) in set(map(os.path.realpath, images)):
             raise BenchError(f"--output {path} would replace an image that is to be explained; give another name.")
-        kind = _format(path)
+        kind = FORMATS.get(path.suffix.lower())
+        if kind is None and (path.suffix or path.is_file()):
+            raise BenchError(
+                f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or .html, or a folder."
+            )
         if kind not in (None, "html") and len(images) > 1:
             raise BenchError(
                 f"{path} can show one image, and there are {len(images)}; give a page, such as explanation.html, or a "
@@ -125,19 +129,6 @@ class Output:
             raise BenchError(f"{path} is an image that is to be explained; give --output another folder.")
         files.check_output(path, self.path / INDEX)
         return path
-
-
-def _format(path: Path) -> str | None:
-    """The format that a name says; None for a folder. Raises BenchError for one that can't be written."""
-    suffix = path.suffix.lower()
-    if suffix in PAGES:
-        return "html"
-    if suffix in PICTURES:
-        return PICTURES[suffix]
-    if suffix or path.is_file():
-        endings = ", ".join(PICTURES)
-        raise BenchError(f"Can't write {path}: give a name that ends in {endings} or .html, or a folder.")
-    return None
 
 
 ALL = "all"

@@ -58,7 +58,6 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
 
 
 def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> None:
-    """The image as the model sees it, and the most probable classes as bars."""
     left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
     _bare(left)
     left.imshow(explained.pixels)
@@ -130,7 +129,6 @@ def _map(shown: ExplainedMap, image: ExplainedImage, colours: str) -> dict[str, 
 
 
 def _source(pixels: NDArray[Any]) -> str:
-    """A data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "WEBP", quality=90, method=2)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

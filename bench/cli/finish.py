@@ -62,7 +62,9 @@ def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequenc
     if any(outcome.failure is None for outcome in outcomes):
         before = _previous_manifest(folder)
         written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
-        written.update({kind: _of_jobs(kind, before, written) for kind in manifest_file.OF_JOBS})
+        for kind in manifest_file.OF_JOBS:  # of a job that found everything there, what it cost the command before
+            numbers = {**(before.get(kind) or {}), **written[kind]}
+            written[kind] = {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
         if (last := stamp.seconds(folder)) is not None:  # its own aren't known before it is written
             written["report_seconds"] = last
         manifest_file.write(folder, written)
@@ -77,12 +79,6 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return manifest_file.read(folder)
     except BenchError:
         return {}
-
-
-def _of_jobs(kind: str, before: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a job that found everything there, the seconds and work of the command that computed it: what it cost."""
-    numbers = {**(before.get(kind) or {}), **written[kind]}
-    return {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
 
 
 def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:

@@ -147,7 +147,6 @@ def _code_of(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _paths(value: object) -> Iterator[str]:
-    """The texts inside a value that may name code."""
     if isinstance(value, str):
         if set(value) & set(".:"):
             yield value

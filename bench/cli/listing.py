@@ -100,7 +100,6 @@ def _peer(path: Path) -> str:
 
 
 def _title(path: Path) -> str:
-    """Of entries that share a function."""
     return str(_entry(path).get("title", ""))
 
 

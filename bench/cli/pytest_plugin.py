@@ -113,12 +113,10 @@ def overrides_of(
     data: str | None = None,
     settings: Sequence[str] = (),
 ) -> list[str]:
-    """A run as the command line takes it. Raises BenchError for what names no plug-in.
-
-    methods, metrics: a name of conf/, the dotted path of a function, a sequence of such, or {name: path, or what its
-    YAML would hold}; no metrics: the default run's. model, data: names of conf/; None: the embedded default. settings:
-    more of them, as ("data.size=32",).
-    """
+    """A run as the command line takes it. Raises BenchError for what names no plug-in. methods, metrics: a name of
+    conf/, the dotted path of a function, a sequence of such, or {name: path, or what its YAML would hold}; no metrics:
+    the default run's. model, data: names of conf/; None: the embedded default. settings: more of them, as
+    ("data.size=32",)."""
     overrides = list(UNNEEDED)
     for kind, named in (("method", methods), *([] if metrics is None else [("metric", metrics)])):
         entries = _entries(kind, named)

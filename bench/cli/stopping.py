@@ -30,11 +30,9 @@ class Stopped(KeyboardInterrupt):
 @contextmanager
 def stoppable() -> Iterator[None]:
     """Inside, the first signal raises Stopped, and ends a process that is still there after GRACE seconds. Of another
-    error after that, Stopped is raised too: code that a signal interrupts may make an error of its own of it.
-
-    A signal that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler
-    stays in place. Without effect outside of the main thread, where Python sets no handlers.
-    """
+    error after that, Stopped is raised too: code that a signal interrupts may make an error of its own of it. A signal
+    that the process inherited as ignored (nohup, `trap '' INT`) stays ignored, and a caller's own handler stays in
+    place. Without effect outside of the main thread, where Python sets no handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

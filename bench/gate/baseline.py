@@ -97,12 +97,10 @@ def baseline_of(run_folder: Path) -> pd.DataFrame:
 def write_baseline(
     run_folder: Path, file: Path, reason: str | None = None, sampled: bool = False, timed: str | None = None
 ) -> Path:
-    """Write a run's baseline.
-
-    reason: why, kept in the header under the reasons of the baseline that it replaces. sampled: also the values by
-    image. timed: also run times, and how far they may move, as "50%". What the replaced baseline has of these two is
-    written again. Raises BenchError as `baseline_of`, and where the file can't be written or a name can't be in it.
-    """
+    """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline that it replaces.
+    sampled: also the values by image. timed: also run times, and how far they may move, as "50%". What the replaced
+    baseline has of these two is written again. Raises BenchError as `baseline_of`, and where the file can't be written
+    or a name can't be in it."""
     file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
     with suppress(BenchError):  # there is none, or it is damaged and written anew
         replaced = Baseline.read(file)
@@ -144,7 +142,6 @@ def _rows(run: RunFolder) -> pd.DataFrame:
 
 
 def _configuration(run: RunFolder) -> dict[str, str]:
-    """The experiment, target rule, precision and images of a run."""
     configuration = {
         "experiment": str(run.manifest.get("experiment")),
         "target": str(run.config.get("target")),

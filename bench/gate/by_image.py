@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -156,7 +156,8 @@ def _of_finding(row: Row, before: pd.DataFrame, after: pd.DataFrame, maps: Seque
 def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> Iterable[tuple[str, int, float, float]]:
     """(image id, class, before, after) of the images whose values differ, the furthest first; before them those that
     have a value on one side alone."""
-    both = _of_row(before, row).merge(_of_row(after, row), on=["image_id", "target_class"], suffixes=("_a", "_b"))
+    sides = (rows_at(values, row)[["image_id", "target_class", "value"]] for values in (before, after))
+    both = pd.merge(*sides, on=["image_id", "target_class"], suffixes=("_a", "_b"))
     a, b = both["value_a"].to_numpy(float), both["value_b"].to_numpy(float)
     is_one_sided = np.isfinite(a) != np.isfinite(b)
     movement = np.where(is_one_sided, math.inf, np.nan_to_num(np.abs(a - b)))
@@ -165,9 +166,10 @@ def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> Iterable[
     return [(str(ids[place]), int(classes[place]), float(a[place]), float(b[place])) for place in order]
 
 
-def _of_row(values: pd.DataFrame, row: Row) -> pd.DataFrame:
-    is_there = np.logical_and.reduce([values[name].astype(str) == value for name, value in zip(KEY, row, strict=True)])
-    return values.loc[is_there, ["image_id", "target_class", "value"]]
+def rows_at(rows: pd.DataFrame, names: Row) -> pd.DataFrame:
+    """The rows that have these names in the first columns of KEY."""
+    has_names = [rows[column].astype(str) == name for column, name in zip(KEY, names, strict=False)]
+    return rows[np.logical_and.reduce(has_names)]
 
 
 def _maps(run: RunFolder | None) -> Maps:
@@ -176,12 +178,11 @@ def _maps(run: RunFolder | None) -> Maps:
         return {}
     try:
         entries = list(store.read_gallery(run.path, run.manifest))
-        return {place: maps for entry in entries for place, maps in _of_entry(entry)}
     except BenchError:
         return {}
-
-
-def _of_entry(entry: Mapping[str, Any]) -> Iterator[tuple[Any, tuple[bytes | None, bytes | None]]]:
-    place = (entry["model"], entry["layer"], entry["data"], entry["image_id"], entry["target_class"])
-    for method, heatmap in zip(entry["methods"] or (), entry["maps"] or (), strict=False):
-        yield (*place, method), (entry["picture"], heatmap)
+    maps = {}
+    for entry in entries:
+        place = (entry["model"], entry["layer"], entry["data"], entry["image_id"], entry["target_class"])
+        for method, heatmap in zip(entry["methods"] or (), entry["maps"] or (), strict=False):
+            maps[*place, method] = entry["picture"], heatmap
+    return maps

@@ -96,7 +96,6 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
 
 
 def _result(findings: list[Finding], result: GateResult, baseline: Path, how: GateOptions) -> GateResult:
-    """With these findings, and what follows from them."""
     name = printable(str(baseline))
     if not findings:
         within = "show no change" if how.sampled else "are within their tolerances"
@@ -131,7 +130,6 @@ def _by_image(
 
 
 def _check_is_run_of(expected: Baseline, actual: Baseline, folder: Path) -> None:
-    """Raises BenchError where the run folder isn't the baseline's."""
     _check_configurations(expected, actual, is_sampled=False)
     untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
     if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):

@@ -82,13 +82,11 @@ MAX_NAME = 200  # characters that are printed
 
 @dataclass(frozen=True)
 class Finding:
-    """A difference.
-
-    place: the names of KEY of its row; of a name that came or went ("method", "grad_cam"), the column and the name.
-    what: what differs: mean, median, n, statuses, tolerance, values (rows that have one), or row (came, or went).
-    text: the difference as a clause. verdict: BETTER or WORSE by the metric's direction, else CHANGED. before, after:
-    the numbers, where it is of numbers. allowed: how far they might have moved. p: after Holm, of a sampled comparison.
-    """
+    """A difference. place: the names of KEY of its row; of a name that came or went ("method", "grad_cam"), the column
+    and the name. what: what differs: mean, median, n, statuses, tolerance, values (rows that have one), or row (came,
+    or went). text: the difference as a clause. verdict: BETTER or WORSE by the metric's direction, else CHANGED.
+    before, after: the numbers, where it is of numbers. allowed: how far they might have moved. p: after Holm, of a
+    sampled comparison."""
 
     place: tuple[str, ...]
     what: str

@@ -31,10 +31,9 @@ Case = tuple[str, str]  # class name and name
 
 def junit_xml(result: GateResult) -> str:
     """One testsuite for each model, layer and data set, with the attributes and elements that the schema of Ant's JUnit
-    task asks for, so that stricter readers take it too.
-
-    Failures are findings, one test for each row that was compared and for each name that came or went; a gate that
-    can't compare is one test with an error. With allowed improvements, which hold, nothing fails."""
+    task asks for, so that stricter readers take it too. Failures are findings, one test for each row that was compared
+    and for each name that came or went; a gate that can't compare is one test with an error. With allowed improvements,
+    which hold, nothing fails."""
     root = Element("testsuites")
     suites = _suites(result)
     for place, (name, cases) in enumerate(suites.items()):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import findings
-from axiom_bench.gate.by_image import ByImage, replicates_of
+from axiom_bench.gate.by_image import ByImage, replicates_of, rows_at
 from axiom_bench.gate.findings import KEY, WHOLE_SET, Better, Finding, Limit, Row, by_key, verdict
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import Floats, Integers
@@ -41,7 +41,7 @@ def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]
     tests = [
         test
         for place in sorted(_places(before.values) & _places(after.values))
-        for test in _of_setting(_at(before.values, place), _at(after.values, place), place, limits, better)
+        for test in _of_setting(rows_at(before.values, place), rows_at(after.values, place), place, limits, better)
     ]
     are_same = set(before.values["image_id"]) == set(after.values["image_id"])
     tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, better))
@@ -89,12 +89,13 @@ def _of_setting(
     if is_paired:
         rows = old.index.intersection(new.index, sort=True)
         old, new = old.reindex(rows), new.reindex(rows)
-    sides = [_Side.of(table[columns]) for table in (old, new)]
-    p_values, p_has = _paired(*sides) if is_paired else _unpaired(*sides)
+    sides = [table[columns].to_numpy(dtype=np.float64) for table in (old, new)]
+    rows_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
+    p_values, p_has = _paired(*sides, rows_of[0]) if is_paired else _unpaired(sides, rows_of)
     how = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
     for column, names in enumerate(columns):
         key = (*place, *map(str, names))
-        a, b = sides[0].values[:, column], sides[1].values[:, column]
+        a, b = (side[:, column] for side in sides)
         yield from _tests(key, a, b, is_paired, float(p_values[column]), how, limits[key[-1]], better)
         if not math.isnan(p_has[column]):
             yield _share(key, np.isfinite(a), np.isfinite(b), float(p_has[column]), how)
@@ -105,19 +106,6 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     names = ["method", "metric"]
     plain = rows[[*ROW, *names, "value"]].astype(dict.fromkeys(names, str)).drop_duplicates([*ROW, *names])
     return plain.set_index([*ROW, *names])["value"].unstack(names)
-
-
-@dataclass(frozen=True)
-class _Side:
-    """values: (rows, columns), NaN where there is none. images: (rows,) the number of each row's image."""
-
-    values: Floats
-    images: Integers
-
-    @classmethod
-    def of(cls, table: pd.DataFrame) -> _Side:
-        images = pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64)
-        return cls(table.to_numpy(dtype=np.float64), images)
 
 
 def _tests(
@@ -148,12 +136,11 @@ def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: flo
     return Test(replace(finding, what="values", verdict=verdict(a, b, "higher")), p, is_large)
 
 
-def _paired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
-    """p of each column: of its values, and of which rows have one; NaN where no image differs. The rows of both sides
-    agree."""
-    a, b = before.values, after.values
-    differences = by_image(b, a, before.images)
-    gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), before.images)
+def _paired(a: Floats, b: Floats, images: Integers) -> tuple[Floats, Floats]:
+    """p of each column of (rows, columns): of its values, NaN where there is none, and of which rows have one; NaN
+    where no image differs. images: (rows,) the number of each row's image."""
+    differences = by_image(b, a, images)
+    gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), images)
     both = np.concatenate([a, b])
     is_binary = ((both == 0) | (both == 1) | ~np.isfinite(both)).all(axis=0)
     p = np.ones(len(is_binary))
@@ -173,12 +160,13 @@ def _where_different(p: Floats, differences: Floats) -> Floats:
     return np.where((np.isfinite(differences) & (differences != 0)).any(axis=0), p, np.nan)
 
 
-def _unpaired(before: _Side, after: _Side) -> tuple[Floats, Floats]:
+def _unpaired(sides: Sequence[Floats], images: Sequence[Integers]) -> tuple[Floats, Floats]:
     """As `_paired`, of images of which none need be the same: the test of Mann and Whitney of each image's mean."""
-    sides = before, after
-    means = [by_image(side.values, np.zeros_like(side.values), side.images) for side in sides]
-    has = [by_image(np.isfinite(side.values) * 1.0, np.zeros_like(side.values), side.images) for side in sides]
-    return _rank_sum_test(*means), _rank_sum_test(*has)
+    has = [np.isfinite(side).astype(float) for side in sides]
+    means, shares = (
+        [by_image(v, np.zeros_like(v), i) for v, i in zip(kind, images, strict=True)] for kind in (sides, has)
+    )
+    return _rank_sum_test(*means), _rank_sum_test(*shares)
 
 
 def _rank_sum_test(a: Floats, b: Floats) -> Floats:
@@ -224,10 +212,3 @@ def _statistic(values: Floats, limit: Limit) -> float:
 
 def _places(rows: pd.DataFrame) -> set[Row]:
     return {tuple(map(str, place)) for place in rows[PLACE].drop_duplicates().itertuples(index=False)}
-
-
-def _at(rows: pd.DataFrame, place: Row) -> pd.DataFrame:
-    is_there = np.logical_and.reduce(
-        [rows[name].astype(str) == value for name, value in zip(PLACE, place, strict=True)]
-    )
-    return rows[is_there]

@@ -18,12 +18,10 @@ from axiom_bench.records import files, sealed
 
 class Artefact(NamedTuple):
     """place: a folder of the run folder, also the manifest's key of its files' names where these are an input of the
-    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms.
-
-    store: "shard" is sent when a shard is done, and fetched with it; "once" is fetched where no file of its name and
-    size is here, since its name decides what it holds; "fetched" is fetched; "sent" isn't; "here" is not even sent.
-    stamp: whether a report is made from it, or makes it.
-    """
+    report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. store:
+    "shard" is sent when a shard is done, and fetched with it; "once" is fetched where no file of its name and size is
+    here, since its name decides what it holds; "fetched" is fetched; "sent" isn't; "here" is not even sent. stamp:
+    whether a report is made from it, or makes it."""
 
     place: str
     suffixes: tuple[str, ...]

@@ -170,7 +170,6 @@ class Builder:
         self._split(metrics, Block(keys[local], methods, values, statuses))
 
     def _global(self, name: str, names: Iterable[object]) -> NDArray[Any]:
-        """The builder's codes of a table's names."""
         own = self._names[name]
         codes = [own.setdefault(str(entry), len(own)) for entry in names]
         return np.array(codes, dtype=np.int16 if name in _NAMED[-3:] else np.int32)

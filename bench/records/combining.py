@@ -71,7 +71,8 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "runs": [_about(run, folder) for run in runs],
         "overrides": [],
         "config": first.get("config") or {},
-        **{key: _in_order(merged, manifests, key) for key, merged in facts.items()},
+        **{key: {name: merged[name] for manifest in manifests for name in manifest.get(key) or ()}
+           for key, merged in facts.items()},
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
         **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
         "versions": {
@@ -100,15 +101,9 @@ def _label(run: Run) -> str:
 
 
 def _about(run: Run, folder: Path) -> dict[str, Any]:
-    """What the report says of one run."""
     about = {key: run.manifest.get(key) for key in OF_A_RUN}
     names = {key: list(run.manifest.get(key) or ()) for key in ("models", "data")}
     return {"folder": _relative(run.folder, folder), **about, **names}
-
-
-def _in_order(merged: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
-    names = dict.fromkeys(name for manifest in manifests for name in manifest.get(key) or ())
-    return {name: merged[name] for name in names}
 
 
 def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
@@ -221,7 +216,6 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
 
 
 def _rows_of(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:
-    """The rows of these values, of images and of the whole data set."""
     values = {method: {metric: job["values"][method][metric] for metric in metrics} for method, metrics in same.items()}
     counted = {"experiment": "", "jobs": [{"records": job.get("records"), "values": values}]}
     images = reading.read_records(run.folder, counted).astype(dict.fromkeys(("method", "metric", "status"), str))

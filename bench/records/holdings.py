@@ -60,7 +60,6 @@ def _entries(**types: Any) -> Any:
 
 
 def _each(of: Any) -> Any:
-    """A mapping from any names to this type."""
     return GenericAlias(dict, (str, of))
 
 
@@ -137,16 +136,6 @@ def key(**facts: object) -> str:
     """A hash over named facts, plain data (other objects by their `str`), in any order of the names."""
     text = json.dumps(facts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
-
-
-def shard_key(job: str, contents: Iterable[str]) -> str:
-    """Of a shard. job: hash of what its values have in common; contents: id, hash and labels of each of its images."""
-    return key(job=job, contents=list(contents))
-
-
-def value_key(method: str | None, metric: str) -> str:
-    """Of a metric's values of a method, apart from the shard. method: None for a metric of the layer alone."""
-    return key(method=method, metric=metric)
 
 
 @dataclass(frozen=True)

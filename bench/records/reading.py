@@ -161,7 +161,6 @@ def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.
 
 
 def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
-    """Values of a whole data set as rows of the records."""
     constant: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
     constant |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
     columns = {name: [constant[name]] * len(table) if name in constant else table[name] for name in store.SCHEMA.names}

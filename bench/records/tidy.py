@@ -39,7 +39,6 @@ def tidy(folder: Path, drop: bool) -> list[str]:
 
 
 def _wanted(held: Holdings, run: Mapping[str, Any]) -> dict[str, Values]:
-    """{shard: {method: {metric: key}}} of what the manifest counts."""
     shard_of = {file.name: shard for shard, files in held.files.items() for file in files}
     wanted: dict[str, Values] = {}
     for job in run.get("jobs") or ():

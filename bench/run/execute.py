@@ -29,18 +29,15 @@ from axiom_bench.run.composing import launcher_signals, launchers
 from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.compute import START, Step
-from axiom_bench.run.inputs import images
+from axiom_bench.run.inputs.images import SUFFIX
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.ready import ReadyJob, loaded
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
 
 WRITING = "writing"
-TITLES = {
-    START: "model and data",
-    WRITING: "values",
-    "whole data set": "values of the whole data set",
-}  # while they go on
+# While they go on:
+TITLES = {START: "model and data", WRITING: "values", "whole data set": "values of the whole data set"}
 CACHE = "data.cache"
 DATA = logging.getLogger("axiom_bench.data")
 BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
@@ -83,10 +80,12 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
         with stage(seconds, name, START):
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
-            begun = _begun(config, ready, facts)
+            counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)
+            # What is known before a value is computed:
+            begun = Outcome(ready.job.name, config, manifest.facts(ready), *counts, compute.Stored(values=facts.values))
             if not share:
-                shards = {facts.shard(shard): len(shard) for shard in ready.job.shards}
-                running.announce(folder, begun.job, {**manifest.of_job(begun), "shards": shards})
+                lengths = {facts.shard(shard): len(shard) for shard in ready.job.shards}
+                running.announce(folder, begun.job, {**manifest.of_job(begun), "shards": lengths})
         with stage(seconds, name, WRITING) as parts:
             budget = config["metrics"]["max_forwards_per_image"]
             computed, records = compute.ensure(facts, ready.cut_model, folder, budget, share)
@@ -104,19 +103,6 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
     running.announce(folder, ended.job, manifest.of_job(ended))
     mirror.push(folder)
     return ended
-
-
-def _begun(config: dict[str, Any], ready: ReadyJob, facts: Facts) -> Outcome:
-    """What is known of a job before a value is computed."""
-    return Outcome(
-        ready.job.name,
-        config,
-        manifest.facts(ready),
-        images=len(ready.job.indices),
-        left_out=ready.left_out,
-        shards=len(ready.job.shards),
-        stored=compute.Stored(values=facts.values),
-    )
 
 
 def run_folder(config: dict[str, Any]) -> Path:
@@ -164,18 +150,13 @@ def damaged_line(paths: Collection[str]) -> str:
     >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
     '3 damaged files are written anew: 2 in records, image_hashes.json'
     """
-    kinds = Counter(_kind(Path(path)) for path in paths)
+    folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
+    kinds: Counter[str] = Counter()
+    for path in map(Path, paths):
+        of_folder = path.parent.name if path.parent.name in folders else path.name
+        kinds[CACHE if path.suffix == SUFFIX else of_folder] += 1
     parts = [kind if "." in kind and kind != CACHE else f"{count} in {kind}" for kind, count in kinds.items()]
     return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
-
-
-def _kind(path: Path) -> str:
-    """The folder of a run folder that a file is in; the file's name where it lies directly in it. Of images, the
-    cache."""
-    if path.suffix == images.SUFFIX:
-        return CACHE
-    folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
-    return path.parent.name if path.parent.name in folders else path.name
 
 
 @contextmanager
@@ -209,8 +190,6 @@ def collected() -> Iterator[Notes]:
 
 
 class _Handler(logging.Handler):
-    """Keeps messages, and prints them where there is a console."""
-
     def __init__(self, messages: dict[str, None], console: Console | None = None) -> None:
         super().__init__(logging.WARNING)
         self.messages, self.console = messages, console

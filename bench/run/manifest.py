@@ -39,12 +39,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job hands back, plain enough to travel between processes.
-
-    facts: its share of the manifest. images: how many are explained; left_out: ids of those that data.only_correct
-    leaves out. shards: how many there are; computed: what this command computed of them. files: {kind: paths, relative
-    to the run folder}, see `records.artefacts`. seconds: of each stage.
-    """
+    """What a job hands back, plain enough to travel between processes. facts: its share of the manifest. images: how
+    many are explained; left_out: ids of those that data.only_correct leaves out. shards: how many there are; computed:
+    what this command computed of them. files: {kind: paths, relative to the run folder}, see `records.artefacts`.
+    seconds: of each stage."""
 
     job: str
     config: dict[str, Any]
@@ -196,18 +194,15 @@ def parsed(text: str) -> dict[str, Reference]:
         if key in references:
             raise BenchError(f"conf/references.bib has two entries {key!r}; remove one.")
         fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
-        references[key] = _reference({name.lower(): _without_tex(value) for name, value in fields})
+        entry = {name.lower(): _without_tex(value) for name, value in fields}
+        link = next((name for name in LINKS if name in entry), None)
+        shown, start = LINKS[link] if link else ("", "")
+        label = f"{shown}{entry[link]}" if link and shown else ""
+        names = [name.partition(",")[0] for name in re.split(r"\s+and\s+", entry.get("author", ""))]
+        authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+        url = f"{start}{entry[link]}" if link else ""
+        references[key] = Reference(authors, entry.get("year", ""), entry.get("title", ""), label, url)
     return references
-
-
-def _reference(entry: Mapping[str, str]) -> Reference:
-    link = next((name for name in LINKS if name in entry), None)
-    shown, start = LINKS[link] if link else ("", "")
-    label = f"{shown}{entry[link]}" if link and shown else ""
-    url = f"{start}{entry[link]}" if link else ""
-    names = [name.partition(",")[0] for name in re.split(r"\s+and\s+", entry.get("author", ""))]
-    authors = " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
-    return Reference(authors, entry.get("year", ""), entry.get("title", ""), label, url)
 
 
 def _without_tex(text: str) -> str:

@@ -157,7 +157,6 @@ def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
 
 
 def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """What both manifests say of each model or data set that is in both."""
     new = after.get(key) or {}
     yield from ((name, (facts, new[name])) for name, facts in (before.get(key) or {}).items() if name in new)
 

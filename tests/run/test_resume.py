@@ -110,9 +110,9 @@ def test_a_file_that_vanishes_under_a_run_is_missed(
     shutil.rmtree(results)
     compute_shard = compute.compute
 
-    def and_deletes(job, cut_model, task, *rest):
-        compute_shard(job, cut_model, task, *rest)
-        if task.shard == job.shards[-1]:
+    def and_deletes(job, cut_model, shard, *rest):
+        compute_shard(job, cut_model, shard, *rest)
+        if shard == job.shards[-1]:
             min((results / "quick/default/records").glob("*.parquet")).unlink()
 
     with monkeypatch.context() as patch:

@@ -161,7 +161,9 @@ def _url(option: str, folder: str) -> str:
 
 def _with_all(composer: Composer, overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
-    replaced = [_of_mosaics(_named(composer, *override.partition("=")[::2]) or override) for override in overrides]
+    # Hydra writes the choice of a data set inside another as data@data.of=NAME.
+    overrides = [f"data@{override}" if override.partition("=")[0] == "data.of" else override for override in overrides]
+    replaced = [_named(composer, *override.partition("=")[::2]) or override for override in overrides]
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
@@ -188,12 +190,6 @@ def _fast_form_of(composer: Composer, metric: str) -> str | None:
     content = composer.content(f"metric/{metric}")
     entry = content.get(metric) if isinstance(content, DictConfig) else None
     return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
-
-
-def _of_mosaics(override: str) -> str:
-    """`data.of=NAME` as Hydra writes the choice of a data set inside another; any other override as it is."""
-    key, equals, name = override.partition("=")
-    return f"data@data.of{equals}{name}" if key == "data.of" else override
 
 
 def _jobs(composer: Composer, config: DictConfig) -> list[list[str]]:
@@ -238,7 +234,6 @@ def _options(composer: Composer, group: str) -> list[str]:
 
 
 def _groups() -> set[str]:
-    """The names of the configuration groups."""
     return {path.name for path in conf_folder().iterdir() if path.is_dir()}
 
 

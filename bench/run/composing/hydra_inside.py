@@ -43,7 +43,10 @@ class Composer:
         path.append(schema.provider, schema.path)
         self._loader = ConfigLoaderImpl(path)
         self._hydra = Hydra("axiom-bench", self._loader)
-        _prefer_own_launchers()
+        # Hydra would warn of two launchers with one name: conf/'s, and that which a package has put into its store.
+        stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+        for file in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
+            stored.pop(file.name, None)
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration with Hydra's own node; what is swept over keeps its default."""
@@ -78,14 +81,6 @@ def value_of(override: str) -> object:
     return OverridesParser.create().parse_override(override).value()
 
 
-def _prefer_own_launchers() -> None:
-    """Takes the configurations of launchers that conf/ has out of Hydra's store, where their packages put their own:
-    Hydra would warn of two with one name."""
-    stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
-    for path in (conf_folder() / "hydra" / "launcher").glob("*.yaml"):
-        stored.pop(path.name, None)
-
-
 def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
     """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set. choices: the
     entries of a configuration group."""
@@ -100,7 +95,10 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
             return unknown("setting", match[1], settings)
         if "No match in the defaults list" in text:
             return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
-        return BenchError(f"Invalid value for {match[1]}: {_cause(error)}.")
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        return BenchError(f"Invalid value for {match[1]}: {_first_line(str(cause))}.")
     if "'${data}_${model}'" in text:
         return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
     if match := re.search(r"full_key: (\S+)", text):
@@ -122,13 +120,6 @@ def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[st
             )
     reason = _first_line(str(error)) or "no reason given"
     return BenchError(f"The configuration can't be put together ({type(error).__name__}: {reason}).")
-
-
-def _cause(error: BaseException) -> str:
-    """What the innermost error says."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return _first_line(str(error))
 
 
 def _first_line(text: str) -> str:

@@ -190,11 +190,9 @@ def _device(name: str) -> torch.device:
 
 def keep_freed_memory() -> bool:
     """Keeps freed memory in the process, so that the next pass needn't ask the system for it page by page: whether it
-    does. Settings in the user's environment come first.
-
-    glibc returns large blocks to the system as they are freed. A network's activations are such blocks, so each pass
-    asks for pages that the pass before had (docs/studies/performance.md has the cost).
-    """
+    does. Settings in the user's environment come first. glibc returns large blocks to the system as they are freed. A
+    network's activations are such blocks, so each pass asks for pages that the pass before had
+    (docs/studies/performance.md has the cost)."""
     if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries than glibc have none

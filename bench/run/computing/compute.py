@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import UNTIMED, Stopwatch, Watch
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
-from axiom_bench.records.holdings import Holdings, Values
+from axiom_bench.records.holdings import Values
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing import costs
 from axiom_bench.run.inputs.images import first_row, rows
@@ -45,15 +45,6 @@ class Step:
     config: Mapping[str, Any]
     folder: Path
     stored: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Task:
-    """A shard, its key, and the values that it must have: {method: {metric: key}}."""
-
-    shard: Shard
-    key: str
-    wanted: Values
 
 
 @dataclass(frozen=True)
@@ -93,15 +84,8 @@ class Stored:
 
 def cut_of(model: LoadedModel, device: Device) -> CutModel:
     """The model on the device, cut at its layer."""
-    return cut(
-        model.module.to(device.device),
-        model.layer,
-        device.precision,
-        device.head_precision,
-        device.ablation_memory,
-        model.reshape,
-        model.output,
-    )
+    module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
+    return cut(module, model.layer, *precisions, device.ablation_memory, model.reshape, model.output)
 
 
 def decided(job: Job, cut_model: CutModel) -> Job:
@@ -112,72 +96,74 @@ def decided(job: Job, cut_model: CutModel) -> Job:
     if first is None:  # no image can be read, so no method will be called
         return job
 
-    def methods(part: Batch, _: int) -> list[Plugin]:
-        return with_score_scale(job.methods, traced(cut_model, part))
+    parts = by_halves(
+        first, len(first), cut_model.limits, lambda part, _: with_score_scale(job.methods, traced(cut_model, part))
+    )
+    return replace(job, methods=tuple(next(parts)))
 
-    return replace(job, methods=tuple(next(by_halves(first, len(first), cut_model.limits, methods))))
 
-
-def tasks(facts: Facts) -> tuple[Task, ...]:
-    """Every shard of the job, with its key and the values that it must have."""
-    return tuple(Task(shard, facts.shard(shard), facts.values) for shard in facts.job.shards)
+def tasks(facts: Facts) -> dict[str, Shard]:
+    """{key: shard} of the job."""
+    return {facts.shard(shard): shard for shard in facts.job.shards}
 
 
 def ensure(
     facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None, share: bool = False
 ) -> tuple[Computed, Stored]:
-    """Computes what is missing and no other process computes: (what that was, the job's records).
-
-    budget: maximum of forward passes for an image and explained class. share: the rest is left to the processes that
-    compute it. Raises BenchError where passes would be more, and, unless it shares, where files have vanished
-    meanwhile: what follows takes the records for those of all images.
-    """
-    job, all_tasks, console = facts.job, tasks(facts), get_console()
-    keys = {task.key for task in all_tasks}
-    held = holdings.read(folder, keys)
+    """Computes what is missing and no other process computes: (what that was, the job's records). budget: maximum of
+    forward passes for an image and explained class. share: the rest is left to the processes that compute it. Raises
+    BenchError where passes would be more, and, unless it shares, where files have vanished meanwhile: what follows
+    takes the records for those of all images."""
+    job, shards, console = facts.job, tasks(facts), get_console()
+    held = holdings.read(folder, shards)
     for name in held.damaged:
         files.warn_damaged(folder / name)
-    missing = [task for task in all_tasks if held.missing(task.key, task.wanted)]
+    missing = {key: shard for key, shard in shards.items() if held.missing(key, facts.values)}
     computed = Computed()
     if missing:
         start = time.perf_counter()
-        if cost := _cost(job, cut_model, [task.shard for task in missing], budget):
+        if cost := _cost(job, cut_model, missing.values(), budget):
             _print(console, job, cost)
         seconds = time.perf_counter() - start
-        computed = _compute(job, cut_model, missing, folder, console, wait=not share)
+        computed = _compute(facts, cut_model, missing, folder, console, wait=not share)
         computed = replace(computed, seconds={START: seconds, **computed.seconds})
     holdings.remove(folder, held.damaged)
-    if len(missing) < len(all_tasks):
-        _print(console, job, f"{len(all_tasks) - len(missing)} of {len(all_tasks)} shards were already there")
-    after = holdings.read(folder, keys) if missing else held
-    if not share and (gone := sum(bool(after.missing(task.key, task.wanted)) for task in all_tasks)):
+    if len(missing) < len(shards):
+        _print(console, job, f"{len(shards) - len(missing)} of {len(shards)} shards were already there")
+    after = holdings.read(folder, shards) if missing else held
+    if not share and (gone := sum(bool(after.missing(key, facts.values)) for key in shards)):
         raise BenchError(
-            f"{gone} of {len(all_tasks)} shards that were computed are gone from {folder}, or damaged, before the run "
+            f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or damaged, before the run "
             "has ended; run the same command again, and let nothing delete its files."
         )
-    return computed, _stored(after, all_tasks)
+    needed = [file for key in shards for file in after.needed(key, facts.values)]
+    return computed, Stored(
+        records=tuple(file.name for file in needed),
+        values=facts.values,
+        curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
+        axes={name: axes for file in needed for name, axes in file.axes.items()},
+    )
 
 
 def _compute(
-    job: Job, cut_model: CutModel, missing: Sequence[Task], folder: Path, console: Console, wait: bool
+    facts: Facts, cut_model: CutModel, missing: Mapping[str, Shard], folder: Path, console: Console, wait: bool
 ) -> Computed:
+    job = facts.job
     watch, computed = Stopwatch.on(job.device.device), []
     start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
-    by_key = {task.key: task for task in missing}
-    claimed = closing(mirror.claimed(list(by_key), folder, lambda line: _print(console, job, line), wait))
-    with progress(job.name, sum(len(task.shard) for task in missing), console) as shown, claimed as claimed_keys:
+    claimed = closing(mirror.claimed(list(missing), folder, lambda line: _print(console, job, line), wait))
+    with progress(job.name, sum(map(len, missing.values())), console) as shown, claimed as claimed_keys:
         for key in claimed_keys:
-            task = by_key[key]
+            shard = missing[key]
             # Another process may have been faster.
-            still_missing = holdings.read(folder, {key}).missing(key, task.wanted)
-            if still_missing:
-                compute(job, cut_model, task, still_missing, folder, watch, shown.advance)
-                computed.append(task)
+            if still_missing := holdings.read(folder, {key}).missing(key, facts.values):
+                compute(job, cut_model, shard, key, still_missing, folder, watch, shown.advance)
+                computed.append(shard)
             else:
-                shown.advance(len(task.shard))
+                shown.advance(len(shard))
     return Computed(
         shards=len(computed),
-        images=sum(len(task.shard) for task in computed),
+        images=sum(map(len, computed)),
         seconds=watch.seconds(),
         wall=time.perf_counter() - start,
         processor=time.process_time() - processor,
@@ -185,17 +171,7 @@ def _compute(
     )
 
 
-def _stored(held: Holdings, all_tasks: Sequence[Task]) -> Stored:
-    needed = [file for task in all_tasks for file in held.needed(task.key, task.wanted)]
-    return Stored(
-        records=tuple(file.name for file in needed),
-        values=all_tasks[0].wanted if all_tasks else {},
-        curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
-        axes={name: axes for file in needed for name, axes in file.axes.items()},
-    )
-
-
-def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int | None) -> str | None:
+def _cost(job: Job, cut_model: CutModel, missing: Collection[Shard], budget: int | None) -> str | None:
     """The cost of what is missing, in forward passes; None where only the traces need passes. Raises BenchError over
     the budget."""
     batch = first_row(job)
@@ -207,9 +183,9 @@ def _cost(job: Job, cut_model: CutModel, missing: Sequence[Shard], budget: int |
     return cost.line(sum(map(len, missing)), sum(map(job.rows, missing))) if cost.per_image else None
 
 
-def versions_per_row(job: Job, missing: Sequence[Shard]) -> float:
+def versions_per_row(job: Job, missing: Collection[Shard]) -> float:
     """The versions of an image without its parts, on average over the rows of these shards."""
-    counts = [(job.rows(Shard((index,))), job.data.versions(index)) for shard in missing for index in shard.indices]
+    counts = [(job.rows((index,)), job.data.versions(index)) for shard in missing for index in shard]
     number = sum(of_image for of_image, _ in counts)
     return sum(of_image * versions for of_image, versions in counts) / number if number else 0.0
 
@@ -221,7 +197,8 @@ def _print(console: Console, job: Job, line: str) -> None:
 def compute(
     job: Job,
     cut_model: CutModel,
-    task: Task,
+    shard: Shard,
+    key: str,
     missing: Values,
     folder: Path,
     watch: Watch = UNTIMED,
@@ -234,13 +211,13 @@ def compute(
     wanted = _requests(job, missing)
     metrics = [metric for request in wanted for metric in request.metrics]
     extras = required([*metrics, *(method for request in wanted for method in request.methods)])
-    batches = counted(rows(job, task.shard.indices, extras), len(task.shard), advance)
+    batches = counted(rows(job, shard, extras), len(shard), advance)
     for part in shard_rows(cut_model, batches, wanted, job.batch_rows, job.normalise, watch):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
     holdings.write(
         folder,
-        task.key,
+        key,
         missing,
         frame([part for parts in values.values() for part in parts]).assign(**constants(job)),
         curve_frame([part for parts in curves.values() for part in parts]),

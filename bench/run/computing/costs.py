@@ -21,12 +21,10 @@ MAX_NAMES = 5  # methods and metrics that a sentence names
 
 @dataclass(frozen=True)
 class Cost:
-    """Forward passes of one image and explained class, beside the one of its trace.
-
-    of_methods: of each method, explaining one trace by itself. together: of all methods on one trace. of_method: of
-    each metric, for each method. of_image: of each metric, once for all methods. shared_traces: the other traces that
-    all methods explain again. own_traces: the other traces that each method has of its own.
-    """
+    """Forward passes of one image and explained class, beside the one of its trace. of_methods: of each method,
+    explaining one trace by itself. together: of all methods on one trace. of_method: of each metric, for each method.
+    of_image: of each metric, once for all methods. shared_traces: the other traces that all methods explain again.
+    own_traces: the other traces that each method has of its own."""
 
     of_methods: Mapping[str, float]
     together: float
@@ -137,7 +135,6 @@ def _explanation(trace: Trace) -> Explanation:
 
 
 def _largest(passes: Mapping[str, float]) -> str:
-    """The most expensive entries, in words."""
     costly = sorted((name for name in passes if passes[name]), key=lambda name: (-passes[name], name))
     named = [f"{name} {passes[name]:,.0f}" for name in costly[:MAX_NAMES]]
     return ", ".join([*named, f"and {len(costly) - MAX_NAMES} more"] if len(costly) > MAX_NAMES else named)

@@ -100,7 +100,7 @@ def ensure_gallery(step: Step) -> tuple[str, ...]:
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
         if not store.is_usable(folder / paths[-1], store.GALLERY.names):
-            entries = list(_gallery_entries(job, cut_model, shard.indices))
+            entries = list(_gallery_entries(job, cut_model, shard))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, store.GALLERY), schema=None)
     return tuple(paths)
 
@@ -123,12 +123,10 @@ def spread_rows(job: Job, count: int) -> Batch | None:
 
 
 def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
-    """The arrays of a file, of N rows and the M methods that apply.
-
-    images (N, H, W, 3) uint8, image_ids, class_names and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8,
-    255 for 1, perturbed (M, N, H, W, 3) uint8, confidence_perturbed (M, N), model, layer. confidence_of: "probability",
-    of the class, or "score", S itself where the output has no probability.
-    """
+    """The arrays of a file, of N rows and the M methods that apply. images (N, H, W, 3) uint8, image_ids, class_names
+    and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8, 255 for 1, perturbed (M, N, H, W, 3) uint8,
+    confidence_perturbed (M, N), model, layer. confidence_of: "probability", of the class, or "score", S itself where
+    the output has no probability."""
     trace = trace_of_batch(cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]

@@ -33,12 +33,10 @@ Row = tuple[str, int]  # image id and explained class
 
 
 def ensure_whole_set(step: Step) -> tuple[str, ...]:
-    """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged.
-
-    A row for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and
-    the same of the rows that all compared methods have (`by_metric.compared`), of which a method that isn't compared
-    has none. Raises BenchError where an aggregate doesn't return its values.
-    """
+    """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged. A row
+    for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and the
+    same of the rows that all compared methods have (`by_metric.compared`), of which a method that isn't compared has
+    none. Raises BenchError where an aggregate doesn't return its values."""
     facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
     job = facts.job
     metrics = whole_set.aggregating(job.metrics)
@@ -86,17 +84,14 @@ def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> 
 
 
 def _rows_of(curves: pd.DataFrame) -> list[Row]:
-    """The row that each curve is of."""
     return list(zip(curves["image_id"], curves["target_class"], strict=True))
 
 
 def _images(rows: Iterable[Row]) -> list[str]:
-    """The images of rows, each once, sorted."""
     return sorted({image for image, _ in rows})
 
 
 def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:
-    """The metric's curves of one method, of all images that have them."""
     parts = reading.read_curves(folder, stored, whole_set.curve_names(metric), method)
     frames = [part.table.to_pandas() for part in parts]
     curves = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
@@ -122,12 +117,10 @@ def draws(images: Sequence[str]) -> Floats:
 def replicates(
     values: Callable[[Floats], Mapping[str, Floats]], images: Sequence[str], rows: Sequence[str]
 ) -> dict[str, list[float]]:
-    """{value name: one replicate for each resample}; none for fewer than two different images among the rows.
-
-    values: how often each row is drawn, (R, n) -> {value name: (R,)}. images: those that are drawn from, sorted, each
-    once. rows: the image of each of the n rows: all rows of an image are drawn together. A resample with none of the
-    rows has no value and is left out.
-    """
+    """{value name: one replicate for each resample}; none for fewer than two different images among the rows. values:
+    how often each row is drawn, (R, n) -> {value name: (R,)}. images: those that are drawn from, sorted, each once.
+    rows: the image of each of the n rows: all rows of an image are drawn together. A resample with none of the rows has
+    no value and is left out."""
     place = {image: index for index, image in enumerate(images)}
     if len(set(rows)) < 2:
         return {}

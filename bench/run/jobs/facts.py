@@ -16,7 +16,7 @@ from axiom_bench.data.loading import batches, others
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256
-from axiom_bench.records.holdings import key, shard_key, value_key
+from axiom_bench.records.holdings import key
 from axiom_bench.records.sources import Sources, label, version_of
 from axiom_bench.run.jobs.job import Job, Shard
 
@@ -52,15 +52,23 @@ class Facts:
         """{method: {metric: key}} of all values that the job has."""
         keys = {metric.name: metric_key(metric, self._sources) for metric in self.job.metrics}
         of_layer = {metric.name for metric in self.job.metrics if is_of_layer(metric)}
-        methods = {method.name: self._of_method(method) for method in self.job.methods if len(of_layer) < len(keys)}
-        values = {LAYER: {name: value_key(None, keys[name]) for name in keys if name in of_layer}} if of_layer else {}
-        for method, of_method in methods.items():
-            values[method] = {name: value_key(of_method, keys[name]) for name in keys if name not in of_layer}
-        return values
+        methods: dict[str, str | None] = {
+            LAYER: None,
+            **{method.name: self._of_method(method) for method in self.job.methods},
+        }
+        values = {
+            method: {
+                name: key(method=of_method, metric=of_metric)
+                for name, of_metric in keys.items()
+                if (name in of_layer) == (method == LAYER)
+            }
+            for method, of_method in methods.items()
+        }
+        return {method: of_metrics for method, of_metrics in values.items() if of_metrics}
 
     def shard(self, shard: Shard) -> str:
         """Key of a shard: the common facts and its images."""
-        return shard_key(self.common, [self.job.contents[index] for index in shard.indices])
+        return key(job=self.common, contents=[self.job.contents[index] for index in shard])
 
     def step(self, name: str, *settings: object, methods: bool = True) -> str:
         """Key of what a step of the run makes of all images, such as run times or pictures."""

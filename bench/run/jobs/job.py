@@ -28,14 +28,7 @@ from axiom_bench.run.progress import progress
 HASHES = "image_hashes.json"
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Some images of a data set, in order. indices: positions in the data set."""
-
-    indices: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.indices)
+Shard = tuple[int, ...]  # some images, by their positions in the data set
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
@@ -43,7 +36,7 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
     1."""
     if size < 1:
         raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
-    return tuple(Shard(tuple(indices[start : start + size])) for start in range(0, len(indices), size))
+    return tuple(tuple(indices[start : start + size]) for start in range(0, len(indices), size))
 
 
 @dataclass(frozen=True)
@@ -171,7 +164,7 @@ class Job:
         """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""
         if self.target != "each_label":
             return len(shard)
-        return sum(len(self.labels[index]) for index in shard.indices)
+        return sum(len(self.labels[index]) for index in shard)
 
     @property
     def data_fingerprint(self) -> str:

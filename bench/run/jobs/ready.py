@@ -128,9 +128,8 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
 
 
 def _of_shard(job: Job, cut_model: CutModel, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
-    """{image id: prediction}, as a trace of the image has it."""
     made: dict[str, Prediction] = {}
-    for batch in rows(job, shard.indices):
+    for batch in rows(job, shard):
         if isinstance(batch, BadImage):
             made[batch.image_id] = Prediction(None)
         else:
@@ -230,7 +229,6 @@ def _predicted(
 
 
 def _is_named(images: MosaicImages, image: Candidate, predicted: Mapping[str, Prediction]) -> bool:
-    """Whether the image's class is the predicted one, with enough probability."""
     prediction = predicted[image.image_id]
     return prediction.label == image.label and (prediction.probability or 0) >= (images.confidence or 0)
 
