@@ -156,8 +156,8 @@ def _of_finding(row: Row, before: pd.DataFrame, after: pd.DataFrame, maps: Seque
 def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> Iterable[tuple[str, int, float, float]]:
     """(image id, class, before, after) of the images whose values differ, the furthest first; before them those that
     have a value on one side alone."""
-    sides = (rows_at(values, row)[["image_id", "target_class", "value"]] for values in (before, after))
-    both = pd.merge(*sides, on=["image_id", "target_class"], suffixes=("_a", "_b"))
+    old, new = (rows_at(values, row)[["image_id", "target_class", "value"]] for values in (before, after))
+    both = old.merge(new, on=["image_id", "target_class"], suffixes=("_a", "_b"))
     a, b = both["value_a"].to_numpy(float), both["value_b"].to_numpy(float)
     is_one_sided = np.isfinite(a) != np.isfinite(b)
     movement = np.where(is_one_sided, math.inf, np.nan_to_num(np.abs(a - b)))

@@ -91,7 +91,7 @@ def _of_setting(
         old, new = old.reindex(rows), new.reindex(rows)
     sides = [table[columns].to_numpy(dtype=np.float64) for table in (old, new)]
     rows_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
-    p_values, p_has = _paired(*sides, rows_of[0]) if is_paired else _unpaired(sides, rows_of)
+    p_values, p_has = _paired(sides[0], sides[1], rows_of[0]) if is_paired else _unpaired(sides, rows_of)
     how = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
     for column, names in enumerate(columns):
         key = (*place, *map(str, names))

@@ -63,7 +63,9 @@ def default_folder(folders: Sequence[Path]) -> Path:
 def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
     first, manifests = runs[0].manifest, [run.manifest for run in runs]
     facts = artefacts.merge_facts(reversed(manifests))  # the last counts: where two titles differ, the first run's
-    versions = [manifest.get("versions") or {} for manifest in manifests]
+    others = [manifest.get("versions") or {} for manifest in manifests]
+    versions = {name: here for name, here in others[0].items() if all(other.get(name) == here for other in others)}
+    commits = {str(manifest.get("git_commit")) for manifest in manifests}
     return {
         "experiment": " + ".join(dict.fromkeys(str(manifest["experiment"]) for manifest in manifests)),
         "run": ", ".join(_label(run) for run in runs),
@@ -75,11 +77,8 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
            for key, merged in facts.items()},
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
         **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
-        "versions": {
-            name: version for name, version in versions[0].items()
-            if all(other.get(name) == version for other in versions)
-        },
-        "git_commit": first.get("git_commit") if len({str(m.get("git_commit")) for m in manifests}) == 1 else None,
+        "versions": versions,
+        "git_commit": first.get("git_commit") if len(commits) == 1 else None,
         "jobs": list(_jobs(runs, folder)),
         **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
         **{

@@ -163,11 +163,8 @@ def damaged_line(paths: Collection[str]) -> str:
 def collected() -> Iterator[Notes]:
     """Collects the notes of the code inside; other warnings are issued again when it ends."""
     notes = Notes()
-    handlers = {
-        DATA: _Handler(notes.problems),
-        BAD_IMAGES: _Handler(notes.bad_images),
-        MACHINE: _Handler(notes.machine, get_console()),
-    }
+    handlers = {DATA: _Handler(notes.problems), BAD_IMAGES: _Handler(notes.bad_images)}
+    handlers[MACHINE] = _Handler(notes.machine, get_console())
     propagated = {log: log.propagate for log in handlers}
     for log, handler in handlers.items():
         log.addHandler(handler)

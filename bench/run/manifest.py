@@ -85,6 +85,8 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
     all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
     merged = merge_facts(all_facts)
+    computed = [outcome for outcome in outcomes if outcome.computed.shards]
+    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
     libraries = {about["library"] for about in merged["methods"].values() if "library" in about}
     return {
         "experiment": experiment,
@@ -106,17 +108,9 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
             }
             for outcome in outcomes
         ],
-        "seconds": {
-            outcome.job: {stage: round(seconds, 2) for stage, seconds in outcome.seconds.items()}
-            for outcome in outcomes
-            if outcome.computed.shards
-        },
-        "work": {outcome.job: outcome.computed.work() for outcome in outcomes if outcome.computed.shards},
-        "failures": [
-            {"job": outcome.failure.job, "message": outcome.failure.message}
-            for outcome in outcomes
-            if outcome.failure is not None
-        ],
+        "seconds": {each.job: {stage: round(s, 2) for stage, s in each.seconds.items()} for each in computed},
+        "work": {outcome.job: outcome.computed.work() for outcome in computed},
+        "failures": [{"job": failure.job, "message": failure.message} for failure in failures],
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -197,7 +196,7 @@ def class_name(job: Job, target: int) -> str:
 def _gallery_entries(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of GALLERY for each image and explained class; images that can't be read have none."""
     entries = partial(_entries_of_batch, job, cut_model)
-    for batch in rows(replace(job, workers=job.one_worker), indices, required(job.methods)):
+    for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
             yield from chain.from_iterable(by_halves(batch, len(batch), cut_model.limits, entries))
 

@@ -164,15 +164,10 @@ def _read(path: Path) -> Decoded:
     if metadata["crc32"] != _checksum(path.stem, metadata["about"], tensors):
         raise ValueError("its checksum doesn't match")
     about, mask = json.loads(metadata["about"]), tensors.get("mask")
-    classes, (height, width), (across, down) = about["classes"], about["size"], about["stored_pixel"]
-    annotation = Annotation(
-        tensors["labels"],
-        tensors["boxes"],
-        None if mask is None else mask.long(),
-        None if classes is None else tuple(classes),
-        (across, down),
-        about["cells"],
-    )
+    (height, width), (across, down) = about["size"], about["stored_pixel"]
+    masks = None if mask is None else mask.long()
+    classes = None if about["classes"] is None else tuple(about["classes"])
+    annotation = Annotation(tensors["labels"], tensors["boxes"], masks, classes, (across, down), about["cells"])
     return Decoded(tensors["pixels"], (height, width), about["label"], annotation, tuple(about["problems"]))
 
 
@@ -186,29 +181,27 @@ def _checksum(name: str, about: str, tensors: Tensors) -> str:
     return str(value)
 
 
-def rows(job: Job, indices: Sequence[int], extras: Collection[str] = ()) -> Iterator[Batch | BadImage]:
+def rows(
+    job: Job, indices: Sequence[int], extras: Collection[str] = (), size: int | None = None, workers: int | None = None
+) -> Iterator[Batch | BadImage]:
     """Batches on the job's device, without annotations if these name other classes than the model's. extras: what is
-    loaded beside the images, as `loading.batches` takes it. Other processes decode meanwhile."""
-    return _batches(job, indices, job.batch_size, job.workers, extras)
+    loaded beside the images, as `loading.batches` takes it. size, workers: None for the job's; these processes decode
+    meanwhile."""
+    numbers = size or job.batch_size, job.workers if workers is None else workers
+    place = job.device.device, of_job(job)
+    for batch in batches(job.data, indices, job.model.preprocessing, job.target, *numbers, extras, *place):
+        if job.shares_classes or isinstance(batch, BadImage):
+            yield batch
+        else:
+            yield replace(batch, annotations=(), interventions=None)
 
 
 def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:
     """The first `size` rows of images that can be read, on the job's device; None where there are none."""
-    readable = _batches(job, indices, size, job.one_worker, extras)
+    readable = rows(job, indices, extras, size, job.one_worker)
     return next((batch for batch in readable if isinstance(batch, Batch)), None)
 
 
 def first_row(job: Job) -> Batch | None:
     """The first row of an image that can be read; None where there is none."""
     return first_batch(job, job.indices, 1, required((*job.methods, *job.metrics)))
-
-
-def _batches(
-    job: Job, indices: Sequence[int], size: int, workers: int, extras: Collection[str]
-) -> Iterator[Batch | BadImage]:
-    preprocessing, place = job.model.preprocessing, (job.device.device, of_job(job))
-    for batch in batches(job.data, indices, preprocessing, job.target, size, workers, extras, *place):
-        if job.shares_classes or isinstance(batch, BadImage):
-            yield batch
-        else:
-            yield replace(batch, annotations=(), interventions=None)

@@ -31,8 +31,9 @@ class Facts:
     def common(self) -> str:
         """Key of all facts that the job's values share, apart from the images."""
         job, model, device = self.job, self.job.model, self.job.device
+        network = self._network(model.module), self._function(model.build)
         return key(
-            model=[model.name, model.layer, model.weights_sha256, self._network(model.module), self._builder],
+            model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
             output=[
                 *(model.output.name, repr(model.output_module), self.code([type(model.output_module).__module__])),
@@ -52,19 +53,13 @@ class Facts:
         """{method: {metric: key}} of all values that the job has."""
         keys = {metric.name: metric_key(metric, self._sources) for metric in self.job.metrics}
         of_layer = {metric.name for metric in self.job.metrics if is_of_layer(metric)}
-        methods: dict[str, str | None] = {
-            LAYER: None,
-            **{method.name: self._of_method(method) for method in self.job.methods},
-        }
-        values = {
-            method: {
-                name: key(method=of_method, metric=of_metric)
-                for name, of_metric in keys.items()
-                if (name in of_layer) == (method == LAYER)
-            }
-            for method, of_method in methods.items()
-        }
-        return {method: of_metrics for method, of_metrics in values.items() if of_metrics}
+        methods: dict[str, str | None] = {LAYER: None}
+        methods |= {method.name: self._of_method(method) for method in self.job.methods}
+        values = {}
+        for method, of_method in methods.items():
+            if names := [name for name in keys if (name in of_layer) == (method == LAYER)]:
+                values[method] = {name: key(method=of_method, metric=keys[name]) for name in names}
+        return values
 
     def shard(self, shard: Shard) -> str:
         """Key of a shard: the common facts and its images."""
@@ -102,19 +97,9 @@ class Facts:
         """A network's layers as torch prints them, and the code of their classes."""
         return [repr(module), self.code(sorted({type(part).__module__ for part in module.modules()}))]
 
-    @property
-    def _builder(self) -> list[object]:
-        """The function that built the network, its arguments and its code: two networks may print alike."""
-        build = self.job.model.build
-        if build is None:
-            return []
-        function, args, kwargs = unbound(build)
-        module = getattr(function, "__module__", "")
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        return [label(module), name, list(args), kwargs, self.code([module])]
-
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
-        """A function from what a network returns to scores: its name, arguments and code; a module's tensors too."""
+        """A function that built a network (two may print alike), or that makes scores of what one returns: its name,
+        arguments and code; a module's tensors too."""
         if function is None:
             return []
         call, args, kwargs = unbound(function)
