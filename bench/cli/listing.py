@@ -99,10 +99,6 @@ def _peer(path: Path) -> str:
     return f"{entry.get('title', path.stem)}, {installed}"
 
 
-def _title(path: Path) -> str:
-    return str(_entry(path).get("title", ""))
-
-
 def _comment(path: Path) -> str:
     """The first comment of a YAML file, which says what it is; "" where there is none."""
     comments = (line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
@@ -112,7 +108,7 @@ def _comment(path: Path) -> str:
 LISTED: dict[str, tuple[str, Callable[[Path], str]]] = {  # the group in conf/, and what is said of an entry's file
     "methods": ("method", _plugin),
     "peers": ("peers", _peer),
-    "spoiled": ("spoiled", _title),
+    "spoiled": ("spoiled", lambda path: str(_entry(path).get("title", ""))),
     "metrics": ("metric", _plugin),
     "models": ("model", _comment),
     "data": ("data", _comment),

@@ -50,7 +50,7 @@ class ImageValues:
         return ImageValues(self.metric, tuple(methods), self.values[:, places], self.lead, self.better)
 
     def compared(self) -> ImageValues:
-        """Without methods that lack more than a tenth of the images that any has, as `by_metric.compared`."""
+        """Without methods that lack more than a tenth of the images that any has, as `by_metric.compared_columns`."""
         return self.of([self.methods[place] for place in compared_columns(np.isfinite(self.values))[0]])
 
     def distinct(self) -> ImageValues:

@@ -3,10 +3,10 @@ have in common, the image with its classes, stands once in a table of keys; name
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -229,23 +229,13 @@ def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -
 
 _EMPTY = Block(np.zeros(0, np.int32), np.zeros(0, np.int16), np.zeros(0), np.zeros(0, np.int16))
 
-Image = TypeVar("Image", bound=Hashable)
 TENTH = 10  # a method that lacks more than one image in so many is not compared
 
 
-def compared(images: Mapping[str, Set[Image]]) -> tuple[tuple[str, ...], frozenset[Image]]:
-    """(the methods that are compared, the images that all of them have). images: those that each method has a value
-    for. A method that lacks more than a tenth of the images that any method has isn't compared: it could win by saying
-    nothing about difficult images, and would leave few for the others."""
-    union: frozenset[Image] = frozenset().union(*images.values())
-    methods = tuple(name for name, having in images.items() if having and TENTH * len(union - having) <= len(union))
-    common = frozenset.intersection(*(frozenset(images[name]) for name in methods)) if methods else frozenset[Image]()
-    return methods, common
-
-
 def compared_columns(has: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """As `compared`, of methods as columns of (rows, methods), whether a method has a value for a row: (the places of
-    those that are compared, the rows that all of them have)."""
+    """(the places of the methods that are compared, the rows that all of them have). has: (rows, methods), whether a
+    method has a value for a row. A method that lacks more than a tenth of the rows that any method has isn't compared:
+    it could win by saying nothing about difficult images, and would leave few for the others."""
     union = has.any(axis=1)
     lacking = union.sum() - has.sum(axis=0)
     columns = np.flatnonzero(has.any(axis=0) & (TENTH * lacking <= union.sum())).astype(np.int64)

@@ -245,7 +245,7 @@ def with_common_values(
 ) -> pd.DataFrame:
     """The summary of these records by `by`, with COLUMNS for values of images; a whole data set's value keeps its own.
 
-    compared: whether the method is compared with the others, see `by_metric.compared`. partial: whether it lacks
+    compared: whether the method is compared, see `by_metric.compared_columns`. partial: whether it lacks
     rows (an image and a class) that another method has. common_mean, common_median: over the common_n rows of
     common_images images that all compared methods of the metric have; NaN for a method that isn't compared.
     """

@@ -14,7 +14,7 @@ import pytest
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import holdings, reading, store
-from axiom_bench.records.by_metric import Records, compared
+from axiom_bench.records.by_metric import Records, compared_columns
 
 from .conftest import SHARD, manifest_of
 
@@ -126,4 +126,8 @@ ALL, TEN = frozenset(range(20)), frozenset(range(10))
     ],
 )
 def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images: dict, methods: str, common: frozenset) -> None:
-    assert compared(images) == (tuple(methods), common)
+    rows = sorted(frozenset().union(*images.values()))
+    has = np.array([[row in having for having in images.values()] for row in rows], dtype=bool)
+    columns, is_common = compared_columns(has.reshape(len(rows), len(images)))
+    assert [list(images)[column] for column in columns] == list(methods)
+    assert {row for row, in_all in zip(rows, is_common, strict=True) if in_all} == common

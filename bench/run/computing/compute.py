@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, with_score_scale
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
-from axiom_bench.evaluation.stopwatch import UNTIMED, Stopwatch, Watch
+from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import Values
@@ -33,6 +34,7 @@ from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.progress import progress
 
 START = "start"  # the stage before values
+Advance = Callable[[int], None]  # is told how many more images are done
 
 
 @dataclass(frozen=True)
@@ -195,17 +197,10 @@ def _print(console: Console, job: Job, line: str) -> None:
 
 
 def compute(
-    job: Job,
-    cut_model: CutModel,
-    shard: Shard,
-    key: str,
-    missing: Values,
-    folder: Path,
-    watch: Watch = UNTIMED,
-    advance: Callable[[int], None] = lambda images: None,
+    job: Job, cut_model: CutModel, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
 ) -> None:
     """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
-    of the parts of the evaluation. advance: is told how many more images are done."""
+    of the parts of the evaluation."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = _requests(job, missing)
@@ -215,23 +210,17 @@ def compute(
     for part in shard_rows(cut_model, batches, wanted, job.batch_rows, job.normalise, watch):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
-    holdings.write(
-        folder,
-        key,
-        missing,
-        frame([part for parts in values.values() for part in parts]).assign(**constants(job)),
-        curve_frame([part for parts in curves.values() for part in parts]),
-        {
-            "names": {metric.name: list(value_names(metric)) for metric in metrics},
-            "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
-            "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
-        },
-    )
+    notes = {
+        "names": {metric.name: list(value_names(metric)) for metric in metrics},
+        "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
+        "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
+    }
+    of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
+    table = frame(of_values).assign(**constants(job))
+    holdings.write(folder, key, missing, table, curve_frame(of_curves), notes)
 
 
-def counted(
-    batches: Iterator[Batch | BadImage], images: int, advance: Callable[[int], None]
-) -> Iterator[Batch | BadImage]:
+def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:
     """The batches. When the next one is asked for, the images of the last are done; at the end, so are all."""
     done: set[str] = set()
     for batch in batches:

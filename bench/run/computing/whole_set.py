@@ -19,7 +19,7 @@ from axiom_bench.evaluation import whole_set
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import by_metric as common_rows
 from axiom_bench.records import reading, store
-from axiom_bench.records.by_metric import compared
+from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.computing.compute import Step, constants
@@ -35,7 +35,7 @@ Row = tuple[str, int]  # image id and explained class
 def ensure_whole_set(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged. A row
     for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and the
-    same of the rows that all compared methods have (`by_metric.compared`), of which a method that isn't compared has
+    same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has
     none. Raises BenchError where an aggregate doesn't return its values."""
     facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
     job = facts.job
@@ -61,8 +61,12 @@ def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> 
     """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
     methods = [LAYER] if is_of_layer(metric) else [method.name for method in job.methods]
     rows_of = {method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods}
-    compared_methods, common = compared(rows_of)
-    images, common_images = _images(frozenset[Row]().union(*rows_of.values())), _images(common)
+    all_rows = list(frozenset[Row]().union(*rows_of.values()))
+    has = [[row in of_method for of_method in rows_of.values()] for row in all_rows]
+    columns, is_common = compared_columns(np.array(has, dtype=bool).reshape(len(all_rows), len(methods)))
+    compared_methods = {methods[column] for column in columns}
+    common = frozenset(row for row, in_all in zip(all_rows, is_common, strict=True) if in_all)
+    images, common_images = _images(all_rows), _images(common)
     for method in methods:
         curves = _curves(metric, method, stored, folder)
         values, replicates = whole_set.values(metric, curves), _replicates(metric, curves, images)
