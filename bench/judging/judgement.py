@@ -17,6 +17,7 @@ from axiom_bench.judging.agreement import Counts, ImageValues, centres, disagree
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, TAIL, Floats, mean_intervals
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting
+from axiom_bench.statistics.paired_tests import centre
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 MIN_METHODS = 3  # that can be put in an order worth comparing
@@ -340,8 +341,8 @@ class _Pairs:
             return Shares(nothing, np.empty((0, len(nothing))))
         if size == 1:
             by_image = self._is_right(np.eye(self.num_images, dtype=np.uint8))
-            return Shares(_mean(by_image), np.empty((0, len(self.left))), by_image)
-        right = _mean(self._is_right(agreement.subsets(self.num_images, size, DRAWS)))
+            return Shares(centre(by_image, "mean"), np.empty((0, len(self.left))), by_image)
+        right = centre(self._is_right(agreement.subsets(self.num_images, size, DRAWS)), "mean")
         return Shares(right, self._offsets(size) if self.num_images >= FEWEST_IMAGES else np.empty((0, len(right))))
 
     def _is_right(self, weights: Counts) -> Floats:
@@ -359,27 +360,20 @@ class _Pairs:
         Phi(d / (s sqrt(N / n - 1))), and sets from a population with the difference d in Phi(d / (s sqrt(N / n))).
         """
         everything = np.ones((1, self.num_images), dtype=np.uint8)
-        centre, resampled = (
-            self.sign * _difference(centres(self.values, weights, self.lead), self.left, self.right_)
+        full, resampled = (
+            self.sign * self._difference(centres(self.values, weights, self.lead))
             for weights in (everything, agreement.drawn(self.num_images))
         )
         error = np.nanstd(resampled, axis=0)
         share = self.num_images / size
-        return _phi(resampled, error * np.sqrt(share - 1)) - _phi(centre, error * np.sqrt(share))
+        return _phi(resampled, error * np.sqrt(share - 1)) - _phi(full, error * np.sqrt(share))
 
-
-def _difference(found: Floats, left: Sequence[int], right: Sequence[int]) -> Floats:
-    first, second = found[:, left], found[:, right]
-    return np.where(agreement.signs(found, (left, right)) == 0, 0.0, first - second)
+    def _difference(self, found: Floats) -> Floats:
+        equal = agreement.signs(found, (self.left, self.right_)) == 0
+        return np.where(equal, 0.0, found[:, self.left] - found[:, self.right_])
 
 
 def _phi(difference: Floats, error: Floats) -> Floats:
     """P(difference + error z > 0) for a normal z; 1/2 for a difference of 0 without an error."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.where(difference == 0, 0.5, ndtr(difference / error)))
-
-
-def _mean(shares: Floats) -> Floats:
-    has = np.isfinite(shares)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(has, shares, 0.0).sum(axis=0) / has.sum(axis=0))

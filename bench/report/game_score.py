@@ -296,13 +296,9 @@ def _score_tables(score: Score, titles: Mapping[str, str]) -> list[Table]:
     accuracies, pairs = [], []
     for entry in score.accuracies.to_dict("records"):
         accuracy, cant_tell = entry["accuracy"], entry["cant_tell"]
-        about = (
-            Cell(titles[entry["method"]]),
-            count(entry["n"]),
-            numeric(accuracy, f"{accuracy:.2f}"),
-            _interval(entry),
-        )
-        accuracies.append((*about, numeric(cant_tell / entry["n"], share(cant_tell, entry["n"]))))
+        about, cell = (Cell(titles[entry["method"]]), count(entry["n"])), numeric(accuracy, f"{accuracy:.2f}")
+        unsure = numeric(cant_tell / entry["n"], share(cant_tell, entry["n"]))
+        accuracies.append((*about, cell, _interval(entry), unsure))
     for entry in score.pairs.to_dict("records"):
         is_clear = entry["adjusted"] < LEVEL
         names = (Cell(titles[entry["method"]], is_clear), Cell(titles[entry["other"]]))

@@ -106,9 +106,9 @@ class Options:
         for name, options in GROUPS.items():
             setting = f"report.{name}"
             selected = _checked(setting, options, _group(setting, chosen.pop(name, None)))
-            groups[name] = options(**_tuples({**deepcopy(defaults[name]), **selected}))
+            groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
         selected = _checked("report", cls, chosen)
-        return cls(**_tuples({**deepcopy(defaults), **selected}) | groups)
+        return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
@@ -190,5 +190,6 @@ def _checked(setting: str, options: type, chosen: Mapping[str, Any]) -> Mapping[
     return chosen
 
 
-def _tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+def with_tuples(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What was read from YAML, whose lists no one changes."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}

@@ -15,6 +15,7 @@ import yaml
 from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing, LeftOut, not_measured
+from axiom_bench.report.options import with_tuples
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import headline_table
@@ -38,17 +39,6 @@ class IndexEntry:
     pictures: dict[str, str] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
-
-
-def write_index(folder: Path, entries: Sequence[IndexEntry], command: str, failures: Mapping[str, str]) -> Path:
-    """Write both; the path of index.html. command: that made the folder. failures: {network: why it didn't run}.
-
-    Raises BenchError where the folder can't be written.
-    """
-    files.write(folder / "index.md", "\n".join(_markdown(entries, command, failures)).encode())
-    page = render("paper.html.j2", paper=paper(), entries=entries, command=command, failures=failures)
-    files.write(folder / "index.html", page.encode())
-    return folder / "index.html"
 
 
 def _markdown(entries: Sequence[IndexEntry], command: str, failures: Mapping[str, str]) -> Iterator[str]:
@@ -104,12 +94,8 @@ class Paper:
 def paper() -> Paper:
     """As conf/paper.yaml has it."""
     content: dict[str, Any] = yaml.safe_load((conf_folder() / "paper.yaml").read_text())
-    exhibits = tuple(Exhibit(**_tuples(entry)) for entry in content.pop("exhibits"))
-    return Paper(**_tuples(content), exhibits=exhibits)
-
-
-def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    exhibits = tuple(Exhibit(**with_tuples(entry)) for entry in content.pop("exhibits"))
+    return Paper(**with_tuples(content), exhibits=exhibits)
 
 
 FOLDER = "paper"  # in the run folder
@@ -155,7 +141,10 @@ def write_paper(
             entry.left_out.append(problem)
         entry.left_out = list(dict.fromkeys(entry.left_out))
         entries.append(entry)
-    return write_index(folder, entries, command, main.failures)
+    files.write(folder / "index.md", "\n".join(_markdown(entries, command, main.failures)).encode())
+    page = render("paper.html.j2", paper=paper(), entries=entries, command=command, failures=main.failures)
+    files.write(folder / "index.html", page.encode())
+    return folder / "index.html"
 
 
 def on_two_classes(run: RunFolder) -> RunFolder:

@@ -85,7 +85,12 @@ def _table(
 
 def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None) -> list[str]:
     """In short words: recovery at the most images, whether the order of the methods holds, and a control at the top."""
-    words = [] if right is None else [_recovery_verdict(right)]
+    words = []
+    if right is not None and not math.isfinite(right["right"]):
+        words.append(f"fewer than {right['size']} images")
+    elif right is not None:  # by the interval of the share of right pairs
+        failing = "fails" if right["high"] < judging.GOAL else "unclear"
+        words.append("passes" if right["low"] >= judging.GOAL else failing)
     if row["methods"] < judging.MIN_METHODS:
         words.append(f"fewer than {judging.MIN_METHODS} methods that differ")
     if math.isfinite(row["tau_halves"]):
@@ -97,15 +102,6 @@ def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Ma
     if control is not None and control["against"] in at_the_top:
         words.append(at_the_top[control["against"]])
     return words
-
-
-def _recovery_verdict(right: Mapping[Any, Any]) -> str:
-    """By the interval of the share of right pairs."""
-    if not math.isfinite(right["right"]):
-        return f"fewer than {right['size']} images"
-    if right["low"] >= judging.GOAL:
-        return "passes"
-    return "fails" if right["high"] < judging.GOAL else "unclear"
 
 
 def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:

@@ -220,7 +220,7 @@ def _deviation(sampled: Floats) -> Floats:
 def _places(
     groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
 ) -> pd.DataFrame:
-    """A `Place` by method. statistics: value, low and high of each method."""
+    """statistics: value, low and high of each method."""
     count, sign = len(groups), -1 if better == "higher" else 1
     significant = pairs[pairs["adjusted"] < LEVEL]
     wins = significant["effect"] > 0

@@ -5,7 +5,7 @@ and Nemenyi's tests, after Demsar, Statistical comparisons of classifiers over m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -111,19 +111,13 @@ class Statement:
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
     told), "coinciding" (no method differs from another), "by_construction" (who wins by construction). metric: the
-    value's name. settings: where it holds. methods: those that it is about, the best first. images, rows: of the
-    comparison in the first setting. numbers, where the kind has them: value, other, difference, low, high, p (after
-    Holm), effect, better, same, worse; of "undecided": detectable, which would have been shown with 80 %.
+    value's name. settings: where it holds.
     """
 
     sentence: str
     kind: Kind
     metric: str
     settings: tuple[Setting, ...]
-    methods: Group
-    images: int
-    rows: int
-    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
@@ -142,103 +136,79 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
     if len(differing) > 1:
-        yield _agreement(run, value, differing, len(comparisons))
+        sentence = _agreement(run, value, differing, len(comparisons))
+        yield Statement(sentence, "agreement", value.name, tuple(differing))
     for setting, comparison in comparisons.items():
-        for sentence, kind, methods, numbers in _of_setting(run, value, comparison):
-            sentence = f"{run.label(setting)}: {sentence}"
-            counts = (comparison.images, comparison.rows)
-            yield Statement(sentence, kind, value.name, (setting,), methods, *counts, numbers)
-    yield from _constructed(run, value, comparisons)
+        for kind, sentence in _of_setting(run, value, comparison):
+            yield Statement(f"{run.label(setting)}: {sentence}", kind, value.name, (setting,))
+    constructed = {setting: comparison.by_construction for setting, comparison in comparisons.items()}
+    constructed = {setting: methods for setting, methods in constructed.items() if methods}
+    if methods := list(dict.fromkeys(name for names in constructed.values() for name in names)):
+        names = names_in_words(run, [(name,) for name in methods])
+        has, are, whose = ("has", "is", "its") if len(methods) == 1 else ("have", "are", "their")
+        title = in_sentence(value.title)
+        sentence = f"{names} {has} no {title} by {whose} own formula, and so {are} not ranked in it."
+        yield Statement(sentence, "by_construction", value.name, tuple(constructed))
 
 
-def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int) -> Statement:
+def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int) -> str:
     """Which methods are best, or can't be told from the best, in all of several settings where methods differ."""
-    first = next(iter(comparisons.values()))
     leading = [
         [name for group in (comparison.ranked[0], *comparison.not_worse) for name in group]
         for comparison in comparisons.values()
     ]
-    shared = tuple(name for name in leading[0] if all(name in other for other in leading))
+    shared = [(name,) for name in leading[0] if all(name in other for other in leading)]
     are_networks = len({setting.model for setting in comparisons}) == len(comparisons)
     kind = "networks" if are_networks else "settings"
     where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}"
     if len(comparisons) < num_settings:
         where += " that tell methods apart"
     best = f"the best {in_sentence(value.title)}"
-    if shared:
-        names = names_in_words(run, [(name,) for name in shared])
-        sentence = f"In {where}, {names} {'has' if len(shared) == 1 else 'have'} {best} or can't be told from it."
-    else:
-        sentence = f"No method has {best}, or can't be told from it, in {where}."
-    return Statement(sentence, "agreement", value.name, tuple(comparisons), shared, first.images, first.rows)
+    if not shared:
+        return f"No method has {best}, or can't be told from it, in {where}."
+    has = "has" if len(shared) == 1 else "have"
+    return f"In {where}, {names_in_words(run, shared)} {has} {best} or can't be told from it."
 
 
-def _of_setting(
-    run: RunFolder, value: Value, comparison: Comparison
-) -> Iterator[tuple[str, Kind, Group, dict[str, float]]]:
-    """(sentence, kind, methods, numbers) of one setting."""
+def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterator[tuple[Kind, str]]:
     best, *others = comparison.ranked
     if not others and len(best) > 1:
         names = names_in_words(run, [(name,) for name in best])
-        sentence = f"{names} coincide in {in_sentence(value.title)}: none is better than another."
-        yield sentence, "coinciding", best, {}
+        yield "coinciding", f"{names} coincide in {in_sentence(value.title)}: none is better than another."
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]
     if worse:
-        sentence, numbers = _difference(run, value, comparison, best, worse[0])
-        yield sentence, "best", (*best, *worse[0]), numbers
+        yield "best", _difference(run, value, comparison, best, worse[0])
     if unclear:
-        sentence, numbers = _undecided(run, value, comparison, best, unclear)
-        yield sentence, "undecided", tuple(name for group in (best, *unclear) for name in group), numbers
+        yield "undecided", _undecided(run, value, comparison, best, unclear)
 
 
-def _difference(
-    run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group
-) -> tuple[str, dict[str, float]]:
+def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> str:
     """The best method against the best of those that are worse."""
     pair = comparison.pair(best[0], other[0])
-    values = [comparison.place(group[0]).value for group in (best, other)]
-    numbers = {name: float(pair[name]) for name in ("difference", "low", "high", "effect", "better", "same", "worse")}
-    numbers |= {"value": values[0], "other": values[1], "p": float(pair["adjusted"])}
+    values = [number(comparison.place(group[0]).value) for group in (best, other)]
     statistic, where = (f"{value.lead} ", f" on {int(pair['better']):,} of {_images(comparison.images)}")
     if comparison.of_whole_set:
         statistic, where = "", ""
-    sentence = (
+    return (
         f"The {in_sentence(value.title)} of {_name(run, best)} is {value.better} than that of "
-        f"{_name(run, other)}{where}, {statistic}{number(values[0])} against {number(values[1])}; "
+        f"{_name(run, other)}{where}, {statistic}{values[0]} against {values[1]}; "
         f"{statistic}difference {number(pair['difference'])}, 95 % interval {number(pair['low'])} to "
         f"{number(pair['high'])}, {p_value(pair['adjusted'])} after Holm."
     )
-    return sentence, numbers
 
 
-def _undecided(
-    run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]
-) -> tuple[str, dict[str, float]]:
+def _undecided(run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]) -> str:
     names = names_in_words(run, unclear, "or")
     sentence = f"Whether {_name(run, best)} or {names} is better in {in_sentence(value.title)} can't be told"
     differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
     largest = max((difference for difference in differences if difference > 0), default=None)
     if largest is None:
-        return f"{sentence}.", {}
-    sentence += (
-        f": {_images(comparison.images)} would have shown a {value.lead} difference of {number(largest)} or more with "
-        "a probability of 80 %."
+        return f"{sentence}."
+    return (
+        f"{sentence}: {_images(comparison.images)} would have shown a {value.lead} difference of {number(largest)} or "
+        "more with a probability of 80 %."
     )
-    return sentence, {"detectable": largest}
-
-
-def _constructed(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
-    constructed = {setting: c for setting, c in comparisons.items() if c.by_construction}
-    methods = tuple(dict.fromkeys(name for c in constructed.values() for name in c.by_construction))
-    if not methods:
-        return
-    first, names = next(iter(constructed.values())), names_in_words(run, [(name,) for name in methods])
-    verbs, whose = (("has", "is"), "its") if len(methods) == 1 else (("have", "are"), "their")
-    sentence = (
-        f"{names} {verbs[0]} no {in_sentence(value.title)} by {whose} own formula, and so {verbs[1]} not ranked in it."
-    )
-    yield Statement(sentence, "by_construction", value.name, tuple(constructed), methods, first.images, first.rows)
 
 
 def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:

@@ -18,18 +18,10 @@ from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.environment import num_cores
 from axiom_bench.records import reading
 from axiom_bench.records.by_metric import NAMES, PLACE, Block, Matrix, Records, RowLayout, layouts, matrix
+from axiom_bench.statistics import summary as summaries
 from axiom_bench.statistics.comparison import Comparisons
 from axiom_bench.statistics.labels import Metadata, Setting, rows_at
-from axiom_bench.statistics.summary import (
-    SPLIT_KEYS,
-    SPLITS,
-    classified,
-    summarise,
-    with_bootstrap_errors,
-    with_common_values,
-    with_intervals,
-    with_stored_common_values,
-)
+from axiom_bench.statistics.summary import SPLIT_KEYS, SPLITS, summarise, with_common_values, with_intervals
 
 METHOD_FREE = TRACE = LAYER  # in the place of a method's name: a value of the layer; the time of the trace
 MANY = 1_000_000  # rows of a run whose comparisons repay threads
@@ -89,12 +81,12 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summary.summarise`, `common.with_common_values` and
-        `intervals.with_intervals`."""
-        summary = with_bootstrap_errors(summarise(self.records, image_value_of=self.image_value_of), self.whole_set)
+        """One row for each setting, method and metric: see `summarise`, `with_common_values` and `with_intervals`."""
+        summary = summarise(self.records, image_value_of=self.image_value_of)
+        summary = summaries.with_bootstrap_errors(summary, self.whole_set)
         summary = with_intervals(summary, self.records, self.layouts, self.whole_set)
         common = with_common_values(summary, self.records, self.layouts)
-        summary = with_stored_common_values(common, self.whole_set)
+        summary = summaries.with_stored_common_values(common, self.whole_set)
         constructed = {metric: self.metadata.by_construction(metric) for metric in self.metrics}
         pairs = zip(summary["method"], summary["metric"], strict=True)
         return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
@@ -111,15 +103,13 @@ class RunFolder:
     @cached_property
     def split_summary(self) -> pd.DataFrame:
         """The summary of images whose class is predicted correctly, wrongly, or unknown: with the key `split`."""
-        split = classified(self.records.keys)
+        split = summaries.classified(self.records.keys)
         parts = {name: layouts(self.records, np.asarray(split == name)) for name in SPLITS}
         of_splits = {(*place, name): layout for name, part in parts.items() for place, layout in part.items()}
         summary = with_common_values(summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS)
-        summaries = [
-            with_intervals(summary[summary["split"] == name], self.records, parts[name], self.whole_set)
-            for name in SPLITS
-        ]
-        return pd.concat(summaries).sort_index()
+        rows = {name: summary[summary["split"] == name] for name in SPLITS}
+        ends = [with_intervals(rows[name], self.records, parts[name], self.whole_set) for name in SPLITS]
+        return pd.concat(ends).sort_index()
 
     @cached_property
     def metrics(self) -> tuple[str, ...]:
@@ -159,9 +149,9 @@ class RunFolder:
             return
         comparisons, pairs = self.comparisons, [(place, metric) for place in self.settings for metric in self.metrics]
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(num_cores()) as threads:
-            summaries = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
+            pending = [threads.submit(lambda: self.summary), threads.submit(lambda: self.split_summary)]
             list(threads.map(lambda pair: comparisons.of(*pair), pairs))
-            for summary in summaries:
+            for summary in pending:
                 summary.result()
 
     def label(self, setting: Setting) -> str:

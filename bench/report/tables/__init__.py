@@ -9,16 +9,9 @@ import pandas as pd
 
 from axiom_bench.records import files
 from axiom_bench.report.options import options_of
+from axiom_bench.report.tables import summaries
 from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, paired_tables, place_frame, place_tables
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.summaries import (
-    correctness_tables,
-    headline_tables,
-    metric_tables,
-    overview_table,
-    runtime_table,
-    status_table,
-)
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds
@@ -32,7 +25,7 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     Raises BenchError where the folder can't be written.
     """
     tables = list(all_tables(run, run.summary, run.split_summary))
-    for table in (*tables, *headline_tables(run, run.summary)):
+    for table in (*tables, *summaries.headline_tables(run, run.summary)):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
         files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
@@ -46,14 +39,14 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
-    yield overview_table(run, summary)
+    yield summaries.overview_table(run, summary)
     yield from place_tables(run)
     yield from pair_tables(run)
     yield from paired_tables(run)
-    yield from metric_tables(run, summary)
-    yield from correctness_tables(run, split)
-    yield status_table(run, summary)
-    yield runtime_table(run)
+    yield from summaries.metric_tables(run, summary)
+    yield from summaries.correctness_tables(run, split)
+    yield summaries.status_table(run, summary)
+    yield summaries.runtime_table(run)
 
 
 _NUMBERS = (
