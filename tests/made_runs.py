@@ -16,34 +16,29 @@ from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import artefacts, files, holdings, sealed, store
-from axiom_bench.records import store as arrays
 from axiom_bench.report.charts.drawing import Drawing
 
 METRICS: dict[str, dict[str, Any]] = {
-    "sensitivity_error": {"title": "Sensitivity error", "unit": "ratio", "better": "lower", "of": "method"},
-    "conservation_error": {"title": "Conservation error", "unit": "ratio", "better": "lower", "of": "method"},
-    "conservation_error_raw": {"title": "Conservation error, raw", "unit": "logit", "better": "none", "of": "method"},
-    "confidence_drop": {"title": "Confidence drop", "unit": "probability", "better": "higher", "of": "method"},
-    "box_iou": {"title": "Box IoU", "unit": "IoU", "better": "higher", "of": "method"},
-    "zeta": {"title": "Normalised zeta", "unit": "ratio", "better": "none", "of": "layer"},
-    "epsilon": {"title": "Normalised epsilon", "unit": "ratio", "better": "none", "of": "layer"},
-    "axiom_floor_sensitivity": {"title": "Axiom floor, sensitivity", "unit": "ratio", "better": "none", "of": "layer"},
-    "axiom_floor_conservation": {
-        "title": "Axiom floor, conservation",
-        "unit": "ratio",
-        "better": "none",
-        "of": "layer",
-    },
+    name: {"title": title, "unit": unit, "better": better, "of": of}
+    for name, title, unit, better, of in [
+        ("sensitivity_error", "Sensitivity error", "ratio", "lower", "method"),
+        ("conservation_error", "Conservation error", "ratio", "lower", "method"),
+        ("conservation_error_raw", "Conservation error, raw", "logit", "none", "method"),
+        ("confidence_drop", "Confidence drop", "probability", "higher", "method"),
+        ("box_iou", "Box IoU", "IoU", "higher", "method"),
+        ("zeta", "Normalised zeta", "ratio", "none", "layer"),
+        ("epsilon", "Normalised epsilon", "ratio", "none", "layer"),
+        ("axiom_floor_sensitivity", "Axiom floor, sensitivity", "ratio", "none", "layer"),
+        ("axiom_floor_conservation", "Axiom floor, conservation", "ratio", "none", "layer"),
+    ]
 }
+ON_SCALE, OFF_SCALE = {"on_score_scale": True}, {"on_score_scale": False}
 METHODS = {
-    "grad_cam": {"on_score_scale": True},
-    "xgrad_cam": {"on_score_scale": True},
-    "hires_cam": {"on_score_scale": True},
-    "ablation_cam_axiomatic": {"on_score_scale": True},
-    "guided_xgrad_cam": {"on_score_scale": False},
-    "random": {"on_score_scale": False},
+    **dict.fromkeys(("grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"), ON_SCALE),
+    **dict.fromkeys(("guided_xgrad_cam", "random"), OFF_SCALE),
 }
 MODELS = {"scenes_fc": ("features.9",), "scenes_residual": ("stages.2",)}
+Layers, Methods = Mapping[str, tuple[str, ...]], Mapping[str, Any]
 RECORD = f"records/{'0' * 32}-00000000.parquet"  # the first record file
 
 
@@ -68,36 +63,32 @@ def _axioms(generator: np.random.Generator, ids: list[str]) -> dict[tuple[str, s
     return values
 
 
-def records_of(
-    n: int, layers: Mapping[str, tuple[str, ...]], methods: Mapping[str, Any], seed: int = 0
-) -> pd.DataFrame:
+def records_of(n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS, seed: int = 0) -> pd.DataFrame:
     """n images x models x methods x metrics, every precondition failing somewhere."""
     generator = np.random.default_rng(seed)
     ids = [f"scene_{i:05d}" for i in range(n)]
     target = generator.integers(0, 10, n)
     predicted = np.where(generator.random(n) < 0.9, target, (target + 1) % 10)
     frames = []
-    for model, names in layers.items():
-        for layer in names:
-            for (method, metric), value in _axioms(generator, ids).items():
-                if method != "-" and method not in methods:
-                    continue
-                status = np.full(n, "ok", dtype=object)
-                if metric in ("sensitivity_error", "conservation_error") and method in ("guided_xgrad_cam", "random"):
-                    status[:] = "not_on_score_scale"
-                if metric == "box_iou":
-                    status[: n // 20] = "no_annotation"
-                if metric == "confidence_drop" and method == "grad_cam":
-                    status[-(n // 15) :] = "zero_map"
-                frame = {"image_id": ids, "target_class": target, "predicted_class": predicted, "status": status}
-                names_ = {"experiment": "synthetic", "model": model, "layer": layer, "data": "scenes", "method": method}
-                rows = pd.DataFrame({**names_, "metric": metric, **frame, "value": value})
-                rows["value"] = rows["value"].where(rows["status"] == "ok")
-                frames.append(rows)
+    for model, layer in [(model, layer) for model, names in layers.items() for layer in names]:
+        for (method, metric), value in _axioms(generator, ids).items():
+            if method != "-" and method not in methods:
+                continue
+            status = np.full(n, "ok", dtype=object)
+            if metric in ("sensitivity_error", "conservation_error") and method in ("guided_xgrad_cam", "random"):
+                status[:] = "not_on_score_scale"
+            if metric == "box_iou":
+                status[: n // 20] = "no_annotation"
+            if metric == "confidence_drop" and method == "grad_cam":
+                status[-(n // 15) :] = "zero_map"
+            names = {"experiment": "synthetic", "model": model, "layer": layer, "data": "scenes", "method": method}
+            of_images = {"image_id": ids, "target_class": target, "predicted_class": predicted, "status": status}
+            value = np.where(status == "ok", value, np.nan)
+            frames.append(pd.DataFrame({**names, "metric": metric, **of_images, "value": value}))
     return pd.concat(frames, ignore_index=True)
 
 
-def runtime_of(layers: Mapping[str, tuple[str, ...]], methods: Mapping[str, Any]) -> pd.DataFrame:
+def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
     """A trace of 10 ms, all drops in 20, the methods beyond the trace in 1, 2, 3, ... ms."""
     steps = [("forward", "-", 8.0), ("trace", "-", 10.0), ("ablation_drops", "-", 20.0)]
     steps += [("method", method, float(i + 1)) for i, method in enumerate(methods)]
@@ -114,7 +105,7 @@ def runtime_of(layers: Mapping[str, tuple[str, ...]], methods: Mapping[str, Any]
     return pd.DataFrame(rows)
 
 
-def pictures_of(model: str, methods: Mapping[str, Any], n: int = 4, size: int = 64) -> dict[str, Any]:
+def pictures_of(model: str, methods: Methods, n: int = 4, size: int = 64) -> dict[str, Any]:
     """Ramps as images and one blob per map: enough to see whether a picture is flipped, or beside the wrong name."""
     generator = np.random.default_rng(1)
     y, x = np.mgrid[:size, :size] / size
@@ -165,8 +156,8 @@ def _record_file(folder: Path, number: int, *content: Any) -> holdings.RecordFil
 def write_run(
     folder: Path,
     records: pd.DataFrame,
-    methods: Mapping[str, Any] = METHODS,
-    layers: Mapping[str, tuple[str, ...]] = MODELS,
+    methods: Methods = METHODS,
+    layers: Layers = MODELS,
     runtime: bool = True,
     pictures: bool = True,
 ) -> Path:
@@ -180,14 +171,12 @@ def write_run(
         store.write(folder / "runtime/one.parquet", runtime_of(layers, methods), schema=None)
     for model in layers if pictures else ():
         files["pictures"].append(f"pictures/{model}.npz")
-        arrays.write_arrays(folder / files["pictures"][-1], pictures_of(model, methods))
+        store.write_arrays(folder / files["pictures"][-1], pictures_of(model, methods))
     artefacts.write(folder, {**manifest_of(records, methods, layers), **files, "jobs": jobs})
     return folder
 
 
-def manifest_of(
-    records: pd.DataFrame, methods: Mapping[str, Any], layers: Mapping[str, tuple[str, ...]]
-) -> dict[str, Any]:
+def manifest_of(records: pd.DataFrame, methods: Methods, layers: Layers) -> dict[str, Any]:
     figures = {"perturbed": "xgrad_cam", "pair": ["xgrad_cam", "guided_xgrad_cam"]}
     return {
         **{"experiment": "synthetic", "run": "default", "created": "2026-01-02T03:04:05+00:00"},
@@ -196,11 +185,8 @@ def manifest_of(
         "methods": dict(methods),
         "metrics": {name: {"tolerance": "median:0.5%", "metric": name, **about} for name, about in METRICS.items()},
         "models": {
-            model: {
-                **{"layer": names[0], "layers": list(names)},
-                **{"weights": "embedded", "weights_sha256": "ab" * 32},
-            }
-            for model, names in layers.items()
+            name: {"layer": of[0], "layers": list(of), "weights": "embedded", "weights_sha256": "ab" * 32}
+            for name, of in layers.items()
         },
         "data": {"scenes": {"ids": sorted(records["image_id"].unique()), "fingerprint": "cd" * 32}},
         "versions": {"python": "3.12.3", "torch": "2.13.0", "pandas": "3.1.1"},
@@ -211,22 +197,13 @@ def manifest_of(
 
 @pytest.fixture
 def make_records() -> Callable[..., pd.DataFrame]:
-    """(n=120, layers=MODELS, methods=METHODS, seed=0) -> records."""
-
-    def make(n: int = 120, layers: Any = MODELS, methods: Any = METHODS, seed: int = 0) -> pd.DataFrame:
-        return records_of(n, layers, methods, seed)
-
-    return make
+    return records_of
 
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """(records, **how) -> a run folder under tmp_path."""
-
-    def make(records: pd.DataFrame, folder: str = "run", **options: Any) -> Path:
-        return write_run(tmp_path / folder, records, **options)
-
-    return make
+    """(records, folder="run", **how) -> a run folder under tmp_path."""
+    return lambda records, folder="run", **how: write_run(tmp_path / folder, records, **how)
 
 
 @pytest.fixture(scope="session")
@@ -238,11 +215,7 @@ def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def edit_manifest() -> Callable[..., None]:
     """(folder, **changes): change keys of manifest.json."""
-
-    def edit(folder: Path, **changes: Any) -> None:
-        artefacts.write(folder, sealed.read_json(folder / artefacts.NAME) | changes)
-
-    return edit
+    return lambda folder, **changes: artefacts.write(folder, sealed.read_json(folder / artefacts.NAME) | changes)
 
 
 @pytest.fixture

@@ -51,50 +51,37 @@ def configured(params: Mapping[str, Any], function: str = "measured") -> plugins
     return plugins.from_config("metric", "mine", {"_target_": f"{__name__}.{function}", "params": params})
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"steps": "abc"}, "metric.mine.params.steps must be a whole number, not 'abc'."),
-        ({"steps": None}, "metric.mine.params.steps must be a whole number, not None."),
-        ({"steps": 2.5}, "metric.mine.params.steps must be a whole number, not 2.5."),
-        ({"steps": True}, "metric.mine.params.steps must be a whole number, not True."),
-        ({"share": "half"}, "metric.mine.params.share must be a number, not 'half'."),
-        ({"share": True}, "metric.mine.params.share must be a number, not True."),
-        ({"scaled": "no"}, "metric.mine.params.scaled must be true or false, not 'no'."),
-        ({"scaled": 1}, "metric.mine.params.scaled must be true or false, not 1."),
-        ({"fill": 3}, "metric.mine.params.fill must be a text or a list of numbers, not 3."),
-        ({"fill": None}, "metric.mine.params.fill must be a text or a list of numbers, not None."),
-        ({"fill": ["a"]}, "metric.mine.params.fill must be a text or a list of numbers, not ['a']."),
-        ({"sides": 0.1}, "metric.mine.params.sides must be a list of numbers, not 0.1."),
-        ({"sides": [0.1, None]}, "metric.mine.params.sides must be a list of numbers, not [0.1, None]."),
-        ({"layers": "features"}, "metric.mine.params.layers must be a list of texts, not 'features'."),
-        ({"gamma": "auto"}, "metric.mine.params.gamma must be a number or null, not 'auto'."),
-        ({"wrapped": 3}, "metric.mine.params.wrapped must be a text or a function, not 3."),
-        ({"options": [1]}, "metric.mine.params.options must be a mapping or null, not [1]."),
-        ({"pair": "ab"}, "metric.mine.params.pair must be a list, not 'ab'."),
-    ],
-)
-def test_a_wrong_kind_is_one_sentence(params, message):
+@pytest.mark.parametrize(("name", "value", "kind"), [
+    ("steps", "abc", "a whole number"), ("steps", None, "a whole number"), ("steps", 2.5, "a whole number"),
+    ("steps", True, "a whole number"),
+    ("share", "half", "a number"), ("share", True, "a number"),
+    ("scaled", "no", "true or false"), ("scaled", 1, "true or false"),
+    ("fill", 3, "a text or a list of numbers"), ("fill", None, "a text or a list of numbers"),
+    ("fill", ["a"], "a text or a list of numbers"),
+    ("sides", 0.1, "a list of numbers"), ("sides", [0.1, None], "a list of numbers"),
+    ("layers", "features", "a list of texts"),
+    ("gamma", "auto", "a number or null"),
+    ("wrapped", 3, "a text or a function"),
+    ("options", [1], "a mapping or null"),
+    ("pair", "ab", "a list"),
+])  # fmt: skip
+def test_a_wrong_kind_is_one_sentence(name, value, kind):
     with pytest.raises(BenchError) as error:
-        configured(params)
-    assert str(error.value) == message
+        configured({name: value})
+    assert str(error.value) == f"metric.mine.params.{name} must be {kind}, not {value!r}."
 
 
 def test_what_fits_is_let_through():
-    configured(
-        {"steps": np.int64(3), "share": 1, "scaled": False, "fill": [0, 1.0], "sides": [1, 0.5], "layers": ["a"]}
-    )
+    lists = {"fill": [0, 1.0], "sides": [1, 0.5], "layers": ["a"]}
+    configured({"steps": np.int64(3), "share": 1, "scaled": False, **lists})
     configured({"share": np.float32(0.5), "fill": "mean", "sides": (0.5,), "gamma": None, "wrapped": len, "pair": [1]})
     configured({"options": {"a": 1}, "implicit": None, "anything": object(), "other": "unknown kinds"})
 
 
-def test_an_object_and_a_library_s_function_are_checked_too():
+def test_an_object_and_a_library_s_function_are_checked_too_and_params_are_a_group():
     with pytest.raises(BenchError, match=r"params\.steps must be a whole number"):
         configured({"steps": "abc"}, "an_object")
     assert configured({"steps": "abc"}, "unresolved").params == {"steps": "abc"}  # nothing to check against
-
-
-def test_params_are_a_group():
     with pytest.raises(BenchError, match=r"metric\.mine\.params is a group.*not 3"):
         configured(3)
 

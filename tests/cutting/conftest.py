@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
 
-class InPlaceHead(nn.Module):
-    """The layer is followed by an in-place ReLU, which would overwrite the activations."""
+class Network(nn.Module):
+    """Modules and parameters by name; a function of the network and its input is the forward pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor], **modules: nn.Module | nn.Parameter) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.relu = nn.ReLU(inplace=True)
-        self.drop = nn.Dropout(0.9)
-        self.fc = nn.Linear(4 * 36, 5)
+        self.function = function
+        for name, module in modules.items():
+            setattr(self, name, module)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.drop(torch.flatten(self.relu(self.conv(x)), 1)))
+        return self.function(self, x)
 
 
-class Crossing(nn.Module):
+def conv(maps: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(maps, 4, 3, padding=1)
+
+
+def in_place_head() -> Network:
+    """The layer is followed by an in-place ReLU, which would overwrite the activations."""
+    modules = {"conv": conv(), "relu": nn.ReLU(inplace=True), "drop": nn.Dropout(0.9), "fc": nn.Linear(4 * 36, 5)}
+    return Network(lambda net, x: net.fc(net.drop(torch.flatten(net.relu(net.conv(x)), 1))), **modules)
+
+
+def crossing() -> Network:
     """A skip connection and the batch size both cross the cut."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(3, 4, 3, padding=1)
-        self.conv = nn.Conv2d(4, 4, 3, padding=1)
-        self.fc = nn.Linear(4 * 36, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(net, x):
         batch = x.size(0)
-        skip = self.first(x)
-        out = self.conv(torch.relu(skip))
+        skip = net.first(x)
+        out = net.conv(torch.relu(skip))
         out += skip
-        return self.fc(torch.relu(out).view(batch, -1))
+        return net.fc(torch.relu(out).view(batch, -1))
+
+    return Network(forward, first=conv(), conv=conv(4), fc=nn.Linear(4 * 36, 5))
 
 
-class Deciding(Crossing):
+def deciding() -> Network:
     """Decides by its data which way to go, so that torch.fx can't trace it; calls its layer once or twice."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.conv(functional.relu(self.first(x))))
+    def forward(net, x):
+        x = torch.relu(net.conv(functional.relu(net.first(x))))
         if x.mean() > 0.09:
-            x = torch.relu(self.conv(x)) * 2
-        return self.fc(x.flatten(1) if x.max() > 0.5 else x.flatten(1).cos())
+            x = torch.relu(net.conv(x)) * 2
+        return net.fc(x.flatten(1) if x.max() > 0.5 else x.flatten(1).cos())
+
+    return Network(forward, first=conv(), conv=conv(4), fc=nn.Linear(4 * 36, 5))
 
 
 class TwoInputs(nn.Module):
@@ -54,28 +63,21 @@ class TwoInputs(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.fc = nn.Linear(4, 5)
+        self.conv, self.fc = conv(), nn.Linear(4, 5)
 
     def forward(self, x: Tensor, features: bool = False) -> Tensor:
         x = functional.relu(self.conv(x), inplace=True)
         return x if features else self.fc(x.mean((2, 3)))
 
 
-NETWORKS = {
-    "in_place_head": (InPlaceHead, "conv"),
-    "crossing": (Crossing, "conv"),
-    "deciding": (Deciding, "conv"),
-    "two_inputs": (TwoInputs, "conv"),
-}
+NETWORKS = {"in_place_head": in_place_head, "crossing": crossing, "deciding": deciding, "two_inputs": TwoInputs}
 
 
 @pytest.fixture(params=NETWORKS)
 def network(request: pytest.FixtureRequest) -> tuple[nn.Module, str]:
     """(model in training mode, its target layer)."""
     torch.manual_seed(1)
-    build, layer = NETWORKS[request.param]
-    return build().double(), layer
+    return NETWORKS[request.param]().double(), "conv"
 
 
 @pytest.fixture

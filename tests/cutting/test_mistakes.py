@@ -13,23 +13,17 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.conftest import InPlaceHead
+from tests.cutting.conftest import Network, in_place_head
 
 
 @pytest.fixture
 def model() -> nn.Module:
-    return InPlaceHead().double()
+    return in_place_head().double()
 
 
-class Flattened(nn.Module):
+def flattened() -> nn.Module:
     """Returns neither logits nor maps."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv(x).flatten(2)
+    return Network(lambda net, x: net.conv(x).flatten(2), conv=nn.Conv2d(3, 4, 3)).double()
 
 
 NAME = r"Invalid layer: expected a dotted module name"
@@ -47,7 +41,7 @@ MISTAKES: list[tuple[Callable[[nn.Module, Tensor], object], str]] = [
     (lambda model, images: ab.trace(model, "fc", images), r"The layer 'fc' gives shape \(1, 5\), not maps"),
     (lambda model, images: ab.trace(model, "unused", images), r"never calls the layer 'unused'"),
     (lambda *_: ab.cut("resnet18", "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
-    (lambda *_: ab.cut(InPlaceHead, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
+    (lambda *_: ab.cut(nn.Conv2d, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
     (lambda *_: ab.cut(lambda images: images, "conv"), r"Invalid model: expected a torch\.nn\.Module, not"),
     (lambda model, _: ab.cut(model, "conv", precision="fp16"), r"There is no precision 'fp16'"),
     (lambda model, images: ab.trace(model, "conv", (images,)), IMAGES + "a tuple"),
@@ -55,27 +49,13 @@ MISTAKES: list[tuple[Callable[[nn.Module, Tensor], object], str]] = [
     (lambda model, images: ab.trace(model, "conv", {"images": images}), IMAGES + "a dict"),
     (lambda model, _: ab.trace(model, "conv", None), IMAGES + "None"),
     (lambda model, images: ab.trace(model, "conv", images[0]), r"Invalid images: expected \(B, 3, H, W\)"),
-    (
-        lambda model, images: ab.trace(model, "conv", np.asarray(images)),
-        r"not a numpy\.ndarray; convert it with torch\.from_numpy",
-    ),
-    *(
-        (lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
-        for wrong in (["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3)
-    ),
-    (
-        lambda model, images: ab.trace(model, "conv", images, torch.tensor([0, 1])),
-        r"one class index per image, \(3,\) integers, not .* shape \(2,\)",
-    ),
-    (
-        lambda _, images: ab.trace(Flattened().double(), "conv", images),
-        r"Flattened returns shape \(1, 4, 16\) for one image, not scores",
-    ),
-    (
-        lambda model, images: ab.trace(model, "conv", images)[0],
-        r"Invalid index 0 of a trace; give a slice, such as trace\[0:1\]",
-    ),
-]
+    (lambda model, images: ab.trace(model, "conv", images.numpy()), r"a numpy\.ndarray; .* with torch\.from_numpy"),
+    *((lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
+      for wrong in (["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3)),
+    (lambda model, images: ab.trace(model, "conv", images, [0, 1]), r"\(3,\) integers, not .* shape \(2,\)"),
+    (lambda _, images: ab.trace(flattened(), "conv", images), r"Network returns shape \(1, 4, 16\) for one image, not"),
+    (lambda model, images: ab.trace(model, "conv", images)[0], r"Invalid index 0 of a trace; .* such as trace\[0:1\]"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("call", "sentence"), MISTAKES)
@@ -87,9 +67,9 @@ def test_a_mistake_is_one_short_sentence(model, images, call, sentence):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("targets", [[0, 3, 4], (0, 3, 4), np.array([0, 3, 4])])
-def test_targets_may_be_a_sequence(model, images, targets):
-    assert ab.trace(model, "conv", images, targets).targets.tolist() == [0, 3, 4]
+def test_targets_may_be_a_sequence(model, images):
+    for targets in ([0, 3, 4], (0, 3, 4), np.array([0, 3, 4])):
+        assert ab.trace(model, "conv", images, targets).targets.tolist() == [0, 3, 4]
 
 
 def test_repr_is_one_line_of_shapes(model, images):
@@ -100,7 +80,7 @@ def test_repr_is_one_line_of_shapes(model, images):
     batch = ab.Batch(images, ("a", "b", "c"), trace.targets)
     expected = {
         "Trace(images (3, 3, 6, 6), activations (3, 4, 6, 6), logits (3, 5), layer 'conv', float64, cpu)": trace,
-        "CutModel(InPlaceHead at 'conv', output 'margin', precision 'fp32', cpu)": cut_model,
+        "CutModel(Network at 'conv', output 'margin', precision 'fp32', cpu)": cut_model,
         "Explanation(contributions (3, 4, 6, 6), raw_map (3, 6, 6), heatmap (3, 6, 6), images (3, 3, 6, 6), "
         "method 'grad_cam')": explanation,
         "Batch(images (3, 3, 6, 6), float64, cpu, 0 annotations)": batch,
@@ -110,34 +90,20 @@ def test_repr_is_one_line_of_shapes(model, images):
     assert repr(replace(trace, num_padding=1)).endswith("cpu, num_padding 1)")
 
 
-@pytest.fixture(params=[5, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
-def channels(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-def network(channels: int) -> nn.Module:
+@pytest.mark.parametrize("channels", [5, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 2))])
+def test_images_of_any_number_of_channels(channels):
+    """Every method and metric takes them."""
     torch.manual_seed(0)
     body = [nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 6, 3, padding=1), nn.ReLU()]
-    return nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
-
-
-def images(channels: int) -> Tensor:
-    return torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-def test_every_method_and_metric(channels):
+    network = nn.Sequential(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)).double().eval()
+    images = torch.randn(2, channels, 16, 16, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     names = [name for name in methods.names() if methods.get(name).spec.library is None]
-    others = images(channels).flip(0)
-    batches = [ab.Batch(images(channels), ("a", "b"), torch.tensor([0, 3]), other_images=others)]
-    table = ab.evaluate(network(channels), "3", batches, names, ["sensitivity_error_raw", "deletion_auc"])
+    batches = [ab.Batch(images, ("a", "b"), torch.tensor([0, 3]), other_images=images.flip(0))]
+    table = ab.evaluate(network, "3", batches, names, ["sensitivity_error_raw", "deletion_auc"])
     assert set(table["method"]) == set(names)
     assert "not_applicable" not in set(table["status"])
-    every_metric = ab.evaluate(network(channels), "3", batches, ["xgrad_cam"], metrics.names())
+    every_metric = ab.evaluate(network, "3", batches, ["xgrad_cam"], metrics.names())
     measured = every_metric[every_metric["status"] == "ok"]
     assert {"deletion_auc", "infidelity", "road_morf", "sensitivity_n"} <= set(measured["metric"])
-
-
-def test_noise_of_every_channel(channels):
     noisy = with_params("method", "ss_cam", {"noise": "input"})
-    trace = ab.trace(network(channels), "3", images(channels))
-    assert noisy(trace).shape == (2, 6, 1, 1)
+    assert noisy(ab.trace(network, "3", images)).shape == (2, 6, 1, 1)

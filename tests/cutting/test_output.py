@@ -55,14 +55,20 @@ class Hub(OrderedDict):
             raise AttributeError(name) from error
 
 
-RULES: dict[str, tuple[Callable[[Tensor], Any], Callable[[Tensor], Tensor]]] = {
-    "dict with out": (lambda maps: {"out": maps, "aux": 2 * maps}, lambda maps: maps.mean((2, 3))),
-    "dict with logits": (lambda maps: {"logits": maps.sum((2, 3)), "out": maps}, lambda maps: maps.sum((2, 3))),
-    "object with logits": (lambda maps: SimpleNamespace(logits=maps.amax((2, 3))), lambda maps: maps.amax((2, 3))),
-    "dict and object": (lambda maps: Hub(loss=None, logits=maps.sum((2, 3))), lambda maps: maps.sum((2, 3))),
-    "one number": (lambda maps: maps.square().sum((1, 2, 3)), lambda maps: maps.square().sum((1, 2, 3))[:, None]),
-    "maps": (lambda maps: maps, lambda maps: maps.mean((2, 3))),
-}
+def out_of(maps: Tensor) -> dict[str, Tensor]:
+    return {"out": maps}
+
+
+def pooled(maps: Tensor) -> Tensor:
+    return maps.amax((2, 3))
+
+
+def sums(maps: Tensor) -> Tensor:
+    return maps.sum((2, 3))
+
+
+def means(maps: Tensor) -> Tensor:
+    return maps.mean((2, 3))
 
 
 def region_sums(output: dict[str, Tensor]) -> Tensor:
@@ -100,23 +106,29 @@ def column(output: dict[str, Tensor], place: int) -> Tensor:
     return output["out"][:, place].amax((1, 2))
 
 
-FUNCTIONS: dict[str, Callable[[Any], Tensor]] = {
-    "linear": region_sums,
-    "loop": softmax_by_loop,
-    "held fixed": held_fixed,
-    "module": Projection(),
-    "one column": partial(column, place=3),
-    "lambda": lambda output: output["out"].square().mean((2, 3)),
+def energy(maps: Tensor) -> Tensor:
+    return maps.square().sum((1, 2, 3))
+
+
+# name: (what the network returns of its maps, output, the scores of the maps by hand, targets)
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Any, Callable[[Tensor], Tensor], list[int]]] = {
+    "dict with out": (lambda maps: {"out": maps, "aux": 2 * maps}, "logits", means, [4, 0, 2]),
+    "dict with logits": (lambda maps: {"logits": sums(maps), "out": maps}, "logits", sums, [4, 0, 2]),
+    "object with logits": (lambda maps: SimpleNamespace(logits=pooled(maps)), "logits", pooled, [4, 0, 2]),
+    "dict and object": (lambda maps: Hub(loss=None, logits=sums(maps)), "logits", sums, [4, 0, 2]),
+    "one number": (energy, "logits", lambda maps: energy(maps)[:, None], [0, 0, 0]),
+    "maps": (lambda maps: maps, "logits", means, [4, 0, 2]),
+    "linear": (out_of, region_sums, lambda maps: region_sums(out_of(maps)), [0, 1, 1]),
+    "loop": (out_of, softmax_by_loop, lambda maps: softmax_by_loop(out_of(maps)), [0, 1, 1]),
+    "held fixed": (out_of, held_fixed, lambda maps: held_fixed(out_of(maps)), [0, 1, 1]),
+    "module": (out_of, Projection(), lambda maps: Projection().double()(out_of(maps)), [0, 1, 1]),
+    "one column": (out_of, partial(column, place=3), lambda maps: pooled(maps)[:, 3:4], [0, 0, 0]),
+    "lambda": (out_of, lambda output: means(output["out"].square()), lambda maps: means(maps.square()), [0, 1, 1]),
 }
 
 
 def images(count: int = 3) -> Tensor:
     return torch.randn(count, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-def scores_by_hand(network: Dense, scores: Callable[[Any], Tensor], maps: Tensor) -> Tensor:
-    values = scores(network.wrap(network.head(maps)))
-    return values if values.ndim == 2 else values[:, None]
 
 
 def assert_equal_by_hand(network: Dense, by_hand: Callable[[Tensor], Tensor], trace: ab.Trace) -> None:
@@ -155,26 +167,18 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("network", [Dense, Deciding])
-@pytest.mark.parametrize("rule", RULES)
-def test_outputs_are_unwrapped_by_rule(rule: str, network: type[Dense]) -> None:
-    wrap, by_hand = RULES[rule]
+def assert_output_by_hand(network: type[Dense], wrap: Any, output: Any, by_hand: Any, targets: list[int]) -> ab.Trace:
     model = network(wrap).double()
-    trace = ab.trace(model, "trunk", images(), [0, 0, 0] if rule == "one number" else [4, 0, 2])
+    trace = ab.trace(model, "trunk", images(), targets, output=output)
     assert (trace.cut_model.trunk_and_head.head_graph is None) == (network is Deciding)
     assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
+    return trace
 
 
 @pytest.mark.parametrize("network", [Dense, Deciding])
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_own_output_function(name: str, network: type[Dense]) -> None:
-    function = FUNCTIONS[name]
-    model = network(lambda maps: {"out": maps}).double()
-    trace = ab.trace(model, "trunk", images(), [0] * 3 if name == "one column" else [0, 1, 1], output=function)
-    if network is Dense:
-        assert trace.cut_model.trunk_and_head.head_graph is not None  # no whole passes for the drops
-    reference = Projection().double() if name == "module" else function
-    assert_equal_by_hand(model, partial(scores_by_hand, model, reference), trace)
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_outputs_by_rule_and_by_function(name: str, network: type[Dense]) -> None:
+    trace = assert_output_by_hand(network, *OUTPUTS[name])
     torch.testing.assert_close(trace.logits, trace.head(trace.activations))
 
 
@@ -188,16 +192,14 @@ def test_linear_output_keeps_differences(resize: Callable[[Tensor], Tensor]) -> 
     """In float32, drops far below a score's rounding stay exact, as they do for logits."""
     model, region = Dense(lambda maps: {"out": resize(maps + 1e6)}), REGION.float()
     exact = ab.trace(copy.deepcopy(model).double(), "trunk", images(), [0, 1, 2], output=region_sums)
-    trace = ab.trace(
-        model, "trunk", images().float(), [0, 1, 2], output=lambda output: (output["out"] * region).sum((2, 3))
-    )
+    trace = ab.trace(model, "trunk", images().float(), [0, 1, 2], output=lambda maps: sums(maps["out"] * region))
     assert trace.scores.min() > 8e6  # where float32 counts in ones
     assert exact.ablation_drops.abs().median() < 1
     torch.testing.assert_close(trace.ablation_drops.double(), exact.ablation_drops, rtol=1e-5, atol=1e-6)
 
 
 def test_module_of_the_user_stays_as_it_is_and_the_predicted_class_is_the_highest_score() -> None:
-    module, model = Projection().train(), Dense(lambda maps: {"out": maps}).double()
+    module, model = Projection().train(), Dense(out_of).double()
     ab.trace(model, "trunk", images(), output=module)
     assert (module.training, module.weight.dtype) == (True, torch.float32)
     trace = ab.trace(model, "trunk", images(), output=region_sums)
@@ -205,7 +207,7 @@ def test_module_of_the_user_stays_as_it_is_and_the_predicted_class_is_the_highes
 
 
 def test_batches_and_parts_of_a_trace_agree() -> None:
-    cut_model = ab.cut(Dense(lambda maps: {"out": maps}).double(), "trunk", output=softmax_by_loop)
+    cut_model = ab.cut(Dense(out_of).double(), "trunk", output=softmax_by_loop)
     together = cut_model.trace(images(), [1, 2, 3])
     for row in range(3):
         alone = cut_model.trace(images()[row : row + 1], [row + 1])
@@ -214,58 +216,44 @@ def test_batches_and_parts_of_a_trace_agree() -> None:
 
 
 def test_every_entry_point_takes_the_function() -> None:
-    model = Dense(lambda maps: {"out": maps}).double()
+    model = Dense(out_of).double()
     heatmaps = ab.explain(model, "trunk", images(), ["grad_cam"], output=region_sums)
     assert heatmaps["grad_cam"].shape == (3, 6, 6)
-    table = ab.evaluate(
-        model, "trunk", [(images(), torch.tensor([0, 1, 2]))], ["xgrad_cam"], ["sensitivity_error"], output=region_sums
-    )
-    assert (table["status"] == "ok").all()
-    assert set(table["model"]) == {"Dense+region_sums"}
-
-
-def out_of(maps: Tensor) -> dict[str, Tensor]:
-    return {"out": maps}
+    batches = [(images(), torch.tensor([0, 1, 2]))]
+    table = ab.evaluate(model, "trunk", batches, ["xgrad_cam"], ["sensitivity_error"], output=region_sums)
+    assert {*zip(table["status"], table["model"], strict=True)} == {("ok", "Dense+region_sums")}
+    with sandbox(ab.trace(model, "trunk", images(), [0, 1, 2], output=region_sums), "a library") as box:
+        torch.testing.assert_close(box.model(box.images), region_sums(model(images())), rtol=1e-12, atol=1e-12)
+        assert box.layer is box.model.model.trunk
+    assert torch.equal(ScoredNetwork(model, None)(images())["out"], model(images())["out"])
 
 
 # (what the network returns, output=, targets, the sentence)
 MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
-    *(
-        (wrap, "logits", None, sentence)
-        for wrap, sentence in [
-            (
-                lambda maps: {"masks": 0, "boxes": 1},
-                r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or",
-            ),
-            (lambda maps: {}, r"Dense returns a dict of \[\] without"),
-            (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
-            (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
-            (lambda maps: maps.sum(), r"Dense returns shape \(\) for one image"),
-            (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64 for one image"),
-        ]
-    ),
-    *(
-        (out_of, output, None, sentence)
-        for output, sentence in [
-            (lambda o: o["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
-            (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
-            (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
-            (lambda o: [1.0], r"for one image it returns a list"),
-            (lambda o: o["out"].mean((2, 3)).argmax(1), r"floating-point scores, not torch\.int64"),
-            (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
-            (lambda o: o["out"].detach().sum((2, 3)), r"of the output function output have no gradient; compute"),
-            (
-                lambda o: o["out"].mean((2, 3))[:1],
-                r"must return a row for each image, and returns shape \(1, 5\) for 2",
-            ),
-            (lambda o: region_sums(o) / len(o["out"]), r"an image's scores depend on the other images of its batch"),
-            (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
-            (3, r"output is one of .* not an int"),
-        ]
-    ),
+    *((wrap, "logits", None, sentence) for wrap, sentence in [
+        (lambda z: {"masks": 0, "boxes": 1}, r"Dense returns a dict of \['masks', 'boxes'\] without 'logits' or"),
+        (lambda maps: {}, r"Dense returns a dict of \[\] without"),
+        (lambda maps: (maps, maps), r"Dense returns a tuple, not a tensor; give output="),
+        (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
+        (lambda maps: maps.sum(), r"Dense returns shape \(\) for one image"),
+        (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64 for one image"),
+    ]),
+    *((out_of, output, None, sentence) for output, sentence in [
+        (lambda o: o["out"], r"output function output must return scores .* shape \(1, 5, 6, 6\)"),
+        (lambda o: o["out"].sum(), r"for one image it returns shape \(\)"),
+        (lambda o: o["out"][0, :, 0, 0], r"for one image it returns shape \(5,\)"),
+        (lambda o: [1.0], r"for one image it returns a list"),
+        (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
+        (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
+        (lambda o: sums(o["out"].detach()), r"of the output function output have no gradient; compute"),
+        (lambda o: means(o["out"])[:1], r"must return a row for each image, and returns shape \(1, 5\) for 2"),
+        (lambda o: region_sums(o) / len(o["out"]), r"an image's scores depend on the other images of its batch"),
+        (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
+        (3, r"output is one of .* not an int"),
+    ]),
     (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),
     (out_of, partial(column, place=0), [1, 0, 0], r"Invalid target 1; the model.s classes are 0 alone\."),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("wrap", "output", "targets", "message"), MISTAKES)
@@ -275,24 +263,11 @@ def test_a_mistake_is_one_sentence(wrap: Any, output: Any, targets: list[int] | 
     assert "\n" not in str(error.value)
 
 
-def test_scored_network_without_scores_is_the_network() -> None:
-    model = Dense(lambda maps: maps.mean((2, 3)))
-    assert torch.equal(ScoredNetwork(model, None)(images().float()), model(images().float()))
-
-
-def test_other_libraries_see_the_scores() -> None:
-    model = Dense(lambda maps: {"out": maps}).double()
-    trace = ab.trace(model, "trunk", images(), [0, 1, 2], output=region_sums)
-    with sandbox(trace, "a library") as box:
-        torch.testing.assert_close(box.model(box.images), trace.logits, rtol=1e-12, atol=1e-12)
-        assert box.layer is box.model.model.trunk
-
-
 def test_every_method_explains_such_a_network() -> None:
     """Those that need a rule for each layer, or pooling and one linear layer, have none for every head."""
     names = [name for name in ab.methods.names() if ab.methods.get(name).spec.library is None]
     batches = [ab.Batch(images(2), ("a", "b"), torch.tensor([0, 4]), other_images=images(2).flip(0))]
-    model = Dense(lambda maps: {"out": maps}).double()
+    model = Dense(out_of).double()
     table = ab.evaluate(model, "trunk", batches, names, ["sensitivity_error_raw"], output=region_sums)
     of = dict(table.groupby("method")["status"].agg(set))
     assert {name for name in names if "not_applicable" in of[name]} == {"cam", "relevance_cam"}

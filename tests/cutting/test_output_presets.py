@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise, product
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,14 +17,10 @@ from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.test_output import REGION, Deciding, Dense, assert_equal_by_hand, images, out_of
+from tests.cutting.test_output import REGION, Deciding, Dense, assert_output_by_hand, images, out_of, pooled, sums
 
 SEGMENT, SIMILAR, DETECT = ab.outputs.segmentation, ab.outputs.similarity, ab.outputs.detection
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-
-
-def pooled(maps: Tensor) -> Tensor:
-    return maps.amax((2, 3))
 
 
 def winners(maps: Tensor) -> Tensor:
@@ -53,7 +50,7 @@ REGIONS = SEGMENT(torch.stack([REGION, 1 - REGION, REGION.T]), [1, 4, 1])
 EMBEDDED = SIMILAR(REFERENCES, scale=100, read=lambda output: output.image_embeds)
 # name: (what the network returns, the output, the scores by hand, targets)
 PRESETS: dict[str, tuple[Callable[[Tensor], Any], Output, Callable[[Tensor], Tensor], list[int]]] = {
-    "segmentation": (out_of, SEGMENT(), lambda maps: maps.sum((2, 3)), [0, 1, 4]),
+    "segmentation": (out_of, SEGMENT(), sums, [0, 1, 4]),
     "segmentation of a region": (out_of, SEGMENT(REGION.bool()), lambda z: z[:, :, 1:4, 2:5].sum((2, 3)), [0, 1, 4]),
     "segmentation of a region of each image": (lambda maps: maps, REGIONS, sums_of_regions, [2, 1, 0]),
     "segmentation where predicted": (lambda maps: maps, SEGMENT("predicted"), winners, [0, 1, 4]),
@@ -82,11 +79,7 @@ def seeded() -> None:
 @pytest.mark.parametrize("network", [Dense, Deciding])
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_equals_plain_torch(name: str, network: type[Dense]) -> None:
-    wrap, output, by_hand, targets = PRESETS[name]
-    model = network(wrap).double()
-    trace = ab.trace(model, "trunk", images(), targets, output=output)
-    assert (trace.cut_model.trunk_and_head.head_graph is None) == (network is Deciding)
-    assert_equal_by_hand(model, lambda maps: by_hand(model.head(maps)), trace)
+    assert_output_by_hand(network, *PRESETS[name])
 
 
 def test_scalar_products_are_the_class_layer_of_the_head() -> None:
@@ -99,18 +92,17 @@ def test_scalar_products_are_the_class_layer_of_the_head() -> None:
 
 
 PROBABILITY = ["average_drop", "increase_in_confidence", "average_gain", "deletion_auc"]
+SENSITIVITY = "sensitivity_error"
 
 
 @pytest.mark.parametrize("name", ["segmentation", "regression of several", "multi-label"])
 def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -> None:
     wrap, output, _, targets = PRESETS[name]
-    batches = [(images(), torch.tensor(targets))]
-    table = ab.evaluate(
-        Dense(wrap).double(), "trunk", batches, ["hires_cam"], [*PROBABILITY, "sensitivity_error"], output=output
-    )
+    model, batches, measured = Dense(wrap).double(), [(images(), torch.tensor(targets))], [*PROBABILITY, SENSITIVITY]
+    table = ab.evaluate(model, "trunk", batches, ["hires_cam"], measured, output=output)
     of = dict(table.groupby("metric")["status"].agg(set))
     assert all("no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY)
-    assert of["sensitivity_error"] == {"ok"}
+    assert of[SENSITIVITY] == {"ok"}
 
 
 def test_perturbation_metrics_measure_the_score() -> None:
@@ -120,8 +112,7 @@ def test_perturbation_metrics_measure_the_score() -> None:
     trace = ab.trace(model, "trunk", images(), targets, output=output)
     explanation = ab.Explanation.of(trace, trace.activations.abs(), method=lambda trace: trace.activations.abs())
     deletion = with_params("metric", "deletion_auc", {"output": "logit", "steps": 36})
-    measured = measure(deletion, explanation, True)
-    (actual, status) = measured["deletion_auc"]
+    actual, status = measure(deletion, explanation, True)["deletion_auc"]
     assert set(status) == {"ok"}
     for row, target in enumerate(targets):
         order = explanation.heatmap[row].flatten().argsort(descending=True, stable=True)
@@ -130,8 +121,7 @@ def test_perturbation_metrics_measure_the_score() -> None:
             image = images()[row].clone().flatten(1)
             image[:, order[:count]] = 0
             curve.append(by_hand(model.head(model.trunk(image.view(1, 3, 6, 6))))[0, target].item())
-        area = sum((left + right) / 2 for left, right in pairwise(curve)) / 36
-        assert float(actual[row]) == pytest.approx(area, rel=1e-9)
+        assert float(actual[row]) == pytest.approx(np.trapezoid(curve) / 36, rel=1e-9)
 
 
 class Detector(nn.Module):
@@ -199,13 +189,13 @@ def test_each_image_has_a_box_of_its_own(suppressed: bool) -> None:
         assert trace.scores > 0
 
 
-def test_detections_are_matched_by_iou_and_class() -> None:
+def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -> None:
     model = Detector(suppressed=True).double()
     detected = model(images()[:1])[0]
     output = ab.outputs.detection(detected["boxes"] + 0.1, detected["labels"])
     trace = ab.trace(model, "trunk", images()[:1], [1], output=output)
     assert trace.cut_model.trunk_and_head.head_graph is None  # a list for each image can't be a graph
-    assert float(trace.scores[0]) == pytest.approx(float(detected["scores"][1]), rel=1e-12)
+    torch.testing.assert_close(trace.scores[0], detected["scores"][1].detach(), rtol=1e-12, atol=0)
     maps = model.trunk(images()[:1]).detach()
     drops = []
     for channel in range(4):
@@ -215,13 +205,10 @@ def test_detections_are_matched_by_iou_and_class() -> None:
         kept = scores.argmax() == detected["labels"][1] and scores.max() > 0.1
         drops.append(trace.scores[0] - (scores.max() if kept else 0))
     torch.testing.assert_close(trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13)
-
-
-def test_no_detection_is_a_score_of_zero() -> None:
     far = ab.outputs.detection(torch.tensor([[40.0, 40, 50, 50]]), [0])
-    trace = ab.trace(Detector(suppressed=True).double(), "trunk", images(), [0, 0, 0], output=far)
-    assert (trace.scores == 0).all()
-    assert (trace.gradients == 0).all()
+    nothing = ab.trace(model, "trunk", images(), [0, 0, 0], output=far)
+    assert not nothing.scores.any()
+    assert not nothing.gradients.any()
 
 
 def fit(output: Output) -> object:

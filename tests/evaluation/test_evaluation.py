@@ -149,39 +149,29 @@ def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace, undefined)
     assert values[2] == float("inf")  # the metric's own tensor is left alone
 
 
-@pytest.mark.parametrize("answer", [torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), 0.5])
-def test_a_metric_of_a_wrong_shape_is_named(trace, answer):
-    with pytest.raises(ab.BenchError, match="metric 'mine' returned"):
-        measure(plugin(lambda _: answer), Explanation.of(trace, trace.gradients), True)
+def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
+    for answer in (torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), 0.5):
+        with pytest.raises(BenchError, match="metric 'mine' returned"):
+            measure(plugin(lambda _, answer=answer: answer), Explanation.of(trace, trace.gradients), True)
+    for answer in (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), ab.Map(torch.zeros(3, 2, 2)), [1]):
+        method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
+        with pytest.raises(BenchError, match="method 'mine' returned"):
+            list(rows_of(trace, batch, [method], [metrics.get("box_iou")]))
 
 
-@pytest.mark.parametrize(
-    "answer", [torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), ab.Map(torch.zeros(3, 2, 2)), [1]]
-)
-def test_a_method_of_a_wrong_shape_is_named(trace, batch, answer):
-    with pytest.raises(ab.BenchError, match="method 'mine' returned"):
-        list(rows_of(trace, batch, [plugin(lambda _: answer, on_score_scale=None)], [metrics.get("box_iou")]))
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0])
-def test_a_map_without_a_positive_value_earns_no_score(net, batch, weight):
-    def flat(trace):
-        return torch.full_like(trace.activations, weight)
-
-    localization = ["box_iou", "pointing_game", "confidence_drop", "average_drop"]
-    table = evaluate(net, "1", [batch], [flat], localization)
+def test_a_map_without_a_positive_value_earns_no_score(net, batch):
+    flat = [plugin(lambda trace: 0 * trace.activations, "zero", on_score_scale=None),
+            plugin(lambda trace: -torch.ones_like(trace.activations), "negative", on_score_scale=None)]  # fmt: skip
+    table = evaluate(net, "1", [batch], flat, ["box_iou", "pointing_game", "confidence_drop", "average_drop"])
     assert set(table.status) == {"zero_map"}
 
 
 def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")
-    names = metrics.names()
-    chosen = ["xgrad_cam", "centered"]
-    table, clean = (evaluate(net, "1", [each], chosen, names) for each in (replace(batch, images=images), batch))
-    bad = table[table.image_id == "b"]
-    axioms = bad[~bad.metric.isin(["guarded_channels"])]
-    assert set(axioms.status) <= {"not_finite"}
+    batches, chosen = (replace(batch, images=images), batch), ["xgrad_cam", "centered"]
+    table, clean = (evaluate(net, "1", [each], chosen, metrics.names()) for each in batches)
+    assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {"not_finite"}
     others = ~table.image_id.isin(["b", "*"])  # a value of the whole data set is of the good images
     np.testing.assert_allclose(table.value[others], clean.value[others], rtol=1e-10, atol=1e-12)
 
@@ -203,50 +193,37 @@ def test_explain_gives_heatmaps_by_name_at_any_size(net, batch, trace):
         assert list(explain(net, "1", batch.images, ["cam", "grad_cam"])) == ["grad_cam"]
 
 
-def thief(explanation):
-    return {"mine": explanation.trace.scores, "zeta": explanation.trace.scores}
+def returning(name, *values):
+    """A function of this name that returns values of these names."""
+
+    def metric(explanation):
+        return dict.fromkeys(values, explanation.trace.scores)
+
+    metric.__name__ = name
+    return metric
 
 
-def area(explanation):
-    return {"area": explanation.heatmap.mean((1, 2))}
-
-
-def area_too(explanation):
-    return {"area": explanation.trace.scores}
-
-
-def confidence_thief(explanation):
-    return {"confidence_drop": explanation.trace.scores}
-
-
+area, thief = returning("area", "area"), returning("thief", "mine", "zeta")
 TWO = {"mine": ValueSpec(), "sensitivity_error": ValueSpec()}
 ERROR, UNDECLARED = "sensitivity_error", "which it doesn't declare"
 TAKEN = "another metric's name; return it under"
 
 
-@pytest.mark.parametrize(
-    ("chosen", "sentence"),
-    [
-        ([plugin(thief)], f"The metric 'mine' returned 'zeta', {UNDECLARED}"),
-        ([ERROR, plugin(thief, "thief")], f"The metric 'thief' returned 'mine', {UNDECLARED}"),
-        ([ERROR, plugin(thief, values=TWO)], f"The metrics '{ERROR}' and 'mine' both declare '{ERROR}'"),
-        (
-            [plugin(area_too, values={"area": ValueSpec(), "b": ValueSpec()})],
-            "declares the value 'b' and didn't return it",
-        ),
-        (["confidence_drop", confidence_thief], f"returned 'confidence_drop', {TAKEN}"),
-        (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),  # of the layer
-        ([area, area_too], f"The metric 'area_too' returned 'area', {TAKEN}"),
-        (["boxiou"], "did you mean 'box_iou'"),
-    ],
-)
+@pytest.mark.parametrize(("chosen", "sentence"), [
+    ([plugin(thief)], f"The metric 'mine' returned 'zeta', {UNDECLARED}"),
+    ([ERROR, plugin(thief, "thief")], f"The metric 'thief' returned 'mine', {UNDECLARED}"),
+    ([ERROR, plugin(thief, values=TWO)], f"The metrics '{ERROR}' and 'mine' both declare '{ERROR}'"),
+    ([plugin(returning("mine", "mine"), values=TWO)], f"declares the value '{ERROR}' and didn't return it"),
+    (["confidence_drop", returning("mine", "confidence_drop")], f"returned 'confidence_drop', {TAKEN}"),
+    (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),  # of the layer
+    ([area, returning("area_too", "area")], f"The metric 'area_too' returned 'area', {TAKEN}"),
+    (["boxiou"], "did you mean 'box_iou'"),
+    ("zeta", r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"),
+])  # fmt: skip
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
     """A value of its own with the name of a metric that was measured before would replace that one's."""
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
-
-
-def test_a_function_names_its_values(net, batch):
     assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {"zeta", "area"}
 
 
@@ -273,26 +250,16 @@ def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
             explain(net, "1", batch.images, [writing, "xgrad_cam"])
 
 
-def test_a_metric_that_writes_to_the_trace_is_refused(net, batch):
-    def writing(explanation):
-        values = explanation.trace.activations
-        values *= 2
-        return explanation.trace.scores
-
-    with pytest.raises(BenchError, match=r"^The metric 'writing' .* writes to trace\.activations, which others read"):
-        evaluate(net, "1", [batch], ["grad_cam"], [writing, "sensitivity_error"])
-
-
-@pytest.mark.parametrize("name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks", "others[0].mask"])
+@pytest.mark.parametrize(
+    "name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks", "others[0].mask", "trace.activations"]
+)
 def test_a_metric_that_writes_to_what_all_methods_share_is_refused(net, batch, name):
     masks = [torch.full((12, 12), label) for label in range(4)]
     notes = [replace(note, mask=mask) for note, mask in zip(batch.annotations, masks, strict=True)]
     batch = replace(batch, annotations=tuple(notes))
 
     def writing(explanation):
-        inner = {"boxes[0]": explanation.boxes[0], "others[0].mask": explanation.others[0].mask}
-        values = inner[name] if name in inner else getattr(explanation, name)
-        values[0] = 0
+        eval(f"explanation.{name}")[0] = 0
         return explanation.trace.scores
 
     def later(explanation):
@@ -300,31 +267,25 @@ def test_a_metric_that_writes_to_what_all_methods_share_is_refused(net, batch, n
         return writing(explanation)
 
     for metric in (writing, later):
-        sentence = rf"^The metric '{metric.__name__}' .* writes to explanation\.{re.escape(name)}, which others read"
+        place = name if name.startswith("trace") else f"explanation.{name}"
+        sentence = rf"^The metric '{metric.__name__}' .* writes to {re.escape(place)}, which others read"
         with pytest.raises(BenchError, match=sentence):
             evaluate(net, "1", [batch], ["grad_cam"], [metric, "pointing_game"])
 
 
 def test_a_method_that_writes_to_inference_tensors_is_refused(net, batch):
     """They have no version counter."""
-
-    def writing(trace):
-        values = trace.activations
-        values /= 2
-        return trace.gradients
-
+    writing = plugins.of("method", lambda trace: trace.activations.div_(2))
     with torch.inference_mode():
         trace = ab.trace(net, "1", batch.images, batch.targets)
         trace = replace(trace, activations=trace.activations * 1)
         assert trace.activations.is_inference()
         with pytest.raises(BenchError, match=r"writes to trace\.activations"):
-            list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
+            list(rows_of(trace, batch, [writing], [metrics.get("box_iou")]))
 
 
-A_BATCH, ITERABLE = (
-    r"A batch is \(images, targets\) or an axiom_bench.Batch, not a ",
-    r"batches is an iterable of .*, not a ",
-)
+A_BATCH = r"A batch is \(images, targets\) or an axiom_bench.Batch, not a "
+ITERABLE = "batches is an iterable of .*, not a "
 
 
 @pytest.mark.parametrize(("wrong", "sentence"), [
@@ -340,26 +301,16 @@ def test_batches_of_another_form_are_one_sentence(net, batch, wrong, sentence):
         evaluate(net, "1", wrong(batch.images, batch.targets), ["grad_cam"], ["zeta"])
 
 
-@pytest.mark.parametrize(
-    ("chosen", "sentence"),
-    [
-        ("grad_cam", r"methods is a list of names or callables, not 'grad_cam'; pass methods=\['grad_cam'\]"),
-        (None, r"methods is a list of names or callables, not None"),
-        (methods.get("cam"), r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
-        ([3], r"A method is a name or a callable, not 3"),
-        (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
-        (["xgradcam"], "did you mean 'xgrad_cam'"),
-    ],
-)
+@pytest.mark.parametrize(("chosen", "sentence"), [
+    ("grad_cam", r"methods is a list of names or callables, not 'grad_cam'; pass methods=\['grad_cam'\]"),
+    (None, r"methods is a list of names or callables, not None"),
+    (methods.get("cam"), r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
+    ([3], r"A method is a name or a callable, not 3"),
+    (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
+    (["xgradcam"], "did you mean 'xgrad_cam'"),
+])  # fmt: skip
 def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence):
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], chosen, ["zeta"])
     with pytest.raises(BenchError, match=sentence):
         explain(net, "1", batch.images, chosen)
-
-
-def test_metrics_are_a_list_too(net, batch):
-    with pytest.raises(
-        BenchError, match=r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"
-    ):
-        evaluate(net, "1", [batch], ["grad_cam"], "zeta")

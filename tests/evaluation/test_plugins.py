@@ -13,16 +13,17 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 
-CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
-
 
 @pytest.mark.parametrize("kind", ["method", "metric"])
-def test_every_file_is_an_entry_of_its_own_name(kind):
+def test_every_file_is_an_entry_of_its_own_name_and_its_metadata_are_plain_data(kind):
     assert plugins.names(kind)
     for name in plugins.names(kind):
         entry = plugins.load(kind, name)
         assert entry.name == name
         assert entry.description
+        config = {"_target_": entry.target, "params": entry.params, **entry.spec.as_dict()}
+        assert plugins.from_config(kind, name, config).spec == entry.spec
+        assert json.loads(json.dumps(entry.as_dict())) == entry.as_dict()
 
 
 def test_an_unknown_name_has_neighbours():
@@ -30,53 +31,23 @@ def test_an_unknown_name_has_neighbours():
         methods.get("xgradcam")
     with pytest.raises(BenchError, match=r"There is no metric 'box_iuo'; did you mean 'box_iou'"):
         metrics.get("box_iuo")
-
-
-@pytest.mark.parametrize(
-    ("config", "sentence"),
-    [
-        ({}, "has no _target_; set method.mine._target_=module.function"),
-        ({"_target_": "no_such_module.cam"}, "can't be imported"),
-        ({"_target_": "axiom_bench.methods.xgrad_cam.no_such_function"}, "can't be imported"),
-        ({"_target_": "cam"}, "can't be imported"),
-        ({"_target_": "math.pi"}, "isn't callable"),
-        ({"_target_": "axiom_bench.methods.xgrad_cam.xgrad_cam", "params": {"epsilon": 1}}, "can't take its params"),
-    ],
-)
-def test_a_wrong_entry_is_one_sentence(config, sentence):
-    with pytest.raises(BenchError, match=sentence):
-        plugins.from_config("method", "mine", config)
-
-
-def test_a_callable_is_its_own_entry():
-    def mine(trace):
-        """My map."""
-
-    entry = plugins.of("method", mine)
-    assert (entry.name, entry.description) == ("mine", "My map.")
-    assert plugins.of("method", entry) is entry
-
-
-def test_a_name_that_is_no_text_is_unknown_too():
+    with pytest.raises(BenchError, match=r"There is no method 'aaa"):  # too long for a file
+        plugins.load("method", "a" * 100_000)
     assert str(unknown("metric", None, ["zeta"])) == "There is no metric None; there are: zeta."
 
 
-def test_a_need_may_depend_on_the_parameters():
-    entries = ["boxes", {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}}, "nonzero_map"]
-
-    def needs(**params: object) -> list[str]:
-        return plugins.needs_of(
-            plugins.from_config("metric", "mine", {**CONFIDENCE, "params": params, "needs": entries})
-        )
-
-    assert needs(output="accuracy") == needs() == ["boxes", "other_logits", "masks", "nonzero_map"]
-    assert needs(output="logit") == ["boxes", "masks", "nonzero_map"]
-    assert plugins.needs_of(plugins.of("metric", print)) == []
+CONFIDENCE = {"_target_": "axiom_bench.metrics.confidence_drop.confidence_drop"}
+BY_CAM = {"_target_": "axiom_bench.methods.cam.cam"}
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "sentence"),
-    [
+@pytest.mark.parametrize(("kind", "config", "sentence"), [
+    ("method", {}, "has no _target_; set method.mine._target_=module.function"),
+    ("method", {"_target_": "no_such_module.cam"}, "can't be imported"),
+    ("method", {"_target_": "axiom_bench.methods.xgrad_cam.no_such_function"}, "can't be imported"),
+    ("method", {"_target_": "cam"}, "can't be imported"),
+    ("method", {"_target_": "math.pi"}, "isn't callable"),
+    ("method", {**BY_CAM, "params": {"epsilon": 1}}, "can't take its params"),
+    *(("metric", {**CONFIDENCE, key: value}, sentence) for key, value, sentence in [
         ("bettr", "lower", r"no setting of metric\.mine 'bettr'; did you mean 'better'"),
         ("better", "sideways", r"metric\.mine\.better must be 'lower' or 'higher' or 'none', not 'sideways'"),
         ("of", "nonsense", r"metric\.mine\.of must be 'method' or 'layer', not 'nonsense'"),
@@ -89,16 +60,8 @@ def test_a_need_may_depend_on_the_parameters():
         ("values", {"a": {"titel": "A"}}, r"no setting of metric\.mine\.values\.a 'titel'; did you mean 'title'"),
         ("values", {"a": {"better": 1}}, r"metric\.mine\.values\.a\.better must be"),
         ("on_score_scale", True, r"no setting of metric\.mine 'on_score_scale'"),
-    ],
-)
-def test_wrong_metadata_of_a_metric_is_one_sentence(key, value, sentence):
-    with pytest.raises(BenchError, match=sentence):
-        plugins.from_config("metric", "mine", {**CONFIDENCE, key: value})
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "sentence"),
-    [
+    ]),
+    *(("method", {**BY_CAM, key: value}, sentence) for key, value, sentence in [
         ("on_scor_scale", True, r"no setting of method\.mine 'on_scor_scale'; did you mean 'on_score_scale'"),
         ("on_score_scale", "yes", r"method\.mine\.on_score_scale must be true or false or null, not 'yes'"),
         ("needs", [], r"no setting of method\.mine 'needs'"),
@@ -106,16 +69,37 @@ def test_wrong_metadata_of_a_metric_is_one_sentence(key, value, sentence):
         ("spoiling", "noise", r"method\.mine needs both spoiling, the kind, and degree"),
         ("degree", 0.5, r"method\.mine needs both spoiling, the kind, and degree"),
         ("unspoiled", "truth", r"method\.mine\.unspoiled needs spoiling and degree"),
-    ],
-)
-def test_wrong_metadata_of_a_method_is_one_sentence(key, value, sentence):
+    ]),
+])  # fmt: skip
+def test_a_wrong_entry_is_one_sentence(kind, config, sentence):
     with pytest.raises(BenchError, match=sentence):
-        plugins.from_config("method", "mine", {"_target_": "axiom_bench.methods.cam.cam", key: value})
+        plugins.from_config(kind, "mine", config)
+
+
+def test_a_callable_is_its_own_entry():
+    def mine(trace):
+        """My map."""
+
+    entry = plugins.of("method", mine)
+    assert (entry.name, entry.description) == ("mine", "My map.")
+    assert plugins.of("method", entry) is entry
+
+
+def test_a_need_may_depend_on_the_parameters():
+    entries = ["boxes", {"other_logits": {"output": ["probability", "accuracy"]}, "masks": {}}, "nonzero_map"]
+
+    def needs(**params: object) -> list[str]:
+        config = {**CONFIDENCE, "params": params, "needs": entries}
+        return plugins.needs_of(plugins.from_config("metric", "mine", config))
+
+    assert needs(output="accuracy") == needs() == ["boxes", "other_logits", "masks", "nonzero_map"]
+    assert needs(output="logit") == ["boxes", "masks", "nonzero_map"]
+    assert plugins.needs_of(plugins.of("metric", print)) == []
 
 
 def test_a_spoiled_explainer_says_how_far():
     about = {"spoiling": "noise", "degree": 0.0, "unspoiled": "truth", "control": False}
-    config = {"_target_": "axiom_bench.methods.cam.cam", **about}
+    config = {**BY_CAM, **about}
     assert plugins.from_config("method", "mine", config).spec.as_dict() == about
     with pytest.raises(BenchError, match=r"method\.mine\.degree must be 0, for not spoiled, or more, not -1"):
         plugins.from_config("method", "mine", {**config, "degree": -1})
@@ -127,43 +111,23 @@ def test_the_controls_are_marked():
     assert not marked & {"grad_cam", "xgrad_cam", "saliency"}
 
 
-@pytest.mark.parametrize("kind", ["method", "metric"])
-def test_metadata_as_plain_data_is_what_the_file_says(kind):
-    for name in plugins.names(kind):
-        entry = plugins.load(kind, name)
-        config = {"_target_": entry.target, "params": entry.params, **entry.spec.as_dict()}
-        assert plugins.from_config(kind, name, config).spec == entry.spec
-        assert json.loads(json.dumps(entry.as_dict())) == entry.as_dict()
-
-
 def wrapping(trace: Trace, wrapped: Method = xgrad_cam, strength: float = 1.0) -> Map:
     """A wrapper whose parameter takes a callable alone."""
     return Map(strength * (wrapped(trace) * trace.activations).sum(1))
 
 
 def test_a_wrapped_method_is_resolved_as_the_entry_is_read():
-    target = f"{__name__}.wrapping"
-    by_default = plugins.from_config("method", "mine", {"_target_": target})
-    assert by_default.inner is not None
-    assert by_default.inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
-    by_name = plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "grad_cam"}})
-    assert by_name.inner is methods.get("grad_cam")
-    assert by_name.call.keywords["wrapped"] is methods.get("grad_cam")
+    def entry(**params: str) -> plugins.Plugin:
+        return plugins.from_config("method", "mine", {"_target_": f"{__name__}.wrapping", "params": params})
+
+    assert entry().inner.target == "axiom_bench.methods.xgrad_cam.xgrad_cam"
+    by_name = entry(wrapped="grad_cam")
+    assert by_name.inner is by_name.call.keywords["wrapped"] is methods.get("grad_cam")
     assert by_name.params == {"wrapped": "grad_cam"}  # plain, for manifests and keys
     assert methods.get("guided_grad_cam").inner is methods.get("grad_cam")
     assert methods.get("grad_cam").inner is None
     with pytest.raises(BenchError, match="no method 'gradcam'; did you mean 'grad_cam'"):
-        plugins.from_config("method", "mine", {"_target_": target, "params": {"wrapped": "gradcam"}})
-
-
-def test_a_wrapper_of_a_wrapper_is_resolved_too():
-    outer = plugins.from_config(
-        "method", "mine", {"_target_": f"{__name__}.wrapping", "params": {"wrapped": "smoothed_xgrad_cam"}}
-    )
+        entry(wrapped="gradcam")
+    outer = entry(wrapped="smoothed_xgrad_cam")  # a wrapper itself
     assert outer.inner is methods.get("smoothed_xgrad_cam")
     assert outer.inner.inner is methods.get("xgrad_cam")
-
-
-def test_a_name_that_is_too_long_for_a_file_is_unknown():
-    with pytest.raises(BenchError, match=r"There is no method 'aaa"):
-        plugins.load("method", "a" * 100_000)

@@ -31,14 +31,11 @@ def judged(need, explanation, scale=True):
     return list(statuses([need], explanation, scale))
 
 
-def test_rows_that_meet_every_need_are_ok(explanation):
+def test_each_need_is_judged_row_by_row(trace, explanation):
     annotated = ("boxes", "cells", "objects", "masks", "other_classes", "other_masked_classes")
     given = (*annotated, "interventions", "mark", "positive_effect", "truth", "positive_truth")
     needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
-
-
-def test_each_need_is_judged_row_by_row(trace, explanation):
     in_row_0 = {
         "nonzero_score": replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, 0))),
         "nonzero_drops": replace(explanation, trace=replace(trace, activations=only_row_0(trace.activations, 0))),
@@ -64,12 +61,10 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
 def test_the_truth_is_a_need_of_its_own(trace, batch, net):
     net.true_contributions = lambda activations, targets: activations * (targets != 1)[:, None, None, None]
     explanation = Explanation.of(ab.trace(net, "1", batch.images, batch.targets), trace.gradients, batch)
-    assert list(statuses(["truth"], explanation, True)) == ["ok"] * 4
-    assert list(statuses(["positive_truth"], explanation, True)) == ["ok", "zero_truth", "ok", "ok"]
-    without = Explanation.of(trace, trace.gradients, batch)
-    for need in ("truth", "positive_truth"):
-        assert set(statuses([need], without, True)) == {"no_truth"}
-        assert set(statuses([need], Explanation(heatmap=explanation.heatmap), True)) == {"no_truth"}
+    assert judged("truth", explanation) == ["ok"] * 4
+    assert judged("positive_truth", explanation) == ["ok", "zero_truth", "ok", "ok"]
+    for without in (Explanation.of(trace, trace.gradients, batch), Explanation(heatmap=explanation.heatmap)):
+        assert judged("truth", without) == judged("positive_truth", without) == ["no_truth"] * 4
 
 
 def test_needs_of_all_rows(trace, explanation):
@@ -83,38 +78,28 @@ def test_needs_of_all_rows(trace, explanation):
     assert judged("other_logits", single) == ["one_logit"] * 4
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-def test_what_is_not_finite_comes_first(trace, explanation, number):
-    for broken in (
-        replace(explanation, raw_map=only_row_0(explanation.raw_map, number)),
-        replace(explanation, heatmap=only_row_0(explanation.heatmap, number)),
-        replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, number))),
-    ):
-        assert list(statuses(["score_scale"], broken, False)) == ["not_finite"] + ["not_on_score_scale"] * 3
-
-
-def test_a_metric_that_needs_a_finite_score_alone_takes_any_map(trace, batch, explanation):
-    broken = replace(explanation, raw_map=only_row_0(explanation.raw_map, float("nan")))
-    assert judged("finite_score", broken) == ["ok"] * 4
-    no_score = replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, float("nan"))))
-    assert judged("finite_score", no_score) == ["not_finite", "ok", "ok", "ok"]
+def test_what_is_not_finite_comes_first_and_a_need_of_a_finite_score_alone_takes_any_map(trace, batch, explanation):
+    for number in (float("nan"), float("inf"), float("-inf")):
+        no_score = replace(explanation, trace=replace(trace, scores=only_row_0(trace.scores, number)))
+        no_maps = [replace(explanation, **{name: only_row_0(getattr(explanation, name), number)})
+                   for name in ("raw_map", "heatmap")]  # fmt: skip
+        for broken in (no_score, *no_maps):
+            assert judged("score_scale", broken, False) == ["not_finite"] + ["not_on_score_scale"] * 3
+        assert judged("finite_score", no_score) == ["not_finite", "ok", "ok", "ok"]
+        assert judged("finite_score", no_maps[0]) == ["ok"] * 4
     activations = replace(trace, activations=only_row_0(trace.activations, float("nan")))
     explained = Explanation.of(activations, torch.ones(4, 6, 1, 1).double(), batch)
     assert list(statuses([], explained, True)) == ["not_finite", "ok", "ok", "ok"]
     assert list(statuses([], Explanation(images=torch.zeros(2, 3, 4, 4)), True)) == ["ok", "ok"]
 
 
-def test_maps_are_searched_once_for_all_metrics(explanation, monkeypatch):
+def test_maps_are_searched_and_a_need_is_judged_once_for_all_metrics(explanation, monkeypatch):
     searched, isfinite = [], torch.Tensor.isfinite
     monkeypatch.setattr(torch.Tensor, "isfinite", lambda tensor: searched.append(len(tensor)) or isfinite(tensor))
     for needs in ([], ["score_scale"], ["contributions"]):
         statuses(needs, explanation, True)
     assert searched == [4, 4, 4]  # raw map, heatmap, scores
-
-
-def test_a_need_is_judged_once_for_all_metrics(explanation, monkeypatch):
-    judged = []
-    boxes = PRECONDITIONS["boxes"]
+    judged, boxes = [], PRECONDITIONS["boxes"]
     counted = replace(boxes, holds=lambda *given: judged.append(1) or boxes.holds(*given))
     monkeypatch.setitem(PRECONDITIONS, "boxes", counted)
     first = list(statuses(["boxes"], explanation, True))
@@ -138,9 +123,7 @@ def test_an_unknown_need_and_a_missing_field_are_named(explanation):
 class CopiesToTheCPU(TorchDispatchMode):
     """Counts what a process would wait for."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
+    count = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         copied = func is torch.ops.aten._to_copy.default
@@ -159,16 +142,14 @@ def test_tensors_and_points_are_copied_and_anything_else_stays():
     assert torch.equal(second["d"], (values > 0.5).double())
 
 
-@pytest.mark.parametrize("methods", [1, 4])
-def test_a_gpu_is_waited_for_once(methods: int):
-    with FakeTensorMode(), CopiesToTheCPU() as copies:
-        answers = [
-            {"a": torch.empty(3, device="cuda"), "b": torch.empty(3), "c": Curve(torch.empty(3, 7, device="cuda"))}
-            for _ in range(methods)
-        ]
-        found = on_cpu(answers)
-    assert copies.count == 1
-    for answer in found:
-        shapes = (answer["a"].shape, answer["b"].shape, answer["c"].points.shape)
-        assert shapes == ((3,), (3,), (3, 7))
-        assert {answer["a"].device.type, answer["b"].device.type, answer["c"].points.device.type} == {"cpu"}
+def test_a_gpu_is_waited_for_once():
+    for methods in (1, 4):
+        with FakeTensorMode(), CopiesToTheCPU() as copies:
+            a, c = torch.empty(3, device="cuda"), Curve(torch.empty(3, 7, device="cuda"))
+            answers = on_cpu([{"a": a, "b": torch.empty(3), "c": c} for _ in range(methods)])
+        assert copies.count == 1
+        for answer in answers:
+            tensors = (answer["a"], answer["b"], answer["c"].points)
+            assert [(tuple(tensor.shape), tensor.device.type) for tensor in tensors] == [
+                ((3,), "cpu"), ((3,), "cpu"), ((3, 7), "cpu"),
+            ]  # fmt: skip

@@ -41,10 +41,8 @@ def table(trace: ab.Trace, batch: ab.Batch, chosen: list[Plugin], measured: list
 def small() -> nn.Module:
     """Named as a ResNet's, with maps of its size."""
     sizes = {"layer1": (3, 16), "layer2": (16, 32), "layer3": (32, 64), "layer4": (64, 128)}
-    parts = {
-        name: nn.Sequential(nn.Conv2d(inputs, maps, 3, 2, 1), nn.BatchNorm2d(maps), nn.ReLU())
-        for name, (inputs, maps) in sizes.items()
-    }
+    parts = {name: nn.Sequential(nn.Conv2d(inputs, maps, 3, 2, 1), nn.BatchNorm2d(maps), nn.ReLU())
+             for name, (inputs, maps) in sizes.items()}  # fmt: skip
     parts |= {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": nn.Linear(128, 7)}
     return nn.Sequential(OrderedDict(parts))
 
@@ -105,9 +103,7 @@ def test_every_value_is_the_same_together_and_alone(traced):
 def with_few_passes(metric: Plugin) -> Plugin:
     """At parameters that cost less; the default metrics take minutes."""
     fewer = {"steps": 5, "subsets": 4, "squares": 2, "samples": 2, "stages": 2, "grid": 3, "passes": 3, "tried": [1, 3]}
-    return plugins.with_params(
-        "metric", metric.name, {name: value for name, value in fewer.items() if name in metric.params}
-    )
+    return plugins.with_params("metric", metric.name, {name: fewer[name] for name in fewer.keys() & metric.params})
 
 
 def with_parts(trace: ab.Trace) -> ab.Trace:
@@ -149,20 +145,16 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     full = torch.cat([images, images[-1:], images[-1:]])
     trace = ab.trace(network, "layer4", full, torch.tensor([0, 1, 2, 2, 2]))
     padded = replace(trace, num_padding=2)
-    before = trace.passes.trunk_forward
-    actual = [metrics.get("deletion_auc")(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]]
+    before, deletion = trace.passes.trunk_forward, metrics.get("deletion_auc")
+    actual = deletion(explained(padded, annotated(padded), METHODS[0]))["deletion_auc"]
     assert trace.passes.trunk_forward - before == 3 * 224
-    actual.append(metrics.get("deletion_auc")(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
-    assert torch.equal(*actual)
+    assert torch.equal(actual, deletion(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        *("squeezenet1_1", "shufflenet_v2_x0_5"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")),
-    ],
-)
+SLOW_NETWORKS = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")]
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "shufflenet_v2_x0_5", *SLOW_NETWORKS])
 def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     """What sharing passes rests on."""
     torch.manual_seed(0)
@@ -170,13 +162,11 @@ def test_a_row_is_the_same_wherever_it_stands_in_its_pass(name):
     images = torch.randn(4, 3, 64, 64)
     trace = ab.trace(model, next(name for name, part in model.named_modules() if isinstance(part, nn.Conv2d)), images)
     size = rows_per_pass(trace, 1000)
-    others = torch.randn(size, 3, 64, 64)
-    expected = None
+    others, logits = torch.randn(size, 3, 64, 64), []
     for place in (0, 1, size // 2, size - 2, size - 1):
         others[place] = images[0]
-        logits = trace.network.forward_logits(others)[place]
-        expected = logits if expected is None else expected
-        assert torch.equal(logits, expected)
+        logits.append(trace.network.forward_logits(others)[place])
+        assert torch.equal(logits[-1], logits[0])
 
 
 def test_methods_that_memory_does_not_hold_together_have_the_same_values(network, images):
@@ -191,35 +181,29 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
 
 
 def test_one_other_trace_is_held_at_a_time(net, batch, trace):
-    held, most = weakref.WeakSet(), 0
+    held, most = weakref.WeakSet(), []
 
     def counting(of: ab.Trace) -> Tensor:
-        nonlocal most
         gc.collect()
         if of is not trace:
             held.add(of)
-        most = max(most, len(held))
+        most.append(len(held))
         return of.gradients
 
-    counted = [
-        Plugin(name, "tests.counting", counting, MethodSpec(on_score_scale=True)) for name in ("first", "second")
-    ]
     sensitivity = with_few_passes(metrics.get("explanation_sensitivity_captum"))
-    table(trace, batch, counted, [sensitivity, metrics.get("random_logit")])
-    assert most == 1
+    table(trace, batch, two_methods(counting), [sensitivity, metrics.get("random_logit")])
+    assert max(most) == 1
+
+
+def two_methods(function) -> list[Plugin]:
+    return [Plugin(name, "tests.mine", function, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
 
 
 def test_another_trace_is_made_once_for_all_methods(trace, batch):
     seen = []
-
-    def noting(of: ab.Trace) -> Tensor:
-        seen.append(of)
-        return of.gradients
-
-    counted = [Plugin(name, "tests.noting", noting, MethodSpec(on_score_scale=True)) for name in ("first", "second")]
+    counted = two_methods(lambda of: (seen.append(of), of.gradients)[1])
     table(trace, batch, counted, [metrics.get("explanation_sensitivity_captum"), metrics.get("random_logit")])
-    assert len(seen) == 2 * (1 + 10 + 1)
-    assert len({id(of) for of in seen}) == 1 + 10 + 1
+    assert (len(seen), len(set(map(id, seen)))) == (2 * (1 + 10 + 1), 1 + 10 + 1)
 
 
 def test_an_equal_request_is_answered_once(trace, batch):
@@ -236,28 +220,24 @@ def test_an_equal_request_is_answered_once(trace, batch):
 
 def test_a_wrong_request_is_named(net, batch):
     snow = plugins.with_params("metric", "average_drop", {"fill": "snow"})
-    with pytest.raises(BenchError, match=r"'average_drop' can't be measured: A perturbation's fill is .* 'snow'"):
-        evaluate(net, "1", [batch], ["grad_cam"], [snow])
     nonsense = plugins.with_params("metric", "deletion_auc", {"output": "nonsense"})
     nonsense = replace(nonsense, spec=replace(nonsense.spec, needs=()))
-    with pytest.raises(BenchError, match=r"'deletion_auc' can't be measured: There is no output 'nonsense'"):
-        evaluate(net, "1", [batch], ["grad_cam"], [nonsense])
 
     def wrong(explanation):
         yield "an answer"
 
-    with pytest.raises(BenchError, match="The metric 'wrong' yielded a str; a metric yields PerturbedImages or Reexp"):
-        evaluate(net, "1", [batch], ["grad_cam"], [wrong])
-
-
-def test_perturbed_images_that_are_too_few_are_named(net, batch):
-    def mine(explanation):
+    def too_few(explanation):
         yield PerturbedImages("short", 2, lambda rows, copies: explanation.images[rows, None])
 
-    with pytest.raises(
-        BenchError, match=r"'mine' can't be measured: the request 'short' has 4 perturbed images, not 2"
-    ):
-        evaluate(net, "1", [batch], ["grad_cam"], [mine])
+    sentences = [
+        (snow, "'average_drop' can't be measured: A perturbation's fill is .* 'snow'"),
+        (nonsense, "'deletion_auc' can't be measured: There is no output 'nonsense'"),
+        (wrong, "The metric 'wrong' yielded a str; a metric yields PerturbedImages or Reexp"),
+        (too_few, "'too_few' can't be measured: the request 'short' has 4 perturbed images, not 2"),
+    ]
+    for metric, sentence in sentences:
+        with pytest.raises(BenchError, match=sentence):
+            evaluate(net, "1", [batch], ["grad_cam"], [metric])
 
 
 def test_a_users_generator_metric_shares_traces(trace, batch):

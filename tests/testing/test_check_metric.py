@@ -105,25 +105,20 @@ def test_all_checks_have_a_broken_metric():
     assert {check for check, _ in BROKEN.values()} == {check.__name__ for check in METRIC_CHECKS}
 
 
-@pytest.mark.parametrize("metric", [mean_of_heatmap, several_values, "gini"])
-def test_a_users_functions_and_a_registered_name_pass(metric):
-    check_metric(metric)
+@pytest.mark.parametrize(("metric", "sentence"), [
+    (by_row_number, r"by_row_number fails batch_invariant on the explanation by weights: \w+"),
+    (plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"}),
+     "returned 'least', which it doesn't declare"),
+    (overwrites_the_heatmap, r"writes to explanation\.heatmap"),
+])  # fmt: skip
+def test_failure_message_contains_metric_check_and_case(metric, sentence):
+    with pytest.raises(AssertionError, match=sentence):
+        check_metric(metric)
 
 
-def test_failure_message_contains_metric_check_and_case():
-    with pytest.raises(AssertionError, match=r"by_row_number fails batch_invariant on the explanation by weights: \w+"):
-        check_metric(by_row_number)
-
-
-def test_errors_of_the_engine_are_failures():
-    undeclared = plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"})
-    with pytest.raises(AssertionError, match="returned 'least', which it doesn't declare"):
-        check_metric(undeclared)
-    with pytest.raises(AssertionError, match=r"writes to explanation\.heatmap"):
-        check_metric(overwrites_the_heatmap)
-
-
-def test_error_of_the_metric_is_raised_with_a_note():
+def test_users_functions_and_a_registered_name_pass_and_an_error_is_raised_with_a_note():
+    for metric in (mean_of_heatmap, several_values, "gini"):
+        check_metric(metric)
     with pytest.raises(TypeError) as caught:
         check_metric(needs_boxes)
     assert caught.value.__notes__[-1] == "in takes_missing_annotations, on the explanation by weights"

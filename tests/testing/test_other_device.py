@@ -68,16 +68,12 @@ def test_devices_compare_as_they_are(device, maps):
     assert maps.device != maps.cpu().device
 
 
-def test_memory_used_again_is_of_no_device(device):
-    for _ in range(100):
-        device.put(torch.zeros(1000))
-    assert not any(device.holds(torch.zeros(1000)) for _ in range(100))
-
-
-def test_nothing_is_refused_outside():
-    maps = torch.zeros(3, 4)
+def test_memory_used_again_is_of_no_device_and_nothing_is_refused_outside():
     with OtherDevice() as device:
-        device.put(maps)
+        for _ in range(100):
+            device.put(torch.zeros(1000))
+        assert not any(device.holds(torch.zeros(1000)) for _ in range(100))
+        device.put(maps := torch.zeros(3, 4))
     assert (maps + torch.ones(3, 4)).shape == maps.shape
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.cutting.ablation.drops import brute_force_drops
 from axiom_bench.cutting.ablation.graph import HeadGraph
+from tests.cutting.conftest import Network
 
 
 def naive_drops(trace: ab.Trace, channels: Sequence[int] | None = None) -> Tensor:
@@ -49,122 +50,78 @@ def with_random_statistics(model: nn.Module) -> nn.Module:
     return model.double().eval()
 
 
-class Head(nn.Module):
+def behind_maps(head: nn.Module, channels: int = 6, signed: bool = False) -> Network:
     """A 1x1 convolution, then any head: the layer to cut is `maps`."""
-
-    def __init__(self, head: nn.Module, channels: int = 6, signed: bool = False) -> None:
-        super().__init__()
-        self.maps = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Identity() if signed else nn.ReLU())
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.maps(x))
+    maps = nn.Sequential(nn.Conv2d(3, channels, 1), nn.Identity() if signed else nn.ReLU())
+    return Network(lambda net, x: net.head(net.maps(x)), maps=maps, head=head)
 
 
-class SqueezeExcite(nn.Module):
+def squeeze_excite(net, x):
     """Channels scaled by a gate that all of them decide."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.gate = nn.Linear(channels, channels)
-        self.fc = nn.Linear(channels, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.gate(x.mean((2, 3))))
-        return self.fc((x * gate[:, :, None, None]).mean((2, 3)))
+    gate = torch.sigmoid(net.gate(x.mean((2, 3))))
+    return net.fc((x * gate[:, :, None, None]).mean((2, 3)))
 
 
-class Functional(nn.Module):
+def as_functions(net, x):
     """The same operations as functions and methods, in place where they can be, and a batch size in a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(6 * 9, 8), nn.Linear(8, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
-        x = functional.dropout(x.view(x.size(0), -1), 0.5, self.training)
-        hidden = self.first(x)
-        hidden += 1
-        return self.last(hidden.relu_()) * 2
+    x = functional.max_pool2d(functional.relu(x, inplace=True), 2)
+    hidden = net.first(functional.dropout(x.view(x.size(0), -1), 0.5, net.training))
+    hidden += 1
+    return net.last(hidden.relu_()) * 2
 
 
-class Split(nn.Module):
+def split(net, x):
     """Chunks, a concatenation, a channel shuffle and a product of two changed values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 3, 3, padding=1, groups=3)
-        self.fc = nn.Linear(6, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        left, right = x.chunk(2, 1)
-        x = torch.cat((right, torch.tanh(self.conv(left))), 1)
-        b, c, h, w = x.shape
-        x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
-        x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
-        return functional.log_softmax(self.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1)), dim=1)
+    left, right = x.chunk(2, 1)
+    x = torch.cat((right, torch.tanh(net.conv(left))), 1)
+    b, c, h, w = x.shape
+    x = x.view(b, 2, c // 2, h, w).transpose(1, 2).reshape(b, c, h, w)
+    x = x * torch.sigmoid(x.mean((2, 3), keepdim=True))
+    return functional.log_softmax(net.fc(functional.adaptive_avg_pool2d(x, 1).flatten(1)), dim=1)
 
 
-class TwicePooled(nn.Module):
+def twice_pooled(net, x):
     """One value with two users, of which one is behind the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(6, 7, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(x) + x + x
-        scores = self.conv(x)
-        return scores.amax((2, 3)) - scores.mean((2, 3))
+    x = torch.relu(x) + x + x
+    scores = net.conv(x)
+    return scores.amax((2, 3)) - scores.mean((2, 3))
 
 
-class Attention(nn.Module):
-    """Returns its output, and None for the attention weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mixing, self.fc = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = x.flatten(2).transpose(1, 2)
-        mixed, _ = self.mixing(tokens, tokens, tokens, need_weights=False)
-        return self.fc(mixed.mean(1))
+def attention(net, x):
+    """nn.MultiheadAttention returns its output, and None for the attention weights."""
+    tokens = x.flatten(2).transpose(1, 2)
+    mixed, _ = net.mixing(tokens, tokens, tokens, need_weights=False)
+    return net.fc(mixed.mean(1))
 
 
-class PoolWithPlaces(nn.Module):
-    """Returns maxima and where they were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mix, self.pool, self.fc = nn.Conv2d(6, 6, 1), nn.MaxPool2d(2, return_indices=True), nn.Linear(6 * 9, 7)
-
-    def forward(self, x: Tensor) -> Tensor:
-        maxima, _ = self.pool(self.mix(x))
-        return self.fc(maxima.flatten(1))
+def pool_with_places(net, x):
+    """Pooling returns maxima and where they were."""
+    maxima, _ = net.pool(net.mix(x))
+    return net.fc(maxima.flatten(1))
 
 
-class GateOnSkip(nn.Module):
+def gate_on_skip() -> Network:
     """A gate (B, 3, 1, 1) of the layer's maps is added to a skip connection (B, 3, H, W) and a size, and convolved."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.maps, self.mix = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
-        self.conv, self.fc = nn.Conv2d(3, 5, 3, padding=1), nn.Linear(5 * 36, 7)
+    def forward(net, x):
+        gate = net.mix(net.maps(x).mean((2, 3), keepdim=True))
+        return net.fc(torch.relu(net.conv(gate + x + gate.size(1))).flatten(1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate = self.mix(self.maps(x).mean((2, 3), keepdim=True))
-        return self.fc(torch.relu(self.conv(gate + x + gate.size(1))).flatten(1))
+    convolutions = {"maps": nn.Conv2d(3, 4, 1), "mix": nn.Conv2d(4, 3, 1), "conv": nn.Conv2d(3, 5, 3, padding=1)}
+    return Network(forward, **convolutions, fc=nn.Linear(5 * 36, 7))
 
 
 def fully_connected(*activation: nn.Module) -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(6 * 36, 16), *activation, nn.Linear(16, 12), *activation, nn.Linear(12, 7)
-    )
+    first, second = nn.Linear(6 * 36, 16), nn.Linear(16, 12)
+    return nn.Sequential(nn.Flatten(), first, *activation, second, *activation, nn.Linear(12, 7))
+
+
+def pooled(*after: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *after)
 
 
 HEADS = {
-    "pool_linear": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(6, 7)),
+    "pool_linear": lambda: pooled(nn.Dropout(), nn.Linear(6, 7)),
     "fully_connected_relu": lambda: fully_connected(nn.ReLU(inplace=True), nn.Dropout()),
     "fully_connected_relu6": lambda: fully_connected(nn.ReLU6()),
     "fully_connected_gelu": lambda: fully_connected(nn.GELU()),
@@ -172,7 +129,7 @@ HEADS = {
     "pool_to_two": lambda: nn.Sequential(
         nn.BatchNorm2d(6), nn.SiLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 7)
     ),
-    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+    "class_maps": lambda: nn.Sequential(nn.Conv2d(6, 7, 1), nn.ReLU(), pooled()),
     "class_maps_3x3": lambda: nn.Sequential(
         nn.Conv2d(6, 7, 3, 2, 1), nn.Sigmoid(), nn.AvgPool2d(3), nn.Flatten(1), nn.Identity()
     ),
@@ -184,15 +141,19 @@ HEADS = {
         nn.MaxPool2d(3), nn.Flatten(), nn.Linear(8, 7),
     ),
     "reflected_padding": lambda: nn.Sequential(
-        nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 7)
+        nn.Conv2d(6, 5, 3, padding=1, padding_mode="reflect"), pooled(nn.Linear(5, 7))
     ),
     "layer_norm": lambda: nn.Sequential(nn.Flatten(), nn.LayerNorm(6 * 36), nn.Linear(6 * 36, 7)),
-    "squeeze_excite": lambda: SqueezeExcite(6),
-    "functional": Functional,
-    "split": Split,
-    "twice_pooled": TwicePooled,
-    "attention": Attention,
-    "pool_with_places": PoolWithPlaces,
-    "pool_only": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-    "softmax": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 7), nn.Softmax(1)),
+    "squeeze_excite": lambda: Network(squeeze_excite, gate=nn.Linear(6, 6), fc=nn.Linear(6, 7)),
+    "functional": lambda: Network(as_functions, first=nn.Linear(6 * 9, 8), last=nn.Linear(8, 7)),
+    "split": lambda: Network(split, conv=nn.Conv2d(3, 3, 3, padding=1, groups=3), fc=nn.Linear(6, 7)),
+    "twice_pooled": lambda: Network(twice_pooled, conv=nn.Conv2d(6, 7, 1)),
+    "attention": lambda: Network(
+        attention, mixing=nn.MultiheadAttention(6, 2, batch_first=True), fc=nn.Linear(6, 7)
+    ),
+    "pool_with_places": lambda: Network(
+        pool_with_places, mix=nn.Conv2d(6, 6, 1), pool=nn.MaxPool2d(2, return_indices=True), fc=nn.Linear(6 * 9, 7)
+    ),
+    "pool_only": lambda: pooled(),
+    "softmax": lambda: pooled(nn.Linear(6, 7), nn.Softmax(1)),
 }  # fmt: skip

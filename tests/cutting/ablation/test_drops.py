@@ -13,24 +13,21 @@ import axiom_bench as ab
 from axiom_bench.cutting.ablation.drops import brute_force_drops
 from tests.cutting.ablation.heads import (
     HEADS,
-    GateOnSkip,
-    Head,
+    behind_maps,
     brute_force,
     fully_connected,
+    gate_on_skip,
     head_graph,
     naive_drops,
     with_random_statistics,
-)
-from tests.cutting.conftest import Deciding
+)  # fmt: skip
+from tests.cutting.conftest import Network, deciding
 
 MEBIBYTE = 2**20
 
 
 def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
-    """Within 1e-12 of max|drop|, and of what brute force itself can resolve.
-
-    Brute force subtracts two scores, so it is only known to about 100 roundings of |S|: that much is granted.
-    """
+    """Within 1e-12 of max|drop|; and about 100 roundings of |S|, since brute force subtracts two scores."""
     tolerance = 1e-12 * expected.abs().max() + 100 * torch.finfo(expected.dtype).eps * scores.abs().max()
     torch.testing.assert_close(drops, expected, rtol=0, atol=float(tolerance))
     assert expected.abs().max() > 1e3 * tolerance, "the drops are too small for this comparison to say anything"
@@ -88,27 +85,27 @@ def test_drops_equal_the_double_loop_at_a_resnet101_stage():
     assert_exact(trace.ablation_drops[:, channels], naive_drops(trace, channels.tolist()), trace.logits)
 
 
-class Windows(nn.Module):
+def windows(net: Network, x: Tensor) -> Tensor:
     """A head that reshapes the batch."""
+    b = x.shape[0]
+    parts = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
+    return torch.relu(net.fc(parts)).view(b, 4, 7).mean(1)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(6 * 9, 7)
 
-    def forward(self, x: Tensor) -> Tensor:
-        b = x.shape[0]
-        windows = x.view(b, 6, 2, 3, 2, 3).permute(0, 2, 4, 1, 3, 5).reshape(b * 4, -1)
-        return torch.relu(self.fc(windows)).view(b, 4, 7).mean(1)
+def of_head(name: str) -> nn.Module:
+    torch.manual_seed(3)
+    return with_random_statistics(behind_maps(HEADS[name]()))
 
 
 # name: (network, layer, whether its head is read as a graph; else whole passes are run)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], str, bool]] = {
-    **{name: (lambda head=head: Head(head()), "maps", True) for name, head in HEADS.items()},
-    **{f"{name}, signed": (lambda head=head: Head(head(), signed=True), "maps", True) for name, head in HEADS.items()},
-    "a gate added to a skip connection": (GateOnSkip, "maps", True),  # broadcasts to the shape of an unchanged value
-    "untraceable": (Deciding, "conv", False),
-    "reshaping the batch": (lambda: Head(Windows()), "maps", False),
-}
+    **{name: (lambda head=head: behind_maps(head()), "maps", True) for name, head in HEADS.items()},
+    **{f"{name}, signed": (lambda head=head: behind_maps(head(), signed=True), "maps", True)
+       for name, head in HEADS.items()},
+    "a gate added to a skip connection": (gate_on_skip, "maps", True),  # broadcasts to the shape of an unchanged value
+    "untraceable": (deciding, "conv", False),
+    "reshaping the batch": (lambda: behind_maps(Network(windows, fc=nn.Linear(6 * 9, 7))), "maps", False),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -123,9 +120,7 @@ def test_drops_of_each_head_equal_the_double_loop(name):
 @pytest.mark.parametrize("memory", [1, 3_000, 2**30], ids=["one_by_one", "some", "all"])
 @pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
 def test_memory_limit_does_not_change_drops(head, memory):
-    torch.manual_seed(3)
-    model = with_random_statistics(Head(HEADS[head]()))
-    images = torch.randn(3, 3, 6, 6, dtype=torch.float64)
+    model, images = of_head(head), torch.randn(3, 3, 6, 6, dtype=torch.float64)
     drops = ab.cut(model, "maps", ablation_memory=memory).trace(images).ablation_drops
     expected = naive_drops(ab.trace(model, "maps", images))
     assert_exact(drops, expected, torch.ones(1))
@@ -142,18 +137,11 @@ def peak_bytes(call: Callable[[], object]) -> int:
 @pytest.mark.parametrize("head", ["wide", "deep"])
 def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     monkeypatch.setenv("KINETO_LOG_LEVEL", "99")
-    heads = {
-        "wide": lambda: nn.Sequential(
-            nn.Flatten(), nn.Linear(96 * 64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 7)
-        ),
-        "deep": lambda: nn.Sequential(
-            nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7),
-        ),
-    }  # fmt: skip
-    model = Head(heads[head](), channels=96)
-    images = torch.randn(4, 3, 8, 8)
-    peaks = []
+    wide = (nn.Flatten(), nn.Linear(96 * 64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 7))
+    deep = (nn.Conv2d(96, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 7))  # fmt: skip
+    model = behind_maps(nn.Sequential(*(wide if head == "wide" else deep)), channels=96)
+    images, peaks = torch.randn(4, 3, 8, 8), []
     for limit in (2 * MEBIBYTE, 64 * MEBIBYTE):
         trace = ab.cut(model, "maps", ablation_memory=limit).trace(images)
         head_graph(trace)
@@ -162,31 +150,26 @@ def test_peak_memory_stays_below_the_limit(head, monkeypatch):
     assert peaks[1] > 2 * MEBIBYTE, "with more memory it takes more, or the lower limit would show nothing"
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 12])
-def test_brute_force_equals_the_double_loop_in_chunks(chunk):
-    torch.manual_seed(3)
-    trace = make_trace(with_random_statistics(Head(HEADS["convolutions"]())), "maps", 6)
-    row_bytes = 32 * 6 * 36 * 8
-    assert_exact(brute_force(trace, chunk * row_bytes), naive_drops(trace), trace.logits)
+def test_brute_force_equals_the_double_loop_in_chunks():
+    trace = make_trace(of_head("convolutions"), "maps", 6)
+    for chunk in (1, 3, 12):
+        assert_exact(brute_force(trace, chunk * 32 * 6 * 36 * 8), naive_drops(trace), trace.logits)
 
 
 def test_forward_hook_on_the_head_is_respected():
     """A forward hook changes what a layer computes, so the layer's weight may not speak for it."""
-    torch.manual_seed(3)
-    model = with_random_statistics(Head(HEADS["fully_connected_relu"]()))
+    model = of_head("fully_connected_relu")
     model.head[1].register_forward_hook(lambda module, inputs, output: output.square())
     trace = make_trace(model, "maps", 6)
     assert_exact(trace.ablation_drops, naive_drops(trace), trace.logits)
 
 
 def test_dead_channels_have_zero_drop():
-    torch.manual_seed(3)
-    model = with_random_statistics(Head(HEADS["fully_connected_relu"]()))
+    model = of_head("fully_connected_relu")
     with torch.no_grad():
         model.maps[0].weight[[1, 4]], model.maps[0].bias[[1, 4]] = 0, -1
-    drops = make_trace(model, "maps", 6).ablation_drops
-    assert (drops[:, [1, 4]] == 0).all()
-    assert (drops[:, [0, 2, 3, 5]] != 0).all()
+    dead = (make_trace(model, "maps", 6).ablation_drops == 0).tolist()
+    assert dead == [[False, True, False, False, True, False]] * 2
 
 
 def test_two_by_two_case_by_hand():
@@ -207,16 +190,12 @@ def test_two_by_two_case_by_hand():
     assert trace.ablation_drops.tolist() == [[20.0, 12.0]]
 
 
-@pytest.mark.parametrize(
-    ("build", "layer", "size"),
-    [
-        pytest.param(lambda: models.squeezenet1_1(weights=None), "features.11", 64, marks=pytest.mark.slow),
-        pytest.param(lambda: models.resnet18(weights=None), "layer3.1.conv2", 32, marks=pytest.mark.slow),
-        (lambda: models.mobilenet_v3_small(weights=None), "features.12", 32),
-        (lambda: Head(fully_connected(nn.ReLU())), "maps", 6),
-    ],
-    ids=["squeezenet1_1", "resnet18", "mobilenet_v3_small", "fully_connected"],
-)
+@pytest.mark.parametrize(("build", "layer", "size"), [
+    pytest.param(models.squeezenet1_1, "features.11", 64, marks=pytest.mark.slow),
+    pytest.param(models.resnet18, "layer3.1.conv2", 32, marks=pytest.mark.slow),
+    (models.mobilenet_v3_small, "features.12", 32),
+    (lambda: behind_maps(fully_connected(nn.ReLU())), "maps", 6),
+])  # fmt: skip
 def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
     torch.manual_seed(0)
     model = with_random_statistics(build())
@@ -238,9 +217,7 @@ def test_float32_is_closer_to_float64_than_brute_force(build, layer, size):
 
 @pytest.mark.parametrize("head", ["fully_connected_relu", "class_maps", "convolutions", "pool_linear"])
 def test_bf16_head_returns_float32_drops(head):
-    torch.manual_seed(3)
-    model = with_random_statistics(Head(HEADS[head]())).float()
-    images = torch.randn(3, 3, 6, 6)
+    model, images = of_head(head).float(), torch.randn(3, 3, 6, 6)
     exact = ab.cut(model, "maps").trace(images).ablation_drops
     cut = ab.cut(model, "maps", head_precision="bf16")
     first, second = cut.trace(images).ablation_drops, cut.trace(images).ablation_drops

@@ -11,26 +11,23 @@ from torchvision import models
 
 import axiom_bench as ab
 from tests.cutting.ablation.heads import brute_force, head_graph
+from tests.cutting.conftest import Network
 
 
-class Block(nn.Module):
-    """A transformer's block behind maps of 4 channels.
+def block(take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> Network:
+    """A transformer's block behind maps of 4 channels. over: the dimensions of the last norm. take: what is left of
+    tokens (B, 9, 4)."""
 
-    over: the dimensions of the last norm. take: what is left of tokens (B, 9, 4).
-    """
+    def forward(net, x):
+        x = net.maps(x).flatten(2).transpose(1, 2)
+        normed = net.norm(x)
+        x = x + net.mixing(normed, normed, normed, need_weights=False)[0]
+        return net.fc(take(net.last(x + net.mlp(x))))
 
-    def __init__(self, take: Callable[[Tensor], Tensor], over: tuple[int, ...]) -> None:
-        super().__init__()
-        self.maps, self.take = nn.Conv2d(3, 4, 1), take
-        self.norm, self.mixing = nn.LayerNorm(4), nn.MultiheadAttention(4, 2, batch_first=True)
-        self.mlp = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4))
-        self.last, self.fc = nn.LayerNorm(over), nn.Linear(4, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.maps(x).flatten(2).transpose(1, 2)
-        normed = self.norm(x)
-        x = x + self.mixing(normed, normed, normed, need_weights=False)[0]
-        return self.fc(self.take(self.last(x + self.mlp(x))))
+    mlp = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 4))
+    mixing = nn.MultiheadAttention(4, 2, batch_first=True)
+    ends = {"maps": nn.Conv2d(3, 4, 1), "last": nn.LayerNorm(over), "fc": nn.Linear(4, 3)}
+    return Network(forward, norm=nn.LayerNorm(4), mixing=mixing, mlp=mlp, **ends)
 
 
 HEADS = {
@@ -47,7 +44,7 @@ HEADS = {
 def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     torch.manual_seed(0)
     take, over, early = HEADS[name]
-    model, images = Block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    model, images = block(take, over).double().eval(), torch.randn(2, 3, 3, 3, dtype=torch.float64)
     trace = ab.trace(model, "maps", images, torch.tensor([2, 0]))
     values = head_graph(trace).evaluate(trace.activations, trace.network.sides)
     is_early = (2, 1, 8) in [tuple(value.shape) for value in values.values() if isinstance(value, Tensor)]
@@ -62,23 +59,15 @@ def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     torch.testing.assert_close(trace.ablation_drops, brute_force(trace), rtol=0, atol=1e-14)
 
 
-POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-SLOW_HEADS = [
-    (models.mobilenet_v2, "features.18", "classifier.1"),
-    (models.densenet121, "features.norm5", None),
-    (models.alexnet, "features.12", None),
-    (models.resnet18, "layer3", None),
-    (models.mobilenet_v3_small, "features.12", None),
-]
-
-
 @pytest.mark.parametrize(("build", "layer", "fc"), [
     (models.resnet18, "layer4", "fc"),
     (models.shufflenet_v2_x0_5, "conv5", "fc"),
     (models.squeezenet1_1, "features.12", None),
-    *(pytest.param(*head, marks=pytest.mark.slow) for head in SLOW_HEADS),
+    pytest.param(models.mobilenet_v2, "features.18", "classifier.1", marks=pytest.mark.slow),
+    pytest.param(models.densenet121, "features.norm5", None, marks=pytest.mark.slow),
+    pytest.param(models.alexnet, "features.12", None, marks=pytest.mark.slow),
+    pytest.param(models.resnet18, "layer3", None, marks=pytest.mark.slow),
+    pytest.param(models.mobilenet_v3_small, "features.12", None, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_linear_heads_of_torchvision(build, layer, fc):
     torch.manual_seed(0)
@@ -90,6 +79,9 @@ def test_linear_heads_of_torchvision(build, layer, fc):
     else:
         assert torch.equal(trace.linear_head(), model.get_submodule(fc).weight)
         assert torch.equal(trace.scaled(output=2.0, inputs=4.0).linear_head(), 0.5 * model.get_submodule(fc).weight)
+
+
+POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 @pytest.mark.parametrize(("between", "linear"), [
@@ -114,9 +106,7 @@ def test_linear_head_is_recognised(between, linear):
 def test_head_graph_is_read_for_logits_of_any_scale(scale):
     """Among a thousand classes some logit is nearly 0, where rounding is large beside it, not beside the others."""
     torch.manual_seed(0)
-    net = nn.Sequential(
-        nn.Conv2d(3, 2048, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2048, 1000)
-    ).eval()
+    net = nn.Sequential(nn.Conv2d(3, 2048, 1), nn.ReLU(), *POOL, nn.Linear(2048, 1000)).eval()
     with torch.no_grad():
         net[4].weight *= scale * 30
         net[4].bias *= scale * 30

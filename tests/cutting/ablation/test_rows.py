@@ -6,13 +6,14 @@ from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.cutting.ablation import rows
 from axiom_bench.cutting.ablation.graph import BLOCK, WIDE, apply_linear
 from axiom_bench.cutting.ablation.rows import attention_difference
 from tests.cutting.ablation.heads import brute_force
+from tests.cutting.conftest import Network
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -31,31 +32,28 @@ def test_difference_of_one_changed_feature_equals_two_calls(bias: bool):
         torch.testing.assert_close(actual[row], (after - before)[0], rtol=0, atol=1e-14)
 
 
-class Classifier(nn.Module):
+def classifier(changed: str) -> Network:
     """A class token that looks at the layer's tokens; `changed` makes each attention another one."""
 
-    def __init__(self, changed: str) -> None:
-        super().__init__()
-        self.changed, self.maps, self.token = changed, nn.Conv2d(3, 4, 1), nn.Parameter(torch.randn(1, 1, 4))
-        added = {"add_zero_attn": changed == "zeros", "add_bias_kv": changed == "bias"}
-        self.mixing = nn.MultiheadAttention(4, 2, batch_first=True, **added)
-        self.linear, self.fc = nn.Linear(4, 4), nn.Linear(4, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        tokens = self.maps(x).flatten(2).transpose(1, 2)
-        query = self.token.expand(tokens.shape[0], -1, -1)
-        if self.changed == "query":
+    def forward(net, x):
+        tokens = net.maps(x).flatten(2).transpose(1, 2)
+        query = net.token.expand(tokens.shape[0], -1, -1)
+        if changed == "query":
             query = query + tokens.mean(1, keepdim=True)
-        if self.changed == "features":
-            tokens = self.linear(tokens)
-        values = 2 * tokens if self.changed == "values" else tokens
-        return self.fc(self.mixing(query, tokens, values, need_weights=False)[0][:, 0])
+        if changed == "features":
+            tokens = net.linear(tokens)
+        values = 2 * tokens if changed == "values" else tokens
+        return net.fc(net.mixing(query, tokens, values, need_weights=False)[0][:, 0])
+
+    added = {"add_zero_attn": changed == "zeros", "add_bias_kv": changed == "bias"}
+    parts = {"maps": nn.Conv2d(3, 4, 1), "token": nn.Parameter(torch.randn(1, 1, 4)), "linear": nn.Linear(4, 4)}
+    return Network(forward, **parts, mixing=nn.MultiheadAttention(4, 2, batch_first=True, **added), fc=nn.Linear(4, 5))
 
 
 @pytest.mark.parametrize("changed", ["nothing", "query", "features", "values", "zeros", "bias"])
 def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: str):
     torch.manual_seed(0)
-    trace = ab.trace(Classifier(changed).double(), "maps", torch.randn(2, 3, 3, 3).double(), torch.tensor([0, 3]))
+    trace = ab.trace(classifier(changed).double(), "maps", torch.randn(2, 3, 3, 3).double(), torch.tensor([0, 3]))
     with mock.patch.object(rows, "attention_difference", wraps=attention_difference) as spy:
         drops = trace.ablation_drops
     assert spy.called == (changed == "nothing")
@@ -65,7 +63,7 @@ def test_drops_equal_brute_force_with_and_without_the_rank_one_update(changed: s
 
 def test_float32_drops_match_float64():
     torch.manual_seed(0)
-    model, images = Classifier("nothing"), torch.randn(2, 3, 3, 3)
+    model, images = classifier("nothing"), torch.randn(2, 3, 3, 3)
     exact = ab.trace(model.double(), "maps", images.double(), torch.tensor([0, 3])).ablation_drops
     actual = ab.trace(model.float(), "maps", images, torch.tensor([0, 3])).ablation_drops
     torch.testing.assert_close(actual.double(), exact, rtol=0, atol=1e-6)
@@ -95,7 +93,7 @@ def test_second_derivative():
     torch.testing.assert_close(second, (2 * weight.T @ weight).sum(0).expand(2, -1))
 
 
-@pytest.mark.parametrize("inputs", [WIDE - BLOCK, WIDE + 1])
-def test_narrow_layers_use_torch(inputs):
-    x = torch.ones(2, inputs, requires_grad=True)
-    assert type(apply_linear(nn.Linear(inputs, 3), x).grad_fn).__name__ == "AddmmBackward0"
+def test_narrow_layers_use_torch():
+    for inputs in (WIDE - BLOCK, WIDE + 1):
+        x = torch.ones(2, inputs, requires_grad=True)
+        assert type(apply_linear(nn.Linear(inputs, 3), x).grad_fn).__name__ == "AddmmBackward0"
