@@ -66,7 +66,7 @@ def test_a_version_that_is_the_image_has_no_effect_and_a_value_does_not_depend_o
     assert torch.equal(reordered.part_effects[1], together.part_effects[1])
 
 
-def test_a_slice_has_its_rows_and_what_is_computed():
+def test_a_slice_has_its_rows_and_padded_rows_repeat_the_last_valid_at_no_cost():
     trace = traced()
     early = trace[1:3]
     assert early.interventions == trace.interventions[1:3]
@@ -75,9 +75,6 @@ def test_a_slice_has_its_rows_and_what_is_computed():
     before = trace.passes.trunk_forward
     assert trace[1:3].part_effects == trace.part_effects[1:3]
     assert trace.passes.trunk_forward == before
-
-
-def test_padded_rows_repeat_the_last_valid_and_cost_nothing():
     parts = [parts_of(row) for row in (0, 1, 1, 1)]
     trace = replace(trace_with(parts), num_padding=2)
     before = trace.passes.trunk_forward

@@ -206,7 +206,7 @@ def test_another_trace_is_made_once_for_all_methods(trace, batch):
     assert (len(seen), len(set(map(id, seen)))) == (2 * (1 + 10 + 1), 1 + 10 + 1)
 
 
-def test_an_equal_request_is_answered_once(trace, batch):
+def test_an_equal_request_is_answered_once_and_nothing_to_ask_asks_nothing(trace, batch):
     explanation = explained(trace, batch, methods.get("grad_cam"))
     deletion = metrics.get("deletion_auc")(explanation)["deletion"].points
     insertion = metrics.get("insertion_auc")(explanation)["insertion"].points
@@ -216,6 +216,9 @@ def test_an_equal_request_is_answered_once(trace, batch):
     assert trace.passes == before
     steps = insertion.shape[1] - 1
     torch.testing.assert_close(difference, torch.trapezoid(insertion - deletion, dx=1 / steps, dim=1))
+    table(trace, batch, METHODS, [metrics.get("gini")])  # which asks nothing
+    answer_all([])
+    assert trace.passes == before
 
 
 def test_a_wrong_request_is_named(net, batch):
@@ -240,7 +243,7 @@ def test_a_wrong_request_is_named(net, batch):
             evaluate(net, "1", [batch], ["grad_cam"], [metric])
 
 
-def test_a_users_generator_metric_shares_traces(trace, batch):
+def test_a_users_generator_metric_shares_traces_and_an_error_has_its_place(trace, batch):
     def mine(explanation):
         again = yield Reexplanation(trace.again, lambda other: other.raw_map.flatten(1).sum(1), key="again")
         return again - explanation.raw_map.flatten(1).sum(1)
@@ -249,16 +252,14 @@ def test_a_users_generator_metric_shares_traces(trace, batch):
     assert set(table(trace, batch, METHODS[:2], [plugins.of("metric", mine)]).value) == {0.0}
     assert trace.passes.trunk_forward - before == len(trace)  # one other trace for both methods
 
-
-def test_an_error_within_a_generator_metric_has_its_place(trace, batch):
-    def mine(explanation):
+    def failing(explanation):
         yield Reexplanation(trace.again, lambda other: other.raw_map)
         raise ZeroDivisionError("mine")
 
     with pytest.raises(ZeroDivisionError) as caught:
-        table(trace, batch, METHODS[:1], [plugins.of("metric", mine)])
+        table(trace, batch, METHODS[:1], [plugins.of("metric", failing)])
     (note,) = caught.value.__notes__
-    assert note.startswith("raised by 'mine' (")
+    assert note.startswith("raised by 'failing' (")
     assert f"{__file__.rpartition('/')[2]}:" in note
 
 
@@ -286,10 +287,3 @@ def answer_one(task: MetricCall) -> None:
         task.send(request.score(logits, classes).unflatten(0, (len(task.explanation), request.count)))
     else:
         task.send(request.read(task.explanation.on(request.trace())))
-
-
-def test_nothing_to_ask_asks_nothing(trace, batch):
-    before = replace(trace.passes)
-    table(trace, batch, METHODS, [metrics.get("gini")])
-    answer_all([])
-    assert trace.passes == before
