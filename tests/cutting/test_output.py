@@ -147,16 +147,12 @@ def assert_equal_by_hand(network: Dense, by_hand: Callable[[Tensor], Tensor], tr
     torch.testing.assert_close(trace.gradients, gradients, **exact)
     torch.testing.assert_close(trace.ablation_drops, torch.stack(drops, 1).detach(), **exact)
     torch.testing.assert_close(trace.forward(trace.images), by_hand(maps), **exact)
-    assert_axioms(maps.detach(), scores.detach(), gradients, torch.stack(drops, 1).detach(), trace)
-
-
-def assert_axioms(maps: Tensor, scores: Tensor, gradients: Tensor, drops: Tensor, trace: ab.Trace) -> None:
-    """XGrad-CAM's errors, as the metrics measure them, against sums over positions and channels."""
-    method = ab.methods.get("xgrad_cam")
-    explanation = ab.Explanation.of(trace, method(trace), method=method)
-    shares = (gradients * maps).sum((2, 3))
+    # XGrad-CAM's errors, as the metrics measure them, against sums over positions and channels
+    scores, drops, shares = scores.detach(), torch.stack(drops, 1).detach(), (gradients * maps.detach()).sum((2, 3))
     sensitivity = (drops - shares).abs().sum(1) / drops.abs().sum(1)
     conservation = (scores - shares.sum(1)).abs() / scores.abs()
+    method = ab.methods.get("xgrad_cam")
+    explanation = ab.Explanation.of(trace, method(trace), method=method)
     for name, expected in (("sensitivity_error", sensitivity), ("conservation_error", conservation)):
         actual, defined = ab.metrics.get(name)(explanation).double(), scores != 0
         torch.testing.assert_close(actual[defined], expected[defined], rtol=1e-9, atol=1e-12)

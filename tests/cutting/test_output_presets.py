@@ -17,7 +17,17 @@ from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import with_params
-from tests.cutting.test_output import REGION, Deciding, Dense, assert_output_by_hand, images, out_of, pooled, sums
+from tests.cutting.test_output import (
+    REGION,
+    Deciding,
+    Dense,
+    assert_equal_by_hand,
+    assert_output_by_hand,
+    images,
+    out_of,
+    pooled,
+    sums,
+)  # fmt: skip
 
 SEGMENT, SIMILAR, DETECT = ab.outputs.segmentation, ab.outputs.similarity, ab.outputs.detection
 REFERENCES = torch.randn(3, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -156,20 +166,15 @@ def test_intersection_over_union() -> None:
 def test_anchors_are_matched_by_iou() -> None:
     model = Detector(suppressed=False).double()
     boxes = torch.tensor([[2.0, 2, 5, 6], [0, 0, 3, 2], [0, 4, 2, 6]])
-    output = ab.outputs.detection(boxes, [1, 2, 0])
-    trace = ab.trace(model, "trunk", images(), [0, 1, 2], output=output)
+    trace = ab.trace(model, "trunk", images(), [0, 1, 2], output=DETECT(boxes, [1, 2, 0]))
 
     def by_hand(maps: Tensor) -> Tensor:
         scores = model.head(maps).sigmoid()
         return torch.stack([scores[:, 3 + 1], scores[:, 2], 0 * scores[:, 0]], 1)  # anchor 1, anchor 0, none
 
-    maps = model.trunk(images()).detach().requires_grad_()
-    expected = by_hand(maps)[range(3), [0, 1, 2]]
-    (gradients,) = torch.autograd.grad(expected.sum(), maps)
-    torch.testing.assert_close(trace.scores, expected.detach(), rtol=1e-12, atol=0)
-    torch.testing.assert_close(trace.gradients, gradients, rtol=1e-12, atol=1e-15)
+    assert_equal_by_hand(model, by_hand, trace)
     assert trace.scores[2] == 0
-    assert (trace.ablation_drops[2] == 0).all()
+    assert not trace.ablation_drops[2].any()
 
 
 @pytest.mark.parametrize("suppressed", [False, True])
@@ -177,23 +182,21 @@ def test_each_image_has_a_box_of_its_own(suppressed: bool) -> None:
     """The boxes of all images in one list: an image's target is the place of its own box there."""
     model = Detector(suppressed).double()
     anchors = model.ANCHORS[[1, 0, 1]]
-    found = [each["labels"] for each in model(images())] if suppressed else None
-    labels = [int(each[i]) for each, i in zip(found, (1, 0, 1), strict=True)] if found else [0, 2, 1]
-    together = ab.trace(model, "trunk", images(), [0, 1, 2], output=ab.outputs.detection(anchors, labels))
-    for row in range(3):
-        alone = ab.outputs.detection(anchors[row : row + 1], labels[row : row + 1])
-        trace = ab.trace(model, "trunk", images()[row : row + 1], [0], output=alone)
-        torch.testing.assert_close(together.scores[row : row + 1], trace.scores, rtol=1e-12, atol=0)
-        torch.testing.assert_close(together.gradients[row : row + 1], trace.gradients, rtol=1e-12, atol=1e-15)
-        torch.testing.assert_close(together.ablation_drops[row : row + 1], trace.ablation_drops, rtol=1e-11, atol=1e-13)
+    labels = [0, 2, 1]
+    if suppressed:
+        labels = [int(each["labels"][i]) for each, i in zip(model(images()), (1, 0, 1), strict=True)]
+    together = ab.trace(model, "trunk", images(), [0, 1, 2], output=DETECT(anchors, labels))
+    for row in (slice(0, 1), slice(1, 2), slice(2, 3)):
+        trace = ab.trace(model, "trunk", images()[row], [0], output=DETECT(anchors[row], labels[row]))
+        for name in ("scores", "gradients", "ablation_drops"):
+            torch.testing.assert_close(getattr(together[row], name), getattr(trace, name), rtol=1e-11, atol=1e-13)
         assert trace.scores > 0
 
 
 def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -> None:
     model = Detector(suppressed=True).double()
     detected = model(images()[:1])[0]
-    output = ab.outputs.detection(detected["boxes"] + 0.1, detected["labels"])
-    trace = ab.trace(model, "trunk", images()[:1], [1], output=output)
+    trace = ab.trace(model, "trunk", images()[:1], [1], output=DETECT(detected["boxes"] + 0.1, detected["labels"]))
     assert trace.cut_model.trunk_and_head.head_graph is None  # a list for each image can't be a graph
     torch.testing.assert_close(trace.scores[0], detected["scores"][1].detach(), rtol=1e-12, atol=0)
     maps = model.trunk(images()[:1]).detach()
@@ -205,8 +208,7 @@ def test_detections_are_matched_by_iou_and_class_and_none_is_a_score_of_zero() -
         kept = scores.argmax() == detected["labels"][1] and scores.max() > 0.1
         drops.append(trace.scores[0] - (scores.max() if kept else 0))
     torch.testing.assert_close(trace.ablation_drops[0], torch.stack(drops).detach(), rtol=1e-11, atol=1e-13)
-    far = ab.outputs.detection(torch.tensor([[40.0, 40, 50, 50]]), [0])
-    nothing = ab.trace(model, "trunk", images(), [0, 0, 0], output=far)
+    nothing = ab.trace(model, "trunk", images(), [0, 0, 0], output=DETECT(torch.tensor([[40.0, 40, 50, 50]]), [0]))
     assert not nothing.scores.any()
     assert not nothing.gradients.any()
 

@@ -1,4 +1,4 @@
-"""The loop from a trace to rows, as a notebook calls it."""
+"""The loop from a trace to rows, as a notebook calls it; values of the whole data set, in rows with image id "*"."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import frame, rows_of, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
+from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]
@@ -64,28 +65,21 @@ def test_one_row_per_image_method_and_value_in_the_records_columns(net, batch, t
 def test_statuses_say_why_a_value_is_missing_and_what_does_not_apply_breaks_no_other(net, batch, table):
     with pytest.warns(UserWarning, match="'cam' is left out"):
         with_cam = evaluate(net, "1", [batch], ["cam", *METHODS], METRICS)
-    statuses = {
-        ("ablation_cam", "sensitivity_error"): {"not_on_score_scale"},
-        ("ablation_cam", "conservation_error_raw"): {"ok"},
-        ("centered", "conservation_error_raw"): {"no_contributions"},
-        ("cam", "sensitivity_error"): {"not_applicable"},
-    }
-    actual = {key: set(rows_where(with_cam, method=key[0], metric=key[1]).status) for key in statuses}
-    assert actual == statuses
+    for method, metric, status in (("ablation_cam", "sensitivity_error", "not_on_score_scale"),
+                                   ("ablation_cam", "conservation_error_raw", "ok"),
+                                   ("centered", "conservation_error_raw", "no_contributions")):  # fmt: skip
+        assert set(rows_where(with_cam, method=method, metric=metric).status) == {status}
     assert list(rows_where(with_cam, method="grad_cam", metric="box_iou").status) == ["ok", "ok", "wrong_class", "ok"]
     assert set(with_cam.status[with_cam.method == "cam"]) == {"not_applicable"}
     pd.testing.assert_frame_equal(with_cam[with_cam.method != "cam"].reset_index(drop=True), table)
 
 
 def test_batch_size_and_order_change_no_value(net, batch, table):
-    def slices(*rows):
-        return [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
-                            tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
-
-    key = ["method", "metric", "image_id"]
     for rows in ([[0], [1], [2], [3]], [[3, 1], [0, 2]]):
-        apart = evaluate(net, "1", slices(*rows), METHODS[::-1], METRICS[::-1])
-        merged = table.merge(apart, on=key, validate="one_to_one")
+        slices = [ab.Batch(batch.images[row], tuple(batch.image_ids[i] for i in row), batch.targets[row],
+                           tuple(batch.annotations[i] for i in row)) for row in rows]  # fmt: skip
+        apart = evaluate(net, "1", slices, METHODS[::-1], METRICS[::-1])
+        merged = table.merge(apart, on=["method", "metric", "image_id"], validate="one_to_one")
         assert len(merged) == len(table)
         np.testing.assert_allclose(merged.value_x, merged.value_y, rtol=1e-10, atol=1e-12)
         assert (merged.status_x == merged.status_y).all()
@@ -100,7 +94,7 @@ def test_bare_tensors_are_numbered_and_explain_the_prediction(net, batch):
     assert set(rows.status) == {"no_annotation"}
 
 
-def test_a_callable_is_checked_for_the_scores_scale(net, batch):
+def test_a_callable_is_checked_for_the_scores_scale_once(net, batch, trace):
     def doubled_gradient(trace):
         return 2 * trace.gradients
 
@@ -110,9 +104,6 @@ def test_a_callable_is_checked_for_the_scores_scale(net, batch):
     table = evaluate(net, "1", [batch], [doubled_gradient, normalised_gradient], ["conservation_error"])
     assert set(table.status[table.method == "doubled_gradient"]) == {"ok"}
     assert set(table.status[table.method == "normalised_gradient"]) == {"not_on_score_scale"}
-
-
-def test_the_scale_of_a_run_is_decided_once(trace):
     mine = plugin(lambda trace: trace.gradients, on_score_scale=None)
     claimed, checked = with_score_scale([methods.get("uniform"), mine], trace)
     assert claimed is methods.get("uniform")
@@ -314,3 +305,64 @@ def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence
         evaluate(net, "1", [batch], chosen, ["zeta"])
     with pytest.raises(BenchError, match=sentence):
         explain(net, "1", batch.images, chosen)
+
+
+def halves(explanation):
+    """A curve of three points for each image: the target's index times 2, 1 and 1/2."""
+    index = 2 * explanation.trace.targets.double()
+    return {"mine": index, "halves": index[:, None] / torch.tensor([1.0, 2.0, 4.0])}
+
+
+def best(curves, scale):
+    """The greatest mean over images, in units of `scale`."""
+    return {"mine": float(curves["halves"].mean(0).max() / scale)}
+
+
+SPEC = MetricSpec(curves=("halves",), aggregate=f"{__name__}.best", needs=(Need("boxes"),))
+HALVING = Plugin("mine", "tests.halves", halves, SPEC, {"scale": 2.0})
+
+
+def test_one_row_for_each_method_of_the_images_with_a_value(net, batch):
+    table = evaluate(net, "1", [batch, batch], ["grad_cam", "xgrad_cam"], [HALVING])
+    of_set = table[table.image_id == "*"]
+    value = pytest.approx((0 + 1 + 3) / 3)  # image c has no box
+    expected = [["grad_cam", value, "ok"], ["xgrad_cam", value, "ok"]]
+    assert of_set[["method", "value", "status"]].to_numpy().tolist() == expected
+    assert (of_set[["target_class", "predicted_class"]] == -1).all(axis=None)
+    images = table[table.image_id != "*"]
+    assert len(images) == 2 * 2 * 4  # the curve itself is no row
+    assert set(images.metric) == {"mine"}
+
+
+def test_without_an_image_that_counts_there_is_a_row_that_says_so(net, batch):
+    bare = (batch.images, batch.targets)
+    for batches, status in (([bare], "no_image"), ([batch, bare], "ok")):
+        table = evaluate(net, "1", batches, ["grad_cam"], [HALVING])
+        of_set = table[table.image_id == "*"]
+        assert of_set.status.tolist() == [status]
+        assert of_set.value.isna().tolist() == [status != "ok"]
+
+
+def test_a_curve_has_a_row_for_each_image_and_is_nan_where_its_needs_are_not_met(trace, batch):
+    explanation = Explanation.of(trace, trace.gradients, batch)
+    points, statuses = measure(HALVING, explanation, True)["halves"]
+    assert statuses == ("ok", "ok", "wrong_class", "ok")
+    assert points.isnan().all(1).tolist() == [False, False, True, False]
+    assert points.shape == (4, 3)
+    wrong = Plugin("mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC)
+    with pytest.raises(BenchError, match="returned \\(3, 4\\)"):
+        measure(wrong, explanation, True)
+
+
+def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_images_values_by_default():
+    assert aggregate(HALVING).params == {"scale": 2.0}
+    assert aggregate(HALVING)({"halves": np.array([[4.0, 2.0]])}) == {"mine": 2.0}
+
+    def names(**spec):
+        return whole_set_value_names(Plugin("mine", "", print, MetricSpec(aggregate="m.f", **spec)))
+
+    two, one = {"a": ValueSpec(), "b": ValueSpec()}, {"c": ValueSpec()}
+    assert names(values=two) == ("a", "b")
+    assert names(values=two, aggregate_values=one) == ("c",)
+    assert names() == ("mine",)
+    assert whole_set_value_names(Plugin("mine", "", print, MetricSpec(values=two))) == ()
