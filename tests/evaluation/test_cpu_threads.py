@@ -44,6 +44,13 @@ def method(function: Callable[[ab.Trace], Tensor], name: str = "gradients") -> P
     return replace(found, name=name, spec=replace(found.spec, on_score_scale=False))
 
 
+def raising(error: Exception) -> Callable[[Any], Tensor]:
+    def function(argument: Any) -> Tensor:
+        raise error
+
+    return function
+
+
 GRADIENTS = method(lambda trace: trace.gradients)
 
 
@@ -74,7 +81,7 @@ def test_rows_and_their_order_are_the_same(net, batch, use_threads):
     chosen = [*map(metrics.get, (*MAPS_METRICS, "sensitivity_error", "confidence_drop", "zeta"))]
     chosen.insert(2, of_maps(lambda explanation: (time.sleep(0.01 * len(explanation)), mean_of_map(explanation))[1]))
     methods = [method(lambda trace: trace.gradients, name) for name in ("first", "second", "third")]
-    methods.append(method(refuses, "left out"))
+    methods.append(method(raising(BenchError("not for this model")), "left out"))
     with pytest.warns(match="left out"):
         expected = rows(net, parts, chosen, methods)
     use_threads()
@@ -82,10 +89,6 @@ def test_rows_and_their_order_are_the_same(net, batch, use_threads):
         actual = rows(net, parts, chosen, methods)
     assert_equal(actual, expected)
     assert_no_thread_is_left()
-
-
-def refuses(trace: ab.Trace) -> Tensor:
-    raise BenchError("not for this model")
 
 
 def test_the_next_batch_does_not_wait(net, batch, use_threads):
@@ -131,24 +134,16 @@ def test_what_is_held_refers_to_no_pass(net, batch):
         assert held() is None
 
 
-def raises(explanation: ab.Explanation) -> Tensor:
-    raise ZeroDivisionError("of mine")
-
-
-def says(explanation: ab.Explanation) -> Tensor:
-    raise BenchError("nothing to see")
-
-
 @pytest.mark.parametrize("threads", [False, True])
 def test_errors_name_their_metric_which_may_not_ask_the_model(net, batch, use_threads, threads):
     if threads:
         use_threads()
     with pytest.raises(ZeroDivisionError, match="of mine") as caught:
-        rows(net, [batch[:2], batch[2:]], [of_maps(raises)])
+        rows(net, [batch[:2], batch[2:]], [of_maps(raising(ZeroDivisionError("of mine")))])
     assert any("raised by 'mine'" in note for note in caught.value.__notes__)
     asking = metrics.get("confidence_drop")
     metric = replace(asking, spec=replace(asking.spec, reads="maps"))
-    for mistake, sentence in ((of_maps(says), "mine.*nothing to see"),
+    for mistake, sentence in ((of_maps(raising(BenchError("nothing to see"))), "mine.*nothing to see"),
                               (metric, "confidence_drop.*" + ("trace" if threads else "asks the model"))):  # fmt: skip
         with pytest.raises(BenchError, match=sentence):
             rows(net, [batch[:2], batch[2:]], [mistake])

@@ -29,32 +29,49 @@ def measured(net, batch, *methods, repeats=2):
     return table.set_index([table.step.where(table.step != "method", table.method)])
 
 
-def test_a_row_per_step_with_its_passes(net, batch):
+def test_a_row_per_step_with_its_passes_and_memory(net, batch):
+    seen = []
+
     def head_twice(trace):
         trace.head(trace.activations)
         trace.head(trace.activations[:1], rows=torch.tensor([2]))
         return trace.gradients
 
-    table = measured(net, batch, plugin(head_twice, "head_twice"), plugin(lambda trace: trace.gradients, "free"))
+    def of_drops(trace):
+        seen.append("ablation_drops" in vars(trace))
+        return trace.ablation_drops[..., None, None]
+
+    def greedy(trace):
+        for _ in range(3):
+            torch.ones(1000, 1000)  # 4 MB, freed before the next
+        return trace.gradients
+
+    def refuses(trace):
+        raise ab.BenchError("not this model")
+
+    chosen = {"head_twice": head_twice, "free": lambda trace: trace.gradients, "first": of_drops, "second": of_drops}
+    chosen |= {"greedy": greedy, "refuses": refuses}
+    with pytest.warns(UserWarning, match="'refuses': not this model"):
+        table = measured(net, batch, *(plugin(function, name) for name, function in chosen.items()))
     assert tuple(table.columns) == RUNTIME_COLUMNS
-    assert list(table.index) == ["forward", "trace", "ablation_drops", "head_twice", "free"]
-    passes = table[["trunk_forward", "trunk_backward", "head_forward"]].drop("ablation_drops")
+    assert list(table.index) == [
+        "forward",
+        "trace",
+        "ablation_drops",
+        "head_twice",
+        "free",
+        "first",
+        "second",
+        "greedy",
+    ]
+    passes = table.loc[["forward", "trace", "head_twice", "free"], ["trunk_forward", "trunk_backward", "head_forward"]]
     assert passes.to_numpy().tolist() == [[1, 0, 1], [1, 0, 1], [0, 0, 1.25], [0, 0, 0]]
     assert {*zip(table.batch_size, table.device, strict=True)} == {(4, "cpu")}
     assert (table.milliseconds_per_image > 0).all()
     assert table.forwards["forward"] == 1
-
-
-def test_every_run_gets_a_trace_without_drops(net, batch):
-    seen = []
-
-    def method(trace):
-        seen.append("ablation_drops" in vars(trace))
-        return trace.ablation_drops[..., None, None]
-
-    measured(net, batch, plugin(method, "first"), plugin(method, "second"))
     assert len(seen) >= 2 * (1 + 2)
-    assert not any(seen)
+    assert not any(seen)  # every run gets a trace without drops
+    assert table.peak_memory_bytes["greedy"] == pytest.approx(4e6, rel=0.01)  # the tiny net's maps are kilobytes
 
 
 class Clock:
@@ -83,24 +100,6 @@ def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, 
     assert table.milliseconds_per_image["forward"] == pytest.approx(1 / 4)
     assert table.milliseconds_per_image["nap"] == pytest.approx(20 / 4)
     assert table.forwards["nap"] == pytest.approx(20)
-
-
-def test_peak_memory_is_what_the_step_holds_at_once(net, batch):
-    def greedy(trace):
-        for _ in range(3):
-            torch.ones(1000, 1000)  # 4 MB, freed before the next
-        return trace.gradients
-
-    peak = measured(net, batch, plugin(greedy, "greedy")).peak_memory_bytes["greedy"]
-    assert peak == pytest.approx(4e6, rel=0.01)  # contributions and heatmap of the tiny net are some kilobytes
-
-
-def test_a_method_that_does_not_apply_has_no_row(net, batch):
-    def refuses(trace):
-        raise ab.BenchError("not this model")
-
-    with pytest.warns(UserWarning, match="'refuses': not this model"):
-        assert "refuses" not in measured(net, batch, plugin(refuses, "refuses")).index
 
 
 LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call

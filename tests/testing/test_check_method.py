@@ -22,17 +22,19 @@ def user_cam(trace):
     return trace.gradients.relu()
 
 
-def overwrites_and_restores(trace):
-    trace.activations.mul_(2)
-    weights = grad_cam(trace)
-    trace.activations.div_(2)
-    return weights
+def after(change):
+    """A method that changes what it is given first."""
+
+    def method(trace):
+        change(trace)
+        return trace.gradients
+
+    return method
 
 
-def overwrites_the_model(trace):
+def zero_weights(trace):
     with torch.no_grad():
         next(trace.cut_model.model.parameters()).zero_()
-    return trace.gradients
 
 
 def by_channel_number(trace):
@@ -63,8 +65,8 @@ BROKEN = {
     "on the default device": ("follows_the_device", lambda trace: trace.gradients * torch.ones(len(trace), 1, 1, 1)),
     "answered on the CPU": ("follows_the_device", lambda trace: trace.gradients.cpu()),
     "overwrites gradients": ("leaves_trace_alone", lambda trace: trace.gradients.relu_()),
-    "overwrites and restores": ("leaves_trace_alone", overwrites_and_restores),
-    "overwrites the model": ("leaves_model_alone", overwrites_the_model),
+    "overwrites and restores": ("leaves_trace_alone", after(lambda trace: trace.activations.mul_(2).div_(2))),
+    "overwrites the model": ("leaves_model_alone", after(zero_weights)),
     "draws from the global state": ("deterministic", lambda trace: torch.rand_like(trace.gradients)),
     "counts its calls": ("deterministic", lambda trace: trace.gradients * next(COUNTER)),
     "normalised over the batch": ("batch_invariant", lambda trace: trace.gradients.softmax(0)),
