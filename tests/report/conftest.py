@@ -111,14 +111,10 @@ class Structure(HTMLParser):
         if tag not in self.VOID:
             self.unclosed.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
+    def handle_endtag(self, tag: str) -> None:  # also of "<br/>"
         if tag not in self.VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._code = ""
-        assert self.unclosed.pop() == tag
+            self._code = ""
+            assert self.unclosed.pop() == tag
 
     def handle_data(self, data: str) -> None:
         if self._code:

@@ -1,23 +1,26 @@
-"""The report as a whole: from records alone, the same bytes again, and sensible where a run is thin or failed."""
+"""The report as a whole and its settings: from records alone, again the same, sensible for a thin run."""
 
 from __future__ import annotations
 
 import base64
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from axiom_bench import report
+from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import sealed
 from axiom_bench.report.charts.drawing import DPI
+from axiom_bench.report.options import Figures, Options, check_names
 from axiom_bench.report.writing import SavedFigure, embedded
+from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -33,13 +36,20 @@ def few_records(make_records: Any) -> pd.DataFrame:
 
 
 @pytest.fixture
-def make_small_run(make_run: Any) -> Any:
-    """(records, **how) -> a run folder of one model, without pictures."""
+def small_run(make_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> Any:
+    """(records=few_records, manifest={}, **how) -> a run folder of one model, without pictures."""
 
-    def make(records: pd.DataFrame, **options: Any) -> Path:
-        return make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options})
+    def make(records: pd.DataFrame = few_records, manifest: Any = None, **options: Any) -> Path:
+        folder = make_run(records, **{"layers": {"scenes_fc": ("features.9",)}, "pictures": False, **options})
+        edit_manifest(folder, **(manifest or {}))
+        return folder
 
     return make
+
+
+def text_of(folder: Path) -> str:
+    """The page, written now."""
+    return report.write(folder).read_text().replace("&#39;", "'")
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -47,32 +57,27 @@ def written(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in [*files, folder / "report.html"]}
 
 
-def test_the_page_is_whole_and_stands_alone(make_run: Any, few_records: pd.DataFrame) -> None:
-    folder = make_run(few_records, layers={"scenes_fc": ("features.9",)})
+def test_the_page_is_whole_and_stands_alone(small_run):
+    folder = small_run(pictures=True)
     path = report.write(folder)
     text = path.read_text()
     page = Structure(text)
     assert path == folder / "report.html"
-    assert page.unclosed == []
-    assert page.all("link") == []
+    assert page.unclosed == page.all("link") == []
     assert all((attributes.get("src") or "data:").startswith("data:") for _, attributes in page.elements)
     assert all(image["alt"] and image["width"] for image in page.all("img"))
-    links = {link["href"] for link in page.all("a")}
     figures = {f"figures/{path.name}" for path in (folder / "figures").iterdir()}
-    assert figures
-    assert figures <= links
+    assert set() < figures <= {link["href"] for link in page.all("a")}
     assert all("scope" in head for head in page.all("th"))
     assert page.all("html") == [{"lang": "en"}]
     assert "axiom-bench experiment=synthetic &#39;method=[grad_cam,xgrad_cam]&#39;" in text
     assert "torch 2.13.0" in text
 
 
-def test_names_are_text_not_markup_and_again_gives_the_same_bytes(
-    make_small_run: Any, few_records: pd.DataFrame
-) -> None:
+def test_names_are_text_not_markup_and_again_gives_the_same_bytes(small_run, few_records):
     markup = "<script>alert(1)</script>"
-    folder = make_small_run(few_records.replace({"method": {"random": markup}}), methods={"grad_cam": {}, markup: {}})
-    text = report.write(folder).read_text()
+    folder = small_run(few_records.replace({"method": {"random": markup}}), methods={"grad_cam": {}, markup: {}})
+    text = text_of(folder)
     assert markup not in text
     assert "&lt;script&gt;" in text
     first = written(folder)
@@ -81,7 +86,7 @@ def test_names_are_text_not_markup_and_again_gives_the_same_bytes(
     assert written(folder) == first
 
 
-def test_headline_names_the_best(usual_run: Path) -> None:
+def test_headline_names_the_best(usual_run):
     conservation, iou = report.headline(usual_run)
     assert conservation.startswith("Conservation error (median, lower is better): scenes_fc: grad_cam 0.")
     assert "scenes_residual: grad_cam" in conservation
@@ -89,51 +94,40 @@ def test_headline_names_the_best(usual_run: Path) -> None:
     assert "(n = 114 images, 114 rows)" in iou
 
 
-def test_headline_names_all_that_tie(make_records: Any, make_small_run: Any, edit_manifest: Any) -> None:
+def test_headline_names_all_that_tie(make_records, small_run):
     records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}})
-    folder = make_small_run(records)
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
-    edit_manifest(folder, config=config)
-    ties, free = report.headline(folder)  # of what wasn't measured there is nothing to say
+    ties, free = report.headline(small_run(records, {"config": config}))  # nothing is said of what wasn't measured
     assert ": xgrad_cam = hires_cam " in ties
     assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
 
 
-def test_rows_of_an_image_are_counted_apart_from_images(make_small_run: Any, few_records: pd.DataFrame) -> None:
+def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
     """Two classes of each image: twice the rows, and no more images."""
-    folder = make_small_run(pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)]))
-    conservation, iou = report.headline(folder)
-    assert "(n = 12 images, 24 rows)" in conservation
-    assert "(n = 12 images, 24 rows)" in iou
+    folder = small_run(pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)]))
+    assert all("(n = 12 images, 24 rows)" in line for line in report.headline(folder))
     report.write(folder)
     assert "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
 
 
-def test_failed_jobs_are_named(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
-    folder = make_small_run(few_records)
-    edit_manifest(folder, failures=[{"job": "model=vgg16", "message": "No such file: <here>."}])
-    text = report.write(folder).read_text()
-    assert "1 job failed" in text
-    assert "model=vgg16" in text
-    assert "No such file: &lt;here&gt;." in text
-
-
-def test_failures_only(make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any) -> None:
-    folder = make_small_run(few_records)
+def test_failed_jobs_are_named(small_run):
+    folder = small_run(manifest={"failures": [{"job": "model=vgg16", "message": "No such file: <here>."}]})
+    text = text_of(folder)
+    assert all(part in text for part in ("1 job failed", "model=vgg16", "No such file: &lt;here&gt;."))
     empty: dict[str, Any] = {key: [] for key in ("jobs", "records", "runtime")}
     empty |= {key: {} for key in ("models", "methods", "metrics", "data", "versions")}
-    edit_manifest(folder, failures=[{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}], **empty)
-    text = report.write(folder).read_text()
-    assert "2 jobs failed" in text
-    assert "This run has no records" in text
+    failures = [{"job": "model=a", "message": "m"}, {"job": "model=b", "message": "n"}]
+    folder = small_run(folder="failed", manifest={"failures": failures, **empty})
+    text = text_of(folder)
+    assert all(part in text for part in ("2 jobs failed", "This run has no records"))
     assert report.headline(folder) == []
 
 
-def test_a_metric_without_any_value(make_small_run: Any, few_records: pd.DataFrame) -> None:
+def test_a_metric_without_any_value(small_run, few_records):
     records = few_records.assign(value=few_records["value"].where(few_records["metric"] != "box_iou"))
     records["status"] = records["status"].mask(records["metric"] == "box_iou", "no_annotation")
-    folder = make_small_run(records)
-    text = report.write(folder).read_text()
+    folder = small_run(records)
+    text = text_of(folder)
     assert "No row of box_iou has status ok (no_annotation " in text
     assert "Not measured, no box or mask of the class: Box IoU of " in text
     shown = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
@@ -141,43 +135,36 @@ def test_a_metric_without_any_value(make_small_run: Any, few_records: pd.DataFra
     assert report.headline(folder)[1] == "Box IoU (mean, higher is better): scenes_fc: no value"
 
 
-def test_one_image_of_one_method_without_run_time(make_small_run: Any, few_records: pd.DataFrame) -> None:
+def test_one_image_of_one_method_without_run_time(small_run, few_records):
     single = few_records[(few_records["image_id"] == "scene_00003") & (few_records["method"] == "grad_cam")]
-    folder = make_small_run(single, methods={"grad_cam": {"on_score_scale": True}}, runtime=False)
-    text = report.write(folder).read_text().replace("&#39;", "'")
+    text = text_of(small_run(single, methods={"grad_cam": {"on_score_scale": True}}, runtime=False))
     assert "<h1>1 method on 1 network and 1 image</h1>" in text
     assert "Run time wasn't measured in this run." in text
 
 
-def test_a_bad_image_is_counted(make_small_run: Any, few_records: pd.DataFrame) -> None:
+def test_a_bad_image_is_counted(small_run, few_records):
     bad = few_records["image_id"] == "scene_00000"
-    records = few_records.copy()
-    records.loc[bad, ["value", "status", "target_class", "predicted_class"]] = [np.nan, "bad_image", -1, -1]
-    text = report.write(make_small_run(records)).read_text().replace("&#39;", "'")
+    few_records.loc[bad, ["value", "status", "target_class", "predicted_class"]] = [np.nan, "bad_image", -1, -1]
+    text = text_of(small_run(few_records))
     assert "On 1 of 12 rows not measured, image can't be read" in text
     assert re.search(r"\d+ of 11 \(", text)
 
 
-def test_a_folder_that_cannot_be_written_is_told(make_small_run: Any, few_records: pd.DataFrame) -> None:
-    folder = make_small_run(few_records)
+def test_a_folder_that_cannot_be_written_is_told(small_run):
+    folder = small_run()
     (folder / "tables").write_text("a file where a folder should be")
     with pytest.raises(BenchError, match="Can't write"):
         report.write(folder)
 
 
-def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(
-    make_small_run: Any, few_records: pd.DataFrame, edit_manifest: Any
-) -> None:
-    right = few_records.assign(target_class=1, predicted_class=1)
-    other = few_records.assign(target_class=2, predicted_class=1)
-    folder = make_small_run(pd.concat([right, other], ignore_index=True))
-    edit_manifest(folder, config={"target": "each_label"})
-    text = report.write(folder).read_text()
+def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(small_run, few_records):
+    records = pd.concat([few_records.assign(target_class=label, predicted_class=1) for label in (1, 2)])
+    text = text_of(small_run(records, {"config": {"target": "each_label"}}))
     assert "12 of 12 (100 %)" in text
     assert "one row for every class" in text
 
 
-def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path: Path) -> None:
+def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     photograph, plot = tmp_path / "photograph.png", tmp_path / "plot.png"
     Image.fromarray(noise).save(photograph)
@@ -189,18 +176,18 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path: Path) -> N
     assert width == round(600 / DPI * 125)
 
 
-def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, make_run: Any, make_records: Any) -> None:
+def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_records, edit_manifest):
     """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
     folder = make_run(make_records(12), pictures=False)
-    manifest = sealed.read_json(folder / "manifest.json")
-    manifest["models"]["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
-    manifest_file.write(folder, manifest)
+    models = dict(RunFolder.read(folder).manifest["models"])
+    models["scenes_fc"] |= {"weights": "random, seed 0", "random_weights": True}
+    edit_manifest(folder, models=models)
     first, conservation, _ = report.headline(folder)
     assert first.startswith("Random weights: scenes_fc.")
     random, trained = conservation.split(": ", 1)[1].split("; ")
     assert re.match(r"scenes_fc: 0\.\d+ to 0\.\d+ over 4 methods", random)
     assert re.match(r"scenes_residual: grad_cam 0\.\d+ ", trained)
-    text = report.write(folder).read_text()
+    text = text_of(folder)
     assert "Random weights: scenes_fc." in text
     assert "The weights are random" in text
     for name, bold in (("metrics_1", False), ("metrics_2", True), ("correctness_1", False), ("correctness_2", False)):
@@ -209,3 +196,42 @@ def test_random_weights_are_named_and_nothing_is_called_best(usual_run: Path, ma
     bold_cells = [re.findall(r"\*\*([\d.]+)\*\*", part) for part in overview[1:]]
     assert bold_cells[0] == ["11.0"]  # the run time, which doesn't depend on what was learnt
     assert len(bold_cells[1]) > 1 or "**" in overview[2]
+
+
+METHODS = {"xgrad_cam", "guided_xgrad_cam"}
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        ({"headlines": []}, "headline"),
+        ({"figures": {"perturb": "grad_cam"}}, "perturbed"),
+        ({"latex": {"width": "collumn"}}, r"report.latex.width.*collumn.*column"),
+        ({"figures": {"formats": ["pdf"]}}, "needs png"),
+        ({"figures": {"formats": ["png", "jpg"]}}, "jpg"),
+        ({"headline": ["zetta"]}, "no metric for report.headline 'zetta'; did you mean 'zeta'"),
+        ({"columns": ["zetta"]}, "no metric for report.columns 'zetta'"),
+        ({"compare": "xgradcam"}, "no method for report.compare 'xgradcam'; did you mean 'xgrad_cam'"),
+        ({"figures": {"pair": ["xgrad_cam", "x"]}}, "no method for report.figures.pair 'x'"),
+        ({"figures": {"plane": ["zeta", "y"]}}, "no metric for report.figures.plane 'y'"),
+    ],
+)
+def test_what_there_is_not_is_refused_with_its_neighbours(report, message):
+    options = Options.of({})
+    values = {name for names in (options.headline, options.columns, *options.figures.values.values()) for name in names}
+    check_names(options, METHODS, values)
+    with pytest.raises(BenchError, match=message):
+        check_names(Options.of({"report": report}), METHODS, values)
+
+
+def test_the_defaults_are_those_of_the_configuration():
+    """They stood in two places, which differed in `headline`."""
+    defaults = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
+    options = Options.of({})
+    assert list(options.headline) == defaults["headline"]
+    assert list(options.columns) == defaults["columns"]
+    assert options.figures.perturbed == defaults["figures"]["perturbed"]
+    assert {field.name for field in fields(Options)} == set(defaults)
+    assert {field.name for field in fields(Figures)} == set(defaults["figures"])
+    options = Options.of({"report": {"headline": ["zeta"], "figures": {"pair": ["a", "b"]}}})
+    assert (options.headline, options.figures.pair) == (("zeta",), ("a", "b"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts, sealed
+from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
 from axiom_bench.statistics.run_folder import RunFolder
@@ -23,25 +25,40 @@ AXES = {
 PLACE = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
 
 
-def curves_of(methods: list[str], images: int = 8) -> pd.DataFrame:
-    """Of image i and method m the points p * (1 + m) + i / 100: the mean is known."""
-    at = np.array(AXES["insertion"]["at"])
-    rows = [
-        (f"scene_{i:05d}", method, list(0.1 * at * (1 + m) + i / 100))
-        for m, method in enumerate(methods)
-        for i in range(images)
-    ]
-    table = pd.DataFrame(rows, columns=["image_id", "method", "points"])
-    return table.assign(target_class=0, curve="insertion", status="ok")
+def left_out(draw: Any, run: RunFolder) -> str:
+    """The reason of the only one that is left out, in place of all else."""
+    (only,) = draw(run)
+    assert isinstance(only, LeftOut)
+    return only.reason
+
+
+@pytest.fixture
+def made(make_run: Any, make_records: Any) -> Any:
+    """(records or their number, layers=None, **options of make_run) -> the run read, without pictures."""
+
+    def make(records: Any, layers: Any = None, **options: Any) -> RunFolder:
+        of_layers = {"layers": layers} if layers else {}
+        rows = make_records(records, **of_layers) if isinstance(records, int) else records
+        return RunFolder.read(make_run(rows, **{"pictures": False, **of_layers, **options}))
+
+    return make
 
 
 def write_rich(folder: Path) -> Path:
     records = records_of(16, LAYERS, METHODS)
     records.loc[(records["metric"] == "confidence_drop") & (records["method"] == "random"), "value"] -= 0.6  # below 0
     write_run(folder, records, layers=LAYERS, pictures=False)
-    methods = ["grad_cam", "xgrad_cam", "hires_cam"]
+    at = np.array(AXES["insertion"]["at"])
+    curves = [  # of image i and method m the points p * (1 + m) + i / 100: the mean is known
+        (f"scene_{i:05d}", method, list(0.1 * at * (1 + m) + i / 100))
+        for m, method in enumerate(["grad_cam", "xgrad_cam", "hires_cam"])
+        for i in range(8)
+    ]
+    table = pd.DataFrame(curves, columns=["image_id", "method", "points"])
     content = sealed.read_json(folder / artefacts.NAME)
-    job = write_curves(folder, PLACE, curves_of(methods), len(content["jobs"]))
+    job = write_curves(
+        folder, PLACE, table.assign(target_class=0, curve="insertion", status="ok"), len(content["jobs"])
+    )
     changes = {"curves": job.pop("curves"), "jobs": [*content["jobs"], job], "axes": AXES}
     artefacts.write(folder, content | changes)
     return folder

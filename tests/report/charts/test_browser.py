@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.statistics.run_folder import RunFolder
 
-PHONE = {"viewport": {"width": 400, "height": 800}}
 MARKUP = "<script>alert(1)</script>"
 Open = Callable[..., Any]
 # The colour of secondary text, as the browser computes it.
@@ -24,25 +22,27 @@ SOFT = """() => {
   probe.remove();
   return colour;
 }"""
+TOPS = "all => all.map((chart) => chart.getBoundingClientRect().top + scrollY)"
 
 
 @pytest.fixture
-def charts(rich_run: RunFolder, chart_page: Callable[[RunFolder], Path], open_page: Open) -> Open:
-    """(**options) -> the open page, with all charts drawn."""
+def undrawn_charts(rich_run: RunFolder, chart_page: Callable[[RunFolder], Path], open_page: Open) -> Open:
+    """(**options) -> the open page, whose charts are drawn when they come into sight."""
     path = chart_page(rich_run)
-
-    def open_(**options: Any) -> Any:
-        page = open_page(path, **options)
-        draw_all(page)
-        return page
-
-    return open_
+    return lambda **options: open_page(path, **options)
 
 
-def draw_all(page: Any) -> None:
+@pytest.fixture
+def charts(undrawn_charts: Open) -> Open:
+    """(**options) -> the open page, with all charts drawn."""
+    return lambda **options: draw_all(undrawn_charts(**options))
+
+
+def draw_all(page: Any) -> Any:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     page.wait_for_function("[...document.querySelectorAll('.chart-plot')].every((plot) => plot.querySelector('svg'))")
+    return page
 
 
 def labels(page: Any, chart: str) -> list[str]:
@@ -50,8 +50,16 @@ def labels(page: Any, chart: str) -> list[str]:
     return page.locator(f"#chart-{chart} .chart-panel").first.locator("svg text").all_text_contents()
 
 
-def test_charts_are_drawn_when_they_come_into_sight(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
-    page = open_page(chart_page(rich_run))
+def hover(page: Any) -> Any:
+    """The tip of the first mark of the plane."""
+    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
+    tip = page.locator(".chart-tip")
+    tip.wait_for(state="visible")
+    return tip
+
+
+def test_charts_are_drawn_when_they_come_into_sight(undrawn_charts):
+    page = undrawn_charts()
     page.wait_for_selector("#chart-by-depth svg")
     assert page.locator("#chart-agreement svg").count() == 0
     page.locator("#chart-agreement").scroll_into_view_if_needed()
@@ -59,24 +67,41 @@ def test_charts_are_drawn_when_they_come_into_sight(rich_run: RunFolder, chart_p
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_drawing_moves_nothing(rich_run: RunFolder, chart_page: Any, open_page: Open, width: int) -> None:
-    page = open_page(chart_page(rich_run), viewport={"width": width, "height": 900})
-    tops = "all => all.map((chart) => chart.getBoundingClientRect().top + scrollY)"
-    before = page.locator(".chart").evaluate_all(tops)
+def test_drawing_moves_nothing_and_nothing_is_wider_than_a_phone(undrawn_charts, width):
+    page = undrawn_charts(viewport={"width": width, "height": 900})
+    before = page.locator(".chart").evaluate_all(TOPS)
     assert page.locator("#chart-agreement svg").count() == 0
     draw_all(page)
-    assert page.locator(".chart").evaluate_all(tops) == pytest.approx(before, abs=2)
+    assert page.locator(".chart").evaluate_all(TOPS) == pytest.approx(before, abs=2)
+    if width == 400:
+        assert page.evaluate("document.documentElement.scrollWidth") == 400
+        widths = page.locator(".chart-plot svg").evaluate_all("nodes => nodes.map((node) => node.clientWidth)")
+        assert all(100 < width <= 400 for width in widths)
 
 
-def test_titles_have_units_and_direction(charts: Open) -> None:
+def test_titles_units_text_alternatives_tables_and_numbers(charts, barriers):
     page = charts()
     assert "Conservation error [ratio], lower is better" in labels(page, "by-method")
     assert "Mean sensitivity error [ratio], lower is better" in labels(page, "axiom-plane")
     assert "Mean probability, higher is better" in labels(page, "curves")
     assert "Milliseconds an image, with the trace" in labels(page, "costs")
+    label = "nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))"
+    names = page.locator(".chart-plot svg").evaluate_all(label)
+    assert names
+    assert all(names)
+    tip = hover(page)
+    assert "Mean sensitivity error [ratio], lower is better" in tip.inner_text()
+    page.mouse.move(2, 2)
+    tip.wait_for(state="hidden")
+    page.locator("#chart-by-method summary").click()
+    table = page.locator("#chart-by-method table").first
+    assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
+    assert table.locator("tbody tr").count() == 4
+    assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
+    assert barriers(page) == []
 
 
-def test_a_metric_is_chosen(charts: Open) -> None:
+def test_a_metric_is_chosen(charts):
     page = charts()
     page.locator("#chart-by-method select").select_option("Confidence drop")
     page.locator("#chart-by-method svg text", has_text="Confidence drop").first.wait_for(state="attached")
@@ -87,7 +112,7 @@ def test_a_metric_is_chosen(charts: Open) -> None:
     page.locator("#chart-by-method td", has_text=negative).first.wait_for(state="attached")
 
 
-def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts: Open) -> None:
+def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts):
     page = charts()
     box = page.get_by_role("checkbox", name="guided_xgrad_cam")
     page.locator("#chart-by-method select").select_option("Box IoU")
@@ -107,53 +132,20 @@ def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts: Open) -> No
     assert "hide" not in page.url
 
 
-def test_hover_shows_the_numbers(charts: Open) -> None:
-    page = charts()
-    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
-    tip = page.locator(".chart-tip")
-    tip.wait_for(state="visible")
-    assert "Mean sensitivity error [ratio], lower is better" in tip.inner_text()
-    page.mouse.move(2, 2)
-    tip.wait_for(state="hidden")
-
-
-def test_names_stay_text(rich_folder: Path, chart_page: Any, open_page: Open) -> None:
+def test_names_stay_text(rich_folder, chart_page, open_page, edit_manifest):
     """In axes, hover values and the table of the data, a name that is a script tag is that text."""
     manifest = sealed.read_json(rich_folder / "manifest.json")
     manifest["methods"]["grad_cam"]["title"] = MARKUP
     manifest["metrics"]["box_iou"]["title"] = MARKUP + "metric"
-    manifest_file.write(rich_folder, manifest)
-    page = open_page(chart_page(RunFolder.read(rich_folder)))
-    draw_all(page)
+    edit_manifest(rich_folder, **manifest)
+    page = draw_all(open_page(chart_page(RunFolder.read(rich_folder))))
     assert MARKUP in labels(page, "by-method")
-    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
-    page.locator(".chart-tip").wait_for(state="visible")
-    assert MARKUP in page.locator(".chart-tip").inner_text()
+    assert MARKUP in hover(page).inner_text()
     page.locator("#chart-by-method summary").click()
     assert MARKUP in page.locator("#chart-by-method th").all_text_contents()
 
 
-def test_each_drawing_has_a_text_alternative_and_its_data_as_a_table(charts: Open) -> None:
-    page = charts()
-    label = "nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))"
-    names = page.locator(".chart-plot svg").evaluate_all(label)
-    assert names
-    assert all(names)
-    page.locator("#chart-by-method summary").click()
-    table = page.locator("#chart-by-method table").first
-    assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
-    assert table.locator("tbody tr").count() == 4
-    assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
-
-
-def test_on_a_phone_nothing_is_wider_than_the_page(charts: Open) -> None:
-    page = charts(**PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth") == 400
-    for width in page.locator(".chart-plot svg").evaluate_all("nodes => nodes.map((node) => node.clientWidth)"):
-        assert 100 < width <= 400
-
-
-def test_colours_follow_the_theme(charts: Open) -> None:
+def test_colours_follow_the_theme(charts):
     page = charts(color_scheme="light")
     text = page.locator("#chart-by-method svg text").first
     fills = []
@@ -164,14 +156,14 @@ def test_colours_follow_the_theme(charts: Open) -> None:
     assert fills[1] not in (fills[0], fills[2])
 
 
-def test_printing_draws_all_charts(rich_run: RunFolder, chart_page: Any, open_page: Open) -> None:
-    page = open_page(chart_page(rich_run))
+def test_printing_draws_all_charts(undrawn_charts):
+    page = undrawn_charts()
     page.pdf()
     drawn = "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelectorAll('svg').length)"
     assert all(page.evaluate(drawn))
 
 
-def test_a_saved_drawing_stands_alone(charts: Open) -> None:
+def test_a_saved_drawing_stands_alone(charts):
     page = charts()
     with page.expect_download() as waiting:
         page.locator("#chart-axiom-plane .chart-save").first.click()
@@ -180,9 +172,3 @@ def test_a_saved_drawing_stands_alone(charts: Open) -> None:
     assert text.startswith("<svg")
     assert 'xmlns="http://www.w3.org/2000/svg"' in text
     assert "var(" not in text
-
-
-def test_axe_finds_nothing_serious(charts: Open, barriers: Any) -> None:
-    page = charts()
-    page.locator("#chart-by-method summary").click()
-    assert barriers(page) == []

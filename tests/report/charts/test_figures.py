@@ -17,8 +17,6 @@ from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import sealed
 from axiom_bench.report.charts import by_depth, by_method, scatter
 from axiom_bench.report.charts import pictures as figures
 from axiom_bench.report.charts.boxes import MOST_POINTS, draw_boxes, fewer_points, fit
@@ -28,14 +26,15 @@ from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
 from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.report.charts.conftest import left_out
 
 
 def drawn(draw: Any, run: RunFolder) -> list[Drawing]:
     return [figure for figure in draw(run) if isinstance(figure, Drawing)]
 
 
-def texts(drawing: Drawing) -> list[str]:
-    return [text.get_text() for axes in drawing.draw().axes for text in axes.texts]
+def texts(labels: Any) -> list[str]:
+    return [label.get_text() for label in labels]
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +42,18 @@ def run(usual_run: Path) -> RunFolder:
     return RunFolder.read(usual_run)
 
 
-def test_the_mean_is_above_each_box(run: RunFolder) -> None:
+def test_the_mean_is_above_each_box(run):
     zeta, epsilon = drawn(by_method.draw_networks, run)
-    rows = run.records.frame(["epsilon"])
-    means = [rows.loc[rows["model"] == model, "value"].mean() for model in ("scenes_fc", "scenes_residual")]
-    assert texts(epsilon) == [f"mean\n{mean:.2f}" for mean in means]
+    means = run.records.frame(["epsilon"]).groupby("model", observed=True, sort=False)["value"].mean()
+    (axes,) = epsilon.draw().axes
+    assert texts(axes.texts) == [f"mean\n{mean:.2f}" for mean in means[["scenes_fc", "scenes_residual"]]]
     assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
-    assert [tick.get_text() for tick in epsilon.draw().axes[0].get_xticklabels()] == ["scenes_fc", "scenes_\nresidual"]
-    assert epsilon.draw().axes[0].get_yscale() == "log"
+    assert texts(axes.get_xticklabels()) == ["scenes_fc", "scenes_\nresidual"]
+    assert axes.get_yscale() == "log"
     assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
 
 
-def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
+def test_every_metric_of_methods_has_boxes(run):
     figures = {figure.name: figure for figure in drawn(by_method.draw, run)}
     names = ("sensitivity_error", "conservation_error", "conservation_error_raw", "confidence_drop", "box_iou")
     assert list(figures) == [f"by_method_{name}" for name in names]
@@ -63,37 +62,29 @@ def test_every_metric_of_methods_has_boxes(run: RunFolder) -> None:
     assert "n = 112 to 120 images, 112 to 120 rows in a box" in figures["by_method_confidence_drop"].caption
 
 
-def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run: RunFolder) -> None:
+def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run):
     (drawing,) = drawn(scatter.draw, run)
     axes = drawing.draw().axes[0]
     points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
     assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
-    rows = rows_at(run.records.frame(), run.settings[0])
-    rows = rows[rows["method"] == "xgrad_cam"]
-    expected = [rows.loc[rows["metric"] == f"{name}_error", "value"].mean() for name in ("sensitivity", "conservation")]
+    means = rows_at(run.records.frame(), run.settings[0]).groupby(["method", "metric"], observed=True)["value"].mean()
+    expected = means["xgrad_cam"][["sensitivity_error", "conservation_error"]]
     np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
     floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
-    free = rows_at(run.records.frame(), run.settings[0]).groupby("metric", observed=True)["value"].mean()
-    ends = free[["axiom_floor_conservation", "axiom_floor_sensitivity"]]
+    ends = means["-"][["axiom_floor_conservation", "axiom_floor_sensitivity"]]
     np.testing.assert_allclose([floor[0, 1], floor[-1, 0]], ends, rtol=1e-12)
     assert floor[0, 0] == 0
 
 
-def test_the_plane_does_without_the_floor_and_says_so(make_run: Any, make_records: Any) -> None:
+def test_the_plane_does_without_the_floor_and_says_so_but_needs_both_errors(made, make_records):
     """Of more than 127 ids, of which the absent floor has none: as categories they had codes of two widths."""
     records = make_records(400)
     records = records[~records["metric"].str.startswith("axiom_floor")]
-    (drawing,) = drawn(scatter.draw, RunFolder.read(make_run(records, pictures=False)))
+    (drawing,) = drawn(scatter.draw, made(records))
     assert "Without the axiom floor" in drawing.caption
     assert "scenes_fc 400 images, 400 of 400 rows" in drawing.caption
-
-
-def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
-    records = make_records(20)
     records = records[records["metric"] != "sensitivity_error"]
-    (left_out,) = scatter.draw(RunFolder.read(make_run(records, pictures=False)))
-    assert isinstance(left_out, LeftOut)
-    assert "sensitivity_error" in left_out.reason
+    assert "sensitivity_error" in left_out(scatter.draw, made(records, folder="without"))
 
 
 @pytest.mark.parametrize(
@@ -103,47 +94,41 @@ def test_the_plane_needs_both_errors(make_run: Any, make_records: Any) -> None:
         (("layer4", "layer1", "layer10"), {"layer4": 40, "layer1": 10, "layer10": 100}),  # whatever the command's order
     ],
 )
-def test_depth_is_what_the_network_runs_first(
-    make_run: Any, make_records: Any, names: tuple[str, ...], depths: dict[str, int] | None
-) -> None:
-    layers = {"net": names}
-    folder = make_run(make_records(20, layers), layers=layers, pictures=False)
+def test_depth_is_what_the_network_runs_first(made, edit_manifest, names, depths):
+    run, order = made(20, {"net": names}), sorted(names, key=lambda name: (depths or {}).get(name, 0))
     if depths:
-        manifest = sealed.read_json(folder / "manifest.json")
-        manifest["models"]["net"]["depths"] = depths
-        manifest_file.write(folder, manifest)
-    run, order = RunFolder.read(folder), sorted(names, key=lambda name: (depths or {}).get(name, 0))
-    for drawing in drawn(by_depth.draw, run):
-        assert [tick.get_text() for tick in drawing.draw().axes[0].get_xticklabels()] == order
-    rows = run.records.frame(["zeta"])
-    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in order]
+        edit_manifest(run.path, models={"net": run.manifest["models"]["net"] | {"depths": depths}})
+        run = RunFolder.read(run.path)
+    assert {tuple(texts(drawing.draw().axes[0].get_xticklabels())) for drawing in drawn(by_depth.draw, run)} == {
+        tuple(order)
+    }
+    medians = run.records.frame(["zeta"]).groupby("layer", observed=True)["value"].median()[order]
     np.testing.assert_allclose(drawn(by_depth.draw, run)[0].draw().axes[0].lines[0].get_ydata(), medians, rtol=1e-12)
+    assert next(iter(all_figures(run))).title == by_depth.TITLE
 
 
-def test_methods_by_depth_share_a_line_where_they_are_the_same(make_run: Any, make_records: Any) -> None:
+def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_records):
     layers = {"one": ("a", "b"), "two": ("a", "b", "c"), "shallow": ("a",)}
     records = make_records(20, layers, methods={"grad_cam": {}, "xgrad_cam": {}})
     twin = records[records["method"] == "xgrad_cam"].assign(method="hires_cam")
     methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
-    records = pd.concat([records, twin], ignore_index=True)
-    run = RunFolder.read(make_run(records, methods=methods, layers=layers, pictures=False))
+    run = made(pd.concat([records, twin], ignore_index=True), layers, methods=methods)
     sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
-    assert [axes.get_title(loc="left") for axes in sensitivity.draw().axes if axes.lines] == ["one", "two"]
-    legend = [text.get_text() for text in sensitivity.draw().axes[1].get_legend().get_texts()]
-    assert legend == ["grad_cam", "xgrad_cam = hires_cam"]
+    axes = sensitivity.draw().axes
+    assert [each.get_title(loc="left") for each in axes if each.lines] == ["one", "two"]
+    assert texts(axes[1].get_legend().get_texts()) == ["grad_cam", "xgrad_cam = hires_cam"]
     rows = records.query("model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'")
-    medians = [rows.loc[rows["layer"] == layer, "value"].median() for layer in "abc"]
-    np.testing.assert_allclose(sensitivity.draw().axes[1].lines[0].get_ydata(), medians, rtol=1e-12)
+    np.testing.assert_allclose(axes[1].lines[0].get_ydata(), rows.groupby("layer")["value"].median(), rtol=1e-12)
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
 
 
-def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_run: Any, make_records: Any) -> None:
+def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made, make_records):
     layers = {"net": ("a", "b", "c")}
     records = make_records(20, layers)
     zeta = records["metric"] == "zeta"
     records.loc[zeta & (records["layer"] == "c"), "value"] = 1e-9
     records.loc[zeta & (records["layer"] == "b"), "value"] *= 1e-3
-    drawing = drawn(by_depth.draw, RunFolder.read(make_run(records, layers=layers, pictures=False)))[0]
+    drawing = drawn(by_depth.draw, made(records, layers))[0]
     axes = drawing.draw().axes[0]
     assert axes.get_yscale() == "log"
     assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
@@ -152,21 +137,24 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(make_
     assert "Open triangles" in drawing.caption
 
 
-def test_drawing_warns_of_nothing_and_one_layer_has_no_depth(run: RunFolder) -> None:
+def test_the_papers_figures_come_first_and_drawing_warns_of_nothing(run):
     with warnings.catch_warnings(action="error"):
-        assert list(all_figures(run))
-    assert list(by_depth.draw(run)) == []
+        numbers = [figure.number for figure in all_figures(run)]
+    order = [number for number in dict.fromkeys(numbers) if number]
+    assert order == ["Fig 1", "Fig 2(a)", "Fig 2(b)", "Fig 4(a)", "Fig 4(b)", "Fig 5"]
+    assert not any(numbers[numbers.index("") :])
+    assert list(by_depth.draw(run)) == []  # one layer has no depth
 
 
-def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
+def test_pictures_show_the_configured_methods(run):
     (first, _) = drawn(figures.draw_perturbed, run)
     pictures = next(load(run))
     before, after = pictures.confidence[1], pictures.confidence_perturbed[pictures.methods.index("xgrad_cam"), 1]
-    titles = [axes.get_title() for axes in first.draw().axes]
     drop = f"confidence {after:.2f}, drop {before - after:.2f}".replace("-", "\N{MINUS SIGN}")
+    titles = [axes.get_title() for axes in first.draw().axes]
     assert titles[3:6] == [f"confidence {before:.2f}", "xgrad_cam", drop]
-    (one, _) = drawn(figures.draw_pair, run)
-    assert [axes.get_title() for axes in one.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
+    (pair, _) = drawn(figures.draw_pair, run)
+    assert [axes.get_title() for axes in pair.draw().axes] == ["seven", "xgrad_cam", "guided_xgrad_cam"]
     (grid, _) = drawn(figures.draw_grid, run)
     (axes,) = grid.draw().axes
     height, width = pictures.images.shape[1:3]
@@ -174,28 +162,23 @@ def test_pictures_show_the_configured_methods(run: RunFolder) -> None:
     top, left = height + gap, 2 * (width + gap)  # of the second image's row, the second method
     tile = axes.images[0].get_array()[top : top + height, left : left + width]
     np.testing.assert_array_equal(tile, blend(pictures.images[1], pictures.heatmaps[1, 1]))
-    words = [text.get_text() for text in axes.texts]
+    words = texts(axes.texts)
     assert words[:3] == ["image", "grad_cam", "xgrad_cam"]
     assert words[7] == "seven"
 
 
-@pytest.mark.parametrize("draw", [figures.draw_pair, figures.draw_perturbed, figures.draw_grid])
-def test_no_pictures_is_a_sentence(make_run: Any, make_records: Any, draw: Any) -> None:
-    (left_out,) = draw(RunFolder.read(make_run(make_records(3), pictures=False)))
-    assert isinstance(left_out, LeftOut)
-    assert left_out.reason.endswith(".")
-
-
-def test_no_choice_is_a_sentence(make_run: Any, make_records: Any, edit_manifest: Any) -> None:
-    folder = make_run(make_records(3))
+def test_no_pictures_and_no_choice_are_sentences(made, edit_manifest):
+    run = made(3)
+    for draw in (figures.draw_pair, figures.draw_perturbed, figures.draw_grid):
+        assert left_out(draw, run).endswith(".")
+    run = made(3, pictures=True)
     chosen = {"perturbed": None, "pair": []}
-    edit_manifest(folder, config={"target": "label", "report": {"figures": chosen}})
+    edit_manifest(run.path, config={"target": "label", "report": {"figures": chosen}})
     for draw in (figures.draw_perturbed, figures.draw_pair):
-        (left_out,) = draw(RunFolder.read(folder))
-        assert "report.figures." in left_out.reason
+        assert "report.figures." in left_out(draw, RunFolder.read(run.path))
 
 
-def test_overlay_is_hot_where_the_map_is() -> None:
+def test_overlay_is_hot_where_the_map_is():
     heat = np.zeros((4, 6))
     heat[1, 4] = 1
     shown = blend(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
@@ -204,20 +187,14 @@ def test_overlay_is_hot_where_the_map_is() -> None:
     assert (blend(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "lines"),
-    [
-        (("ablation_cam_axiomatic",), "ablation_cam_\naxiomatic"),
-        (("xgrad_cam",), "xgrad_cam"),
-        (("a striped ground with nine",), "a striped\nground with\nnine"),
-        (("Ablation-CAM (axiomatic)", 8), "Ablation-\nCAM\n(axiomatic)"),
-    ],
-)
-def test_names_break_at_underscores(name: Any, lines: str) -> None:
-    assert wrapped(*name) == lines
+def test_names_break_at_underscores():
+    assert [wrapped(name) for name in ("ablation_cam_axiomatic", "xgrad_cam", "a striped ground with nine")] == [
+        *("ablation_cam_\naxiomatic", "xgrad_cam", "a striped\nground with\nnine")
+    ]
+    assert wrapped("Ablation-CAM (axiomatic)", 8) == "Ablation-\nCAM\n(axiomatic)"
 
 
-def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
+def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted():
     even = np.linspace(-1, 1, 100)
     assert (fit([even]).low, fit([even]).high, fit([even]).outside) == (-1, 1, 0)
     signed = even.copy()
@@ -239,17 +216,16 @@ def test_short_tails_are_all_shown_and_heavy_ones_are_cut_and_counted() -> None:
     assert fit([np.array([2.0])]).high == 2.0
 
 
-def test_each_group_s_quartiles_decide_where_an_axis_is_cut() -> None:
-    """As pandas has them: between two values in proportion."""
+def test_each_groups_quartiles_decide_where_an_axis_is_cut():
     groups = [scale * np.random.default_rng(seed).standard_t(1, 40 + seed) for seed, scale in enumerate((1.0, 3.0))]
-    low, high = np.array([pd.Series(group).quantile([0.25, 0.75]) for group in groups]).T
-    cut = fit(groups)
-    assert cut.low == max(min(map(min, groups)), (low - 3 * (high - low)).min())
-    assert cut.high == min(max(map(max, groups)), (high + 3 * (high - low)).max())
-    assert cut.outside == sum(((group < cut.low) | (group > cut.high)).sum() for group in groups) > 0
+    low, high = np.transpose([np.quantile(group, [0.25, 0.75]) for group in groups])
+    cut, both = fit(groups), np.concatenate(groups)
+    assert cut.low == max(both.min(), (low - 3 * (high - low)).min())
+    assert cut.high == min(both.max(), (high + 3 * (high - low)).max())
+    assert cut.outside == ((both < cut.low) | (both > cut.high)).sum() > 0
 
 
-def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> None:
+def test_files_are_the_same_again_without_time_or_version(tmp_path):
     contents = []
 
     def plot(width: float) -> Figure:
@@ -264,18 +240,16 @@ def test_files_are_the_same_again_without_time_or_version(tmp_path: Path) -> Non
     assert contents[0] == contents[1]
     png, pdf, svg, column, *_ = contents[0]
     assert b"some text</text>" in svg
-    assert b"CreationDate" not in pdf
     assert b"/FontFile2" in pdf  # TrueType, embedded
+    assert not [word for word in (b"CreationDate", b"/Type3") if word in pdf]
     assert b"Software" not in png
-    assert b"/Type3" not in pdf
     sizes = [matplotlib.image.imread(io.BytesIO(file)).shape[:2] for file in (png, column)]
     assert sizes == [(DPI, 7 * DPI), (DPI, round(3.3 * DPI))]
 
 
-def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs() -> None:
+def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs():
     with style():
-        family = FontProperties(family="Report Sans")
-        assert Path(findfont(family)).parent == FONTS.resolve()
+        assert Path(findfont(FontProperties(family="Report Sans"))).parent == FONTS.resolve()
         assert Path(findfont(FontProperties(family="Report Sans", weight="bold"))).name == "ReportSans-Bold.ttf"
         figure = canvas(2, 1)
         figure.subplots().set_title("\N{CYRILLIC SMALL LETTER ZHE} \N{DOWNWARDS ARROW} \N{PLUS-MINUS SIGN}")
@@ -284,11 +258,11 @@ def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs()
 
 
 @pytest.mark.parametrize("width", [PAGE, COLUMN])
-def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) -> None:
+def test_no_label_is_cut_off_or_overlaps_in_print(run, width):
     """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or more (numbers in
     cells 6), and tick labels of one axis don't touch."""
-    for drawing in all_figures(run):
-        if isinstance(drawing, LeftOut) or not (drawing.in_column or width == PAGE):
+    for drawing in drawn(all_figures, run):
+        if not (drawing.in_column or width == PAGE):
             continue
         figure = drawing.draw(width)
         figure.draw_without_rendering()
@@ -296,9 +270,7 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) 
         assert figure.get_figheight() <= HEIGHT + 0.5, drawing.name
         texts = [text for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
         assert min(text.get_fontsize() for text in texts) >= 6, drawing.name
-        for axes in figure.axes:
-            if not axes.axison:
-                continue
+        for axes in (axes for axes in figure.axes if axes.axison):
             box, page = axes.get_tightbbox(), figure.bbox
             room = min(box.x0 - page.x0, page.x1 - box.x1, box.y0 - page.y0, page.y1 - box.y1)
             assert room > -2, drawing.name  # of 100 in an inch
@@ -308,86 +280,60 @@ def test_no_label_is_cut_off_or_overlaps_in_print(run: RunFolder, width: float) 
 
 
 @pytest.mark.parametrize(
-    ("methods", "images", "width", "bands", "shown"),
-    [(1, 6, 6.2, 1, 6), (11, 6, 6.2, 2, 6), (10, 6, 6.2, 1, 6), (24, 6, 6.2, 3, 5), (4, 6, 2.5, 2, 6)],
+    ("methods", "width", "bands", "shown"),
+    [(1, 6.2, 1, 6), (11, 6.2, 2, 6), (10, 6.2, 1, 6), (24, 6.2, 3, 5), (4, 2.5, 2, 6)],
 )
-def test_many_methods_stand_in_bands_on_one_page(
-    methods: int, images: int, width: float, bands: int, shown: int
-) -> None:
-    grid = figures.grid(methods, images, width, 0.4)
+def test_many_methods_stand_in_bands_on_one_page(methods, width, bands, shown):
+    grid = figures.grid(methods, 6, width, 0.4)
     assert [i for band in grid.bands for i in band] == list(range(methods))
-    assert len(grid.bands) == bands
-    assert grid.side >= figures.LEAST_GRID_SIDE
-    assert grid.side * (len(grid.bands[0]) + 1) <= width + 1e-9
+    assert (len(grid.bands), grid.images) == (bands, shown)
+    assert figures.LEAST_GRID_SIDE <= grid.side <= (width + 1e-9) / (len(grid.bands[0]) + 1)
     assert len(grid.bands) * (grid.side * grid.images + 0.4) <= HEIGHT + 1e-9
-    assert grid.images == shown
 
 
 @pytest.mark.parametrize(
-    ("count", "width", "panel", "row", "beside"),
+    ("count", "width", "panel", "row", "columns"),
     [
-        (1, 7, 2, 2, 1),
-        (6, 7, 2, 2, 3),
-        (2, 3.3, 3, 4, 1),
+        *((1, 7, 2, 2, 1), (6, 7, 2, 2, 3), (2, 3.3, 3, 4, 1)),
         (6, 2.3, 2, 2.9, 2),  # six rows of 2.9 inches are more than a page
         (9, 1.0, 2, 3, 1),  # narrower panels couldn't be read
     ],
 )
-def test_panels_stand_beside_each_other_where_rows_would_be_higher_than_a_page(
-    count: int, width: float, panel: float, row: float, beside: int
-) -> None:
-    assert across(count, width, panel, row) == beside
+def test_panels_stand_in_columns_where_rows_would_be_higher_than_a_page(count, width, panel, row, columns):
+    assert across(count, width, panel, row) == columns
 
 
-def test_the_papers_figures_carry_their_number_and_come_first(run: RunFolder) -> None:
-    numbers = [figure.number for figure in all_figures(run)]
-    order = [number for number in dict.fromkeys(numbers) if number]
-    assert order == ["Fig 1", "Fig 2(a)", "Fig 2(b)", "Fig 4(a)", "Fig 4(b)", "Fig 5"]
-    own = numbers.index("")
-    assert not any(numbers[own:])
-
-
-def test_several_layers_begin_with_the_errors_by_depth(make_run: Any, make_records: Any) -> None:
-    layers = {"net": ("features.2", "features.9")}
-    run = RunFolder.read(make_run(make_records(9, layers), layers=layers))
-    assert next(iter(all_figures(run))).title == by_depth.TITLE
-
-
-def test_what_is_left_out_names_the_setting_that_brings_it(
-    make_run: Any, make_records: Any, edit_manifest: Any
-) -> None:
-    def reasons() -> dict[str, str]:
-        figures = all_figures(RunFolder.read(folder))
-        return {figure.number: figure.reason for figure in figures if isinstance(figure, LeftOut)}
+def test_what_is_left_out_names_the_setting_that_brings_it(made, make_records, edit_manifest):
+    def reasons(run: RunFolder) -> dict[str, str]:
+        return {figure.number: figure.reason for figure in all_figures(run) if isinstance(figure, LeftOut)}
 
     records = make_records(3, methods={"grad_cam": {}})
-    folder = make_run(records[records["metric"] != "zeta"], methods={"grad_cam": {}})
-    assert reasons()["Fig 1"] == (
+    run = made(records[records["metric"] != "zeta"], methods={"grad_cam": {}}, pictures=True)
+    assert reasons(run)["Fig 1"] == (
         "No network of this run has the maps of xgrad_cam,guided_xgrad_cam: add them with "
         "method=[...,xgrad_cam,guided_xgrad_cam]."
     )
-    assert "metric=[...,zeta]" in reasons()["Fig 2(a)"]
-    assert "metric=[...,class_discriminability]" in reasons()["Fig 4(a)"]
-    edit_manifest(folder, pictures=[])
-    assert "pictures.rows=6" in reasons()["Fig 5"]
+    assert "metric=[...,zeta]" in reasons(run)["Fig 2(a)"]
+    assert "metric=[...,class_discriminability]" in reasons(run)["Fig 4(a)"]
+    edit_manifest(run.path, pictures=[])
+    assert "pictures.rows=6" in reasons(RunFolder.read(run.path))["Fig 5"]
 
 
-def test_a_metric_without_a_value_says_its_statuses(make_run: Any, make_records: Any) -> None:
+def test_a_metric_without_a_value_says_its_statuses(made, make_records):
     records = make_records(3)
     records.loc[records["metric"] == "zeta", ["status", "value"]] = ["zero_score", np.nan]
-    zeta = next(iter(by_method.draw_networks(RunFolder.read(make_run(records)))))
+    zeta = next(iter(by_method.draw_networks(made(records))))
     assert isinstance(zeta, LeftOut)
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
 
 
-def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them() -> None:
+def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them():
     values = np.random.default_rng(0).standard_t(1, 20_000)
     few = values[:200]
     axes = Figure().subplots()
     draw_boxes(axes, [values, few], ["0.5", "0.5"], upright=False)
     many_points, few_points = (line.get_xdata() for line in axes.lines if line.get_marker() == "o")
-    assert len(many_points) == MOST_POINTS
-    assert (many_points.min(), many_points.max()) == (values.min(), values.max())
+    assert (len(many_points), many_points.min(), many_points.max()) == (MOST_POINTS, values.min(), values.max())
     low, high = np.quantile(few, [0.25, 0.75])
     assert len(few_points) == ((few < 2.5 * low - 1.5 * high) | (few > 2.5 * high - 1.5 * low)).sum()
     assert fewer_points([few, values]) == "Of points beyond a box's whiskers at most 2,000 are drawn."

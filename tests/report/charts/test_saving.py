@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,20 +30,26 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "num_cores", lambda: 2)
 
 
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """(code): other processes run this code."""
+    return lambda code: monkeypatch.setattr(
+        drawing, "_start", lambda *_: subprocess.Popen([sys.executable, "-c", code])
+    )
+
+
 def contents(run: RunFolder) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((run.path / "figures").iterdir())}
-
-
-def remove_figures(run: RunFolder) -> None:
-    for path in (run.path / "figures").iterdir():
-        path.unlink()
+    """Of the figures, which are removed."""
+    figures = run.path / "figures"
+    files = {path.name: path.read_bytes() for path in sorted(figures.iterdir())}
+    shutil.rmtree(figures)
+    return files
 
 
 @pytest.mark.usefixtures("two_processes")
-def test_two_processes_write_the_files_of_one(run: RunFolder) -> None:
+def test_two_processes_write_the_files_of_one(run):
     figures = save_figures(run)
     alone = contents(run)
-    remove_figures(run)
     with drawing_processes(run) as processes:
         assert len(processes) == 1
         assert save_figures(run, processes) == figures
@@ -54,33 +60,28 @@ def test_two_processes_write_the_files_of_one(run: RunFolder) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("is_large", [False, True])
-def test_shares_are_disjoint_and_together_all(run: RunFolder, monkeypatch: pytest.MonkeyPatch, is_large: bool) -> None:
+def test_shares_are_disjoint_and_together_all(run, monkeypatch, is_large):
     monkeypatch.setattr(writing, "MANY", 1 if is_large else len(run.records) + 1)
-    save_share(run, 0, 2)
-    first = set(contents(run))
-    remove_figures(run)
-    save_share(run, 1, 2)
-    second = set(contents(run))
+    shares = []
+    for index in range(2):
+        save_share(run, index, 2)
+        shares.append(set(contents(run)))
     save_figures(run)
-    assert first
-    assert second
-    assert not first & second
-    assert first | second == set(contents(run))
+    assert all(shares)
+    assert not shares[0] & shares[1]
+    assert shares[0] | shares[1] == set(contents(run))
 
 
 @pytest.mark.usefixtures("two_processes", "undrawn")
-def test_the_share_of_a_failed_process_is_drawn(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
-
-    monkeypatch.setattr(drawing, "_start", fails)
+def test_the_share_of_a_failed_process_is_drawn(run, start):
+    start("raise SystemExit(1)")
     with drawing_processes(run) as processes:
         figures = save_figures(run, processes)
     assert all(figure.png.is_file() for figure in figures if isinstance(figure, SavedFigure))
 
 
 @pytest.mark.usefixtures("two_processes")
-def test_a_damaged_file_is_named_as_without_processes(run: RunFolder) -> None:
+def test_a_damaged_file_is_named_as_without_processes(run):
     pictures = run.path / run.manifest["pictures"][0]
     pictures.write_bytes(b"damaged")
     with drawing_processes(run) as processes, pytest.raises(BenchError, match=str(pictures.name)):
@@ -88,11 +89,8 @@ def test_a_damaged_file_is_named_as_without_processes(run: RunFolder) -> None:
     assert processes[0].returncode not in (0, None)
 
 
-def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def waits(*_: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-
-    monkeypatch.setattr(drawing, "_start", waits)
+def test_processes_are_stopped_with_the_block(run, start, monkeypatch):
+    start("import time; time.sleep(600)")
     monkeypatch.setattr(drawing, "MIN_METRICS", 1)
     monkeypatch.setattr(drawing, "num_cores", lambda: 16)
     with pytest.raises(BenchError), drawing_processes(run) as processes:
@@ -101,14 +99,14 @@ def test_processes_are_stopped_with_the_block(run: RunFolder, monkeypatch: pytes
     assert all(process.returncode is not None for process in processes)
 
 
-def test_a_process_ends_with_the_one_that_started_it(run: RunFolder) -> None:
+def test_a_process_ends_with_the_one_that_started_it(run):
     process = drawing._start(1, 4)
     process.stdin.close()  # as the system does where that process is killed
     assert process.wait() == 1
     assert not (run.path / "figures").exists()
 
 
-def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_report_is_drawn_by_one_process(run, monkeypatch):
     monkeypatch.setattr(drawing, "num_cores", lambda: 2)
     monkeypatch.setattr(drawing, "MIN_METRICS", len(run.metrics) + 1)
     with drawing_processes(run) as processes:
@@ -116,9 +114,7 @@ def test_a_small_report_is_drawn_by_one_process(run: RunFolder, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_modules_beside_the_user_hide_no_library(
-    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_modules_beside_the_user_hide_no_library(run, tmp_path, monkeypatch):
     (tmp_path / "pandas.py").write_text("raise RuntimeError('not the library')")
     monkeypatch.chdir(tmp_path)
     process = drawing._start(1, 4)

@@ -34,7 +34,6 @@ IMAGES = {
 }
 CLASSES = ("cat", f"dog {MARKUP}")
 WIDTH, HEIGHT = 80, 60
-BOX = (10.0, 15.0, 50.0, 45.0)
 
 
 def encoded(picture: Any) -> bytes:
@@ -43,21 +42,17 @@ def encoded(picture: Any) -> bytes:
     return buffer.getvalue()
 
 
-def ramp() -> Any:
-    """A map from 0 on the left to 255 on the right."""
-    return np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1))
-
-
 def make_entry(network: str, image: str, **changes: Any) -> dict[str, Any]:
-    """A stored row; method bad has good's map, that of odd isn't finite."""
+    """A stored row; methods good and bad have one map, from 0 on the left to 255 on the right; odd's isn't finite."""
     target, predicted, disagreement = IMAGES[image][:3]
+    ramp = encoded(np.tile(np.linspace(0, 255, WIDTH).round(), (HEIGHT, 1)))
     return {
         **{"model": network, "layer": "layer4", "data": "scenes", "image_id": image},
         **{"target_class": target, "target_name": CLASSES[target], "target_probability": 0.25},
         **{"predicted_class": predicted, "predicted_name": CLASSES[predicted], "predicted_probability": 0.999},
-        **{"width": WIDTH, "height": HEIGHT, "boxes": [list(BOX)], "outline": None},
+        **{"width": WIDTH, "height": HEIGHT, "boxes": [[10.0, 15.0, 50.0, 45.0]], "outline": None},
         "picture": encoded(np.full((HEIGHT, WIDTH, 3), 200)),
-        **{"methods": list(METHODS), "maps": [encoded(ramp()), encoded(ramp()), None], "disagreement": disagreement},
+        **{"methods": list(METHODS), "maps": [ramp, ramp, None], "disagreement": disagreement},
         **changes,
     }
 
@@ -66,9 +61,8 @@ def records() -> pd.DataFrame:
     def row(network: str, image: str, method: str, metric: str, value: float | None) -> dict[str, Any]:
         place = {"experiment": "synthetic", "model": network, "layer": "layer4", "data": "scenes"}
         classes = {"target_class": IMAGES[image][0], "predicted_class": IMAGES[image][1]}
-        status = "ok" if value is not None else "not_on_score_scale"
-        return {**place, **classes, "image_id": image, "method": method, "metric": metric, "value": value,
-                "status": status}  # fmt: skip
+        measured = {"value": value, "status": "ok" if value is not None else "not_on_score_scale"}
+        return {**place, **classes, "image_id": image, "method": method, "metric": metric, **measured}
 
     return pd.DataFrame(
         [
@@ -79,12 +73,6 @@ def records() -> pd.DataFrame:
             for method, value in zip(METHODS, values, strict=True)
         ]
     )
-
-
-@pytest.fixture
-def entry_of() -> Callable[..., dict[str, Any]]:
-    """(network, image id, **other columns) -> a row of the stored pictures."""
-    return make_entry
 
 
 @pytest.fixture

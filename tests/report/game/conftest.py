@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,34 +78,21 @@ def save_answers(tmp_path: Path) -> Callable[..., Path]:
     return save
 
 
-def _parts(data: Mapping[str, Any], player: int, is_right: Callable[[int, int, str], bool]) -> list[dict[str, Any]]:
-    rows = []
+def _parts(data: Mapping[str, Any], player: int, is_right: Callable[[int, int, str], bool]) -> Iterator[dict[str, Any]]:
     seen = data["square"][player % len(data["square"])]
     for number, (image, cell) in enumerate(zip(data["images"], seen, strict=True)):
         method, shown = method_and_class(cell, len(data["methods"]))
-        entry = data["methods"][method]
-        right = is_right(player, number, entry["name"])
-        rows.append(
-            {"kind": "part", "image": image["image"], "method": entry["name"], "title": entry["title"]}
-            | _answer(image["classes"][shown], image["classes"][shown if right else 1 - shown])
-        )
-    return rows
+        entry, right = data["methods"][method], is_right(player, number, data["methods"][method]["name"])
+        answer = _answer(image["classes"][shown], image["classes"][shown if right else 1 - shown])
+        yield {"kind": "part", "image": image["image"], "method": entry["name"], "title": entry["title"], **answer}
 
 
-def _checks(data: Mapping[str, Any], right: int) -> list[dict[str, Any]]:
-    return [
-        {"kind": "check", "image": check["image"], "method": "", "title": ""}
-        | _answer(check["classes"][0], check["classes"][int(number >= right)])
-        for number, check in enumerate(data["checks"])
-    ]
+def _checks(data: Mapping[str, Any], right: int) -> Iterator[dict[str, Any]]:
+    for number, check in enumerate(data["checks"]):
+        answer = _answer(check["classes"][0], check["classes"][int(number >= right)])
+        yield {"kind": "check", "image": check["image"], "method": "", "title": "", **answer}
 
 
 def _answer(shown: Mapping[str, Any], answer: Mapping[str, Any]) -> dict[str, Any]:
-    own = {"class_index": shown["index"], "class": shown["name"], "answer_index": answer["index"]}
-    return {**own, "answer": answer["name"], "correct": int(shown == answer), "milliseconds": 900}
-
-
-@pytest.fixture
-def make_other_game() -> Callable[..., Game]:
-    """(**game_of's) -> a game, by default of other images than the other fixtures'."""
-    return lambda **options: game_of(**{"images": 5, **options})
+    of_shown = {"class_index": shown["index"], "class": shown["name"], "answer_index": answer["index"]}
+    return {**of_shown, "answer": answer["name"], "correct": int(shown == answer), "milliseconds": 900}

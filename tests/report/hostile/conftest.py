@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from PIL import Image
 
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
@@ -21,6 +20,7 @@ from axiom_bench.report.tables import write_tables
 from axiom_bench.report.writing import SavedFigure, all_figures, page
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, write_curves, write_records
+from tests.report.gallery.conftest import encoded
 
 ATTACKS = (
     "</script><script>window.attacked=1</script>",
@@ -50,10 +50,8 @@ class Names:
         return text
 
 
-def encoded(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.full((8, 8, 3), value, np.uint8)).save(buffer, "WEBP", lossless=True)
-    return buffer.getvalue()
+def letters(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", text)
 
 
 def write(folder: Path, name: Names) -> Path:
@@ -88,11 +86,13 @@ def write(folder: Path, name: Names) -> Path:
     points = {"target_class": 0, "curve": curve, "points": [0.1, 0.5, 0.7], "status": "ok"}
     curves = [{**points, "image_id": image, "method": method} for image in images for method in methods]
     jobs.append(write_curves(folder, {"model": models[0], **place}, pd.DataFrame(curves), 1))
+    grey = np.full((8, 8, 3), 100)
     entries = [
         {**place, "model": model, "image_id": image, "width": 8, "height": 8, "boxes": [[1.0, 1.0, 4.0, 4.0]],
          "target_class": i % CLASSES, "target_name": classes[i % CLASSES], "target_probability": 0.5,
          "predicted_class": 0, "predicted_name": classes[0], "predicted_probability": 0.4, "outline": None,
-         "picture": encoded(100), "methods": methods, "maps": [encoded(20 * m) for m in range(3)], "disagreement": 0.5}
+         "picture": encoded(grey), "methods": methods, "maps": [encoded(grey - 20 * m) for m in range(3)],
+         "disagreement": 0.5}
         for model in models
         for i, image in enumerate(images)
     ]  # fmt: skip

@@ -1,33 +1,38 @@
-"""A stranger's run folder as files: links that lead out, pipes, a page of its own, texts that a terminal obeys."""
+"""A stranger's run folder as files: names and links that lead out, pipes, named code, texts that a terminal obeys."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.cli.terminal import printable
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import reading, sealed
+from axiom_bench.gate import gate, write_baseline
+from axiom_bench.records import artefacts, reading, sealed
+from axiom_bench.records.files import safe_name
 from axiom_bench.report import stamp
-from tests.made_runs import RECORD
+from tests.made_runs import RECORD, write_curves
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+LAYERS = {"scenes_fc": ("features.9",)}
 
 
 @pytest.fixture
-def plain_run(make_run: Callable, make_records: Callable) -> Path:
-    records = make_records(4, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
-    return make_run(records[records["metric"] == "box_iou"], layers={"scenes_fc": ("features.9",)}, pictures=False)  # type: ignore[call-arg]
+def plain_run(undrawn: None, make_run: Any, make_records: Any) -> Path:
+    records = make_records(4, layers=LAYERS, methods={"grad_cam": {}, "random": {}})
+    return make_run(records[records["metric"] == "box_iou"], layers=LAYERS, pictures=False)
 
 
 @pytest.mark.parametrize("name", ["tables", "figures", "report", "paper", "running"])
-def test_nothing_is_written_or_removed_through_a_link(plain_run: Path, tmp_path: Path, name: str) -> None:
+def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name):
     """A stamp names the files that a report removes first: the link would have pointed them at a user's own."""
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
@@ -41,7 +46,7 @@ def test_nothing_is_written_or_removed_through_a_link(plain_run: Path, tmp_path:
 
 
 @pytest.mark.parametrize("name", [RECORD, "records", "manifest.json", "report_stamp.json"])
-def test_nothing_is_read_through_a_link(plain_run: Path, tmp_path: Path, name: str) -> None:
+def test_nothing_is_read_through_a_link(plain_run, tmp_path, name):
     (plain_run / "report_stamp.json").write_text("{}")
     (plain_run / name).rename(tmp_path / "elsewhere")
     (plain_run / name).symlink_to(tmp_path / "elsewhere")
@@ -49,31 +54,30 @@ def test_nothing_is_read_through_a_link(plain_run: Path, tmp_path: Path, name: s
         reading.read_manifest(plain_run)
 
 
-def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run: Path, tmp_path: Path) -> None:
+def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     (plain_run / "records").rename(plain_run / "kept")
     (plain_run / "records").symlink_to("kept")
     (tmp_path / "link").symlink_to(plain_run)
     assert len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
 
 
-def test_a_job_names_no_file_outside(plain_run: Path, tmp_path: Path) -> None:
+def test_a_job_names_no_file_outside(plain_run, tmp_path, edit_manifest):
     (plain_run / "records").rename(tmp_path / "secret")
-    manifest = sealed.read_json(plain_run / "manifest.json")
-    manifest |= {"jobs": [{"job": "a", "values": {}, "records": ["../secret/a.parquet"]}], "records": []}
-    manifest_file.write(plain_run, manifest)
+    jobs = [{"job": "a", "values": {}, "records": ["../secret/a.parquet"]}]
+    edit_manifest(plain_run, jobs=jobs, records=[])
     with pytest.raises(BenchError, match=r"names \"\.\./secret/a\.parquet\", which is no file of a run folder"):
         reading.read_manifest(plain_run)
 
 
 @pytest.mark.parametrize("name", [RECORD, "manifest.json", "report_stamp.json", "tables"])
-def test_a_pipe_is_not_waited_for(plain_run: Path, name: str) -> None:
+def test_a_pipe_is_not_waited_for(plain_run, name):
     (plain_run / name).unlink(missing_ok=True)
     os.mkfifo(plain_run / name)
     with pytest.raises(BenchError, match=r"is no file"):
         report.write(plain_run)
 
 
-def test_a_page_that_came_with_the_folder_is_written_anew(plain_run: Path) -> None:
+def test_a_page_that_came_with_the_folder_is_written_anew(plain_run):
     """Its stamp may be right in all: names, sizes, times and hashes of a folder can be made. When a file was made
     here can't."""
     page, before = plain_run / stamp.PAGE, stamp.begin(plain_run)
@@ -85,13 +89,125 @@ def test_a_page_that_came_with_the_folder_is_written_anew(plain_run: Path) -> No
     assert stamp.headline(plain_run, "inputs") is None
 
 
-def test_a_terminal_has_nothing_to_obey(hostile_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_has_nothing_to_obey(hostile_run, capsys):
     """Escapes, bells, changes of direction, whatever the command prints of the run."""
-    run = hostile_run
-    assert main(["judge", str(run)]) == 0
-    assert main(["gate", str(run), "--baseline", "quick"]) == 2
-    assert main(["report", str(run), "report.compare=x"]) == 2
+    run = str(hostile_run)
+    commands = (["judge", run], ["gate", run, "--baseline", "quick"], ["report", run, "report.compare=x"])
+    assert [main(command) for command in commands] == [0, 2, 2]
     printed = "".join(capsys.readouterr())
     assert "attacked" in printed
     assert all(letter == "\n" or printable(letter) == letter for letter in printed)
     assert printable("a\x1b[31mb\r\u202e\x9b\udce9c d\u2009e é\n") == "a?[31mb????c d\u2009e é\n"
+
+
+@pytest.mark.parametrize("name", ["x/../../escaped", "../../evil", "..", ".", "", "a\\b", "a\0b", ".hidden", "m" * 300])
+def test_a_name_stays_in_its_folder(name, tmp_path):
+    safe = safe_name(name)
+    assert (tmp_path / f"{safe}.png").resolve().parent == tmp_path.resolve()
+    assert not safe.startswith(".")
+    assert len(safe) < 120
+    (tmp_path / f"{safe}.png").write_bytes(b"")
+
+
+def test_two_names_never_share_a_file_and_a_plain_one_is_its_own():
+    assert len({safe_name(name) for name in ("a/b", "a\\b", "a_b", "a b", "m" * 300, "m" * 301)}) == 6
+    for name in ("box_iou", "grad_cam@torchcam", "resnet18-layer4.1", "a=b"):
+        assert safe_name(name) == name
+
+
+def test_a_report_writes_inside_its_folder(tmp_path, make_run, make_records, edit_manifest):
+    """A metric, a model and a method of these names, in a run folder that somebody sent."""
+    metric, model, method = "x/../../ESCAPED", "../../model", "../method"
+    records = make_records(6, layers=LAYERS, methods={"grad_cam": {}, "random": {}})
+    records = records[records["metric"] == "box_iou"].assign(metric=metric, model=model)
+    records["method"] = records["method"].astype(str).replace("grad_cam", method)
+    folder = make_run(records, layers={model: ("features.9",)}, pictures=False)
+    edit_manifest(folder, metrics={metric: {"title": "Escaped", "unit": "IoU", "better": "higher", "of": "method"}})
+    outside = {path for path in tmp_path.rglob("*") if folder not in path.parents}
+    report.write(folder)
+    assert {path for path in tmp_path.rglob("*") if folder not in path.parents} == outside
+    assert list((folder / "figures").glob("*ESCAPED*.png"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"methods": ["grad_cam"]}, "'methods' must be a mapping"),
+        ({"methods": {"grad_cam": 3}}, "'methods.grad_cam' must be a mapping, not 3"),
+        ({"models": 3}, "'models' must be a mapping, not 3"),
+        ({"records": {"a": 1}}, "'records' must be a list"),
+        ({"jobs": [None]}, "'jobs.0' must be a mapping, not null"),
+        ({"records": ["../../etc/passwd"]}, "'records' names \"../../etc/passwd\", which is no file of a run folder"),
+        ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
+        ({"runtime": [None]}, "'runtime.0' must be text, not null"),
+        ({"models": {"net": {"layers": "last"}}}, "'models.net.layers' must be a list, not \"last\""),
+        ({"models": {"net": {"random_weights": 1}}}, "'models.net.random_weights' must be true or false, not 1"),
+        ({"data": {"scenes": {"ids": [3]}}}, "'data.scenes.ids.0' must be text, not 3"),
+        ({"seconds": {"net": {"values": "fast"}}}, "'seconds.net.values' must be a number, not \"fast\""),
+    ],
+)
+def test_a_manifest_that_does_not_hold_what_it_must(tmp_path, entry, sentence):
+    artefacts.write(tmp_path, {"experiment": "quick", "run": "default", **entry})
+    with pytest.raises(BenchError, match="is damaged") as caught:
+        reading.read_manifest(tmp_path)
+    assert sentence in str(caught.value)
+    (tmp_path / artefacts.NAME).write_text("[" * 100_000)
+    with pytest.raises(BenchError, match="can't be read"):
+        reading.read_manifest(tmp_path)
+
+
+COMMAND = """
+import sys
+from axiom_bench.cli.main import main
+code = main(sys.argv[1:])
+print("torch" in sys.modules, "torchvision" in sys.modules, "matplotlib" in sys.modules)
+sys.exit(code)
+"""
+
+
+def hostile(folder: Path, witness: Path) -> None:
+    """A manifest whose entries are calls of a shell: under every key that names code in a configuration."""
+    manifest = sealed.read_json(folder / "manifest.json")
+    shell = f"touch {shlex.quote(str(witness))}"
+    calls = {
+        **{"_target_": "builtins.dict", "forwards": f"__import__('os').system('{shell}')", "params": {"cmd": shell}},
+        **dict.fromkeys(("values", "aggregate", "queries"), "subprocess.getoutput"),
+        **{"curves": {"some_curve": {"title": "A curve"}}, "title": "{{ self.__init__.__globals__ }}"},
+    }
+    manifest["config"]["metric"] = {"box_iou": calls, "conservation_error": calls}
+    manifest["config"]["method"] = {"grad_cam": calls}
+    for entry in (*manifest["metrics"].values(), *manifest["methods"].values()):
+        entry.update({key: value for key, value in calls.items() if key not in ("title", "values")})
+    curves = {"image_id": ["a", "b"], "target_class": 0, "method": "grad_cam", "curve": "some_curve", "status": "ok"}
+    place = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
+    job = write_curves(folder, place, pd.DataFrame({**curves, "points": [[0.0], [1.0]]}), len(manifest["jobs"]))
+    manifest |= {"curves": job.pop("curves"), "jobs": [*manifest["jobs"], job]}
+    artefacts.write(folder, manifest)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_manifest_that_names_code_runs_nothing(make_run, make_records, tmp_path):
+    """It ran a shell command: metadata of a metric went through the loader of plug-ins."""
+    folder, witness = make_run(make_records(4), pictures=False), tmp_path / "a command ran"
+    hostile(folder, witness)
+    report.write(folder)
+    report.headline(folder)
+    baseline = write_baseline(folder, tmp_path / "baseline.csv")
+    assert gate(folder, baseline).exit_code == 0
+    assert not witness.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "draws"),
+    [pytest.param(["report"], True, marks=pytest.mark.slow), (["gate", "--baseline", "baseline.csv"], False)],
+)
+def test_the_commands_import_no_torch(make_run, make_records, tmp_path, command, draws):
+    records = make_records(4)
+    folder = make_run(records[records["metric"] == "box_iou"], pictures=False)
+    write_baseline(folder, tmp_path / "baseline.csv")
+    process = subprocess.run(
+        [sys.executable, "-c", COMMAND, command[0], str(folder), *command[1:]],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines()[-1] == f"False False {draws}"

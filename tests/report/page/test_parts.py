@@ -25,22 +25,19 @@ def with_manifest(run: RunFolder, **changes: Any) -> RunFolder:
     return dataclasses.replace(run, manifest={**run.manifest, **changes})
 
 
-def test_the_head_says_what_ran(run: RunFolder) -> None:
+def test_the_head_says_what_ran_and_counts_many_networks(run):
     head = header(run)
     assert head.title == "6 methods on 2 networks and 120 images"
     assert head.facts["Networks"] == "scenes_fc at features.9, scenes_residual at stages.2"
     assert head.facts["Images"].startswith("120 images of scenes, 120 rows")
     assert head.facts["Computed"] == "2 January 2026, cpu, fp32, torch 2.13.0"
-
-
-def test_many_networks_are_counted(run: RunFolder) -> None:
     models = {f"net_{number}": {"layer": "a", "layers": ["a", "b"]} for number in range(8)}
     networks = header(with_manifest(run, models=models)).facts["Networks"]
     assert networks.startswith("8 networks: net_0 at 2 layers, ")
     assert networks.endswith(" and 2 more")
 
 
-def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run: RunFolder) -> None:
+def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     about = {**run.manifest["metrics"]["box_iou"], "description": "The best IoU of a <box> -> (B,). It is a ratio."}
     metrics = {**run.manifest["metrics"], "box_iou": about}
     methods, values = tables.definitions_of(with_manifest(run, metrics=metrics))
@@ -55,45 +52,36 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run: RunFolder) -> 
     assert any("axiom errors don't apply" in fact for fact in random.facts)
 
 
-def test_places_on_a_linear_scale() -> None:
-    rows = [Row("a", "#000000", 1.0, 0.5, 2.0, is_best=True), Row("b", "#000000", 3.0, 2.5, 4.0)]
-    html = interval_chart("Box IoU", rows)
+def row(name: str, *values: float, **options: Any) -> Row:
+    return Row(name, "#000000", *values, **options)
+
+
+def test_places_on_a_linear_and_on_a_logarithmic_scale():
+    html = interval_chart("Box IoU", [row("a", 1.0, 0.5, 2.0, is_best=True), row("b", 3.0, 2.5, 4.0)])
     assert re.findall(r'cx="([\d.]+)%"', html) == ["25.00", "75.00"]
     assert re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="8"', html) == [("12.50", "50.00"), ("62.50", "100.00")]
     assert html.count("findings-best") == 1
     assert "a 1.00 (0.500 to 2.00); b 3.00 (2.50 to 4.00)" in html
-
-
-def test_a_ratio_over_powers_of_ten_has_a_logarithmic_scale() -> None:
-    rows = [Row("a", "#000000", 0.01, 0.01, 0.01), Row("b", "#000000", 0.1, 0.1, 1.0)]
+    rows = [row("a", 0.01, 0.01, 0.01), row("b", 0.1, 0.1, 1.0)]
     html = interval_chart("Error", rows, is_ratio=True)
     assert re.findall(r'cx="([\d.]+)%"', html) == ["0.00", "50.00"]
     assert "logarithmic scale" in html
     assert "logarithmic scale" not in interval_chart("Drop", rows)
+    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))])  # unknown: no line
 
 
-def test_an_interval_that_is_unknown_is_no_line() -> None:
-    html = interval_chart("Error", [Row("a", "#000000", 1.0, float("nan"), float("nan"))])
-    assert "nan" not in html
+def test_numbers_of_a_cell_are_named_after_the_heading():
+    names = {
+        ("Confidence drop\nmean \N{PLUS-MINUS SIGN} s.e.\N{NO-BREAK SPACE}\N{UPWARDS ARROW}", 2): ("mean", "s.e."),
+        ("Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", 3): ("median", "low", "high"),
+        **{("Trunk fwd / bwd", 2): ("Trunk fwd", "bwd"), ("Images", 1): (), ("Value", 3): ("1", "2", "3")},
+    }
+    assert {case: _parts(*case) for case in names} == names
 
 
-@pytest.mark.parametrize(
-    ("heading", "count", "names"),
-    [
-        ("Confidence drop\nmean \N{PLUS-MINUS SIGN} s.e.\N{NO-BREAK SPACE}\N{UPWARDS ARROW}", 2, ("mean", "s.e.")),
-        ("Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", 3, ("median", "low", "high")),
-        ("Trunk fwd / bwd", 2, ("Trunk fwd", "bwd")),
-        ("Images", 1, ()),
-        ("Value", 3, ("1", "2", "3")),
-    ],
-)
-def test_numbers_of_a_cell_are_named_after_the_heading(heading: str, count: int, names: tuple[str, ...]) -> None:
-    assert _parts(heading, count) == names
-
-
-def test_seconds_and_configurations_of_several_jobs(run: RunFolder) -> None:
-    first = {"model": {"name": "a", "layer": "x"}, "target": "label"}
-    second = {"model": {"name": "b", "layer": "x"}, "target": "label"}
+def test_seconds_and_configurations_of_several_jobs(run):
+    assert "no seconds by stage" in this_run.this_run(run).body
+    first, second = ({"model": {"name": name, "layer": "x"}, "target": "label"} for name in "ab")
     jobs = [{"job": "a on scenes", "config": first}, {"job": "b on scenes", "config": second}]
     seconds = {"a on scenes": {"loading": 1.5, "metrics": 20.25}, "b on scenes": {"metrics": 4.0}}
     work = {"a on scenes": {"images": 64, "images_per_second": 3.2}}
@@ -107,10 +95,6 @@ def test_seconds_and_configurations_of_several_jobs(run: RunFolder) -> None:
     assert "What differs in b on scenes" in body
     assert re.search(r'<pre tabindex="0">model:\n  name: b\n</pre>', body)
     assert json.dumps("a on scenes")[1:-1] in body
-
-
-def test_without_seconds_a_sentence_says_so(run: RunFolder) -> None:
-    assert "no seconds by stage" in this_run.this_run(run).body
 
 
 def test_a_line_for_each_job_and_one_for_the_report():

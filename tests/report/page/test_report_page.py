@@ -1,4 +1,4 @@
-"""The page of a run in a browser: tables, definitions, panels, print, accessibility, and names that are markup."""
+"""The page of a run in a browser: tables, definitions, panels, print, accessibility, and that nothing else runs."""
 
 from __future__ import annotations
 
@@ -7,46 +7,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.report import gallery
+from axiom_bench.report.page import html
+from axiom_bench.report.page.html import Header, Section, assemble
 from axiom_bench.report.tables import all_tables
 from axiom_bench.report.writing import page as page_of
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 
-DEFINITIONS = {
-    "methods": {"grad_cam": {"description": "w_k = mean(g_k) -> (B, K, 1, 1)"}},
-    "metrics": {
-        "box_iou": {
-            "description": "The best IoU -> (B,)",
-            "definition": "its own definition",
-            "cited": {"text": "Doe 2031, arXiv:1", "title": "On Boxes", "url": "https://arxiv.org/abs/1"},
-        }
-    },
-}
+CITED = {"text": "Doe 2031, arXiv:1", "title": "On Boxes", "url": "https://arxiv.org/abs/1"}
+DEFINITIONS = (
+    ("methods", "grad_cam", {"description": "w_k = mean(g_k) -> (B, K, 1, 1)"}),
+    ("metrics", "box_iou", {"description": "The best IoU -> (B,)", "definition": "its own definition", "cited": CITED}),
+)
 
 
-def write_page(folder: Path) -> Path:
-    """The page alone: no figure is drawn."""
+@pytest.fixture(scope="module")
+def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two networks, six methods; one method and one metric with a definition. No figure is drawn."""
+    folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
+    manifest = sealed.read_json(folder / "manifest.json")
+    for kind, name, about in DEFINITIONS:
+        manifest[kind][name] |= about
+    manifest_file.write(folder, manifest)
     run = RunFolder.read(folder)
     path = folder / "report.html"
     tables = list(all_tables(run, run.summary, run.split_summary))
     path.write_text(page_of(run, tables, [], gallery.section(run)), encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="module")
-def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks, six methods; one method and one metric with a definition."""
-    folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
-    manifest = sealed.read_json(folder / "manifest.json")
-    for kind, entries in DEFINITIONS.items():
-        for name, about in entries.items():
-            manifest[kind][name] |= about
-    manifest_file.write(folder, manifest)
-    return write_page(folder)
 
 
 @pytest.fixture
@@ -64,7 +56,7 @@ def column(section: Any, heading: str, group: int = 0) -> list[str]:
     return [row.locator("th, td").nth(place).inner_text() for row in rows.all()]
 
 
-def test_a_heading_sorts_by_number_and_by_a_third_click_not_at_all(overview: Any) -> None:
+def test_a_heading_sorts_by_number_and_by_a_third_click_not_at_all(overview):
     before = column(overview, "Box IoU")
     button = overview.get_by_role("button", name="Box IoU")
     button.focus()
@@ -83,7 +75,7 @@ def test_a_heading_sorts_by_number_and_by_a_third_click_not_at_all(overview: Any
         assert column(overview, "Sensitivity error")[-2:] == [NOTHING, NOTHING]
 
 
-def test_methods_networks_and_columns_can_be_hidden(overview: Any) -> None:
+def test_methods_networks_and_columns_can_be_hidden(overview):
     overview.get_by_text("Methods", exact=True).click()
     overview.get_by_role("checkbox", name="grad_cam", exact=True).uncheck()
     overview.page.keyboard.press("Escape")
@@ -97,7 +89,7 @@ def test_methods_networks_and_columns_can_be_hidden(overview: Any) -> None:
     assert overview.get_by_text("Columns: 0 of").is_visible()
 
 
-def test_a_copy_holds_what_is_shown(overview: Any) -> None:
+def test_a_copy_holds_what_is_shown(overview):
     overview.get_by_text("Networks", exact=True).click()
     overview.get_by_role("checkbox", name="scenes_residual").uncheck()
     copied = {}
@@ -118,7 +110,7 @@ def test_a_copy_holds_what_is_shown(overview: Any) -> None:
     assert "ablation\\_cam" in copied["LaTeX"]
 
 
-def test_a_definition_shows_on_focus_and_goes_with_escape(overview: Any) -> None:
+def test_a_definition_shows_on_focus_and_goes_with_escape(overview):
     page = overview.page
     overview.locator("a.page-term", has_text="grad_cam").first.focus()
     page.keyboard.press("Tab")
@@ -133,15 +125,8 @@ def test_a_definition_shows_on_focus_and_goes_with_escape(overview: Any) -> None
     assert tip.get_by_role("link", name="Doe 2031").get_attribute("href") == "https://arxiv.org/abs/1"
 
 
-def test_a_definition_shows_on_tap(open_page: Any, usual_page: Path) -> None:
-    page = open_page(usual_page, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
-    page.locator("#overview a.page-term", has_text="grad_cam").first.tap()
-    assert "w_k = mean(g_k)" in page.get_by_role("tooltip").inner_text()
-    assert page.evaluate("location.hash") == ""
-
-
 @pytest.mark.parametrize("name", ["gallery", "tables"])
-def test_a_jump_over_the_charts_lands_on_its_section(open_page: Any, usual_page: Path, name: str) -> None:
+def test_a_jump_over_the_charts_lands_on_its_section(open_page, usual_page, name):
     """Also after the charts that the jump brought into sight are drawn."""
     page = open_page(usual_page)
     page.locator(f'.page-bar a[href="#{name}"]').click()
@@ -153,16 +138,7 @@ def test_a_jump_over_the_charts_lands_on_its_section(open_page: Any, usual_page:
     assert section.bounding_box()["y"] == pytest.approx(before, abs=2)
 
 
-def test_one_network_at_a_time(open_page: Any, usual_page: Path) -> None:
-    page = open_page(usual_page)
-    tables = page.locator("#tables details", has=page.get_by_text("All metrics", exact=True))
-    tables.locator("summary").first.click()
-    assert tables.locator("table:visible").count() == 1
-    tables.get_by_role("radio", name="scenes_residual").check(force=True)
-    assert "scenes_residual" in tables.locator("table:visible caption").inner_text()
-
-
-def test_print_has_every_table(open_page: Any, usual_page: Path) -> None:
+def test_one_network_at_a_time_but_in_print_every_table(open_page, usual_page):
     page = open_page(usual_page)
     tables = page.locator("main table").count()
     assert page.locator("main table:visible").count() < tables
@@ -176,34 +152,99 @@ def test_print_has_every_table(open_page: Any, usual_page: Path) -> None:
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")
     assert page.locator("main table:visible").count() < tables
+    group = page.locator("#tables details", has=page.get_by_text("All metrics", exact=True))
+    group.locator("summary").first.click()
+    assert group.locator("table:visible").count() == 1
+    group.get_by_role("radio", name="scenes_residual").check(force=True)
+    assert "scenes_residual" in group.locator("table:visible caption").inner_text()
 
 
-def test_without_javascript_all_text_and_tables_are_there_in_the_order_of_a_reader(
-    open_page: Any, usual_page: Path
-) -> None:
+def test_without_javascript_text_and_tables_are_there_in_the_order_of_a_reader(open_page, usual_page):
     page = open_page(usual_page, java_script_enabled=False)
     names = [section.get_attribute("id") for section in page.locator(".page-section").all()]
     assert names[:7] == ["findings", "overview", "charts", "judging", "gallery", "figures", "tables"]
-    assert page.locator(".page-noscript").is_visible()
-    assert page.locator("#overview table").is_visible()
-    assert page.locator("#tables details:not([open])").count() > 0  # a reader opens them without a script
-    assert page.locator("#findings figure").count() > 0
+    for shown in (".page-noscript", "#overview table"):
+        assert page.locator(shown).is_visible()
+    for there in ("#tables details:not([open])", "#findings figure"):  # a reader opens them without a script
+        assert page.locator(there).count() > 0
 
 
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_axe_finds_nothing_serious(open_page: Any, barriers: Any, usual_page: Path, width: int, theme: str) -> None:
+def test_axe_finds_nothing_serious(open_page, barriers, usual_page, width, theme):
     page = open_page(usual_page, viewport={"width": width, "height": 900}, color_scheme=theme, bypass_csp=True)
     page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert barriers(page) == []
 
 
-def test_a_phone_scrolls_tables_and_not_the_page(open_page: Any, usual_page: Path) -> None:
-    page = open_page(usual_page, viewport={"width": 400, "height": 800})
-    page.locator("#overview").get_by_text("Columns", exact=True).click()
+def test_a_phone_scrolls_tables_and_not_the_page_and_shows_a_definition_on_tap(open_page, usual_page):
+    page = open_page(usual_page, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
+    page.locator("#overview a.page-term", has_text="grad_cam").first.tap()
+    assert "w_k = mean(g_k)" in page.get_by_role("tooltip").inner_text()
+    assert page.evaluate("location.hash") == ""
+    page.locator("#overview").get_by_text("Columns", exact=True).tap()
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     wide = page.locator("#overview .page-wide")
     assert wide.evaluate("(region) => region.scrollWidth > region.clientWidth")
     wide.evaluate("(region) => { region.scrollLeft = 200; }")
     first = page.locator("#overview tbody tr:not(.page-group) th").first
     assert first.bounding_box()["x"] == wide.bounding_box()["x"]
+
+
+HEADER = Header("above", "A title", {"Networks": "one"})
+MARKUP = "</script><script>alert(1)</script><!--"
+
+
+@pytest.fixture
+def make_page(tmp_path: Path) -> Any:
+    """(*sections) -> path of a page with them."""
+    path = tmp_path / "page.html"
+
+    def make(*sections: Section) -> Path:
+        path.write_text(assemble(HEADER, sections), encoding="utf-8")
+        return path
+
+    return make
+
+
+def test_sections_are_in_the_index(make_page, open_page):
+    page = open_page(make_page(Section("a", "First", Markup("<p>1</p>")), Section("b", "Second", Markup("<p>2</p>"))))
+    assert page.locator("nav a").all_inner_texts() == ["First", "Second"]
+    assert page.locator("h2").all_inner_texts() == ["First", "Second"]
+    page.get_by_role("link", name="Second").click()
+    assert page.evaluate("location.hash") == "#b"
+
+
+def test_two_sections_of_one_id_and_nan_in_json_are_refused():
+    with pytest.raises(ValueError, match="one id"):
+        assemble(HEADER, [Section("a", "A", Markup("")), Section("b", "B", Markup(""), data={"a": 1})])
+    with pytest.raises(ValueError, match="JSON"):
+        html.as_json({"value": float("nan")})
+
+
+def test_the_theme_is_the_systems_until_a_reader_chooses(make_page, open_page):
+    page = open_page(make_page(), color_scheme="dark")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.evaluate("addEventListener('themechange', () => { window.changes = (window.changes ?? 0) + 1; }, true)")
+    page.get_by_label("Light").check(force=True)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)" != dark
+    assert page.evaluate("window.changes") == 1
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+def test_data_is_text_for_the_browser(make_page, open_page):
+    data = {"names": [MARKUP, "\u2028\u2029", "a & b"]}
+    page = open_page(make_page(Section("a", MARKUP, Markup("<p>1</p>"), data={"a-data": data})))
+    assert page.evaluate("JSON.parse(document.getElementById('a-data').textContent)") == data
+    assert page.locator("h2").inner_text() == MARKUP
+
+
+def test_no_other_script_runs(make_page, browser):
+    """Not even one that a mistake in a part's HTML lets through: the policy names the page's own."""
+    path = make_page(Section("a", "A", Markup("<script>window.ran = 1</script><b onclick='window.ran = 2'>b</b>")))
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.locator("b").click()
+    assert page.evaluate("window.ran") is None
+    page.close()

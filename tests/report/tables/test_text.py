@@ -1,16 +1,27 @@
-"""Numbers, Markdown and LaTeX as a reader gets them."""
+"""Numbers, Markdown, HTML and LaTeX as a reader gets them; where a TeX is installed, tables compile and fit."""
 
 from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from axiom_bench.columns import NO_IMAGE, NOT_APPLICABLE
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CLASS
+from axiom_bench.report.options import COLUMN, PAGE
 from axiom_bench.report.page.html import typeset
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakable, escape, fit, to_latex
+from axiom_bench.report.tables.latex import number as latex_number
+from axiom_bench.report.tables.summaries import headline_tables
 from axiom_bench.report.tables.table import Group, Table, to_markdown
 from axiom_bench.report.tables.text import REASONS
 from axiom_bench.statistics.labels import NOTHING, number, share
+from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import row
 
 ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
@@ -19,25 +30,22 @@ TABLE = Table(
 )
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.012345, "0.0123"), (0.1, "0.100"), (12.0, "12.0"), (999.6, "1,000"), (4321.5, "4,322"),
-        (0.00009996, "0.000100"), (0.00009, "9.00e-5"), (1.2e-7, "<1e-6"), (-1e-9, "<1e-6"), (2.5e-6, "2.50e-6"),
-        (-0.25, "-0.250"), (2.5e9, "2.50e9"), (0.0, "0"), (float("nan"), NOTHING), (float("inf"), NOTHING),
-    ],
-)  # fmt: skip
-def test_number(value: float, text: str) -> None:
-    assert number(value) == text
+def test_number():
+    texts = {
+        0.012345: "0.0123", 0.1: "0.100", 12.0: "12.0", 999.6: "1,000", 4321.5: "4,322", 0.00009996: "0.000100",
+        0.00009: "9.00e-5", 1.2e-7: "<1e-6", -1e-9: "<1e-6", 2.5e-6: "2.50e-6", -0.25: "-0.250", 2.5e9: "2.50e9",
+        0.0: "0", float("nan"): NOTHING, float("inf"): NOTHING,
+    }  # fmt: skip
+    assert {value: number(value) for value in texts} == texts
 
 
-def test_share_never_rounds_to_nothing_or_all() -> None:
+def test_share_never_rounds_to_nothing_or_all():
     assert [share(*pair) for pair in ((0, 9), (1, 1000), (1, 2), (999, 1000), (9, 9), (0, 0))] == [
         *("0 %", "<1 %", "50 %", ">99 %", "100 %", "0 %")
     ]
 
 
-def test_markdown() -> None:
+def test_markdown():
     assert to_markdown(TABLE) == (
         "# A_title\n\n## net_1 & co\n\n"
         "| Method | Error<br>mean | Why |\n|:---|---:|:---|\n| grad_cam | **-0.500** | 50 % |\n"
@@ -45,15 +53,142 @@ def test_markdown() -> None:
     )
 
 
-def test_html_text() -> None:
+def test_html_text():
     assert typeset("<b> -0.5\nx") == "&lt;b&gt; \N{MINUS SIGN}0.5<br>x"
     assert "10<sup>\N{MINUS SIGN}7</sup>" in typeset("1.20e-7")
     assert typeset("<1e-6") == "&lt;\N{NO-BREAK SPACE}10<sup>\N{MINUS SIGN}6</sup>"
     assert typeset("0-12 grad-cam-2") == "0-12 grad-cam-2"  # no minus inside a name or a range
 
 
-def test_every_status_has_its_reason_in_words() -> None:
+def test_every_status_has_its_reason_in_words():
     """A status of a plug-in that isn't ours is written with spaces; ours say what they mean."""
     conditions = {status.status for status in (*PRECONDITIONS.values(), *ALWAYS, WRONG_CLASS)}
     undefined = {plugins.load("metric", name).spec.undefined for name in plugins.names("metric")}
     assert conditions | undefined | {NO_IMAGE, NOT_APPLICABLE, "bad_image"} <= set(REASONS)
+
+
+NASTY = (
+    r"a & b % c $ d # e _ f { g } h ~ i ^ j \ k < l > m | n \input{/etc/passwd} [o] *p* ``q'' r--s",
+    "Łódź Ångström é ñ ü ß Ž ő ą Đ « » ’ … − ± ≤ α ∞ 犬 Ж 🐶 \u202e",  # noqa: RUF001
+    "[first]",
+    "*starred*",
+    "my_package.my_module.my_very_long_function_name_of_a_users_own_method",
+    "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft",
+)
+SLOW = pytest.mark.slow
+PDFLATEX = shutil.which("pdflatex")
+DOCUMENT = r"""\documentclass[10pt%(option)s]{article}
+\usepackage[textwidth=7in,columnsep=0.4in,textheight=9.3in]{geometry}
+\usepackage{array,booktabs,longtable}
+\begin{document}
+%(body)s
+\end{document}
+"""
+
+
+def test_a_short_table_is_a_float_of_a_column():
+    text = to_latex(TABLE)
+    for part in (
+        *(r"\begin{table}", r"\label{tab:some-table}", r"\caption{A\_title.}", r"\toprule", r"\bottomrule"),
+        r"grad\_\allowbreak{}cam & \textbf{\boldmath $-$0.500} & 50 \% \\",
+        *(r"\linewidth}@{}}{\textit{net\_\allowbreak{}1 \& co}} \\*", r"Error\newline mean"),
+    ):
+        assert text.count(part) == 1, part
+    assert r"\begin{table*}" in to_latex(TABLE, "page")
+
+
+def test_a_long_table_breaks_over_pages_with_one_label():
+    rows = tuple(row(f"m{i}", "1", "-") for i in range(60))
+    text = to_latex(Table("t", "T", TABLE.header, (Group("", rows),), ("A note.",)))
+    order = [r"\begin{longtable}", r"\label{tab:t}", r"\endfirsthead", r"\endhead", r"\endfoot"]
+    places = [text.index(part) for part in (*order, "A note.", r"\endlastfoot")]
+    assert places == sorted(places)
+    assert text.count(r"\label") == text.count(r"\caption") == 1
+    assert r"\begin{table}" not in text
+
+
+def test_every_special_character_of_latex():
+    assert escape(r"a_b&c%d$e#f{g}h~i^j\k") == (
+        r"a\_b\&c\%d\$e\#f\{g\}h\textasciitilde{}i\textasciicircum{}j\textbackslash{}k"
+    )
+    assert escape("犬é≤") == r"U+72ACé$\le$"
+    assert breakable("zero_map of grad_cam_") == r"zero\_\allowbreak{}map of grad\_\allowbreak{}cam\_"
+
+
+def test_numbers_in_latex():
+    texts = {
+        **{"<1e-6": "$<10^{-6}$", "1.20e-7": r"1.20$\cdot10^{-7}$", "-0.500 (-1.5)": "$-$0.500 ($-$1.5)"},
+        **{"0.5 ± 0.1": r"0.5~$\pm$~0.1", "0.5 [-0.1, 0.9]": "0.5 {[}$-$0.1,~0.9{]}"},
+    }
+    assert {text: latex_number(text) for text in texts} == texts
+
+
+def test_a_table_too_wide_for_a_page_is_cut_into_parts_that_fit():
+    header = ("Method", *(f"Conservation error of network {i}" for i in range(30)))
+    table = Table("wide", "Wide", header, (Group("", (row("xgrad_cam", *["0.123 (0.456)"] * 30),)),))
+    for inches in (COLUMN, PAGE):
+        layout = fit(table, inches)
+        assert len(layout.parts) > 1
+        assert [column for part in layout.parts for column in list(part)[1:]] == list(range(1, 31))
+        for part in layout.parts:
+            assert next(iter(part)) == 0
+            width = sum(part.values()) * LETTERS[layout.size] + SEPARATION * (len(part) - 1)
+            assert width <= inches * POINTS + 1e-6
+    assert to_latex(table).count(r"\begin{tabular}") == len(fit(table, PAGE).parts)
+
+
+def test_a_headline_table_has_titles_networks_and_counts(usual_run):
+    run = RunFolder.read(usual_run)
+    tables = {table.name: table for table in headline_tables(run, run.summary)}
+    assert list(tables) == ["headline_conservation_error", "headline_box_iou"]
+    table = tables["headline_conservation_error"]
+    assert table.header == ("Method", "scenes_fc", "scenes_residual")
+    methods = [cells[0].text for cells in table.groups[0].rows]
+    assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]  # on the score's scale
+    values = run.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
+    median = values.loc[values["method"] == "grad_cam", "value"].median()
+    assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
+    assert "n = 120 images, 120 rows." in table.notes[0]
+    assert any(note.startswith("Not measured, not on the score's scale: ") for note in table.notes)
+
+
+def nasty_tables() -> list[Table]:
+    rows = tuple(row(text, "<1e-6", "-1,234 (-2.50e-9)", text, bold=[0, 1, 2]) for text in NASTY)
+    header = ("Method", "Sensitivity error\nmedian (mean)\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", NASTY[0], "Why")
+    parts = tuple(Group(text, rows) for text in NASTY)
+    wide = Group("", (row("a_b", *["0.5 ± 0.1"] * 25),))
+    return [
+        Table("nasty", NASTY[0], header, parts[:1], NASTY, text_last=True),
+        Table("nasty_long", NASTY[1], header, parts * 2, NASTY, text_last=True),
+        Table("wide", "Wide", ("Method", *["Conservation error"] * 25), (wide,)),
+        Table("empty", "Empty", TABLE.header, (), ("Every row has status ok.",)),
+    ]
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="no pdflatex: install a TeX with booktabs, geometry and longtable")
+@pytest.mark.parametrize(
+    ("columns", "width"),
+    [(2, "auto"), *(pytest.param(*case, marks=SLOW) for case in ((1, "auto"), (1, "column"), (2, "column")))],
+)
+def test_tables_compile_and_fit(usual_run, tmp_path, columns, width):
+    run = RunFolder.read(usual_run)
+    write_tables(run, tmp_path)
+    for table in nasty_tables():
+        (tmp_path / f"{table.name}.tex").write_text(to_latex(table, width))
+    inputs = [_input(path, columns) for path in sorted(tmp_path.glob("*.tex"))]
+    assert len(inputs) > 8
+    text = DOCUMENT % {"option": ",twocolumn" if columns == 2 else "", "body": "\n".join(inputs)}
+    (tmp_path / "document.tex").write_text(text)
+    command = [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "document.tex"]
+    for _ in range(2):  # labels, and the widths of longtables
+        result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+        assert result.returncode == 0, result.stdout[-2000:]
+    log = (tmp_path / "document.log").read_text(errors="replace")
+    assert [float(points) for points in re.findall(r"Overfull \\hbox \(([\d.]+)pt", log) if float(points) > 1] == []
+    assert "multiply defined" not in log
+    assert "Float too large" not in log
+
+
+def _input(path: Path, columns: int) -> str:
+    line = rf"\input{{{path.stem}}}\clearpage"
+    return rf"\onecolumn {line}\twocolumn" if columns == 2 and r"\onecolumn" in path.read_text() else line
