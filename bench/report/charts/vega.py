@@ -173,8 +173,8 @@ def finished(
     """The spec. hover: {table: {column: title}}, what the page shows of a row where the pointer is, and in the table of
     the data. params: names of what the page sets before it draws, beside HIDDEN.
 
-    Validation would take half of the time: tests/report/charts/test_charts.py does it for all specs. For the same reason
-    what belongs to the top is added to the result.
+    Validation would take half of the time: tests/report/charts/test_charts.py does it for all specs. For the same
+    reason what belongs to the top is added to the result.
     """
     spec: dict[str, Any] = chart.to_dict(validate=False)
     return spec | {
