@@ -1,12 +1,8 @@
 """device=each_gpu: which process sees which GPU, and what becomes of the processes. No test here needs a GPU."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 import torch
@@ -31,28 +27,23 @@ def gpus(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
         ({VISIBLE: "GPU-8a, GPU-9b,GPU-0c,GPU-1d,17"}, ["GPU-9b", "GPU-0c", "GPU-1d"]),  # of five, torch can use four
     ],
 )
-def test_every_gpu_but_the_first_has_a_process_that_sees_it_alone(
-    monkeypatch: pytest.MonkeyPatch, visible: Mapping[str, str], others: list[str]
-):
+def test_every_gpu_but_the_first_has_a_process_that_sees_it_alone(monkeypatch, visible, others):
     gpus(monkeypatch, 4)
     environments = each_gpu.environments("each_gpu", {"PATH": "/bin", **visible})
     assert environments == [{"PATH": "/bin", VISIBLE: other} for other in others]
 
 
-def test_one_gpu_and_other_devices_need_no_process(monkeypatch: pytest.MonkeyPatch):
+def test_one_gpu_and_other_devices_need_no_process_and_without_a_gpu_it_is_one_sentence(monkeypatch):
     gpus(monkeypatch, 1)
     assert each_gpu.environments("each_gpu", {VISIBLE: "3"}) == []  # as a process beside the first one sees it
     gpus(monkeypatch, 4)
     assert not any(each_gpu.environments(device, {}) for device in ("auto", "cpu", "cuda", "cuda:1"))
-
-
-def test_without_a_gpu_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
     gpus(monkeypatch, 0)
     with pytest.raises(BenchError, match=r"there is none; use device=cpu\.$"):
         each_gpu.environments("each_gpu", {})
 
 
-def test_each_process_gets_the_command_line_and_its_gpu(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_each_process_gets_the_command_line_and_its_gpu(tmp_path, capfd):
     environments = [{**os.environ, VISIBLE: "1"}, {**os.environ, VISIBLE: "2"}]
     command = [sys.executable, "-S", "-c", WRITES, f"{tmp_path}/gpu"]
     with each_gpu.processes(["model=a", "device=each_gpu"], tmp_path, environments, command) as started:
@@ -69,7 +60,7 @@ def test_each_process_gets_the_command_line_and_its_gpu(tmp_path: Path, capfd: p
         ("import os; os.kill(os.getpid(), 9)", "(signal 9: no output)"),
     ],
 )
-def test_a_process_that_failed_is_told_and_the_others_end(capfd: pytest.CaptureFixture[str], code: str, told: str):
+def test_a_process_that_failed_is_told_and_the_others_end(capfd, code, told):
     environments = [{**os.environ, VISIBLE: "GPU-8a"}, {**os.environ, VISIBLE: "2"}]
     body = f"import os, time; time.sleep(60) if os.environ['{VISIBLE}'] == '2' else exec({code!r})"
     with each_gpu.processes([], None, environments, [sys.executable, "-S", "-c", body]) as (fails, goes_on):

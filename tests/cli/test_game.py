@@ -1,7 +1,5 @@
 """`axiom-bench game`: the page of a run on the embedded scenes, and what a user can mend."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -38,12 +36,10 @@ def copy(run: Path, tmp_path: Path) -> Path:
 
 
 def data_of(path: Path) -> dict[str, Any]:
-    found = re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    return json.loads(found[1])
+    return json.loads(re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
 
 
-def test_a_run_on_the_scenes_becomes_a_game(run: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert main(["game", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == f"game: {run / 'game.html'}"
@@ -62,7 +58,7 @@ def test_a_run_on_the_scenes_becomes_a_game(run: Path, capsys: pytest.CaptureFix
     assert (run / "game.html").stat().st_size < 10e6
 
 
-def test_the_same_command_makes_the_same_page(run: Path, tmp_path: Path):
+def test_the_same_command_makes_the_same_page(run, tmp_path):
     options = ("--images", "3", "--methods", "xgrad_cam,centered", "--output")
     for name in ("a", "b"):
         assert main(["game", str(run), *options, str(tmp_path / name)]) == 0
@@ -85,46 +81,39 @@ def test_the_same_command_makes_the_same_page(run: Path, tmp_path: Path):
         (["--model", "resnet"], "There is no job in this run 'resnet'; there are: scenes_vgg at features.13 on scenes"),
     ],
 )
-def test_mistakes_are_sentences(run: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str):
+def test_mistakes_are_sentences(run, capsys, options, sentence):
     assert main(["game", str(run), *options]) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("part", "key", "sentence"),
-    [
+def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["game", str(folder)]) == 2
+    return capsys.readouterr().err
+
+
+def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(copy, capsys):
+    content = sealed.read_json(copy / "manifest.json")
+    for part, key, sentence in (
         ("models", "weights_sha256", "The weights of scenes_vgg aren't"),
         ("data", "fingerprint", "The images of 'scenes'"),
-    ],
-)
-def test_what_isnt_the_runs_any_more_is_refused(
-    copy: Path, capsys: pytest.CaptureFixture[str], part: str, key: str, sentence: str
-):
-    content = sealed.read_json(copy / "manifest.json")
-    for about in content[part].values():
-        about[key] = "0" * 64
-    sealed.write_json(copy / "manifest.json", content)
-    assert main(["game", str(copy)]) == 2
-    assert sentence in capsys.readouterr().err
-
-
-def test_a_run_that_has_not_ended_is_refused(copy: Path, capsys: pytest.CaptureFixture[str]):
+    ):
+        other = {name: {**about, key: "0" * 64} for name, about in content[part].items()}
+        sealed.write_json(copy / "manifest.json", {**content, part: other})
+        assert sentence in refusal(copy, capsys)
     running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
-    assert main(["game", str(copy)]) == 2
-    assert "was stopped before its end" in capsys.readouterr().err
+    assert "was stopped before its end" in refusal(copy, capsys)
 
 
-def test_data_without_two_classes_names_what_has_them(copy: Path, capsys: pytest.CaptureFixture[str]):
+def test_data_without_two_classes_names_what_has_them(copy, capsys):
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
     content = sealed.read_json(copy / "manifest.json")
     (job,) = content["jobs"]
     assert main(["game", str(copy)]) == 0
     job["left_out"] = [image["image"] for image in data_of(copy / "game.html")["images"]]
     sealed.write_json(copy / "manifest.json", content)
-    assert main(["game", str(copy)]) == 2
-    assert "axiom-bench experiment=voc" in capsys.readouterr().err
+    assert "axiom-bench experiment=voc" in refusal(copy, capsys)
 
 
 EVIL = "import pathlib\npathlib.Path(__file__).with_name('ran').write_text('')\ndef f(*_, **__): return None\n"
@@ -145,9 +134,7 @@ CODE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CODE)
-def test_code_that_a_run_names_is_not_run(
-    copy: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-):
+def test_code_that_a_run_names_is_not_run(copy, tmp_path, name, capsys, monkeypatch):
     """Nor by the commands that only read: they load nothing."""
     folder = copy
     for place in (tmp_path, folder):

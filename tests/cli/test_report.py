@@ -1,15 +1,10 @@
 """`axiom-bench report` with settings, of several runs, of a run that goes on, and of one that was stopped or killed."""
 
-from __future__ import annotations
-
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -46,7 +41,7 @@ def runs(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list
     return ["results/quick/scenes_vgg", "results/quick/scenes_resnet"]
 
 
-def test_two_networks(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_networks(runs, capsys):
     capsys.readouterr()
     assert main(["report", *runs]) == 0
     folder = Path("results/quick/combined").resolve()
@@ -60,7 +55,7 @@ def test_two_networks(runs: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert (folder / "report_stamp.json").read_bytes() == stamp
 
 
-def test_runs_that_disagree(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_that_disagree(runs, capsys):
     capsys.readouterr()
     assert main(["report", runs[0], "results/quick/coarse", "--output", "never"]) == 2
     error = capsys.readouterr().err
@@ -74,7 +69,7 @@ def test_runs_that_disagree(runs: list[str], capsys: pytest.CaptureFixture[str])
     assert not Path("never").exists()
 
 
-def test_settings_change_the_report_and_not_the_run(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_change_the_report_and_not_the_run(runs, capsys):
     folder = Path(runs[0])
     before = (folder / "manifest.json").read_bytes()
     first = (folder / "report.html").read_bytes()
@@ -99,12 +94,6 @@ def test_settings_change_the_report_and_not_the_run(runs: list[str], capsys: pyt
     assert (folder / "report.html").read_bytes() == first
 
 
-def test_settings_are_parsed_as_in_a_run() -> None:
-    words = ["report.headline=[a,b]", "report.figures.grid=null", "report.figures.pair=[]", "report.compare=x"]
-    figures = {"grid": None, "pair": []}
-    assert parsed(words) == {"headline": ["a", "b"], "figures": figures, "compare": "x"}
-
-
 @pytest.mark.parametrize(
     ("word", "sentence"),
     [
@@ -114,17 +103,16 @@ def test_settings_are_parsed_as_in_a_run() -> None:
         ("report.headline=[a", r"The value of report.headline=\[a can't be understood"),
     ],
 )
-def test_a_wrong_setting_is_one_sentence(word: str, sentence: str) -> None:
+def test_a_wrong_setting_is_one_sentence(word, sentence):
+    words = ["report.headline=[a,b]", "report.figures.grid=null", "report.figures.pair=[]", "report.compare=x"]
+    figures = {"grid": None, "pair": []}
+    assert parsed(words) == {"headline": ["a", "b"], "figures": figures, "compare": "x"}  # as in a run
     with pytest.raises(BenchError, match=sentence) as error:
-        parsed([word])
+        parsed([*words, word])
     assert "\n" not in str(error.value)
 
 
-RUN = [
-    *("model=scenes_vgg", "data.size=4", "shard_size=2", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
-    *("method=[grad_cam,xgrad_cam]", "metric=[confidence_drop,zeta]", "pictures.rows=0", "pictures.gallery=0"),
-    "report.figures.formats=[png]",
-]
+RUN = [*TINY, "model=scenes_vgg", "method=[grad_cam,xgrad_cam]", "shard_size=2", "pictures.rows=0"]
 FOLDER = Path("results/quick/default")
 DONE = "scenes_vgg at features.13 on scenes: 2 of 4 images so far."
 
@@ -160,7 +148,7 @@ def stopped(stopped_results: Path, _elsewhere: None) -> None:
 
 
 @pytest.mark.usefixtures("stopped")
-def test_a_stopped_run_is_reported_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_run_is_reported_as_such(capsys):
     capsys.readouterr()
     assert main(["report", str(FOLDER)]) == 0
     out = capsys.readouterr().out
@@ -182,7 +170,7 @@ def test_a_stopped_run_is_reported_as_such(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.usefixtures("stopped")
-def test_watching_ends_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_watching_ends_when_the_run_ends(monkeypatch):
     """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""
     lock = claims.running(FOLDER)
     lock.__enter__()
@@ -204,44 +192,12 @@ def test_watching_ends_when_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("stopped")
-def test_ctrl_c_ends_at_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(report.time, "sleep", interrupt)
+def test_ctrl_c_ends_at_once_and_what_cannot_be_watched(monkeypatch, capsys):
+    monkeypatch.setattr(report.time, "sleep", Mock(side_effect=KeyboardInterrupt))
     with claims.running(FOLDER):
         assert main(["report", "--watch", str(FOLDER)]) == 130
     assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")
-
-
-def test_what_cannot_be_watched(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", "--watch", "a", "b"]) == 2
     assert "--watch follows one run" in capsys.readouterr().err
     assert main(["report", "--watch", "nowhere"]) == 2
     assert "nowhere is no run folder" in capsys.readouterr().err
-
-
-KILLED = """\
-import os, signal, sys
-from axiom_bench.cli.main import main
-from axiom_bench.run.computing import compute
-
-first = compute.compute
-def compute_one(*arguments):
-    first(*arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-compute.compute = compute_one
-main(sys.argv[1:])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
-def test_a_killed_run() -> None:
-    """No code of its own runs at its end; the system frees its lock."""
-    done = subprocess.run([sys.executable, "-c", KILLED, *RUN], env=os.environ, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
-    manifest = reading.read_manifest(FOLDER)
-    assert manifest["state"] == running.STOPPED
-    assert DONE in running.sentences(manifest)
-    assert len(reading.read_records(FOLDER, manifest)["image_id"].unique()) == 2

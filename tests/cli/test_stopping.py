@@ -1,7 +1,5 @@
 """Ctrl-C, SIGTERM and SIGHUP: a command ends with one line and its code, whatever it is doing."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -53,32 +51,25 @@ def begun(body: str, **options: object) -> Iterator[tuple[subprocess.Popen[str],
             process.kill()
 
 
-@pytest.mark.parametrize("name", EXIT_CODES)
-def test_a_signal_ends_a_command_with_one_line_and_its_code(name: str):
-    with begun(SLEEP) as (process, _):
+BODIES = {
+    **dict.fromkeys(EXIT_CODES, SLEEP),
+    "SIGTERM, and it doesn't end by itself": f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)",
+    "SIGTERM, an error as numba makes of it": f"try:\n    {SLEEP}\nexcept BaseException:\n    raise SystemError('set')",
+    "SIGTERM, a job whose errors are kept": f"try:\n    {SLEEP}\nexcept BaseException:\n    return 2",
+}
+
+
+@pytest.mark.parametrize("case", BODIES)
+def test_a_signal_ends_a_command_with_one_line_and_its_code(case):
+    name = case.partition(",")[0]
+    with begun(BODIES[case]) as (process, _):
         process.send_signal(getattr(signal, name))
         assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
     assert process.returncode == EXIT_CODES[name]
 
 
-def test_a_command_that_does_not_end_by_itself_is_ended():
-    with begun(f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)") as (process, _):
-        process.terminate()
-        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
-    assert process.returncode == 143
-
-
-@pytest.mark.parametrize("end", ["raise SystemError('returned a result with an exception set')", "return 2"])
-def test_an_error_that_interrupted_code_makes_of_a_signal_is_none(end: str):
-    """As numba does, and a job whose errors are kept."""
-    with begun(f"try:\n    {SLEEP}\nexcept BaseException:\n    {end}") as (process, _):
-        process.terminate()
-        assert process.communicate(timeout=30) == ("", f"{stopping.LINE}\n")
-    assert process.returncode == 143
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
-def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number: int):
+def test_a_signal_that_was_ignored_stays_so_and_sigterm_ends(number):
     with begun(SLEEP, preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)) as (process, _):
         process.send_signal(number)
         with pytest.raises(subprocess.TimeoutExpired):

@@ -3,13 +3,10 @@
 It is installed without its dependencies, which come from this environment; the checkout can't be imported.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess
 import sys
-import sysconfig
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -86,7 +83,7 @@ def python(installed: Path, tmp_path: Path) -> Python:
 
 
 @pytest.mark.parametrize("folder", INSIDE)
-def test_every_file_of_a_folder(wheel: ZipFile, folder: str):
+def test_every_file_of_a_folder(wheel, folder):
     """Modules, their data, the configuration, the baselines: where `axiom_bench` looks for them."""
     here = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     expected = {f"axiom_bench/{INSIDE[folder]}{path.relative_to(ROOT / folder).as_posix()}" for path in here}
@@ -94,7 +91,7 @@ def test_every_file_of_a_folder(wheel: ZipFile, folder: str):
     assert expected <= set(wheel.namelist())
 
 
-def test_one_import_name_the_command_and_the_links(wheel: ZipFile):
+def test_one_import_name_the_command_and_the_links(wheel):
     """Neither `bench` nor `methods` nor `metrics` can collide with a user's own."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"axiom_bench"}
@@ -105,7 +102,7 @@ def test_one_import_name_the_command_and_the_links(wheel: ZipFile):
         assert line in wheel.read(next(name for name in wheel.namelist() if name.endswith(file))).decode()
 
 
-def test_the_sdist_builds_the_same_wheel(wheel: ZipFile, tmp_path: Path):
+def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     """Also beside the links of an editable install, which hatch follows."""
     subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, check=True)
     with tarfile.open(build("sdist", ROOT, tmp_path / "sdist")) as archive:
@@ -114,14 +111,8 @@ def test_the_sdist_builds_the_same_wheel(wheel: ZipFile, tmp_path: Path):
     assert set(ZipFile(build("wheel", source, tmp_path / "wheel")).namelist()) == set(wheel.namelist())
 
 
-def test_baselines_and_types_are_installed(installed: Path):
-    assert (installed / "axiom_bench" / "baselines" / "quick.csv").is_file()
-    assert (installed / "axiom_bench" / "py.typed").is_file()
-    assert Path(sysconfig.get_paths()["purelib"]) not in installed.parents
-
-
 @pytest.mark.slow
-def test_the_command_runs(python: Python, tmp_path: Path):
+def test_the_command_runs(python, tmp_path):
     """As the console script does: the default experiment, small, with processes that load the data."""
     script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n" + CHECK + "sys.exit(code)"
     (tmp_path / "command.py").write_text(script)
@@ -129,14 +120,14 @@ def test_the_command_runs(python: Python, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_user_s_method_that_imports_the_folder_s_modules(python: Python, tmp_path: Path):
+def test_a_user_s_method_that_imports_the_folder_s_modules(python, tmp_path):
     """A console script lacks the current folder on sys.path; -P takes it out here."""
     script = "import sys; from axiom_bench.cli.main import main; sys.exit(main(sys.argv[1:]))"
     assert "report: " in python("-P", "-c", script, *TINY, "+method.mine._target_=my_module.my_cam")
     assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
 
 
-def test_a_user_s_configuration_files(python: Python, tmp_path: Path):
+def test_a_user_s_configuration_files(python, tmp_path):
     (tmp_path / "conf/experiment").mkdir(parents=True)
     mine = "# @package _global_\n# My study.\ndefaults:\n  - override /method: [uniform]\nexperiment: mine\n"
     (tmp_path / "conf/experiment/mine.yaml").write_text(mine)
@@ -153,7 +144,7 @@ assert main(["list", "experiments", "--config-dir", "conf"]) == 0
     assert re.search(r"^  mine +My study\.$", out, re.MULTILINE)
 
 
-def test_a_notebook_s_calls(python: Python, installed: Path):
+def test_a_notebook_s_calls(python, installed):
     code = """
 import bench, methods, metrics  # the user's own
 import torch
@@ -192,7 +183,7 @@ if __name__ == '__main__':
 
 
 @pytest.mark.slow
-def test_worker_processes(python: Python, tmp_path: Path):
+def test_worker_processes(python, tmp_path):
     """Spawned, so that each imports everything again by name."""
     (tmp_path / "spawn.py").write_text(SPAWN + CHECK)
     python("spawn.py")

@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
-import torch
+from PIL import Image
 
 from axiom_bench.records.reading import read_records
 from axiom_bench.run.jobs.job import Job
@@ -42,13 +43,13 @@ def module_of(folder: Path, name: str, text: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.syspath_prepend(folder)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tests share two cores; many threads on tiny products only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def pictures(folder: Path, *names: str) -> tuple[str, ...]:
+    """Writes random images of these names; the settings of a run on them. Names of folders are the classes."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 256, (96, 96 + number, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
 
 
 @pytest.fixture
@@ -66,6 +67,12 @@ def tiny(overrides: tuple[str, ...]) -> list[str]:
 def run(results: Path) -> Run:
     """Runs a tiny sweep with further overrides; its outcomes."""
     return lambda *overrides: sweep([*tiny(overrides), f"results={results}"])[1]
+
+
+@pytest.fixture
+def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command ends without writing its report."""
+    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Bad input: a bad image is a row that says so; a bad configuration stops before any computation."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
@@ -23,7 +21,7 @@ from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run.sweep import sweep
 
-from .conftest import RUN, Rows, Run, failure, module_of
+from .conftest import RUN, failure, module_of
 
 GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", "5/wide.png"]
 
@@ -49,9 +47,7 @@ def of_folder(folder: Path) -> tuple[str, ...]:
     return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
 
 
-def test_bad_images_are_rows_and_are_counted(
-    run: Run, rows: Rows, of_folder: tuple[str, ...], results: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monkeypatch, unreported):
     (outcome,) = run(*of_folder)
     assert outcome.failure is None
     table = rows([outcome])
@@ -62,7 +58,6 @@ def test_bad_images_are_rows_and_are_counted(
     assert bad["value"].isna().all()
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
     assert good.to_dict() == {name: place for place, name in enumerate(GOOD)}
-    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, [outcome])
     assert code == 0
@@ -71,7 +66,7 @@ def test_bad_images_are_rows_and_are_counted(
     assert lines[-2:] == ["one number", f"report: {results}/quick/default/report.html"]
 
 
-def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):
+def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it again."""
     (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
     os.mkfifo(folder / "9" / "pipe.jpg")
@@ -86,9 +81,7 @@ def test_names_and_files_that_are_odd(run: Run, rows: Rows, of_folder: tuple[str
     assert (again.failure, again.computed.shards, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
-def test_an_image_that_may_be_read_again_is_computed(
-    run: Run, rows: Rows, of_folder: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-):
+def test_an_image_that_may_be_read_again_is_computed(run, rows, of_folder, monkeypatch):
     before = files.open_regular
 
     def denied(path: Path) -> BinaryIO:
@@ -104,7 +97,7 @@ def test_an_image_that_may_be_read_again_is_computed(
     assert "bad_image" not in set(table[table["image_id"] == "1/grey.png"]["status"])
 
 
-def test_only_bad_images(run: Run, rows: Rows, of_folder: tuple[str, ...], folder: Path):
+def test_only_bad_images(run, rows, of_folder, folder):
     for path in folder.glob("[0-5]/*"):
         path.unlink()
     outcomes = run(*of_folder, "runtime.repeats=1", "pictures.rows=2")
@@ -123,11 +116,11 @@ def test_only_bad_images(run: Run, rows: Rows, of_folder: tuple[str, ...], folde
         ("model.output=sys:exit", "The output function exit fails"),
     ],
 )
-def test_a_job_that_can_not_be(run: Run, overrides: str, sentence: str):
+def test_a_job_that_can_not_be(run, overrides, sentence):
     assert sentence in failure(run(*overrides.split()))
 
 
-def test_classes_of_the_data_and_of_the_model(run: Run, of_folder: tuple[str, ...], folder: Path):
+def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):
     (folder / "99").mkdir()
     Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
     assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*of_folder))
@@ -137,7 +130,7 @@ def test_classes_of_the_data_and_of_the_model(run: Run, of_folder: tuple[str, ..
     assert "has 10 classes and the data set folder 9" in failure(run(*of_folder))
 
 
-def test_weights_and_activations_that_are_not_finite(run: Run, rows: Rows, tmp_path: Path):
+def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):
     """Finite weights can still overflow on the way."""
     state = networks.scenes_vgg().state_dict()
     state["features.0.weight"][0, 0, 0, 0] = torch.nan
@@ -150,80 +143,66 @@ def test_weights_and_activations_that_are_not_finite(run: Run, rows: Rows, tmp_p
     assert table["value"].isna().all()
 
 
-def test_a_job_that_fails_leaves_the_others_alone(run: Run):
+def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
     good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
     assert good.failure is None
     assert "layer4" in failure([bad])
-
-
-@pytest.mark.parametrize("kind", ["method", "metric"])
-def test_an_exception_in_a_user_s_function_names_it(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-):
-    """It can be mended, says where, and takes no other job with it."""
-    module = f"raising_{kind}"
-    module_of(tmp_path, module, "def mine(given):\n    return 1 / 0\n", monkeypatch)
-    assert failure(run(f"+{kind}.mine._target_={module}.mine")) == (
-        f"ZeroDivisionError: division by zero, raised by 'mine' ({module}.mine) at {tmp_path}/{module}.py:2"
-    )
-
-
-@pytest.mark.parametrize("where", ["import", "call"])
-@pytest.mark.parametrize("kind", ["method", "metric"])
-def test_a_plugin_that_exits_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, where: str):
-    """It ended the run with its own code, and no word."""
-    name, inside = f"exits_{kind}_{where}", "def mine(given):\n    " if where == "call" else ""
-    module_of(tmp_path, name, f"import sys\n{inside}sys.exit(3)\n", monkeypatch)
-    if where == "import":
-        with pytest.raises(BenchError, match=rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"):
-            run(f"+{kind}.mine._target_={name}.mine")
-        return
-    message = failure(run(f"+{kind}.mine._target_={name}.mine"))
-    assert message == f"RuntimeError: sys.exit(3), raised by 'mine' ({name}.mine) at {tmp_path}/{name}.py:3"
-
-
-@pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyError('x')"])
-def test_a_network_that_exits_is_named(run: Run, tmp_path: Path, body: str):
-    (tmp_path / "net.py").write_text(f"import sys\ndef build():\n    {body}\n")
-    outcomes = run("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
-    assert "net.py:build can't be built" in failure(outcomes)
-
-
-def test_an_image_too_small_for_the_network(run: Run, of_folder: tuple[str, ...], tmp_path: Path):
-    """A network without model.resize takes images as they are."""
-    (tmp_path / "net.py").write_text(
-        "from torch import nn\n"
-        "def build():\n"
-        "    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))\n"
-    )
-    network = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.weights=null")
-    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*network, *of_folder))
-
-
-def test_a_user_s_method_of_nan(run: Run, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    module_of(tmp_path, "all_nan", "def mine(trace):\n    return trace.gradients * float('nan')\n", monkeypatch)
-    table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
-    assert set(table.loc[table["method"] == "mine", "status"]) == {"not_finite"}
-    assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
-
-
-def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run: Run, results: Path):
-    """The default layer of scenes_vgg is features.13."""
-    (outcome,) = run("run=3", "model.layer=default,features.13")
-    assert outcome.failure is None
-    assert (results / "quick" / "3" / "records").is_dir()
-
-
-def test_two_models_of_one_name_cannot_be_told_apart(run: Run, tmp_path: Path):
-    """Their values would be pooled."""
-    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model").mkdir(parents=True)  # two models of one name: their values would be pooled
     (tmp_path / "conf" / "model" / "twin.yaml").write_text("defaults:\n  - scenes_vgg\nseed: 1\n")
     first, second = run(f"hydra.searchpath=['{tmp_path}/conf']", "model=scenes_vgg,twin")
     assert first.failure is None
     assert "the same model name, layer and data name" in failure([second])
 
 
-def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch, results: Path):
+def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run, results):
+    """The default layer of scenes_vgg is features.13."""
+    (outcome,) = run("run=3", "model.layer=default,features.13")
+    assert outcome.failure is None
+    assert (results / "quick" / "3" / "records").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["method", "metric"])
+def test_an_exception_or_exit_in_a_user_s_function_names_it(run, tmp_path, monkeypatch, kind):
+    """It can be mended, says where, and takes no other job with it."""
+    for name, body, error in (
+        (f"raising_{kind}", "1 / 0", "ZeroDivisionError: division by zero"),
+        (f"exits_{kind}", "sys.exit(3)", "RuntimeError: sys.exit(3)"),
+    ):
+        module_of(tmp_path, name, f"import sys\ndef mine(given):\n    {body}\n", monkeypatch)
+        message = failure(run(f"+{kind}.mine._target_={name}.mine"))
+        assert message == f"{error}, raised by 'mine' ({name}.mine) at {tmp_path}/{name}.py:3"
+    name = f"exits_at_import_{kind}"
+    module_of(tmp_path, name, "import sys\nsys.exit(3)\n", monkeypatch)
+    with pytest.raises(BenchError, match=rf"The {kind} 'mine' names '{name}.mine'.*\(SystemExit: 3\)"):
+        run(f"+{kind}.mine._target_={name}.mine")
+
+
+@pytest.mark.parametrize("body", ["sys.exit(3)", "raise KeyError('x')"])
+def test_a_network_that_exits_is_named(run, tmp_path, body):
+    network = user_network(tmp_path, f"import sys\ndef build():\n    {body}\n")
+    assert "net.py:build can't be built" in failure(run(*network))
+
+
+def user_network(folder: Path, text: str) -> tuple[str, ...]:
+    (folder / "net.py").write_text(text)
+    return ("model=user", f"model.architecture={folder}/net.py:build", "model.weights=null")
+
+
+def test_an_image_too_small_for_the_network(run, of_folder, tmp_path):
+    """A network without model.resize takes images as they are."""
+    layers = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)"
+    network = user_network(tmp_path, f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n")
+    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*network, *of_folder))
+
+
+def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
+    module_of(tmp_path, "all_nan", "def mine(trace):\n    return trace.gradients * float('nan')\n", monkeypatch)
+    table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
+    assert set(table.loc[table["method"] == "mine", "status"]) == {"not_finite"}
+    assert "not_finite" not in set(table.loc[table["method"] != "mine", "status"])
+
+
+def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
     monkeypatch.setattr("axiom_bench.run.computing.compute.tasks", lambda _: 1 / 0)
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run())
     assert code == 1
@@ -232,14 +211,14 @@ def test_a_defect_is_no_mistake_of_the_user(run: Run, monkeypatch: pytest.Monkey
     assert "test_bad_input.py" in lines[1]  # where it happened
 
 
-def test_no_permission_stops_before_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
         sweep([f"results={tmp_path}/file"])
 
 
-def test_a_disk_that_fills_up_keeps_what_is_done(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
     replace, written = os.replace, []
 
     def full(draft: str, path: Path) -> None:
@@ -258,7 +237,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(run: Run, results: Path, monkey
     assert run()[0].computed.shards == 2  # one of three was whole
 
 
-def test_an_image_that_kills_the_process_that_reads_it_is_a_row(run: Run, rows: Rows, monkeypatch, capsys):
+def test_an_image_that_kills_the_process_that_reads_it_is_a_row(run, rows, monkeypatch, capsys):
     """The first one, which is read before all others, when the costs are counted; and again for the pictures."""
     read, parent = Scenes.read, os.getpid()
 
@@ -290,7 +269,7 @@ def my_cam(trace):
 
 
 @pytest.mark.slow
-def test_a_users_module_may_import_torchvision(tmp_path: Path):
+def test_a_users_module_may_import_torchvision(tmp_path):
     """Also where torchvision's compiled operators can't be loaded beside a CPU-only torch."""
     (tmp_path / "my_module.py").write_text(MODULE)
     overrides = ["+method.mine._target_=my_module.my_cam", "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]

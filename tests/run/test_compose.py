@@ -1,7 +1,5 @@
 """Every experiment composes; a command line's axes replace the file's; wrong words become one sentence."""
 
-from __future__ import annotations
-
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -47,13 +45,22 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         yield compose
 
 
-def test_the_experiments_are_these():
+def test_the_experiments_and_their_networks(jobs):
     names = "gate layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
     assert " ".join(EXPERIMENTS) == names
+    assert sweeps.configuration([])["experiment"] == "quick"
+    configs = {name: jobs(f"experiment={name}", "real_root=/somewhere") for name in ("quick", "paper")}
+    networks = {name: [config["model"]["name"] for config in each] for name, each in configs.items()}
+    paper = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
+    assert networks == {"quick": ["scenes_vgg", "scenes_resnet"], "paper": paper}
+    chosen = {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"}
+    assert chosen < set(configs["paper"][0]["method"])
+    layers = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
+    assert [config["model"]["layer"] for config in layers] == ["layer1", "layer2"]
 
 
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.experiment}-{run.run}")
-def test_the_runs_of_which_metric_compose(run: Any):
+def test_the_runs_of_which_metric_compose(run):
     config = sweeps.configuration([*run.arguments, "real_root=/somewhere"])
     assert run.folder == Path("results", config["experiment"], config["run"])
     assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
@@ -67,7 +74,7 @@ def assert_set(experiment: str, config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes(experiment: str):
+def test_every_experiment_composes(experiment):
     """Its first job; `test_every_job_of_an_experiment_composes` has the others."""
     with composed([f"experiment={experiment}", "real_root=/somewhere"]) as composition:
         assert len(composition.jobs) > 1  # each is a sweep, without -m
@@ -77,7 +84,7 @@ def test_every_experiment_composes(experiment: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_job_of_an_experiment_composes(jobs: Jobs, experiment: str):
+def test_every_job_of_an_experiment_composes(jobs, experiment):
     for config in jobs(f"experiment={experiment}", "real_root=/somewhere"):
         assert_set(experiment, config)
 
@@ -101,7 +108,7 @@ def test_all_fast_is_all_with_each_metric_in_its_fast_form():
     assert len(set(chosen[1]) - set(chosen[0])) == sum(map(bool, metric_of.values())) == 6
 
 
-def test_a_users_own_fast_form_stands_for_its_metric(tmp_path: Path):
+def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
     (tmp_path / "metric").mkdir()
     for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
         (tmp_path / "metric" / f"{name}.yaml").write_text(f"{name}:\n  _target_: axiom_bench.metrics.gini.gini\n{more}")
@@ -111,28 +118,15 @@ def test_a_users_own_fast_form_stands_for_its_metric(tmp_path: Path):
     assert fast & {"mine", "mine_fast"} == {"mine_fast"}
 
 
-def test_quick_is_the_default(jobs: Jobs):
-    choices = sweeps.configuration([])
-    assert choices["experiment"] == "quick"
-    assert [config["model"]["name"] for config in jobs(*QUICK)] == ["scenes_vgg", "scenes_resnet"]
-
-
-def test_paper_has_its_five_networks_and_methods(jobs: Jobs):
-    configs = jobs("experiment=paper", "real_root=/somewhere")
-    assert [config["model"]["name"] for config in configs] == ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
-    assert {"grad_cam", "grad_cam_pp", "ablation_cam", "xgrad_cam", "guided_xgrad_cam"} < set(configs[0]["method"])
-
-
-def test_real_gives_the_own_model_its_own_photographs(jobs: Jobs):
+def test_real_gives_the_own_model_its_own_photographs(jobs):
     configs = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere")}
     assert len(configs) == 6
-    assert configs["resnet18"]["data"]["root"] == "/somewhere/data/imagenet"
-    assert configs["resnet18"]["data"]["classes"] is None
-    assert configs["resnet18"]["model"]["weights_folder"] == "/somewhere/weights"
-    own = configs["own_model"]
-    assert own["data"]["root"] == "/somewhere/own_model/images"
-    assert own["data"]["name"] == "own_images"
-    assert own["data"]["classes"] == own["model"]["classes"]
+    data, model = configs["resnet18"]["data"], configs["resnet18"]["model"]
+    assert (data["root"], data["classes"]) == ("/somewhere/data/imagenet", None)
+    assert model["weights_folder"] == "/somewhere/weights"
+    data, model = configs["own_model"]["data"], configs["own_model"]["model"]
+    assert (data["root"], data["name"]) == ("/somewhere/own_model/images", "own_images")
+    assert data["classes"] == model["classes"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +138,7 @@ def test_real_gives_the_own_model_its_own_photographs(jobs: Jobs):
         (["model=vgg11_bn", "data=imagenet"], ["vgg11_bn"]),  # a torchvision name without a file
     ],
 )
-def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str], models: list[str]):
+def test_the_command_line_replaces_a_swept_axis(jobs, overrides, models):
     assert [config["model"]["name"] for config in jobs(*overrides, *FEW)] == models
 
 
@@ -158,7 +152,7 @@ def test_the_command_line_replaces_a_swept_axis(jobs: Jobs, overrides: list[str]
         (["model=scenes_vgg", "data=scenes,scenes"], 1),
     ],
 )
-def test_each_value_of_an_axis_counts_once(jobs: Jobs, overrides: list[str], count: int):
+def test_each_value_of_an_axis_counts_once(jobs, overrides, count):
     """As a job, not only in the report: a job that is run twice costs twice."""
     with composed([*FEW, *overrides]) as composition:
         assert len(composition.jobs) == count
@@ -183,41 +177,29 @@ def own_conf(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", ["searchpath", "url", "config_folder"])
-def test_a_folder_of_the_user_s_own(jobs: Jobs, own_conf: Path, way: str):
-    overrides: dict[str, list[str]] = {
-        "searchpath": [f"hydra.searchpath=['{own_conf}']"],
-        "url": [f"hydra.searchpath=['file://{own_conf}']"],
-        "config_folder": [],
-    }
-    folder = {"config_folder": own_conf} if way == "config_folder" else {}
-    configs = jobs("experiment=mine", FEW[1], *overrides[way], **folder)
+@pytest.mark.parametrize("way", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"])
+def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
+    words = (FEW[1], f"hydra.searchpath={way.format(own_conf)}") if way else FEW[1:]
+    folder = {} if way else {"config_folder": own_conf}
+    configs = jobs("experiment=mine", *words, **folder)
     assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "own_net"]
     assert all(list(config["method"]) == ["grad_cam", "own_cam"] for config in configs)
     assert [config["data"]["size"] for config in configs] == [3, 3]
-    (config,) = jobs("model=own_net", "method=[own_cam]", FEW[1], *overrides[way], **folder)
+    (config,) = jobs("model=own_net", "method=[own_cam]", *words, **folder)
     assert list(config["method"]) == ["own_cam"]
-    config = sweeps.configuration(["experiment=every", FEW[1], *overrides[way]], **folder)
+    config = sweeps.configuration(["experiment=every", *words], **folder)
     assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
 
 
-def test_a_folder_that_hides_a_setting(jobs: Jobs, own_conf: Path):
+def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
+    with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
+        jobs("experiment=mime", config_folder=own_conf)
     (own_conf / "results").mkdir()
     with pytest.raises(BenchError, match="A folder results/ in your configuration folder hides the setting"):
         jobs(config_folder=own_conf)
 
 
-def test_names_of_the_user_s_own_folder_are_suggested(jobs: Jobs, own_conf: Path):
-    with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
-        jobs("experiment=mime", config_folder=own_conf)
-
-
-def test_layers_sweeps_layers(jobs: Jobs):
-    configs = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
-    assert [config["model"]["layer"] for config in configs] == ["layer1", "layer2"]
-
-
-def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatch):
     (tmp_path / "users_module.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients**power\n")
     monkeypatch.chdir(tmp_path)
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
@@ -228,9 +210,7 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs: Jobs, tmp_path: Path
 
 
 @pytest.mark.parametrize("line", ["1 / 0", "def f(:", "import no_such_library"])
-def test_a_user_s_module_that_cannot_be_imported(
-    jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
-):
+def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, line):
     name = f"broken_{abs(hash(line))}"
     (tmp_path / f"{name}.py").write_text(line + "\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -301,7 +281,7 @@ def test_a_user_s_module_that_cannot_be_imported(
         ("hydra.searchpath=here", "hydra.searchpath must be a list of folders"),
     ],
 )
-def test_a_wrong_word_is_one_sentence(jobs: Jobs, override: str, sentence: str):
+def test_a_wrong_word_is_one_sentence(jobs, override, sentence):
     with pytest.raises(BenchError) as error:
         check_report(jobs(*FEW, override)[0], (), ())
     assert sentence in str(error.value)
@@ -333,7 +313,7 @@ USED = {  # a class or function, and the parameters that it must take
 
 
 @pytest.mark.parametrize("name", USED)
-def test_hydra_has_what_is_used_of_its_inside(name: str):
+def test_hydra_has_what_is_used_of_its_inside(name):
     try:
         used = pkgutil.resolve_name(name)  # also where Hydra's search for plug-ins has imported the module before
     except (ImportError, AttributeError):
@@ -343,7 +323,6 @@ def test_hydra_has_what_is_used_of_its_inside(name: str):
 
 
 def test_one_module_uses_hydras_inside():
-    folders = ("bench", "methods", "metrics", "scripts")
-    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    using = [path for path in paths if "hydra._internal" in path.read_text()]
-    assert [str(path.relative_to(ROOT)) for path in using] == [INSIDE]
+    paths = [path for folder in ("bench", "methods", "metrics", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    using = [str(path.relative_to(ROOT)) for path in paths if "hydra._internal" in path.read_text()]
+    assert using == [INSIDE]

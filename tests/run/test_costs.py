@@ -1,8 +1,8 @@
 """What methods and metrics cost: counted beforehand, announced, and held to a budget that refuses a run."""
 
-from __future__ import annotations
-
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import starmap
 
 import pytest
 import torch
@@ -25,7 +25,6 @@ from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed as smoothing
 from axiom_bench.run import sweep as sweeps
-from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.costs import Cost, check
 from axiom_bench.run.computing.samples import spread_rows
@@ -38,6 +37,19 @@ from axiom_bench.testing import CASES, Case, accepted_cases
 @pytest.fixture
 def trace() -> Trace:
     return Case().trace()
+
+
+def forwards(trace: Trace, work: Callable[[], object]) -> float:
+    """The forward passes that this takes, per image."""
+    before = trace.passes.trunk_forward
+    work()
+    return (trace.passes.trunk_forward - before) / len(trace)
+
+
+def measured(trace: Trace, chosen: list[Plugin], several: list[Plugin]) -> float:
+    """The forward passes of a run of these, per image."""
+    batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
+    return forwards(trace, lambda: list(rows_of(replace(trace), batch, chosen, several)))
 
 
 def named(kind: str, name: str, function) -> Plugin:
@@ -105,12 +117,8 @@ def test_what_is_shared_counts_once(trace):
 
 def test_a_run_of_these_costs_what_is_announced(trace):
     several = [asking("a", 3), asking("b", 2, of_image=True), reexplaining("c", "noise"), reexplaining("d", None)]
-    three = three_methods()
-    announced = Cost.of(three, several, trace).per_image
-    batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets)
-    before = trace.passes.trunk_forward
-    list(rows_of(replace(trace), batch, [with_scale(method) for method in three], several))
-    assert (trace.passes.trunk_forward - before) / len(trace) == announced
+    announced = Cost.of(three_methods(), several, trace).per_image
+    assert measured(trace, [with_scale(method) for method in three_methods()], several) == announced
 
 
 def with_parts(trace: Trace, counts: list[int]) -> Trace:
@@ -132,21 +140,17 @@ def reading_effects(kind: str, name: str) -> Plugin:
     return named(kind, name, method if kind == "method" else metric)
 
 
-@pytest.mark.parametrize("reading", [0, 1, 2])
-def test_effects_of_parts_cost_each_version_once_for_all(trace, reading):
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_effects_of_parts_cost_each_version_once_for_all(trace, count):
     """With a different number of versions in each image: their mean is announced, for each trace that has them."""
-    counts = [1, 5, 3]
-    readers = [reading_effects("method", f"reading {number}") for number in range(reading)]
+    readers = [reading_effects("method", f"reading {number}") for number in range(count)]
     chosen = [with_scale(method) for method in (*readers, running("one", 2))]
-    several = [reading_effects("metric", "a"), reading_effects("metric", "b"), reexplaining("c", "noise"),
-               reexplaining("d", None)]  # fmt: skip
-    traced = with_parts(trace, counts)
-    batch = Batch(trace.images, tuple("abc"), trace.targets)
-    cost = Cost.of(chosen, several, traced, versions=sum(counts) / 3)
-    before = traced.passes.trunk_forward
-    list(rows_of(traced, batch, chosen, several))
-    assert (traced.passes.trunk_forward - before) / 3 == cost.per_image
-    assert dict(cost.of_image) == ({"c": 1} if reading else {"a": 3, "c": 1})
+    several = [reading_effects("metric", "a"), reading_effects("metric", "b")]
+    several += starmap(reexplaining, [("c", "noise"), ("d", None)])
+    traced = with_parts(trace, [1, 5, 3])
+    cost = Cost.of(chosen, several, traced, versions=3)
+    assert measured(traced, chosen, several) == cost.per_image
+    assert dict(cost.of_image) == ({"c": 1} if count else {"a": 3, "c": 1})
 
 
 def test_metrics_of_interventions_cost_nothing_where_there_are_none(trace):
@@ -169,17 +173,15 @@ def test_a_method_costs_on_the_stand_in_what_it_costs_on_a_network(name):
     method = methods.get(name)
     for case in accepted_cases(method).values():
         trace = replace(case, size=(16, 24), layer="features.2").trace()
-        before = trace.passes.trunk_forward
         try:
-            method(trace[:])
+            counted = forwards(trace, lambda trace=trace: method(trace[:]))
         except BenchError:  # of this layer
             continue
-        counted = (trace.passes.trunk_forward - before) / len(trace)
         assert passes_of_methods([method], trace) == ({name: counted}, counted)
 
 
-@pytest.mark.parametrize("wrapper", ["refine_cam", "smoothed refine_cam"])
-def test_traces_of_finer_layers_are_counted(wrapper):
+@pytest.mark.parametrize(("wrapper", "expected"), [("refine_cam", 2), ("smoothed refine_cam", 6)])
+def test_traces_of_finer_layers_are_counted(wrapper, expected):
     """Which layers a method explains beside the run's own only the network itself can tell."""
     torch.manual_seed(0)
     stages = [[nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)], [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()]]
@@ -190,14 +192,11 @@ def test_traces_of_finer_layers_are_counted(wrapper):
     smoothed = plugins.of("method", lambda trace: smoothing(trace, wrapped=refine, samples=2))
     method = replace({"refine_cam": refine, "smoothed refine_cam": smoothed}[wrapper], name=wrapper)
     cost = passes_of_methods([methods.get("score_cam"), method, methods.get("grad_cam")], trace)
-    before = trace.passes.trunk_forward
-    method(trace[:])
-    counted = trace.passes.trunk_forward - before
-    assert counted == {"refine_cam": 2, "smoothed refine_cam": 6}[wrapper]
-    assert cost == ({"score_cam": 4, wrapper: counted, "grad_cam": 0}, 4 + counted)
+    assert cost == ({"score_cam": 4, wrapper: expected, "grad_cam": 0}, 4 + expected)
+    assert forwards(trace, lambda: method(trace[:])) == expected
 
 
-def test_a_method_that_applies_nowhere_costs_nothing(trace):
+def test_a_method_that_applies_nowhere_costs_nothing_and_one_that_fails_is_an_error(trace):
     def refusing(trace):
         raise BenchError("not for this model")
 
@@ -206,10 +205,15 @@ def test_a_method_that_applies_nowhere_costs_nothing(trace):
         trace.forward(trace.images)
         return trace.gradients
 
+    def broken(trace):
+        raise ZeroDivisionError("no such method")
+
     both = [plugins.of("method", refusing), plugins.of("method", relying)]
     assert passes_of_methods(both, trace) == ({"refusing": 0, "relying": 1}, 1)
     trace = replace(CASES["pooled"], channels=9).trace()
     assert passes_of_methods([methods.get("score_cam")], trace) == ({"score_cam": 9}, 9)  # of all channels
+    with pytest.raises(ZeroDivisionError, match="no such method"):  # before anything is announced
+        passes_of_methods([plugins.of("method", broken)], CASES["dense"].trace())
 
 
 @pytest.mark.parametrize(
@@ -223,49 +227,44 @@ def test_a_method_that_applies_nowhere_costs_nothing(trace):
         ("average_drop", ["increase_in_confidence", "average_gain"], {}),
     ],
 )
-def test_as_many_passes_are_run_as_are_announced_at_other_parameters(changed, others, params):
+def test_as_many_passes_are_run_as_are_announced_at_other_parameters(trace, changed, others, params):
     """And no fewer: what is equal is shared, also by a metric of other parameter names."""
     same = {key: value for key, value in params.items() if key in ("fractions", "steps")}
     values = {changed: params, **dict.fromkeys(others, same)}
     chosen = [plugins.with_params("metric", name, changes) for name, changes in values.items()]
-    trace = Case().trace()
     explanation = Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
-    before = trace.passes.trunk_forward
-    for entry in chosen:
-        measure(entry, explanation, True)
-    announced = Cost.of([methods.get("grad_cam")], chosen, replace(trace)).per_image
-    assert (trace.passes.trunk_forward - before) / len(trace) == announced
+    counted = forwards(trace, lambda: [measure(entry, explanation, True) for entry in chosen])
+    assert counted == Cost.of([methods.get("grad_cam")], chosen, replace(trace)).per_image
 
 
 def test_the_budget_names_what_costs_most_and_the_way_out(trace):
     several, two = [asking("cheap", 1), asking("dear", 50)], [running("one", 0), running("two", 0)]
-    cost = Cost.of(two, several, trace)
-    check(cost, several, None)
-    check(cost, several, 102)
-    with pytest.raises(BenchError, match=r"102 forward passes.*is 101: dear 100, cheap 2\..*~metric\.dear"):
-        check(cost, several, 101)
-    slow = [running("slow", 70)]
-    with pytest.raises(BenchError, match=r"121 forward passes.*is 101: slow 70, dear 50, cheap 1\..*~method\.slow"):
-        check(Cost.of(slow, several, trace), several, 101)
+    for budget in (None, 102):
+        check(Cost.of(two, several, trace), several, budget)
+    for chosen, sentence in (
+        (two, r"102 forward passes.*is 101: dear 100, cheap 2\..*~metric\.dear"),
+        ([running("slow", 70)], r"121 forward passes.*is 101: slow 70, dear 50, cheap 1\..*~method\.slow"),
+    ):
+        with pytest.raises(BenchError, match=sentence):
+            check(Cost.of(chosen, several, trace), several, 101)
 
 
-def test_all_metrics_together_cost_at_most_what_is_announced():
+def test_all_metrics_together_cost_at_most_what_is_announced(trace):
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted. On 96 pixels many of the
     224 steps of a curve change the same ones, and are classified once."""
-    trace, measured = Case().trace(), []
 
     def of_method() -> Explanation:
         return Explanation.of(trace, trace.gradients, method=lambda again: again.gradients)
 
+    applying = []
     for entry in (metrics.get(name) for name in metrics.names()):
         explanation = of_method() if entry.spec.of == "method" else Explanation(trace=trace)
         if any(OK in statuses for _, statuses in measure(entry, explanation, True).values()):
-            measured.append(entry)
+            applying.append(entry)
     trace = Case().trace()  # nothing of it is computed
-    before = trace.passes.trunk_forward
-    measure_all([entry for entry in measured if entry.spec.of == "method"], [(of_method(), True)])
-    counted = (trace.passes.trunk_forward - before) / len(trace)
-    announced = Cost.of([methods.get("grad_cam")], measured, replace(trace)).per_image
+    of_maps = [entry for entry in applying if entry.spec.of == "method"]
+    counted = forwards(trace, lambda: measure_all(of_maps, [(of_method(), True)]))
+    announced = Cost.of([methods.get("grad_cam")], applying, replace(trace)).per_image
     assert 0.8 * announced < counted < announced
 
 
@@ -288,58 +287,45 @@ def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, resul
         run("metrics.max_forwards_per_image=-1")
 
 
-def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, ran, capsys):
-    ran()
-    output = "at most: 1 per image and method (confidence_drop 1), 10 for 5 images x 2 methods"
-    run("target=label")
-    assert output in capsys.readouterr().out
-    run("target=label")
-    assert "forward passes" not in capsys.readouterr().out
-
-
-def test_each_label_is_a_row_and_costs_its_own_passes(run, rows, capsys):
+def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, rows, capsys):
+    start = "at most: 1 per {} and method (confidence_drop 1), "
     outcomes = run("target=each_label")
     output = capsys.readouterr().out
     measured = rows(outcomes)
     explained = len(measured[measured["metric"] == "confidence_drop"])  # with both methods
     assert explained > 10
     total = f"{explained} for {explained // 2} labels of 5 images x 2 methods"
-    assert f"at most: 1 per label and method (confidence_drop 1), {total}" in output
-
-
-def test_a_method_that_fails_on_the_real_model_is_not_counted_as_free():
-    """Its error says what is wrong, before anything is announced."""
-
-    def broken(trace):
-        raise ZeroDivisionError("no such method")
-
-    with pytest.raises(ZeroDivisionError, match="no such method"):
-        passes_of_methods([plugins.of("method", broken)], CASES["dense"].trace())
+    assert start.format("label") + total in output
+    run("target=label")
+    assert start.format("image") + "10 for 5 images x 2 methods" in capsys.readouterr().out
+    run("target=label")
+    assert "forward passes" not in capsys.readouterr().out
 
 
 def other_image(trace):
     """The map of another image."""
-    return ab.methods.get("grad_cam")(trace.again(images=trace.other_images))
+    return methods.get("grad_cam")(trace.again(images=trace.other_images))
 
 
 def reading(explanation):
     return torch.stack([effects.sum() for effects in explanation.trace.part_effects])
 
 
-def method(requires=(), name="other"):
-    return plugins.from_config(
-        "method", name, {"_target_": f"{__name__}.other_image", "requires": list(requires), "on_score_scale": False}
-    )
+def method(requires=()):
+    about = {"_target_": f"{__name__}.other_image", "requires": list(requires), "on_score_scale": False}
+    return plugins.from_config("method", "other", about)
 
 
-def metric(needs=("interventions",)):
-    return plugins.from_config("metric", "reading", {"_target_": f"{__name__}.reading", "needs": list(needs)})
+def metric():
+    return plugins.from_config("metric", "reading", {"_target_": f"{__name__}.reading", "needs": ["interventions"]})
+
+
+QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
 
 
 @pytest.fixture
-def job():
-    with composed(["experiment=quick", "data.size=3", "method=[grad_cam]", "metric=[zeta]"]) as composition:
-        return Job.of(composition.plain_job())
+def job() -> Job:
+    return Job.of(sweeps.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"]))
 
 
 def test_what_is_required():
@@ -361,32 +347,30 @@ def test_a_run_that_does_not_ask_draws_nothing_more(job, monkeypatch):
 
 
 def test_the_key_of_a_method_covers_the_other_images(job):
-    def keys(job, requires):
-        values = Facts(replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),))).values
-        return values["other"]["box_iou"]
+    def key(job, *requires):
+        facts = Facts(replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),)))
+        return facts.values["other"]["box_iou"]
 
     more = replace(job, data=Scenes(9))
-    assert keys(job, ()) == keys(more, ())
-    assert keys(job, ["other_images"]) == keys(job, ["other_images"])
-    assert len({keys(job, ()), keys(job, ["other_images"]), keys(more, ["other_images"])}) == 3
+    assert key(job) == key(more)
+    assert key(job, "other_images") == key(job, "other_images")
+    assert len({key(job), key(job, "other_images"), key(more, "other_images")}) == 3
 
 
 def test_a_run_of_scenes_costs_what_is_announced():
     """Scenes have different numbers of objects, and a row for each."""
     names = ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
-    chosen = ["method=[grad_cam]", f"metric=[{','.join(names)}]"]
-    with composed(["data=scenes_many", "data.size=3", *chosen]) as composition:
-        job = Job.of(composition.plain_job())
+    chosen = ("data=scenes_many", "method=[grad_cam]", f"metric=[{','.join(names)}]")
+    job = Job.of(sweeps.configuration([*QUICK, *chosen]))
     cut_model = compute.cut_of(job.model, job.device)
     versions = compute.versions_per_row(job, job.shards)
     cost = Cost.of(job.methods, job.metrics, trace_of_batch(cut_model, images.first_row(job)), versions)
     (batch,) = images.rows(job, job.indices, required(job.metrics))
     assert len({len(parts) for parts in batch.interventions}) > 1
-    trace = trace_of_batch(cut_model, batch)
-    before = trace.passes.trunk_forward
-    values = [part for part in rows_of(trace, batch, job.methods, job.metrics) if len(part["value"])]
-    assert trace.passes.trunk_forward - before == pytest.approx(cost.per_image * len(batch), abs=1e-9)
-    assert {name for part in values for name in part["metric"]} >= set(names)
+    trace, values = trace_of_batch(cut_model, batch), []
+    counted = forwards(trace, lambda: values.extend(rows_of(trace, batch, job.methods, job.metrics)))
+    assert counted == pytest.approx(cost.per_image, abs=1e-9)
+    assert {name for part in values if len(part["value"]) for name in part["metric"]} >= set(names)
 
 
 def test_own_batches_may_have_them():

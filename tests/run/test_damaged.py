@@ -1,10 +1,7 @@
 """A run folder with damaged files: the same command computes them again and tells of it in one line, and commands that
 only read refuse in a sentence. Never another number."""
 
-from __future__ import annotations
-
 import os
-import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +16,7 @@ from axiom_bench.report import stamp
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
 
-from .conftest import tiny
+from .conftest import RUN, tiny
 
 SETTINGS = (
     "data.size=4", "metric=[zeta,max_box_acc]", "method=[grad_cam]", "model.weights=default", "runtime.repeats=1",
@@ -28,10 +25,9 @@ SETTINGS = (
 Damage = Callable[[Path], object]
 
 
-def flipped(path: Path, bit: int | None = None) -> None:
+def flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    bit = 4 * len(content) if bit is None else bit
-    content[bit // 8] ^= 1 << bit % 8
+    content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
 
 
@@ -67,10 +63,10 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def folder(original: dict[str, bytes], results: Path) -> Path:
     """A copy of the finished run."""
     for name, content in original.items():
-        path = results / "quick/default" / name
+        path = results / RUN / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    return results / "quick/default"
+    return results / RUN
 
 
 def values(folder: Path) -> list[pd.DataFrame]:
@@ -92,17 +88,13 @@ def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
     return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
 
 
-def test_the_run_has_every_kind_of_file(original: dict[str, bytes]):
-    kinds = {name.partition("/")[0] for name in original}
-    assert kinds == {
-        "manifest.json", "records", "curves", "whole_set", "runtime", "pictures", "gallery", "predictions",
-    }  # fmt: skip
+def test_the_run_has_every_kind_of_file(original):
+    kinds = "curves gallery manifest.json pictures predictions records runtime whole_set"
+    assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
 @pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (3, 6))])
-def test_the_same_command_computes_what_is_damaged_again(
-    folder: Path, results: Path, original: dict[str, bytes], turn: int
-):
+def test_the_same_command_computes_what_is_damaged_again(folder, results, original, turn):
     """Every file damaged, each in another way; in three turns."""
     before, counted, kinds = values(folder), 0, list(DAMAGES)
     damaged = {name: kinds[(place + turn) % len(kinds)] for place, name in enumerate(sorted(original))}
@@ -121,7 +113,7 @@ def test_the_same_command_computes_what_is_damaged_again(
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-def test_readers_refuse_every_damaged_file(folder: Path, original: dict[str, bytes], kind: str):
+def test_readers_refuse_every_damaged_file(folder, original, kind):
     for name, content in original.items():
         if name.startswith("predictions"):  # which only the command itself reads
             continue
@@ -138,30 +130,7 @@ def test_readers_refuse_every_damaged_file(folder: Path, original: dict[str, byt
     assert len(values(folder)) > 5
 
 
-def test_every_flipped_bit_of_a_sealed_file_is_noticed(folder: Path, original: dict[str, bytes]):
-    """Of the first and last bytes, and of others all over each file."""
-    generator = random.Random(0)
-    for name, content in original.items():
-        ends = [*range(8), *range(8 * len(content) - 8, 8 * len(content))]
-        for bit in [*ends, *(generator.randrange(8 * len(content)) for _ in range(50))]:
-            flipped(folder / name, bit)
-            if name.endswith(".json"):
-                assert not is_read(folder / name, content), (name, bit)
-            else:
-                with pytest.raises(sealed.Damaged):
-                    sealed.content_of(folder / name)
-            (folder / name).write_bytes(content)
-
-
-def is_read(path: Path, content: bytes) -> bool:
-    """Whether a JSON file is read as something else than it was: a space may become another."""
-    try:
-        return sealed.read_json(path) != sealed.from_json(path.name, content)
-    except ValueError:
-        return False
-
-
-def test_an_intact_file_in_the_place_of_another_is_noticed(folder: Path, original: dict[str, bytes]):
+def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
     """As a link, or a slip of a hand, puts it there."""
     of = {kind: sorted(name for name in original if name.startswith(kind)) for kind in ("records", "gallery", "curves")}
     (folder / of["gallery"][0]).rename(folder / "gallery/other.parquet")
@@ -172,9 +141,8 @@ def test_an_intact_file_in_the_place_of_another_is_noticed(folder: Path, origina
     assert holdings.read(folder).damaged == (of["records"][0],)
 
 
-def test_a_flipped_digit_of_the_stamp_isnt_told(folder: Path):
+def test_a_flipped_digit_of_the_stamp_isnt_told(folder):
     """`report` prints the last lines that the stamp keeps."""
-    stamp.write(folder, "inputs", ["IoU: 0.51"], {}, 1.0)
     (folder / stamp.PAGE).write_text("page")
     stamp.write(folder, "inputs", ["IoU: 0.51"], {}, 1.0)
     assert stamp.headline(folder, "inputs") == ["IoU: 0.51"]

@@ -1,7 +1,5 @@
 """A value's key follows all that can change the value, and nothing else."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from axiom_bench.records import sources
 from axiom_bench.records.sources import version_of
@@ -18,7 +15,7 @@ from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration
 
-from .conftest import tiny
+from .conftest import pictures, tiny
 
 MakeJob = Callable[..., Job]
 
@@ -75,7 +72,7 @@ ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
         ("run=mine", 0),
     ],
 )
-def test_what_counts(job: MakeJob, override: str, fresh: int):
+def test_what_counts(job, override, fresh):
     name = override.partition("=")[0].removeprefix("+")
     plain = plain_keys("data.batch_size=64") if name == "data.batch_size" else plain_keys()
     sign = "++" if name.startswith(("method.", "metric.")) else ""
@@ -83,13 +80,13 @@ def test_what_counts(job: MakeJob, override: str, fresh: int):
     assert len(keys(changed) - plain) == fresh
 
 
-def test_a_batch_is_padded_to_the_largest_shard_at_most(job: MakeJob):
+def test_a_batch_is_padded_to_the_largest_shard_at_most(job):
     original = job("data.batch_size=512")
     assert original.batch_rows == max(map(original.rows, original.shards)) < 10
     assert job("data.batch_size=1").batch_rows == 1
 
 
-def test_a_shards_content_is_in_its_key(job: MakeJob):
+def test_a_shards_content_is_in_its_key(job):
     original = job()
     contents = {**original.contents, original.indices[0]: "another picture"}
     other = replace(original)
@@ -100,13 +97,11 @@ def test_a_shards_content_is_in_its_key(job: MakeJob):
     assert original.data_fingerprint != other.data_fingerprint
 
 
-def test_another_order_of_the_classes_explains_other_classes(job: MakeJob, tmp_path: Path):
-    for name in ("a/1.png", "b/2.png"):
-        (tmp_path / name).parent.mkdir()
-        Image.new("RGB", (96, 96)).save(tmp_path / name)
-    rest = ",".join(f"'{number}'" for number in range(2, 10))
-    folder = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.workers=0", "target=label")
-    original, swapped, renamed = (job(*folder, f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b"))
+def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
+    folder, rest = pictures(tmp_path, "a/1.png", "b/2.png"), ",".join(f"'{number}'" for number in range(2, 10))
+    original, swapped, renamed = (
+        job(*folder, "target=label", f"data.classes=[{first},{rest}]") for first in ("a,b", "b,a", "a,b")
+    )
     assert keys(original) == keys(renamed)
     assert keys(original).isdisjoint(keys(swapped))
     assert original.data_fingerprint != swapped.data_fingerprint
@@ -116,55 +111,40 @@ EVERY = {"sensitivity_error", "box_iou", "zeta"}
 
 
 @pytest.mark.parametrize(
-    ("library", "metrics"), [("torch", EVERY), ("torchvision", EVERY), ("scipy", EVERY), ("numba", {"box_iou"})]
+    ("library", "expected"), [("torch", EVERY), ("torchvision", EVERY), ("scipy", EVERY), ("numba", {"box_iou"})]
 )
-def test_another_version_of_a_library_computes_anew_what_runs_it(
-    job: MakeJob, monkeypatch: pytest.MonkeyPatch, library: str, metrics: set[str]
-):
+def test_another_version_of_a_library_computes_anew_what_runs_it(job, monkeypatch, library, expected):
     original = job("metric=[sensitivity_error,box_iou,zeta]")
     before = keys(original)
     monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == library else version_of(name))
-    assert {metric for _, _, metric, _ in keys(original) - before} == metrics
+    assert {metric for _, _, metric, _ in keys(original) - before} == expected
 
 
 @pytest.mark.parametrize(
-    ("module", "metrics"),
+    ("module", "expected"),
     [
         *(("axiom_bench.cutting.trace", EVERY), ("axiom_bench.evaluation.shard", EVERY)),
         *(("axiom_bench.data.embedded", EVERY), ("axiom_bench.embedded.networks", EVERY)),
         ("axiom_bench.metrics.box_iou", {"box_iou"}),
         ("axiom_bench.metrics.sensitivity_error", {"sensitivity_error"}),
+        ("axiom_bench.methods.xgrad_cam", {"xgrad_cam"}),
         ("axiom_bench.data.layouts.coco", set()),  # other images
         ("axiom_bench.evaluation.method_costs", set()),  # times, not values
         *(("axiom_bench.run.computing.compute", set()), ("axiom_bench.records.store", set())),
         ("axiom_bench.methods.cam", set()),  # isn't run
     ],
 )
-def test_changed_code_computes_anew_what_runs_it(
-    job: MakeJob, monkeypatch: pytest.MonkeyPatch, module: str, metrics: set[str]
-):
-    original = job("metric=[sensitivity_error,box_iou,zeta]")
+def test_changed_code_computes_anew_what_runs_it(job, monkeypatch, module, expected):
+    original, parsed = job("metric=[sensitivity_error,box_iou,zeta]"), sources._parsed
     before = keys(original)
-    change(monkeypatch, module)
-    assert {metric for _, _, metric, _ in keys(original) - before} == metrics
-
-
-def test_changed_code_of_a_method_computes_the_method_anew(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
-    original = job()
-    before = keys(original)
-    change(monkeypatch, "axiom_bench.methods.xgrad_cam")
-    assert {method for _, method, _, _ in keys(original) - before} == {"xgrad_cam"}
-
-
-def change(monkeypatch: pytest.MonkeyPatch, module: str) -> None:
-    """Another code of one module."""
-    parsed = sources._parsed
 
     def other(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
         digest, imports = parsed(path, state, name)
         return (digest + "!" if name == module else digest), imports
 
     monkeypatch.setattr(sources, "_parsed", other)
+    changed = keys(original) - before
+    assert {method if "methods" in module else metric for _, method, metric, _ in changed} == expected
 
 
 NETWORK = """
@@ -202,33 +182,29 @@ def network(job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
     return build
 
 
-def test_a_networks_builder_and_its_arguments_count(network: Callable[..., Job]):
+def test_a_networks_builder_and_its_arguments_count(network):
     original, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
     assert original == same
     assert original.isdisjoint(other)
     assert keys(network()).isdisjoint(keys(network(function="other")))
 
 
-def test_two_files_of_one_stem_are_two_networks(network: Callable[..., Job], tmp_path: Path):
+def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_networks(network, tmp_path):
     original = network(file="a/mine.py")
-    (tmp_path / "b").mkdir()
-    (tmp_path / "b/mine.py").write_text(NETWORK.replace("scores * self.power", "scores + self.power"))
-    other = network(file="b/mine.py")
-    assert keys(original).isdisjoint(keys(other))
+    assert keys(original) == keys(network(file="b/mine.py"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/mine.py").write_text(NETWORK.replace("scores * self.power", "scores + self.power"))
+    assert keys(original).isdisjoint(keys(network(file="c/mine.py")))
     assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
 
 
-def test_where_a_networks_file_lies_doesnt_count(network: Callable[..., Job]):
-    assert keys(network(file="a/mine.py")) == keys(network(file="b/mine.py"))
-
-
-def test_whether_a_torchvision_network_transforms_its_input_counts(job: MakeJob):
+def test_whether_a_torchvision_network_transforms_its_input_counts(job):
     net = ("model=googlenet", "model.weights=null", "target=predicted", "data.size=1", "model.resize=[96,96]")
     with_and_without = (keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false"))
     assert set.isdisjoint(*with_and_without)
 
 
-def test_another_version_of_timm_computes_its_networks_anew(job: MakeJob, monkeypatch: pytest.MonkeyPatch):
+def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     net = ("model=timm", "model.architecture=mobilenetv3_small_050", "model.weights=null", "model.crop=64")
     timms, ours = job(*net, "target=predicted", "data.size=1"), job()
@@ -238,7 +214,7 @@ def test_another_version_of_timm_computes_its_networks_anew(job: MakeJob, monkey
     assert keys(ours) == before[ours.model.name]
 
 
-def test_a_network_with_the_same_weights_but_another_slope_is_another(job: MakeJob):
+def test_a_network_with_the_same_weights_but_another_slope_is_another(job):
     original = job()
     module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
     other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))

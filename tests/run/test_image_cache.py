@@ -1,18 +1,15 @@
 """data.cache: decoded images on disk, shared by networks and runs; damage and killed writers cost time, no value."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -27,9 +24,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.inputs import images
 from axiom_bench.run.inputs.images import SUFFIX, ImageCache
-from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
+from axiom_bench.run.jobs.job import HASHES, keep_hashes, read_hashes
 
-COMMON = ("data.workers=0", "data.size=null", "target=predicted", "metric=[zeta]", "method=[grad_cam]")
+from .conftest import failure, pictures
+
+COMMON = ("target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 
 
@@ -43,16 +42,13 @@ def entries(folder):
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def of_folder(tmp_path):
     """Five photographs of two classes, and one that is damaged."""
-    root = tmp_path / "photographs"
-    for number in range(6):
-        path = root / f"class{number % 2}" / f"{number}.jpg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (60, 80 + number, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
+    names = [f"class{number % 2}/{number}.jpg" for number in range(6)]
+    settings = pictures(tmp_path / "photographs", *names)
+    path = tmp_path / "photographs" / names[-1]
     path.write_bytes(path.read_bytes()[:500])
-    return root
+    return (*settings, *COMMON)
 
 
 @pytest.fixture
@@ -68,13 +64,11 @@ def decoded(monkeypatch):
     return ids
 
 
-def read(dataset, cache, workers=0, preprocessing=PLAIN, rule="each_label", extras=()):
-    items = batches(dataset, range(len(dataset)), preprocessing, rule, 4, workers, extras, cache=cache)
-    return list(items)
+def read(dataset, cache, workers=0, preprocessing=PLAIN, extras=()):
+    return list(batches(dataset, range(len(dataset)), preprocessing, "each_label", 4, workers, extras, cache=cache))
 
 
 def assert_equal(first, second):
-    assert len(first) == len(second)
     for item, other in zip(first, second, strict=True):
         if isinstance(item, BadImage):
             assert (item.image_id, item.message) == (other.image_id, other.message)
@@ -86,33 +80,29 @@ def assert_equal(first, second):
             assert (note.classes, note.stored_pixel, note.cells) == (same.classes, same.stored_pixel, same.cells)
             assert torch.equal(note.labels, same.labels)
             assert torch.equal(note.boxes, same.boxes)
-            assert (note.mask is None) == (same.mask is None)
-            assert note.mask is None or torch.equal(note.mask, same.mask)
+            assert note.mask is same.mask is None or torch.equal(note.mask, same.mask)
 
 
-def test_a_second_network_and_a_second_run_decode_nothing(photographs, decoded, run, results, tmp_path, capsys):
-    common = ("data=folder", f"data.root={photographs}", "data.classes=null", *COMMON)
+def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, run, results, tmp_path, capsys):
     both = "model=scenes_vgg,scenes_resnet"
-    plain = run(*common, both, "run=plain")
+    jobs = {"plain": run(*of_folder, both, "run=plain")}
     decoded.clear()
-    cached = (*common, f"data.cache={tmp_path / 'cache'}")
-    first = run(*cached, both)
-    assert "0 of 6 images are in data.cache=" in (said := capsys.readouterr().out)
-    assert "the others will take about 0.2 MB, and " in said
+    cached = (*of_folder, f"data.cache={tmp_path / 'cache'}")
+    jobs["default"] = run(*cached, both)
+    printed = capsys.readouterr().out
+    assert "0 of 6 images are in data.cache=" in printed
+    assert "the others will take about 0.2 MB, and " in printed
     assert decoded.count("class0/0.jpg") == 2  # first to tell the size
     assert [decoded.count(f"class{number % 2}/{number}.jpg") for number in range(1, 5)] == [1] * 4
     assert len(entries(tmp_path / "cache")) == 5
     decoded.clear()
-    again = run(*cached, both, "run=again")
+    jobs["again"] = run(*cached, both, "run=again")
     assert set(decoded) == {"class1/5.jpg"}
-    frames = [
-        pd.concat(
-            pd.read_parquet(results / "quick" / name / path) for job in jobs for path in sorted(job.files["records"])
-        )
-        for name, jobs in (("plain", plain), ("default", first), ("again", again))
-    ]
-    for frame in frames[1:]:
-        assert frame.equals(frames[0])
+    files = {name: [path for job in each for path in sorted(job.files["records"])] for name, each in jobs.items()}
+    plain, *others = (
+        pd.concat(pd.read_parquet(results / "quick" / name / path) for path in paths) for name, paths in files.items()
+    )
+    assert all(frame.equals(plain) for frame in others)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -147,20 +137,19 @@ def test_problems_of_annotations_are_told_again(tmp_path, caplog):
 
 
 def test_colours_don_t_matter_and_all_else_does(tmp_path):
-    dataset = Scenes(size=2, seed=1)
-    other_colours = replace(PLAIN, mean=(0.0,) * 3, std=(1.0,) * 3)
+    dataset, other_colours = Scenes(size=2, seed=1), replace(PLAIN, mean=(0.0,) * 3, std=(1.0,) * 3)
     read(dataset, cache_of(dataset, tmp_path))
     before = entries(tmp_path)
-    assert_equal(
-        read(dataset, cache_of(dataset, tmp_path, other_colours), preprocessing=other_colours),
-        read(dataset, None, preprocessing=other_colours),
+    cached, plain = (
+        read(dataset, cache, preprocessing=other_colours)
+        for cache in (cache_of(dataset, tmp_path, other_colours), None)
     )
+    assert_equal(cached, plain)
     assert entries(tmp_path) == before
     others = [replace(PLAIN, crop=19), replace(PLAIN, resize=25), replace(PLAIN, interpolation="bicubic")]
     others += [replace(PLAIN, mean=(0.5,), std=(0.5,)), replace(PLAIN, scaled_decoding=True)]
     keys = {images.common_key(each, dataset.classes, ()) for each in (PLAIN, *others)}
-    keys.add(images.common_key(PLAIN, ("a", "b"), ()))
-    assert len(keys) == 7
+    assert len(keys | {images.common_key(PLAIN, ("a", "b"), ())}) == 7
 
 
 DAMAGE = {
@@ -208,97 +197,72 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
-def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(photographs, run, tmp_path, monkeypatch):
-    common = ("data=folder", f"data.root={photographs}", "data.classes=null", *COMMON)
+def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(of_folder, run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    (outcome,) = run(*common, f"data.cache={tmp_path / 'file'}")
-    assert outcome.failure.mendable
-    assert outcome.failure.message.startswith(f"Can't write to data.cache={tmp_path / 'file'}: ")
+    assert failure(run(*of_folder, f"data.cache={tmp_path / 'file'}")).startswith(
+        f"Can't write to data.cache={tmp_path / 'file'}: "
+    )
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=20_000))
-    (outcome,) = run(*common, f"data.cache={tmp_path / 'cache'}")
-    assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in outcome.failure.message
+    message = failure(run(*of_folder, f"data.cache={tmp_path / 'cache'}"))
+    assert "the others would take about 0.2 MB, and 0.0 MB are free there. Free some space" in message
     assert not (tmp_path / "cache").exists()
     with pytest.raises(BenchError, match=r"data\.cache"):
-        run(*common, "data.cache=[1]")
-
-
-MakeJob = Callable[..., Job]
+        run(*of_folder, "data.cache=[1]")
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images_folder(tmp_path: Path) -> Path:
     """Three images that were written a while ago."""
-    folder = tmp_path / "images"
     for number in range(3):
-        path = folder / f"{number}/a.png"
+        path = tmp_path / f"images/{number}/a.png"
         path.parent.mkdir(parents=True)
         Image.new("RGB", (96, 96), (number, 0, 0)).save(path)
         os.utime(path, (1e9, 1e9))
-    return folder
+    return tmp_path / "images"
 
 
 @pytest.fixture
-def contents(job: MakeJob, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def contents(job, images_folder, tmp_path, monkeypatch):
     """() -> (hashes of the images as a new run finds them, how many were read)."""
-    reads: list[tuple[Path, ...]] = []
-    sha256 = image_files.sha256
-
-    def counted(*paths: Path) -> str:
-        reads.append(paths)
-        return sha256(*paths)
-
+    counted = Mock(wraps=image_files.sha256)
     monkeypatch.setattr(image_files, "sha256", counted)
-    classes = ",".join(f"'{number}'" for number in range(10))
+    settings = ("data=folder", f"data.root={images_folder}", "data.size=null", "data.workers=0", "target=label")
 
     def run() -> tuple[dict[int, str], int]:
-        reads.clear()
-        folder = ("data=folder", f"data.root={pictures}", "data.size=null", "data.workers=0", "target=label")
-        fresh_job = replace(job(*folder, f"data.classes=[{classes}]"), hashes=read_hashes(tmp_path))
+        counted.reset_mock()
+        fresh_job = replace(job(*settings, f"data.classes={list(map(str, range(10)))}"), hashes=read_hashes(tmp_path))
         keep_hashes(fresh_job, tmp_path)
-        return fresh_job.contents, len(reads)
+        return fresh_job.contents, counted.call_count
 
     return run
 
 
-def test_images_are_read_once(contents):
+def test_images_are_read_once_and_a_changed_one_again(contents, images_folder):
     first, reads = contents()
     assert reads == 3
     assert contents() == (first, 0)
-
-
-def test_a_changed_image_is_read_again(contents, pictures: Path):
-    first, _ = contents()
-    size = (pictures / "1/a.png").stat().st_size
-    Image.new("RGB", (96, 96), (9, 0, 0)).save(pictures / "1/a.png")
-    assert (pictures / "1/a.png").stat().st_size == size  # its time alone tells
-    os.utime(pictures / "1/a.png", (1e9 + 1, 1e9 + 1))
+    path = images_folder / "1/a.png"
+    size = path.stat().st_size
+    Image.new("RGB", (96, 96), (9, 0, 0)).save(path)
+    assert path.stat().st_size == size  # its time alone tells
+    os.utime(path, (1e9 + 1, 1e9 + 1))
     second, reads = contents()
     assert reads == 1
     assert [first[index] == second[index] for index in range(3)] == [True, False, True]
-
-
-def test_an_image_changed_just_now_is_read_each_time(contents, pictures: Path):
     just_now = time.time() + 60  # and so it is however slow the machine
-    os.utime(pictures / "1/a.png", (just_now, just_now))
-    assert [contents()[1] for _ in range(2)] == [3, 1]
+    os.utime(path, (just_now, just_now))
+    assert [contents()[1] for _ in range(2)] == [1, 1]  # each time
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"null", b'{"sha256": "0", "files": {"a": "b"}}'])
-def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path: Path, damage: bytes):
+def test_a_damaged_file_of_hashes_is_as_none(contents, tmp_path):
     first, _ = contents()
-    (tmp_path / HASHES).write_bytes(damage)
-    assert contents() == (first, 3)
-    assert contents() == (first, 0)
-
-
-def test_a_flipped_bit_gives_no_other_hash(contents, tmp_path: Path):
-    first, _ = contents()
-    content = bytearray((tmp_path / HASHES).read_bytes())
-    place = content.index(first[0].split()[1].encode())
-    content[place] ^= 1
-    (tmp_path / HASHES).write_bytes(bytes(content))
-    assert contents() == (first, 3)
+    flipped = bytearray((tmp_path / HASHES).read_bytes())
+    flipped[flipped.index(first[0].split()[1].encode())] ^= 1
+    for damage in (b"", b"{", b"null", b'{"sha256": "0", "files": {"a": "b"}}', flipped):
+        (tmp_path / HASHES).write_bytes(damage)
+        assert contents() == (first, 3), damage
+        assert contents() == (first, 0), damage
 
 
 class Together(DataSet):
@@ -328,19 +292,15 @@ def test_several_images_are_hashed_at_once_in_their_order():
     assert list(fingerprints(data, range(7), FileHashes())) == [f"of {index}" for index in range(7)]
     assert threading.current_thread().name in data.threads
     assert len(data.threads) > 2
-
-
-@pytest.mark.parametrize("known", [False, True])
-def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_known(known: bool):
-    data = Together(3)
-    data.threads_may_read, data.barrier = known, threading.Barrier(1)
-    assert list(fingerprints(data, range(3), FileHashes({"a": "b"} if known else {}))) == ["of 0", "of 1", "of 2"]
-    assert data.threads == {threading.current_thread().name}
-
-
-def test_an_image_that_cannot_be_hashed_ends_the_threads():
-    data = Together(3)
     data.barrier.abort()
-    with pytest.raises(threading.BrokenBarrierError):
+    with pytest.raises(threading.BrokenBarrierError):  # an image that can't be hashed ends the threads
         list(fingerprints(data, range(3), FileHashes()))
     assert not [thread for thread in threading.enumerate() if "axiom-bench hashes" in thread.name]
+
+
+@pytest.mark.parametrize(("threads_may_read", "hashes"), [(False, {}), (True, {"a": "b"})])
+def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(threads_may_read, hashes):
+    data = Together(3)
+    data.threads_may_read, data.barrier = threads_may_read, threading.Barrier(1)
+    assert list(fingerprints(data, range(3), FileHashes(hashes))) == ["of 0", "of 1", "of 2"]
+    assert data.threads == {threading.current_thread().name}

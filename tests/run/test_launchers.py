@@ -1,18 +1,15 @@
 """hydra/launcher: jobs in other processes give the values of one process; what can't be is one sentence."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,7 +22,7 @@ from axiom_bench.run.composing import launcher_signals, launchers
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import sweep
 
-from .conftest import Run, rows_of, tiny
+from .conftest import module_of, rows_of, tiny
 
 SCHEMAS = {  # of each launcher's package: what it takes
     "joblib": ("hydra_plugins.hydra_joblib_launcher.config", "JobLibLauncherConf"),
@@ -38,8 +35,7 @@ NAMES = sorted(path.stem for path in (conf_folder() / "hydra/launcher").glob("*.
 
 def node(name: str) -> dict[str, Any]:
     """What conf/ says of a launcher."""
-    loaded: dict[str, Any] = yaml.safe_load((conf_folder() / f"hydra/launcher/{name}.yaml").read_text())
-    return loaded
+    return yaml.safe_load((conf_folder() / f"hydra/launcher/{name}.yaml").read_text())
 
 
 def skip_where_absent(name: str) -> None:
@@ -48,7 +44,7 @@ def skip_where_absent(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_launcher_takes_what_its_file_says(name: str):
+def test_a_launcher_takes_what_its_file_says(name):
     """And Hydra, which finds two configurations of one name, doesn't warn of them."""
     skip_where_absent(name)
     module, schema = SCHEMAS[name]
@@ -59,7 +55,7 @@ def test_a_launcher_takes_what_its_file_says(name: str):
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
 @pytest.mark.slow
-def test_a_job_in_another_process_gives_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+def test_a_job_in_another_process_gives_the_same_bits(tmp_path, monkeypatch, name):
     """Slow: the other process imports what a run needs."""
     skip_where_absent(name)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -72,21 +68,20 @@ def test_a_job_in_another_process_gives_the_same_bits(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(("name", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers"), ("ray", "ray")])
-def test_what_isn_t_installed_is_named(monkeypatch: pytest.MonkeyPatch, name: str, extra: str):
+def test_what_isn_t_installed_is_named(monkeypatch, name, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(BenchError, match=rf"isn't installed; pip install 'axiom-bench\[{extra}\]'"):
         launchers.check(node(name), "cpu")
-    with pytest.raises(BenchError, match="install the package that has it"):
-        launchers.check({"_target_": "my.launcher.Mine"}, "cpu")
 
 
-def test_each_gpu_starts_its_processes_itself():
-    with pytest.raises(BenchError, match="leave hydra/launcher out"):
-        launchers.check({"_target_": f"{__name__}.Mine"}, "each_gpu")
+def test_launchers_of_others_and_of_each_gpu():
+    for device, sentence in (("cpu", "install the package that has it"), ("each_gpu", "leave hydra/launcher out")):
+        with pytest.raises(BenchError, match=sentence):
+            launchers.check({"_target_": "my.launcher.Mine"}, device)
     launchers.check({"_target_": launchers.BASIC_LAUNCHER}, "each_gpu")
 
 
-def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
+def test_a_killed_process_is_a_sentence(monkeypatch):
     class Breaks:
         def launch(self, jobs: object, initial_job_idx: int) -> object:
             raise RuntimeError("A worker process was terminated. It may be this.\nOr that.")
@@ -103,37 +98,7 @@ def test_a_killed_process_is_a_sentence(monkeypatch: pytest.MonkeyPatch):
     )
 
 
-def test_slurm_s_jobs_are_said_to_outlive_the_command(capsys: pytest.CaptureFixture[str]):
-    with launchers.shown(2, node("submitit_slurm")):
-        pass
-    assert "scancel --name=axiom-bench ends them" in capsys.readouterr().out
-    with launchers.shown(2, node("submitit_local")):
-        pass
-    assert capsys.readouterr().out == ""
-
-
-def test_a_process_on_this_machine_ends_with_the_command():
-    """Also where the command was killed, and the process is in the middle of a sleep."""
-    code = "import time; from axiom_bench.run.composing import launchers; launchers.end_with_command(); "
-    command = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    environment = {**os.environ, launchers.STARTED_BY: str(command.pid)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", f"{code}print('started', flush=True); time.sleep(100)"],
-        env=environment, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        assert process.poll() is None
-        command.kill()
-        command.wait()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    finally:
-        process.kill()
-        command.kill()
-
-
-def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch):
+def test_the_environment_is_as_it_was_and_slurm_s_jobs_outlive_the_command(monkeypatch, capsys):
     monkeypatch.setenv(launchers.WARNINGS, "ignore:mine")
     monkeypatch.delenv(launchers.STARTED_BY, raising=False)
     with launchers.shown(2, node("joblib")):
@@ -142,8 +107,30 @@ def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch):
         launchers.end_with_command()  # of the command itself: nothing to watch
     assert os.environ[launchers.WARNINGS] == "ignore:mine"
     assert launchers.STARTED_BY not in os.environ
-    with launchers.shown(2, node("submitit_slurm")):  # its jobs may be on other machines, and outlive the command
+    with launchers.shown(2, node("submitit_local")):
+        pass
+    assert capsys.readouterr().out == ""
+    with launchers.shown(2, node("submitit_slurm")):  # its jobs may be on other machines
         assert launchers.STARTED_BY not in os.environ
+    assert "scancel --name=axiom-bench ends them" in capsys.readouterr().out
+
+
+def test_a_process_on_this_machine_ends_with_the_command():
+    """Also where the command was killed, and the process is in the middle of a sleep."""
+    code = "import time; from axiom_bench.run.composing import launchers; launchers.end_with_command(); "
+    code += "print('started', flush=True); time.sleep(100)"
+    command = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+    options = {"env": {**os.environ, launchers.STARTED_BY: str(command.pid)}, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], **options)
+    try:
+        assert process.stdout.readline() == "started\n"
+        assert process.poll() is None
+        command.kill()
+        command.wait()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+    finally:
+        process.kill()
+        command.kill()
 
 
 STOPPED = """
@@ -160,63 +147,47 @@ def stops(explanation):
 """
 
 
-@pytest.fixture
-def exits() -> Iterator[None]:
+@contextmanager
+def handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def test_a_stopped_job_ends_and_goes_on_later(run, tmp_path, monkeypatch):
     """As submitit does when Slurm tells it that a job's time is over."""
-    before = signal.signal(signal.SIGUSR2, lambda *_: sys.exit(-1))
-    yield
-    signal.signal(signal.SIGUSR2, before)
-
-
-@pytest.mark.usefixtures("exits")
-def test_a_stopped_job_ends_and_goes_on_later(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "stopped_once.py").write_text(STOPPED)
-    monkeypatch.syspath_prepend(tmp_path)
+    module_of(tmp_path, "stopped_once", STOPPED, monkeypatch)
     words = ("method=[grad_cam]", "metric=[sensitivity_error]", "+metric.stops._target_=stopped_once.stops")
-    with pytest.raises(SystemExit):
-        run(*words)
-    (outcome,) = run(*words)
+    with handling(signal.SIGUSR2, lambda *_: sys.exit(-1)):
+        with pytest.raises(SystemExit):
+            run(*words)
+        (outcome,) = run(*words)
     assert outcome.failure is None
     assert 0 < outcome.computed.shards < outcome.shards
 
 
-def test_handlers_are_put_back() -> None:
-    def times_out(*_: object) -> None:
-        raise RuntimeError("too many timeouts")
+def test_handlers_are_put_back_and_an_error_of_a_child_is_one_of_who_has_it():
+    def raises(number: int, _: object) -> None:
+        raise RuntimeError(f"signal {number}")
 
     def interrupted() -> None:
         with launcher_signals.apart(), suppress(Exception):  # as code around a user's function does
             signal.raise_signal(signal.SIGUSR2)
 
-    before = signal.signal(signal.SIGUSR2, times_out)
-    try:
-        with pytest.raises(RuntimeError, match="too many timeouts"):
+    with handling(signal.SIGUSR2, raises):
+        with pytest.raises(RuntimeError, match=f"signal {signal.SIGUSR2:d}"):
             interrupted()
-        assert signal.getsignal(signal.SIGUSR2) is times_out
-    finally:
-        signal.signal(signal.SIGUSR2, before)
+        assert signal.getsignal(signal.SIGUSR2) is raises
+    with handling(signal.SIGCHLD, raises), launcher_signals.apart(), pytest.raises(RuntimeError):
+        signal.raise_signal(signal.SIGCHLD)
 
 
-def test_an_error_of_a_child_is_one_of_who_has_it() -> None:
-    def killed(*_: object) -> None:
-        raise RuntimeError("DataLoader worker is killed")
-
-    before = signal.signal(signal.SIGCHLD, killed)
-    try:
-        with launcher_signals.apart(), pytest.raises(RuntimeError, match="worker is killed"):
-            signal.raise_signal(signal.SIGCHLD)
-    finally:
-        signal.signal(signal.SIGCHLD, before)
-
-
-def test_other_threads_have_no_handlers() -> None:
-    ran = []
-
-    def use() -> None:
+def test_other_threads_have_no_handlers():
+    def use() -> str:
         with launcher_signals.apart():
-            ran.append(True)
+            return "ran"
 
-    thread = threading.Thread(target=use)
-    thread.start()
-    thread.join()
-    assert ran == [True]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(use).result() == "ran"

@@ -1,15 +1,11 @@
 """Which images a run explains: mosaics of those named with confidence, data.only_correct, data.only_classes."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from axiom_bench import report
 from axiom_bench.cli.finish import finish
@@ -20,7 +16,7 @@ from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import configuration
 
-from .conftest import RUN, Rows, Run, failure, rows_of
+from .conftest import RUN, Run, failure, pictures, rows_of
 
 SIZE = ("data=mosaic", "data.of.size=60")
 MOSAIC = (
@@ -49,7 +45,7 @@ def finished(outcomes: list[Outcome], results: Path) -> tuple[dict, list[str]]:
     return json.loads((results / RUN / "manifest.json").read_text()), lines
 
 
-def test_grid_pg_on_scenes(outcomes: list[Outcome], rows: Rows, results: Path, undrawn: None) -> None:
+def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     assert outcomes[0].failure is None
     records = rows(outcomes)
     located = values(records, "grid_pointing_game")
@@ -69,7 +65,7 @@ def test_grid_pg_on_scenes(outcomes: list[Outcome], rows: Rows, results: Path, u
     assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
 
 
-def test_focus_on_scenes(run: Run, rows: Rows, results: Path) -> None:
+def test_focus_on_scenes(run, rows, results):
     outcomes = run("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
     located = values(rows(outcomes), "focus")
     assert len(located) == 3
@@ -80,7 +76,7 @@ def test_focus_on_scenes(run: Run, rows: Rows, results: Path) -> None:
     assert data.target_cells == 2
 
 
-def test_only_images_that_the_model_names_with_confidence(run: Run, results: Path) -> None:
+def test_only_images_that_the_model_names_with_confidence(run, results):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
     stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
     predicted = {name: each for part in stored for name, each in part["predictions"].items()}
@@ -93,15 +89,12 @@ def test_only_images_that_the_model_names_with_confidence(run: Run, results: Pat
     assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
 
 
-def test_values_do_not_depend_on_batches_shards_or_workers(run: Run, rows: Rows, outcomes: list[Outcome]) -> None:
+def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_computes_nothing(
+    run, rows, outcomes, monkeypatch
+):
     first = values(rows(outcomes), "grid_pointing_game")
     other = rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"))
     pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
-
-
-def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
-    run: Run, outcomes: list[Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr(ready, "_of_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
     assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
@@ -110,7 +103,7 @@ def test_a_second_run_computes_nothing_and_other_settings_are_other_values(
         assert (other.failure, other.computed.shards) == (None, shards)
 
 
-def test_each_model_has_mosaics_of_its_own(run: Run, results: Path, undrawn: None) -> None:
+def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
     written, _ = finished(outcomes, results)
     assert [outcome.failure for outcome in outcomes] == [None, None]
@@ -119,52 +112,49 @@ def test_each_model_has_mosaics_of_its_own(run: Run, results: Path, undrawn: Non
     assert set(written["data"]["mosaic_scenes"]["ids"]) == {*ids[0], *ids[1]}
 
 
-def test_mosaics_of_which_the_model_predicts_a_class(run: Run) -> None:
+def test_mosaics_of_which_the_model_predicts_a_class(run):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
     about = outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]
     assert (about["chosen"], about["kept"], about["mosaics"]["mosaics"]) == (3, outcome.images, 3)
 
 
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("model.weights=null", r"of 'scenes'|can't be made: 0 images of 0 classes make 0; lower data\.confidence"),
-        ("data.size=40", r"scenes_vgg.*data\.size=40 mosaics .* set data\.size to at most \d+, or null"),
-        ("model.output=multi_label", r"no probabilities.*data\.confidence=null"),
-        ("data.cell=half", "size of a mosaic's cells"),
-        ("data.of.only_classes=[dog]", "class of 'scenes'"),
-    ],
-)
-def test_sentences_of_a_job(run: Run, override: str, sentence: str) -> None:
+SENTENCES = {
+    "model.weights=null": r"of 'scenes'|can't be made: 0 images of 0 classes make 0; lower data\.confidence",
+    "data.size=40": r"scenes_vgg.*data\.size=40 mosaics .* set data\.size to at most \d+, or null",
+    "model.output=multi_label": r"no probabilities.*data\.confidence=null",
+    "data.cell=half": "size of a mosaic's cells",
+    "data.of.only_classes=[dog]": "class of 'scenes'",
+}
+
+
+@pytest.mark.parametrize("override", SENTENCES)
+def test_sentences_of_a_job(run, override):
     message = failure(run(*MOSAIC, override))
-    assert re.search(sentence, message), message
+    assert re.search(SENTENCES[override], message), message
 
 
 MISTAKEN = ("data=mosaic", *MOSAIC[2:])
+MISTAKES = {
+    "data.grid=1": r"data\.grid must be cells along a side, 2 to 100",
+    "data.confidence=1.5": r"data\.confidence must be a probability, 0 to 1 or null",
+    "data.of.size=many": r"data\.of\.size must be a number of images",
+    "data.of=imagnet": "did you mean 'imagenet'",
+    "data.of=imagenet_v2": r"data\.of\.root has no default; set data\.of\.root=VALUE",
+    "data.off.size=3": r"data\.of\.size",
+    "data=scenes data.of=imagenet": r"data\.of chooses the images of mosaics; add data=mosaic",
+    "data=scenes data.only_classes=3": r"data\.only_classes must be a list",
+    "data=scenes data.only_correct=perhaps": r"data\.only_correct must be true or false",
+}
 
 
-@pytest.mark.parametrize(
-    ("overrides", "sentence"),
-    [
-        ((*MISTAKEN, "data.grid=1"), r"data\.grid must be cells along a side, 2 to 100"),
-        ((*MISTAKEN, "data.confidence=1.5"), r"data\.confidence must be a probability, 0 to 1 or null"),
-        ((*MISTAKEN, "data.of.size=many"), r"data\.of\.size must be a number of images"),
-        ((*MISTAKEN, "data.of=imagnet"), "did you mean 'imagenet'"),
-        ((*MISTAKEN, "data.of=imagenet_v2"), r"data\.of\.root has no default; set data\.of\.root=VALUE"),
-        ((*MISTAKEN, "data.off.size=3"), r"data\.of\.size"),
-        (("data.of=imagenet",), r"data\.of chooses the images of mosaics; add data=mosaic"),
-        (("data.only_classes=3",), r"data\.only_classes must be a list"),
-        (("data.only_correct=perhaps",), r"data\.only_correct must be true or false"),
-    ],
-    ids=lambda value: value[-1] if isinstance(value, tuple) else "",
-)
-def test_mistakes_stop_before_anything_is_computed(run: Run, overrides: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(BenchError, match=sentence):
-        run(*overrides)
+@pytest.mark.parametrize("words", MISTAKES)
+def test_mistakes_stop_before_anything_is_computed(run, words):
+    with pytest.raises(BenchError, match=MISTAKES[words]):
+        run(*(() if words.startswith("data=") else MISTAKEN), *words.removeprefix("data=scenes ").split())
 
 
-def test_data_of_chooses_a_data_set_with_its_settings() -> None:
+def test_data_of_chooses_a_data_set_with_its_settings():
     data = configuration(["data=mosaic", "data.of=voc", "data.of.size=7"])["data"]
     assert (data["name"], data["of"]["kind"], data["of"]["size"]) == ("mosaic_voc", "voc", 7)
     assert data["target"] == configuration(["data=mosaic"])["target"] == "each_label"
@@ -190,7 +180,7 @@ def build():
     ("view", "reason"),
     [("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"), ("reshape(-1, 4 * 12 * 12)", "shape")],
 )
-def test_a_network_of_one_input_size_takes_mosaics_that_fit(run: Run, tmp_path: Path, view: str, reason: str) -> None:
+def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view, reason):
     """A flattened map of another size is refused; one that is reshaped makes more rows than there are images."""
     (tmp_path / "net.py").write_text(FIXED.format(view=view))
     network = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
@@ -205,7 +195,7 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run: Run, tmp_path: 
 
 
 @pytest.mark.real
-def test_photographs(run: Run, rows: Rows, real_root: Path) -> None:
+def test_photographs(run, rows, real_root):
     """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""
     network = ("model=squeezenet1_1", "model.weights=default", f"model.weights_folder={real_root / 'weights'}")
     images = ("data.of=imagenet", "data.of.size=24", f"real_root={real_root}", "data.size=2", "data.confidence=0.3")
@@ -220,50 +210,40 @@ def test_photographs(run: Run, rows: Rows, real_root: Path) -> None:
     assert {image.count(".JPEG") for image, _ in located.index} == {4}
 
 
-def test_only_images_that_the_model_names_correctly(run: Run, ran: Run, rows: Rows) -> None:
-    (outcome,) = ran(*CORRECT)
-    kept = rows([outcome])
-    unfiltered = rows(run("data.size=12", "target=label"))
-    labels = unfiltered[unfiltered["metric"] == "zeta"].set_index("image_id")["predicted_class"].to_dict()
-    data = Job.of(outcome.config).data
-    right = {name for index, name in enumerate(data.ids) if labels[name] in data.labels(index)}
-    assert set(kept["image_id"]) == right
-    assert set(outcome.left_out) == set(labels) - right
-    assert (outcome.images, len(outcome.left_out)) == (len(right), 12 - len(right))
-    assert right
-    assert outcome.left_out
-
-
-def test_they_are_counted_on_the_screen_in_the_manifest_and_in_the_report(
-    ran: Run, results: Path, undrawn: None
-) -> None:
+def test_only_images_that_the_model_names_correctly(run, ran, rows, results, undrawn):
+    """The others are counted on the screen, in the manifest and in the report; without the filter nothing is said."""
     outcomes, folder = ran(*CORRECT), results / RUN
+    left_out = outcomes[0].left_out
+    kept, count = rows(outcomes), 12 - len(left_out)
     written, lines = finished(outcomes, results)
-    left_out = len(outcomes[0].left_out)
-    assert any(f"{left_out} of 12 images are left out" in line for line in lines)
-    assert written["jobs"][0]["left_out"] == list(outcomes[0].left_out)
+    assert any(f"{len(left_out)} of 12 images are left out" in line for line in lines)
+    assert written["jobs"][0]["left_out"] == list(left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
-    kept = {"chosen": 12, "kept": 12 - left_out, "others": ready.OTHERS}
-    assert {name: model["images"] for name, model in written["models"].items()} == {"scenes_vgg": {"scenes": kept}}
+    about = {"chosen": 12, "kept": count, "others": ready.OTHERS}
+    assert {name: model["images"] for name, model in written["models"].items()} == {"scenes_vgg": {"scenes": about}}
     report.write(folder)
-    sentence = f"data.only_correct: scenes_vgg {12 - left_out} of 12."
+    sentence = f"data.only_correct: scenes_vgg {count} of 12."
     assert sentence in (folder / "tables/overview.md").read_text()
     page = (folder / "report.html").read_text()
     assert sentence in page
-    assert f'<td class="page-number">{12 - left_out} of 12</td>' in page
+    assert f'<td class="page-number">{count} of 12</td>' in page
     assert re.search(r">\d+ of 12 \(\d+ %\)<", page)  # named as labelled, of all chosen
 
+    (unfiltered,) = run("data.size=12", "target=label")
+    table = rows([unfiltered])
+    labels = table[table["metric"] == "zeta"].set_index("image_id")["predicted_class"].to_dict()
+    data = Job.of(outcomes[0].config).data
+    right = {name for index, name in enumerate(data.ids) if labels[name] in data.labels(index)}
+    assert set(kept["image_id"]) == right
+    assert set(left_out) == set(labels) - right
+    assert 0 < outcomes[0].images == len(right) == count < 12
+    written, _ = finished([unfiltered], results)
+    about = {"chosen": 12, "kept": 12, "others": None}
+    assert [model["images"] for model in written["models"].values()] == [{"scenes": about}]
+    assert "data.only_correct" not in (folder / "tables/overview.md").read_text()
 
-def test_without_the_filter_all_are_kept_and_nothing_is_said(run: Run, results: Path, undrawn: None) -> None:
-    written, _ = finished(run("data.size=12", "target=label"), results)
-    kept = {"chosen": 12, "kept": 12, "others": None}
-    assert [model["images"] for model in written["models"].values()] == [{"scenes": kept}]
-    assert "data.only_correct" not in (results / RUN / "tables/overview.md").read_text()
 
-
-def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
-    run: Run, ran: Run, results: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, results, monkeypatch):
     (first,) = ran(*CORRECT)
     stored = sorted((results / RUN).glob("predictions/*.json"))
     assert len(stored) == 3
@@ -276,29 +256,25 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(
     assert len(calls) == 1
 
 
-def test_no_image_left_is_a_sentence(run: Run) -> None:
+def test_no_image_left_is_a_sentence(run):
     outcomes = [run(*CORRECT, "data.size=1", f"model.seed={seed}", f"run={seed}") for seed in range(2)]
     messages = [outcome.failure.message for (outcome,) in outcomes if outcome.failure]
     assert messages
     assert all("names none of the 1 images correctly" in message for message in messages)
 
 
-def test_a_bad_image_stays_as_a_row(run: Run, rows: Rows, tmp_path: Path) -> None:
-    for place, name in enumerate(("0/a.png", "1/b.png", "2/c.png")):
-        (tmp_path / "images" / name).parent.mkdir(parents=True)
-        pixels = np.random.default_rng(place).integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "images" / name)
+def test_a_bad_image_stays_as_a_row(run, rows, tmp_path):
+    folder = pictures(tmp_path / "images", "0/a.png", "1/b.png", "2/c.png")
     (tmp_path / "images/1/b.png").write_text("no picture")
-    folder = ("data=folder", f"data.root={tmp_path / 'images'}", "data.size=null", "data.workers=0", "target=predicted")
-    classes = "data.classes=[" + ",".join(f"'{number}'" for number in range(10)) + "]"
-    (outcome,) = run(*folder, classes, "data.only_correct=true", "metric=[zeta]", "method=[grad_cam]")
+    chosen = ("target=predicted", f"data.classes={list(map(str, range(10)))}", "metric=[zeta]", "method=[grad_cam]")
+    (outcome,) = run(*folder, *chosen, "data.only_correct=true")
     assert outcome.failure is None
     table = rows([outcome])
     assert table.loc[table["image_id"] == "1/b.png", "status"].unique().tolist() == ["bad_image"]
     assert "1/b.png" not in outcome.left_out
 
 
-def test_only_classes_of_the_scenes(run: Run, results: Path) -> None:
+def test_only_classes_of_the_scenes(run, results):
     (outcome,) = run("data.only_classes=[3]", "data.size=12", "target=label")
     data = Job.of(outcome.config).data
     ids = set(rows_of(results, [outcome])["image_id"])

@@ -1,7 +1,5 @@
 """Networks other than image -> logits of the data's classes, from the command line to the records."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,14 +130,25 @@ def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, m
     assert "\n" not in str(error.value)
 
 
+RESHAPES = {
+    "token": "There is no reshape 'token'; did you mean 'tokens'",
+    "[6]": r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]",
+    "nowhere:Mine": "model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:cl",
+    "builtins:dict": r"Invalid reshape {}; give None, 'tokens', a grid \(H, W\), or an object with to_maps and fr",
+}
+
+
+@pytest.mark.parametrize("reshape", RESHAPES)
+def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape):
+    with pytest.raises(BenchError, match=RESHAPES[reshape]):
+        job(*transformer, f"model.reshape={reshape}")
+
+
 @pytest.fixture
 def transformer(tmp_path: Path) -> tuple[str, ...]:
     (tmp_path / "small_vit.py").write_text(TRANSFORMER)
-    layer = "model.layer=encoder.layers.encoder_layer_1.ln_1"
-    return (
-        *("model=user", f"model.architecture={tmp_path}/small_vit.py:build", layer, "model.resize=96"),
-        "model.crop=96",
-    )
+    network = ("model=user", f"model.architecture={tmp_path}/small_vit.py:build", "model.resize=96", "model.crop=96")
+    return (*network, "model.layer=encoder.layers.encoder_layer_1.ln_1")
 
 
 def test_a_run_of_a_small_transformer(run, rows, transformer):
@@ -150,26 +159,9 @@ def test_a_run_of_a_small_transformer(run, rows, transformer):
     assert "set model.reshape=tokens" in failure(run(*transformer))
 
 
-def test_what_makes_maps_is_in_the_name_of_the_records(job, transformer, tmp_path: Path):
+def test_what_makes_maps_is_in_the_name_of_the_records(job, transformer, tmp_path):
     reshapes = ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine")
     assert len({Facts(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes}) == 3
-
-
-@pytest.mark.parametrize(
-    ("reshape", "sentence"),
-    [
-        ("token", "There is no reshape 'token'; did you mean 'tokens'"),
-        ("[6]", r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]"),
-        ("nowhere:Mine", "model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:cl"),
-        (
-            "builtins:dict",
-            r"Invalid reshape {}; give None, 'tokens', a grid \(H, W\), or an object with to_maps and fr",
-        ),
-    ],
-)
-def test_a_wrong_reshape_is_one_sentence(job, transformer, reshape: str, sentence: str):
-    with pytest.raises(BenchError, match=sentence):
-        job(*transformer, f"model.reshape={reshape}")
 
 
 @pytest.fixture
@@ -200,17 +192,11 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(ne
     assert "boxes and masks aren't used" in note
     (file,) = results.glob("*/*/pictures/*.npz")
     assert all(name.isdecimal() for name in np.load(file)["class_names"])
-
-
-def test_where_the_classes_are_as_many_they_are_used(net, run, rows):
-    outcomes = run(*net(10), "data.size=12")
-    assert "ok" in statuses(rows(outcomes))["class_correlation"]
-    assert outcomes[0].notes == ()
-
-
-def test_what_needs_the_model_s_classes_is_a_sentence(net, run):
     assert "data.only_correct=false" in failure(run(*net(7), "data.only_correct=true"))
     assert "has 12 classes and the data set scenes 10" in failure(run(*net(12), "target=each_label"))
+    (as_many,) = run(*net(10), "data.size=12")
+    assert "ok" in statuses(rows([as_many]))["class_correlation"]
+    assert as_many.notes == ()
 
 
 def test_a_planted_network_is_measured_against_its_truth(run, rows):

@@ -1,13 +1,10 @@
 """The runner's small parts, each alone: shards, sizes, devices, files, padding, and the memory that a run keeps."""
 
-from __future__ import annotations
-
 import errno
 import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,35 +36,32 @@ def test_sizes():
             bytes_of(text)
 
 
-@pytest.mark.parametrize(
-    ("name", "gpus", "meant"),
-    [
-        *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
-        *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
-        ("cuda", 0, "needs an NVIDIA GPU that torch can use, and there is none; use device=cpu"),
-        *(("cuda:1", 0, "needs an NVIDIA GPU"), ("each_gpu", 0, "needs an NVIDIA GPU")),
-        ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
-        *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
-        *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "did you mean 'cuda'")),
-    ],
-)
-def test_the_device_that_a_name_means(monkeypatch: pytest.MonkeyPatch, name: str, gpus: int, meant: str):
+DEVICES = [
+    *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
+    *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
+    ("cuda", 0, "needs an NVIDIA GPU that torch can use, and there is none; use device=cpu"),
+    *(("cuda:1", 0, "needs an NVIDIA GPU"), ("each_gpu", 0, "needs an NVIDIA GPU")),
+    ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
+    *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
+    *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "did you mean 'cuda'")),
+]
+
+
+@pytest.mark.parametrize(("name", "gpus", "meant"), DEVICES)
+def test_the_device_that_a_name_means(monkeypatch, name, gpus, meant):
     """On a machine with as many GPUs: a device, or one sentence."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     if meant.startswith(("cpu", "cuda")):
         assert str(Device.of({"name": name, **DEVICE}).device) == meant
+        with pytest.raises(BenchError, match="fp32"):
+            Device.of({**DEVICE, "name": name, "precision": "fp31"})
     else:
         with pytest.raises(BenchError, match=meant):
             Device.of({"name": name, **DEVICE})
 
 
-def test_a_precision_is_checked():
-    with pytest.raises(BenchError, match="fp32"):
-        Device.of({**DEVICE, "name": "cpu", "precision": "fp31"})
-
-
-def test_another_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch):
+def test_another_gpu_becomes_the_current_one(monkeypatch):
     """Events and streams that no device is named for are the current device's."""
     made: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "set_device", made.append)
@@ -79,7 +73,7 @@ def test_another_gpu_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch):
     assert settings.EACH_GPU in settings.DEVICES
 
 
-def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -142,7 +136,7 @@ def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
 @pytest.mark.parametrize(
     ("name", "value"), [("MALLOC_TRIM_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")]
 )
-def test_the_users_own_setting_wins(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+def test_the_users_own_setting_wins(monkeypatch, name, value):
     for setting in USER_SETTINGS:
         monkeypatch.delenv(setting, raising=False)
     assert keep_freed_memory()

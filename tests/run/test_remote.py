@@ -1,7 +1,5 @@
 """Runs on s3://, results and data: commands of several machines, each with an empty cache, against moto's server."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess
@@ -121,12 +119,12 @@ def answer(url: str, method: str = "GET", content: bytes | None = None) -> bytes
 
 def draw_little() -> None:
     """In a process of its own: a report is one line, since it takes long."""
-    report._write = write_one_line
 
+    def write(run: RunFolder | Path, *_: object) -> None:
+        folder = run if isinstance(run, Path) else run.path
+        files.write(folder / "report.html", f"{len(RunFolder.read(folder).records)} values".encode())
 
-def write_one_line(run: RunFolder | Path, *_: object) -> None:
-    folder = run if isinstance(run, Path) else run.path
-    files.write(folder / "report.html", f"{len(RunFolder.read(folder).records)} values".encode())
+    report._write = write
 
 
 def hold_up(hold: Callable[[int], None]) -> None:
@@ -195,37 +193,29 @@ def test_machines_share_a_run_one_is_killed_and_others_go_on_and_read_it(endpoin
 
 
 MISTAKES = {
-    "s3://absent/val": "There is nothing at s3://absent/val; correct the bucket or the path.",
-    "s3://absent/*.tar": "There is nothing at s3://absent/*.tar; correct the bucket or the path.",
-    "s3://bench/nothing": "There is nothing at s3://bench/nothing; correct the bucket or the path.",
+    **{url: f"There is nothing at {url}; correct the bucket or the path."
+       for url in ("s3://absent/val", "s3://absent/*.tar", "s3://bench/nothing")},
     DATA: f"There is no file whose name ends in .parquet below {DATA}; correct the URL.",
-}
+}  # fmt: skip
+NOWHERE = {  # where a developer's machine, or one of Amazon's, has some
+    "AWS_EC2_METADATA_DISABLED": "true", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_CONFIG_FILE": "/dev/null",
+}  # fmt: skip
 
 
-def test_data_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": endpoint, "AXIOM_BENCH_CACHE": str(tmp_path)}.items():
+def test_data_or_a_bucket_that_is_not_there(endpoint, machine, monkeypatch, tmp_path):
+    for name, value in {**KEYS, **NOWHERE, "AWS_ENDPOINT_URL": endpoint, "AXIOM_BENCH_CACHE": str(tmp_path)}.items():
         monkeypatch.setenv(name, value)
     for url, sentence in MISTAKES.items():
         with pytest.raises(BenchError) as caught:
             fetching.here({"kind": "parquet", "path": url})
         assert str(caught.value) == sentence
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    nowhere = {
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
-        "AWS_CONFIG_FILE": "/dev/null",
-    }
-    for name, value in nowhere.items():  # where a developer's machine, or one of Amazon's, has some
-        monkeypatch.setenv(name, value)
-    remote.opened.cache_clear()
-    with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
-        fetching.here({"kind": "parquet", "path": DATA})
-    remote.opened.cache_clear()
-
-
-def test_a_bucket_that_is_not_there(machine):
     process = machine("one", "report", "s3://absent/results/quick/default")
     assert process.wait() == 2
     assert "s3://absent/results/quick/default: there is no such place; make the bucket first" in process.output()
     assert "Traceback" not in process.output()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    remote.opened.cache_clear()
+    with pytest.raises(BenchError, match=r"Can't use s3://bench.*: there are no credentials; set AWS_ACCESS_KEY_ID"):
+        fetching.here({"kind": "parquet", "path": DATA})
+    remote.opened.cache_clear()

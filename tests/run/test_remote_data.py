@@ -1,7 +1,5 @@
 """Data in a store: which files an URL names, that each is fetched once, and errors. The store is fsspec's memory."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable
@@ -142,26 +140,22 @@ def held(tmp_path, monkeypatch) -> Callable[[], str]:
 
 
 @pytest.mark.slow
-def test_two_processes_fetch_a_file_once(local, held, tmp_path):
-    first = forked(lambda: here(f"{URL}/a-08.tar"), tmp_path / "first")
-    wait_until(lambda: "open" in held(), first)
-    second = forked(lambda: here(f"{URL}/a-08.tar"), tmp_path / "second")
+def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(local, held, tmp_path, cache):
+    def fetched() -> bytes:
+        return here(f"{URL}/a-08.tar")["a-08"].read_bytes()
+
+    killed = forked(fetched, tmp_path / "killed")
+    wait_until(lambda: "open" in held(), killed)
+    killed.kill()
+    assert (len(list(cache.rglob(".*draft"))), list(cache.rglob("*.tar"))) == (1, [])
+    first = forked(fetched, tmp_path / "first")
+    wait_until(lambda: held().count("open") == 2, first)
+    second = forked(fetched, tmp_path / "second")
     wait_until(lambda: "waiting for another process" in held(), second)
     (tmp_path / "go").touch()
     assert first.wait() == second.wait() == 0
-    assert held().count("open") == 1
-    assert here(f"{URL}/a-08.tar")["a-08"].read_bytes() == b"content of a-08.tar"
-
-
-@pytest.mark.slow
-def test_after_a_kill_the_next_command_fetches_the_file(local, held, tmp_path, cache):
-    killed = forked(lambda: here(f"{URL}/a-08.tar"), tmp_path / "killed")
-    wait_until(lambda: "open" in held(), killed)
-    killed.kill()
-    assert list(cache.rglob(".*draft"))
-    assert not list(cache.rglob("*.tar"))
-    (tmp_path / "go").touch()
-    assert here(f"{URL}/a-08.tar")["a-08"].read_bytes() == b"content of a-08.tar"
+    assert fetched() == b"content of a-08.tar"
+    assert held().count("open") == 2
     assert not list(cache.rglob(".*draft"))
 
 
@@ -209,43 +203,45 @@ def test_what_befalls_a_fetch_is_a_sentence_and_leaves_nothing_half(local, cache
     assert here(f"{URL}/a-08.tar")["a-08"].stat().st_size > 0
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("memory://absent/val", "There is nothing at memory://absent/val; correct the bucket or the path"),
-        (f"{URL}/a-{{08..11}}.tar", "There is nothing at memory://bucket/val/a-11.tar"),
-        (f"{URL}/x*.tar", r"There is nothing at memory://bucket/val/x\*.tar"),
-        (f"{URL}/b/../..", "There is no"),
-        ("nosuch://bucket/val", "Can't use nosuch://bucket: Protocol not known: nosuch"),
-        ("gs://bucket/val", "gs://bucket needs a package that isn't installed: Please install gcsfs"),
-        ("simplecache::s3://bucket/val", "is no place in a store; write PROTOCOL://BUCKET/FOLDER"),
-    ],
-)
-def test_what_can_not_be_found_is_a_sentence(local, monkeypatch, url, message):
+STORE = "s3://bucket"
+NOT_FOUND = {
+    "memory://absent/val": "There is nothing at memory://absent/val; correct the bucket or the path",
+    f"{URL}/a-{{08..11}}.tar": "There is nothing at memory://bucket/val/a-11.tar",
+    f"{URL}/x*.tar": r"There is nothing at memory://bucket/val/x\*.tar",
+    f"{URL}/b/../..": "There is no",
+    "nosuch://bucket/val": "Can't use nosuch://bucket: Protocol not known: nosuch",
+    "gs://bucket/val": "gs://bucket needs a package that isn't installed: Please install gcsfs",
+    "simplecache::s3://bucket/val": "is no place in a store; write PROTOCOL://BUCKET/FOLDER",
+}
+REFUSED = {
+    **{url: (lambda url=url: here(url), sentence) for url, sentence in NOT_FOUND.items()},
+    "no such files": (lambda: here(URL, "parquet"), r"no file whose name ends in \.parquet below memory://bucket/val;"),
+    "a folder of classes": (
+        lambda: fetching.here({"kind": "folder", "classes": URL}), "memory://bucket/val is a folder; give a file",
+    ),
+    "a root": (
+        lambda: settings.check(
+            configuration(["data=folder", f"data.root={STORE}/val", f"data.classes={STORE}/classes.txt"])
+        ),
+        r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data",
+    ),
+    "a cache": (
+        lambda: fetching.check({"of": {"path": f"{STORE}/val", "cache": f"{STORE}/cache"}}),
+        r"^data\.of\.cache=s3://bucket/cache must be on this machine",
+    ),
+    "a stranger's run": (
+        lambda: game.check_trusted({"data": {"kind": "mosaic", "of": {"path": ["x", f"{STORE}/val"]}}}),
+        r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_can_not_be_found_or_used_is_a_sentence(local, monkeypatch, asked, sentence):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(BenchError, match=message) as caught:
-        here(url)
+    with pytest.raises(BenchError, match=sentence) as caught:
+        asked()
     assert "\n" not in str(caught.value)
-
-
-def test_a_folder_without_such_files_and_a_folder_of_classes_are_sentences(local):
-    with pytest.raises(BenchError, match=r"no file whose name ends in \.parquet below memory://bucket/val; correct"):
-        here(URL, "parquet")
-    with pytest.raises(BenchError, match="memory://bucket/val is a folder; give a file"):
-        fetching.here({"kind": "folder", "classes": URL})
-
-
-def test_what_must_be_on_this_machine_is_refused():
-    config = configuration(["data=folder", "data.root=s3://bucket/val", "data.classes=s3://bucket/classes.txt"])
-    with pytest.raises(BenchError, match=r"^data\.root=s3://bucket/val must be on this machine, or mounted: only data"):
-        settings.check(config)
-    with pytest.raises(BenchError, match=r"^data\.of\.cache=s3://bucket/cache must be on this machine"):
-        fetching.check({"of": {"path": "s3://bucket/val", "cache": "s3://bucket/cache"}})
-
-
-def test_data_of_a_stranger_s_run_is_not_fetched():
-    with pytest.raises(BenchError, match=r"data in a store, .*: data\.of\.path=s3://bucket/val\. Add --trust"):
-        game.check_trusted({"data": {"kind": "mosaic", "of": {"path": ["x", "s3://bucket/val"]}}})
 
 
 def test_values_and_keys_of_a_run_are_those_of_local_files(run, rows, results, tmp_path):

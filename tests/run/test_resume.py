@@ -1,14 +1,7 @@
 """What is done stays done: a repeated run, changed inputs, a killed run, and several commands on one run folder."""
 
-from __future__ import annotations
-
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +13,13 @@ from axiom_bench.cli import finish
 from axiom_bench.cli.benchmark import share
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, claims, holdings, running
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.run import sweep as sweeps
 from axiom_bench.run.computing import compute
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
 
-from .conftest import Rows, Run, failure, rows_of, tiny
+from .conftest import failure, rows_of, tiny
 
 RECORDS = "quick/default/records"
 
@@ -46,7 +38,7 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
     return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
 
 
-def test_a_repeated_run_computes_nothing(run: Run, results: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_repeated_run_computes_nothing(run, results, capsys):
     first = run()[0]
     assert (first.shards, first.computed.shards) == (3, 3)
     before = written(results)
@@ -74,9 +66,7 @@ BOTH, ERRORS = ("grad_cam", "xgrad_cam"), {"sensitivity_error", "confidence_drop
         ),
     ],
 )
-def test_what_is_missing_is_computed_and_nothing_else(
-    run: Run, ran: Run, rows: Rows, results: Path, overrides: str, missing: dict
-):
+def test_what_is_missing_is_computed_and_nothing_else(run, ran, rows, results, overrides, missing):
     ran()
     before = written(results)
     outcomes = run(*overrides.split())
@@ -87,7 +77,7 @@ def test_what_is_missing_is_computed_and_nothing_else(
 
 
 @pytest.mark.parametrize("folder", ["records", "curves"])
-def test_a_damaged_file_is_named_and_computed_again(run: Run, ran: Run, rows: Rows, results: Path, folder: str):
+def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, folder):
     chosen = ("metric=[max_box_acc,zeta]",)
     before = rows(ran(*chosen))
     path = sorted((results / "quick/default" / folder).glob("*.parquet"))[1]
@@ -102,9 +92,7 @@ def test_a_damaged_file_is_named_and_computed_again(run: Run, ran: Run, rows: Ro
     assert (again.computed.shards, again.notes) == (0, ())
 
 
-def test_a_file_that_vanishes_under_a_run_is_missed(
-    run: Run, ran: Run, rows: Rows, results: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, monkeypatch):
     chosen = ("metric=[max_box_acc,zeta]",)
     before = rows(ran(*chosen))
     shutil.rmtree(results)
@@ -122,7 +110,7 @@ def test_a_file_that_vanishes_under_a_run_is_missed(
 
 
 @pytest.mark.parametrize("number", [None, 1, artefacts.FORMAT - 1, artefacts.FORMAT + 1, 2.5])
-def test_a_run_folder_of_another_format_is_refused(run: Run, results: Path, number: object):
+def test_a_run_folder_of_another_format_is_refused(run, results, number):
     folder = results / "quick/default"
     folder.mkdir(parents=True)
     (folder / artefacts.NAME).write_text(json.dumps({"experiment": "quick", "run": "default", "format": number}))
@@ -133,7 +121,7 @@ def test_a_run_folder_of_another_format_is_refused(run: Run, results: Path, numb
     assert [path.name for path in folder.iterdir()] == [artefacts.NAME]
 
 
-def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_broke_off_goes_on(run, results, monkeypatch):
     shard_rows, seen = compute.shard_rows, []
 
     def breaks(*args):
@@ -151,32 +139,6 @@ def test_a_run_that_broke_off_goes_on(run: Run, results: Path, monkeypatch: pyte
     assert len(written(results)) == 1  # the first shard's file; nothing of the second
     monkeypatch.setattr(compute, "shard_rows", shard_rows)
     assert run()[0].computed.shards == 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="kills a process by a signal")
-def test_a_killed_run_goes_on(run: Run, results: Path):
-    # Batches of no more rows than the largest shard has, however many images there are.
-    words = tiny(("method=[grad_cam]", "metric=[zeta]", "data.size=2000", "data.batch_size=2", f"results={results}"))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "axiom_bench.cli.main", *words],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        start = time.monotonic()
-        while len(list((results / RECORDS).glob("*.parquet"))) < 4:
-            assert time.monotonic() - start < 120
-            time.sleep(0.05)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    before = written(results)
-    count = len(before)
-    size = 2 * (count + 2)
-    outcome = run("method=[grad_cam]", "metric=[zeta]", f"data.size={size}", "data.batch_size=2")[0]
-    assert (outcome.shards, outcome.computed.shards) == (count + 2, 2)
-    assert {name: when for name, when in written(results).items() if name in before} == before
 
 
 SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))
@@ -202,9 +164,7 @@ def shared(tmp_path: Path, alone: tuple[Path, list[Outcome]]) -> tuple[Path, Pat
 
 
 @pytest.mark.parametrize("is_copied", [False, True])
-def test_the_rest_is_computed_or_comes_from_another_machine(
-    shared: tuple[Path, Path], alone: tuple[Path, list[Outcome]], is_copied: bool
-):
+def test_the_rest_is_computed_or_comes_from_another_machine(shared, alone, is_copied):
     """A machine without a common file system has record files of its own, which are copied into one folder."""
     results, others = shared
     if is_copied:
@@ -214,7 +174,7 @@ def test_the_rest_is_computed_or_comes_from_another_machine(
     pd.testing.assert_frame_equal(rows_of(results, outcomes), rows_of(*alone))
 
 
-def test_a_failure_is_the_exit_code(tmp_path: Path):
+def test_a_failure_is_the_exit_code(tmp_path):
     code, lines = share([*SETTINGS, "model.layer=nowhere", f"results={tmp_path}"])
     assert code == 2
     assert lines[0].startswith("failed: scenes_vgg: ")
@@ -229,11 +189,11 @@ def begin(folder: Path, config: Mapping[str, Any], typed: Sequence[str], others:
     running.begin(folder, {"about": sweeps.about(config, typed), "others": others})
 
 
-def sentence(folder: Path, config: Mapping[str, Any] = CONFIG, typed: Sequence[str] = TYPED) -> str | None:
-    return sweeps.still_running(folder, sweeps.about(config, typed))
+def sentence(folder: Path) -> str | None:
+    return sweeps.still_running(folder, sweeps.about(CONFIG, TYPED))
 
 
-def test_another_command_that_began_later_or_earlier_and_is_still_there(tmp_path: Path):
+def test_another_command_that_began_later_or_earlier_and_is_still_there(tmp_path):
     with claims.running(tmp_path):
         begin(tmp_path, OTHER, ["method=[grad_cam]", "run=a b"])
         line = sentence(tmp_path)
@@ -241,54 +201,40 @@ def test_another_command_that_began_later_or_earlier_and_is_still_there(tmp_path
         assert sentence(tmp_path) == line
         begin(tmp_path, CONFIG, ["method=[cam]", "model=c,d"])  # of what is swept over, the configuration has one value
         assert sentence(tmp_path) is not None
-    assert line is not None
+        for config, typed in (  # of the same settings nothing is said
+            (CONFIG, TYPED),
+            ({**CONFIG, "device": {"name": "cuda"}}, [*TYPED, "device=cuda"]),  # another machine
+            (CONFIG, [*reversed(TYPED), "data.size=5"]),  # the default, spelt out
+        ):
+            begin(tmp_path, config, typed)
+            assert sentence(tmp_path) is None
     assert line.startswith(f"another command with other settings still runs on {tmp_path}: axiom-bench ")
     assert "'method=[grad_cam]' 'run=a b'" in line
     assert "run=NAME" in line
 
 
-@pytest.mark.parametrize(
-    ("config", "typed"),
-    [
-        (CONFIG, TYPED),
-        ({**CONFIG, "device": {"name": "cuda"}}, [*TYPED, "device=cuda"]),  # another machine
-        (CONFIG, [*reversed(TYPED), "data.size=5"]),  # the default, spelt out
-    ],
-)
-def test_the_same_settings_share_the_work_without_a_word(tmp_path: Path, config: Mapping[str, Any], typed: list[str]):
-    with claims.running(tmp_path):
-        begin(tmp_path, config, typed)
-        assert sentence(tmp_path) is None
-
-
-@pytest.mark.parametrize("damaged", [None, "", "5", "[]", '{"about": 5, "others": [3]}'])
-def test_a_command_that_was_killed_is_no_other(tmp_path: Path, damaged: str | None):
+def test_a_command_that_was_killed_is_no_other(tmp_path):
     """And what it left may be damaged."""
     begin(tmp_path, OTHER, [])
     assert sentence(tmp_path) is None
-    if damaged is not None:
+    for damaged in ("", "5", "[]", '{"about": 5, "others": [3]}'):
         (tmp_path / running.FOLDER / running.COMMAND).write_text(damaged)
         with claims.running(tmp_path):
             assert sentence(tmp_path) is None
 
 
-def test_the_last_lines_are_of_this_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_last_lines_are_of_this_command(tmp_path, monkeypatch):
     """Another command that writes its manifest meanwhile had its methods named by the one that ended first."""
-    typed = (
-        *("model=scenes_vgg", "model.weights=null", "data.size=2", "device=cpu", "runtime.repeats=0"),
-        *("pictures.rows=0", "pictures.gallery=0", "method=[cam]", "metric=[box_iou]", f"results={tmp_path}"),
-    )
+    typed = tiny(("data.size=2", "method=[cam]", "metric=[box_iou]", f"results={tmp_path}"))
     config, outcomes = sweep(typed)
-    folder = tmp_path / "quick" / "default"
-    shown: list[list[str]] = []
+    folder, shown = tmp_path / "quick" / "default", []
 
     def write(run: RunFolder, **_: object) -> Path:
         shown.append(list(run.manifest["methods"]))
         return run.path / "report.html"
 
     def end(of: Path) -> None:
-        before = manifest_file.read(of)
-        manifest_file.write(of, {**before, "methods": {"grad_cam": {}}, "created": "later"})
+        artefacts.write(of, {**artefacts.read(of), "methods": {"grad_cam": {}}, "created": "later"})
 
     monkeypatch.setattr("axiom_bench.report.write", write)
     monkeypatch.setattr("axiom_bench.report.headline", lambda run: [f"best: {', '.join(run.manifest['methods'])}"])
@@ -296,7 +242,6 @@ def test_the_last_lines_are_of_this_command(tmp_path: Path, monkeypatch: pytest.
         begin(folder, {**config, "method": {"grad_cam": {}}}, ["method=[grad_cam]"])
         monkeypatch.setattr("axiom_bench.records.running.end", end)
         code, lines = finish.finish(config, outcomes, typed)
-    assert code == 0
-    assert shown == [["cam"]]
+    assert (code, shown) == (0, [["cam"]])
     assert lines[-3:-1] == ["best: cam", f"report: {folder}/report.html"]
     assert lines[-1].startswith("another command with other settings still runs on")

@@ -1,28 +1,32 @@
-"""What a run leaves: manifest with the works it cites, pictures, curves, run times, and any other kind of file."""
+"""What a run leaves: manifest with the works it cites, pictures, gallery, curves, run times, and any other file."""
 
-from __future__ import annotations
-
+import io
 import json
 import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, files, mirror, reading
 from axiom_bench.records.artefacts import Artefact
+from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
+from axiom_bench.run.computing import samples
 from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.sweep import sweep
 
-from .conftest import RUN, Run, tiny
+from .conftest import RUN, tiny
 
 SMALL = (
     *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
@@ -39,13 +43,10 @@ STAGES = [
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One run folder for two models; the report is others' business."""
-    results = tmp_path_factory.mktemp("results")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
-        overrides = [*SMALL, f"results={results}"]
-        code, _ = finish(*sweep(overrides), overrides)
-    assert code == 0
-    return results / RUN
+    overrides = [*SMALL, f"results={tmp_path_factory.mktemp('results')}"]
+    config, outcomes = sweep(overrides)
+    keep(config, outcomes, overrides)
+    return Path(config["results"], RUN)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def written(folder: Path) -> dict:
     return json.loads((folder / "manifest.json").read_text())
 
 
-def test_both_models_are_in_one_manifest(written: dict, folder: Path):
+def test_both_models_are_in_one_manifest(written, folder):
     jobs = ["scenes_vgg at features.13 on scenes", "scenes_resnet at layer4 on scenes"]
     assert written["overrides"][:-1] == list(SMALL)
     assert list(written["models"]) == ["scenes_vgg", "scenes_resnet"]
@@ -72,10 +73,9 @@ def test_both_models_are_in_one_manifest(written: dict, folder: Path):
     assert not list(folder.rglob("*.tmp"))
 
 
-def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder: Path, tmp_path, monkeypatch):
+def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_path, unreported):
     """And a repeated run measures no time again."""
     assert [list(seconds) for seconds in written["seconds"].values()] == [STAGES, STAGES]
-    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: run.path / "report.html")
     shutil.copytree(folder.parents[1], tmp_path, dirs_exist_ok=True)
     copy = tmp_path / RUN
     before = {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]}
@@ -90,14 +90,14 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written: dict, folder
     assert {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
-@pytest.mark.parametrize(("weights", "random"), [("null", True), ("default", False)])
-def test_the_manifest_says_whether_weights_are_random(run: Run, weights: str, random: bool):
+def test_the_manifest_says_whether_weights_are_random(run):
     """The report reads it there, and calls nothing best for such a model."""
-    outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
-    assert manifest.assemble(outcomes, "quick", "default")["models"]["scenes_vgg"]["random_weights"] is random
+    for weights, is_random in (("null", True), ("default", False)):
+        outcomes = run(f"model.weights={weights}", "metric=[zeta]", "data.size=1")
+        assert manifest.assemble(outcomes, "quick", "default")["models"]["scenes_vgg"]["random_weights"] is is_random
 
 
-def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
+def test_what_yaml_says_of_methods_and_metrics_is_there(written):
     cam, metrics = written["methods"]["cam"], written["metrics"]
     assert (cam["reference"], cam["cited"]["text"]) == ("zhou2016cam", "Zhou et al. 2016, arXiv:1512.04150")
     assert cam["cited"]["url"] == "https://arxiv.org/abs/1512.04150"
@@ -110,7 +110,7 @@ def test_what_yaml_says_of_methods_and_metrics_is_there(written: dict):
     assert metrics["zeta"]["of"] == "layer"
 
 
-def test_pictures_show_what_was_measured(written: dict, folder: Path):
+def test_pictures_show_what_was_measured(written, folder):
     """The drop of confidence in the picture is the one in the records."""
     vgg, resnet = (np.load(folder / path) for path in written["pictures"])
     assert (str(vgg["model"]), str(vgg["layer"])) == ("scenes_vgg", "features.13")
@@ -132,20 +132,21 @@ def test_pictures_show_what_was_measured(written: dict, folder: Path):
         np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
 
 
-def test_pictures_of_an_output_without_probability_show_the_score(run: Run, results: Path):
+def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     metric = ("metric=[confidence_drop]", "metric.confidence_drop.params.output=logit")
     outcomes = run("model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3")
     arrays = np.load(next(results.rglob("*.npz")))
     assert str(arrays["confidence_of"]) == "score"
-    folder = next(results.rglob("records")).parent
-    table = reading.read_records(folder, manifest.assemble(outcomes, "quick", "default"))
+    table = reading.read_records(results / RUN, manifest.assemble(outcomes, "quick", "default"))
     assert set(table["status"]) == {"ok"}
     shown = arrays["confidence"] - arrays["confidence_perturbed"][0]
     np.testing.assert_allclose(shown, table["value"].head(2), atol=1e-4)
     assert not ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
+    (cam,) = run("method=[cam]", "metric=[zeta]", "pictures.rows=1", "data.size=1")  # which doesn't apply: no pictures
+    assert cam.failure is None
 
 
-def test_run_times(written: dict, folder: Path):
+def test_run_times(written, folder):
     table = pd.concat(pd.read_parquet(folder / path) for path in written["runtime"])
     sets = {name: set(table[name]) for name in ("model", "data", "batch_size")}
     assert sets == {"model": {"scenes_vgg", "scenes_resnet"}, "data": {"scenes"}, "batch_size": {2}}
@@ -175,9 +176,7 @@ def ensure_counts(step: Step) -> tuple[str, ...]:
     return ("counts/count.txt",)
 
 
-def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, tmp_path, monkeypatch):
     """It is a row of the table and a module that writes it, and no more."""
     module = ModuleType("their_counts")
     vars(module).update(STAGES={"counts": "counts"}, ensure_counts=ensure_counts)
@@ -202,7 +201,7 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(
         reading.read_manifest(folder)
 
 
-def test_every_artefact_has_a_writer() -> None:
+def test_every_artefact_has_a_writer():
     for artefact in artefacts.TABLE:
         name = artefact.written_by.removeprefix("axiom_bench.")
         path = Path(artefacts.__file__).parents[1] / name.replace(".", "/")
@@ -216,7 +215,7 @@ CURVES = (
 )
 
 
-def test_perturbation_curves_are_kept_listed_and_drawn(run: Run, results: Path):
+def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     outcomes, folder = run(*CURVES), results / RUN
     code, _ = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
     assert code == 0
@@ -248,22 +247,102 @@ ENTRY = r"""
 THREE = ENTRY.replace("Richard}", "Richard and Poe, Edgar}").replace("eprint = {3101.00001}", "doi = {10.1/2}")
 
 
-@pytest.mark.parametrize(
-    ("entry", "cited", "url"),
-    [
+def test_how_a_work_is_cited():
+    for entry, cited, url in (
         (ENTRY, "Doe and Röe 2031, arXiv:3101.00001", "https://arxiv.org/abs/3101.00001"),
         (THREE, "Doe et al. 2031, doi:10.1/2", "https://doi.org/10.1/2"),
         (ENTRY.replace("eprint", "note"), "Doe and Röe 2031", ""),
-    ],
-    ids=["two authors", "three", "no link"],
-)
-def test_how_a_work_is_cited(entry: str, cited: str, url: str):
-    reference = manifest.parsed(entry)["doe2031brightest"]
-    assert (reference.title, reference.cited, reference.url) == ("The Brightest Channel", cited, url)
-
-
-def test_a_key_of_two_works_and_one_of_none_are_sentences():
+    ):
+        reference = manifest.parsed(entry)["doe2031brightest"]
+        assert (reference.title, reference.cited, reference.url) == ("The Brightest Channel", cited, url)
     with pytest.raises(BenchError, match="two entries 'doe2031brightest'"):
         manifest.parsed(ENTRY + ENTRY)
     with pytest.raises(BenchError, match="did you mean 'fu2020axiom'"):
         manifest.reference("fu2020axioms")
+
+
+GALLERY = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
+
+
+def gallery_of(outcome: Outcome, results: Path) -> list[dict[str, Any]]:
+    return list(read_gallery(results / "quick/default", {"gallery": outcome.files["gallery"]}))
+
+
+def test_images_are_spread_over_the_runs():
+    chosen = {None: (3, 1, 4, 1, 5), 9: (3, 1, 4, 1, 5), 2: (3, 4), 1: (3,), 0: ()}
+    assert {count: samples.spread((3, 1, 4, 1, 5), count) for count in chosen} == chosen
+    assert samples.spread((), None) == ()
+
+
+def test_a_row_has_picture_classes_boxes_and_maps(run, results):
+    (outcome,) = run(*GALLERY, "data.size=4", "pictures.gallery=2", "model.weights=default")
+    rows = gallery_of(outcome, results)
+    ids = list(dict.fromkeys(row["image_id"] for row in rows))
+    assert ids == ["evaluation-0-000000", "evaluation-0-000002"]
+    records = reading.read_records(results / "quick/default", manifest.assemble([outcome], "quick", "default"))
+    records = records[records["image_id"].isin(ids) & (records["method"] == "grad_cam")]
+    assert [(row["image_id"], row["target_class"], row["predicted_class"]) for row in rows] == [
+        *records[["image_id", "target_class", "predicted_class"]].itertuples(index=False, name=None)
+    ]
+    for row in rows:
+        assert row["methods"] == ["grad_cam", "centered", "uniform"]  # cam needs another head
+        assert (row["width"], row["height"]) == (96, 96)
+        assert row["target_name"] == f"digit {row['target_class']}"
+        assert 0 < row["target_probability"] <= row["predicted_probability"] <= 1
+        ((x0, y0, x1, y1),) = row["boxes"]
+        outline = np.asarray(Image.open(io.BytesIO(row["outline"])))[..., -1] > 0
+        inside, columns = outline.any(1).nonzero()[0], outline.any(0).nonzero()[0]
+        assert (columns[0], inside[0], columns[-1] + 1, inside[-1] + 1) == (x0, y0, x1, y1)
+        assert np.asarray(Image.open(io.BytesIO(row["picture"]))).shape == (96, 96, 3)
+        assert all(np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"])
+
+
+def test_files_are_kept_and_a_damaged_one_is_made_again(run, results):
+    settings = (*GALLERY, "data.size=3", "pictures.gallery=null")
+    (first,) = run(*settings)
+    (path,) = first.files["gallery"]
+    file = results / "quick/default" / path
+    before, content = file.stat().st_mtime_ns, file.read_bytes()
+    assert run(*settings)[0].files["gallery"] == (path,)
+    assert file.stat().st_mtime_ns == before
+    file.write_bytes(content[:-100])
+    run(*settings)
+    assert file.read_bytes() == content
+
+
+def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
+    monkeypatch.setattr(samples, "IMAGES", 2)
+    outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")
+    written = json.loads(json.dumps(manifest.assemble(outcomes, "quick", "default")))
+    assert written["gallery"] == list(outcomes[0].files["gallery"])
+    assert len(written["gallery"]) == 2
+    assert len({row["image_id"] for row in gallery_of(outcomes[0], results)}) == 3
+    assert run(*GALLERY, "data.size=1", "pictures.gallery=0")[0].files["gallery"] == ()
+
+
+def test_disagreement_in_closed_form():
+    """Correlations of 1, -1 and -1: the mean of 1 - r is (0 + 2 + 2) / 3. Constant and infinite maps don't count."""
+    heatmap = np.array([[0.0, 0.5], [0.25, 1.0]])
+    maps = [heatmap, heatmap / 2 + 0.1, 1 - heatmap]
+    assert samples.disagreement(maps) == pytest.approx(4 / 3)
+    assert samples.disagreement([*maps, np.ones((2, 2)), np.full((2, 2), np.nan)]) == pytest.approx(4 / 3)
+    assert np.isnan(samples.disagreement([heatmap, np.ones((2, 2))]))
+
+
+def test_the_outline_of_a_mask_is_its_pixels_beside_others():
+    mask = torch.zeros(5, 6, dtype=torch.bool)
+    mask[1:5, 1:4] = True  # its last row is the image's: the outside of the image counts as outside
+    expected = mask.clone()
+    expected[2:4, 2] = False
+    edge = np.asarray(Image.open(io.BytesIO(samples.outline(mask) or b"")))
+    assert np.array_equal(edge[..., -1] == 255, expected.numpy())
+    assert samples.outline(torch.zeros(5, 6, dtype=torch.bool)) is None
+
+
+def test_a_stored_map_is_close_to_the_heatmap_and_large_pictures_are_smaller():
+    y, x = np.mgrid[:224, :224] / 224
+    heatmap = np.exp(-((x - 0.3) ** 2 + (y - 0.6) ** 2) / 0.02)
+    shown = np.asarray(Image.open(io.BytesIO(samples.webp(255 * heatmap))).convert("L")) / 255
+    assert np.abs(shown - heatmap).mean() < 0.005
+    assert np.abs(shown - heatmap).max() < 0.05
+    assert Image.open(io.BytesIO(samples.webp(np.zeros((300, 600, 3))))).size == (256, 128)

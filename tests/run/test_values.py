@@ -1,13 +1,10 @@
 """A value depends on nothing but what it is a value of: not on order, shards, workers, or the company it keeps."""
 
-from __future__ import annotations
-
-import io
 import multiprocessing
 import tarfile
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from unittest.mock import Mock
@@ -18,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
+from axiom_bench import methods, metrics
 from axiom_bench.cutting import passes
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.evaluation import shard
@@ -37,34 +34,27 @@ from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.sweep import configuration, sweep
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import TINY, Rows, Run, failure, rows_of, tiny
+from .conftest import failure, pictures, rows_of, tiny
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The rows of a run with one thread and batches of 4, in a folder of its own: nothing comes from its files."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("expected")
-    outcomes = sweep([*TINY, f"results={folder}"])[1]
-    torch.set_num_threads(threads)
-    return rows_of(folder, outcomes)
+def expected(finished_run) -> pd.DataFrame:
+    """The rows of a run with batches of 4, in a folder of its own: nothing comes from its files."""
+    return rows_of(*finished_run())
 
 
-def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[..., Job]):
+def test_the_rows_are_those_of_the_loop(run, rows, job):
     """Once more by hand: cut, trace, explain, measure, without shards, files or padding."""
     table = rows(run())
     tiny = job("data.batch_size=100")
     (batch,) = batches_of(tiny, tiny.indices)
     trace = cut_of(tiny.model, tiny.device).trace(batch.images, batch.targets)
     assert len(table) == len(batch) * (2 * 2 + 1)
-    assert set(table["experiment"]) == {"quick"}
-    assert set(table["layer"]) == {"features.13"}
-    assert set(table["method"]) == {"-", "grad_cam", "xgrad_cam"}
-    method = next(method for method in tiny.methods if method.name == "xgrad_cam")
-    metric = next(metric for metric in tiny.metrics if metric.name == "sensitivity_error")
+    sets = {name: set(table[name]) for name in ("experiment", "layer", "method")}
+    assert sets == {"experiment": {"quick"}, "layer": {"features.13"}, "method": {"-", "grad_cam", "xgrad_cam"}}
+    method, metric = methods.get("xgrad_cam"), metrics.get("sensitivity_error")
     value, status = measure(metric, explained(trace, batch, method), True)["sensitivity_error"]
     stored = table[(table["method"] == "xgrad_cam") & (table["metric"] == "sensitivity_error")]
     by_hand = {"image_id": batch.image_ids, "target_class": batch.targets, "status": status, "value": value}
@@ -85,27 +75,23 @@ def test_the_rows_are_those_of_the_loop(run: Run, rows: Rows, job: Callable[...,
     ],
     ids=["again", "shards", "workers", "methods", "metrics"],
 )
-def test_bit_by_bit_at_a_fixed_batch_size(run: Run, rows: Rows, expected: pd.DataFrame, overrides: tuple[str, ...]):
+def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
     other = rows(run(*overrides))
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
     pd.testing.assert_frame_equal(other[is_common].reset_index(drop=True), expected, check_exact=True)
 
 
-def test_bit_by_bit_in_another_order(job: Callable[..., Job], expected: pd.DataFrame):
+def test_bit_by_bit_in_another_order(job, expected):
     tiny = job()
-    wanted = MethodsByMetrics(tiny.methods, tiny.metrics)
-    backwards = batches_of(tiny, tiny.indices[::-1])
-    parts = [
-        part
-        for part in shard_rows(cut_of(tiny.model, tiny.device), backwards, [wanted], tiny.batch_rows)
-        if holds_values(part)
-    ]
-    table = frame(parts).astype({"method": str, "metric": str}).sort_values(KEY, ignore_index=True)
-    assert table["image_id"].tolist() == expected.sort_values(KEY)["image_id"].tolist()
-    np.testing.assert_array_equal(table["value"], expected.sort_values(KEY)["value"])
+    wanted, cut_model = MethodsByMetrics(tiny.methods, tiny.metrics), cut_of(tiny.model, tiny.device)
+    parts = shard_rows(cut_model, batches_of(tiny, tiny.indices[::-1]), [wanted], tiny.batch_rows)
+    table = frame([part for part in parts if holds_values(part)]).astype({"method": str, "metric": str})
+    table, expected = (each.sort_values(KEY, ignore_index=True) for each in (table, expected))
+    assert table["image_id"].tolist() == expected["image_id"].tolist()
+    np.testing.assert_array_equal(table["value"], expected["value"])
 
 
-def test_bit_by_bit_where_threads_measure_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_bit_by_bit_where_threads_measure_maps(tmp_path, monkeypatch):
     """As a run on a GPU does it, in three shards of two batches; also the values of the whole data set."""
     metrics = "metric=[box_iou,confidence_drop,entropy,max_box_acc,pxap,sensitivity_error,zeta]"
     tables = []
@@ -121,7 +107,7 @@ def test_bit_by_bit_where_threads_measure_maps(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="a spawned process has no fixtures")
-def test_bit_by_bit_where_processes_share_a_run(run: Run, rows: Rows, expected: pd.DataFrame):
+def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
     """Two processes with the same command, three shards."""
     both = [multiprocessing.get_context("fork").Process(target=run) for _ in range(2)]
     for process in both:
@@ -138,9 +124,8 @@ def test_bit_by_bit_where_processes_share_a_run(run: Run, rows: Rows, expected: 
     [(("data.batch_size=1",), 1), (("device.ablation_memory=4KiB",), 1), ((), 2)],
     ids=["batch size", "ablation memory", "threads"],
 )
-def test_what_moves_rounding_alone(
-    run: Run, rows: Rows, expected: pd.DataFrame, overrides: tuple[str, ...], threads: int
-):
+def test_what_moves_rounding_alone(run, rows, expected, request, overrides, threads):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
     torch.set_num_threads(threads)
     assert_equal_up_to_rounding(rows(run(*overrides)), expected)
 
@@ -151,9 +136,7 @@ def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) ->
     assert ((actual["value"] - expected["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
 
 
-def test_no_more_rows_are_computed_than_the_largest_shard_has(
-    run: Run, job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
-):
+def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypatch):
     """However large data.batch_size is: each padded row costs as much as an image."""
     trace, rows = CutModel.trace, []
     monkeypatch.setattr(CutModel, "trace", lambda *args: rows.append(len(args[1])) or trace(*args))
@@ -171,7 +154,7 @@ SETTINGS = (
 MOST_WAITS = 9  # 283 for four images before they were counted
 
 
-def test_all_steps_of_a_job(tmp_path: Path) -> None:
+def test_all_steps_of_a_job(tmp_path):
     config = configuration([*SETTINGS, f"results={tmp_path}"])
     job = Job.of(config)
     with OtherDevice() as device:
@@ -188,7 +171,7 @@ def test_all_steps_of_a_job(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
-def test_a_batch_waits_for_the_device_a_few_times(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
     monkeypatch.setattr(shard, "thread_count", lambda device: 1)
     job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
@@ -219,7 +202,7 @@ def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(passes, "free", lambda: None)
 
 
-def test_batches_are_halved(run: Run, rows: Rows, expected: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
     trace = CutModel.trace
 
     def limited(cut_model: CutModel, images: torch.Tensor, *others: object) -> Trace:
@@ -235,7 +218,7 @@ def test_batches_are_halved(run: Run, rows: Rows, expected: pd.DataFrame, monkey
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
-def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: Rows, expected, monkeypatch):
+def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run, rows, expected, monkeypatch):
     """The second method's explanation fails, when the layer's values and the first method's are there already."""
     explained = Explanation.of
 
@@ -252,7 +235,7 @@ def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run: Run, rows: R
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
-def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: Rows, monkeypatch):
+def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monkeypatch):
     """No row says "out of memory": it would stand there still on a machine with more."""
     trace, calls = CutModel.trace, count(1)
 
@@ -269,42 +252,32 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run: Run, rows: 
     assert "out_of_memory" not in set(rows([outcome])["status"])
 
 
-def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run: Run, monkeypatch):
+def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run, monkeypatch):
     monkeypatch.setattr(compute, "cut_of", Mock(side_effect=OUT_OF_MEMORY))
     assert failure(run()).startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
 
 
-PACKED = (
-    *("data.workers=0", "data.size=null", "metric=[confidence_drop]", "data.target=predicted", "runtime.repeats=0"),
-)
+PACKED = ("data.workers=0", "data.size=null", "metric=[confidence_drop]", "data.target=predicted", "runtime.repeats=0")
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Four images in each form; of a second tar and a second Parquet file only the beginning."""
-    contents = []
-    for number in range(4):
-        path = tmp_path / f"folder/class/{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(path)
-        contents.append(path.read_bytes())
+    names = [f"{number}.png" for number in range(4)]
+    pictures(tmp_path / "folder/class", *names)
+    contents = [(tmp_path / "folder/class" / name).read_bytes() for name in names]
     for kind in ("webdataset", "parquet"):
         (tmp_path / kind).mkdir()
     with tarfile.open(tmp_path / "webdataset/a.tar", "w") as tar:
-        for number, content in enumerate(contents):
-            member = tarfile.TarInfo(f"{number}.png")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    table = {"image": pa.array(contents), "label": [0] * 4}
-    pq.write_table(pa.table(table), tmp_path / "parquet/a.parquet")
+        for name in names:
+            tar.add(tmp_path / "folder/class" / name, name)
+    pq.write_table(pa.table({"image": pa.array(contents), "label": [0] * 4}), tmp_path / "parquet/a.parquet")
     for name in ("webdataset/{}.tar", "parquet/{}.parquet"):
-        whole = (tmp_path / name.format("a")).read_bytes()
-        (tmp_path / name.format("b")).write_bytes(whole[:200])
+        (tmp_path / name.format("b")).write_bytes((tmp_path / name.format("a")).read_bytes()[:200])
     return tmp_path
 
 
-def test_values_equal_those_of_a_folder_and_damage_has_a_row(root: Path, run: Callable, rows: Callable) -> None:
+def test_values_equal_those_of_a_folder_and_damage_has_a_row(root, run, rows):
     of_folder = rows(run("data=folder", f"data.root={root / 'folder'}", "data.classes=null", *PACKED))
     for kind in ("webdataset", "parquet"):
         packed = rows(run(f"data={kind}", f"data.path={root / kind}", *PACKED))

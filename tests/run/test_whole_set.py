@@ -1,10 +1,8 @@
 """Values of the whole data set in a run: curves beside the records, rows with image id "*", the same after a resume."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,7 @@ from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
-from .conftest import RUN, Run
+from .conftest import RUN
 
 SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label", SEED)
@@ -44,20 +42,17 @@ def read(folder: Path, outcome: Outcome) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def chosen(finished_run: Callable[..., tuple[Path, list[Outcome]]]) -> tuple[RunFolder, Outcome]:
+def chosen(finished_run) -> tuple[RunFolder, Outcome]:
     """The finished run of CHOSEN. Read only."""
     results, (outcome,) = finished_run(*CHOSEN)
-    return read(results / "quick/default", outcome), outcome
+    return read(results / RUN, outcome), outcome
 
 
-def test_one_row_for_each_method_and_value(chosen: tuple[RunFolder, Outcome]):
+def test_one_row_for_each_method_and_value(chosen):
     rows = chosen[0].records.frame()
     whole_set = rows[rows["image_id"] == "*"]
-    assert sorted(zip(whole_set["method"], whole_set["metric"], strict=True)) == [
-        (method, metric)
-        for method in ("grad_cam", "xgrad_cam")
-        for metric in ("max_box_acc", "max_box_acc_threshold", "pxap")
-    ]
+    names = product(("grad_cam", "xgrad_cam"), ("max_box_acc", "max_box_acc_threshold", "pxap"))
+    assert sorted(zip(whole_set["method"], whole_set["metric"], strict=True)) == list(names)
     assert (whole_set["status"] == "ok").all()
     images = rows[(rows["image_id"] != "*") & (rows["metric"] == "box_acc_own_threshold")]
     upper = images.groupby("method", observed=True)["value"].mean()
@@ -65,7 +60,7 @@ def test_one_row_for_each_method_and_value(chosen: tuple[RunFolder, Outcome]):
     assert (value <= upper + 1e-12).all()
 
 
-def test_the_value_is_that_of_the_curves_in_their_side_files(chosen: tuple[RunFolder, Outcome]):
+def test_the_value_is_that_of_the_curves_in_their_side_files(chosen):
     finished, outcome = chosen
     assert len(outcome.files["curves"]) == 3  # shards
     curves = pd.concat(part.table.to_pandas() for part in reading.read_curves(finished.path, finished.manifest))
@@ -77,7 +72,7 @@ def test_the_value_is_that_of_the_curves_in_their_side_files(chosen: tuple[RunFo
         assert value["value"].tolist() == [(iou >= 0.5).mean(0).max()]
 
 
-def test_each_value_has_its_replicates_and_images(chosen: tuple[RunFolder, Outcome]):
+def test_each_value_has_its_replicates_and_images(chosen):
     """The same images for all methods: the value and its replicates are those on the common images."""
     finished = chosen[0]
     table = finished.whole_set.set_index(["method", "metric"])
@@ -123,7 +118,7 @@ def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
     return f"+method.{name}._target_=own_maps.silent", f"+method.{name}.params.classes={classes}"
 
 
-def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Path, tmp_path: Path, monkeypatch):
+def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path, monkeypatch):
     """Of three methods one lacks a few rows, one most of them and one all of them: the latter two aren't compared."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_maps.py").write_text(OWN)
@@ -157,7 +152,7 @@ def test_values_on_the_rows_that_all_compared_methods_have(run: Run, folder: Pat
     assert summary["partial"].to_dict() == {"uniform": False, "few": True, "most": True, "all": False}
 
 
-def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, folder: Path):
+def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
     """As where the records of two runs were combined."""
     finished = read(folder, run("metric=[pxap]", "data.size=6")[0])
     table = finished.whole_set
@@ -168,7 +163,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run: Run, fold
         assert "run the same command again" in sentence
 
 
-def test_a_repeated_run_and_other_shards_give_the_same(run: Run, ran: Run, folder: Path):
+def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
     assert again.stored == first.stored
     assert again.computed.shards == 0
@@ -177,7 +172,10 @@ def test_a_repeated_run_and_other_shards_give_the_same(run: Run, ran: Run, folde
     np.testing.assert_array_equal(first_run, other)
 
 
-def test_a_lost_side_file_is_made_again(run: Run, ran: Run, folder: Path):
+def test_a_lost_side_file_is_made_again_and_metrics_without_curves_have_none(run, ran, folder):
+    (without,) = run("metric=[box_iou]", "data.size=2")
+    assert without.files["curves"] == ()
+    assert not (folder / "curves").exists()
     first = ran(*CHOSEN)[0]
     (folder / first.files["curves"][0]).unlink()
     again = run(*CHOSEN)[0]
@@ -185,16 +183,9 @@ def test_a_lost_side_file_is_made_again(run: Run, ran: Run, folder: Path):
     assert all((folder / name).is_file() for name in again.files["curves"])
 
 
-def test_metrics_without_curves_have_no_side_file(run: Run, folder: Path):
-    (outcome,) = run("metric=[box_iou]", "data.size=2")
-    assert outcome.files["curves"] == ()
-    assert not (folder / "curves").exists()
-
-
-def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran: Run, folder: Path, monkeypatch: pytest.MonkeyPatch):
+def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran, folder, unreported):
     (outcome,) = ran(*CHOSEN)
     finished = read(folder, outcome)
-    monkeypatch.setattr("axiom_bench.report.write", lambda run, **_: folder / "report.html")
     config = {"results": str(folder.parents[1]), "experiment": "quick", "run": "default"}
     assert not any("left out" in line for line in finish.finish(config, [outcome])[1])
     summary = summarise(finished.records, image_value_of=finished.image_value_of)
@@ -209,7 +200,7 @@ def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran: Run, folder: Pat
     assert not first[first["metric"] == "box_iou"]["whole_set"].any()
 
 
-def test_the_gate_holds_it_to_its_tolerance(chosen: tuple[RunFolder, Outcome], tmp_path: Path):
+def test_the_gate_holds_it_to_its_tolerance(chosen, tmp_path):
     folder = chosen[0].path
     baseline = write_baseline(folder, tmp_path / "baseline.csv")
     assert gate(folder, baseline).exit_code == 0
@@ -220,7 +211,7 @@ def test_the_gate_holds_it_to_its_tolerance(chosen: tuple[RunFolder, Outcome], t
     assert gate(folder, baseline).exit_code == 1
 
 
-def test_values_are_named_by_the_parameters(run: Run, folder: Path):
+def test_values_are_named_by_the_parameters(run, folder):
     (outcome,) = run("metric=[max_box_acc_v2]", "metric.max_box_acc_v2.params.ious=[0.5,0.75]", "data.size=4")
     assert outcome.failure is None
     rows = read(folder, outcome).records.frame()
@@ -260,7 +251,7 @@ def max_box_acc() -> Plugin:
     return metrics.get("max_box_acc")
 
 
-def test_of_a_share_of_the_images_the_deviation_is_the_binomials(max_box_acc: Plugin) -> None:
+def test_of_a_share_of_the_images_the_deviation_is_the_binomials(max_box_acc):
     values = resampled(max_box_acc, curves_of(0.3))
     exact = np.sqrt(0.3 * 0.7 / IMAGES)
     deviation = np.std(values["max_box_acc"], ddof=1)
@@ -268,21 +259,25 @@ def test_of_a_share_of_the_images_the_deviation_is_the_binomials(max_box_acc: Pl
     assert set(values["max_box_acc_threshold"]) == {0.0}  # the first of equals in every resample
 
 
-def test_all_rows_of_an_image_are_drawn_together_in_any_order(max_box_acc: Plugin) -> None:
+def test_all_rows_of_an_image_are_drawn_together_in_any_order(max_box_acc):
     once, thrice = (resampled(max_box_acc, curves_of(0.3, rows)) for rows in (1, 3))
     np.testing.assert_allclose(thrice["max_box_acc"], once["max_box_acc"], rtol=1e-12)
     assert resampled(max_box_acc, curves_of(0.3).sample(frac=1, random_state=0)) == once
+    spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")  # which takes no counts
+    alone = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
+    np.testing.assert_allclose(alone, once["max_box_acc"], rtol=1e-12)
+    for one_or_none in (curves_of(0.3)[:1], curves_of(0.3)[:0], curves_of(0.3).assign(status="zero_map")):
+        assert resampled(max_box_acc, one_or_none) == {}
 
 
-def test_draws_are_seeded_by_the_image_ids() -> None:
+def test_draws_are_seeded_by_the_image_ids():
     ids = [f"{i}" for i in range(30)]
     np.testing.assert_array_equal(draws(ids), draws(ids))
     assert (draws(ids) != draws([f"other {name}" for name in ids])).any()
-    assert draws(ids).shape == (RESAMPLES, 30)
-    assert (draws(ids).sum(1) == 30).all()
+    np.testing.assert_array_equal(draws(ids).sum(1), np.full(RESAMPLES, 30))
 
 
-def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc: Plugin) -> None:
+def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc):
     """The share of hits among the images that it has and that are drawn, in each resample."""
     curves, images = curves_of(0.3), sorted(set(curves_of(0.3)["image_id"]))
     part = curves[curves.index % 4 != 1]
@@ -292,18 +287,7 @@ def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc:
     np.testing.assert_allclose(values, (counts @ hits) / counts.sum(1), rtol=1e-12)
 
 
-def test_an_aggregate_that_takes_no_counts_has_the_same(max_box_acc: Plugin) -> None:
-    spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")
-    values = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
-    np.testing.assert_allclose(values, resampled(max_box_acc, curves_of(0.3))["max_box_acc"], rtol=1e-12)
-
-
-def test_one_image_or_none_has_no_replicates(max_box_acc: Plugin) -> None:
-    for curves in (curves_of(0.3)[:1], curves_of(0.3)[:0], curves_of(0.3).assign(status="zero_map")):
-        assert resampled(max_box_acc, curves) == {}
-
-
-def test_curves_of_other_rows_are_refused() -> None:
+def test_curves_of_other_rows_are_refused():
     above, hit = (curves_of(0.3).assign(curve=name) for name in ("pxap_above", "pxap_hit"))
     with pytest.raises(BenchError, match="aren't of the same rows"):
         image_ids(metrics.get("pxap"), pd.concat([above, hit[1:]]))
