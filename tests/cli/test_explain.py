@@ -29,7 +29,7 @@ Capsys = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Image.Image:
+def scene(tmp_path, monkeypatch) -> Image.Image:
     """Outside the checkout, as a user would be, with a scene."""
     monkeypatch.chdir(tmp_path)
     image = Image.fromarray(scenes.draw("evaluation", 0, 0).image)

@@ -19,7 +19,7 @@ METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory) -> Path:
     """A run without its report, which a game doesn't read."""
     results = tmp_path_factory.mktemp("results")
     options = ("model=scenes_vgg", METHODS, "metric=[zeta]", "data.size=24", "runtime.repeats=0", "pictures.rows=0")
@@ -31,7 +31,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def copy(run: Path, tmp_path: Path) -> Path:
+def copy(run, tmp_path) -> Path:
     return shutil.copytree(run, tmp_path / "copy")
 
 

@@ -22,7 +22,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def results(tmp_path_factory) -> Path:
     """Two networks, each in a run of its own, and one of them again in another precision."""
     folder = tmp_path_factory.mktemp("runs") / "results"
     for run, values in {
@@ -35,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runs(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def runs(results, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(results, "results")
     return ["results/quick/scenes_vgg", "results/quick/scenes_resnet"]
@@ -118,12 +118,12 @@ DONE = "scenes_vgg at features.13 on scenes: 2 of 4 images so far."
 
 
 @pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _elsewhere(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def stopped_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped_results(tmp_path_factory) -> Path:
     """Of a run whose second shard never comes."""
     folder = tmp_path_factory.mktemp("stopped")
     computed: list[str] = []
@@ -142,7 +142,7 @@ def stopped_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stopped(stopped_results: Path, _elsewhere: None) -> None:
+def stopped(stopped_results, _elsewhere) -> None:
     """A copy of it, in the current folder."""
     shutil.copytree(stopped_results, "results")
 

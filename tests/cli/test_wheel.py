@@ -54,17 +54,17 @@ def build(target: str, source: Path, folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(tmp_path_factory) -> Path:
     return build("wheel", ROOT, tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")
-def wheel(file: Path) -> ZipFile:
+def wheel(file) -> ZipFile:
     return ZipFile(file)
 
 
 @pytest.fixture(scope="module")
-def installed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(file, tmp_path_factory) -> Path:
     """A folder with the package as pip installs its wheel."""
     site = tmp_path_factory.mktemp("installed") / "site"
     done("-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site), str(file))
@@ -73,7 +73,7 @@ def installed(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def python(installed: Path, tmp_path: Path) -> Python:
+def python(installed, tmp_path) -> Python:
     """Runs Python in the user's folder, as a script of the user's would: that folder first on the path."""
     for name, text in USERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -20,7 +20,7 @@ COMMANDS = re.findall(r"^(axiom-bench .*)$", TEXT, re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)
-def _written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def _written(tmp_path, monkeypatch):
     """The document's files in the current folder, importable as in a folder of their own."""
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)

@@ -27,7 +27,7 @@ GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", 
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     """A user's folder of pictures: good ones of many kinds, and bad ones, of the ten classes."""
     root = tmp_path / "pictures"
     for digit in range(10):
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def of_folder(folder: Path) -> tuple[str, ...]:
+def of_folder(folder) -> tuple[str, ...]:
     return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
 
 

@@ -80,12 +80,6 @@ def test_what_counts(job, override, fresh):
     assert len(keys(changed) - plain) == fresh
 
 
-def test_a_batch_is_padded_to_the_largest_shard_at_most(job):
-    original = job("data.batch_size=512")
-    assert original.batch_rows == max(map(original.rows, original.shards)) < 10
-    assert job("data.batch_size=1").batch_rows == 1
-
-
 def test_a_shards_content_is_in_its_key(job):
     original = job()
     contents = {**original.contents, original.indices[0]: "another picture"}
@@ -168,7 +162,7 @@ def other(power=1.0):
 
 
 @pytest.fixture
-def network(job: MakeJob, tmp_path: Path) -> Callable[..., Job]:
+def network(job, tmp_path) -> Callable[..., Job]:
     """A job of a network of the user's own, which prints alike and has the same weights whatever its arguments."""
 
     def build(*overrides: str, file: str = "mine.py", function: str = "network") -> Job:

@@ -212,7 +212,7 @@ def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(of_fo
 
 
 @pytest.fixture
-def images_folder(tmp_path: Path) -> Path:
+def images_folder(tmp_path) -> Path:
     """Three images that were written a while ago."""
     for number in range(3):
         path = tmp_path / f"images/{number}/a.png"

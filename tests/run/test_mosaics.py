@@ -16,7 +16,7 @@ from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.run.sweep import configuration
 
-from .conftest import RUN, Run, failure, pictures, rows_of
+from .conftest import RUN, failure, pictures, rows_of
 
 SIZE = ("data=mosaic", "data.of.size=60")
 MOSAIC = (
@@ -35,7 +35,7 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
 
 
 @pytest.fixture
-def outcomes(ran: Run) -> list[Outcome]:
+def outcomes(ran) -> list[Outcome]:
     """The outcomes of MOSAIC, with a copy of its files in `results`."""
     return ran(*MOSAIC)
 

@@ -42,7 +42,7 @@ def shown_by(console: Console) -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_thread(monkeypatch) -> Iterator[None]:
     """Tests call `beat` themselves."""
     monkeypatch.setattr(module.threading.Thread, "start", lambda thread: None)
     monkeypatch.setattr(module.threading.Thread, "join", lambda thread: None)

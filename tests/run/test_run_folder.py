@@ -41,7 +41,7 @@ STAGES = [
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory) -> Path:
     """One run folder for two models; the report is others' business."""
     overrides = [*SMALL, f"results={tmp_path_factory.mktemp('results')}"]
     config, outcomes = sweep(overrides)
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def written(folder: Path) -> dict:
+def written(folder) -> dict:
     return json.loads((folder / "manifest.json").read_text())
 
 

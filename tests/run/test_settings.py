@@ -53,7 +53,7 @@ Check = Callable[[str, object], None]
 
 
 @pytest.fixture
-def check(composed_config: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Check:
+def check(composed_config, monkeypatch) -> Check:
     """All that a run with this setting checks before it loads a model."""
 
     def loaded(_: object) -> None:

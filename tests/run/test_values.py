@@ -138,11 +138,12 @@ def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) ->
 
 def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypatch):
     """However large data.batch_size is: each padded row costs as much as an image."""
-    trace, rows = CutModel.trace, []
-    monkeypatch.setattr(CutModel, "trace", lambda *args: rows.append(len(args[1])) or trace(*args))
+    trace, traced, large = CutModel.trace, [], job("data.batch_size=64")
+    monkeypatch.setattr(CutModel, "trace", lambda *args: traced.append(len(args[1])) or trace(*args))
     (outcome,) = run("data.batch_size=64")
     assert outcome.failure is None
-    assert max(rows) == job("data.batch_size=64").batch_rows < 10
+    assert max(traced) == large.batch_rows == max(map(large.rows, large.shards)) < 10
+    assert job("data.batch_size=1").batch_rows == 1
 
 
 SETTINGS = (
@@ -197,7 +198,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20
 
 
 @pytest.fixture(autouse=True)
-def _no_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_garbage(monkeypatch) -> None:
     """Collecting the garbage of a test session takes half a second."""
     monkeypatch.setattr(passes, "free", lambda: None)
 
@@ -261,7 +262,7 @@ PACKED = ("data.workers=0", "data.size=null", "metric=[confidence_drop]", "data.
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path) -> Path:
     """Four images in each form; of a second tar and a second Parquet file only the beginning."""
     names = [f"{number}.png" for number in range(4)]
     pictures(tmp_path / "folder/class", *names)

@@ -24,14 +24,14 @@ from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
-from .conftest import RUN
+from .conftest import RUN, module_of
 
 SEED = "model.seed=27"  # of the random weights: with most other seeds some maps are zero, which have no box
 CHOSEN = ("metric=[max_box_acc,pxap,box_iou]", "data.size=12", "shard_size=5", "target=each_label", SEED)
 
 
 @pytest.fixture
-def folder(results: Path) -> Path:
+def folder(results) -> Path:
     return results / RUN
 
 
@@ -120,8 +120,7 @@ def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
 
 def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path, monkeypatch):
     """Of three methods one lacks a few rows, one most of them and one all of them: the latter two aren't compared."""
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "own_maps.py").write_text(OWN)
+    module_of(tmp_path, "own_maps", OWN, monkeypatch)
     size = ("data.size=24", "target=each_label")
     ran = read(folder, run("metric=[zeta]", "method=[uniform]", *size)[0])
     classes = ran.records.frame()["target_class"].value_counts()
@@ -130,20 +129,18 @@ def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path
     own = [*silent_on("few", [rarest]), *silent_on("most", list(range(9))), *silent_on("all", list(range(10)))]
     (outcome,) = run(*OWN_METRIC, "method=[uniform]", *size, *own)
     assert outcome.failure is None
-    finished = read(folder, outcome)
+    finished, few = read(folder, outcome), total - classes[rarest]
     table = finished.whole_set.set_index("method")
-    assert table["rows"].to_dict() == {
-        "uniform": total, "few": total - classes[rarest], "most": classes[9], "all": 0,
-    }  # fmt: skip
-    assert table["common_rows"].to_dict() == {"uniform": total - classes[rarest], "few": table["rows"]["few"],
-                                              "most": 0, "all": 0}  # fmt: skip
+    assert table["rows"].to_dict() == {"uniform": total, "few": few, "most": classes[9], "all": 0}
+    assert table["common_rows"].to_dict() == {"uniform": few, "few": few, "most": 0, "all": 0}
     assert table["images"]["uniform"] == 24
     single = finished.records.frame(["spread"]).query("image_id != '*'")
     common = single[(single["method"] == "uniform") & (single["target_class"] != rarest)]
-    assert table["common_value"]["uniform"] == pytest.approx(common["value"].mean(), rel=1e-12)
+    values = table["common_value"]
+    assert values["uniform"] == pytest.approx(common["value"].mean(), rel=1e-12)
     assert table["common_images"]["uniform"] == table["common_images"]["few"] == common["image_id"].nunique()
-    assert table["common_value"]["few"] == table["value"]["few"]
-    assert np.isnan(table["common_value"]["most"])
+    assert values["few"] == table["value"]["few"]
+    assert np.isnan(values["most"])
     assert table["status"]["all"] == "no_image"
     assert list(whole_set_problems(finished)) == []
     summary = finished.summary[finished.summary["whole_set"].astype(bool)].set_index("method")
