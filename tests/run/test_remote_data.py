@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pyarrow as pa
@@ -22,7 +23,6 @@ from axiom_bench.run.sweep import configuration
 from tests.faults.runs import Run, wait_until, write_line
 
 URL = "memory://bucket/val"
-FILES = ("a-08.tar", "a-09.tar", "b/c.tar")
 NAMES = ("a-08.tar", "a-09.tar", "a-10.tar", "b/c.tar", "notes.txt", "classes.txt")
 
 
@@ -81,18 +81,17 @@ def test_names_and_bytes_are_those_of_the_same_files_in_a_folder(local, pattern)
 
 
 def test_a_list_may_name_both_and_classes_are_a_file(local):
-    found = here([f"{URL}/a-08.tar", f"file://{local}/a-09.tar", f"{local}/b"])
-    contents = {name: path.read_bytes() for name, path in found.items()}
-    assert contents == {
-        name: f"content of {file}".encode() for name, file in zip(("a-08", "a-09", "c"), FILES, strict=True)
+    files = here([f"{URL}/a-08.tar", f"file://{local}/a-09.tar", f"{local}/b"])
+    contents = {"a-08": "a-08.tar", "a-09": "a-09.tar", "c": "b/c.tar"}
+    assert {name: path.read_text() for name, path in files.items()} == {
+        name: f"content of {file}" for name, file in contents.items()
     }
     of = {"kind": "webdataset", "path": f"file://{local}", "classes": f"{URL}/classes.txt"}
     config = fetching.here({"kind": "mosaic", "of": of})["of"]
     assert config["path"] == str(local)
     assert Path(config["classes"]).read_bytes() == b"content of classes.txt"
-    with pytest.raises(
-        BenchError, match=r"names two files 'a-08', .*local/a-08\.tar and memory:///?bucket/val/a-08\.tar"
-    ):
+    sentence = r"names two files 'a-08', .*local/a-08\.tar and memory:///?bucket/val/a-08\.tar"
+    with pytest.raises(BenchError, match=sentence):
         here([f"{local}/a-08.tar", f"{URL}/a-08.tar"])
 
 
@@ -159,10 +158,6 @@ def test_two_processes_fetch_a_file_once_and_after_a_kill_the_next_command_does(
     assert not list(cache.rglob(".*draft"))
 
 
-def lose(monkeypatch) -> None:
-    monkeypatch.setattr(MemoryFileSystem, "open", lambda *_, **__: (_ for _ in ()).throw(ConnectionError("reset")))
-
-
 def change(monkeypatch) -> None:
     of_store = MemoryFileSystem.open
 
@@ -173,17 +168,16 @@ def change(monkeypatch) -> None:
     monkeypatch.setattr(MemoryFileSystem, "open", read)
 
 
-def fill(monkeypatch) -> None:
-    def full(number: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-
-
 FAULTS = {
-    "lost": (lose, "Can't use memory://.*a-08.tar: it can't be reached; check the network .* Files that are here"),
+    "lost": (
+        lambda patch: patch.setattr(MemoryFileSystem, "open", Mock(side_effect=ConnectionError("reset"))),
+        "Can't use memory://.*a-08.tar: it can't be reached; check the network .* Files that are here",
+    ),
     "changed": (change, "a-08.tar was changed while it was fetched; give the command again when nothing writes there"),
-    "full": (fill, "Can't keep memory://.*: the disk is full; free some space, or name another folder by AXIOM_BENCH"),
+    "full": (
+        lambda patch: patch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device"))),
+        "Can't keep memory://.*: the disk is full; free some space, or name another folder by AXIOM_BENCH",
+    ),
     "too small": (
         lambda patch: patch.setattr(fetching, "free_bytes", lambda folder: 10),
         r"The data takes 1 file, 0\.0 MB, and 0\.0 MB are free in .*/data, where it is kept: free some space",

@@ -243,28 +243,26 @@ def resampled(metric: Plugin, curves: pd.DataFrame, images: list[str] | None = N
     return replicates(partial(resampled_values, metric, curves), images or sorted(set(rows)), rows)
 
 
-@pytest.fixture
-def max_box_acc() -> Plugin:
-    return metrics.get("max_box_acc")
+MAX_BOX_ACC = metrics.get("max_box_acc")
 
 
-def test_of_a_share_of_the_images_the_deviation_is_the_binomials(max_box_acc):
-    values = resampled(max_box_acc, curves_of(0.3))
+def test_of_a_share_of_the_images_the_deviation_is_the_binomials():
+    values = resampled(MAX_BOX_ACC, curves_of(0.3))
     exact = np.sqrt(0.3 * 0.7 / IMAGES)
     deviation = np.std(values["max_box_acc"], ddof=1)
     assert deviation == pytest.approx(exact, rel=4 / np.sqrt(2 * RESAMPLES))  # 4 of its own errors
     assert set(values["max_box_acc_threshold"]) == {0.0}  # the first of equals in every resample
 
 
-def test_all_rows_of_an_image_are_drawn_together_in_any_order(max_box_acc):
-    once, thrice = (resampled(max_box_acc, curves_of(0.3, rows)) for rows in (1, 3))
+def test_all_rows_of_an_image_are_drawn_together_in_any_order():
+    once, thrice = (resampled(MAX_BOX_ACC, curves_of(0.3, rows)) for rows in (1, 3))
     np.testing.assert_allclose(thrice["max_box_acc"], once["max_box_acc"], rtol=1e-12)
-    assert resampled(max_box_acc, curves_of(0.3).sample(frac=1, random_state=0)) == once
+    assert resampled(MAX_BOX_ACC, curves_of(0.3).sample(frac=1, random_state=0)) == once
     spec = MetricSpec(curves=("max_box_acc_iou",), aggregate=f"{__name__}.mean_alone")  # which takes no counts
     alone = resampled(Plugin("mine", "", print, spec), curves_of(0.3))["mine"]
     np.testing.assert_allclose(alone, once["max_box_acc"], rtol=1e-12)
     for one_or_none in (curves_of(0.3)[:1], curves_of(0.3)[:0], curves_of(0.3).assign(status="zero_map")):
-        assert resampled(max_box_acc, one_or_none) == {}
+        assert resampled(MAX_BOX_ACC, one_or_none) == {}
 
 
 def test_draws_are_seeded_by_the_image_ids():
@@ -274,11 +272,11 @@ def test_draws_are_seeded_by_the_image_ids():
     np.testing.assert_array_equal(draws(ids).sum(1), np.full(RESAMPLES, 30))
 
 
-def test_a_method_without_some_images_is_seen_on_the_same_resamples(max_box_acc):
+def test_a_method_without_some_images_is_seen_on_the_same_resamples():
     """The share of hits among the images that it has and that are drawn, in each resample."""
     curves, images = curves_of(0.3), sorted(set(curves_of(0.3)["image_id"]))
     part = curves[curves.index % 4 != 1]
-    values = resampled(max_box_acc, part, images)["max_box_acc"]
+    values = resampled(MAX_BOX_ACC, part, images)["max_box_acc"]
     columns = np.flatnonzero(np.isin(images, part["image_id"]))
     counts, hits = draws(images)[:, columns], columns < round(0.3 * IMAGES)
     np.testing.assert_allclose(values, (counts @ hits) / counts.sum(1), rtol=1e-12)
