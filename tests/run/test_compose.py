@@ -91,23 +91,20 @@ def test_every_job_of_an_experiment_composes(jobs, experiment):
         assert_set(experiment, config)
 
 
-def test_without_a_choice_the_folders_are_the_choice():
-    config = sweeps.configuration(["experiment=methods", "real_root=/somewhere"])
-    assert list(config["method"]) == methods.names()
-    fast = {name for name in metrics.names() if metrics.get(name).spec.fast_form_of}
-    assert metrics_of("all") == [name for name in metrics.names() if name not in fast]
-
-
 @cache
 def metrics_of(choice: str, *overrides: str) -> list[str]:
     return list(sweeps.configuration([f"metric={choice}", FEW[0], *overrides, *QUICK])["metric"])
 
 
-def test_all_fast_is_all_with_each_metric_in_its_fast_form():
+def test_without_a_choice_the_folders_are_the_choice():
+    """All of them, or all with each metric in its fast form."""
+    config = sweeps.configuration(["experiment=methods", "real_root=/somewhere"])
+    assert list(config["method"]) == methods.names()
     metric_of = {name: metrics.get(name).spec.fast_form_of for name in metrics.names()}
-    chosen = [metrics_of(choice) for choice in ("all", "all_fast")]
-    assert sorted(metric_of[name] or name for name in chosen[1]) == chosen[0]
-    assert len(set(chosen[1]) - set(chosen[0])) == sum(map(bool, metric_of.values())) == 6
+    slow, fast = metrics_of("all"), metrics_of("all_fast")
+    assert slow == [name for name in metrics.names() if not metric_of[name]]
+    assert sorted(metric_of[name] or name for name in fast) == slow
+    assert len(set(fast) - set(slow)) == sum(map(bool, metric_of.values())) == 6
 
 
 def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):

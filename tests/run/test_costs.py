@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import starmap
 
 import pytest
 import torch
@@ -145,8 +144,7 @@ def test_effects_of_parts_cost_each_version_once_for_all(trace, count):
     """With a different number of versions in each image: their mean is announced, for each trace that has them."""
     readers = [reading_effects("method", f"reading {number}") for number in range(count)]
     chosen = [with_scale(method) for method in (*readers, running("one", 2))]
-    several = [reading_effects("metric", "a"), reading_effects("metric", "b")]
-    several += starmap(reexplaining, [("c", "noise"), ("d", None)])
+    several = [*(reading_effects("metric", name) for name in "ab"), reexplaining("c", "noise"), reexplaining("d", None)]
     traced = with_parts(trace, [1, 5, 3])
     cost = Cost.of(chosen, several, traced, versions=3)
     assert measured(traced, chosen, several) == cost.per_image

@@ -63,7 +63,8 @@ def test_a_log_has_a_line_after_a_moment_and_then_seldom():
     assert shown_by(log).splitlines() == [first, *(f"a on scenes: 16 of 64 images, {text}" for text in rates)]
     clock, log = Clock(), console(terminal=False)
     uncounted = Lines("report", None, log, clock)
-    for clock.now in (1, 3):
+    for second in (1, 3):
+        clock.now = second
         uncounted.beat()
         uncounted.says("report: figure ranking")
     assert shown_by(log) == "report: figure ranking: 3 s\n"
