@@ -88,6 +88,18 @@ def records_of(n: int = 120, layers: Layers = MODELS, methods: Methods = METHODS
     return pd.concat(frames, ignore_index=True)
 
 
+def rows_of(metric: str, values: Mapping[str, Any], status: str = "zero_map", **names: Any) -> pd.DataFrame:
+    """Records of a metric by method -> its values image by image; NaN has the other status."""
+    place = {"experiment": "synthetic", "model": "net", "layer": "last", "data": "scenes", "metric": metric, **names}
+    frames = [
+        pd.DataFrame({**place, "method": method, "image_id": [f"{i:02d}" for i in range(len(column))],
+                      "target_class": 1, "predicted_class": 1, "value": column,
+                      "status": np.where(np.isfinite(column), "ok", status)})
+        for method, column in values.items()
+    ]  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
 def runtime_of(layers: Layers, methods: Methods) -> pd.DataFrame:
     """A trace of 10 ms, all drops in 20, the methods beyond the trace in 1, 2, 3, ... ms."""
     steps = [("forward", "-", 8.0), ("trace", "-", 10.0), ("ablation_drops", "-", 20.0)]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
@@ -58,94 +55,60 @@ MEANS = {
     "sensitivity_error": ({"good": 2, "fair": 3, "poor": 4, "random": 5, "centered": 1}, 0.1),
 }
 TRUE = {"truth": 10, "noise_50": 8, "noise_100": 6, "blur_100": 6, "drops": 10, "drops_100": 5}
-Make = Callable[..., Path]
-
-
-def records_of(means: dict[str, Any], images: int, methods: dict[str, Any]) -> pd.DataFrame:
-    generator, frames = np.random.default_rng(0), []
-    for metric, (of_methods, spread) in means.items():
-        for method in methods:
-            place = {"experiment": "made", "model": "net", "layer": "1", "data": "scenes"}
-            values = of_methods.get(method, np.nan) + spread * generator.normal(size=images)
-            rows = {"image_id": [f"image_{i}" for i in range(images)], "target_class": 0, "predicted_class": 0}
-            status = np.where(np.isfinite(values), "ok", "zero_map")
-            frames.append(
-                pd.DataFrame({**place, **rows, "method": method, "metric": metric, "value": values, "status": status})
-            )
-    return pd.concat(frames, ignore_index=True)
 
 
 @pytest.fixture
-def make(make_run: Make) -> Make:
+def make(make_judged):
     """(images=60, methods=METHODS, means=MEANS, folder) -> a run folder."""
 
-    def make_(images: int = 60, methods: dict[str, Any] = METHODS, means: Any = MEANS, folder: str = "run") -> Path:
-        return make_run(
-            records_of(means, images, methods),
-            folder,
-            methods=methods,
-            layers={"net": ("1",)},
-            pictures=False,
-            runtime=False,
-        )
+    def make_(images=60, methods=METHODS, means=MEANS, folder="run"):
+        return make_judged(images, methods, means, folder)
 
     return make_
 
 
+def judged(folder):
+    run = RunFolder.read(folder)
+    return judge(run, run.settings[0], chosen_metrics(run, None))
+
+
 @pytest.fixture
-def truth(make: Make) -> Path:
+def truth(make):
     """box_iou is right about everything, confidence_drop about noise alone."""
     iou, drop = (TRUE, 0.1), ({**TRUE, "blur_100": 11}, 0.1)
     return make(120, SPOILED, {"box_iou": iou, "confidence_drop": drop, "sensitivity_error": (TRUE, 0.1)}, "truth")
 
 
-def test_what_is_sharp_and_what_is_blunt(make: Make) -> None:
-    run = RunFolder.read(make())
-    table = judge(run, run.settings[0], chosen_metrics(run, None)).metrics.set_index("metric")
+def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
+    judgement = judged(make())
+    table = judgement.metrics.set_index("metric")
     sharp, blunt = table.loc["confidence_drop"], table.loc["box_iou"]
     assert (sharp["alpha"], sharp["tau_halves"], sharp["half"], sharp["methods"]) == (pytest.approx(1), 1, 30, 5)
     assert not sharp["extrapolated"]
     assert blunt["alpha_low"] <= 0.05
     assert blunt["alpha"] < 0.1
     assert blunt["extrapolated"]
-
-
-def test_where_controls_stand(make: Make) -> None:
-    run = RunFolder.read(make())
-    table = judge(run, run.settings[0], chosen_metrics(run, None)).controls.set_index(["metric", "control"])
+    table = judgement.controls.set_index(["metric", "control"])
     assert table["against"].to_dict() == {
-        ("confidence_drop", "centered"): BELOW,
-        ("confidence_drop", "random"): BELOW,
-        ("box_iou", "centered"): UNCLEAR,
-        ("box_iou", "random"): UNCLEAR,
-        ("sensitivity_error", "centered"): BEATS,
-        ("sensitivity_error", "random"): BELOW,
+        **dict.fromkeys([("confidence_drop", "centered"), ("confidence_drop", "random")], BELOW),
+        **dict.fromkeys([("box_iou", "centered"), ("box_iou", "random")], UNCLEAR),
+        **{("sensitivity_error", "centered"): BEATS, ("sensitivity_error", "random"): BELOW},
     }
-    assert table.loc[("sensitivity_error", "centered"), ["place", "place_low", "place_high", "places"]].tolist() == [
-        1,
-        1,
-        1,
-        5,
-    ]
+    place = table.loc[("sensitivity_error", "centered"), ["place", "place_low", "place_high", "places"]]
+    assert place.tolist() == [1, 1, 1, 5]
     assert table.loc[("confidence_drop", "random"), "place"] == 5
 
 
-def test_recovery_of_kinds_that_judge_the_metric(truth: Path) -> None:
+def test_recovery_of_kinds_that_judge_the_metric(truth, edit_manifest):
     run = RunFolder.read(truth)
     table = recovery_of(run, run.settings[0], run.metrics)
-    right = table[table["size"] == 100].set_index(["metric", "kind"])["right"].to_dict()
+    right = table[table["size"] == 100].pivot(index="metric", columns="kind", values="right")
     # Contributions that win by construction judge no metric of maps.
-    assert right == {
-        ("box_iou", "noise"): 1, ("box_iou", "blur"): 1, ("box_iou", ""): 1,
-        ("confidence_drop", "noise"): 1, ("confidence_drop", "blur"): 0, ("confidence_drop", ""): 0.75,
-        ("sensitivity_error", "noise"): 0, ("sensitivity_error", "blur"): 0, ("sensitivity_error", ""): 0,
+    assert right[["noise", "blur", ""]].T.to_dict("list") == {
+        "box_iou": [1, 1, 1], "confidence_drop": [1, 0, 0.75], "sensitivity_error": [0, 0, 0],
     }  # fmt: skip
-
-
-def test_kinds_of_contributions_judge_metrics_that_need_the_scale(
-    truth: Path, edit_manifest: Callable[..., None]
-) -> None:
-    metrics = json.loads((truth / "manifest.json").read_text())["metrics"]
+    assert right.shape == (3, 3)
+    metrics = run.manifest["metrics"]
     metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
     edit_manifest(truth, metrics=metrics)
     run = RunFolder.read(truth)
@@ -153,32 +116,26 @@ def test_kinds_of_contributions_judge_metrics_that_need_the_scale(
     assert set(table.loc[table["kind"] == "drops", "metric"]) == {"sensitivity_error"}
 
 
-def test_several_cases_are_one_share() -> None:
-    rows = [
-        ("box_iou", "a", "", 100, 3, 120, 0.0, 1.0, 0.9, 1.0),
-        ("box_iou", "b", "", 100, 1, 200, 0.1, 0.6, 0.2, 0.9),
-    ]
+def test_several_cases_are_one_share():
     names = ["metric", "case", "kind", "size", "pairs", "images", "missing", "right", "low", "high"]
+    rows = [
+        ["box_iou", "a", "", 100, 3, 120, 0.0, 1.0, 0.9, 1.0],
+        ["box_iou", "b", "", 100, 1, 200, 0.1, 0.6, 0.2, 0.9],
+    ]
     (row,) = overall(pd.DataFrame(rows, columns=names)).to_dict("records")
-    assert row["right"] == pytest.approx(0.9)
-    assert row["low"] == pytest.approx(0.9 - np.hypot(0.75 * 0.1, 0.25 * 0.4))
-    assert row["high"] == pytest.approx(0.9 + 0.25 * 0.3)
-    assert (row["pairs"], row["images"], row["missing"]) == (4, 120, 0.1)
+    low, high = 0.9 - np.hypot(0.75 * 0.1, 0.25 * 0.4), 0.9 + 0.25 * 0.3
+    assert [row[name] for name in names[4:]] == pytest.approx([4, 120, 0.1, 0.9, low, high])
 
 
-def test_the_command_takes_truth_from_other_runs(make: Make, truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     run = make()
     assert main(["judge", str(run), "--truth", str(truth)]) == 0
-    text = capsys.readouterr().out
-    lines = {line.split("  ")[1]: line for line in text.splitlines() if line.startswith("  ")}
-    assert (
-        "1.000 [1.000, 1.000]"
-        in lines["Box IoU \N{NO-BREAK SPACE}↑".replace(" \N{NO-BREAK SPACE}", "\N{NO-BREAK SPACE}")]
-    )
-    verdicts = {name.split("\N{NO-BREAK SPACE}")[0]: line for name, line in lines.items()}
-    assert "passes; order unsure at n = 30; a control can't be told from the best method" in verdicts["Box IoU"]
-    assert "fails; order holds" in verdicts["Confidence drop"]
-    assert "a control is better than the best method" in verdicts["Sensitivity error"]
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    lines = {line.split("  ")[1].split("\N{NO-BREAK SPACE}")[0]: line for line in rows}
+    assert "1.000 [1.000, 1.000]" in lines["Box IoU"]
+    assert "passes; order unsure at n = 30; a control can't be told from the best method" in lines["Box IoU"]
+    assert "fails; order holds" in lines["Confidence drop"]
+    assert "a control is better than the best method" in lines["Sensitivity error"]
     files = {path.name for path in (run / "tables").glob("judging_*")}
     kinds = ("metrics", "controls", "recovery", "disagreement")
     assert files == {f"judging_{kind}{end}" for kind in kinds for end in (".csv", "_1.md")}
@@ -188,22 +145,23 @@ def test_the_command_takes_truth_from_other_runs(make: Make, truth: Path, capsys
     assert set(recovered["case"]) == {"synthetic/default, net"}
 
 
-def test_a_run_without_spoiled_explainers_says_which_command_makes_them(make: Make) -> None:
-    lines = write_judgement(make())
-    assert any("`axiom-bench experiment=truth`" in line for line in lines)
-    assert not any("Right at" in line for line in lines)
+def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_makes_them(make):
+    text = "\n".join(write_judgement(make(), metrics=["box_iou"]))
+    assert text.count("IoU") == 1
+    assert "Confidence" not in text
+    assert "`axiom-bench experiment=truth`" in text
+    assert "Right at" not in text
 
 
-def body_of(run: RunFolder) -> str:
+def body_of(run):
     """The page's section on the metrics."""
     judged = section(run, Terms())
-    assert judged is not None
     assert judged.id == "judging"
     return str(judged.body)
 
 
 @pytest.mark.slow
-def test_the_files_stay_where_a_report_is_written(make: Make) -> None:
+def test_the_files_stay_where_a_report_is_written(make):
     run = make()
     page = report.write(run)
     write_judgement(run)
@@ -214,7 +172,7 @@ def test_the_files_stay_where_a_report_is_written(make: Make) -> None:
     assert (run / "tables/judging_metrics.csv").exists()
 
 
-def test_the_page_has_the_table_and_what_its_columns_mean(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     """Of a large run it has the command instead."""
     run = RunFolder.read(make())
     text = body_of(run)
@@ -226,56 +184,41 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make: Make, monkeypatc
     assert "Krippendorff" not in text
 
 
-def test_spoiled_explainers_order_no_methods(make: Make) -> None:
-    both = {**METHODS, **SPOILED}
+def test_spoiled_explainers_order_no_methods(make):
     means = {name: ({**of_methods, **TRUE}, spread) for name, (of_methods, spread) in MEANS.items()}
-    run = RunFolder.read(make(30, both, means, "both"))
-    alone = RunFolder.read(make(30, METHODS, MEANS, "alone"))
-    found, expected = (judge(each, each.settings[0], chosen_metrics(each, None)) for each in (run, alone))
-    assert found.metrics["methods"].tolist() == expected.metrics["methods"].tolist() == [5, 5, 5]
-    assert found.controls["places"].max() == 5
-    assert len(found.recovery)
+    judgement = judged(make(30, METHODS | SPOILED, means))
+    assert judgement.metrics["methods"].tolist() == [5, 5, 5]
+    assert judgement.controls["places"].max() == 5
+    assert len(judgement.recovery)
 
 
 @pytest.mark.parametrize(
-    ("images", "methods", "sentence"),
+    ("images", "methods", "metrics", "has_truth", "sentence"),
     [
-        (1, METHODS, "The run has 1 image: metrics are judged by whether images agree"),
-        (20, {"good": {}}, "The run has 1 method: metrics are judged by the order in which they put at least 3"),
+        (1, METHODS, None, False, "The run has 1 image: metrics are judged by whether images agree"),
+        (20, {"good": {}}, None, False, "The run has 1 method: metrics are judged by the order in which they put at"),
+        (60, METHODS, ["box_iuo"], False, "no metric in this run 'box_iuo'; did you mean 'box_iou'"),
+        (60, METHODS, None, True, "no spoiled explainers: run it with spoiled=all"),
     ],
 )
-def test_what_cant_be_judged_is_one_sentence(make: Make, images: int, methods: dict[str, Any], sentence: str) -> None:
+def test_what_cant_be_judged_is_one_sentence(make, images, methods, metrics, has_truth, sentence):
+    run = make(images, methods)
     with pytest.raises(BenchError, match=sentence):
-        write_judgement(make(images, methods))
+        write_judgement(run, [run] * has_truth, metrics)
 
 
-def test_wrong_names_and_folders_are_one_sentence(
-    make: Make, make_run: Make, make_records: Any, tmp_path: Path
-) -> None:
-    run = make()
-    with pytest.raises(BenchError, match="no metric in this run 'box_iuo'; did you mean 'box_iou'"):
-        write_judgement(run, metrics=["box_iuo"])
+def test_folders_without_records_are_one_sentence(make_run, make_records, tmp_path):
     with pytest.raises(BenchError, match=r"is no run folder: it has no manifest\.json"):
         write_judgement(tmp_path / "nothing")
-    with pytest.raises(BenchError, match="no spoiled explainers: run it with spoiled=all"):
-        write_judgement(run, [run])
-    empty = make_run(make_records().iloc[:0], "empty")
     with pytest.raises(BenchError, match="has no records to judge; run its command again"):
-        write_judgement(empty)
+        write_judgement(make_run(make_records().iloc[:0], "empty"))
 
 
-def test_chosen_metrics_alone(make: Make) -> None:
-    lines = write_judgement(make(), metrics=["box_iou"])
-    assert sum("IoU" in line for line in lines) == 1
-    assert not any("Confidence" in line for line in lines)
-
-
-def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run: Make, make_records: Any) -> None:
+def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run, make_records):
     records = make_records(12)
     folder = make_run(records[records["method"] == "-"], "layer", pictures=False)
-    run = RunFolder.read(folder)
-    assert section(run, Terms()) is None
-    assert judge(run, run.settings[0], []).controls.empty
+    assert section(RunFolder.read(folder), Terms()) is None
+    assert judged(folder).controls.empty
 
 
 NAN = float("nan")
@@ -283,42 +226,45 @@ NOISE = Spoiling("noise", ("truth", "half", "all"), (0.0, 0.5, 1.0))
 BLUR = Spoiling("blur", ("truth", "blurred"), (0.0, 1.0))
 
 
-def made(values: np.ndarray, methods: tuple[str, ...] = NOISE.methods, better: str = "higher", lead: str = "mean"):
+def made(values, methods=NOISE.methods, better="higher", lead="mean"):
     return ImageValues("metric", methods, np.asarray(values, dtype=float), lead, better)
 
 
-def right(values: ImageValues, kind: str = "noise", spoilings: tuple[Spoiling, ...] = (NOISE,)) -> list[float]:
+def right(values, kind="noise", spoilings=(NOISE,)):
     """At n = 1, 10, 100."""
     table = recovery(values, spoilings)
     return table.loc[table["kind"] == kind, "right"].tolist()
 
 
-def test_kinds_of_metadata() -> None:
-    about = {
-        "truth": {},
-        "noise_100": {"spoiling": "noise", "degree": 1.0, "unspoiled": "truth"},
-        "noise_50": {"spoiling": "noise", "degree": 0.5, "unspoiled": "truth"},
-        "blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"},
-        "random": {"control": True},
-    }
-    assert kinds(about) == [Spoiling("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))]
-
-
-def test_only_degrees_of_one_kind_are_pairs() -> None:
+def test_kinds_of_metadata_and_their_pairs():
+    about = SPOILED | {"blur_100": {"spoiling": "blur", "degree": 1, "unspoiled": "gone"}, "random": {"control": True}}
+    assert kinds({name: about[name] for name in ("truth", "noise_100", "noise_50", "blur_100", "random")}) == [
+        Spoiling("noise", ("truth", "noise_50", "noise_100"), (0.0, 0.5, 1.0))
+    ]
     assert NOISE.pairs(["truth", "all", "blurred"]) == [("truth", "all")]
     twice = Spoiling("noise", ("a", "b", "c"), (0.5, 0.5, 1.0))
     assert twice.pairs(["a", "b", "c"]) == [("a", "c"), ("b", "c")]
 
 
-def test_always_right_always_wrong_and_ties() -> None:
-    values = np.tile([3.0, 2.0, 1.0], (120, 1))
-    assert right(made(values)) == [1, 1, 1]
-    assert right(made(values, better="lower")) == [0, 0, 0]
+def test_always_right_always_wrong_and_ties():
+    values = np.tile([3.0, 2.0, 1.0, 4.0], (120, 1))
+    assert right(made(values[:, :3])) == [1, 1, 1]
+    assert right(made(values[:, :3], better="lower")) == [0, 0, 0]
     assert right(made(np.tile([1.0, 1.0, 1.0 + 1e-9], (120, 1)))) == [0.5, 0.5, 0.5]
-    assert recovery(made(values, better="none"), (NOISE,)).empty
+    assert recovery(made(values[:, :3], better="none"), (NOISE,)).empty
+    both = made(values, (*NOISE.methods, "blurred"))
+    assert right(both, ALL, (NOISE, BLUR))[0] == pytest.approx(3 / 4)  # all kinds together count pairs
+    assert right(both, "blur", (NOISE, BLUR))[0] == 0
 
 
-def test_single_images_are_counted() -> None:
+def test_the_median_decides_where_tables_lead_with_it():
+    values = np.tile([1.0, 2.0], (30, 1))
+    values[:3, 0] = 1000
+    assert right(made(values, ("truth", "all"), "lower", "median"))[1] == pytest.approx(1, abs=0.01)
+    assert right(made(values, ("truth", "all"), "lower", "mean"))[1] < 0.6
+
+
+def test_single_images_are_counted():
     """Three of four images are right in truth > half, half of them tie half and all."""
     values = [[2, 1, 1], [2, 1, 0], [2, 1, 1], [1, 2, 0]]
     table = recovery(made(values), (NOISE,))
@@ -327,7 +273,7 @@ def test_single_images_are_counted() -> None:
     assert table["right"].isna().tolist() == [False, False, True, True, True, True]  # four images: no ten
 
 
-def test_sets_of_images_are_all_subsets() -> None:
+def test_sets_of_images_are_all_subsets():
     """Of 12 images all sets of 10, by a loop; random sets come close: 1,000 of them have an error of at most 0.016."""
     values = np.random.default_rng(2).normal(size=(12, 2))
     values += [0.05, 0] - values.mean(axis=0)
@@ -337,7 +283,7 @@ def test_sets_of_images_are_all_subsets() -> None:
     assert right(made(values, ("truth", "all")))[1] == pytest.approx(expected, abs=0.06)
 
 
-def test_the_share_is_that_of_the_population() -> None:
+def test_the_share_is_that_of_the_population():
     """Differences from N(0.2, 1): sets of n are right in Phi(0.2 sqrt(n)); the mean over 40 sets of 150 images."""
     generator, shares = np.random.default_rng(0), []
     for _ in range(40):
@@ -347,7 +293,7 @@ def test_the_share_is_that_of_the_population() -> None:
     assert np.mean(shares, axis=0) == pytest.approx(expected, abs=0.06)
 
 
-def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure() -> None:
+def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure():
     sure = recovery(made(np.array([3.0, 2.0, 1.0]) + np.random.default_rng(0).normal(0, 0.3, (200, 3))), (NOISE,))
     assert sure[sure["size"] == 100][["low", "high"]].to_numpy() == pytest.approx(1, abs=1e-6)
     unsure = recovery(made(np.random.default_rng(0).normal(size=(200, 3))), (NOISE,))
@@ -359,28 +305,11 @@ def test_the_interval_holds_the_share_and_is_narrow_where_it_is_sure() -> None:
     assert few["low"].isna().all()
 
 
-def test_a_pair_counts_on_images_where_both_have_values() -> None:
+def test_a_pair_counts_on_images_where_both_have_values():
     """The first half of the images lacks `all`; where it is there, it is wrong."""
     values = np.tile([2.0, 1.0, 3.0], (20, 1))
     values[:10, 2] = NAN
     table = recovery(made(values), (NOISE,))
     assert table.loc[0, "missing"] == pytest.approx(1 / 3)  # of two of three pairs half
     assert table.loc[0, "right"] == pytest.approx(1 / 3)  # truth > half alone
-    nowhere = values.copy()
-    nowhere[:, 2] = NAN
-    assert right(made(nowhere[:, :2], ("truth", "half")))[0] == 1
-
-
-def test_all_kinds_together_count_pairs() -> None:
-    values = np.tile([3.0, 2.0, 1.0, 4.0], (30, 1))
-    methods = (*NOISE.methods, "blurred")
-    assert right(made(values, methods), ALL, (NOISE, BLUR))[0] == pytest.approx(3 / 4)
-    assert right(made(values, methods), "blur", (NOISE, BLUR))[0] == 0
-
-
-def test_the_median_decides_where_tables_lead_with_it() -> None:
-    values = np.tile([1.0, 2.0], (30, 1))
-    values[:3, 0] = 1000
-    methods = ("truth", "all")
-    assert right(made(values, methods, "lower", "median"))[1] == pytest.approx(1, abs=0.01)
-    assert right(made(values, methods, "lower", "mean"))[1] < 0.6
+    assert right(made(values[:, :2], ("truth", "half")))[0] == 1

@@ -1,14 +1,7 @@
 """scripts/write_which_metric.py on a run with known values: which kinds a metric orders, and the lead."""
 
-from __future__ import annotations
-
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import pytest
 import write_which_metric
 
 METHODS = {
@@ -18,27 +11,14 @@ METHODS = {
     "blur_100": {"spoiling": "blur", "degree": 1.0, "unspoiled": "truth"},
     **{name: {"title": name} for name in "abcdef"},
 }
-SPOILED = {"truth": 10, "noise_50": 8, "noise_100": 6, "blur_100": 6}
-MEANS = {"confidence_drop": SPOILED, "box_iou": {**SPOILED, "blur_100": 12}}
+VALUES = {"truth": 10, "noise_50": 8, "noise_100": 6, "blur_100": 6, **dict(zip("abcdef", range(4, 10), strict=True))}
+# confidence_drop orders both kinds, box_iou, which the run leads with, noise alone.
+MEANS = {"confidence_drop": (VALUES, 0.1), "box_iou": ({**VALUES, "blur_100": 12}, 0.1)}
 IMAGES = 110
 
 
-@pytest.fixture
-def run(make_run: Callable[..., Path]) -> Path:
-    """confidence_drop orders both kinds, box_iou, which the run leads with, noise alone."""
-    generator, frames = np.random.default_rng(0), []
-    for metric, means in MEANS.items():
-        for number, method in enumerate(METHODS):
-            values = means.get(method, number) + 0.1 * generator.normal(size=IMAGES)
-            place = {"experiment": "made", "model": "net", "layer": "1", "data": "scenes", "status": "ok"}
-            rows = {"image_id": [f"image_{i}" for i in range(IMAGES)], "target_class": 0, "predicted_class": 0}
-            frames.append(pd.DataFrame({**place, **rows, "method": method, "metric": metric, "value": values}))
-    records = pd.concat(frames, ignore_index=True)
-    return make_run(records, "run", methods=METHODS, layers={"net": ("1",)}, pictures=False, runtime=False)
-
-
-def test_page(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    output = tmp_path / "which-metric.md"
+def test_page(make_judged, monkeypatch, tmp_path):
+    run, output = make_judged(IMAGES, METHODS, MEANS), tmp_path / "which-metric.md"
     monkeypatch.setattr(sys, "argv", ["write_which_metric.py", "--truth", str(run), "--output", str(output)])
     write_which_metric.main()
     text = output.read_text()

@@ -1,15 +1,9 @@
 """What a run folder is read as, and what is said of one that is damaged."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
@@ -18,7 +12,7 @@ from tests.made_runs import RECORD
 LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
 
-def test_names_are_in_the_manifests_order(usual_run: Path) -> None:
+def test_names_are_in_the_manifests_order_and_labels_say_no_more_than_needed(usual_run):
     run = RunFolder.read(usual_run)
     assert list(run.records.methods) == [
         *("-", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic", "guided_xgrad_cam", "random")
@@ -28,39 +22,27 @@ def test_names_are_in_the_manifests_order(usual_run: Path) -> None:
         Setting("scenes_fc", "features.9", "scenes"),
         Setting("scenes_residual", "stages.2", "scenes"),
     )
+    assert [run.label(setting) for setting in run.settings] == ["scenes_fc", "scenes_residual"]
 
 
-def test_layers_keep_the_manifests_order_and_else_count_their_numbers(
-    make_run: Any, make_records: Any, edit_manifest: Any
-) -> None:
+def test_layers_keep_the_manifests_order_and_else_count_their_numbers(make_run, make_records, edit_manifest):
     folder = make_run(make_records(4, LAYERS), layers=LAYERS, pictures=False)
-    assert [setting.layer for setting in RunFolder.read(folder).settings] == list(LAYERS["net"])
+    run = RunFolder.read(folder)
+    assert [setting.layer for setting in run.settings] == list(LAYERS["net"])
+    assert run.label(run.settings[0]) == "net features.9"
     edit_manifest(folder, models={})
     assert [setting.layer for setting in RunFolder.read(folder).settings] == ["features.2", "features.9", "features.12"]
 
 
-def test_a_label_says_no_more_than_needed(usual_run: Path, make_run: Any, make_records: Any) -> None:
-    run = RunFolder.read(usual_run)
-    assert [run.label(setting) for setting in run.settings] == ["scenes_fc", "scenes_residual"]
-    deep = RunFolder.read(make_run(make_records(4, LAYERS), layers=LAYERS, pictures=False))
-    assert deep.label(deep.settings[0]) == "net features.9"
-
-
-def test_ok_without_a_number_is_not_ok(make_run: Any, make_records: Any) -> None:
+def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, make_records, edit_manifest):
     records = make_records(10)
     broken = (records["metric"] == "box_iou") & (records["image_id"] == "scene_00005")
     records.loc[broken, "value"] = np.nan
-    run = RunFolder.read(make_run(records, pictures=False))
-    changed = run.records.frame().query("status == 'not_finite'")
+    folder = make_run(records, pictures=False)
+    changed = RunFolder.read(folder).records.frame().query("status == 'not_finite'")
     assert len(changed) == broken.sum()
     assert set(changed["metric"]) == {"box_iou"}
-
-
-def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
-    folder = make_run(make_records(5), pictures=False)
-    manifest = sealed.read_json(folder / "manifest.json")
-    manifest["jobs"] = manifest["jobs"][:3]
-    manifest_file.write(folder, manifest)
+    edit_manifest(folder, jobs=sealed.read_json(folder / "manifest.json")["jobs"][:3])
     assert len(RunFolder.read(folder).records.methods) == 3
 
 
@@ -76,7 +58,7 @@ def test_only_listed_records_count(make_run: Any, make_records: Any) -> None:
         (lambda folder: (folder / "runtime/one.parquet").write_bytes(b"PAR1"), "can't be read"),
     ],
 )
-def test_damage_is_told(make_run: Any, make_records: Any, damage: Any, message: str) -> None:
+def test_damage_is_told(make_run, make_records, damage, message):
     folder = make_run(make_records(3), pictures=False)
     damage(folder)
     with pytest.raises(BenchError, match=message):
