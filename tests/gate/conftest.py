@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,26 @@ TOLERANCES = {"error": "median:0.5%", "iou": "mean:0.002", "drop": "mean:1% medi
 def records_of() -> pd.DataFrame:
     """Positive values with a spread, as errors have; every name at least once with status zero_map."""
     generator = np.random.default_rng(0)
-    frames = []
-    for model in ("one", "two"):
-        for method in METHODS:
-            for metric in TOLERANCES:
-                names = {"experiment": "quick", "model": model, "layer": "last", "data": "scenes"}
-                ids = [f"{i:03d}" for i in range(N)]
-                classes = {"image_id": ids, "target_class": 1, "predicted_class": 1}
-                value = generator.uniform(0.2, 0.8, N)
-                frame = pd.DataFrame({**names, **classes, "method": method, "metric": metric, "value": value})
-                frame["status"] = "ok"
-                frame.loc[N - 1, ["value", "status"]] = [np.nan, "zero_map"]
-                frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    keys = {"experiment": "quick", "layer": "last", "data": "scenes", "image_id": [f"{i:03d}" for i in range(N)]}
+    keys |= {"target_class": 1, "predicted_class": 1, "status": ["ok"] * (N - 1) + ["zero_map"]}
+    frames = [
+        pd.DataFrame({**keys, "model": model, "method": method, "metric": metric})
+        for model in ("one", "two")
+        for method in METHODS
+        for metric in TOLERANCES
+    ]
+    records = pd.concat(frames, ignore_index=True)
+    values = generator.uniform(0.2, 0.8, len(records))
+    return records.assign(value=np.where(records["status"] == "ok", values, np.nan))
+
+
+def of(records: pd.DataFrame, method: str = "xgrad_cam", metric: str = "error") -> pd.Series:
+    return (records["method"] == method) & (records["metric"] == metric)
+
+
+def shifted(records: pd.DataFrame, by: float, metric: str = "iou") -> pd.DataFrame:
+    """XGrad-CAM's values of the metric, moved."""
+    return records.assign(value=records["value"] + by * of(records, metric=metric))
 
 
 def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
@@ -51,28 +57,28 @@ def write_run(folder: Path, records: pd.DataFrame, **changes: Any) -> Path:
 
 
 @pytest.fixture
-def records() -> pd.DataFrame:
+def records():
     return records_of()
 
 
 @pytest.fixture(scope="session")
-def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def usual(tmp_path_factory):
     """A run of `records`. Read only."""
     return write_run(tmp_path_factory.mktemp("usual"), records_of())
 
 
 @pytest.fixture(scope="session")
-def usual_baseline(usual: Path) -> Path:
+def usual_baseline(usual):
     """The baseline of `usual`. Read only."""
     return write_baseline(usual, usual / "baseline.csv")
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
+def make_run(tmp_path):
     """(records, **changes of the manifest) -> another run folder each time."""
-    made: list[Path] = []
+    made = []
 
-    def make(records: pd.DataFrame, **changes: Any) -> Path:
+    def make(records, **changes):
         made.append(write_run(tmp_path / f"run_{len(made)}", records, **changes))
         return made[-1]
 

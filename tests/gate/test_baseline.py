@@ -1,7 +1,5 @@
 """The committed baseline: the default command holds it, and no fault of a method or of the records gets past it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -23,12 +21,12 @@ def faulty(trace):
 """
 
 
-def gate(run: Path, baseline: Path = BASELINE) -> int:
+def gate(run, baseline=BASELINE):
     return main(["gate", str(run), "--baseline", str(baseline)])
 
 
 @pytest.mark.slow
-def test_the_default_run_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_run_holds(tmp_path, capsys):
     """The default command, without its report."""
     code, lines, finished = compute([*QUIET, f"results={tmp_path}/results"])
     assert code == 0, lines
@@ -39,9 +37,7 @@ def test_the_default_run_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert output.startswith("Holds: 276 rows")
 
 
-def test_the_hard_rows_hold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_hard_rows_hold(tmp_path, monkeypatch, capsys):
     """Ten seconds of a processor: fourteen images and five, three networks; without a report."""
     monkeypatch.chdir(tmp_path)
     code, lines, folder = compute(["experiment=gate"])
@@ -49,7 +45,7 @@ def test_the_hard_rows_hold(
     assert gate(folder, HARD) == 0, capsys.readouterr().out
 
 
-def test_the_hard_rows_are_hard() -> None:
+def test_the_hard_rows_are_hard():
     """What the default run has no rows of: without them the gate would see none of their faults."""
     rows = Baseline.read(HARD).rows
     counts = [counts_of(statuses) for statuses in rows["statuses"]]
@@ -64,9 +60,7 @@ def test_the_hard_rows_are_hard() -> None:
     assert {"mask_iou", "max_box_acc (whole set)", "deletion_auc"} <= set(rows["metric"])
 
 
-def test_a_fault_in_a_method_moves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
     """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "one_percent_more.py").write_text(SOURCE)

@@ -1,49 +1,37 @@
 """The files that people and CI services read: Markdown, JUnit and JSON; better told from worse; the command line."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
-from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 from PIL import Image
 
 from axiom_bench.cli.main import main
-from axiom_bench.gate import GateOptions, GateResult, gate, json_text, junit_xml, markdown, write_baseline
+from axiom_bench.gate import GateOptions, gate, json_text, junit_xml, markdown, write_baseline
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import sealed, store
 from axiom_bench.records.store import GALLERY
+
+from .conftest import of, shifted
 
 BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
 METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}
 
 
-def shifted(records: pd.DataFrame, **by: float) -> pd.DataFrame:
-    """XGrad-CAM's values of these metrics, moved."""
-    moved = records.copy()
-    for metric, step in by.items():
-        moved.loc[(moved["method"] == "xgrad_cam") & (moved["metric"] == metric), "value"] += step
-    return moved
-
-
 @pytest.fixture
-def runs(make_run: Any, records: pd.DataFrame, tmp_path: Path) -> tuple[Path, Path]:
+def runs(make_run, records, tmp_path):
     """A baseline with values by image, and a run in which one metric is worse, one better, and one without a direction
     moved."""
-    before = make_run(records, metrics=METRICS)
-    return write_baseline(before, tmp_path / "b.csv", sampled=True), make_run(
-        shifted(records, error=0.1, iou=0.2, drop=0.3), metrics=METRICS
-    )
+    baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv", sampled=True)
+    moved = shifted(shifted(shifted(records, 0.1, "error"), 0.2, "iou"), 0.3, "drop")
+    return baseline, make_run(moved, metrics=METRICS)
 
 
-def test_better_is_told_from_worse(runs: tuple[Path, Path]) -> None:
+def test_better_is_told_from_worse(runs):
     baseline, run = runs
     result = gate(run, baseline)
     verdicts = {finding.row[-1]: finding.verdict for finding in result.findings}
@@ -54,20 +42,18 @@ def test_better_is_told_from_worse(runs: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize(("step", "code"), [(0.2, 0), (-0.2, 1)])
-def test_improvements_alone_may_be_allowed(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, step: float, code: int
-):
+def test_improvements_alone_may_be_allowed(make_run, records, tmp_path, step, code):
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
-    run = make_run(shifted(records, iou=step), metrics=METRICS)
+    run = make_run(shifted(records, step), metrics=METRICS)
     assert gate(run, baseline).exit_code == 1, "two-sided unless allowed"
     assert gate(run, baseline, GateOptions(allow_improvements=True)).exit_code == code
     assert gate(run, baseline).conclusion.startswith("An improvement that is not yet in" if code == 0 else "Moved")
 
 
-def gallery(folder: Path, ids: list[str], grey: int) -> None:
+def gallery(folder, ids, grey):
     """A gallery of one model and method in which every map has one grey."""
 
-    def webp(mode: str, value: Any) -> bytes:
+    def webp(mode, value):
         buffer = io.BytesIO()
         Image.new(mode, (8, 6), value).save(buffer, "WEBP", lossless=True)
         return buffer.getvalue()
@@ -82,13 +68,10 @@ def gallery(folder: Path, ids: list[str], grey: int) -> None:
     manifest_file.write(folder, {**manifest, "gallery": ["gallery/a.parquet"]})
 
 
-def test_the_images_that_moved_most_come_with_their_maps(
-    make_run: Any, records: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    after = records.copy()
-    is_there = (after["method"] == "xgrad_cam") & (after["metric"] == "iou") & (after["model"] == "one")
-    for image, step in {"007": 0.9, "003": 0.8, "011": 0.7, "020": 0.6, "030": 0.5}.items():
-        after.loc[is_there & (after["image_id"] == image), "value"] += step
+def test_the_images_that_moved_most_come_with_their_maps(make_run, records, tmp_path, monkeypatch):
+    steps = records["image_id"].map({"007": 0.9, "003": 0.8, "011": 0.7, "020": 0.6, "030": 0.5}).fillna(0.0)
+    is_there = of(records, metric="iou") & (records["model"] == "one")
+    after = records.assign(value=records["value"] + steps * is_there)
     before, run = make_run(records, metrics=METRICS), make_run(after, metrics=METRICS)
     gallery(before, ["003", "030"], 0)
     gallery(run, ["003", "030"], 255)
@@ -104,26 +87,17 @@ def test_the_images_that_moved_most_come_with_their_maps(
     assert pictures[2].mean() > pictures[1].mean() + 50, "a map of 1 everywhere is bright, one of 0 is dark"
 
 
-def test_without_maps_the_values_are_still_there(runs: tuple[Path, Path], tmp_path: Path) -> None:
+def test_without_maps_the_values_are_still_there(runs, tmp_path, monkeypatch):
+    """Without a gallery, with a damaged one, and in the summary of a job on GitHub, which has no pictures."""
     baseline, run = runs
     text = markdown(gate(run, baseline), {})
     assert "### Images that moved most" in text
     assert "![](" not in text
     assert "**worse**" in text
     assert text.index("**worse**") < text.index("| better |"), "the worst first"
-
-
-def test_a_damaged_gallery_only_loses_the_maps(runs: tuple[Path, Path], make_run: Any) -> None:
-    baseline, run = runs
     gallery(run, ["003"], 1)
     (run / "gallery/a.parquet").write_bytes(b"no parquet")
     assert gate(run, baseline).exit_code == 1
-
-
-def test_the_job_s_summary_on_github_has_no_pictures(
-    runs: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    baseline, run = runs
     summary = tmp_path / "summary"
     summary.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
@@ -132,15 +106,12 @@ def test_the_job_s_summary_on_github_has_no_pictures(
     assert "![](" not in summary.read_text()
 
 
-def test_json_has_every_finding_and_is_strict(runs: tuple[Path, Path], make_run: Any, records: pd.DataFrame) -> None:
-    baseline, _ = runs
-    after = records.copy()
-    after.loc[(after["method"] == "xgrad_cam") & (after["metric"] == "iou"), ["value", "status"]] = [np.nan, "zero_map"]
-    result = gate(make_run(after, metrics=METRICS), baseline)
+def test_json_has_every_finding_and_is_strict(runs, make_run, records):
+    records.loc[of(records, metric="iou"), ["value", "status"]] = [np.nan, "zero_map"]
+    result = gate(make_run(records, metrics=METRICS), runs[0])
     content = json.loads(json_text(result), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert {key: content[key] for key in ("format", "exit_code", "verdict", "rows_compared")} == {
-        "format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 20,
-    }  # fmt: skip
+    expected = {"format": 1, "exit_code": 1, "verdict": "moved", "rows_compared": 20}
+    assert {key: content[key] for key in expected} == expected
     assert [entry["sentence"] for entry in content["findings"]] == [finding.line for finding in result.findings]
     (mean,) = [entry for entry in content["findings"] if entry["what"] == "mean" and entry["model"] == "one"]
     assert (mean["method"], mean["metric"], mean["after"]) == ("xgrad_cam", "iou", None)
@@ -149,7 +120,7 @@ def test_json_has_every_finding_and_is_strict(runs: tuple[Path, Path], make_run:
 SUITE = {"name", "package", "id", "tests", "failures", "errors", "time", "hostname", "timestamp"}
 
 
-def check_junit(result: GateResult) -> ElementTree.Element:
+def check_junit(result):
     """What the schema of Ant's JUnit task asks for: attributes, the order of elements, and counts that are true."""
     root = ElementTree.fromstring(junit_xml(result))
     assert root.tag == "testsuites"
@@ -166,7 +137,7 @@ def check_junit(result: GateResult) -> ElementTree.Element:
     return root
 
 
-def test_junit_has_a_test_for_each_row(runs: tuple[Path, Path], make_run: Any, records: pd.DataFrame) -> None:
+def test_junit_has_a_test_for_each_row(runs, make_run, records):
     baseline, run = runs
     root = check_junit(gate(run, baseline))
     assert len(root.findall("testsuite/testcase")) == 20
@@ -190,7 +161,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_of_a_run_are_escaped(make_run: Any, records: pd.DataFrame, tmp_path: Path, name: str) -> None:
+def test_hostile_names_of_a_run_are_escaped(make_run, records, tmp_path, name):
     """A run folder may be a stranger's: its names reach the terminal, XML and Markdown as text."""
     name = name.encode("utf-8", "replace").decode()
     baseline = write_baseline(make_run(records, metrics=METRICS), tmp_path / "b.csv")
@@ -217,9 +188,7 @@ def test_hostile_names_of_a_run_are_escaped(make_run: Any, records: pd.DataFrame
         (["--write", "--json", "x"], "--write compares nothing"),
     ],
 )
-def test_arguments_that_do_not_go_together(
-    runs: tuple[Path, Path], arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_arguments_that_do_not_go_together(runs, arguments, sentence, capsys):
     baseline, run = runs
     assert main(["gate", str(run), "--baseline", str(baseline), *arguments]) == 2
     assert sentence in capsys.readouterr().err
