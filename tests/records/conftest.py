@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from axiom_bench.records import holdings
 from axiom_bench.records.holdings import RecordFile, Values
 
 SHARD = "0" * 32
-WriteFile = Callable[..., RecordFile]
 
 
 def rows(values: Values, images: Sequence[str], seed: int = 0) -> pd.DataFrame:
@@ -44,10 +42,10 @@ def curves(values: Values, images: Sequence[str]) -> pd.DataFrame:
 
 
 @pytest.fixture
-def write_file(tmp_path: Path) -> WriteFile:
+def write_file(tmp_path):
     """(values, shard, images, seed) -> a record file in the folder tmp_path."""
 
-    def write(values: Values, shard: str = SHARD, images: Sequence[str] = ("a", "b", "c"), seed: int = 0) -> RecordFile:
+    def write(values, shard=SHARD, images=("a", "b", "c"), seed=0):
         used = {metric for metrics in values.values() for metric in metrics}
         notes = {
             "names": {metric: names_of(metric) for metric in used},

@@ -1,11 +1,5 @@
 """Records by metric: the same rows as a table of all, in the same order, 16 bytes each; which methods are compared."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Collection
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,26 +7,25 @@ import pytest
 
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
-from axiom_bench.records import holdings, reading, store
+from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import Records, compared_columns
 
 from .conftest import SHARD, manifest_of
 
-WriteFile = Callable[..., holdings.RecordFile]
 TWO = {"cam": {"zeta": "1", "pair": "2"}, "other": {"zeta": "3"}}
 LATER = {"cam": {"iou": "4"}, "other": {"pair": "5", "iou": "6"}}
 
 
-def plain(rows: pd.DataFrame) -> dict[str, list[Any]]:
+def plain(rows):
     """The columns as lists, whatever their types; NaN as text, so that it equals itself."""
     return {name: rows[name].astype(str).tolist() for name in RECORD_COLUMNS}
 
 
-def read(folder: Path, manifest: dict[str, Any], apart: Collection[str] = ()) -> tuple[pd.DataFrame, Records, Records]:
+def read(folder, manifest, apart=()):
     return reading.read_records(folder, manifest), *reading.read_by_metric(folder, manifest, apart)
 
 
-def test_each_metric_has_its_rows_in_their_order(write_file: WriteFile, tmp_path: Path) -> None:
+def test_each_metric_has_its_rows_in_their_order(write_file, tmp_path):
     wanted = {method: {**TWO[method], **LATER[method]} for method in TWO}
     files = [write_file(values, shard) for shard in (SHARD, "b" * 32) for values in (TWO, LATER)]
     rows, records, apart = read(tmp_path, manifest_of((files, wanted)))
@@ -44,9 +37,7 @@ def test_each_metric_has_its_rows_in_their_order(write_file: WriteFile, tmp_path
     assert sum(column.nbytes for block in records.blocks.values() for column in vars(block).values()) == 16 * len(rows)
 
 
-def test_values_of_other_commands_are_left_in_the_file_and_metrics_apart_in_another_table(
-    write_file: WriteFile, tmp_path: Path
-) -> None:
+def test_values_of_other_commands_are_left_and_metrics_apart_in_another_table(write_file, tmp_path):
     file = write_file(TWO)
     rows, records, _ = read(tmp_path, manifest_of(([file], {"other": {"zeta": "3"}})))
     assert set(records.frame()["method"]) == {"other"}
@@ -58,7 +49,7 @@ def test_values_of_other_commands_are_left_in_the_file_and_metrics_apart_in_anot
 
 
 @pytest.mark.parametrize("name", ["image_id", "target_class", "status"])
-def test_a_row_without_a_name_or_class_is_refused(name: str, write_file: WriteFile, tmp_path: Path) -> None:
+def test_a_row_without_a_name_or_class_is_refused(name, write_file, tmp_path):
     file = write_file(TWO)
     table = store.read_table(tmp_path / file.name)
     column = pa.array([None, *table[name].to_pylist()[1:]]).cast(store.SCHEMA.field(name).type)
@@ -69,14 +60,13 @@ def test_a_row_without_a_name_or_class_is_refused(name: str, write_file: WriteFi
         reading.read_by_metric(tmp_path, manifest_of(([file], TWO)))
 
 
-def rows_of(*values: tuple[str, int, str, float, str]) -> pd.DataFrame:
+def rows_of(*values):
     """(image, class, metric, value, status) of one method and place."""
     table = pd.DataFrame(values, columns=["image_id", "target_class", "metric", "value", "status"])
-    place = {"experiment": "e", "model": "m", "layer": "l", "data": "d", "method": "cam", "predicted_class": 1}
-    return table.assign(**place)
+    return table.assign(experiment="e", model="m", layer="l", data="d", method="cam", predicted_class=1)
 
 
-def test_keys_stand_in_their_order_and_know_their_first_value() -> None:
+def test_keys_stand_in_their_order_and_know_their_first_value():
     records = Records.of(
         rows_of(
             ("b", 1, "iou", np.nan, "no_box"), ("a", 1, "iou", 0.5, "ok"), ("a", 2, "iou", np.nan, "ok"),
@@ -93,17 +83,12 @@ def test_keys_stand_in_their_order_and_know_their_first_value() -> None:
     assert records.measured("cam") == ()
 
 
-def test_a_metric_s_first_value_may_come_late() -> None:
+def test_a_metric_s_first_value_may_come_late_and_chosen_keys_keep_their_rows():
     rows = [(f"{number}", 1, "iou", np.nan, "no_box") for number in range(3)]
-    records = Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok")))
-    assert records.measured(with_value=True) == ("iou",)
+    assert Records.of(rows_of(*rows, ("last", 1, "iou", 0.5, "ok"))).measured(with_value=True) == ("iou",)
     assert Records.of(rows_of(*rows)).measured(with_value=True) == ()
-
-
-def test_chosen_keys_keep_their_rows() -> None:
     table = rows_of(("a", 1, "iou", 0.5, "ok"), ("b", 1, "iou", 0.6, "ok"), ("b", 1, "zeta", 0.1, "ok"))
-    records = Records.of(table)
-    chosen = records.where(np.array([False, True]))
+    chosen = Records.of(table).where(np.array([False, True]))
     assert plain(chosen.frame()) == plain(table.iloc[1:][list(RECORD_COLUMNS)])
     assert chosen.where(np.array([False])).empty
     assert chosen.where(np.array([False])).frame().empty
@@ -125,7 +110,7 @@ ALL, TEN = frozenset(range(20)), frozenset(range(10))
         ({"a": TEN, "b": ALL - TEN}, "", frozenset()),
     ],
 )
-def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images: dict, methods: str, common: frozenset) -> None:
+def test_a_method_that_lacks_more_than_a_tenth_is_not_compared(images, methods, common):
     rows = sorted(frozenset().union(*images.values()))
     has = np.array([[row in having for having in images.values()] for row in rows], dtype=bool)
     columns, is_common = compared_columns(has.reshape(len(rows), len(images)))

@@ -1,7 +1,6 @@
 """Shards that several processes share: each is computed once, and none is lost with a process that dies."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import platform
 import re
@@ -10,8 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from functools import partial
 
 import pytest
 
@@ -22,33 +20,63 @@ from axiom_bench.records.claims import claimed, running, shard_lock, sweep, tidy
 SHARDS = ["a", "b", "c"]
 
 
-def fail_if_called(line: str) -> None:
+def fail_if_called(line):
     raise AssertionError(line)
 
 
 def test_alone_every_shard_comes_once_in_order(tmp_path):
+    """Also after a loop that stopped early, and where a lock is no file."""
+    records = tmp_path / "records"
+    shards = claimed(SHARDS, tmp_path, fail_if_called)
+    next(shards)
+    shards.close()
+    assert not list(records.iterdir())
     assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
-    assert not list((tmp_path / "records").iterdir())
+    assert not list(records.iterdir())
+    (records / ".a.lock").mkdir()
+    (records / ".b.lock").symlink_to("nowhere")
+    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
 
 
 HOLD = "import sys, filelock\nwith filelock.FileLock(sys.argv[1]):\n    print('held', flush=True)\n    input()"
+STOPPED = """
+import sys
+from pathlib import Path
+from axiom_bench.records.claims import claimed
+for shard in claimed(["a"], Path(sys.argv[1]), print):
+    print("held", flush=True)
+    input()
+"""
+
+
+@contextlib.contextmanager
+def process(code, argument):
+    """One that has printed a line and waits for another, or to be killed."""
+    command = [sys.executable, "-c", code, str(argument)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout.readline() == "held\n"
+        yield started
+        started.kill()
 
 
 @pytest.fixture
-def other(tmp_path) -> Iterator[subprocess.Popen[str]]:
+def other(tmp_path):
     """A process that holds the first shard until it is sent a line, or killed."""
-    command = [sys.executable, "-c", HOLD, shard_lock("a", tmp_path).lock_file]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+    with process(HOLD, shard_lock("a", tmp_path).lock_file) as started:
+        yield started
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What is said to one who waits, again and again."""
+    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+    return []
 
 
 def test_what_another_holds_comes_last(tmp_path, other):
     said = []
 
-    def say(line: str) -> None:
+    def say(line):
         said.append(line)
         other.stdin.write("\n")
         other.stdin.flush()
@@ -73,48 +101,31 @@ def test_without_waiting_the_rest_is_left_to_the_others(tmp_path, other):
     assert list(claimed(SHARDS, tmp_path, fail_if_called, wait=False)) == ["b", "c"]
 
 
-STOPPED = """
-import sys
-from pathlib import Path
-from axiom_bench.records.claims import claimed
-for shard in claimed(["a"], Path(sys.argv[1]), print):
-    print("held", flush=True)
-    input()
-"""
-
-
-def test_who_waits_is_told_who_holds_the_shard(tmp_path, monkeypatch: pytest.MonkeyPatch):
+def test_who_waits_is_told_who_holds_the_shard(tmp_path, said):
     """A stopped process keeps its locks: its number, and how to end it, are told again and again, but seldom."""
-    monkeypatch.setattr(claims, "PATIENCE", 0.05)
-    said: list[str] = []
-    command = [sys.executable, "-c", STOPPED, str(tmp_path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with process(STOPPED, tmp_path) as holder:
 
-        def say(line: str) -> None:
+        def say(line):
             said.append(line)
             if len(said) == 2:
-                process.send_signal(signal.SIGSTOP)
-                os.waitpid(process.pid, os.WUNTRACED)
+                holder.send_signal(signal.SIGSTOP)
+                os.waitpid(holder.pid, os.WUNTRACED)
             elif len(said) == 3:
-                process.kill()
+                holder.kill()
 
         assert list(claimed(["a"], tmp_path, say)) == ["a"]
-    number, host = process.pid, platform.node()
-    assert re.fullmatch(f"waiting for shard a: process {number} on {host} has held it for [0-9]+ s; "
+    number = holder.pid
+    assert re.fullmatch(f"waiting for shard a: process {number} on {platform.node()} has held it for [0-9]+ s; "
                         f"`kill {number}` ends that process, and this one goes on", said[1])  # fmt: skip
     assert f"and is stopped; `kill -CONT {number}` lets it go on, `kill -KILL {number}` ends it" in said[2]
     assert not list((tmp_path / "records").iterdir())
 
 
-def test_of_another_machine_its_name_is_told(tmp_path, other, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+def test_of_another_machine_its_name_is_told(tmp_path, other, said):
     about = {"host": "node7", "place": "0" * 8, "process": os.getpid(), "since": time.time() - 7300}
     sealed.write_json(tmp_path / "records/.a.holder", about)
-    said: list[str] = []
 
-    def say(line: str) -> None:
+    def say(line):
         said.append(line)
         if len(said) == 2:
             (tmp_path / "records/.a.holder").write_text("damaged")
@@ -129,12 +140,6 @@ def test_of_another_machine_its_name_is_told(tmp_path, other, monkeypatch: pytes
     assert said[2] == "waiting for shard a: another process holds it"
 
 
-def test_a_lock_that_is_no_file_makes_way(tmp_path):
-    (tmp_path / "records/.a.lock").mkdir(parents=True)
-    (tmp_path / "records/.b.lock").symlink_to("nowhere")
-    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
-
-
 def test_locks_of_killed_processes_are_swept(tmp_path, other):
     with running(tmp_path):
         (tmp_path / ".run.12345678.lock").touch()
@@ -146,10 +151,10 @@ def test_locks_of_killed_processes_are_swept(tmp_path, other):
 
 
 def test_two_at_once_share_the_work(tmp_path):
-    done: set[str] = set()
-    computed: list[str] = []
+    done = set()
+    computed = []
 
-    def work() -> None:
+    def work():
         for shard in claimed(SHARDS, tmp_path, lambda line: None):
             if shard not in done:
                 computed.append(shard)
@@ -163,14 +168,6 @@ def test_two_at_once_share_the_work(tmp_path):
     assert sorted(computed) == SHARDS
 
 
-def test_who_stops_early_leaves_nothing_held(tmp_path):
-    shards = claimed(SHARDS, tmp_path, fail_if_called)
-    next(shards)
-    shards.close()
-    assert not list((tmp_path / "records").iterdir())
-    assert list(claimed(SHARDS, tmp_path, fail_if_called)) == SHARDS
-
-
 def test_runs_share_a_folder_and_tidy_has_it_alone(tmp_path):
     with running(tmp_path), running(tmp_path), pytest.raises(BenchError, match="A run is using"), tidying(tmp_path):
         pass
@@ -180,25 +177,16 @@ def test_runs_share_a_folder_and_tidy_has_it_alone(tmp_path):
 
 
 def test_a_killed_run_doesnt_keep_the_folder(tmp_path):
-    lock = tmp_path / ".run.12345678.lock"
-    command = [sys.executable, "-c", HOLD, str(lock)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as run:
-        assert run.stdout is not None
-        run.stdout.readline()
-        with pytest.raises(BenchError, match="A run is using"), tidying(tmp_path):
-            pass
-        run.kill()
-        run.wait()
+    lock, refused = tmp_path / ".run.12345678.lock", pytest.raises(BenchError, match="A run is using")
+    with process(HOLD, lock), refused, tidying(tmp_path):
+        pass
     with tidying(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_can_t_be_made_is_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_can_t_be_made_is_a_sentence(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    folder = tmp_path / "file" / "run"
-    for use in (claims.running, claims.reporting):
-        with pytest.raises(BenchError, match="Can't write results to"), use(folder):
+    for use in (claims.running, claims.reporting, partial(claims.shard_lock, "0" * 32)):
+        with pytest.raises(BenchError, match="Can't write results to"), use(tmp_path / "file" / "run"):
             pass
-    with pytest.raises(BenchError, match="Can't write results to"):
-        claims.shard_lock("0" * 32, folder)

@@ -1,10 +1,7 @@
 """Several runs as one: the same rows as one run of all, what is refused, and each equal value once."""
 
-from __future__ import annotations
-
+import re
 import shutil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,72 +14,48 @@ from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
 METRICS = {"error": {"better": "lower"}, "drop": {"better": "higher"}, "zeta": {"of": "layer"}}
+JOB = ("jobs", 0, "config")
 
 
-def rows(methods: Any, metrics: Any, model: str, value: float, images: Any) -> pd.DataFrame:
-    keys = [(image, method, metric) for method in methods for metric in metrics for image in images]
-    return pd.DataFrame(
-        [
-            {
-                **{"experiment": "test", "model": model, "layer": "last", "data": "scenes", "image_id": image},
-                **{"target_class": 1, "predicted_class": 1, "method": method, "metric": metric},
-                **{"value": value + "xyz".index(image) + 10 * list(METRICS).index(metric), "status": "ok"},
-            }
-            for image, method, metric in keys
-        ]
-    )
-
-
-def make(
-    folder: Path, methods: Any = ("a",), metrics: Any = ("error",), model: str = "net", value: float = 0.0,
-    images: Any = ("x", "y"), shard: str = SHARD, **changes: Any,
-) -> Path:  # fmt: skip
+def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, images=("x", "y"), shard=SHARD, **changes):
     """A run of one job, with a curve for each row of the metric "drop"."""
     values = {method: {metric: f"{shard[:4]} {method} {metric}" for metric in metrics} for method in methods}
-    table = rows(methods, metrics, model, value, images)
-    curves = (
-        table[table["metric"] == "drop"]
-        .rename(columns={"metric": "curve"})
-        .assign(curve="drop_curve", points=[[1.0]] * (table["metric"] == "drop").sum())
+    keys = {"experiment": "test", "model": model, "layer": "last", "data": "scenes", "status": "ok"}
+    keys |= {"target_class": 1, "predicted_class": 1}
+    table = pd.DataFrame(
+        {**keys, "image_id": image, "method": method, "metric": metric,
+         "value": value + "xyz".index(image) + 10 * list(METRICS).index(metric)}
+        for method in methods for metric in metrics for image in images
+    )  # fmt: skip
+    curves = table[table["metric"] == "drop"].assign(
+        curve="drop_curve", points=[[1.0]] * sum(table["metric"] == "drop")
     )
-    notes = {
-        "names": {metric: [metric] for metric in metrics},
-        "curves": {"drop": ["drop_curve"]} if "drop" in metrics else {},
-        "axes": {},
-    }
+    notes = {"names": {metric: [metric] for metric in metrics}, "axes": {}}
+    notes["curves"] = {"drop": ["drop_curve"]} if "drop" in metrics else {}
     file = holdings.write(folder, shard, values, table, curves[CURVES.names], notes)
+    config = {"target": "label", "normalise": "maximum"}
+    of_job = {"model": {"name": model}, "data": {"name": "scenes"}}
+    of_job["metric"] = {metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics}
+    job = {"job": f"{model} at last on scenes", "records": [file.name], "values": values, "config": config | of_job}
     manifest = {
         **{"experiment": "test", "run": folder.name, "created": "2026-01-02", "overrides": [f"run={folder.name}"]},
-        "config": {"target": "label", "normalise": "maximum"},
-        "methods": {
-            method: {"target": f"module.{method}", "params": {}, "title": method.upper()} for method in methods
-        },
+        "methods": {name: {"target": f"module.{name}", "params": {}, "title": name.upper()} for name in methods},
         "metrics": {metric: {"metric": metric, **METRICS[metric]} for metric in metrics},
         "models": {model: {"layer": "last", "weights_sha256": "ab", "output": "logits", "depths": {"last": 3}}},
         "data": {"scenes": {"ids": list(images), "fingerprint": "cd"}},
         **{"device": "cpu", "precision": {"trunk": "fp32"}, "versions": {"torch": "2.0", "numpy": folder.name}},
         **{"records": [file.name], "curves": [file.curve_file] if file.curve_file else [], "failures": []},
-        "jobs": [
-            {
-                **{"job": f"{model} at last on scenes", "records": [file.name], "values": values},
-                "config": {
-                    **{"target": "label", "normalise": "maximum", "model": {"name": model}, "data": {"name": "scenes"}},
-                    "metric": {metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics},
-                },
-            }
-        ],
+        **{"config": config, "jobs": [job]},
     }
-    for key, value_of in changes.items():
-        manifest[key] = {**manifest[key], **value_of} if isinstance(value_of, dict) else value_of
-    manifest_file.write(folder, manifest)
+    manifest_file.write(folder, manifest | changes)
     return folder
 
 
-def combined(folder: Path, *runs: Path) -> pd.DataFrame:
+def combined(folder, *runs):
     return reading.read_records(folder, combining.combine(runs, folder))
 
 
-def test_networks_and_methods_side_by_side(tmp_path: Path) -> None:
+def test_networks_and_methods_side_by_side(tmp_path):
     runs = [
         make(tmp_path / "one"),
         make(tmp_path / "two", methods=("b",), value=9),
@@ -103,7 +76,7 @@ def test_networks_and_methods_side_by_side(tmp_path: Path) -> None:
     assert [(part.model, len(part.table)) for part in curves] == [("other", 2)]
 
 
-def test_a_folder_named_records_is_no_trap(tmp_path: Path) -> None:
+def test_a_folder_named_records_is_no_trap(tmp_path):
     run = make(tmp_path / "records" / "one", metrics=("drop",))
     combining.combine([run], tmp_path / "all")
     curves = list(reading.read_curves(tmp_path / "all", reading.read_manifest(tmp_path / "all")))
@@ -112,7 +85,7 @@ def test_a_folder_named_records_is_no_trap(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shard", [SHARD, "f" * 32])
-def test_an_equal_value_counts_once(tmp_path: Path, shard: str) -> None:
+def test_an_equal_value_counts_once(tmp_path, shard):
     """Also where the runs were cut into other shards, so that no key tells that they are the same."""
     one = make(tmp_path / "one", metrics=("error", "drop"))
     two = make(tmp_path / "two", methods=("a", "b"), metrics=("error", "drop"), shard=shard)
@@ -123,57 +96,44 @@ def test_an_equal_value_counts_once(tmp_path: Path, shard: str) -> None:
     assert (len(first.table), len(second.table)) == (2, 2)
 
 
-def test_the_rounding_of_another_machine_is_no_conflict(tmp_path: Path) -> None:
+def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
     one, two = make(tmp_path / "one", value=100.0), make(tmp_path / "two", value=100.0 + 1e-4, shard="f" * 32)
     assert combined(tmp_path / "all", one, two)["value"].tolist() == [100.0, 101.0]
 
 
-def test_two_values_of_one_measurement_are_named(tmp_path: Path) -> None:
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", value=0.5, shard="f" * 32)
-    with pytest.raises(BenchError) as error:
-        combining.combine([one, two], tmp_path / "all")
-    expected = (
-        "Two values of error of a, net at last on scenes, image x, class 1: "
-        f"0 (ok) in {one} and 0.5 (ok) in {two}, and 1 more differ; leave one of the runs out"
-    )
-    assert str(error.value).startswith(expected)
-    assert not (tmp_path / "all").exists()
-
-
-def test_a_row_that_one_of_two_runs_lacks_is_named(tmp_path: Path) -> None:
-    one, two = make(tmp_path / "one", images=("x",)), make(tmp_path / "two", shard="f" * 32)
-    with pytest.raises(BenchError, match=r"image y, class 1: no value in .*one and 1 \(ok\) in .*two"):
-        combining.combine([one, two], tmp_path / "all")
-
-
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "expected"),
     [
-        ({"models": {"net": {"layer": "last", "weights_sha256": "ef"}}}, "The model net has another weights_sha256 in"),
-        ({"data": {"scenes": {"fingerprint": "ef"}}}, r"The data set scenes has another fingerprint in .*two \(ef\)"),
-        ({"methods": {"a": {"target": "module.a", "params": {"n": 2}}}}, "The method a has another params in"),
+        (
+            {"value": 0.5},
+            "image x, class 1: 0 (ok) in {one} and 0.5 (ok) in {two}, and 1 more differ; leave one of the",
+        ),
+        ({"images": ("x",)}, "image y, class 1: 1 (ok) in {one} and no value in {two}"),
     ],
 )
-def test_one_name_with_two_meanings_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    runs = [make(tmp_path / "one"), make(tmp_path / "two")]
-    manifest_file.write(tmp_path / "two", sealed.read_json(tmp_path / "two/manifest.json") | changes)
-    with pytest.raises(BenchError, match=sentence):
-        combining.combine(runs, tmp_path / "all")
+def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
+    one, two = make(tmp_path / "one"), make(tmp_path / "two", shard="f" * 32, **changes)
+    expected = f"Two values of error of a, net at last on scenes, {expected.format(one=one, two=two)}"
+    with pytest.raises(BenchError, match=f"^{re.escape(expected)}"):
+        combining.combine([one, two], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
 
 
 @pytest.mark.parametrize(
     ("path", "value", "sentence"),
     [
-        (("target",), "predicted", "The data set scenes has another target"),
-        (("normalise",), "minmax", "The data set scenes has another normalise"),
-        (("model", "resize"), 300, "The model net has another resize"),
-        (("metric", "error", "params"), {"n": 9}, "The metric error has another params"),
+        (("models", "net", "weights_sha256"), "ef", "The model net has another weights_sha256 in"),
+        (("data", "scenes", "fingerprint"), "ef", r"The data set scenes has another fingerprint in .*two \(ef\)"),
+        (("methods", "a", "params"), {"n": 2}, "The method a has another params in"),
+        ((*JOB, "target"), "predicted", "The data set scenes has another target"),
+        ((*JOB, "normalise"), "minmax", "The data set scenes has another normalise"),
+        ((*JOB, "model", "resize"), 300, "The model net has another resize"),
+        ((*JOB, "metric", "error", "params"), {"n": 9}, "The metric error has another params"),
     ],
 )
-def test_what_a_job_was_configured_with_counts(tmp_path: Path, path: Any, value: Any, sentence: str) -> None:
-    one, two = make(tmp_path / "one"), make(tmp_path / "two", methods=("b",))
-    manifest = sealed.read_json(two / "manifest.json")
-    part = manifest["jobs"][0]["config"]
+def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
+    one, two = make(tmp_path / "one"), make(tmp_path / "two", methods=("a", "b"))
+    part = manifest = sealed.read_json(two / "manifest.json")
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value
@@ -182,7 +142,7 @@ def test_what_a_job_was_configured_with_counts(tmp_path: Path, path: Any, value:
         combining.combine([one, two], tmp_path / "all")
 
 
-def test_outputs_that_would_replace_something(tmp_path: Path) -> None:
+def test_outputs_that_would_replace_something(tmp_path):
     one, two = make(tmp_path / "one"), make(tmp_path / "two", model="other")
     (tmp_path / "file").touch()
     for output, sentence in {
@@ -198,21 +158,21 @@ def test_outputs_that_would_replace_something(tmp_path: Path) -> None:
         combining.combine([tmp_path / "all", one], tmp_path / "more")
 
 
-def test_a_run_that_goes_on_and_one_with_a_failed_job(tmp_path: Path) -> None:
-    one = make(tmp_path / "one", state="running")
-    with pytest.raises(BenchError, match="one is still being computed; wait until"):
-        combining.combine([one], tmp_path / "all")
-    two = make(tmp_path / "two", jobs=[{"job": "net", "config": {}}])
-    with pytest.raises(BenchError, match="lacks the records of a job"):
-        combining.combine([two], tmp_path / "all")
+def test_a_run_that_goes_on_and_one_with_a_failed_job(tmp_path):
+    for changes, sentence in (
+        ({"state": "running"}, "one is still being computed; wait until"),
+        ({"jobs": [{"job": "net", "config": {}}]}, "lacks the records of a job"),
+    ):
+        with pytest.raises(BenchError, match=sentence):
+            combining.combine([make(tmp_path / "one", **changes)], tmp_path / "all")
 
 
-def test_a_run_that_is_named_twice_is_one(tmp_path: Path) -> None:
+def test_a_run_that_is_named_twice_is_one(tmp_path):
     one = make(tmp_path / "one")
     assert len(combined(tmp_path / "all", one, tmp_path / "one" / ".." / "one")) == 2
 
 
-def test_the_tree_may_be_moved(tmp_path: Path) -> None:
+def test_the_tree_may_be_moved(tmp_path):
     runs = [
         make(tmp_path / "results" / name, model=name, shard=digit * 32) for name, digit in (("one", "a"), ("two", "b"))
     ]

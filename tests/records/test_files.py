@@ -1,8 +1,6 @@
 """Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that no flipped bit gives
 other content quietly."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
@@ -24,7 +22,7 @@ from axiom_bench.records import files, sealed, store
 CONTENT = {"experiment": "quick", "n": 3, "values": [0.25, 1e-5, float("nan")], "ids": {"caf\udce9.jpg": None}}
 
 
-def test_a_file_takes_the_place_of_whatever_is_there(tmp_path: Path):
+def test_a_file_takes_the_place_of_whatever_is_there(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -39,7 +37,7 @@ def test_a_file_takes_the_place_of_whatever_is_there(tmp_path: Path):
     assert (aside / "mine.txt").read_text() == "mine"
 
 
-def test_what_is_no_file_isnt_read(tmp_path: Path):
+def test_what_is_no_file_isnt_read(tmp_path):
     """Reading a pipe would wait without end."""
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path, tmp_path / "pipe", Path(os.devnull)):
@@ -56,7 +54,7 @@ files.write(Path(sys.argv[1]), b"half")
 """
 
 
-def test_only_drafts_of_dead_processes_are_swept(tmp_path: Path):
+def test_only_drafts_of_dead_processes_are_swept(tmp_path):
     (tmp_path / "records").mkdir()
     subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "records/a.parquet")], check=False)
     (killed,) = (tmp_path / "records").iterdir()
@@ -68,7 +66,7 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path: Path):
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == {mine, elsewhere, a_users}
 
 
-def test_json_comes_back(tmp_path: Path):
+def test_json_comes_back(tmp_path):
     file = tmp_path / "a.json"
     sealed.write_json(file, CONTENT)
     assert repr(sealed.read_json(file)) == repr(CONTENT)
@@ -76,21 +74,19 @@ def test_json_comes_back(tmp_path: Path):
     assert repr(sealed.read_json(file)) == repr(CONTENT)
     raw = file.read_bytes()
     for bit in range(8 * len(raw)):
-        flipped = bytearray(raw)
-        flipped[bit // 8] ^= 1 << bit % 8
-        assert not sealed.is_intact("a.json", bytes(flipped)), bit
+        assert not sealed.is_intact("a.json", flipped(raw, bit)), bit
     file.rename(tmp_path / "b.json")
     with pytest.raises(ValueError, match="its checksum doesn't match"):
         sealed.read_json(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"{} {}"])
-def test_what_is_no_mapping_is_refused(raw: bytes):
+def test_what_is_no_mapping_is_refused(raw):
     with pytest.raises(ValueError, match=r"."):
         sealed.mapping(raw)
 
 
-def test_damage_is_told_and_absence_is_not(tmp_path: Path):
+def test_damage_is_told_and_absence_is_not(tmp_path):
     assert sealed.read_json_or_none(tmp_path / "none.json") is None
     assert not store.is_usable(tmp_path / "none.parquet", ())
     (tmp_path / "old.json").write_text("{}")
@@ -99,18 +95,24 @@ def test_damage_is_told_and_absence_is_not(tmp_path: Path):
             assert sealed.read_json_or_none(path) is None
 
 
+def flipped(content, bit):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
 @pytest.fixture
-def table() -> pd.DataFrame:
+def table():
     text = {name: [name] * 40 for name in ("experiment", "model", "layer", "data", "image_id", "method", "metric")}
     numbers = {"target_class": 3, "predicted_class": [2, -1] * 20, "value": np.random.default_rng(0).random(40)}
     return pd.DataFrame({**text, **numbers, "status": "ok"})
 
 
-def read(*paths: Path) -> pd.DataFrame:
+def read(*paths):
     return store.to_frame([store.read_table(path, store.SCHEMA) for path in paths], store.SCHEMA)
 
 
-def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame):
+def test_records_come_back_with_their_types(tmp_path, table):
     table.loc[1, ["value", "status"]] = [np.nan, "bad_image"]
     store.write(tmp_path / "one.parquet", table, metadata={"shard": "abc", "values": {"cam": {"zeta": "1"}}})
     rows = read(*2 * [tmp_path / "one.parquet"])
@@ -124,30 +126,25 @@ def test_records_come_back_with_their_types(tmp_path: Path, table: pd.DataFrame)
     assert store.metadata_of(b"no Parquet") is None
 
 
-def test_pages_have_checksums_too(tmp_path: Path, table: pd.DataFrame):
+def test_pages_have_checksums_too(tmp_path, table):
     """Other programs verify these: a flipped bit in the middle of the column of values is an error of Arrow's own."""
     path = tmp_path / "one.parquet"
     store.write(path, table)
-    content = bytearray(path.read_bytes())
     column = pq.read_metadata(path).row_group(0).column(store.SCHEMA.names.index("value"))
     first = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
-    content[first + column.total_compressed_size // 2] ^= 1
-    path.write_bytes(bytes(content))
+    path.write_bytes(flipped(path.read_bytes(), 8 * (first + column.total_compressed_size // 2)))
     with pytest.raises(OSError, match="CRC"):
         pq.read_table(path, page_checksum_verification=True)
 
 
-def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame):
+def test_no_flipped_bit_gives_other_numbers(tmp_path, table):
     """320 bits all over the file: each is found, and the file named, or the numbers are those that were written."""
     path = tmp_path / "one.parquet"
     store.write(path, table, metadata={"shard": "abc"})
     content, expected = path.read_bytes(), read(path)
     generator, detected = random.Random(0), 0
     for _ in range(320):
-        bit = generator.randrange(8 * len(content))
-        flipped = bytearray(content)
-        flipped[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(bytes(flipped))
+        path.write_bytes(flipped(content, generator.randrange(8 * len(content))))
         try:
             pd.testing.assert_frame_equal(read(path), expected, check_exact=True)
             assert store.metadata_of(sealed.content_of(path)) == {"shard": "abc"}
@@ -160,7 +157,7 @@ def test_no_flipped_bit_gives_other_numbers(tmp_path: Path, table: pd.DataFrame)
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100, None])
-def test_what_another_program_wrote_is_named(tmp_path: Path, table: pd.DataFrame, content: bytes | None):
+def test_what_another_program_wrote_is_named(tmp_path, table, content):
     path = tmp_path / "broken.parquet"
     if content is None:
         pq.write_table(pa.Table.from_pandas(table, store.SCHEMA, preserve_index=False), path)
@@ -172,7 +169,7 @@ def test_what_another_program_wrote_is_named(tmp_path: Path, table: pd.DataFrame
         assert not store.is_usable(path, ())
 
 
-def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path, monkeypatch):
     """A million equal values are some hundred bytes of a file, and any number of them a few more."""
     monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
     store.write(tmp_path / "a.parquet", pa.table({"value": np.zeros(1_000_000, np.int32)}), schema=None)
@@ -181,21 +178,19 @@ def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path: Pat
         store.read_table(tmp_path / "a.parquet")
 
 
-def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.write_arrays(tmp_path / "a.npz", {"a": np.zeros(200_000)})
-    assert (tmp_path / "a.npz").stat().st_size < 10_000
-    assert len(store.read_arrays(tmp_path / "a.npz")["a"]) == 200_000
-    monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
-    with pytest.raises(sealed.Damaged, match=r"it would unpack to 1,600,128 bytes"):
-        store.read_arrays(tmp_path / "a.npz")
-
-
-def test_an_array_that_claims_more_than_there_is_is_refused(tmp_path: Path) -> None:
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    store.write_arrays(path, {"a": np.zeros(200_000)})
+    assert path.stat().st_size < 10_000
+    assert len(store.read_arrays(path)["a"]) == 200_000
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
-    with ZipFile(tmp_path / "a.npz", "w", ZIP_DEFLATED) as archive:
+    with ZipFile(tmp_path / "claims.npz", "w", ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(80))
         archive.comment = store.EMPTY_SEAL
-    sealed.write(tmp_path / "a.npz", (tmp_path / "a.npz").read_bytes())
+    sealed.write(tmp_path / "claims.npz", (tmp_path / "claims.npz").read_bytes())
     with pytest.raises(sealed.Damaged, match="can't be read"):
-        store.read_arrays(tmp_path / "a.npz")
+        store.read_arrays(tmp_path / "claims.npz")
+    monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
+    with pytest.raises(sealed.Damaged, match=r"it would unpack to 1,600,128 bytes"):
+        store.read_arrays(path)

@@ -1,10 +1,5 @@
 """What a run folder's record files hold, what is missing, what is read of them; and `tidy`: nothing is lost."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-
 import pandas as pd
 import pytest
 
@@ -14,25 +9,24 @@ from axiom_bench.records.tidy import tidy
 
 from .conftest import SHARD, manifest_of
 
-WriteFile = Callable[..., holdings.RecordFile]
 TWO = {"cam": {"zeta": "1", "pair": "2"}, "other": {"zeta": "3"}}
+SECOND = {"cam": {"iou": "4"}, "other": {"pair": "6"}}
+BOTH = {method: TWO[method] | SECOND[method] for method in TWO}
 
 
-def test_what_is_missing_is_what_no_file_holds(write_file: WriteFile, tmp_path: Path):
+def test_what_is_missing_is_what_no_file_holds(write_file, tmp_path):
     write_file(TWO)
     held = holdings.read(tmp_path)
-    assert held.missing(SHARD, TWO) == {}
-    assert held.missing(SHARD, {"cam": {"zeta": "1", "iou": "4"}, "new": {"zeta": "5"}}) == {
-        "cam": {"iou": "4"},
-        "new": {"zeta": "5"},
-    }
+    wanted = {"cam": {"zeta": "1", "iou": "4"}, "new": {"zeta": "5"}}
+    assert held.missing(SHARD, wanted) == {"cam": {"iou": "4"}, "new": {"zeta": "5"}}
     assert held.missing(SHARD, {"cam": {"zeta": "another key"}}) == {"cam": {"zeta": "another key"}}
     assert held.missing("f" * 32, TWO) == TWO
+    assert held.missing(SHARD, TWO) == {}
     write_file(TWO, shard="1" * 32)
     assert set(holdings.read(tmp_path, {"1" * 32}).files) == {"1" * 32}
 
 
-def test_files_of_several_commands_add_up(write_file: WriteFile, tmp_path: Path):
+def test_files_of_several_commands_add_up(write_file, tmp_path):
     files = [write_file(TWO), write_file({"cam": {"iou": "4"}}), write_file({"cam": {"unused": "5"}})]
     wanted = {"cam": {"zeta": "1", "iou": "4"}}
     needed = holdings.read(tmp_path).needed(SHARD, wanted)
@@ -42,15 +36,20 @@ def test_files_of_several_commands_add_up(write_file: WriteFile, tmp_path: Path)
     assert len(table) == 2 * 3
 
 
-def test_a_value_under_another_key_isnt_read(write_file: WriteFile, tmp_path: Path):
+def test_values_under_two_keys_stay_apart(write_file, tmp_path):
     old, new = write_file({"cam": {"zeta": "old"}}, seed=1), write_file({"cam": {"zeta": "new", "iou": "4"}}, seed=2)
-    wanted = {"cam": {"zeta": "new"}}
-    table = reading.read_records(tmp_path, manifest_of(([old, new], wanted)))
+    manifest = manifest_of(([old, new], {"cam": {"zeta": "new"}}))
+    table = reading.read_records(tmp_path, manifest)
     expected = store.read_table(tmp_path / new.name, store.SCHEMA).to_pandas()
     assert table["value"].tolist() == expected[expected["metric"] == "zeta"]["value"].tolist()
+    artefacts.write(tmp_path, manifest_of(([new], new.values)))
+    tidy(tmp_path, drop=False)
+    assert files_of(tmp_path) == {old.name, new.name}
+    tidy(tmp_path, drop=True)
+    assert files_of(tmp_path) == {new.name}
 
 
-def test_a_value_that_two_files_hold_is_read_once(write_file: WriteFile, tmp_path: Path):
+def test_a_value_that_two_files_hold_is_read_once(write_file, tmp_path):
     files = [write_file(TWO), write_file(TWO)]
     assert len(reading.read_records(tmp_path, manifest_of((files, TWO)))) == (1 + 2 + 1) * 3
     two_jobs = manifest_of((files, TWO), (files, {"cam": {"zeta": "1"}}))
@@ -58,7 +57,7 @@ def test_a_value_that_two_files_hold_is_read_once(write_file: WriteFile, tmp_pat
     assert len(list(reading.read_curves(tmp_path, manifest_of((files, TWO))))) == 1
 
 
-def test_curves_of_one_method_and_name(write_file: WriteFile, tmp_path: Path):
+def test_curves_of_one_method_and_name(write_file, tmp_path):
     values = {"cam": {"pair": "1"}, "other": {"pair": "2"}}
     manifest = manifest_of(([write_file(values)], values))
     (part,) = reading.read_curves(tmp_path, manifest, ["pair_curve"], method="other")
@@ -70,7 +69,7 @@ def test_curves_of_one_method_and_name(write_file: WriteFile, tmp_path: Path):
 
 @pytest.mark.parametrize("which", ["records", "curves"])
 @pytest.mark.parametrize("change", ["flip", "cut", "remove"])
-def test_a_damaged_file_counts_as_missing_and_is_named(write_file: WriteFile, tmp_path: Path, which: str, change: str):
+def test_a_damaged_file_counts_as_missing_and_is_named(write_file, tmp_path, which, change):
     file, intact = write_file(TWO), write_file({"cam": {"iou": "4"}})
     path = tmp_path / (file.name if which == "records" else str(file.curve_file))
     content = bytearray(path.read_bytes())
@@ -88,12 +87,7 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file: WriteFile, tm
         list(reading.read_curves(tmp_path, manifest_of(([file], TWO))))
 
 
-FIRST = {"cam": {"zeta": "1", "pair": "2"}, "other": {"zeta": "3"}}
-SECOND = {"cam": {"iou": "4"}, "other": {"pair": "6"}}
-BOTH = {"cam": {"zeta": "1", "pair": "2", "iou": "4"}, "other": {"zeta": "3", "pair": "6"}}
-
-
-def read(folder: Path) -> tuple[pd.DataFrame, list[dict]]:
+def read(folder):
     """The records and curves that the manifest counts, sorted."""
     run = reading.read_manifest(folder)
     rows = reading.read_records(folder, run).astype({"method": str, "metric": str})
@@ -102,22 +96,22 @@ def read(folder: Path) -> tuple[pd.DataFrame, list[dict]]:
     return rows.sort_values(by, ignore_index=True)[[*by, "value", "status"]], sorted(curves, key=str)
 
 
-def files_of(folder: Path) -> set[str]:
+def files_of(folder):
     return {f"{path.parent.name}/{path.name}" for path in folder.glob("*/*.parquet")}
 
 
 @pytest.fixture
-def run_folder(write_file: WriteFile, tmp_path: Path) -> Path:
+def run_folder(write_file, tmp_path):
     """Two shards of three files each, one of which the manifest doesn't count."""
     counted = []
     for shard in (SHARD, "1" * 32):
-        counted += [write_file(FIRST, shard), write_file(SECOND, shard, seed=1)]
+        counted += [write_file(TWO, shard), write_file(SECOND, shard, seed=1)]
         write_file({"cam": {"old_metric": "7"}, "gone": {"zeta": "8"}}, shard)
     artefacts.write(tmp_path, manifest_of((counted, BOTH)))
     return tmp_path
 
 
-def test_small_files_become_one_and_nothing_is_lost(run_folder: Path):
+def test_small_files_become_one_and_nothing_is_lost(run_folder):
     before, curves = read(run_folder)
     lines = tidy(run_folder, drop=False)
     after, curves_after = read(run_folder)
@@ -135,7 +129,7 @@ def test_small_files_become_one_and_nothing_is_lost(run_folder: Path):
     assert files_of(run_folder) == before
 
 
-def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder: Path):
+def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder):
     damaged = run_folder / "records" / f"{'a' * 32}-00000000.parquet"
     damaged.write_bytes(b"of a disk")
     before, _ = read(run_folder)
@@ -155,16 +149,7 @@ def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder: Pa
     }
 
 
-def test_values_under_two_keys_stay_apart(write_file: WriteFile, tmp_path: Path):
-    old, new = write_file({"cam": {"zeta": "old"}}), write_file({"cam": {"zeta": "new"}}, seed=1)
-    artefacts.write(tmp_path, manifest_of(([new], {"cam": {"zeta": "new"}})))
-    tidy(tmp_path, drop=False)
-    assert files_of(tmp_path) == {old.name, new.name}
-    tidy(tmp_path, drop=True)
-    assert files_of(tmp_path) == {new.name}
-
-
-def test_a_folder_in_use_and_one_that_is_no_run_are_refused(run_folder: Path):
+def test_a_folder_in_use_and_one_that_is_no_run_are_refused(run_folder):
     before = files_of(run_folder)
     with claims.running(run_folder), pytest.raises(BenchError, match="A run is using"):
         tidy(run_folder, drop=True)
