@@ -61,7 +61,6 @@ FULL, FORBIDDEN = ("the disk is full",), ("read-only file system", "permission d
 PARTS = ("", "records", "curves", "running", "runtime", "whole_set", "pictures", "tables", "figures")
 NOBODY = 65534
 Arguments = tuple[str, ...]
-Undisturbed = Callable[[Arguments], tuple[Path, str, float]]
 
 
 def start(arguments: Arguments, folder: Path, *prepare: Callable[[], object]) -> Run:
@@ -76,15 +75,15 @@ def log_of(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+def undisturbed(tmp_path_factory):
     """(arguments) -> the results of an undisturbed run, the hash of its values, and its seconds; made once."""
-    made: dict[Arguments, tuple[Path, str, float]] = {}
+    made = {}
 
     # What is imported and compiled now needn't be in each fork, where another user may not read it.
     code, lines = benchmark([*TINY, "data.size=2", "data.workers=1", f"results={tmp_path_factory.mktemp('warm')}"])
     assert code == 0, lines
 
-    def run(arguments: Arguments) -> tuple[Path, str, float]:
+    def run(arguments):
         if arguments not in made:
             folder, before = tmp_path_factory.mktemp("undisturbed") / "results", time.monotonic()
             done = start(arguments, folder, partial(_fill_disk, folder, 0))
@@ -96,7 +95,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
 
 
 @pytest.fixture(scope="session")
-def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs") / "images"
     write_photographs(folder)
     return folder
@@ -116,7 +115,7 @@ def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("count", "victims"), [(1, 1), (2, 2), (3, 1)])
-def test_killed_runs_go_on(undisturbed: Undisturbed, tmp_path: Path, count: int, victims: int, seed: int):
+def test_killed_runs_go_on(undisturbed, tmp_path, count, victims, seed):
     """count: how many share the folder. victims: how many of them are killed at once."""
     arguments, random, folder = (*TINY, "data.size=24"), Random(seed), tmp_path / "results"
     _, values, seconds = undisturbed(arguments)
@@ -144,7 +143,7 @@ def test_killed_runs_go_on(undisturbed: Undisturbed, tmp_path: Path, count: int,
 
 @pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize("stage", [*STAGES, WAITING])
-def test_a_signal_ends_a_run(undisturbed: Undisturbed, photographs: Path, tmp_path: Path, stage: str, terminal: bool):
+def test_a_signal_ends_a_run(undisturbed, photographs, tmp_path, stage, terminal):
     random, name = Random(f"{stage}{terminal}"), ("SIGTERM", "SIGINT")[terminal]
     arguments, folder = of_photographs(photographs), tmp_path / "results"
     if stage == "drawing the report":  # with so many metrics that other processes draw as well
@@ -166,7 +165,7 @@ def test_a_signal_ends_a_run(undisturbed: Undisturbed, photographs: Path, tmp_pa
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_signal_ends_a_run_that_starts(undisturbed: Undisturbed, tmp_path: Path, seed: int):
+def test_a_signal_ends_a_run_that_starts(undisturbed, tmp_path, seed):
     arguments, name, folder = (*TINY, "data.size=6"), tuple(EXIT_CODES)[seed], tmp_path / "results"
     _, values, _ = undisturbed(arguments)
     printed = tmp_path / "output.txt"
@@ -182,7 +181,7 @@ def test_a_signal_ends_a_run_that_starts(undisturbed: Undisturbed, tmp_path: Pat
 
 
 @pytest.mark.parametrize("ignored", ["SIGINT", "SIGHUP"])
-def test_a_signal_that_a_run_inherits_as_ignored(undisturbed: Undisturbed, tmp_path: Path, ignored: str):
+def test_a_signal_that_a_run_inherits_as_ignored(undisturbed, tmp_path, ignored):
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     _, values, _ = undisturbed(arguments)
     ignore = partial(signal.signal, getattr(signal, ignored), signal.SIG_IGN)
@@ -198,7 +197,7 @@ def test_a_signal_that_a_run_inherits_as_ignored(undisturbed: Undisturbed, tmp_p
 
 
 @pytest.mark.parametrize("part", range(DISKS))
-def test_a_disk_that_is_full_from_a_write_on(undisturbed: Undisturbed, tmp_path: Path, part: int):
+def test_a_disk_that_is_full_from_a_write_on(undisturbed, tmp_path, part):
     """Every opening for writing, new folder and renaming in the results folder fails, from one of them on."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
@@ -209,7 +208,7 @@ def test_a_disk_that_is_full_from_a_write_on(undisturbed: Undisturbed, tmp_path:
 
 
 @pytest.mark.parametrize("becomes", ["full", "read-only"])
-def test_a_disk_of_its_own(undisturbed: Undisturbed, tmp_path: Path, becomes: str):
+def test_a_disk_of_its_own(undisturbed, tmp_path, becomes):
     """So small that the run doesn't fit on it, or read-only from some moment on; then it is as it should be."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
@@ -225,7 +224,7 @@ def test_a_disk_of_its_own(undisturbed: Undisturbed, tmp_path: Path, becomes: st
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_folders_that_may_not_be_written(undisturbed: Undisturbed, tmp_path: Path, later: bool):
+def test_folders_that_may_not_be_written(undisturbed, tmp_path, later):
     """From the start, or from some moment on; then they may."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     _, values, _ = undisturbed(arguments)
@@ -244,7 +243,7 @@ def test_folders_that_may_not_be_written(undisturbed: Undisturbed, tmp_path: Pat
     _check_in_vain(check_again(arguments, folder, values))
 
 
-def test_a_clock_that_jumps_while_a_run_computes(undisturbed: Undisturbed, photographs: Path, tmp_path: Path):
+def test_a_clock_that_jumps_while_a_run_computes(undisturbed, photographs, tmp_path):
     """A day ahead and back, every few readings."""
     arguments = of_photographs(photographs, 12)
     run = start(arguments, tmp_path / "results", _let_clock_jump)
@@ -252,7 +251,7 @@ def test_a_clock_that_jumps_while_a_run_computes(undisturbed: Undisturbed, photo
     assert contents(tmp_path / "results" / RUN) == undisturbed(arguments)[1]
 
 
-def test_a_clock_that_jumps_between_runs(undisturbed: Undisturbed, tmp_path: Path):
+def test_a_clock_that_jumps_between_runs(undisturbed, tmp_path):
     """A run is killed, its files and the images get times a day off, and the run goes on."""
     images, folder, random = tmp_path / "photographs", tmp_path / "results", Random(0)
     write_photographs(images)
@@ -270,7 +269,7 @@ def test_a_clock_that_jumps_between_runs(undisturbed: Undisturbed, tmp_path: Pat
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_folder_that_is_deleted_under_a_run(undisturbed: Undisturbed, tmp_path: Path, seed: int):
+def test_a_folder_that_is_deleted_under_a_run(undisturbed, tmp_path, seed):
     """The run folder or a part of it: the run may end well, or with a sentence."""
     arguments, folder, random = (*TINY, "data.size=12"), tmp_path / "results", Random(seed)
     _, values, seconds = undisturbed(arguments)

@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 from PIL import Image
 
-from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, holdings, reading, store
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.tables.text import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import pictures_of, runtime_of
 
 PLACE = {"model": "net", "layer": "last", "data": "scenes"}
 METHODS, METRICS = ("cam", "grad_cam"), ("error", "iou")
@@ -93,9 +93,11 @@ def _make(folder: Path) -> None:
     generator = np.random.default_rng(0)
     shards = [_shard(folder, shard, ids, generator) for shard, ids in SHARDS.items()]
     written = {kind: [f"{kind}/one.parquet"] for kind in ("whole_set", "runtime", "gallery")}
-    for kind, table in {"whole_set": _whole_set(generator), "runtime": _runtime(), "gallery": _gallery()}.items():
+    tables = {"whole_set": _whole_set(generator), "gallery": _gallery()}
+    tables["runtime"] = runtime_of({"net": ("last",)}, METHODS)
+    for kind, table in tables.items():
         store.write(folder / written[kind][0], table, schema=None)
-    store.write_arrays(folder / "pictures/one.npz", _pictures(generator))
+    store.write_arrays(folder / "pictures/one.npz", pictures_of("net", METHODS, 1, 8))
     written |= {"pictures": ["pictures/one.npz"], "curves": [str(file.curve_file) for file in shards]}
     written["records"] = records = [file.name for file in shards]
     metric = {"unit": "ratio", "better": "lower", "tolerance": "median:0.5%", "of": "method", "needs": ["boxes"]}
@@ -149,12 +151,6 @@ def _whole_set(generator: np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _runtime() -> pd.DataFrame:
-    numbers = dict.fromkeys(RUNTIME_COLUMNS[5:], 1.0) | {"device": "cpu"}
-    steps = [("-", "forward"), ("-", "trace"), *((method, "method") for method in METHODS)]
-    return pd.DataFrame([{**PLACE, "method": method, "step": step, **numbers} for method, step in steps])
-
-
 def _gallery() -> pa.Table:
     buffer = io.BytesIO()
     Image.new("L", (8, 8)).save(buffer, "WEBP")
@@ -162,15 +158,3 @@ def _gallery() -> pa.Table:
     row |= {**PLACE, "image_id": "i0", "picture": buffer.getvalue(), "maps": [buffer.getvalue()], "methods": ["cam"]}
     row |= {"target_class": 1, "target_name": "y", "predicted_class": 0, "predicted_name": "x", "width": 8, "height": 8}
     return pa.Table.from_pylist([row], store.GALLERY)
-
-
-def _pictures(generator: np.random.Generator) -> dict[str, np.ndarray]:
-    images = generator.integers(0, 255, (1, 8, 8, 3)).astype(np.uint8)
-    texts = {"image_ids": ["i0"], "class_names": ["y"], "methods": METHODS, "confidence_of": "score"}
-    texts |= {"model": "net", "layer": "last"}
-    return {
-        **{name: np.array(text) for name, text in texts.items()},
-        **{"images": images, "heatmaps": np.repeat(images[None, ..., 0], 2, 0)},
-        **{"perturbed": np.repeat(images[None], 2, 0), "confidence": np.array([0.5])},
-        "confidence_perturbed": np.zeros((2, 1)),
-    }

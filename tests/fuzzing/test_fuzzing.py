@@ -49,14 +49,14 @@ class HangsError(BaseException):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_input_is_read_or_refused(kind: str) -> None:
+def test_damaged_input_is_read_or_refused(kind):
     attempt, cases = KINDS[kind]
     check(attempt, cases, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_much_damaged_input_is_read_or_refused(kind: str, request: pytest.FixtureRequest) -> None:
+def test_much_damaged_input_is_read_or_refused(kind, request):
     """The same cases each time, or those of `--hypothesis-seed=N`."""
     attempt, cases = KINDS[kind]
     check(attempt, MANY * cases, derandomize=request.config.getoption("--hypothesis-seed") is None)
@@ -105,7 +105,7 @@ def _at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
+def test_a_name_too_long_for_a_file_is_refused(tmp_path):
     """What fuzzing found once."""
     made_run.write(tmp_path)
     content = sealed.read_json(tmp_path / artefacts.NAME)
@@ -120,7 +120,7 @@ def test_a_name_too_long_for_a_file_is_refused(tmp_path: Path) -> None:
         settings.check(config)
 
 
-def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path: Path) -> None:
+def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path):
     """What fuzzing found once."""
     first, second = tmp_path / "1.csv", tmp_path / "2.csv"
     first.write_bytes(made_run.baseline().replace(b"# experiment: quick", b"# mine"))
@@ -129,18 +129,16 @@ def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path: Path) -> None:
     assert b"# mine\n" in second.read_bytes()
 
 
-@pytest.mark.parametrize("error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3),
-                                   AssertionError("wrong"), RecursionError("deep")])  # fmt: skip
-def test_what_is_a_finding(error: BaseException) -> None:
-    def attempt(draw: st.DrawFn, folder: Path) -> None:
+def raising(error):
+    def attempt(draw, folder):
         raise error
 
+    return attempt
+
+
+@pytest.mark.parametrize("error", [BenchError(" "), BenchError("x" * 5000), ValueError("inside"), SystemExit(3),
+                                   AssertionError("wrong"), RecursionError("deep")])  # fmt: skip
+def test_what_is_a_finding(error):
     with pytest.raises((type(error), AssertionError)):
-        check(attempt, 1)
-
-
-def test_a_refusal_is_none() -> None:
-    def attempt(draw: st.DrawFn, folder: Path) -> None:
-        raise BenchError("There is no file.")
-
-    check(attempt, 1)
+        check(raising(error), 1)
+    check(raising(BenchError("There is no file.")), 1)
