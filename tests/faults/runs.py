@@ -126,10 +126,10 @@ def _replace(module: Any, name: str, wrap: Callable[[Callable[..., Any]], Callab
 
 
 def _logged(log: Path, function: Callable[..., Any]) -> Callable[..., Any]:
-    def logged(job: Any, cut_model: Any, task: Any, *rest: Any) -> Any:
-        write_line(log, "start", os.getpid(), task.key)
-        result = function(job, cut_model, task, *rest)
-        write_line(log, "end", os.getpid(), task.key)
+    def logged(job: Any, cut_model: Any, shard: Any, key: str, *rest: Any) -> Any:
+        write_line(log, "start", os.getpid(), key)
+        result = function(job, cut_model, shard, key, *rest)
+        write_line(log, "end", os.getpid(), key)
         return result
 
     return logged
