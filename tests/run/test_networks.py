@@ -63,9 +63,11 @@ class Mine(Tokens):
     pass
 """
 POOLED = """
+import torch
 from torch import nn
 
 def build():
+    torch.manual_seed(0)  # else now and then it predicts the label of no image that has several classes
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, {classes}))
 """
 TRUTH = "metric=[truth_channel_error,truth_correlation,truth_mass_outside,truth_rank_agreement]"
