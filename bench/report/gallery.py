@@ -20,7 +20,7 @@ from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.options import options_of
-from axiom_bench.report.page.html import Section, part, render
+from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.labels import Setting, Value, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -90,7 +90,7 @@ def inline(picture: bytes, kind: str) -> str:
 def _section(data: Mapping[str, Any], report: str = "") -> Section:
     """report: the link to the page with everything else, from a page that has the gallery alone."""
     look = {"colour_maps": list(colour_maps()), "warning": WARNING, "constructed": CONSTRUCTED}
-    body = render("gallery.html.j2", coverage=_coverage(data), report=report, **look)
+    body = part("gallery", coverage=_coverage(data), report=report, **look)
     return Section(ID, TITLE, body, styles=("gallery.css",), scripts=("gallery.js",), data={"gallery-data": data})
 
 

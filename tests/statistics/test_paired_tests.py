@@ -8,8 +8,7 @@ import pytest
 from scipy.stats import PermutationMethod, binomtest, norm, wilcoxon
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.comparisons import paired_tables
+from axiom_bench.report.tables import paired_tables, write_tables
 from axiom_bench.report.tables.table import to_markdown
 from axiom_bench.report.tables.text import last_lines
 from axiom_bench.statistics import paired_tests

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +10,12 @@ import pandas as pd
 from axiom_bench.records import files
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables import summaries
-from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, paired_tables, place_frame, place_tables
 from axiom_bench.report.tables.latex import to_latex
-from axiom_bench.report.tables.table import Table, to_csv, to_markdown
-from axiom_bench.statistics.labels import Setting
+from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown
+from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, compare_in, group_name, group_title, names_of
+from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
+from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
+from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS
 
@@ -85,3 +87,156 @@ def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
     times = {setting: milliseconds(run, setting) for setting in run.settings}
     spent = [times[Setting(*place)].get(method, float("nan")) for *place, method in table[keys].astype(str).to_numpy()]
     return table.assign(milliseconds_per_image=spent).convert_dtypes()
+
+
+PLACES = "Places"
+PLACES_HEADER = ("Method", "Value [95 %]", "Place", "Can't be told from")
+PLACES_NOTES = (
+    "Place: from 1 + the number of methods that are better to the number of methods - those that are worse, by the "
+    f"tests of all pairs at {LEVEL:.0%} after Holm, so that all places of a metric hold together. Methods that "
+    "coincide have one place. Values are over the rows that all compared methods have.",
+    BOLD_NOTE,
+    INTERVAL_NOTE,
+)
+PAIRS = "All pairs of methods"
+PAIRS_HEADER = (
+    "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "Effect", "p, Holm", "Shown from",
+)  # fmt: skip
+PAIRS_NOTES = (
+    "Images: those that all compared methods have; an image with several rows counts once, by its mean difference. "
+    "Better, same, worse: on how many of them the first method is; equal but for float32's rounding is the same. "
+    "Difference: the first minus the second, the median over rows where the metric leads with it, else the mean.",
+    "Effect: the matched-pairs rank-biserial correlation, 1 where the first method is better on every image and -1 "
+    "where it is worse. p, Holm: of Wilcoxon's signed-rank test by image, for values that are 0 or 1 of the exact "
+    f"sign test, adjusted for all pairs of its metric here; bold below {LEVEL:g}.",
+    "Shown from: the smallest difference that so many images would have shown with a probability of 80 %, from the "
+    "spread of these differences (docs/statistics.md). Methods that coincide are one.",
+)
+
+
+def place_tables(run: RunFolder) -> Iterator[Table]:
+    """One table for each setting in which methods can be compared, one group for each metric with a direction."""
+    for place, setting, groups in _compared(run, run.metrics, _places):
+        label = run.label(setting)
+        yield Table.of_setting(f"places_{place}", PLACES, label, PLACES_HEADER, groups, PLACES_NOTES, text_last=True)
+
+
+def pair_tables(run: RunFolder) -> Iterator[Table]:
+    """One table for each setting with pairs; all metrics are in pairs.csv."""
+    for place, setting, groups in _compared(run, options_of(run).headline, _pairs):
+        yield Table.of_setting(f"pairs_{place}", PAIRS, run.label(setting), PAIRS_HEADER, groups, PAIRS_NOTES, 2)
+
+
+def _compared(
+    run: RunFolder, metrics: Iterable[str], rows_of: Callable[[RunFolder, Comparison], list[tuple[Cell, ...]]]
+) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
+    """(number, setting, a group of rows for each of the metrics with a direction), where a trained network has any."""
+    values = [value for value in map(run.metadata.value, metrics) if value.has_direction and value.name in run.metrics]
+    for i, setting in enumerate(run.settings, start=1):
+        groups = []
+        for value in values:
+            comparison = run.comparisons.of(setting, value.name)
+            if comparison is not None and (rows := rows_of(run, comparison)):
+                title = group_title(value, comparison.of_whole_set) + _without(run, comparison, rows_of is _places)
+                groups.append(Group(title, tuple(rows), value.name))
+        if groups and not run.metadata.has_random_weights(setting.model):
+            yield i, setting, tuple(groups)
+
+
+def _without(run: RunFolder, comparison: Comparison, names_all: bool) -> str:
+    """Who isn't compared, and why; those with too few values only if `names_all`."""
+    left_out = {"too few values": comparison.left_out} if names_all else {}
+    reasons = {"0 by its own formula": comparison.by_construction, **left_out}
+    return "".join(f"; without {names_of(run, names)}, {why}" for why, names in reasons.items() if names)
+
+
+def _places(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for group in comparison.ranked:
+        place = comparison.place(group[0])
+        numbers, low, high = (place.value, place.value_low, place.value_high), place.place_low, place.place_high
+        others = (other for other in comparison.ranked if other != group and not comparison.differ(group[0], other[0]))
+        unclear = ", ".join(group_name(run, other) for other in others)
+        value = Cell(with_interval(*numbers), place.is_best, numbers)
+        ends = numeric(low, f"{low}" if low == high else f"{low} to {high}")
+        rows.append((Cell(group_name(run, group)), value, ends, Cell(unclear or NOTHING)))
+    return rows
+
+
+def _pairs(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+    rows: list[tuple[Cell, ...]] = []
+    for pair in comparison.pairs.to_dict("records"):
+        names = (Cell(group_name(run, comparison.group_of(pair[side]))) for side in ("first", "second"))
+        counted = (pair[name] for name in ("n", "better", "same", "worse"))
+        counts = (Cell(NOTHING) if pd.isna(number_of) else count(number_of) for number_of in counted)
+        ends = (pair["difference"], pair["low"], pair["high"])
+        difference = Cell(with_interval(*ends), False, tuple(map(float, ends)))
+        effect = Cell(NOTHING) if comparison.of_whole_set else numeric(pair["effect"], f"{pair['effect']:.2f}")
+        adjusted = numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL)
+        rows.append((*names, *counts, difference, effect, adjusted, numeric(pair["detectable"])))
+    return rows
+
+
+def place_frame(run: RunFolder) -> pd.DataFrame:
+    """All places of all metrics, for programs: the place, metric, method, images and those of `Place`."""
+    parts = []
+    for about, comparison in _comparisons(run):
+        if run.metadata.value(about["metric"]).has_direction:
+            places = comparison.places.rename_axis("method").reset_index()
+            parts.append(places.assign(**about, images=comparison.images))
+    return _joined(parts, [*Setting._fields, "metric", "method", "images", *Place._fields])
+
+
+def pair_frame(run: RunFolder) -> pd.DataFrame:
+    """All pairs of all metrics with a direction, for programs: the place and PAIR_COLUMNS. Methods that coincide stand
+    under the first of them."""
+    parts = [comparison.pairs.assign(**about) for about, comparison in _comparisons(run) if len(comparison.pairs)]
+    return _joined(parts, [*Setting._fields, "metric", *PAIR_COLUMNS])
+
+
+def _comparisons(run: RunFolder) -> Iterator[tuple[dict[str, str], Comparison]]:
+    for setting in run.settings:
+        for name in run.metrics:
+            if (comparison := run.comparisons.of(setting, name)) is not None:
+                yield {**setting._asdict(), "metric": name}, comparison
+
+
+def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def paired_tables(run: RunFolder) -> Iterator[Table]:
+    """One table for each setting, one group of rows for each metric with a direction; none where the run's
+    `config.report.compare` names no method. Raises BenchError where the run has no such method."""
+    control = options_of(run).compare
+    if control is None:
+        return
+    title = run.metadata.method_title(control)
+    header = ("Against", "Images", f"{title} better", "Same", "Worse", "Median difference", "p", "p, Holm")
+    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
+    for i, setting in enumerate(run.settings, start=1):
+        tests = compare_in(run, setting, control, values)
+        rows_of = {value: tuple(_paired_rows(run, tests[tests["metric"] == value.name])) for value in values}
+        groups = tuple(Group(group_title(value), rows, value.name) for value, rows in rows_of.items() if rows)
+        family, notes = f"{title} against the others", _paired_notes(title, tests)
+        yield Table.of_setting(f"paired_{i}", family, run.label(setting), header, groups, notes)
+
+
+def _paired_rows(run: RunFolder, tests: pd.DataFrame) -> Iterator[tuple[Cell, ...]]:
+    for test in tests.to_dict("records"):
+        counts = (count(test[name]) for name in ("n", "better", "same", "worse"))
+        numbers = (numeric(test[name]) for name in ("difference", "p"))
+        adjusted = numeric(test["adjusted"], bold=test["adjusted"] < LEVEL)
+        yield (Cell(run.metadata.method_title(test["method"])), *counts, *numbers, adjusted)
+
+
+def _paired_notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
+    if tests.empty:
+        return (f"{control} shares no value with another method here.",)
+    return (
+        "Images: those where both have a value; an image with several rows counts once, by its mean difference. "
+        f"Better, same, worse: the images on which {control} is. Median difference: of {control} minus the other.",
+        "p: Wilcoxon's signed-rank test over the images that differ, for values that are 0 or 1 the exact sign test; "
+        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {LEVEL:g}. It says "
+        "that a difference isn't chance, not that it is large.",
+    )

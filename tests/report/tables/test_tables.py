@@ -8,8 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from axiom_bench.report.tables import wide_frame, write_tables
-from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, place_frame, place_tables
+from axiom_bench.report.tables import pair_frame, pair_tables, place_frame, place_tables, wide_frame, write_tables
 from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
