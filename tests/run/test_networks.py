@@ -63,11 +63,9 @@ class Mine(Tokens):
     pass
 """
 POOLED = """
-import torch
 from torch import nn
 
 def build():
-    torch.manual_seed(0)  # else now and then it predicts the label of no image that has several classes
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, {classes}))
 """
 TRUTH = "metric=[truth_channel_error,truth_correlation,truth_mass_outside,truth_rank_agreement]"
@@ -167,9 +165,10 @@ def net(tmp_path) -> Callable[[int], tuple[str, ...]]:
     """The settings of a network of so many classes, on the scenes of ten."""
 
     def settings(classes: int) -> tuple[str, ...]:
-        (tmp_path / "net.py").write_text(POOLED.format(classes=classes))
+        path = tmp_path / f"net{classes}.py"  # each its own: Python takes the bytecode of a file as old and as long
+        path.write_text(POOLED.format(classes=classes))
         metrics = "metric=[zeta,box_iou,mask_iou,class_correlation,class_discriminability]"
-        network = ("model=user", f"model.architecture={tmp_path}/net.py:build", "model.layer='1'")
+        network = ("model=user", f"model.architecture={path}:build", "model.layer='1'")
         return (*network, "target=predicted", metrics, "method=[grad_cam]")
 
     return settings
