@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
     state = _network().state_dict()
     name, zipped = draw(st.sampled_from(sorted(state))), draw(st.booleans())
     if draw(st.integers(0, 4)) < 2:
-        return draw(damaged(_saved(state, is_pickle, zipped)))
+        return draw(damaged(_undamaged(is_pickle, zipped)))
     odd, files = (ODD | ODD_IN_PICKLES, FILES | PICKLES) if is_pickle else (ODD, FILES)
     how = draw(st.sampled_from([*odd, *files, "another name"]))
     note(f"{how}, {name}")
@@ -103,6 +104,13 @@ def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
     other = draw(st.sampled_from(("", "x", f"module.{name}", "weight" * 100, "\x00")))
     renamed = {other if each == name else each: tensor for each, tensor in state.items()}
     return _saved(renamed, is_pickle, zipped)
+
+
+@cache
+def _undamaged(is_pickle: bool, zipped: bool) -> bytes:
+    """Saved once: the format that isn't zipped names storages by their addresses, which are longer at times, and
+    hypothesis wants the same bytes whenever it draws the same."""
+    return _saved(_network().state_dict(), is_pickle, zipped)
 
 
 def _network() -> nn.Sequential:
