@@ -98,8 +98,8 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The configuration, resolved, without Hydra's node; what is missing until a job is composed stays `???`."""
-    nodes = {key: value for key, value in config.items() if key != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(nodes), resolve=True)  # type: ignore[return-value]
+    nodes = ((str(key), node) for key, node in config.items() if key != "hydra")
+    return {k: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node for k, node in nodes}
 
 
 def base_keys() -> set[str]:
@@ -167,7 +167,7 @@ def _with_all(composer: Composer, overrides: Sequence[str]) -> list[str]:
     experiment = [override for override in overrides if override.startswith("experiment=")]
     if not experiment:
         return replaced
-    choices = composer.config(experiment).hydra.runtime.choices
+    choices = composer.choices(experiment)
     chosen = {override.partition("=")[0] for override in overrides}
     of_experiment = [_named(composer, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
     return [*(override for override in of_experiment if override), *replaced]

@@ -3,12 +3,14 @@ command line's jobs without taking over `sys.argv`, logging and the output folde
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
@@ -18,7 +20,7 @@ from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import setbase
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
@@ -31,6 +33,22 @@ NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 
 
+class _Repository(ConfigRepository):
+    """Hydra copies it, to exchange its sources, each time that it composes: here without all that the sources hold."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Repository:
+        return copy.copy(self)
+
+
+class _Loader(ConfigLoaderImpl):
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """What a job has that isn't composed again where its overrides are the command's and no choice is missing."""
+        command = master_config.hydra
+        if sweep_overrides == command.overrides.task and not OmegaConf.missing_keys(command.runtime.choices):
+            return copy.deepcopy(master_config)
+        return super().load_sweep_config(master_config, sweep_overrides)
+
+
 class Composer:
     """Hydra with conf/ first, then the given folders (as file://... or pkg://...), on its search path."""
 
@@ -41,7 +59,8 @@ class Composer:
         for folder in folders:
             path.append("own configuration", folder)
         path.append(schema.provider, schema.path)
-        self._loader = ConfigLoaderImpl(path)
+        self._loader = _Loader(path)
+        self._loader.repository = _Repository(path)
         self._hydra = Hydra("axiom-bench", self._loader)
         # Hydra would warn of two launchers with one name: conf/'s, and that which a package has put into its store.
         stored = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
@@ -51,6 +70,11 @@ class Composer:
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration with Hydra's own node; what is swept over keeps its default."""
         return self._hydra.compose_config("config", list(overrides), run_mode=RunMode.MULTIRUN)
+
+    def choices(self, overrides: Sequence[str]) -> Mapping[str, Any]:
+        """What is chosen of each group, as `config` would have it."""
+        defaults = self._loader.compute_defaults_list("config", list(overrides), RunMode.MULTIRUN)
+        return defaults.overrides.known_choices
 
     def job_config(self, config: DictConfig, overrides: Sequence[str]) -> DictConfig:
         """The configuration of a job. config: of all jobs. overrides: of this one."""
