@@ -286,7 +286,11 @@ INSIDE = "bench/run/composing/hydra_inside.py"
 USED = {  # a class or function, and the parameters that it must take
     "hydra._internal.callbacks.Callbacks": ["config"],
     "hydra._internal.config_loader_impl.ConfigLoaderImpl": ["config_search_path"],
-    "hydra._internal.config_loader_impl.ConfigLoaderImpl.compute_defaults_list": ["config_name", "overrides", "run_mode"],
+    "hydra._internal.config_loader_impl.ConfigLoaderImpl.compute_defaults_list": [
+        "config_name",
+        "overrides",
+        "run_mode",
+    ],
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.load_sweep_config": ["master_config", "sweep_overrides"],
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": ["group_name", "results_filter"],
     "hydra._internal.config_repository.ConfigRepository": ["config_search_path"],
