@@ -16,7 +16,7 @@ from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import artefacts, files, holdings, sealed, store
-from axiom_bench.report.charts.drawing import Drawing
+from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing
 
 METRICS: dict[str, dict[str, Any]] = {
     name: {"title": title, "unit": unit, "better": better, "of": of}
@@ -230,14 +230,19 @@ def edit_manifest() -> Callable[..., None]:
     return lambda folder, **changes: artefacts.write(folder, sealed.read_json(folder / artefacts.NAME) | changes)
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
     """A report's figures are files of one pixel: drawing them takes most of its time."""
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG")
 
     def save(drawing: Drawing, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
-        for kind in formats:
-            files.write(folder / f"{drawing.file_name}.{kind}", buffer.getvalue())
+        for ending in ("", COLUMN_ENDING) if columns and drawing.in_column else ("",):
+            for kind in formats:
+                files.write(folder / f"{drawing.file_name}{ending}.{kind}", buffer.getvalue())
 
     monkeypatch.setattr(Drawing, "save", save)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    undraw(monkeypatch)

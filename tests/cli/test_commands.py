@@ -20,6 +20,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import check_output
 from axiom_bench.run.sweep import no_longer_shown
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = [
     *("model=scenes_vgg", "data.size=3", "data.batch_size=4", "method=[grad_cam,xgrad_cam]", "runtime.repeats=0"),
     *("metric=[sensitivity_error,conservation_error,single_deletion]", "pictures.rows=1", "pictures.gallery=1"),

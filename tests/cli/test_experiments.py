@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.cli import paper as paper_command
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.embedded import marked
@@ -28,24 +29,35 @@ DEFAULT_METRICS = {
     *("sensitivity_error", "sensitivity_error_raw", "sensitivity_error_scaled", "single_deletion", "zeta"),
 }
 SMALL = ("data.size=2", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
-NOTHING_DRAWN = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.formats=[png]")
+NOTHING_DRAWN = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0")
 NETWORKS = ["scenes_vgg", "scenes_resnet"]
-IN_PROCESS = ("typed_here", ["scenes_vgg"], (*SMALL, "data.size=1", "runtime.repeats=0", "model=scenes_vgg"))
+HERE = (*SMALL, "data.size=1", "data.workers=0", "runtime.repeats=0", "model=scenes_vgg")
 LAYERS = {"alexnet": "features.12", "inception_v3": "Mixed_7c"}  # run here; the others take seconds to be drawn
 BOX = (
     "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin><xmax>200</xmax><ymax>180</ymax>"
     "</bndbox></object></annotation>"
 )
 ROOT = Path(configuration(["experiment=real"])["real_root"])
+REAL = ("data.workers=0", f"real_root={ROOT.resolve()}")
 real = pytest.mark.real
+undrawn = pytest.mark.usefixtures("undrawn")
 photographs = pytest.mark.skipif(
     not (ROOT / "weights").is_dir(), reason=f"no photographs and weights in {ROOT}: set AXIOM_BENCH_REAL"
 )
 
 
-def ran(results: Path, experiment: str, *overrides: str) -> tuple[dict[str, Any], pd.DataFrame]:
+def computed(overrides: list[str]) -> int:
+    return compute(overrides)[0]
+
+
+reported = pytest.mark.parametrize(
+    "command", [pytest.param(computed, id="values"), pytest.param(main, id="and their report", marks=pytest.mark.slow)]
+)
+
+
+def ran(command: Callable, results: Path, experiment: str, *overrides: str) -> tuple[dict[str, Any], pd.DataFrame]:
     """The manifest and the records of an experiment."""
-    assert main([f"experiment={experiment}", *overrides, "device=cpu", f"results={results}"]) == 0
+    assert command([f"experiment={experiment}", *overrides, "device=cpu", f"results={results}"]) == 0
     folder = results / experiment / "default"
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, pd.concat(pd.read_parquet(folder / path) for path in manifest["records"])
@@ -54,7 +66,7 @@ def ran(results: Path, experiment: str, *overrides: str) -> tuple[dict[str, Any]
 @pytest.mark.parametrize(
     ("process", "networks", "settings"),
     [
-        pytest.param(*IN_PROCESS, id="in this process"),
+        pytest.param("typed_here", ["scenes_vgg"], HERE, id="in this process"),
         pytest.param("typed", NETWORKS, SMALL, id="a process", marks=pytest.mark.slow),
     ],
 )
@@ -95,17 +107,18 @@ def test_a_reader_that_stops_early_is_no_defect(tmp_path, typed):
 
 @real
 @photographs
-def test_real(tmp_path):
+@reported
+def test_real(command, tmp_path):
     """Trained weights, boxes, and the user's own network."""
     chosen = ("model=squeezenet1_1,own_model", "method=[grad_cam,xgrad_cam,ablation_cam_axiomatic]")
     metrics = "metric=[sensitivity_error,conservation_error,confidence_drop,box_iou,zeta]"
-    size = (*SMALL, "data.size=6", "data.batch_size=6", "runtime.batch_size=1", f"real_root={ROOT.resolve()}")
-    manifest, rows = ran(tmp_path, "real", *chosen, metrics, *size)
+    size = (*SMALL, *REAL, "data.size=4", "data.batch_size=4", "runtime.batch_size=1")
+    manifest, rows = ran(command, tmp_path, "real", *chosen, metrics, *size)
     assert list(manifest["models"]) == ["squeezenet1_1", "own_model"]
     assert list(manifest["data"]) == ["imagenet", "own_images"]
     assert set(rows["status"]) == {"ok"}
     drops = rows[(rows["method"] == "ablation_cam_axiomatic") & (rows["metric"] == "sensitivity_error")]
-    assert len(drops) == 12
+    assert len(drops) == 8
     assert drops["value"].max() < 1e-3  # the sensitivity axiom holds by construction, but for guarded channels
     users = rows[(rows["model"] == "own_model") & (rows["metric"] == "zeta")]
     assert (users["target_class"] == users["predicted_class"]).mean() >= 0.5  # of 0.9 over all: the weights are right
@@ -124,15 +137,16 @@ def test_a_real_root_that_is_not_there(tmp_path, capsys):
 
 VOC = (
     *("model=squeezenet1_1", "method=[xgrad_cam,ablation_cam_axiomatic]", *SMALL, "data.size=5", "data.batch_size=5"),
-    *("metric=[sensitivity_error,confidence_drop,box_iou,zeta]", "runtime.repeats=0", f"real_root={ROOT.resolve()}"),
+    *("metric=[sensitivity_error,confidence_drop,box_iou,zeta]", "runtime.repeats=0", *REAL),
 )
 
 
 @real
 @photographs
-def test_voc(tmp_path):
+@reported
+def test_voc(command, tmp_path):
     """VOC's classes through an ImageNet network, several in an image."""
-    manifest, rows = ran(tmp_path, "voc", *VOC)
+    manifest, rows = ran(command, tmp_path, "voc", *VOC)
     assert list(manifest["models"]) == ["squeezenet1_1+voc_groups"]
     explained = rows[rows["metric"] == "zeta"]
     assert explained["target_class"].between(0, len(CLASSES) - 1).all()
@@ -150,13 +164,14 @@ def test_without_the_groups_the_sentence_names_them(tmp_path, capsys):
     assert "model.output=voc_groups" in capsys.readouterr().out
 
 
-def test_shortcut(tmp_path):
+@reported
+def test_shortcut(command, tmp_path):
     """Each method that does better than a map that depends on no class shows the mark where it counts, and only there.
 
     On 59 scenes Grad-CAM's mean share is 0.918 and 0.003, the true ones 0.878 and 0.001, and uniform's 0.42 and 0.35.
     """
     size = ("data.size=40", "data.batch_size=8")
-    _, rows = ran(tmp_path, "shortcut", "method=[grad_cam,uniform]", *size, *NOTHING_DRAWN)
+    _, rows = ran(command, tmp_path, "shortcut", "method=[grad_cam,uniform]", *size, *NOTHING_DRAWN)
     assert set(rows["status"]) == {"ok"}
     assert set(rows["target_class"]) == {marked.CLASS}
     assert rows["image_id"].nunique() >= 5
@@ -181,6 +196,7 @@ def imagenet(root: Path) -> Path:
     return root
 
 
+@undrawn
 @pytest.mark.parametrize(
     "names", [pytest.param(["alexnet"], id="alexnet"), pytest.param([*LAYERS], id="two", marks=pytest.mark.slow)]
 )
@@ -189,7 +205,7 @@ def test_paper(names, tmp_path):
     data = (f"data.root={imagenet(tmp_path / 'imagenet')}", "data.workers=0", "data.batch_size=1")
     chosen = (f"model={','.join(names)}", "metric=[sensitivity_error,conservation_error,zeta,epsilon,box_iou]")
     results = tmp_path / "results"
-    manifest, rows = ran(results, "paper", *data, *chosen, "model.weights=null", *NOTHING_DRAWN)
+    manifest, rows = ran(main, results, "paper", *data, *chosen, "model.weights=null", *NOTHING_DRAWN)
     assert {name: model["layer"] for name, model in manifest["models"].items()} == {
         each: LAYERS[each] for each in names
     }
@@ -208,6 +224,7 @@ def test_paper(names, tmp_path):
     assert figures == {"over_models_zeta", "over_models_epsilon"}
 
 
+@undrawn
 def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
     methods = "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]"
     errors = "sensitivity_error,conservation_error,zeta,epsilon"

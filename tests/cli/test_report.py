@@ -14,11 +14,19 @@ from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import claims, reading, running, sealed
 from axiom_bench.run.computing import compute
+from tests.made_runs import undraw
 
 TINY = [
     *("data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu", "metric=[confidence_drop,zeta]"),
     *("pictures.rows=1", "pictures.gallery=0", "report.figures.formats=[png]"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    with pytest.MonkeyPatch.context() as patch:
+        undraw(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
