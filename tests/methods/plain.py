@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -20,7 +20,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.testing import CASES, METHOD_CHECKS, Case, exemptions, method_checks
-from axiom_bench.testing.cases import TinyNetwork
+from axiom_bench.testing.cases import Check, TinyNetwork, run_checks
 
 Lines = list[list[float]]
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -53,13 +53,15 @@ def with_fewer(name: str) -> Plugin:
     return plugins.with_params("method", name, FEWER.get(name, {}))
 
 
-def run_check(method: Plugin, check: Callable[[Plugin, Case], None], cases: list[Case], request) -> None:
-    """The check on these networks; a check that the method's YAML exempts must fail on one of them."""
-    if check.__name__ in exemptions(method):
-        reason = exemptions(method)[check.__name__]
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason))
-    for case in cases:
-        check(method, case)
+def run_each(
+    method: Plugin, checks: Iterable[Check[Case]], networks: Callable[[Check[Case]], Mapping[str, Case]]
+) -> None:
+    """Each check on its networks; a check that the method's YAML exempts must fail on one of them."""
+    exempt = exemptions(method)
+    for check in checks:
+        if cases := networks(check):
+            of_check = {name: exempt[name] for name in exempt.keys() & {check.__name__}}
+            run_checks(method, [check], cases, of_check)
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,13 +14,12 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.embedded.scenes import draw
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
-from axiom_bench.testing.cases import Case
-from tests.methods.plain import OF_ANY_NETWORK, run_check, with_fewer
+from axiom_bench.testing.cases import Case, Check
+from tests.methods.plain import OF_ANY_NETWORK, run_each, with_fewer
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,36 +30,30 @@ def accepted_by(name: str) -> dict[str, Case]:
     return accepted_cases(with_fewer(name))
 
 
-def quick_cases(name: str, check: Callable[[Plugin, Case], None]) -> list[Case]:
+def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
     """The hardest network, with signed maps before an in-place ReLU; what depends on the head also on the first one,
     since the second has the last one's head. Of a check that must fail, all: it may fail on any."""
-    cases = list(accepted_by(name).values())
+    networks = accepted_by(name)
     if check.__name__ in exemptions(with_fewer(name)):
-        return cases
-    return cases[-1:] if check in OF_ANY_NETWORK or len(cases) == 1 else [cases[0], cases[-1]]
+        return networks
+    chosen = list(networks)[-1:] if check in OF_ANY_NETWORK else (next(iter(networks)), list(networks)[-1])
+    return {each: networks[each] for each in chosen}
 
 
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", methods.names())
-def test_method(name, check, request):
-    run_check(with_fewer(name), check, quick_cases(name, check), request)
+def test_method(name):
+    assert accepted_by(name)
+    assert name != "cam" or set(accepted_by(name)) == {"pooled"}
+    run_each(with_fewer(name), METHOD_CHECKS, lambda check: quick_cases(name, check))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", methods.names())
-def test_method_on_the_other_networks(name, check, request):
-    quick = quick_cases(name, check)
-    others = [case for case in accepted_by(name).values() if case not in quick]
-    if others:
-        run_check(with_fewer(name), check, others, request)
+def test_method_on_the_other_networks(name):
+    def others(check: Check[Case]) -> dict[str, Case]:
+        return {each: case for each, case in accepted_by(name).items() if each not in quick_cases(name, check)}
 
-
-@pytest.mark.parametrize("name", methods.names())
-def test_method_accepts_at_least_one_network(name):
-    """So that the checks above have run on it."""
-    assert accepted_by(name)
-    assert name != "cam" or set(accepted_by(name)) == {"pooled"}
+    run_each(with_fewer(name), METHOD_CHECKS, others)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -28,6 +28,7 @@ from axiom_bench.run.jobs import facts
 from axiom_bench.run.jobs.facts import method_key
 from axiom_bench.run.manifest import Outcome
 from axiom_bench.testing import CASES, Case, method_checks
+from axiom_bench.testing.cases import run_checks
 from tests.methods.plain import normal, seeded, upsampled
 
 NAMES = plugins.names(plugins.PEERS)
@@ -115,10 +116,9 @@ def test_listing_does_not_import_the_libraries(monkeypatch):
     assert all(line.endswith("pip install axiom-bench[peers]") for line in listing.listing("peers"))
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", NAMES)
-def test_common_checks(name, check):
-    check(peer(name), CASES["pooled"])
+def test_common_checks(name):
+    run_checks(peer(name), CHECKS, {"pooled": CASES["pooled"]}, {})
 
 
 @pytest.mark.parametrize("name", ["grad_cam", "hires_cam"])  # signed maps at the layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -30,8 +31,8 @@ from axiom_bench.methods.spoiled.truth_drops import truth_drops
 from axiom_bench.methods.spoiled.upside_down import upside_down
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.testing import METHOD_CHECKS, Case, exemptions
-from axiom_bench.testing.cases import TinyNetwork
-from tests.methods.plain import OF_ANY_NETWORK, generator_of, linear, normal, run_check, seeded
+from axiom_bench.testing.cases import Check, TinyNetwork
+from tests.methods.plain import OF_ANY_NETWORK, generator_of, linear, normal, run_each, seeded
 
 NAMES = plugins.names(plugins.SPOILED)
 ONE_DEGREE = [name for name in NAMES if not name.endswith(("_25", "_75", "_100"))]
@@ -83,15 +84,13 @@ TELLING, PARTS = TellingCase("pooled"), PartsCase("dense")
 
 
 @cache
-def cases_of(name: str) -> list[Case]:
+def cases_of(name: str) -> dict[str, Case]:
     """Those that the entry takes."""
-    taken = []
-    for case in (TELLING, PARTS):
-        try:
+    taken = {}
+    for network, case in (("telling", TELLING), ("parts", PARTS)):
+        with suppress(BenchError):
             methods.get(name)(case.trace())
-        except BenchError:
-            continue
-        taken.append(case)
+            taken[network] = case
     return taken
 
 
@@ -287,19 +286,24 @@ def test_invalid_parameters(spoiled, params, message):
         spoiled(TELLING.trace(), **params)
 
 
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", ONE_DEGREE)
-def test_common_checks(name, check, request):
+def quick_cases(name: str, check: Check[Case]) -> dict[str, Case]:
+    """What doesn't depend on the head on the last network alone, but of a check that must fail on all."""
     of_one = check in OF_ANY_NETWORK and check.__name__ not in exemptions(methods.get(name))
-    run_check(methods.get(name), check, cases_of(name)[-1:] if of_one else cases_of(name), request)
+    return dict(list(cases_of(name).items())[-1:]) if of_one else cases_of(name)
+
+
+@pytest.mark.parametrize("name", ONE_DEGREE)
+def test_common_checks(name):
+    run_each(methods.get(name), METHOD_CHECKS, lambda check: quick_cases(name, check))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", OF_ANY_NETWORK, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ONE_DEGREE)
-def test_common_checks_on_the_other_network(name, check, request):
-    if check.__name__ not in exemptions(methods.get(name)):
-        run_check(methods.get(name), check, cases_of(name)[:-1], request)
+def test_common_checks_on_the_other_network(name):
+    def others(check: Check[Case]) -> dict[str, Case]:
+        return {each: case for each, case in cases_of(name).items() if each not in quick_cases(name, check)}
+
+    run_each(methods.get(name), METHOD_CHECKS, others)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,6 +18,7 @@ from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
 from axiom_bench.run.computing.costs import Cost
 from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
+from axiom_bench.testing.cases import run_checks
 from axiom_bench.testing.metric_checks import with_row
 from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import with_fewer
@@ -29,21 +30,20 @@ OF_MAPS = (
 )
 
 
-@pytest.mark.parametrize("check", METRIC_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", metrics.names())
-def test_metric(name, check):
-    check(with_fewer(name), METRIC_CASES["weights"])
+OF_ANY = [check for check in METRIC_CHECKS if check not in OF_MAPS]
 
 
-@pytest.mark.parametrize(
-    "check",
-    [pytest.param(check, marks=[] if check in OF_MAPS else pytest.mark.slow) for check in METRIC_CHECKS],
-    ids=lambda check: check.__name__,
-)
 @pytest.mark.parametrize("name", metrics.names())
-def test_metric_of_a_map(name, check):
-    """An explanation without contributions; what is the same with them runs in `make test-all`."""
-    check(with_fewer(name), METRIC_CASES["map"])
+def test_metric(name):
+    """Also of a map, an explanation without contributions; what is the same with them runs in `make test-all`."""
+    run_checks(with_fewer(name), METRIC_CHECKS, {"weights": METRIC_CASES["weights"]}, {})
+    run_checks(with_fewer(name), OF_MAPS, {"a map": METRIC_CASES["map"]}, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", metrics.names())
+def test_metric_of_a_map(name):
+    run_checks(with_fewer(name), OF_ANY, {"a map": METRIC_CASES["map"]}, {})
 
 
 REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
@@ -78,7 +78,7 @@ def yaml_has_every_required_key(metric, explanation, explain):
     assert metric.description
 
 
-def writes_down_every_parameter_at_its_default(metric, explanation, explain):
+def writes_down_every_parameter_at_its_default(metric):
     """A variant of another metric has its parameters, and other values."""
     _, *parameters = inspect.signature(metric.call.func).parameters.values()
     listed = {name: tuple(value) if isinstance(value, list) else value for name, value in metric.params.items()}
@@ -119,13 +119,13 @@ def method(name: str) -> plugins.Plugin:
 
 CHECKS = [
     a_row_that_is_not_finite_has_that_status,
-    every_unmet_need_has_its_status, yaml_has_every_required_key, writes_down_every_parameter_at_its_default,
-    costs_the_announced_passes, is_the_same_beside_another_method,
+    every_unmet_need_has_its_status, yaml_has_every_required_key, costs_the_announced_passes,
+    is_the_same_beside_another_method,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", metrics.names())
-def test_what_the_yaml_says(name, check, explanation, explain):
-    metric = metrics.get(name) if check is writes_down_every_parameter_at_its_default else with_fewer(name)
-    check(metric, explanation, explain)
+def test_what_the_yaml_says(name, explanation, explain):
+    writes_down_every_parameter_at_its_default(metrics.get(name))
+    for check in CHECKS:
+        check(with_fewer(name), explanation, explain)

@@ -99,6 +99,7 @@ def test_drop_gain_and_increase_of_what_is_highlighted(trace, explanation):
         close(gain[row], max(0, seen - p) / (1 - p))
         assert float(rises[row]) == (seen > p)
     assert set(rises.tolist()) == {0, 1}  # else the clipping isn't seen
+    assert not increase_in_confidence(of_map(trace, torch.ones(6, 6))).any()  # of an image that stays as it is
 
 
 def test_gain_keeps_its_digits_where_the_class_is_nearly_certain():
