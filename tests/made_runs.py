@@ -17,6 +17,7 @@ from PIL import Image
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import artefacts, files, holdings, sealed, store
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing
+from axiom_bench.statistics.run_folder import RunFolder
 
 METRICS: dict[str, dict[str, Any]] = {
     name: {"title": title, "unit": unit, "better": better, "of": of}
@@ -173,9 +174,9 @@ def write_run(
     runtime: bool = True,
     pictures: bool = True,
 ) -> Path:
-    """The folder as the runner leaves it, one record file per model and method."""
+    """The folder as the runner leaves it, one record file per model."""
     files: dict[str, list[str]] = {"runtime": [], "pictures": []}
-    groups = records.groupby(["model", "method"], sort=False)
+    groups = records.groupby(["model"], sort=False)
     jobs = [write_records(folder, rows, number) for number, (_, rows) in enumerate(groups)]
     files["records"] = [name for job in jobs for name in job["records"]]
     if runtime:
@@ -222,6 +223,12 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 def usual_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models, six methods, 120 images. Read only: tests that write make their own."""
     return write_run(tmp_path_factory.mktemp("usual") / "run", records_of(120, MODELS, METHODS))
+
+
+@pytest.fixture(scope="session")
+def usual(usual_run: Path) -> RunFolder:
+    """The usual run, read once: its summary and comparisons are computed once."""
+    return RunFolder.read(usual_run)
 
 
 @pytest.fixture

@@ -245,8 +245,6 @@ def _moved_by_ties(bits: NDArray[Any], is_positive: NDArray[np.bool_], counts: I
 def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> Floats:
     """The two-sided p of Wilcoxon's signed-rank test over the differences that aren't 0: exact up to 50 of them
     without ties and up to 13 with ties (scipy), else by the normal distribution. ranks: of these differences."""
-    from scipy.stats import wilcoxon  # here, because it takes half a second to import
-
     ranks = signed_ranks(differences) if ranks is None else ranks
     p = np.ones(differences.shape[1])
     are_many = ranks.counts > MOST_EXACT
@@ -254,6 +252,8 @@ def signed_rank_test(differences: Floats, ranks: SignedRanks | None = None) -> F
     has_ties = ranks.ties > 0
     for count, ties in dict.fromkeys(zip(ranks.counts.tolist(), has_ties.tolist(), strict=True)):
         if 0 < count <= MOST_EXACT:
+            from scipy.stats import wilcoxon  # here, because it takes half a second to import
+
             chosen = (ranks.counts == count) & (has_ties == ties)
             columns = differences[:, chosen].T
             columns = columns[np.isfinite(columns) & (columns != 0)].reshape(-1, count)

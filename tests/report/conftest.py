@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from axiom_bench.report.tables.table import Cell
-from tests.made_runs import edit_manifest, make_records, make_run, undrawn, usual_run  # noqa: F401
+from tests.made_runs import edit_manifest, make_records, make_run, undrawn, usual, usual_run  # noqa: F401
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -249,9 +249,8 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     )
 
 
-def test_no_record_is_no_summary(usual_run):
-    run = RunFolder.read(usual_run)
-    none = run.records.where(np.zeros(len(run.records.keys), dtype=bool))
-    empty = RunFolder(run.path, run.manifest, none, run.class_records, run.runtime, run.whole_set)
+def test_no_record_is_no_summary(usual):
+    none = usual.records.where(np.zeros(len(usual.records.keys), dtype=bool))
+    empty = RunFolder(usual.path, usual.manifest, none, usual.class_records, usual.runtime, usual.whole_set)
     assert empty.summary.empty
     assert set(COLUMNS) <= set(empty.summary.columns)

@@ -151,14 +151,13 @@ def test_whole_sets_are_compared_by_their_resamples():
     assert not without.places["is_best"].any()
 
 
-def test_a_run_compares_once(usual_run):
-    run = RunFolder.read(usual_run)
-    setting = run.settings[0]
-    comparison = run.comparisons.of(setting, "conservation_error")
-    assert comparison is run.comparisons.of(setting, "conservation_error")
+def test_a_run_compares_once(usual):
+    setting = usual.settings[0]
+    comparison = usual.comparisons.of(setting, "conservation_error")
+    assert comparison is usual.comparisons.of(setting, "conservation_error")
     assert ("xgrad_cam", "hires_cam") in comparison.groups  # tie by construction of the fixture
-    assert best_methods(run, setting, "conservation_error") == {"grad_cam"}
-    assert run.comparisons.of(setting, "zeta") is None  # of the layer alone
+    assert best_methods(usual, setting, "conservation_error") == {"grad_cam"}
+    assert usual.comparisons.of(setting, "zeta") is None  # of the layer alone
 
 
 def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):

@@ -219,7 +219,6 @@ def test_nothing_sure_is_said_so(make_run, make_records, edit_manifest):
         assert last_lines(run)[-1].endswith(f"scenes_residual: {verdict}")
 
 
-def test_nothing_is_compared_unasked(usual_run):
-    run = RunFolder.read(usual_run)
-    assert list(paired_tables(run)) == []
-    assert not any("paired" in line for line in last_lines(run))
+def test_nothing_is_compared_unasked(usual):
+    assert list(paired_tables(usual)) == []
+    assert not any("paired" in line for line in last_lines(usual))

@@ -159,10 +159,9 @@ def test_titles_in_a_sentence(title, text):
     assert in_sentence(title) == text
 
 
-def test_a_usual_run_s_findings_and_lists(usual_run):
-    run = RunFolder.read(usual_run)
-    found = findings(run, [ERROR, "box_iou"])
+def test_a_usual_run_s_findings_and_lists(usual):
+    found = findings(usual, [ERROR, "box_iou"])
     assert {finding.metric for finding in found} == {ERROR, "box_iou"}
     assert all(finding.sentence.endswith(".") for finding in found)
-    assert names_in_words(run, [("a",), ("b", "c")]) == "a and b = c"
-    assert names_in_words(run, [(name,) for name in "abcdef"], "or") == "a, b, c, d or 2 more"
+    assert names_in_words(usual, [("a",), ("b", "c")]) == "a and b = c"
+    assert names_in_words(usual, [(name,) for name in "abcdef"], "or") == "a, b, c, d or 2 more"

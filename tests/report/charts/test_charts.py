@@ -39,6 +39,11 @@ def drawn(draw: Callable[[RunFolder], Chart | None], run: RunFolder) -> Chart:
     return chart
 
 
+@pytest.fixture(scope="module")
+def charts(rich_run: RunFolder) -> list[Chart]:
+    return [drawn(draw, rich_run) for draw in CHARTS]
+
+
 def by_name(table: Any, column: str, key: str = "method") -> dict[str, Any]:
     return dict(zip(table[key], table[column], strict=True))
 
@@ -67,7 +72,7 @@ def test_costs_are_of_trace_and_method(rich_run):
     assert shown == pytest.approx(row.to_list(), rel=1e-4)
 
 
-def test_depth_follows_the_layers_order(rich_run, usual_run):
+def test_depth_follows_the_layers_order(rich_run, usual):
     chart = drawn(by_depth.chart, rich_run)
     assert chart.choices[0].label == "Normalised zeta"
     (panel,) = chart.choices[0].panels  # one model has several layers
@@ -75,11 +80,11 @@ def test_depth_follows_the_layers_order(rich_run, usual_run):
     assert panel.params["layers"] == points["layer"] == ["features.4", "features.9"]
     selected = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
     assert [points[name][1] for name in ("q1", "median", "q3")] == pytest.approx(selected, rel=1e-4)
-    assert by_depth.chart(RunFolder.read(usual_run)) is None
+    assert by_depth.chart(usual) is None
 
 
-def test_methods_on_one_spot_are_rings(usual_run):
-    points = drawn(scatter.chart, RunFolder.read(usual_run)).choices[0].panels[0].tables["points"]
+def test_methods_on_one_spot_are_rings(usual):
+    points = drawn(scatter.chart, usual).choices[0].panels[0].tables["points"]
     names = ("xgrad_cam", "hires_cam", "grad_cam")
     assert [by_name(points, "ring")[name] for name in names] == [0, 1, 0]
     assert [by_name(points, "also")[name] for name in names] == ["hires_cam", "xgrad_cam", ""]
@@ -172,7 +177,7 @@ def test_a_captions_counts_tell_images_from_rows():
     assert counts_by(rows, ["method"]) == "n = 2 to 3 images, 2 to 4 rows"
 
 
-def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, usual_run):
+def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, usual):
     names = [f"cam_{i:02d}" for i in range(2 * len(COLOURS))]
     methods = {name: {"on_score_scale": True} for name in names} | {"grad_cam": {"title": "Grad-CAM"}}
     records = make_records(2).query("metric == 'box_iou' and model == 'scenes_fc' and method == 'grad_cam'")
@@ -181,23 +186,24 @@ def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, u
     assert list(styles) == list(methods)
     assert [styles[name].title for name in ("grad_cam", names[0])] == ["Grad-CAM", names[0]]
     assert len({(style.colour, style.marker, style.dash) for style in styles.values()}) == len(methods)
-    assert "-" not in method_styles(RunFolder.read(usual_run))
+    assert "-" not in method_styles(usual)
 
 
-def test_every_spec_follows_the_schema(rich_run):
+def test_every_spec_follows_the_schema(charts):
     """The report builds specs without validation, which takes half of the time."""
-    specs = {name: build() for draw in CHARTS for name, build in drawn(draw, rich_run).specs.items()}
+    specs = {name: build() for chart in charts for name, build in chart.specs.items()}
     assert {"boxes", "boxes-log", "plane", "costs", "agreement", "by-depth-log", "curve-insertion"} <= set(specs)
     for spec in specs.values():
         alt.LayerChart.from_dict(dict(spec), validate=True)
-        with pytest.raises(jsonschema.ValidationError):
-            alt.LayerChart.from_dict({**spec, "autosize": {"type": "no such type"}}, validate=True)
+    with pytest.raises(jsonschema.ValidationError):
+        alt.LayerChart.from_dict({**specs["boxes"], "autosize": {"type": "no such type"}}, validate=True)
 
 
-def test_a_panel_sets_parameters_and_tables_of_its_spec(rich_run):
-    for chart in (drawn(draw, rich_run) for draw in CHARTS):
+def test_a_panel_sets_parameters_and_tables_of_its_spec(charts):
+    for chart in charts:
+        specs = {name: build() for name, build in chart.specs.items()}
         for panel in (panel for choice in chart.choices for panel in choice.panels):
-            spec = chart.specs[panel.spec]()
+            spec = specs[panel.spec]
             assert {*panel.params, vega.HIDDEN} == {param["name"] for param in spec["params"]}, chart.id
             assert set(spec["usermeta"]["hover"]) <= set(panel.tables)
             for name, titles in spec["usermeta"]["hover"].items():

@@ -133,15 +133,14 @@ def test_the_share_that_does_worse():
     np.testing.assert_array_equal(ranking.ahead(table, values), [[1, 0.5, 0], [0.5, NAN, 0.5]])
 
 
-def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_mean(usual_run):
-    run = RunFolder.read(usual_run)
-    drawings = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
-    names = ["ranking_over_all", *(f"ranking_{i}" for i in range(len(run.settings)))]
+def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_mean(usual):
+    drawings = [drawing for drawing in ranking.draw(usual) if isinstance(drawing, Drawing)]
+    names = ["ranking_over_all", *(f"ranking_{i}" for i in range(len(usual.settings)))]
     assert [drawing.name for drawing in drawings] == names
     over_all, *each = (drawing.draw().axes[0] for drawing in drawings)
     axes = each[0]
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    directed = [value.title for value in map(run.metadata.value, run.metrics) if value.better != "none"]
+    directed = [value.title for value in map(usual.metadata.value, usual.metrics) if value.better != "none"]
     assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]
     assert "\N{DOWNWARDS ARROW}" in next(label for label in labels if label.startswith("Sensitivity error"))
     assert len(axes.texts) == len(axes.get_xticklabels()) * len(labels)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,11 +19,13 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture
-def run(make_run: Any, make_records: Any) -> RunFolder:
+def run(make_run: Any, make_records: Any, edit_manifest: Any) -> RunFolder:
     """One network, two methods and two metrics, with pictures: each of two processes has figures to draw."""
     layers = {"scenes_fc": ("features.9",)}
     records = make_records(12, layers=layers, methods={"grad_cam": {}, "xgrad_cam": {}})
-    return RunFolder.read(make_run(records[records["metric"].isin(["box_iou", "confidence_drop"])], layers=layers))
+    folder = make_run(records[records["metric"].isin(["box_iou", "confidence_drop"])], layers=layers)
+    edit_manifest(folder, config={"report": {"figures": {"formats": ["png"], "pair": []}}})
+    return RunFolder.read(folder)
 
 
 @pytest.fixture
@@ -48,6 +52,7 @@ def contents(run: RunFolder) -> dict[str, bytes]:
 
 @pytest.mark.usefixtures("two_processes")
 def test_two_processes_write_the_files_of_one(run):
+    run = replace(run, manifest={**run.manifest, "pictures": []})
     figures = save_figures(run)
     alone = contents(run)
     with drawing_processes(run) as processes:
@@ -99,11 +104,21 @@ def test_processes_are_stopped_with_the_block(run, start, monkeypatch):
     assert all(process.returncode is not None for process in processes)
 
 
-def test_a_process_ends_with_the_one_that_started_it(run):
+SLEEPS = """
+import sys, time, types
+writing = sys.modules["axiom_bench.report.writing"] = types.ModuleType("writing")
+writing.save_share = lambda *_: time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("is_drawing", [False, True])
+def test_a_process_ends_with_the_one_that_started_it(monkeypatch, is_drawing):
+    monkeypatch.setattr(drawing, "DRAW", SLEEPS + drawing.DRAW)
     process = drawing._start(1, 4)
+    if is_drawing:
+        pickle.dump("a run", process.stdin)
     process.stdin.close()  # as the system does where that process is killed
     assert process.wait() == 1
-    assert not (run.path / "figures").exists()
 
 
 def test_a_small_report_is_drawn_by_one_process(run, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +16,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 
 @pytest.fixture
-def run(usual_run: Path) -> RunFolder:
-    return RunFolder.read(usual_run)
+def run(usual: RunFolder) -> RunFolder:
+    return usual
 
 
 def with_manifest(run: RunFolder, **changes: Any) -> RunFolder:

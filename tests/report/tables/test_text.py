@@ -21,7 +21,6 @@ from axiom_bench.report.tables.summaries import headline_tables
 from axiom_bench.report.tables.table import Group, Table, to_markdown
 from axiom_bench.report.tables.text import REASONS
 from axiom_bench.statistics.labels import NOTHING, number, share
-from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import row
 
 ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
@@ -137,15 +136,14 @@ def test_a_table_too_wide_for_a_page_is_cut_into_parts_that_fit():
     assert to_latex(table).count(r"\begin{tabular}") == len(fit(table, PAGE).parts)
 
 
-def test_a_headline_table_has_titles_networks_and_counts(usual_run):
-    run = RunFolder.read(usual_run)
-    tables = {table.name: table for table in headline_tables(run, run.summary)}
+def test_a_headline_table_has_titles_networks_and_counts(usual):
+    tables = {table.name: table for table in headline_tables(usual, usual.summary)}
     assert list(tables) == ["headline_conservation_error", "headline_box_iou"]
     table = tables["headline_conservation_error"]
     assert table.header == ("Method", "scenes_fc", "scenes_residual")
     methods = [cells[0].text for cells in table.groups[0].rows]
     assert methods == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]  # on the score's scale
-    values = run.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
+    values = usual.records.frame(["conservation_error"]).query("model == 'scenes_fc'")
     median = values.loc[values["method"] == "grad_cam", "value"].median()
     assert table.groups[0].rows[0][1].text.startswith(f"{median:.3f}")
     assert "n = 120 images, 120 rows." in table.notes[0]
@@ -170,9 +168,8 @@ def nasty_tables() -> list[Table]:
     ("columns", "width"),
     [(2, "auto"), *(pytest.param(*case, marks=SLOW) for case in ((1, "auto"), (1, "column"), (2, "column")))],
 )
-def test_tables_compile_and_fit(usual_run, tmp_path, columns, width):
-    run = RunFolder.read(usual_run)
-    write_tables(run, tmp_path)
+def test_tables_compile_and_fit(usual, tmp_path, columns, width):
+    write_tables(usual, tmp_path)
     for table in nasty_tables():
         (tmp_path / f"{table.name}.tex").write_text(to_latex(table, width))
     inputs = [_input(path, columns) for path in sorted(tmp_path.glob("*.tex"))]
