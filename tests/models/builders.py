@@ -14,18 +14,18 @@ PERIOD = 1_000_003  # a prime: no two rows of a matrix begin alike
 INITIALISERS = [name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")]
 
 
-def build(name: str) -> nn.Module:
-    """A torchvision classifier without its initialisation, which takes seconds; its memory isn't touched yet."""
-    kwargs = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # torchvision warns without it
+def build(name: str, **kwargs: object) -> nn.Module:
+    """A network of torchvision without its initialisation, which takes seconds; its memory isn't touched yet."""
+    kwargs |= {"init_weights": True} if name in ("googlenet", "inception_v3") else {}  # torchvision warns without it
     with ExitStack() as patches:
         for initialiser in INITIALISERS:
             patches.enter_context(mock.patch.object(nn.init, initialiser, lambda tensor, *args, **kwargs: tensor))
         return torchvision.models.get_model(name, weights=None, **kwargs).eval()
 
 
-def filled(name: str) -> nn.Module:
+def filled(name: str, **kwargs: object) -> nn.Module:
     """With uniform weights that keep a signal's scale: no output is NaN, zero or the same for every image."""
-    module = build(name)
+    module = build(name, **kwargs)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in module.state_dict().values():

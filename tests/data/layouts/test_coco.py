@@ -136,7 +136,7 @@ REFUSED = {  # the text of the file, or how its content is changed
     "a list": ("[]", "COCO's form"),
     "without categories": ('{"images": []}', "categories"),
     "nested": ("[" * 100_000, "nested too deeply"),
-    "missing": (None, ""),
+    "missing": (None, r"instances_val2017\.json"),
 }
 
 
