@@ -16,7 +16,12 @@ ACCURACY = [
     ("resnet18", 16, 0.64),
     *(
         pytest.param(*row, marks=pytest.mark.slow)
-        for row in (("squeezenet1_1", 4, 0.59), ("resnet18", 4, 0.67), ("resnet50", 16, 0.64), ("mobilenet_v2", 4, 0.72))
+        for row in (
+            ("squeezenet1_1", 4, 0.59),
+            ("resnet18", 4, 0.67),
+            ("resnet50", 16, 0.64),
+            ("mobilenet_v2", 4, 0.72),
+        )
     ),
 ]
 
