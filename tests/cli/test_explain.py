@@ -2,6 +2,8 @@
 
 import os
 import shutil
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
+from axiom_bench.cli import explain_command
 from axiom_bench.cli.explain_command import Output, open_upright
 from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
 from axiom_bench.cli.main import main
@@ -26,6 +29,15 @@ ORIENTATION = 0x0112
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 IMAGES = [Path("a.png"), Path("b.png")]
 Capsys = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _composed_once():
+    """Composing the same settings again takes most of a command's time."""
+    once = cache(lambda overrides, folder: configuration(overrides, folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain_command, "configuration", lambda words, folder: deepcopy(once(tuple(words), folder)))
+        yield
 
 
 @pytest.fixture(autouse=True)
