@@ -321,7 +321,7 @@ def metric():
 QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def job() -> Job:
     return Job.of(sweeps.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"]))
 

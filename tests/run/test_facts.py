@@ -32,9 +32,15 @@ def keys(job: Job) -> set[tuple[str, str, str, str]]:
 
 
 @cache
+def plain_job(*overrides: str) -> Job:
+    """A tiny job, made once for all tests."""
+    return Job.of(configuration(tiny(overrides)))
+
+
+@cache
 def plain_keys(*overrides: str) -> set[tuple[str, str, str, str]]:
     """Of a tiny job, computed once for all that is compared with it."""
-    return keys(Job.of(configuration(tiny(overrides))))
+    return keys(plain_job(*overrides))
 
 
 ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
@@ -80,8 +86,8 @@ def test_what_counts(job, override, fresh):
     assert len(keys(changed) - plain) == fresh
 
 
-def test_a_shards_content_is_in_its_key(job):
-    original = job()
+def test_a_shards_content_is_in_its_key():
+    original = plain_job()
     contents = {**original.contents, original.indices[0]: "another picture"}
     other = replace(original)
     other.__dict__["contents"] = contents
@@ -102,16 +108,16 @@ def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
 
 
 EVERY = {"sensitivity_error", "box_iou", "zeta"}
+OF_EVERY = f"metric=[{','.join(EVERY)}]"
 
 
 @pytest.mark.parametrize(
     ("library", "expected"), [("torch", EVERY), ("torchvision", EVERY), ("scipy", EVERY), ("numba", {"box_iou"})]
 )
-def test_another_version_of_a_library_computes_anew_what_runs_it(job, monkeypatch, library, expected):
-    original = job("metric=[sensitivity_error,box_iou,zeta]")
-    before = keys(original)
+def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, library, expected):
+    before = plain_keys(OF_EVERY)
     monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == library else version_of(name))
-    assert {metric for _, _, metric, _ in keys(original) - before} == expected
+    assert {metric for _, _, metric, _ in keys(plain_job(OF_EVERY)) - before} == expected
 
 
 @pytest.mark.parametrize(
@@ -128,16 +134,15 @@ def test_another_version_of_a_library_computes_anew_what_runs_it(job, monkeypatc
         ("axiom_bench.methods.cam", set()),  # isn't run
     ],
 )
-def test_changed_code_computes_anew_what_runs_it(job, monkeypatch, module, expected):
-    original, parsed = job("metric=[sensitivity_error,box_iou,zeta]"), sources._parsed
-    before = keys(original)
+def test_changed_code_computes_anew_what_runs_it(monkeypatch, module, expected):
+    before, parsed = plain_keys(OF_EVERY), sources._parsed
 
     def other(path: Path, state: tuple[int, int], name: str) -> tuple[str, tuple[str, ...]]:
         digest, imports = parsed(path, state, name)
         return (digest + "!" if name == module else digest), imports
 
     monkeypatch.setattr(sources, "_parsed", other)
-    changed = keys(original) - before
+    changed = keys(plain_job(OF_EVERY)) - before
     assert {method if "methods" in module else metric for _, method, metric, _ in changed} == expected
 
 
@@ -201,15 +206,15 @@ def test_whether_a_torchvision_network_transforms_its_input_counts(job):
 def test_another_version_of_timm_computes_its_networks_anew(job, monkeypatch):
     pytest.importorskip("timm", reason="the extra `timm` is not installed")
     net = ("model=timm", "model.architecture=mobilenetv3_small_050", "model.weights=null", "model.crop=64")
-    timms, ours = job(*net, "target=predicted", "data.size=1"), job()
+    timms, ours = job(*net, "target=predicted", "data.size=1"), plain_job()
     before = {one.model.name: keys(one) for one in (timms, ours)}
     monkeypatch.setattr(sources, "version_of", lambda name: "99" if name == "timm" else version_of(name))
     assert keys(timms).isdisjoint(before[timms.model.name])
     assert keys(ours) == before[ours.model.name]
 
 
-def test_a_network_with_the_same_weights_but_another_slope_is_another(job):
-    original = job()
+def test_a_network_with_the_same_weights_but_another_slope_is_another():
+    original = plain_job()
     module = torch.nn.Sequential(torch.nn.LeakyReLU(0.1))
     other = torch.nn.Sequential(torch.nn.LeakyReLU(0.2))
     leaky, steeper = (replace(original, model=replace(original.model, module=net)) for net in (module, other))

@@ -24,9 +24,10 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.inputs import images
 from axiom_bench.run.inputs.images import SUFFIX, ImageCache
-from axiom_bench.run.jobs.job import HASHES, keep_hashes, read_hashes
+from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
+from axiom_bench.run.sweep import configuration
 
-from .conftest import failure, pictures
+from .conftest import failure, pictures, tiny
 
 COMMON = ("target=predicted", "metric=[zeta]", "method=[grad_cam]")
 PLAIN = Preprocessing(24, 20, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
@@ -223,15 +224,16 @@ def images_folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def contents(job, images_folder, tmp_path, monkeypatch):
+def contents(images_folder, tmp_path, monkeypatch):
     """() -> (hashes of the images as a new run finds them, how many were read)."""
     counted = Mock(wraps=image_files.sha256)
     monkeypatch.setattr(image_files, "sha256", counted)
     settings = ("data=folder", f"data.root={images_folder}", "data.size=null", "data.workers=0", "target=label")
+    config = configuration(tiny((*settings, f"data.classes={list(map(str, range(10)))}")))
 
     def run() -> tuple[dict[int, str], int]:
         counted.reset_mock()
-        fresh_job = replace(job(*settings, f"data.classes={list(map(str, range(10)))}"), hashes=read_hashes(tmp_path))
+        fresh_job = replace(Job.of(config), hashes=read_hashes(tmp_path))
         keep_hashes(fresh_job, tmp_path)
         return fresh_job.contents, counted.call_count
 

@@ -99,7 +99,7 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     (second,) = run(*MOSAIC)
     assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
     for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
-        (other,) = run(*MOSAIC, setting)
+        (other,) = run(*MOSAIC, *LIGHT, setting)
         assert (other.failure, other.computed.shards) == (None, shards)
 
 
@@ -185,7 +185,7 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
     (tmp_path / "net.py").write_text(FIXED.format(view=view))
     network = ("model=user", f"model.architecture={tmp_path / 'net.py'}:build", "model.weights=null", "model.crop=96")
     kept = [part for part in MOSAIC if part != "model.weights=default"]
-    settings = (*kept, *network, "model.layer=relu", "data.confidence=null", "method=[grad_cam]")
+    settings = (*kept, *network, "model.layer=relu", "data.confidence=null", *LIGHT)
     message = failure(run(*settings))
     assert "can't take mosaics of 192 x 192 pixels" in message
     assert reason in message
@@ -202,7 +202,7 @@ def test_photographs(run, rows, real_root):
     kept = [
         part for part in MISTAKEN if part.partition("=")[0] not in ("model.weights", "data.size", "data.confidence")
     ]
-    outcomes = run(*kept, *network, *images)
+    outcomes = run(*kept, *network, *images, *LIGHT)
     assert outcomes[0].failure is None
     located = values(rows(outcomes), "grid_pointing_game")
     assert len(located) == 2 * 4
