@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -46,12 +46,19 @@ def passes_of_methods(
     trace of one row, that row is the one trace of all methods, and keeps what they share.
     """
     row = trace if len(trace) == 1 else trace[:1]
-    stand_ins = [_stand_in(trace, pooled) for pooled in (True, False)]
-    candidates, shared_traces = [*stand_ins, row], [*(stand_in[:] for stand_in in stand_ins), row]
+
+    @cache  # made where a method needs it: the first stand-in is often enough
+    def candidates(pooled: bool | None) -> tuple[Trace, Trace]:
+        if pooled is None:
+            return row, row
+        stand_in = _stand_in(trace, pooled)
+        return stand_in, stand_in[:]
+
     passes_by_method: dict[str, float] = {}
     total = 0.0
     for method in methods:
-        for candidate, shared_trace in zip(candidates, shared_traces, strict=True):
+        for pooled in (True, False, None):
+            candidate, shared_trace = candidates(pooled)
             passes = _count(method, fresh(candidate), versions, raises=candidate is row)
             if passes is not None:
                 passes_by_method[method.name] = passes
