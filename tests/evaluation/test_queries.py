@@ -182,6 +182,7 @@ def test_methods_that_memory_does_not_hold_together_have_the_same_values(network
 
 def test_one_other_trace_is_held_at_a_time(net, batch, trace):
     held, most = weakref.WeakSet(), []
+    gc.freeze()  # what other tests left is of no interest, and long to search
 
     def counting(of: ab.Trace) -> Tensor:
         gc.collect()

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import sys
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError
 
 import pytest
@@ -79,6 +80,7 @@ def test_missing_library_error_message(library, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+@cache
 def chosen(*words: str) -> set[str]:
     return set(sweep.configuration(list(words))["method"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -52,6 +53,7 @@ SCALE_FREE = [name for name in OF_MAPS if "score_scale" not in plugins.needs_of(
               and not name.endswith("_raw")]  # fmt: skip
 
 
+@cache
 def light(name: str, **changed: object) -> Plugin:
     """A metric with LIGHT parameters, where it has such, and changed ones."""
     metric = metrics.get(name)
@@ -193,7 +195,7 @@ NO_LESS = [  # of the second parameters than of the first
     ("box_iou", "box_iou", {"fraction": 0.15}, {"fraction": "best"}),
     ("mask_iou", "mask_iou", {"fraction": 0.15}, {"fraction": "best"}),
     ("max_box_acc", "box_acc_own_threshold", {"iou": 0.5}, {"iou": 0.3}),
-    ("max_box_acc_v2", "box_acc_v2_own_threshold", {"ious": [0.5]}, {"ious": [0.3]}),
+    ("max_box_acc_v2", "box_acc_v2_own_threshold", {"ious": (0.5,)}, {"ious": (0.3,)}),
     ("pointing_game", "pointing_game", {"tolerance": 0.0}, {"tolerance": 2.0}),
     ("effective_complexity", "effective_complexity", {"tolerance": 0.2}, {"tolerance": 0.02}),
     ("explanation_sensitivity", "max_sensitivity", {"samples": 2}, {"samples": 4}),
@@ -231,7 +233,8 @@ def test_gain_drop_and_increase_agree(method, trace):
     assert not ((gain > 0) & (drop > 0)).any()
 
 
-def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
+@cache
+def two_colours() -> tuple[ab.CutModel, Tensor, ab.Annotation]:
     """Class 0 is what is red, at the top left, class 1 what is green, all around it; F_0 = red, F_1 = green, and
     S_k = sum of F_k, so that each channel's map is exact for its own class.
     """
@@ -249,7 +252,7 @@ def two_colours() -> tuple[nn.Module, Tensor, ab.Annotation]:
     mask = torch.ones(SIDE, SIDE, dtype=torch.long)
     mask[:4, :4] = 0
     boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
-    return model.double().eval(), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask, cells=True)
+    return ab.cut(model.double().eval(), "1"), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask, cells=True)
 
 
 def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:
@@ -282,10 +285,10 @@ BETTER_AND_WORSE = {"explanation_sensitivity": (unmoved, exact)}  # elsewhere th
 @pytest.mark.parametrize("name", [name for name in OF_MAPS if metrics.get(name).spec.better != "none"])
 def test_better_map_has_the_better_value(name):
     tolerance = {"tolerance": 0.0} if name == "pointing_game" else {}  # 15 pixels are more than the image has
-    metric, (model, images, note) = light(name, **tolerance), two_colours()
+    metric, (cut_model, images, note) = light(name, **tolerance), two_colours()
     actual = []
     for method in BETTER_AND_WORSE.get(name, (exact, fixed)):
-        trace = ab.cut(model, "1").trace(images, torch.tensor([0]), interventions=[parts_by_colour(images[0], note)])
+        trace = cut_model.trace(images, torch.tensor([0]), interventions=[parts_by_colour(images[0], note)])
         actual.append(of_one_image(metric, annotated(trace, method, (note,))))
     strictly = []
     for value in actual[0]:

@@ -94,7 +94,7 @@ def test_any_hole_is_filled_as_directly_and_within_the_range_of_observed_pixels(
         assert (filled.amin((1, 2)) >= observed.amin(1) - 1e-6).all()
 
 
-@pytest.mark.parametrize("share", [0.7, 0.9])
+@pytest.mark.parametrize("share", [0.9, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_a_hole_observed_in_one_corner_only_equals_a_direct_solve(share):
     """No norm of the error bounds a single pixel there: the hardest of ROAD's holes, at ROAD's image size."""
     image = functional.interpolate(noise(1, 3, 4, 4), (224, 224), mode="bicubic")

@@ -41,9 +41,9 @@ def make_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **o
 
 # (network, layer, side of the images, images): one image of a head 4096 wide takes seconds in float64.
 QUICK = [
-    ("squeezenet1_1", "features.12", 64, 2),
+    ("squeezenet1_1", "features.12", 64, 1),
     ("resnet18", "layer4", 64, 2),
-    ("mobilenet_v3_small", "features.11.block.1", 64, 2),
+    ("mobilenet_v3_small", "features.11.block.1", 64, 1),
     ("shufflenet_v2_x0_5", "stage4.2", 64, 2),
     ("densenet121", "features.norm5", 32, 2),
     ("densenet121", "features.denseblock4.denselayer15.conv2", 32, 2),
