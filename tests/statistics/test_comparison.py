@@ -161,7 +161,7 @@ def test_a_run_compares_once(usual):
 
 
 def test_threads_compare_as_one_does(make_run, make_records, monkeypatch):
-    folder = make_run(make_records(20), pictures=False)
+    folder = make_run(make_records(20, methods={"grad_cam": {}, "xgrad_cam": {}, "random": {}}), pictures=False)
     alone, threads = RunFolder.read(folder), RunFolder.read(folder)
     monkeypatch.setattr(run_folder, "MANY", 0)
     threads.compare_all()

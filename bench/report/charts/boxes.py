@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -259,6 +259,7 @@ def specs() -> dict[str, Callable[[], dict[str, Any]]]:
     return {name: partial(spec, log) for log, name in SPECS.items()}
 
 
+@cache
 def spec(log: bool) -> dict[str, Any]:
     """Boxes on their side, one below the other. Tables: `boxes` with the columns of ROW, `values` of VALUE; `title` may
     come from `method`. Parameters: low, high, title; least: where smaller values are drawn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -115,6 +115,7 @@ def _low_end(medians: np.ndarray, drawn: np.ndarray | None = None) -> float | No
     return float(max(shown.min() / 3, FLOAT32_ROUNDING))
 
 
+@cache
 def _spec(log: bool) -> dict[str, Any]:
     x_axis = alt.Axis(title="Layer", labelAngle=-35, labelOverlap=True, grid=False)
     x = alt.X("layer:N", scale=alt.Scale(type="point", domain=alt.ExprRef("layers"), padding=0.3), axis=x_axis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from itertools import combinations
 from typing import Any
 
@@ -199,6 +199,7 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(values).T
 
 
+@cache
 def _spec() -> dict[str, Any]:
     cells = alt.Chart(alt.NamedData("cells"))
     axis: dict[str, Any] = {"grid": False, "labelColor": vega.INK, "labelLimit": LABELS, "labelOverlap": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -286,6 +286,7 @@ def _cost_table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series)
     return table.assign(also=vega.at_same_spot(titles, table["ms"], table["value"]), n=rows["n"], images=rows["images"])
 
 
+@cache
 def _costs_spec() -> dict[str, Any]:
     domain = [alt.ExprRef("x_low"), alt.ExprRef("x_high")]
     x_axis = alt.Axis(title=vega.capital(MS), values=alt.ExprRef("x_ticks"), labelExpr=vega.LABEL)

@@ -307,7 +307,7 @@ def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_pa
     assert [(len(axes.lines), len(axes.collections)) for axes in figure.axes[:2]] == [(2, 2)] * 2
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["B", "A"]
-    drawing.save(tmp_path / "figures")
+    drawing.save(tmp_path / "figures", ("png",))
     assert drawing.png_path(tmp_path / "figures").is_file()
 
 

@@ -86,7 +86,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     assert drawing.name == "confusion_class_seen"
     assert "class_seen" not in {*run.metrics, *run.records.metrics}
     assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Drawing))
-    drawing.save(tmp_path)
+    drawing.save(tmp_path, ("png",))
     assert drawing.png_path(tmp_path).read_bytes()[:4] == b"\x89PNG"
 
 

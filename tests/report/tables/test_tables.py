@@ -124,9 +124,10 @@ def test_every_table_is_there_in_every_format_and_csv_has_full_precision(run, tm
 
 
 def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run, recwarn):
-    rows = make_records(n=2, methods={"grad_cam": {}, "random": {}}).query("metric == 'box_iou'")
+    layers = {"scenes_fc": ("features.9",)}
+    rows = make_records(n=2, layers=layers, methods={"grad_cam": {}, "random": {}}).query("metric == 'box_iou'")
     records = pd.concat([rows.assign(metric=f"metric_{i}") for i in range(60)])
-    run = RunFolder.read(make_run(records, pictures=False))
+    run = RunFolder.read(make_run(records, layers=layers, pictures=False))
     wide = wide_frame(run, run.summary)
     assert wide.shape == (len(rows.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
