@@ -103,8 +103,7 @@ def test_only_bad_images(run, rows, of_folder, folder):
     outcomes = run(*of_folder, "runtime.repeats=1", "pictures.rows=2")
     assert outcomes[0].failure is None
     assert set(rows(outcomes)["status"]) == {"bad_image"}
-    assert not outcomes[0].files.get("runtime")
-    assert not outcomes[0].files.get("pictures")
+    assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
 
 @pytest.mark.parametrize(

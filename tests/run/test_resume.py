@@ -41,8 +41,8 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
     return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
 
 
-def test_a_repeated_run_computes_nothing(run, results, capsys):
-    first = run()[0]
+def test_a_repeated_run_computes_nothing(run, ran, results, capsys):
+    first = ran()[0]
     assert (first.shards, first.computed.shards) == (3, 3)
     before = written(results)
     assert len(before) == 3
