@@ -174,6 +174,9 @@ def test_a_parameter_that_no_setting_can_hold_and_what_names_no_method():
     for params in WRONG:
         with pytest.raises(BenchError, match=r"can't be given to a run"):
             overrides_of({"mine": {"_target_": "my_pkg.my_cam", "params": params}})
-    for methods in (lambda trace: trace, 5, [{"params": {}}], ["a.cam", "b.cam"], {"mine": None}):
-        with pytest.raises(BenchError):
+    for methods, sentence in (
+        *((lambda trace: trace, "A method is named"), (["a.cam", "b.cam"], "Two methods are called 'cam'")),
+        *((wrong, "A method can't be ") for wrong in (5, [{"params": {}}], {"mine": None})),
+    ):
+        with pytest.raises(BenchError, match=sentence):
             overrides_of(methods)
