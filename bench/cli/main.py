@@ -123,6 +123,9 @@ def parser() -> ArgumentParser:
     tidy = commands.add_parser("tidy", help="merge a run's many small record files")
     tidy.add_argument("run_folder", type=local_folder)
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
+    tidy.add_argument(
+        "--beside", metavar="TARGET", help="the values computed beside this plug-in, as my_module.my_cam, aren't needed"
+    )
     tidy.set_defaults(command=_tidy)
 
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
@@ -278,7 +281,7 @@ def _list(options: Namespace) -> int:
 def _tidy(options: Namespace) -> int:
     from axiom_bench.records.tidy import tidy
 
-    say(tidy(options.run_folder, options.drop))
+    say(tidy(options.run_folder, options.drop, options.beside))
     return 0
 
 

@@ -43,6 +43,10 @@ class CachesResults:
         """Whether `once` would have nothing to compute."""
         return key in self._results
 
+    def results(self) -> list[Any]:
+        """What it keeps, the oldest first."""
+        return list(self._results.values())
+
 
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""

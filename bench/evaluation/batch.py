@@ -18,11 +18,12 @@ from axiom_bench.columns import CURVE_COLUMNS, LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.answers import explained_by
 from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, begin, described, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
+from axiom_bench.evaluation.unchanged import explained_by, is_watched
+from axiom_bench.evaluation.unchanged import watch as watch_calls
 from axiom_bench.explanation.explanation import Explanation, Map
 
 Method = Plugin[MethodSpec]
@@ -71,6 +72,9 @@ def begun_rows(
 ) -> Iterator[Later]:
     """Functions of the parts of `rows_of`, in its order. threads: see `measurement.begin`; each function waits for what
     they measure, and holds nothing of a GPU."""
+    has_foreign = any(method.is_foreign for method in methods) or any(metric.is_foreign for metric in metrics)
+    if has_foreign and is_watched(batch.image_ids):
+        watch_calls(trace)
     rows = BatchRows.of(trace, batch)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]

@@ -24,10 +24,11 @@ from axiom_bench.evaluation.batch import (
     holds_values,
     rows_of,
     trace_of_batch,
-    with_score_scale,
 )
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.proof import proved
+from axiom_bench.evaluation.unchanged import watch
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.explanation.explanation import Explanation, given, heatmap
 from axiom_bench.explanation.overlay import Heatmaps
@@ -55,12 +56,15 @@ def evaluate(
     check_names(metric_plugins)
     cut_model = cut(model, layer, reshape=reshape, output=output)
     parts: list[Columns] = []
+    is_proved = False
     for batch in _as_batches(batches):
 
         def columns(part: Batch, _: int) -> list[Columns]:
-            nonlocal method_plugins
+            nonlocal method_plugins, metric_plugins, is_proved
             trace = trace_of_batch(cut_model, part)
-            method_plugins = with_score_scale(method_plugins, trace)
+            if not is_proved:
+                method_plugins, metric_plugins = proved(method_plugins, metric_plugins, trace, part)
+                is_proved = True
             return list(rows_of(trace, part, method_plugins, metric_plugins))
 
         for of_part in by_halves(batch, len(batch), cut_model.limits, columns):
@@ -88,6 +92,8 @@ def explain(
     """
     plugins_of_methods = chosen("method", methods)
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
+    if any(method.is_foreign for method in plugins_of_methods):
+        watch(trace)
     answers = ((method.name, answer_of(method, trace)) for method in plugins_of_methods)
     raw_maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}
     map_size = size or (trace.images.shape[-2], trace.images.shape[-1])

@@ -32,6 +32,7 @@ ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
 TARGET = {"_target_": kinds.Kind(kinds.is_path, "the dotted path of a function, as my_module.my_cam")}
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
+PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
 
@@ -51,6 +52,11 @@ class Plugin(Generic[Spec]):
     params: Mapping[str, Any] = field(default_factory=dict)
     inner: Plugin[MethodSpec] | None = None
     bare: bool = False
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it, or the method that it wraps, isn't the suite's own, which its tests prove."""
+        return not self.target.startswith(f"{PACKAGE}.") or (self.inner is not None and self.inner.is_foreign)
 
     def __call__(self, argument: Any) -> Any:
         """A method's weights or Map of a trace, or a metric's values of an explanation.

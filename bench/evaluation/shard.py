@@ -21,6 +21,7 @@ from axiom_bench.evaluation.batch import Columns, Later, begun_rows, trace_of_ba
 from axiom_bench.evaluation.measurement import cpu_threads, thread_count
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
+from axiom_bench.evaluation.unchanged import check_network
 
 Item = TypeVar("Item")
 
@@ -82,6 +83,9 @@ def shard_rows(
         for parts in begun() if threads is None else one_behind(begun()):
             for later in parts:
                 yield from later()
+    plugins = [plugin for each in requests for plugin in (*each.methods, *each.metrics)]
+    if foreign := dict.fromkeys(repr(plugin.name) for plugin in plugins if plugin.is_foreign):
+        check_network(cut_model, f"{'One of the plug-ins' if len(foreign) > 1 else 'The plug-in'} {', '.join(foreign)}")
 
 
 def one_behind(items: Iterable[Item]) -> Iterator[Item]:

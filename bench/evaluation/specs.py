@@ -51,6 +51,7 @@ class MethodSpec:
     spoiling: Name | None = None
     degree: float | None = None
     unspoiled: Name | None = None
+    unstable: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""
@@ -95,6 +96,7 @@ class MetricSpec:
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
+    unstable: as a method's.
     """
 
     title: Name | None = None
@@ -114,6 +116,7 @@ class MetricSpec:
     fast_form_of: Name | None = None
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
+    unstable: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data in the form that the YAML file has."""

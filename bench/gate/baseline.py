@@ -50,7 +50,11 @@ class Baseline:
     @classmethod
     def of(cls, run: RunFolder, timed: str | None = None) -> Baseline:
         """timed: how far run times may move, as "50%"; None leaves them out. Raises BenchError where the run has no
-        records, or a metric without a tolerance."""
+        records, a metric without a tolerance, or a method or metric whose answers aren't the same again."""
+        for name, why in run.metadata.unstable().items():
+            raise BenchError(
+                f"{name!r} {why}. A gate compares values that are the same again: leave it out, or mend it."
+            )
         rows = pd.concat([_rows(run), accuracies(run)], ignore_index=True)
         if timed is not None:
             rows = pd.concat([rows, run_times(run, timed)], ignore_index=True)

@@ -3,7 +3,8 @@
 A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
 are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is {"format": 2, "shard": the shard's
 key, "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its
-curves]}, "axes": {curve: how to draw it}}. A value is there if the key of its (method, metric) is the wanted one.
+curves]}, "axes": {curve: how to draw it}, "beside": [users' own plug-ins that were called, if any]}. A value is there
+if the key of its (method, metric) is the wanted one.
 """
 
 from __future__ import annotations
@@ -89,8 +90,10 @@ _RUN = {
     **{"experiment": Scalar, "run": Scalar, "created": str, "overrides": list[str], "versions": _FACTS},
     "git_commit": str,
 }
-_METHOD = _entries(**_TITLES, params=_FACTS, library=str, wins_by_construction=list[str])
-_METRIC = _entries(**_TITLES, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric"), str), needs=list[Any])
+_METHOD = _entries(**_TITLES, params=_FACTS, library=str, wins_by_construction=list[str], unstable=str)
+_METRIC = _entries(
+    **_TITLES, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric", "unstable"), str), needs=list[Any]
+)
 _IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
 _MODEL = _entries(
     **dict.fromkeys(("layer", "output", "weights_sha256"), str),
@@ -123,6 +126,7 @@ RecordNotes = create_model(  # the metadata of a record file, see `records.holdi
     names=(dict[str, list[str]], ...),
     curves=(dict[str, list[str]], ...),
     axes=(_FACTS, ...),
+    beside=(NAMES, None),
 )
 
 FORMAT = 2
@@ -148,6 +152,7 @@ class RecordFile:
     names: Mapping[str, list[str]]
     curves: Mapping[str, list[str]]
     axes: Mapping[str, Any] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
 
     @property
     def curve_file(self) -> str | None:
@@ -208,7 +213,7 @@ def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
     is_of_shard = problem(notes, RecordNotes) is None and match is not None and match[1] == notes["shard"]
     if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
         raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
-    return RecordFile(name, *(notes[key] for key in ("shard", "values", "names", "curves", "axes"))), content
+    return _record_file(name, notes), content
 
 
 def write(
@@ -217,11 +222,17 @@ def write(
     """Writes what one command computed of one shard. notes: names, curves and axes, see the module. Raises BenchError.
     The file of curves is written first: where the record file exists, both are complete."""
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
-    file = RecordFile(name, shard, values, notes["names"], notes["curves"], notes["axes"])
+    metadata = {"format": FORMAT, "shard": shard, "values": values, **notes}
+    file = _record_file(name, metadata)
     if file.curve_file is not None:
         store.write(folder / file.curve_file, curves, store.CURVES)
-    store.write(folder / name, rows, metadata={"format": FORMAT, "shard": shard, "values": values, **notes})
+    store.write(folder / name, rows, metadata=metadata)
     return file
+
+
+def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
+    about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
+    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()))
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent. A
-put is atomic, and records have names that no other file ever has. Nothing is deleted in the store but claims."""
+put is atomic, and records have names that no other file ever has. Nothing is deleted in the
+store but claims, and what was computed beside a plug-in that is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, files, remote, running
+from axiom_bench.records import artefacts, claims, files, holdings, remote, running
 from axiom_bench.records.leases import Leases
 from axiom_bench.records.remote import Objects
 
@@ -111,6 +112,15 @@ def push(folder: Path) -> None:
     """Sends what is new, where the folder is a mirror. Raises BenchError."""
     if (mirror := of(folder)) is not None:
         mirror.push()
+
+
+def remove(folder: Path, names: Sequence[str]) -> None:
+    """Deletes record files with their curves, also in the store where the folder is a mirror. Raises BenchError."""
+    holdings.remove(folder, names)
+    if (mirror := of(folder)) is not None:
+        for name in names:
+            mirror.objects.remove(name)
+            mirror.objects.remove(holdings.curve_file(name))
 
 
 def fetched(text: str) -> Path:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, claims, holdings, reading, store
 from axiom_bench.records.holdings import Holdings, RecordFile, Values
 
 MAX_NAMES = 10  # groups of unneeded values that are named
 
 
-def tidy(folder: Path, drop: bool) -> list[str]:
-    """Merges the record files of each shard, and with `drop` removes what the run's manifest doesn't need. Returns what
-    was done, in lines. Nothing is lost if it is interrupted. Raises BenchError where the folder has no manifest, and
-    while a run is using it."""
+def tidy(folder: Path, drop: bool, beside: str | None = None) -> list[str]:
+    """Merges the record files of each shard, and with `drop` removes what the run's manifest doesn't need. beside: the
+    dotted path of a user's own method or metric: values that were computed in its company aren't needed. Returns what
+    was done, in lines. Nothing is lost if it is interrupted. Raises BenchError where the folder has no manifest, no
+    value in that company, and while a run is using it."""
     folder = Path(folder)
     run = artefacts.read(folder)
     with claims.tidying(folder):
         held = holdings.read(folder)
         wanted = _wanted(held, run)
-        lines = list(_unneeded(held, wanted, drop))
+        touched = {file.name for files in held.files.values() for file in files if beside in file.beside}
+        if beside is not None and not touched:
+            raise BenchError(f"No value of {folder} was computed beside {beside!r}; {_company(held)}.")
+        lines = list(_unneeded(held, wanted, touched, drop))
         renamed: dict[str, RecordFile | None] = {}
         for shard, files in held.files.items():
             for group in _groups(files):
-                keep = [file.holds(wanted.get(shard, {})) if drop else file.values for file in group]
+                keep = [_kept(file, wanted.get(shard, {}), touched) if drop else file.values for file in group]
                 if len(group) > 1 or keep[0] != group[0].values:
                     merged = _merge(folder, group, keep)
                     renamed |= dict.fromkeys((file.name for file in group), merged)
@@ -47,12 +52,23 @@ def _wanted(held: Holdings, run: Mapping[str, Any]) -> dict[str, Values]:
     return wanted
 
 
-def _unneeded(held: Holdings, wanted: Mapping[str, Values], drop: bool) -> Iterator[str]:
+def _kept(file: RecordFile, wanted: Values, touched: Collection[str]) -> dict[str, dict[str, str]]:
+    """What is needed of a file. touched: names of files of which nothing is."""
+    return {} if file.name in touched else file.holds(wanted)
+
+
+def _company(held: Holdings) -> str:
+    """Beside which plug-ins values were computed."""
+    names = sorted({name for files in held.files.values() for file in files for name in file.beside})
+    return f"some were beside {', '.join(names)}" if names else "all are of the suite's own methods and metrics"
+
+
+def _unneeded(held: Holdings, wanted: Mapping[str, Values], touched: Collection[str], drop: bool) -> Iterator[str]:
     """A line for each group of values that the manifest doesn't count, and for files that can't be used."""
     shards: Counter[tuple[str, str]] = Counter()
     for shard, files in held.files.items():
         for file in files:
-            rest = holdings.without(file.values, file.holds(wanted.get(shard, {})))
+            rest = holdings.without(file.values, _kept(file, wanted.get(shard, {}), touched))
             shards.update((method, metric) for method, metrics in rest.items() for metric in metrics)
     word = "dropped" if drop else "not needed by the run"
     methods: dict[str, list[str]] = {}
@@ -91,7 +107,9 @@ def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) ->
     if not values:
         return None
     used = {metric for metrics in values.values() for metric in metrics}
-    notes: dict[str, dict[str, Any]] = {"names": {}, "curves": {}, "axes": {}}
+    notes: dict[str, Any] = {"names": {}, "curves": {}, "axes": {}}
+    if beside := sorted({name for file in group for name in file.beside}):
+        notes["beside"] = beside
     rows, curves = [], []
     for file, chosen in zip(group, keep, strict=True):
         for kind, of_file in (("names", file.names), ("curves", file.curves)):

@@ -22,7 +22,19 @@ from axiom_bench.run.computing.compute import Computed, Stored
 from axiom_bench.run.jobs.ready import ReadyJob
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
-OF_A_METRIC = ("title", "unit", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference")
+OF_A_METRIC = (
+    "title",
+    "unit",
+    "better",
+    "tolerance",
+    "of",
+    "needs",
+    "note",
+    "definition",
+    "deviation",
+    "reference",
+    "unstable",
+)
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 

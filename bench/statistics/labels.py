@@ -53,7 +53,8 @@ class Metadata:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
         entry = (self.manifest.get("metrics") or {}).get(name) or {}
         keys = ("title", "unit", "better", "tolerance", "note")
-        return Value(name, **{"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}})
+        about = {"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}}
+        return Value(name, **{**about, "title": _marked(about["title"], entry)})
 
     def method(self, name: str) -> Mapping[str, Any]:
         """A method's metadata: what its YAML says beside the call."""
@@ -64,13 +65,17 @@ class Metadata:
         """The title of the method's YAML, such as "XGrad-CAM"; a callable without one has its name alone. Methods of
         one title, as one method with two parameters, have their names in brackets after it."""
         title = self.method(name).get("title")
-        if not title:
-            return name
-        return f"{title} ({name})" if self._titles[str(title)] > 1 else str(title)
+        is_shared = title and self._titles[str(title)] > 1
+        return _marked(f"{title} ({name})" if is_shared else str(title or name), self.method(name))
 
     @cached_property
     def _titles(self) -> Counter[str]:
         return Counter(str(self.method(name).get("title")) for name in self.manifest.get("methods") or {})
+
+    def unstable(self) -> dict[str, str]:
+        """{method or metric: why its answers aren't of each image alone, or not the same again}."""
+        entries = {**(self.manifest.get("methods") or {}), **(self.manifest.get("metrics") or {})}
+        return {name: str(entry["unstable"]) for name, entry in entries.items() if entry and entry.get("unstable")}
 
     def by_construction(self, metric: str) -> frozenset[str]:
         """The methods whose YAML says that they win in this metric by construction."""
@@ -88,6 +93,13 @@ class Metadata:
 
     def _model(self, name: str) -> Mapping[str, Any]:
         return (self.manifest.get("models") or {}).get(name) or {}
+
+
+UNSTABLE = "\N{SECTION SIGN}"  # marks what `Metadata.unstable` names
+
+
+def _marked(title: str, entry: Mapping[str, Any]) -> str:
+    return f"{title}\N{NO-BREAK SPACE}{UNSTABLE}" if entry.get("unstable") else title
 
 
 def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:

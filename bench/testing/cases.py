@@ -15,6 +15,7 @@ from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import unknown
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.unchanged import Interference, State
 from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3
@@ -137,6 +138,17 @@ def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     for name, (version, values) in before.items():
         is_same = tensors[name]._version == version and torch.equal(tensors[name], values)
         assert is_same, f"{name} was overwritten"
+
+
+@contextmanager
+def leaves_network_alone(trace: Trace) -> Iterator[None]:
+    """Raises AssertionError where the cut network or torch's settings change inside."""
+    state = State.of(trace.cut_model.model, functions=False)
+    yield
+    try:
+        state.check(trace.cut_model.model, "it")
+    except Interference as error:
+        raise AssertionError(str(error)) from error
 
 
 def _own_cut(case: Case) -> CutModel:

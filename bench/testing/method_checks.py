@@ -17,7 +17,16 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Map, Method, heatmap
-from axiom_bench.testing.cases import CASES, TRACE_TENSORS, Case, model_state, once, run_checks, unchanged
+from axiom_bench.testing.cases import (
+    CASES,
+    TRACE_TENSORS,
+    Case,
+    leaves_network_alone,
+    model_state,
+    once,
+    run_checks,
+    unchanged,
+)
 from axiom_bench.testing.other_device import OtherDevice
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms
@@ -68,11 +77,13 @@ def leaves_trace_alone(method: Method, case: Case) -> None:
 
 
 def leaves_model_alone(method: Method, case: Case) -> None:
-    """The model's parameters, gradients, requires_grad flags, modes and hooks stay as they are."""
+    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy that is cut, stay as
+    they are; so do torch's settings."""
     model = case.model().train()
     model.filters[0].requires_grad_(False)
-    before = model_state(model)
-    method(case.trace(model))
+    before, trace = model_state(model), case.trace(model)
+    with leaves_network_alone(trace):
+        method(trace)
     assert model_state(model) == before
 
 

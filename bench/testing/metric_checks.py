@@ -23,7 +23,16 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
-from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, model_state, once, run_checks, unchanged
+from axiom_bench.testing.cases import (
+    CLASSES,
+    TRACE_TENSORS,
+    Case,
+    leaves_network_alone,
+    model_state,
+    once,
+    run_checks,
+    unchanged,
+)
 from axiom_bench.testing.other_device import OtherDevice
 
 Metric = Callable[..., Any]
@@ -159,10 +168,12 @@ def leaves_explanation_alone(metric: Plugin, case: MetricCase) -> None:
 
 
 def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
-    """The model's parameters, gradients, requires_grad flags, modes and hooks stay as they are."""
+    """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy that is cut, stay as
+    they are; so do torch's settings."""
     model = case.case.model()
-    before = model_state(model)
-    measure(metric, case.explain(case.case.trace(model)), True)
+    before, trace = model_state(model), case.case.trace(model)
+    with leaves_network_alone(trace):
+        measure(metric, case.explain(trace), True)
     assert model_state(model) == before
 
 

@@ -10,8 +10,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.by_image import path_of
-from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import sealed, store
+from axiom_bench.records import artefacts, sealed, store
 
 
 def history(file):
@@ -38,6 +37,22 @@ def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path):
     assert gate(run, baseline).exit_code == 0, "a reason is none of what must be the same"
     (line,) = history(write_baseline(run, tmp_path / "b.csv", reason="x" * 1000))
     assert re.fullmatch(r"\d{4}-\d\d-\d\d: x{500}", line), "outside of a repository there is no commit"
+
+
+@pytest.mark.parametrize("kind", ["methods", "metrics"])
+def test_values_that_depend_on_the_batch_are_refused(make_run, records, tmp_path, kind):
+    run, why = make_run(records), "depends on the batch"
+    baseline = write_baseline(run, tmp_path / "b.csv")
+    manifest = artefacts.read(run)
+    entries = manifest.get(kind) or {}
+    name = {"methods": "xgrad_cam", "metrics": "iou"}[kind]
+    artefacts.write(run, {**manifest, kind: {**entries, name: {**entries.get(name, {}), "unstable": why}}})
+    sentence = (
+        f"Can't compare: '{name}' {why}. A gate compares values that are the same again: leave it out, or mend it."
+    )
+    assert gate(run, baseline).lines == (sentence,)
+    with pytest.raises(BenchError, match=why):
+        write_baseline(run, tmp_path / "b.csv")
 
 
 def test_other_versions_are_named_where_something_moved(make_run, records, tmp_path):
@@ -75,7 +90,7 @@ def timed(make_run):
         empty = ("trunk_forward", "trunk_backward", "head_forward", "head_backward", "peak_memory_bytes")
         store.write(folder / "runtime/a.parquet", pd.DataFrame(rows).assign(**dict.fromkeys(empty, 0.0)), schema=None)
         manifest = sealed.read_json(folder / "manifest.json")
-        manifest_file.write(folder, {**manifest, "runtime": ["runtime/a.parquet"]})
+        artefacts.write(folder, {**manifest, "runtime": ["runtime/a.parquet"]})
         return folder
 
     return make

@@ -131,6 +131,23 @@ def test_small_files_become_one_and_nothing_is_lost(run_folder):
     assert files_of(run_folder) == before
 
 
+def test_what_was_computed_beside_a_plug_in_is_dropped_on_request(write_file, tmp_path):
+    touched, clean = write_file(TWO, beside=("my.cam", "my.iou")), write_file(SECOND)
+    artefacts.write(tmp_path, manifest_of(([touched, clean], BOTH)))
+    with pytest.raises(
+        BenchError, match=r"No value of .* was computed beside 'my\.ca'; some were beside my\.cam, my\.iou"
+    ):
+        tidy(tmp_path, drop=True, beside="my.ca")
+    assert "--drop removes what isn't needed." in tidy(tmp_path, drop=False, beside="my.cam")
+    (merged,) = holdings.read(tmp_path).files[SHARD]
+    assert (merged.beside, merged.values) == (("my.cam", "my.iou"), BOTH)
+    write_file({"cam": {"new": "9"}})
+    lines = tidy(tmp_path, drop=True, beside="my.cam")
+    assert any(line.startswith("dropped: zeta of cam, other (2 values") for line in lines)
+    assert holdings.read(tmp_path).files == {}
+    assert reading.read_manifest(tmp_path)["records"] == []
+
+
 def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder):
     damaged = run_folder / "records" / f"{'a' * 32}-00000000.parquet"
     damaged.write_bytes(b"of a disk")

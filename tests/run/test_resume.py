@@ -102,9 +102,10 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
     compute_shard = compute.compute
 
     def and_deletes(job, cut_model, shard, *rest):
-        compute_shard(job, cut_model, shard, *rest)
+        file = compute_shard(job, cut_model, shard, *rest)
         if shard == job.shards[-1]:
             min((results / "quick/default/records").glob("*.parquet")).unlink()
+        return file
 
     with monkeypatch.context() as patch:
         patch.setattr(compute, "compute", and_deletes)
@@ -142,6 +143,31 @@ def test_a_run_that_broke_off_goes_on(run, results, monkeypatch):
     assert len(written(results)) == 1  # the first shard's file; nothing of the second
     monkeypatch.setattr(compute, "shard_rows", shard_rows)
     assert run()[0].computed.shards == 2
+
+
+INTERFERES = """
+calls = 0
+
+def mine(trace):
+    global calls
+    calls += trace.num_padding > 0  # a shard's last batch, and not the proof's rows
+    if calls > 1:
+        trace.cut_model.model.train()
+    return trace.gradients
+"""
+
+
+def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(run, results, tmp_path, monkeypatch):
+    """What earlier commands computed without it stays."""
+    (tmp_path / "interferes.py").write_text(INTERFERES)
+    monkeypatch.syspath_prepend(tmp_path)
+    run()
+    before = written(results)
+    (outcome,) = run("+method.mine._target_=interferes.mine", "++method.mine.on_score_scale=false")
+    assert outcome.failure is not None
+    assert outcome.failure.mendable
+    assert outcome.failure.message.startswith("The plug-in 'mine' leaves the network's ")
+    assert written(results) == before
 
 
 SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))

@@ -67,6 +67,7 @@ BROKEN = {
     "overwrites gradients": ("leaves_trace_alone", lambda trace: trace.gradients.relu_()),
     "overwrites and restores": ("leaves_trace_alone", after(lambda trace: trace.activations.mul_(2).div_(2))),
     "overwrites the model": ("leaves_model_alone", after(zero_weights)),
+    "trains": ("leaves_model_alone", after(lambda trace: trace.cut_model.model.train())),
     "draws from the global state": ("deterministic", lambda trace: torch.rand_like(trace.gradients)),
     "counts its calls": ("deterministic", lambda trace: trace.gradients * next(COUNTER)),
     "normalised over the batch": ("batch_invariant", lambda trace: trace.gradients.softmax(0)),

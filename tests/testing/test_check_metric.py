@@ -76,6 +76,7 @@ BROKEN = {
     "overwrites the heatmap": ("leaves_explanation_alone", after(lambda e: e.heatmap.sub_(0.5))),
     "overwrites and restores": ("leaves_explanation_alone", after(lambda e: e.trace.activations.mul_(2).div_(2))),
     "overwrites the model": ("leaves_model_alone", after(doubled_weights)),
+    "trains": ("leaves_model_alone", after(lambda explanation: explanation.trace.cut_model.model.train())),
     "a gradient": ("works_without_autograd", gradient_of_the_images),
     "on the default device": ("follows_the_device", lambda e: e.heatmap.mean((1, 2)) * torch.ones(len(e))),
     "reads the trace": ("reads_what_it_says", {"_target_": f"{__name__}.of_the_trace", "reads": "maps"}),

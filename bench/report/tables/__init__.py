@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +16,7 @@ from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, compare_in, group_name, group_title, names_of
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
+from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS
@@ -27,7 +29,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
     Raises BenchError where the folder can't be written.
     """
     tables = list(all_tables(run, run.summary, run.split_summary))
-    for table in (*tables, *summaries.headline_tables(run, run.summary)):
+    of_metrics = (_with_marks(run, table) for table in summaries.headline_tables(run, run.summary))
+    for table in (*tables, *of_metrics):
         name = files.safe_name(table.name)  # it may hold a metric's name
         files.write(folder / f"{name}.md", to_markdown(table).encode())
         files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
@@ -41,14 +44,18 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
-    yield summaries.overview_table(run, summary)
-    yield from place_tables(run)
-    yield from pair_tables(run)
-    yield from paired_tables(run)
-    yield from summaries.metric_tables(run, summary)
-    yield from summaries.correctness_tables(run, split)
-    yield summaries.status_table(run, summary)
-    yield summaries.runtime_table(run)
+    tables = (
+        [summaries.overview_table(run, summary)], place_tables(run), pair_tables(run), paired_tables(run),
+        summaries.metric_tables(run, summary), summaries.correctness_tables(run, split),
+        [summaries.status_table(run, summary)], [summaries.runtime_table(run)],
+    )  # fmt: skip
+    return (_with_marks(run, table) for table in chain.from_iterable(tables))
+
+
+def _with_marks(run: RunFolder, table: Table) -> Table:
+    """With the sentences of the methods and metrics that are marked in its run."""
+    marks = tuple(f"{UNSTABLE} {name}: {why}." for name, why in run.metadata.unstable().items())
+    return replace(table, notes=(*table.notes, *marks))
 
 
 _NUMBERS = (

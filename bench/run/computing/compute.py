@@ -19,13 +19,15 @@ from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, with_score_scale
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
+from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
+from axiom_bench.evaluation.unchanged import Interference
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
-from axiom_bench.records.holdings import Values
+from axiom_bench.records.holdings import RecordFile, Values
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing import costs
 from axiom_bench.run.inputs.images import first_row, rows
@@ -91,17 +93,19 @@ def cut_of(model: LoadedModel, device: Device) -> CutModel:
 
 
 def decided(job: Job, cut_model: CutModel) -> Job:
-    """The job with every method's scale known: where a YAML doesn't claim it, a check on the first batch decides."""
-    if all(method.spec.on_score_scale is not None for method in job.methods):
+    """The job with its users' own plug-ins proved, and every method's scale known, on the first batch."""
+    plugins = (*job.methods, *job.metrics)
+    if all(method.spec.on_score_scale is not None for method in job.methods) and not any(p.is_foreign for p in plugins):
         return job
-    first = next((batch for batch in rows(job, job.indices, required(job.methods)) if isinstance(batch, Batch)), None)
+    first = next((batch for batch in rows(job, job.indices, required(plugins)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
 
-    parts = by_halves(
-        first, len(first), cut_model.limits, lambda part, _: with_score_scale(job.methods, traced(cut_model, part))
-    )
-    return replace(job, methods=tuple(next(parts)))
+    def proof(part: Batch, _: int) -> tuple[list[Plugin], list[Plugin]]:
+        return proved(job.methods, job.metrics, traced(cut_model, part), part)
+
+    methods, metrics = next(by_halves(first, len(first), cut_model.limits, proof))
+    return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
 
 def tasks(facts: Facts) -> dict[str, Shard]:
@@ -151,7 +155,7 @@ def _compute(
     facts: Facts, cut_model: CutModel, missing: Mapping[str, Shard], folder: Path, console: Console, wait: bool
 ) -> Computed:
     job = facts.job
-    watch, computed = Stopwatch.on(job.device.device), []
+    watch, computed, written = Stopwatch.on(job.device.device), list[Shard](), list[str]()
     start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
     claimed = closing(mirror.claimed(list(missing), folder, lambda line: _print(console, job, line), wait))
     with progress(job.name, sum(map(len, missing.values())), console) as shown, claimed as claimed_keys:
@@ -159,7 +163,12 @@ def _compute(
             shard = missing[key]
             # Another process may have been faster.
             if still_missing := holdings.read(folder, {key}).missing(key, facts.values):
-                compute(job, cut_model, shard, key, still_missing, folder, watch, shown.advance)
+                try:
+                    file = compute(job, cut_model, shard, key, still_missing, folder, watch, shown.advance)
+                except Interference:
+                    mirror.remove(folder, written)
+                    raise
+                written.append(file.name)
                 computed.append(shard)
             else:
                 shown.advance(len(shard))
@@ -198,9 +207,10 @@ def _print(console: Console, job: Job, line: str) -> None:
 
 def compute(
     job: Job, cut_model: CutModel, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
-) -> None:
+) -> RecordFile:
     """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
-    of the parts of the evaluation."""
+    of the parts of the evaluation. Raises Interference, and writes nothing, where a plug-in changes what others
+    read."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = _requests(job, missing)
@@ -210,14 +220,17 @@ def compute(
     for part in shard_rows(cut_model, batches, wanted, job.batch_rows, job.normalise, watch):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
+    plugins = [plugin for request in wanted for plugin in (*request.methods, *request.metrics)]
+    foreign = sorted({plugin.target for plugin in plugins if plugin.is_foreign})
     notes = {
+        **({"beside": foreign} if foreign else {}),
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
         "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**constants(job))
-    holdings.write(folder, key, missing, table, curve_frame(of_curves), notes)
+    return holdings.write(folder, key, missing, table, curve_frame(of_curves), notes)
 
 
 def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:

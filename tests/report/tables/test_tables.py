@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from axiom_bench.records import artefacts
 from axiom_bench.report.tables import pair_frame, pair_tables, place_frame, place_tables, wide_frame, write_tables
 from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table
 from axiom_bench.report.tables.table import Table
@@ -27,6 +28,22 @@ def texts(table: Table, group: int = 0) -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def run(usual: RunFolder) -> RunFolder:
     return usual
+
+
+def test_what_depends_on_the_batch_is_marked_in_every_table(make_run, make_records, edit_manifest, tmp_path):
+    folder = make_run(make_records(n=12))
+    about = artefacts.read(folder)
+    for kind, name in (("methods", "grad_cam"), ("metrics", "box_iou")):
+        about[kind][name] = {**about[kind].get(name, {}), "unstable": f"{name} draws at random"}
+    edit_manifest(folder, methods=about["methods"], metrics=about["metrics"])
+    run = RunFolder.read(folder)
+    tables = write_tables(run, tmp_path / "tables")
+    assert len(tables) > 5
+    for path in (tmp_path / "tables").glob("*.md"):
+        text = path.read_text()
+        assert "§ grad_cam: grad_cam draws at random.\n\n§ box_iou: box_iou draws at random." in text
+        assert ("grad_cam\N{NO-BREAK SPACE}§" in text) == ("| grad_cam" in text), path.name
+        assert ("Box IoU\N{NO-BREAK SPACE}§" in text) == ("Box IoU" in text), path.name
 
 
 def test_overview_has_the_papers_columns_and_leads_with_the_median_of_ratios(run):

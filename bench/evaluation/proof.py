@@ -1,0 +1,131 @@
+"""Proof of users' own methods and metrics on a job's first rows, before anything is computed in their company.
+
+A plug-in that changes what others read is refused. One whose answers aren't of each image alone has a mark, by which
+tables show it and the gate refuses it. The suite's own plug-ins are proved by their tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.data.batch import Batch
+from axiom_bench.evaluation.batch import CHECKED_ROWS, TOLERANCE, Method, answer_of, explained, with_score_scale
+from axiom_bench.evaluation.measurement import Metric, measure
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.unchanged import Interference, watch
+from axiom_bench.explanation.explanation import Explanation, Map
+
+DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
+KEEPS_STATE = "answers otherwise when it is called again on the same images; something is kept between the calls"
+OF_THE_BATCH = "answers otherwise for an image alone than beside others; its values depend on the batch"
+Answer = Callable[[Plugin, int], Tensor | None]  # of so many first rows: (rows, values, n); None where it has none
+
+
+def proved(
+    methods: Sequence[Method], metrics: Sequence[Metric], trace: Trace, batch: Batch
+) -> tuple[list[Method], list[Metric]]:
+    """Methods and metrics with `unstable` said of those that are, and `on_score_scale` decided.
+
+    trace, batch: of a job's first images, of which CHECKED_ROWS at most are explained. Raises Interference where a
+    plug-in of a user's own changes what others read.
+    """
+    count = min(CHECKED_ROWS, trace.num_valid)
+
+    def rows(count: int) -> Trace:
+        """Watched, with nothing that was computed on use."""
+        return watch(replace(trace[:count]))
+
+    methods = with_score_scale(_marked(methods, partial(_answer, rows), count), trace)
+    return methods, _marked(metrics, partial(_values, rows, methods, batch), count)
+
+
+def _marked(plugins: Sequence[Plugin], answer: Answer, count: int) -> list[Plugin]:
+    """The plug-ins, with the sentence why answers aren't of the image alone. Each is called twice, all others between
+    its calls, and then for one row."""
+    foreign = [plugin for plugin in plugins if plugin.is_foreign and not plugin.spec.unstable]
+    calls: dict[str, list[_Call]] = {}
+    for plugin in (*foreign, *reversed(foreign)):
+        calls.setdefault(plugin.name, []).append(_Call.of(plugin, answer, count))
+    reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in foreign}
+    return [
+        replace(plugin, spec=replace(plugin.spec, unstable=reasons[plugin.name])) if plugin.name in reasons else plugin
+        for plugin in plugins
+    ]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a plug-in answered, and the global random states before and after."""
+
+    answer: Tensor | None
+    before: tuple[object, ...]
+    after: tuple[object, ...]
+
+    @staticmethod
+    def of(plugin: Plugin, answer: Answer, count: int) -> _Call:
+        before = _random_state()
+        return _Call(answer(plugin, count), before, _random_state())
+
+
+def _reason(plugin: Plugin, calls: Sequence[_Call], alone: Callable[[], Tensor | None]) -> str | None:
+    """Why the answers aren't of the image alone; None where they are, or where there is none."""
+    first, again = calls
+    if first.answer is None or again.answer is None:
+        return None
+    if first.before != first.after == again.after:
+        raise Interference(
+            f"{plugin.name!r} ({plugin.target}) sets a global random seed, which others draw from; draw from a "
+            "torch.Generator or a numpy.random.Generator of its own."
+        )
+    if first.before != first.after or again.before != again.after:
+        return DRAWS
+    if not torch.equal(first.answer.nan_to_num(), again.answer.nan_to_num()):
+        return KEEPS_STATE
+    scale = first.answer.nan_to_num().abs().amax((0, 2), keepdim=True)
+    return None if _close(first.answer[:1], alone(), scale) else OF_THE_BATCH
+
+
+def _random_state() -> tuple[object, ...]:
+    kind, keys, *numbers = np.random.get_state()
+    return torch.get_rng_state().numpy().tobytes(), kind, np.asarray(keys).tobytes(), tuple(numbers), random.getstate()
+
+
+def _close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
+    """Up to rounding, which may depend on the number of rows, relative to a value's largest magnitude."""
+    if expected is None or actual.shape != expected.shape:
+        return False
+    return bool(((actual.nan_to_num() - expected.nan_to_num()).abs() <= TOLERANCE * scale).all())
+
+
+def _answer(rows: Callable[[int], Trace], method: Method, count: int) -> Tensor | None:
+    """Weights as they broadcast, or a Map: (count, 1, n)."""
+    answer = answer_of(method, rows(count))
+    if answer is None:
+        return None
+    values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
+    return values.reshape(count, 1, -1)
+
+
+def _values(
+    rows: Callable[[int], Trace], methods: Sequence[Method], batch: Batch, metric: Metric, count: int
+) -> Tensor | None:
+    """Values and points of curves, (count, n, 1), of the first method that applies; the suite's own are asked first."""
+    trace = rows(count)
+    for method in sorted(methods, key=lambda method: method.is_foreign):
+        explanation = explained(trace, batch[:count], method)
+        if explanation is not None:
+            of_layer = metric.spec.of == "layer"
+            measured = measure(
+                metric, Explanation(trace=trace) if of_layer else explanation, bool(method.spec.on_score_scale)
+            )
+            columns = [values.reshape(count, -1) for values, _ in measured.values()]
+            return torch.cat(columns, 1)[..., None] if columns else None
+    return None
