@@ -22,7 +22,7 @@ ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "
 MODULES = (".py", *EXTENSION_SUFFIXES)
 BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user.py
+FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/sources.py
 
 
 @dataclass(frozen=True)
