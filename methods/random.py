@@ -5,17 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
 
 
 def random(trace: Trace, seed: int = 0) -> Tensor:
     """w_k from a standard normal distribution, drawn for each image -> (B, K, 1, 1).
 
-    Seeded by the image's pixels and `seed`: neither batch, order nor device changes the weights.
+    Seeded by the original image and `seed`: neither batch, order, device nor perturbation changes the weights.
     """
     channels = trace.activations.shape[1]
-    draws = [
-        torch.randn(channels, generator=generator, dtype=torch.float64) for generator in generators(trace.images, seed)
-    ]
+    draws = [torch.randn(channels, generator=draw, dtype=torch.float64) for draw in trace.generators(seed)]
     return torch.stack(draws).to(trace.activations, non_blocking=True)[..., None, None]

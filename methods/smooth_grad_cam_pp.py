@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, generators, noisy
+from axiom_bench.cutting.numerics import XY, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
@@ -16,7 +16,7 @@ def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, see
     D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F is the image's own.
     alpha's numerator is D2 as in Grad-CAM++, to which this reduces without noise, and in torchcam; the paper prints D1.
     The noise is SmoothGrad's: normal, its standard deviation `sigma` times the range of the image as the network takes
-    it, seeded by the image's pixels and `seed`. torchcam takes 4 samples with standard deviation 0.3, and relu of the
+    it, seeded by the original image and `seed`. torchcam takes 4 samples with standard deviation 0.3, and relu of the
     last sample's g. Costs one trace per sample. Raises BenchError for samples < 1.
     """
     if samples < 1:
@@ -35,7 +35,7 @@ def _mean_powers(trace: Trace, samples: int, sigma: float, seed: int) -> tuple[T
     unit = trace.gradients.abs().amax((1, 2, 3), keepdim=True)
     unit = unit.masked_fill(unit == 0, 1)
     first, second, third = (torch.zeros_like(trace.gradients) for _ in range(3))
-    draws = generators(trace.images, seed)
+    draws = trace.generators(seed)
     for _ in range(samples):
         g = trace.again(images=noisy(trace.images, sigma, draws)).gradients / unit
         first, second, third = first + g, second + g**2, third + g**3

@@ -6,7 +6,7 @@ from functools import reduce
 
 import torch
 
-from axiom_bench.cutting.numerics import generators, noisy
+from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
@@ -18,12 +18,12 @@ def smoothed(trace: Trace, wrapped: Method = xgrad_cam, samples: int = 25, sigma
     """Mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
 
     The noise is normal, its standard deviation `sigma` times the range (maximum - minimum) of the image as the network
-    takes it, seeded by the image's pixels and `seed`. All copies explain the image's class. The paper advises a sigma
+    takes it, seeded by the original image and `seed`. All copies explain the image's class. The paper advises a sigma
     of 0.1 to 0.2 and up to 50 samples; the defaults are those of its code.
     Costs one trace per sample. Raises BenchError for samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
-    draws = generators(trace.images, seed)
+    draws = trace.generators(seed)
     maps = (raw_map_of(wrapped, trace.again(images=noisy(trace.images, sigma, draws))) for _ in range(samples))
     return Map(reduce(torch.add, maps) / samples)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.methods.score_cam import weights_of
@@ -36,7 +35,7 @@ def ss_cam(
     N = 10 and sigma = 2 are the paper's, torchcam and the authors' code take 35 samples. That code has relative=True,
     the standard deviation (sigma / range)^2 with the range of what the noise is added to, for "map" also mask="raw",
     the upsampled map in place of H_k, and `score_cam`'s form of its authors. A sample's noise is the same for all
-    channels, so that they are compared under equal conditions; it is seeded by the image's pixels and `seed`. X, H_k
+    channels, so that they are compared under equal conditions; it is seeded by the original image and `seed`. X, H_k
     and the forms: see `score_cam`. Costs `samples` forward passes per varying channel. Raises BenchError for another
     score, noise or mask, for samples < 1 and for a negative sigma.
     """
@@ -64,9 +63,8 @@ class Noise:
     mask: str
     seed: int
 
-    def draws(self, image: Tensor) -> Tensor:
+    def draws(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Noise for an image (C, H', W'), relative noise without its spread: (samples, 1 or C, H', W')."""
-        (generator,) = generators(image[None], self.seed)
         shape = (self.samples, 1 if self.noise == "map" else len(image), *image.shape[1:])
         unit = torch.randn(shape, generator=generator, dtype=torch.float64)
         return (unit if self.relative else self.sigma * unit).to(image)
@@ -93,7 +91,8 @@ def _scores(trace: Trace, form: Noise) -> Tensor:
 
     def scores(row: int) -> Tensor:
         image, maps = trace.images[row], trace.activations[row, channels[row]]
-        draws = form.draws(image)
+        (generator,) = trace.generators(form.seed, slice(row, row + 1))
+        draws = form.draws(image, generator)
 
         def masked(copies: slice) -> Tensor:
             index = torch.arange(copies.start, copies.stop, device=maps.device)

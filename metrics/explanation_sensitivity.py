@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
@@ -61,7 +61,7 @@ def explanation_sensitivity_captum(
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:
-    return trace.again(images=with_noise(trace.images, radius, seed))
+    return trace.again(images=with_noise(trace.images, radius, trace.generators(seed)))
 
 
 def _distance(original: Explanation, noisy: Explanation) -> Tensor:
@@ -70,8 +70,7 @@ def _distance(original: Explanation, noisy: Explanation) -> Tensor:
     return (y - x).norm(dim=1).nan_to_num(torch.inf, torch.inf)
 
 
-def with_noise(images: Tensor, radius: float, seed: str) -> Tensor:
-    """Images plus noise, uniform in [-radius, radius], seeded by each image and `seed`: (B, 3, H', W')."""
-    draws = generators(images, seed)
+def with_noise(images: Tensor, radius: float, draws: Sequence[torch.Generator]) -> Tensor:
+    """Images plus noise, uniform in [-radius, radius], the next draw of each image's generator: (B, 3, H', W')."""
     noise = [torch.rand(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]
     return images + radius * (2 * torch.stack(noise).to(images) - 1)

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators, noisy
+from axiom_bench.cutting.numerics import noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
@@ -50,7 +50,7 @@ def model_parameter_randomisation_smooth(
 
 
 def _noisy_trace(trace: Trace, noise: float, seed: int, sample: int, is_random: bool) -> Trace:
-    images = noisy(trace.images, noise, generators(trace.images, f"{seed} smooth {sample}"))
+    images = noisy(trace.images, noise, trace.generators(f"{seed} smooth {sample}"))
     return trace.again(images=images, model=fully_randomised(trace, seed) if is_random else None)
 
 

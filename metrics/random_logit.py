@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
@@ -25,7 +24,7 @@ def random_logit(explanation: Explanation, similarity: str = "ssim", seed: int =
 
     def other_trace() -> Trace:
         num_classes = trace.logits.shape[1]
-        offsets = [torch.randint(1, num_classes, (), generator=draw) for draw in generators(trace.images, seed)]
+        offsets = [torch.randint(1, num_classes, (), generator=draw) for draw in trace.generators(seed)]
         return trace.again(targets=(trace.targets + torch.stack(offsets).to(trace.targets)) % num_classes)
 
     compare = partial(similarity_of, explanation, kind=similarity)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import generators
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, keep_logits
 from axiom_bench.explanation.explanation import Curve, Explanation, given
@@ -91,7 +91,7 @@ def imputed_images(
     ranks = pixel_ranks(explanation, first)
     pixels = ranks[0].numel()
     counts = torch.tensor([min(round(fraction * pixels), pixels - 1) for fraction in fractions]).to(ranks)
-    normal = trace.once(("road noise", seed), lambda: _normal(images, seed))
+    normal = trace.once(("road noise", seed), lambda: _normal(trace, seed))
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
         from axiom_bench.metrics.shared.imputation import impute  # here, because numba takes a third of a second
@@ -107,9 +107,7 @@ def imputed_images(
     return PerturbedImages(key, len(fractions), perturbed, score, same=same)
 
 
-def _normal(images: Tensor, seed: int) -> Tensor:
+def _normal(trace: Trace, seed: int) -> Tensor:
     """Standard normal noise of the images' shape, an image's its own whatever else is in the batch."""
-    draws = generators(images, seed)
-    return torch.stack([torch.randn(images.shape[1:], generator=draw, dtype=torch.float64) for draw in draws]).to(
-        images
-    )
+    shape, draws = trace.images.shape[1:], trace.generators(seed)
+    return torch.stack([torch.randn(shape, generator=draw, dtype=torch.float64) for draw in draws]).to(trace.images)

@@ -18,6 +18,7 @@ from axiom_bench.cutting.interventions import (
     checked_other_images,
     effects,
 )
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
@@ -25,7 +26,7 @@ from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.errors import BenchError, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
-OPTIONAL = ("interventions", "other_images")
+OPTIONAL = ("interventions", "other_images", "first_images")
 COMPUTED = ("ablation_drops", "part_effects", "true_contributions")
 
 
@@ -40,6 +41,8 @@ class Trace(CachesResults):
     num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
     interventions: per row the image's parts with versions of it without each; other_images: (B, 3, H', W'), for each
     row another image of the data set. Both are None where the data set has none, or nothing in the run asks for them.
+    first_images: (B, 3, H', W'), the images of the trace that this one is derived from by `again` or `at`, which seed
+    what is drawn (see `generators`); None: `images`.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -53,6 +56,7 @@ class Trace(CachesResults):
     num_padding: int = 0
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
+    first_images: Tensor | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -120,6 +124,15 @@ class Trace(CachesResults):
         rows = [compute(row) for row in range(self.num_valid)]
         return torch.stack(rows + rows[-1:] * self.num_padding)
 
+    def generators(self, seed: int | str, rows: slice = slice(None)) -> list[torch.Generator]:
+        """A CPU generator for each image of these rows, seeded by `seed` and the image's pixels as first traced.
+
+        The explanation of a perturbed copy draws what that of the image drew, on every device and at every batch size,
+        and so the two differ by what the perturbation does.
+        """
+        first = self.images if self.first_images is None else self.first_images
+        return generators(first[rows], seed)
+
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C), logits unless the cut has another output, for any activations (R, K, H, W) at the layer.
 
@@ -181,6 +194,7 @@ class Trace(CachesResults):
 
         model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
         The padded rows are as many as here where these rows end in as many equal ones; else there are none.
+        As many images as here are taken for versions of these, row by row, and draw what these do; see `generators`.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
@@ -190,7 +204,11 @@ class Trace(CachesResults):
 
     def _with_extras(self, other: Trace, num_padding: int) -> Trace:
         """Another trace with so many padded rows; with this one's interventions and images where its rows are."""
-        extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL} if len(other) == len(self) else {}
+        if len(other) != len(self):
+            return replace(other, num_padding=num_padding)
+        extras: dict[str, Any] = {name: getattr(self, name) for name in OPTIONAL}
+        if self.first_images is None:
+            extras["first_images"] = self.images
         return replace(other, num_padding=num_padding, **extras)
 
     def scaled(self, output: float = 1.0, inputs: float = 1.0) -> Trace:

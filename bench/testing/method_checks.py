@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
@@ -111,10 +111,22 @@ def batch_invariant(method: Method, case: Case) -> None:
 def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
-    backward = forward.again(images=forward.images.flip(0), targets=forward.targets.flip(0))
+    backward = trace_of(forward.cut_model, forward.images.flip(0), forward.targets.flip(0))
     parts = forward.interventions and forward.interventions[::-1]
     backward = replace(backward, interventions=parts, other_images=case.other_images().flip(0))
     _assert_equal(_values(method(backward)), _values(_answer(method, case)).flip(0))
+
+
+def follows_the_image(method: Method, case: Case) -> None:
+    """An image that moves by rounding moves the result by no more than that: what is drawn belongs to the image as
+    first traced (`trace.generators(seed)`), not to the bits of its perturbed copy."""
+    trace = case.trace()
+    moved = trace.images.clone()
+    moved[:, 0, 0, 0] += 1e-6
+    answer = _answer(method, case)
+    again = method(trace.again(images=moved))
+    expected, actual = _raw_map(answer, trace), _raw_map(again, trace)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-3 * expected.abs().max().item())
 
 
 def channel_equivariant(method: Method, case: Case) -> None:
@@ -221,6 +233,7 @@ CHECKS: tuple[Callable[[Method, Case], None], ...] = (
     deterministic,
     batch_invariant,
     order_invariant,
+    follows_the_image,
     channel_equivariant,
     dead_channel_is_silent,
     takes_zero_activations,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from axiom_bench.columns import OK
 from axiom_bench.cutting.interventions import GROUND, Part
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -153,7 +153,7 @@ def batch_invariant(metric: Plugin, case: MetricCase) -> None:
 def order_invariant(metric: Plugin, case: MetricCase) -> None:
     """Images in another order have the same values in that order."""
     trace = case.case.trace()
-    reordered = trace.again(images=trace.images.flip(0), targets=trace.targets.flip(0))
+    reordered = trace_of(trace.cut_model, trace.images.flip(0), trace.targets.flip(0))
     expected = {name: values.flip(0) for name, values in _values(_expected(metric, case)).items()}
     _assert_close(_values(measure(metric, case.explain(reordered), True)), expected, **CLOSE)
 

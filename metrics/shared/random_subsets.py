@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, generators
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
@@ -52,7 +52,7 @@ def subset_drops(explanation: Explanation, subsets: Subsets) -> MetricGenerator[
 
     @lru_cache(maxsize=1)  # an image's copies are requested in several pieces
     def drawn(row: int) -> Tensor:
-        return torch.cat(list(_drawn(images[row], subsets)))
+        return torch.cat(list(_drawn(trace, row, subsets)))
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
         removed = [drawn(row)[copies, None] for row in range(len(images))[rows]]
@@ -114,13 +114,13 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     if size[0] * size[1] > KEPT_PIXELS:
         maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         return trace.per_image(
-            lambda row: torch.cat([(drawn * maps[row]).sum(XY) for drawn in _drawn(images[row], subsets)])
+            lambda row: torch.cat([(drawn * maps[row]).sum(XY) for drawn in _drawn(trace, row, subsets)])
         )
 
     def pixel_weights() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
         return trace.per_image(
-            lambda row: torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(images[row], subsets)])
+            lambda row: torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(trace, row, subsets)])
         )
 
     weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), pixel_weights)
@@ -133,10 +133,10 @@ def _resize(length: int, to: int) -> Tensor:
     return functional.interpolate(identity, size=to, mode="linear", align_corners=False)[0].T
 
 
-def _drawn(image: Tensor, subsets: Subsets) -> Iterator[Tensor]:
+def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
     """All of an image's subsets, several at a time: bool (n, H', W'), the same at each call."""
-    (generator,) = generators(image[None], subsets.seed)
-    size = (image.shape[-2], image.shape[-1])
+    (generator,) = trace.generators(subsets.seed, slice(row, row + 1))
+    size = (trace.images.shape[-2], trace.images.shape[-1])
     for first in range(0, len(subsets.draws), SUBSETS_AT_ONCE):
         drawn = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
-        yield torch.stack(drawn).to(image.device)
+        yield torch.stack(drawn).to(trace.images.device)

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, from_numpy, nn
 
-from axiom_bench.cutting.numerics import generators
 from axiom_bench.metrics.shared.random_subsets import square_at_random
 
 from .quantus_calls import GRID, SAMPLES
@@ -175,7 +174,7 @@ def captum_infidelity(sides: Sequence[float], squares: int, normalize: bool) -> 
 
         height, width = sample.heatmaps.shape[1:]
         subset = square_at_random([max(1, round(side * min(height, width))) for side in sides])
-        drawn = [subset(draw, (height, width)) for draw in generators(sample.images, 0) for _ in range(squares)]
+        drawn = [subset(draw, (height, width)) for draw in sample.trace.generators(0) for _ in range(squares)]
         removed = torch.stack(drawn)[:, None].expand(-1, 3, -1, -1).float()
         maps = functional.interpolate(sample.raw_maps[:, None], (height, width), mode="bilinear", align_corners=False)
         maps = maps.expand_as(sample.images) / sample.images.shape[1]

@@ -106,7 +106,10 @@ class Sample:
 
     def noise(self, count: int) -> Tensor:
         """What explanation_sensitivity adds to the images: (B, count, 3, H', W')."""
-        moved = [with_noise(self.images.double(), RADIUS, f"0 nearby {number}") for number in range(count)]
+        moved = [
+            with_noise(self.images.double(), RADIUS, self.trace.generators(f"0 nearby {number}"))
+            for number in range(count)
+        ]
         return torch.stack([images - self.images for images in moved], dim=1).float()
 
 

@@ -242,6 +242,43 @@ def test_padded_rows(images):
     assert torch.equal(trace.per_image(lambda row: trace.activations[row]), trace.activations)
 
 
+def drawn(trace: ab.Trace, seed: int | str = 0) -> list[int]:
+    """A number from the generator of each image."""
+    return [int(torch.randint(2**62, (), generator=generator)) for generator in trace.generators(seed)]
+
+
+DERIVED = {  # traces of the same images, whatever became of their pixels
+    "of noisy images": lambda trace: trace.again(images=trace.images + 1e-6),
+    "of noisy images of noisy images": lambda trace: trace.again(images=2 * trace.images).again(images=-trace.images),
+    "of mirrored images": lambda trace: trace.again(images=trace.images.flip(3)),
+    "of other classes": lambda trace: trace.again(targets=trace.targets.flip(0)),
+    "of another model": lambda trace: trace.again(images=-trace.images, model=copy.deepcopy(trace.cut_model.model)),
+    "at another layer": lambda trace: trace.again(images=-trace.images).at("conv"),
+    "scaled": lambda trace: trace.again(images=-trace.images).scaled(2.0, 3.0),
+    "in float32": lambda trace: ab.trace(trace.cut_model.model.float(), trace.layer, trace.images.float()),
+    "padded": lambda trace: replace(trace, num_padding=1).again(images=-trace.images),
+}
+
+
+@pytest.mark.parametrize("derive", DERIVED.values(), ids=DERIVED)
+def test_what_is_drawn_belongs_to_the_image_as_first_traced(network, images, derive):
+    trace = ab.trace(copy.deepcopy(network[0]), network[1], images.float().double(), TARGETS)
+    expected = drawn(trace)
+    derived = derive(trace)
+    assert drawn(derived) == expected
+    assert drawn(derived[1:]) == drawn(trace[1:]) == expected[1:]
+    assert [drawn(derived[row : row + 1]) for row in range(3)] == [[number] for number in expected]
+    assert len({*expected, *drawn(derived, 1), *drawn(derived, "0 nearby")}) == 9
+
+
+def test_other_images_than_versions_of_these_draw_their_own(network, images, trace):
+    """Another number of them, and images that a cut traces first."""
+    expected = drawn(trace)
+    assert drawn(trace.again(images[:2], TARGETS[:2])) == expected[:2]
+    assert drawn(trace.again(images[[1, 1, 0, 2]], TARGETS[[1, 1, 0, 2]])) == [expected[row] for row in (1, 1, 0, 2)]
+    assert drawn(trace.cut_model.trace(images.flip(0), TARGETS)) == expected[::-1]
+
+
 CHANNELS = {  # values of a channel: (weight of a total of 6, dead, guarded, guarded in float64)
     (1.0, 2.0): (2.0, False, False, False),
     (-1.0, -3.0): (-1.5, False, False, False),  # a negative sum

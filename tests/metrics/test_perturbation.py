@@ -12,12 +12,13 @@ import torch
 from scipy import ndimage
 
 import axiom_bench as ab
-from axiom_bench import metrics
+from axiom_bench import methods, metrics
 from axiom_bench.cutting.passes import LIVE_OUTPUTS
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.shared import perturbation
 from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
 from axiom_bench.run.computing.costs import Cost
 from tests.metrics.build import close, explained, functions, of_map, status, statuses, tensor
@@ -226,6 +227,16 @@ def test_a_constant_map_has_complexity_and_no_coherency(trace):
 
 
 BOTH = [metrics.get("adcc"), metrics.get("arcc")]
+
+
+@pytest.mark.parametrize("name", ["random", "shuffled_channels", "smooth_grad", "smoothed_xgrad_cam"])
+def test_coherency_compares_a_method_with_itself_and_not_two_draws(trace, name, monkeypatch):
+    """Rounding of what a map keeps moves its coherency by rounding; seeded by the pixels' bits, random's by 0.3."""
+    explanation = Explanation.of(trace, methods.get(name)(trace), method=methods.get(name))
+    before = adcc(explanation)["coherency"]
+    kept = perturbation.kept_images
+    monkeypatch.setattr(perturbation, "kept_images", lambda *arguments: kept(*arguments) * (1 + 1e-7))
+    close(adcc(replace(explanation))["coherency"], before, atol=1e-5)
 
 
 def test_arcc_is_the_harmonic_mean_of_its_parts(trace):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from axiom_bench import methods
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import XY, generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
@@ -54,6 +54,11 @@ def claiming(**about):
     return Plugin("mine", "mine.mine", grad_cam, MethodSpec(**about))
 
 
+def by_the_bits(trace):
+    (draw,) = generators(trace.images[:1], 0)
+    return trace.gradients * torch.rand((), generator=draw, dtype=torch.float64)
+
+
 COUNTER = itertools.count(1)
 # what is broken: (the check that fails, a method)
 BROKEN = {
@@ -72,6 +77,7 @@ BROKEN = {
     "counts its calls": ("deterministic", lambda trace: trace.gradients * next(COUNTER)),
     "normalised over the batch": ("batch_invariant", lambda trace: trace.gradients.softmax(0)),
     "by row number": ("order_invariant", lambda t: t.gradients * torch.arange(len(t))[:, None, None, None]),
+    "drawn by the bits of a copy": ("follows_the_image", by_the_bits),
     "by channel number": ("channel_equivariant", by_channel_number),
     "unguarded, of a dead channel": ("dead_channel_is_silent", unguarded),
     "normalised over channels": ("dead_channel_is_silent", lambda t: grad_cam(t) / grad_cam(t).abs().sum(1, True)),
