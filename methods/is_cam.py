@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -30,5 +32,6 @@ def is_cam(
     if steps < 1:
         raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")
     strengths = [(steps + 1) / 2] if accumulated else [step / steps for step in range(1, steps + 1)]
-    scores = torch.stack([scores_of_all_channels(trace, x)[..., score_index(trace, score)] for x in strengths]).mean(0)
+    index = score_index(trace, score)
+    scores = reduce(torch.add, (scores_of_all_channels(trace, x)[..., index] for x in strengths)) / len(strengths)
     return weights_of(trace, scores, varying_channels(trace.activations), score, baseline, channel_softmax)

@@ -30,11 +30,11 @@ def explanation_sensitivity(
     Raises BenchError for less than one sample, and for a radius that is negative or infinite.
     """
     relative = yield from _relative_changes(explanation, radius, samples, seed)
-    return {"max_sensitivity": relative.amax(0), "avg_sensitivity": relative.mean(0)}
+    return {"max_sensitivity": relative.amax(1), "avg_sensitivity": relative.mean(1)}
 
 
 def _relative_changes(explanation: Explanation, radius: float, samples: int, seed: int) -> MetricGenerator[Tensor]:
-    """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (samples, B)."""
+    """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
     if samples < 1:
         raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
@@ -46,7 +46,7 @@ def _relative_changes(explanation: Explanation, radius: float, samples: int, see
         distance = yield Reexplanation(noisy_trace, partial(_distance, explanation), ("nearby", radius, seed, sample))
         distances.append(distance)
     norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
-    return torch.stack(distances) / norm.masked_fill(norm == 0, torch.nan)
+    return torch.stack(distances, dim=1) / norm.masked_fill(norm == 0, torch.nan)[:, None]
 
 
 def explanation_sensitivity_captum(

@@ -71,4 +71,5 @@ def _mean(
     trace, of_measured = given(explanation.trace, "trace"), weights(fractions, measured)
     logits = yield imputed_images(explanation, first, measured, noise, None, seed)
     points = [confidence_in(trace, of_fraction, trace.targets, output) for of_fraction in logits.unbind(1)]
-    return torch.stack(points, dim=1) @ of_measured.to(logits.device)
+    # No product of matrices, whose rounding may depend on a row's place in the batch.
+    return (torch.stack(points, dim=1) * of_measured.to(logits.device)).sum(1)

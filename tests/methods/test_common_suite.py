@@ -19,6 +19,7 @@ from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 from axiom_bench.testing import CASES, METHOD_CHECKS, accepted_cases, exemptions
 from axiom_bench.testing.cases import Case, Check
+from tests import copies
 from tests.methods.plain import OF_ANY_NETWORK, run_each, with_fewer
 
 ROOT = Path(__file__).parents[2]
@@ -82,6 +83,18 @@ def test_assumptions_about_the_tiny_networks():
         assert (trace.activations.min() < 0) == (name == "signed")
         assert trace.gradients.abs().amax((2, 3)).min() > 0
         assert torch.equal(trace.activations, case.trace().activations)
+
+
+PLACED = {  # LAPACK's eigenvectors of a matrix, and MKL's products, differ by 1e-16 with its place in memory
+    "eigen_cam", "eigen_grad_cam",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if name not in PLACED])
+def test_a_row_s_place_in_the_batch_changes_no_bit(name):
+    """So that neither do shards. With as many runs as the method has by default: they are summed up."""
+    answer = methods.get(name)(copies.of_first_image(replace(CASES["pooled"], channels=5)))
+    assert copies.rows_apart(answer.raw if isinstance(answer, ab.Map) else answer) == []
 
 
 LAYERS = (("scenes_vgg", "features.7"), ("scenes_resnet", "layer2"), ("scenes_resnet", "layer3.conv2"))

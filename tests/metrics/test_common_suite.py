@@ -20,6 +20,7 @@ from axiom_bench.run.computing.costs import Cost
 from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
 from axiom_bench.testing.cases import run_checks
 from axiom_bench.testing.metric_checks import with_row
+from tests import copies
 from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import with_fewer
 
@@ -44,6 +45,17 @@ def test_metric(name):
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric_of_a_map(name):
     run_checks(with_fewer(name), OF_ANY, {"a map": METRIC_CASES["map"]}, {})
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_a_row_s_place_in_the_batch_changes_no_bit(name):
+    """So that neither do shards. Of nine samples: eight and more are added in another order for some rows."""
+    samples = {"samples": 9} if "samples" in metrics.get(name).params else {}
+    metric = plugins.with_params("metric", name, {**with_fewer(name).params, **samples})
+    case = METRIC_CASES["weights"]
+    explanation = case.explain(copies.of_first_image(replace(case.case, head="pooled", dtype=torch.float32)))
+    apart = {value: copies.rows_apart(values) for value, (values, _) in measure(metric, explanation, True).items()}
+    assert apart == {value: [] for value in apart}
 
 
 REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
