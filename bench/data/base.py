@@ -22,39 +22,56 @@ from axiom_bench.kinds import kinds, whole
 
 UNREADABLE = "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
 SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
+Files = tuple[Path | None, ...]
 
 
 class FileHashes:
-    """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were looked up since."""
+    """cached: {stamp of the files: hash}, from an earlier run. current: the entries that were looked up since. stamps:
+    of each file when it was looked up first."""
 
     def __init__(self, cached: Mapping[str, str] | None = None) -> None:
         self.cached: Mapping[str, str] = cached or {}
         self.current: dict[str, str] = {}
+        self.stamps: dict[Path, str] = {}
 
     def of(self, paths: Iterable[Path | None], compute: Callable[[], str], part: str = "") -> str:
         """The hash of these files' content, computed unless it is cached. part: names what is hashed in the files."""
-        stamp, settled = _stamp(paths)
-        stamp += part
+        stamps = [(path, *_stamp(path)) for path in paths]
+        for path, stamp, _ in stamps:
+            if path is not None:
+                self.stamps.setdefault(path, stamp)
+        stamp = "|".join(stamp for _, stamp, _ in stamps) + part
+        settled = time.time() - max((modified for *_, modified in stamps), default=0) / 1e9 > SETTLED
         digest = self.current.get(stamp) or self.cached.get(stamp) or compute()
         if settled and not digest.startswith(UNREADABLE):
             self.current[stamp] = digest
         return digest
 
+    def stamps_of(self, data: DataSet, indices: Iterable[int]) -> dict[Path, str]:
+        """Of the files of these images."""
+        paths = (path for index in indices for path in data.files(index) if path in self.stamps)
+        return {path: self.stamps[path] for path in paths if path is not None}
 
-def _stamp(paths: Iterable[Path | None]) -> tuple[str, bool]:
-    """(absolute path, size and time of modification of each file, and whether it may not be read; whether no file was
-    changed just now)."""
-    entries, latest = [], 0
-    for path in paths:
-        try:
-            state = None if path is None else os.stat(path)
-        except OSError:
-            state = None
-        size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
-        denied = "" if path is None or state is None or os.access(path, os.R_OK) else "|denied"
-        entries.append(f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}")
-        latest = max(latest, modified)
-    return "|".join(entries), time.time() - latest / 1e9 > SETTLED
+
+def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
+    """Raises BenchError where a file of the image of this name isn't the one that was hashed: with another size or time
+    than its stamp has."""
+    if any(path in stamps and _stamp(path)[0] != stamps[path] for path in paths if path is not None):
+        raise BenchError(
+            f"The image {name!r}, or its annotation, was changed after its content was hashed; run the same command "
+            "again, and let nothing change the images of a run."
+        )
+
+
+def _stamp(path: Path | None) -> tuple[str, int]:
+    """(absolute path, size and time of modification of a file, and whether it may not be read; that time in ns)."""
+    try:
+        state = None if path is None else os.stat(path)
+    except OSError:
+        state = None
+    size, modified = (state.st_size, state.st_mtime_ns) if state else (-1, 0)
+    denied = "" if path is None or state is None or os.access(path, os.R_OK) else "|denied"
+    return f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}", modified
 
 
 Box = tuple[float, float, float, float]
@@ -179,6 +196,11 @@ class DataSet(ABC):
         what decides these too.
         """
 
+    def files(self, index: int) -> Files:
+        """The files that the image and its annotation are read from, those of its fingerprint; () for one that is
+        drawn."""
+        return ()
+
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         """The parts of the image at this place of `ids`, and versions of it without each; () where this image has
         none, None where the data set has none at all.
@@ -290,6 +312,9 @@ class Selected(DataSet):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         return self.dataset.fingerprint(self.indices[index], hashes)
+
+    def files(self, index: int) -> Files:
+        return self.dataset.files(self.indices[index])
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:

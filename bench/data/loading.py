@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet
+from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, check_unchanged
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.data.workers import DEADLY, Readable, chunks
@@ -94,6 +95,7 @@ def batches(
     extras: Collection[str] = (),
     device: torch.device | str = "cpu",
     cache: Cache | None = None,
+    stamps: Mapping[Path, str] | None = None,
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
@@ -102,13 +104,15 @@ def batches(
     status "no_annotation", one that kills the process that reads it as one of status "bad_image". Rows don't depend on
     `workers` (0: this process, which nothing protects). A batch holds images of one size.
     extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
-    normalised, and stay. cache: what isn't in it is decoded, and kept there.
+    normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed; raises
+    BenchError, as it goes on, for an image whose files have others when it is decoded.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
-    return _batches(_Images(dataset, indices, preprocessing, target_rule, extras, cache), workers, batch_size, device)
+    images = _Images(dataset, indices, preprocessing, target_rule, extras, cache, stamps)
+    return _batches(images, workers, batch_size, device)
 
 
 class _Images(Readable):
@@ -122,9 +126,10 @@ class _Images(Readable):
         rule: str,
         extras: Collection[str] = (),
         cache: Cache | None = None,
+        stamps: Mapping[Path, str] | None = None,
     ) -> None:
         self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
-        self.extras, self.cache, self.deadly = frozenset(extras), cache, {}
+        self.extras, self.cache, self.stamps, self.deadly = frozenset(extras), cache, stamps or {}, {}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -158,6 +163,7 @@ class _Images(Readable):
                 damaged.append(index)
         if image is None:
             image = decoded(self.dataset, index, self.preprocessing)
+            check_unchanged(self.dataset.ids[index], self.dataset.files(index), self.stamps)
             if self.cache is not None:
                 self.cache.write(index, image)
         return image

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Sample, Seed, Selected
+from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Files, Sample, Seed, Selected
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole
@@ -223,6 +223,9 @@ class Mosaics(DataSet):
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
         cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in layout.cells]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
+
+    def files(self, index: int) -> Files:
+        return tuple(path for image in self.layouts[index].cells for path in self.images.files(image.index))
 
     def _seen(self, image: Candidate) -> Image.Image:
         """The image as the network sees it alone."""

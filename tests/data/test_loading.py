@@ -2,17 +2,19 @@
 
 import logging
 import pickle
+from itertools import chain
 
 import pytest
 import torch
 
-from axiom_bench.data.base import BadImage
+from axiom_bench.data.base import BadImage, FileHashes
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import _Images, _pack, batches
 from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.testing.other_device import OTHER, OtherDevice
-from tests.data.builders import AS_STORED, PLAIN, cut, load, save, scenes, xml
+from tests.data.builders import AS_STORED, PLAIN, cut, load, save, scenes, write_parquet, write_tar, xml
 
 
 def rows(items):
@@ -135,3 +137,56 @@ def test_images_of_different_sizes_are_in_different_batches(folder_root):
 def test_invalid_settings_are_refused_before_reading(settings, message):
     with pytest.raises(BenchError, match=message):
         batches(scenes(), range(20), PLAIN, **settings)  # not even iterated
+
+
+def of_folder(root):
+    for place in range(4):
+        save(root / f"{place}/a.png", seed=place)
+    return load("folder", root), "3/a.png"
+
+
+def of_mosaics(root):
+    images = load_dataset({"kind": "mosaic", "of": {"kind": "folder", "root": str(root)}}) if of_folder(root) else None
+    return images.mosaics(images.candidates(range(4)), PLAIN), "3/a.png"
+
+
+def of_shard(root):
+    picture = save(root / "a.png").read_bytes()
+    write_tar(root / "a.tar", [("a.cls", b"0"), ("a.png", picture), ("b.png", picture)])
+    return load("webdataset", root / "a.tar"), "a.tar"
+
+
+def of_parquet(root):
+    images = [{"bytes": save(root / "a.png").read_bytes(), "path": "a.png"}] * 2
+    return load("parquet", write_parquet(root / "a.parquet", images, [0, 1])), "a.parquet"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("made", [of_folder, of_mosaics, of_shard, of_parquet])
+def test_an_image_that_is_replaced_after_it_was_hashed_is_refused(tmp_path, made, workers):
+    (dataset, name), hashes = made(tmp_path), FileHashes()
+    places = range(len(dataset))
+    for place in places:
+        dataset.fingerprint(place, hashes)
+    preprocessing = getattr(dataset, "preprocessing", PLAIN)
+    loading = {"target_rule": "predicted", "workers": workers, "stamps": hashes.stamps_of(dataset, places)}
+    assert set(chain.from_iterable(map(dataset.files, places))) == set(loading["stamps"])
+    before = list(batches(dataset, places, preprocessing, **loading))
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content + b"\0")
+    with pytest.raises(BenchError, match="was changed after its content was hashed; run the same command again"):
+        list(batches(dataset, places, preprocessing, **loading))
+    (tmp_path / name).unlink()
+    (tmp_path / name).write_bytes(content)  # another file, with the same content
+    with pytest.raises(BenchError, match="was changed after its content was hashed"):
+        list(batches(dataset, places, preprocessing, **loading))
+    assert sum(map(len, before)) == len(places)
+
+
+def test_an_annotation_that_is_replaced_after_it_was_hashed_is_refused(voc_root):
+    dataset, hashes = load("voc", voc_root), FileHashes()
+    dataset.fingerprint(0, hashes)
+    stamps = hashes.stamps_of(dataset, [0])
+    xml(voc_root / "VOCdevkit/VOC2012/Annotations/2007_1.xml", [("cat", 1, 1, 10, 20)])
+    with pytest.raises(BenchError, match="The image '2007_1', or its annotation, was changed"):
+        list(batches(dataset, [0], PLAIN, stamps=stamps))

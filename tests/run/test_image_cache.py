@@ -306,3 +306,12 @@ def test_one_after_the_other_where_threads_may_not_read_or_hashes_are_there(thre
     data.threads_may_read, data.barrier = threads_may_read, threading.Barrier(1)
     assert list(fingerprints(data, range(3), FileHashes(hashes))) == ["of 0", "of 1", "of 2"]
     assert data.threads == {threading.current_thread().name}
+
+
+def test_an_image_that_is_replaced_after_it_was_hashed_is_not_kept_for_the_old_one(job, of_folder, tmp_path):
+    cached_job = job(*of_folder, f"data.cache={tmp_path / 'cache'}")
+    assert len(cached_job.contents) == 6
+    Image.new("RGB", (200, 96)).save(tmp_path / "photographs/class0/0.jpg")
+    with pytest.raises(BenchError, match=r"The image 'class0/0\.jpg', or its annotation, was changed"):
+        list(images.rows(cached_job, cached_job.indices))
+    assert not images.of_job(cached_job).path(0).exists()

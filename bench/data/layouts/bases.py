@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from axiom_bench.data.base import (
     Box,
     DataSet,
     FileHashes,
+    Files,
     Least,
     Objects,
     Sample,
@@ -62,8 +63,11 @@ class ImageFiles(StoredImages):
     threads_may_read = True
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        paths = (self.path(index), *self.annotation_paths(index))
+        paths = self.files(index)
         return (hashes or FileHashes()).of(paths, lambda: sha256(*paths))
+
+    def files(self, index: int) -> Files:
+        return self.path(index), *self.annotation_paths(index)
 
     def source(self, index: int) -> Path:
         return self.path(index)
@@ -119,8 +123,8 @@ class PackedImages(StoredImages):
         """The bytes of the image's annotation files, None for a missing one."""
         return ()
 
-    def _sha256(self, index: int, hashes: FileHashes | None, files: Iterable[Path | None], part: str) -> str:
-        """Over the image's and its annotations' bytes, a part of these files."""
+    def _sha256(self, index: int, hashes: FileHashes | None, part: str) -> str:
+        """Over the image's and its annotations' bytes, a part of its files."""
 
         def read() -> str:
             try:
@@ -128,7 +132,7 @@ class PackedImages(StoredImages):
             except OSError:
                 return f"{UNREADABLE}{sha256_of((None, *self.annotation(index)))}"
 
-        return (hashes or FileHashes()).of(files, read, part)
+        return (hashes or FileHashes()).of(self.files(index), read, part)
 
 
 class NotedImages(PackedImages):
@@ -143,7 +147,7 @@ class NotedImages(PackedImages):
         return classes_of(self.note(index).label, self.note(index).objects)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        of_image = self._sha256(index, hashes, (self.file(index),), f"{self.ids[index]} {self.column}")
+        of_image = self._sha256(index, hashes, f"{self.ids[index]} {self.column}")
         unreadable = UNREADABLE if of_image.startswith(UNREADABLE) else ""
         return unreadable + hashlib.sha256(f"{of_image} {self.note(index)!r}".encode()).hexdigest()
 
@@ -151,6 +155,9 @@ class NotedImages(PackedImages):
         note = self.note(index)
         objects, problems = note.clipped(self.ids[index], size)
         return Sample(image, self.ids[index], note.label, objects, problems=problems)
+
+    def files(self, index: int) -> Files:
+        return (self.file(index),)
 
     @abstractmethod
     def file(self, index: int) -> Path:

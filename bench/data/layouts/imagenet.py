@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, FileHashes, Sample
+from axiom_bench.data.base import DataSet, FileHashes, Files, Sample
 from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
@@ -135,7 +135,10 @@ class ImageNetArchives(_Labelled, PackedImages):
         return replace(sample, objects=objects, problems=problems)
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        return self._sha256(index, hashes, (self.archive.path, self.boxes_file), self.ids[index])
+        return self._sha256(index, hashes, self.ids[index])
+
+    def files(self, index: int) -> Files:
+        return self.archive.path, self.boxes_file
 
     def annotation(self, index: int) -> tuple[bytes | None]:
         return (self._boxes.get(f"{Path(self.ids[index]).stem}.xml"),)

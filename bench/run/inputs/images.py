@@ -188,7 +188,9 @@ def rows(
     loaded beside the images, as `loading.batches` takes it. size, workers: None for the job's; these processes decode
     meanwhile."""
     numbers = size or job.batch_size, job.workers if workers is None else workers
-    place = job.device.device, of_job(job)
+    others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
+    stamps = job.hashes.stamps_of(job.data, indices) | others
+    place = job.device.device, of_job(job), stamps
     for batch in batches(job.data, indices, job.model.preprocessing, job.target, *numbers, extras, *place):
         if job.shares_classes or isinstance(batch, BadImage):
             yield batch
