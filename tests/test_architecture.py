@@ -25,12 +25,13 @@ from axiom_bench.report.writing import CHARTS, FIGURES, SHARED
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "environment", "kinds"}
+BOTTOM = {"errors", "columns", "environment", "kinds", "reads"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
     "environment": set(),
     "kinds": {"errors"},
+    "reads": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,
@@ -47,7 +48,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself
-WITHOUT_TORCH = ("errors", "columns", "environment", "kinds", "records", "statistics", "judging", "report", "gate")
+WITHOUT_TORCH = (*sorted(BOTTOM), "records", "statistics", "judging", "report", "gate")
 
 
 @cache

@@ -24,6 +24,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.models import weights
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.weights import Weights
+from axiom_bench.reads import TextLoader
 
 FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
 EXPECTED = "give module:function or path/to/file.py:function, where function(**kwargs) returns an nn.Module"
@@ -182,13 +183,15 @@ def called(build: Callable[[], Any], setting: str) -> Any:
 
 def _from_file(path: Path) -> ModuleType:
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]  # two files may have the same stem
-    spec = importlib.util.spec_from_file_location(f"{FROM_FILE}{path.stem}_{place}", path)
-    if spec is None or spec.loader is None:
+    name = f"{FROM_FILE}{path.stem}_{place}"
+    loader = TextLoader(name, str(path))  # whose text is that of the key, however soon the file is written again
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    if spec is None:
         raise ImportError(f"{path} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses look their own module up there
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except BaseException:
         del sys.modules[module.__name__]  # as `import` does
         raise

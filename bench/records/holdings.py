@@ -3,8 +3,9 @@
 A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
 are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is {"format": 2, "shard": the shard's
 key, "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its
-curves]}, "axes": {curve: how to draw it}, "beside": [users' own plug-ins that were called, if any]}. A value is there
-if the key of its (method, metric) is the wanted one.
+curves]}, "axes": {curve: how to draw it}, "beside": [users' own plug-ins that were called, if any], "reads": {file or
+$variable: hash}}. A value is there if the key of its (method, metric) is the wanted one, and what users' code first
+read while it was computed is still the same ("reads").
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pandas as pd
 from pydantic import PlainValidator, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
+from axiom_bench.reads import current
 from axiom_bench.records import files, sealed, store
 from axiom_bench.records.sealed import Damaged
 
@@ -110,6 +112,7 @@ Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     models=_each(_MODEL),
     data=_each(_entries(ids=list[str], fingerprint=str, classes=list[Scalar])),
     axes=_each(_FACTS),
+    reads=dict[str, str],
     jobs=_list(_JOB),
     seconds=dict[str, dict[str, float]],
     work=dict[str, dict[str, float]],
@@ -127,6 +130,7 @@ RecordNotes = create_model(  # the metadata of a record file, see `records.holdi
     curves=(dict[str, list[str]], ...),
     axes=(_FACTS, ...),
     beside=(NAMES, None),
+    reads=(dict[str, str] | None, None),
 )
 
 FORMAT = 2
@@ -153,6 +157,7 @@ class RecordFile:
     curves: Mapping[str, list[str]]
     axes: Mapping[str, Any] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
+    reads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def curve_file(self) -> str | None:
@@ -201,7 +206,8 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
             except Damaged:
                 damaged.append(name)
             else:
-                files.setdefault(file.shard, []).append(file)
+                if all(current(read) == sha256 for read, sha256 in file.reads.items()):
+                    files.setdefault(file.shard, []).append(file)
     return Holdings(files, tuple(damaged))
 
 
@@ -219,8 +225,8 @@ def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
 def write(
     folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
 ) -> RecordFile:
-    """Writes what one command computed of one shard. notes: names, curves and axes, see the module. Raises BenchError.
-    The file of curves is written first: where the record file exists, both are complete."""
+    """Writes what one command computed of one shard. notes: names, curves, axes and reads, see the module. Raises
+    BenchError. The file of curves is written first: where the record file exists, both are complete."""
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
     metadata = {"format": FORMAT, "shard": shard, "values": values, **notes}
     file = _record_file(name, metadata)
@@ -232,7 +238,7 @@ def write(
 
 def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
     about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
-    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()))
+    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()), reads=metadata.get("reads") or {})
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

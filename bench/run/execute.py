@@ -19,11 +19,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 from rich.console import Console
 
+from axiom_bench import reads
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.records.files import DamagedFile
+from axiom_bench.records.sources import Sources
 from axiom_bench.run import manifest
 from axiom_bench.run.composing import launcher_signals, launchers
 from axiom_bench.run.composing.settings import add_current_folder
@@ -53,7 +55,8 @@ def execute(config: DictConfig, share: bool = False) -> Outcome:
     with launcher_signals.apart():
         try:
             resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            return _run(resolved, name, share)
+            with reads.recording(Sources().is_foreign):
+                return _run(resolved, name, share)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
             return Outcome(name, {}, failure=_failure(name, error))
 
@@ -81,8 +84,8 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
             counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)
-            # What is known before a value is computed:
-            begun = Outcome(ready.job.name, config, manifest.facts(ready), *counts, compute.Stored(values=facts.values))
+            about = {**manifest.facts(ready), "reads": facts.reads}  # what is known before a value is computed
+            begun = Outcome(ready.job.name, config, about, *counts, compute.Stored(values=facts.values))
             if not share:
                 lengths = {facts.shard(shard): len(shard) for shard in ready.job.shards}
                 running.announce(folder, begun.job, {**manifest.of_job(begun), "shards": lengths})
@@ -98,8 +101,9 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             module = import_module(writer)
             with stage(seconds, name, module.STAGES[kind]):
                 files[kind] = getattr(module, f"ensure_{kind}")(step)
-    lines = (*ready.lines(), *notes.lines())
-    ended = replace(begun, stored=records, files=files, computed=computed, seconds=seconds, notes=lines)
+    lines = (*ready.lines(), *facts.unknown(), *notes.lines())
+    about = {**about, "reads": {**facts.reads, **records.reads}}
+    ended = replace(begun, facts=about, stored=records, files=files, computed=computed, seconds=seconds, notes=lines)
     running.announce(folder, ended.job, manifest.of_job(ended))
     mirror.push(folder)
     return ended

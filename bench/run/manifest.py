@@ -110,6 +110,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
+        "reads": {name: sha256 for facts in all_facts for name, sha256 in (facts.get("reads") or {}).items()},
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
         "git_commit": _commit(),
         **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},

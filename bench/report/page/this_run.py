@@ -87,6 +87,7 @@ def this_run(run: RunFolder) -> Section:
         precision=precision(manifest.get("precision")),
         versions=manifest.get("versions") or {},
         commit=manifest.get("git_commit"),
+        reads=manifest.get("reads") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
         report_seconds=manifest.get("report_seconds"),
         configurations=_configurations(manifest),

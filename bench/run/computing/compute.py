@@ -13,6 +13,7 @@ from typing import Any
 from rich import get_console
 from rich.console import Console
 
+from axiom_bench import reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, cut
@@ -74,12 +75,14 @@ class Computed:
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of a job's records, and the values to take from them: {method: {metric: key}}."""
+    """The files of a job's records, and the values to take from them: {method: {metric: key}}. reads: what foreign code
+    first read while they were computed."""
 
     records: tuple[str, ...] = ()
     values: Values = field(default_factory=dict)
     curves: tuple[str, ...] = ()
     axes: dict[str, Any] = field(default_factory=dict)
+    reads: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of the job in the manifest, by which `records.reading` reads them."""
@@ -120,7 +123,7 @@ def ensure(
     forward passes for an image and explained class. share: the rest is left to the processes that compute it. Raises
     BenchError where passes would be more, and, unless it shares, where files have vanished meanwhile: what follows
     takes the records for those of all images."""
-    job, shards, console = facts.job, tasks(facts), get_console()
+    job, shards, console, _ = facts.job, tasks(facts), get_console(), facts.opened
     held = holdings.read(folder, shards)
     for name in held.damaged:
         files.warn_damaged(folder / name)
@@ -148,6 +151,7 @@ def ensure(
         values=facts.values,
         curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
         axes={name: axes for file in needed for name, axes in file.axes.items()},
+        reads={name: sha256 for file in needed for name, sha256 in file.reads.items()},
     )
 
 
@@ -164,7 +168,8 @@ def _compute(
             # Another process may have been faster.
             if still_missing := holdings.read(folder, {key}).missing(key, facts.values):
                 try:
-                    file = compute(job, cut_model, shard, key, still_missing, folder, watch, shown.advance)
+                    of_run = watch, shown.advance, facts.opened
+                    file = compute(job, cut_model, shard, key, still_missing, folder, *of_run)
                 except Interference:
                     mirror.remove(folder, written)
                     raise
@@ -206,11 +211,13 @@ def _print(console: Console, job: Job, line: str) -> None:
 
 
 def compute(
-    job: Job, cut_model: CutModel, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch, advance: Advance
-) -> RecordFile:
+    job: Job, cut_model: CutModel, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch,
+    advance: Advance, opened: Mapping[tuple[str, str], object],
+) -> RecordFile:  # fmt: skip
     """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
-    of the parts of the evaluation. Raises Interference, and writes nothing, where a plug-in changes what others
-    read."""
+    of the parts of the evaluation. opened: what users' code had read when the keys were computed. Writes nothing, and
+    raises Interference where a plug-in changes what others read, BenchError where a file that users' code had read was
+    changed meanwhile, and read again."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = _requests(job, missing)
@@ -227,6 +234,7 @@ def compute(
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
         "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
+        "reads": reads.opened_since(opened),
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**constants(job))

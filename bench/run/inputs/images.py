@@ -190,8 +190,9 @@ def rows(
     numbers = size or job.batch_size, job.workers if workers is None else workers
     others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
     stamps = job.hashes.stamps_of(job.data, indices) | others
-    place = job.device.device, of_job(job), stamps
-    for batch in batches(job.data, indices, job.model.preprocessing, job.target, *numbers, extras, *place):
+    place = job.device.device, of_job(job)
+    of_job_data = job.data, indices, job.model.preprocessing, job.target
+    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps):
         if job.shares_classes or isinstance(batch, BadImage):
             yield batch
         else:

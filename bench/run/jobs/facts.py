@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from axiom_bench import reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.output import TensorScores
 from axiom_bench.cutting.tokens import Reshape
@@ -36,7 +37,8 @@ class Facts:
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
             output=[
-                *(model.output.name, repr(model.output_module), self.code([type(model.output_module).__module__])),
+                *(model.output.name, repr(model.output_module), tensors_sha256(model.output_module)),
+                self.code([type(model.output_module).__module__]),
                 self._function(model.output.function),
             ],
             preprocessing=repr(model.preprocessing),
@@ -85,6 +87,24 @@ class Facts:
         return [str(len(data)), *contents]
 
     @cached_property
+    def reads(self) -> dict[str, str]:
+        """{file: its hash, or $variable: ""} of all that the job's foreign code had read when the keys were computed. A
+        variable's value may be secret, and so short that its hash tells it."""
+        _ = self.common, self.values
+        hashes = self._sources.hashes
+        return {name: "" if name.startswith("$") else " ".join(sorted(hashes[name])) for name in sorted(hashes)}
+
+    @cached_property
+    def opened(self) -> dict[tuple[str, str], object]:
+        """What foreign code has read until now, for `reads.opened_since`: to be asked for when the keys are there, and
+        nothing is computed."""
+        return reads.opened()
+
+    def unknown(self) -> list[str]:
+        """See `Sources.unknown`."""
+        return self._sources.unknown()
+
+    @cached_property
     def _sources(self) -> Sources:
         return Sources()
 
@@ -94,8 +114,9 @@ class Facts:
         return [code.sha256, code.versions]
 
     def _network(self, module: nn.Module) -> list[object]:
-        """A network's layers as torch prints them, and the code of their classes."""
-        return [repr(module), self.code(sorted({type(part).__module__ for part in module.modules()}))]
+        """A network's layers as torch prints them, its tensors beside the weights, and the code of their classes."""
+        code = self.code(sorted({type(part).__module__ for part in module.modules()}))
+        return [repr(module), tensors_sha256(module), code]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
         """A function that built a network (two may print alike), or that makes scores of what one returns: its name,
@@ -107,7 +128,7 @@ class Facts:
         module: str = owner.__module__
         facts: list[object] = [label(module), owner.__qualname__, list(args), kwargs, self.code([module])]
         if isinstance(call, nn.Module):
-            facts += [repr(call), state_sha256(call.state_dict())]
+            facts += [repr(call), state_sha256(call.state_dict()), tensors_sha256(call)]
         if isinstance(call, TensorScores):
             facts += self._function(call.read)
         return facts
@@ -119,6 +140,13 @@ class Facts:
         if not isinstance(reshape, Reshape):
             return repr(reshape)
         return [type(reshape).__qualname__, self.code([type(reshape).__module__])]
+
+
+def tensors_sha256(module: nn.Module | None) -> str:
+    """SHA-256 over a module's buffers, those that aren't saved with its weights too, and its plain tensors."""
+    parts = module.named_modules() if module is not None else ()
+    entries = ((place, name, each) for place, part in parts for name, each in (part._buffers | vars(part)).items())
+    return state_sha256({f"{place}.{name}": each for place, name, each in entries if isinstance(each, Tensor)})
 
 
 def method_key(method: Plugin, sources: Sources) -> str:
