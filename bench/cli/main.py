@@ -58,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+TRUST = "run the code that the run's configuration names: it is yours"
+
+
 def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
     top = parser()
@@ -128,6 +131,12 @@ def parser() -> ArgumentParser:
     )
     tidy.set_defaults(command=_tidy)
 
+    verify = commands.add_parser("verify", help="recompute a sample of a run: exit 0 the same, 1 something differs")
+    verify.add_argument("run_folder", type=run_folder)
+    verify.add_argument("--seed", type=int, default=0, help="of the sample: 2 %% of the images, at least 3 a job")
+    verify.add_argument("--trust", action="store_true", help=TRUST)
+    verify.set_defaults(command=_verify)
+
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
     _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
     return top
@@ -142,8 +151,7 @@ def _add_game(game: ArgumentParser) -> None:
     game.add_argument("--model", metavar="NAME", help="of the run's models; default: the first")
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
     game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
-    trust = "run the code that the run's configuration names: it is yours"
-    game.add_argument("--trust", action="store_true", help=trust)
+    game.add_argument("--trust", action="store_true", help=TRUST)
     game.set_defaults(command=_game)
 
 
@@ -205,7 +213,7 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "judge", "paper", "gate", "explain", "list", "tidy", "game", "game-score")
+    commands = ("run", "report", "judge", "paper", "gate", "explain", "list", "tidy", "verify", "game", "game-score")
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -283,6 +291,15 @@ def _tidy(options: Namespace) -> int:
 
     say(tidy(options.run_folder, options.drop, options.beside))
     return 0
+
+
+def _verify(options: Namespace) -> int:
+    from axiom_bench.cli.verify import verify
+
+    code, lines = verify(options.run_folder, options.seed, options.trust)
+    send(options.run_folder)
+    say(lines)
+    return code
 
 
 def _game(options: Namespace) -> int:

@@ -19,7 +19,7 @@ LIBRARIES = ("matplotlib", "seaborn", "pandas", "numpy", "scipy", "jinja2", "Pil
 PACKAGES = ("report", "records", "statistics", "judging")
 SOURCES = (".py", ".j2", ".css", ".js", ".ttf")  # suffixes of files whose content decides a report
 State = list[int]  # of a file: its size, and when it and its entry in the folder last changed, in nanoseconds
-NOT_DECIDING = ("created", "report_seconds")  # keys of the manifest that differ though nothing else does
+NOT_DECIDING = ("created", "report_seconds", "verified")  # keys of the manifest that differ though nothing else does
 
 
 def inputs(folder: Path, manifest: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
+import torch
+
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
@@ -89,6 +91,7 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
         "models": {model.name: of_model},
         "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
+        "hardware": hardware(job.device.device),
         "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
     }
 
@@ -109,6 +112,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
+        "hardware": common(facts["hardware"] for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
         "reads": {name: sha256 for facts in all_facts for name, sha256 in (facts.get("reads") or {}).items()},
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
@@ -151,6 +155,11 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     work = bibliography().get(key)  # a user's own plug-in may cite what isn't there
     cited = (work.cited, work.title, work.url) if work else (key, "", "")
     return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
+
+
+def hardware(device: torch.device) -> str:
+    """On which values have the same bits: the GPU's name, or the widest instructions that torch uses of the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 @cache

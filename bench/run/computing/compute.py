@@ -220,7 +220,7 @@ def compute(
     changed meanwhile, and read again."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
-    wanted = _requests(job, missing)
+    wanted = requests(job, missing)
     metrics = [metric for request in wanted for metric in request.metrics]
     extras = required([*metrics, *(method for request in wanted for method in request.methods)])
     batches = counted(rows(job, shard, extras), len(shard), advance)
@@ -252,7 +252,7 @@ def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) 
     advance(images - len(done))
 
 
-def _requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
+def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     """The missing values in as few groups as can be: methods that lack the same metrics share one."""
     methods: dict[tuple[str, ...], list[Plugin]] = {}
     by_name = {method.name: method for method in job.methods}

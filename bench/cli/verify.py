@@ -1,0 +1,117 @@
+"""`axiom-bench verify`: a seeded sample of a run, recomputed from scratch in fresh processes and compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from axiom_bench.cli.game import check_trusted
+from axiom_bench.columns import WHOLE_SET
+from axiom_bench.errors import BenchError
+from axiom_bench.gate.findings import tolerance
+from axiom_bench.records import artefacts, reading, running
+from axiom_bench.records.sources import version_of
+from axiom_bench.run.manifest import hardware
+from axiom_bench.run.progress import progress
+from axiom_bench.run.verification import recomputed
+from axiom_bench.statistics.labels import Metadata
+
+MAX_LINES = 20
+PLACE = ("model", "layer", "data")
+KEY = [*PLACE, "method", "metric", "image_id", "target_class"]
+
+
+def verify(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
+    """Compares 2 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
+    hardware, or with other libraries, means and medians within the gate's tolerances.
+
+    trust: code of a user's own that the run names is run too. The verdict is kept in the manifest. Returns the exit
+    code, 1 where something differs, and lines that name it. Raises BenchError for a run that hasn't ended, several runs
+    combined, a job that can't be run here, and, without trust, one that names code.
+    """
+    run = reading.read_manifest(folder)
+    running.check_ended(folder, run)
+    if reading.is_combined(run):
+        raise BenchError(f"{folder} combines several runs; verify each of them.")
+    names = [f"{job['config']['model']['name']} of {folder}" for job in run["jobs"]]
+    parts = []
+    for name, job in zip(names, run["jobs"], strict=True):
+        if not trust:
+            check_trusted(job["config"])
+        with progress(f"{name}: a sample, computed anew"):
+            parts.append(recomputed(job["config"], seed))
+    now = pd.concat(parts, ignore_index=True)
+    is_same_machine = all(version_of(name) == value for name, value in run["versions"].items()) and run.get(
+        "hardware"
+    ) == hardware(torch.device(str(run["device"])))
+    pairs = _pairs(reading.read_records(folder, run), now)
+    how = "bit by bit" if is_same_machine else "within the gate's tolerances, since hardware or libraries are others"
+    differing = list(_bits(pairs) if is_same_machine else _moved(pairs, Metadata(run)))
+    images = len(now.drop_duplicates([*PLACE, "image_id"]))
+    verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(differing)}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
+    what = f"{len(now):,} values of {images} images were computed anew and compared {how}"
+    if not differing:
+        return 0, [f"{what}: all are the same."]
+    shown = differing[:MAX_LINES]
+    more = [f"... and {len(differing) - len(shown)} more"] if len(differing) > len(shown) else []
+    advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
+    return 1, [f"{what}: {len(differing)} metrics of methods differ.", *shown, *more, advice]
+
+
+def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """A row for each value of a sampled image that is stored or computed now: value and status, then and now."""
+    text = dict.fromkeys((*PLACE, "method", "metric", "image_id"), str)
+    now = now.astype(text)
+    stored = stored.astype(text)
+    sampled = pd.MultiIndex.from_frame(now[[*PLACE, "image_id"]].drop_duplicates())
+    stored = stored[pd.MultiIndex.from_frame(stored[[*PLACE, "image_id"]]).isin(sampled)]
+    stored = stored[stored["image_id"] != WHOLE_SET]
+    columns = [*KEY, "value", "status"]
+    return stored[columns].merge(now[columns], "outer", KEY, suffixes=("", "_now"), sort=True)
+
+
+def _groups(pairs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(where and what it is, the metric, its rows) of each metric of each method."""
+    for place, rows in pairs.groupby([*PLACE, "method", "metric"]):
+        model, layer, data, method, metric = map(str, place)
+        yield f"{model} at {layer} on {data}: {metric} of {method}", metric, rows
+
+
+def _bits(pairs: pd.DataFrame) -> Iterator[str]:
+    for what, _, rows in _groups(pairs):
+        then, now = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
+        same = (then.view(np.int64) == now.view(np.int64)) | (np.isnan(then) & np.isnan(now))
+        differing = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
+        for _, first in differing.head(1).iterrows():
+            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", "_now"))
+            yield (
+                f"{what} differs in {len(differing)} of {len(rows)} values; of image {first['image_id']}, class "
+                f"{first['target_class']}, it was {was} and is {is_now}"
+            )
+
+
+def _text(value: float, status: Any) -> str:
+    if not isinstance(status, str):
+        return "absent"
+    return f"{value:.9g}" if status == "ok" else status
+
+
+def _moved(pairs: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
+    """By the tolerance of each metric that has one, of the sample's statistics."""
+    for what, metric, rows in _groups(pairs):
+        then, now = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", "_now"))
+        text = metadata.value(metric).tolerance
+        if len(then) != len(now):
+            yield f"{what} had {len(then)} values and has {len(now)}"
+        for limit in tolerance(text, metric) if text and len(then) and len(now) else ():
+            before, after = (float(values.agg(limit.statistic)) for values in (then, now))
+            if not limit.holds(before, after):
+                yield f"{what}: the sample's {limit.statistic} was {before:.6g} and is {after:.6g} (allowed {limit})"
