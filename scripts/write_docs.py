@@ -47,7 +47,8 @@ def methods_table() -> list[Row]:
 @cache
 def metrics_table() -> list[Row]:
     """Header and one row for each metric of conf/metric."""
-    header = ("name", "definition", "unit, better", "parameters", "source", "cited definition", "as cited", "note")
+    about = ("unit, kind, better", "parameters", "source", "cited definition", "as cited", "note")
+    header = ("name", "definition", *about)
     return [header, *(_metric_row(plugins.load("metric", name)) for name in plugins.names("metric"))]
 
 
@@ -80,7 +81,7 @@ def _method_row(method: Plugin[MethodSpec]) -> Row:
 def _metric_row(metric: Plugin[MetricSpec]) -> Row:
     spec = metric.spec
     names = dict.fromkeys((metric.name, *value_names(metric), *whole_set_value_names(metric)))
-    listed, unit = ", ".join(f"`{name}`" for name in names), f"{spec.unit}, {spec.better}"
+    listed, unit = ", ".join(f"`{name}`" for name in names), f"{spec.unit}, {spec.kind}, {spec.better}"
     cited = (spec.definition or "", f"no: {spec.deviation}" if spec.deviation else "yes")
     facts = (unit, _parameters(metric.params), _source(spec.reference), *cited, spec.note or "")
     return listed, metric.description, *facts

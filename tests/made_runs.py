@@ -19,8 +19,9 @@ from axiom_bench.records import artefacts, files, holdings, sealed, store
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing
 from axiom_bench.statistics.run_folder import RunFolder
 
+KINDS = {"ratio": "ratio", "logit": "unbounded"}
 METRICS: dict[str, dict[str, Any]] = {
-    name: {"title": title, "unit": unit, "better": better, "of": of}
+    name: {"title": title, "unit": unit, "kind": KINDS.get(unit, "bounded"), "better": better, "of": of}
     for name, title, unit, better, of in [
         ("sensitivity_error", "Sensitivity error", "ratio", "lower", "method"),
         ("conservation_error", "Conservation error", "ratio", "lower", "method"),

@@ -16,6 +16,7 @@ from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, ki
 
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
+ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
 Tolerance = Annotated[
@@ -76,6 +77,7 @@ class ValueSpec:
 
     title: Name | None = None
     unit: Name | None = None
+    kind: ValueKind | None = None
     better: Better | None = None
     tolerance: Tolerance | None = None
 
@@ -88,6 +90,9 @@ class ValueSpec:
 class MetricSpec:
     """Metadata of a metric.
 
+    kind: what its values are, which decides statistics (docs/statistics.md): "proportion" (0 or 1), "bounded" (shares,
+    probabilities, correlations), "ratio" (heavy-tailed where the score is near 0), "squared", "count", "unbounded" (in
+    units of its own).
     better: which direction is better. tolerance: of the gate, such as "mean:0.002". of: a metric of each method's
     explanation, or of the layer alone. needs: preconditions, in the order in which they are checked. undefined: the
     status of NaN where all needs are met. values: its values' names, if they aren't the metric's own name alone.
@@ -101,6 +106,7 @@ class MetricSpec:
 
     title: Name | None = None
     unit: Name | None = None
+    kind: ValueKind = "unbounded"
     better: Better = "none"
     tolerance: Tolerance | None = None
     note: str | None = None

@@ -93,9 +93,8 @@ _RUN = {
     "git_commit": str,
 }
 _METHOD = _entries(**_TITLES, params=_FACTS, library=str, wins_by_construction=list[str], unstable=str)
-_METRIC = _entries(
-    **_TITLES, **dict.fromkeys(("unit", "better", "tolerance", "of", "metric", "unstable"), str), needs=list[Any]
-)
+_WORDS = dict.fromkeys(("unit", "kind", "better", "tolerance", "of", "metric", "unstable"), str)
+_METRIC = _entries(**_TITLES, **_WORDS, needs=list[Any])
 _IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
 _MODEL = _entries(
     **dict.fromkeys(("layer", "output", "weights_sha256"), str),

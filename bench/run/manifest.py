@@ -25,18 +25,9 @@ from axiom_bench.run.jobs.ready import ReadyJob
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = (
-    "title",
-    "unit",
-    "better",
-    "tolerance",
-    "of",
-    "needs",
-    "note",
-    "definition",
-    "deviation",
-    "reference",
+    "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
     "unstable",
-)
+)  # fmt: skip
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 

@@ -100,7 +100,14 @@ def _make(folder: Path) -> None:
     store.write_arrays(folder / "pictures/one.npz", pictures_of("net", METHODS, 1, 8))
     written |= {"pictures": ["pictures/one.npz"], "curves": [str(file.curve_file) for file in shards]}
     written["records"] = records = [file.name for file in shards]
-    metric = {"unit": "ratio", "better": "lower", "tolerance": "median:0.5%", "of": "method", "needs": ["boxes"]}
+    metric = {
+        "unit": "ratio",
+        "kind": "ratio",
+        "better": "lower",
+        "tolerance": "median:0.5%",
+        "of": "method",
+        "needs": ["boxes"],
+    }
     network = {"layer": "last", "layers": ["last"], "depths": {"last": 3}, "output": "logits"}
     weights = {"weights": "net.pth", "weights_sha256": "ab" * 32, "random_weights": False}
     metrics = {name: {"title": name, "metric": name, **metric} for name in (*METRICS, "zeta", "best_iou")}

@@ -58,7 +58,7 @@ def test_a_row_s_place_in_the_batch_changes_no_bit(name):
     assert apart == {value: [] for value in apart}
 
 
-REQUIRED_KEYS = {"title", "unit", "better", "tolerance", "needs", "of", "reference", "definition"}
+REQUIRED_KEYS = {"title", "unit", "kind", "better", "tolerance", "needs", "of", "reference", "definition"}
 
 
 def a_row_that_is_not_finite_has_that_status(metric, explanation, explain):

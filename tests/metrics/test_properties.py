@@ -135,6 +135,7 @@ def test_values_have_bounds_and_change_with_neither_order_nor_unit(name, method,
         least, most = BOUNDS_OF.get(value) or BOUNDS[about(metric, value)["unit"]]
         kept = actual[actual.isfinite()]
         assert ((kept >= least - 1e-12) & (kept <= most + 1e-12)).all(), (value, kept)
+        assert about(metric, value)["kind"] not in ("proportion", "bounded") or max(-least, most) <= 1, value
         torch.testing.assert_close(reordered[value][0], actual[order], **NEAR)
         assert reordered[value][1] == tuple(why[row] for row in order)
         torch.testing.assert_close(scaled[value][0], actual, **NEAR)

@@ -105,7 +105,7 @@ def test_what_yaml_says_of_methods_and_metrics_is_there(written):
     assert metrics["confidence_drop"]["description"].startswith("p - p'")
     assert metrics["confidence_drop"]["definition"].startswith("Fig. 4(b)")
     assert "this project's choice" in metrics["confidence_drop"]["deviation"]
-    about = {"unit": "ratio", "better": "lower", "of": "method", "metric": "conservation_error"}
+    about = {"unit": "ratio", "kind": "ratio", "better": "lower", "of": "method", "metric": "conservation_error"}
     assert about.items() <= metrics["conservation_error"].items()
     assert metrics["zeta"]["of"] == "layer"
 
