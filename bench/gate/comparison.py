@@ -68,7 +68,8 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     actual = Baseline.of(current, expected.timed)
     _check_configurations(expected, actual, how.sampled)
     before, earlier, notes = _by_image(file, expected, how)
-    better = {name: current.metadata.value(name).better for name in current.metrics}
+    about = {name: current.metadata.value(name) for name in current.metrics}
+    better = {name: value.better for name, value in about.items()}
     findings = list(moved_names(expected.rows, actual.rows))
     are_timed, are_timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
     if how.sampled:
@@ -78,7 +79,7 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
                 "--sampled, or give the baseline's run with --against."
             )
         limits = sampled.minimum_effects(actual.rows[~are_timed_now], how.min_effect)
-        findings += sampled.values(before, ByImage.of(current), limits, better)
+        findings += sampled.values(before, ByImage.of(current), limits, about)
         if expected.configuration == actual.configuration:
             findings += differences.lost_rows(expected.rows, actual.rows)
         findings += moved_values(expected.rows[are_timed], actual.rows[are_timed_now], better)

@@ -15,14 +15,26 @@ from numpy.typing import NDArray
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import findings
 from axiom_bench.gate.by_image import ByImage, replicates_of, rows_at
-from axiom_bench.gate.findings import KEY, WHOLE_SET, Better, Finding, Limit, Row, by_key, verdict
+from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, verdict
 from axiom_bench.statistics import paired_tests
-from axiom_bench.statistics.bootstrap import Floats, Integers
-from axiom_bench.statistics.paired_tests import LEVEL, by_image, sign_test
+from axiom_bench.statistics.bootstrap import (
+    FEWEST_IMAGES,
+    Floats,
+    Integers,
+    difference_intervals,
+    expanded_quantiles,
+    mean_intervals,
+    median_intervals,
+    resampled_medians,
+)
+from axiom_bench.statistics.labels import Value
+from axiom_bench.statistics.paired_tests import LEVEL, are_equal, by_image, centre, rounding_of
 
 PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]
 SHARE_WITH_VALUE = Limit("share of rows with a value", 0.01, False)  # the minimum effect of values that come or go
+SHARE = Value("share", "Share of rows with a value", better="higher", kind="proportion")
+About = Mapping[str, Value]  # of each metric
 FEWEST_SHARE = 0.5  # of the smaller set, that is paired
 
 
@@ -35,16 +47,16 @@ class Test:
     is_large: bool
 
 
-def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], better: Better) -> list[Finding]:
+def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], about: About) -> list[Finding]:
     """The changes of rows that both have. limits: of each metric, its minimum effects. Raises BenchError where so few
     images could show no change."""
     tests = [
         test
         for place in sorted(_places(before.values) & _places(after.values))
-        for test in _of_setting(rows_at(before.values, place), rows_at(after.values, place), place, limits, better)
+        for test in _of_setting(rows_at(before.values, place), rows_at(after.values, place), place, limits, about)
     ]
     are_same = set(before.values["image_id"]) == set(after.values["image_id"])
-    tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, better))
+    tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, about))
     adjusted = paired_tests.holm(test.p for test in tests)
     return [
         replace(test.finding, text=f"{test.finding.text}; p = {p:.2g} after Holm over {len(tests)} tests)", p=p)
@@ -63,17 +75,17 @@ def minimum_effects(rows: pd.DataFrame, given: Mapping[str, str]) -> dict[str, t
 
 
 def fewest_images(tests: int) -> int:
-    """How many pairs a family of so many tests needs to show anything: of m pairs that all differ the same way the
-    p of Wilcoxon's signed-rank test is 2^(1 - m), and Holm asks for LEVEL / tests of the smallest.
+    """How many images a family of so many tests needs to show anything: where m differ, p is 2^(1 - m) or more (see
+    `paired_tests.p_of_interval`), and Holm asks for LEVEL / tests of the smallest.
 
     >>> fewest_images(1), fewest_images(250)
-    (6, 14)
+    (10, 14)
     """
-    return math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1
+    return max(math.floor(1 + math.log2(max(tests, 1) / LEVEL)) + 1, FEWEST_IMAGES)
 
 
 def _of_setting(
-    before: pd.DataFrame, after: pd.DataFrame, place: Row, limits: Mapping[str, Sequence[Limit]], better: Better
+    before: pd.DataFrame, after: pd.DataFrame, place: Row, limits: Mapping[str, Sequence[Limit]], about: About
 ) -> Iterator[Test]:
     old, new = _table(before), _table(after)
     columns = [column for column in old.columns if column in set(new.columns)]
@@ -91,14 +103,18 @@ def _of_setting(
         old, new = old.reindex(rows), new.reindex(rows)
     sides = [table[columns].to_numpy(dtype=np.float64) for table in (old, new)]
     rows_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
-    p_values, p_has = _paired(sides[0], sides[1], rows_of[0]) if is_paired else _unpaired(sides, rows_of)
     how = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
     for column, names in enumerate(columns):
         key = (*place, *map(str, names))
-        a, b = (side[:, column] for side in sides)
-        yield from _tests(key, a, b, is_paired, float(p_values[column]), how, limits[key[-1]], better)
-        if not math.isnan(p_has[column]):
-            yield _share(key, np.isfinite(a), np.isfinite(b), float(p_has[column]), how)
+        own = [side[:, column] for side in sides]
+        has = [np.isfinite(side) for side in own]
+        shares = [there.astype(float) for there in has]
+        if is_paired:
+            own = [np.where(has[0] & has[1], side, np.nan) for side in own]
+        yield from _tests(key, own, rows_of, is_paired, how, limits[key[-1]], about[key[-1]])
+        p = _p(shares, rows_of, is_paired, "mean", SHARE)
+        if not math.isnan(p):
+            yield _share(key, has[0], has[1], p, how)
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -109,22 +125,22 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tests(
-    key: Row, a: Floats, b: Floats, is_paired: bool, p: float, how: str, limits: Sequence[Limit], better: Better
-) -> Iterator[Test]:
+    key: Row, sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, how: str, limits: Sequence[Limit],
+    value: Value,
+) -> Iterator[Test]:  # fmt: skip
     """One test, of the statistic that moved furthest; none without p."""
-    if math.isnan(p):
-        return
-    if is_paired:
-        has = np.isfinite(a) & np.isfinite(b)
-        a, b = a[has], b[has]
-    moved = [_moved(key, limit, _statistic(a, limit), _statistic(b, limit), how, better) for limit in limits]
-    finding, is_large = max(moved, key=lambda entry: entry[0].size)
-    yield Test(finding, p, is_large)
+    if all(np.isfinite(side).any() for side in sides):
+        centres = {limit: [float(centre(side[:, None], limit.statistic)[0]) for side in sides] for limit in limits}
+        moved = {limit: _moved(key, limit, old, new, how, value.better) for limit, (old, new) in centres.items()}
+        limit, (finding, is_large) = max(moved.items(), key=lambda entry: entry[1][0].size)
+        p = _p(sides, images, is_paired, limit.statistic, value)
+        if not math.isnan(p):
+            yield Test(finding, p, is_large)
 
 
-def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: Better) -> tuple[Finding, bool]:
+def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: str) -> tuple[Finding, bool]:
     text = findings.movement(limit.statistic, before, after, f"{limit}").removesuffix(")")
-    which, allowed = verdict(before, after, findings.direction(key[-1], better)), limit.allowed(before)
+    which, allowed = verdict(before, after, better), limit.allowed(before)
     finding = Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed)
     return finding, not limit.holds(before, after)
 
@@ -132,59 +148,55 @@ def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better
 def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: float, how: str) -> Test:
     """Whether rows came to have a value, or lost it."""
     a, b = float(before.mean()), float(after.mean())
-    finding, is_large = _moved(key, SHARE_WITH_VALUE, a, b, how, {})
-    return Test(replace(finding, what="values", verdict=verdict(a, b, "higher")), p, is_large)
+    finding, is_large = _moved(key, SHARE_WITH_VALUE, a, b, how, "higher")
+    return Test(replace(finding, what="values"), p, is_large)
 
 
-def _paired(a: Floats, b: Floats, images: Integers) -> tuple[Floats, Floats]:
-    """p of each column of (rows, columns): of its values, NaN where there is none, and of which rows have one; NaN
-    where no image differs. images: (rows,) the number of each row's image."""
-    differences = by_image(b, a, images)
-    gained = by_image(np.isfinite(b).astype(float), np.isfinite(a).astype(float), images)
-    both = np.concatenate([a, b])
-    is_binary = ((both == 0) | (both == 1) | ~np.isfinite(both)).all(axis=0)
-    p = np.ones(len(is_binary))
-    p[is_binary] = _signs(differences[:, is_binary])
-    if not is_binary.all():
-        p[~is_binary] = paired_tests.signed_rank_test(differences[:, ~is_binary])
-    return _where_different(p, differences), _where_different(_signs(gained), gained)
+def _p(sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, statistic: str, value: Value) -> float:
+    """Of the difference between the means, or medians, of two sides, (rows,) each, NaN where a row has no value.
+
+    images: of each side, the number of each row's image. NaN where no image differs, or all values are the
+    same: nothing could be shown, whatever the truth, so that such a test isn't one of the family (Tarone, Biometrics
+    1990)."""
+    columns = [side[:, None] for side in sides]
+    old, new = (centre(side, statistic) for side in columns)
+    rounding = rounding_of(np.concatenate(sides), value)
+    numbers = [np.unique(of_rows[np.isfinite(side)]) for side, of_rows in zip(sides, images, strict=True)]
+    if is_paired:
+        gain = by_image(columns[1], columns[0], images[0], rounding)
+        differing, count = int((np.isfinite(gain) & (gain != 0)).sum()), len(numbers[0])
+        low, high = _paired_interval(columns[0], columns[1], images[0], count, statistic, value)
+    else:
+        both = np.concatenate(sides)
+        is_constant = bool(are_equal(np.fmin.reduce(both), np.fmax.reduce(both), rounding))
+        differing = count = 0 if is_constant else min(map(len, numbers))
+        low, high = _unpaired_interval(columns, images, statistic, value)
+    if not differing or count < FEWEST_IMAGES:
+        return math.nan
+    return float(paired_tests.p_of_interval(new - old, low, high, count, np.array([differing]))[0])
 
 
-def _signs(differences: Floats) -> Floats:
-    return sign_test((differences > 0).sum(axis=0), (differences < 0).sum(axis=0))
+def _paired_interval(old: Floats, new: Floats, images: Integers, count: int, statistic: str, value: Value) -> Floats:
+    if statistic == "mean":
+        return difference_intervals(new - old, images, value.is_proportion)
+    return expanded_quantiles(resampled_medians(new, images) - resampled_medians(old, images), count)
 
 
-def _where_different(p: Floats, differences: Floats) -> Floats:
-    """Where no image differs nothing could be shown, whatever the truth: such a test isn't one of the family (Tarone,
-    Biometrics 1990)."""
-    return np.where((np.isfinite(differences) & (differences != 0)).any(axis=0), p, np.nan)
-
-
-def _unpaired(sides: Sequence[Floats], images: Sequence[Integers]) -> tuple[Floats, Floats]:
-    """As `_paired`, of images of which none need be the same: the test of Mann and Whitney of each image's mean."""
-    has = [np.isfinite(side).astype(float) for side in sides]
-    means, shares = (
-        [by_image(v, np.zeros_like(v), i) for v, i in zip(kind, images, strict=True)] for kind in (sides, has)
-    )
-    return _rank_sum_test(*means), _rank_sum_test(*shares)
-
-
-def _rank_sum_test(a: Floats, b: Floats) -> Floats:
-    """(images, columns) each -> (columns,); NaN where a side has none, or all values are the same."""
-    from scipy.stats import mannwhitneyu  # here, because it takes half a second to import
-
-    p = np.full(a.shape[1], np.nan)
-    for column in range(a.shape[1]):
-        sides = [side[np.isfinite(side[:, column]), column] for side in (a, b)]
-        if all(map(len, sides)):
-            both = np.concatenate(sides)
-            is_constant = bool(paired_tests.are_equal(both.min(keepdims=True), both.max(keepdims=True)).all())
-            p[column] = np.nan if is_constant else float(mannwhitneyu(*sides, method="asymptotic").pvalue)
-    return p
+def _unpaired_interval(
+    sides: Sequence[Floats], images: Sequence[Integers], statistic: str, value: Value
+) -> tuple[Floats, Floats]:
+    """Of two independent statistics, from the interval of each (Zou and Donner, Stat. Med. 2008)."""
+    old, new = (centre(side, statistic) for side in sides)
+    if statistic == "mean":
+        ends = [mean_intervals(side, of_rows, value.is_proportion) for side, of_rows in zip(sides, images, strict=True)]
+    else:
+        ends = [median_intervals(side, of_rows) for side, of_rows in zip(sides, images, strict=True)]
+    (old_low, old_high), (new_low, new_high) = ends
+    return new - old - np.hypot(new - new_low, old_high - old), new - old + np.hypot(new_high - new, old - old_low)
 
 
 def _of_whole_sets(
-    before: pd.DataFrame, after: pd.DataFrame, are_same: bool, limits: Mapping[str, Sequence[Limit]], better: Better
+    before: pd.DataFrame, after: pd.DataFrame, are_same: bool, limits: Mapping[str, Sequence[Limit]], about: About
 ) -> Iterator[Test]:
     """Values of whole data sets: by the standard deviation over the run's resamples of the images, of the differences
     where the images are the same (and so the resamples), else of both sides together."""
@@ -198,16 +210,9 @@ def _of_whole_sets(
         error = (two - one).std(ddof=1) if in_pairs else math.hypot(one.std(ddof=1), two.std(ddof=1))
         p = float(paired_tests.normal_test(np.array([b - a]), np.array([error]))[0])
         name = (*key[:-1], f"{key[-1]}{WHOLE_SET}")
-        moved = [_moved(name, limit, a, b, "of the whole set", better) for limit in limits[key[-1]]]
+        moved = [_moved(name, limit, a, b, "of the whole set", about[key[-1]].better) for limit in limits[key[-1]]]
         finding, is_large = max(moved, key=lambda entry: entry[0].size)
         yield Test(finding, p, is_large)
-
-
-def _statistic(values: Floats, limit: Limit) -> float:
-    has = values[np.isfinite(values)]
-    if not len(has):
-        return math.nan
-    return float(np.mean(has) if limit.statistic == "mean" else np.median(has))
 
 
 def _places(rows: pd.DataFrame) -> set[Row]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -19,8 +19,8 @@ from scipy.stats import rankdata
 
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, MOST_UNITS, SEED, TAIL, Floats, nearest_quantiles, resamples
-from axiom_bench.statistics.labels import Setting
-from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting
+from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image, rounding_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 CHUNK = 2**22  # of weights that are floats at a time
@@ -31,13 +31,14 @@ Counts = NDArray[np.uint8]
 class ImageValues:
     """One metric in one setting. values: (images, methods), NaN where a method has none for an image; images are those
     of the setting, in the records' order. lead: "mean" or "median", by which tables order methods. better: "lower",
-    "higher" or "none"."""
+    "higher" or "none". rounding: see `paired_tests.rounding_of`."""
 
     metric: str
     methods: tuple[str, ...]
     values: Floats
     lead: str
     better: str
+    rounding: float = FLOAT32_ROUNDING
 
     @property
     def sign(self) -> int:
@@ -47,7 +48,7 @@ class ImageValues:
     def of(self, methods: Collection[str]) -> ImageValues:
         """Of these methods alone, in the given order."""
         places = [self.methods.index(name) for name in methods]
-        return ImageValues(self.metric, tuple(methods), self.values[:, places], self.lead, self.better)
+        return replace(self, methods=tuple(methods), values=self.values[:, places])
 
     def compared(self) -> ImageValues:
         """Without methods that lack more than a tenth of the images that any has, as `by_metric.compared_columns`."""
@@ -55,12 +56,12 @@ class ImageValues:
 
     def distinct(self) -> ImageValues:
         """Of methods that coincide the first alone, see `statistics.coinciding`."""
-        return self.of([group[0] for group in coinciding(self.values, self.methods)])
+        return self.of([group[0] for group in coinciding(self.values, self.methods, self.rounding)])
 
     def common(self) -> ImageValues:
         """NaN for all methods on an image where one of them has no value."""
         has_all = np.isfinite(self.values).all(axis=1, keepdims=True)
-        return ImageValues(self.metric, self.methods, np.where(has_all, self.values, np.nan), self.lead, self.better)
+        return replace(self, values=np.where(has_all, self.values, np.nan))
 
     @property
     def num_images(self) -> int:
@@ -74,7 +75,9 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
     if matrix is None or METHOD_FREE in matrix.methods:
         return None
     value = run.metadata.value(metric)
-    return ImageValues(metric, matrix.methods, means_by_image(matrix.values, matrix.images), value.lead, value.better)
+    rounding = rounding_of(matrix.values, value)
+    single = means_by_image(matrix.values, matrix.images)
+    return ImageValues(metric, matrix.methods, single, value.lead, value.better, rounding)
 
 
 @lru_cache(maxsize=4)
@@ -145,13 +148,17 @@ def _medians(values: Floats, weights: Floats) -> Floats:
     return medians
 
 
-def signs(centres: Floats, pairs: tuple[Sequence[int], Sequence[int]] | None = None) -> NDArray[np.float32]:
+def signs(
+    centres: Floats,
+    pairs: tuple[Sequence[int], Sequence[int]] | None = None,
+    rounding: float | Floats = FLOAT32_ROUNDING,
+) -> NDArray[np.float32]:
     """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the second has, 0 where
-    they are equal but for float32's rounding or one has no value. pairs: two lists of columns; None for all pairs."""
+    they are equal but for rounding or one has no value. pairs: two lists of columns; None for all pairs."""
     first, second = np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
     left, right = centres[..., first], centres[..., second]
     with np.errstate(invalid="ignore"):
-        sign = np.where(are_equal(left, right), 0.0, np.sign(left - right))
+        sign = np.where(are_equal(left, right, rounding), 0.0, np.sign(left - right))
     return np.asarray(np.nan_to_num(sign), dtype=np.float32)
 
 
@@ -181,7 +188,8 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
     half = len(complete) // 2
     if not half:
         return SplitHalf(0, math.nan, math.nan)
-    first, second = (signs(centres(complete, part, values.lead)) for part in split_halves(len(complete), SPLITS))
+    found = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
+    first, second = (signs(half, rounding=values.rounding) for half in found)
     taus = tau_b(first, second)
     tau = float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
     return SplitHalf(half, tau, images_needed(tau, half))
@@ -221,12 +229,12 @@ class Alpha(NamedTuple):
     high: float
 
 
-def agreement(values: Floats) -> Alpha:
+def agreement(values: Floats, rounding: float = FLOAT32_ROUNDING) -> Alpha:
     """The ordinal alpha of the images' rankings, with a bootstrap interval over images.
 
-    values: (images, methods), NaN where an image has no value of a method.
+    values: (images, methods), NaN where an image has no value of a method. rounding: see `rankings`.
     """
-    scores = ordinal_scores(rankings(values))
+    scores = ordinal_scores(rankings(values, rounding))
     num_images = int((np.isfinite(scores).sum(axis=1) > 0).sum())
     alpha = float(interval_alpha(scores, np.ones((1, len(scores)), dtype=np.uint8))[0])
     if num_images < FEWEST_IMAGES or not np.isfinite(alpha):
@@ -235,16 +243,16 @@ def agreement(values: Floats) -> Alpha:
     return Alpha(alpha, float(low), float(high))
 
 
-def rankings(values: Floats) -> Floats:
+def rankings(values: Floats, rounding: float = FLOAT32_ROUNDING) -> Floats:
     """Each image's ranks of its values, from 1 for the smallest, (images, methods); NaN where there is no value.
 
-    Values that are equal but for float32's rounding, one beside the next, have the mean of their ranks. Where an image
+    Values that differ by rounding alone, one beside the next, have the mean of their ranks. Where an image
     has k of all m values, rank r stands for (r - 1/2) m / k + 1/2, so that the middle stays in the middle.
     """
     order = np.argsort(values, axis=1, kind="stable")  # NaN last
     in_order = np.take_along_axis(values, order, axis=1)
     with np.errstate(invalid="ignore"):
-        is_next = ~are_equal(in_order[:, 1:], in_order[:, :-1])
+        is_next = ~are_equal(in_order[:, 1:], in_order[:, :-1], rounding)
     level = np.zeros(values.shape)
     np.put_along_axis(level, order[:, 1:], np.cumsum(is_next, axis=1), axis=1)
     has = np.isfinite(values)
@@ -328,9 +336,10 @@ def _distinct(metrics: Sequence[ImageValues]) -> list[str]:
     """All methods; of those that coincide in all metrics the first alone."""
     names = list(dict.fromkeys(name for values in metrics for name in values.methods))
     table = np.full((len(metrics), len(metrics[0].values), len(names)), np.nan)
+    rounding = np.repeat([values.rounding for values in metrics], len(metrics[0].values))
     for place, values in enumerate(metrics):
         table[place][:, [names.index(name) for name in values.methods]] = values.values
-    return [group[0] for group in coinciding(table.reshape(-1, len(names)), names)]
+    return [group[0] for group in coinciding(table.reshape(-1, len(names)), names, rounding)]
 
 
 def _taus(metrics: Sequence[ImageValues], names: Sequence[str], weights: Counts) -> Floats:
@@ -340,12 +349,13 @@ def _taus(metrics: Sequence[ImageValues], names: Sequence[str], weights: Counts)
         columns = [names.index(name) for name in values.methods]
         found[:, place, columns] = values.sign * centres(values.common().values, weights, values.lead)
     step = max(1, CHUNK // (len(metrics) * len(names) ** 2))
-    return np.concatenate([_tau_matrix(found[start : start + step]) for start in range(0, len(found), step)])
+    rounding = np.array([values.rounding for values in metrics])[:, None]
+    return np.concatenate([_tau_matrix(found[start : start + step], rounding) for start in range(0, len(found), step)])
 
 
-def _tau_matrix(found: Floats) -> Floats:
+def _tau_matrix(found: Floats, rounding: Floats) -> Floats:
     """(samples, metrics, methods) -> (samples, metrics, metrics): tau-b over the methods that both metrics have."""
-    sign = signs(found)
+    sign = signs(found, rounding=rounding)
     first, second = np.triu_indices(found.shape[-1], 1)
     has = (np.isfinite(found[..., first]) & np.isfinite(found[..., second])).astype(np.float32)
     # Sums of signs are exact in float32. untied: of the row's metric, among the pairs that the column's has too.

@@ -166,7 +166,7 @@ def _measures(values: ImageValues | None) -> dict[str, Any]:
     count = 0 if values is None else len(values.methods)
     if values is None or count < MIN_METHODS or values.num_images < 2:
         return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}
-    alpha, halves = agreement.agreement(values.values), agreement.split_half_agreement(values)
+    alpha, halves = agreement.agreement(values.values, values.rounding), agreement.split_half_agreement(values)
     return dict(zip(names, (count, *alpha, *halves, halves.is_extrapolated), strict=True))
 
 
@@ -204,7 +204,8 @@ def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFr
         for name in (name for name in group if name in names):
             against = FIRST if best is None else UNCLEAR
             if best is not None and comparison.differ(group[0], best[0]):
-                against = BEATS if comparison.pair(group[0], best[0])["effect"] > 0 else BELOW
+                is_ahead = comparison.ranked.index(group) < comparison.ranked.index(best)
+                against = BEATS if is_ahead else BELOW
             standing = comparison.place(name)
             places = (place, standing.place_low, standing.place_high, len(comparison.groups))
             rows.append((name, standing.value, *places, against))
@@ -309,6 +310,7 @@ class _Pairs:
     right_: list[int]
     lead: str
     sign: int
+    rounding: float
     missing: Floats
 
     @classmethod
@@ -328,7 +330,7 @@ class _Pairs:
                 side.append(columns.setdefault((place, both.tobytes()), len(columns)))
         masks = [np.frombuffer(key[1], dtype=bool) for key in columns]
         masked = [np.where(mask, table[:, place], np.nan) for (place, _), mask in zip(columns, masks, strict=True)]
-        return cls(np.stack(masked, axis=1), *sides, values.lead, values.sign, np.array(missing))
+        return cls(np.stack(masked, axis=1), *sides, values.lead, values.sign, values.rounding, np.array(missing))
 
     @property
     def num_images(self) -> int:
@@ -350,7 +352,9 @@ class _Pairs:
         with both values."""
         found = centres(self.values, weights, self.lead)
         has = np.isfinite(found[:, self.left]) & np.isfinite(found[:, self.right_])
-        return np.where(has, (1 + self.sign * agreement.signs(found, (self.left, self.right_))) / 2, np.nan)
+        return np.where(
+            has, (1 + self.sign * agreement.signs(found, (self.left, self.right_), self.rounding)) / 2, np.nan
+        )
 
     def _offsets(self, size: int) -> Floats:
         """(resamples, pairs): the share of right sets in a resample minus that which its images were drawn from.
@@ -369,7 +373,7 @@ class _Pairs:
         return _phi(resampled, error * np.sqrt(share - 1)) - _phi(full, error * np.sqrt(share))
 
     def _difference(self, found: Floats) -> Floats:
-        equal = agreement.signs(found, (self.left, self.right_)) == 0
+        equal = agreement.signs(found, (self.left, self.right_), self.rounding) == 0
         return np.where(equal, 0.0, found[:, self.left] - found[:, self.right_])
 
 

@@ -22,7 +22,7 @@ from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.text import CONSTRUCTED
-from axiom_bench.statistics.labels import Setting, Value, number, rows_at
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 ID, TITLE = "gallery", "Gallery"
@@ -242,7 +242,7 @@ def measured(
     shown = run.records.where(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
     rows = rows_at(shown.frame(value.name for value in metrics), setting)
     rows = rows[rows["method"] != METHOD_FREE]
-    directions = {value.name: value.better for value in metrics}
+    of_name = {value.name: value for value in metrics}
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
     columns = ("image_id", "target_class", "metric", "method", "value", "status")
     plain = pd.DataFrame({name: rows[name].astype(object) for name in columns})
@@ -252,9 +252,13 @@ def measured(
         statuses = dict(zip(selected["method"], selected["status"], strict=True))
         constructed = run.metadata.by_construction(metric)
         marks = dict.fromkeys(constructed, CONSTRUCTED)
-        ranks = ranked({name: value for name, value in values.items() if name not in constructed}, directions[metric])
+        about = of_name[metric]
+        unbiased = {name: value for name, value in values.items() if name not in constructed}
+        ranks = ranked(unbiased, about.better, about.rounding)
         result.setdefault((image_id, target), {})[metric] = {
-            method: Measured(float(f"{value:.6g}"), number(value) + marks.get(method, ""), ranks.get(method))
+            method: Measured(
+                float(f"{value:.6g}"), number(value, about.rounding) + marks.get(method, ""), ranks.get(method)
+            )
             if math.isfinite(value)
             else Measured(None, statuses[method].replace("_", " "), None)
             for method, value in values.items()
@@ -262,16 +266,16 @@ def measured(
     return result
 
 
-def ranked(values: Mapping[str, float], better: str) -> dict[str, int]:
+def ranked(values: Mapping[str, float], better: str, rounding: float = FLOAT32_ROUNDING) -> dict[str, int]:
     """{method: 1 + how many methods are better}, for those with a finite value. Values that print the same tie: three
-    digits, and float32's rounding. better: "lower" or "higher".
+    digits, and what is below `rounding`. better: "lower" or "higher".
 
     >>> ranked({"a": 0.5, "b": 0.1, "c": 0.50001, "d": float("nan")}, "lower")
     {'a': 2, 'b': 1, 'c': 2}
     """
     sign = 1 if better == "lower" else -1
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    texts = {name: number(value) for name, value in finite.items()}
+    texts = {name: number(value, rounding) for name, value in finite.items()}
     return {
         name: 1 + sum(sign * other < sign * value and texts[peer] != texts[name] for peer, other in finite.items())
         for name, value in finite.items()

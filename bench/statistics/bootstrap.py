@@ -62,41 +62,55 @@ def resamples(count: int) -> Floats:
     return np.bincount((drawn + place).ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(float)
 
 
-def mean_intervals(values: Floats, images: Integers) -> Floats:
+def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False) -> Floats:
     """Lower and upper ends (2, columns) of the means over the rows that aren't NaN.
 
     The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 12.5) with the standard
-    error by image of `summary.summarise`, on each side at least as far as Student's t and at most twice as far, and
-    within the smallest and largest value. Where all of a column's values are 0 or 1, Wilson's interval with the number
-    of independent images that has this standard error. NaN for fewer than FEWEST_IMAGES images.
+    error by image of `summary.summarise`, on each side at least as far as Student's t and at most twice as far, but no
+    end within the percentile interval, and within the smallest and largest value. is_proportion: of a metric whose
+    values are 0 or 1 by its declared kind, Wilson's interval with the number of independent images that has this
+    standard error; NaN where a value lies outside of 0 to 1. NaN for fewer than FEWEST_IMAGES images.
     """
-    return ends_of_means([summed(values, images)])
+    return ends_of_means([summed(values, images, is_proportion)])
+
+
+def difference_intervals(differences: Floats, images: Integers, is_proportion: bool = False) -> Floats:
+    """As `mean_intervals`, of differences, which no smallest or largest value bounds. is_proportion: of values that are
+    0 or 1, of which few images differ, or none: two more, half a difference to either side (Agresti and Min, Biometrics
+    2005), which don't count towards FEWEST_IMAGES."""
+    has_enough = _num_images(np.isfinite(differences), images) >= FEWEST_IMAGES
+    if is_proportion:
+        halves = np.broadcast_to([[0.5], [-0.5]], (2, differences.shape[1]))
+        differences = np.concatenate([differences, halves])
+        images = np.append(images, images.max(initial=0) + np.arange(1, 3))
+    everywhere = np.full(differences.shape[1], np.inf)
+    sums = summed(differences, images)._replace(least=-everywhere, greatest=everywhere)
+    return np.where(has_enough, ends_of_means([sums]), np.nan)
 
 
 class Sums(NamedTuple):
     """What the intervals of means need of values: total, rows: (units, columns), of each unit's rows that aren't NaN;
-    least, greatest, is_binary (all are 0 or 1), num_images: (columns,)."""
+    least, greatest, is_proportion, num_images: (columns,)."""
 
     total: Floats
     rows: Floats
     least: Floats
     greatest: Floats
-    is_binary: NDArray[np.bool_]
+    is_proportion: NDArray[np.bool_]
     num_images: Integers
 
 
-def summed(values: Floats, images: Integers) -> Sums:
-    """Of (rows, columns)."""
+def summed(values: Floats, images: Integers, is_proportion: bool = False) -> Sums:
+    """Of (rows, columns) of one metric."""
     drawn, has = units(images), np.isfinite(values)
     if has.all():
         total, size = drawn.sums(values), np.diff(drawn.starts, append=len(values)).astype(np.float64)
         count = np.repeat(size[:, None], values.shape[1], axis=1)
     else:
         total, count = drawn.sums(np.where(has, values, 0.0)), drawn.sums(has)
-    is_binary = ((values == 0) | (values == 1) | ~has).all(axis=0)
     with np.errstate(invalid="ignore"):
         least, greatest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-    return Sums(total, count, least, greatest, is_binary, _num_images(has, images))
+    return Sums(total, count, least, greatest, np.full(values.shape[1], is_proportion), _num_images(has, images))
 
 
 def ends_of_means(parts: Sequence[Sums]) -> Floats:
@@ -104,7 +118,7 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
     matrices, since its last bit depends on how many columns it has."""
     from scipy.special import stdtrit  # here, since a report that is up to date needs none
 
-    total, count, least, greatest, is_binary, num_images = (
+    total, count, least, greatest, is_proportion, num_images = (
         np.concatenate(column, axis=-1) for column in zip(*parts, strict=True)
     )
     num_units = (count > 0).sum(axis=0)
@@ -115,9 +129,12 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
         below, above = nearest_quantiles(np.where(errors > 0, (means - mean) / errors, np.nan))
     reach = np.array([above, -below]).clip(student, FURTHEST * student)
     ends = mean + np.array([[-1], [1]]) * np.where(np.isnan(reach), student, reach) * error
+    low, high = nearest_quantiles(means)  # further out where resamples lack the one image that has most of the rows
+    ends = np.array([np.fmin(ends[0], low), np.fmax(ends[1], high)])
     with np.errstate(invalid="ignore"):
         ends = np.clip(ends, least, greatest)
-    ends = np.where(is_binary, _wilson(mean[0], error[0], num_units, student), ends)
+    ends = np.where(is_proportion, _wilson(mean[0], error[0], num_units, student), ends)
+    ends = np.where(is_proportion & ((least < 0) | (greatest > 1)), np.nan, ends)
     return np.where(num_images >= FEWEST_IMAGES, ends, np.nan)
 
 
@@ -132,6 +149,32 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
     ends = _ends_of_medians(columns, drawn, has.sum(axis=0), REACH)
     return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
+
+
+def resampled_medians(values: Floats, images: Integers) -> Floats:
+    """(RESAMPLES, columns): the median of each column, without NaN, under each resample of the images; of an even
+    number of rows the mean of the two in the middle. The resamples are the same for all columns."""
+    drawn, has = units(images), np.isfinite(values)
+    unit, weights = drawn.of_rows(), resamples(len(drawn.starts))
+    count, columns = has.sum(axis=0).tolist(), np.ascontiguousarray(np.where(has, values, np.nan).T)
+    medians = [_medians(column, unit, weights, int(n), REACH) for column, n in zip(columns, count, strict=True)]
+    return np.stack(medians, axis=1) if medians else np.zeros((RESAMPLES, 0))
+
+
+def _medians(column: Floats, unit: Integers, weights: Floats, count: int, reach: int) -> Floats:
+    """(RESAMPLES,) looked for as in `_ends_of_medians`."""
+    num_units = weights.shape[1]
+    middle = _middle(column, unit, num_units, count, reach * int(count**0.5))
+    if not count:
+        return np.full(len(weights), np.nan)
+    half = weights @ np.bincount(unit[np.isfinite(column)], minlength=num_units) / 2
+    up_to = np.cumsum(weights[:, middle.unit], axis=1) + (weights @ middle.below)[:, None]
+    is_inside = (up_to[:, 0] - weights[:, middle.unit[0]] < half) & (up_to[:, -1] > half)
+    is_all = len(middle.values) == count
+    if not is_all and not is_inside.all():
+        return _medians(column, unit, weights, count, 2 * reach)
+    low, high = (up_to >= half[:, None]).argmax(axis=1), (up_to > half[:, None]).argmax(axis=1)
+    return np.where(half > 0, (middle.values[low] + middle.values[high]) / 2, np.nan)
 
 
 class _Middle(NamedTuple):
@@ -219,11 +262,22 @@ def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: 
         return means, np.sqrt(num_units / (num_units - 1) * squares) / rows
 
 
-def nearest_quantiles(values: Floats) -> Floats:
-    """The TAIL and 1 - TAIL quantiles, each a value, along the first axis without its NaN: (2, ...); NaN of none."""
+def expanded_quantiles(resampled: Floats, images: int) -> Floats:
+    """The ends (2, columns) of a percentile interval over resamples of so many images, moved outwards as Student's
+    quantiles are and by the resamples' own narrowness (Hesterberg, Am. Stat. 2015, 5.2); NaN for fewer than
+    FEWEST_IMAGES."""
+    from scipy.special import ndtr, stdtrit
+
+    units = max(min(images, MOST_UNITS), 2)
+    tail = ndtr(-np.sqrt(units / (units - 1)) * stdtrit(units - 1, 1 - TAIL))
+    return np.where(images >= FEWEST_IMAGES, nearest_quantiles(resampled, float(tail)), np.nan)
+
+
+def nearest_quantiles(values: Floats, tail: float = TAIL) -> Floats:
+    """The tail and 1 - tail quantiles, each a value, along the first axis without its NaN: (2, ...); NaN of none."""
     in_order = np.sort(values, axis=0)  # NaN last
     last = np.isfinite(in_order).sum(axis=0, keepdims=True) - 1
-    places = [np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (TAIL, 1 - TAIL)]
+    places = [np.clip(np.rint(share * last).astype(np.int64), 0, None) for share in (tail, 1 - tail)]
     return np.concatenate([np.take_along_axis(in_order, place, axis=0) for place in places])
 
 

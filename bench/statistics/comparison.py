@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +15,11 @@ from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, mean_intervals, median_intervals
-from axiom_bench.statistics.labels import Metadata, Setting, rows_at
-from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm
+from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
+from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
 
-AT_ONCE = 2**22  # differences of pairs in memory
 PAIR_COLUMNS = (
-    "first", "second", "n", "better", "same", "worse", "difference", "low", "high", "effect", "p", "adjusted",
+    "first", "second", "n", "better", "same", "worse", "difference", "low", "high", "p", "adjusted", "by_images",
     "detectable",
 )  # fmt: skip
 Groups = tuple[tuple[str, ...], ...]
@@ -43,13 +42,13 @@ class Comparison:
     """One metric in one setting, over the rows that all compared methods have (see `statistics.common`).
 
     groups: the compared methods; those that coincide (see `coinciding`) are one group, whose first stands for all.
-    pairs: PAIR_COLUMNS, a row for each pair of groups; see `differences.statistics`. difference, low, high: of the
-    leading statistic over rows, with its 95 % interval. adjusted: p after Holm, over all pairs of this metric in this
-    setting. detectable: see `differences.detectable`. Empty without a direction.
+    pairs: PAIR_COLUMNS, a row for each pair of groups; see `paired_tests.tests`. difference: of the two values that
+    `places` has. adjusted: p after Holm, over all pairs of this metric in this setting; so by_images. detectable: see
+    `paired_tests.detectable`. Empty without a direction.
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
-    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: the group with the best value and all
-    that can't be told to be worse than it; nobody where no group is worse.
+    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: by value from the best group down to
+    the first that another is better than, which isn't; nobody where that is so of no group.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by
     image.
@@ -82,11 +81,20 @@ class Comparison:
     @property
     def not_worse(self) -> Groups:
         """Of the groups behind the best value those that can't be told to be worse than it."""
-        best, *others = (group[0] for group in self.ranked)
+        best, *others = self.ranked
+        return tuple(group for group in others if not self.differ(group[0], best[0]))
+
+    @property
+    def contradicted(self) -> tuple[Mapping[str, Any], ...]:
+        """The pairs whose first method has the better value, while the second is better on more images, at 5 % after
+        Holm: a few images decide the value."""
+        if self.pairs.empty or self.of_whole_set:
+            return ()
+        ranked = [group[0] for group in self.ranked]
+        seen = [self.pair(*names) for names in combinations(ranked, 2)]
         return tuple(
-            self.group_of(name) for name in others
-            if not self.differ(name, best) or self.pair(name, best)["effect"] > 0
-        )  # fmt: skip
+            pair for pair in seen if pair["by_images"] < LEVEL and pair["worse"] > pair["better"] and pair["difference"]
+        )
 
     def pair(self, first: str, second: str) -> Mapping[str, Any]:
         """PAIR_COLUMNS of two groups, by their first methods, seen from `first`."""
@@ -94,7 +102,7 @@ class Comparison:
             return self._rows[first, second]
         row = self._rows[second, first]
         swapped = {"first": first, "second": second, "better": row["worse"], "worse": row["better"]}
-        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"], "effect": -row["effect"]}
+        signs = {"difference": -row["difference"], "low": -row["high"], "high": -row["low"]}
         return {**row, **swapped, **signs}
 
     def differ(self, first: str, second: str) -> bool:
@@ -112,15 +120,10 @@ class Comparison:
 
 
 def compare_methods(
-    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, constructed: Collection[str] = (),
-    intervals: bool = True,
-) -> Comparison | None:  # fmt: skip
-    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. better:
-    "lower", "higher" or "none". lead: "mean" or "median". constructed: methods that win by construction.
-    Without `intervals` these are NaN, and so are the differences that would have been shown: it is quicker.
-
-    None where no other method has a value.
-    """
+    values: Floats, images: Integers, methods: Sequence[str], value: Value, constructed: Collection[str] = ()
+) -> Comparison | None:
+    """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. value: the
+    metric. constructed: methods that win by construction. None where no other method has a value."""
     ranked = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
     has = np.isfinite(values[:, ranked])
     columns, common = compared_columns(has)
@@ -128,22 +131,25 @@ def compare_methods(
         return None
     chosen = tuple(methods[place] for place in ranked[columns])
     values, images = values[common][:, ranked[columns]], images[common]
-    groups, are_binary = coinciding(values, chosen), bool(np.isin(values, (0, 1)).all())
+    groups = coinciding(values, chosen, rounding_of(values, value))
     firsts = [chosen.index(group[0]) for group in groups]
-    pairs = _pairs(values[:, firsts], images, [chosen[place] for place in firsts], better, lead, are_binary, intervals)
-    centres = values.mean(axis=0) if lead == "mean" else np.median(values, axis=0)
-    interval = mean_intervals if lead == "mean" else median_intervals
-    ends = interval(values, images) if intervals else np.full((2, len(chosen)), np.nan)
+    pairs = _pairs(values, images, firsts, chosen, value)
+    centres = paired_tests.centre(values, value.lead)
+    if value.lead == "mean":
+        ends = mean_intervals(values, images, value.is_proportion)
+    else:
+        ends = median_intervals(values, images)
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
+    places = _places(groups, statistics, pairs, value.better)
     return Comparison(
-        better, groups, pairs, _places(groups, statistics, pairs, better), len(np.unique(images)), len(values),
+        value.better, groups, pairs, places, len(np.unique(images)), len(values),
         tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
         tuple(name for name in methods if name in constructed),
     )  # fmt: skip
 
 
-def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collection[str] = ()) -> Comparison | None:
-    """From one metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
+def compare_whole_sets(stored: pd.DataFrame, value: Value, constructed: Collection[str] = ()) -> Comparison | None:
+    """From the metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
     all compared methods have; None where there are none.
 
     The error of a difference is its deviation over the run's resamples, which are the same for all methods. p, the
@@ -155,43 +161,37 @@ def compare_whole_sets(stored: pd.DataFrame, better: str, constructed: Collectio
     if rows.empty:
         return None
     methods, values = tuple(map(str, rows["method"])), rows["common_value"].to_numpy(float)
-    replicates = [np.asarray(points, dtype=float) for points in rows["common_replicates"]]
+    replicates = [np.asarray(entry, dtype=float) for entry in rows["common_replicates"]]
     if len({len(points) for points in replicates}) > 1:  # records of several runs were combined
         replicates = [np.full(2, np.nan)] * len(replicates)
     sampled = np.stack(replicates, axis=1)
-    groups = coinciding(np.concatenate([values[None], sampled]), methods)
+    points = np.concatenate([values[None], sampled])
+    groups = coinciding(points, methods, rounding_of(points, value))
     images, num_rows = int(rows["common_images"].iloc[0]), int(rows["common_rows"].fillna(0).iloc[0])
     firsts = [methods.index(group[0]) for group in groups]
-    pairs = _whole_set_pairs(values, sampled, firsts, methods, better, images)
+    pairs = _whole_set_pairs(values, sampled, firsts, methods, value.better, images)
     reach = NORMAL * _deviation(sampled)
     statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
     return Comparison(
-        better, groups, pairs, _places(groups, statistics, pairs, better), images, num_rows,
+        value.better, groups, pairs, _places(groups, statistics, pairs, value.better), images, num_rows,
         tuple(name for name in map(str, ranked.loc[ranked["images"] > 0, "method"]) if name not in methods),
         tuple(name for name in map(str, stored["method"]) if name in constructed), of_whole_set=True,
     )  # fmt: skip
 
 
 def _pairs(
-    values: Floats, images: Integers, methods: Sequence[str], better: str, lead: str, are_binary: bool, intervals: bool
+    values: Floats, images: Integers, firsts: Sequence[int], methods: Sequence[str], value: Value
 ) -> pd.DataFrame:
-    """PAIR_COLUMNS of all pairs of these methods, the columns of `values`."""
-    if better == "none" or len(methods) < 2:
+    """PAIR_COLUMNS of all pairs of these columns."""
+    if not value.has_direction or len(firsts) < 2:
         return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    left, right = (list(side) for side in zip(*combinations(range(len(methods)), 2), strict=True))
-    parts, step = [], max(1, AT_ONCE // len(values))
-    for some in (slice(start, start + step) for start in range(0, len(left), step)):
-        differences = paired_tests.of_rows(values, np.array(left[some]), np.array(right[some]))
-        of_images = paired_tests.averaged(differences, images)
-        tests = paired_tests.statistics(of_images, better, are_binary)
-        tests["difference"] = paired_tests.centre(differences, lead)
-        if intervals:
-            tests["low"], tests["high"] = paired_tests.interval(differences, images, lead, are_binary)
-            tests["detectable"] = paired_tests.detectable(of_images, are_binary, len(left))
-        parts.append(pd.DataFrame(tests))
-    table = pd.concat(parts, ignore_index=True)
+    left, right = (np.array(side) for side in zip(*combinations(firsts, 2), strict=True))
+    table = paired_tests.tests(values, images, left, right, value)
+    low, high = (table[end].to_numpy(dtype=np.float64) for end in ("low", "high"))
+    shown = paired_tests.detectable(low, high, int(table["n"].iloc[0]), len(table))
     names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
-    return table.assign(**names, adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))
+    adjusted = {"adjusted": holm(table["p"]), "by_images": holm(table["by_images"])}
+    return table.assign(**names, **adjusted, detectable=shown)[list(PAIR_COLUMNS)]
 
 
 def _whole_set_pairs(
@@ -206,7 +206,7 @@ def _whole_set_pairs(
     table = pd.DataFrame({
         "first": [methods[place] for place in left], "second": [methods[place] for place in right],
         "difference": difference, "low": difference - NORMAL * error, "high": difference + NORMAL * error,
-        "effect": np.sign(difference) * (1 if better == "higher" else -1), "p": p, "adjusted": holm(p),
+        "p": p, "adjusted": holm(p),
         "detectable": paired_tests.smallest_shown(error, len(left), images), "n": images,
     })  # fmt: skip
     return table.reindex(columns=list(PAIR_COLUMNS))
@@ -221,18 +221,16 @@ def _places(
     groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
 ) -> pd.DataFrame:
     """statistics: value, low and high of each method."""
-    count, sign = len(groups), -1 if better == "higher" else 1
     significant = pairs[pairs["adjusted"] < LEVEL]
-    wins = significant["effect"] > 0
+    wins = (significant["difference"] > 0) == (better == "higher")
     winners = significant["first"].where(wins, significant["second"]).tolist()
     losers = significant["second"].where(wins, significant["first"]).tolist()
-    best = min((group[0] for group in groups), key=lambda name: sign * statistics[name][0])
-    worse_than_best = {loser for winner, loser in zip(winners, losers, strict=True) if winner == best}
+    ranked = sorted((group[0] for group in groups), key=lambda name: statistics[name][0], reverse=better == "higher")
+    best = set(takewhile(lambda name: name not in losers, ranked)) if losers else set()
     rows: list[Place] = []
     for number, group in enumerate(groups):
-        low, high = 1 + losers.count(group[0]), count - winners.count(group[0])
-        is_best = bool(worse_than_best) and group[0] not in worse_than_best
-        rows.extend(Place(number, *statistics[name], low, high, is_best) for name in group)
+        low, high = 1 + losers.count(group[0]), len(groups) - winners.count(group[0])
+        rows.extend(Place(number, *statistics[name], low, high, group[0] in best) for name in group)
     return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
 
 
@@ -252,21 +250,19 @@ class Comparisons:
         """All methods of one metric in one setting: by the value of the whole data set where there is one, else by
         image. None where no method has a value."""
         if (setting, metric) not in self._computed:
-            self._computed[setting, metric] = self.without(setting, metric, (), intervals=True)
+            self._computed[setting, metric] = self.without(setting, metric, ())
         return self._computed[setting, metric]
 
-    def without(
-        self, setting: Setting, metric: str, left_out: Collection[str], intervals: bool = False
-    ) -> Comparison | None:
-        """As `of`, without some methods, such as spoiled ones, and without intervals: it is quicker."""
+    def without(self, setting: Setting, metric: str, left_out: Collection[str]) -> Comparison | None:
+        """As `of`, without some methods, such as spoiled ones."""
         value, constructed = self.metadata.value(metric), self.metadata.by_construction(metric)
         if metric in self.of_whole_sets:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
-            return compare_whole_sets(stored, value.better, constructed)
+            return compare_whole_sets(stored, value, constructed)
         table = matrix(self.records, self.layouts.get(setting), metric)
         methods = [name for name in table.methods if name not in left_out] if table else []
         if table is None or not methods or LAYER in methods:
             return None
         values = table.values[:, [table.methods.index(name) for name in methods]]
-        return compare_methods(values, table.images, methods, value.better, value.lead, constructed, intervals)
+        return compare_methods(values, table.images, methods, value, constructed)

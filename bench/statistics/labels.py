@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+# Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
+# another by them. They all print the same, and so tie.
+FLOAT32_ROUNDING = 1e-6
+
 
 class Setting(NamedTuple):
     """Where methods are compared with each other: one model, cut at one layer, on one data set."""
@@ -31,11 +35,29 @@ class Value:
     better: str = "none"
     tolerance: str = ""
     note: str = ""
+    kind: str = "unbounded"
 
     @property
     def lead(self) -> str:
-        """The statistic that tables lead with: the median for ratios, whose tails are heavy near a score of 0."""
-        return "median" if self.unit == "ratio" else "mean"
+        """The statistic that tables lead with: the median of kinds with heavy tails, ratios (near a score of 0) and
+        squares."""
+        return "median" if self.kind in ("ratio", "squared") else "mean"
+
+    @property
+    def is_proportion(self) -> bool:
+        """Whether each value is 0 or 1, and their mean the share of ones."""
+        return self.kind == "proportion"
+
+    @property
+    def has_unit_scale(self) -> bool:
+        """Whether values are on a scale of 1: shares, probabilities, correlations, errors in units of the score. On it
+        what is small is float32's rounding; other kinds have a scale of their own."""
+        return self.kind in ("proportion", "bounded", "ratio")
+
+    @property
+    def rounding(self) -> float:
+        """Numbers below it are float32's rounding and print as "<1e-6"; 0 where a value may be as small as that."""
+        return FLOAT32_ROUNDING if self.has_unit_scale else 0.0
 
     @property
     def has_direction(self) -> bool:
@@ -52,7 +74,7 @@ class Metadata:
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
         entry = (self.manifest.get("metrics") or {}).get(name) or {}
-        keys = ("title", "unit", "better", "tolerance", "note")
+        keys = ("title", "unit", "better", "tolerance", "note", "kind")
         about = {"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}}
         return Value(name, **{**about, "title": _marked(about["title"], entry)})
 
@@ -108,13 +130,11 @@ def rows_at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 
 
 NOTHING = "\N{EN DASH}"
-# Values below are float32's rounding: a method that is exact in theory has such errors, and no method is better than
-# another by them. They all print the same, and so tie.
-FLOAT32_ROUNDING = 1e-6
 
 
-def number(value: float) -> str:
+def number(value: float, rounding: float = FLOAT32_ROUNDING) -> str:
     """Three significant digits; whole from 1,000 on; a dash for what isn't finite; "<1e-6" for float32's rounding.
+    rounding: see `Value.rounding`.
 
     >>> [number(x) for x in (0.012345, 12.0, 4321.5, 2.5e9, 1.2e-7, 0.0)]
     ['0.0123', '12.0', '4,322', '2.50e9', '<1e-6', '0']
@@ -123,7 +143,7 @@ def number(value: float) -> str:
         return NOTHING
     if value == 0:
         return "0"
-    if abs(value) < FLOAT32_ROUNDING:
+    if abs(value) < rounding:
         return "<1e-6"
     rounded = float(f"{value:.3g}")
     if not 1e-4 <= abs(rounded) < 1e6:
@@ -134,17 +154,17 @@ def number(value: float) -> str:
     return f"{value:.{2 - math.floor(math.log10(abs(rounded)))}f}"
 
 
-def with_interval(value: float, low: float, high: float) -> str:
+def with_interval(value: float, low: float, high: float, rounding: float = FLOAT32_ROUNDING) -> str:
     """A value with the ends of its interval, three significant digits each; the value alone without one, or where all
     three are float32's rounding.
 
     >>> with_interval(0.28419, 0.2302, 0.35416)
     '0.284 [0.230, 0.354]'
     """
-    is_rounding = all(abs(end) < FLOAT32_ROUNDING for end in (value, low, high))
+    is_rounding = all(abs(end) < rounding for end in (value, low, high))
     if is_rounding or not (math.isfinite(low) and math.isfinite(high)):
-        return number(value)
-    return f"{number(value)} [{number(low)}, {number(high)}]"
+        return number(value, rounding)
+    return f"{number(value, rounding)} [{number(low, rounding)}, {number(high, rounding)}]"
 
 
 def p_value(p: float) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -100,7 +101,7 @@ def on_common_images(rows: pd.DataFrame) -> bool:
     return bool(rows["partial"].eq(True).any())
 
 
-Kind = Literal["agreement", "best", "undecided", "coinciding", "by_construction"]
+Kind = Literal["agreement", "best", "undecided", "contradicted", "coinciding", "by_construction"]
 Group = tuple[str, ...]
 MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
 
@@ -110,8 +111,8 @@ class Statement:
     """sentence: what can be said, or what can't; of one setting it starts with the setting's label and ": ".
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
-    told), "coinciding" (no method differs from another), "by_construction" (who wins by construction). metric: the
-    value's name. settings: where it holds.
+    told), "contradicted" (value and images disagree on who is), "coinciding" (no method differs from another),
+    "by_construction" (who wins by construction). metric: the value's name. settings: where it holds.
     """
 
     sentence: str
@@ -181,20 +182,38 @@ def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterato
         yield "best", _difference(run, value, comparison, best, worse[0])
     if unclear:
         yield "undecided", _undecided(run, value, comparison, best, unclear)
+    if comparison.contradicted:
+        yield "contradicted", _contradicted(run, value, comparison)
 
 
 def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> str:
     """The best method against the best of those that are worse."""
     pair = comparison.pair(best[0], other[0])
-    values = [number(comparison.place(group[0]).value) for group in (best, other)]
-    statistic, where = (f"{value.lead} ", f" on {int(pair['better']):,} of {_images(comparison.images)}")
+    text = partial(number, rounding=value.rounding)
+    values = [text(comparison.place(group[0]).value) for group in (best, other)]
+    statistic, where = (f"{value.lead} ", f", {value.better} on {pair['better']:,} of {_images(comparison.images)}")
     if comparison.of_whole_set:
         statistic, where = "", ""
     return (
-        f"The {in_sentence(value.title)} of {_name(run, best)} is {value.better} than that of "
-        f"{_name(run, other)}{where}, {statistic}{values[0]} against {values[1]}; "
-        f"{statistic}difference {number(pair['difference'])}, 95 % interval {number(pair['low'])} to "
-        f"{number(pair['high'])}, {p_value(pair['adjusted'])} after Holm."
+        f"The {statistic}{in_sentence(value.title)} of {_name(run, best)} is {value.better} than that of "
+        f"{_name(run, other)}, {values[0]} against {values[1]}{where}; "
+        f"difference {text(pair['difference'])}, 95 % interval {text(pair['low'])} to {text(pair['high'])}, "
+        f"{p_value(pair['adjusted'])} after Holm."
+    )
+
+
+def _contradicted(run: RunFolder, value: Value, comparison: Comparison) -> str:
+    pairs = comparison.contradicted
+    parts = [
+        f"{_name(run, comparison.group_of(pair['second']))} is better than "
+        f"{_name(run, comparison.group_of(pair['first']))} on {pair['worse']:,} of {_images(comparison.images)} "
+        f"and worse on {pair['better']:,}"
+        for pair in pairs[:MOST_NAMES]
+    ]
+    more = f", and {len(pairs) - MOST_NAMES} more pairs" if len(pairs) > MOST_NAMES else ""
+    return (
+        f"The {value.lead} and the images disagree in {in_sentence(value.title)}: {'; '.join(parts)}{more}, though the "
+        f"{value.lead} says the opposite; a few images, or one with many rows, decide it."
     )
 
 
@@ -206,8 +225,8 @@ def _undecided(run: RunFolder, value: Value, comparison: Comparison, best: Group
     if largest is None:
         return f"{sentence}."
     return (
-        f"{sentence}: {_images(comparison.images)} would have shown a {value.lead} difference of {number(largest)} or "
-        "more with a probability of 80 %."
+        f"{sentence}: {_images(comparison.images)} would have shown a {value.lead} difference of "
+        f"{number(largest, value.rounding)} or more with a probability of 80 %."
     )
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import NAMES, PLACE, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
+from axiom_bench.statistics.labels import Metadata
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
 SPLIT_KEYS = (*KEYS, "split")
@@ -204,11 +205,13 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
 
 
 def with_intervals(
-    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame
-) -> pd.DataFrame:
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame,
+    metadata: Metadata,
+) -> pd.DataFrame:  # fmt: skip
     """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images. A
     value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that the
-    run stored (`reading.WHOLE_SET_COLUMNS`) on either side. layouts: of the settings, see `by_metric.layouts`."""
+    run stored (`reading.WHOLE_SET_COLUMNS`) on either side. layouts: of the settings, see `by_metric.layouts`.
+    metadata: of the metrics, whose kind decides the kind of the interval."""
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
     stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
@@ -216,19 +219,19 @@ def with_intervals(
     reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
     low, high = rows["mean"] - reach, rows["mean"] + reach
     of_sets = rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)
-    parts = [_of_setting(records, layout, place) for place, layout in layouts.items()]
+    parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
     ends = pd.concat([*parts, of_sets], ignore_index=True)
     ends = ends.astype(dict.fromkeys(NAMES, object) | {"whole_set": bool} | dict.fromkeys(ENDS, float))
     return summary.merge(ends, on=[*NAMES, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
 
 
-def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...]) -> pd.DataFrame:
+def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...], metadata: Metadata) -> pd.DataFrame:
     """NAMES, whole_set and ENDS of one setting. One metric's values are in memory at a time."""
     sums, medians, names = [], [], []
     for metric in records.metrics:
         values = matrix(records, layout, metric)
         if values is not None:
-            sums.append(summed(values.values, values.images))
+            sums.append(summed(values.values, values.images, metadata.value(metric).is_proportion))
             medians.append(median_intervals(values.values, values.images))
             names += [(method, metric) for method in values.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])

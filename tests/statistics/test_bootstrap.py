@@ -38,12 +38,30 @@ def test_the_ends_stay_within_the_values():
 def test_wilson_s_interval_by_hand():
     """15 of 20: with Student's quantile z and 19 effective images, since the error is by the sample deviation. All of
     64 are right, which is not certain."""
-    low, high = mean_intervals(column(*[1.0] * 15, *[0.0] * 5), np.arange(20))
+    low, high = mean_intervals(column(*[1.0] * 15, *[0.0] * 5), np.arange(20), is_proportion=True)
     z = t.ppf(0.975, 19) ** 2 / 19
     half = math.sqrt(z * (0.1875 + z / 4))
     assert [low[0], high[0]] == pytest.approx([(0.75 + z / 2 + side * half) / (1 + z) for side in (-1, 1)], rel=1e-12)
-    low, high = mean_intervals(column(*[1.0] * 64), np.arange(64))
+    low, high = mean_intervals(column(*[1.0] * 64), np.arange(64), is_proportion=True)
     assert [low[0], high[0]] == pytest.approx([1 / (1 + t.ppf(0.975, 63) ** 2 / 64), 1.0], rel=1e-12)
+
+
+def test_the_kind_of_interval_follows_from_the_declared_kind_alone():
+    """A count that is 0 or 1 on these images is no proportion, and one that is 0 on all of them has no width."""
+    few = column(*[1.0] * 15, *[0.0] * 5)
+    assert not np.allclose(mean_intervals(few, np.arange(20)), mean_intervals(few, np.arange(20), is_proportion=True))
+    assert mean_intervals(column(*[0.0] * 30), np.arange(30))[:, 0].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("most_rows", [1, 5])
+def test_medians_of_resamples_are_those_of_the_rows_drawn(most_rows):
+    generator = np.random.default_rng(most_rows)
+    images = np.repeat(np.arange(70), generator.integers(1, most_rows + 1, 70))
+    values = generator.normal(size=(len(images), 3)).round(1)
+    values[: len(images) // 4, 2] = NAN
+    medians = bootstrap.resampled_medians(values, images)
+    for row, drawn in zip(medians[:30], bootstrap.resamples(70)[:30].astype(int), strict=True):
+        assert row.tolist() == np.nanmedian(np.repeat(values, drawn[images], axis=0), axis=0).tolist()
 
 
 Intervals = Callable[[np.ndarray, np.ndarray], np.ndarray]

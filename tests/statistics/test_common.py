@@ -19,8 +19,8 @@ from tests.made_runs import rows_of
 
 NAN, OFF_SCALE = float("nan"), "not_on_score_scale"
 METRICS = {
-    "hit": {"title": "Hit", "unit": "share", "better": "higher"},
-    "error": {"title": "Error", "unit": "ratio", "better": "lower"},
+    "hit": {"title": "Hit", "unit": "share", "kind": "bounded", "better": "higher"},
+    "error": {"title": "Error", "unit": "ratio", "kind": "ratio", "better": "lower"},
     "size": {"title": "Size", "unit": "share", "better": "none"},
 }
 
@@ -73,13 +73,13 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     assert common(run)["steady"] == [True, False, 20, 20, 0.75, 1.0]
     assert common(run)["silent"][:4] == [False, True, 0, 0]
     table = overview_table(run, run.summary)
-    assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.510, 0.896]"], "poor": []}
+    assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.533, 0.958]"], "poor": []}
     assert texts(table)["silent"][0] == "1.00†"  # eight images have no interval
     assert any("In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes)
     (details,) = metric_tables(run, run.summary)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
     assert report.headline(run)[0] == (
-        "Hit (mean, higher is better): net: steady 0.750 [0.510, 0.896], better than all others "
+        "Hit (mean, higher is better): net: steady 0.750 [0.533, 0.958], better than all others "
         "(n = 20 images, 20 rows in common)"
     )
 

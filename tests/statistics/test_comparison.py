@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.statistics import comparison as comparison_module
-from axiom_bench.statistics import run_folder
-from axiom_bench.statistics.bootstrap import mean_intervals, median_intervals
+from axiom_bench.statistics import paired_tests, run_folder
+from axiom_bench.statistics.bootstrap import difference_intervals
 from axiom_bench.statistics.comparison import compare_methods, compare_whole_sets
-from axiom_bench.statistics.paired_tests import coinciding, holm
+from axiom_bench.statistics.labels import Value
+from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm
 from axiom_bench.statistics.ranking import best_methods
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -24,10 +24,14 @@ def values(count=40):
     return np.stack([a, a * (1 + 1e-7), a + 1 + noise[0], a + 1 + noise[1], a + 9 + noise[2]], axis=1)
 
 
+def metric(better="lower", kind="unbounded"):
+    return Value("m", "M", better=better, kind=kind)
+
+
 def compared(better="lower", table=None, **options):
     table = values() if table is None else table
     names = "abcde"[: table.shape[1]]
-    return compare_methods(table, np.arange(len(table)), names, better, "mean", **options)
+    return compare_methods(table, np.arange(len(table)), names, metric(better), **options)
 
 
 def places(comparison):
@@ -47,22 +51,85 @@ def test_methods_that_coincide_are_one():
     assert coinciding(np.full((2, 2), NAN), "xy") == (("x", "y"),)
 
 
-@pytest.mark.parametrize("lead", ["mean", "median"])
-def test_a_difference_is_over_rows_as_the_values_beside_it_and_a_test_is_by_image(lead):
+@pytest.mark.parametrize("kind", ["unbounded", "ratio"])
+def test_a_difference_is_that_of_the_two_values_and_counts_an_image_by_its_rows(kind):
     """Of images with three objects the methods differ more: a mean over images first would say 2, not 2.5."""
     images = np.repeat(np.arange(40), np.where(np.arange(40) % 2, 1, 3))
     own = np.random.default_rng(3).normal(0, 0.2, (2, len(images)))
     first = own[0] + np.where(np.bincount(images)[images] == 3, 3.0, 1.0)
-    comparison = compare_methods(np.stack([first, own[1]], axis=1), images, "xy", "higher", lead)
+    comparison = compare_methods(np.stack([first, own[1]], axis=1), images, "xy", metric("higher", kind))
     x, y, pair = comparison.place("x").value, comparison.place("y").value, comparison.pair("x", "y")
-    if lead == "mean":
-        assert pair["difference"] == pytest.approx(x - y, rel=1e-12)
+    assert pair["difference"] == pytest.approx(x - y, rel=1e-12)
+    assert pair["low"] < pair["difference"] < pair["high"]
+    if kind == "unbounded":
         assert pair["difference"] == pytest.approx(2.5, abs=0.1)
-    else:
-        assert pair["difference"] == pytest.approx(np.median(first - own[1]), rel=1e-12)
-    intervals = mean_intervals if lead == "mean" else median_intervals
-    assert [pair["low"], pair["high"]] == pytest.approx(intervals((first - own[1])[:, None], images)[:, 0].tolist())
+        ends = difference_intervals((first - own[1])[:, None], images)[:, 0]
+        assert [pair["low"], pair["high"]] == pytest.approx(ends.tolist())
     assert (pair["n"], pair["better"], pair["worse"]) == (40, 40, 0)
+
+
+KINDS = ("unbounded", "ratio", "proportion", "bounded")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(12))
+def test_value_interval_test_place_and_bold_agree(seed, kind):
+    """Of made-up runs with every spread, shape, share of ties and number of rows: who is bold isn't significantly worse
+    than anybody and has no worse value than who isn't bold, the best value is bold wherever anything is, and who is
+    significantly better has the better value, the interval beyond 0 and the better place."""
+    generator = np.random.default_rng(seed)
+    images = np.repeat(np.arange(60), generator.integers(1, 1 + generator.integers(1, 20), 60))
+    shared, spread = generator.normal(size=(len(images), 1)), generator.uniform(0.05, 2, 6)
+    table = shared + spread * generator.normal(size=(len(images), 6)) + generator.normal(0, 0.4, 6)
+    table[:, ::2] = np.exp(table[:, ::2])
+    table[:, 3] = np.maximum(table[:, 3].round(), 0)
+    table[: generator.integers(1, 5), 4] += 30  # a few outliers
+    if kind == "proportion":
+        table = (table > 0.5) * 1.0
+    better = ("lower", "higher")[seed % 2]
+    comparison = compare_methods(table, images, "abcdef", metric(better, kind))
+    sign, firsts = (1 if better == "higher" else -1), [group[0] for group in comparison.groups]
+    beaten = set()
+    for pair in comparison.pairs.to_dict("records"):
+        first, second = (comparison.place(pair[side]) for side in ("first", "second"))
+        assert pair["difference"] == first.value - second.value
+        assert (pair["p"] < LEVEL) <= (pair["low"] > 0 or pair["high"] < 0)
+        if pair["adjusted"] < LEVEL:
+            is_ahead = sign * pair["difference"] > 0
+            winner, loser = (first, second) if is_ahead else (second, first)
+            assert sign * winner.value > sign * loser.value
+            assert winner.place_low <= loser.place_high
+            assert winner.place_high < len(firsts)
+            beaten.add(pair["second"] if is_ahead else pair["first"])
+    assert [comparison.place(name).place_low > 1 for name in firsts] == [name in beaten for name in firsts]
+    bold = [comparison.place(group[0]).is_best for group in comparison.ranked]
+    assert bold == sorted(bold, reverse=True)
+    assert bold[0] == bool(beaten)
+    assert not beaten & {group[0] for group, is_best in zip(comparison.ranked, bold, strict=True) if is_best}
+
+
+def test_who_is_beaten_by_another_than_the_best_is_not_bold():
+    """The best mean varies too much to beat anybody; the second best, sure of itself, beats the third."""
+    generator = np.random.default_rng(0)
+    table = np.array([0.6, 0.51, 0.484]) + np.array([6, 0.05, 0.05]) * generator.normal(size=(64, 3))
+    table[:, 0] += 0.6 - table[:, 0].mean()
+    comparison = compared("higher", table)
+    assert comparison.ranked == (("a",), ("b",), ("c",))
+    assert not comparison.differ("a", "c")
+    assert places(comparison) == {"a": (1, 3, True), "b": (1, 2, True), "c": (2, 3, False)}
+
+
+def test_small_outputs_are_told_apart_by_their_own_spread():
+    """The last layer times 1e-4: what is 5.4e-10 and 1.1e-9 of a squared score isn't float32's rounding."""
+    table = np.abs(np.random.default_rng(0).normal(1, 0.2, (60, 3))) * [5.4e-10, 5.4e-10, 1.1e-9]
+    table[:, 1] = table[:, 0] * (1 + 1e-7)
+    small, large = (
+        compare_methods(table * scale, np.arange(60), "abc", metric("lower", "squared")) for scale in (1.0, 1e8)
+    )
+    assert small.groups == large.groups == (("a", "b"), ("c",))
+    assert small.pairs["p"].tolist() == pytest.approx(large.pairs["p"].tolist())
+    shares = compare_methods(table, np.arange(60), "abc", metric("lower", "bounded"))
+    assert shares.groups == (("a", "b", "c"),)
 
 
 def test_places_and_the_best():
@@ -87,7 +154,6 @@ def test_a_pair_is_seen_from_either_side():
     pair, other = comparison.pair("a", "c"), comparison.pair("c", "a")
     assert (pair["better"], pair["worse"]) == (other["worse"], other["better"])
     assert (pair["difference"], pair["low"], pair["high"]) == (-other["difference"], -other["high"], -other["low"])
-    assert pair["effect"] == -other["effect"] > 0
     assert comparison.differ("a", "c")
     assert not comparison.differ("c", "d")
 
@@ -96,7 +162,7 @@ def test_who_wins_by_construction_or_lacks_too_much_has_no_place():
     comparison = compared(constructed=["a"])
     assert comparison.by_construction == ("a",)
     assert list(comparison.places.index) == ["b", "c", "d", "e"]
-    assert compare_methods(values(), np.arange(40), "abcde", "lower", "mean", "abcde") is None
+    assert compare_methods(values(), np.arange(40), "abcde", metric(), "abcde") is None
     table = values()
     table[:30, 4] = NAN
     comparison = compared(table=table)
@@ -114,12 +180,10 @@ def test_without_a_direction_there_are_groups_alone():
     assert comparison.ranked == comparison.groups
 
 
-def test_pairs_are_the_same_without_intervals_and_however_many_are_in_memory(monkeypatch):
-    quick, full = compared(intervals=False), compared()
-    assert quick.pairs["p"].tolist() == full.pairs["p"].tolist()
-    assert quick.pairs[["low", "high", "detectable"]].isna().all(axis=None)
+def test_pairs_are_the_same_however_many_are_in_memory(monkeypatch):
+    full = compared()
     assert full.pairs[["low", "high", "detectable"]].notna().all(axis=None)
-    monkeypatch.setattr(comparison_module, "AT_ONCE", 1)
+    monkeypatch.setattr(paired_tests, "AT_ONCE", 1)
     pd.testing.assert_frame_equal(compared().pairs, full.pairs, rtol=1e-12)
 
 
@@ -138,7 +202,7 @@ def test_whole_sets_are_compared_by_their_resamples():
     shared = generator.normal(0.5, 0.1, 200)
     other = shared + generator.normal(0.1, 0.01, 200)
     points = {"a": shared.tolist(), "b": shared.tolist(), "c": other.tolist()}
-    comparison = compare_whole_sets(stored(points), "higher")
+    comparison = compare_whole_sets(stored(points), metric("higher"))
     assert comparison.groups == (("a", "b"), ("c",))
     assert comparison.of_whole_set
     pair = comparison.pair("c", "a")  # the resamples' own spread of 0.1 cancels
@@ -146,7 +210,7 @@ def test_whole_sets_are_compared_by_their_resamples():
     assert (pair["high"] - pair["low"]) / 2 == pytest.approx(1.96 * 0.01, rel=0.2)
     assert comparison.place("c").is_best
     assert comparison.place("c").value_high - comparison.place("c").value == pytest.approx(1.96 * 0.1, rel=0.2)
-    without = compare_whole_sets(stored({"a": [], "b": [0.7, 0.8, 0.9]}), "higher")
+    without = compare_whole_sets(stored({"a": [], "b": [0.7, 0.8, 0.9]}), metric("higher"))
     assert math.isnan(without.pair("a", "b")["p"])
     assert not without.places["is_best"].any()
 

@@ -1,21 +1,25 @@
-"""Tests of pairs against scipy, one pair at a time, by hand, and against every way in which the signs could fall."""
+"""Tests of pairs against Student's, by hand, and of few images that differ."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
-from scipy.stats import PermutationMethod, binomtest, norm, wilcoxon
+from scipy.stats import binomtest, norm, t, ttest_1samp
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.tables import paired_tables, write_tables
 from axiom_bench.report.tables.table import to_markdown
 from axiom_bench.report.tables.text import last_lines
 from axiom_bench.statistics import paired_tests
+from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import rows_of
 
 NAN = float("nan")
+
+
+def metric(better="lower", kind="unbounded"):
+    return Value("e", "E", better=better, kind=kind)
 
 
 def compared_with(control, other, better="lower"):
@@ -25,35 +29,10 @@ def compared_with(control, other, better="lower"):
     return table.iloc[0]
 
 
-def test_many_pairs_are_tested_as_one_at_a_time():
-    """With zeros, ties and missing images, of few and of many images: then to the last bit."""
-    generator = np.random.default_rng(0)
-    for count in (5, 10, 30, 51, 400):
-        differences = generator.normal(0.2, 1, size=(count, 8))
-        differences[:, 2:] = differences[:, 2:].round(1)
-        differences[: count // 3, 4] = 0
-        differences[: count // 4, 5] = NAN
-        differences[:, 6] = 0
-        columns = [column[np.isfinite(column) & (column != 0)] for column in differences.T]
-        expected = [wilcoxon(column).pvalue if len(column) else 1.0 for column in columns]
-        np.testing.assert_allclose(
-            paired_tests.signed_rank_test(differences), expected, rtol=0 if count > 50 else 1e-12
-        )
-
-
 def test_the_sign_test_is_exact():
     ahead, behind = np.array([0, 1, 7, 3, 20]), np.array([0, 0, 1, 3, 5])
     expected = [binomtest(int(a), int(a + b)).pvalue if a + b else 1.0 for a, b in zip(ahead, behind, strict=True)]
     assert paired_tests.sign_test(ahead, behind).tolist() == pytest.approx(expected, rel=1e-12)
-
-
-def test_ranks_ties_and_the_effect_by_hand():
-    gain = np.array([[1.0, 0.0, -1.0, 1.0], [2.0, 0.0, -2.0, -1.0], [-3.0, 0.0, -3.0, 5.0], [0.0, 0.0, NAN, NAN]])
-    effects = paired_tests.rank_biserial(paired_tests.signed_ranks(gain))
-    # Ranks 1 and 2 against 3; none; all behind; 1.5 and 3 against 1.5.
-    assert effects.tolist() == pytest.approx([0, 0, -1, (1.5 + 3 - 1.5) / 6])
-    ranks = paired_tests.signed_ranks(np.array([[2.0], [-2.0], [2.0], [-5.0], [0.0], [NAN]]))
-    assert (ranks.counts[0], ranks.positive[0], ranks.negative[0], ranks.ties[0]) == (4, 2 + 2, 2 + 4, 3**3 - 3)
 
 
 def test_an_image_s_rows_are_averaged_and_rounding_is_equal():
@@ -69,29 +48,74 @@ def test_an_image_s_rows_are_averaged_and_rounding_is_equal():
     ]
 
 
-def test_a_binary_value_has_the_sign_test_and_a_finite_interval():
-    """One image of 40 differs: the t interval would be as good as a point, and the signed ranks have none."""
-    differences = np.zeros((40, 1))
-    differences[0] = 1
-    row = {name: column[0] for name, column in paired_tests.statistics(differences, "higher", are_binary=True).items()}
-    assert row == {"n": 40, "better": 1, "same": 39, "worse": 0, "effect": 1, "p": 1}
-    low, high = paired_tests.interval(differences, np.arange(40), "mean", are_binary=True)[:, 0]
-    assert low < 0 < paired_tests.centre(differences, "mean")[0] < high < 0.2
-    none = paired_tests.statistics(np.array([[NAN], [NAN]]), "lower", are_binary=False)
-    assert [none["n"][0], none["p"][0]] == pytest.approx([0, NAN], nan_ok=True)
+def row_of(difference, images=None, kind="unbounded"):
+    """One pair with this difference in each row, of methods around 5."""
+    images = np.arange(len(difference)) if images is None else images
+    values = np.stack([5 + difference, np.full(len(difference), 5.0)], axis=1)
+    return paired_tests.tests(values, images, np.array([0]), np.array([1]), metric("higher", kind)).iloc[0]
 
 
-def test_what_is_shown_follows_the_formula():
-    """Normal differences have the spread sqrt(pi / 3); of many images Student's quantiles are normal's."""
-    differences = np.random.default_rng(1).normal(0.3, 2.0, size=(4000, 1))
-    quantiles = (norm.ppf(1 - 0.05 / 20) + norm.ppf(0.8)) / math.sqrt(4000)
-    shown = paired_tests.detectable(differences, False, 10)[0]
-    assert shown == pytest.approx(quantiles * 2 * math.sqrt(math.pi / 3), rel=0.05)
-    differences[:40] = 1e6  # a few images far off change little
-    assert paired_tests.detectable(differences, False, 10)[0] == pytest.approx(shown, rel=0.1)
-    binary = (np.arange(4000) % 4 == 0).astype(float)[:, None]
-    assert paired_tests.detectable(binary, True, 10)[0] == pytest.approx(quantiles * math.sqrt(3 / 16), rel=1e-3)
-    assert np.isnan(paired_tests.detectable(np.zeros((30, 1)), False, 10)).all()
+def test_of_normal_differences_p_is_nearly_student_s():
+    """Never below it; and its interval leaves 0 out where p is below 0.05."""
+    generator = np.random.default_rng(0)
+    for shift in (0.0, 0.3, 0.6):
+        difference = generator.normal(shift, 1, 40)
+        row, student = row_of(difference), ttest_1samp(difference, 0)
+        assert student.pvalue <= row["p"] * (1 + 1e-9)
+        assert row["p"] <= min(1, 2.5 * student.pvalue)
+        assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
+
+
+def test_a_skewed_difference_is_judged_by_the_side_of_0():
+    """The few that are large lie on the other side, and may come again: p is larger than Student's."""
+    difference = 0.9 - np.random.default_rng(1).exponential(1, 60) ** 2 / 2
+    difference += 0.35 - difference.mean()
+    row, student = row_of(difference), ttest_1samp(difference, 0)
+    assert row["difference"] - row["low"] > row["high"] - row["difference"]
+    assert row["p"] > 1.2 * student.pvalue
+
+
+def test_p_of_an_interval_by_hand():
+    quantile = t.ppf(0.975, 19)
+    low, high = np.array([0.0, 1 - 2 * quantile, -quantile]), np.array([2.0, 1 + 2 * quantile, quantile])
+    p = paired_tests.p_of_interval(np.array([1.0, 1.0, 0.0]), low, high, 20, np.full(3, 20))
+    assert p.tolist() == pytest.approx([0.05, 2 * t.sf(0.5, 19), 1])
+    wide = paired_tests.p_of_interval(np.array([3.0]), np.array([0.0]), np.array([4.0]), 20, np.array([20]))
+    assert wide[0] == pytest.approx(0.05)  # the side of 0 decides, however narrow the other is
+    exact = paired_tests.p_of_interval(np.array([1.0, 1.0]), np.ones(2), np.ones(2), 20, np.array([3, 12]))
+    assert exact.tolist() == [2**-2, 2**-11]
+
+
+@pytest.mark.parametrize("kind", ["unbounded", "proportion", "ratio"])
+def test_few_images_that_differ_show_nothing_however_far_they_are(kind):
+    for count in (1, 4, 5):
+        difference = np.zeros(40)
+        difference[:count] = 1.0 if kind == "proportion" else 100.0 + np.arange(count)
+        row = row_of(difference, kind=kind)
+        assert row["p"] >= 2.0 ** (1 - count)
+        assert (row["better"], row["same"], row["worse"]) == (count, 40 - count, 0)
+    none = row_of(np.zeros(40), kind=kind)
+    assert (none["p"], none["by_images"]) == (1, 1)
+    assert np.isnan(row_of(np.ones(9), kind=kind)[["low", "high", "p"]].astype(float)).all()  # too few images
+
+
+def test_what_an_image_with_many_rows_decides_isn_t_shown():
+    """19 images with one row each say yes, one with 300 rows says no: so does the mean over rows, which one image
+    decides."""
+    images = np.append(np.arange(19), np.full(300, 19))
+    difference = np.where(images == 19, -1.0, 1.0) + np.random.default_rng(0).normal(0, 0.1, 319)
+    row = row_of(difference, images)
+    assert row["difference"] < 0
+    assert row["p"] > 0.05
+    assert (row["better"], row["worse"]) == (19, 1)
+
+
+def test_what_is_shown_follows_from_the_interval():
+    difference = np.random.default_rng(1).normal(0.3, 2.0, size=900)
+    row = row_of(difference)
+    shown = paired_tests.detectable(row["low"], row["high"], 900, 10)
+    quantiles = norm.ppf(1 - 0.05 / 20) + norm.ppf(0.8)
+    assert shown == pytest.approx(quantiles * 2 / math.sqrt(900), rel=0.05)
     assert np.isnan(paired_tests.smallest_shown(np.ones(2), 1, images=1)).all()
 
 
@@ -100,58 +124,24 @@ def test_a_normal_difference():
     assert p == pytest.approx([0.05, 1, NAN], abs=1e-4, nan_ok=True)
 
 
-@pytest.mark.parametrize("count", [2, 5, 9])
-def test_exact_signed_ranks_with_ties_are_those_of_scipy(count):
-    generator = np.random.default_rng(count)
-    differences = generator.integers(1, 4, (5, count)) * generator.choice([-1.0, 1.0], (5, count))
-    expected = [wilcoxon(row, method=PermutationMethod(n_resamples=np.inf)).pvalue for row in differences]
-    assert paired_tests.wilcoxon_with_ties(differences) == pytest.approx(expected, abs=1e-12)
+def test_the_direction_is_the_metric_s_and_rounding_is_no_difference():
+    other = np.random.default_rng(0).normal(5, 1, 12)
+    lower, higher = (compared_with(other + 1, other, better) for better in ("lower", "higher"))
+    assert (lower["worse"], lower["is_better"], higher["better"], higher["is_better"]) == (12, False, 12, True)
+    assert lower["p"] == higher["p"] == 2.0**-11
+    same = compared_with(other * (1 + 1e-7), other)
+    assert same[["n", "better", "same", "worse", "p", "adjusted"]].tolist() == [12, 0, 12, 0, 1, 1]
 
 
-def by_all_signs(differences):
-    """The share of the 2^n signs whose rank sum lies at least as far from its mean; no two |differences| are equal."""
-    ranks = [1 + sum(abs(other) < abs(difference) for other in differences) for difference in differences]
-    middle = sum(ranks) / 2
-    observed = abs(sum(rank for rank, difference in zip(ranks, differences, strict=True) if difference > 0) - middle)
-    sums = (sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=len(ranks)))
-    return sum(abs(rank_sum - middle) >= observed for rank_sum in sums) / 2 ** len(ranks)
-
-
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("n", [1, 2, 7, 10])
-def test_p_counts_all_signs(n, seed):
-    generator = np.random.default_rng(seed)
-    control, other = generator.normal(size=n) + 0.5, generator.normal(size=n)
-    result, gain = compared_with(control, other, "higher"), control - other
-    assert result["p"] == pytest.approx(by_all_signs(gain.tolist()), rel=1e-12)
-    assert result[["n", "better", "same", "worse"]].tolist() == [n, (gain > 0).sum(), 0, (gain < 0).sum()]
-    assert result["difference"] == pytest.approx(np.median(gain), rel=1e-12)
-    ahead = sum(rank for rank, difference in enumerate(sorted(gain, key=abs), 1) if difference > 0)
-    assert result["ahead"] == pytest.approx(ahead / (n * (n + 1) / 2), rel=1e-12)
-
-
-def test_the_direction_is_the_metric_s():
-    lower, higher = (compared_with([1.0, 2.0, 5.0], [2.0, 4.0, 4.0], better) for better in ("lower", "higher"))
-    assert (lower["better"], lower["worse"]) == (2, 1) == (higher["worse"], higher["better"])
-    assert (lower["ahead"], higher["ahead"]) == (3 / 4, 1 / 4)  # -1 and 1 share rank 1.5, -2 has rank 3
-    assert lower["difference"] == higher["difference"] == -1
-
-
-def test_rounding_is_no_difference():
-    """Two formulas of one quantity, in float32; and an error that is 0 in theory."""
-    result = compared_with([1.0, 3e-8, 2.0], [1.000001, 4e-7, 2.0])
-    names = ["n", "better", "same", "worse", "difference", "ahead", "p", "adjusted"]
-    assert result[names].tolist() == [3, 0, 3, 0, 0, 0.5, 1, 1]
-
-
-def test_only_images_with_both_values_count_and_each_once():
-    assert compared_with([1.0, NAN, 1.0], [2.0, 2.0, NAN])[["n", "better"]].tolist() == [1, 1]
+def test_only_rows_with_both_values_count():
+    both = compared_with([NAN, *np.arange(11.0)], [*np.arange(1.0, 12), NAN])
+    assert both[["n", "better"]].tolist() == [10, 10]
     none = compared_with([1.0, NAN], [NAN, 2.0])
     assert none[["n", "p", "adjusted"]].tolist() == pytest.approx([0, NAN, NAN], nan_ok=True)
-    # Differences 3 and -1 on one image, mean 1; and 2 on the other.
     rows = rows_of("e", {"control": [4.0, 1.0, 3.0], "other": [1.0, 2.0, 1.0]}).assign(image_id=["a", "a", "b"] * 2)
     result = paired_tests.compare(rows.assign(target_class=[0, 1, 0] * 2), "control", {"e": "higher"})
-    assert result[["n", "better", "difference"]].to_numpy().tolist() == [[2, 2, 1.5]]
+    assert result[["n", "better"]].to_numpy().tolist() == [[2, 2]]
+    assert result["difference"][0] == pytest.approx(8 / 3 - 4 / 3)
     assert paired_tests.compare(rows_of("e", {"control": [NAN], "other": [2.0]}), "control", {"e": "lower"}).empty
     assert paired_tests.compare(rows, "control", {}).empty
 

@@ -21,7 +21,7 @@ from axiom_bench.report.charts import drawing, vega
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut
 from axiom_bench.report.charts.vega import Chart, Choice, Panel, columns, metrics_in_order
 from axiom_bench.report.options import number_of, options_of
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, rows_at, share
+from axiom_bench.statistics.labels import Setting, Value, rows_at, share
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import leading
 
@@ -162,7 +162,7 @@ def agreement(values: pd.DataFrame) -> pd.DataFrame:
     values: metrics x methods, more is better, NaN where a method has no value. Methods whose values are equal in all
     metrics count once, and values that print alike tie. row: the later of the two metrics.
     """
-    rounded = values.map(lambda value: 0.0 if abs(value) < FLOAT32_ROUNDING else float(f"{value:.{DIGITS}g}"))
+    rounded = values.map(lambda value: float(f"{value:.{DIGITS}g}"))
     rounded = rounded.T.drop_duplicates().T
     cells = []
     for first, second in combinations(rounded.index, 2):
@@ -195,6 +195,7 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
         value = run.metadata.value(name)
         selected = rows[rows["metric"] == name].set_index("method")[f"common_{value.lead}"].dropna()
         if value.has_direction and len(selected):
+            selected = selected.where(selected.abs() >= value.rounding, 0.0)
             values[name] = selected if value.better == "higher" else -selected
     return pd.DataFrame(values).T
 

@@ -62,17 +62,17 @@ def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
     return ordered.dropna(how="all").dropna(how="all", axis=1)
 
 
-def places(row: pd.Series, better: str) -> pd.Series:
+def places(row: pd.Series, better: str, rounding: float = FLOAT32_ROUNDING) -> pd.Series:
     """1 for the best method; those that print alike have the mean of their places; NaN for one without a value."""
-    printed = row.map(lambda value: 0.0 if abs(value) < FLOAT32_ROUNDING else float(f"{value:.3g}"))
+    printed = row.map(lambda value: 0.0 if abs(value) < rounding else float(f"{value:.3g}"))
     return printed.rank(method="average", ascending=better == "lower")
 
 
 def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
     """The share of a row's other methods that do worse: 1 for the best, 0 for the last, 1/2 for all where all print
     alike. Metrics x methods -> the same; values: the rows', and perhaps more."""
-    better = {value.name: value.better for value in values}
-    rows = [places(row, better[str(name)]) for name, row in table.iterrows()]
+    of_name = {value.name: value for value in values}
+    rows = [places(row, of_name[str(name)].better, of_name[str(name)].rounding) for name, row in table.iterrows()]
     place = pd.DataFrame(np.array(rows), index=table.index, columns=table.columns)
     return 1 - (place - 1).div((place.notna().sum(axis=1) - 1).clip(lower=1), axis=0)
 
@@ -82,11 +82,16 @@ def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.D
     shown = "Numbers are" if _is_written(table, PAGE) else "The order is by"
     caption = (
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
-        f"{shown} what tables lead with: the value of the whole data set, the median of a ratio, else the mean; on the "
-        f"images that all compared methods have. {CHANCE}"
+        f"{shown} what tables lead with: the value of the whole data set, the median of a ratio or square, else the "
+        f"mean; on the images that all compared methods have. {CHANCE}"
     )
-    plot = partial(_plot, ahead(table, values), table.map(number), values, _titles(run, table))
+    plot = partial(_plot, ahead(table, values), _texts(table, values), values, _titles(run, table))
     return Drawing(name, title, caption, plot, in_column=_fits(table, values))
+
+
+def _texts(table: pd.DataFrame, values: Sequence[Value]) -> pd.DataFrame:
+    rows = (table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values)
+    return pd.DataFrame(list(rows), index=table.index, columns=table.columns)
 
 
 def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -16,7 +17,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import group_name, last_lines, random_weights_lines
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number
+from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -230,7 +231,7 @@ def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
         ends = (place.value, place.value_low, place.value_high)
         rows.append(Row(group_name(run, group), colour, *ends, place.is_best))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
-    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value.unit == "ratio")
+    return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value)
 
 
 LOG_SPREAD = 30.0  # times the smallest value: from here on a linear scale draws most dots on one another
@@ -248,11 +249,12 @@ class Row:
     is_best: bool = False
 
 
-def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> Markup:
-    """label: what the values are, such as "Box IoU, mean with 95 % interval". is_ratio: whether they may spread over
-    powers of ten, for which the scale is then logarithmic."""
+def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:
+    """label: what the values are, such as "Box IoU, mean with 95 % interval". value: the metric; where its kind leads
+    with the median, values may spread over powers of ten, for which the scale is then logarithmic."""
+    text = partial(number, rounding=value.rounding)
     ends = [end for row in rows for end in (row.value, row.low, row.high) if math.isfinite(end)]
-    is_log = is_ratio and min(ends) > FLOAT32_ROUNDING and max(ends) > LOG_SPREAD * min(ends)
+    is_log = value.lead == "median" and min(ends) > value.rounding and max(ends) > LOG_SPREAD * min(ends)
     start, stop = (min(ends), max(ends)) if is_log else (min(0.0, *ends), max(0.0, *ends))
 
     def place(value: float) -> str:
@@ -266,6 +268,6 @@ def interval_chart(label: str, rows: Sequence[Row], is_ratio: bool = False) -> M
         "interval_chart",
         label=label + (", logarithmic scale" if is_log else ""),
         zero=None if is_log else place(0.0),
-        rows=[(row, place(row.value), place(row.low), place(row.high), number(row.value)) for row in rows],
-        text="; ".join(f"{row.title} {number(row.value)} ({number(row.low)} to {number(row.high)})" for row in rows),
+        rows=[(row, place(row.value), place(row.low), place(row.high), text(row.value)) for row in rows],
+        text="; ".join(f"{row.title} {text(row.value)} ({text(row.low)} to {text(row.high)})" for row in rows),
     )

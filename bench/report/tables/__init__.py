@@ -15,8 +15,9 @@ from axiom_bench.report.tables import summaries
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, compare_in, group_name, group_title, names_of
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, with_interval
+from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, Value, number, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS
@@ -107,17 +108,18 @@ PLACES_NOTES = (
 )
 PAIRS = "All pairs of methods"
 PAIRS_HEADER = (
-    "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "Effect", "p, Holm", "Shown from",
+    "Method", "Against", "Images", "Better", "Same", "Worse", "Difference [95 %]", "p, Holm", "Images' p, Holm",
+    "Shown from",
 )  # fmt: skip
 PAIRS_NOTES = (
-    "Images: those that all compared methods have; an image with several rows counts once, by its mean difference. "
-    "Better, same, worse: on how many of them the first method is; equal but for float32's rounding is the same. "
-    "Difference: the first minus the second, the median over rows where the metric leads with it, else the mean.",
-    "Effect: the matched-pairs rank-biserial correlation, 1 where the first method is better on every image and -1 "
-    "where it is worse. p, Holm: of Wilcoxon's signed-rank test by image, for values that are 0 or 1 of the exact "
-    f"sign test, adjusted for all pairs of its metric here; bold below {LEVEL:g}.",
-    "Shown from: the smallest difference that so many images would have shown with a probability of 80 %, from the "
-    "spread of these differences (docs/statistics.md). Methods that coincide are one.",
+    "Images: those that all compared methods have. Difference: of the two methods' means, or medians where the metric "
+    "leads with it, the first minus the second. p, Holm: of this difference, from the same bootstrap over images as "
+    f"its interval, adjusted for all pairs of its metric here; bold below {LEVEL:g}.",
+    "Better, same, worse: on how many images the first method is; an image with several rows counts once, by its mean "
+    "difference; equal but for rounding is the same. Images' p, Holm: of the sign test of these numbers; they may say "
+    "the opposite of the difference, where a few images or one with many rows decide it.",
+    "Shown from: the smallest difference that so many images would have shown with a probability of 80 %, by the "
+    "interval's width (docs/statistics.md). Methods that coincide are one.",
 )
 
 
@@ -135,7 +137,7 @@ def pair_tables(run: RunFolder) -> Iterator[Table]:
 
 
 def _compared(
-    run: RunFolder, metrics: Iterable[str], rows_of: Callable[[RunFolder, Comparison], list[tuple[Cell, ...]]]
+    run: RunFolder, metrics: Iterable[str], rows_of: Callable[[RunFolder, Comparison, Value], list[tuple[Cell, ...]]]
 ) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
     """(number, setting, a group of rows for each of the metrics with a direction), where a trained network has any."""
     values = [value for value in map(run.metadata.value, metrics) if value.has_direction and value.name in run.metrics]
@@ -143,7 +145,7 @@ def _compared(
         groups = []
         for value in values:
             comparison = run.comparisons.of(setting, value.name)
-            if comparison is not None and (rows := rows_of(run, comparison)):
+            if comparison is not None and (rows := rows_of(run, comparison, value)):
                 title = group_title(value, comparison.of_whole_set) + _without(run, comparison, rows_of is _places)
                 groups.append(Group(title, tuple(rows), value.name))
         if groups and not run.metadata.has_random_weights(setting.model):
@@ -157,30 +159,30 @@ def _without(run: RunFolder, comparison: Comparison, names_all: bool) -> str:
     return "".join(f"; without {names_of(run, names)}, {why}" for why, names in reasons.items() if names)
 
 
-def _places(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+def _places(run: RunFolder, comparison: Comparison, metric: Value) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
     for group in comparison.ranked:
         place = comparison.place(group[0])
         numbers, low, high = (place.value, place.value_low, place.value_high), place.place_low, place.place_high
         others = (other for other in comparison.ranked if other != group and not comparison.differ(group[0], other[0]))
         unclear = ", ".join(group_name(run, other) for other in others)
-        value = Cell(with_interval(*numbers), place.is_best, numbers)
+        value = Cell(with_interval(*numbers, metric.rounding), place.is_best, numbers)
         ends = numeric(low, f"{low}" if low == high else f"{low} to {high}")
         rows.append((Cell(group_name(run, group)), value, ends, Cell(unclear or NOTHING)))
     return rows
 
 
-def _pairs(run: RunFolder, comparison: Comparison) -> list[tuple[Cell, ...]]:
+def _pairs(run: RunFolder, comparison: Comparison, metric: Value) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
     for pair in comparison.pairs.to_dict("records"):
         names = (Cell(group_name(run, comparison.group_of(pair[side]))) for side in ("first", "second"))
         counted = (pair[name] for name in ("n", "better", "same", "worse"))
         counts = (Cell(NOTHING) if pd.isna(number_of) else count(number_of) for number_of in counted)
         ends = (pair["difference"], pair["low"], pair["high"])
-        difference = Cell(with_interval(*ends), False, tuple(map(float, ends)))
-        effect = Cell(NOTHING) if comparison.of_whole_set else numeric(pair["effect"], f"{pair['effect']:.2f}")
+        difference = Cell(with_interval(*ends, metric.rounding), False, tuple(map(float, ends)))
         adjusted = numeric(pair["adjusted"], bold=pair["adjusted"] < LEVEL)
-        rows.append((*names, *counts, difference, effect, adjusted, numeric(pair["detectable"])))
+        shown = numeric(pair["detectable"], number(pair["detectable"], metric.rounding))
+        rows.append((*names, *counts, difference, adjusted, numeric(pair["by_images"]), shown))
     return rows
 
 
@@ -219,7 +221,7 @@ def paired_tables(run: RunFolder) -> Iterator[Table]:
     if control is None:
         return
     title = run.metadata.method_title(control)
-    header = ("Against", "Images", f"{title} better", "Same", "Worse", "Median difference", "p", "p, Holm")
+    header = ("Against", "Images", f"{title} better", "Same", "Worse", "Difference", "p", "p, Holm")
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     for i, setting in enumerate(run.settings, start=1):
         tests = compare_in(run, setting, control, values)
@@ -242,8 +244,9 @@ def _paired_notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
         return (f"{control} shares no value with another method here.",)
     return (
         "Images: those where both have a value; an image with several rows counts once, by its mean difference. "
-        f"Better, same, worse: the images on which {control} is. Median difference: of {control} minus the other.",
-        "p: Wilcoxon's signed-rank test over the images that differ, for values that are 0 or 1 the exact sign test; "
-        f"two-sided. p, Holm: adjusted for the rows of its metric in this table; bold below {LEVEL:g}. It says "
-        "that a difference isn't chance, not that it is large.",
+        f"Better, same, worse: the images on which {control} is. Difference: of {control}'s mean, or median where the "
+        "metric leads with it, minus the other's.",
+        "p: of this difference, by a bootstrap over images; two-sided; none for fewer than "
+        f"{FEWEST_IMAGES} images. p, Holm: adjusted for the rows of its metric in this table; bold below {LEVEL:g}. It "
+        "says that a difference isn't chance, not that it is large.",
     )

@@ -50,7 +50,10 @@ def _overview_rows(
     measured = set(summary.loc[summary["n"] > 0, "method"])
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
     rows_of = (_of_methods(run, setting, summary, value, methods) for value in values)
-    columns = [[text.statistic_cell(row, lead, is_best) for row, lead, is_best in rows] for rows in rows_of]
+    columns = [
+        [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
+        for value, rows in zip(values, rows_of, strict=True)
+    ]
     if len(run.runtime):
         times = milliseconds(run, setting)
         total = times.reindex(methods) + times.get(TRACE, float("nan"))
@@ -121,7 +124,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     columns = []
     for setting, of_setting in settings.items():
         cells = _of_methods(run, setting, of_setting, value, methods)
-        columns.append([Cell(text.marked(text.statistic(row, lead), row), bold) for row, lead, bold in cells])
+        columns.append([Cell(text.marked(text.statistic(row, value, lead), row), bold) for row, lead, bold in cells])
     _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
     counts = counts_text(defined["images"], defined["n"])
     notes = (f"Shown: {shown}. {counts}.", BOLD_NOTE, INTERVAL_NOTE, *_notes(run, rows))
@@ -134,8 +137,8 @@ METRICS = "All metrics"
 METRICS_HEADER = ("Method", "Images", "Rows", "Median [95 %]", "Mean [95 %]", "Standard error", "Rows without a value")
 COMMON = "In common"
 METRICS_NOTE = (
-    "Images, rows (an image and an explained class): those with a value. Methods are compared by the median of ratios, "
-    "whose tails are heavy where the score is near 0, and else by the mean. Standard error: of the mean, by image."
+    "Images, rows (an image and an explained class): those with a value. Methods are compared by the median of ratios "
+    "and squares, whose tails are heavy, and else by the mean. Standard error: of the mean, by image."
 )
 COMMON_NOTE = f"{COMMON}: the same statistic over the images that all compared methods have, where these are fewer."
 
@@ -176,8 +179,8 @@ def _metric_rows(
         cells = [Cell(text.name_of(run, entry["method"])), *counts]
         for name in ("median", "mean"):
             leads = name == value.lead
-            cell = text.statistic_cell(entry, name, bold=leads and is_bold and not differ)
-            cells.append(cell if leads else replace(cell, text=text.statistic(entry, name)))
+            cell = text.statistic_cell(entry, value, name, bold=leads and is_bold and not differ)
+            cells.append(cell if leads else replace(cell, text=text.statistic(entry, value, name)))
         cells.append(numeric(entry["standard_error"]))
         if has_common:
             cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold) if differ else Cell(""))
@@ -187,8 +190,8 @@ def _metric_rows(
 CORRECTNESS = "By correctness of the prediction"
 CORRECTNESS_HEADER = ("Method", "Rows correct", "Correct [95 %]", "Rows wrong", "Wrong [95 %]", "Rows without a value")
 CORRECTNESS_NOTE = (
-    "The median of ratios, the mean of all else. Nothing is bold: methods are compared over all rows, in the other "
-    f"tables. {PARTIAL} fewer rows than another method has."
+    "The median of ratios and squares, the mean of all else. Nothing is bold: methods are compared over all rows, in "
+    f"the other tables. {PARTIAL} fewer rows than another method has."
 )
 
 
@@ -210,7 +213,7 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
     for method in methods:
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            cells += [count(n[name][method]), text.statistic_cell(parts[name].loc[method], value.lead)]
+            cells += [count(n[name][method]), text.statistic_cell(parts[name].loc[method], value, value.lead)]
         others = text.without_value(" ".join(rows.loc[rows["method"] == method, "statuses"]))
         unknown = n["unknown"][method]
         yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))

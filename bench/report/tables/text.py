@@ -26,10 +26,10 @@ PARTIAL_NOTE = (
 )
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
-    "Bold: the best value, and all that can't be told to be worse (Wilcoxon's signed-rank test by image, for values "
-    "that are 0 or 1 the exact sign test, 5 % after Holm over all pairs); nothing where no method is worse than the "
-    "best. Methods are compared image by image, so that a small difference that nearly all images share is told, and a "
-    "larger one that varies may not be."
+    "Bold: from the best value down to the first that a method is significantly better than, which isn't (by the "
+    "difference of the two printed values and its bootstrap over images, 5 % after Holm over all pairs); nothing where "
+    "no method is better than another. Methods are compared image by image, so that a small difference that nearly all "
+    "images share is told, and a larger one that varies may not be."
 )
 INTERVAL_NOTE = (
     "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
@@ -73,17 +73,17 @@ def group_title(value: Value, whole_set: bool = False) -> str:
     return value.title + (" of the whole data set" if whole_set else "") + unit + direction
 
 
-def statistic(row: pd.Series, lead: str) -> str:
-    """A summary row's mean or median with its interval: "0.120 [0.101, 0.137]"."""
+def statistic(row: pd.Series, value: Value, lead: str) -> str:
+    """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101, 0.137]"."""
     if not row.get("n", 0) > 0:
         return NOTHING
-    return with_interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"])
+    return with_interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding)
 
 
-def statistic_cell(row: pd.Series, lead: str, bold: bool = False) -> Cell:
+def statistic_cell(row: pd.Series, value: Value, lead: str, bold: bool = False) -> Cell:
     """`statistic`, marked, with its numbers."""
     numbers = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
-    return Cell(marked(statistic(row, lead), row), bold, tuple(value for value in numbers if math.isfinite(value)))
+    return Cell(marked(statistic(row, value, lead), row), bold, tuple(filter(math.isfinite, numbers)))
 
 
 def marked(text: str, row: pd.Series) -> str:
@@ -282,17 +282,17 @@ def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) 
     if comparison is not None:
         counts = counts_text([comparison.images], [comparison.rows])
         which = " in common" if on_common_images(defined) else ""
-        return f"{best_text(run, comparison)} ({counts}{which})"
-    low, high = number(defined[value.lead].min()), number(defined[value.lead].max())
+        return f"{best_text(run, comparison, value)} ({counts}{which})"
+    low, high = (number(end, value.rounding) for end in (defined[value.lead].min(), defined[value.lead].max()))
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
     return f"{low if low == high else f'{low} to {high}'}{methods} ({counts_text(defined['images'], defined['n'])})"
 
 
-def best_text(run: RunFolder, comparison: Comparison) -> str:
+def best_text(run: RunFolder, comparison: Comparison, value: Value) -> str:
     """The best value with its interval, and who can't be told from it."""
     best, *others = comparison.ranked
     place = comparison.place(best[0])
-    text = f"{group_name(run, best)} {with_interval(place.value, place.value_low, place.value_high)}"
+    text = f"{group_name(run, best)} {with_interval(place.value, place.value_low, place.value_high, value.rounding)}"
     unclear = comparison.not_worse
     if others:
         names = ", ".join(group_name(run, group) for group in unclear)
@@ -318,18 +318,19 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
 
     Raises BenchError, with the nearest names, where the run has no such method.
     """
-    better = {value.name: value.better for value in values}
-    records = rows_at(run.records.frame(better), setting)
+    records = rows_at(run.records.frame(value.name for value in values), setting)
     records = records[records["method"] != METHOD_FREE]
     measured = set(records["metric"].unique())
     if not measured and control in run.methods:
         return pd.DataFrame(columns=list(COMPARE_COLUMNS))
-    return compare(records, control, {name: way for name, way in better.items() if name in measured})
+    chosen = [value for value in values if value.name in measured]
+    kinds = {value.name: value.kind for value in chosen}
+    return compare(records, control, {value.name: value.better for value in chosen}, kinds)
 
 
 def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     significant = rows[rows["adjusted"] < LEVEL]
-    ahead = significant["ahead"]
-    sides = {"better than": significant[ahead > 0.5], "worse than": significant[ahead < 0.5]}
+    is_better = significant["is_better"].astype(bool)
+    sides = {"better than": significant[is_better], "worse than": significant[~is_better]}
     parts = [f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)]
     return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")

@@ -121,8 +121,8 @@ def test_what_leads_is_the_whole_data_sets_value_or_the_statistic_that_tables_le
     ]  # fmt: skip
     summary = pd.DataFrame(rows, columns=["method", "metric", "whole_set", "common_mean", "common_median"])
     summary["compared"] = summary["common_mean"].notna()
-    values = [Value("error", "Error", "ratio", "lower"), Value("iou", "IoU", "share", "higher"),
-              Value("max_box_acc", "MaxBoxAcc", "ratio", "higher")]  # fmt: skip
+    values = [Value("error", "Error", "ratio", "lower", kind="ratio"), Value("iou", "IoU", "share", "higher"),
+              Value("max_box_acc", "MaxBoxAcc", "ratio", "higher", kind="ratio")]  # fmt: skip
     expected = pd.DataFrame({"a": [0.1, 0.3, 0.7], "b": [0.2, NAN, NAN]}, index=[value.name for value in values])
     pd.testing.assert_frame_equal(ranking.leads(summary, values), expected, check_names=False)
 

@@ -12,6 +12,7 @@ import pytest
 from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.tables import Row, _parts, interval_chart
 from axiom_bench.report.page.this_run import header
+from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -51,22 +52,25 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     assert any("axiom errors don't apply" in fact for fact in random.facts)
 
 
+SHARE, RATIO = Value("s", "S", kind="bounded"), Value("r", "R", kind="ratio")
+
+
 def row(name: str, *values: float, **options: Any) -> Row:
     return Row(name, "#000000", *values, **options)
 
 
 def test_places_on_a_linear_and_on_a_logarithmic_scale():
-    html = interval_chart("Box IoU", [row("a", 1.0, 0.5, 2.0, is_best=True), row("b", 3.0, 2.5, 4.0)])
+    html = interval_chart("Box IoU", [row("a", 1.0, 0.5, 2.0, is_best=True), row("b", 3.0, 2.5, 4.0)], SHARE)
     assert re.findall(r'cx="([\d.]+)%"', html) == ["25.00", "75.00"]
     assert re.findall(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="8"', html) == [("12.50", "50.00"), ("62.50", "100.00")]
     assert html.count("findings-best") == 1
     assert "a 1.00 (0.500 to 2.00); b 3.00 (2.50 to 4.00)" in html
     rows = [row("a", 0.01, 0.01, 0.01), row("b", 0.1, 0.1, 1.0)]
-    html = interval_chart("Error", rows, is_ratio=True)
+    html = interval_chart("Error", rows, RATIO)
     assert re.findall(r'cx="([\d.]+)%"', html) == ["0.00", "50.00"]
     assert "logarithmic scale" in html
-    assert "logarithmic scale" not in interval_chart("Drop", rows)
-    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))])  # unknown: no line
+    assert "logarithmic scale" not in interval_chart("Drop", rows, SHARE)
+    assert "nan" not in interval_chart("Error", [row("a", 1.0, float("nan"), float("nan"))], RATIO)  # unknown: no line
 
 
 def test_numbers_of_a_cell_are_named_after_the_heading():
