@@ -1,15 +1,18 @@
-"""Measure how far numbers move where nothing changed but the machine: threads, batch size, instruction set.
+"""Measure how far numbers move where nothing changed but the machine: threads, batch size, instruction set; or one ulp.
 
 python scripts/measure_noise.py                                   # the default run, every variation
 python scripts/measure_noise.py metric=all data.size=16           # other settings of the run
 python scripts/measure_noise.py --python other/bin/python         # also another environment, as another torch
 python scripts/measure_noise.py --only "batches of" --only oldest # some variations
 python scripts/measure_noise.py --values data.size=8              # single values, instead of the gate's numbers
+python scripts/measure_noise.py --metrics metric=all data.size=8  # of each metric, by what was changed
 
 A table: of each metric the largest movement of the statistic that its tolerance watches, over all rows of a baseline
 and all variations, and how many of these movements fit into the tolerance. --values: of each variation how many values
 are the same bit by bit, the largest movement as a share of its metric's range over all rows, and how many values moved
-by more than 1e-5 of it (docs/reliability.md, "Determinism"). Finished runs are kept in --folder.
+by more than 1e-5 of it (docs/reliability.md, "Determinism"). --metrics: how far single values of each metric move under
+each kind of variation, of methods that draw numbers and of the others (docs/studies/noise.md). Finished runs are kept
+in --folder.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ import numpy as np
 import pandas as pd
 from measuring import markdown
 
+from axiom_bench import methods
 from axiom_bench.gate.baseline import KEY, baseline_of
 from axiom_bench.gate.findings import Limit, tolerance
 from axiom_bench.records.reading import read_manifest, read_records
@@ -42,36 +46,70 @@ import sys
 from axiom_bench.cli.benchmark import compute
 sys.exit(compute(sys.argv[1:])[0])
 """
+MOVED = """
+from axiom_bench.cutting.trace import CutModel, Trace
+def moved(images):
+    images = images.clone()
+    pixel = images[:, 0, images.shape[2] // 2, images.shape[3] // 2]
+    pixel.copy_(pixel.nextafter(pixel + 1))
+    return images
+"""
+OF_IMAGES = (
+    MOVED
+    + """
+first = CutModel.trace
+CutModel.trace = lambda self, images, *others: first(self, moved(images), *others)
+"""
+)
+OF_COPIES = (
+    MOVED
+    + """
+again = Trace.again
+def again_moved(self, images=None, targets=None, model=None):
+    return again(self, None if images is None else moved(images), targets, model)
+Trace.again = again_moved
+"""
+)
 OLD = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2"}
+LEVELS = [(name, levels[name]) for name in OLD for levels in (AVX2, OLD)]
 
 
 @dataclass(frozen=True)
 class Variation:
-    """A run where nothing changed but the machine, as its environment and settings imitate it."""
+    """A run where nothing changed but the machine, as its environment and settings imitate it, or one ulp.
+
+    kind: what is changed, as a column of --metrics; "" for one that isn't shown there. code: runs before the job.
+    """
 
     name: str
     environment: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     python: str = sys.executable
+    kind: str = ""
+    code: str = ""
 
 
+BATCHES, THREADS, ISA = "another batch size", "another number of threads", "another instruction set"
 VARIATIONS = (
     Variation("1 thread, batches of 32"),  # the reference
     Variation("the same again"),
-    Variation("2 threads", {"OMP_NUM_THREADS": "2"}),
-    *(Variation(f"batches of {size}", overrides=(f"data.batch_size={size}",)) for size in (1, 5, 64, 2)),
+    Variation("one ulp of one pixel of each image", kind="one ulp of each image", code=OF_IMAGES),
+    Variation("one ulp of one pixel of each copy", kind="one ulp of each copy explained again", code=OF_COPIES),
+    Variation("2 threads", {"OMP_NUM_THREADS": "2"}, kind=THREADS),
+    *(Variation(f"batches of {size}", overrides=(f"data.batch_size={size}",), kind=BATCHES) for size in (1, 5, 64, 2)),
     Variation("batches of 7, 2 threads", {"OMP_NUM_THREADS": "2"}, ("data.batch_size=7",)),
-    Variation("batches of 16", overrides=("data.batch_size=16",)),
-    Variation("3 threads", {"OMP_NUM_THREADS": "3"}),
+    Variation("batches of 16", overrides=("data.batch_size=16",), kind=BATCHES),
+    Variation("3 threads", {"OMP_NUM_THREADS": "3"}, kind=THREADS),
     Variation("1 worker, shards of 5", overrides=("data.workers=1", "shard_size=5")),
-    Variation("3 workers, batches of 3", overrides=("data.workers=3", "data.batch_size=3")),
+    Variation("3 workers, batches of 3", overrides=("data.workers=3", "data.batch_size=3"), kind=BATCHES),
     Variation("2 workers, shards of 16", overrides=("data.workers=2", "shard_size=16")),
     Variation("ablation_memory=1MiB", overrides=("device.ablation_memory=1MiB",)),
-    *(Variation(f"ATEN_CPU_CAPABILITY={level}", {"ATEN_CPU_CAPABILITY": level}) for level in ("avx2", "default")),
-    *(Variation(f"ONEDNN_MAX_CPU_ISA={level}", {"ONEDNN_MAX_CPU_ISA": level}) for level in ("AVX2", "SSE41")),
-    *(Variation(f"MKL_CBWR={level}", {"MKL_CBWR": level}) for level in ("AVX2", "COMPATIBLE")),
+    *(Variation(f"{name}={level}", {name: level}, kind=ISA) for name, level in LEVELS),
+    Variation("all three oldest", OLD, kind=ISA),
     Variation("all three oldest, 2 threads, batches of 5", {**OLD, "OMP_NUM_THREADS": "2"}, ("data.batch_size=5",)),
 )
+KINDS = {variation.name: variation.kind for variation in VARIATIONS if variation.kind}
 
 
 def run(variation: Variation, overrides: Sequence[str], folder: Path) -> Path:
@@ -82,7 +120,7 @@ def run(variation: Variation, overrides: Sequence[str], folder: Path) -> Path:
         # A folder for each: a value doesn't count the number of threads among what decides it.
         settings = [*QUIET, *overrides, *variation.overrides, f"results={folder / 'runs'}", f"run={name}"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE), **variation.environment}
-        command = [variation.python, "-c", RUN, *settings]
+        command = [variation.python, "-c", variation.code + RUN, *settings]
         process = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if process.returncode:
             raise SystemExit(f"{variation.name} failed:\n{process.stdout[-3000:]}")
@@ -140,15 +178,54 @@ def value_table(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> 
     """Markdown: of each variation how far single values moved. Raises SystemExit as `moved` does."""
     largest = "largest movement, of its metric's range"
     rows = [("variation", "values", "the same bits", largest, "metric", "over 1e-5")]
-    ranges = reference["value"].groupby("metric").transform(lambda values: np.ptp(values.dropna()) or 1.0)
     for name, other in others.items():
         if not reference["status"].astype(str).equals(other["status"].astype(str)):  # of the index, too
             raise SystemExit(f"{name}: not the same rows and statuses")
-        shares = ((other["value"] - reference["value"]).abs() / ranges).dropna().sort_values()
-        worst, metric = shares.iloc[-1], shares.index[-1][VALUE.index("metric")]
-        same, over = f"{(shares == 0).sum():,}", f"{(shares > PROMISED).sum()}"
-        rows.append((name, f"{len(shares):,}", same, f"{worst:.1e}", f"`{metric}`" if worst else "", over))
+        moved = shares(reference, other).dropna().sort_values()
+        worst, metric = moved.iloc[-1], moved.index[-1][VALUE.index("metric")]
+        same, over = f"{(moved == 0).sum():,}", f"{(moved > PROMISED).sum()}"
+        rows.append((name, f"{len(moved):,}", same, f"{worst:.1e}", f"`{metric}`" if worst else "", over))
     return markdown(rows, "|:---|---:|---:|---:|:---|---:|")
+
+
+def shares(reference: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """How far each value moved, as a share of its metric's range over all rows of the reference; infinite where the
+    status is another."""
+    ranges = reference["value"].groupby("metric").transform(lambda values: np.ptp(values.dropna()) or 1.0)
+    both = reference.join(other.add_suffix("_other"), how="outer")
+    apart = both["status"].astype(str) != both["status_other"].astype(str)
+    return ((both["value_other"] - both["value"]).abs() / ranges).mask(apart, math.inf)
+
+
+def metric_table(reference: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> str:
+    """Markdown, twice: of each metric the largest movement of a value under each kind of variation, as a share of the
+    metric's range; of the methods without draws, and of those that draw."""
+    columns: dict[str, pd.Series] = {}
+    for name, other in others.items():
+        if kind := KINDS.get(name):
+            moved = shares(reference, other)
+            columns[kind] = pd.concat([moved, columns.get(kind, moved)], axis=1).max(axis=1)
+    table = pd.DataFrame(columns)
+    drawing = {name for name in methods.names() if "seed" in methods.get(name).params}
+    is_drawing = table.index.get_level_values("method").isin(drawing)
+    return "\n\n".join(
+        f"{title}:\n\n{_by_metric(table[rows])}"
+        for title, rows in (("Methods that draw nothing", ~is_drawing), ("Methods that draw", is_drawing))
+    )
+
+
+def _by_metric(table: pd.DataFrame) -> str:
+    """The metrics that moved; below the table the names of those that didn't."""
+    largest = table.groupby("metric").max().dropna(how="all")
+    is_still = (largest == 0).all(axis=1)
+    rows = [("metric", *largest.columns)]
+    rows += [(f"`{metric}`", *map(_share, values)) for metric, *values in largest[~is_still].itertuples()]
+    still = ", ".join(f"`{metric}`" for metric in largest.index[is_still]) or "none"
+    return f"{markdown(rows, '|:---' + '|---:' * len(largest.columns) + '|')}\n\nNot moved: {still}."
+
+
+def _share(share: float) -> str:
+    return "another status" if share == math.inf else f"{share:.0e}" if share else "0"
 
 
 def _versions(python: str) -> str:
@@ -161,11 +238,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the variations, prints their tables."""
     parser = argparse.ArgumentParser(description="Measure how far numbers move with the machine.")
     parser.add_argument("--values", action="store_true", help="single values, instead of the gate's numbers")
+    parser.add_argument("--metrics", action="store_true", help="single values of each metric, by what was changed")
     parser.add_argument("--folder", type=Path, help="of the runs; default: a temporary one, deleted at the end")
     parser.add_argument("--only", action="append", metavar="TEXT", help="variations whose name has this text")
     parser.add_argument("--python", action="append", default=[], metavar="FILE", help="of another environment")
     options, overrides = parser.parse_known_args(argv)
     chosen = [entry for entry in VARIATIONS[1:] if not options.only or any(text in entry.name for text in options.only)]
+    if options.metrics:
+        chosen = [entry for entry in chosen if entry.kind]
     variations = [VARIATIONS[0], *chosen, *(Variation(_versions(python), python=python) for python in options.python)]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(options.folder or temporary).absolute()
@@ -173,10 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = {}
         for variation in variations:
             finished = run(variation, overrides, folder)
-            tables[variation.name] = values_of(finished) if options.values else baseline_of(finished)
+            tables[variation.name] = values_of(finished) if options.values or options.metrics else baseline_of(finished)
             print(f"done: {variation.name}", file=sys.stderr, flush=True)
     reference = tables.pop(VARIATIONS[0].name)
-    shown = [value_table] if options.values else [table, by_variation]
+    shown = [metric_table] if options.metrics else [value_table] if options.values else [table, by_variation]
     print("\n\n".join(show(reference, tables) for show in shown))
     return 0
 

@@ -10,8 +10,11 @@ from pathlib import Path
 import measure_noise as noise
 import pandas as pd
 import pytest
-from measure_noise import VARIATIONS, Variation, by_variation, moved, run, table
+import torch
+from measure_noise import OF_COPIES, OF_IMAGES, VARIATIONS, Variation, by_variation, metric_table, moved, run, table
+from torch import nn
 
+from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.gate.baseline import COLUMNS
 
 PYTHON = """#!{python}
@@ -61,6 +64,60 @@ def test_tables_name_the_variation_nearest_to_the_tolerance():
     assert by_variation(reference, others).splitlines()[2:] == [
         "| 2 threads | iou | 10 % |", "| old | iou | 50 % |", "| same | nothing moved | 0 % |",
     ]  # fmt: skip
+
+
+def values(numbers: Mapping[tuple[str, str, str], float]) -> pd.DataFrame:
+    """Values by image, method and metric; NaN with a status."""
+    frame = pd.DataFrame({"value": list(numbers.values()), "status": "ok"})
+    frame.index = pd.MultiIndex.from_tuples(
+        [("net", "layer", key[0], 1, *key[1:]) for key in numbers], names=noise.VALUE
+    )
+    frame.loc[frame["value"].isna(), "status"] = "zero_map"
+    return frame
+
+
+def test_each_metric_s_movement_is_a_share_of_its_range_by_what_was_changed():
+    """Of methods that draw and of the others; batches of 1 and of 5 are one column; a lost value is another status."""
+    before = {
+        ("a", "grad_cam", "iou"): 0.0,
+        ("b", "grad_cam", "iou"): 4.0,
+        ("a", "random", "mass"): 2.0,
+        ("a", "grad_cam", "gini"): 0.5,
+    }
+    others = {
+        "batches of 1": {**before, ("a", "grad_cam", "iou"): 0.004},
+        "batches of 5": {**before, ("b", "grad_cam", "iou"): 4.04},
+        "2 threads": {**before, ("a", "random", "mass"): math.nan},
+        "the same again": {**before, ("a", "grad_cam", "iou"): 1.0},
+    }
+    lines = metric_table(values(before), {name: values(numbers) for name, numbers in others.items()}).splitlines()
+    assert lines == [
+        "Methods that draw nothing:", "",
+        "| metric | another batch size | another number of threads |", "|:---|---:|---:|",
+        "| `iou` | 1e-02 | 0 |", "",
+        "Not moved: `gini`.", "",
+        "Methods that draw:", "",
+        "| metric | another batch size | another number of threads |", "|:---|---:|---:|",
+        "| `mass` | 0 | another status |", "",
+        "Not moved: none.",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "expected"), [(OF_IMAGES, [1, 1, 0]), (OF_COPIES, [0, 0, 1])])
+def test_one_value_of_each_image_moves_by_one_ulp(code, expected, monkeypatch):
+    """Of the images that are traced first, or of those that a trace is made of again; the tensors given stay."""
+    for kind, name in ((CutModel, "trace"), (Trace, "again")):
+        monkeypatch.setattr(kind, name, getattr(kind, name))
+    exec(code, {})
+    model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 2)).eval()
+    images, copies = torch.rand(2, 3, 6, 6), torch.rand(2, 3, 6, 6)
+    trace = cut(model, "1").trace(images, torch.tensor([0, 1]))
+    again = trace.again(images=copies)
+    pairs = ((trace.images, images), (again.first_images, images), (again.images, copies))
+    counts = [int((one != other).flatten(1).sum(1).unique()) for one, other in pairs]
+    assert counts == expected
+    torch.testing.assert_close(again.images, copies, rtol=1e-6, atol=0)
+    assert torch.equal(trace.again().images, trace.images)
 
 
 def test_a_run_has_its_variation_s_settings_and_is_kept(tmp_path):
