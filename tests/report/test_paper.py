@@ -58,3 +58,7 @@ def test_the_index_says_what_is_missing_and_why(run):
     assert "50,000" not in of_classes
     assert not stale.exists()
     assert Path(stale.parent, "fig2a-over_models_zeta_column.pdf").exists()
+    tables = {
+        name: (stale.parent / f"{name}.md").read_text() for name in ("errors-sensitivity_error", "localization-box_iou")
+    }
+    assert ["\n| random" in text for text in tables.values()] == [False, True]  # of the metric's own rows
