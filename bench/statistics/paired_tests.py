@@ -198,7 +198,7 @@ def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, di
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = student * np.abs(difference) / narrow
         excess = np.where(side > narrow, (side / narrow - 1) * student / (2 * student**2 + 1), 0.0)
-        bent = (np.sqrt(1 + 8 * excess * (distance - excess)) - 1) / (4 * excess)
+        bent = (np.sqrt(np.maximum(1 + 8 * excess * (distance - excess), 1.0)) - 1) / (4 * excess)
         p = 2 * stdtr(degrees, -np.where(excess > 0, bent, distance))
     p = np.maximum(p, np.minimum(2.0 ** (1 - differing), 1.0))
     return np.where(np.isnan(low), np.nan, np.where(difference == 0, 1.0, p))

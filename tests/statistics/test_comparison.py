@@ -93,6 +93,7 @@ def test_value_interval_test_place_and_bold_agree(seed, kind):
     for pair in comparison.pairs.to_dict("records"):
         first, second = (comparison.place(pair[side]) for side in ("first", "second"))
         assert pair["difference"] == first.value - second.value
+        assert 0 <= pair["p"] <= 1
         assert (pair["p"] < LEVEL) <= (pair["low"] > 0 or pair["high"] < 0)
         if pair["adjusted"] < LEVEL:
             is_ahead = sign * pair["difference"] > 0

@@ -82,6 +82,8 @@ def test_p_of_an_interval_by_hand():
     assert p.tolist() == pytest.approx([0.05, 2 * t.sf(0.5, 19), 1])
     wide = paired_tests.p_of_interval(np.array([3.0]), np.array([0.0]), np.array([4.0]), 20, np.array([20]))
     assert wide[0] == pytest.approx(0.05)  # the side of 0 decides, however narrow the other is
+    near = paired_tests.p_of_interval(np.full(3, 0.1), np.array([-1.0, -3, -30]), np.full(3, 0.4), 20, np.full(3, 20))
+    assert ((near > 0.5) & (near <= 1)).all()  # of a difference near 0, however skewed
     exact = paired_tests.p_of_interval(np.array([1.0, 1.0]), np.ones(2), np.ones(2), 20, np.array([3, 12]))
     assert exact.tolist() == [2**-2, 2**-11]
 
