@@ -1,6 +1,6 @@
 """How often the report's intervals and comparisons are wrong, on simulated benchmarks whose truth is known.
 
-python scripts/simulate_statistics.py                   # the table of docs/studies/statistics.md; half an hour
+python scripts/simulate_statistics.py                   # the table of docs/studies/statistics.md; minutes
 python scripts/simulate_statistics.py --benchmarks 50   # coarser
 """
 
@@ -23,7 +23,7 @@ from axiom_bench.statistics.comparison import Comparison, compare_methods
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.paired_tests import LEVEL
 
-BENCHMARKS = 400
+BENCHMARKS = 150
 SIZES = (10, 20, 50, 200, 500)
 METHODS = tuple("abcdef")
 SMALL = 0.3  # of a standard deviation: by how much three of the methods are better
