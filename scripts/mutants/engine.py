@@ -243,7 +243,7 @@ MUTANTS = (
            "",
            unseen=FRESH, tests=("tests/run/test_resume.py", "tests/run/test_facts.py")),
     Mutant("key_without_code", "tests", "bench/records/sources.py", "a stale cache: changed code takes the old values",
-           "digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()",
+           "digest = hashlib.sha256(json.dumps([*sorted(reached.items()), *hashes]).encode()).hexdigest()",
            'digest = hashlib.sha256(b"").hexdigest()',
            unseen=FRESH, tests=("tests/records/test_sources.py",)),
     Mutant("bootstrap_of_one_draw", "tests", "bench/run/computing/whole_set.py",
