@@ -22,7 +22,7 @@ from axiom_bench.run.composing import launcher_signals, launchers
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import sweep
 
-from .conftest import module_of, rows_of, tiny
+from .conftest import RUN, module_of, rows_of, tiny
 
 SCHEMAS = {  # of each launcher's package: what it takes
     "joblib": ("hydra_plugins.hydra_joblib_launcher.config", "JobLibLauncherConf"),
@@ -134,14 +134,14 @@ def test_a_process_on_this_machine_ends_with_the_command():
 
 
 STOPPED = """
-import os, signal, torch
+import glob, os, signal, torch
 
-calls = []
+stopped = []
 
 
 def stops(explanation):
-    calls.append(explanation)
-    if len(calls) == 4:
+    if not stopped and glob.glob("RECORDS/*.parquet"):
+        stopped.append(True)
         os.kill(os.getpid(), signal.SIGUSR2)
     return torch.zeros(len(explanation.trace))
 """
@@ -156,9 +156,9 @@ def handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def test_a_stopped_job_ends_and_goes_on_later(run, tmp_path, monkeypatch):
-    """As submitit does when Slurm tells it that a job's time is over."""
-    module_of(tmp_path, "stopped_once", STOPPED, monkeypatch)
+def test_a_stopped_job_ends_and_goes_on_later(run, results, tmp_path, monkeypatch):
+    """As submitit does when Slurm tells it that a job's time is over: here once the first shard is there."""
+    module_of(tmp_path, "stopped_once", STOPPED.replace("RECORDS", str(results / RUN / "records")), monkeypatch)
     words = ("method=[grad_cam]", "metric=[sensitivity_error]", "+metric.stops._target_=stopped_once.stops")
     with handling(signal.SIGUSR2, lambda *_: sys.exit(-1)):
         with pytest.raises(SystemExit):
