@@ -91,7 +91,7 @@ def explained_by(method: NamedFunction, trace: Trace) -> Iterator[None]:
     def tensors() -> dict[str, Tensor]:
         return _of_trace(trace) | _computed_on_use(trace)
 
-    with _unchanged("method", method, trace, tensors, trace.holds(WATCHED)):
+    with _unchanged("method", method, trace, tensors, method.is_foreign and trace.holds(WATCHED)):
         yield
 
 
@@ -105,7 +105,7 @@ def measured_by(metric: NamedFunction, explanation: Explanation) -> Iterator[Non
         return given | _computed_on_use(explanation.trace)
 
     trace = explanation.trace
-    watched = explanation.holds(WATCHED) or (trace is not None and trace.holds(WATCHED))
+    watched = metric.is_foreign and (explanation.holds(WATCHED) or (trace is not None and trace.holds(WATCHED)))
     unchanged = _unchanged("metric", metric, trace, tensors, watched)
     with unchanged, measuring(metric.name), metric.noting_errors():
         yield
@@ -117,7 +117,7 @@ def _unchanged(
 ) -> Iterator[None]:
     tensors = read()
     before, who = _versions(tensors.values()), f"The {kind} {plugin.name!r} ({plugin.target})"
-    copies = {name: tensor.clone() for name, tensor in tensors.items()} if watched and plugin.is_foreign else {}
+    copies = {name: tensor.clone() for name, tensor in tensors.items()} if watched else {}
     yield
     after = read() if copies else tensors
     for name, version, now in zip(tensors, before, _versions(tensors.values()), strict=True):
@@ -284,7 +284,8 @@ def _computed_on_use(trace: Trace | None) -> dict[str, Tensor]:
     if trace is None:
         return {}
     fields = {name: vars(trace).get(field) for name, field in COMPUTED.items()}
-    return _tensors(fields | {f"scores[{place}]": result for place, result in enumerate(trace.results())})
+    results = trace.results() if isinstance(trace, Trace) else ()  # a test's stand-in has none
+    return _tensors(fields | {f"scores[{place}]": result for place, result in enumerate(results)})
 
 
 def _of_explanation(explanation: Explanation) -> dict[str, Tensor]:

@@ -103,7 +103,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         **merged,
         "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
-        "hardware": common(facts["hardware"] for facts in all_facts),
+        "hardware": common(facts.get("hardware") for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
         "reads": {name: sha256 for facts in all_facts for name, sha256 in (facts.get("reads") or {}).items()},
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},

@@ -14,6 +14,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import claims, reading, running, sealed
+from axiom_bench.records.holdings import RecordFile
 from axiom_bench.run.computing import compute
 from tests.made_runs import undraw
 
@@ -139,11 +140,11 @@ def stopped_results(tmp_path_factory) -> Path:
     computed: list[str] = []
     first = compute.compute
 
-    def one_shard(*arguments: Any) -> None:
+    def one_shard(*arguments: Any) -> RecordFile:
         if computed:
             raise KeyboardInterrupt
         computed.append("a shard")
-        first(*arguments)
+        return first(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
         patch.setattr(compute, "compute", one_shard)
