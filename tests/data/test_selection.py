@@ -5,7 +5,7 @@ import inspect
 import pytest
 import yaml
 
-from axiom_bench.data.base import check_labels, subset
+from axiom_bench.data.base import check_labels, largest, subset
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.registry import KINDS, LOADING, load_dataset
 from axiom_bench.environment import entry_names
@@ -14,6 +14,13 @@ from axiom_bench.evaluation import plugins
 from tests.data.builders import load, scenes
 
 MOSAICS = ("mosaic", "mosaic_focus")  # of another data set, whose file is a part of theirs
+
+
+def test_the_label_of_several_objects_is_that_of_the_largest_box():
+    flat, high, small = (0.0, 90.0, 20.0, 92.0), (0.0, 0.0, 10.0, 30.0), (5.0, 80.0, 9.0, 95.0)
+    assert largest(((1, flat), (2, high), (3, small))) == 2
+    assert largest(((3, high), (2, high))) == 3  # the first of equals
+    assert largest(()) is None
 
 
 def test_subset_is_chosen_by_seed_without_replacement_in_order():

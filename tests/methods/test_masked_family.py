@@ -194,7 +194,7 @@ def full_grad_code(row: Row) -> Tensor:
 
 
 GAUSSIAN, POINT = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16}, {0: 1.0}
-GROUPS = {2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}
+GROUPS = {1: [(0, 1, 2, 3)], 2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}
 GROUP_CAM_CODE = {"groups": 4, "percentile": None, "kernel": 5, "sigma": 4.0, "relu": True, "scaled": False}
 SS_CAM_CODE = {"samples": 3, "relative": True, "seed": 7, **SCORE_CAM_CODE}
 FORMULAS = [
@@ -210,7 +210,7 @@ FORMULAS = [
       for noise, mask in (("map", "raw"), ("input", "scaled"))),
     *((group_cam, {"groups": groups, "kernel": 25, "sigma": 4.0, "score": score},
        partial(group_cam_of, members=GROUPS[groups], score=score))
-      for groups, score in ((2, "probability"), (3, "logit"), (32, "probability"))),
+      for groups, score in ((1, "logit"), (2, "probability"), (3, "logit"), (32, "probability"))),
     (group_cam, GROUP_CAM_CODE, group_cam_code),
     (recipro_cam, {}, partial(recipro_cam_of, window=GAUSSIAN, score="probability")),
     (recipro_cam, {"gaussian": False, "score": "logit"}, partial(recipro_cam_of, window=POINT, score="logit")),
