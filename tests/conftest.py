@@ -24,6 +24,7 @@ from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - whic
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # as many workers as cores; more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
+    os.fsync = lambda descriptor: None  # no test cuts the power, and each write would wait for the disk
     hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
     hypothesis.settings.load_profile("untimed")
 
