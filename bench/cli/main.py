@@ -22,6 +22,7 @@ from axiom_bench.errors import BenchError, unknown
 UNREAD = 141  # 128 + SIGPIPE
 KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
+TRUST = "run the code that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
 EXAMPLES = """\
 examples:
@@ -56,9 +57,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv is None:  # the process ends: collecting garbage among all that torch has made would take a second more
             gc.freeze()
     return code
-
-
-TRUST = "run the code that the run's configuration names: it is yours"
 
 
 def parse(argv: Sequence[str]) -> Namespace:

@@ -39,7 +39,8 @@ def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
     has_foreign = any(len(each) < len(config[kind]) for kind, each in suite.items())
     parts = [{**config, **suite}] if all(suite.values()) else []
     context, tables = multiprocessing.get_context("spawn"), []
-    for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), True)] if has_foreign else []):
+    # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
+    for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), bool(parts))] if has_foreign else []):
         with ProcessPoolExecutor(1, context) as process:
             tables.append(process.submit(_computed, part, seed, of_foreign).result())
     return pd.concat(tables, ignore_index=True)

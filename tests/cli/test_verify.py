@@ -27,6 +27,9 @@ SETTINGS = (
     *("pictures.rows=0", "pictures.gallery=0", "data.workers=0"),
 )
 PLUGINS = """
+def gradients(trace):
+    return trace.gradients
+
 def centred(trace):
     return trace.gradients - trace.gradients.mean(0)
 
@@ -117,6 +120,14 @@ def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
     code, lines = verified(capsys, "--trust")
     assert code == 1
     assert all(" of centred differs in " in line for line in lines[1:-1])
+
+
+def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, capsys):
+    """The layer's metrics too, which have no method."""
+    run("method=[]", "+method.mine._target_=verified_plugins.gradients")
+    code, lines = verified(capsys, "--trust")
+    assert (code, lines[1:]) == (0, [])
+    assert lines[0].startswith("9 values of 3 images ")
 
 
 def changed(scale: float, **about: str) -> None:
