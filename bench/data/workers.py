@@ -10,6 +10,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -97,20 +98,26 @@ def _is_deadly(images: Readable, place: int, pack: Callable[[Any], Any]) -> bool
 def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[[Any], Any]) -> Iterator[Any]:
     """Raises WorkerDied in place of a chunk."""
     reading = torch.zeros(workers, 2, dtype=torch.int64).share_memory_()
-    others, outside = set(multiprocessing.active_children()), SIGCHLD and signal.getsignal(SIGCHLD)
+    context, outside = _Context(), SIGCHLD and signal.getsignal(SIGCHLD)
     loader = DataLoader(
-        _Watched(images, reading), CHUNK, sampler=places, num_workers=min(workers, len(places)), collate_fn=pack
+        _Watched(images, reading),
+        CHUNK,
+        sampler=places,
+        num_workers=min(workers, len(places)),
+        collate_fn=pack,
+        multiprocessing_context=context,
     )
-    number, iterator = len(loader), iter(loader)
-    processes = set(multiprocessing.active_children()) - others
-    # torch's handler would raise for a dead worker in whatever code runs then, as in a metric.
-    _handle(outside)
-    for _ in range(number):
+    iterator = None
+    for _ in range(len(loader)):
         try:
-            with _raising(processes, outside):
+            try:
+                iterator = iterator or iter(loader)
+            finally:  # torch's handler would raise for a dead worker in whatever code runs then, as in a metric
+                _handle(outside)
+            with _raising(context.processes, outside):
                 chunk = next(iterator)
         except (RuntimeError, ConnectionError, EOFError):  # what torch raises for a worker that is gone
-            dead = [process for process in processes if not process.is_alive()]
+            dead = [process for process in context.processes if not process.is_alive()]
             if not dead:
                 raise
         else:
@@ -119,6 +126,20 @@ def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[
         del iterator  # ends the other processes
         ends = {process.pid: _end(process) for process in dead}
         raise WorkerDied(ends, [place for pid, place in reading.tolist() if pid in ends])
+
+
+class _Context(BaseContext):
+    """Starts processes as Python's own context does, and keeps them: one that has ended is no active child any more."""
+
+    def __init__(self) -> None:
+        self.processes: list[BaseProcess] = []
+
+    def get_context(self, method: Any = None) -> Any:
+        return multiprocessing.get_context(method)
+
+    def Process(self, *args: Any, **options: Any) -> BaseProcess:
+        self.processes.append(process := multiprocessing.get_context().Process(*args, **options))
+        return process
 
 
 class _Watched(Dataset[Any]):
@@ -138,7 +159,7 @@ class _Watched(Dataset[Any]):
 
 
 @contextmanager
-def _raising(processes: set[BaseProcess], outside: Any) -> Iterator[None]:
+def _raising(processes: Sequence[BaseProcess], outside: Any) -> Iterator[None]:
     """Raises RuntimeError as soon as one of the processes has failed; torch looks every five seconds."""
 
     def check(*_: object) -> None:

@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import os
 import signal
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,20 @@ def test_processes_that_die_again_and_again_are_an_error(monkeypatch):
     with pytest.raises(BenchError, match=r"died 3 times in a row, .* ended by SIGKILL"):
         outcomes(Deadly((3,), signal.SIGKILL), workers=1)
     assert multiprocessing.active_children() == []
+
+
+def test_a_process_that_dies_at_once_is_known(monkeypatch):
+    """It has ended, and Python has forgotten it, before the loader has started the others."""
+
+    class AfterDeath(workers_module.DataLoader):
+        def __iter__(self):
+            iterator = super().__iter__()
+            wait([child.sentinel for child in multiprocessing.active_children()], timeout=1)
+            return iterator
+
+    monkeypatch.setattr(workers_module, "DataLoader", AfterDeath)
+    dataset = Deadly((3,), signal.SIGKILL)
+    assert [name for name, status in outcomes(dataset, workers=1) if status == "bad_image"] == [dataset.ids[3]]
 
 
 def test_other_errors_of_a_worker_are_raised(monkeypatch):
