@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -146,6 +147,17 @@ def test_the_claim_of_a_process_that_says_nothing_is_stale_and_one_takes_it(stor
         monkeypatch.setattr(Leases, "_claims", lambda self, shard: seen)  # both have looked before either took it
         assert not second.take("shard")
     assert list(store.sizes("claims")) == ["claims/shard.1"]
+
+
+@pytest.mark.parametrize(("silence", "is_taken"), [(15, False), (55, False), (65, True)])
+def test_a_claim_is_stale_after_a_minute_of_the_store_s_own_clock(store, monkeypatch, silence, is_taken):
+    """Sooner two would compute what a slow store delayed; later the shards of a killed machine would wait."""
+    with Leases.of(store) as silent, Leases.of(store) as other:
+        assert silent.take("shard")
+        now = datetime(2020, 1, 1, tzinfo=UTC)
+        before = now - timedelta(seconds=silence)
+        monkeypatch.setattr(Objects, "modified", lambda self, name: before if silent.holder in name else now)
+        assert other.take("shard") is is_taken
 
 
 def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_stale_at_once(store, monkeypatch):

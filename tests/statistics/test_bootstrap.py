@@ -28,6 +28,25 @@ def test_a_mean_reaches_at_least_as_far_as_student_and_at_most_twice():
             assert (distance <= 2 * reach + 1e-9).all()
 
 
+def test_a_skewed_mean_reaches_further_on_its_long_side_as_in_the_book():
+    """Efron and Tibshirani 12.5, of the same resamples: the mean less t's upper quantile times the error is the lower
+    end, less its lower quantile the upper end. On the short side Student's t reaches further."""
+    values = np.random.default_rng(1).exponential(size=40)
+
+    def mean_and_error(rows):
+        return rows.mean(), rows.std(ddof=1) / math.sqrt(len(rows))
+
+    mean, error = mean_and_error(values)
+    drawn = [mean_and_error(np.repeat(values, counts)) for counts in bootstrap.resamples(40).astype(int)]
+    below, above = np.quantile([(middle - mean) / own for middle, own in drawn], [0.025, 0.975], method="nearest")
+    student = t.ppf(0.975, 39)
+    assert 1.1 * student < -below < 2 * student
+    assert above < student
+    low, high = mean_intervals(np.stack([values, -values], axis=1), np.arange(40))
+    assert [low[0], high[0]] == pytest.approx([mean - student * error, mean - below * error], rel=1e-9)
+    assert [low[1], high[1]] == pytest.approx([-high[0], -low[0]], rel=0.01)  # but for the quantiles' places
+
+
 def test_the_ends_stay_within_the_values():
     values = column(*[0.0] * 30, 1000.0)
     low, high = mean_intervals(values + 1e-3, np.arange(31))

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import socket
+import time
 
 import pytest
 from hypothesis import given
@@ -205,6 +206,15 @@ def test_a_hash_from_before_is_not_used_for_a_file_that_may_not_be_read(folder_r
     monkeypatch.setattr(os, "access", lambda *_: False)
     denied = FileHashes(hashes.current).of([path], lambda: f"{UNREADABLE}content")
     assert denied == f"{UNREADABLE}content"
+
+
+@pytest.mark.parametrize(("age", "second"), [(0.0, "after"), (60.0, "before")])
+def test_a_file_that_was_changed_a_moment_ago_is_hashed_again(tmp_path, age, second):
+    """It may be written once more within its clock's tick, which neither size nor time would show."""
+    hashes, path, contents = FileHashes(), tmp_path / "a.png", iter(["before", "after"])
+    path.write_bytes(b"a")
+    os.utime(path, (time.time() - age,) * 2)
+    assert [hashes.of([path], lambda: next(contents)) for _ in range(2)] == ["before", second]
 
 
 def test_a_folder_that_cannot_be_listed_is_a_sentence(folder_root, monkeypatch):

@@ -97,6 +97,15 @@ def test_ids_boxes_masks_crowds_and_images_without_objects(coco_root):
     assert items[2].targets.tolist() == [0, 1]
 
 
+def test_a_crowd_lies_below_the_objects_in_it_however_small_it_is(coco_root):
+    with changed(coco_root) as content:
+        content["annotations"].append(annotation(5, 7, 18, [12, 7, 4, 4], run_lengths(12, 7, 16, 11), crowd=1))
+        content["annotations"].append(annotation(6, 7, 18, [28, 0, 4, 4], run_lengths(28, 0, 32, 4), crowd=1))
+    mask = load(coco_root).read(2).mask
+    assert (mask[5:15, 10:20] == 1).all()
+    assert mask[0, 26:34].tolist() == [0, 0, 0, 0, NO_VERDICT, NO_VERDICT, -1, -1]
+
+
 def test_compressed_run_lengths_are_as_pycocotools_decodes_them(coco_root):
     compressed = coco_mask.frPyObjects(run_lengths(2, 3, 9, 11), 30, 40)
     region = {**compressed, "counts": compressed["counts"].decode()}

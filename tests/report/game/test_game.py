@@ -161,6 +161,13 @@ def test_clusters_of_one_answer_are_independent_and_players_who_answer_all_alike
     assert width_to_wilson(result) == pytest.approx(math.sqrt(5), rel=0.1)
 
 
+def test_the_variance_of_few_clusters_is_that_of_their_shares_without_bias():
+    """Of four players with as many answers each: the sample variance of their shares, over four."""
+    correct = [1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 1, 0, 0, 0]
+    covariance = cluster_covariance(table(np.repeat(range(4), 4), 0, "A", correct), "player", ["A"], seed=0)
+    assert covariance[0, 0] == pytest.approx(np.var([1, 0.75, 0.5, 0.25], ddof=1) / 4, rel=0.1)  # 2,000 resamples: 3 %
+
+
 def test_a_difference_within_players_is_paired():
     """Each player answers once under each method: the variance is that of the mean of the players' differences."""
     generator = np.random.default_rng(0)
