@@ -3,11 +3,12 @@
     python scripts/random_bugs.py draw TABLE.csv --seed 26 --count 60
     python scripts/random_bugs.py probe TABLE.csv HITS      # then the suite: HITS/ gets who enters where
     python scripts/random_bugs.py unprobe TABLE.csv
-    python scripts/random_bugs.py judge TABLE.csv HITS --column before [--marker 'not slow']
+    python scripts/random_bugs.py judge TABLE.csv HITS --column before [--markers 'not slow']
     python scripts/random_bugs.py carry TABLE.csv --commit 2b344ca --to NOW.csv   # the places of the code as it is now
 
 All of them change the checkout that one stands in: use a copy. `judge` puts one bug in at a time, runs the tests that
 enter its place (those whose fixtures did count with their file) up to the first failure, and writes it into the table.
+`draw --rooms statistics data` draws as many in each of these, and `judge --rooms` runs the tests of a bug's own room.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,10 +110,10 @@ def places(path: Path) -> Iterator[Bug]:
     yield from visit(ast.parse(source), "")
 
 
-def draw(count: int, seed: int) -> list[Bug]:
+def draw(folders: Sequence[str], count: int, seed: int) -> list[Bug]:
     """Bugs at random lines, each line that has a place for one as likely as another; at most one a line."""
     by_line: dict[tuple[str, int], list[Bug]] = {}
-    for path in sorted(path for folder in FOLDERS for path in Path(folder).rglob("*.py")):
+    for path in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
         for bug in places(path):
             by_line.setdefault((bug.file, bug.line), []).append(bug)
     chosen = random.Random(seed)
@@ -170,7 +172,8 @@ def probe(rows: list[dict[str, str]], hits: Path) -> None:
 
 
 def tests_that_enter(hits: Path) -> dict[int, list[str]]:
-    """{number of a bug: tests to run}: those that enter its place, then the files of those whose fixtures do."""
+    """{number of a bug: tests to run}: those that enter its place, those first that enter few others, then the files
+    of those whose fixtures do."""
     entering: dict[int, dict[str, None]] = {}
     for path in sorted(hits.glob("*.tsv")):
         for line in path.read_text().splitlines():
@@ -180,7 +183,8 @@ def tests_that_enter(hits: Path) -> dict[int, list[str]]:
                 continue
             tests = entering.setdefault(int(number), {})
             tests[name if phase == "(call)" else name.partition("::")[0]] = None
-    return {number: sorted(tests, key=lambda test: "::" not in test) for number, tests in entering.items()}
+    places = Counter(test for tests in entering.values() for test in tests)
+    return {bug: sorted(tests, key=lambda test: ("::" not in test, places[test])) for bug, tests in entering.items()}
 
 
 def first_failure(tests: list[str], marker: str, seconds: float) -> str:
@@ -200,18 +204,21 @@ def first_failure(tests: list[str], marker: str, seconds: float) -> str:
     return ""
 
 
-def judge(table: Path, hits: Path, column: str, marker: str, seconds: float) -> None:
+def judge(table: Path, hits: Path, column: str, markers: Sequence[str], by_room: bool, seconds: float) -> None:
     """Fill a column of the table; rows that have a verdict are kept, so that a stopped command goes on."""
     rows, entering = read(table), tests_that_enter(hits)
     for number, row in enumerate(rows):
         if row.get(column):
             continue
         bug, tests = bug_of(row), entering.get(number, [])
+        if by_room:
+            tests = [test for test in tests if Path(test).parts[1] == Path(bug.file).parts[1]]
         path = Path(bug.file)
         text = path.read_text()
         try:
             path.write_text(bug.put_in(text, bug.new))
-            row[column] = first_failure(tests, marker, seconds) or f"not seen by {len(tests)}"
+            failures = (first_failure(tests, marker, seconds) for marker in markers)
+            row[column] = next(filter(None, failures), f"not seen by {len(tests)}")
         finally:
             path.write_text(text)
         print(f"{number} {bug.file}:{bug.line} {bug.old!r} -> {bug.new!r}: {row[column]}", flush=True)
@@ -228,13 +235,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=26)
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--column", default="before")
-    parser.add_argument("--marker", default="", help="of the tests that may run, as pytest's -m")
+    parser.add_argument("--markers", nargs="+", default=["not slow", "slow"], help="of tests, as pytest's -m, in order")
+    parser.add_argument("--rooms", nargs="*", default=[], help="folders of bench/")
     parser.add_argument("--seconds", type=float, default=1200.0, help="of one bug's tests")
     options = parser.parse_args()
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     rows = read(options.table) if options.step != "draw" else []
     if options.step == "draw":
-        write(options.table, [row_of(bug) for bug in draw(options.count, options.seed)])
+        parts: list[tuple[str, ...]] = [(f"bench/{room}",) for room in options.rooms] or [FOLDERS]
+        write(options.table, [row_of(bug) for part in parts for bug in draw(part, options.count, options.seed)])
     elif options.step == "carry":
         pairs = [(row, carried(bug_of(row), options.commit)) for row in rows]
         write(options.to, [row | row_of(now) for row, now in pairs if now])
@@ -245,7 +254,7 @@ def main() -> None:
     elif options.step == "unprobe":
         subprocess.run(["git", "checkout", "-q", "--", *{row["file"] for row in rows}], check=True)
     else:
-        judge(options.table, options.hits, options.column, options.marker, options.seconds)
+        judge(options.table, options.hits, options.column, options.markers, bool(options.rooms), options.seconds)
 
 
 if __name__ == "__main__":
