@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -136,8 +136,18 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
 
 
 def options_of(run: RunFolder) -> Options:
-    """What the report of a run shows. Raises BenchError for an unknown key of `config.report`."""
-    return Options.of(run.config)
+    """What the report of a run shows: of the headline and the columns what the run has. Where it has nothing of the
+    headline, its own metrics lead, in the order given; they also take the place of absent columns. Raises BenchError
+    for an unknown key of `config.report`."""
+    options = Options.of(run.config)
+    directed = [name for name in run.metrics if run.metadata.value(name).has_direction] or list(run.metrics)
+    headline, columns = (
+        tuple(name for name in chosen if name in run.metrics) for chosen in (options.headline, options.columns)
+    )
+    if options.headline and not headline:
+        headline, columns = tuple(directed[: len(options.columns) or 1]), ()
+    columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
+    return replace(options, headline=headline, columns=columns)
 
 
 def number_of(run: RunFolder, value: str) -> str:

@@ -18,7 +18,7 @@ from axiom_bench import report
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts.drawing import DPI
-from axiom_bench.report.options import Figures, Options, check_names
+from axiom_bench.report.options import Figures, Options, check_names, options_of
 from axiom_bench.report.writing import SavedFigure, embedded
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure
@@ -100,6 +100,21 @@ def test_headline_names_all_that_tie(make_records, small_run):
     ties, free = report.headline(small_run(records, {"config": config}))  # nothing is said of what wasn't measured
     assert ": xgrad_cam = hires_cam " in ties
     assert re.fullmatch(r"Normalised zeta \(median\): scenes_fc: 0\.\d+ \(n = 12 images, 12 rows\)", free)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "headline", "columns"),
+    [
+        (["zeta", "box_iou"], ["box_iou"], ["box_iou"]),  # zeta has no direction
+        (["zeta"], ["zeta"], ["zeta"]),
+        (["box_iou", "conservation_error"], ["conservation_error"], ["conservation_error", "box_iou"]),
+    ],
+)
+def test_a_run_leads_with_the_metrics_that_it_has(make_records, small_run, chosen, headline, columns):
+    records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"grad_cam": {}, "random": {}})
+    run = RunFolder.read(small_run(records[records["metric"].isin(chosen)], {"config": {}}))
+    assert (list(options_of(run).headline), list(options_of(run).columns)) == (headline, columns)
+    assert len(report.headline(run)) == len(headline)
 
 
 def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):

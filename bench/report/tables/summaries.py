@@ -21,20 +21,17 @@ TIME = Value("time", "Run time", better="lower")
 
 
 def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
-    """The metrics are those of `config.report.columns` that the run has; the others are named in a note."""
-    chosen = options_of(run).columns
-    values = [run.metadata.value(name) for name in chosen if name in run.metrics]
+    """Of the metrics that `options_of` chooses."""
+    values = [run.metadata.value(name) for name in options_of(run).columns]
     rows = leading(summary[summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
     groups = [Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values)) for at in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", *(text.heading(value, value.name in whole_set) for value in values), *time)
-    missing = [name for name in chosen if name not in run.metrics]
     notes = (
         *text.random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *text.interval_notes(run, bool(whole_set)),
-        *_notes(run, rows), _time_note(run), *text.metric_notes(values),
-        *([f"Not in this run: {', '.join(missing)}."] if missing else []), *_kept(run),
+        *_notes(run, rows), _time_note(run), *text.metric_notes(values), *_kept(run),
     )  # fmt: skip
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 
