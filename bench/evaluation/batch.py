@@ -24,7 +24,7 @@ from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
 from axiom_bench.evaluation.unchanged import explained_by, is_watched
 from axiom_bench.evaluation.unchanged import watch as watch_calls
-from axiom_bench.explanation.explanation import Explanation, Map
+from axiom_bench.explanation.explanation import Explanation, Map, is_map
 
 Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
@@ -136,14 +136,15 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
         except BenchError as error:
             warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
             return None
-    if isinstance(answer, Map) and answer.raw.ndim == 3 and len(answer.raw) == len(trace):
+    if isinstance(answer, Map) and is_map(answer.raw) and len(answer.raw) == len(trace):
         return Map(answer.raw.detach())
-    if isinstance(answer, Tensor) and _broadcasts(answer.shape, trace.activations.shape):
+    is_real = isinstance(answer, Tensor) and not answer.is_complex()
+    if is_real and _broadcasts(answer.shape, trace.activations.shape):
         return answer.detach()
     raise BenchError(
         f"The method {method.name!r} returned {described(answer.raw if isinstance(answer, Map) else answer)}; a method "
-        f"returns weights that broadcast to the activations {tuple(trace.activations.shape)}, or an axiom_bench.Map of "
-        "(B, h, w)."
+        f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an axiom_bench.Map of "
+        "(B, h, w), floating point and of at least one pixel."
     )
 
 

@@ -219,9 +219,10 @@ def _add(measurement: Measurement, metric: Metric, returned: Returned, met: np.n
 
 def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tuple[Tensor, Statuses]:
     """Values (B,) or points (B, n), NaN where the status isn't "ok", and the statuses. values: as `on_cpu` has them."""
-    if not isinstance(values, Tensor) or values.ndim != dimensions or values.shape[:1] != met.shape:
+    is_real = isinstance(values, Tensor) and not values.is_complex()
+    if not is_real or values.ndim != dimensions or values.shape[:1] != met.shape:
         raise BenchError(
-            f"The metric {metric.name!r} returned {described(values)}; a metric returns one value per image, "
+            f"The metric {metric.name!r} returned {described(values)}; a metric returns one real value per image, "
             f"a tensor of shape ({len(met)},), or a dict of such tensors and of declared Curves."
         )
     points = values.reshape(len(values), -1)
@@ -232,8 +233,10 @@ def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tu
 
 
 def described(answer: Any) -> str:
-    """The shape of a tensor, the type of anything else."""
-    return str(tuple(answer.shape)) if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+    """The shape of a tensor, with what numbers it has where these are no usual ones; the type of anything else."""
+    if not isinstance(answer, Tensor):
+        return f"a {type(answer).__name__}"
+    return f"{tuple(answer.shape)}{'' if answer.is_floating_point() else f' of {answer.dtype}'}"
 
 
 def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
@@ -251,7 +254,7 @@ def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:
 
 def _tensor(answer: Any) -> Tensor | None:
     values = answer.points if isinstance(answer, Curve) else answer
-    return values.detach() if isinstance(values, Tensor) else None
+    return values.detach() if isinstance(values, Tensor) and not values.is_complex() else None
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -111,7 +111,7 @@ def _answer(rows: Callable[[int], Trace], method: Method, count: int) -> Tensor 
     if answer is None:
         return None
     values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
-    return values.reshape(count, 1, -1)
+    return values.reshape(count, 1, -1).double()  # weights may be integers, or true and false
 
 
 def _values(

@@ -40,15 +40,25 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
 
     size: (H', W') in pixels. normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first
     (what pytorch-grad-cam does). A map without a positive value stays all zero. NaN stays NaN.
-    Raises BenchError for another normalise.
+    Raises BenchError for another normalise, and for what `is_map` says is none.
     """
     check_normalise(normalise)
+    if not is_map(raw_map):
+        raise BenchError(
+            f"A map is a floating-point tensor (B, h, w) of at least one pixel, not {tuple(raw_map.shape)} of "
+            f"{raw_map.dtype}; a complex one's .abs(), or another's .float(), may be what is meant."
+        )
     positive = raw_map.clamp(min=0)
     resized = functional.interpolate(positive[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     if normalise == "minmax":
         resized = resized - resized.amin((1, 2), keepdim=True)
     maximum = resized.amax((1, 2), keepdim=True)
     return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
+
+
+def is_map(raw_map: Tensor) -> bool:
+    """Whether a heatmap can be made of it: floating point, (B, h, w), at least one pixel."""
+    return raw_map.ndim == 3 and raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
 
 
 def check_heatmap(heatmap: object, finite: bool) -> None:

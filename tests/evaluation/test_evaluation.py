@@ -142,13 +142,29 @@ def test_a_metric_names_the_status_of_what_it_leaves_undefined(trace, undefined)
 
 
 def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
-    for answer in (torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), 0.5):
+    imaginary = torch.complex64
+    for answer in (torch.zeros(()), torch.zeros(4, 1), torch.zeros(3), torch.zeros(4, dtype=imaginary), 0.5):
         with pytest.raises(BenchError, match="metric 'mine' returned"):
             measure(plugin(lambda _, answer=answer: answer), Explanation.of(trace, trace.gradients), True)
-    for answer in (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), ab.Map(torch.zeros(3, 2, 2)), [1]):
+    maps = (torch.zeros(3, 2, 2), torch.zeros(4, 0, 0), torch.zeros(4, 2, 2, dtype=imaginary), torch.ones(4, 2, 2) > 0)
+    weights = (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), torch.zeros(4, 6, 1, 1, dtype=imaginary))
+    for answer in (*weights, *map(ab.Map, maps), [1]):
         method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
         with pytest.raises(BenchError, match="method 'mine' returned"):
             list(rows_of(trace, batch, [method], [metrics.get("box_iou")]))
+
+
+@pytest.mark.filterwarnings("error")
+def test_weights_may_be_true_and_false_and_complex_values_of_a_metric_lose_no_part_in_silence(net, batch):
+    def mask(trace):
+        return trace.gradients > 0
+
+    numbers = evaluate(
+        net, "1", [batch], [lambda trace: mask(trace).to(trace.gradients)], ["box_iou", "confidence_drop"]
+    )
+    assert evaluate(net, "1", [batch], [mask], ["box_iou", "confidence_drop"]).value.equals(numbers.value)
+    with pytest.raises(BenchError, match=r"returned \(4,\) of torch.complex128; a metric returns one real value"):
+        evaluate(net, "1", [batch], [mask], [lambda e: e.trace.scores + 1j])
 
 
 def test_a_map_without_a_positive_value_earns_no_score(net, batch):

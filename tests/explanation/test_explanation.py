@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.errors import BenchError
 
 
 @pytest.fixture
@@ -97,6 +98,16 @@ def test_heatmap_by_hand():
     # ReLU comes before the resize, else the negative pixel would pull its neighbours down.
     assert torch.equal(ab.heatmap(torch.tensor([[[1.0, -100.0]]]), (1, 4))[0, 0], ramp)
     assert ab.heatmap(torch.rand(2, 3, 5), (6, 20)).shape == (2, 6, 20)  # height and width
+
+
+@pytest.mark.parametrize(
+    "raw", [torch.ones(2, 0, 0), torch.ones(2, 2), torch.ones(2, 2, 2) + 1j, torch.ones(2, 2, 2) > 0]
+)
+def test_what_is_no_map_is_refused_with_what_it_is(raw):
+    with pytest.raises(
+        BenchError, match=r"A map is a floating-point tensor \(B, h, w\) of at least one pixel, not \(2"
+    ):
+        ab.heatmap(raw, (4, 4))
 
 
 def test_a_map_without_a_positive_value_stays_zero():
