@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -169,7 +171,7 @@ class RecordFile:
 
 @dataclass(frozen=True)
 class Holdings:
-    """files: by shard key. damaged: names of files whose bytes changed."""
+    """files: by shard key. damaged: names of files, of records and of their curves, whose bytes changed."""
 
     files: Mapping[str, list[RecordFile]]
     damaged: tuple[str, ...] = ()
@@ -198,16 +200,22 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
     for path in sorted((folder / RECORDS).glob("*.parquet")):
         match, name = _NAME.fullmatch(path.name), f"{RECORDS}/{path.name}"
         if match is not None and (shards is None or match[1] in shards):
-            try:
+            file, curves = None, curve_file(name)
+            with suppress(Damaged):
                 file, _ = open_file(folder, name)
-                if file.curve_file and not store.is_of(sealed.content_of(folder / file.curve_file), store.CURVES.names):
-                    raise Damaged(f"{file.curve_file} holds no curves.")
-            except Damaged:
-                damaged.append(name)
-            else:
-                if all(current(read) == sha256 for read, sha256 in file.reads.items()):
-                    files.setdefault(file.shard, []).append(file)
+            has_curves = bool(file.curves) if file else os.path.lexists(folder / curves)
+            broken = [*([] if file else [name]), *([curves] if has_curves and not _are_curves(folder / curves) else [])]
+            damaged += broken
+            if file and not broken and all(current(read) == sha256 for read, sha256 in file.reads.items()):
+                files.setdefault(file.shard, []).append(file)
     return Holdings(files, tuple(damaged))
+
+
+def _are_curves(path: Path) -> bool:
+    try:
+        return store.is_of(sealed.content_of(path), store.CURVES.names)
+    except Damaged:
+        return False
 
 
 def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
@@ -241,10 +249,10 @@ def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
-    """Deletes record files, and with each its file of curves."""
-    for name in names:
-        files.discard(folder / name)
-        files.discard(folder / curve_file(name))
+    """Deletes record files, and with each its file of curves. names: of either."""
+    for name in {PurePosixPath(name).name for name in names}:
+        files.discard(folder / RECORDS / name)
+        files.discard(folder / CURVES / name)
 
 
 def without(values: Values, held: Values) -> dict[str, dict[str, str]]:

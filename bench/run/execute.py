@@ -77,10 +77,9 @@ def _failure(job: str, error: BaseException) -> Failure:
 def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
     seconds: dict[str, float] = {}
     folder = run_folder(config)
-    with stage(seconds, name, START):
-        job, cut_model = loaded(config, folder)
     with collected() as notes, claims.running(folder):
         with stage(seconds, name, START):
+            job, cut_model = loaded(config, folder)
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
             counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)

@@ -82,7 +82,7 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file, tmp_path, whi
         path.write_bytes(bytes(content) if change == "flip" else bytes(content[:-20]))
     held = holdings.read(tmp_path)
     gone = (which, change) == ("records", "remove")
-    assert held.damaged == (() if gone else (file.name,))
+    assert held.damaged == (() if gone else (path.relative_to(tmp_path).as_posix(),))
     assert held.missing(SHARD, TWO) == TWO
     assert held.missing(SHARD, intact.values) == {}
     with pytest.raises(BenchError, match=path.name):
