@@ -143,8 +143,8 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
         return answer.detach()
     raise BenchError(
         f"The method {method.name!r} returned {described(answer.raw if isinstance(answer, Map) else answer)}; a method "
-        f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an axiom_bench.Map of "
-        "(B, h, w), floating point and of at least one pixel."
+        f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an "
+        "axiom_bench.Map of (B, h, w), floating point and of at least one pixel."
     )
 
 
