@@ -30,11 +30,13 @@ PATIENCE, MOST_PATIENCE = 10.0, 600.0  # seconds of waiting before the first wor
 
 @dataclass(frozen=True)
 class Leases:
-    """The claims of one process. holder: its name among all."""
+    """The claims of one process. holder: its name among all. own: {shard: claim}. unwanted: claims given back while the
+    store couldn't be reached, which are removed with a later heartbeat: until then they count as this process's."""
 
     objects: Objects
     holder: str = field(default_factory=lambda: uuid4().hex)
     own: dict[str, str] = field(default_factory=dict)
+    unwanted: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
@@ -54,6 +56,7 @@ class Leases:
         """Claims a shard, unless another process that is alive has it. Raises BenchError."""
         if not self.objects.is_exclusive:
             return True
+        self._remove_unwanted()
         before = self._claims(shard)
         if before and self._living(before[-1]) is not None:
             return False
@@ -76,10 +79,10 @@ class Leases:
             time.sleep(LOOK)
 
     def release(self, shard: str) -> None:
-        """Gives a shard back. Where the store can't be reached, its claim is stale soon instead."""
+        """Gives a shard back; where the store can't be reached, with a later heartbeat."""
         if (claim := self.own.pop(shard, None)) is not None:
-            with suppress(BenchError):
-                self.objects.remove(claim)
+            self.unwanted.add(claim)
+            self._remove_unwanted()
 
     def _claims(self, shard: str) -> list[str]:
         """The claims of a shard, the latest last."""
@@ -108,10 +111,17 @@ class Leases:
     def _beat(self) -> None:
         self.objects.write(_alive(self.holder), str(time.time()).encode())
 
+    def _remove_unwanted(self) -> None:
+        for claim in list(self.unwanted):
+            with suppress(BenchError):
+                self.objects.remove(claim)
+                self.unwanted.discard(claim)
+
     def _beat_on(self, ended: threading.Event) -> None:
         while not ended.wait(BEAT):
             with suppress(BenchError):  # perhaps the next one arrives; if none does, sending what is computed says why
                 self._beat()
+            self._remove_unwanted()
 
 
 def _alive(holder: str) -> str:

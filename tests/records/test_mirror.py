@@ -160,6 +160,22 @@ def test_a_claim_is_stale_after_a_minute_of_the_store_s_own_clock(store, monkeyp
         assert other.take("shard") is is_taken
 
 
+def test_a_claim_that_an_outage_kept_is_given_back_after_it(store, monkeypatch):
+    """Its process goes on with other shards, and others wait for this one."""
+    monkeypatch.setattr(leases, "BEAT", 0.01)
+    monkeypatch.setattr(leases, "LOOK", 0.01)
+    with Leases.of(store) as first, Leases.of(store) as second:
+        assert first.take("shard")
+        assert first.take("other")
+        with monkeypatch.context() as patched:
+            patched.setattr(MemoryFileSystem, "rm_file", lambda *arguments: 1 / 0)
+            first.release("shard")
+            first.release("other")
+            assert not second.take("shard")
+        second.wait("shard", print)
+        assert first.take("other")
+
+
 def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_stale_at_once(store, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
