@@ -20,6 +20,7 @@ from axiom_bench.errors import BenchError, unknown
 GREY, RGB = 1, 3
 WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
+MOST_CROP = 2  # times the side after the resize: more than half of what the network sees would be border
 MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
 
@@ -32,8 +33,8 @@ class Preprocessing:
     scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is decoded at a half, a
     quarter or an eighth of its size, which is faster and gives slightly other pixels.
     Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones
-    behind its Grayscale. Raises BenchError for another interpolation, and another number of means and standard
-    deviations.
+    behind its Grayscale. Raises BenchError for another interpolation, another number of means and standard
+    deviations, and a crop of more than MOST_CROP times the side that images are resized to.
     """
 
     resize: int | tuple[int, int] | None
@@ -46,6 +47,12 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize else ()
+        if self.crop is not None and sides and self.crop > MOST_CROP * max(sides):
+            raise BenchError(
+                f"A crop of {self.crop} pixels from images resized to {max(sides)} would be border for more than half; "
+                f"set model.crop to at most {MOST_CROP * max(sides)}, or model.resize={self.crop} for larger images."
+            )
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
             raise BenchError(
                 f"Images have {len(self.mean)} means and {len(self.std)} standard deviations; give three of each for "

@@ -151,3 +151,13 @@ CHANNELS = r"three of each for an RGB network, one of each for a grey one.*ab\.e
 def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(BenchError, match=message):
         Preprocessing(256, 224, *settings)
+
+
+@pytest.mark.parametrize(("resize", "most"), [(96, 192), ((30, 40), 80), (None, 10_000)])
+def test_a_crop_is_at_most_twice_the_resized_side(resize, most):
+    assert Preprocessing(resize, most, MEAN, STD).size == (most, most)
+    if resize:
+        with pytest.raises(
+            BenchError, match=f"more than half; set model.crop to at most {most}, or model.resize={most + 1}"
+        ):
+            Preprocessing(resize, most + 1, MEAN, STD)
