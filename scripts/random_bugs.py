@@ -211,8 +211,9 @@ def judge(table: Path, hits: Path, column: str, markers: Sequence[str], by_room:
         if row.get(column):
             continue
         bug, tests = bug_of(row), entering.get(number, [])
-        if by_room:
-            tests = [test for test in tests if Path(test).parts[1] == Path(bug.file).parts[1]]
+        if by_room:  # all of its tests, where none enters: a default is computed when its module is imported
+            room = Path(bug.file).parts[1]
+            tests = [test for test in tests if Path(test).parts[1] == room] or [f"tests/{room}"]
         path = Path(bug.file)
         text = path.read_text()
         try:
