@@ -32,7 +32,7 @@ SWAPS: dict[type[ast.AST], str] = {
     ast.NotIn: "in", ast.Is: "is not", ast.IsNot: "is", ast.Add: "-", ast.Sub: "+", ast.Mult: "/", ast.Div: "*",
     ast.FloorDiv: "/", ast.Mod: "*", ast.Pow: "*", ast.And: "or", ast.Or: "and",
 }  # fmt: skip
-PROBE = "(__import__('probe_hits').hit({0}) or {1})"
+PROBE = "(__import__('probe_hits').hit({0}) or ({1}))"
 PROBE_MODULE = """import os
 seen = set()
 def hit(number):
