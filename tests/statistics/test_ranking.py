@@ -80,6 +80,13 @@ def test_many_networks_are_drawn(make_many):
     assert "C 3.0" in [text.get_text() for text in drawing.draw().axes[0].texts]
 
 
+def test_two_methods_have_mean_ranks(write):
+    frames = [rows_of(ERROR, {"a": range(1, 13), "b": range(2, 14)}, model=model) for model in ("one", "two")]
+    ranks = mean_ranks(write(pd.concat(frames), dict.fromkeys(("one", "two"), ("last",))), ERROR)
+    assert ranks.ranks.to_dict() == {"a": 1, "b": 2}
+    assert np.isnan(ranks.p)  # Friedman's test takes three
+
+
 SHIFTS = {"low": 0.0, "twin": 0.0, "near": 0.02, "far": 1.0}
 
 
@@ -132,6 +139,16 @@ def test_where_value_and_images_disagree_is_a_finding(write):
     comparison = run.comparisons.of(run.settings[0], "e")
     assert comparison.ranked[0] == ("a",)
     assert not comparison.place("b").is_best or comparison.place("a").is_best
+
+
+def test_of_many_pairs_that_disagree_four_are_named(write):
+    own = np.random.default_rng(0).normal(0, 1, 200)
+    errors = {"a": own + np.where(np.arange(200) < 4, -10, 0.1), **{f"b{i}": own + 0.01 * i for i in range(6)}}
+    metrics = {"e": {"title": "Error", "kind": "unbounded", "better": "lower", "metric": "e"}}
+    found = findings(write(rows_of("e", errors), {"net": ("last",)}, metrics=metrics), ["e"])
+    (sentence,) = (finding.sentence for finding in found if finding.kind == "contradicted")
+    assert sentence.count(" is better than A on 196 of 200 images and worse on 4") == 4
+    assert ", and 2 more pairs, though the mean says the opposite" in sentence
 
 
 def test_settings_that_agree_say_so_first(make_told):
