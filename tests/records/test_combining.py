@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import combining, holdings, reading, sealed
+from axiom_bench.records import combining, holdings, reading, sealed, store
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
@@ -74,6 +75,44 @@ def test_networks_and_methods_side_by_side(tmp_path):
     assert [part["versions"]["numpy"] for part in manifest["runs"]] == ["one", "two", "three"]
     curves = list(reading.read_curves(tmp_path / "all", manifest))
     assert [(part.model, len(part.table)) for part in curves] == [("other", 2)]
+
+
+def test_a_combination_says_of_its_runs_what_they_share_and_keeps_apart_what_they_took(tmp_path):
+    one = make(tmp_path / "one", git_commit="a", seconds={"net": {"load": 1.0}}, work={"net": {"images": 2}})
+    two = make(tmp_path / "two", model="other", git_commit="a", seconds={"other": {"load": 2.0}})
+    three = make(tmp_path / "three", model="third", git_commit="b")
+    manifest = combining.combine([one, two], tmp_path / "all")
+    assert manifest["config"] == reading.read_manifest(one)["config"] != {}
+    assert manifest["git_commit"] == "a"
+    assert manifest["seconds"] == {"net (test/one)": {"load": 1.0}, "other (test/two)": {"load": 2.0}}
+    assert manifest["work"] == {"net (test/one)": {"images": 2}}
+    assert combining.combine([one, two, three], tmp_path / "more")["git_commit"] is None
+
+
+def test_pictures_of_one_network_are_those_of_the_first_run(tmp_path):
+    runs, names = [], {}
+    for name, model, shard in (("one", "net", "a" * 32), ("two", "net", "a" * 32), ("three", "other", "b" * 32)):
+        names[name] = f"../{name}/gallery/{model}.parquet"
+        runs.append(make(tmp_path / name, model=model, shard=shard, gallery=[f"gallery/{model}.parquet"]))
+        entry = {"model": model, "layer": "last", "data": "scenes"}
+        rows = pa.Table.from_pylist([entry, entry], store.GALLERY)
+        store.write(runs[-1] / "gallery" / f"{model}.parquet", rows, store.GALLERY)
+    assert combining.combine(runs, tmp_path / "all")["gallery"] == [names["one"], names["three"]]
+
+
+def test_values_of_whole_sets_count_once_and_none_is_there_twice(tmp_path):
+    row = {"model": "net", "layer": "last", "data": "scenes", "method": "a", "metric": "auc", "value": 0.5}
+    row |= {"status": "ok", "images": 2, "rows": 2, "common_images": 2, "common_rows": 2}
+    other = {**row, "method": "b", "replicates": [0.4, 0.6]}
+    for name, rows in (("one", [row]), ("two", [row, other]), ("twice", [row, row])):
+        store.write(tmp_path / name, pa.Table.from_pylist(rows, store.WHOLE_SET), store.WHOLE_SET)
+    table = reading.read_whole_set(tmp_path, {"whole_set": ["one", "two"], "runs": [{}]})
+    assert table["method"].tolist() == ["a", "b"]
+    assert table["replicates"][1].tolist() == [0.4, 0.6]
+    assert len(reading.read_whole_set(tmp_path, {"whole_set": ["one", "two"]})) == 3
+    assert tuple(reading.read_whole_set(tmp_path, {})) == reading.WHOLE_SET_COLUMNS
+    with pytest.raises(BenchError, match="twice holds a value twice"):
+        reading.read_whole_set(tmp_path, {"whole_set": ["twice"]})
 
 
 def test_a_folder_named_records_is_no_trap(tmp_path):

@@ -1,6 +1,7 @@
 """Files, plain, of JSON, tables and arrays: what stands in the way, what is left behind, and that no flipped bit gives
 other content quietly."""
 
+import errno
 import io
 import json
 import os
@@ -35,6 +36,19 @@ def test_a_file_takes_the_place_of_whatever_is_there(tmp_path):
     assert (tmp_path / "elsewhere").read_text() == "kept"
     (aside,) = tmp_path.glob("full.set-aside-*")
     assert (aside / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EDQUOT, "the disk is full; free some space"),
+        (errno.EACCES, "permission denied; allow writing there"),
+        (errno.EROFS, "read-only file system; allow writing there"),
+    ],
+)
+def test_why_nothing_can_be_written_is_said(tmp_path, number, sentence):
+    assert sentence in str(files.unwritable(tmp_path, OSError(number, os.strerror(number))))
 
 
 def test_what_is_no_file_isnt_read(tmp_path):
