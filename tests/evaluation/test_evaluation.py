@@ -14,14 +14,14 @@ import axiom_bench as ab
 from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.batch import frame, rows_of, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
-from axiom_bench.evaluation.whole_set import aggregate
+from axiom_bench.evaluation.whole_set import aggregate, resampled_values
 from axiom_bench.explanation.explanation import Explanation
 from tests.metrics.build import with_fewer
 
@@ -369,6 +369,16 @@ def test_a_curve_has_a_row_for_each_image_and_is_nan_where_its_needs_are_not_met
     wrong = Plugin("mine", "tests.wrong", lambda _: {"mine": torch.zeros(4), "halves": torch.zeros(3, 4)}, SPEC)
     with pytest.raises(BenchError, match="returned \\(3, 4\\)"):
         measure(wrong, explanation, True)
+
+
+def test_a_resample_has_an_image_as_often_as_it_is_drawn():
+    curves = pd.DataFrame({"image_id": list("abc"), "curve": "halves", "status": ["ok", "ok", "zero_map"],
+                           "points": [[8.0, 0.0], [0.0, 4.0], [99.0, 99.0]]})  # fmt: skip
+    counts = np.array([[1, 1], [2, 0], [1, 3], [0, 0]])
+    resampled = resampled_values(HALVING, curves, counts[:3])["mine"]
+    assert resampled.tolist() == [2.0, 4.0, 1.5]  # the mean of the images drawn, the greatest point, over 2
+    assert whole_set.values(HALVING, curves) == {"mine": (2.0, "ok")}
+    assert whole_set.values(HALVING, curves[2:]) == {"mine": (pytest.approx(np.nan, nan_ok=True), "no_image")}
 
 
 def test_an_aggregate_takes_parameters_that_it_names_and_has_the_names_of_an_images_values_by_default():

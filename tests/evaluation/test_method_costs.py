@@ -12,12 +12,12 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.method_costs import measure_runtime
+from axiom_bench.evaluation.method_costs import measure_runtime, passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch
+from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, _between_events
 
 
 def plugin(function, name):
@@ -93,6 +93,19 @@ def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, 
     assert table.forwards["nap"] == pytest.approx(20)
 
 
+def test_passes_are_counted_of_each_method_and_of_all_together(trace):
+    def refuses(trace):
+        raise ab.BenchError("not this model")
+
+    def twice(trace):
+        trace.forward(trace.images)
+        trace.forward(trace.images)
+        return trace.gradients
+
+    methods = [plugin(refuses, "refuses"), plugin(twice, "first"), plugin(twice, "second")]
+    assert passes_of_methods(methods, trace) == ({"refuses": 0, "first": 2, "second": 2}, 4)
+
+
 LOAD, TRUNK, METHOD, METRIC = 1, 10, 1_000, 100_000  # seconds of one call
 
 
@@ -133,6 +146,20 @@ def test_marks_are_read_long_after_they_are_set():
             pass
     assert min(waits) >= MAX_LAPS // 2
     assert watch.seconds()["trace"] == len(waits) == 3 * MAX_LAPS
+
+
+def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
+    class Mark:
+        waited = False
+
+        def synchronize(self):
+            self.waited = True
+
+        def elapsed_time(self, end):
+            assert end.waited
+            return 250.0
+
+    assert _between_events(Mark(), Mark()) == 0.25
 
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
