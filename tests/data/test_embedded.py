@@ -29,6 +29,13 @@ def test_an_image_depends_on_split_seed_and_number_alone():
     assert len({dataset.fingerprint(0), *(other.fingerprint(0) for other in others)}) == 3
 
 
+def test_scenes_of_few_and_of_many_objects_have_ids_of_their_own():
+    few, many = (load_dataset({"kind": "scenes", "size": 2, **objects}) for objects in ({}, {"objects": "many"}))
+    assert few.ids == ("evaluation-0-000000", "evaluation-0-000001")  # of seed 0
+    assert many.ids == tuple(f"many-{image_id}" for image_id in few.ids)
+    assert few.fingerprint(0) == load_dataset({"kind": "scenes", "size": 1, "seed": 0}).fingerprint(0)
+
+
 @pytest.mark.parametrize("index", range(6))
 def test_boxes_masks_colours_and_halves_are_as_drawn(index):
     dataset = planted()

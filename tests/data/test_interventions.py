@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from axiom_bench.data.base import BadImage, DataSet, Sample, StoredPart
-from axiom_bench.data.loading import batches
+from axiom_bench.data.loading import batches, others
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from tests.data.builders import AS_STORED, scenes
@@ -138,6 +138,14 @@ def test_scenes_have_their_objects_and_the_ground(objects):
             assert torch.equal(part.region, annotation.mask == part.label)
             assert torch.equal((part.images[0] != batch.images[index]).any(0) & ~part.region, torch.zeros(96, 96) > 0)
         assert torch.equal(parts[-1].region, annotation.mask < 0)
+
+
+def test_other_images_are_tried_in_order_each_once_and_never_the_image_itself():
+    dataset = Halves(6)
+    for index in range(6):
+        tried, rest = list(others(dataset, index)), [place for place in range(6) if place != index]
+        first = rest.index(tried[0])
+        assert tried == rest[first:] + rest[:first]
 
 
 def test_another_image_depends_on_the_id_alone_can_be_read_and_is_of_the_image_s_size():
