@@ -196,8 +196,8 @@ def first_failure(tests: list[str], marker: str, seconds: float) -> str:
             done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
         except subprocess.TimeoutExpired:
             return f"no end in {seconds:.0f} s"
-        if done.returncode in (1, 2):
-            failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
+        if failed or done.returncode in (1, 2):
             return failed[1] if failed else "collection"
         if done.returncode not in (0, 5):  # 5: the marker leaves none of them
             raise RuntimeError(f"pytest ended with {done.returncode}: {done.stderr[-500:]}")

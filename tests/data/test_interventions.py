@@ -111,8 +111,8 @@ def test_workers_change_nothing(workers):
     small = Preprocessing(24, 24, (0.5,) * 3, (0.3,) * 3)
     for first, second in zip(*(loaded(scenes(20), small, workers=number) for number in (0, workers)), strict=True):
         assert torch.equal(first.other_images, second.other_images)
-        for parts, others in zip(first.interventions, second.interventions, strict=True):
-            for part, other in zip(parts, others, strict=True):
+        for parts, same in zip(first.interventions, second.interventions, strict=True):
+            for part, other in zip(parts, same, strict=True):
                 assert (part.name, part.label) == (other.name, other.label)
                 assert torch.equal(part.region, other.region)
                 assert torch.equal(part.images, other.images)
@@ -156,8 +156,8 @@ def test_another_image_depends_on_the_id_alone_can_be_read_and_is_of_the_image_s
     assert all(place != index for index, place in enumerate(chosen))
     assert len(set(chosen)) > 3
     backwards = list(batches(dataset, [7, 2, 5], AS_STORED, "label", 2, extras=EXTRAS))
-    others = torch.cat([batch.other_images for batch in backwards])
-    assert torch.equal(others, torch.stack([images[chosen[index]] for index in (7, 2, 5)]))
+    other_images = torch.cat([batch.other_images for batch in backwards])
+    assert torch.equal(other_images, torch.stack([images[chosen[index]] for index in (7, 2, 5)]))
     (first,) = loaded(Halves(2))
     assert torch.equal(first.other_images, first.images.flip(0))
     _, *rest = loaded(Halves(3, bad=(0,)))

@@ -153,6 +153,13 @@ def test_the_seconds_of_a_report_are_kept_and_the_next_one_shows_them(folder, ed
     assert "The report before this one took 12.3 s." in report.write(folder).read_text()
 
 
+def test_the_order_in_which_a_manifest_says_it_decides_nothing(folder):
+    manifest = reading.read_manifest(folder)
+    turned = dict(reversed(manifest.items()))
+    assert list(turned) != list(manifest)
+    assert stamp.inputs(folder, turned) == stamp.inputs(folder, manifest)
+
+
 def test_the_source_of_all_that_decides_a_page_counts():
     """Of other rooms those from which a counted file imports: statistics and judging were missing for a while."""
     counted = stamp.source_files()

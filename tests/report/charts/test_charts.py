@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from axiom_bench.report.charts.drawing import Drawing, counts_by
 from axiom_bench.report.charts.vega import COLOURS, Chart, at_same_spot, method_styles
 from axiom_bench.report.options import options_of, read_run
 from axiom_bench.report.writing import CHARTS, charts_section
-from axiom_bench.statistics.labels import Setting, rows_at
+from axiom_bench.statistics.labels import Setting, Value, rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 from tests.made_runs import write_curves
@@ -154,9 +155,19 @@ def test_values_that_spread_little_lie_on_a_linear_axis_and_others_on_one_that_s
     assert params["x_low"] < 0.2 < 1.0 < params["x_high"]
     params = vega.symlog_params("x", np.array([0.0, 0.01, 2.0]))
     assert (params["x_linear"], params["x_ticks"]) == (0.01, [0, 0.01, 0.1, 1])
-    assert params["x_low"] < 0
+    assert params["x_low"] == pytest.approx(-vega.MARGIN * 0.01 * math.log1p(2.3 / 0.01))  # as symlog places it
     assert vega.symlog_params("y", np.array([-0.5, 0.001, 100]))["y_linear"] == vega.LINEAR
     assert [vega.log_ticks(*ends) for ends in ((0.05, 700), (0.4, 3))] == [[0.1, 1, 10, 100], [0.5, 1, 2]]
+
+
+def test_an_axis_names_unit_and_direction_unless_the_title_has_the_unit_or_there_is_no_direction():
+    values = (
+        Value("d", "Confidence drop", unit="probability", better="higher"), Value("i", "Box IoU", unit="IoU"),
+        Value("e", "Error", better="lower"),
+    )  # fmt: skip
+    assert [vega.axis_title(value) for value in values] == [
+        "Confidence drop [probability], higher is better", "Box IoU", "Error, lower is better",
+    ]  # fmt: skip
 
 
 def test_an_axis_has_an_extent_and_never_spans_rounding_alone():

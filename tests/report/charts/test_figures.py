@@ -6,6 +6,7 @@ import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -120,6 +121,17 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
     rows = records.query("model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'")
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), rows.groupby("layer")["value"].median(), rtol=1e-12)
     assert "n = 20 images, 20 rows a median" in sensitivity.caption
+
+
+def test_a_logarithmic_axis_ends_a_little_below_what_is_no_rounding():
+    medians = np.array([1e-9, 1e-6, 0.3, 3.0])
+    assert by_depth._low_end(medians[2:]) is None
+    assert by_depth._low_end(medians) == 1e-6
+    assert by_depth._low_end(np.array([0.03, 3.0])) == pytest.approx(0.01)
+    assert by_depth._low_end(np.array([0.03, 3.0]), np.array([1e-9, 0.003])) == pytest.approx(0.001)
+    line = SimpleNamespace(quartiles=pd.DataFrame({"median": medians}))
+    assert by_depth._is_clipped(line, 1e-6).tolist() == [True, False, False, False]
+    assert not by_depth._is_clipped(line, None).any()
 
 
 def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made, make_records):

@@ -240,6 +240,12 @@ def test_files_of_a_score(folder, tmp_path):
     methods = pd.read_csv(tmp_path / "out" / "score.csv")
     assert set(methods["method"]) == {"left_cam", "right_cam", "centred_blob"}
     assert methods["n"].sum() == 48
+    for seed in (0, 1):
+        report_score([folder], tmp_path / f"{seed}.csv", seed=seed)
+    default, *others = (
+        (tmp_path / name).read_bytes() for name in ("out/score_pairs.csv", "0_pairs.csv", "1_pairs.csv")
+    )
+    assert [default == other for other in others] == [True, False]
     report_score([folder], tmp_path / "score.md")
     assert f"\\{EVIL}" in (tmp_path / "score.md").read_text()  # markup in a title stays text
     with pytest.raises(BenchError, match=r"--output score\.xlsx ends with none of \.csv, \.md"):

@@ -19,8 +19,8 @@ from axiom_bench.report.tables.latex import LETTERS, POINTS, SEPARATION, breakab
 from axiom_bench.report.tables.latex import number as latex_number
 from axiom_bench.report.tables.summaries import headline_tables
 from axiom_bench.report.tables.table import Group, Table, to_markdown
-from axiom_bench.report.tables.text import REASONS
-from axiom_bench.statistics.labels import NOTHING, number, share
+from axiom_bench.report.tables.text import REASONS, heading
+from axiom_bench.statistics.labels import NOTHING, Value, number, share
 from tests.report.conftest import row
 
 ROWS = (row("grad_cam", "-0.500", "50 %", bold=[1]), row("x|y", "1.20e-7", "-"))
@@ -42,6 +42,12 @@ def test_share_never_rounds_to_nothing_or_all():
     assert [share(*pair) for pair in ((0, 9), (1, 1000), (1, 2), (999, 1000), (9, 9), (0, 0))] == [
         *("0 %", "<1 %", "50 %", ">99 %", "100 %", "0 %")
     ]
+
+
+def test_a_heading_says_of_what_its_values_are():
+    value = Value("e", "Error", better="lower", kind="ratio")
+    assert heading(value) == "Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
+    assert heading(value, whole_set=True) == "Error\nwhole data set [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
 
 
 def test_markdown():
