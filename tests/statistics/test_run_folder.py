@@ -1,13 +1,14 @@
 """What a run folder is read as, and what is said of one that is damaged."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import sealed
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import RECORD
+from tests.made_runs import RECORD, rows_of
 
 LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
@@ -31,6 +32,18 @@ def test_layers_keep_the_manifests_order_and_else_count_their_numbers(make_run, 
     assert run.label(run.settings[0]) == "net features.9"
     edit_manifest(folder, models={})
     assert [setting.layer for setting in RunFolder.read(folder).settings] == ["features.2", "features.9", "features.12"]
+
+
+def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_run, edit_manifest):
+    images = [rows_of(name, {"a": [0.5, 0.7]}) for name in ("hits", "hits_too")]
+    stars = [rows_of(name, {"a": [0.6]}) for name in ("best", "alone", "unlisted")]
+    of_sets = {"target_class": -1, "predicted_class": -1, "image_id": "*"}
+    records = pd.concat([*images, *(star.assign(**of_sets) for star in stars)])
+    folder = make_run(records, layers={"net": ("last",)}, methods={"a": {}}, runtime=False, pictures=False)
+    owners = {"hits": "mine", "hits_too": "mine", "best": "mine", "alone": "another"}
+    edit_manifest(folder, metrics={name: {"title": name, "metric": owner} for name, owner in owners.items()})
+    expected = {"best": "hits", "alone": "alone", "unlisted": "unlisted"}
+    assert RunFolder.read(folder).image_value_of == expected
 
 
 def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, make_records, edit_manifest):

@@ -155,3 +155,10 @@ def test_a_run_without_the_metric_and_one_of_one_method_say_so(made, make_record
     run = made(make_records(n=4).query("method == 'xgrad_cam'"))
     assert "class_discriminability" in left_out(matrices.draw, run)
     assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
+
+
+def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one(made, make_records):
+    run = made(make_records(n=12).query("not (model == 'scenes_fc' and method == 'grad_cam')"))
+    over_all = next(one for one in ranking.draw(run) if isinstance(one, Drawing))
+    labels = [text.get_text().replace("\n", "") for text in over_all.draw().axes[0].get_xticklabels()]
+    assert labels[:3] == ["grad_cam", "xgrad_cam", "hires_cam"]
