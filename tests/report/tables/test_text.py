@@ -100,6 +100,8 @@ def test_a_short_table_is_a_float_of_a_column():
     ):
         assert text.count(part) == 1, part
     assert r"\begin{table*}" in to_latex(TABLE, "page")
+    (columns,) = re.findall(r"\\begin{tabular}(.*)", text)
+    assert re.findall(r"\\(ragged\w+)", columns)[:3] == ["raggedright", "raggedleft", "raggedright"]  # as `alignment`
 
 
 def test_a_long_table_breaks_over_pages_with_one_label():
