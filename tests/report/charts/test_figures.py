@@ -115,8 +115,12 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
     methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
     run = made(pd.concat([records, twin], ignore_index=True), layers, methods=methods)
     sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
-    axes = sensitivity.draw().axes
+    figure = sensitivity.draw()
+    axes = figure.axes
     assert [each.get_title(loc="left") for each in axes if each.lines] == ["one", "two"]
+    figure.draw_without_rendering()
+    legend = axes[1].get_legend().get_window_extent().transformed(axes[1].transAxes.inverted())
+    assert (legend.x0, legend.y1) == pytest.approx((-0.1, -0.32))  # which room is kept for
     assert texts(axes[1].get_legend().get_texts()) == ["grad_cam", "xgrad_cam = hires_cam"]
     rows = records.query("model == 'two' and method == 'grad_cam' and metric == 'sensitivity_error'")
     np.testing.assert_allclose(axes[1].lines[0].get_ydata(), rows.groupby("layer")["value"].median(), rtol=1e-12)
