@@ -148,7 +148,7 @@ def explain(options: Namespace) -> tuple[list[Path], list[str], list[str]]:
     methods = configured("method", names or config["method"], config)
     chosen = {"weights": options.weights, "layer": options.layer}
     model = load_model(config["model"] | {key: value for key, value in chosen.items() if value is not None})
-    classes = Classes.of(model, config["model"])
+    classes = Classes.of(model)
     targets = [] if options.targets is None else classes.chosen(options.targets)
     paths, problems = image_paths(options.images)
     output = Output.of(options.output, paths)

@@ -19,7 +19,6 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import as_text
-from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, is_on_score_scale, with_score_scale
@@ -41,14 +40,9 @@ class Classes:
     count: int
 
     @staticmethod
-    def of(model: LoadedModel, config: Mapping[str, Any]) -> Classes:
-        """The names that the model was configured with; torchvision's networks have ImageNet's."""
-        names: Sequence[str] | None = model.classes
-        if names is None and config["source"] == "torchvision":
-            weights = next(iter(torchvision.models.get_model_weights(config["architecture"])))
-            published = weights.meta["categories"]
-            names = published if len(published) == model.number_of_classes else None
-        return Classes(model.name, names, model.number_of_classes)
+    def of(model: LoadedModel) -> Classes:
+        """Those of the model."""
+        return Classes(model.name, model.classes, model.number_of_classes)
 
     def name(self, index: int) -> str:
         """The class's name, or "class 7"."""

@@ -239,4 +239,4 @@ def _targets(batch: Batch) -> list[int]:
 
 
 def _class(job: Job, target: int) -> Class:
-    return target, str(job.data.class_names[target])
+    return target, job.class_names[target]

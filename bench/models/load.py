@@ -17,6 +17,7 @@ from axiom_bench.cutting import output
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule, check_output
 from axiom_bench.cutting.output_presets import multi_label, regression, segmentation
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.data.layouts.classes import NetworkClasses, names_of_logits
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name, unknown
@@ -56,6 +57,11 @@ class LoadedModel:
     random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
 
+    @property
+    def named_classes(self) -> NetworkClasses:
+        """By which a data set may know them."""
+        return NetworkClasses(self.classes, self.number_of_classes)
+
 
 def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     """The model that a mapping with the keys of conf/model/user.yaml describes (see ModelSpec).
@@ -74,12 +80,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     reshape = _reshape(spec)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
-    classes = tuple(map(str, spec.classes)) if spec.classes else source.classes
-    if classes is not None and len(classes) != number_of_classes:
-        raise BenchError(
-            f"model.classes names {len(classes)} classes, and {spec.name} has {number_of_classes} logits; "
-            "name each logit once, in the order of the logits."
-        )
+    classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
         name=output.name_of(spec.name),
         module=module,
@@ -102,6 +103,21 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
     """(H', W') of the images that reach the network; 224 x 224 where nothing resizes or crops them."""
     side = preprocessing.resize if isinstance(preprocessing.resize, int) else 224
     return preprocessing.size or (side, side)
+
+
+def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int) -> tuple[str, ...] | None:
+    """The configured names, those of the weights, or `id2label` of transformers; None where there aren't as many as
+    logits. Raises BenchError where other than `number` names are configured."""
+    configured = names_of_logits(spec.classes) if spec.classes else ()
+    if configured and len(configured) != number:
+        raise BenchError(
+            f"model.classes names {len(configured)} classes, and {spec.name} has {number} logits; "
+            "name each logit once, in the order of the logits."
+        )
+    of_parts = (getattr(getattr(part, "config", None), "id2label", None) for part in module.modules())
+    labels = (entry for entry in of_parts if isinstance(entry, Mapping) and entry.get(0) != "LABEL_0")  # unnamed there
+    listed = (tuple(str(entry.get(index, index)) for index in range(len(entry))) for entry in labels)
+    return next((names for names in (configured, source.classes or (), *listed) if len(names) == number), None)
 
 
 def _build(spec: ModelSpec, source: Source) -> nn.Module:

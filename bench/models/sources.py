@@ -33,7 +33,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """One network before its weights: how to build it, what it expects, and its published weights by name."""
+    """One network before its weights: how to build it, what it expects, its published weights by name, and the names of
+    their classes, which count where the network has as many."""
 
     build: Callable[[], nn.Module]
     preprocessing: Preprocessing
@@ -96,7 +97,8 @@ def _torchvision(spec: ModelSpec) -> Source:
 
     # A file from elsewhere, and random weights, take the standard input: that of the architecture's first weights.
     is_published = spec.weights is not None and spec.weights_file is None
-    expects = (member(str(spec.weights)) if is_published else next(iter(members))).transforms()
+    entry = member(str(spec.weights)) if is_published else next(iter(members))
+    expects, classes = entry.transforms(), tuple(entry.meta.get("categories") or ())
     mean, std, sides = tuple(expects.mean), tuple(expects.std), (expects.resize_size[0], expects.crop_size[0])
     kwargs = dict(spec.kwargs)
     if spec.architecture in ("googlenet", "inception_v3"):
@@ -104,7 +106,7 @@ def _torchvision(spec: ModelSpec) -> Source:
         # input inside the network, and their files hold auxiliary heads (idle in eval mode).
         kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
-    return Source(build, Preprocessing(*sides, mean, std, expects.interpolation.value), published)
+    return Source(build, Preprocessing(*sides, mean, std, expects.interpolation.value), published, classes)
 
 
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
@@ -137,8 +139,19 @@ def _timm(spec: ModelSpec) -> Source:
     height, width = expects.input_size[1:]
     sides = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
     resize = sides if expects.crop_mode == "squash" else sides[0]
+    preprocessing = Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation)
     build = partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs)
-    return Source(build, Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation), published)
+    return Source(build, preprocessing, published, _timm_classes(expects))
+
+
+def _timm_classes(expects: Any) -> tuple[str, ...]:
+    """The names of the classes that timm has for a network's weights; () where it has none."""
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    if expects.label_names:
+        return tuple(map(str, expects.label_names))
+    subset = infer_imagenet_subset(expects)
+    return tuple(ImageNetInfo(subset).label_descriptions(detailed=False)) if subset else ()
 
 
 def _user(spec: ModelSpec) -> Source:

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole, worded
@@ -59,7 +60,8 @@ class ModelSpec:
     `tokens`, a grid (H, W), or module:class or path.py:class of a Reshape. output: what is explained,
     a name of load.OUTPUTS, or module:function or path.py:function from what the network returns to scores (B, n).
     resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green
-    and blue, or of a network of grey images.
+    and blue, or of a network of grey images. classes: the names of the logits, a list or a file of one a line; None: as
+    the weights say.
     """
 
     name: Name
@@ -72,7 +74,7 @@ class ModelSpec:
     output: File = "logits"
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    classes: Sequence[Name | int] | None = None
+    classes: Classes | None = None
     resize: Size | None = None
     crop: Side | None = None
     mean: Mean | None = None

@@ -101,6 +101,7 @@ _IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
 _MODEL = _entries(
     **dict.fromkeys(("layer", "output", "weights_sha256"), str),
     **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "random_weights": bool},
+    classes=list[Scalar],
     images=_each(_IMAGES),
 )
 _VALUES = dict[str, dict[str, str]]
@@ -111,7 +112,7 @@ Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     methods=_each(_METHOD),
     metrics=_each(_METRIC),
     models=_each(_MODEL),
-    data=_each(_entries(ids=list[str], fingerprint=str, classes=list[Scalar])),
+    data=_each(_entries(ids=list[str], fingerprint=str)),
     axes=_each(_FACTS),
     reads=dict[str, str],
     jobs=_list(_JOB),

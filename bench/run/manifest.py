@@ -72,10 +72,10 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
-        "random_weights": model.random_weights,
+        **{"random_weights": model.random_weights, "classes": list(job.class_names)},
     }
     ids = [data.ids[index] for index in job.indices]
-    of_data = {"ids": ids, "fingerprint": job.data_fingerprint, "classes": list(data.class_names)}
+    of_data = {"ids": ids, "fingerprint": job.data_fingerprint}
     return {
         "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},

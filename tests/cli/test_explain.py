@@ -97,7 +97,7 @@ def test_the_numbers_are_those_of_the_library():
     model = load_model(config["model"])
     names, errors = ["xgrad_cam", "grad_cam", "random"], ["sensitivity_error", "conservation_error"]
     methods = [plugins.load("method", name) for name in names]
-    explainer = Explainer(model, Classes.of(model, config["model"]), config, methods)
+    explainer = Explainer(model, Classes.of(model), config, methods)
     with Image.open("scene.png") as stored:
         shown, notes = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1)
     pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255
@@ -178,7 +178,7 @@ def test_which_method_does_not_apply(tmp_path, capsys):
 
 def test_torchvision_s_networks_have_imagenet_s_class_names():
     config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
-    classes = Classes.of(load_model(config), config)
+    classes = Classes.of(load_model(config))
     assert classes.name(207) == "golden retriever"
     assert classes.chosen("golden retriever,5") == [207, 5]
     with pytest.raises(BenchError, match="did you mean 'golden retriever'"):

@@ -79,7 +79,7 @@ def test_random_weights_depend_on_the_seed_only():
     assert first.weights_sha256 == again.weights_sha256 == state_sha256(again.module.state_dict())
     assert other.weights_sha256 != first.weights_sha256
     assert (first.weights, other.weights) == ("random, seed 0", "random, seed 1")
-    assert (first.layer, first.number_of_classes, first.classes) == ("features.12", 1000, None)
+    assert (first.layer, first.number_of_classes) == ("features.12", 1000)
     assert not any(module.training for module in first.module.modules())
 
 
@@ -235,3 +235,48 @@ def test_files_of_the_same_name_are_different_modules(tmp_path):
         builds.append(import_function(f"{tmp_path}/{folder}/net.py:build"))
     assert [build() for build in builds] == ["first", "second"]
     assert [sys.modules[build.__module__].build for build in builds] == builds
+
+
+HEAD = """
+from types import SimpleNamespace
+from torch import nn
+
+def build(names):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    network[0].config = SimpleNamespace(id2label=names)
+    return network
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "file", "expected"),
+    [
+        ({0: "cat", 1: "dog", 2: "cow"}, None, ("cat", "dog", "cow")),  # transformers'
+        ({0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, None, None),  # what transformers writes for no name
+        ({0: "cat", 1: "dog"}, None, None),  # of another head
+        ({0: "cat", 1: "dog", 2: "cow"}, "golden retriever\n\n  crane bird \nn01443537 goldfish, Carassius auratus\n",
+         ("golden retriever", "crane bird", "goldfish, Carassius auratus")),
+    ],
+)  # fmt: skip
+def test_names_of_a_user_s_classes(tmp_path, names, file, expected):
+    """`model.classes` may be a file, and counts before what the network itself says."""
+    (tmp_path / "net.py").write_text(HEAD)
+    config = {"name": "n", "source": "user", "architecture": f"{tmp_path / 'net.py'}:build", "weights": None}
+    if file:
+        (tmp_path / "names.txt").write_text(file)
+        config["classes"] = str(tmp_path / "names.txt")
+    assert load_model(config | {"kwargs": {"names": names}}).classes == expected
+    with pytest.raises(BenchError, match=r"model\.classes: there is no file 'nowhere\.txt'"):
+        load_model(config | {"kwargs": {"names": names}, "classes": "nowhere.txt"})
+    (tmp_path / "names.txt").write_text("one\ntwo\n")
+    with pytest.raises(BenchError, match=r"model\.classes names 2 classes, and n has 3 logits"):
+        load_model(config | {"kwargs": {"names": names}, "classes": str(tmp_path / "names.txt")})
+
+
+def test_names_of_the_weights_classes():
+    """Of as many logits as there are names; timm's ImageNet names are WordNet's."""
+    assert squeezenet().classes[1] == "goldfish"
+    assert squeezenet(kwargs={"num_classes": 7}).classes is None
+    pytest.importorskip("timm", reason="the extra `timm` is not installed")
+    assert load_model(TIMM).classes[1] == "goldfish, Carassius auratus"
+    assert load_model(TIMM | {"kwargs": {"num_classes": 7}}).classes is None

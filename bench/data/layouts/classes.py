@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
@@ -15,10 +16,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
+SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 MAPPING = "LOC_synset_mapping.txt"
 ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
 FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
+SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
 CLASSES = 1000  # the numbers 1 to 1000 are the challenge's classes; inner nodes of the hierarchy come after
 
 
@@ -93,16 +96,67 @@ def class_list(classes: Classes) -> dict[str, str]:
     Raises BenchError for a missing file, or a class that occurs twice.
     """
     if isinstance(classes, str):
-        path = Path(classes)
-        if not os.path.isfile(path):
-            raise BenchError(f"data.classes: there is no file {classes!r}; give a list, or a file of one class a line.")
-        lines = [line.split(maxsplit=1) for line in lines_of(path, "The list of classes")]
+        lines = [line.split(maxsplit=1) for line in _lines(classes, "data.classes")]
     else:
         lines = [[str(name)] for name in classes]
     names = {words[0]: words[-1].strip() for words in lines}
     if not names or len(names) != len(lines):
         raise BenchError("data.classes must hold at least one class, and each only once.")
     return names
+
+
+def names_of_logits(classes: Classes) -> tuple[str, ...]:
+    """What people call a network's classes, in the order of its logits.
+
+    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name). Raises
+    BenchError for a missing file.
+    """
+    if isinstance(classes, str):
+        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, "model.classes"))
+    return tuple(map(str, classes))
+
+
+@dataclass(frozen=True)
+class NetworkClasses:
+    """The classes of the network that a data set's images are shown to. names: one for each, None where they aren't
+    known. count: of classes."""
+
+    names: Sequence[str] | None
+    count: int
+
+    @property
+    def listed(self) -> dict[str, str]:
+        """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000 classes, else by
+        index."""
+        classes = imagenet_synsets() if self.count == CLASSES else [str(index) for index in range(self.count)]
+        return dict(zip(classes, self.names or classes, strict=True))
+
+    def indices(self, folders: Collection[str], only_numbers: bool = False) -> dict[str, int]:
+        """{folder: class index} of the folders that are called by a class: its name, in any case and with _ for spaces,
+        the first of its names by comma, its synset id, or its index. A name that two classes have is none."""
+        names = [] if only_numbers else [_plain(name) for name in self.names or ()]
+        firsts = [name.partition(",")[0] for name in names]
+        known = {first: index for index, first in enumerate(firsts) if firsts.count(first) == 1}
+        known |= {name: index for index, name in enumerate(names) if names.count(name) == 1}
+        if not only_numbers and self.count == CLASSES:
+            known |= {synset: index for index, synset in enumerate(imagenet_synsets())}
+        numbers = {folder: int(folder) for folder in folders if folder.isdecimal() and int(folder) < self.count}
+        return numbers | {folder: known[_plain(folder)] for folder in folders if _plain(folder) in known}
+
+
+def imagenet_synsets() -> list[str]:
+    """The synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
+    return SYNSETS.read_text(encoding="ascii").split()
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", " ").strip().casefold()
+
+
+def _lines(file: str, setting: str) -> list[str]:
+    if not os.path.isfile(file):
+        raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
+    return lines_of(Path(file), "The list of classes")
 
 
 def synsets(root: Path, classes: Classes | None) -> dict[str, str]:

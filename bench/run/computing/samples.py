@@ -78,7 +78,8 @@ def ensure_pictures(step: Step) -> tuple[str, ...]:
         return ()
     configured = {entry.name: entry for entry in job.metrics}
     metric = configured.get(config["perturbation"]) or plugins.load("metric", config["perturbation"])
-    name = step.facts.step("pictures", config["rows"], metric.target, sorted(metric.params.items()))
+    settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names
+    name = step.facts.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not sealed.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])
@@ -94,7 +95,7 @@ def ensure_gallery(step: Step) -> tuple[str, ...]:
     The setting pictures.gallery: how many images; None: all, 0: none."""
     job, cut_model, folder = step.facts.job, step.cut_model, step.folder
     count = step.config["pictures"]["gallery"]
-    key = step.facts.step("gallery", FORMAT, count)
+    key = step.facts.step("gallery", FORMAT, count, job.class_names)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
@@ -136,7 +137,7 @@ def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[
     return {
         "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
-        "class_names": np.array([class_name(job, target) for target in trace.targets.tolist()]),
+        "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
         "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
         "heatmaps": np.array([(255 * heatmap).round().byte().cpu().numpy() for heatmap in heatmaps], dtype=np.uint8),
@@ -187,12 +188,6 @@ def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
     return confidence
 
 
-def class_name(job: Job, target: int) -> str:
-    """What people call a class of the model; its index where neither data nor model tells."""
-    names = job.data.class_names if job.shares_classes else job.model.classes or ()
-    return names[target] if target < len(names) else str(target)
-
-
 def _gallery_entries(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of GALLERY for each image and explained class; images that can't be read have none."""
     entries = partial(_entries_of_batch, job, cut_model)
@@ -227,7 +222,7 @@ def _entries_of_batch(job: Job, cut_model: CutModel, batch: Batch, _: int) -> li
             "disagreement": disagreement(maps),
         }
         for role, index in (("target", target), ("predicted", predicted)):
-            entry[f"{role}_class"], entry[f"{role}_name"] = index, class_name(job, index)
+            entry[f"{role}_class"], entry[f"{role}_name"] = index, job.class_names[index]
             entry[f"{role}_probability"] = None if probabilities is None else probabilities[row][index]
         entries.append(entry)
     return entries

@@ -58,7 +58,7 @@ def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
     folder = make_run(pd.concat([rows, seen]), layers=layers)
     manifest = sealed.read_json(folder / "manifest.json")
     manifest["metrics"]["class_seen"] = {"title": "Class seen", "unit": "class"}
-    manifest["data"]["scenes"]["classes"] = CLASSES
+    manifest["models"]["scenes_fc"]["classes"] = CLASSES
     edit_manifest(folder, **manifest)
     return RunFolder.read(folder)
 

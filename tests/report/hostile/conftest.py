@@ -134,7 +134,7 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
 
     def network() -> dict[str, Any]:
         place = {"layers": [about["layer"]], "layer": about["layer"]}
-        return {**place, "weights": name("weights"), "weights_sha256": name("sha256")}
+        return {**place, "weights": name("weights"), "weights_sha256": name("sha256"), "classes": classes}
 
     report = {"headline": metrics[:2], "columns": metrics[:3], "figures": figures}
     axis = {"title": name("axis title"), "x": name("abscissa"), "y": name("ordinate")}  # a short one is there by chance
@@ -150,7 +150,7 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         },
         "metrics": {metric: measure(i, metric) for i, metric in enumerate(metrics)},
         "models": {model: network() for model in models},
-        "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint"), "classes": classes}},
+        "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint")}},
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
         "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
