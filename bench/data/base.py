@@ -147,10 +147,13 @@ class DataSet(ABC):
 
     drawn: whether data.size is the number of images that are drawn, instead of the number to choose.
     threads_may_read: whether several threads may ask for fingerprints at once, after the first one.
+    unlabelled: why no image has a label; "" where some may. notes: sentences that a reader of the results needs.
     """
 
     drawn = False
     threads_may_read = False
+    unlabelled = ""
+    notes: tuple[str, ...] = ()
     name: str
     classes: tuple[str, ...]
     ids: tuple[str, ...]
@@ -296,6 +299,7 @@ class Selected(DataSet):
         self.dataset, self.indices = dataset, tuple(indices)
         self.name, self.classes, self._class_names = dataset.name, dataset.classes, dataset.class_names
         self.ids = tuple(dataset.ids[index] for index in indices)
+        self.unlabelled, self.notes = dataset.unlabelled, dataset.notes
 
     @property
     def sources(self) -> tuple[DataSet, ...]:

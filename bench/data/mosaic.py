@@ -184,6 +184,7 @@ class Mosaics(DataSet):
     def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
         self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
         self.name, self.classes, self._class_names = images.name, images.classes, images.class_names
+        self.notes = images.notes
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
         self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from axiom_bench.data.base import DataSet, Seed, Selected, subset
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes
+from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
 from axiom_bench.data.layouts.folder import Folder
 from axiom_bench.data.layouts.imagenet import imagenet
@@ -50,15 +51,19 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "only_correct": bool,
     "scaled_decoding": bool,
     "cache": File | None,
-    "target": Annotated[str, one_of(TARGET_RULES)],
+    "target": Annotated[str, one_of(TARGET_RULES)] | None,
     "batch_size": Annotated[int, whole(1, "a number of rows")],
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
 }
 NEEDED = ("size", "seed", "batch_size", "workers")  # of a data set that a run loads
 
 
-def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
+NETWORK = "network"  # a parameter that is no setting: the classes of the network, where a data set asks for them
+
+
+def load_dataset(cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] | None = None) -> DataSet:
     """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
+    network: gives the classes of the network that will see the images; called by data sets that need them.
 
     Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
@@ -66,9 +71,11 @@ def load_dataset(cfg: Mapping[str, Any]) -> DataSet:
     values = {key: cfg[key] for key in parameters if key in cfg}
     if "of" in values:  # the images that the configuration of another data set chooses
         of = values["of"]
-        dataset = load_dataset(of)
+        dataset = load_dataset(of, network)
         chosen = subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"))
         values["of"] = Selected(dataset, chosen)
+    if NETWORK in signature(KINDS[cfg["kind"]]):
+        values[NETWORK] = network
     try:
         return KINDS[cfg["kind"]](**values)
     except OSError as error:  # no permission, a folder that is no longer there
@@ -91,7 +98,7 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
     kind = cfg.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("kind of data set", kind, KINDS)
-    parameters = signature(KINDS[kind])
+    parameters = {key: parameter for key, parameter in signature(KINDS[kind]).items() if key != NETWORK}
     for key in cfg:
         if key not in LOADING and key not in parameters:
             raise unknown(f"setting of data set kind {kind!r}", key, {*LOADING, *parameters})

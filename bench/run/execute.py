@@ -80,6 +80,7 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
     with collected() as notes, claims.running(folder):
         with stage(seconds, name, START):
             job, cut_model = loaded(config, folder)
+            config = {**config, "target": job.target}  # which the data decide where it is null
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
             counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)

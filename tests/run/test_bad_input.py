@@ -122,11 +122,11 @@ def test_a_job_that_can_not_be(run, overrides, sentence):
 def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):
     (folder / "99").mkdir()
     Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
-    assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*of_folder))
-    (folder / "99" / "a.png").unlink()
-    (folder / "99").rmdir()
-    (folder / "9").rmdir()
-    assert "has 10 classes and the data set folder 9" in failure(run(*of_folder))
+    chosen = of_folder[0], of_folder[1], "data.size=null", "data.workers=0", "target=label"
+    eleven, nine = (f"data.classes={[*map(str, places)]}" for places in ([*range(10), 99], range(9)))
+    assert "'99/a.png' with class 10, but the model has only the classes 0 to 9" in failure(run(*chosen, eleven))
+    assert "have no labels ('99' is no class of the network); set target=predicted" in failure(run(*chosen))
+    assert "has 10 classes and the data set folder 9" in failure(run(*chosen, nine))
 
 
 def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):

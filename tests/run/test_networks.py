@@ -13,7 +13,7 @@ from axiom_bench.run.composing.composition import plain
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.sweep import configuration
 
-from .conftest import failure
+from .conftest import failure, pictures
 
 DENSE = """
 from torch import nn
@@ -231,3 +231,22 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     assert "There is no folder /nowhere" in failure(
         run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
     )
+
+
+def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows, job, tmp_path, results):
+    """And are called by the network's own names, where they go by `model.classes` too."""
+    photos = pictures(tmp_path / "photos", "a.jpg", "2020/b.jpg")
+    (outcome,) = run(*photos, "pictures.gallery=null", "pictures.rows=2")
+    assert outcome.failure is None
+    assert (outcome.config["target"], len(rows([outcome])["image_id"].unique())) == ("predicted", 2)
+    assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.notes[0]
+    assert outcome.facts["models"]["scenes_vgg"]["classes"][3] == "digit 3"
+    (gallery,) = results.glob("*/*/gallery/*.parquet")
+    assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
+    assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(run(*photos, "target=label"))
+    labelled = job(*pictures(tmp_path / "more", "digit 3/a.jpg", "7/b.jpg"))
+    assert (labelled.target, labelled.labels, labelled.shares_classes) == ("label", {0: (7,), 1: (3,)}, True)
+    (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)))
+    named = job(*photos, f"model.classes={tmp_path}/names.txt")
+    assert named.class_names[3] == "number 3"
+    assert Facts(named).common == Facts(job(*photos)).common  # names decide no value

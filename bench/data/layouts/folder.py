@@ -1,58 +1,123 @@
-"""Any folder of images in torchvision's ImageFolder layout: <class>/<image>; labels, but no boxes."""
+"""Any folder of images: <class>/<image>, torchvision's ImageFolder layout, or photographs without labels; no boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from posixpath import splitext
 
 from PIL import Image
 
 from axiom_bench.data.base import Sample
-from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders
-from axiom_bench.data.layouts.classes import Classes, class_list
+from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.files import as_name, as_text, files_below, listed
+from axiom_bench.data.layouts.bases import ImageFiles, existing
+from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
-LAYOUT = "the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
+LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
 FOLDERS = ("name", "index")
+LABELS = "folders that are called by the network's classes (names, ImageNet's synset ids or indices) are labels"
+MAX_SHOWN = 3  # folders of a note
 
 
 class Folder(ImageFiles):
-    """ids: "class/image.jpg". Without `classes` the class index is the place among the sorted folder names.
+    """ids: paths below the root, "class/image.jpg" or "image.jpg".
 
-    With `classes` (a list or a file, see `class_list`) their order is the index, and other folders are left out.
-    folders: whether a folder is called by its class's name, or by its class's index from 0, as ImageNet-V2's are; their
-    classes must then be given, since "10" sorts before "2", and a missing class would number the others anew.
+    classes: a list or a file, see `class_list`: their order is the index, and other folders are left out. Without them
+    the subfolders are labels where every image lies in one that is called by a class of the network that looks at them;
+    of a network whose classes have no names, and without one, where there is a subfolder for each class, which is then
+    its place among the sorted ones. Else no image has a label, and `unlabelled` says why.
+    folders: whether a folder is called by its class's name, or by its class's index from 0 alone, as ImageNet-V2's are.
+    network: its classes, called where they are needed.
     Raises BenchError where there are no images, or a folder of indices is called otherwise.
     """
 
     def __init__(
-        self, root: File | Path, classes: Classes | None = None, folders: Name = "name", name: Name = "folder"
+        self,
+        root: File | Path,
+        classes: Classes | None = None,
+        folders: Name = "name",
+        name: Name = "folder",
+        network: Callable[[], NetworkClasses] | None = None,
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         if folders not in FOLDERS:
             raise unknown("naming of folders", folders, FOLDERS)
-        subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
-        if folders == "index" and classes is None:
+        if folders == "index" and classes is None and network is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
-        self._set_classes(class_list(classes) if classes is not None else {name: name for name in subfolders})
-        if folders == "index":
-            self._index = _indices(self.root, subfolders, len(self.classes))
-        self.ids = images_in_folders(self.root, self._index)
+        subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
+        below = sorted(map(as_text, files_below(self.root)))
+        self.ids = tuple(path for path in below if _suffix(path) in SUFFIXES)
+        unknown_files = (path for path in below if _suffix(path) not in SUFFIXES)
+        others = _others(path for path in unknown_files if os.path.isfile(self.root / as_name(path)))
+        if classes is not None:
+            self._set_classes(class_list(classes))
+            if folders == "index":
+                self._index = _indices(self.root, subfolders, len(self.classes))
+            self.ids = tuple(path for path in self.ids if "/" in path and _first(path) in self._index)
         if not self.ids:
-            raise BenchError(
-                f"There are no images in {self.root}; expected {LAYOUT}, with data.classes naming folders."
-            )
+            hint = "with data.classes naming folders" if classes is not None else others or "there are no files in it"
+            raise BenchError(f"There are no images in {as_text(self.root)}; expected {LAYOUT}; {hint}.")
+        self.notes = (f"{as_text(self.root)}: {others}",) if others else ()
+        if classes is None:
+            self._label(subfolders, folders, None if network is None else network())
+
+    def _label(self, subfolders: Sequence[str], folders: str, network: NetworkClasses | None) -> None:
+        """Sets the classes and `unlabelled`, and adds a note on how the images are labelled."""
+        used = list(dict.fromkeys(_first(path) for path in self.ids if "/" in path))
+        flat = next((path for path in self.ids if "/" not in path), None)
+        names: Mapping[str, str] = {name: name for name in subfolders}
+        index: Mapping[str, int] = {name: place for place, name in enumerate(subfolders)}
+        fits = network is None or (network.names is None and network.count == len(subfolders))
+        if network is not None and (folders == "index" or not fits):
+            names, index = network.listed, network.indices(used, only_numbers=folders == "index")
+        wrong = next((folder for folder in used if folder not in index), None)
+        if flat is None and wrong is None:
+            self._set_classes(names)
+            self._index = index
+            named = {folder: self.class_names[index[folder]] for folder in used if folder.isdecimal()}
+            numbers = [f"{folder} is {name}" for folder, name in named.items() if folder != name]
+            if numbers:
+                more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
+                self.notes += (f"labels are the indices in the folders' names: {', '.join(numbers[:MAX_SHOWN])}{more}",)
+            return
+        self._set_classes({})
+        self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network"
+        self.notes += (
+            f"the images of {self.name!r} have no labels ({self.unlabelled}; {LABELS}), so metrics that need labels, "
+            "boxes or masks have no value",
+        )
 
     def path(self, index: int) -> Path:
         return self.root / as_name(self.ids[index])
 
     def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self.ids[index].partition("/")[0]],)
+        return () if self.unlabelled else (self._index[_first(self.ids[index])],)
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        return Sample(image, self.ids[index], label=self.labels(index)[0])
+        return Sample(image, self.ids[index], label=next(iter(self.labels(index)), None))
+
+
+def _first(path: str) -> str:
+    return path.partition("/")[0]
+
+
+def _suffix(path: str) -> str:
+    return splitext(path)[1].lower()
+
+
+def _others(paths: Iterable[str]) -> str:
+    """How many files of each other kind there are, and the first of each; "" for none. Hidden ones don't count."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        if not any(part.startswith(".") for part in path.split("/")):
+            kinds[_suffix(path) or "without an ending"].append(path)
+    counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
+    return f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""
 
 
 def _indices(root: Path, folders: Sequence[str], number_of_classes: int) -> dict[str, int]:

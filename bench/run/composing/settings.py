@@ -46,7 +46,7 @@ SETTINGS = kinds(
         "real_root": File,
         "experiment": FolderName,
         "run": FolderName,
-        "target": Name,
+        "target": Name | None,
         "normalise": Name,
         "shard_size": Annotated[int, whole(1, "a number of images")],
         "metrics.max_forwards_per_image": Annotated[int, whole(0, "a number of forward passes")] | None,

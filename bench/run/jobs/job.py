@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +67,24 @@ class Job:
     @staticmethod
     def of(config: Mapping[str, Any]) -> Job:
         """Everything loaded and checked. Raises BenchError where something is missing or doesn't fit."""
-        if config["target"] not in TARGET_RULES:
-            raise unknown("target rule", config["target"], TARGET_RULES)
+        target = config["target"]
+        if target not in (None, *TARGET_RULES):
+            raise unknown("target rule", target, TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         methods, metrics = chosen("method", config), chosen("metric", config)
         data = config["data"]
-        dataset = load_dataset(fetching.here(data))
+        network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
+        dataset = load_dataset(fetching.here(data), lambda: network().named_classes)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"))
-        model = load_model(config["model"])  # last: it takes longest
+        model = network()
         preprocessing = replace(model.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
         job = Job(
             experiment=str(config["experiment"]),
             model=replace(model, preprocessing=preprocessing),
             data=dataset,
             indices=indices,
-            target=config["target"],
+            target=target or ("predicted" if dataset.unlabelled else "label"),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
@@ -99,6 +101,11 @@ class Job:
         """Raises BenchError where labels of the data can't be classes of the model."""
         if self.target == "predicted":
             return
+        if self.data.unlabelled:
+            raise BenchError(
+                f"The images of {self.data.name!r} have no labels ({self.data.unlabelled}); set target=predicted, or "
+                "call the folders by the network's classes: names, indices or ImageNet's synset ids."
+            )
         of_model, of_data = self.model.number_of_classes, len(self.data.classes)
         check_labels(self.data, self.indices, of_model)
         if not self.shares_classes:
@@ -119,13 +126,23 @@ class Job:
         doesn't, which target=predicted alone allows, no label, box or mask may be used."""
         return self.model.number_of_classes == len(self.data.classes)
 
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """What people call the model's classes, by class index: the data set's names, where it has some beside its
+        classes' own and shares the model's; else the model's; its indices where nobody tells."""
+        data, names = self.data, self.model.classes
+        if self.shares_classes and (names is None or data.class_names != data.classes):
+            return data.class_names
+        return names or tuple(map(str, range(self.model.number_of_classes)))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences about the job that a reader needs to interpret its values."""
-        if self.shares_classes:
-            return ()
+        if self.shares_classes or self.data.unlabelled:
+            return self.data.notes
         of_model, of_data = self.model.number_of_classes, len(self.data.classes)
         return (
+            *self.data.notes,
             f"the {of_data} classes of {self.data.name!r} aren't the {of_model} of {self.model.name}, so boxes and "
             "masks aren't used: metrics that need them have no value.",
         )

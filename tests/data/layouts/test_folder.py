@@ -1,0 +1,100 @@
+"""Photographs as people have them: in one folder or many, without labels, or labelled by a network's classes."""
+
+import pytest
+
+from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.errors import BenchError
+from tests.data.builders import labels, save
+
+IMAGENET = NetworkClasses([f"name {index}" for index in range(1000)], 1000)
+PETS = NetworkClasses(["tabby, tabby cat", "golden retriever", "crane", "crane"], 4)
+UNNAMED = NetworkClasses(None, 3)
+
+
+def load(root, network=None, **settings):
+    return load_dataset({"kind": "folder", "root": str(root), **settings}, network and (lambda: network))
+
+
+@pytest.mark.parametrize(
+    ("files", "network", "expected", "classes"),
+    [
+        # names, in any case, with _ for spaces, and the first of several; indices
+        (("tabby/1.jpg", "Golden_Retriever/a/b/2.jpg", "3/3.jpg"), PETS, (3, 1, 0), ("0", "1", "2", "3")),
+        (("tabby, tabby cat/1.jpg", "empty/"), PETS, (0,), ("0", "1", "2", "3")),  # a folder without images has no say
+        (("n01440764/1.jpg", "999/2.jpg", "name_7/3.jpg"), IMAGENET, (999, 0, 7), imagenet_synsets()),
+        (("n01443537/1.jpg",), NetworkClasses(None, 1000), (1,), imagenet_synsets()),
+        (("b/1.jpg", "a/2.jpg", "c/3.jpg"), UNNAMED, (0, 1, 2), ("a", "b", "c")),  # as torchvision's ImageFolder
+        (("b/1.jpg", "a/2.jpg"), None, (0, 1), ("a", "b")),
+        (("0/1.jpg", "2/3.jpg"), UNNAMED, (0, 2), ("0", "1", "2")),
+    ],
+)
+def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected, classes):
+    write(tmp_path, files)
+    data = load(tmp_path, network)
+    assert (data.unlabelled, data.classes) == ("", tuple(classes))
+    assert labels(data) == [(label,) for label in expected]
+    assert [data.read(index).label for index in range(len(data))] == list(expected)
+    assert [data.class_names[label] for label in expected] == [
+        str((network.names if network and network.names else classes)[label]) for label in expected
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "network", "why"),
+    [
+        (("1.jpg", "2.jpg"), IMAGENET, "1.jpg lies in no folder"),
+        (("1.jpg",), None, "1.jpg lies in no folder"),
+        (("2020/paris/1.jpg", "2021/2.jpg"), IMAGENET, "'2020' is no class of the network"),
+        (("tabby/1.jpg", "holiday/2.jpg"), PETS, "'holiday' is no class of the network"),
+        (("tabby/1.jpg", "2.jpg"), PETS, "2.jpg lies in no folder"),
+        (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # of two
+        (("n01440764/1.jpg",), PETS, "'n01440764' is no class of the network"),
+        (("a/1.jpg", "b/2.jpg"), UNNAMED, "'a' is no class of the network"),
+        (("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"), PETS, "'a' is no class of the network"),  # by chance as many
+    ],
+)
+def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, network, why):
+    write(tmp_path, files)
+    data = load(tmp_path, network)
+    assert (data.unlabelled, data.classes, data.ids) == (why, (), tuple(sorted(files)))
+    assert labels(data) == [()] * len(files)
+    assert data.read(0).label is None
+    assert f"the images of 'folder' have no labels ({why}; " in data.notes[-1]
+
+
+def test_numbers_taken_for_classes_are_told(tmp_path):
+    write(tmp_path, ("1/1.jpg", "2/2.jpg", "n01440764/3.jpg"))
+    assert load(tmp_path, IMAGENET).notes == ("labels are the indices in the folders' names: 1 is name 1, 2 is name 2",)
+
+
+def test_other_files_are_counted_and_named(tmp_path):
+    write(tmp_path, ("1.jpg", "IMG_1.HEIC", "a/IMG_2.heic", "b.pdf", "README", ".DS_Store", ".git/config", "x.bmp/"))
+    sentence = "not read: 2 .heic (IMG_1.HEIC), 1 .pdf (b.pdf), 1 without an ending (README); save photographs as JPEG"
+    assert load(tmp_path, IMAGENET).ids == ("1.jpg", "x.bmp")  # which can't be read
+    assert load(tmp_path, IMAGENET).notes[0].startswith(f"{tmp_path}: {sentence}")
+    (tmp_path / "1.jpg").unlink()
+    (tmp_path / "x.bmp").rmdir()
+    with pytest.raises(BenchError, match=r"There are no images in .* not read: 2 \.heic"):
+        load(tmp_path)
+
+
+def test_folders_called_by_index_need_the_network_alone(tmp_path):
+    """ImageNet-V2: a name of digits is an index, whatever else is called so."""
+    write(tmp_path, ("10/a.jpeg", "2/b.jpeg", "0/c.jpeg"))
+    network = NetworkClasses(["2", *map(str, range(100, 199))], 100)
+    assert labels(load(tmp_path, network, folders="index")) == [(0,), (10,), (2,)]
+    assert labels(load(tmp_path, network))[2] == (0,)
+
+
+def write(root, names):
+    """Images, files of other kinds, and empty folders."""
+    for number, name in enumerate(names):
+        path = root / name
+        if name.endswith("/"):
+            path.mkdir()
+        elif name.endswith((".jpg", ".jpeg")):
+            save(path, seed=number)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("other")
