@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import matplotlib
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from axiom_bench.columns import OK
 from axiom_bench.records import files
@@ -26,6 +27,7 @@ from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, numb
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 ID, TITLE = "gallery", "Gallery"
+MOST_MAPS = 11  # in a row
 MAX_INLINE = 100  # images in the page itself; of more, the pictures lie beside a page in a folder
 FOLDER = "report"  # in the run folder: index.html and the pictures
 PICTURES = "pictures"  # in that folder
@@ -52,6 +54,27 @@ def section(run: RunFolder) -> Section:
         body = part("gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off)
         return Section(ID, TITLE, body)
     return _section(gallery_data(run, pictures, inline))
+
+
+def row(run: RunFolder) -> Markup:
+    """The maps of the first image of the first setting, one for all methods that have the same; empty where the run
+    stored no pictures."""
+    entry = next((entry for setting in run.settings for entry in entries(run) if setting_of(entry) == setting), None)
+    if entry is None:
+        return Markup("")
+    titles: dict[bytes, list[str]] = {}
+    for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
+        if name in run.methods and heatmap is not None:
+            titles.setdefault(heatmap, []).append(run.metadata.method_title(name))
+    shown = [(" = ".join(names), inline(heatmap, "webp")) for heatmap, names in titles.items()][:MOST_MAPS]
+    return part(
+        "maps",
+        colours=next(colour_maps()),
+        picture=inline(entry["picture"], "webp"),
+        ratio=f"{entry['width']} / {entry['height']}",
+        maps=shown,
+        caption=f"{entry['image_id']}, class {entry['target_name']}, on {run.label(setting_of(entry))}",
+    )
 
 
 def folder_section(run: RunFolder) -> Section | None:

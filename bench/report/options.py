@@ -88,11 +88,13 @@ class Latex:
 
 @dataclass(frozen=True)
 class Options:
-    """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order.
+    """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order; columns_off:
+    those of them that the page shows when a reader asks.
     compare: the method that the paired tests compare with every other; None: no such tests."""
 
     headline: Metrics
     columns: Metrics
+    columns_off: Metrics
     compare: Method | None
     figures: Figures
     latex: Latex
@@ -127,7 +129,8 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     """
     of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
     of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
-    of_values = {"headline": options.headline, "columns": options.columns, **options.figures.values}
+    of_values = {name: getattr(options, name) for name in ("headline", "columns", "columns_off")}
+    of_values |= options.figures.values
     for chosen, names, kind in ((of_methods, methods, "method"), (of_values, values, "metric")):
         for key, requested in chosen.items():
             for name in requested:

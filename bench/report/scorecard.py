@@ -104,6 +104,33 @@ def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Ma
     return words
 
 
+def trust(run: RunFolder, judgement: Judgement) -> dict[str, str]:
+    """{metric: how far its order of the methods can be trusted}, in words."""
+    controls = judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
+    recovered = {
+        row["metric"]: row for row in overall(judgement.recovery).to_dict("records") if row["size"] == SIZES[-1]
+    }
+    return {
+        row["metric"]: "; ".join(_trust(run, row, controls.get(row["metric"]), recovered.get(row["metric"])))
+        for row in judgement.metrics.to_dict("records")
+    }
+
+
+def _trust(
+    run: RunFolder, row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None
+) -> Iterator[str]:
+    if row["methods"] < judging.MIN_METHODS:
+        yield f"only {row['methods']} methods differ, too few to judge their order"
+    elif math.isfinite(row["tau_halves"]):
+        holds = "holds" if row["tau_halves"] >= TAU else "is unsure"
+        yield f"the order of all methods {holds}, since two halves of the images agree by tau {row['tau_halves']:.2f}"
+    if control is not None and control["against"] in (judging.BEATS, judging.UNCLEAR):
+        how = "is better than" if control["against"] == judging.BEATS else "isn't significantly worse than"
+        yield f"{run.metadata.method_title(control['control'])}, which explains nothing, {how} the best method"
+    if right is not None and math.isfinite(right["right"]):
+        yield f"it puts {right['right']:.0%} of spoiled explanations in the right order"
+
+
 def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:
     """All controls of all metrics, one group for each metric."""
     rows = (
@@ -268,15 +295,20 @@ def _trained(run: RunFolder) -> list[Setting]:
     return [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
 
 
-def section(run: RunFolder, terms: Terms) -> Section | None:
+def judgements_of(run: RunFolder) -> list[Judgement]:
+    """Of the settings with trained weights; none of a run with many values, which takes long."""
+    names = judging.chosen_metrics(run, None)
+    settings = _trained(run) if names and is_small(run) else []
+    return [judging.judge(run, setting, names, in_report=True) for setting in settings]
+
+
+def section(run: RunFolder, judged: Sequence[Judgement], terms: Terms) -> Section | None:
     """None where no setting has trained weights, and for values of the layer alone.
 
-    Of a run with many values the section holds only the command that judges it.
+    judged: `judgements_of` the run. Where there are none the section holds only the command that judges it.
     """
-    settings, names = _trained(run), judging.chosen_metrics(run, None)
-    if not settings or not names:
+    if not _trained(run) or not judging.chosen_metrics(run, None):
         return None
-    judged = [judging.judge(run, setting, names, in_report=True) for setting in settings] if is_small(run) else []
     tables = [metrics_table(run, judgement, number) for number, judgement in enumerate(judged, start=1)]
     body = part(
         "judging",

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from axiom_bench.judging.judgement import Judgement
 from axiom_bench.records import files, reading
 from axiom_bench.report import gallery, stamp
 from axiom_bench.report import scorecard as judging
@@ -26,6 +27,7 @@ from axiom_bench.report.page.html import Section, assemble, part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.table import Table
+from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import MANY, RunFolder
 
 
@@ -61,25 +63,34 @@ def write_report(run: RunFolder, processes: Sequence[Popen[bytes]] = (), tell: T
         files.write(run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode())
 
 
-def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section) -> str:
-    """The whole page. gallery: its section. The same run gives the same text."""
-    return assemble(header(run), list(_sections(run, tables, figures, gallery)))
+def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
+    """The whole page. images: the gallery's section. The same run gives the same text."""
+    judged = judging.judgements_of(run)
+    trust = {each.setting: judging.trust(run, each) for each in judged}
+    sections = _sections(run, tables, figures, images, judged, trust)
+    return assemble(header(run, trust), list(sections))
 
 
 def _sections(
-    run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], gallery: Section
+    run: RunFolder,
+    tables: Sequence[Table],
+    figures: Iterable[SavedFigure | LeftOut],
+    images: Section,
+    judged: Sequence[Judgement],
+    trust: Mapping[Setting, Mapping[str, str]],
 ) -> Iterator[Section]:
     methods, metrics = page_tables.definitions_of(run)
     terms = page_tables.terms(methods, metrics)
-    yield page_tables.findings_section(run, terms)
     if not run.records.empty:
-        yield page_tables.overview(tables[0], terms)
+        yield page_tables.overview(run, tables[0], terms, gallery.row(run))
+    yield page_tables.findings_section(run, terms, trust)
+    if not run.records.empty:
         if interactive := charts_section(run):
             yield interactive
-        if judged := judging.section(run, terms):
+        if judged := judging.section(run, judged, terms):
             yield judged
-        yield gallery
-        yield figures_section(run, figures, (*(CHARTED if interactive else ()), *(IN_GALLERY if gallery.data else ())))
+        yield images
+        yield figures_section(run, figures, (*(CHARTED if interactive else ()), *(IN_GALLERY if images.data else ())))
         yield page_tables.section(tables[1:], terms)
         yield page_tables.definitions_section(methods, metrics)
     yield this_run(run)

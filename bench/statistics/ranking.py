@@ -108,7 +108,8 @@ MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
 
 @dataclass(frozen=True)
 class Statement:
-    """sentence: what can be said, or what can't; of one setting it starts with the setting's label and ": ".
+    """sentence: what can be said, or what can't; of one setting it starts with the setting's label and ": ". numbers:
+    those behind it, as a second sentence.
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
     told), "contradicted" (value and images disagree on who is), "coinciding" (no method differs from another),
@@ -119,6 +120,7 @@ class Statement:
     kind: Kind
     metric: str
     settings: tuple[Setting, ...]
+    numbers: str = ""
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
@@ -134,21 +136,38 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     return statements
 
 
+def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | None, list[str]]:
+    """Who is best, in the first setting and metric that tell methods apart; that setting, and all its metrics in which
+    the same methods are. ("", None, []) where nothing is told apart."""
+    directed = [name for name in metrics if name in run.metrics and run.metadata.value(name).has_direction]
+    for setting in run.settings:
+        leaders = {name: methods for name in directed if (methods := best_methods(run, setting, name))}
+        for methods in leaders.values():
+            shared = [run.metadata.value(name) for name, others in leaders.items() if others == methods]
+            names = names_in_words(run, [(name,) for name in run.methods if name in methods])
+            extremes = {"lower": "lowest", "higher": "highest"}
+            extreme = extremes[shared[0].better] if len({value.better for value in shared}) == 1 else "best"
+            titles = _listed([in_sentence(value.title) for value in shared])
+            has = "has" if len(methods) == 1 else "have"
+            sentence = f"{names} {has} the {extreme} {titles} on {run.label(setting)}"
+            return sentence, setting, [value.name for value in shared]
+    return "", None, []
+
+
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
     if len(differing) > 1:
         sentence = _agreement(run, value, differing, len(comparisons))
         yield Statement(sentence, "agreement", value.name, tuple(differing))
     for setting, comparison in comparisons.items():
-        for kind, sentence in _of_setting(run, value, comparison):
-            yield Statement(f"{run.label(setting)}: {sentence}", kind, value.name, (setting,))
+        for kind, sentence, numbers in _of_setting(run, value, comparison):
+            yield Statement(f"{run.label(setting)}: {sentence}", kind, value.name, (setting,), numbers)
     constructed = {setting: comparison.by_construction for setting, comparison in comparisons.items()}
     constructed = {setting: methods for setting, methods in constructed.items() if methods}
     if methods := list(dict.fromkeys(name for names in constructed.values() for name in names)):
         names = names_in_words(run, [(name,) for name in methods])
-        has, are, whose = ("has", "is", "its") if len(methods) == 1 else ("have", "are", "their")
-        title = in_sentence(value.title)
-        sentence = f"{names} {has} no {title} by {whose} own formula, and so {are} not ranked in it."
+        which = "which is not ranked" if len(methods) == 1 else "which are not ranked"
+        sentence = f"The {in_sentence(value.title)} is 0 by construction for {names}, {which}."
         yield Statement(sentence, "by_construction", value.name, tuple(constructed))
 
 
@@ -166,39 +185,39 @@ def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
         where += " that tell methods apart"
     best = f"the best {in_sentence(value.title)}"
     if not shared:
-        return f"No method has {best}, or can't be told from it, in {where}."
+        return f"No method has {best}, or one that is not significantly worse, in {where}."
     has = "has" if len(shared) == 1 else "have"
-    return f"In {where}, {names_in_words(run, shared)} {has} {best} or can't be told from it."
+    return f"In {where}, {names_in_words(run, shared)} {has} {best}, or one that is not significantly worse."
 
 
-def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterator[tuple[Kind, str]]:
+def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterator[tuple[Kind, str, str]]:
     best, *others = comparison.ranked
     if not others and len(best) > 1:
         names = names_in_words(run, [(name,) for name in best])
-        yield "coinciding", f"{names} coincide in {in_sentence(value.title)}: none is better than another."
+        yield "coinciding", f"{names} coincide in {in_sentence(value.title)}: none is better than another.", ""
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]
     if worse:
-        yield "best", _difference(run, value, comparison, best, worse[0])
+        yield "best", *_difference(run, value, comparison, best, worse[0])
     if unclear:
-        yield "undecided", _undecided(run, value, comparison, best, unclear)
+        yield "undecided", *_undecided(run, value, comparison, best, unclear)
     if comparison.contradicted:
-        yield "contradicted", _contradicted(run, value, comparison)
+        yield "contradicted", _contradicted(run, value, comparison), ""
 
 
-def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> str:
-    """The best method against the best of those that are worse."""
+def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> tuple[str, str]:
+    """The best method against the best of those that are worse, and its numbers."""
     pair = comparison.pair(best[0], other[0])
     text = partial(number, rounding=value.rounding)
     values = [text(comparison.place(group[0]).value) for group in (best, other)]
-    statistic, where = (f"{value.lead} ", f", {value.better} on {pair['better']:,} of {_images(comparison.images)}")
+    statistic, better, images = value.lead.capitalize(), pair["better"], comparison.images
+    where = f", on {'all' if better == images else f'{better:,} of'} {_images(images)}"
     if comparison.of_whole_set:
-        statistic, where = "", ""
+        statistic, where = "Values", ""
     return (
-        f"The {statistic}{in_sentence(value.title)} of {_name(run, best)} is {value.better} than that of "
-        f"{_name(run, other)}, {values[0]} against {values[1]}{where}; "
-        f"difference {text(pair['difference'])}, 95 % interval {text(pair['low'])} to {text(pair['high'])}, "
-        f"{p_value(pair['adjusted'])} after Holm."
+        f"{_name(run, best)} is significantly better than {_name(run, other)} in {in_sentence(value.title)}{where}.",
+        f"{statistic} {values[0]} against {values[1]}; difference {text(pair['difference'])}, 95 % CI "
+        f"{text(pair['low'])} to {text(pair['high'])}, {p_value(pair['adjusted'])} after Holm.",
     )
 
 
@@ -217,15 +236,17 @@ def _contradicted(run: RunFolder, value: Value, comparison: Comparison) -> str:
     )
 
 
-def _undecided(run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]) -> str:
-    names = names_in_words(run, unclear, "or")
-    sentence = f"Whether {_name(run, best)} or {names} is better in {in_sentence(value.title)} can't be told"
+def _undecided(
+    run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]
+) -> tuple[str, str]:
+    names, title = names_in_words(run, unclear, "or"), in_sentence(value.title)
+    sentence = f"{_name(run, best)} is not significantly better than {names} in {title}."
     differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
     largest = max((difference for difference in differences if difference > 0), default=None)
     if largest is None:
-        return f"{sentence}."
-    return (
-        f"{sentence}: {_images(comparison.images)} would have shown a {value.lead} difference of "
+        return sentence, ""
+    return sentence, (
+        f"{_images(comparison.images)} would have shown a {value.lead} difference of "
         f"{number(largest, value.rounding)} or more with a probability of 80 %."
     )
 
@@ -235,6 +256,11 @@ def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -
     names = [_name(run, group) for group in groups]
     if len(names) > MOST_NAMES + 1:
         names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
+    return _listed(names, last)
+
+
+def _listed(names: Sequence[str], last: str = "and") -> str:
+    """ "A, B and C"."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 
 

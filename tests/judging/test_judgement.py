@@ -28,7 +28,7 @@ from axiom_bench.judging.judgement import (
     recovery_of,
 )
 from axiom_bench.report.page.tables import Terms
-from axiom_bench.report.scorecard import section, write_judgement
+from axiom_bench.report.scorecard import judgements_of, section, trust, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -155,7 +155,7 @@ def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_ma
 
 def body_of(run):
     """The page's section on the metrics."""
-    judged = section(run, Terms())
+    judged = section(run, judgements_of(run), Terms())
     assert judged.id == "judging"
     return str(judged.body)
 
@@ -178,6 +178,8 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     text = body_of(run)
     assert "Krippendorff" in text
     assert "experiment=truth" in text
+    words = trust(run, judgements_of(run)[0])
+    assert any(text.startswith("the order of all methods ") for text in words.values())
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text
@@ -217,7 +219,8 @@ def test_folders_without_records_are_one_sentence(make_run, make_records, tmp_pa
 def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run, make_records):
     records = make_records(12)
     folder = make_run(records[records["method"] == "-"], "layer", pictures=False)
-    assert section(RunFolder.read(folder), Terms()) is None
+    run = RunFolder.read(folder)
+    assert section(run, judgements_of(run), Terms()) is None
     assert judged(folder).controls.empty
 
 

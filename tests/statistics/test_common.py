@@ -79,7 +79,7 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     (details,) = metric_tables(run, run.summary)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
     assert report.headline(run)[0] == (
-        "Hit (mean, higher is better): net: steady 0.750 [0.533, 0.958], better than all others "
+        "Hit (mean, higher is better): net: steady 0.750 [0.533, 0.958], significantly better than all others "
         "(n = 20 images, 20 rows in common)"
     )
 
@@ -104,7 +104,7 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
     assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
     assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
     assert [row[-2] for row in texts(details, 1).values()] == ["", "", ""]  # the same images for all
-    line = "net: a 0.500 [0.500, 0.500], better than all others (n = 18 images, 18 rows in common)"
+    line = "net: a 0.500 [0.500, 0.500], significantly better than all others (n = 18 images, 18 rows in common)"
     assert report.headline(run)[0].endswith(line)
     assert "†" in block([table], Terms())
     assert r"\dag{}" in to_latex(table, "auto")
@@ -244,7 +244,7 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     assert cells["a"][3].endswith("]†")
     assert bold_cells(details) == {"a": [], "b": ["0.750"]}  # on the common rows
     assert report.headline(run)[0] == (
-        "Hit (whole data set, higher is better): net: b 0.750 [0.720, 0.780], better than all others "
+        "Hit (whole data set, higher is better): net: b 0.750 [0.720, 0.780], significantly better than all others "
         "(n = 18 images, 30 rows in common)"
     )
 

@@ -8,7 +8,15 @@ import pytest
 
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
-from axiom_bench.statistics.ranking import critical_difference, findings, in_sentence, mean_ranks, names_in_words
+from axiom_bench.statistics.ranking import (
+    best_methods,
+    conclusion,
+    critical_difference,
+    findings,
+    in_sentence,
+    mean_ranks,
+    names_in_words,
+)
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import rows_of
 
@@ -111,16 +119,16 @@ def test_the_best_is_named_with_what_can_not_be_told_from_it(make_told):
     found = findings(make_told(networks=("one",)), [ERROR])
     assert [finding.kind for finding in found] == ["best", "undecided"]
     best, undecided = found
-    start = "one: The median conservation error of Low = Twin is lower than that of Far, "
-    assert best.sentence.startswith(start) or best.sentence.startswith(start.replace("Low = Twin", "Near"))
-    assert re.search(r"p (<|=) 0.00\d+ after Holm\.$", best.sentence)
-    numbers = r", (\S+) against (\S+), lower on \d+ of 40 images; difference (\S+), .* interval (\S+) to (\S+),"
-    value, other, difference, low, high = map(float, re.findall(numbers, best.sentence)[0])
+    says = r"one: (Low = Twin|Near) is significantly better than Far in conservation error, on (all|\d+ of) 40 images\."
+    assert re.fullmatch(says, best.sentence)
+    assert re.search(r"p (<|=) 0.00\d+ after Holm\.$", best.numbers)
+    numbers = r"^Median (\S+) against (\S+); difference (\S+), 95 % CI (\S+) to (\S+),"
+    value, other, difference, low, high = map(float, re.findall(numbers, best.numbers)[0])
     assert value < other
     assert low < difference < high < 0
     assert best.settings[0].model == "one"
-    assert undecided.sentence.startswith("one: Whether ")
-    assert "can't be told: 40 images would have shown a median difference of " in undecided.sentence
+    assert " is not significantly better than " in undecided.sentence
+    assert undecided.numbers.startswith("40 images would have shown a median difference of ")
     assert "Low = Twin" in undecided.sentence
     assert "Near" in undecided.sentence
 
@@ -151,13 +159,24 @@ def test_of_many_pairs_that_disagree_four_are_named(write):
     assert ", and 2 more pairs, though the mean says the opposite" in sentence
 
 
+def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
+    run = make_told()
+    sentence, setting, metrics = conclusion(run, [ERROR])
+    assert setting == run.settings[0]
+    assert metrics == [ERROR]
+    names = [run.metadata.method_title(name) for name in run.methods if name in best_methods(run, setting, ERROR)]
+    assert len(names) > 1
+    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} have the lowest conservation error on one"
+    assert conclusion(make_told({"low": 0.0, "twin": 0.0}, networks=("one",)), [ERROR]) == ("", None, [])
+
+
 def test_settings_that_agree_say_so_first(make_told):
     found = findings(make_told(), [ERROR])
     first = found[0]
     assert first.kind == "agreement"
     assert len(first.settings) == 2
     assert first.sentence.startswith("In both networks, ")
-    assert first.sentence.endswith(" have the best conservation error or can't be told from it.")
+    assert first.sentence.endswith(" have the best conservation error, or one that is not significantly worse.")
     assert "Far" not in first.sentence
 
 
@@ -173,7 +192,7 @@ def test_who_wins_by_construction_is_said(make_told):
     run = make_told(methods=methods)
     *others, last = findings(run, [ERROR])
     assert last.kind == "by_construction"
-    assert last.sentence == "Low has no conservation error by its own formula, and so is not ranked in it."
+    assert last.sentence == "The conservation error is 0 by construction for Low, which is not ranked."
     assert not any("Low" in finding.sentence for finding in others)
     assert run.summary.set_index("method").loc["low", "by_construction"].all()
 

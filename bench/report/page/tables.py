@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -129,6 +129,7 @@ class Column:
     """title, rest: the first line of the heading and the others. term: anchor of its definition, or empty.
 
     parts: names of the numbers in a cell, where it holds several, such as ("mean", "s.e.").
+    is_off: until a reader asks for it.
     """
 
     title: str
@@ -136,11 +137,13 @@ class Column:
     is_number: bool
     term: str
     parts: tuple[str, ...]
+    is_off: bool = False
 
 
-def overview(table: Table, terms: Terms) -> Section:
-    """The one table that stands open before all others."""
-    return Section("overview", "Overview", block([table], terms), STYLES, SCRIPTS)
+def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Section:
+    """The one table that stands open before all others, below some maps."""
+    off = {run.metadata.value(name).title for name in options_of(run).columns_off}
+    return Section("overview", "Overview", maps + block([table], terms, off), (*STYLES, "maps.css"), SCRIPTS)
 
 
 def section(tables: Iterable[Table], terms: Terms) -> Section:
@@ -152,20 +155,22 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 
-def block(tables: Sequence[Table], terms: Terms) -> Markup:
-    """Tables with the same columns, one for each setting, under one set of filters."""
-    panels = [part("table", table=table, columns=_columns(table, terms), terms=terms) for table in tables]
+def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
+    """Tables with the same columns, one for each setting, under one set of filters. off: titles of columns that are
+    off until a reader asks."""
+    panels = [part("table", table=table, columns=_columns(table, terms, off), terms=terms) for table in tables]
     labels = [table.label for table in tables]
     return part("table_block", panels=list(zip(labels, panels, strict=True)))
 
 
-def _columns(table: Table, terms: Terms) -> list[Column]:
+def _columns(table: Table, terms: Terms, off: Collection[str]) -> list[Column]:
     columns = []
     for place, text in enumerate(table.header):
         title, _, rest = text.partition("\n")
         cells = (row[place] for group in table.groups for row in group.rows)
         count = max((len(cell.numbers) for cell in cells), default=0)
-        columns.append(Column(title, rest, table.alignment[place], terms.titles.get(title, ""), _parts(text, count)))
+        term, parts = terms.titles.get(title, ""), _parts(text, count)
+        columns.append(Column(title, rest, table.alignment[place], term, parts, title in off))
     return columns
 
 
@@ -187,8 +192,9 @@ def _parts(heading: str, count: int) -> tuple[str, ...]:
 SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 
 
-def findings_section(run: RunFolder, terms: Terms) -> Section:
-    """Findings by metric and setting; where nothing can be compared, the values that there are."""
+def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]) -> Section:
+    """Findings by metric and setting; where nothing can be compared, the values that there are. trust: of a setting's
+    metrics how far their order can be trusted."""
     statements, warnings = findings(run, options_of(run).headline), random_weights_lines(run)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
@@ -196,22 +202,32 @@ def findings_section(run: RunFolder, terms: Terms) -> Section:
         failures=run.manifest.get("failures") or (),
         warnings=warnings,
         is_empty=run.records.empty,
-        metrics=[_metric(run, run.metadata.value(name), list(group), terms) for name, group in by_metric],
+        metrics=[_metric(run, run.metadata.value(name), list(group), terms, trust) for name, group in by_metric],
         lines=[] if statements else last_lines(run)[len(warnings) :],
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
     )
     return Section("findings", "Findings", body, ("findings.css",), ("panels.js",))
 
 
-def _metric(run: RunFolder, value: Value, statements: Sequence[Statement], terms: Terms) -> dict[str, object]:
+def _metric(
+    run: RunFolder,
+    value: Value,
+    statements: Sequence[Statement],
+    terms: Terms,
+    trust: Mapping[Setting, Mapping[str, str]],
+) -> dict[str, object]:
     """A metric's heading, the sentences on all settings, and a card for each setting."""
     direction = f", {value.better} is better" if value.has_direction else ""
     cards = []
     for setting in run.settings:
         label = run.label(setting)  # stands above its sentences, and is left out of them
         if selected := [statement for statement in statements if statement.settings == (setting,)]:
-            sentences = [{"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: ")} for each in selected]
-            cards.append({"label": label, "sentences": sentences, "chart": _interval_chart(run, setting, value)})
+            sentences = [
+                {"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: "), "numbers": each.numbers}
+                for each in selected
+            ]
+            chart, words = _interval_chart(run, setting, value), trust.get(setting, {}).get(value.name, "")
+            cards.append({"label": label, "sentences": sentences, "chart": chart, "trust": words})
     return {
         "title": value.title,
         "term": terms.metrics.get(value.name, ""),

@@ -12,8 +12,10 @@ import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
+from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
-from axiom_bench.statistics.labels import NOTHING, number, share
+from axiom_bench.statistics.labels import NOTHING, Setting, number, share
+from axiom_bench.statistics.ranking import conclusion
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import classified
 
@@ -21,9 +23,10 @@ MANY = 6  # names; more are counted
 VERSIONS = ("axiom-bench", "torch")
 
 
-def header(run: RunFolder) -> Header:
-    """Networks, images, methods and machine of the run."""
-    methods = [run.metadata.method_title(name) for name in run.manifest.get("methods") or ()]
+def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
+    """The conclusion, or what was run where there is none; networks, images and machine. trust: of a setting's metrics
+    how far their order can be trusted."""
+    methods = list(run.manifest.get("methods") or ())
     models = list(run.manifest.get("models") or ())
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
     images = len(rows[["data", "image_id"]].drop_duplicates())
@@ -31,17 +34,20 @@ def header(run: RunFolder) -> Header:
     versions = run.manifest.get("versions") or {}
     machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
     machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
-    shown = f"{_count(len(rows), 'row')} (an image and an explained class each)"
+    shown = _count(len(rows), "row")
     facts = {
         "Networks": _names([_network(run, name) for name in models], "networks"),
         "Images": f"{_count(images, 'image')} of {data}, {shown}" if images else "none",
-        "Methods": _names(methods, "methods", 2 * MANY),
         "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
     }
-    title = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
+    counts = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
     above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
+    sentence, setting, metrics = conclusion(run, options_of(run).headline)
+    title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
+    of_setting = (trust or {}).get(setting, {}) if setting else {}
+    lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
     facts, notices = {name: text for name, text in facts.items() if text}, tuple(running.sentences(run.manifest))
-    return Header(above, title, facts, notices, run.manifest.get("reload"))
+    return Header(above, title, facts, notices, run.manifest.get("reload"), lines)
 
 
 def _network(run: RunFolder, name: str) -> str:

@@ -155,7 +155,7 @@ def _compared(
 def _without(run: RunFolder, comparison: Comparison, names_all: bool) -> str:
     """Who isn't compared, and why; those with too few values only if `names_all`."""
     left_out = {"too few values": comparison.left_out} if names_all else {}
-    reasons = {"0 by its own formula": comparison.by_construction, **left_out}
+    reasons = {"0 by construction": comparison.by_construction, **left_out}
     return "".join(f"; without {names_of(run, names)}, {why}" for why, names in reasons.items() if names)
 
 

@@ -289,14 +289,14 @@ def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) 
 
 
 def best_text(run: RunFolder, comparison: Comparison, value: Value) -> str:
-    """The best value with its interval, and who can't be told from it."""
+    """The best value with its interval, and who isn't significantly worse."""
     best, *others = comparison.ranked
     place = comparison.place(best[0])
     text = f"{group_name(run, best)} {with_interval(place.value, place.value_low, place.value_high, value.rounding)}"
     unclear = comparison.not_worse
     if others:
         names = ", ".join(group_name(run, group) for group in unclear)
-        text += f", can't be told from {names}" if unclear else ", better than all others"
+        text += f", not significantly better than {names}" if unclear else ", significantly better than all others"
     elif len(best) > 1:
         text += ", all coincide"
     constructed = comparison.by_construction

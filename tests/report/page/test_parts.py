@@ -26,8 +26,12 @@ def with_manifest(run: RunFolder, **changes: Any) -> RunFolder:
 
 
 def test_the_head_says_what_ran_and_counts_many_networks(run):
-    head = header(run)
-    assert head.title == "6 methods on 2 networks and 120 images"
+    head = header(run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}})
+    assert head.title.endswith(" has the lowest conservation error on scenes_fc")
+    assert head.above.endswith(": 6 methods on 2 networks and 120 images")
+    assert head.trust == {"Conservation error": "the order holds"}
+    untold = with_manifest(run, config={**run.config, "report": {"headline": []}})
+    assert header(untold).title == "6 methods on 2 networks and 120 images"
     assert head.facts["Networks"] == "scenes_fc at features.9, scenes_residual at stages.2"
     assert head.facts["Images"].startswith("120 images of scenes, 120 rows")
     assert head.facts["Computed"] == "2 January 2026, cpu, fp32, torch 2.13.0"

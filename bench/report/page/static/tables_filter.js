@@ -10,11 +10,11 @@
     return made;
   }
 
-  // A menu of names with a box each; change(hidden) gets the set of those that a reader doesn't want.
-  function menu(title, names, change) {
-    const hidden = new Set();
+  // A menu of names with a box each; change(hidden) gets the set of those that a reader doesn't want, at first `off`.
+  function menu(title, names, change, off = []) {
+    const hidden = new Set(off);
     const boxes = names.map((name) => {
-      const box = element("input", { type: "checkbox", checked: true });
+      const box = element("input", { type: "checkbox", checked: !hidden.has(name) });
       box.addEventListener("change", () => {
         if (box.checked) hidden.delete(name); else hidden.add(name);
         update();
@@ -90,7 +90,7 @@
           else [...row.cells].forEach((cell, column) => { cell.hidden = !shown[column]; });
         }
       }
-    });
+    }, tables.flatMap((table) => heads(table).filter((head) => "off" in head.dataset).map(textOf)));
   }
 
   for (const block of document.querySelectorAll(".tables-block")) {

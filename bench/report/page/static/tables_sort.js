@@ -1,4 +1,4 @@
-// Tables sort by a column: a button in each heading, ascending, descending, and as the page wrote them.
+// Tables sort by a column: a button in each heading, the best first, the other way, and as the page wrote them.
 (() => {
   "use strict";
   const collator = new Intl.Collator("en", { numeric: true });
@@ -22,7 +22,8 @@
       head.append(button);
       head.setAttribute("aria-sort", "none");
       button.addEventListener("click", () => {
-        const turn = { none: "ascending", ascending: "descending", descending: "none" };
+        const [first, second] = textOf(head).includes("\u2191") ? ["descending", "ascending"] : ["ascending", "descending"];
+        const turn = { none: first, [first]: second, [second]: "none" };
         const direction = turn[head.getAttribute("aria-sort")];
         for (const other of heads) other.setAttribute("aria-sort", "none");
         head.setAttribute("aria-sort", direction);
