@@ -119,7 +119,7 @@ def trust(run: RunFolder, judgement: Judgement) -> dict[str, str]:
 def _trust(
     run: RunFolder, row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None
 ) -> Iterator[str]:
-    if row["methods"] < judging.MIN_METHODS:
+    if 1 < row["methods"] < judging.MIN_METHODS:
         yield f"only {row['methods']} methods differ, too few to judge their order"
     elif math.isfinite(row["tau_halves"]):
         holds = "holds" if row["tau_halves"] >= TAU else "is unsure"

@@ -121,7 +121,6 @@ def _listed(params: Mapping[str, Any]) -> str:
 
 
 STYLES, SCRIPTS = ("tables.css",), ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")
-OPEN = ("statuses", "runtime")
 
 
 @dataclass(frozen=True)
@@ -149,9 +148,7 @@ def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Sectio
 def section(tables: Iterable[Table], terms: Terms) -> Section:
     """All tables, each family of settings as one with a switch."""
     families = [(name, list(group)) for name, group in groupby(tables, lambda table: table.family or table.title)]
-    body = Markup("").join(
-        part("folded", title=title, body=block(group, terms), open=group[0].name in OPEN) for title, group in families
-    )
+    body = Markup("").join(part("folded", title=title, body=block(group, terms)) for title, group in families)
     return Section("tables", "Tables", body, STYLES, SCRIPTS)
 
 

@@ -1,4 +1,4 @@
-// The theme switch, the section that the index marks, and folded parts that print open.
+// The theme switch, the section that the index marks, and folded parts that print open: those with data-print.
 (() => {
   "use strict";
   const root = document.documentElement;
@@ -98,7 +98,7 @@
 
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details[data-print]:not([open])")];
     for (const part of opened) part.open = true;
   });
   addEventListener("afterprint", () => {
