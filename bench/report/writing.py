@@ -87,8 +87,8 @@ def _sections(
     if not run.records.empty:
         if interactive := charts_section(run):
             yield interactive
-        if judged := judging.section(run, judged, terms):
-            yield judged
+        if judging_section := judging.section(run, judged, terms):
+            yield judging_section
         yield images
         yield figures_section(run, figures, (*(CHARTED if interactive else ()), *(IN_GALLERY if images.data else ())))
         yield page_tables.section(tables[1:], terms)
