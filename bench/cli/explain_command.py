@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import Image
 
 from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer, configured
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.formats.decoding import SUFFIXES, as_rgb, opened
+from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
@@ -22,16 +21,6 @@ from axiom_bench.models.load import load_model
 from axiom_bench.records import files
 from axiom_bench.run.composing import settings
 from axiom_bench.run.sweep import configuration
-
-TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -55,19 +44,13 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def open_upright(path: Path) -> tuple[Image.Image, bool]:
-    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Data sets aren't turned, since
-    their boxes are in pixels as stored; here a reader compares the map with what a viewer of photographs shows. Raises
-    BenchError where the file can't be read as an image."""
+    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises BenchError where the file
+    can't be read as an image."""
     try:
-        with opened(path, as_text(path)) as stored:
-            image = as_rgb(stored)
-            turn = None
-            with suppress(Exception):  # what Pillow raises for damaged EXIF is not documented; the pixels count
-                # Now: Pillow turns a TIFF where it decodes it.
-                turn = TURNS.get(stored.getexif().get(ExifTags.Base.Orientation))
+        image, _, turned = open_scaled(path, as_text(path), None, upright=True)
     except BadImage as error:
         raise BenchError(f"The image {error}.") from error
-    return (image, False) if turn is None else (image.transpose(turn), True)
+    return image, bool(turned)
 
 
 def unique_names(paths: Sequence[Path]) -> Iterator[str]:

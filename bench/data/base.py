@@ -107,7 +107,8 @@ class Sample:
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
     verdict there. cells: whether the objects are the cells of a mosaic. stored: (height, width) of the file's image,
-    where `image` may have been decoded at a part of it; objects and mask are in the file's pixels.
+    where `image` may have been decoded at a part of it; objects and mask are in the file's pixels. turned: whether the
+    EXIF orientation is applied; None where there is none.
     """
 
     image: Image.Image
@@ -119,6 +120,7 @@ class Sample:
     crowd: Objects = ()
     cells: bool = False
     stored: tuple[int, int] | None = None
+    turned: bool | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -27,6 +27,8 @@ TARGET_RULES = ("label", "predicted", "each_label")
 
 log = logging.getLogger(__name__)
 bad_images = logging.getLogger("axiom_bench.bad_images")
+orientations = {kind: logging.getLogger(f"axiom_bench.orientation.{word}") for kind, word in
+                ((True, "applied"), (False, "ignored"))}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,7 @@ class Decoded:
     """One image resized and cropped, before its values are scaled.
 
     pixels: (3, H', W'), or (1, H', W'), uint8. size: height and width of the stored image. annotation: in the pixels'
-    coordinates. label, problems: as in `Sample`.
+    coordinates. label, problems, turned: as in `Sample`.
     """
 
     pixels: Tensor
@@ -42,6 +44,7 @@ class Decoded:
     label: int | None
     annotation: Annotation
     problems: tuple[str, ...]
+    turned: bool | None = None
 
 
 class DamagedEntry(Exception):
@@ -66,14 +69,16 @@ class Prepared:
     """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
 
     targets: the classes to explain, one row each; (None,) for the predicted class. annotation: with arrays in place of
-    tensors. parts: name, label, region and pixels of each; None where nothing asks for them or the data set has none at
-    all. other_image: pixels. damaged: the places of images whose entries in the cache were damaged.
+    tensors. turned: as in `Sample`. parts: name, label, region and pixels of each; None where nothing asks for them or
+    the data set has none at all. other_image: pixels. damaged: the places of images whose entries in the cache were
+    damaged.
     """
 
     image_id: str
     targets: tuple[int | None, ...]
     annotation: Annotation
     problems: tuple[str, ...]
+    turned: bool | None
     parts: tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8]], ...] | None
     other_image: NDArray[np.uint8] | None
     damaged: tuple[int, ...]
@@ -151,7 +156,8 @@ class _Images(Readable):
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
             return None, error
         annotation = _converted(image.annotation, Tensor.numpy)
-        return image.pixels, Prepared(name, targets, annotation, image.problems, parts, other, tuple(damaged))
+        about = name, targets, annotation, image.problems, image.turned
+        return image.pixels, Prepared(*about, parts, other, tuple(damaged))
 
     def _decoded(self, damaged: list[int], index: int) -> Decoded:
         """From the cache, or decoded and kept there. An image whose entry was damaged is added to `damaged`."""
@@ -189,9 +195,8 @@ class _Images(Readable):
 def decoded(dataset: DataSet, index: int, preprocessing: Preprocessing) -> Decoded:
     """The image at this place of the data set. Raises BadImage where it can't be read, or would become too large."""
     sample = preprocessing.read(dataset, index)
-    return Decoded(
-        preprocessing.pixels(sample), sample.size, sample.label, preprocessing.annotation(sample), sample.problems
-    )
+    pixels, annotation = preprocessing.pixels(sample), preprocessing.annotation(sample)
+    return Decoded(pixels, sample.size, sample.label, annotation, sample.problems, sample.turned)
 
 
 def others(dataset: DataSet, index: int) -> Iterator[int]:
@@ -261,6 +266,8 @@ def _batches(source: _Images, workers: int, batch_size: int, device: torch.devic
                     source.cache.tell_damaged(index)
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
+            if prepared.turned is not None:
+                orientations[prepared.turned].warning("%s", prepared.image_id)
             image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)
             parts, other_image = _extras(prepared, preprocessing, image.shape[-2:])
             for target in prepared.targets:

@@ -20,6 +20,7 @@ from rich import get_console
 from rich.console import Console
 
 from axiom_bench import reads
+from axiom_bench.data.loading import orientations
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
@@ -130,19 +131,27 @@ def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[dict[str, 
 @dataclass
 class Notes:
     """Messages, each once. left_out: about methods. bad_images and problems: about images that can't be read, and
-    annotations, one for each image. machine: about memory that ran out and processes that died, which are printed at
+    annotations, one for each image. turned, as_stored: the images with an EXIF orientation, by whether it is applied.
+    machine: about memory that ran out and processes that died, which are printed at
     once too. damaged: paths of files."""
 
     left_out: dict[str, None] = field(default_factory=dict)
     bad_images: dict[str, None] = field(default_factory=dict)
     problems: dict[str, None] = field(default_factory=dict)
+    turned: dict[str, None] = field(default_factory=dict)
+    as_stored: dict[str, None] = field(default_factory=dict)
     machine: dict[str, None] = field(default_factory=dict)
     damaged: dict[str, None] = field(default_factory=dict)
 
     def lines(self) -> tuple[str, ...]:
         """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
         files."""
-        counts = {"images can't be read": self.bad_images, "images have annotations that can't be used": self.problems}
+        counts = {
+            "images can't be read": self.bad_images,
+            "images have annotations that can't be used": self.problems,
+            "images are turned upright, as their EXIF orientation says": self.turned,
+            "images aren't turned as their EXIF orientation says: annotations are in stored pixels": self.as_stored,
+        }
         counted = [f"{len(notes)} {what}, the first: {next(iter(notes))}" for what, notes in counts.items() if notes]
         damaged = [damaged_line(self.damaged)] if self.damaged else []
         return (*self.left_out, *counted, *damaged, *self.machine)
@@ -168,6 +177,7 @@ def collected() -> Iterator[Notes]:
     """Collects the notes of the code inside; other warnings are issued again when it ends."""
     notes = Notes()
     handlers = {DATA: _Handler(notes.problems), BAD_IMAGES: _Handler(notes.bad_images)}
+    handlers |= {orientations[True]: _Handler(notes.turned), orientations[False]: _Handler(notes.as_stored)}
     handlers[MACHINE] = _Handler(notes.machine, get_console())
     propagated = {log: log.propagate for log in handlers}
     for log, handler in handlers.items():

@@ -232,30 +232,6 @@ def turned_by(orientation: int) -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_turns_the_image(orientation):
-    """Eight ways to store one picture, and a viewer shows all of them alike."""
-    corner = np.zeros((40, 60, 3), np.uint8)
-    corner[:10, :20] = 255
-    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL's transpositions that store it, undone by the orientation
-    image = Image.fromarray(corner)
-    stored = image if orientation == 1 else image.transpose(Image.Transpose(turn[orientation]))
-    stored.save("stored.png", exif=turned_by(orientation))
-    shown, turned = open_upright(Path("stored.png"))
-    assert turned == (orientation != 1)
-    np.testing.assert_array_equal(np.asarray(shown), corner)
-    for name in ("a.tif", "a.png"):  # a TIFF's orientation belongs to the format, and Pillow applies it: once
-        image.save(name, exif=turned_by(orientation))
-    np.testing.assert_array_equal(*(np.asarray(open_upright(Path(name))[0]) for name in ("a.tif", "a.png")))
-
-
-def test_damaged_exif_turns_nothing(scene):
-    scene.save("a.png", exif=b"Exif\0\0II*\0" + bytes([255]) * 40)
-    shown, turned = open_upright(Path("a.png"))
-    assert not turned
-    np.testing.assert_array_equal(np.asarray(shown), np.asarray(scene))
-
-
 def test_a_turned_image_is_a_note(scene, capsys):
     scene.save("phone.jpg", exif=turned_by(6))
     assert main(["explain", "phone.jpg", *ONE, "--output", "e.html"]) == 0

@@ -1,7 +1,9 @@
 """Bad input: a bad image is a row that says so; a bad configuration stops before any computation."""
 
 import errno
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -21,7 +24,7 @@ from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.run.sweep import sweep
 
-from .conftest import RUN, failure, module_of
+from .conftest import RUN, failure, module_of, pictures
 
 GOOD = ["0/good.jpg", "1/grey.png", "2/cmyk.jpg", "3/rgba.png", "4/narrow.png", "5/wide.png"]
 
@@ -117,6 +120,24 @@ def test_only_bad_images(run, rows, of_folder, folder):
 )
 def test_a_job_that_can_not_be(run, overrides, sentence):
     assert sentence in failure(run(*overrides.split()))
+
+
+def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
+    """The same photograph stored upright and on its side; the orientation is part of its key, and of no other's."""
+    photos = pictures(tmp_path / "photos", "a.png")
+    (plain,) = job(*photos).contents.values()
+    content = (tmp_path / "photos/a.png").read_bytes()
+    assert plain == f"a.png {hashlib.sha256(b'%d:' % len(content) + content).hexdigest()} ()"
+    image, exif = Image.open(tmp_path / "photos/a.png"), Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photos/b.png", exif=exif)
+    cached = (*photos, f"data.cache={tmp_path / 'cache'}")
+    for data in (photos, cached, cached):  # of which the last decodes nothing
+        shutil.rmtree(results, ignore_errors=True)
+        (outcome,) = run(*data)
+        assert "1 images are turned upright, as their EXIF orientation says, the first: b.png" in outcome.notes
+        table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
+        pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
 
 
 def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):

@@ -57,9 +57,9 @@ def decoded(monkeypatch):
     """The ids of the images that were decoded."""
     ids, plain = [], image_files.open_scaled
 
-    def counting(source, image_id, least):
+    def counting(source, image_id, *settings):
         ids.append(image_id)
-        return plain(source, image_id, least)
+        return plain(source, image_id, *settings)
 
     monkeypatch.setattr(image_files, "open_scaled", counting)
     return ids

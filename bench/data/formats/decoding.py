@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from axiom_bench.data.base import UNREADABLE, BadImage, Least
@@ -25,6 +26,16 @@ FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", 
 if find_spec("PIL.AvifImagePlugin"):  # from Pillow 11.3 on
     FORMATS += ("AVIF",)
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
+TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ON_ITS_SIDE = 5  # from this orientation on width and height change places
 ABSENT = b"absent"  # in a hash, for a file that isn't there
 PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the memory
 
@@ -34,19 +45,37 @@ def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:
     return open_scaled(source, image_id, None)[0]
 
 
-def open_scaled(source: Path | BytesIO, image_id: str, least: Least | None) -> tuple[Image.Image, tuple[int, int]]:
-    """(the decoded image, its size (width, height) as stored). Raises BadImage as `opened`.
+def open_scaled(
+    source: Path | BytesIO, image_id: str, least: Least | None, upright: bool = False
+) -> tuple[Image.Image, tuple[int, int], bool | None]:
+    """(the decoded image, its size (width, height) before it was scaled, whether it was turned: None where it has no
+    EXIF orientation to turn it by). Raises BadImage as `opened`.
 
     least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no smaller than this.
-    The EXIF orientation is not applied: boxes and masks of ImageNet and VOC are in pixels as stored, and torchvision's
-    readers, which the weights were trained and measured with, don't turn images either. That of a TIFF belongs to its
-    format: Pillow, and so torchvision, applies it.
+    upright: whether the orientation is applied, as viewers of photographs do. Boxes and masks of ImageNet, VOC and COCO
+    are in pixels as stored, so those aren't turned. A TIFF's belongs to its format: Pillow applies it.
     """
     with opened(source, image_id) as image:
-        size = image.size
-        if least is not None:
-            image.draft(None, least(size[1], size[0])[::-1])
-        return as_rgb(image), size
+        width, height = image.size
+        if least is not None and isinstance(image, JpegImageFile):
+            if upright and orientation(image) >= ON_ITS_SIDE:
+                image.draft(None, least(width, height))
+            else:
+                image.draft(None, least(height, width)[::-1])
+        picture, turn = as_rgb(image), orientation(image)  # of what is decoded: Pillow has turned a TIFF by now
+        if turn not in TURNS or not upright:
+            return picture, (width, height), False if turn in TURNS else None
+        size = (height, width) if turn >= ON_ITS_SIDE else (width, height)
+        return picture.transpose(TURNS[turn]), size, True
+
+
+def orientation(image: Image.Image) -> int:
+    """What an image's EXIF says, 1 to 8; 1 where it says nothing, or can't be read: the pixels count."""
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # noqa: BLE001 - what Pillow raises for damaged EXIF is not documented
+        return 1
+    return value if value in TURNS else 1
 
 
 @contextmanager

@@ -45,8 +45,12 @@ class StoredImages(DataSet):
         return self.read_scaled(index, None)
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
-        image, size = open_scaled(self.source(index), self.ids[index], least)
-        return replace(self.annotate(index, image, size), stored=size[::-1])
+        image, size, turned = open_scaled(self.source(index), self.ids[index], least, self.is_upright(index))
+        return replace(self.annotate(index, image, size), stored=size[::-1], turned=turned)
+
+    def is_upright(self, index: int) -> bool:
+        """Whether the image is turned as its EXIF orientation says: not where annotations are in pixels as stored."""
+        return False
 
     @abstractmethod
     def source(self, index: int) -> Path | BytesIO:
@@ -142,6 +146,9 @@ class NotedImages(PackedImages):
     """
 
     column = ""
+
+    def is_upright(self, index: int) -> bool:
+        return not self.note(index).objects
 
     def labels(self, index: int) -> tuple[int, ...]:
         return classes_of(self.note(index).label, self.note(index).objects)

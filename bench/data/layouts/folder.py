@@ -95,6 +95,9 @@ class Folder(ImageFiles):
     def path(self, index: int) -> Path:
         return self.root / as_name(self.ids[index])
 
+    def is_upright(self, index: int) -> bool:
+        return True
+
     def labels(self, index: int) -> tuple[int, ...]:
         return () if self.unlabelled else (self._index[_first(self.ids[index])],)
 

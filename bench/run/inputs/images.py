@@ -148,7 +148,7 @@ def _parts_of(image: Decoded) -> tuple[Tensors, str]:
         small = note.mask.to(SMALL)
         tensors["mask"] = small if torch.equal(small.long(), note.mask) else note.mask
     about: dict[str, object] = {
-        **{"size": image.size, "label": image.label, "problems": image.problems},
+        **{"size": image.size, "label": image.label, "problems": image.problems, "turned": image.turned},
         **{"classes": note.classes, "stored_pixel": note.stored_pixel, "cells": note.cells},
     }
     return tensors, json.dumps(about)
@@ -168,7 +168,8 @@ def _read(path: Path) -> Decoded:
     masks = None if mask is None else mask.long()
     classes = None if about["classes"] is None else tuple(about["classes"])
     annotation = Annotation(tensors["labels"], tensors["boxes"], masks, classes, (across, down), about["cells"])
-    return Decoded(tensors["pixels"], (height, width), about["label"], annotation, tuple(about["problems"]))
+    problems = tuple(about["problems"])
+    return Decoded(tensors["pixels"], (height, width), about["label"], annotation, problems, about["turned"])
 
 
 def _checksum(name: str, about: str, tensors: Tensors) -> str:

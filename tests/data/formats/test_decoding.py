@@ -1,9 +1,12 @@
 """Decoding of all image modes to RGB, whole or scaled; an unreadable file raises BadImage and nothing else."""
 
+import json
 import struct
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -15,7 +18,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job
-from tests.data.builders import cut, load, save, xml
+from tests.data.builders import cut, load, save, write_tar, xml
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 GREY = RAMP[..., None]  # what a reader makes of it, in three channels
@@ -50,14 +53,83 @@ def test_every_mode_becomes_rgb(mode):
     assert abs(np.asarray(converted).astype(int) - np.array(expected)).max() <= (mode == "transparent is white")
 
 
-def test_cmyk_is_converted_and_the_orientation_in_exif_not_applied(tmp_path):
+def test_cmyk_is_converted(tmp_path):
     Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
     red = np.asarray(open_rgb(tmp_path / "red.jpg", "red")).astype(int)
     assert abs(red - [255, 0, 0]).max() <= 3  # JPEG rounds
+
+
+# PIL's transpositions that store a picture so that an orientation undoes them
+STORED = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+
+
+def store(path, image, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6  # "turn by 90 degrees": annotations are in pixels as stored
-    Image.new("RGB", (30, 10)).save(tmp_path / "turned.jpg", exif=exif)
-    assert open_rgb(tmp_path / "turned.jpg", "turned").size == (30, 10)
+    exif[0x0112] = orientation
+    turned = image if STORED[orientation] is None else image.transpose(Image.Transpose(STORED[orientation]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    turned.save(path, exif=exif, quality=95)
+    return turned
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_photograph_is_turned_as_its_exif_says(tmp_path, suffix, orientation):
+    """Eight ways to store one picture; scaled decoding asks for what the upright picture needs."""
+    image = Image.fromarray(np.add.outer(np.arange(80), np.arange(120)).astype(np.uint8)).convert("RGB")
+    stored, path = store(tmp_path / f"photos/a.{suffix}", image, orientation), tmp_path / f"photos/a.{suffix}"
+    picture, size, turned = open_scaled(path, "a", None, upright=True)
+    assert (size, turned) == ((120, 80), None if orientation == 1 else True)
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(image)).max() <= 4
+    small, size, _ = open_scaled(path, "a", lambda height, width: (height // 2, width // 2), upright=True)
+    assert (size, small.size) == ((120, 80), (60, 40) if suffix == "jpg" else (120, 80))
+    plain, size, turned = open_scaled(path, "a", None)
+    assert (plain.size, size, turned) == (stored.size, stored.size, None if orientation == 1 else False)
+    sample = load("folder", tmp_path / "photos").read(0)
+    assert (sample.size, sample.turned) == ((80, 120), None if orientation == 1 else True)
+    assert np.array_equal(sample.image, picture)
+
+
+def test_a_tiff_is_turned_once_and_damaged_exif_turns_nothing(tmp_path):
+    """A TIFF's orientation belongs to the format: Pillow applies it, also where annotations are in stored pixels."""
+    image = Image.fromarray(RAMP[:8])
+    store(tmp_path / "a.png", image, 6)
+    store(tmp_path / "a.tif", image, 6)
+    upright, *tiffs = (open_scaled(tmp_path / name, "a", None, way)
+                       for name, way in (("a.png", True), ("a.tif", True), ("a.tif", False)))  # fmt: skip
+    for picture, _, turned in tiffs:
+        assert (np.array_equal(picture, upright[0]), turned) == (True, None)
+    image.save(tmp_path / "b.png", exif=b"Exif\0\0II*\0" + bytes([255]) * 40)
+    picture, _, turned = open_scaled(tmp_path / "b.png", "b", None, upright=True)
+    assert (np.array_equal(picture, image.convert("RGB")), turned) == (True, None)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_only_images_without_boxes_are_turned(tmp_path, kind, annotated):
+    store(tmp_path / "a.png", Image.new("RGB", (30, 10)), 6)
+    content, box = (tmp_path / "a.png").read_bytes(), [0, 0, 5, 5]
+    if kind == "webdataset":
+        note = json.dumps({"label": 0, "boxes": [box] if annotated else []}).encode()
+        write_tar(tmp_path / "a.tar", [("a.png", content), ("a.json", note)])
+        dataset = load(kind, tmp_path / "a.tar")
+    else:
+        boxes = pa.array([[box] if annotated else []], pa.list_(pa.list_(pa.float64())))
+        pq.write_table(pa.table({"image": [content], "label": [0], "boxes": boxes}), tmp_path / "a.parquet")
+        dataset = load(kind, tmp_path / "a.parquet", boxes="boxes")
+    sample = dataset.read(0)
+    assert (sample.size, sample.turned) == (((30, 10), False) if annotated else ((10, 30), True))
+
+
+@pytest.mark.parametrize("kind", ["voc", "imagenet"])
+def test_annotated_layouts_are_not_turned(request, kind):
+    root = request.getfixturevalue(f"{kind}_root")
+    dataset = load(kind, root)
+    path = dataset.path(0)
+    before = dataset.read(0)
+    store(path, Image.new("RGB", before.image.size), 6)  # which stores it on its side
+    sample = dataset.read(0)
+    assert (before.turned, sample.turned, sample.size) == (None, False, before.size[::-1])
 
 
 SIXTEEN = RAMP.astype(np.uint16) * 257  # 0..65535
@@ -155,7 +227,7 @@ def smooth(path, width, height):
 def test_the_decoder_gives_no_less_than_is_needed(tmp_path, size, least, expected):
     for suffix in ("jpg", "png"):
         smooth(tmp_path / f"a.{suffix}", *size)
-        picture, stored = open_scaled(tmp_path / f"a.{suffix}", "a", lambda height, width: least)
+        picture, stored, _ = open_scaled(tmp_path / f"a.{suffix}", "a", lambda height, width: least)
         assert (picture.mode, stored, picture.size) == ("RGB", size, expected if suffix == "jpg" else size)
 
 
