@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import py_compile
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from axiom_bench import reads
 from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
+from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, holdings, store
 from axiom_bench.run import verification
+from axiom_bench.run.computing import compute
 from axiom_bench.run.sweep import sweep
 
 SETTINGS = (
@@ -42,7 +52,7 @@ FOLDER = Path("results/quick/default")
 
 
 class InThisProcess:
-    """A new one takes three seconds to import torch."""
+    """A new one takes three seconds to import torch. It knows no module of the user's."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -55,8 +65,18 @@ class InThisProcess:
 
     def submit(self, function: Callable, *arguments: object) -> Future:
         future: Future = Future()
+        forget()
         future.set_result(function(*arguments))
         return future
+
+
+def forget() -> None:
+    """What a process of its own doesn't know: the modules in the current folder, and what they have read."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(f"{Path.cwd()}{os.sep}"):
+            del sys.modules[name]
+    reads._reads.clear()
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -68,11 +88,13 @@ def run(tmp_path, monkeypatch):
     Path("verified_plugins.py").write_text(PLUGINS)
 
     def run(*overrides: str) -> int:
+        forget()
         config, outcomes = sweep([*SETTINGS, *overrides])
         assert keep(config, outcomes) is not None
         return outcomes[0].computed.shards
 
-    return run
+    yield run
+    forget()
 
 
 def verified(capsys, *options) -> tuple[int, list[str]]:
@@ -170,3 +192,118 @@ def test_processes_of_their_own(run, capsys, monkeypatch):
     monkeypatch.undo()
     run()
     assert verified(capsys)[0] == 0
+
+
+BENT = """
+import importlib
+import json
+import os
+from pathlib import Path
+import torch
+from safetensors.torch import load_file
+HERE = Path(__file__).parent
+
+def score(explanation):
+    return explanation.trace.scores * {plugin}
+
+class Scaled(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("buffer", torch.tensor({buffer}), persistent=False)
+        self.factor = {builder}
+
+    def forward(self, values):
+        return values * self.buffer * self.factor
+
+class Output(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = {output}
+
+    def forward(self, logits):
+        return logits * self.factor
+
+def build():
+    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Scaled(), torch.nn.Flatten(), torch.nn.Linear(400, 3)
+    return torch.nn.Sequential(*layers)
+"""
+JSON = "json.loads((HERE / 'w.json').read_text())"
+OF_A_USER = (
+    *("model=user", "model.name=bent", "model.architecture=bent:build", "model.weights=null", "model.layer='1'"),
+    *(
+        "model.resize=12",
+        "model.crop=12",
+        "data.size=3",
+        "shard_size=3",
+        "method=[grad_cam]",
+        "metric=[conservation_error_raw]",
+    ),
+    *("+metric.score._target_=bent.score", "target=predicted", "model.output=bent:Output"),
+)
+
+
+def write(value: int) -> None:
+    """What the network and the plug-in of BENT read."""
+    Path("w.json").write_text(f"{value}.0")
+    Path("help2.py").write_text(f"FACTOR = {value}\n")
+    os.utime("help2.py", (1e9, 1e9))  # changed within a second, and as long
+    save_file({"w": torch.full((1,), float(value))}, "w.safetensors")
+    torch.save({"w": torch.full((1,), float(value))}, "w.pth")
+    os.environ["USERS_FACTOR"] = str(value)
+
+
+KINDS = {
+    "a plug-in opens a file": ("plugin", JSON),
+    "a plug-in opens weights": ("plugin", "float(torch.load(HERE / 'w.pth')['w'])"),
+    "a plug-in opens a file in Rust": ("plugin", "float(load_file(HERE / 'w.safetensors')['w'])"),
+    "a plug-in imports by name": ("plugin", "importlib.import_module('help2').FACTOR"),
+    "a plug-in asks the environment": ("plugin", "float(os.environ['USERS_FACTOR'])"),
+    "a builder opens a file": ("builder", JSON),
+    "an output opens a file": ("output", JSON),
+    "a buffer that isn't saved": ("buffer", JSON),
+    "bytecode of another text": ("plugin", "FACTOR"),  # the key has the new text, and the old one runs
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stale_value_of_a_key_whose_guard_is_off_is_named(run, capsys, monkeypatch, kind):
+    """The same command computes nothing again, and what it reports is of what was read before."""
+    place, read = KINDS[kind]
+    monkeypatch.setenv("USERS_FACTOR", "")
+    module = BENT.format(**{**dict.fromkeys(("plugin", "buffer", "builder", "output"), "1.0"), place: read})
+    Path("bent.py").write_text(module + ("\nfrom help2 import FACTOR\n" if read == "FACTOR" else ""))
+    with monkeypatch.context() as patch:
+        patch.setattr(reads, "recording", lambda _: nullcontext())
+        patch.setattr(reads, "_outer", [])
+        patch.setattr("axiom_bench.run.jobs.facts.tensors_sha256", lambda _: "")
+        write(1)
+        py_compile.compile("help2.py")
+        run(*OF_A_USER)
+        write(2)
+        assert (run(*OF_A_USER) == 0) == (read != "FACTOR")
+    code, lines = verified(capsys, "--trust")
+    assert code == 1
+    assert any("score of grad_cam differs in 3 of 3 values" in line for line in lines)
+
+
+def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, capsys, monkeypatch):
+    def photograph(number: int) -> None:
+        Path("photographs/digit").mkdir(parents=True, exist_ok=True)
+        Scenes(size=2).read(number).image.save("photographs/digit/a.png")
+        os.utime("photographs/digit/a.png", (1e9, 1e9))
+
+    def replaced(*arguments, ensure=compute.ensure):
+        photograph(1)
+        return ensure(*arguments)
+
+    photograph(0)
+    folder = ("data=folder", "data.root=photographs", "data.classes=null", "data.size=1", "metric=[confidence_drop]")
+    with monkeypatch.context() as patch:
+        patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
+        patch.setattr("axiom_bench.run.execute.compute.ensure", replaced)
+        run(*folder)
+    photograph(0)
+    assert run(*folder) == 0
+    code, lines = verified(capsys)
+    assert code == 1
+    assert "confidence_drop of grad_cam differs in 2 of 2 values" in lines[1]  # also of which class
