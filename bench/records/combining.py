@@ -20,6 +20,7 @@ from axiom_bench.records.holdings import Values
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
 # A float32 value may differ by this, absolute for values up to 1 and relative above, between devices and batch sizes.
 SAME = 1e-5
+PACKAGE = __name__.partition(".")[0]
 KEY = ("image_id", "target_class", "method", "metric")
 OF_A_MODEL = ("weights_sha256", "output")
 OF_ITS_CONFIG = ("architecture", "kwargs", "resize", "crop", "mean", "std", "interpolation", "reshape")
@@ -75,6 +76,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "config": first.get("config") or {},
         **{key: {name: merged[name] for manifest in manifests for name in manifest.get(key) or ()}
            for key, merged in facts.items()},
+        "reads": _reads(manifests),
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
         **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
         "versions": versions,
@@ -93,6 +95,15 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
             for run in runs for failure in run.manifest.get("failures") or ()
         ],
     }  # fmt: skip
+
+
+def _reads(manifests: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """As one run has it: of several files of one name all hashes."""
+    hashes: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for name, sha256 in (manifest.get("reads") or {}).items():
+            hashes.setdefault(name, set()).add(sha256)
+    return {name: " ".join(sorted(each)) for name, each in hashes.items()}
 
 
 def _label(run: Run) -> str:
@@ -212,6 +223,20 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
         yield from ((f"The data set {data}", key, config.get(key)) for key in OF_EXPLAINING)
         for name, metric in (config.get("metric") or {}).items():
             yield from ((f"The metric {name}", key, metric.get(key)) for key in ("_target_", "params"))
+    contents = {name: sha256 for name, sha256 in (manifest.get("reads") or {}).items() if not name.startswith("$")}
+    for code in sorted(_foreign(manifest)):
+        yield from ((f"{name}, read beside {code},", "content", sha256) for name, sha256 in contents.items())
+
+
+def _foreign(manifest: Mapping[str, Any]) -> set[str]:
+    """Code of users' own that a run names: targets of methods and metrics, networks' builders and outputs."""
+    named = {method.get("target") for method in (manifest.get("methods") or {}).values()}
+    for job in manifest.get("jobs") or ():
+        config = job.get("config") or {}
+        model = config.get("model") or {}
+        named |= {metric.get("_target_") for metric in (config.get("metric") or {}).values()}
+        named |= {name for name in (model.get("architecture"), model.get("output")) if ":" in str(name)}
+    return {str(name) for name in named if name and not str(name).startswith(f"{PACKAGE}.")}
 
 
 def _rows_of(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:
