@@ -60,7 +60,7 @@ class GateRun(NamedTuple):
 RUNS = tuple(  # the quickest first
     GateRun((f"experiment={baseline}", f"model={model}"), baseline, model)
     for baseline, model in (
-        *(("gate", model) for model in ("planted_cancelling", "scenes_vgg", "scenes_resnet")),
+        *(("gate", model) for model in ("planted_additive", "planted_cancelling", "scenes_vgg", "scenes_resnet")),
         *(("quick", model) for model in ("scenes_vgg", "scenes_resnet")),
     )
 )

@@ -76,6 +76,9 @@ MUTANTS = (
     Mutant("fd_cam_quantile_of_all", "gate", "methods/fd_cam.py", "the wrong axis of a symmetric matrix",
            "cosines.quantile(quantile, dim=2, keepdim=True)",
            "cosines.quantile(quantile, dim=1, keepdim=True)"),
+    Mutant("fd_cam_at_the_quantile", "gate", "methods/fd_cam.py", "channels at the quantile are of the group too",
+           "return cosines > cosines.quantile",
+           "return cosines >= cosines.quantile"),
     # Metrics
     Mutant("epsilon_smaller", "gate", "metrics/epsilon.py", "epsilon is 0.2 % smaller",
            "return (S - (trace.gradients * trace.activations).sum(XY).sum(1)).abs() / S.abs()",

@@ -11,8 +11,9 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.hard import LANDSCAPE
 from axiom_bench.embedded.patches import COLOURS
-from axiom_bench.embedded.planted import planted_cancelling
+from axiom_bench.embedded.planted import planted_additive, planted_cancelling
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import heatmap
 
 THIRDS = ((0.5,) * 3, (0.25,) * 3)
 
@@ -123,3 +124,24 @@ def test_patches_cancel_exactly_nearly_and_not_at_all():
     assert ratios[0] < 1e-6 < 1e-4 < ratios[1] < 1e-2
     assert logits.argmax(1).tolist() == [0, 0, 1, 0, 0]
     assert logits[index_of(patches, "score_zero"), 0] == 0
+
+
+def test_crops_have_odd_margins_a_patch_just_below_the_threshold_and_padding():
+    crops, network = HardImages("crops"), planted_additive().eval()
+    prepare = Preprocessing(91, 96, *THIRDS)
+    images, annotations = zip(*(prepare(crops.read(index)) for index in range(len(crops))), strict=True)
+    assert [crops.read(index).size for index in range(3)] == [(91, 99), (101, 91), (91, 91)]
+    for image, annotation, seen in zip(images, annotations, (91 * 96, 96 * 91, 91 * 91), strict=True):
+        padded = (image == -2).all(0)
+        assert padded.sum() == 96 * 96 - seen
+        assert (annotation.mask[padded] == -1).all()
+        inner = annotation.boxes[(annotation.boxes.amin(1) > 2) & (annotation.boxes.amax(1) < 93)]
+        assert len(inner)
+        assert not (inner % 6).any(), "a patch is whole cells of the layer"
+    weights = torch.tensor([1.0, 2, 3, 0, 0])[:, None, None]  # of red, green, blue
+    with torch.no_grad():
+        heat = heatmap((network.features(images[0][None]) * weights).sum(1), (96, 96))[0]
+    red = heat[(heat > 0.149) & (heat < 0.16)]
+    assert red.numel() == 216
+    assert (red < 0.15 - 1e-5).all()
+    assert (red.half().float() > 0.15).all()

@@ -46,7 +46,7 @@ def test_the_default_run_holds(tmp_path, capsys):
     ],
 )
 def test_the_hard_rows_hold(methods, tmp_path, monkeypatch, capsys):
-    """Fourteen images and five, three networks; without a report."""
+    """Fourteen images, five and three, four networks; without a report."""
     monkeypatch.chdir(tmp_path)
     baseline = Baseline.read(HARD)
     names = [*methods, "-"] if methods else baseline.rows["method"]
