@@ -1,5 +1,6 @@
 # `make bench` runs the main job on the embedded default; `make test` lints, type-checks and tests; `make test-all` runs
-# the slow tests too. All build .venv first; the stamp makes the second time quick.
+# the slow tests and those of other libraries too, which it installs. All build .venv first; stamps make the second time
+# quick.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
@@ -16,7 +17,7 @@ test: lint
 
 # The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
 FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
-test-all: lint
+test-all: lint peers
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING:%=--ignore %)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING)
 
@@ -33,8 +34,11 @@ format: setup
 setup: $(STAMP)
 	@$(VENV)/bin/python hatch_build.py
 
-peers: setup
+peers: setup $(VENV)/.peers
+
+$(VENV)/.peers: $(STAMP)
 	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[peers]'
+	touch $@
 
 $(STAMP): pyproject.toml requirements.lock hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -19,6 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
+from tests import last_runs
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +28,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.fsync = lambda descriptor: None  # no test cuts the power, and each write would wait for the disk
     hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
     hypothesis.settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-last-runs", action="store_true", help="write tests/last_runs.yaml, of what ran whole")
+
+
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    """Of `make test-all`, lines of groups that haven't run for long; `make test` skips more, and says nothing."""
+    if "not slow" not in config.option.markexpr:
+        last_runs.report(terminalreporter, config.option.write_last_runs and exitstatus == 0)
 
 
 @pytest.hookimpl(wrapper=True)

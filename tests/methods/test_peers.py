@@ -219,7 +219,7 @@ BLOCK = "encoder.layers.encoder_layer_0"
 
 def of_class(library: str, **params: object) -> plugins.Plugin:
     """A class of a library that has no YAML; skips where the library is absent."""
-    pytest.importorskip(library)
+    pytest.importorskip(library, reason="make peers")
     target = f"axiom_bench.methods.peers.{library}.{library}"
     return plugins.from_config("method", "peer", {"_target_": target, "params": params})
 
@@ -228,7 +228,8 @@ def of_class(library: str, **params: object) -> plugins.Plugin:
 def test_refine_cam_is_the_product_over_layers(library):
     trace = CASES["dense"].trace()
     module = {"torchcam": "torchcam.methods"}.get(library, library)
-    options = {"base_method": importlib.import_module(module).LayerCAM} if pytest.importorskip(library) else {}
+    pytest.importorskip(library, reason="make peers")
+    options = {"base_method": importlib.import_module(module).LayerCAM}
     actual = of_class(library, extractor="RefineCAM", layers=["features.1"], options=options)(trace).raw
     maps = [(at.gradients.relu() * at.activations).sum(1) for at in (trace, trace.at("features.1"))]
     size = tuple(actual.shape[1:])  # torchcam's is that of the largest layer, grad-cam's that of the image

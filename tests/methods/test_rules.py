@@ -185,7 +185,7 @@ OF_CAPTUM = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("build", OF_CAPTUM.values(), ids=OF_CAPTUM)
 def test_attributions_equal_captum(build, maps, readout):
-    attr = pytest.importorskip("captum.attr", reason="the extra `peers` is not installed")
+    attr = pytest.importorskip("captum.attr", reason="make peers")
     head = seeded(build)
     expected = attr.DeepLift(head).attribute(maps, torch.zeros_like(maps), target=1)
     actual = attributions(readout(head, maps, target=1))

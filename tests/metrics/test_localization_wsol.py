@@ -222,7 +222,7 @@ def test_images_at_each_threshold_are_those_that_wsolevaluation_counted(name, io
 
 
 def test_opencv_resizes_to_the_same_bits():
-    cv2 = pytest.importorskip("cv2", reason="opencv isn't installed")
+    cv2 = pytest.importorskip("cv2", reason="make peers")
     generator = np.random.default_rng(2)
     for shape, size in (((7, 7), (224, 224)), ((13, 9), (60, 96)), ((1, 4), (50, 40)), ((300, 250), (224, 224))):
         raw_map = generator.standard_normal(shape)
@@ -231,7 +231,7 @@ def test_opencv_resizes_to_the_same_bits():
 
 
 def test_opencv_has_the_same_contours():
-    cv2 = pytest.importorskip("cv2", reason="opencv isn't installed")
+    cv2 = pytest.importorskip("cv2", reason="make peers")
     generator = np.random.default_rng(3)
     for trial in range(24):
         height, width = generator.integers(1, 40, 2)
