@@ -150,11 +150,12 @@ class DataSet(ABC):
     drawn: whether data.size is the number of images that are drawn, instead of the number to choose.
     threads_may_read: whether several threads may ask for fingerprints at once, after the first one.
     unlabelled: why no image has a label; "" where some may. notes: sentences that a reader of the results needs.
+    orientation: a sentence on whether photographs are turned as their EXIF says; "" where none has any.
     """
 
     drawn = False
     threads_may_read = False
-    unlabelled = ""
+    unlabelled = orientation = ""
     notes: tuple[str, ...] = ()
     name: str
     classes: tuple[str, ...]

@@ -112,7 +112,7 @@ Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     methods=_each(_METHOD),
     metrics=_each(_METRIC),
     models=_each(_MODEL),
-    data=_each(_entries(ids=list[str], fingerprint=str)),
+    data=_each(_entries(ids=list[str], fingerprint=str, notes=list[str])),
     axes=_each(_FACTS),
     reads=dict[str, str],
     jobs=_list(_JOB),

@@ -75,7 +75,8 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
         **{"random_weights": model.random_weights, "classes": list(job.class_names)},
     }
     ids = [data.ids[index] for index in job.indices]
-    of_data = {"ids": ids, "fingerprint": job.data_fingerprint}
+    orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)
+    of_data = {"ids": ids, "fingerprint": job.data_fingerprint, "notes": [*data.notes, *orientations]}
     return {
         "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
         "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},

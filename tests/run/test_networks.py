@@ -241,6 +241,7 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     assert (outcome.config["target"], len(rows([outcome])["image_id"].unique())) == ("predicted", 2)
     assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.notes[0]
     assert outcome.facts["models"]["scenes_vgg"]["classes"][3] == "digit 3"
+    assert outcome.facts["data"]["folder"]["notes"] == [outcome.notes[0], "EXIF orientations are applied"]
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
     assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(run(*photos, "target=label"))

@@ -41,6 +41,8 @@ UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's 
 class StoredImages(DataSet):
     """A subclass gives each image's source and annotation."""
 
+    orientation = "EXIF orientations aren't applied: annotations are in stored pixels"
+
     def read(self, index: int) -> Sample:
         return self.read_scaled(index, None)
 
@@ -146,6 +148,7 @@ class NotedImages(PackedImages):
     """
 
     column = ""
+    orientation = "EXIF orientations are applied to images without boxes, which are in stored pixels"
 
     def is_upright(self, index: int) -> bool:
         return not self.note(index).objects

@@ -36,6 +36,8 @@ class Folder(ImageFiles):
     Raises BenchError where there are no images, or a folder of indices is called otherwise.
     """
 
+    orientation = "EXIF orientations are applied"
+
     def __init__(
         self,
         root: File | Path,

@@ -133,13 +133,14 @@ def _correct(run: RunFolder, model: str) -> str:
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:
-    """Each data set's images, and how many of them have records that aren't of a bad image."""
+    """Each data set's images, how many of them have records that aren't of a bad image, and what else is to be said."""
     rows = []
     for name, data in (run.manifest.get("data") or {}).items():
         records = run.records.of_images[run.records.of_images["data"] == name]
         bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
         counts = {"ids": len(data.get("ids") or []), "seen": records["image_id"].nunique(), "bad": bad}
-        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12]}
+        notes = ". ".join(data.get("notes") or ())
+        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12], "notes": notes}
         rows.append(about | {of: f"{count:,}" for of, count in counts.items()})
     return rows
 

@@ -150,7 +150,7 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
         },
         "metrics": {metric: measure(i, metric) for i, metric in enumerate(metrics)},
         "models": {model: network() for model in models},
-        "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint")}},
+        "data": {about["data"]: {"ids": images, "fingerprint": name("fingerprint"), "notes": [name("data note")]}},
         "seconds": {name("job"): {name("stage"): 1.0}},
         "failures": [{"job": name("failed"), "message": name("message")}],
         "axes": {curve: {**axis, "better": "higher", "at": [0.0, 0.5, 1.0]}},
