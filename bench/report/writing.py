@@ -118,29 +118,31 @@ def charts_section(run: RunFolder) -> Section | None:
 
 
 def _data(charts: Sequence[Chart], styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
-    """What charts.js reads. Methods and images stand in the tables by their place in one list of each."""
+    """What charts.js reads. Methods, images and classes stand in the tables by their place in one list of each."""
     methods = {name: place for place, name in enumerate(styles)}
-    images: dict[str, int] = {}
-    drawn = {chart.id: [[_panel(panel, methods, images) for panel in choice.panels] for choice in chart.choices]
+    seen: dict[str, dict[str, int]] = {"image": {}, "class": {}}
+    drawn = {chart.id: [[_panel(panel, methods, seen) for panel in choice.panels] for choice in chart.choices]
              for chart in charts}  # fmt: skip
     used = {panel.spec for panel in _panels(charts)}
     specs = {name: build() for chart in charts for name, build in chart.specs.items() if name in used}
     listed = [{"name": name, **vars(style)} for name, style in styles.items()]
-    return {"methods": listed, "specs": specs, "charts": drawn, "images": list(images)}
+    names = {kind: list(places) for kind, places in seen.items()}
+    return {"methods": listed, "specs": specs, "charts": drawn, "seen": names}
 
 
 def _panels(charts: Iterable[Chart]) -> Iterator[Panel]:
     return (panel for chart in charts for choice in chart.choices for panel in choice.panels)
 
 
-def _panel(panel: Panel, methods: Mapping[str, int], images: dict[str, int]) -> dict[str, Any]:
+def _panel(panel: Panel, methods: Mapping[str, int], seen: Mapping[str, dict[str, int]]) -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = {}
     for title, table in panel.tables.items():
         tables[title] = dict(table)
         if "method" in table:
             tables[title]["method"] = [methods[entry] for entry in table["method"]]
-        if "image" in table:
-            tables[title]["image"] = [images.setdefault(entry, len(images)) for entry in table["image"]]
+        for kind, places in seen.items():
+            if kind in table:
+                tables[title][kind] = [places.setdefault(entry, len(places)) for entry in table[kind]]
     return {**vars(panel), "tables": tables}
 
 

@@ -161,6 +161,11 @@ class RunFolder:
         data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
         return " ".join([setting.model, *layer, *data])
 
+    def class_name(self, model: str, index: int) -> str:
+        """What a model's class is called; its index where nobody says."""
+        names = ((self.manifest.get("models") or {}).get(model) or {}).get("classes") or ()
+        return str(names[index] if 0 <= index < len(names) else index)
+
 
 def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:
     """Names in the manifest's order first, then those that it doesn't list; names without a row are dropped. Status

@@ -203,10 +203,8 @@ def all_fit(parts: Iterable[Collection[BoxGroup]]) -> bool:
     return True
 
 
-def panel(
-    title: str, description: str, groups: Mapping[str, BoxGroup], by: str, keys: pd.DataFrame, shown: Shown
-) -> Panel:
-    """A box for each group, by its name in the column `by`, "method" or "title". keys: `Records.keys`."""
+def panel(title: str, description: str, groups: Mapping[str, BoxGroup], by: str, run: RunFolder, shown: Shown) -> Panel:
+    """A box for each group, by its name in the column `by`, "method" or "title"."""
     rows, names, places, values = [], [], [], []
     for name, group in groups.items():
         box = five_numbers(group.values)
@@ -215,8 +213,9 @@ def panel(
         values.append(group.values[chosen])
         places.append(group.keys[chosen])
         names += [name] * len(values[-1])
-    selected = keys.iloc[np.concatenate(places)]
-    about = {by: names, "image": selected["image_id"].to_numpy(), "class": selected["target_class"].to_numpy()}
+    selected = run.records.keys.iloc[np.concatenate(places)]
+    classes = list(map(run.class_name, selected["model"], selected["target_class"]))
+    about = {by: names, "image": selected["image_id"].to_numpy(), "class": classes}
     single = pd.DataFrame({**about, "value": np.concatenate(values)})
     tables = {"boxes": columns(pd.DataFrame(rows)), "values": columns(single)}
     return Panel(title, SPECS[shown.axis.log], description, tables, STEP * len(rows), shown.params)

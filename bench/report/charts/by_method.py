@@ -34,7 +34,7 @@ def chart(run: RunFolder) -> Chart | None:
         for setting, of_setting in groups.items():
             label = run.label(setting)
             description = f"Box-plots of {value.title} by method, {label}."
-            panels.append(boxes.panel(label, description, of_setting, "method", run.records.keys, shown))
+            panels.append(boxes.panel(label, description, of_setting, "method", run, shown))
         choices.append(Choice(value.title, f"{shown.caption} {counts_in(_all_of(groups))} a box.", panels))
     return Chart("by-method", "Each metric by method", "Metric", choices, boxes.specs()) if choices else None
 
@@ -135,7 +135,7 @@ def network_chart(run: RunFolder) -> Chart | None:
         value = run.metadata.value(name)
         shown = boxes.Shown.of(value, groups.values(), boxes.all_fit([groups.values()]))
         description = f"Box-plots of {value.title} by network."
-        panels.append(boxes.panel(value.title, description, groups, "title", run.records.keys, shown))
+        panels.append(boxes.panel(value.title, description, groups, "title", run, shown))
         captions.append(shown.caption)
     counts = counts_in(group for groups in measured.values() for group in groups.values())
     title = NETWORKS + (" (Fig. 2 of the paper)" if tuple(measured) == Options.of({}).figures.over_models else "")

@@ -74,8 +74,7 @@ def _drawing(run: RunFolder, value: Value, setting: Setting, number: int, rows: 
     ) + (cut if len(often) > MAX_CLASSES else "")
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
     titles = [run.metadata.method_title(method) for method in methods]
-    listed = ((run.manifest.get("models") or {}).get(setting.model) or {}).get("classes") or ()
-    names = [str(listed[index]) if index < len(listed) else str(index) for index in classes]
+    names = [run.class_name(setting.model, index) for index in classes]
     plot = partial(_plot, rows, methods, titles, classes, names)
     return Drawing(name, f"{TITLE}, {run.label(setting)}", caption, plot, number_of(run, value.name))
 

@@ -7,6 +7,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,6 +136,11 @@ def test_boxes_are_of_the_records_and_the_headline_comes_first(rich_run):
     assert len(values["value"]) == sum(table["n"])
     first = values["method"].index("xgrad_cam")
     assert selected[values["image"][first]] == pytest.approx(values["value"][first], rel=1e-4)
+    assert set(values["class"]) <= set(map(str, range(1000)))  # nobody says what they are called
+    setting, manifest = rich_run.settings[0], deepcopy(rich_run.manifest)
+    manifest["models"][setting.model]["classes"] = [f"name {index}" for index in range(1000)]
+    (panel, *_) = drawn(by_method.chart, replace(rich_run, manifest=manifest)).choices[0].panels
+    assert {name.partition(" ")[0] for name in panel.tables["values"]["class"]} == {"name"}
 
 
 @pytest.mark.parametrize("name", ["MAX_VALUES", "MAX_OF_BOX"])

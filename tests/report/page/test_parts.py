@@ -86,6 +86,14 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
     assert {case: _parts(*case) for case in names} == names
 
 
+def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):
+    (name, about), *_ = run.manifest["data"].items()
+    data = {name: {**about, "notes": ["photos: not read: 1 .heic", "EXIF orientations are applied"]}}
+    assert "not read" not in this_run.this_run(run).body
+    body = this_run.this_run(with_manifest(run, data=data)).body
+    assert f"{name}: photos: not read: 1 .heic. EXIF orientations are applied." in body
+
+
 def test_seconds_and_configurations_of_several_jobs(run):
     assert "no seconds by stage" in this_run.this_run(run).body
     first, second = ({"model": {"name": name, "layer": "x"}, "target": "label"} for name in "ab")

@@ -33,7 +33,7 @@
     return Array.from({ length: count }, (_, index) => {
       const row = { table: name, index };
       for (const column of names) row[column] = columns[column][index];
-      if ("image" in row) row.image = data.images[row.image];
+      for (const kind in data.seen) if (kind in row) row[kind] = data.seen[kind][row[kind]];
       if ("method" in row) {
         const style = data.methods[row.method];
         Object.assign(row, style, { method: style.name });
