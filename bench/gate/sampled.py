@@ -112,7 +112,7 @@ def _of_setting(
         if is_paired:
             own = [np.where(has[0] & has[1], side, np.nan) for side in own]
         yield from _tests(key, own, rows_of, is_paired, how, limits[key[-1]], about[key[-1]])
-        p = _p(shares, rows_of, is_paired, "mean", SHARE)
+        p = p_of_change(shares, rows_of, is_paired, "mean", SHARE)
         if not math.isnan(p):
             yield _share(key, has[0], has[1], p, how)
 
@@ -133,7 +133,7 @@ def _tests(
         centres = {limit: [float(centre(side[:, None], limit.statistic)[0]) for side in sides] for limit in limits}
         moved = {limit: _moved(key, limit, old, new, how, value.better) for limit, (old, new) in centres.items()}
         limit, (finding, is_large) = max(moved.items(), key=lambda entry: entry[1][0].size)
-        p = _p(sides, images, is_paired, limit.statistic, value)
+        p = p_of_change(sides, images, is_paired, limit.statistic, value)
         if not math.isnan(p):
             yield Test(finding, p, is_large)
 
@@ -152,7 +152,9 @@ def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: flo
     return Test(replace(finding, what="values"), p, is_large)
 
 
-def _p(sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, statistic: str, value: Value) -> float:
+def p_of_change(
+    sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, statistic: str, value: Value
+) -> float:
     """Of the difference between the means, or medians, of two sides, (rows,) each, NaN where a row has no value.
 
     images: of each side, the number of each row's image. NaN where no image differs, or all values are the
@@ -162,10 +164,15 @@ def _p(sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, sta
     old, new = (centre(side, statistic) for side in columns)
     rounding = rounding_of(np.concatenate(sides), value)
     numbers = [np.unique(of_rows[np.isfinite(side)]) for side, of_rows in zip(sides, images, strict=True)]
+    middle = new - old
     if is_paired:
         gain = by_image(columns[1], columns[0], images[0], rounding)
         differing, count = int((np.isfinite(gain) & (gain != 0)).sum()), len(numbers[0])
-        low, high = _paired_interval(columns[0], columns[1], images[0], count, statistic, value)
+        if statistic == "mean":
+            middle, low, high = difference_intervals(columns[1] - columns[0], images[0])
+        else:
+            resampled = [resampled_medians(side, images[0]) for side in columns]
+            low, high = expanded_quantiles(resampled[1] - resampled[0], count)
     else:
         both = np.concatenate(sides)
         is_constant = bool(are_equal(np.fmin.reduce(both), np.fmax.reduce(both), rounding))
@@ -173,13 +180,7 @@ def _p(sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, sta
         low, high = _unpaired_interval(columns, images, statistic, value)
     if not differing or count < FEWEST_IMAGES:
         return math.nan
-    return float(paired_tests.p_of_interval(new - old, low, high, count, np.array([differing]))[0])
-
-
-def _paired_interval(old: Floats, new: Floats, images: Integers, count: int, statistic: str, value: Value) -> Floats:
-    if statistic == "mean":
-        return difference_intervals(new - old, images, value.is_proportion)
-    return expanded_quantiles(resampled_medians(new, images) - resampled_medians(old, images), count)
+    return float(paired_tests.p_of_interval(middle, low, high, count, np.array([differing]))[0])
 
 
 def _unpaired_interval(

@@ -74,18 +74,23 @@ def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False
     return ends_of_means([summed(values, images, is_proportion)])
 
 
-def difference_intervals(differences: Floats, images: Integers, is_proportion: bool = False) -> Floats:
-    """As `mean_intervals`, of differences, which no smallest or largest value bounds. is_proportion: of values that are
-    0 or 1, of which few images differ, or none: two more, half a difference to either side (Agresti and Min, Biometrics
-    2005), which don't count towards FEWEST_IMAGES."""
-    has_enough = _num_images(np.isfinite(differences), images) >= FEWEST_IMAGES
-    if is_proportion:
-        halves = np.broadcast_to([[0.5], [-0.5]], (2, differences.shape[1]))
-        differences = np.concatenate([differences, halves])
-        images = np.append(images, images.max(initial=0) + np.arange(1, 3))
+def difference_intervals(differences: Floats, images: Integers) -> Floats:
+    """The middle with the lower and upper ends (3, columns), as `mean_intervals`, of differences, which no smallest or
+    largest value bounds.
+
+    With two more images, which differ by half of the furthest difference of an image, to either side, and have as many
+    rows as a mean image: of values that are 0 or 1 Agresti and Min's interval (Biometrics 2005), of others what keeps
+    few images from being sure before they have shown an outlier. They draw the middle towards 0."""
+    sums = summed(differences, images)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        furthest = np.fmax.reduce(np.abs(sums.total / sums.rows), axis=0, initial=0.0)
+        more = sums.rows.sum(axis=0) / (sums.rows > 0).sum(axis=0)
+        total = np.concatenate([sums.total, [more * furthest / 2, -more * furthest / 2]])
+        rows = np.concatenate([sums.rows, [more, more]])
+        middle = total.sum(axis=0) / rows.sum(axis=0)
     everywhere = np.full(differences.shape[1], np.inf)
-    sums = summed(differences, images)._replace(least=-everywhere, greatest=everywhere)
-    return np.where(has_enough, ends_of_means([sums]), np.nan)
+    sums = sums._replace(total=total, rows=rows, least=-everywhere, greatest=everywhere)
+    return np.concatenate([middle[None], ends_of_means([sums])])
 
 
 class Sums(NamedTuple):

@@ -163,14 +163,14 @@ def tests(values: Floats, images: Integers, left: Integers, right: Integers, val
         first, second = values[:, one], values[:, two]
         gain = by_image(first, second, images, rounding) * (1 if value.better == "higher" else -1)
         n, ahead, behind = len(gain), (gain > 0).sum(axis=0), (gain < 0).sum(axis=0)
-        difference = centres[one] - centres[two]
+        difference = middle = centres[one] - centres[two]
         if n < FEWEST_IMAGES:
             low, high = np.full((2, len(one)), np.nan)
         elif sampled is None:
-            low, high = difference_intervals(first - second, images, value.is_proportion)
+            middle, low, high = difference_intervals(first - second, images)
         else:
             low, high = expanded_quantiles(sampled[:, one] - sampled[:, two], n)
-        p = p_of_interval(difference, low, high, n, ahead + behind)
+        p = p_of_interval(middle, low, high, n, ahead + behind)
         p[are_equal(centres[one], centres[two], rounding) & np.isfinite(low)] = 1.0
         parts.append({
             "n": np.full(len(one), n), "better": ahead, "same": n - ahead - behind, "worse": behind,

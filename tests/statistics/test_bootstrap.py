@@ -5,10 +5,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.stats import binom, t
+from scipy.stats import binom, t, ttest_1samp
 
 from axiom_bench.statistics import bootstrap
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals, median_intervals, units
+from axiom_bench.statistics.bootstrap import (
+    FEWEST_IMAGES,
+    difference_intervals,
+    mean_intervals,
+    median_intervals,
+    units,
+)
 
 NAN = float("nan")
 
@@ -70,6 +76,42 @@ def test_the_kind_of_interval_follows_from_the_declared_kind_alone():
     few = column(*[1.0] * 15, *[0.0] * 5)
     assert not np.allclose(mean_intervals(few, np.arange(20)), mean_intervals(few, np.arange(20), is_proportion=True))
     assert mean_intervals(column(*[0.0] * 30), np.arange(30))[:, 0].tolist() == [0, 0]
+
+
+def test_a_difference_is_that_of_two_more_images_half_of_the_furthest_away():
+    """By hand; an image counts by its rows, and the two more by those of a mean image."""
+    differences = np.random.default_rng(0).exponential(1, 12) - 0.3
+    furthest = np.abs(differences).max() / 2
+    student = ttest_1samp([*differences, furthest, -furthest], 0)
+    middle, low, high = difference_intervals(differences[:, None], np.arange(12))[:, 0]
+    assert middle == pytest.approx(differences.sum() / 14)
+    ends = student.confidence_interval(0.95)
+    assert low <= ends.low + 1e-12
+    assert high >= ends.high - 1e-12
+    twice = difference_intervals(np.repeat(differences, 2)[:, None], np.repeat(np.arange(12), 2))
+    assert twice[:, 0].tolist() == pytest.approx([middle, low, high])
+    assert np.isnan(difference_intervals(differences[:9, None], np.arange(9))[1:]).all()
+    assert np.isnan(difference_intervals(np.full((12, 1), NAN), np.arange(12))).all()
+
+
+def test_a_difference_of_shares_has_agresti_and_min_s_middle():
+    """7 of 40 images got better and 2 worse: (7 + 1/2 - 2 - 1/2) / 42; where none differs there is no width."""
+    differences = column(*[1.0] * 7, *[-1.0] * 2, *[0.0] * 31)
+    middle, low, high = difference_intervals(differences, np.arange(40))[:, 0]
+    assert middle == pytest.approx(5 / 42)
+    half = t.ppf(0.975, 41) * np.append(differences, [0.5, -0.5]).std(ddof=1) / math.sqrt(42)
+    assert high - middle >= half - 1e-12
+    assert middle - low >= half - 1e-12
+    assert difference_intervals(np.zeros((40, 1)), np.arange(40))[:, 0].tolist() == [0, 0, 0]
+
+
+def test_few_images_without_the_outliers_of_many_are_not_sure():
+    """Twelve images say -1 and one in forty would say +39: their mean is 0, though Student's p is 0.001."""
+    differences = -1 + np.random.default_rng(0).normal(0, 0.8, 12)
+    assert ttest_1samp(differences, 0).pvalue < 0.002
+    middle, low, high = difference_intervals(differences[:, None], np.arange(12))[:, 0]
+    assert low < differences.mean() < middle < high
+    assert high - middle > 1.4 * (ttest_1samp(differences, 0).confidence_interval(0.95).high - differences.mean())
 
 
 @pytest.mark.parametrize("most_rows", [1, 5])
