@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, Value, number, p_value
 from axiom_bench.statistics.paired_tests import LEVEL
@@ -244,7 +245,8 @@ def _undecided(
     differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
     largest = max((difference for difference in differences if difference > 0), default=None)
     if largest is None:
-        return sentence, ""
+        is_tested = comparison.images >= FEWEST_IMAGES
+        return sentence, "" if is_tested else f"Fewer than {FEWEST_IMAGES} images have no test."
     return sentence, (
         f"{_images(comparison.images)} would have shown a {value.lead} difference of "
         f"{number(largest, value.rounding)} or more with a probability of 80 %."

@@ -146,7 +146,15 @@ def test_where_value_and_images_disagree_is_a_finding(write):
     assert finding.sentence.startswith(start)
     comparison = run.comparisons.of(run.settings[0], "e")
     assert comparison.ranked[0] == ("a",)
-    assert not comparison.place("b").is_best or comparison.place("a").is_best
+    assert not comparison.places["is_best"].any()
+    assert comparison.pair("a", "b")["high"] > 0
+
+
+def test_who_is_better_on_too_few_images_is_said_to_have_no_test(write):
+    values = dict(zip("ab", np.random.default_rng(0).normal(size=(2, 9)), strict=True))
+    (finding,) = findings(write(rows_of(ERROR, values), {"net": ("last",)}), [ERROR])
+    assert finding.kind == "undecided"
+    assert finding.numbers == "Fewer than 10 images have no test."
 
 
 def test_of_many_pairs_that_disagree_four_are_named(write):
