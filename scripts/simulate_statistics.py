@@ -1,6 +1,7 @@
-"""How often the report's intervals and comparisons are wrong, on simulated benchmarks whose truth is known.
+"""How often the report's intervals and comparisons, and the tests of the gate, are wrong, on simulated benchmarks whose
+truth is known.
 
-python scripts/simulate_statistics.py                   # the table of docs/studies/statistics.md; minutes
+python scripts/simulate_statistics.py                   # the tables of docs/studies/statistics.md; minutes
 python scripts/simulate_statistics.py --benchmarks 50   # coarser
 """
 
@@ -11,25 +12,32 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from math import exp, sqrt
-from typing import NamedTuple
 
 import numpy as np
 from measuring import markdown
 from scipy.special import ndtr, ndtri, stdtrit
 
+from axiom_bench.gate import sampled
 from axiom_bench.statistics.bootstrap import Floats, Integers
 from axiom_bench.statistics.comparison import Comparison, compare_methods
 from axiom_bench.statistics.labels import Value
-from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.paired_tests import LEVEL, holm
 
-BENCHMARKS = 150
-SIZES = (10, 20, 50, 200, 500)
+BENCHMARKS = 200
+SIZES = (10, 20, 50, 200)
 METHODS = tuple("abcdef")
-SMALL = 0.3  # of a standard deviation: by how much three of the methods are better
+HALF = len(METHODS) // 2
+SMALL = 0.3  # of a standard deviation: by how much half of the methods are better
+HOW = ("alike", "shapes", "better")
 HEADER = (
     "values", "images", "interval holds", "of a pair", "alike: an error", "other shapes: an error",
     "three better: an error", "found",
+)  # fmt: skip
+OF_GATE = (
+    "values", "images", "alike: an error", "other shapes: an error", "found", "other images, alike: an error",
+    "other images: found",
 )  # fmt: skip
 
 
@@ -46,17 +54,6 @@ class Case:
     most: int = 3
 
 
-class Errors(NamedTuple):
-    """Of one benchmark. values, pairs: the shares of intervals that hold the truth. wrong: whether a pair without a
-    difference is called different, or one the wrong way round. found: the share of pairs with a difference that are
-    found."""
-
-    values: float
-    pairs: float
-    wrong: float
-    found: float
-
-
 def _tied(z: Floats) -> Floats:
     """Over half are 0, the others in steps."""
     return np.asarray(np.maximum(np.round(2 * z) / 2, 0.0))
@@ -70,6 +67,10 @@ def _in_steps(z: Floats) -> Floats:
     return np.asarray(np.round(2 * np.exp(z)) / 2)
 
 
+def _ones(z: Floats, share: float) -> Floats:
+    return np.asarray((z > ndtri(1 - share)) * 1.0)
+
+
 TIED = float(sum(step / 2 * (ndtr((step + 0.5) / 2) - ndtr((step - 0.5) / 2)) for step in range(1, 40)))
 CASES = (
     Case("normal", "unbounded", lambda z: z, lambda z: 2 * z, 0.0),
@@ -77,20 +78,8 @@ CASES = (
     Case("heavy-tailed (Student's t, 3)", "unbounded", lambda z: np.asarray(stdtrit(3, ndtr(z))), lambda z: z, 0.0),
     Case("tied, over half are 0", "count", _tied, lambda z: TIED + z, TIED),
     Case("up to 30 rows an image", "bounded", lambda z: z, lambda z: 2 * z, 0.0, 30),
-    Case(
-        "0 or 1, half are 1",
-        "proportion",
-        lambda z: (z > 0).astype(np.float64),
-        lambda z: (z < 0).astype(np.float64),
-        0.5,
-    ),
-    Case(
-        "0 or 1, a tenth is 1",
-        "proportion",
-        lambda z: (z > ndtri(0.9)).astype(np.float64),
-        lambda z: (z < ndtri(0.1)).astype(np.float64),
-        0.1,
-    ),
+    Case("0 or 1, half are 1", "proportion", lambda z: _ones(z, 0.5), lambda z: _ones(-z, 0.5), 0.5),
+    Case("0 or 1, a tenth is 1", "proportion", lambda z: _ones(z, 0.1), lambda z: _ones(-z, 0.1), 0.1),
     Case("median, skewed (log-normal)", "ratio", _skewed, lambda z: 1 + z, 1.0),
     Case("median, skewed and tied", "squared", _in_steps, lambda z: np.asarray(1 + np.round(2 * z) / 2), 1.0),
     Case("median, up to 30 rows an image", "ratio", _skewed, lambda z: 1 + z, 1.0, 30),
@@ -109,41 +98,57 @@ def numbers(images: int, most: int, generator: np.random.Generator) -> tuple[Flo
     return (of_image + of_image_and_method)[image] + of_row + of_row_and_method, image
 
 
-def simulate(case: Case, images: int, how: str, benchmarks: int) -> Errors:
-    """The mean over benchmarks. how: "alike", "shapes" (every second method has the other shape), or "better" (three
-    are, by SMALL)."""
-    generator, count = np.random.default_rng(images), len(METHODS)
-    value, seen = Value("m", "m", better="higher", kind=case.kind), []
-    shifts = np.where(np.arange(count) < count // 2, SMALL, 0.0) * (how == "better")
-    for _ in range(benchmarks):
+def benchmarks_of(place: int, images: int, how: str, count: int) -> Iterator[tuple[Floats, Integers]]:
+    """Values (rows, methods) with the image of each row. how: "alike", "shapes" (the last half of the methods has the
+    other shape), or "better" (it is, by SMALL)."""
+    case, generator = CASES[place], np.random.default_rng((place, images))
+    for _ in range(count):
         z, image = numbers(images, case.most, generator)
-        values = case.of(z + shifts) if case.kind == "proportion" else case.of(z) + shifts
+        values = case.of(z)
         if how == "shapes":
-            values[:, ::2] = case.other(z[:, ::2])
-        comparison = compare_methods(values, image, METHODS, value)
-        assert comparison is not None
-        seen.append(_errors(comparison, dict(zip(METHODS, shifts, strict=True)), case.centre))
-    return Errors(*np.mean(seen, axis=0))
+            values[:, HALF:] = case.other(z[:, HALF:])
+        elif how == "better":
+            values[:, HALF:] = case.of(z[:, HALF:] + SMALL) if case.kind == "proportion" else values[:, HALF:] + SMALL
+        yield values, image
 
 
-def _errors(comparison: Comparison, shift: dict[str, float], centre: float) -> Errors:
+def errors(comparison: Comparison, centre: float, is_better: bool) -> tuple[float, ...]:
+    """The shares of intervals of values and of pairs that hold the truth; whether a pair without a difference is called
+    different, or one the wrong way round; the share of pairs with a difference that are found."""
     places, pairs = comparison.places, comparison.pairs
-    truth = np.array([shift[first] - shift[second] for first, second in pairs[["first", "second"]].to_numpy()])
+    is_ahead = [(pairs[side] >= METHODS[HALF]).to_numpy() * is_better for side in ("first", "second")]
+    truth = is_ahead[0].astype(int) - is_ahead[1]
     is_found = (pairs["adjusted"] < LEVEL).to_numpy()
-    is_right = np.sign(pairs["difference"].to_numpy()) == np.sign(truth)
+    is_right = is_found & (np.sign(pairs["difference"].to_numpy()) == truth) & (truth != 0)
     held = (places["value_low"] <= centre) & (centre <= places["value_high"])
-    equal = truth == 0
-    pairs_held = ((pairs["low"] <= 0) & (pairs["high"] >= 0)).to_numpy()[equal]
-    found = float(np.mean((is_found & is_right)[~equal])) if (~equal).any() else 0.0
-    return Errors(held.mean(), pairs_held.mean(), (is_found & ~(is_right & ~equal)).any(), found)
+    pairs_held = ((pairs["low"] <= 0) & (pairs["high"] >= 0)).to_numpy()[truth == 0]
+    found = float(is_right[truth != 0].mean()) if is_better else 0.0
+    return held.mean(), pairs_held.mean() if len(pairs_held) else 1.0, (is_found & ~is_right).any(), found
 
 
-def row(place: int, images: int, benchmarks: int) -> tuple[str, ...]:
-    """Of HEADER."""
-    case = CASES[place]
-    alike, shapes, better = (simulate(case, images, how, benchmarks) for how in ("alike", "shapes", "better"))
-    shares = (alike.values, alike.pairs, alike.wrong, shapes.wrong, better.wrong, better.found)
-    return (case.title, f"{images}", *(f"{100 * share:.1f}" for share in shares))
+def of_report(place: int, images: int, count: int) -> tuple[float, ...]:
+    """Of HEADER, from its third."""
+    case, shares = CASES[place], {}
+    value = Value("m", "m", better="higher", kind=case.kind)
+    for how in HOW:
+        compared = (compare_methods(*made, METHODS, value) for made in benchmarks_of(place, images, how, count))
+        shares[how] = np.mean([errors(one, case.centre, how == "better") for one in compared if one], axis=0)
+    alike, shapes, better = (shares[how] for how in HOW)
+    return (*alike[:3], shapes[2], *better[2:])
+
+
+def of_gate(place: int, images: int, count: int) -> tuple[float, ...]:
+    """Of OF_GATE, from its third: the first half of the methods is the baseline, the last the run."""
+    value, shares = Value("m", "m", better="higher", kind=CASES[place].kind), []
+    for are_paired, how in [(True, "alike"), (True, "shapes"), (True, "better"), (False, "alike"), (False, "better")]:
+        made = list(benchmarks_of(place, images, how, count))
+        found = []
+        for (before, image), (after, other) in zip(made, made if are_paired else made[1:] + made[:1], strict=True):
+            sides = zip(before[:, :HALF].T, after[:, HALF:].T, strict=True)
+            p = (sampled.p_of_change(side, (image, other), are_paired, value.lead, value) for side in sides)
+            found.append(np.array(holm(p)) < LEVEL)
+        shares.append(float(np.mean(found) if how == "better" else np.any(found, axis=1).mean()))
+    return tuple(shares)
 
 
 def tables(benchmarks: int) -> Iterator[str]:
@@ -155,9 +160,13 @@ def tables(benchmarks: int) -> Iterator[str]:
         f"at most {100 * LEVEL:.1f} benchmarks should have an error among all pairs, known to "
         f"{margin:.1f}. Three better: by {SMALL} of a standard deviation of the numbers behind the values."
     )
-    cases = [(place, images, benchmarks) for place in range(len(CASES)) for images in SIZES]
+    places, sizes = zip(*product(range(len(CASES)), SIZES), strict=True)
     with ProcessPoolExecutor() as processes:
-        yield markdown([HEADER, *processes.map(row, *zip(*cases, strict=True))])
+        for header, measure in ((HEADER, of_report), (OF_GATE, of_gate)):
+            shares = processes.map(measure, places, sizes, [benchmarks] * len(sizes))
+            cells = ([f"{100 * share:.1f}" for share in row] for row in shares)
+            names = ((CASES[place].title, f"{size}") for place, size in zip(places, sizes, strict=True))
+            yield markdown([header, *((*name, *row) for name, row in zip(names, cells, strict=True))])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
