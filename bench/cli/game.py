@@ -22,7 +22,7 @@ from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, TwoClassImage, WholeImage, page
-from axiom_bench.run.composing.settings import add_current_folder
+from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.fetching import urls
 from axiom_bench.run.jobs.job import Job, read_hashes
@@ -116,7 +116,7 @@ def _entry(manifest: Mapping[str, Any], options: Namespace) -> Mapping[str, Any]
 def check_trusted(config: Mapping[str, Any]) -> None:
     """Raises BenchError, with the first names, where loading a job of this configuration runs other code than this
     package's, or fetches data: a run folder may be a stranger's."""
-    named = list(_code_of(config))
+    named = list(code_of(config))
     if named:
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise BenchError(
@@ -128,31 +128,6 @@ def check_trusted(config: Mapping[str, Any]) -> None:
             "The run's configuration names data in a store, which would be fetched with your credentials: "
             f"{key}={url[:200]}. Add --trust where the run is your own."
         )
-
-
-def _code_of(config: Mapping[str, Any]) -> Iterator[str]:
-    for kind in ("method", "metric"):
-        for name, entry in (config.get(kind) or {}).items():
-            for key in ("_target_", "aggregate", "values"):
-                value = entry.get(key)
-                if isinstance(value, str) and not value.startswith(f"axiom_bench.{kind}s."):
-                    yield f"{kind}.{name}.{key}={value}"
-            # A parameter may be a method by its path.
-            yield from (f"{kind}.{name}.params: {text}" for text in _paths(entry.get("params")))
-    model = config.get("model") or {}
-    if model.get("source") == "user" or ":" in str(model.get("architecture")):
-        yield f"model.architecture={model.get('architecture')}"
-    for key in ("reshape", "output"):
-        yield from (f"model.{key}={text}" for text in _paths(model.get(key)))
-
-
-def _paths(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        if set(value) & set(".:"):
-            yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for entry in value.values() if isinstance(value, Mapping) else value:
-            yield from _paths(entry)
 
 
 def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:

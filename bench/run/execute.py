@@ -19,17 +19,15 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 from rich.console import Console
 
-from axiom_bench import reads
 from axiom_bench.data.loading import orientations
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.records.files import DamagedFile
-from axiom_bench.records.sources import Sources
 from axiom_bench.run import manifest
 from axiom_bench.run.composing import launcher_signals, launchers
-from axiom_bench.run.composing.settings import add_current_folder
+from axiom_bench.run.composing.settings import add_current_folder, recording
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.compute import START, Step
 from axiom_bench.run.inputs.images import SUFFIX
@@ -56,7 +54,7 @@ def execute(config: DictConfig, share: bool = False) -> Outcome:
     with launcher_signals.apart():
         try:
             resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            with reads.recording(Sources().is_foreign):
+            with recording(resolved):
                 return _run(resolved, name, share)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
             return Outcome(name, {}, failure=_failure(name, error))

@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from axiom_bench import reads
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, claims, files, mirror, running
-from axiom_bench.records.sources import Sources
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.execute import execute, run_folder
@@ -77,7 +75,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.add_current_folder()
     settings.check_keys(config, base_keys())
     settings.check(config)
-    with reads.recording(Sources().is_foreign):
+    with settings.recording(config):
         methods, metrics = chosen("method", config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name

@@ -13,12 +13,10 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench import reads
 from axiom_bench.evaluation.batch import frame, holds_values
 from axiom_bench.evaluation.plugins import from_config, required
 from axiom_bench.evaluation.shard import shard_rows
-from axiom_bench.records.sources import Sources
-from axiom_bench.run.composing.settings import add_current_folder
+from axiom_bench.run.composing.settings import add_current_folder, recording
 from axiom_bench.run.computing import compute
 from axiom_bench.run.inputs.images import rows
 from axiom_bench.run.jobs.facts import Facts
@@ -52,7 +50,7 @@ def _computed(config: dict[str, Any], seed: int, of_foreign: bool) -> pd.DataFra
     """of_foreign: the values alone that a user's own method or metric has a part in. Users' modules are compiled from
     their text, as in the run: bytecode may be that of another one."""
     add_current_folder()
-    with reads.recording(Sources().is_foreign):
+    with recording(config):
         return _sampled(config, seed, of_foreign)
 
 

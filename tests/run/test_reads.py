@@ -18,6 +18,7 @@ from axiom_bench import reads
 from axiom_bench.cutting.trace import CutModel
 from axiom_bench.records.holdings import RecordFile
 from axiom_bench.records.sources import Sources
+from axiom_bench.run.composing import settings
 from axiom_bench.run.computing import compute
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job, Shard
@@ -339,3 +340,20 @@ def test_a_module_that_was_changed_after_its_import_counts_as_it_was_imported(ke
     with reads.recording(Sources().is_foreign):
         assert Facts(Job.of(configuration(tiny(("data.size=2", method))))).values == before[1]
     assert keys(method)[1]["mine"] != before[1]["mine"]
+
+
+@pytest.mark.parametrize(("overrides", "is_watched"), [
+    ((), False),
+    (("+method.mine._target_=users_cam.cam",), True),
+    (("+metric.mine._target_=users_cam.metric",), True),
+    (("+metric.mine._target_=axiom_bench.metrics.gini.gini", "+metric.mine.values=users_cam.names"), True),
+    (("+metric.mine._target_=axiom_bench.metrics.gini.gini", "+metric.mine.aggregate_values=users_cam.names"), True),
+    (("+method.mine._target_=axiom_bench.methods.smoothed.smoothed", "+method.mine.params.method=users_cam.cam"), True),
+    (("model.output=users_net:Weighted",), True),
+    (("model.source=user", "model.architecture=users_net:build"), True),
+])  # fmt: skip
+def test_nothing_is_watched_where_no_code_of_a_user_is_named(overrides, is_watched):
+    config = configuration(tiny(overrides))
+    outer = len(reads._outer)
+    with settings.recording(config):
+        assert len(reads._outer) - outer == is_watched

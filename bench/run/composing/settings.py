@@ -8,12 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from axiom_bench import reads
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, is_name, kinds, shown, whole
 from axiom_bench.models.spec import ModelSpec
+from axiom_bench.records.sources import Sources
 
 if TYPE_CHECKING:
     import torch
@@ -197,3 +200,35 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries than glibc have none
     return mallopt is not None and all(mallopt(*pair) == 1 for pair in ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0)))
+
+
+def recording(config: Mapping[str, Any]) -> AbstractContextManager[None]:
+    """What users' own code reads inside is recorded, see `reads`; of a job that names none nothing is watched."""
+    return reads.recording(Sources().is_foreign) if any(code_of(config)) else nullcontext()
+
+
+def code_of(config: Mapping[str, Any]) -> Iterator[str]:
+    """The settings of a job by which other code than this package's may run, KEY=VALUE."""
+    for kind in ("method", "metric"):
+        entries = (config.get(kind) or {}).items()
+        for name, entry in ((name, entry) for name, entry in entries if isinstance(entry, Mapping)):
+            for key in ("_target_", "aggregate", "values", "aggregate_values"):
+                value = entry.get(key)
+                if isinstance(value, str) and not value.startswith(f"axiom_bench.{kind}s."):
+                    yield f"{kind}.{name}.{key}={value}"
+            # A parameter may be a method by its path.
+            yield from (f"{kind}.{name}.params: {text}" for text in _paths(entry.get("params")))
+    model = config.get("model") or {}
+    if model.get("source") == "user" or ":" in str(model.get("architecture")):
+        yield f"model.architecture={model.get('architecture')}"
+    for key in ("reshape", "output"):
+        yield from (f"model.{key}={text}" for text in _paths(model.get(key)))
+
+
+def _paths(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        if set(value) & set(".:"):
+            yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for entry in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths(entry)
