@@ -1,13 +1,14 @@
 """Whole runs: where their time goes, and how much more they take than the passes of the model that they count.
 
     python scripts/bench_run.py [--images 16] [--all-methods] [--no-scenes] [--no-photographs] [--no-report]
-                                [KEY=VALUE ...]
+                                [--guards] [KEY=VALUE ...]
 
 The scenes are the default run, the photographs experiment=real (real_root, as `real_root=FOLDER` or ../shared). The
 overhead is the time of the loop over the images, from loading to writing, divided by that of the bare passes: as many
 forward passes and gradients as the run counted, each at what it takes on a batch of the run's images, on the same
 threads, in the faster of two batch sizes. Once by the clock on the wall, and once by processor time, which other load
-on the machine changes less; processes that load images aren't in it.
+on the machine changes less; processes that load images aren't in it. --guards: instead, the processor time of the
+scenes' run with and without what guards against users' own plug-ins, in turns, without any and with three of them.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from measuring import timed
 from torch import Tensor
 
+from axiom_bench import reads
 from axiom_bench.cli.benchmark import benchmark, compute
 from axiom_bench.evaluation.answers import rows_per_pass
+from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.images import rows
 from axiom_bench.run.jobs.job import Job
@@ -105,6 +110,45 @@ def show_job(name: str, config: Any, seconds: Mapping[str, float], work: Mapping
     print("   ", ", ".join(f"{part} {seconds[part]:.1f} s ({seconds[part] / total:.0%})" for part in LOOP), flush=True)
 
 
+def own_cam(trace: ab.Trace) -> Tensor:
+    """Grad-CAM, as a user's own."""
+    return trace.gradients.mean((2, 3), keepdim=True)
+
+
+def own_product(trace: ab.Trace) -> Tensor:
+    """A user's own."""
+    return trace.gradients
+
+
+def own_mean(explanation: ab.Explanation) -> Tensor:
+    """A user's own metric: (B,)."""
+    return explanation.heatmap.mean((1, 2))  # type: ignore[union-attr]
+
+
+OWN = [f"+{kind}.{name}._target_=bench_run.{name}" for kind, name in
+       (("method", "own_cam"), ("method", "own_product"), ("metric", "own_mean"))]  # fmt: skip
+
+
+def show_guards(overrides: Sequence[str], repeats: int) -> None:
+    """Medians of a run's processor time with and without the guards, and of the ratios of each turn."""
+    for title, words in (("no plug-in of a user", overrides), ("three plug-ins of a user", [*overrides, *OWN])):
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for turn in range(2 * repeats + 1):
+            is_on = turn % 2 == 0
+            with tempfile.TemporaryDirectory() as results, ExitStack() as off:
+                if not is_on:
+                    off.enter_context(patch.object(Plugin, "is_foreign", False))
+                    off.enter_context(patch.object(reads, "recording", lambda _: nullcontext()))
+                start = time.process_time()
+                outcomes = compute([*words, f"results={results}"])
+                seconds[is_on] += [time.process_time() - start] if turn else []  # the first imports what all need
+                assert not outcomes[0], outcomes[1]
+        on, without = (statistics.median(seconds[key]) for key in (True, False))
+        ratios = [first / second for first, second in zip(seconds[True], seconds[False], strict=True)]
+        print(f"{title}: {on:.2f} s with the guards, {without:.2f} s without: {statistics.median(ratios):.3f} "
+              f"({min(ratios):.3f} to {max(ratios):.3f}): axiom-bench", *words, flush=True)  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=16)
@@ -112,10 +156,14 @@ def main() -> None:
     parser.add_argument("--no-scenes", action="store_true")
     parser.add_argument("--no-photographs", action="store_true")
     parser.add_argument("--no-report", action="store_true")
+    parser.add_argument("--guards", action="store_true", help="what guards against users' own plug-ins costs")
     parser.add_argument("--repeats", type=int, default=3, help="of the bare passes")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     options = parser.parse_args()
     shared = [f"data.size={options.images}", *(["method=all"] if options.all_methods else []), *options.overrides]
+    if options.guards:
+        show_guards(shared, options.repeats)
+        return
     if not options.no_scenes:
         of_scenes = [word for word in shared if not word.startswith("real_root=")]
         show("scenes", of_scenes, options.repeats, not options.no_report)
