@@ -11,6 +11,11 @@ def conf_folder() -> Path:
     return Path(__file__).parent / "conf"
 
 
+def conf_groups() -> set[str]:
+    """The folders of conf/, each a group of choices."""
+    return {path.name for path in conf_folder().iterdir() if path.is_dir()}
+
+
 def entry_names(group: str) -> list[str]:
     """Names of all entries of conf/<group>/, sorted."""
     return sorted(path.stem for path in (conf_folder() / group).glob("*.yaml"))

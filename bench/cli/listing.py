@@ -56,9 +56,9 @@ def _entry(path: Path) -> Mapping[str, Any]:
         content = yaml.load(path.read_text(), LOADER)
     except yaml.YAMLError as error:
         raise BenchError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
-    entry = content.get(path.stem) if isinstance(content, Mapping) else None
+    entry = content if not isinstance(content, Mapping) or "_target_" in content else content.get(path.stem)
     if not isinstance(entry, Mapping):
-        raise BenchError(f"{path} has no entry {path.stem!r}; a file of conf/ begins with its own name as the key.")
+        raise BenchError(f"{path} has no entry {path.stem!r}; write _target_: module.function, and what else it says.")
     return entry
 
 

@@ -73,7 +73,7 @@ def test_list_shows_references_and_models(capsys):
 def test_list_shows_what_a_user_s_folder_adds(tmp_path, capsys):
     write(tmp_path, {
         "own.py": 'def cam(trace):\n    """My own maps."""\n    return trace.gradients\n',
-        "my conf/method/own_cam.yaml": "own_cam:\n  _target_: own.cam\n",
+        "my conf/method/own_cam.yaml": "_target_: own.cam\n",
         "my conf/experiment/mine.yaml": "# @package _global_\n# My study.\nexperiment: mine\n",
     })  # fmt: skip
     assert main(["list", "--config-dir", "my conf"]) == 0

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from axiom_bench.cli.main import parser
+from axiom_bench.cli.main import parse, parser
 from axiom_bench.embedded.networks import scenes_resnet
 from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.sweep import configuration
 
 TEXT = (Path(__file__).parents[2] / "docs" / "your-method.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXT, re.DOTALL))
+YAML = dict(re.findall(r"^`(my_conf/\S+)`:\n\n```yaml\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE))
 COMMANDS = re.findall(r"^(axiom-bench .*)$", TEXT, re.MULTILINE)
 
 
@@ -25,6 +26,9 @@ def _written(tmp_path, monkeypatch):
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
         monkeypatch.delitem(sys.modules, name, raising=False)
+    for path, text in YAML.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -43,7 +47,8 @@ def test_every_command_is_understood_and_every_run_composes(command):
     if words[0] == "explain":
         assert parser().parse_args(words).methods == "xgrad_cam,my_module.my_cam"
     else:
-        chosen_ones = chosen("method", configuration(words))
+        options = parse(words)
+        chosen_ones = chosen("method", configuration(options.overrides, options.config_dir))
         targets = {target for method in chosen_ones for target in (method.target, getattr(method.inner, "target", ""))}
         assert "my_module.my_cam" in targets
 

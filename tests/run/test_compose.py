@@ -234,6 +234,9 @@ def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, li
         ("+method.mine._target_=no_such.module", "can't be imported"),
         ("method.grad_cam.params={power:2}", "Invalid value for method.grad_cam.params: Key 'power'"),
         ("+method.grad_cam.params.power=2", "can't take its params"),
+        ("method.mine._target_=my.cam", "add + to set it: +method.mine._target_=VALUE"),
+        ("method.grad_cam.params.power=2", "add + to set it: +method.grad_cam.params.power=VALUE"),
+        ("method.grad_camm.params.power=2", "There is no method in this run 'grad_camm'; did you mean 'grad_cam'"),
         ("+method.mine=3", "The method 'mine' is 3; set method.mine._target_=module.function"),
         ("method.grad_cam.on_score_scale=no", "on_score_scale must be true or false or null, not 'no'"),
         ("+methods.mine._target_=my_module.my_cam", "There is no setting 'methods'; did you mean 'method'"),
@@ -281,6 +284,47 @@ def test_a_wrong_word_is_one_sentence(jobs, override, sentence):
     assert "\n" not in str(error.value)
 
 
+G = "# @package _global_\n"
+OWN_FILES = {  # an experiment's text: the line, and what is said of it
+    "data:\n  size: 2\n": (1, "an experiment begins with the line `# @package _global_`"),
+    f"{G}# My study.\nmetric: [box_iou, zeta]\n": (3, "`metric: [box_iou, zeta]` is a choice; write it under "
+        "`defaults:`, as `- override /metric: [box_iou, zeta]`"),
+    f"{G}experiment: mine\nmodel: resnet18\n": (3, "as `- override /model: resnet18`"),
+    f"{G}defaults:\n  - override metric: [zeta]\n": (3, "the slash is missing; write `- override /metric: ...`"),
+    f"{G}data: {{size: 2\n": (3, "this is no YAML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OWN_FILES)
+def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
+    line, sentence = OWN_FILES[text]
+    (tmp_path / "experiment").mkdir()
+    (file := tmp_path / "experiment/mine.yaml").write_text(text)
+    with pytest.raises(BenchError) as error:
+        sweeps.configuration(["experiment=mine"], tmp_path)
+    assert str(error.value).startswith(f"{file}, line {line}: ")
+    assert sentence in str(error.value)
+
+
+def test_a_user_s_files_may_leave_out_their_names(tmp_path):
+    """The key around a method's entry, and the name of an experiment, also where that begins with another's settings."""
+    for path, text in {
+        "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]\n",
+        "experiment/more.yaml": f"{G}defaults:\n  - mine\n",
+        "method/own.yaml": "_target_: my.cam\nparams:\n  power: 2\n",
+        "method/named.yaml": "named:\n  _target_: my.cam\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for name in ("mine", "more"):
+        config = sweeps.configuration([f"experiment={name}", "method.own.params.power=3"], tmp_path)
+        assert (config["experiment"], list(config["metric"])) == (name, ["zeta"])
+        assert config["method"] == {
+            "own": {"_target_": "my.cam", "params": {"power": 3}},
+            "named": {"_target_": "my.cam"},
+        }
+
+
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "bench/run/composing/hydra_inside.py"
 USED = {  # a class or function, and the parameters that it must take
@@ -295,6 +339,7 @@ USED = {  # a class or function, and the parameters that it must take
     "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": ["group_name", "results_filter"],
     "hydra._internal.config_repository.ConfigRepository": ["config_search_path"],
     "hydra._internal.config_repository.ConfigRepository.load_config": ["config_path"],
+    "hydra._internal.config_repository.ConfigRepository._find_object_source": ["config_path", "object_type"],
     "hydra._internal.hydra.Hydra": ["task_name", "config_loader"],
     "hydra._internal.hydra.Hydra.compose_config": ["config_name", "overrides", "run_mode"],
     "hydra._internal.utils.create_config_search_path": ["search_path_dir"],

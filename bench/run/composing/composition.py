@@ -17,7 +17,7 @@ from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, conf_groups
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
@@ -63,7 +63,7 @@ class Composition:
         except Exception as error:  # a job's own errors are in what it returns
             if several:
                 raise launchers.failed(error) from error
-            raise hydra_inside.unexpected(error, self.overrides, _groups()) from error
+            raise hydra_inside.unexpected(error, self.overrides, conf_groups()) from error
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
-            raise hydra_inside.unexpected(error, overrides, _groups()) from error
+            raise hydra_inside.unexpected(error, overrides, conf_groups()) from error
         yield Composition(composer, typed, overrides, config, jobs)
     except (HydraException, OmegaConfBaseException) as error:
         raise hydra_inside.sentence(
@@ -233,14 +233,12 @@ def _options(composer: Composer, group: str) -> list[str]:
     return sorted({*composer.options(group), *of_torchvision})
 
 
-def _groups() -> set[str]:
-    return {path.name for path in conf_folder().iterdir() if path.is_dir()}
-
-
 def _keys(composer: Composer, overrides: Sequence[str]) -> list[str]:
     """The dotted settings that exist, given the files that the overrides choose."""
-    choices = [override for override in overrides if override.partition("=")[0] in _groups()]
+    choices = [override for override in overrides if override.partition("=")[0] in conf_groups()]
+    added = [override.partition("=")[0].lstrip("+") for override in overrides if override.startswith("+")]
+    entries = [".".join(key.split(".")[:2]) for key in added]  # as method.mine, of +method.mine._target_
     try:
-        return [key for key, _ in settings.settings(plain(composer.config(choices)))]
+        return [*added, *entries, *(key for key, _ in settings.settings(plain(composer.config(choices))))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import yaml
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -18,13 +19,15 @@ from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import setbase
 from omegaconf import DictConfig, OmegaConf
 
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, conf_groups
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
+from axiom_bench.run.composing import own_files
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
@@ -35,6 +38,18 @@ KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, w
 
 class _Repository(ConfigRepository):
     """Hydra copies it, to exchange its sources, each time that it composes: here without all that the sources hold."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """As Hydra reads it; of a user's own file as `own_files.completed` has it. Raises BenchError."""
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        if source is None or source.provider != own_files.PROVIDER:
+            return super().load_config(config_path)
+        file = own_files.place(source, config_path)
+        try:
+            loaded = super().load_config(config_path)
+        except yaml.YAMLError as error:
+            raise own_files.unreadable(error, file) from error
+        return None if loaded is None else own_files.completed(loaded, config_path, file, conf_groups())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Repository:
         return copy.copy(self)
@@ -57,7 +72,7 @@ class Composer:
         path = create_config_search_path(str(conf_folder()))
         schema = path.get_path().pop()  # Hydra's own, which stays last
         for folder in folders:
-            path.append("own configuration", folder)
+            path.append(own_files.PROVIDER, folder)
         path.append(schema.provider, schema.path)
         self._loader = _Loader(path)
         self._loader.repository = _Repository(path)
@@ -116,7 +131,7 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
     if match := re.search(r"Could not override '([^'@]+)'", text):
         settings = set(keys)
         if match[1] not in settings:
-            return unknown("setting", match[1], settings)
+            return _unset(match[1], settings)
         if "No match in the defaults list" in text:
             return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
         cause: BaseException = error
@@ -127,9 +142,25 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
         return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
     if match := re.search(r"full_key: (\S+)", text):
         return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
+    if match := re.match(r"In '([^']+)': (.*)", " ".join(text.split())):
+        return BenchError(f"{match[1]}.yaml can't be used: {match[2].rstrip('.')}.")
     return BenchError(
         f"The command line can't be understood: {_first_line(text)}; write KEY=VALUE, and quote it for the shell."
     )
+
+
+def _unset(key: str, settings: Collection[str]) -> BenchError:
+    """For a setting that doesn't exist; a user's own method, or another parameter of one, is added with +."""
+    group, _, rest = key.partition(".")
+    name, _, setting = rest.partition(".")
+    if group in ("method", "metric"):
+        is_added = setting == "_target_" or (setting.startswith("params.") and f"{group}.{name}" in settings)
+        if is_added:
+            return BenchError(f"{key} isn't there to be changed; add + to set it: +{key}=VALUE.")
+        if setting and f"{group}.{name}" not in settings:
+            of_run = {entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")}
+            return unknown(f"{group} in this run", name, of_run)
+    return unknown("setting", key, settings)
 
 
 def unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
