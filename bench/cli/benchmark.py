@@ -11,6 +11,7 @@ import yaml
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.inputs import paths
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ def run_jobs(
     """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does. shares:
     computes shards alone, beside other processes."""
     with composed(overrides, config_folder) as composition:
-        # A misspelt name has been answered by now: what follows imports torch.
+        paths.check(composition.plain(), composition.several)
+        # A misspelt name or path has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
             from axiom_bench.cli import each_gpu
             from axiom_bench.run import sweep

@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from axiom_bench.cli.explain_arguments import named_methods
 from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer, configured
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled
@@ -20,7 +22,6 @@ from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from axiom_bench.records import files
 from axiom_bench.run.composing import settings
-from axiom_bench.run.sweep import configuration
 
 
 def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -114,23 +115,18 @@ class Output:
         return path
 
 
-ALL = "all"
-GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library in it
-
-
-def explain(options: Namespace) -> tuple[list[Path], list[str], list[str]]:
+def explain(options: Namespace, config: dict[str, Any]) -> tuple[list[Path], list[str], list[str]]:
     """Writes pictures or a page of the images: (the files, sentences about methods that don't apply to the model and
-    about turned images, a sentence for each image that can't be explained). options: of the command line. Raises
-    BenchError for an unknown model, layer, class, method or format, and where no image can be explained."""
+    about turned images, a sentence for each image that can't be explained). options: of the command line, and config
+    what they configure. Raises BenchError for an unknown model, layer, class, method or format, and where no image can
+    be explained."""
     settings.add_current_folder()
-    names = options.methods.split(",") if options.methods and options.methods != ALL else None
-    config = configuration(_overrides(options, names), options.config_dir)
+    names = named_methods(options)
     settings.check(config)
     if options.top < 1:
         raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
     methods = configured("method", names or config["method"], config)
-    chosen = {"weights": options.weights, "layer": options.layer}
-    model = load_model(config["model"] | {key: value for key, value in chosen.items() if value is not None})
+    model = load_model(config["model"])
     classes = Classes.of(model)
     targets = [] if options.targets is None else classes.chosen(options.targets)
     paths, problems = image_paths(options.images)
@@ -186,20 +182,3 @@ def _write(
     for path, content in contents.items():
         files.write(path, content)
     return list(contents)
-
-
-def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
-    """The overrides with the named methods as choices, so that those of a user's own folder are found, too. Raises
-    BenchError where no model is named."""
-    overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
-    if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
-        raise BenchError(
-            "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build model.weights=F."
-        )
-    if names is None:
-        return [*overrides, *(["method=all"] if options.methods else [])]
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        if "." not in name:
-            groups.setdefault(GROUP_OF["@" in name], []).append(name)
-    return [*overrides, *(f"{group}=[{','.join(named)}]" for group, named in groups.items())]

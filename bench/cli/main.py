@@ -16,7 +16,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
-from axiom_bench.cli.terminal import complain, local_folder, run_folder, say, send
+from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_folder, say, send
 from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
@@ -130,7 +130,7 @@ def parser() -> ArgumentParser:
     tidy.set_defaults(command=_tidy)
 
     verify = commands.add_parser("verify", help="recompute a sample of a run: exit 0 the same, 1 something differs")
-    verify.add_argument("run_folder", type=run_folder)
+    verify.add_argument("run_folder", type=existing_run)
     verify.add_argument("--seed", type=int, default=0, help="of the sample: 2 %% of the images, at least 3 a job")
     verify.add_argument("--trust", action="store_true", help=TRUST)
     verify.set_defaults(command=_verify)
@@ -141,7 +141,7 @@ def parser() -> ArgumentParser:
 
 
 def _add_game(game: ArgumentParser) -> None:
-    game.add_argument("run_folder", type=run_folder)
+    game.add_argument("run_folder", type=existing_run)
     game.add_argument("--output", type=Path, metavar="FILE", help="default: game.html in the run folder")
     images = "with exactly two classes; default: all, at most 40"
     game.add_argument("--images", dest="count", type=int, metavar="N", help=images)
@@ -172,7 +172,7 @@ def _add_report(report: ArgumentParser) -> None:
 
 
 def _add_judge(judge: ArgumentParser) -> None:
-    judge.add_argument("run_folder", type=run_folder)
+    judge.add_argument("run_folder", type=existing_run)
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
     judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
@@ -265,12 +265,14 @@ def _paper(options: Namespace) -> int:
 
 
 def _explain(options: Namespace) -> int:
+    from axiom_bench.cli.explain_arguments import configuration
     from axiom_bench.run.progress import progress
 
+    config = configuration(options)
     with progress("maps"):  # what is imported takes seconds, too
         from axiom_bench.cli.explain_command import explain
 
-        written, notes, problems = explain(options)
+        written, notes, problems = explain(options, config)
     say([*notes, *(f"written: {path}" for path in written)])
     for problem in problems:
         complain(problem)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
+from axiom_bench.errors import BenchError
 from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
@@ -56,7 +57,10 @@ def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path |
     imagenet = [name for name in study().networks if name in (run.manifest.get("models") or {})]
     if imagenet:
         arguments = [*arguments, f"model={','.join(imagenet)}", "model.weights_folder=null"]
-    _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
+    try:
+        _, folder, failures = _run(arguments, config_folder, "Images of two classes, for Fig 4(a)")
+    except BenchError as error:  # the main run's report is there without them
+        return None, str(error)
     if folder is None:
         return None, " ".join(dict.fromkeys(failures.values()))
     return PaperRun(RunFolder.read(folder), _command(arguments), failures), ""

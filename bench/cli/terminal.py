@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import remote
+from axiom_bench.records import artefacts, remote
 
 # Control characters but the line's end, characters that turn the direction of text, ends of lines of Unicode, and half
 # characters, which can't be encoded.
@@ -48,6 +48,14 @@ def run_folder(text: str) -> Path:
 
     with progress(f"fetching {text}"):
         return fetched(text)
+
+
+def existing_run(text: str) -> Path:
+    """As `run_folder`, for a command that takes long to import what reads it. Raises BenchError for no folder."""
+    folder = run_folder(text)
+    if not folder.is_dir():
+        raise artefacts.no_run(folder)
+    return folder
 
 
 def local_folder(text: str) -> Path:

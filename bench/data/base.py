@@ -20,6 +20,8 @@ from PIL import Image
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import kinds, whole
 
+BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
+NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
 UNREADABLE = "unreadable-"  # begins the hash of files that are there and can't be read; it isn't kept
 SETTLED = 2.0  # seconds: a file that was changed more recently may change again within its clock's tick
 Files = tuple[Path | None, ...]
@@ -103,7 +105,7 @@ class Sample:
     """One image as it is stored, decoded.
 
     image: RGB. label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in
-    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or batch.BACKGROUND or NO_VERDICT.
+    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
     verdict there. cells: whether the objects are the cells of a mosaic. stored: (height, width) of the file's image,

@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Parts
-
-BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
-NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,11 @@ class OtherFormat(BenchError):
     """A run folder of another version of this program."""
 
 
+def no_run(folder: Path) -> BenchError:
+    """The error for a folder without a manifest, or no folder."""
+    return BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.")
+
+
 def read(folder: Path) -> dict[str, Any]:
     """The parsed manifest. Raises BenchError where it is missing, can't be read, or isn't a run's manifest;
     `OtherFormat` for one of another format."""
@@ -130,7 +135,7 @@ def read(folder: Path) -> dict[str, Any]:
         content = files.read(file)
         manifest = sealed.mapping(content)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BenchError(f"{folder} is no run folder: it has no {NAME}; give results/<experiment>/<run>.") from error
+        raise no_run(folder) from error
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); run the same command again to write it anew.") from error
     if not {"experiment", "run"} <= manifest.keys():

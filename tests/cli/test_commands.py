@@ -1,6 +1,7 @@
 """The commands as they are typed, in this process."""
 
 import os
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_tidy_merges_a_run_s_record_files(tmp_path, capsys):
         (["run", "method=[xgradcam]"], "did you mean 'xgrad_cam'"),
         (["report", "nowhere"], "nowhere is no run folder"),
         ([""], "The command line can't be understood"),
-        (["explain", "nowhere.png", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
+        (["explain", ".", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
         (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
         (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
@@ -224,6 +225,37 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, 
     assert message.startswith("axiom-bench: ")
     assert sentence in message
     assert not list(tmp_path.iterdir())  # nothing was begun
+
+
+MISSING = {
+    "data=voc data.root=nowhere": "There is no folder nowhere; expected the VOC layout",
+    "data=mosaic data.of=coco data.of.root=nowhere": "There is no folder nowhere; expected the COCO layout",
+    "data=parquet data.path=nowhere.parquet": "data.path: there is no file nowhere.parquet",
+    "data=folder data.root=. data.classes=nowhere.txt": "data.classes: there is no file 'nowhere.txt'",
+    "model=resnet18 model.weights=nowhere.pth": "nowhere.pth is not a file",
+    "model=resnet18,vgg16 model.weights_folder=nowhere": "There is no folder nowhere; set model.weights_folder",
+    "model=user model.architecture=nowhere.py:build model.weights=null": "There is no file nowhere.py",
+    "explain nowhere.jpg --model resnet18": "The image nowhere.jpg: there is no file nowhere.jpg.",
+    "explain . --model resnet18 --weights nowhere.pth": "nowhere.pth is not a file",
+    "verify nowhere": "nowhere is no run folder",
+}
+LOOP = """\
+import sys
+from axiom_bench.cli.main import main
+for line in sys.argv[1:]:
+    assert main(line.split()) == 2, line
+    assert "torch" not in sys.modules, line
+"""
+
+
+def test_a_path_that_leads_nowhere_is_answered_before_torch_is_imported(tmp_path):
+    command = [sys.executable, "-c", LOOP, *MISSING]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(MISSING), done.stderr
+    for line, sentence in zip(lines, MISSING.values(), strict=True):
+        assert sentence in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
@@ -266,6 +298,7 @@ def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch, ca
 )
 def test_what_is_no_plain_file_is_not_replaced(words, name, capsys):
     """And it is said before any work."""
+    Path("run").mkdir()
     Path("folder.json").mkdir()
     os.mkfifo("pipe.json")
     Path("link.json").symlink_to("file.json")

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.cli import explain_command
+from axiom_bench.cli import explain_arguments
 from axiom_bench.cli.explain_command import Output, open_upright
 from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
 from axiom_bench.cli.main import main
@@ -34,9 +34,9 @@ Capsys = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module", autouse=True)
 def _composed_once():
     """Composing the same settings again takes most of a command's time."""
-    once = cache(lambda overrides, folder: configuration(overrides, folder))
+    once = cache(explain_arguments._composed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain_command, "configuration", lambda words, folder: deepcopy(once(tuple(words), folder)))
+        patch.setattr(explain_arguments, "_composed", lambda words, folder: deepcopy(once(tuple(words), folder)))
         yield
 
 

@@ -14,8 +14,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Sample
-from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, DataSet, Sample
 from axiom_bench.data.layouts.coco import Coco
 from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.errors import BenchError

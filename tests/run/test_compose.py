@@ -307,9 +307,9 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
 
 
 def test_a_user_s_files_may_leave_out_their_names(tmp_path):
-    """The key around a method's entry, and the name of an experiment, also where that begins with another's settings."""
+    """The key around a method's entry, and an experiment's name, also where that begins with another's settings."""
     for path, text in {
-        "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]\n",
+        "experiment/mine.yaml": f"{G}defaults:\n- override /metric: [zeta]\n- override /method: [own, named]",
         "experiment/more.yaml": f"{G}defaults:\n  - mine\n",
         "method/own.yaml": "_target_: my.cam\nparams:\n  power: 2\n",
         "method/named.yaml": "named:\n  _target_: my.cam\n",

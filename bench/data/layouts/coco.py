@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import Box, FileHashes, Sample, clipped, is_empty, largest
-from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, FileHashes, Sample, clipped, is_empty, largest
 from axiom_bench.data.formats.files import as_name, as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError

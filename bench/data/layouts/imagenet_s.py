@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BadImage, FileHashes, Objects, Sample
-from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, FileHashes, Objects, Sample
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, listed
 from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders

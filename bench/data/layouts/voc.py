@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, FileHashes, Sample, classes_of, largest
-from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.base import NO_VERDICT, BadImage, FileHashes, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of

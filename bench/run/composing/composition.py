@@ -44,6 +44,13 @@ class Composition:
     config: DictConfig
     jobs: Sequence[Sequence[str]]
 
+    @property
+    def several(self) -> set[str]:
+        """The axes with several values, of which `config` has only the default's."""
+        values = ({override.partition("=")[::2] for override in job} for job in self.jobs)
+        keys = [key for key, _ in set().union(*values)]
+        return {axis for axis in AXES if keys.count(axis) > 1}
+
     def plain(self) -> dict[str, Any]:
         """The configuration of all jobs, as `plain` makes it."""
         return plain(self.config)
