@@ -21,7 +21,14 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import as_text
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import MethodLeftOut, explained, is_on_score_scale, with_score_scale
+from axiom_bench.evaluation.batch import (
+    MethodLeftOut,
+    ZeroMaps,
+    explained,
+    is_on_score_scale,
+    warn_of_silence,
+    with_score_scale,
+)
 from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
@@ -171,11 +178,15 @@ class Explainer:
         batch = Batch(trace.images, ("",) * len(trace), trace.targets)
         with warnings.catch_warnings(record=True, action="always") as caught:
             self.methods = with_score_scale(self.methods, trace)
+            is_silent = warn_of_silence(trace)
             explanations = [(method, explained(trace, batch, method, self.normalise)) for method in self.methods]
-        notes = [str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut)]
+        kinds = (MethodLeftOut, ZeroMaps)
+        notes = [str(warning.message) for warning in caught if issubclass(warning.category, kinds)]
         applicable = [(method, explanation) for method, explanation in explanations if explanation is not None]
         if not applicable:
-            raise BenchError(notes[0])
+            raise BenchError(notes[-1])
+        if not is_silent and not any(given(each.heatmap, "heatmap").any() for _, each in applicable):
+            notes.append(f"All maps at the layer {self.model.layer!r} are zero; choose another layer or class.")
         scales = [(explanation, is_on_score_scale(method, trace)) for method, explanation in applicable]
         measured = measure_all(self.metrics, scales)
         rows: list[list[ExplainedMap]] = [[] for _ in range(len(trace))]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, RECORD_COLUMNS
+from axiom_bench.cutting.silent import has_gradients, silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -36,6 +37,18 @@ TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another
 
 class MethodLeftOut(UserWarning):
     """A method doesn't apply to the model and has no values. A run collects these warnings by their category."""
+
+
+class ZeroMaps(UserWarning):
+    """At the layer nothing is to be seen. A run collects these warnings by their category."""
+
+
+def warn_of_silence(trace: Trace) -> bool:
+    """Whether the layer's gradients are zero for every image, with a ZeroMaps warning that names one where they
+    aren't."""
+    if is_silent := not has_gradients(trace):
+        warnings.warn(silence(trace), ZeroMaps, stacklevel=2)
+    return is_silent
 
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:

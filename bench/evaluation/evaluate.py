@@ -24,6 +24,7 @@ from axiom_bench.evaluation.batch import (
     holds_values,
     rows_of,
     trace_of_batch,
+    warn_of_silence,
 )
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
@@ -63,6 +64,7 @@ def evaluate(
             nonlocal method_plugins, metric_plugins, is_proved
             trace = trace_of_batch(cut_model, part)
             if not is_proved:
+                warn_of_silence(trace)
                 method_plugins, metric_plugins = proved(method_plugins, metric_plugins, trace, part)
                 is_proved = True
             return list(rows_of(trace, part, method_plugins, metric_plugins))
@@ -86,12 +88,15 @@ def explain(
 ) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
-    A notebook shows the dict as pictures. targets: (B,), None for the predicted class. reshape and output: see
-    CutModel. A method that doesn't apply to the model is left out, with a MethodLeftOut warning. Raises BenchError as
-    `evaluate` does.
+    A notebook shows the dict as pictures. images: (B, 3, H', W'), or one, (3, H', W'), whose heatmaps are (1, H', W').
+    targets: (B,), None for the predicted class. reshape and output: see
+    CutModel. A method that doesn't apply to the model is left out, with a MethodLeftOut warning; a layer where all
+    gradients are zero gets a ZeroMaps warning, which names another. Raises BenchError as `evaluate` does.
     """
     plugins_of_methods = chosen("method", methods)
+    images = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
+    warn_of_silence(trace)
     if any(method.is_foreign for method in plugins_of_methods):
         watch(trace)
     answers = ((method.name, answer_of(method, trace)) for method in plugins_of_methods)

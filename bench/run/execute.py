@@ -21,7 +21,7 @@ from rich.console import Console
 
 from axiom_bench.data.loading import orientations
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.records.files import DamagedFile
@@ -128,10 +128,10 @@ def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[dict[str, 
 
 @dataclass
 class Notes:
-    """Messages, each once. left_out: about methods. bad_images and problems: about images that can't be read, and
-    annotations, one for each image. turned, as_stored: the images with an EXIF orientation, by whether it is applied.
-    machine: about memory that ran out and processes that died, which are printed at
-    once too. damaged: paths of files."""
+    """Messages, each once. left_out: about methods, and layers without gradients. bad_images and problems: about
+    images that can't be read, and annotations, one for each image. turned, as_stored: the images with an EXIF
+    orientation, by whether it is applied. machine: about memory that ran out and processes that died, which are
+    printed at once too. damaged: paths of files."""
 
     left_out: dict[str, None] = field(default_factory=dict)
     bad_images: dict[str, None] = field(default_factory=dict)
@@ -190,7 +190,7 @@ def collected() -> Iterator[Notes]:
             log.removeHandler(handler)
             log.propagate = propagated[log]
         for warning in caught:
-            if issubclass(warning.category, MethodLeftOut):
+            if issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
                 notes.left_out[str(warning.message)] = None
             elif issubclass(warning.category, DamagedFile):
                 notes.damaged[str(warning.message)] = None

@@ -20,7 +20,7 @@ from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.load import load_model
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.sweep import configuration, sweep
 
 VGG = ["--model", "scenes_vgg", "device=cpu"]
 ONE = [*VGG, "--methods", "xgrad_cam"]
@@ -340,3 +340,26 @@ def test_the_page_in_a_browser(tmp_path):
         problems += [each["id"] for each in violations if each["impact"] in ("serious", "critical")]
         browser.close()
     assert problems == []
+
+
+VIT = """\
+from torch import nn
+from torchvision.models import VisionTransformer
+
+def build():
+    model = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=10)
+    nn.init.normal_(model.heads.head.weight)
+    return model
+"""
+
+
+def test_maps_that_must_be_empty_are_explained_once(capsys):
+    """By explain, and by a run, before it computes; a layer that works is named."""
+    Path("vit.py").write_text(VIT)
+    own = ["model=user", "model.architecture=vit.py:build", "model.weights=null", "model.resize=[32,32]"]
+    own += ["model.reshape=tokens", "model.layer=encoder.ln", "device=cpu"]
+    sentence = "at the layer 'encoder.ln' are zero, and so are maps made of them; choose 'encoder.layers.encoder_"
+    assert main(["explain", "scene.png", *own, "--methods", "grad_cam,xgrad_cam"]) == 0
+    assert capsys.readouterr().out.count(sentence) == 1
+    (outcome,) = sweep([*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"])[1]
+    assert sum(sentence in note for note in outcome.notes) == 1

@@ -19,6 +19,7 @@ from axiom_bench.cutting.tokens import Tokens, grid_of
 from axiom_bench.cutting.trunk_and_head import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.batch import ZeroMaps
 from tests.cutting.conftest import Network
 from tests.cutting.test_cut import close, eval_logits, literal_gradients, snapshot
 
@@ -301,3 +302,32 @@ def test_gradients_and_drops_are_zero_after_the_last_attention():
     trace = ab.trace(net.model(), "encoder.layers.encoder_layer_1", net.images(), reshape="tokens")
     assert not trace.gradients.any()
     assert not trace.ablation_drops.any()
+
+
+SILENT = [
+    *((timm_vit, layer, "blocks.1.norm1") for layer in ("blocks.1", "blocks.1.mlp.fc2", "norm")),
+    *((vit, layer, LN_1) for layer in ("encoder.layers.encoder_layer_1", "encoder.ln")),
+]
+
+
+@pytest.mark.parametrize(("build", "layer", "working"), SILENT)
+def test_a_layer_without_gradients_names_one_that_has_some(build, layer, working, recwarn):
+    """Behind the last attention only the class token counts; the named layer is the last one with any, as cuts show."""
+    model, images = build().eval(), torch.randn(2, 3, 32, 32)
+    maps = ab.explain(model, layer, images, ["grad_cam", "xgrad_cam"], reshape="tokens")
+    assert not any(heatmap.any() for heatmap in maps.values())
+    (sentence,) = (str(warning.message) for warning in recwarn if warning.category is ZeroMaps)
+    assert sentence.startswith(f"The gradients of all 2 images at the layer '{layer}' are zero")
+    assert sentence.endswith(f"choose '{working}', the nearest one before it where they aren't.")
+    recwarn.clear()
+    assert ab.explain(model, working, images, ["grad_cam"], reshape="tokens")["grad_cam"].any()
+    ab.evaluate(model, layer, [(images, None)] * 2, ["grad_cam"], ["zeta"], reshape="tokens")
+    (warning,) = (warning for warning in recwarn if warning.category is ZeroMaps)
+    assert str(warning.message) == sentence
+
+
+def test_one_image_may_come_without_its_batch_dimension():
+    model, image = vit().eval(), torch.randn(3, 32, 32)
+    alone = ab.explain(model, LN_1, image, ["grad_cam"], reshape="tokens")["grad_cam"]
+    assert alone.shape == (1, 32, 32)
+    assert torch.equal(alone, ab.explain(model, LN_1, image[None], ["grad_cam"], reshape="tokens")["grad_cam"])

@@ -16,11 +16,12 @@ from rich.console import Console
 from axiom_bench import reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.silent import has_gradients
 from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values
+from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, warn_of_silence
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
@@ -31,7 +32,7 @@ from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import RecordFile, Values
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing import costs
-from axiom_bench.run.inputs.images import first_row, rows
+from axiom_bench.run.inputs.images import first_batch, first_row, rows
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job, Shard
 from axiom_bench.run.progress import progress
@@ -193,8 +194,11 @@ def _cost(job: Job, cut_model: CutModel, missing: Collection[Shard], budget: int
     batch = first_row(job)
     if batch is None:
         return None
+    trace = traced(cut_model, batch)
+    if not has_gradients(trace) and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
+        warn_of_silence(traced(cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, missing)
-    cost = costs.Cost.of(job.methods, job.metrics, traced(cut_model, batch), versions)
+    cost = costs.Cost.of(job.methods, job.metrics, trace, versions)
     costs.check(cost, job.metrics, budget)
     return cost.line(sum(map(len, missing)), sum(map(job.rows, missing))) if cost.per_image else None
 

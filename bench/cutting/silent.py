@@ -1,0 +1,74 @@
+"""Layers at which a network's score doesn't depend on the maps: behind a transformer's last attention only the class
+token counts, so that the gradients of all patches are zero, and so are the maps made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.output import scores_of
+from axiom_bench.cutting.tokens import layout
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
+
+Outputs = list[tuple[str, Tensor]]  # of modules by name, in the order in which their calls end
+
+
+def has_gradients(trace: Trace) -> bool:
+    """Whether a gradient of the trace's valid rows isn't zero."""
+    return bool(trace.gradients[: trace.num_valid].any())
+
+
+def silence(trace: Trace) -> str:
+    """The sentence for a trace whose gradients are all zero, with the nearest earlier layer where they aren't."""
+    layer, count = trace.cut_model.layer, trace.num_valid
+    images = "of the image" if count == 1 else f"of all {count} images"
+    other = layer_before(trace[:1])
+    advice = f"choose {other!r}, the nearest one before it where they aren't" if other else "choose another layer"
+    return f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them; {advice}."
+
+
+def layer_before(trace: Trace) -> str | None:
+    """The last layer before the trace's own, with values of the same shape, at which the gradients of its one image
+    aren't all zero; None where there is none. One pass, and its gradient."""
+    cut_model = trace.cut_model
+    outputs, score = _pass(cut_model.model, trace)
+    names = [name for name, _ in outputs]
+    place = len(names) - 1 - names[::-1].index(cut_model.layer)
+    before = [(name, output) for name, output in outputs[:place] if output.shape == outputs[place][1].shape]
+    gradients = torch.autograd.grad(score, [output for _, output in before], allow_unused=True)
+    size = (trace.images.shape[-2], trace.images.shape[-1])
+    for (name, output), gradient in reversed(list(zip(before, gradients, strict=True))):
+        if gradient is None:
+            continue
+        try:
+            reshape = layout(cut_model.reshape, name, output, size)
+        except BenchError:  # values of no maps
+            continue
+        if bool((gradient if reshape is None else reshape.to_maps(gradient, size)[0]).any()):
+            return name
+    return None
+
+
+def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
+    """The outputs of all modules that return a tensor, and the score, with their graph."""
+    network, outputs = shared_copy(model), Outputs()
+
+    def record(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.requires_grad:
+                outputs.append((name, output))
+
+        return hook
+
+    for name, module in network.named_modules():
+        module.register_forward_hook(record(name))
+    with torch.inference_mode(False), torch.enable_grad():
+        images = trace.images.clone().requires_grad_()
+        answer = network(images)
+        scores = scores_of(trace.cut_model.output.function, answer, type(model).__name__, images)
+        values = trace.cut_model.outputs_of(answer if scores is None else scores(answer))
+        return outputs, values[0, trace.targets[0]]
