@@ -152,9 +152,13 @@ def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     for model, facts in _in_both(before, after, "models"):
         if layers := [layer for layer in facts[0].get("layers") or () if layer not in (facts[1].get("layers") or ())]:
             yield f"{_listed('layer', layers)} of {model}"
+        if (weights := facts[0].get("weights_sha256")) and weights != facts[1].get("weights_sha256", weights):
+            yield f"other weights of {model}"
     for data, facts in _in_both(before, after, "data"):
         if count := len(set(facts[0].get("ids") or ()) - set(facts[1].get("ids") or ())):
             yield f"{count} image{'s' if count > 1 else ''} of {data}"
+        elif facts[0].get("ids") == facts[1].get("ids") and facts[0].get("fingerprint") != facts[1].get("fingerprint"):
+            yield f"other files of {data}"
 
 
 def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:

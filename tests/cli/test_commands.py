@@ -24,7 +24,14 @@ from axiom_bench.run.sweep import no_longer_shown
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = [
-    *("model=scenes_vgg", "data.size=3", "data.batch_size=4", "method=[grad_cam,xgrad_cam]", "runtime.repeats=0"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.size=3",
+        "data.batch_size=4",
+        "method=[grad_cam,xgrad_cam]",
+        "runtime.repeats=0",
+    ),
     *("metric=[sensitivity_error,conservation_error,single_deletion]", "pictures.rows=1", "pictures.gallery=1"),
     *("report.figures.formats=[png]", "device=cpu"),
 ]
@@ -177,7 +184,7 @@ def test_a_network_of_grey_images(tmp_path, capsys):
     assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
     assert Image.open("explanation.png").mode in ("RGB", "RGBA")
     assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
-    assert Path("results/quick/default/report.html").is_file()
+    assert Path("results/quick/grey-random_weights/report.html").is_file()
 
 
 def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
@@ -258,6 +265,29 @@ def test_a_path_that_leads_nowhere_is_answered_before_torch_is_imported(tmp_path
     assert not list(tmp_path.iterdir())
 
 
+CYCLE = """\
+import os, sys
+from axiom_bench.cli.main import main
+
+class InACycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        os.write(2, b"collected")
+
+kept = InACycle()
+sys.argv = ["axiom-bench", "list", "data"]
+main()
+"""
+
+
+def test_a_process_collects_its_garbage_at_its_end():
+    """What it leaves, nanobind's modules print as leaked."""
+    done = subprocess.run([sys.executable, "-c", CYCLE], capture_output=True, text=True, check=True)
+    assert done.stderr == "collected"
+
+
 def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
     tiny = [override for override in TINY if not override.startswith("model=")]
     assert main([*tiny, "model=scenes_vgg", "model.layer=features.13,no_such_layer"]) == 2
@@ -320,11 +350,12 @@ def test_what_an_output_may_be_called(tmp_path):
             check_output(Path(name))
 
 
+VGG: dict[str, Any] = {"layers": ["last", "first"], "weights_sha256": "a"}
 SHOWN: dict[str, Any] = {
-    "models": {"vgg": {"layers": ["last", "first"]}, "resnet": {"layers": ["last"]}},
+    "models": {"vgg": VGG, "resnet": {"layers": ["last"]}},
     "methods": {f"cam_{number}": {} for number in range(8)},
     "metrics": {"zeta": {}, "epsilon": {}},
-    "data": {"scenes": {"ids": ["a", "b", "c"]}, "voc": {"ids": ["d"]}},
+    "data": {"scenes": {"ids": ["a", "b", "c"]}, "voc": {"ids": ["d"], "fingerprint": "x"}},
 }
 
 
@@ -338,6 +369,8 @@ LEFT_OUT = {
     "metric zeta": without("metrics", "zeta"),
     "data set voc": without("data", "voc"),
     "layer first of vgg": {**SHOWN, "models": {**SHOWN["models"], "vgg": {"layers": ["last"]}}},
+    "other weights of vgg": {**SHOWN, "models": {**SHOWN["models"], "vgg": {**VGG, "weights_sha256": "b"}}},
+    "other files of voc": {**SHOWN, "data": {**SHOWN["data"], "voc": {"ids": ["d"], "fingerprint": "y"}}},
     "2 images of scenes": {**SHOWN, "data": {**SHOWN["data"], "scenes": {"ids": ["c", "x"]}}},
     "model resnet; metric epsilon": {**without("models", "resnet"), "metrics": {"zeta": {}}},
 }

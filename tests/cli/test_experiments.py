@@ -31,7 +31,7 @@ DEFAULT_METRICS = {
 SMALL = ("data.size=2", "runtime.repeats=1", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]")
 NOTHING_DRAWN = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0")
 NETWORKS = ["scenes_vgg", "scenes_resnet"]
-HERE = (*SMALL, "data.size=1", "data.workers=0", "runtime.repeats=0", "model=scenes_vgg")
+HERE = (*SMALL, "data.size=1", "data.workers=0", "runtime.repeats=0", "model=scenes_vgg", "run=default")
 LAYERS = {"alexnet": "features.12", "inception_v3": "Mixed_7c"}  # run here; the others take seconds to be drawn
 BOX = (
     "<annotation><object><name>n00000007</name><bndbox><xmin>30</xmin><ymin>20</ymin><xmax>200</xmax><ymax>180</ymax>"
@@ -57,7 +57,7 @@ reported = pytest.mark.parametrize(
 
 def ran(command: Callable, results: Path, experiment: str, *overrides: str) -> tuple[dict[str, Any], pd.DataFrame]:
     """The manifest and the records of an experiment."""
-    assert command([f"experiment={experiment}", *overrides, "device=cpu", f"results={results}"]) == 0
+    assert command([f"experiment={experiment}", "run=default", *overrides, "device=cpu", f"results={results}"]) == 0
     folder = results / experiment / "default"
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, pd.concat(pd.read_parquet(folder / path) for path in manifest["records"])
@@ -130,7 +130,7 @@ def test_a_real_root_that_is_not_there(tmp_path, capsys):
     nowhere = tmp_path / "nowhere"
     code = main(["experiment=real", "model=resnet18", f"real_root={nowhere}", f"results={tmp_path / 'results'}"])
     assert code == 2
-    output = capsys.readouterr().out
+    output = capsys.readouterr().err
     assert f"{nowhere}{os.sep}data{os.sep}imagenet" in output
     assert "ImageNet layout" in output  # what was expected there
 
@@ -232,7 +232,7 @@ def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
     size = ("data.size=4", "data.batch_size=8", "runtime.repeats=1", "pictures.rows=1", "device=cpu")
     assert main(["paper", "data=scenes", "model=scenes_vgg", methods, metrics, *size, f"results={tmp_path}"]) == 0
     output = capsys.readouterr().out
-    folder = tmp_path / "paper" / "default" / "paper"
+    folder = tmp_path / "paper" / "scenes-scenes_vgg" / "paper"
     assert f"paper: {folder / 'index.html'}" in output
     index, page = ((folder / name).read_text() for name in ("index.md", "index.html"))
     assert not (tmp_path / "paper_two_classes").exists()  # the scenes themselves show several classes

@@ -19,8 +19,8 @@ from axiom_bench.run.computing import compute
 from tests.made_runs import undraw
 
 TINY = [
-    *("data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu", "metric=[confidence_drop,zeta]"),
-    *("pictures.rows=1", "pictures.gallery=0", "report.figures.formats=[png]"),
+    *("run=default", "data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
+    *("metric=[confidence_drop,zeta]", "pictures.rows=1", "pictures.gallery=0", "report.figures.formats=[png]"),
 ]
 
 

@@ -27,7 +27,7 @@ from axiom_bench.run.computing import compute
 from axiom_bench.run.sweep import sweep
 
 SETTINGS = (
-    *("model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
+    *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
     *(
         "method=[grad_cam,xgrad_cam]",
         "metric=[sensitivity_error,box_iou,zeta]",

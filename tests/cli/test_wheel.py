@@ -17,7 +17,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
 TINY = [
-    *("model=scenes_vgg", "data.size=4", "data.batch_size=4", "data.workers=2", "runtime.repeats=0", "device=cpu"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.size=4",
+        "data.batch_size=4",
+        "data.workers=2",
+        "runtime.repeats=0",
+        "device=cpu",
+    ),
     *("metric=[confidence_drop,zeta]", "method=[grad_cam,guided_xgrad_cam]", "pictures.rows=0", "pictures.gallery=0"),
     "report.figures.formats=[png]",
 ]

@@ -38,7 +38,15 @@ pytestmark = [
 ]
 RUN = Path("quick", "default")  # below the results folder
 TINY = (
-    *("model=scenes_vgg", "data.batch_size=4", "shard_size=2", "data.workers=2", "device=cpu", "runtime.repeats=1"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data.batch_size=4",
+        "shard_size=2",
+        "data.workers=2",
+        "device=cpu",
+        "runtime.repeats=1",
+    ),
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,max_box_acc,zeta]"),
     *("runtime.batch_size=2", "pictures.rows=1", "pictures.gallery=1", "report.figures.formats=[png]"),
 )

@@ -20,7 +20,15 @@ from axiom_bench.run.sweep import configuration, sweep
 from tests.made_runs import undrawn  # noqa: F401
 
 TINY = (
-    *("model=scenes_vgg", "model.weights=null", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "model.weights=null",
+        "data.size=5",
+        "data.batch_size=4",
+        "shard_size=2",
+        "device=cpu",
+    ),
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,zeta]", "runtime.repeats=0"),
     *("pictures.rows=0", "pictures.gallery=0"),
 )

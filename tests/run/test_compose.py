@@ -325,6 +325,36 @@ def test_a_user_s_files_may_leave_out_their_names(tmp_path):
         }
 
 
+OWN = "model=user model.architecture=a/net.py:build"
+RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than its experiment
+    "data.size=3": "default",
+    "model=scenes_vgg,scenes_resnet data=scenes": "default",
+    "model=resnet18 data=imagenet data.root=/data/imagenet": "imagenet-resnet18",
+    "data=voc model=resnet18,vgg16,alexnet": "voc-3models",
+    "data=folder data.root=/my/photos/ model=resnet18": "photos-resnet18",
+    "data=webdataset data.path=s3://bucket/val": "val",
+    "data=mosaic data.of=imagenet data.size=4": "mosaic_imagenet",
+    f"{OWN} model.weights=net.pth data=voc": "voc-net",
+    f"{OWN} model.weights=null": "net-random_weights",
+    f"{OWN} model.weights=null model.name=mine": "mine-random_weights",
+    "model=resnet18 model.weights=tuned.pth": "resnet18-tuned",
+    "model=resnet18 model.layer=layer3,layer4": "resnet18-2layers",
+    "model.layer=features.9 model=scenes_vgg": "scenes_vgg-features.9",
+    "experiment=voc data.root=/data model.weights_folder=null": "default",
+    "experiment=layers": "default",
+    "experiment=layers model.layer=features.1": "features.1",
+    "model=resnet18 run=mine": "mine",
+    "model=resnet18 run=default": "default",
+}
+
+
+@pytest.mark.parametrize("command", RUN_NAMES)
+def test_a_run_s_name_follows_from_the_models_and_data_that_a_command_chooses(command):
+    with composed([*FEW, *command.split()]) as composition:
+        names = {composition.plain()["run"], composition.plain_job()["run"]}
+    assert names == {RUN_NAMES[command]}
+
+
 ROOT = Path(__file__).resolve().parents[2]
 INSIDE = "bench/run/composing/hydra_inside.py"
 USED = {  # a class or function, and the parameters that it must take

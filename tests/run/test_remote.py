@@ -29,7 +29,15 @@ RESULTS = "s3://bench/results"
 URL = f"{RESULTS}/quick/default"
 DATA = "s3://bench/val"
 TINY = (
-    *("model=scenes_vgg", "data=webdataset", "data.batch_size=4", "shard_size=2", "device=cpu", "runtime.repeats=0"),
+    *(
+        "run=default",
+        "model=scenes_vgg",
+        "data=webdataset",
+        "data.batch_size=4",
+        "shard_size=2",
+        "device=cpu",
+        "runtime.repeats=0",
+    ),
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,zeta]", "pictures.rows=0", "pictures.gallery=0"),
 )
 SERVER = """

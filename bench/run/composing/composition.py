@@ -23,7 +23,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.spec import model_names, register_models
 from axiom_bench.records import remote
-from axiom_bench.run.composing import hydra_inside, launchers, settings
+from axiom_bench.run.composing import hydra_inside, launchers, run_names, settings
 from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
@@ -87,6 +87,10 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
             overrides = _with_all(composer, overrides)
             config = composer.config(overrides)
             launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
+            if name := run_names.following(composer, config, overrides):
+                overrides = [*overrides, f"run='{name}'"]
+                config.run = name
+                config.hydra.overrides.task.append(overrides[-1])
             if remote.is_url(results := str(OmegaConf.select(config, "results"))):
                 folder = str(remote.folder_of(results)).replace("'", r"\'")
                 overrides = [*overrides, f"hydra.sweep.dir='{folder}'"]  # here; Hydra would make one called s3:
