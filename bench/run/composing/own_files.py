@@ -59,7 +59,8 @@ def _problems(loaded: ConfigResult, file: str, groups: Collection[str]) -> Itera
 
     if loaded.header.get("package") != "_global_":
         yield f"{at('')} an experiment begins with the line `{GLOBAL}`, since it sets what a whole run has; add it."
-    for key, value in loaded.config.items_ex(resolve=False):
+    content = loaded.config.items_ex(resolve=False) if isinstance(loaded.config, DictConfig) else ()
+    for key, value in ((str(key), value) for key, value in content):
         if key in groups and key not in ("experiment", "hydra") and not isinstance(value, DictConfig | None):
             chosen = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             text = f"[{', '.join(map(str, chosen))}]" if isinstance(chosen, list) else str(chosen)

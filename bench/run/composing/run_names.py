@@ -56,7 +56,7 @@ def _values(composer: Composer, lines: Iterable[str]) -> dict[str, list[str]]:
     return {
         override.get_key_element(): list(dict.fromkeys(override.sweep_string_iterator()))
         if override.is_sweep_override() and override.is_discrete_sweep()
-        else [override.value()]
+        else [str(override.value())]
         for override in parsed
     }
 
