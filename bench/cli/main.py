@@ -114,6 +114,10 @@ def parser() -> ArgumentParser:
     gate_command.add_arguments(gate)
     gate.set_defaults(command=gate_command.run)
 
+    comparison = commands.add_parser("compare", help="what differs between two runs: exit 0 nothing, 1 something")
+    comparison.add_argument("run_folders", nargs=2, metavar="RUN")
+    comparison.set_defaults(command=_compare)
+
     _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
 
     listing = commands.add_parser("list", help="what can be chosen, one line each")
@@ -211,7 +215,20 @@ def _add_config_dir(command: ArgumentParser) -> None:
 
 def _with_command(argv: list[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = ("run", "report", "judge", "paper", "gate", "explain", "list", "tidy", "verify", "game", "game-score")
+    commands = (
+        "run",
+        "report",
+        "judge",
+        "paper",
+        "gate",
+        "compare",
+        "explain",
+        "list",
+        "tidy",
+        "verify",
+        "game",
+        "game-score",
+    )
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
@@ -260,6 +277,14 @@ def _paper(options: Namespace) -> int:
         from axiom_bench.cli.paper import paper
 
     code, lines = paper(options.overrides, options.config_dir)
+    say(lines)
+    return code
+
+
+def _compare(options: Namespace) -> int:
+    from axiom_bench.gate.two_runs import compare
+
+    code, lines = compare(*options.run_folders)
     say(lines)
     return code
 
