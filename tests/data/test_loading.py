@@ -2,13 +2,14 @@
 
 import logging
 import pickle
+from dataclasses import replace
 from itertools import chain
 
 import pytest
 import torch
 
 from axiom_bench.data.base import BadImage, FileHashes
-from axiom_bench.data.batch import Batch
+from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.loading import _Images, _pack, batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
@@ -42,6 +43,19 @@ def assert_equal(first, second):
     for one, other in zip(first.annotations, second.annotations, strict=True):
         pairs += [(one.boxes, other.boxes), (one.labels, other.labels)]
     assert all(torch.equal(*pair) for pair in pairs)
+
+
+def test_what_annotations_say_of_the_explained_classes_row_by_row():
+    box, other = torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[1.0, 1.0, 4.0, 4.0]])
+    objects = torch.tensor([1, 2]), torch.cat([box, other])
+    notes = (Annotation(*objects, stored_pixel=(2.0, 0.5)), Annotation(objects[0][:1], box))
+    batch = Batch(torch.zeros(2, 3, 4, 4), ("a", "b"), torch.tensor([1, 0]), notes)
+    about = batch.annotations_of(batch.targets, classes=3)
+    assert about["stored_pixels"] == ((2.0, 0.5), (1.0, 1.0))
+    assert [boxes.tolist() for boxes in about["boxes"]] == [box.tolist(), []]
+    assert about["wrong_class"].tolist() == [False, True]
+    assert [note.labels.tolist() for note in about["others"]] == [[2], [1]]
+    assert set(replace(batch, annotations=()).annotations_of(batch.targets, classes=3).values()) == {None}
 
 
 def test_rows_by_target_rule_in_full_batches_and_in_the_order_of_indices():
