@@ -5,6 +5,7 @@
     python scripts/random_bugs.py unprobe TABLE.csv
     python scripts/random_bugs.py judge TABLE.csv HITS --column before [--markers 'not slow']
     python scripts/random_bugs.py carry TABLE.csv --commit 2b344ca --to NOW.csv   # the places of the code as it is now
+    python scripts/random_bugs.py tell TABLE.csv   # of columns before, now and harmless (why a bug changes nothing)
 
 All of them change the checkout that one stands in: use a copy. `judge` puts one bug in at a time, runs the tests that
 enter its place (those whose fixtures did count with their file) up to the first failure, and writes it into the table.
@@ -22,7 +23,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -226,9 +227,26 @@ def judge(table: Path, hits: Path, column: str, markers: Sequence[str], by_room:
         write(table, [{column: "", **other} if column not in other else other for other in rows])
 
 
+def told(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """How many of each room's bugs that change anything are seen, and what became of those that weren't before."""
+    yield from ("| room | bugs | change nothing | seen before | seen now |", "|:---|---:|---:|---:|---:|")
+    for room in (*dict.fromkeys(Path(row["file"]).parts[1] for row in rows), "all"):
+        of_room = [row for row in rows if room in (Path(row["file"]).parts[1], "all")]
+        counted = [row for row in of_room if not row["harmless"]]
+        before, now = (sum(not row[name].startswith("not seen") for row in counted) for name in ("before", "now"))
+        shares = f"{before} ({before / len(counted):.0%}) | {now} ({now / len(counted):.0%}) |"
+        yield f"| {room} | {len(of_room)} | {len(of_room) - len(counted)} | {shares}"
+    yield from ("", "| place | bug | now |", "|:---|:---|:---|")
+    for row in rows:
+        if row["harmless"] or row["before"].startswith("not seen"):
+            verdict = f"nothing changes: {row['harmless']}" if row["harmless"] else row["now"]
+            cells = (f"`{row['file']}`, `{row['function']}`", f"`{row['old']}`: `{row['new']}`", verdict)
+            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["draw", "carry", "probe", "unprobe", "judge"])
+    parser.add_argument("step", choices=["draw", "carry", "probe", "unprobe", "judge", "tell"])
     parser.add_argument("table", type=Path)
     parser.add_argument("hits", type=Path, nargs="?", help="a folder, which becomes PROBE_HITS and goes on PYTHONPATH")
     parser.add_argument("--commit", default="2b344ca", help="at which the table was drawn")
@@ -254,6 +272,8 @@ def main() -> None:
         probe(rows, options.hits)
     elif options.step == "unprobe":
         subprocess.run(["git", "checkout", "-q", "--", *{row["file"] for row in rows}], check=True)
+    elif options.step == "tell":
+        print(*told(rows), sep="\n")
     else:
         judge(options.table, options.hits, options.column, options.markers, bool(options.rooms), options.seconds)
 
