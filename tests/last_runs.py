@@ -60,6 +60,6 @@ def report(terminal: Any, write: bool) -> None:
         commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=FILE.parent, text=True).strip()
         groups = updated(groups, passed, skipped, today, commit)
         head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
-        FILE.write_text(head + yaml.safe_dump(groups, sort_keys=False, width=120))
+        FILE.write_text(head + yaml.safe_dump(groups, sort_keys=False, default_flow_style=None, width=120))
     for line in warnings(groups, skipped, today):
         terminal.write_line(line, yellow=True)
