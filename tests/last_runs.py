@@ -42,7 +42,8 @@ def updated(groups: Groups, passed: Collection[str], skipped: Collection[str], t
     for name, group in groups.items():
         if name not in missed and any(test.startswith(group["tests"]) for test in passed):
             versions = {package: version(package) for package in group["packages"]}
-            groups[name] = {**group, "ran": {"date": today, "commit": commit, "versions": versions}}
+            ran = {"date": today.replace(), "commit": commit, "versions": versions}  # a copy, or YAML has an alias
+            groups[name] = {**group, "ran": ran}
     return groups
 
 
