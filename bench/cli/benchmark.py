@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from axiom_bench.run.manifest import Outcome
 
 
-def benchmark(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
+def benchmark(
+    overrides: Sequence[str], config_folder: Path | None = None, verbose: bool = False
+) -> tuple[int, list[str]]:
     """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
-    user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for a mistake that
-    concerns all jobs."""
+    user's own folder of YAML files beside conf/. verbose: see `finish`. Raises BenchError, before anything is computed,
+    for a mistake that concerns all jobs."""
     config, outcomes = run_jobs(overrides, config_folder)
     from axiom_bench.cli.finish import finish
 
-    return finish(config, outcomes, overrides)
+    return finish(config, outcomes, overrides, verbose)
 
 
 def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str], Path]:

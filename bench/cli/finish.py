@@ -27,9 +27,11 @@ MAX_NAMES = 5  # bad images that are named
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
 
 
-def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> tuple[int, list[str]]:
+def finish(
+    config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = (), verbose: bool = False
+) -> tuple[int, list[str]]:
     """Writes the manifest and the report of a sweep; its exit code and its last lines. overrides: as they were typed.
-    Raises BenchError."""
+    verbose: with statuses and the time of each stage, which the page and the manifest have too. Raises BenchError."""
     folder = run_folder(config)
     with progress("report") as shown:
         completed = [outcome for outcome in outcomes if outcome.failure is None]
@@ -42,14 +44,15 @@ def finish(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Seque
         if written is not None:
             run = RunFolder.of(folder, written)  # not read: another command may write its own by now
             dropped = sweep.no_longer_shown(before, written)
-            lines += [*_counts(run, completed), *([dropped] if dropped else [])]
+            lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
             # First: its processes draw while this one imports what the headline needs.
             page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
-            times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
-            from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
+            if verbose:
+                times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
+                from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
 
-            lines += time_lines(times, time.perf_counter() - start)
+                lines += time_lines(times, time.perf_counter() - start)
             mirror.push(folder)
             lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
         return exit_code(outcomes), [*lines, *failed(outcomes)]
@@ -81,15 +84,15 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(run: RunFolder, completed: Sequence[Outcome]) -> Iterator[str]:
-    """A line where nothing was computed, one of the statuses other than ok, and one of the images left out."""
+def _counts(run: RunFolder, completed: Sequence[Outcome], verbose: bool) -> Iterator[str]:
+    """A line where nothing was computed, one of the images left out; verbose: one of the statuses other than ok."""
     if not any(outcome.computed.shards for outcome in completed):
         shards = sum(outcome.shards for outcome in completed)
         yield f"{shards} of {shards} shards were already there: nothing was computed"
     parts = [run.records, run.class_records]
     counts: Counter[str] = sum((Counter(rows.counts(rows.metrics)) for rows in parts), Counter())
     undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
-    if undefined:
+    if undefined and verbose:
         yield f"values: {counts['ok']} ok, {undefined}"
     columns = {"data": str, "image_id": str}
     rows = pd.concat([part.of_images[[*columns, "target_class"]].astype(columns) for part in parts])

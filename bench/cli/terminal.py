@@ -24,9 +24,13 @@ def printable(text: str) -> str:
     return _UNPRINTED.sub("?", text)
 
 
+_BEST = re.compile(r"(?<= )\*\S+")  # as report.tables.terminal marks values
+
+
 def say(lines: Iterable[str]) -> None:
-    """Prints lines on standard output."""
-    print(printable("\n".join(lines)))
+    """Prints lines on standard output; on a terminal what is marked as best in bold."""
+    text = printable("\n".join(lines))
+    print(_BEST.sub("\x1b[1m\\g<0>\x1b[0m", text) if sys.stdout.isatty() else text)
 
 
 def say_line(line: str) -> None:

@@ -74,16 +74,16 @@ def _write(
     read = read_run(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
     with drawing_processes(read) as processes:
-        from axiom_bench.report.tables.text import last_lines
+        from axiom_bench.report.tables.terminal import result_lines
         from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
 
         write_report(read, processes, tell)
         tell("headline")
-    stamp.write(read.path, inputs, last_lines(read), before, time.perf_counter() - start)
+    stamp.write(read.path, inputs, result_lines(read), before, time.perf_counter() - start)
 
 
 def headline(run: RunFolder | Path) -> list[str]:
-    """The run's main results, one line for each metric of `config.report.headline`: the best method and its value.
+    """The run's main results in 80 columns, see `tables.terminal.result_lines`.
 
     run: the folder, or what was read from it already. Raises BenchError where the run can't be read.
     """
@@ -93,10 +93,10 @@ def headline(run: RunFolder | Path) -> list[str]:
     stored = stamp.headline(folder, stamp.inputs(folder, manifest))
     if stored is not None:
         return stored
-    from axiom_bench.report.tables.text import last_lines
+    from axiom_bench.report.tables.terminal import result_lines
     from axiom_bench.statistics.run_folder import RunFolder
 
-    return last_lines(RunFolder.read(run) if isinstance(run, Path) else run)
+    return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)
 
 
 @contextmanager

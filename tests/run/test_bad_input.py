@@ -62,7 +62,9 @@ def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monk
     assert (bad[["target_class", "predicted_class"]] == -1).all(axis=None)
     assert good.to_dict() == {name: place for place, name in enumerate(GOOD)}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: ["one number"])
-    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, [outcome])
+    config = {"results": str(results), "experiment": "quick", "run": "default"}
+    assert not any(line.startswith(("values: ", "together ")) for line in finish(config, [outcome])[1])
+    code, lines = finish(config, [outcome], verbose=True)
     assert code == 0
     assert "images left out: 3 (6/truncated.jpg, 7/text.png, 8/empty.png)" in lines
     assert any(line.startswith("values: ") and "15 bad_image" in line for line in lines)

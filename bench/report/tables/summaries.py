@@ -46,7 +46,7 @@ def _overview_rows(
     """A row for each method that has a value; notes say why others have none."""
     measured = set(summary.loc[summary["n"] > 0, "method"])
     methods = [method for method in dict.fromkeys(summary["method"]) if method in measured]
-    rows_of = (_of_methods(run, setting, summary, value, methods) for value in values)
+    rows_of = (of_methods(run, setting, summary, value, methods) for value in values)
     columns = [
         [text.statistic_cell(row, value, lead, is_best) for row, lead, is_best in rows]
         for value, rows in zip(values, rows_of, strict=True)
@@ -58,7 +58,7 @@ def _overview_rows(
     return _rows(run, methods, columns)
 
 
-def _of_methods(
+def of_methods(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
 ) -> Iterator[tuple[pd.Series, str, bool]]:
     """(its row of the summary, the statistic that leads, whether it may be bold) of each method, for one metric."""
@@ -120,7 +120,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     settings = {setting: of_setting for setting in run.settings if len(of_setting := rows_at(rows, setting))}
     columns = []
     for setting, of_setting in settings.items():
-        cells = _of_methods(run, setting, of_setting, value, methods)
+        cells = of_methods(run, setting, of_setting, value, methods)
         columns.append([Cell(text.marked(text.statistic(row, value, lead), row), bold) for row, lead, bold in cells])
     _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
     counts = counts_text(defined["images"], defined["n"])

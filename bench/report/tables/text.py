@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from axiom_bench.columns import OK
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.table import Cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, LEVEL, compare
 from axiom_bench.statistics.ranking import on_common_images
@@ -246,16 +245,16 @@ def reason(status: str) -> str:
     return REASONS.get(status, status.replace("_", " "))
 
 
-def last_lines(run: RunFolder) -> list[str]:
-    """One line for each metric of `config.report.headline` that was measured, with every setting in it; with
+def last_lines(run: RunFolder, told: Collection[str] = ()) -> list[str]:
+    """One line for each metric of `config.report.headline` that was measured and isn't `told`, with every setting; with
     `config.report.compare`, one more for each that has a direction. Models with random weights come first."""
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
     measured = [name for name in options.headline if name in set(summary["metric"])]
     lines = []
-    for value in map(run.metadata.value, measured):
+    for value in map(run.metadata.value, (name for name in measured if name not in told)):
         rows = summary[summary["metric"] == value.name]
-        parts = [f"{run.label(at)}: {_result(run, at, rows_at(rows, at), value)}" for at in run.settings]
+        parts = [f"{run.label(at)}: {_result(rows_at(rows, at), value)}" for at in run.settings]
         direction = f", {value.better} is better" if value.has_direction else ""
         statistic = "whole data set" if rows["whole_set"].any() else value.lead
         lines.append(f"{value.title} ({statistic}{direction}): {'; '.join(parts)}")
@@ -271,36 +270,14 @@ def random_weights_lines(run: RunFolder) -> list[str]:
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
 
 
-def _result(run: RunFolder, setting: Setting, rows: pd.DataFrame, value: Value) -> str:
-    """ "HiResCAM = XGrad-CAM 0.123 [0.101, 0.150], better than all others (n = 64 images, 120 rows)"; the range over
-    the methods where none can be best."""
+def _result(rows: pd.DataFrame, value: Value) -> str:
+    """ "0.101 to 0.150 over 4 methods (n = 64 images, 120 rows)"."""
     defined = rows[rows["n"] > 0]
     if defined.empty:
         return "no value"
-    is_ranked = value.has_direction and not run.metadata.has_random_weights(setting.model)
-    comparison = run.comparisons.of(setting, value.name) if is_ranked else None
-    if comparison is not None:
-        counts = counts_text([comparison.images], [comparison.rows])
-        which = " in common" if on_common_images(defined) else ""
-        return f"{best_text(run, comparison, value)} ({counts}{which})"
     low, high = (number(end, value.rounding) for end in (defined[value.lead].min(), defined[value.lead].max()))
     methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
     return f"{low if low == high else f'{low} to {high}'}{methods} ({counts_text(defined['images'], defined['n'])})"
-
-
-def best_text(run: RunFolder, comparison: Comparison, value: Value) -> str:
-    """The best value with its interval, and who isn't significantly worse."""
-    best, *others = comparison.ranked
-    place = comparison.place(best[0])
-    text = f"{group_name(run, best)} {with_interval(place.value, place.value_low, place.value_high, value.rounding)}"
-    unclear = comparison.not_worse
-    if others:
-        names = ", ".join(group_name(run, group) for group in unclear)
-        text += f", not significantly better than {names}" if unclear else ", significantly better than all others"
-    elif len(best) > 1:
-        text += ", all coincide"
-    constructed = comparison.by_construction
-    return text + (f", not ranked: {names_of(run, constructed)}, 0 by construction" if constructed else "")
 
 
 def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:

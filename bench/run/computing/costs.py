@@ -92,20 +92,11 @@ class Cost:
         return {**{name: traces * passes for name, passes in self.of_methods.items()}, **metrics}
 
     def line(self, images: int, rows: int) -> str:
-        """For the user, before a run: passes per image and method, per image, and their total. rows: number of
-        explained labels of the images, each of which costs as much as an image of one."""
-        unit, explained = ("image", "") if rows == images else ("label", f"{rows:,} labels of ")
-        parts = []
-        if self.explaining:
-            parts.append(f"{self.explaining:,.0f} per {unit} of the methods ({_largest(self.of_methods)})")
-        if self.per_image_and_method:
-            parts.append(f"{self.per_image_and_method:,.0f} per {unit} and method ({_largest(self.of_method)})")
-        if any(self.of_image.values()):
-            total = sum(self.of_image.values())
-            parts.append(f"{total:,.0f} per {unit} for all methods ({_largest(self.of_image)})")
-        methods = len(self.of_methods)
-        parts.append(f"{rows * self.per_image:,.0f} for {explained}{images:,} images x {methods} methods")
-        return f"forward passes beside those of the traces, at most: {', '.join(parts)}"
+        """For the user, before a run: how many passes, and what most are of. rows: number of explained labels of the
+        images, each of which costs as much as an image of one."""
+        unit = "image" if rows == images else "label"
+        most = f"{self.per_image:,.0f} for each {unit}: {_largest(self.by_name())}"
+        return f"at most {rows * self.per_image:,.0f} forward passes beside those of the traces ({most})"
 
 
 def check(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
