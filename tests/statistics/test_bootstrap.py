@@ -145,7 +145,8 @@ def test_missing_values_and_few_images(intervals):
     assert low[0] < np.median(values[:29]) < high[0]
     assert np.isfinite([low, high]).all()
     assert np.isnan(intervals(values, images % (FEWEST_IMAGES - 1))).all()
-    assert np.isfinite(intervals(values, images % FEWEST_IMAGES)).all()
+    for first in (0, 1):  # the number of an image says nothing
+        assert np.isfinite(intervals(values, images % FEWEST_IMAGES + first)).all()
     assert np.isnan(intervals(np.full((30, 1), NAN), images)).all()
 
 

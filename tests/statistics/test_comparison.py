@@ -214,6 +214,7 @@ def test_whole_sets_are_compared_by_their_resamples():
     assert comparison.place("c").is_best
     place = comparison.place("c")
     assert [place.value_high - place.value, place.value - place.value_low] == pytest.approx([1.96 * 0.1] * 2, rel=0.2)
+    assert compare_whole_sets(stored({"a": [0.5], "b": [0.6]}, images=1), metric("higher")).images == 1
     without = compare_whole_sets(stored({"a": [], "b": [0.7, 0.8, 0.9]}), metric("higher"))
     assert math.isnan(without.pair("a", "b")["p"])
     assert not without.places["is_best"].any()

@@ -112,6 +112,10 @@ def test_what_an_image_with_many_rows_decides_isn_t_shown():
     assert (row["better"], row["worse"]) == (19, 1)
 
 
+def test_without_an_error_nothing_is_told_of_what_would_be_shown():
+    assert np.isnan(paired_tests.smallest_shown(np.array([0.0, 1.0]), 3, 20)).tolist() == [True, False]
+
+
 def test_what_is_shown_follows_from_the_interval():
     difference = np.random.default_rng(1).normal(0.3, 2.0, size=900)
     row = row_of(difference)

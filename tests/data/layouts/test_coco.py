@@ -106,6 +106,18 @@ def test_a_crowd_lies_below_the_objects_in_it_however_small_it_is(coco_root):
     assert mask[0, 26:34].tolist() == [0, 0, 0, 0, NO_VERDICT, NO_VERDICT, -1, -1]
 
 
+def test_a_category_that_is_not_listed_is_no_label_and_the_order_of_an_entry_s_fields_says_nothing(coco_root):
+    dataset = load(coco_root)
+    before = dataset.labels(2), dataset.fingerprint(2)
+    with changed(coco_root) as content:
+        turned = json.loads(json.dumps(content), object_pairs_hook=lambda fields: dict(reversed(fields)))
+        content["annotations"] = turned["annotations"]
+    assert (load(coco_root).labels(2), load(coco_root).fingerprint(2)) == before
+    with changed(coco_root) as content:
+        content["annotations"] = [annotation(1, 7, 77, [10, 5, 10, 10], SQUARE)]
+    assert load(coco_root).labels(2) == ()
+
+
 def test_compressed_run_lengths_are_as_pycocotools_decodes_them(coco_root):
     compressed = coco_mask.frPyObjects(run_lengths(2, 3, 9, 11), 30, 40)
     region = {**compressed, "counts": compressed["counts"].decode()}
