@@ -78,14 +78,15 @@ def test_quick(process, networks, settings, tmp_path, request):
     assert "Traceback" not in first.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["results"]  # Hydra leaves nothing in the current folder
     assert first.stdout.splitlines()[-1] == "report: results/quick/default/report.html"
-    assert "images/s" in first.stdout
     manifest = json.loads((tmp_path / "results" / "quick" / "default" / "manifest.json").read_text())
     assert list(manifest["models"]) == networks
     assert set(manifest["methods"]) == DEFAULT_METHODS
     assert {about["metric"] for about in manifest["metrics"].values()} == DEFAULT_METRICS
 
-    again = typed(tmp_path, *settings)
+    again = typed(tmp_path, "run", "-v", *settings)
     assert again.returncode == 0
+    assert "report: results/quick" in again.stdout
+    assert "together " in again.stdout
     assert f"{len(networks)} of {len(networks)} shards were already there: nothing was computed" in again.stdout
     assert "images/s" not in again.stdout
 
