@@ -198,7 +198,14 @@ def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_net
 
 
 def test_whether_a_torchvision_network_transforms_its_input_counts(job):
-    net = ("model=googlenet", "model.weights=null", "target=predicted", "data.size=1", "model.resize=[96,96]", "model.crop=96")
+    net = (
+        "model=googlenet",
+        "model.weights=null",
+        "target=predicted",
+        "data.size=1",
+        "model.resize=[96,96]",
+        "model.crop=96",
+    )
     with_and_without = (keys(job(*net, f"+model.kwargs.transform_input={value}")) for value in ("true", "false"))
     assert set.isdisjoint(*with_and_without)
 
