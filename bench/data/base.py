@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -53,6 +54,13 @@ class FileHashes:
         """Of the files of these images."""
         paths = (path for index in indices for path in data.files(index) if path in self.stamps)
         return {path: self.stamps[path] for path in paths if path is not None}
+
+
+def with_meaning(of_files: str, meaning: str) -> str:
+    """The hash of an image from that of its files, and what else decides what is read from them. UNREADABLE stays in
+    front: images whose files can't be read have one hash, by which `data.cache` would give one for another."""
+    unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
+    return unreadable + hashlib.sha256(f"{of_files} {meaning}".encode()).hexdigest()
 
 
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:

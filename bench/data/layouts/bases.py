@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from abc import abstractmethod
@@ -27,6 +26,7 @@ from axiom_bench.data.base import (
     classes_of,
     clipped,
     is_empty,
+    with_meaning,
 )
 from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, sha256, sha256_of
 from axiom_bench.data.formats.files import as_text, files_below, shown, why
@@ -158,8 +158,7 @@ class NotedImages(PackedImages):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         of_image = self._sha256(index, hashes, f"{self.ids[index]} {self.column}")
-        unreadable = UNREADABLE if of_image.startswith(UNREADABLE) else ""
-        return unreadable + hashlib.sha256(f"{of_image} {self.note(index)!r}".encode()).hexdigest()
+        return with_meaning(of_image, repr(self.note(index)))
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         note = self.note(index)

@@ -8,7 +8,6 @@ has one with a malformed annotation: pixels left out of one would pass for backg
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -22,7 +21,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, FileHashes, Sample, clipped, is_empty, largest
+from axiom_bench.data.base import (
+    BACKGROUND,
+    NO_VERDICT,
+    Box,
+    FileHashes,
+    Sample,
+    clipped,
+    is_empty,
+    largest,
+    with_meaning,
+)
 from axiom_bench.data.formats.files import as_name, as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError
@@ -74,7 +83,7 @@ class Coco(ImageFiles):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
-        return hashlib.sha256(f"{super().fingerprint(index, hashes)} {entries}".encode()).hexdigest()
+        return with_meaning(super().fingerprint(index, hashes), entries)
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]

@@ -6,7 +6,6 @@ sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, FileHashes, Objects, Sample
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, FileHashes, Objects, Sample, with_meaning
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, listed
 from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders
@@ -84,8 +83,7 @@ class ImageNetS(ImageFiles):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
-        meaning = f"{super().fingerprint(index, hashes)} {self._of_value.tolist()} {self.boxes}"
-        return hashlib.sha256(meaning.encode()).hexdigest()
+        return with_meaning(super().fingerprint(index, hashes), f"{self._of_value.tolist()} {self.boxes}")
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         mask, problems = self._mask(index, size)

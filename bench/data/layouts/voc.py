@@ -7,7 +7,6 @@ as the devkit's evaluation does.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import NO_VERDICT, BadImage, FileHashes, Sample, classes_of, largest
+from axiom_bench.data.base import NO_VERDICT, BadImage, FileHashes, Sample, classes_of, largest, with_meaning
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
@@ -78,7 +77,7 @@ class Voc(ImageFiles):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         """SHA-256 over the image's and its annotations' bytes, and which objects count."""
         files = super().fingerprint(index, hashes)
-        return files if self.difficult else hashlib.sha256(f"{files} without difficult objects".encode()).hexdigest()
+        return files if self.difficult else with_meaning(files, "without difficult objects")
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)

@@ -1,6 +1,7 @@
 """A small COCO annotation file: boxes, polygons, run lengths, crowds and error messages."""
 
 import json
+import os
 import pickle
 import sys
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
+from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.layouts.coco import pixels
 from axiom_bench.data.loading import batches
@@ -230,6 +232,11 @@ def test_annotations_of_another_size_are_not_used(coco_root):
     sample = load(coco_root).read(2)
     assert (sample.objects, sample.mask) == ((), None)
     assert "(40, 30)" in sample.problems[0]
+
+
+def test_the_hash_of_a_file_that_cannot_be_read_says_so(coco_root, monkeypatch):
+    monkeypatch.setattr("axiom_bench.data.formats.decoding.open_regular", lambda path: os.open(path / "x", 0))
+    assert load(coco_root).fingerprint(0).startswith(UNREADABLE)
 
 
 def test_fingerprint_depends_on_annotations(coco_root):

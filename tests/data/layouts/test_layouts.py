@@ -1,10 +1,13 @@
 """ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices, boxes, masks, errors."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
+from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.layouts.voc import CLASSES as VOC_CLASSES
 from axiom_bench.errors import BenchError
@@ -124,6 +127,15 @@ def test_voc(voc_root):
     assert (len(VOC_CLASSES), sorted(VOC_CLASSES)) == (20, list(VOC_CLASSES))
     for below in ("", "VOCdevkit", "VOCdevkit/VOC2012"):
         assert load("voc", voc_root / below, image_set="Segmentation").ids == ("2007_1",)
+
+
+@pytest.mark.parametrize("kind", ["voc", "imagenet_s"])
+def test_the_hash_of_files_that_cannot_be_read_says_so(voc_root, s_root, monkeypatch, kind):
+    """Their images have one hash: data.cache keeps none by it."""
+    dataset = load("voc", voc_root, difficult=False) if kind == "voc" else imagenet_s(s_root)
+    assert not dataset.fingerprint(0).startswith(UNREADABLE)
+    monkeypatch.setattr("axiom_bench.data.formats.decoding.open_regular", lambda path: os.open(path / "x", 0))
+    assert dataset.fingerprint(0).startswith(UNREADABLE)
 
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
