@@ -12,13 +12,12 @@ from typing import Any
 
 import yaml
 
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.models.spec import classifiers
 from axiom_bench.run.composing.settings import add_current_folder
 
 ALL = ("all", "all_fast")  # no entries, but choices: method=all
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def listing(kind: str | None, config_folder: Path | None = None) -> list[str]:
@@ -53,7 +52,7 @@ def _files(folders: Sequence[Path], group: str) -> Iterator[Path]:
 def _entry(path: Path) -> Mapping[str, Any]:
     """What a plug-in's file says. Raises BenchError where it holds no entry of its own name."""
     try:
-        content = yaml.load(path.read_text(), LOADER)
+        content = read_yaml(path)
     except yaml.YAMLError as error:
         raise BenchError(f"{path} can't be read: {' '.join(str(error).split())}.") from error
     entry = content if not isinstance(content, Mapping) or "_target_" in content else content.get(path.stem)

@@ -16,11 +16,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar, get_args
 
-import yaml
-
 from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
-from axiom_bench.environment import entry_names
+from axiom_bench.environment import entry_names, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
@@ -31,7 +29,6 @@ SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known 
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
 TARGET = {"_target_": kinds.Kind(kinds.is_path, "the dotted path of a function, as my_module.my_cam")}
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 
@@ -128,7 +125,7 @@ def _config(kind: str, name: str) -> Mapping[str, Any]:
     path = conf_folder() / folder / f"{name}.yaml"
     if name not in names(folder):  # and not whether there is such a file: a name may be too long for one
         raise unknown(kind, name, names(folder))
-    config: Mapping[str, Any] = yaml.load(path.read_text(), LOADER)[name]
+    config: Mapping[str, Any] = read_yaml(path)[name]
     return config
 
 

@@ -10,14 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.environment import conf_folder, conf_groups
+from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
@@ -115,9 +114,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
 
 def base_keys() -> set[str]:
     """The dotted settings of conf/config.yaml and conf/device/, which no choice of methods or data changes."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     files = (conf_folder() / name for name in ("config.yaml", "device/auto.yaml"))
-    config, device = (yaml.load(file.read_text(), loader) for file in files)
+    config, device = map(read_yaml, files)
     nodes = {key: value for key, value in config.items() if key not in ("defaults", "hydra")}
     return {key for key, _ in settings.settings({**nodes, "device": device})}
 
