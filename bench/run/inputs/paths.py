@@ -49,7 +49,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
     kind, root, path, classes = (data.get(key) for key in ("kind", "root", "path", "classes"))
     if isinstance(of := data.get("of"), Mapping):
         _check_data(of)
-    if isinstance(root, str) and root != "???" and not os.path.isdir(root):
+    if isinstance(root, str) and root != "???" and "://" not in root and not os.path.isdir(root):
         module = import_module(f"{LAYOUTS}.{kind}")
         module.existing(Path(root), module.LAYOUT)
     if isinstance(path, str) and path != "???" and "://" not in path and not os.path.lexists(path):
