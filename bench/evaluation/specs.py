@@ -34,7 +34,8 @@ class MethodSpec:
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
     them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
-    explains nothing by design, such as a random map, so that a method should do better.
+    explains nothing by design, such as a random map, so that a method should do better. style: the number of its colour
+    and marker in every chart, among the controls or the others; None: one that is free in the run.
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     """
@@ -49,6 +50,7 @@ class MethodSpec:
     wins_by_construction: tuple[Name, ...] = ()
     requires: tuple[Name, ...] = ()
     control: bool | None = None
+    style: int | None = None
     spoiling: Name | None = None
     degree: float | None = None
     unspoiled: Name | None = None

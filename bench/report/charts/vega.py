@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import altair as alt
@@ -88,6 +89,8 @@ def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[s
 # Colours that readers with colour vision deficiencies tell apart: Okabe and Ito 2008, without black and yellow, which
 # are too dark or too light for one of the two themes, then the darkest of Tol's "muted" scheme.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
+GREY = "#7d7d87"  # of controls
+MOST_STYLES = 64  # colours x markers
 MARKERS = "osD^vP*X"  # matplotlib's
 SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "stroke", "triangle-right")  # Vega's
 DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths in pixels: drawn, left out, ...
@@ -97,7 +100,7 @@ DASHES = ((1, 0), (6, 2), (2, 2), (8, 2, 2, 2))  # lengths in pixels: drawn, lef
 class MethodStyle:
     """title: as people read it. colour: "#rrggbb". marker: matplotlib's. shape: Vega's. dash: lengths in pixels.
 
-    The first eight methods differ by colour, the following ones by marker, shape and dash as well.
+    Eight numbers differ by colour, the following ones by marker, shape and dash as well; controls by these alone.
     """
 
     title: str
@@ -113,15 +116,31 @@ class MethodStyle:
 
 
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
-    """{method: its style}, in the manifest's order, for all methods with records. It doesn't depend on which of them a
-    figure shows."""
-    styles = {}
-    for place, name in enumerate(run.methods):
-        turn, colour = divmod(place, len(COLOURS))
-        sign, dash = (colour + turn) % len(MARKERS), DASHES[turn % len(DASHES)]
-        title = run.metadata.method_title(name)
-        styles[name] = MethodStyle(title, COLOURS[colour], MARKERS[sign], SHAPES[sign], dash)
-    return styles
+    """{method: its style}, in the manifest's order, for all methods with records: that of its YAML's number, the same
+    in every run; of a method without a number, or with another's, one that is free. Controls are grey."""
+    abouts = {name: run.metadata.method(name) for name in run.methods}
+    numbers: dict[str, int] = {}
+    taken: dict[bool, set[int]] = {True: set(), False: set()}  # by whether they are of controls
+    for name, about in abouts.items():
+        number, alike = about.get("style"), taken[_is_control(about)]
+        if isinstance(number, int) and 0 <= number < MOST_STYLES and number not in alike:
+            numbers[name] = number
+            alike.add(number)
+    for name in [name for name in abouts if name not in numbers]:
+        alike = taken[_is_control(abouts[name])]
+        numbers[name] = next(number for number in count() if number not in alike)
+        alike.add(numbers[name])
+    return {name: _style(run.metadata.method_title(name), numbers[name], _is_control(abouts[name])) for name in abouts}
+
+
+def _is_control(about: Mapping[str, Any]) -> bool:
+    return about.get("control") is True
+
+
+def _style(title: str, number: int, is_control: bool) -> MethodStyle:
+    turn, colour = divmod(number, len(COLOURS))
+    sign, dash = (colour + turn) % len(MARKERS), DASHES[turn % len(DASHES)]
+    return MethodStyle(title, GREY if is_control else COLOURS[colour], MARKERS[sign], SHAPES[sign], dash)
 
 
 INK, SOFT, LINE, PAGE = "var(--ink)", "var(--soft)", "var(--line)", "var(--page)"  # as page.css defines them by theme

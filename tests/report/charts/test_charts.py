@@ -20,11 +20,12 @@ import pandas as pd
 import pytest
 
 import axiom_bench.report.page
+from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
 from axiom_bench.report.charts import boxes, by_depth, by_method, curves, scatter, vega
 from axiom_bench.report.charts.curves import mean_curves
 from axiom_bench.report.charts.drawing import Drawing, counts_by
-from axiom_bench.report.charts.vega import COLOURS, Chart, at_same_spot, method_styles
+from axiom_bench.report.charts.vega import COLOURS, GREY, Chart, at_same_spot, method_styles
 from axiom_bench.report.options import options_of, read_run
 from axiom_bench.report.writing import CHARTS, charts_section
 from axiom_bench.statistics.labels import Setting, Value, rows_at
@@ -207,6 +208,25 @@ def test_each_method_has_a_title_and_a_look_of_its_own(make_records, make_run, u
     assert "-" not in method_styles(usual)
 
 
+def test_a_method_looks_alike_in_every_run(make_records, make_run):
+    """What a stranger's file says of its style is a number that nobody else has, or counts for nothing."""
+    numbers = {"random": 0, "cam": 6, "mine": None, "twin": 6, "odd": "red", "xgrad_cam": 0}
+    methods = {name: {"style": number, "control": name == "random"} for name, number in numbers.items()}
+    records = make_records(2).query("metric == 'box_iou' and model == 'scenes_fc' and method == 'grad_cam'")
+    rows = pd.concat([records.assign(method=name) for name in methods])
+    styles = method_styles(RunFolder.read(make_run(rows, methods=methods, pictures=False)))
+    free = [colour for place, colour in enumerate(COLOURS) if place not in (0, 6)]
+    expected = {"random": GREY, "cam": COLOURS[6], "mine": free[0], "twin": free[1], "odd": free[2]}
+    assert {name: style.colour for name, style in styles.items()} == {**expected, "xgrad_cam": COLOURS[0]}
+
+
+def test_no_two_methods_share_a_style():
+    specs = [all_methods.get(name).spec for name in all_methods.names()]
+    for kind in (True, False):
+        numbers = [spec.style for spec in specs if bool(spec.control) is kind]
+        assert sorted(numbers) == list(range(len(numbers)))
+
+
 def test_every_spec_follows_the_schema(charts):
     """The report builds specs without validation, which takes half of the time."""
     specs = {name: build() for chart in charts for name, build in chart.specs.items()}
@@ -272,7 +292,8 @@ def write(tmp_path: Path) -> Write:
 def run_of(folder: Path, jobs: Sequence[dict[str, Any]], **axes: Any) -> Any:
     lists = {kind: [name for job in jobs for name in job[kind]] for kind in ("records", "curves")}
     manifest = {**lists, "jobs": list(jobs), "methods": {"b": {}, "a": {}}, "axes": axes}
-    texts = {"label": lambda setting: setting.model, "metadata": SimpleNamespace(method_title=str.upper)}
+    metadata = SimpleNamespace(method_title=str.upper, method=lambda name: {})
+    texts = {"label": lambda setting: setting.model, "metadata": metadata}
     return SimpleNamespace(path=folder, manifest=manifest, methods=("b", "a"), settings=SETTINGS, **texts)
 
 
