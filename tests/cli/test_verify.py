@@ -8,7 +8,7 @@ import os
 import py_compile
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -189,7 +189,7 @@ def test_combined_runs_are_refused(run, capsys):
 
 @pytest.mark.slow
 def test_processes_of_their_own(run, capsys, monkeypatch):
-    monkeypatch.undo()
+    monkeypatch.setattr(verification, "ProcessPoolExecutor", ProcessPoolExecutor)
     run()
     assert verified(capsys)[0] == 0
 
