@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.inputs import paths
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def run_jobs(
     """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does. shares:
     computes shards alone, beside other processes."""
     with composed(overrides, config_folder) as composition:
-        paths.check(composition.plain(), composition.several)
+        settings.check_paths(composition.plain(), composition.several)
         # A misspelt name or path has been answered by now: what follows imports torch.
         with progress("methods and metrics"):
             from axiom_bench.cli import each_gpu
@@ -68,8 +69,9 @@ def run_jobs(
             config = composition.plain()
             methods, metrics = sweep.check(config)
             check_report(config, methods, metrics)
-            others = each_gpu.environments(config["device"]["name"], os.environ)
-        with each_gpu.processes(overrides, config_folder, others):
+            name = config["device"]["name"]
+            others = each_gpu.environments(name, os.environ) if name == settings.EACH_GPU else []
+        with each_gpu.processes(overrides, config_folder, others) if others else nullcontext():
             return config, (sweep.share if shares else sweep.launch)(composition, config)
 
 

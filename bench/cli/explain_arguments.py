@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
+from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.inputs import paths
 
 ALL = "all"
 GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library in it
@@ -23,11 +23,11 @@ def named_methods(options: Namespace) -> list[str] | None:
 def configuration(options: Namespace) -> dict[str, Any]:
     """The configuration, with the command line's options in it. Raises BenchError where it can't be composed, where no
     model is named, and for images, weights and code that aren't there."""
-    paths.check_images(options.images)
+    settings.check_images(options.images)
     config, several = _composed(_overrides(options, named_methods(options)), options.config_dir)
     chosen = {"weights": options.weights, "layer": options.layer}
     config["model"] |= {key: value for key, value in chosen.items() if value is not None}
-    paths.check({"model": config["model"]}, several)
+    settings.check_paths({"model": config["model"]}, several)
     return config
 
 

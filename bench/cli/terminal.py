@@ -24,7 +24,7 @@ def printable(text: str) -> str:
     return _UNPRINTED.sub("?", text)
 
 
-_BEST = re.compile(r"(?<= )\*\S+")  # as report.tables.terminal marks values
+_BEST = re.compile(r"(?<= )\*\S+")  # as report.tables marks values
 
 
 def say(lines: Iterable[str]) -> None:

@@ -17,11 +17,6 @@ from axiom_bench.errors import BenchError
 Outputs = list[tuple[str, Tensor]]  # of modules by name, in the order in which their calls end
 
 
-def has_gradients(trace: Trace) -> bool:
-    """Whether a gradient of the trace's valid rows isn't zero."""
-    return bool(trace.gradients[: trace.num_valid].any())
-
-
 def silence(trace: Trace) -> str:
     """The sentence for a trace whose gradients are all zero, with the nearest earlier layer where they aren't."""
     layer, count = trace.cut_model.layer, trace.num_valid

@@ -69,6 +69,11 @@ class Trace(CachesResults):
         padding = f", num_padding {self.num_padding}" if self.num_padding else ""
         return f"Trace({shapes}, layer {self.layer!r}, {kind}{padding})"
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether a gradient of the valid rows isn't zero."""
+        return bool(self.gradients[: self.num_valid].any())
+
     def __getitem__(self, rows: slice) -> Trace:
         if not isinstance(rows, slice):
             raise BenchError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.silent import has_gradients, silence
+from axiom_bench.cutting.silent import silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -46,7 +46,7 @@ class ZeroMaps(UserWarning):
 def warn_of_silence(trace: Trace) -> bool:
     """Whether the layer's gradients are zero for every image, with a ZeroMaps warning that names one where they
     aren't."""
-    if is_silent := not has_gradients(trace):
+    if is_silent := not trace.has_gradients:
         warnings.warn(silence(trace), ZeroMaps, stacklevel=2)
     return is_silent
 

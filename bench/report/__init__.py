@@ -74,7 +74,7 @@ def _write(
     read = read_run(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
     with drawing_processes(read) as processes:
-        from axiom_bench.report.tables.terminal import result_lines
+        from axiom_bench.report.tables import result_lines
         from axiom_bench.report.writing import write_report  # imports matplotlib, as the processes do meanwhile
 
         write_report(read, processes, tell)
@@ -83,7 +83,7 @@ def _write(
 
 
 def headline(run: RunFolder | Path) -> list[str]:
-    """The run's main results in 80 columns, see `tables.terminal.result_lines`.
+    """The run's main results in 80 columns, see `tables.result_lines`.
 
     run: the folder, or what was read from it already. Raises BenchError where the run can't be read.
     """
@@ -93,7 +93,7 @@ def headline(run: RunFolder | Path) -> list[str]:
     stored = stamp.headline(folder, stamp.inputs(folder, manifest))
     if stored is not None:
         return stored
-    from axiom_bench.report.tables.terminal import result_lines
+    from axiom_bench.report.tables import result_lines
     from axiom_bench.statistics.run_folder import RunFolder
 
     return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)

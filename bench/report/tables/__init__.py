@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,13 +15,26 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.tables import summaries
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown
-from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, compare_in, group_name, group_title, names_of
+from axiom_bench.report.tables.text import (
+    ARROWS,
+    BOLD_NOTE,
+    CONSTRUCTED,
+    INTERVAL_NOTE,
+    PARTIAL,
+    compare_in,
+    group_name,
+    group_title,
+    last_lines,
+    marked,
+    names_of,
+    random_weights_lines,
+)  # fmt: skip
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
-from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, Value, number, with_interval
+from axiom_bench.statistics.labels import NOTHING, UNSTABLE, Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.statistics.run_folder import RunFolder, milliseconds
-from axiom_bench.statistics.summary import KEYS
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, milliseconds
+from axiom_bench.statistics.summary import KEYS, leading
 
 
 def write_tables(run: RunFolder, folder: Path) -> list[Table]:
@@ -250,3 +264,59 @@ def _paired_notes(control: str, tests: pd.DataFrame) -> tuple[str, ...]:
         f"{FEWEST_IMAGES} images. p, Holm: adjusted for the rows of its metric in this table; bold below {LEVEL:g}. It "
         "says that a difference isn't chance, not that it is large.",
     )
+
+
+TITLE, COLUMN = 27, 13  # characters of a method's title, and of a metric's column with the gap before it
+MOST = (80 - TITLE) // COLUMN  # metrics
+BEST = "*"
+MEANINGS = {
+    BEST: "best, or not significantly worse",
+    NOTHING: "no value",
+    PARTIAL: "on fewer images",
+    CONSTRUCTED: "0 by construction",
+}
+
+
+def result_lines(run: RunFolder) -> list[str]:
+    """The table, a line that says what its signs mean, and a line for each headline metric of the layer alone; with
+    `config.report.compare`, one for each metric that has a direction. Models with random weights come first."""
+    measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
+    names = [name for name in options_of(run).headline if name in measured]
+    warnings, values = random_weights_lines(run), [run.metadata.value(name) for name in names[:MOST]]
+    table = (
+        [*_heading(values), *(line for at in run.settings for line in _of_setting(run, at, values))] if values else []
+    )
+    signs = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
+    more = [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
+    note = ["; ".join([*signs, *more])] if signs or more else []
+    return [*warnings, *table, *note, *last_lines(run, set(names))[len(warnings) :]]
+
+
+def _heading(values: Sequence[Value]) -> Iterator[str]:
+    """The metrics' titles with their arrows, as many lines as the longest takes, the last ones level."""
+    titles = [textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values]
+    height = max(map(len, titles))
+    for line in zip(*([""] * (height - len(title)) + title for title in titles), strict=True):
+        yield _row("", line)
+
+
+def _of_setting(run: RunFolder, setting: Setting, values: Sequence[Value]) -> Iterator[str]:
+    rows = leading(rows_at(run.summary, setting))
+    rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
+    methods = list(dict.fromkeys(rows.loc[rows["n"] > 0, "method"]))
+    if methods:
+        yield f"{run.label(setting)} ({counts_text([rows['images'].max()], [rows['n'].max()])})"
+    columns = [
+        [
+            BEST * is_best + marked(number(row[lead], value.rounding) if row["n"] > 0 else NOTHING, row)
+            for row, lead, is_best in summaries.of_methods(run, setting, rows, value, methods)
+        ]
+        for value in values
+    ]
+    for name, *cells in zip(methods, *columns, strict=True):
+        yield _row(f"  {run.metadata.method_title(name)}", cells)
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    title = title if len(title) < TITLE else f"{title[: TITLE - 4]}..."
+    return f"{title:{TITLE}}{''.join(cell.rjust(COLUMN) for cell in cells)}".rstrip()

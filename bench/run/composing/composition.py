@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import product
@@ -22,13 +23,20 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.spec import model_names, register_models
 from axiom_bench.records import remote
-from axiom_bench.run.composing import hydra_inside, launchers, run_names, settings
+from axiom_bench.records.files import safe_name
+from axiom_bench.run.composing import hydra_inside, launchers, settings
 from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
 WITH_ALL = ("method", "metric", "spoiled")  # those of which `all` chooses every entry, of metrics but the fast forms
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
 SEARCH_PATH = "hydra.searchpath"
+DEFAULT = "default"  # the name of a run of the experiment's own models and data
+COUNTED = {"data": "datasets", "model": "models", "model.layer": "layers"}  # what several values of it are called
+PLACES = {"data.root", "data.path"}
+OF_DATA = {"data@data.of", "data.name", *PLACES}  # what else decides which data and model these are
+OF_MODEL = {"model.name", "model.architecture", "model.weights"}
+OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
             overrides = _with_all(composer, overrides)
             config = composer.config(overrides)
             launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
-            if name := run_names.following(composer, config, overrides):
+            if name := _run_name(composer, config, overrides):
                 overrides = [*overrides, f"run='{name}'"]
                 config.run = name
                 config.hydra.overrides.task.append(overrides[-1])
@@ -251,3 +259,71 @@ def _keys(composer: Composer, overrides: Sequence[str]) -> list[str]:
         return [*added, *entries, *(key for key, _ in settings.settings(plain(composer.config(choices))))]
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []
+
+
+def _run_name(composer: Composer, config: DictConfig, overrides: Sequence[str]) -> str | None:
+    """The name of a run that isn't given one, so that the same command goes on in its folder; None where the command or
+    the experiment gives one, or the experiment's own models and data are used: it is DEFAULT.
+    config: composed of the overrides; of what has several values it has the default."""
+    keys = {override.partition("=")[0].lstrip("+") for override in overrides}
+    if "run" in keys or config.run != DEFAULT or not keys & {*COUNTED, *OF_DATA, *OF_MODEL}:
+        return None
+    own = _own(composer, config, overrides)
+    values = own | _axis_values(composer, config.hydra.overrides.task)
+    changed = {axis for axis in COUNTED if values.get(axis) != own.get(axis)}
+    several = {axis: f"{len(of_axis)}{COUNTED[axis]}" for axis, of_axis in values.items() if len(of_axis) > 1}
+    data: Any = OmegaConf.to_container(config.data, resolve=True)
+    names = []
+    if "data" in changed or keys & _deciding(data):
+        names.append(several.get("data") or _data_name(data, keys))
+    if "model" in changed or keys & OF_MODEL:
+        names += [several.get("model") or _model_name(config.model, keys), *_weights(config.model, keys)]
+    if "model.layer" in changed:
+        names.append(several.get("model.layer") or str(config.model.layer))
+    return safe_name("-".join(dict.fromkeys(names))) if names else None
+
+
+def _own(composer: Composer, config: DictConfig, overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each axis in the experiment alone."""
+    choices = composer.choices([override for override in overrides if override.startswith("experiment=")])
+    swept: Any = OmegaConf.to_container(config.hydra.sweeper.params or OmegaConf.create({}))
+    chosen = {axis: [str(choices[axis])] for axis in COUNTED if axis in choices}
+    return chosen | _axis_values(composer, [f"{key}={value}" for key, value in swept.items()])
+
+
+def _axis_values(composer: Composer, lines: Iterable[str]) -> dict[str, list[str]]:
+    """The values that lines of KEY=VALUE give each axis."""
+    parsed = [override for override in composer.parsed(list(lines)) if override.get_key_element() in COUNTED]
+    return {
+        override.get_key_element(): list(dict.fromkeys(override.sweep_string_iterator()))
+        if override.is_sweep_override() and override.is_discrete_sweep()
+        else [str(override.value())]
+        for override in parsed
+    }
+
+
+def _deciding(data: Mapping[str, Any]) -> set[str]:
+    """The settings that make another data set of the same choice."""
+    return OF_DATA if data.get("kind") in OWN_FILES else OF_DATA - PLACES
+
+
+def _data_name(data: Mapping[str, Any], keys: set[str]) -> str:
+    """The data set's name; of files of the user's own that of their place."""
+    place = data.get("root") or data.get("path")
+    if data.get("kind") not in OWN_FILES or "data.name" in keys or not keys & PLACES or not isinstance(place, str):
+        return str(data.get("name"))
+    return Path(place if "://" in place else os.path.abspath(os.path.expanduser(place))).name
+
+
+def _model_name(model: DictConfig, keys: set[str]) -> str:
+    """The network's name; of a user's own without one that of its file or module."""
+    if "model.name" in keys or "model.architecture" not in keys:
+        return str(model.name)
+    return Path(str(model.architecture).rpartition(":")[0]).stem
+
+
+def _weights(model: DictConfig, keys: set[str]) -> list[str]:
+    """The name of the weights where the command chooses them."""
+    if "model.weights" not in keys or model.weights == "default":
+        return []
+    return ["random_weights" if model.weights is None else Path(str(model.weights)).stem]

@@ -7,15 +7,18 @@ import ctypes
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from axiom_bench import reads
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, is_name, kinds, shown, whole
 from axiom_bench.models.spec import ModelSpec
+from axiom_bench.records import remote
 from axiom_bench.records.sources import Sources
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 EACH_GPU = "each_gpu"
 DEVICES = ("auto", "cpu", "cuda", "cuda:1", EACH_GPU)
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
+MAX_NAMES = 3
+LAYOUTS = "axiom_bench.data.layouts"  # a module for each kind of data set with a root
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "MB": 10**6, "GB": 10**9}
 # Parameters of mallopt(3): where free memory on top of the heap is given back, and how many blocks lie outside of it.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
@@ -232,3 +237,51 @@ def _paths(value: object) -> Iterator[str]:
     elif isinstance(value, Mapping | list | tuple):
         for entry in value.values() if isinstance(value, Mapping) else value:
             yield from _paths(entry)
+
+
+def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> None:
+    """Raises BenchError for a path of the model or the data that leads to nothing, as their own modules word it, before
+    torch is imported, weights are read or anything is fetched; what they hold is checked where it is read.
+    several: of "model" and "data" what has several values, whose own settings `config` hasn't."""
+    data, model = config.get("data"), config.get("model")
+    if "data" not in several and isinstance(data, Mapping):
+        _check_data(data)
+    if not isinstance(model, Mapping):
+        return
+    if "model" in several:
+        folder = model.get("weights_folder")
+        if isinstance(folder, str) and not os.path.isdir(os.path.expanduser(folder)):
+            raise BenchError(f"There is no folder {folder}; set model.weights_folder to one that holds the weights.")
+    elif "???" not in map(str, model.values()):
+        spec = ModelSpec.of(model)
+        _ = spec.weights_file  # which raises
+        file = spec.architecture.rpartition(":")[0]
+        if spec.source == "user" and file.endswith(".py") and not os.path.isfile(os.path.expanduser(file)):
+            raise BenchError(f"There is no file {file}; set model.architecture to path/to/file.py:function.")
+
+
+def check_images(paths: Sequence[Path]) -> None:
+    """Raises BenchError where none of the images or folders is there."""
+    if not any(map(os.path.lexists, paths)):
+        more = f" {len(paths) - MAX_NAMES} more aren't there either." if len(paths) > MAX_NAMES else ""
+        sentences = (f"The image {path}: there is no file {path}." for path in paths[:MAX_NAMES])
+        raise BenchError(" ".join(sentences) + more)
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    kind, root, path, classes = (data.get(key) for key in ("kind", "root", "path", "classes"))
+    if isinstance(of := data.get("of"), Mapping):
+        _check_data(of)
+    if isinstance(root, str) and root != "???" and "://" not in root and not os.path.isdir(root):
+        module = import_module(f"{LAYOUTS}.{kind}")
+        module.existing(Path(root), module.LAYOUT)
+    if isinstance(path, str) and path != "???" and "://" not in path and not os.path.lexists(path):
+        from axiom_bench.data.formats.files import (
+            files_named,  # here, and above: what reads images takes long to import
+        )
+
+        files_named(path, "")
+    if isinstance(classes, str) and not remote.is_url(classes):
+        from axiom_bench.data.layouts.classes import class_list
+
+        class_list(classes)

@@ -16,7 +16,6 @@ from rich.console import Console
 from axiom_bench import reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.silent import has_gradients
 from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
@@ -195,7 +194,7 @@ def _cost(job: Job, cut_model: CutModel, missing: Collection[Shard], budget: int
     if batch is None:
         return None
     trace = traced(cut_model, batch)
-    if not has_gradients(trace) and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
+    if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, missing)
     cost = costs.Cost.of(job.methods, job.metrics, trace, versions)
