@@ -146,12 +146,16 @@ def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | N
         for methods in leaders.values():
             shared = [run.metadata.value(name) for name, others in leaders.items() if others == methods]
             names = names_in_words(run, [(name,) for name in run.methods if name in methods])
-            extremes = {"lower": "lowest", "higher": "highest"}
-            extreme = extremes[shared[0].better] if len({value.better for value in shared}) == 1 else "best"
             titles = _listed([in_sentence(value.title) for value in shared])
-            has = "has" if len(methods) == 1 else "have"
-            sentence = f"{names} {has} the {extreme} {titles} on {run.label(setting)}"
-            return sentence, setting, [value.name for value in shared]
+            firsts = [
+                comparison.ranked[0] for value in shared if (comparison := run.comparisons.of(setting, value.name))
+            ]
+            does = {"lower": "has the lowest", "higher": "has the highest"}[shared[0].better]
+            if len({value.better for value in shared}) > 1 or not all(methods <= set(first) for first in firsts):
+                does = "leads in"  # of some means better than others, but not significantly
+            if len(methods) > 1:
+                does = does.replace("has", "have").replace("leads", "lead")
+            return f"{names} {does} {titles} on {run.label(setting)}", setting, [value.name for value in shared]
     return "", None, []
 
 

@@ -174,7 +174,9 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     assert metrics == [ERROR]
     names = [run.metadata.method_title(name) for name in run.methods if name in best_methods(run, setting, ERROR)]
     assert len(names) > 1
-    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} have the lowest conservation error on one"
+    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} lead in conservation error on one"
+    twins = make_told({"low": 0.0, "twin": 0.0, "far": 9.0}, networks=("one",))
+    assert conclusion(twins, [ERROR])[0] == "Low and Twin have the lowest conservation error on one"
     assert conclusion(make_told({"low": 0.0, "twin": 0.0}, networks=("one",)), [ERROR]) == ("", None, [])
 
 
