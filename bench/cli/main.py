@@ -97,7 +97,7 @@ def parser() -> ArgumentParser:
     run = commands.add_parser("run", help="run a benchmark (the default command)")
     _add_configuration(run)
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
-    run.add_argument("-v", "--verbose", action="store_true", help="also costs, statuses and the time of each stage")
+    run.add_argument("-v", "--verbose", action="store_true", help="also statuses and the time of each stage")
     run.add_argument("-m", "--multirun", action="store_true", help="as Hydra has it; every run is one")
     run.add_argument("--share", action="store_true", help="compute shards beside the same command; write no report")
     run.add_argument("--with", dest="parent", type=int, metavar="PROCESS", help=SUPPRESS)  # ends with it
