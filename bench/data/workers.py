@@ -108,24 +108,30 @@ def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[
         multiprocessing_context=context,
     )
     iterator = None
-    for _ in range(len(loader)):
-        try:
+    try:
+        for _ in range(len(loader)):
             try:
-                iterator = iterator or iter(loader)
-            finally:  # torch's handler would raise for a dead worker in whatever code runs then, as in a metric
-                _handle(outside)
-            with _raising(context.processes, outside):
-                chunk = next(iterator)
-        except (RuntimeError, ConnectionError, EOFError):  # what torch raises for a worker that is gone
-            dead = [process for process in context.processes if not process.is_alive()]
-            if not dead:
-                raise
-        else:
-            yield chunk
-            continue
-        del iterator  # ends the other processes
-        ends = {process.pid: _end(process) for process in dead}
-        raise WorkerDied(ends, [place for pid, place in reading.tolist() if pid in ends])
+                try:
+                    iterator = iterator or iter(loader)
+                finally:  # torch's handler would raise for a dead worker in whatever code runs then, as in a metric
+                    _handle(outside)
+                with _raising(context.processes, outside):
+                    chunk = next(iterator)
+            except (RuntimeError, ConnectionError, EOFError):  # what torch raises for a worker that is gone
+                dead = [process for process in context.processes if not process.is_alive()]
+                if not dead:
+                    raise
+            else:
+                yield chunk
+                continue
+            ends = {process.pid: _end(process) for process in dead}
+            raise WorkerDied(ends, [place for pid, place in reading.tolist() if pid in ends])
+    finally:
+        del iterator  # ends the processes, unless a cycle of frames holds it until garbage is collected
+        for process in context.processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
 
 
 class _Context(BaseContext):

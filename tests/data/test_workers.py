@@ -103,6 +103,21 @@ def test_a_process_that_dies_at_once_is_known(monkeypatch):
     assert [name for name, status in outcomes(dataset, workers=1) if status == "bad_image"] == [dataset.ids[3]]
 
 
+def test_no_process_is_left_where_something_holds_torch_s_iterator(monkeypatch):
+    """As the frames of an exception may, until garbage is collected."""
+    held = []
+
+    class Held(workers_module.DataLoader):
+        def __iter__(self):
+            held.append(super().__iter__())
+            return held[-1]
+
+    monkeypatch.setattr(workers_module, "DataLoader", Held)
+    outcomes(Deadly((3,), signal.SIGKILL), workers=2)
+    assert len(held) == 3
+    assert multiprocessing.active_children() == []
+
+
 def test_other_errors_of_a_worker_are_raised(monkeypatch):
     def fail(*_):
         raise RuntimeError("a defect")
