@@ -111,10 +111,7 @@ def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[
     try:
         for _ in range(len(loader)):
             try:
-                try:
-                    iterator = iterator or iter(loader)
-                finally:  # torch's handler would raise for a dead worker in whatever code runs then, as in a metric
-                    _handle(outside)
+                iterator = iterator or _started(loader, outside)
                 with _raising(context.processes, outside):
                     chunk = next(iterator)
             except (RuntimeError, ConnectionError, EOFError):  # what torch raises for a worker that is gone
@@ -132,6 +129,14 @@ def _read(images: Readable, places: Sequence[int], workers: int, pack: Callable[
             if process.pid is not None:
                 process.kill()
                 process.join()
+
+
+def _started(loader: DataLoader[Any], outside: Any) -> Iterator[Any]:
+    """Its processes, without torch's handler, which would raise for a dead one in whatever code runs then."""
+    try:
+        return iter(loader)
+    finally:
+        _handle(outside)
 
 
 class _Context(BaseContext):
