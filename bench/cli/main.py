@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parse(argv: Sequence[str]) -> Namespace:
     """The options of one command. Overrides may stand anywhere among them. Raises BenchError for an unknown command."""
-    top = parser()
-    options, rest = top.parse_known_args(_with_command(list(argv)))
+    top = _top()
+    options, rest = top.parse_known_args(_with_command(list(argv), _add_commands(top)))
     for name in FILES:
         if hasattr(options, name):  # KEY=VALUE may stand anywhere among the files, and both behind options
             words = [*getattr(options, name), *(argument for argument in rest if not argument.startswith("-"))]
@@ -85,6 +85,11 @@ def _is_override(word: str) -> bool:
 
 def parser() -> ArgumentParser:
     """All commands with their arguments."""
+    _add_commands(top := _top())
+    return top
+
+
+def _top() -> ArgumentParser:
     top = ArgumentParser(
         prog="axiom-bench",
         description="Which CAM method explains a CNN faithfully, measured against the axioms of Axiom-based Grad-CAM.",
@@ -92,6 +97,11 @@ def parser() -> ArgumentParser:
         formatter_class=RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"axiom-bench {version('axiom-bench')}")
+    return top
+
+
+def _add_commands(top: ArgumentParser) -> Collection[str]:
+    """Their names."""
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run a benchmark (the default command)")
@@ -142,7 +152,7 @@ def parser() -> ArgumentParser:
 
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
     _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
-    return top
+    return tuple(commands.choices)
 
 
 def _add_game(game: ArgumentParser) -> None:
@@ -214,22 +224,8 @@ def _add_config_dir(command: ArgumentParser) -> None:
     )
 
 
-def _with_command(argv: list[str]) -> list[str]:
+def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
     """`run` is the command where none is named. Raises BenchError for a word that is neither command nor override."""
-    commands = (
-        "run",
-        "report",
-        "judge",
-        "paper",
-        "gate",
-        "compare",
-        "explain",
-        "list",
-        "tidy",
-        "verify",
-        "game",
-        "game-score",
-    )
     if argv and (argv[0] in commands or argv[0] in ("-h", "--help", "--version")):
         return argv
     if argv[:1] == ["--config-dir"] and argv[2:3] and argv[2] in commands:  # an option before the command
