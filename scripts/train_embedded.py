@@ -1,10 +1,15 @@
 """Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two cores.
 
-    python scripts/train_embedded.py [scenes_vgg scenes_resnet scenes_shortcut]
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet scenes_shortcut] [--seeds 0 1 2 3 4]
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
-predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, and the measured numbers to
-training.json.
+predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
+<name>_seed<seed>.safetensors, and the measured numbers to training.json.
+
+A seed draws all that chance decides in a training: the training scenes, the initial weights, the order of batches and
+the augmentation. Every seed draws its scenes from the same digits and textures, none of them in the evaluation split,
+so the benchmark's scenes are unseen by each network. No seed is left out or chosen by what its network does. Seed 0 is
+stored in float32, the others in float16, and measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
@@ -19,6 +24,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
@@ -39,7 +45,6 @@ from axiom_bench.embedded import marked, networks, scenes
 
 HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
 BATCH = 64
-SEED = 0
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 TEST, VALIDATION = ("evaluation", 0), ("validation", 7)  # split and seed; the benchmark draws the first scenes of TEST
 METHODS, METRICS = ("xgrad_cam", "grad_cam", "random"), ("pointing_game", "box_iou", "sensitivity_error")
@@ -105,9 +110,9 @@ def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present
     return 3 * classes + sparsity * activations.mean()
 
 
-def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, epochs: int) -> None:
-    """Train with AdamW and a one-cycle schedule."""
-    generator = torch.Generator().manual_seed(SEED)
+def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, epochs: int, seed: int) -> None:
+    """Train with AdamW and a one-cycle schedule. seed: of batches and augmentation."""
+    generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(images) // BATCH)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
@@ -126,14 +131,18 @@ def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, e
     network.eval()
 
 
-def trained(name: str, recipe: Recipe, images: Tensor, present: Tensor) -> nn.Sequential:
-    """The network, trained by the recipe, without batch norm where it is folded."""
+def trained(name: str, seed: int) -> nn.Sequential:
+    """The network, trained by its recipe, without batch norm where it is folded; float32 values as they are stored."""
+    recipe = RECIPES[name]
+    images, present = draw_scenes(recipe.kind, recipe.split, recipe.scenes, seed)
+    torch.manual_seed(seed)  # for the initial weights
     if name == "scenes_resnet":
-        train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs)
-        return network
-    network = networks.scenes_vgg(batch_norm=True)
-    train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs)
-    return fold_batch_norm(network)
+        train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
+    else:
+        network = networks.scenes_vgg(batch_norm=True)
+        train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
+        network = fold_batch_norm(network)
+    return network if seed == 0 else network.half().float()
 
 
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
@@ -177,25 +186,31 @@ def measure(name: str, network: nn.Sequential, kind: str, split: str, seed: int)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(networks.BUILDERS), metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    parser.add_argument("--output", type=Path, default=Path(networks.__file__).parent, metavar="FOLDER")
+    options = parser.parse_args()
     torch.set_num_threads(THREADS)
-    for name in parser.parse_args().names:
-        recipe = RECIPES[name]
+    for seed, name in product(options.seeds, options.names):
         start = time.perf_counter()
-        images, present = draw_scenes(recipe.kind, recipe.split, recipe.scenes, SEED)
-        print(f"{recipe.scenes} scenes drawn in {time.perf_counter() - start:.0f} s", flush=True)
-        torch.manual_seed(SEED)
-        start = time.perf_counter()
-        network = trained(name, recipe, images, present)
+        network = trained(name, seed)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
-        parameters = sum(parameter.numel() for parameter in network.parameters())
-        values = {part: measure(name, network, recipe.kind, *drawn) for part, drawn in recipe.measured.items()}
-        results: dict[str, object] = {**values, "parameters": parameters, **cost}
-        print(name, json.dumps(results, indent=2), flush=True)
-        save_file(network.state_dict(), networks.weights_file(name))
-        networks.weights_file(name).chmod(0o644)  # safetensors writes for the owner alone
-        path = Path(networks.__file__).with_name("training.json")
-        entries = json.loads(path.read_text()) | {"command": "python scripts/train_embedded.py", name: results}
-        path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+        save(name, seed, network, cost, options.output)
+
+
+def save(name: str, seed: int, network: nn.Sequential, cost: dict[str, int], folder: Path) -> None:
+    """Write the weights, and what was measured of the network, as an entry of the folder's training.json."""
+    file = folder / networks.weights_file(name, seed).name
+    save_file((network if seed == 0 else deepcopy(network).half()).state_dict(), file)
+    file.chmod(0o644)  # safetensors writes for the owner alone
+    recipe = RECIPES[name]
+    values = {part: measure(name, network, recipe.kind, *drawn) for part, drawn in recipe.measured.items()}
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    results: dict[str, object] = {**values, "parameters": parameters, **cost}
+    print(file.stem, json.dumps(results, indent=2), flush=True)
+    path = folder / "training.json"
+    entries = json.loads(path.read_text()) if path.exists() else {}
+    entries |= {"command": "python scripts/train_embedded.py", file.stem: results}
+    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -93,13 +93,19 @@ def scenes_resnet() -> nn.Sequential:
 BUILDERS = {"scenes_vgg": scenes_vgg, "scenes_resnet": scenes_resnet, "scenes_shortcut": scenes_vgg}
 
 
-def weights_file(name: str) -> Path:
-    """Where the committed weights of an embedded network lie."""
-    return Path(__file__).with_name(f"{name}.safetensors")
+def weights_file(name: str, seed: int = 0) -> Path:
+    """Where the committed weights of an embedded network lie. seed: of its training."""
+    return Path(__file__).with_name(f"{name}_seed{seed}.safetensors" if seed else f"{name}.safetensors")
 
 
-def load(name: str) -> nn.Sequential:
-    """An embedded network by name, trained, in eval mode, float32."""
+def weights_files(name: str) -> dict[str, Path]:
+    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its other trainings."""
+    others = sorted(Path(__file__).parent.glob(f"{name}_seed*.safetensors"))
+    return {"default": weights_file(name), **{path.stem.removeprefix(f"{name}_"): path for path in others}}
+
+
+def load(name: str, seed: int = 0) -> nn.Sequential:
+    """An embedded network by name, trained with this seed, in eval mode, float32."""
     network = BUILDERS[name]()
-    network.load_state_dict(load_file(weights_file(name)))
+    network.load_state_dict(load_file(weights_file(name, seed)))
     return network.eval()

@@ -58,10 +58,11 @@ def _embedded(spec: ModelSpec) -> Source:
     is_planted = spec.architecture in planted.BUILDERS
 
     def published(name: str) -> Weights:
-        if name != "default":
-            raise unknown(f"weights of {spec.architecture}", name, ["default"])
-        if not is_planted:
-            return weights.read(networks.weights_file(spec.architecture))
+        files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
+        if name not in files:
+            raise unknown(f"weights of {spec.architecture}", name, files)
+        if (file := files[name]) is not None:
+            return weights.read(file)
         state = build().state_dict()
         return Weights(state, "by construction", weights.state_sha256(state))
 

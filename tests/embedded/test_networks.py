@@ -49,6 +49,16 @@ def test_weights_are_small_and_measured(name):
     assert record["parameters"] == sum(parameter.numel() for parameter in networks.load(name).parameters())
 
 
+def test_a_seed_draws_the_training_and_no_scene_of_the_evaluation(monkeypatch):
+    """Two steps each: the same seed gives the same weights, another one others, which float16 holds exactly."""
+    assert {recipe.split for recipe in train_embedded.RECIPES.values()} <= {"train", "fit"}
+    tiny = train_embedded.RECIPES["scenes_vgg"]._replace(scenes=128, epochs=1)
+    monkeypatch.setitem(train_embedded.RECIPES, "scenes_vgg", tiny)
+    first, again, other = (train_embedded.trained("scenes_vgg", seed).state_dict() for seed in (1, 1, 2))
+    assert all(first[name].equal(again[name]) and not first[name].equal(other[name]) for name in first)
+    assert all(weights.equal(weights.half().float()) for weights in first.values())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_layer_is_the_last_with_maps(name):
     """But for an adaptive pool, which belongs to the head."""
