@@ -3,6 +3,7 @@ truth is known.
 
 python scripts/simulate_statistics.py                   # the tables of docs/studies/statistics.md; minutes
 python scripts/simulate_statistics.py --benchmarks 50   # coarser
+python scripts/simulate_statistics.py --networks        # the intervals over trainings alone
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from measuring import markdown
 from scipy.special import ndtr, ndtri, stdtrit
 
 from axiom_bench.gate import sampled
-from axiom_bench.statistics.bootstrap import Floats, Integers
+from axiom_bench.statistics.bootstrap import RESAMPLES, Floats, Integers, nearest_quantiles, over_networks
 from axiom_bench.statistics.comparison import Comparison, compare_methods
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.paired_tests import LEVEL, holm
@@ -39,6 +40,11 @@ OF_GATE = (
     "values", "images", "alike: an error", "other shapes: an error", "found", "other images, alike: an error",
     "other images: found",
 )  # fmt: skip
+
+OF_NETWORKS = (
+    "statistic", "networks", "spread of the networks", "networks and images", "images alone", "percentiles of both",
+)  # fmt: skip
+NETWORKS, SPREADS, IMAGES = (3, 5, 10), (0.0, 0.1, 0.3, 1.0), 64
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,34 @@ def of_gate(place: int, images: int, count: int) -> tuple[float, ...]:
     return tuple(shares)
 
 
+def of_networks(lead: str, networks: int, spread: float, count: int) -> tuple[float, ...]:
+    """Of OF_NETWORKS, from its fourth: the shares of intervals that hold the truth. Log-normal values of 64 images, a
+    half of the variance of whose logarithm all networks share, and a normal shift of each network."""
+    generator = np.random.default_rng((networks, int(10 * spread)))
+    images, held = np.arange(IMAGES), []
+    truth = exp(0.5) if lead == "mean" else 1.0
+    statistic: Callable[..., Floats] = np.mean if lead == "mean" else np.median
+    for _ in range(count):
+        z = generator.normal(0, sqrt(0.5), (IMAGES, 1)) + generator.normal(0, sqrt(0.5), (IMAGES, networks))
+        values = np.exp(z) + generator.normal(0, spread, networks)
+        found = over_networks(values, images, lead)
+        drawn = generator.integers(IMAGES, size=(RESAMPLES, IMAGES))
+        chosen = generator.integers(networks, size=(RESAMPLES, networks))
+        both = np.take_along_axis(statistic(values[drawn], axis=1), chosen, axis=1).mean(axis=1)
+        ends = (found.of_all, found.of_these, nearest_quantiles(both))
+        held.append([low <= truth <= high for low, high in ends])
+    return tuple(np.mean(held, axis=0))
+
+
+def table_of_networks(count: int) -> str:
+    """The coverage of intervals over networks."""
+    settings = list(product(("mean", "median"), NETWORKS, SPREADS))
+    with ProcessPoolExecutor() as processes:
+        shares = list(processes.map(of_networks, *zip(*settings, strict=True), [count] * len(settings)))
+    rows = [(*map(str, at), *(f"{100 * share:.1f}" for share in row)) for at, row in zip(settings, shares, strict=True)]
+    return markdown([OF_NETWORKS, *rows])
+
+
 def tables(benchmarks: int) -> Iterator[str]:
     """What the page has."""
     margin = 196 * sqrt(LEVEL * (1 - LEVEL) / benchmarks)
@@ -167,13 +201,16 @@ def tables(benchmarks: int) -> Iterator[str]:
             cells = ([f"{100 * share:.1f}" for share in row] for row in shares)
             names = ((CASES[place].title, f"{size}") for place, size in zip(places, sizes, strict=True))
             yield markdown([header, *((*name, *row) for name, row in zip(names, cells, strict=True))])
+    yield table_of_networks(benchmarks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description="Simulate benchmarks to check the report's statistics.")
     parser.add_argument("--benchmarks", type=int, default=BENCHMARKS, help="of each cell")
-    for part in tables(parser.parse_args(argv).benchmarks):
+    parser.add_argument("--networks", action="store_true", help="the intervals over networks alone")
+    options = parser.parse_args(argv)
+    for part in [table_of_networks(options.benchmarks)] if options.networks else tables(options.benchmarks):
         print(part, end="\n\n")
     return 0
 

@@ -1,4 +1,5 @@
-"""95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn together.
+"""95 % intervals of means and medians by a bootstrap over images: all rows of an image are drawn together. Of several
+networks' values also over networks.
 
 Which kind of interval, and how often it holds the truth at which number of images, is in docs/statistics.md.
 """
@@ -18,6 +19,7 @@ Integers = NDArray[np.int64]
 RESAMPLES = 1000
 MOST_UNITS = 1000  # of more images several are drawn together, so that the cost stays linear in the rows
 FEWEST_IMAGES = 10  # of fewer an interval would hold the truth too seldom: docs/statistics.md
+FEWEST_NETWORKS = 3  # trainings of one network, for an interval over them
 TAIL = 0.025
 NORMAL = 1.959964  # standard errors on either side of a 95 % interval of the normal distribution
 FURTHEST = 2  # times Student's reach: where one image decides a mean, resamples without it would reach anywhere
@@ -265,6 +267,52 @@ def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: 
         # Of equal values the squares are rounding of the terms, which may be negative.
         squares = np.where(squares > 1e-12 * total_squares, squares, 0.0)
         return means, np.sqrt(num_units / (num_units - 1) * squares) / rows
+
+
+class OverNetworks(NamedTuple):
+    """The statistic of each network, (networks,), their mean with two 95 % intervals (2,): `of_all` networks and images
+    that could have been drawn, `of_these` networks on all images; and the least and greatest mean `without_one`, (2,).
+    """
+
+    of_each: Floats
+    mean: float
+    of_all: Floats
+    of_these: Floats
+    without_one: Floats
+
+
+def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
+    """Of networks trained alike from different seeds, on the same images. values: (rows, networks), NaN where a network
+    has none. images: (rows,) the number of each row's image. lead: "mean" or "median", of each network.
+
+    A bootstrap of two levels, networks and images: the variance of the mean is the sum of that under resamples of the
+    images, the same for all networks, since what is hard for one is for the others (Owen, Ann. Appl. Stat. 2007), and
+    of the networks' sample variance over their number, which a few networks' resamples would show too small. The
+    intervals are Student's, with the degrees of freedom of such a sum (Satterthwaite, Biometrics 1946), and end at the
+    smallest and largest value. NaN for fewer than FEWEST_NETWORKS networks or FEWEST_IMAGES images.
+    """
+    from scipy.special import stdtrit
+
+    networks, drawn = values.shape[1], units(images)
+    count = len(drawn.starts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        if lead == "median":
+            of_each, resampled = np.nanmedian(values, axis=0), resampled_medians(values, images)
+        else:
+            sums = summed(values, images)
+            of_each = sums.total.sum(axis=0) / sums.rows.sum(axis=0)
+            resampled = (resamples(count) @ sums.total) / (resamples(count) @ sums.rows)
+        mean = float(of_each.mean())
+        by_images = resampled.mean(axis=1).var() * count / (count - 1)
+        by_networks = of_each.var() / (networks - 1)
+        total = by_images + by_networks
+        freedom = total**2 / (by_images**2 / (count - 1) + by_networks**2 / (networks - 1)) if total else count - 1
+    is_enough = networks >= FEWEST_NETWORKS and len(np.unique(images)) >= FEWEST_IMAGES
+    reach = np.array([stdtrit(freedom, 1 - TAIL) * total**0.5, stdtrit(count - 1, 1 - TAIL) * by_images**0.5])
+    ends = mean + np.array([[-1], [1]]) * np.where(is_enough, reach, np.nan)
+    ends = ends.clip(np.nanmin(values), np.nanmax(values))
+    others = (networks * mean - of_each) / (networks - 1)
+    return OverNetworks(of_each, mean, ends[:, 0], ends[:, 1], np.array([others.min(), others.max()]))
 
 
 def expanded_quantiles(resampled: Floats, images: int) -> Floats:
