@@ -105,7 +105,8 @@ _MODEL = _entries(
     images=_each(_IMAGES),
 )
 _VALUES = dict[str, dict[str, str]]
-_JOB = _entries(job=str, config=_FACTS, images=float, left_out=list[str], records=list[str], values=_VALUES)
+_CONFIG = _entries(model=_FACTS)
+_JOB = _entries(job=str, config=_CONFIG, images=float, left_out=list[str], records=list[str], values=_VALUES)
 Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     **_RUN,
     config=_entries(report=_FACTS),

@@ -19,14 +19,16 @@ from axiom_bench.environment import num_cores
 from axiom_bench.records import reading
 from axiom_bench.records.by_metric import NAMES, PLACE, Block, Matrix, Records, RowLayout, layouts, matrix
 from axiom_bench.statistics import summary as summaries
+from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, OverNetworks, over_networks
 from axiom_bench.statistics.comparison import Comparisons
-from axiom_bench.statistics.labels import Metadata, Setting, rows_at
+from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
 from axiom_bench.statistics.summary import SPLIT_KEYS, SPLITS, summarise, with_common_values, with_intervals
 
 METHOD_FREE = TRACE = LAYER  # in the place of a method's name: a value of the layer; the time of the trace
 MANY = 1_000_000  # rows of a run whose comparisons repay threads
 NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
 AGAIN = "run the same command again to compute them"
+ROW = ["image_id", "target_class"]
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
 
 
@@ -135,6 +137,34 @@ class RunFolder:
         """Every model x layer x data set with records, layers in the manifest's order."""
         places = self.records.keys[list(Setting._fields)].drop_duplicates().sort_values(list(Setting._fields))
         return tuple(Setting(*map(str, row)) for row in places.itertuples(index=False))
+
+    @cached_property
+    def trainings(self) -> tuple[tuple[Setting, ...], ...]:
+        """The settings of three or more networks of one architecture that differ in their weights alone."""
+        jobs = self.manifest.get("jobs") or ()
+        models = {job.get("job"): (job.get("config") or {}).get("model") or {} for job in jobs}
+        groups: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            model = models.get(f"{setting.model} at {setting.layer} on {setting.data}", {})
+            if model.get("architecture") is not None:
+                built = [str(model.get(key)) for key in ("source", "architecture", "kwargs", "output")]
+                groups.setdefault(" ".join([*built, setting.layer, setting.data]), []).append(setting)
+        return tuple(tuple(group) for group in groups.values() if len(group) >= FEWEST_NETWORKS)
+
+    def over_networks(self, settings: Sequence[Setting], value: Value) -> dict[str, OverNetworks]:
+        """{method: what the networks of these settings say of it}, of methods that have values in each of them."""
+        rows, models = self.records.rows([value.name]), [setting.model for setting in settings]
+        rows = pd.concat([rows_at(rows[rows["status"] == OK], setting) for setting in settings])
+        rows = rows.drop_duplicates([*ROW, "model", "method"], keep="last").astype({"image_id": object})
+        values = {
+            str(method): of_method.pivot(index=ROW, columns="model", values="value").reindex(columns=models)
+            for method, of_method in rows.groupby("method", observed=True)
+        }
+        return {
+            method: over_networks(table.to_numpy(), pd.factorize(table.index.get_level_values(0))[0], value.lead)
+            for method, table in values.items()
+            if table.notna().any().all()
+        }
 
     @cached_property
     def comparisons(self) -> Comparisons:

@@ -60,8 +60,8 @@ def write_tables(run: RunFolder, folder: Path) -> list[Table]:
 def all_tables(run: RunFolder, summary: pd.DataFrame, split: pd.DataFrame) -> Iterator[Table]:
     """In the order of the report."""
     tables = (
-        [summaries.overview_table(run, summary)], place_tables(run), pair_tables(run), paired_tables(run),
-        summaries.metric_tables(run, summary), summaries.correctness_tables(run, split),
+        [summaries.overview_table(run, summary)], summaries.training_tables(run), place_tables(run), pair_tables(run),
+        paired_tables(run), summaries.metric_tables(run, summary), summaries.correctness_tables(run, split),
         [summaries.status_table(run, summary)], [summaries.runtime_table(run)],
     )  # fmt: skip
     return (_with_marks(run, table) for table in chain.from_iterable(tables))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.tables import text
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.bootstrap import OverNetworks
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.ranking import best, best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import SPLITS, leading
@@ -128,6 +130,41 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     header = ("Method", *map(run.label, settings))
     groups = (Group("", _rows(run, methods, columns)),)
     return Table(f"headline_{value.name}", text.group_title(value), header, groups, notes)
+
+
+TRAININGS = "Over trainings"
+TRAININGS_NOTE = (
+    "Networks of one architecture, trained from different seeds. Of each network: the median of ratios and squares, "
+    "else the mean. All trainings: the mean over the networks, with a 95 % interval for other trainings on other "
+    "images (docs/statistics.md). These networks: the same mean, with an interval for other images alone. Without one: "
+    "the least and the greatest mean when one network is left out."
+)
+
+
+def training_tables(run: RunFolder) -> Iterator[Table]:
+    """Of each architecture with three or more networks: one group of rows for each headline metric."""
+    values = [run.metadata.value(name) for name in options_of(run).headline]
+    for i, settings in enumerate(run.trainings, start=1):
+        header = ("Method", *map(run.label, settings), "All trainings [95 %]", "These networks [95 %]", "Without one")
+        groups = []
+        for value in values:
+            rows = tuple(
+                (Cell(run.metadata.method_title(method)), *_training_cells(found, value.rounding))
+                for method, found in run.over_networks(settings, value).items()
+            )
+            groups += [Group(text.group_title(value), rows, value.name)] if rows else []
+        label = run.label(settings[0])
+        yield Table.of_setting(f"trainings_{i}", TRAININGS, label, header, tuple(groups), (TRAININGS_NOTE,))
+
+
+def _training_cells(found: OverNetworks, rounding: float) -> Iterator[Cell]:
+    for value in found.of_each:
+        yield numeric(value, number(value, rounding))
+    for ends in (found.of_all, found.of_these):
+        numbers = (found.mean, float(ends[0]), float(ends[1]))
+        yield Cell(with_interval(*numbers, rounding), numbers=tuple(filter(math.isfinite, numbers)))
+    low, high = (number(end, rounding) for end in found.without_one)
+    yield Cell(low if low == high else f"{low} to {high}", numbers=tuple(map(float, found.without_one)))
 
 
 METRICS = "All metrics"

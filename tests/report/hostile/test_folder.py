@@ -137,6 +137,7 @@ def test_a_report_writes_inside_its_folder(tmp_path, make_run, make_records, edi
         ({"models": 3}, "'models' must be a mapping, not 3"),
         ({"records": {"a": 1}}, "'records' must be a list"),
         ({"jobs": [None]}, "'jobs.0' must be a mapping, not null"),
+        ({"jobs": [{"config": {"model": "net"}}]}, "'jobs.0.config.model' must be a mapping, not \"net\""),
         ({"records": ["../../etc/passwd"]}, "'records' names \"../../etc/passwd\", which is no file of a run folder"),
         ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
         ({"runtime": [None]}, "'runtime.0' must be text, not null"),

@@ -9,7 +9,7 @@ import pytest
 
 from axiom_bench.records import artefacts
 from axiom_bench.report.tables import pair_frame, pair_tables, place_frame, place_tables, wide_frame, write_tables
-from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table
+from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table, training_tables
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
 from axiom_bench.statistics.labels import NOTHING, rows_at
@@ -177,3 +177,46 @@ def test_a_winner_by_construction_is_marked(run):
     assert rows["grad_cam"][1].endswith("‡")
     assert rows["xgrad_cam"][1].startswith("*")  # the best of the others
     assert "‡ 0 by the method's own formula, so not ranked: Conservation error of grad_cam." in table.notes
+
+
+SEEDS = dict.fromkeys(("net", "net_seed1", "net_seed2"), ("features.9",))
+
+
+@pytest.fixture
+def trained(make_run, make_records, edit_manifest):
+    """(architectures of the models) -> a run of three models."""
+
+    def make(architectures: tuple[str, ...]) -> RunFolder:
+        folder = make_run(make_records(n=40, layers=SEEDS), layers=SEEDS, pictures=False, runtime=False)
+        named = zip(artefacts.read(folder)["jobs"], SEEDS, architectures, strict=True)
+        jobs = [
+            {**job, "job": f"{name} at features.9 on scenes", "config": {"model": {"architecture": architecture}}}
+            for job, name, architecture in named
+        ]
+        edit_manifest(folder, jobs=jobs)
+        return RunFolder.read(folder)
+
+    return make
+
+
+def test_trainings_stand_side_by_side_with_an_interval_over_them(trained):
+    """Each network's number is that of the overview; the mean over them comes with two intervals, the wider one over
+    trainings too."""
+    run = trained(("net", "net", "net"))
+    (table,) = training_tables(run)
+    assert table.header == ("Method", *SEEDS, "All trainings [95 %]", "These networks [95 %]", "Without one")
+    assert [group.metric for group in table.groups] == ["conservation_error", "box_iou"]
+    assert {"random", "guided_xgrad_cam"} & texts(table, 0).keys() == set()  # no value there
+    for group, lead in ((0, "median"), (1, "mean")):
+        row = next(cells for cells in table.groups[group].rows if cells[0].text == "xgrad_cam")
+        summary = run.summary[run.summary["metric"] == table.groups[group].metric].set_index(["method", "model"])[lead]
+        of_each = [summary["xgrad_cam", name] for name in SEEDS]
+        assert [cell.numbers[0] for cell in row[1:4]] == pytest.approx(of_each)
+        (mean, *of_all), (same, *of_these) = row[4].numbers, row[5].numbers
+        assert mean == same == pytest.approx(sum(of_each) / 3)
+        assert of_all[0] < of_these[0] < mean < of_these[1] < of_all[1]
+        assert row[6].numbers == pytest.approx([sum(sorted(of_each)[part]) / 2 for part in (slice(2), slice(1, 3))])
+
+
+def test_other_architectures_are_no_trainings(trained):
+    assert list(training_tables(trained(("net", "net", "other")))) == []
