@@ -18,6 +18,10 @@ LAYERS = {  # the last ReLU, or the last block: (64, 12, 12) all
     "scenes_resnet": "layer4",
     "scenes_shortcut": "features.13",
 }
+NOTES = {  # what a reader must know of a network's values
+    "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at least 0.25; on three "
+    "ImageNet networks methods break the axioms less, or otherwise (docs/studies/embedded-network.md).",
+}
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the input, RGB in [0, 1]
 
 

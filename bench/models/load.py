@@ -39,7 +39,8 @@ class LoadedModel:
     state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
     tells an output that isn't the logits, and output_module is the module behind the network. depth: the place of the
     layer among all modules, in the order in which the network runs them. random_weights: whether the weights were drawn
-    from the seed. build: the function that built the network, with its arguments bound.
+    from the seed. build: the function that built the network, with its arguments bound. note: what a reader must know
+    of its values.
     """
 
     name: str
@@ -56,6 +57,7 @@ class LoadedModel:
     depth: int = 0
     random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
+    note: str = ""
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -96,6 +98,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         output_module=output.module(number_of_classes),
         depth=layers.depth(layer, calls),
         build=source.build,
+        note=source.note,
     )
 
 

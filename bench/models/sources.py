@@ -34,12 +34,13 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @dataclass(frozen=True)
 class Source:
     """One network before its weights: how to build it, what it expects, its published weights by name, and the names of
-    their classes, which count where the network has as many."""
+    their classes, which count where the network has as many, and what a reader must know of its values."""
 
     build: Callable[[], nn.Module]
     preprocessing: Preprocessing
     published: Callable[[str], Weights]
     classes: tuple[str, ...] | None = None
+    note: str = ""
 
 
 def find(spec: ModelSpec) -> Source:
@@ -67,7 +68,8 @@ def _embedded(spec: ModelSpec) -> Source:
         return Weights(state, "by construction", weights.state_sha256(state))
 
     classes = patches.CLASSES if is_planted else scenes.CLASSES
-    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, classes)
+    note = "" if spec.weights is None else networks.NOTES.get(spec.architecture, "")
+    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, classes, note)
 
 
 def _torchvision(spec: ModelSpec) -> Source:

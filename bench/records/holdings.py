@@ -100,7 +100,7 @@ _METRIC = _entries(**_TITLES, **_WORDS, needs=list[Any])
 _IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
 _MODEL = _entries(
     **dict.fromkeys(("layer", "output", "weights_sha256"), str),
-    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "random_weights": bool},
+    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "random_weights": bool, "note": Scalar},
     classes=list[Scalar],
     images=_each(_IMAGES),
 )

@@ -73,6 +73,7 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
         **{"random_weights": model.random_weights, "classes": list(job.class_names)},
+        **({"note": model.note} if model.note else {}),
     }
     ids = [data.ids[index] for index in job.indices]
     orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)

@@ -113,6 +113,13 @@ class Metadata:
         """Whether the model ran with random weights, so that its values rank no method."""
         return bool(self._model(model).get("random_weights"))
 
+    def model_notes(self) -> list[str]:
+        """What a reader must know of the models' values, as the manifest says; one sentence for models of one note."""
+        models: dict[str, list[str]] = {}
+        for name in self.manifest.get("models") or {}:
+            models.setdefault(str(self._model(name).get("note") or ""), []).append(name)
+        return [f"{', '.join(names)}: {note}" for note, names in models.items() if note]
+
     def _model(self, name: str) -> Mapping[str, Any]:
         return (self.manifest.get("models") or {}).get(name) or {}
 

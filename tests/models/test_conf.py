@@ -84,6 +84,12 @@ def test_embedded_model_loads_with_committed_weights(name):
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
 
 
+def test_the_network_that_was_chosen_to_break_the_axioms_says_so():
+    assert "chosen so that" in load_model(model_config("scenes_vgg")).note
+    for other in (model_config("scenes_resnet"), {**model_config("scenes_vgg"), "weights": None}):
+        assert load_model(other).note == ""
+
+
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
     loaded, again = load_model(model_config(name)), load_model(model_config(name))

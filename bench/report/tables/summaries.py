@@ -32,8 +32,9 @@ def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", *(text.heading(value, value.name in whole_set) for value in values), *time)
     notes = (
-        *text.random_weights_lines(run), *_counts(run, rows), BOLD_NOTE, *text.interval_notes(run, bool(whole_set)),
-        *_notes(run, rows), _time_note(run), *text.metric_notes(values), *_kept(run),
+        *text.random_weights_lines(run), *run.metadata.model_notes(), *_counts(run, rows), BOLD_NOTE,
+        *text.interval_notes(run, bool(whole_set)), *_notes(run, rows), _time_note(run), *text.metric_notes(values),
+        *_kept(run),
     )  # fmt: skip
     return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
 

@@ -179,6 +179,15 @@ def test_a_winner_by_construction_is_marked(run):
     assert "‡ 0 by the method's own formula, so not ranked: Conservation error of grad_cam." in table.notes
 
 
+def test_the_overview_says_what_a_reader_must_know_of_a_network(make_run, make_records, edit_manifest):
+    """Once for all networks of which the same is to be known."""
+    folder = make_run(make_records(n=12), pictures=False)
+    models = artefacts.read(folder)["models"]
+    edit_manifest(folder, models={name: {**about, "note": "made for tests."} for name, about in models.items()})
+    run = RunFolder.read(folder)
+    assert "scenes_fc, scenes_residual: made for tests." in overview_table(run, run.summary).notes
+
+
 SEEDS = dict.fromkeys(("net", "net_seed1", "net_seed2"), ("features.9",))
 
 
