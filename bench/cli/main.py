@@ -126,7 +126,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     gate.set_defaults(command=gate_command.run)
 
     comparison = commands.add_parser("compare", help="what differs between two runs: exit 0 nothing, 1 something")
-    comparison.add_argument("run_folders", nargs=2, metavar="RUN")
+    comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
     comparison.set_defaults(command=_compare)
 
     _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
@@ -284,7 +284,7 @@ def _paper(options: Namespace) -> int:
 def _compare(options: Namespace) -> int:
     from axiom_bench.gate.two_runs import compare
 
-    code, lines = compare(*options.run_folders)
+    code, lines = compare(*options.compared)
     say(lines)
     return code
 

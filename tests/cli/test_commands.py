@@ -135,12 +135,26 @@ def test_options_may_stand_among_overrides():
     assert options.overrides == ["report.compare=x", "report.headline=[y]"]
 
 
-@pytest.mark.parametrize("argv", ["--confg job", "data.size=3 --methods cam", "gate a --baseline b.csv c=d"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *("--confg job", "data.size=3 --methods cam", "gate a --baseline b.csv c=d", "compare . . c=d"),
+        *("verify . c=d", "tidy a c=d", "judge . c=d", "game . c=d"),
+    ],
+)
 def test_an_unknown_option(argv, capsys):
     with pytest.raises(SystemExit) as stop:
         main(argv.split())
     assert stop.value.code == 2
     assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("argv", ["compare . c=d", "judge . --truth . c=d"])
+def test_a_setting_in_the_place_of_a_run_folder(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(argv.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("axiom-bench: ") and "is no run folder" in error
 
 
 def test_run_report_and_gate(tmp_path, capsys):
