@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -271,7 +272,7 @@ def _run_name(composer: Composer, config: DictConfig, overrides: Sequence[str]) 
     own = _own(composer, config, overrides)
     values = own | _axis_values(composer, config.hydra.overrides.task)
     changed = {axis for axis in COUNTED if values.get(axis) != own.get(axis)}
-    several = {axis: f"{len(of_axis)}{COUNTED[axis]}" for axis, of_axis in values.items() if len(of_axis) > 1}
+    several = {axis: _counted(axis, of_axis) for axis, of_axis in values.items() if len(of_axis) > 1}
     data: Any = OmegaConf.to_container(config.data, resolve=True)
     names = []
     if "data" in changed or keys & _deciding(data):
@@ -281,6 +282,12 @@ def _run_name(composer: Composer, config: DictConfig, overrides: Sequence[str]) 
     if "model.layer" in changed:
         names.append(several.get("model.layer") or str(config.model.layer))
     return safe_name("-".join(dict.fromkeys(names))) if names else None
+
+
+def _counted(axis: str, values: Iterable[str]) -> str:
+    """ "3models-6d74": how many, and four digits that tell other values apart, the same in any order."""
+    names = sorted(values)
+    return f"{len(names)}{COUNTED[axis]}-{hashlib.sha256(','.join(names).encode()).hexdigest()[:4]}"
 
 
 def _own(composer: Composer, config: DictConfig, overrides: Sequence[str]) -> dict[str, list[str]]:
