@@ -82,6 +82,13 @@ class SplitModel(CachesResults):
         """Bytes that ablations and extra passes may take beside the trace."""
         return self.limits.memory
 
+    @property
+    def tells_contributions(self) -> bool:
+        """Whether the model has a method that tells its true contributions at this layer and to this output."""
+        is_of_logits = self.output.build is None and self.output.function is None
+        method = getattr(self.model, "true_contributions", None)
+        return is_of_logits and callable(method) and getattr(self.model, "truth_layer", self.layer) == self.layer
+
     def rows_at_once(self, image: Tensor, with_gradient: bool = False) -> int:
         """How many images an extra pass has; see Limits. Raises BenchError before the first trace."""
         return self.limits.rows_at_once(image, self.trunk_and_head.sizes, with_gradient)
@@ -297,10 +304,9 @@ class TracedNetwork:
         copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is another
         layer, and where something else than the logits is explained. Raises BenchError for another answer.
         """
-        model, layer, output = self.cut_model.model, self.cut_model.layer, self.cut_model.output
+        model, layer = self.cut_model.model, self.cut_model.layer
         method = getattr(model, "true_contributions", None)
-        is_of_logits = output.build is None and output.function is None
-        if not is_of_logits or not callable(method) or getattr(model, "truth_layer", layer) != layer:
+        if not self.cut_model.tells_contributions or method is None:
             return None
         maps = self._unscaled(activations)
         with arithmetic("fp32", maps.device):

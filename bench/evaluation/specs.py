@@ -17,6 +17,9 @@ from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, ki
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
+Read = Literal[
+    "drops", "contributions", "effects", "regions", "score", "gradients", "perturbed_scores", "other_maps"
+]  # ablation drops, true contributions, effects of the image's parts, boxes and masks, ..., re-explanations
 MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
 Tolerance = Annotated[
@@ -38,6 +41,7 @@ class MethodSpec:
     and marker in every chart, among the controls or the others; None: one that is free in the run.
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
+    computed_from: of a right explanation, a truth, what makes it right; of several forms all.
     """
 
     title: Name | None = None
@@ -54,6 +58,7 @@ class MethodSpec:
     spoiling: Name | None = None
     degree: float | None = None
     unspoiled: Name | None = None
+    computed_from: tuple[Read, ...] = ()
     unstable: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -102,6 +107,7 @@ class MetricSpec:
     values of the whole data set from all images' curves. aggregate_values: their names, if they aren't `values`.
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
+    computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     unstable: as a method's.
     """
@@ -117,6 +123,7 @@ class MetricSpec:
     deviation: str | None = None
     of: Literal["method", "layer"] = "method"
     reads: Literal["maps"] | None = None
+    computed_from: tuple[Read, ...] = ()
     needs: tuple[Need, ...] = ()
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)

@@ -94,13 +94,16 @@ _RUN = {
     **{"experiment": Scalar, "run": Scalar, "created": str, "overrides": list[str], "versions": _FACTS},
     "git_commit": str,
 }
-_METHOD = _entries(**_TITLES, params=_FACTS, library=str, wins_by_construction=list[str], unstable=str)
+_METHOD = _entries(
+    **_TITLES, params=_FACTS, library=str, wins_by_construction=list[str], computed_from=list[str], unstable=str
+)
 _WORDS = dict.fromkeys(("unit", "kind", "better", "tolerance", "of", "metric", "unstable"), str)
-_METRIC = _entries(**_TITLES, **_WORDS, needs=list[Any])
+_METRIC = _entries(**_TITLES, **_WORDS, needs=list[Any], computed_from=list[str])
 _IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
 _MODEL = _entries(
     **dict.fromkeys(("layer", "output", "weights_sha256"), str),
-    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "random_weights": bool, "note": Scalar},
+    **dict.fromkeys(("random_weights", "tells_contributions"), bool),
+    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "note": Scalar},
     classes=list[Scalar],
     images=_each(_IMAGES),
 )

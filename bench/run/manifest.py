@@ -26,7 +26,7 @@ from axiom_bench.run.jobs.ready import ReadyJob
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = (
     "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
-    "unstable",
+    "unstable", "computed_from",
 )  # fmt: skip
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
@@ -72,7 +72,8 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
-        **{"random_weights": model.random_weights, "classes": list(job.class_names)},
+        **{"random_weights": model.random_weights, "tells_contributions": ready.cut_model.tells_contributions},
+        **{"classes": list(job.class_names)},
         **({"note": model.note} if model.note else {}),
     }
     ids = [data.ids[index] for index in job.indices]
