@@ -28,6 +28,7 @@ from axiom_bench.methods.spoiled.other_image import other_image
 from axiom_bench.methods.spoiled.shift import shift
 from axiom_bench.methods.spoiled.truth import truth
 from axiom_bench.methods.spoiled.truth_drops import truth_drops
+from axiom_bench.methods.spoiled.truth_grid import truth_grid
 from axiom_bench.methods.spoiled.upside_down import upside_down
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.testing import METHOD_CHECKS, Case, exemptions
@@ -116,6 +117,17 @@ def test_truth_of_images_with_interventions():
             torch.testing.assert_close(answer.raw[i][part.region], density, **CLOSE)
             total += effect
         assert answer.raw[i].sum().item() == pytest.approx(total, abs=1e-12)
+
+
+def test_truth_at_the_layer_s_grid_has_the_means_of_its_cells():
+    trace = PARTS.trace()
+    height, width = trace.activations.shape[-2:]
+    fine, coarse = truth(trace).raw, truth_grid(trace).raw
+    assert coarse.shape == (len(trace), height, width)
+    rows, columns = fine.shape[-2] // height, fine.shape[-1] // width
+    blocks = fine[:, : rows * height, : columns * width].reshape(len(trace), height, rows, width, columns)
+    torch.testing.assert_close(coarse, blocks.mean((2, 4)), **CLOSE)
+    assert torch.equal(truth_grid(TELLING.trace()), truth(TELLING.trace()))
 
 
 def test_truth_is_refused_where_nothing_tells_it():
@@ -313,7 +325,7 @@ def test_metadata(name):
     assert cases_of(name)
     assert method.target == f"axiom_bench.methods.spoiled.{method.spec.spoiling or name}.{method.spec.spoiling or name}"
     assert method.spec.title
-    assert isinstance(method.spec.on_score_scale, bool) or name == "truth"  # a Map, or weights
+    assert isinstance(method.spec.on_score_scale, bool) or name in ("truth", "truth_grid")  # a Map, or weights
     assert method.spec.degree == method.params.get("degree")
     if method.spec.spoiling is not None:
         assert name == f"{method.spec.spoiling}_{100 * method.spec.degree:.0f}"

@@ -1,0 +1,23 @@
+"""The right explanation at the layer's own resolution: as sharp as a method that weights channels can be."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+
+from axiom_bench.cutting.trace import Trace
+from axiom_bench.explanation.explanation import Map
+from axiom_bench.methods.shared.true_map import true_map
+from axiom_bench.methods.spoiled.truth import truth
+
+
+def truth_grid(trace: Trace) -> Tensor | Map:
+    """The truth at the layer's own resolution: the true map's means over the layer's cells -> (B, H, W).
+
+    The contributions of a network that tells them are at the layer already, and are as `truth` gives them.
+    Raises BenchError as `truth`.
+    """
+    if trace.true_contributions is not None:
+        return truth(trace)
+    height, width = trace.activations.shape[-2:]
+    return Map(adaptive_avg_pool2d(true_map(trace)[:, None], (height, width))[:, 0])
