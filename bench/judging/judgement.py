@@ -84,13 +84,19 @@ def recovery_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.
     A kind whose unspoiled end wins by construction in some metric is one of contributions, whose map isn't known to be
     right: it judges metrics of contributions alone, those that need the score's scale.
     """
-    spoilings, parts = kinds(_methods(run)), []
-    for metric in metrics if spoilings else ():
+    parts = []
+    for metric in metrics if kinds(_methods(run)) else ():
         values = image_values(run, setting, metric)
         if values is not None:
-            fitting = [kind for kind in spoilings if _of_contributions(run, metric) or not _constructed(run, kind)]
-            parts.append(recovery(values, fitting).assign(metric=metric, case=run.label(setting)))
+            found = recovery(values, fitting_kinds(run, metric))
+            parts.append(found.assign(metric=metric, case=run.label(setting)))
     return _joined(parts)
+
+
+def fitting_kinds(run: RunFolder, metric: str) -> list[Spoiling]:
+    """The kinds of spoiling that can judge a metric, see `recovery_of`."""
+    of_contributions = _of_contributions(run, metric)
+    return [kind for kind in kinds(_methods(run)) if of_contributions or not _constructed(run, kind)]
 
 
 def overall(recovered: pd.DataFrame) -> pd.DataFrame:
@@ -150,10 +156,12 @@ def check(run: RunFolder, spoiled_count: int) -> None:
 
 
 def spoiled_methods(run: RunFolder) -> frozenset[str]:
-    """The explainers whose quality is known: spoiled ones and their unspoiled ends."""
+    """The explainers whose quality is known: right ones, and spoiled ones with their unspoiled ends."""
     methods = _methods(run)
     ends = {name for kind in kinds(methods) for name in kind.methods}
-    return frozenset(ends | {name for name, about in methods.items() if is_spoiled(about)})
+    return frozenset(
+        ends | {name for name, about in methods.items() if is_spoiled(about) or about.get("computed_from")}
+    )
 
 
 def _methods(run: RunFolder) -> dict[str, Mapping[str, Any]]:
@@ -253,7 +261,7 @@ def is_spoiled(about: Mapping[str, Any]) -> bool:
     return about.get("spoiling") is not None and about.get("degree") is not None
 
 
-def recovery(values: ImageValues, spoilings: Sequence[Spoiling]) -> pd.DataFrame:
+def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence[int] = SIZES) -> pd.DataFrame:
     """RECOVERY_COLUMNS, a row for each kind and size, and for all kinds together; none without a direction.
 
     right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean
@@ -267,12 +275,17 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling]) -> pd.DataFrame
         pairs = _Pairs.of(values, [pair for _, pair in named])
         names = np.array([name for name, _ in named])
         chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
-        for size in SIZES:
+        for size in sizes:
             shares = pairs.right(size)
             for name, is_kind in chosen.items():
                 about = (name, size, int(is_kind.sum()), pairs.num_images, float(pairs.missing[is_kind].mean()))
                 rows.append((*about, *shares.of(is_kind)))
     return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS))
+
+
+def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> tuple[float, float, float]:
+    """The share of pairs (better, worse) of methods in that order by `size` images; its interval, as of `recovery`."""
+    return _Pairs.of(values, pairs).right(size).of(np.full(len(pairs), True))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,205 @@
+"""The scorecard of metrics: tests whose right answer is known beforehand, a row for each metric, test and network.
+
+- Truth first: is the right explanation better than every method and control, or at least not significantly worse?
+- Degrees: are right explanations that were spoiled by degrees put in order (see `judgement.recovery`)?
+- Controls: is every method that explains something above every control, which explains nothing by design?
+- Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
+
+A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
+for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from axiom_bench.judging import judgement
+from axiom_bench.judging.agreement import TAU, ImageValues, image_values, split_half_agreement
+from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compared_values, recovery, spoiled_methods
+from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals
+from axiom_bench.statistics.comparison import Comparison
+from axiom_bench.statistics.labels import Setting, with_interval
+from axiom_bench.statistics.paired_tests import are_equal
+from axiom_bench.statistics.run_folder import RunFolder
+
+TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY = TESTS = ("truth_first", "degrees", "controls", "reliability")
+CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
+
+
+class Row(NamedTuple):
+    """One metric in one test on one network.
+
+    network: of the setting. truth: the method that is right, or the kinds of spoiling; empty where the test needs none.
+    value, low, high: with the 95 % interval; truth_first: the share of images on which the truth is better than its
+    nearest rival (a tie counts half); degrees and controls: the share of pairs in the right order by sets of `size`
+    images; reliability: Kendall's tau of two halves. n: images. passes: None where the row counts for nothing.
+    about: the rival with the difference of the two values, or what else a reader asks next.
+    """
+
+    metric: str
+    test: str
+    network: str
+    truth: str
+    value: float
+    low: float
+    high: float
+    n: int
+    circular: bool
+    passes: bool | None
+    about: str = ""
+
+
+def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
+    """The columns of `Row`, for all settings with trained weights. metrics: names of values; of those without a
+    direction there are no rows."""
+    rows = [
+        row
+        for run in runs
+        for setting in run.settings
+        if not run.metadata.has_random_weights(setting.model)
+        for metric in metrics
+        if metric in run.metrics and run.metadata.value(metric).has_direction
+        for row in rows_of(run, setting, metric)
+    ]
+    return pd.DataFrame(rows, columns=Row._fields)
+
+
+def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
+    """All tests of one metric in one setting that the run's methods allow; none for values of whole data sets."""
+    values = image_values(run, setting, metric)
+    if values is None or not values.num_images:
+        return
+    left_out = run.metadata.by_construction(metric)
+    present = [name for name in truths(run) if name in values.methods and name not in left_out]
+    for truth in present:
+        row = _truth_first(run, setting, values, truth)
+        if row is not None:
+            yield row
+    yield from _degrees(run, setting, values)
+    for honest in compared_values(run, setting, [metric]):
+        yield from _controls(run, setting, honest)
+        yield from _reliability(run, setting, honest)
+
+
+def truths(run: RunFolder) -> list[str]:
+    """The methods that are right by construction: those that say what they are computed from."""
+    return [name for name in run.manifest.get("methods") or () if run.metadata.method(name).get("computed_from")]
+
+
+def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bool:
+    """Whether metric and truth are computed from the same, beside the network's scores and the map."""
+    about = (run.manifest.get("metrics") or {}).get(metric) or {}
+    return bool(set(about.get("computed_from") or ()) & _reads(run, setting, truth))
+
+
+def _reads(run: RunFolder, setting: Setting, truth: str) -> set[str]:
+    """Of a truth of two forms those of the network: its own contributions, or effects of the image's parts."""
+    reads = set(run.metadata.method(truth).get("computed_from") or ())
+    model = (run.manifest.get("models") or {}).get(setting.model) or {}
+    if CONTRIBUTIONS not in reads:
+        return reads
+    return {CONTRIBUTIONS} if model.get("tells_contributions") else reads - {CONTRIBUTIONS}
+
+
+def _truth_first(run: RunFolder, setting: Setting, values: ImageValues, truth: str) -> Row | None:
+    """None where the truth has no value, or is compared with nothing."""
+    others = spoiled_methods(run) - {truth}
+    comparison = run.comparisons.without(setting, values.metric, others)
+    if comparison is None or truth not in comparison.places.index or len(comparison.places) < 2:
+        return None
+    own, rival = comparison.group_of(truth), _rival(comparison, truth)
+    circular = is_circular(run, setting, values.metric, truth)
+    network = run.label(setting)
+    if rival is None:  # all coincide with the truth
+        return Row(values.metric, TRUTH_FIRST, network, truth, 0.5, 0.5, 0.5, comparison.images, circular, True)
+    pair = comparison.pair(own[0], rival[0])
+    ahead = values.sign * pair["difference"]
+    passes = None if circular else not any(
+        values.sign * comparison.pair(own[0], group[0])["difference"] < 0 and comparison.differ(own[0], group[0])
+        for group in comparison.groups
+        if group != own
+    )  # fmt: skip
+    ends = sorted(values.sign * pair[end] for end in ("low", "high"))
+    title = run.metadata.method_title(rival[0])
+    about = f"{title} {'behind' if ahead >= 0 else 'ahead'} by {with_interval(abs(ahead), *_of_size(ahead, *ends))}"
+    share = _share_ahead(values, truth, rival[0])
+    return Row(values.metric, TRUTH_FIRST, network, truth, *share, comparison.images, circular, passes, about)
+
+
+def _rival(comparison: Comparison, truth: str) -> tuple[str, ...] | None:
+    """The best group beside the truth's own."""
+    return next((group for group in comparison.ranked if truth not in group), None)
+
+
+def _of_size(ahead: float, low: float, high: float) -> tuple[float, float]:
+    """The ends of the interval of |ahead|."""
+    return (low, high) if ahead >= 0 else (-high, -low)
+
+
+def _share_ahead(values: ImageValues, truth: str, rival: str) -> tuple[float, float, float]:
+    """Of the images that both have the share on which the truth is better, with its interval; a tie counts half."""
+    first, second = values.of([truth, rival]).values.T
+    has = np.isfinite(first) & np.isfinite(second)
+    first, second = first[has], second[has]
+    ahead = np.where(are_equal(first, second, values.rounding), 0.5, values.sign * (first - second) > 0)
+    if len(ahead) < FEWEST_IMAGES:
+        return float(ahead.mean()), np.nan, np.nan
+    low, high = mean_intervals(ahead[:, None], np.arange(len(ahead)))[:, 0].tolist()
+    return float(ahead.mean()), low, high
+
+
+def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+    """One row of the kinds that can judge the metric; where all are circular, one of these."""
+    kinds = judgement.fitting_kinds(run, values.metric)
+    circular = {kind.name for kind in kinds if is_circular(run, setting, values.metric, kind.methods[0])}
+    chosen = [kind for kind in kinds if kind.name not in circular] or kinds
+    table = recovery(values, chosen, (_size(values),))
+    for row in table[table["kind"] == ALL].to_dict("records") if len(table) else ():
+        ends = (row["right"], row["low"], row["high"])
+        is_grey = len(circular) == len(kinds)
+        names = [kind.name for kind in chosen]
+        lowest = table[table["kind"] != ALL].sort_values("right", kind="stable").iloc[0]
+        about = f"{lowest['kind']} {lowest['right']:.2f}" if lowest["right"] < GOAL else ""
+        passes = None if is_grey else bool(row["low"] >= GOAL)
+        truth = ", ".join(names)
+        yield Row(
+            values.metric, DEGREES, run.label(setting), truth, *ends, int(row["images"]), is_grey, passes, about
+        )  # fmt: skip
+
+
+def _controls(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+    names = [name for name in values.methods if run.metadata.method(name).get("control")]
+    pairs = [(method, control) for control in names for method in values.methods if method not in names]
+    if not pairs:
+        return
+    right, low, high = judgement.right_pairs(values, pairs, _size(values))
+    best = judgement.controls(run.comparisons.without(setting, values.metric, spoiled_methods(run)), names)
+    first = best.iloc[0] if len(best) else None
+    about = "" if first is None or first["against"] == judgement.BELOW else (
+        f"{run.metadata.method_title(first['control'])} {first['against']}"
+    )  # fmt: skip
+    passes = bool(low >= GOAL)
+    yield Row(
+        values.metric, CONTROLS, run.label(setting), "", right, low, high, values.num_images, False, passes, about
+    )  # fmt: skip
+
+
+def _reliability(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+    distinct = values.distinct()
+    if len(distinct.methods) < MIN_METHODS or distinct.num_images < 2:
+        return
+    halves: Any = split_half_agreement(distinct)
+    tau = float(halves.tau)
+    yield Row(
+        values.metric, RELIABILITY, run.label(setting), "", tau, np.nan, np.nan, distinct.num_images, False,
+        bool(tau >= TAU), f"of {halves.half} images",
+    )  # fmt: skip
+
+
+def _size(values: ImageValues) -> int:
+    """Of the sets of images by which two explanations are put in order: the most that the run allows."""
+    return max(size for size in SIZES if size <= max(values.num_images, SIZES[0]))

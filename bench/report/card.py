@@ -1,0 +1,93 @@
+"""The scorecard as tables: the rows of `judging.card`, and one line for each metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from axiom_bench.judging.card import CONTROLS, DEGREES, RELIABILITY, TESTS, TRUTH_FIRST
+from axiom_bench.report.tables.table import Cell, Group, Table, count
+from axiom_bench.report.tables.text import ARROWS
+from axiom_bench.statistics.labels import NOTHING, with_interval
+from axiom_bench.statistics.run_folder import RunFolder
+
+TITLES = {
+    TRUTH_FIRST: "Truth first",
+    DEGREES: "Degrees",
+    CONTROLS: "Controls",
+    RELIABILITY: "Reliability",
+}
+NOTES = (
+    "Truth first: the share of images on which the right explanation is better than the best method or control; it "
+    "passes where none is significantly better. Degrees, controls: the share of pairs (less and more spoiled; method "
+    "and control) that sets of up to 100 images put in the right order. Reliability: Kendall's tau of two halves.",
+    "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing.",
+)
+CIRCULAR = "circular"
+
+
+def line_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
+    """A line for each metric: on how many networks it passes each test, and where it fails first."""
+    truths = list(dict.fromkeys(card.loc[card["test"] == TRUTH_FIRST, "truth"]))
+    columns = {f"{TITLES[TRUTH_FIRST]}: {_method_title(runs, name)}": card["truth"] == name for name in truths}
+    columns |= {TITLES[test]: card["test"] == test for test in TESTS[1:]}
+    rows = [
+        (
+            Cell(_title(runs, str(metric))),
+            *(Cell(_cell(of_metric[chosen[of_metric.index]])) for chosen in columns.values()),
+        )
+        for metric, of_metric in card.groupby("metric", sort=False)
+    ]
+    header = ("Metric", *columns)
+    return Table("scorecard", "Scorecard of metrics", header, (Group("", tuple(rows)),), NOTES, len(header))
+
+
+def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> Table:
+    """A metric's rows of the card, a group for each test."""
+    groups = [
+        Group(
+            TITLES[test],
+            tuple(
+                _detail(runs, row)
+                for row in card[(card["metric"] == metric) & (card["test"] == test)].to_dict("records")
+            ),
+        )
+        for test in TESTS
+    ]
+    header = ("Test", "Network", "Truth", "Value [95 %]", "Images", "Verdict", "")
+    filled = tuple(group for group in groups if group.rows)
+    return Table(f"scorecard_{metric}", _title(runs, metric), header, filled, NOTES, 3, text_last=True)
+
+
+def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cell, ...]:
+    ends = (row["value"], row["low"], row["high"])
+    value = Cell(with_interval(*ends) if math.isfinite(row["low"]) else f"{row['value']:.2f}", False, ends[:1])
+    verdict = CIRCULAR if row["circular"] else "passes" if row["passes"] else "fails"
+    words = (TITLES[row["test"]], row["network"], row["truth"])
+    return (*map(Cell, words), value, count(row["n"]), Cell(verdict), Cell(row["about"]))
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    """Such as "10 of 12; planted_or: Grad-CAM ahead by 0.17"."""
+    counted = rows[~rows["circular"]]
+    if rows.empty:
+        return NOTHING
+    if counted.empty:
+        return CIRCULAR
+    passed = counted["passes"].astype(bool)
+    if passed.all():
+        return f"{len(counted)} of {len(counted)}"
+    worst = counted[~passed].sort_values("value", kind="stable").iloc[0]
+    return f"{passed.sum()} of {len(counted)}; {worst['network']} {worst['value']:.2f}"
+
+
+def _method_title(runs: Sequence[RunFolder], name: str) -> str:
+    return next(run.metadata.method_title(name) for run in runs if name in run.methods)
+
+
+def _title(runs: Sequence[RunFolder], metric: str) -> str:
+    value = next(run.metadata.value(metric) for run in runs if metric in run.metrics)
+    return value.title + ARROWS.get(value.better, "")

@@ -1,0 +1,134 @@
+"""The scorecard: a truth that isn't first, a truth that can't judge, degrees, controls, halves; and its command."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from axiom_bench.cli.main import main
+from axiom_bench.judging.card import card
+from axiom_bench.report.card import detail_table, line_table
+from axiom_bench.statistics.run_folder import RunFolder
+
+METHODS = {
+    "xgrad_cam": {"title": "XGrad-CAM"},
+    "grad_cam": {"title": "Grad-CAM"},
+    "fair": {"title": "Fair"},
+    "random": {"title": "Random", "control": True},
+    "truth": {"title": "Truth", "computed_from": ["contributions", "effects", "regions"]},
+    "noise_50": {"spoiling": "noise", "degree": 0.5, "unspoiled": "truth"},
+    "noise_100": {"spoiling": "noise", "degree": 1.0, "unspoiled": "truth"},
+    "drops": {"title": "Drops", "computed_from": ["drops"]},
+    "permuted": {"spoiling": "permuted", "degree": 1.0, "unspoiled": "drops"},
+}
+GOOD = {"xgrad_cam": 4, "grad_cam": 3, "fair": 2, "random": 0, "truth": 6, "noise_50": 4, "noise_100": 2}
+ALL_GOOD = GOOD | {"drops": 5, "permuted": 1}
+MEANS = {
+    "confidence_drop": (ALL_GOOD, 0.5),  # prefers what is right
+    "box_iou": (ALL_GOOD | {"xgrad_cam": 7, "random": 5}, 0.5),  # prefers XGrad-CAM to the truth, and a control
+}
+
+
+@pytest.fixture
+def made(make_judged, edit_manifest):
+    """(of_metrics, model) -> the card of a run; of_metrics: {metric: what it is computed from}."""
+
+    def make(of_metrics, model=None, images=120):
+        folder = make_judged(images, METHODS, MEANS)
+        manifest = RunFolder.read(folder).manifest
+        metrics = manifest["metrics"]
+        for name, reads in of_metrics.items():
+            metrics[name]["computed_from"] = reads
+        models = {name: about | (model or {}) for name, about in manifest["models"].items()}
+        edit_manifest(folder, metrics=metrics, models=models)
+        run = RunFolder.read(folder)
+        return run, card([run], run.metrics)
+
+    return make
+
+
+def rows(table, metric, test):
+    return table[(table["metric"] == metric) & (table["test"] == test)].set_index("truth")
+
+
+def test_a_metric_that_prefers_xgrad_cam_to_the_truth_fails_truth_first(made):
+    _, table = made({})
+    first = rows(table, "box_iou", "truth_first")
+    assert not first.loc["truth", "passes"]
+    assert not first.loc["truth", "circular"]
+    assert first.loc["truth", "about"].startswith("XGrad-CAM ahead by ")
+    assert first.loc["truth", "value"] < 0.2
+    good = rows(table, "confidence_drop", "truth_first")
+    assert good["passes"].all()
+    assert good.loc["truth", "about"].startswith("XGrad-CAM behind by ")
+    assert good.loc["truth", "value"] > 0.9  # normal differences of 2 with a spread of 0.7: 99.8 % of images
+    assert good.loc["truth", "low"] <= good.loc["truth", "value"] <= good.loc["truth", "high"]
+
+
+@pytest.mark.parametrize(
+    ("reads", "model", "circular"),
+    [
+        (["regions"], {}, {"truth"}),  # the truth was spread over the very masks
+        (["effects"], {}, {"truth"}),
+        (["regions"], {"tells_contributions": True}, set()),  # the network's contributions know no mask
+        (["contributions"], {"tells_contributions": True}, {"truth"}),
+        (["contributions"], {}, set()),
+        (["drops"], {}, {"drops"}),
+        (["perturbed_scores"], {}, set()),
+    ],
+)
+def test_a_metric_that_rewards_its_own_construction_is_circular_and_counts_for_nothing(made, reads, model, circular):
+    run, table = made({"box_iou": reads}, model)
+    first = rows(table, "box_iou", "truth_first")
+    assert set(first.index[first["circular"]]) == circular
+    assert set(first.index[first["passes"].isna()]) == circular
+    degrees = rows(table, "box_iou", "degrees")
+    kinds = {"truth": "noise", "drops": "permuted"}
+    left = [kind for truth, kind in kinds.items() if truth not in circular]
+    assert degrees.index.tolist() == [", ".join(left)]
+    assert not degrees["circular"].any()
+    line = line_table([run], table).groups[0].rows[1]
+    assert (line[1].text == "circular") == ("truth" in circular)
+
+
+def test_where_every_kind_is_circular_so_are_the_degrees(made):
+    _, table = made({"box_iou": ["regions", "drops"]})
+    (row,) = rows(table, "box_iou", "degrees").to_dict("records")
+    assert (row["circular"], row["passes"]) == (True, None)
+
+
+def test_degrees_controls_and_reliability(made):
+    run, table = made({})
+    assert table["n"].unique().tolist() == [120]
+    degrees = rows(table, "confidence_drop", "degrees").iloc[0]
+    assert (degrees["value"], degrees["passes"]) == (1, True)
+    controls = {name: rows(table, name, "controls").iloc[0] for name in ("confidence_drop", "box_iou")}
+    assert (controls["confidence_drop"]["value"], controls["confidence_drop"]["passes"]) == (1, True)
+    # Of three methods two are below the control.
+    assert controls["box_iou"]["value"] == pytest.approx(1 / 3, abs=0.01)
+    assert not controls["box_iou"]["passes"]
+    halves = rows(table, "confidence_drop", "reliability").iloc[0]
+    assert (halves["value"], halves["passes"], halves["about"]) == (1, True, "of 60 images")
+    text = detail_table([run], "box_iou", table)
+    assert [group.title for group in text.groups] == ["Truth first", "Degrees", "Controls", "Reliability"]
+    assert {len(row) for group in text.groups for row in group.rows} == {7}
+
+
+def test_a_method_that_coincides_with_the_truth_is_a_tie(make_judged):
+    means = {"box_iou": ({"truth": 1, "xgrad_cam": 1}, 0)}
+    run = RunFolder.read(make_judged(30, {"truth": METHODS["truth"], "xgrad_cam": {}}, means))
+    (row,) = rows(card([run], run.metrics), "box_iou", "truth_first").to_dict("records")
+    assert (row["value"], row["passes"]) == (0.5, True)
+
+
+def test_too_few_images_for_an_interval(made):
+    _, table = made({}, images=6)
+    first = rows(table, "confidence_drop", "truth_first")
+    assert pd.isna(first.loc["truth", "low"])
+
+
+@pytest.mark.parametrize("words", [["judge"], ["judge", ".", "--metric", "box_iou"]])
+def test_judge_takes_a_run_or_a_metric(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    assert "Give a run folder to judge its metrics, or --metric NAME" in capsys.readouterr().err
