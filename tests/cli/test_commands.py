@@ -154,7 +154,8 @@ def test_a_setting_in_the_place_of_a_run_folder(argv, tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     assert main(argv.split()) == 2
     error = capsys.readouterr().err
-    assert error.startswith("axiom-bench: ") and "is no run folder" in error
+    assert error.startswith("axiom-bench: ")
+    assert "is no run folder" in error
 
 
 def test_run_report_and_gate(tmp_path, capsys):
