@@ -193,7 +193,8 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 CONTROL_COLUMNS = ("control", "value", "place", "place_low", "place_high", "places", "against")
-BEATS, FIRST, UNCLEAR, BELOW = "better than the best method", "first", "can't be told from the best method", "below"
+BEATS, FIRST, BELOW = "better than the best method", "first", "below"
+UNCLEAR = "not significantly different from the best method"
 
 
 def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFrame:

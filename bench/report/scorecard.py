@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tabl
     """A row for each metric. The columns of recovery are there where any metric has it."""
     recovered = {(row["metric"], row["size"]): row for row in overall(judgement.recovery).to_dict("records")}
     header = (*HEADER[:-1], *(f"Right at n = {size}" for size in SIZES), HEADER[-1]) if recovered else HEADER
-    controls = judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
+    controls, words = _best_controls(judgement), verdicts(run, judgement)
     rows = []
     for row in judgement.metrics.to_dict("records"):
         name = row["metric"]
@@ -65,7 +65,7 @@ def metrics_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Tabl
         cells = (*_agreement(row), _control(run, controls.get(name)))
         cells = (*cells, *map(_right, right)) if recovered else cells
         title = run.metadata.value(name).title + ARROWS.get(run.metadata.value(name).better, "")
-        rows.append((Cell(title), *cells, Cell("; ".join(verdict(row, controls.get(name), right[-1])) or NOTHING)))
+        rows.append((Cell(title), *cells, Cell(words[name] or NOTHING)))
     notes = (*NOTES, RECOVERY_NOTE) if recovered else NOTES
     return _table(run, judgement, f"judging_metrics_{number}", TITLE, header, rows, notes, 1, text_last=True)
 
@@ -83,52 +83,35 @@ def _table(
     return Table.of_setting(name, title, run.label(judgement.setting), header, (Group("", tuple(rows)),), *how, **more)
 
 
-def verdict(row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None) -> list[str]:
-    """In short words: recovery at the most images, whether the order of the methods holds, and a control at the top."""
-    words = []
-    if right is not None and not math.isfinite(right["right"]):
-        words.append(f"fewer than {right['size']} images")
-    elif right is not None:  # by the interval of the share of right pairs
-        failing = "fails" if right["high"] < judging.GOAL else "unclear"
-        words.append("passes" if right["low"] >= judging.GOAL else failing)
-    if row["methods"] < judging.MIN_METHODS:
-        words.append(f"fewer than {judging.MIN_METHODS} methods that differ")
-    if math.isfinite(row["tau_halves"]):
-        words.append("order holds" if row["tau_halves"] >= TAU else f"order unsure at n = {row['half']}")
-    at_the_top = {
-        judging.BEATS: "a control is better than the best method",
-        judging.UNCLEAR: "a control can't be told from the best method",
-    }
-    if control is not None and control["against"] in at_the_top:
-        words.append(at_the_top[control["against"]])
-    return words
+def verdicts(run: RunFolder, judgement: Judgement) -> dict[str, str]:
+    """{metric: how far its order of the methods can be trusted}, in words; empty where nothing tells."""
+    controls, recovered = _best_controls(judgement), overall(judgement.recovery).to_dict("records")
+    right = {row["metric"]: row for row in recovered if row["size"] == SIZES[-1]}
+    rows = {row["metric"]: row for row in judgement.metrics.to_dict("records")}
+    return {name: "; ".join(_verdict(run, row, controls.get(name), right.get(name))) for name, row in rows.items()}
 
 
-def trust(run: RunFolder, judgement: Judgement) -> dict[str, str]:
-    """{metric: how far its order of the methods can be trusted}, in words."""
-    controls = judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
-    recovered = {
-        row["metric"]: row for row in overall(judgement.recovery).to_dict("records") if row["size"] == SIZES[-1]
-    }
-    return {
-        row["metric"]: "; ".join(_trust(run, row, controls.get(row["metric"]), recovered.get(row["metric"])))
-        for row in judgement.metrics.to_dict("records")
-    }
+def _best_controls(judgement: Judgement) -> dict[Hashable, dict[str, Any]]:
+    return judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
 
 
-def _trust(
+def _verdict(
     run: RunFolder, row: Mapping[Any, Any], control: Mapping[Any, Any] | None, right: Mapping[Any, Any] | None
 ) -> Iterator[str]:
-    if 1 < row["methods"] < judging.MIN_METHODS:
-        yield f"only {row['methods']} methods differ, too few to judge their order"
+    """Recovery at the most images, whether the order of the methods holds, and a control at the top."""
+    if right is not None and not math.isfinite(right["right"]):
+        yield f"fewer than {right['size']} images"
+    elif right is not None:  # by the interval of the share of right pairs
+        failing = "fails" if right["high"] < judging.GOAL else "unclear"
+        passing = "passes" if right["low"] >= judging.GOAL else failing
+        yield f"{passing}: {right['right']:.0%} of spoiled explanations in the right order"
+    if row["methods"] < judging.MIN_METHODS:
+        yield f"fewer than {judging.MIN_METHODS} methods that differ"
     elif math.isfinite(row["tau_halves"]):
-        holds = "holds" if row["tau_halves"] >= TAU else "is unsure"
-        yield f"the order of all methods {holds}, since two halves of the images agree by tau {row['tau_halves']:.2f}"
+        order = "order holds" if row["tau_halves"] >= TAU else f"order unsure at n = {row['half']}"
+        yield f"{order} (tau of halves {row['tau_halves']:.2f})"
     if control is not None and control["against"] in (judging.BEATS, judging.UNCLEAR):
-        how = "is better than" if control["against"] == judging.BEATS else "isn't significantly worse than"
-        yield f"{run.metadata.method_title(control['control'])}, which explains nothing, {how} the best method"
-    if right is not None and math.isfinite(right["right"]):
-        yield f"it puts {right['right']:.0%} of spoiled explanations in the right order"
+        yield f"{run.metadata.method_title(control['control'])}, a control, is {control['against']}"
 
 
 def controls_table(run: RunFolder, judgement: Judgement, number: int = 1) -> Table:

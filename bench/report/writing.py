@@ -66,7 +66,7 @@ def write_report(run: RunFolder, processes: Sequence[Popen[bytes]] = (), tell: T
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
     """The whole page. images: the gallery's section. The same run gives the same text."""
     judged = judging.judgements_of(run)
-    trust = {each.setting: judging.trust(run, each) for each in judged}
+    trust = {each.setting: judging.verdicts(run, each) for each in judged}
     sections = _sections(run, tables, figures, images, judged, trust)
     return assemble(header(run, trust), list(sections))
 

@@ -27,8 +27,9 @@ from axiom_bench.judging.judgement import (
     recovery,
     recovery_of,
 )
+from axiom_bench.report.page.html import typeset
 from axiom_bench.report.page.tables import Terms
-from axiom_bench.report.scorecard import judgements_of, section, trust, write_judgement
+from axiom_bench.report.scorecard import judgements_of, section, verdicts, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -133,9 +134,10 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     lines = {line.split("  ")[1].split("\N{NO-BREAK SPACE}")[0]: line for line in rows}
     assert "1.000 [1.000, 1.000]" in lines["Box IoU"]
-    assert "passes; order unsure at n = 30; a control can't be told from the best method" in lines["Box IoU"]
-    assert "fails; order holds" in lines["Confidence drop"]
-    assert "a control is better than the best method" in lines["Sensitivity error"]
+    assert "passes: 100% of spoiled explanations in the right order; order unsure at n = 30 (" in lines["Box IoU"]
+    assert "a control, is not significantly different from the best method" in lines["Box IoU"]
+    assert "fails: 75% of spoiled explanations in the right order; order holds (" in lines["Confidence drop"]
+    assert "a control, is better than the best method" in lines["Sensitivity error"]
     files = {path.name for path in (run / "tables").glob("judging_*")}
     kinds = ("metrics", "controls", "recovery", "disagreement")
     assert files == {f"judging_{kind}{end}" for kind in kinds for end in (".csv", "_1.md")}
@@ -178,8 +180,11 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     text = body_of(run)
     assert "Krippendorff" in text
     assert "experiment=truth" in text
-    words = trust(run, judgements_of(run)[0])
-    assert any(text.startswith("the order of all methods ") for text in words.values())
+    words = verdicts(run, judgements_of(run)[0])
+    assert all(words.values())
+    assert all(
+        f"<td>{typeset(verdict)}</td>" in text for verdict in words.values()
+    )  # the same words as below the title
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text

@@ -112,7 +112,7 @@ def wide_frame(run: RunFolder, summary: pd.DataFrame) -> pd.DataFrame:
 
 
 PLACES = "Places"
-PLACES_HEADER = ("Method", "Value [95 %]", "Place", "Can't be told from")
+PLACES_HEADER = ("Method", "Value [95 %]", "Place", "Not significantly different from")
 PLACES_NOTES = (
     "Place: from 1 + the number of methods that are better to the number of methods - those that are worse, by the "
     f"tests of all pairs at {LEVEL:.0%} after Holm, so that all places of a metric hold together. Methods that "
