@@ -195,9 +195,9 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
         return ""
     return (
         f"{methods} methods on {widest.count} networks or data sets: two mean ranks would have to differ by "
-        f"{widest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and all lie within {methods - 1}. It takes "
-        f"{FEWEST_SETTINGS} or more (model=a,b,c, or axiom-bench report RUN RUN of several runs); the table of places "
-        "compares methods on each of them by image."
+        f"{widest.critical:.1f} places for a significant difference (Nemenyi, 5 %), and all lie within "
+        f"{methods - 1}. It takes {FEWEST_SETTINGS} or more (model=a,b,c, or axiom-bench report RUN RUN of several "
+        "runs); the table of places compares methods on each of them by image."
     )
 
 
