@@ -91,7 +91,7 @@ def verdicts(run: RunFolder, judgement: Judgement) -> dict[str, str]:
     return {name: "; ".join(_verdict(run, row, controls.get(name), right.get(name))) for name, row in rows.items()}
 
 
-def _best_controls(judgement: Judgement) -> dict[Hashable, dict[str, Any]]:
+def _best_controls(judgement: Judgement) -> dict[Hashable, dict[Hashable, Any]]:
     return judgement.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
 
 
