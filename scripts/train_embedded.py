@@ -4,7 +4,7 @@
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
 predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
-<name>_seed<seed>.safetensors, and the measured numbers to training.json.
+<name>_seed<seed>.safetensors and the conf/model/*.yaml that names it, and the measured numbers to training.json.
 
 A seed draws all that chance decides in a training: the training scenes, the initial weights, the order of batches and
 the augmentation. Every seed draws its scenes from the same digits and textures, none of them in the evaluation split,
@@ -27,7 +27,6 @@ from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise, product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +41,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import marked, networks, scenes
+from axiom_bench.environment import conf_folder
 
 HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
 BATCH = 64
@@ -187,19 +187,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(networks.BUILDERS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
-    parser.add_argument("--output", type=Path, default=Path(networks.__file__).parent, metavar="FOLDER")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     for seed, name in product(options.seeds, options.names):
         start = time.perf_counter()
         network = trained(name, seed)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
-        save(name, seed, network, cost, options.output)
+        save(name, seed, network, cost)
+        if seed:
+            write_settings(name, seed)
 
 
-def save(name: str, seed: int, network: nn.Sequential, cost: dict[str, int], folder: Path) -> None:
-    """Write the weights, and what was measured of the network, as an entry of the folder's training.json."""
-    file = folder / networks.weights_file(name, seed).name
+def save(name: str, seed: int, network: nn.Sequential, cost: dict[str, int]) -> None:
+    """Write the weights, and what was measured of the network, as an entry of training.json."""
+    file = networks.weights_file(name, seed)
     save_file((network if seed == 0 else deepcopy(network).half()).state_dict(), file)
     file.chmod(0o644)  # safetensors writes for the owner alone
     recipe = RECIPES[name]
@@ -207,10 +208,19 @@ def save(name: str, seed: int, network: nn.Sequential, cost: dict[str, int], fol
     parameters = sum(parameter.numel() for parameter in network.parameters())
     results: dict[str, object] = {**values, "parameters": parameters, **cost}
     print(file.stem, json.dumps(results, indent=2), flush=True)
-    path = folder / "training.json"
-    entries = json.loads(path.read_text()) if path.exists() else {}
-    entries |= {"command": "python scripts/train_embedded.py", file.stem: results}
+    path = file.with_name("training.json")
+    entries = json.loads(path.read_text()) | {"command": "python scripts/train_embedded.py", file.stem: results}
     path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+
+
+def write_settings(name: str, seed: int) -> None:
+    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights."""
+    folder = conf_folder() / "model"
+    title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
+    _, _, settings = (folder / f"{name}.yaml").read_text().partition("\n")
+    settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
+    settings = settings.replace("weights: default", f"weights: seed{seed}", 1)
+    (folder / f"{name}_seed{seed}.yaml").write_text(title + settings)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,13 @@ def test_weights_are_small_and_measured(name):
     assert record["parameters"] == sum(parameter.numel() for parameter in networks.load(name).parameters())
 
 
+def test_other_trainings_are_small_and_all_measured():
+    files = [file for name in NAMES for file in networks.weights_files(name).values() if "_seed" in file.stem]
+    measured = json.loads(networks.weights_file("scenes_vgg").with_name("training.json").read_text())
+    assert {file.stem for file in files} == {name for name in measured if "_seed" in name}
+    assert sum(file.stat().st_size for file in files) <= 6_000_000
+
+
 def test_a_seed_draws_the_training_and_no_scene_of_the_evaluation(monkeypatch):
     """Two steps each: the same seed gives the same weights, another one others, which float16 holds exactly."""
     assert {recipe.split for recipe in train_embedded.RECIPES.values()} <= {"train", "fit"}

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.embedded import patches, planted
+from axiom_bench.embedded import networks, patches, planted
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
@@ -29,6 +29,13 @@ LAYERS = PAPER | {
     **{"resnet18": "layer4", "resnet50": "layer4", "squeezenet1_1": "features.12", "shufflenet_v2_x0_5": "conv5"},
     **{"mobilenet_v2": "features.18", "swin_t": "norm", "vit_b_16": "encoder.layers.encoder_layer_11.ln_1"},
 }
+TRAININGS = {
+    f"{name}_{training}": name
+    for name in ("scenes_vgg", "scenes_resnet")
+    for training in networks.weights_files(name)
+    if training != "default"
+}
+LAYERS |= {training: LAYERS[name] for training, name in TRAININGS.items()}
 PLANTED = sorted(planted.BUILDERS)
 LAYERS |= dict.fromkeys(PLANTED, "features")
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
@@ -82,6 +89,23 @@ def test_embedded_model_loads_with_committed_weights(name):
     loaded = load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("training", TRAININGS)
+def test_a_training_is_its_network_with_other_weights(training):
+    """Stored in float16, and used in float32."""
+    name = TRAININGS[training]
+    named = {"name": training, "weights": training.removeprefix(f"{name}_")}
+    assert model_config(training) == {**model_config(name), **named}
+    first, loaded = load_model(model_config(name)), load_model(model_config(training))
+    assert (loaded.weights, loaded.layer) == (f"{training}.safetensors", first.layer)
+    assert {weights.dtype for weights in loaded.module.parameters()} == {torch.float32}
+    assert loaded.weights_sha256 != first.weights_sha256
+
+
+def test_a_training_that_is_not_there_is_told_with_those_that_are():
+    with pytest.raises(BenchError, match=r"no weights of scenes_vgg 'seed1000'; did you mean .*'seed1'"):
+        load_model({**model_config("scenes_vgg"), "weights": "seed1000"})
 
 
 def test_the_network_that_was_chosen_to_break_the_axioms_says_so():
