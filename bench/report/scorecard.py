@@ -17,7 +17,7 @@ from axiom_bench.records import files, running
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
-from axiom_bench.report.tables.text import ARROWS, random_weights_lines
+from axiom_bench.report.tables.text import ARROWS, warning_lines
 from axiom_bench.statistics.labels import NOTHING, Setting, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -250,7 +250,7 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     notes = parts[-1][len(judgements[-1].metrics) + 2 :] if parts else []
     lines = [line for part in parts for line in (*part[: len(part) - len(notes)], "")]
     hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
-    warnings = [*running.sentences(run.manifest), *random_weights_lines(run)]
+    warnings = [*running.sentences(run.manifest), *warning_lines(run)]
     places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
     return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
 

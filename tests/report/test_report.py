@@ -185,6 +185,26 @@ def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(smal
     assert "one row for every class" in text
 
 
+def test_methods_most_of_whose_maps_are_zero_are_named(small_run, few_records):
+    """A dash in the tables was all that told."""
+    of_map = few_records[few_records["metric"] == "box_iou"]
+    for method, count in (("grad_cam", 12), ("random", 6)):
+        zero = of_map.index[of_map["method"] == method][:count]
+        few_records.loc[zero, ["value", "status"]] = [np.nan, "zero_map"]
+    sentences = [
+        "scenes_fc: the maps of grad_cam are zero on all 12 rows; metrics of the map have no value there.",
+        "scenes_fc: the maps of random are zero on 6 of 12 rows; metrics of the map have no value there.",
+    ]
+    folder = small_run(few_records)
+    assert report.headline(folder)[:2] == sentences
+    text = text_of(folder)
+    assert all(sentence in text for sentence in sentences)
+    few_records.loc[zero[:1], ["value", "status"]] = [0.5, "ok"]
+    first, second = report.headline(small_run(few_records))[:2]
+    assert first == sentences[0]
+    assert "are zero" not in second
+
+
 def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     photograph, plot = tmp_path / "photograph.png", tmp_path / "plot.png"

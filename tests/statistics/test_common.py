@@ -78,7 +78,7 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     assert any("In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes)
     (details,) = metric_tables(run, run.summary)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
-    assert [line.split() for line in report.headline(run)[2:5]] == [
+    assert [line.split() for line in report.headline(run)[3:6]] == [
         ["silent", "1.00†"], ["steady", "*0.750"], ["poor", "0"],
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import group_name, last_lines, random_weights_lines
+from axiom_bench.report.tables.text import group_name, last_lines, warning_lines
 from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
@@ -192,7 +192,7 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are. trust: of a setting's
     metrics how far their order can be trusted."""
-    statements, warnings = findings(run, options_of(run).headline), random_weights_lines(run)
+    statements, warnings = findings(run, options_of(run).headline), warning_lines(run)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
         "findings",

@@ -27,7 +27,7 @@ from axiom_bench.report.tables.text import (
     last_lines,
     marked,
     names_of,
-    random_weights_lines,
+    warning_lines,
 )  # fmt: skip
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
@@ -279,10 +279,10 @@ MEANINGS = {
 
 def result_lines(run: RunFolder) -> list[str]:
     """The table, a line that says what its signs mean, and a line for each headline metric of the layer alone; with
-    `config.report.compare`, one for each metric that has a direction. Models with random weights come first."""
+    `config.report.compare`, one for each metric that has a direction. `warning_lines` come first."""
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
-    warnings, values = random_weights_lines(run), [run.metadata.value(name) for name in names[:MOST]]
+    warnings, values = warning_lines(run), [run.metadata.value(name) for name in names[:MOST]]
     table = (
         [*_heading(values), *(line for at in run.settings for line in _of_setting(run, at, values))] if values else []
     )

@@ -247,7 +247,7 @@ def reason(status: str) -> str:
 
 def last_lines(run: RunFolder, told: Collection[str] = ()) -> list[str]:
     """One line for each metric of `config.report.headline` that was measured and isn't `told`, with every setting; with
-    `config.report.compare`, one more for each that has a direction. Models with random weights come first."""
+    `config.report.compare`, one more for each that has a direction. `warning_lines` come first."""
     options = options_of(run)
     summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
     measured = [name for name in options.headline if name in set(summary["metric"])]
@@ -259,7 +259,28 @@ def last_lines(run: RunFolder, told: Collection[str] = ()) -> list[str]:
         statistic = "whole data set" if rows["whole_set"].any() else value.lead
         lines.append(f"{value.title} ({statistic}{direction}): {'; '.join(parts)}")
     compared = _compared(run, options.compare, measured) if options.compare else ()
-    return [*random_weights_lines(run), *lines, *compared]
+    return [*warning_lines(run), *lines, *compared]
+
+
+ZERO, MANY_ZERO = "zero_map", 0.5  # a status, and the share of a method's maps from which on a run says so
+
+
+def warning_lines(run: RunFolder) -> list[str]:
+    """What a reader must know first: models with random weights, and methods most of whose maps are zero."""
+    methods: dict[tuple[str, str], list[str]] = {}
+    for setting in run.settings:
+        rows = rows_at(run.summary, setting)
+        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
+            counts = max(map(counts_of, statuses), key=lambda of_metric: of_metric.get(ZERO, 0))
+            zero, total = counts.get(ZERO, 0), sum(counts.values())
+            if zero >= MANY_ZERO * total > 0:
+                share = f"all {total:,}" if zero == total else f"{zero:,} of {total:,}"
+                methods.setdefault((run.label(setting), share), []).append(str(name))
+    zero_maps = (
+        f"{label}: the maps of {names_of(run, names)} are zero on {share} rows; metrics of the map have no value there."
+        for (label, share), names in methods.items()
+    )
+    return [*random_weights_lines(run), *zero_maps]
 
 
 def random_weights_lines(run: RunFolder) -> list[str]:
