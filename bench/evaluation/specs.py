@@ -37,8 +37,9 @@ class MethodSpec:
     distribution whose code it runs. exempt: {check of the common suite: why the method breaks it by its nature}.
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
     them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
-    explains nothing by design, such as a random map, so that a method should do better. style: the number of its colour
-    and marker in every chart, among the controls or the others; None: one that is free in the run.
+    explains nothing by design, such as a random map, so that a method should do better. blind: whether its map is the
+    same for every image. style: the number of its colour and marker in every chart, among the controls or the others;
+    None: one that is free in the run.
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     computed_from: of a right explanation, a truth, what makes it right; of several forms all.
@@ -54,6 +55,7 @@ class MethodSpec:
     wins_by_construction: tuple[Name, ...] = ()
     requires: tuple[Name, ...] = ()
     control: bool | None = None
+    blind: bool | None = None
     style: int | None = None
     spoiling: Name | None = None
     degree: float | None = None
@@ -108,6 +110,7 @@ class MetricSpec:
     definition: which definition of the reference the default parameters follow. deviation: where they differ from it.
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
+    changes_under: {relation of `testing.relations`: why the values change under it}.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     unstable: as a method's.
     """
@@ -124,6 +127,7 @@ class MetricSpec:
     of: Literal["method", "layer"] = "method"
     reads: Literal["maps"] | None = None
     computed_from: tuple[Read, ...] = ()
+    changes_under: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[Need, ...] = ()
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)

@@ -57,12 +57,16 @@ class MetricCase:
         """The same, of a network that nothing has been asked of."""
         return self.explain(self.case.trace(self.case.model()))
 
-    def explain(self, trace: Trace) -> Explanation:
-        """The explanation of a trace of the same image size: a box of the explained class, and one of the next."""
+    def explain(self, trace: Trace, mirrored: bool = False) -> Explanation:
+        """The explanation of a trace of the same image size: a box of the explained class, and one of the next.
+        mirrored: whether the images are, left and right swapped; then so are annotations and parts."""
         height, width = self.case.size
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
         object_pixels = torch.zeros(height, width, dtype=torch.bool)
         object_pixels[3:11, 2:9] = True
+        if mirrored:
+            boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
+            object_pixels = object_pixels.flip(1)
         annotations = tuple(
             Annotation(
                 labels=torch.tensor([target, (target + 1) % CLASSES]),
@@ -73,7 +77,10 @@ class MetricCase:
             for target in trace.targets.tolist()
         )
         batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
-        parts = tuple(map(parts_of, trace.images, trace.targets.tolist()))
+        parts = tuple(
+            tuple(map(_mirrored, parts_of(image.flip(2), target))) if mirrored else parts_of(image, target)
+            for image, target in zip(trace.images, trace.targets.tolist(), strict=True)
+        )
         trace = replace(trace, interventions=parts)
         return Explanation.of(trace, self.method(trace), batch, self.method)
 
@@ -91,6 +98,10 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
         Part("mark", None, mark, image[None]),
         Part(GROUND, None, ground, grounds),
     )
+
+
+def _mirrored(part: Part) -> Part:
+    return replace(part, region=part.region.flip(1), images=part.images.flip(3))
 
 
 def _weights(trace: Trace) -> Tensor:

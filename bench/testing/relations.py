@@ -1,0 +1,134 @@
+"""What a metric's definition implies when the network or the image changes in a way that changes no explanation.
+
+Each relation makes a network and images from given ones, under which the right values are those of the given ones.
+A metric whose YAML names the relation under `changes_under` says why its values change; such a reason is checked too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.trace import cut
+from axiom_bench.evaluation.measurement import measure
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.testing.cases import CLASSES
+from axiom_bench.testing.metric_checks import METRIC_CASES
+
+SIZE, CHANNELS, IMAGES, LAYER = 20, 5, 3, "features.4"  # 20 pixels: in 4 and 5 equal cells
+# float64: sums of some hundred terms of the size of 1, in another order.
+CLOSE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+class Relation(NamedTuple):
+    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and annotations are too."""
+
+    name: str
+    of_network: Callable[[nn.Sequential], None]
+    is_mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one value of a metric under a relation. difference: the largest of an image, relative where the value is
+    above 1. reason: of `changes_under`, empty without."""
+
+    value: str
+    relation: str
+    holds: bool
+    difference: float
+    reason: str = ""
+
+
+def network() -> nn.Sequential:
+    """Two convolutions with ReLUs and pooling between, global average pooling and a linear layer; seeded."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        features = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, CHANNELS, 3, padding=1), nn.ReLU()
+        )
+        head = nn.Linear(CHANNELS, CLASSES)
+    parts = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "head": head}
+    model = nn.Sequential()
+    for name, module in parts.items():
+        model.add_module(name, module)
+    return model.double().eval().requires_grad_(False)
+
+
+def mirror(model: nn.Sequential) -> None:
+    """Filters with left and right swapped: the maps of a mirrored image are the mirrored maps."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight = nn.Parameter(module.weight.flip(3), requires_grad=False)
+
+
+def add_dead_channel(model: nn.Sequential) -> None:
+    """One more channel at the layer, which is 0 everywhere, and which the head reads."""
+    convolution, head = model.get_submodule("features.3"), model.get_submodule("head")
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(head, nn.Linear)
+    _widen(convolution, "weight", 0, 0.0)
+    _widen(convolution, "bias", 0, 0.0)
+    _widen(head, "weight", 1, 1.0)
+
+
+def double_logits(model: nn.Sequential) -> None:
+    """All logits times 2."""
+    for parameter in model.get_submodule("head").parameters():
+        parameter.mul_(2)
+
+
+def add_constant(model: nn.Sequential) -> None:
+    """All logits plus 3."""
+    model.get_submodule("head").get_parameter("bias").add_(3)
+
+
+RELATIONS = (
+    Relation("mirrored", mirror, is_mirrored=True),
+    Relation("dead_channel", add_dead_channel),
+    Relation("double_logits", double_logits),
+    Relation("constant_added", add_constant),
+)
+
+
+def outcomes(metric: Plugin) -> list[Outcome]:
+    """Of each relation and value of an image."""
+    expected = _values(metric, network(), False)
+    found = []
+    for relation in RELATIONS:
+        changed = network()
+        relation.of_network(changed)
+        reason = str(metric.spec.changes_under.get(relation.name, ""))
+        for name, values in _values(metric, changed, relation.is_mirrored).items():
+            holds = torch.allclose(values, expected[name], equal_nan=True, **CLOSE)
+            found.append(Outcome(name, relation.name, holds, _difference(values, expected[name]), reason))
+    return found
+
+
+def _values(metric: Plugin, model: nn.Module, is_mirrored: bool) -> dict[str, Tensor]:
+    """(B,) of each value, in float64; of the two cases of the common suite that by weights."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
+    others = images.roll(1, 0)
+    if is_mirrored:
+        images, others = images.flip(3), others.flip(3)
+    trace = cut(model, LAYER).trace(images, torch.arange(IMAGES) % CLASSES)
+    case = replace(METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE)))
+    measured = measure(metric, case.explain(replace(trace, other_images=others), is_mirrored), True)
+    return {name: values.double() for name, (values, _) in measured.items() if values.ndim == 1}
+
+
+def _difference(values: Tensor, expected: Tensor) -> float:
+    size = expected.abs().nan_to_num().clamp(min=1)
+    return float(((values - expected).abs() / size).nan_to_num().max())
+
+
+def _widen(module: nn.Module, name: str, dimension: int, fill: float) -> None:
+    """A parameter with one more row or column of `fill`."""
+    old = module.get_parameter(name)
+    more = torch.full_like(old.narrow(dimension, 0, 1), fill)
+    setattr(module, name, nn.Parameter(torch.cat([old, more], dimension), requires_grad=False))

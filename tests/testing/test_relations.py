@@ -1,0 +1,46 @@
+"""Relations that a metric's definition implies: of the networks themselves, and of every metric."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from axiom_bench import metrics
+from axiom_bench.cutting.trace import trace
+from axiom_bench.evaluation import plugins
+from axiom_bench.testing.relations import LAYER, RELATIONS, SIZE, network, outcomes
+from tests.metrics.build import with_fewer
+
+EXPECTED = {
+    "mirrored": lambda logits: logits,
+    "dead_channel": lambda logits: logits,
+    "double_logits": lambda logits: 2 * logits,
+    "constant_added": lambda logits: logits + 3,
+}
+ROUNDING = {"rtol": 0, "atol": 1e-12}  # float64, sums of some hundred terms of the size of 1
+
+
+@pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.name)
+def test_what_a_relation_does_to_logits_and_activations(relation):
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before, changed = trace(network(), LAYER, images), network()
+    relation.of_network(changed)
+    after = trace(changed, LAYER, images.flip(3) if relation.is_mirrored else images)
+    torch.testing.assert_close(after.logits, EXPECTED[relation.name](before.logits), **ROUNDING)
+    maps = after.activations.flip(3) if relation.is_mirrored else after.activations
+    torch.testing.assert_close(maps[:, : before.activations.shape[1]], before.activations, **ROUNDING)
+    assert not maps[:, before.activations.shape[1] :].any()
+
+
+@pytest.mark.parametrize("name", metrics.names())
+def test_a_metric_changes_under_the_relations_that_it_names_and_no_other(name):
+    changed = {outcome.relation for outcome in outcomes(with_fewer(name)) if not outcome.holds}
+    assert changed == set(metrics.get(name).spec.changes_under)
+
+
+def test_a_metric_that_looks_to_one_side_is_found():
+    def left(explanation):
+        return explanation.heatmap[:, :, :2].sum((1, 2))
+
+    held = {outcome.relation: outcome.holds for outcome in outcomes(plugins.of("metric", left))}
+    assert held == {"mirrored": False, "dead_channel": True, "double_logits": True, "constant_added": True}
