@@ -10,16 +10,17 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 
 
-def centered(trace: Trace, sigma: float = 0.25) -> Map:
+def centered(trace: Trace, sigma: float = 0.25, x: float = 0.0, y: float = 0.0) -> Map:
     """exp(-(x^2 + y^2) / (2 sigma^2)), x and y from the centre in units of the sides -> (B, H', W').
 
+    x, y: another centre's distance from the image's, to the right and down, in sides.
     Raises BenchError for sigma <= 0.
     """
     if not sigma > 0:
         raise BenchError(f"Invalid sigma={sigma}; give the standard deviation in sides of the image, above 0.")
     height, width = trace.images.shape[-2:]
-    y, x = (_offsets(size, trace.activations.device).to(trace.dtype) for size in (height, width))
-    gaussian = torch.exp(-(y[:, None] ** 2 + x**2) / (2 * sigma**2))
+    down, right = (_offsets(size, trace.activations.device).to(trace.dtype) for size in (height, width))
+    gaussian = torch.exp(-((down[:, None] - y) ** 2 + (right - x) ** 2) / (2 * sigma**2))
     return Map(gaussian.expand(len(trace), -1, -1))
 
 

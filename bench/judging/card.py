@@ -4,6 +4,8 @@
 - Degrees: are right explanations that were spoiled by degrees put in order (see `judgement.recovery`)?
 - Controls: is every method that explains something above every control, which explains nothing by design?
 - Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
+- Sanity: does what the metric's definition implies hold (see `testing.relations`, whose rows are added by the command)?
+- Gaming: is a map that is the same for every image, the best of several, better than the best method?
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
 for nothing.
@@ -23,10 +25,13 @@ from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compare
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals
 from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, with_interval
-from axiom_bench.statistics.paired_tests import are_equal
+from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
 
-TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY = TESTS = ("truth_first", "degrees", "controls", "reliability")
+TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = TESTS = (
+    "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
+)  # fmt: skip
+EVERY = slice(None)
 CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
 
 
@@ -36,7 +41,8 @@ class Row(NamedTuple):
     network: of the setting. truth: the method that is right, or the kinds of spoiling; empty where the test needs none.
     value, low, high: with the 95 % interval; truth_first: the share of images on which the truth is better than its
     nearest rival (a tie counts half); degrees and controls: the share of pairs in the right order by sets of `size`
-    images; reliability: Kendall's tau of two halves. n: images. passes: None where the row counts for nothing.
+    images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds; gaming: the share of images on
+    which the blind map is better than the method. n: images. passes: None where the row counts for nothing.
     about: the rival with the difference of the two values, or what else a reader asks next.
     """
 
@@ -72,6 +78,9 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     """All tests of one metric in one setting that the run's methods allow; none for values of whole data sets."""
     values = image_values(run, setting, metric)
     if values is None or not values.num_images:
+        return
+    if sum(bool(run.metadata.method(name).get("blind")) for name in values.methods) > 1:  # a run for this test alone
+        yield from _gaming(run, setting, values)
         return
     left_out = run.metadata.by_construction(metric)
     present = [name for name in truths(run) if name in values.methods and name not in left_out]
@@ -140,9 +149,10 @@ def _of_size(ahead: float, low: float, high: float) -> tuple[float, float]:
     return (low, high) if ahead >= 0 else (-high, -low)
 
 
-def _share_ahead(values: ImageValues, truth: str, rival: str) -> tuple[float, float, float]:
-    """Of the images that both have the share on which the truth is better, with its interval; a tie counts half."""
-    first, second = values.of([truth, rival]).values.T
+def _share_ahead(values: ImageValues, method: str, rival: str, images: slice = EVERY) -> tuple[float, float, float]:
+    """Of these images that both have the share on which the method is better, with its interval from FEWEST_IMAGES on;
+    a tie counts half."""
+    first, second = values.of([method, rival]).values[images].T
     has = np.isfinite(first) & np.isfinite(second)
     first, second = first[has], second[has]
     ahead = np.where(are_equal(first, second, values.rounding), 0.5, values.sign * (first - second) > 0)
@@ -198,6 +208,36 @@ def _reliability(run: RunFolder, setting: Setting, values: ImageValues) -> Itera
         values.metric, RELIABILITY, run.label(setting), "", tau, np.nan, np.nan, distinct.num_images, False,
         bool(tau >= TAU), f"of {halves.half} images",
     )  # fmt: skip
+
+
+def _gaming(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+    """The best blind map and the best method by every second image, compared on the other images."""
+    left_out, sees_nothing, explains = run.metadata.by_construction(values.metric), list[str](), list[str]()
+    for name, column in zip(values.methods, values.values.T, strict=True):
+        entry = run.metadata.method(name)
+        if np.isfinite(column[::2]).any() and name not in left_out:
+            sees_nothing += [name] if entry.get("blind") else []
+            explains += [] if entry.get("control") else [name]
+    if not sees_nothing or not explains:
+        return
+    blind, best = (_best(values.of(names), slice(0, None, 2)) for names in (sees_nothing, explains))
+    others = slice(1, None, 2)
+    pair = values.of([blind, best]).values[others]
+    pair = pair[np.isfinite(pair).all(axis=1)]
+    if not len(pair):
+        return
+    first, second = np.array([[0], [1]])
+    test = tests(pair, np.arange(len(pair)), first, second, run.metadata.value(values.metric)).iloc[0]
+    is_won = values.sign * test["difference"] > 0 and test["p"] < LEVEL
+    share = _share_ahead(values, blind, best, others)
+    about = f"{run.metadata.method_title(blind)} against {run.metadata.method_title(best)}"
+    yield Row(values.metric, GAMING, run.label(setting), "", *share, len(pair), False, not is_won, about)
+
+
+def _best(values: ImageValues, images: slice) -> str:
+    """The method with the best value over these images."""
+    centres = [centre(column[np.isfinite(column)][:, None], values.lead)[0] for column in values.values[images].T]
+    return values.methods[int(np.argmax(values.sign * np.array(centres)))]
 
 
 def _size(values: ImageValues) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.judging.card import CONTROLS, DEGREES, RELIABILITY, TESTS, TRUTH_FIRST
+from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TESTS, TRUTH_FIRST
 from axiom_bench.report.tables.table import Cell, Group, Table, count
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -19,6 +19,8 @@ TITLES = {
     DEGREES: "Degrees",
     CONTROLS: "Controls",
     RELIABILITY: "Reliability",
+    SANITY: "Sanity",
+    GAMING: "Gaming",
 }
 NOTES = (
     "Truth first: the share of images on which the right explanation is better than the best method or control; it "

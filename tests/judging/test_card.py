@@ -121,6 +121,22 @@ def test_a_method_that_coincides_with_the_truth_is_a_tie(make_judged):
     assert (row["value"], row["passes"]) == (0.5, True)
 
 
+def test_a_blind_map_that_wins_is_chosen_by_half_of_the_images_and_judged_by_the_others(make_judged):
+    blind = {"control": True, "blind": True}
+    methods = {"xgrad_cam": {"title": "XGrad-CAM"}, "fair": {}, "left": {"title": "Left", **blind}, "right": blind}
+    means = {
+        "confidence_drop": ({"xgrad_cam": 3, "fair": 2, "left": 1, "right": 0}, 0.1),
+        "box_iou": ({"xgrad_cam": 3, "fair": 2, "left": 5, "right": 0}, 0.1),
+    }
+    run = RunFolder.read(make_judged(60, methods, means))
+    table = card([run], run.metrics).set_index("metric")
+    assert table["test"].tolist() == ["gaming", "gaming"]
+    assert table["n"].tolist() == [30, 30]
+    assert table["about"].tolist() == ["Left against XGrad-CAM"] * 2
+    assert table["passes"].to_dict() == {"confidence_drop": True, "box_iou": False}
+    assert table["value"].to_dict() == {"confidence_drop": 0, "box_iou": 1}
+
+
 def test_too_few_images_for_an_interval(made):
     _, table = made({}, images=6)
     first = rows(table, "confidence_drop", "truth_first")

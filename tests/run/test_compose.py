@@ -48,7 +48,7 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_and_their_networks(jobs):
-    names = "gate layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
+    names = "blind gate layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted voc"
     assert " ".join(EXPERIMENTS) == names
     assert sweeps.configuration([])["experiment"] == "quick"
     configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
