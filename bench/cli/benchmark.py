@@ -75,6 +75,13 @@ def run_jobs(
             return config, (sweep.share if shares else sweep.launch)(composition, config)
 
 
+def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:
+    """Raises BenchError, before what takes seconds to import, for a command line that can't be composed, or whose paths
+    lead to nothing."""
+    with composed(overrides, config_folder) as composition:
+        settings.check_paths(composition.plain(), composition.several)
+
+
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
     """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
     with composed(overrides, config_folder) as composition:

@@ -281,8 +281,10 @@ def _judge(options: Namespace) -> int:
 
 
 def _paper(options: Namespace) -> int:
+    from axiom_bench.cli.benchmark import check_paths
     from axiom_bench.run.progress import progress
 
+    check_paths(["experiment=paper", *options.overrides], options.config_dir)
     with progress("networks and report"):  # what is imported takes seconds
         from axiom_bench.cli.paper import paper
 

@@ -257,6 +257,8 @@ MISSING = {
     "model=resnet18 model.weights=nowhere.pth": "nowhere.pth is not a file",
     "model=resnet18,vgg16 model.weights_folder=nowhere": "There is no folder nowhere; set model.weights_folder",
     "model=user model.architecture=nowhere.py:build model.weights=null": "There is no file nowhere.py",
+    "model=user model.architecture=nowhere.py:build": "model.weights has no default; set model.weights=VALUE",
+    "paper data.root=nowhere": "There is no folder nowhere; expected the ImageNet layout",
     "explain nowhere.jpg --model resnet18": "The image nowhere.jpg: there is no file nowhere.jpg.",
     "explain . --model resnet18 --weights nowhere.pth": "nowhere.pth is not a file",
     "verify nowhere": "nowhere is no run folder",

@@ -10,7 +10,6 @@ from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 
-from axiom_bench.data.formats.archive import read_compressed
 from axiom_bench.data.formats.files import MAX_TEXT, as_text, content_of, lines_of, why
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
@@ -41,6 +40,8 @@ class Devkit:
             return Devkit(meta[0], None if truth is None else truth[0], meta[1])
         if not os.path.isfile(root / ARCHIVE):
             return None
+        from axiom_bench.data.formats.archive import read_compressed  # here, because it imports numpy
+
         members = read_compressed(root / ARCHIVE, (META, TRUTH))
         if META not in members:
             raise BenchError(f"{root / ARCHIVE} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")

@@ -79,10 +79,8 @@ def check(config: Mapping[str, Any]) -> None:
 
     for key in GROUPS:
         check_group(key, config.get(key))
+    check_missing(config)
     values = dict(settings(config))
-    missing = next((key for key, value in values.items() if value == "???"), None)
-    if missing is not None:
-        raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
     absent = next((key for key in SETTINGS if key not in values), None)
     if absent is not None:
         raise BenchError(f"{absent} isn't set; set {absent}=VALUE.")
@@ -92,6 +90,13 @@ def check(config: Mapping[str, Any]) -> None:
     registry.check_loading(config["data"])
     registry.check_settings(config["data"])
     fetching.check(config["data"])
+
+
+def check_missing(config: Mapping[str, Any]) -> None:
+    """Raises BenchError for the first setting that has no default and isn't set."""
+    missing = next((key for key, value in settings(config) if value == "???"), None)
+    if missing is not None:
+        raise BenchError(f"{missing[:200]} has no default; set {missing[:200]}=VALUE.")
 
 
 def check_keys(config: Mapping[str, Any], keys: Iterable[str]) -> None:
@@ -240,9 +245,10 @@ def _paths(value: object) -> Iterator[str]:
 
 
 def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> None:
-    """Raises BenchError for a path of the model or the data that leads to nothing, as their own modules word it, before
-    torch is imported, weights are read or anything is fetched; what they hold is checked where it is read.
-    several: of "model" and "data" what has several values, whose own settings `config` hasn't."""
+    """Raises BenchError for a path of the model or the data that leads to nothing, as their own modules word it, and
+    for a setting that is missing, before torch is imported, weights are read or anything is fetched; what files hold
+    is checked where it is read. several: of "model" and "data" what has several values, whose own settings `config`
+    hasn't."""
     data, model = config.get("data"), config.get("model")
     if "data" not in several and isinstance(data, Mapping):
         _check_data(data)
@@ -258,6 +264,7 @@ def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> Non
         file = spec.architecture.rpartition(":")[0]
         if spec.source == "user" and file.endswith(".py") and not os.path.isfile(os.path.expanduser(file)):
             raise BenchError(f"There is no file {file}; set model.architecture to path/to/file.py:function.")
+    check_missing(config)
 
 
 def check_images(paths: Sequence[Path]) -> None:
