@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import nan
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -26,13 +27,15 @@ IMAGES = 100  # of each network
 SHOWN = ("run=card", f"data.size={IMAGES}", "pictures.rows=0", "pictures.gallery=0")
 
 
-def judge_metric(metric: str) -> tuple[int, list[str]]:
-    """Runs the scorecard's experiments with one metric, or continues them: the exit code and the lines to print.
+def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, list[str]]:
+    """Runs the scorecard's experiments with these metrics, or continues them: the exit code and the lines to print.
 
-    metric: a name of ours, or the dotted path of one's own. Raises BenchError.
+    metrics: names of ours, and dotted paths of one's own, of which better is "higher" or "lower". Raises BenchError.
     """
-    own = [f"+metric.{metric.rpartition('.')[2]}._target_={metric}"] if "." in metric else []
-    chosen = [f"metric=[{'' if own else metric}]", *own]
+    paths = {metric.rpartition(".")[2]: metric for metric in metrics if "." in metric}
+    chosen = [f"metric=[{','.join(metric for metric in metrics if '.' not in metric)}]"]
+    about = {name: {"_target_": path, "better": better} for name, path in paths.items()}
+    chosen += [f"+metric.{name}.{key}={value}" for name, entry in about.items() for key, value in entry.items()]
     code, lines, folders = 0, list[str](), list[Path]()
     for experiment in EXPERIMENTS:
         failed, messages, folder = compute([f"experiment={experiment}", *SHOWN, *chosen])
@@ -41,10 +44,13 @@ def judge_metric(metric: str) -> tuple[int, list[str]]:
     runs = [RunFolder.read(folder) for folder in folders]
     names = list(dict.fromkeys(name for run in runs for name in chosen_metrics(run, None)))
     rows = card(runs, names)
-    if not rows.empty:
-        rows = pd.concat([rows, _sanity(metric, set(rows["metric"]))], ignore_index=True)
     if rows.empty:
-        raise BenchError(f"{metric} has no value with a direction on the embedded networks, so nothing judges it.")
+        raise BenchError(
+            f"No value of {', '.join(metrics)} has a direction on the embedded networks, so nothing judges it."
+        )
+    plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
+    plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]
+    rows = pd.concat([rows, *(_sanity(metric, set(rows["metric"])) for metric in plugs)], ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
     tables = [detail_table(runs, name, rows) for name in names if name in set(rows["metric"])]
@@ -52,13 +58,9 @@ def judge_metric(metric: str) -> tuple[int, list[str]]:
     return code, [*lines, *(line for text in texts for line in (*text, "")), *NOTES, f"written: {written}"]
 
 
-def _sanity(metric: str, values: Collection[str]) -> pd.DataFrame:
+def _sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
     """The card's rows of the relations that the metric's definition implies, see `testing.relations`."""
-    name = metric.rpartition(".")[2]
-    plugin = (
-        plugins.from_config("metric", name, {"_target_": metric}) if "." in metric else plugins.load("metric", metric)
-    )
-    held = [outcome for outcome in outcomes(plugin) if outcome.value in values]
+    held = [outcome for outcome in outcomes(metric) if outcome.value in values]
     return pd.DataFrame(map(_row, held), columns=Row._fields)
 
 

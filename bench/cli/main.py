@@ -188,8 +188,9 @@ def _add_report(report: ArgumentParser) -> None:
 
 def _add_judge(judge: ArgumentParser) -> None:
     judge.add_argument("run_folder", type=existing_run, nargs="?")
-    own = "a metric's line of the scorecard on the embedded networks: a name, or your own my_module.my_metric"
-    judge.add_argument("--metric", metavar="NAME", help=own)
+    own = "a metric's line of the scorecard on the embedded networks: names, and your own my_module.my_metric"
+    judge.add_argument("--metric", metavar="A,B", help=own)
+    judge.add_argument("--better", choices=("higher", "lower"), default="higher", help="of your own metric's values")
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
     judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
@@ -266,9 +267,9 @@ def _judge(options: Namespace) -> int:
     if (options.run_folder is None) == (options.metric is None):
         raise BenchError("Give a run folder to judge its metrics, or --metric NAME for a line of the scorecard.")
     if options.metric is not None:
-        from axiom_bench.cli.judge import judge_metric
+        from axiom_bench.cli.judge import judge_metrics
 
-        code, lines = judge_metric(options.metric)
+        code, lines = judge_metrics(options.metric.split(","), options.better)
         say(lines)
         return code
     from axiom_bench.report.scorecard import write_judgement

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from axiom_bench.cli import judge
 from axiom_bench.cli.main import main
 from axiom_bench.judging.card import card
 from axiom_bench.report.card import detail_table, line_table
 from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.testing.relations import RELATIONS
 
 METHODS = {
     "xgrad_cam": {"title": "XGrad-CAM"},
@@ -148,3 +150,32 @@ def test_judge_takes_a_run_or_a_metric(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert "Give a run folder to judge its metrics, or --metric NAME" in capsys.readouterr().err
+
+
+OWN = '''
+def bright_corner(explanation):
+    """How bright the heatmap's upper left corner is: the truth rarely wins it."""
+    return explanation.heatmap[:, :8, :8].sum((1, 2))
+'''
+
+
+@pytest.mark.slow
+def test_the_card_of_one_s_own_metric(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "corner.py").write_text(OWN)
+    monkeypatch.setattr(judge, "EXPERIMENTS", ("truth", "blind"))
+    monkeypatch.setattr(judge, "SHOWN", ("run=card", "data.size=12", "pictures.rows=0", "model=scenes_vgg"))
+    code, lines = judge.judge_metrics(["mass_accuracy", "corner.bright_corner"])
+    assert code == 0
+    table = pd.read_csv(tmp_path / "results/truth/card/tables/scorecard.csv")
+    assert set(table["metric"]) == {"mass_accuracy", "rank_accuracy", "bright_corner"}
+    corner = table[(table["metric"] == "bright_corner") & (table["test"] == "sanity")].set_index("truth")
+    assert corner["passes"].to_dict() == {relation.name: relation.name != "mirrored" for relation in RELATIONS}
+    table = table[table["metric"] == "mass_accuracy"]
+    first = table[table["test"] == "truth_first"].set_index("truth")
+    assert first.loc["truth", "circular"]
+    assert not first.loc["truth_drops", "circular"]
+    assert set(table.loc[table["test"] == "sanity", "truth"]) == {name.name for name in RELATIONS}
+    assert table.loc[table["test"] == "gaming", "n"].tolist() == [6]
+    assert any(line.strip().startswith("Relevance mass accuracy") and "circular" in line for line in lines)
