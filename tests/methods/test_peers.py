@@ -98,8 +98,7 @@ def test_peers_and_spoiled_explainers_are_chosen_by_name(group, names, some, wro
     assert not set(names) & (set(methods.names()) | chosen("method=all"))
     assert chosen("method=[xgrad_cam]", f"{group}=[{','.join(some)}]") == {"xgrad_cam", *some}
     assert chosen(f"{group}=[{','.join(some)}]") == chosen() | some
-    if group == "spoiled":  # peers are named one by one
-        assert chosen("method=[xgrad_cam]", "spoiled=all") == {"xgrad_cam", *names}
+    assert chosen("method=[xgrad_cam]", f"{group}=all") == {"xgrad_cam", *names}
     with pytest.raises(BenchError, match=sentence):
         chosen(f"{group}=[{wrong}]")
     assert len(listing.listing(group)) == len(names)
