@@ -291,10 +291,11 @@ def my_cam(trace):
 
 
 @pytest.mark.slow
-def test_a_users_module_may_import_torchvision(tmp_path):
+@pytest.mark.parametrize("own", ["+method.mine._target_=my_module.my_cam", "peers=[grad_cam@pytorch_grad_cam]"])
+def test_a_users_module_or_another_library_may_import_torchvision(own, tmp_path):
     """Also where torchvision's compiled operators can't be loaded beside a CPU-only torch."""
     (tmp_path / "my_module.py").write_text(MODULE)
-    overrides = ["+method.mine._target_=my_module.my_cam", "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]
+    overrides = [own, "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]
     overrides += ["data.size=1", "runtime.repeats=0", "pictures.rows=0", f"results={tmp_path}"]
     code = f"from axiom_bench.run.sweep import sweep; _, (outcome,) = sweep({overrides}); print(outcome.failure)"
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

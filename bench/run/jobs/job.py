@@ -194,9 +194,9 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     entries = config[kind]
     if not entries:
         raise BenchError(f"No {kind} is chosen; name some, for example {kind}=[{plugins.names(kind)[0]}].")
-    targets = [str(entry.get("_target_")) for entry in entries.values() if isinstance(entry, Mapping)]
-    if not all(target.startswith("axiom_bench.") for target in targets):
-        # A user's module may import torchvision beside a CPU-only torch.
+    mappings = [entry for entry in entries.values() if isinstance(entry, Mapping)]
+    if not all(str(entry.get("_target_")).startswith("axiom_bench.") and "library" not in entry for entry in mappings):
+        # A user's module, or another library, may import torchvision beside a CPU-only torch.
         import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds
     listed = tuple(plugins.from_config(kind, name, entry) for name, entry in entries.items())
     if kind == "metric":
