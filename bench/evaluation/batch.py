@@ -23,7 +23,7 @@ from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, be
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
-from axiom_bench.evaluation.unchanged import explained_by, is_watched
+from axiom_bench.evaluation.unchanged import WATCHED_RATE, explained_by, is_watched
 from axiom_bench.evaluation.unchanged import watch as watch_calls
 from axiom_bench.explanation.explanation import Explanation, Map, is_map
 
@@ -82,11 +82,12 @@ def begun_rows(
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
     threads: Executor | None = None,
+    watched_rate: int = WATCHED_RATE,
 ) -> Iterator[Later]:
     """Functions of the parts of `rows_of`, in its order. threads: see `measurement.begin`; each function waits for what
-    they measure, and holds nothing of a GPU."""
+    they measure, and holds nothing of a GPU. watched_rate: see `unchanged.is_watched`."""
     has_foreign = any(method.is_foreign for method in methods) or any(metric.is_foreign for metric in metrics)
-    if has_foreign and is_watched(batch.image_ids):
+    if has_foreign and is_watched(batch.image_ids, watched_rate):
         watch_calls(trace)
     rows = BatchRows.of(trace, batch)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]

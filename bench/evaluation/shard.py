@@ -21,7 +21,7 @@ from axiom_bench.evaluation.batch import Columns, Later, begun_rows, trace_of_ba
 from axiom_bench.evaluation.measurement import cpu_threads, thread_count
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
-from axiom_bench.evaluation.unchanged import check_network
+from axiom_bench.evaluation.unchanged import WATCHED_RATE, check_network
 
 Item = TypeVar("Item")
 
@@ -53,12 +53,13 @@ def shard_rows(
     batch_rows: int,
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
+    watched_rate: int = WATCHED_RATE,
 ) -> Iterator[Columns]:
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
     cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts; what the batches
-    keep the loop waiting is time of loading.
+    keep the loop waiting is time of loading. watched_rate: see `unchanged.is_watched`.
 
     Beside a GPU, metrics that read maps alone are measured by threads (see `measurement`), and a batch's rows are
     yielded when the next batch has been passed through the model: of at most two batches something is held.
@@ -78,7 +79,7 @@ def shard_rows(
                     yield [partial(_bad_batch, batch, requests)]
 
         def begun_batch(part: Batch, rows: int) -> list[Later]:
-            return list(_begun_rows(cut_model, part, requests, rows, normalise, watch, threads))
+            return list(_begun_rows(cut_model, part, requests, rows, normalise, watch, threads, watched_rate))
 
         for parts in begun() if threads is None else one_behind(begun()):
             for later in parts:
@@ -105,12 +106,14 @@ def _begun_rows(
     normalise: str,
     watch: Watch,
     threads: Executor | None,
+    watched_rate: int,
 ) -> Iterator[Later]:
     with watch.part(TRACE):
         full = padded(batch, batch_rows)
         trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
     for request in requests:
-        for later in begun_rows(trace, full, request.methods, request.metrics, normalise, watch, threads):
+        plugins = request.methods, request.metrics
+        for later in begun_rows(trace, full, *plugins, normalise, watch, threads, watched_rate):
             yield partial(_trimmed, later, len(full), len(batch))
 
 

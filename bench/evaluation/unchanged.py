@@ -34,7 +34,7 @@ COMPUTED = {f"trace.{name}": name for name in ("ablation_drops", "true_contribut
 EXPLANATION_FIELDS = ("heatmap", "raw_map", "contributions", "masks", "ignored", "wrong_class")
 VERSION = attrgetter("_version")  # not a lambda: a metric is called a thousand times, with a hundred tensors each
 WATCHED = "watched"  # the key of the trace's mark, and of the cut model's state at the start
-WATCHED_RATE = 16  # of batches
+WATCHED_RATE, WATCHED_BATCHES = 16, 5  # one batch in so many, and of many batches about so many
 Shared = TypeVar("Shared", Trace, Explanation)
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 SETTINGS: Mapping[str, Callable[[], object]] = {
@@ -117,7 +117,7 @@ def _unchanged(
 ) -> Iterator[None]:
     tensors = read()
     before, who = _versions(tensors.values()), f"The {kind} {plugin.name!r} ({plugin.target})"
-    copies = {name: tensor.clone() for name, tensor in tensors.items()} if watched else {}
+    copies = {name: _bits(tensor).clone() for name, tensor in tensors.items()} if watched else {}
     yield
     after = read() if copies else tensors
     for name, version, now in zip(tensors, before, _versions(tensors.values()), strict=True):
@@ -128,14 +128,14 @@ def _unchanged(
             )
     if copies and trace is not None:
         for name in after.keys() - copies.keys():
-            if name in COMPUTED and not _same(after[name], getattr(replace(trace), COMPUTED[name])):
+            if name in COMPUTED and not _same(after[name], _bits(getattr(replace(trace), COMPUTED[name]))):
                 raise Interference(f"{who} changes {name} as it is computed, which others read; change a copy.")
         check_network(trace.cut_model, who)
 
 
-def _same(tensor: Tensor, copy: Tensor) -> bool:
-    """Whether all bits are equal; NaN is equal to itself."""
-    return tensor.shape == copy.shape and torch.equal(_bits(tensor), _bits(copy))
+def _same(tensor: Tensor, bits: Tensor) -> bool:
+    """Whether the tensor has these bits; NaN is equal to itself."""
+    return torch.equal(_bits(tensor), bits)
 
 
 def _bits(tensor: Tensor) -> Tensor:
@@ -143,11 +143,17 @@ def _bits(tensor: Tensor) -> Tensor:
     return plain.view(INTEGERS[plain.element_size()])
 
 
-def is_watched(image_ids: Iterable[str]) -> bool:
-    """Whether this batch is one of those in WATCHED_RATE on which foreign plug-ins are compared byte by byte: by its
-    images, so that it doesn't depend on order or company."""
+def watched_rate(batches: int) -> int:
+    """In how many of a job's batches one is watched. Of a plug-in that is wrong on a share of its calls, as many
+    batches show as much in any job."""
+    return max(WATCHED_RATE, batches // WATCHED_BATCHES)
+
+
+def is_watched(image_ids: Iterable[str], rate: int) -> bool:
+    """Whether this batch is one of those in `rate` on which foreign plug-ins are compared byte by byte: by its images,
+    so that it doesn't depend on order or company."""
     digest = hashlib.sha256("\n".join(image_ids).encode()).digest()
-    return int.from_bytes(digest[:8]) % WATCHED_RATE == 0
+    return int.from_bytes(digest[:8]) % rate == 0
 
 
 def watch(shared: Shared) -> Shared:
@@ -168,7 +174,7 @@ class _Mark:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """Of a network and of torch: by name parameters and buffers with copies, modes and hooks of modules, values of
+    """Of a network and of torch: by name parameters and buffers with their bits, modes and hooks of modules, values of
     SETTINGS, and the functions that anyone may call."""
 
     tensors: Mapping[str, tuple[Tensor, Tensor]]
@@ -179,17 +185,17 @@ class State:
     @staticmethod
     def of(model: nn.Module, functions: bool = True) -> State:
         """As it is now. functions: False leaves these out, which take most of the time of a small network."""
-        tensors = {name: (tensor, tensor.clone()) for name, tensor in _tensors_of(model).items()}
+        tensors = {name: (tensor, _bits(tensor).clone()) for name, tensor in _tensors_of(model).items()}
         settings = {name: _value(read) for name, read in SETTINGS.items()}
         return State(tensors, _modules(model), settings, _functions() if functions else [])
 
     def check(self, model: nn.Module, who: str) -> None:
         """Raises Interference, about `who`, where something isn't as it was."""
         tensors, modules = _tensors_of(model), _modules(model)
-        for name, (tensor, copy) in self.tensors.items():
-            if tensors.get(name) is not tensor or not _same(tensor, copy):
+        for name, (tensor, bits) in self.tensors.items():
+            if tensors.get(name) is not tensor or not _same(tensor, bits):
                 raise Interference(f"{who} writes to the network's {name}, which others run; change a deep copy of it.")
-        for name in (*self.modules, *modules):
+        for name in (*self.modules, *modules) if modules != self.modules else ():
             if modules.get(name) != self.modules.get(name):
                 raise Interference(
                     f"{who} leaves the network's {name} changed, which others run; restore it before the end."

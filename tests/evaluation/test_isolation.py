@@ -148,9 +148,9 @@ def test_what_a_heatmap_for_a_notebook_is_made_of_is_watched(net, batch):
 
 def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
     ids = [tuple(f"{number}{letter}" for letter in "abcd") for number in range(320)]
-    watched = [unchanged.is_watched(each) for each in ids]
+    watched = [unchanged.is_watched(each, unchanged.WATCHED_RATE) for each in ids]
     assert 10 <= sum(watched) <= 30
-    assert watched == [unchanged.is_watched(each) for each in ids]
+    assert watched == [unchanged.is_watched(each, unchanged.WATCHED_RATE) for each in ids]
     calls, last = [], None
 
     def bad_at_last(trace):
@@ -172,8 +172,13 @@ def test_later_batches_are_watched_at_a_rate_and_by_their_images(net, batch):
         evaluated(True)
 
 
-def test_a_network_that_is_changed_is_seen_at_the_end_of_a_shard_that_nobody_watched(net, batch, monkeypatch):
-    monkeypatch.setattr(unchanged, "WATCHED_RATE", 10**9)
+@pytest.mark.parametrize(("batches", "fewest", "most"), [(1, 0, 1), (160, 1, 20), (20_000, 1, 15)])
+def test_of_many_batches_about_as_many_are_watched(batches, fewest, most):
+    rate = unchanged.watched_rate(batches)
+    assert fewest <= sum(unchanged.is_watched([f"{number}"], rate) for number in range(batches)) <= most
+
+
+def test_a_network_that_is_changed_is_seen_at_the_end_of_a_shard_that_nobody_watched(net, batch):
     method = plugins.of(
         "method", lambda trace: trace.cut_model.model[0].weight.data.mul_(1.01).sum() * 0 + trace.gradients
     )
@@ -181,7 +186,7 @@ def test_a_network_that_is_changed_is_seen_at_the_end_of_a_shard_that_nobody_wat
     unchanged.state_at_start(cut_model)
     requests = [MethodsByMetrics((method,), (plugins.of("metric", "box_iou"),))]
     with pytest.raises(Interference, match=r"^The plug-in '<lambda>' writes to the network's 0\.weight"):
-        list(shard_rows(cut_model, [batch], requests, 4))
+        list(shard_rows(cut_model, [batch], requests, 4, watched_rate=10**9))
 
 
 CALLS = []

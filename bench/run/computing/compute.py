@@ -25,7 +25,7 @@ from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
-from axiom_bench.evaluation.unchanged import Interference
+from axiom_bench.evaluation.unchanged import Interference, watched_rate
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import RecordFile, Values
@@ -227,7 +227,8 @@ def compute(
     metrics = [metric for request in wanted for metric in request.metrics]
     extras = required([*metrics, *(method for request in wanted for method in request.methods)])
     batches = counted(rows(job, shard, extras), len(shard), advance)
-    for part in shard_rows(cut_model, batches, wanted, job.batch_rows, job.normalise, watch):
+    how = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches)
+    for part in shard_rows(cut_model, batches, wanted, *how):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
     plugins = [plugin for request in wanted for plugin in (*request.methods, *request.metrics)]

@@ -183,6 +183,11 @@ class Job:
             return len(shard)
         return sum(len(self.labels[index]) for index in shard)
 
+    @cached_property
+    def num_batches(self) -> int:
+        """How many batches all rows fill; shards that aren't full have a few more."""
+        return -(-self.rows(self.indices) // self.batch_rows)
+
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
