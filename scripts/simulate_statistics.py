@@ -4,6 +4,7 @@ truth is known.
 python scripts/simulate_statistics.py                   # the tables of docs/studies/statistics.md; minutes
 python scripts/simulate_statistics.py --benchmarks 50   # coarser
 python scripts/simulate_statistics.py --networks        # the intervals over trainings alone
+python scripts/simulate_statistics.py --benchmarks 2000 --gate --images 20 30 --values skewed    # a few cells of it
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ HEADER = (
 )  # fmt: skip
 OF_GATE = (
     "values", "images", "alike: an error", "other shapes: an error", "found", "other images, alike: an error",
-    "other images: found",
+    "other images, other shapes: an error", "other images: found",
 )  # fmt: skip
 
 OF_NETWORKS = (
@@ -146,7 +147,7 @@ def of_report(place: int, images: int, count: int) -> tuple[float, ...]:
 def of_gate(place: int, images: int, count: int) -> tuple[float, ...]:
     """Of OF_GATE, from its third: the first half of the methods is the baseline, the last the run."""
     value, shares = Value("m", "m", better="higher", kind=CASES[place].kind), []
-    for are_paired, how in [(True, "alike"), (True, "shapes"), (True, "better"), (False, "alike"), (False, "better")]:
+    for are_paired, how in product((True, False), HOW):
         made = list(benchmarks_of(place, images, how, count))
         found = []
         for (before, image), (after, other) in zip(made, made if are_paired else made[1:] + made[:1], strict=True):
@@ -185,8 +186,12 @@ def table_of_networks(count: int) -> str:
     return markdown([OF_NETWORKS, *rows])
 
 
-def tables(benchmarks: int) -> Iterator[str]:
-    """What the page has."""
+Table = tuple[Sequence[str], Callable[[int, int, int], tuple[float, ...]]]
+TABLES: Sequence[Table] = ((HEADER, of_report), (OF_GATE, of_gate))
+
+
+def tables(benchmarks: int, images: Sequence[int], values: str, of: Sequence[Table]) -> Iterator[str]:
+    """What the page has, of the cases with `values` in their titles."""
     margin = 196 * sqrt(LEVEL * (1 - LEVEL) / benchmarks)
     yield (
         f"{benchmarks:,} benchmarks of {len(METHODS)} methods for each cell, in per cent. An interval should hold the "
@@ -194,9 +199,10 @@ def tables(benchmarks: int) -> Iterator[str]:
         f"at most {100 * LEVEL:.1f} benchmarks should have an error among all pairs, known to "
         f"{margin:.1f}. Three better: by {SMALL} of a standard deviation of the numbers behind the values."
     )
-    places, sizes = zip(*product(range(len(CASES)), SIZES), strict=True)
+    chosen = [place for place, case in enumerate(CASES) if values in case.title]
+    places, sizes = zip(*product(chosen, images), strict=True)
     with ProcessPoolExecutor() as processes:
-        for header, measure in ((HEADER, of_report), (OF_GATE, of_gate)):
+        for header, measure in of:
             shares = processes.map(measure, places, sizes, [benchmarks] * len(sizes))
             cells = ([f"{100 * share:.1f}" for share in row] for row in shares)
             names = ((CASES[place].title, f"{size}") for place, size in zip(places, sizes, strict=True))
@@ -209,8 +215,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Simulate benchmarks to check the report's statistics.")
     parser.add_argument("--benchmarks", type=int, default=BENCHMARKS, help="of each cell")
     parser.add_argument("--networks", action="store_true", help="the intervals over networks alone")
+    parser.add_argument("--images", type=int, nargs="+", default=SIZES, help="of the benchmarks")
+    parser.add_argument("--values", default="", help="words in the titles of the values")
+    parser.add_argument("--gate", action="store_true", help="the gate's table alone")
     options = parser.parse_args(argv)
-    for part in [table_of_networks(options.benchmarks)] if options.networks else tables(options.benchmarks):
+    chosen = options.images, options.values, TABLES[1:] if options.gate else TABLES
+    count = options.benchmarks
+    for part in [table_of_networks(count)] if options.networks else tables(count, *chosen):
         print(part, end="\n\n")
     return 0
 

@@ -79,7 +79,9 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
                 "--sampled, or give the baseline's run with --against."
             )
         limits = sampled.minimum_effects(actual.rows[~are_timed_now], how.min_effect)
-        findings += sampled.values(before, ByImage.of(current), limits, about)
+        after = ByImage.of(current)
+        findings += sampled.values(before, after, limits, about)
+        notes = (*notes, *sampled.notes(findings, before, after))
         if expected.configuration == actual.configuration:
             findings += differences.lost_rows(expected.rows, actual.rows)
         findings += moved_values(expected.rows[are_timed], actual.rows[are_timed_now], better)

@@ -55,6 +55,10 @@ def test_a_shift_is_found_with_its_direction_and_p(compare, records):
     assert found[0].p == pytest.approx(18 * ttest_1samp(np.append(b - a, more), 0).pvalue, rel=3)
     assert found[0].p > 18 * ttest_1samp(b - a, 0).pvalue
     assert "40 images in pairs" in found[0].line
+    (note,) = result.notes
+    assert note.startswith("Of 40 images in pairs: where values are skewed")
+    assert note in result.lines
+    assert not holds.notes
 
 
 def test_a_significant_change_below_the_minimum_effect_and_a_large_one_of_few_images_hold(compare, records):
@@ -92,6 +96,7 @@ def test_images_that_both_have_are_compared_in_pairs_and_others_without(compare,
     assert compare(records, other_images(records, 5), manifest=OTHER).exit_code == 0
     result = compare(records, shifted(other_images(records, 5), 0.3), manifest=OTHER)
     assert "40 and 40 images, not paired" in result.findings[0].line
+    assert not result.notes
     own = records[of(records, metric="iou") & (records.status == "ok")]
     values = [own.loc[own.model == model, "value"].to_numpy() for model in ("one", "two")]
     p = min(ttest_ind(own, own + 0.3, equal_var=False).pvalue for own in values)
