@@ -21,6 +21,7 @@ GREY, RGB = 1, 3
 WHITE = 255.0
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")  # as torchvision names them
 MOST_CROP = 2  # times the side after the resize: more than half of what the network sees would be border
+MOST_UNRESIZED = 2048  # pixels of a crop of images of any size: a pass on it is made before the first is read
 MAX_PIXELS = 100_000_000  # after the resize: a 10,000 x 1 image with its shorter side at 256 would hold 655 million
 
 
@@ -34,7 +35,7 @@ class Preprocessing:
     quarter or an eighth of its size, which is faster and gives slightly other pixels.
     Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones
     behind its Grayscale. Raises BenchError for another interpolation, another number of means and standard
-    deviations, and a crop of more than MOST_CROP times the side that images are resized to.
+    deviations, and a crop of more than MOST_CROP times the side that images are resized to, or MOST_UNRESIZED pixels.
     """
 
     resize: int | tuple[int, int] | None
@@ -52,6 +53,11 @@ class Preprocessing:
             raise BenchError(
                 f"A crop of {self.crop} pixels from images resized to {max(sides)} would be border for more than half; "
                 f"set model.crop to at most {MOST_CROP * max(sides)}, or model.resize={self.crop} for larger images."
+            )
+        if self.crop is not None and not sides and self.crop > MOST_UNRESIZED:
+            raise BenchError(
+                f"A crop of {self.crop} pixels needs images that are resized; set model.resize={self.crop} too, or "
+                f"model.crop to at most {MOST_UNRESIZED}."
             )
         if (len(self.mean), len(self.std)) not in ((GREY, GREY), (RGB, RGB)):
             raise BenchError(
