@@ -38,8 +38,8 @@ About = Mapping[str, Value]  # of each metric
 FEWEST_SHARE = 0.5  # of the smaller set, that is paired
 ENOUGH_IMAGES = 100  # in pairs, of which the test of a mean holds in every cell of docs/studies/statistics.md
 FEW_IMAGES = (
-    "Of {} images in pairs: where values are skewed, and their shape alone changes, a mean is called moved in up to 9 % "
-    "of comparisons, not 5 %; {} images or more hold it."
+    "Of {} images in pairs: where values are skewed, and their shape alone changes, a mean is called moved in up to "
+    "9 % of comparisons, not 5 %; {} images or more hold it."
 )
 
 

@@ -3,6 +3,7 @@ is taken from the first; runs in which one name has two meanings, or one measure
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,7 @@ def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
         if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
             raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
     _check_names(runs)
+    _check_variables(runs)
     combined = _combined(runs, folder.resolve())
     artefacts.write(folder, combined)
     return combined
@@ -179,6 +181,28 @@ def _check_names(runs: Sequence[Run]) -> None:
                     f"{thing} has another {name} in {folder} ({now}) than in {other} ({then}); "
                     "run one of them again under a name of its own, or leave it out."
                 )
+
+
+def _check_variables(runs: Sequence[Run]) -> None:
+    """Raises BenchError where a user's method or metric that read variables of the environment has another key in two
+    runs whose versions, commits and files are the same: manifests don't tell the variables' values, the keys do."""
+    seen: dict[str, tuple[Path, str]] = {}
+    for folder, manifest in runs:
+        read, foreign = manifest.get("reads") or {}, _foreign(manifest)
+        methods = manifest.get("methods") or {}
+        variables = ", ".join(name for name in read if name.startswith("$"))
+        for job in manifest["jobs"] if variables else ():
+            metrics = (job.get("config") or {}).get("metric") or {}
+            same = [read, manifest.get("versions"), manifest.get("git_commit"), str(job["job"]).partition(" on ")[0]]
+            for method, keys in job["values"].items():
+                for metric, key in keys.items():
+                    if {methods.get(method, {}).get("target"), metrics.get(metric, {}).get("_target_")} & foreign:
+                        other, before = seen.setdefault(json.dumps([*same, method, metric]), (folder, key))
+                        if before != key:
+                            raise BenchError(
+                                f"{metric} of {method} was computed in {folder} and {other} by different code, or with "
+                                f"different values of {variables}; run one of them again, or leave it out."
+                            )
 
 
 def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mapping[str, Any]], same: Values) -> None:

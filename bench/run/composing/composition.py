@@ -29,7 +29,12 @@ from axiom_bench.run.composing import hydra_inside, launchers, settings
 from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
-WITH_ALL = ("method", "metric", "peers", "spoiled")  # those of which `all` chooses every entry, of metrics but the fast forms
+WITH_ALL = (
+    "method",
+    "metric",
+    "peers",
+    "spoiled",
+)  # those of which `all` chooses every entry, of metrics but the fast forms
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
