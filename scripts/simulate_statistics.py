@@ -207,7 +207,6 @@ def tables(benchmarks: int, images: Sequence[int], values: str, of: Sequence[Tab
             cells = ([f"{100 * share:.1f}" for share in row] for row in shares)
             names = ((CASES[place].title, f"{size}") for place, size in zip(places, sizes, strict=True))
             yield markdown([header, *((*name, *row) for name, row in zip(names, cells, strict=True))])
-    yield table_of_networks(benchmarks)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -219,10 +218,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--values", default="", help="how their titles begin")
     parser.add_argument("--gate", action="store_true", help="the gate's table alone")
     options = parser.parse_args(argv)
-    chosen = options.images, options.values, TABLES[1:] if options.gate else TABLES
-    count = options.benchmarks
-    for part in [table_of_networks(count)] if options.networks else tables(count, *chosen):
-        print(part, end="\n\n")
+    if not options.networks:
+        of = TABLES[1:] if options.gate else TABLES
+        for part in tables(options.benchmarks, options.images, options.values, of):
+            print(part, end="\n\n")
+    if not options.gate:
+        print(table_of_networks(options.benchmarks), end="\n\n")
     return 0
 
 
