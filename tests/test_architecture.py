@@ -37,7 +37,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "embedded": BOTTOM,
     "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
-    "methods": {*BOTTOM, "cutting", "explanation"},
+    "methods": {*BOTTOM, "cutting", "explanation", "data.torchvision_import"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
     "evaluation": {*BOTTOM, "cutting", "explanation", "data.base", "data.batch"},
     "records": BOTTOM,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import axiom_bench.data.torchvision_import  # noqa: F401 - the library imports torchvision, which a CPU-only torch needs
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
 from axiom_bench.methods.peers.sandbox import missing, sandbox

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import subprocess
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -53,6 +54,16 @@ def peer(name: str) -> plugins.Plugin:
     """The method; skips where its library is absent."""
     pytest.importorskip(name.partition("@")[2], reason="make peers")
     return methods.get(name)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_nothing_else_needs_to_be_imported_first(library):
+    """Beside a CPU-only torch, torchvision can't be imported as it is, see `data.torchvision_import`."""
+    pytest.importorskip(library, reason="make peers")
+    name = next(name for name in NAMES if name.endswith(f"@{library}"))
+    code = f"import axiom_bench as ab; ab.methods.get({name!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def minmax(maps: torch.Tensor) -> torch.Tensor:
