@@ -14,6 +14,7 @@ from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
 from axiom_bench.run.execute import run_folder
 from axiom_bench.run.progress import progress
+from axiom_bench.run.sweep import configuration
 from axiom_bench.statistics.run_folder import RunFolder
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")
@@ -27,7 +28,8 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     BenchError."""
     arguments = ["experiment=paper", *overrides]
     code, folder, failures = _run(arguments, config_folder, "The paper's networks")
-    if folder is None and "model" not in map(_key, overrides):
+    named = "model" in map(_key, overrides)
+    if folder is None and not named and _stand_ins(arguments, config_folder).is_dir():
         print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
         arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
         code, folder, more = _run(arguments, config_folder, "Networks of real_root")
@@ -46,6 +48,11 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         index = write_paper(main, two_classes, problem, command, say)
         mirror.push(folder)
     return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
+
+
+def _stand_ins(arguments: Sequence[str], config_folder: Path | None) -> Path:
+    """Where the weights of real_root would be: few people have that folder."""
+    return Path(configuration(arguments, config_folder)["real_root"]).expanduser() / "weights"
 
 
 def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:

@@ -266,9 +266,15 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp
         return 2, None, {"alexnet": "The weights can't be downloaded."}
 
     monkeypatch.setattr(paper_command, "_run", fails)
-    assert main(["paper", f"results={tmp_path}"]) == 2
+    places = (f"results={tmp_path}", f"real_root={tmp_path}")
+    (tmp_path / "data/imagenet").mkdir(parents=True)
+    assert main(["paper", *places]) == 2
+    assert len(commands) == 1  # who has no such folder hears of the downloads alone
+    commands.clear()
+    (tmp_path / "weights").mkdir()
+    assert main(["paper", *places]) == 2
     assert commands[1] == [*commands[0], f"model={','.join(study().instead)}", paper_command.IN_PLACE]
     assert "nothing to show" in capsys.readouterr().out
     commands.clear()
-    assert main(["paper", "model=alexnet", f"results={tmp_path}"]) == 2
+    assert main(["paper", "model=alexnet", *places]) == 2
     assert len(commands) == 1  # named networks are not replaced
