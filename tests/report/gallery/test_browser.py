@@ -65,6 +65,15 @@ def test_an_image_is_shown_with_its_values_and_names_that_are_markup_stay_text(p
     assert third.locator(".gallery-best").count() == 1
 
 
+def test_maps_of_few_methods_are_as_wide_as_the_page(page):
+    page.set_viewport_size({"width": 1280, "height": 800})
+    grid = page.locator(".gallery-grid").first
+    widths = grid.evaluate("grid => [...grid.querySelectorAll('.gallery-frame')].map((frame) => frame.clientWidth)")
+    assert len(widths) <= 5
+    assert len(set(widths)) == 1
+    assert sum(widths) > 0.8 * grid.evaluate("grid => grid.clientWidth")
+
+
 def test_sorting(page):
     for sort, method, order in (
         ("order", "", [ONE, TWO, MARKUP]),
