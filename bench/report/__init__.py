@@ -42,10 +42,12 @@ def write(
     run: the folder, or what was read from it already. settings: of a folder, `report.*` over those of the run, as
     {"headline": ["box_iou"], "figures": {"grid": None}}. reload: of a folder, the seconds after which the page loads
     itself again. tell: is told what is made next. A report of the same records, settings and code that is there
-    undamaged is left as it is; else it is written anew, and the same records give the same bytes.
+    undamaged is left as it is; else it is written anew, and the same records give the same bytes. The index of all runs
+    beside it is written in any case.
     Raises BenchError where the run can't be read or the folder can't be written.
     """
     from axiom_bench.records import claims, reading
+    from axiom_bench.report import index
     from axiom_bench.report.options import with_settings
 
     if not isinstance(run, Path):
@@ -53,11 +55,11 @@ def write(
     else:
         folder, manifest = run, with_settings(reading.read_manifest(run), settings, reload)
     inputs = stamp.inputs(folder, manifest)
-    if stamp.is_current(folder, inputs):
-        return folder / stamp.PAGE
-    with claims.reporting(folder):
-        if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
-            _write(run, settings, reload, inputs, tell)
+    if not stamp.is_current(folder, inputs):
+        with claims.reporting(folder):
+            if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
+                _write(run, settings, reload, inputs, tell)
+    index.update(folder, manifest)
     return folder / stamp.PAGE
 
 
@@ -68,7 +70,8 @@ def _write(
     inputs: str,
     tell: Callable[[str], None],
 ) -> None:
-    from axiom_bench.report.options import read_run
+    from axiom_bench.report.options import options_of, read_run
+    from axiom_bench.statistics.ranking import conclusion
 
     start = time.perf_counter()
     read = read_run(run, settings, reload) if isinstance(run, Path) else run
@@ -79,7 +82,8 @@ def _write(
 
         write_report(read, processes, tell)
         tell("headline")
-    stamp.write(read.path, inputs, result_lines(read), before, time.perf_counter() - start)
+    shown = {"headline": result_lines(read), "conclusion": conclusion(read, options_of(read).headline)[0]}
+    stamp.write(read.path, inputs, shown, before, time.perf_counter() - start)
 
 
 def headline(run: RunFolder | Path) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -81,13 +81,19 @@ def seconds(folder: Path) -> float | None:
     return taken if isinstance(taken, float) else None
 
 
-def write(folder: Path, inputs: str, headline: Sequence[str], before: Mapping[str, State], seconds: float) -> None:
-    """Record that the folder's report is of these inputs, and its headline, which takes longer to compute than to read.
+def conclusion(folder: Path) -> str:
+    """The title of the folder's report where it says who is best, however old; empty where there is none."""
+    return str(_read(folder).get("conclusion") or "")
+
+
+def write(folder: Path, inputs: str, shown: Mapping[str, Any], before: Mapping[str, State], seconds: float) -> None:
+    """Record that the folder's report is of these inputs, and what else shows of it: "headline", which takes longer to
+    compute than to read, and "conclusion".
 
     before: from `begin`. seconds: that it took. Raises BenchError where the folder can't be written.
     """
     written = {name: state for name, state in _states(folder).items() if before.get(name) != state}
-    facts = {"inputs": inputs, "outputs": written, "headline": list(headline)}
+    facts = {"inputs": inputs, "outputs": written, **shown}
     _write(folder, facts | {"seconds": round(seconds, 2)})
 
 

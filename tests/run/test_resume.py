@@ -403,7 +403,7 @@ def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
 def test_a_flipped_digit_of_the_stamp_isnt_told(folder):
     """`report` prints the last lines that the stamp keeps."""
     (folder / stamp.PAGE).write_text("page")
-    stamp.write(folder, "inputs", ["IoU: 0.51"], {}, 1.0)
+    stamp.write(folder, "inputs", {"headline": ["IoU: 0.51"]}, {}, 1.0)
     assert stamp.headline(folder, "inputs") == ["IoU: 0.51"]
     (folder / stamp.FILE).write_text((folder / stamp.FILE).read_text().replace("0.51", "0.59"))
     assert stamp.headline(folder, "inputs") is None

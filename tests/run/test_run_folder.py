@@ -81,7 +81,7 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_
     copy = tmp_path / RUN
     before = {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]}
     overrides = [*SMALL, f"results={tmp_path}"]
-    stamp.write(copy, "inputs", [], {}, 12.34)
+    stamp.write(copy, "inputs", {}, {}, 12.34)
     config, outcomes = sweep(overrides)
     finish(config, outcomes, overrides)
     again = json.loads((copy / "manifest.json").read_text())

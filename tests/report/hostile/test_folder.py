@@ -82,7 +82,7 @@ def test_a_page_that_came_with_the_folder_is_written_anew(plain_run):
     here can't."""
     page, before = plain_run / stamp.PAGE, stamp.begin(plain_run)
     page.write_text("made here")
-    stamp.write(plain_run, "inputs", ["line"], before, 1.0)
+    stamp.write(plain_run, "inputs", {"headline": ["line"]}, before, 1.0)
     assert stamp.headline(plain_run, "inputs") == ["line"]
     page.unlink()
     page.write_text("made here")  # the same bytes, unpacked from an archive
