@@ -30,6 +30,7 @@ from axiom_bench.records.claims import shard_lock
 from axiom_bench.run.computing import compute, samples, whole_set
 from axiom_bench.run.jobs import job
 from tests.faults import runs
+from tests.faults.machine import DAY, become_nobody, let_clock_jump, mount, mounted, set_modes
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line, write_photographs
 
 pytestmark = [
@@ -62,12 +63,10 @@ STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is 
 WAITING = "waiting for another's shard"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 GONE = 5.0  # seconds within which a command is gone; of a quiet machine one, after the call that it is in
-DAY = 86_400.0
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DISKS = 8  # of as many of a run's writes each is the first that finds the disk full
 FULL, FORBIDDEN = ("the disk is full",), ("read-only file system", "permission denied")
 PARTS = ("", "records", "curves", "running", "runtime", "whole_set", "pictures", "tables", "figures")
-NOBODY = 65534
 Arguments = tuple[str, ...]
 
 
@@ -221,13 +220,13 @@ def test_a_disk_of_its_own(undisturbed, tmp_path, becomes):
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     before, values, _ = undisturbed(arguments)
     needed = int(subprocess.check_output(["du", "-sk", str(before / RUN)]).split()[0])
-    with _mounted(folder, f"size={needed // 2}k" if becomes == "full" else "size=64m"):
+    with mounted(folder, f"size={needed // 2}k" if becomes == "full" else "size=64m"):
         run = start(arguments, folder)
         if becomes == "read-only":
             wait_until(lambda: len(shards_of(run.log)[1]) > 0, run)
-            wait_until(lambda: _mount("-o", "remount,ro", str(folder)) == 0)  # else a file is open for writing
+            wait_until(lambda: mount("-o", "remount,ro", str(folder)) == 0)  # else a file is open for writing
         _check_refused(run, FULL if becomes == "full" else FORBIDDEN)
-        assert _mount("-o", "remount,rw,size=64m", str(folder)) == 0
+        assert mount("-o", "remount,rw,size=64m", str(folder)) == 0
         _check_in_vain(check_again(arguments, folder, values))
 
 
@@ -242,19 +241,19 @@ def test_folders_that_may_not_be_written(undisturbed, tmp_path, later):
             parent.chmod(parent.stat().st_mode | 0o011)
     tmp_path.chmod(0o777)
     folder.chmod(0o777 if later else 0o555)
-    run = start(arguments, folder, _become_nobody)
+    run = start(arguments, folder, become_nobody)
     if later:
         wait_until(lambda: len(shards_of(run.log)[1]) > 0, run)
-        _set_modes(folder, 0o555)
+        set_modes(folder, 0o555)
     _check_refused(run, FORBIDDEN)
-    _set_modes(folder, 0o777)
+    set_modes(folder, 0o777)
     _check_in_vain(check_again(arguments, folder, values))
 
 
 def test_a_clock_that_jumps_while_a_run_computes(undisturbed, photographs, tmp_path):
     """A day ahead and back, every few readings."""
     arguments = of_photographs(photographs, 12)
-    run = start(arguments, tmp_path / "results", _let_clock_jump)
+    run = start(arguments, tmp_path / "results", let_clock_jump)
     assert run.wait() == 0, run.output()[-1500:]
     assert contents(tmp_path / "results" / RUN) == undisturbed(arguments)[1]
 
@@ -342,17 +341,6 @@ def _check_in_vain(run: Run) -> None:
     assert len(begun) - len(set(begun)) <= 1, "several shards were begun in vain"
 
 
-def _let_clock_jump() -> None:
-    count, true_time = 0, time.time
-
-    def jumping() -> float:
-        nonlocal count
-        count += 1
-        return true_time() + DAY * (count // 5 % 2)
-
-    time.time = jumping
-
-
 def _fill_disk(folder: Path, nth: int) -> None:
     """An audit hook (PEP 578), which fails what needs room in the folder as a full disk does. nth: of its writes the
     first that fails; 0: none, they are only counted."""
@@ -375,31 +363,3 @@ def _fill_disk(folder: Path, nth: int) -> None:
 
 def _is_in(path: str, folder: Path) -> bool:
     return os.path.abspath(path).startswith(f"{folder}/") or os.path.abspath(path) == str(folder)
-
-
-def _become_nobody() -> None:
-    if os.geteuid() == 0:  # whom no permission stops
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-
-
-def _set_modes(results: Path, mode: int) -> None:
-    for folder in (results, *results.rglob("*")):
-        if folder.is_dir():
-            folder.chmod(mode)
-
-
-@contextlib.contextmanager
-def _mounted(folder: Path, options: str) -> Iterator[None]:
-    folder.mkdir()
-    if os.geteuid() != 0 or _mount("-t", "tmpfs", "-o", options, "tmpfs", str(folder)) != 0:
-        pytest.skip("this user may not mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _mount(*arguments: str) -> int:
-    return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode

@@ -1,13 +1,10 @@
 """Every experiment composes; a command line's axes replace the file's; wrong words become one sentence."""
 
-import inspect
-import pkgutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 from write_which_metric import RUNS
 
@@ -355,50 +352,3 @@ def test_a_run_s_name_follows_from_the_models_and_data_that_a_command_chooses(co
     with composed([*FEW, *command.split()]) as composition:
         names = {composition.plain()["run"], composition.plain_job()["run"]}
     assert names == {RUN_NAMES[command]}
-
-
-ROOT = Path(__file__).resolve().parents[2]
-INSIDE = "bench/run/composing/hydra_inside.py"
-USED = {  # a class or function, and the parameters that it must take
-    "hydra._internal.callbacks.Callbacks": ["config"],
-    "hydra._internal.config_loader_impl.ConfigLoaderImpl": ["config_search_path"],
-    "hydra._internal.config_loader_impl.ConfigLoaderImpl.compute_defaults_list": [
-        "config_name",
-        "overrides",
-        "run_mode",
-    ],
-    "hydra._internal.config_loader_impl.ConfigLoaderImpl.load_sweep_config": ["master_config", "sweep_overrides"],
-    "hydra._internal.config_loader_impl.ConfigLoaderImpl.get_group_options": ["group_name", "results_filter"],
-    "hydra._internal.config_repository.ConfigRepository": ["config_search_path"],
-    "hydra._internal.config_repository.ConfigRepository.load_config": ["config_path"],
-    "hydra._internal.config_repository.ConfigRepository._find_object_source": ["config_path", "object_type"],
-    "hydra._internal.hydra.Hydra": ["task_name", "config_loader"],
-    "hydra._internal.hydra.Hydra.compose_config": ["config_name", "overrides", "run_mode"],
-    "hydra._internal.utils.create_config_search_path": ["search_path_dir"],
-    "hydra._internal.core_plugins.basic_launcher.BasicLauncher": [],
-    "hydra._internal.core_plugins.basic_sweeper.BasicSweeper": [],
-    "hydra.core.config_store.ConfigStore.instance": [],
-    "hydra.core.override_parser.overrides_parser.OverridesParser.create": ["config_loader"],
-    "hydra.core.override_parser.overrides_parser.OverridesParser.parse_override": ["s"],
-    "hydra.core.override_parser.overrides_parser.OverridesParser.parse_overrides": ["overrides"],
-    "hydra.core.plugins.Plugins.instantiate_launcher": ["hydra_context", "task_function", "config"],
-    "hydra.plugins.launcher.Launcher.launch": ["job_overrides", "initial_job_idx"],
-    "hydra.types.HydraContext": ["config_loader", "callbacks"],
-    "hydra.version.setbase": ["ver"],
-}
-
-
-@pytest.mark.parametrize("name", USED)
-def test_hydra_has_what_is_used_of_its_inside(name):
-    try:
-        used = pkgutil.resolve_name(name)  # also where Hydra's search for plug-ins has imported the module before
-    except (ImportError, AttributeError):
-        pytest.fail(f"Hydra {hydra.__version__} has no {name}; change {INSIDE}.")
-    missing = set(USED[name]) - set(inspect.signature(used).parameters)
-    assert not missing, f"Hydra {hydra.__version__}: {name} takes no {missing}; change {INSIDE}."
-
-
-def test_one_module_uses_hydras_inside():
-    paths = [path for folder in ("bench", "methods", "metrics", "scripts") for path in (ROOT / folder).rglob("*.py")]
-    using = [str(path.relative_to(ROOT)) for path in paths if "hydra._internal" in path.read_text()]
-    assert using == [INSIDE]

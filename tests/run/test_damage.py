@@ -1,0 +1,150 @@
+"""Every file of a run folder, damaged in every way: the same command computes it again, and readers refuse it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from axiom_bench.cli.finish import keep
+from axiom_bench.errors import BenchError
+from axiom_bench.records import holdings, reading, sealed, store
+from axiom_bench.report import stamp
+from axiom_bench.run.sweep import sweep
+from axiom_bench.statistics.run_folder import RunFolder
+
+from .conftest import RUN, tiny
+
+EVERY_KIND = (
+    "data.size=4", "metric=[zeta,max_box_acc]", "method=[grad_cam]", "model.weights=default", "runtime.repeats=1",
+    "pictures.rows=1", "pictures.gallery=2", "data.only_correct=true", "shard_size=4",
+)  # fmt: skip
+Damage = Callable[[Path], object]
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+DAMAGES: dict[str, Damage] = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "flipped": flipped,
+    "deleted": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a full folder": lambda path: (path.unlink(), path.mkdir(), (path / "mine.txt").write_text("a user's")),
+    "a dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "unreadable text": lambda path: path.write_text("[" * 100_000),
+}
+
+
+def run_again(results: Path) -> tuple[Path, list[str]]:
+    """The run folder, and the lines of a command without its report."""
+    config, outcomes = sweep([*tiny(EVERY_KIND), f"results={results}"])
+    assert [outcome.failure for outcome in outcomes] == [None]
+    keep(config, outcomes)
+    return results / "quick/default", [note for outcome in outcomes for note in outcome.notes]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory) -> dict[str, bytes]:
+    """{file: content} of a finished run."""
+    folder, _ = run_again(tmp_path_factory.mktemp("original"))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(original, results) -> Path:
+    """A copy of the finished run."""
+    for name, content in original.items():
+        path = results / RUN / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return results / RUN
+
+
+def values(folder: Path) -> list[pd.DataFrame]:
+    """All numbers that a run folder's readers see, but for measured seconds."""
+    manifest = reading.read_manifest(folder)
+    runtime = reading.read_runtime(folder, manifest)[["model", "layer", "data", "method", "step", "batch_size"]]
+    return [
+        reading.read_records(folder, manifest),
+        pd.concat([part.table.to_pandas() for part in reading.read_curves(folder, manifest)]),
+        reading.read_whole_set(folder, manifest),
+        pd.DataFrame(store.read_gallery(folder, manifest)),
+        runtime,
+        *(pd.DataFrame({"x": [each.tobytes()]}) for name in manifest["pictures"]
+          for each in store.read_arrays(folder / name).values()),
+    ]  # fmt: skip
+
+
+def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
+    return len(first) == len(second) and all(a.equals(b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_run_has_every_kind_of_file(original):
+    kinds = "curves gallery manifest.json pictures predictions records runtime whole_set"
+    assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
+
+
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.slow) for turn in (3, 6))])
+def test_the_same_command_computes_what_is_damaged_again(folder, results, original, turn):
+    """Every file damaged, each in another way; in three turns."""
+    before, counted, kinds = values(folder), 0, list(DAMAGES)
+    damaged = {name: kinds[(place + turn) % len(kinds)] for place, name in enumerate(sorted(original))}
+    for name, kind in damaged.items():
+        DAMAGES[kind](folder / name)
+        record = damaged.get(name.replace("curves", "records"))  # without which nothing knows of its curves
+        counted += "deleted" not in (kind, record) and not name.startswith("manifest")
+    _, lines = run_again(results)
+    (line,) = [line for line in lines if "damaged" in line]
+    assert line.startswith(f"{counted} damaged files are written anew: ")
+    assert same(values(folder), before)
+    _, lines = run_again(results)
+    assert not [line for line in lines if "damaged" in line]  # nothing is left to mend, or to be deleted by hand
+    kept = list(folder.rglob("mine.txt"))  # a folder that isn't ours is moved out of the way
+    assert all(".set-aside-" in path.parent.name for path in kept)
+    assert len(kept) == list(damaged.values()).count("a full folder")
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_readers_refuse_every_damaged_file(folder, original, kind):
+    for name, content in original.items():
+        if name.startswith("predictions"):  # which only the command itself reads
+            continue
+        DAMAGES[kind](folder / name)
+        with pytest.raises(BenchError) as caught:  # as report and gate read it, and game
+            values(RunFolder.read(folder).path)
+        assert str(folder) in str(caught.value)
+        assert "run the same command again" in str(caught.value) or "is no run folder" in str(caught.value)
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        path.write_bytes(content)
+    assert len(values(folder)) > 5
+
+
+def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
+    """As a link, or a slip of a hand, puts it there."""
+    of = {kind: sorted(name for name in original if name.startswith(kind)) for kind in ("records", "gallery", "curves")}
+    (folder / of["gallery"][0]).rename(folder / "gallery/other.parquet")
+    (folder / of["curves"][0]).unlink()
+    (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
+    with pytest.raises(sealed.Damaged, match="checksum doesn't match"):
+        sealed.content_of(folder / "gallery/other.parquet")
+    assert holdings.read(folder).damaged == (of["curves"][0],)
+
+
+def test_a_flipped_digit_of_the_stamp_isnt_told(folder):
+    """`report` prints the last lines that the stamp keeps."""
+    (folder / stamp.PAGE).write_text("page")
+    stamp.write(folder, "inputs", {"headline": ["IoU: 0.51"]}, {}, 1.0)
+    assert stamp.headline(folder, "inputs") == ["IoU: 0.51"]
+    (folder / stamp.FILE).write_text((folder / stamp.FILE).read_text().replace("0.51", "0.59"))
+    assert stamp.headline(folder, "inputs") is None
