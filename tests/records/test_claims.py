@@ -140,6 +140,11 @@ def test_of_another_machine_its_name_is_told(tmp_path, other, said):
     assert said[2] == "waiting for shard a: another process holds it"
 
 
+def test_how_long_is_said_in_the_largest_unit_of_which_there_is_one():
+    durations = {0.4: "0 s", 59: "59 s", 60: "1 min", 119: "1 min", 3599: "59 min", 3600: "1.0 h", 90_000: "25.0 h"}
+    assert {seconds: claims._duration(seconds) for seconds in durations} == durations
+
+
 def test_locks_of_killed_processes_are_swept(tmp_path, other):
     with running(tmp_path):
         (tmp_path / ".run.12345678.lock").touch()

@@ -6,6 +6,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import sealed
+from axiom_bench.statistics.bootstrap import over_networks
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, rows_of
@@ -44,6 +45,25 @@ def test_a_whole_set_s_value_knows_the_value_of_images_that_it_is_made_of(make_r
     edit_manifest(folder, metrics={name: {"title": name, "metric": owner} for name, owner in owners.items()})
     expected = {"best": "hits", "alone": "alone", "unlisted": "unlisted"}
     assert RunFolder.read(folder).image_value_of == expected
+
+
+def test_over_networks_an_image_of_two_classes_is_one_image(make_run):
+    """And a method without a value in one of the networks isn't compared over them."""
+    names, generator = ("one", "two", "three"), np.random.default_rng(0)
+    values = generator.normal(size=(60, 3))  # rows of 30 images, each with two classes
+    tables = []
+    for place, model in enumerate(names):
+        partly = np.full(30, np.nan) if place else values[:30, 0]
+        for label in (0, 1):
+            of_class = {"a": values[label::2, place], "b": partly}
+            tables.append(rows_of("box_iou", of_class, model=model).assign(target_class=label))
+    layers = dict.fromkeys(names, ("last",))
+    run = RunFolder.read(make_run(pd.concat(tables), layers=layers, methods={"a": {}, "b": {}}, pictures=False))
+    (found,) = (of_all := run.over_networks(run.settings, run.metadata.value("box_iou"))).values()
+    assert list(of_all) == ["a"]
+    expected = over_networks(values, np.arange(60) // 2, run.metadata.value("box_iou").lead)
+    for value, by_hand in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, by_hand, rtol=1e-12)
 
 
 def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, make_records, edit_manifest):
