@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from axiom_bench.columns import OK
+from axiom_bench.explanation.overlay import COLOURS, colour_map
 from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report.charts.vega import method_styles
@@ -34,14 +34,16 @@ PICTURES = "pictures"  # in that folder
 REPORT = "../report.html"  # from that folder's page
 # Nodes between which a browser interpolates: every fifth of matplotlib's 256 colours. Within 1 of 255, jet within 6.
 STEPS = 52
-# Perceptually uniform ones first, of which the first is the default.
+# Perceptually uniform ones first.
 COLOUR_MAPS = {"inferno": "Inferno", "viridis": "Viridis", "gray": "Grey", "jet": "Jet"}
 WARNING = (
     "Jet isn't perceptually uniform: it shows edges where the map has none, and hides some that it has (Borland and "
     "Taylor, 2007). It is here for comparison with published figures."
 )
 Placed = Callable[[bytes, str], str]  # (a picture's bytes, "webp" or "png") -> the address under which a page has it
-Entry = Mapping[str, Any]  # a row of `records.pictures`
+# A row of `records.store.GALLERY`; where they are known also "top", the most probable classes, [name, text] each, and
+# "zero", the methods whose map is zero everywhere.
+Entry = Mapping[str, Any]
 Image = tuple[str, int]  # image id and explained class
 
 
@@ -53,7 +55,7 @@ def section(run: RunFolder) -> Section:
         is_off = (run.config.get("pictures") or {}).get("gallery") == 0
         body = part("gallery_absent", images=number_of_images(pictures), folder=FOLDER, is_off=is_off)
         return Section(ID, TITLE, body)
-    return _section(gallery_data(run, pictures, inline))
+    return section_of(gallery_data(run, pictures, inline))
 
 
 def row(run: RunFolder) -> Markup:
@@ -84,7 +86,7 @@ def folder_section(run: RunFolder) -> Section | None:
     if number_of_images(pictures) <= MAX_INLINE:
         return None
     files.ensure_writable(run.path / FOLDER / PICTURES)
-    return _section(gallery_data(run, pictures, PictureFolder(run.path / FOLDER)), REPORT)
+    return section_of(gallery_data(run, pictures, PictureFolder(run.path / FOLDER)), REPORT)
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,12 @@ def inline(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
-def _section(data: Mapping[str, Any], report: str = "") -> Section:
-    """report: the link to the page with everything else, from a page that has the gallery alone."""
-    look = {"colour_maps": list(colour_maps()), "warning": WARNING, "constructed": CONSTRUCTED}
-    body = part("gallery", coverage=_coverage(data), report=report, **look)
+def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS) -> Section:
+    """The gallery of what `gallery_data` returns. report: the link to the page with everything else, from a page that
+    has the gallery alone. colours: matplotlib's colour map that is shown at first. Raises BenchError for an unknown
+    one."""
+    look = {"colour_maps": list(colour_maps(colours)), "warning": WARNING, "constructed": CONSTRUCTED}
+    body = part("gallery", coverage=_coverage(data), report=report, has_labels=data["has_labels"], **look)
     return Section(ID, TITLE, body, styles=("gallery.css",), scripts=("gallery.js",), data={"gallery-data": data})
 
 
@@ -128,20 +132,21 @@ def _coverage(data: Mapping[str, Any]) -> str:
 def _shown(shown: int, of: int | None) -> str:
     """of: how many images the run has; None where its manifest doesn't say.
 
-    >>> _shown(2, 2), _shown(1, 2)
-    ('All 2 images', '1 of 2 images, spread evenly over them and not chosen by their values')
+    >>> _shown(1, 1), _shown(2, 2), _shown(1, 2)
+    ('1 image', 'All 2 images', '1 of 2 images, spread evenly over them and not chosen by their values')
     """
     if shown == of:
-        return f"All {shown:,} images"
+        return f"All {shown:,} images" if shown > 1 else "1 image"
     total = "" if of is None else f" of {of:,}"
     return f"{shown:,}{total} images, spread evenly over them and not chosen by their values"
 
 
-def colour_maps() -> Iterator[dict[str, str]]:
+def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
     """matplotlib's, by name and title; red, green and blue of feComponentTransfer's tables, and the same colours from 0
-    to 1 as a gradient for CSS."""
-    for name, title in COLOUR_MAPS.items():
-        colours = matplotlib.colormaps[name](np.linspace(0, 1, STEPS))[:, :3]
+    to 1 as a gradient for CSS. first: any of matplotlib's. Raises BenchError for an unknown one."""
+    for name in dict.fromkeys([first, *COLOUR_MAPS]):
+        title = COLOUR_MAPS.get(name, name.capitalize())
+        colours = colour_map(name)(np.linspace(0, 1, STEPS))[:, :3]
         tables = (" ".join(f"{value:.3g}" for value in channel.round(3)) for channel in colours.T)
         stops = ", ".join("#" + "".join(f"{round(255 * value):02x}" for value in colour) for colour in colours[::3])
         channels = dict(zip(("red", "green", "blue"), tables, strict=True))
@@ -164,7 +169,7 @@ def number_of_images(pictures: Sequence[Entry]) -> int:
 
 
 def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> dict[str, Any]:
-    """{"metrics", "methods", "settings", "images"}: what the script shows, names as people read them."""
+    """{"metrics", "methods", "settings", "has_labels", "images"}: what the script shows, names as people read them."""
     metrics = shown_metrics(run)
     settings = [setting for setting in run.settings if setting in set(map(setting_of, pictures))]
     notes = {name: str(run.metadata.method(name).get("note") or "") for name in run.methods}
@@ -175,6 +180,7 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
             for name, style in method_styles(run).items()
         ],
         "settings": [_setting(run, setting, pictures) for setting in settings],
+        "has_labels": run.config.get("target") != "predicted",  # so that a prediction may be wrong
         "images": list(_images(run, settings, pictures, metrics, placed)),
     }
 
@@ -214,6 +220,8 @@ def _images(
             "picture": placed(entry["picture"], "webp"),
             "outline": entry["outline"] and placed(entry["outline"], "png"),
             "maps": _maps(entry, places, placed),
+            "top": entry.get("top", ()),
+            "zero": [places[name] for name in entry.get("zero", ())],
             "values": [
                 {places[method]: list(value) for method, value in of_image.get(metric.name, {}).items()}
                 for metric in metrics

@@ -81,7 +81,7 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
     of_data = {"ids": ids, "fingerprint": job.data_fingerprint, "notes": [*data.notes, *orientations]}
     return {
         "methods": {method.name: method.as_dict() | _explained(method) for method in job.methods},
-        "metrics": {name: about for metric in job.metrics for name, about in _values(metric).items()},
+        "metrics": {name: about for metric in job.metrics for name, about in values_of(metric).items()},
         "models": {model.name: of_model},
         "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
@@ -130,7 +130,7 @@ def of_job(outcome: Outcome) -> dict[str, Any]:
     return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
 
 
-def _values(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
+def values_of(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:
     """Each value of a metric with its metadata, those of the whole data set first; a value's own entries replace the
     metric's."""
     plain = metric.spec.as_dict()

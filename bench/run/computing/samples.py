@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -30,6 +29,7 @@ from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
 from axiom_bench.records import sealed, store
 from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.inputs.images import first_batch, rows
@@ -38,8 +38,6 @@ from axiom_bench.run.jobs.job import Job, shards
 STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
 FORMAT = 1  # counted up when what a file of the gallery holds changes
 IMAGES = 32  # in a file of the gallery
-MAX_SIDE = 256  # of a picture of the gallery, in pixels; larger ones are shown smaller
-QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
 ROW_AXIS = {  # of the arrays that have an axis of rows
     **dict.fromkeys(("images", "image_ids", "class_names", "confidence"), 0),
     **dict.fromkeys(("heatmaps", "perturbed", "confidence_perturbed"), 1),
@@ -228,15 +226,6 @@ def _entries_of_batch(job: Job, cut_model: CutModel, batch: Batch, _: int) -> li
     return entries
 
 
-def webp(picture: NDArray[Any]) -> bytes:
-    """A picture (H, W, 3), or a grey one (H, W), with values from 0 to 255."""
-    image = Image.fromarray(picture.astype(np.uint8))
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=2)  # 4, the default, takes twice as long for the same bytes
-    return buffer.getvalue()
-
-
 def outline(mask: Tensor) -> bytes | None:
     """The pixels of a mask (H, W) that have a neighbour outside of it, white on nothing; None for an empty mask."""
     inside = np.pad(mask.numpy(), 1)
@@ -248,12 +237,3 @@ def outline(mask: Tensor) -> bytes | None:
     buffer = io.BytesIO()
     Image.merge("LA", (Image.new("L", edge.size, 255), edge)).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def disagreement(heatmaps: Sequence[NDArray[np.float64]]) -> float:
-    """The mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W). Maps that are the same everywhere, or
-    not finite, have no correlation and don't count; NaN where fewer than two are left."""
-    flat = [heatmap.ravel() for heatmap in heatmaps if np.isfinite(heatmap).all() and np.ptp(heatmap) > 0]
-    if len(flat) < 2:
-        return float("nan")
-    return float(np.mean(1 - np.atleast_2d(np.corrcoef(flat))[np.triu_indices(len(flat), 1)]))

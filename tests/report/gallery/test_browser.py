@@ -101,6 +101,13 @@ def test_filters_and_paper_has_the_first_images(page):
     assert page.get_by_text("1 of 1 shown, one for each image, explained class and network; 6 in all.").count() == 1
     assert not page.get_by_role("button", name="Show").is_visible()
     control(page, "class").select_option(label="all")
+    control(page, "image").fill("TWO")
+    assert titles(page) == [f"second: {TWO}, class dog {MARKUP}"]
+    control(page, "image").fill("")
+    page.locator(".gallery-methods summary").click()
+    page.get_by_role("checkbox", name="Bad-CAM").uncheck()
+    assert page.locator(".gallery-image").first.locator(".gallery-card").count() == 1 + 2
+    page.get_by_role("checkbox", name="Bad-CAM").check()
     control(page, "setting").select_option(label="all")
     assert page.locator(".gallery-count").inner_text().startswith("4 of 6 shown")
     page.get_by_role("button", name="Show 2 more").click()

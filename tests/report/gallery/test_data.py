@@ -64,8 +64,8 @@ def test_an_image_of_several_explained_classes_and_an_output_without_probabiliti
 @pytest.mark.parametrize(
     ("kept", "text"),
     [
-        ((3, 3), "All 3 images, each"),
-        ((64, 64), "3 of 64 images, spread evenly over them and not chosen by their values, each"),
+        ((3, 3), "All 3 images, with"),
+        ((64, 64), "3 of 64 images, spread evenly over them and not chosen by their values, with"),
         ((3, 8), "first: All 3 images; second: 3 of 8 images, spread"),
     ],
 )

@@ -5,7 +5,7 @@
   const MORE = 8; // entries that "Show more" adds
   const FEW = 3; // values under a map of the list; the large view has all of them
   const root = document.getElementById("gallery");
-  const { metrics, methods, settings, images } = JSON.parse(document.getElementById("gallery-data").textContent);
+  const { metrics, methods, settings, has_labels: hasLabels, images } = JSON.parse(document.getElementById("gallery-data").textContent);
   const list = root.querySelector(".gallery-list");
   const status = root.querySelector(".gallery-count");
   const more = root.querySelector(".gallery-more");
@@ -46,9 +46,10 @@
     if (image.target[0] === image.predicted[0]) {
       line.append("It is the predicted class. ");
     } else {
-      const wrong = image.wrong ? "gallery-wrong" : "";
+      const wrong = hasLabels && image.wrong ? "gallery-wrong" : "";
+      const other = hasLabels && !image.wrong ? ", another object of the image" : "";
       line.append(element("span", wrong, "Predicted: ", element("b", "", image.predicted[1])),
-        `${probability(image.predicted[2], "")}${image.wrong ? "" : ", another object of the image"}. `);
+        `${probability(image.predicted[2], "")}${other}. `);
     }
     if (image.disagreement !== null) line.append(`Disagreement of the methods: ${image.disagreement.toFixed(2)}.`);
     return line;
@@ -154,6 +155,7 @@
     name.style.setProperty("--gallery-method", methods[method].colour);
     const caption = element("figcaption", "", name);
     if (same) caption.append(element("span", "gallery-same", `same map as ${same}`));
+    if (image.zero.includes(method)) caption.append(element("span", "gallery-zero", "zero everywhere"));
     caption.append(valuesOf(image, method, isLarge));
     if (isLarge && methods[method].note) caption.append(element("p", "gallery-note", methods[method].note));
     const drawn = address
@@ -164,10 +166,16 @@
 
   function cards(image, isLarge) {
     const caption = element("figcaption", "", element("b", "", "Image"), `${image.width} × ${image.height} pixels`,
-      withoutMap(image));
+      topClasses(image), withoutMap(image));
     const own = element("figure", "gallery-card gallery-own", frame(image, undefined, `Image ${image.id}`), caption);
-    const maps = image.maps.map((map) => card(image, map, isLarge));
+    const maps = image.maps.filter(([method]) => !hidden.has(method)).map((map) => card(image, map, isLarge));
     return [own, ...maps];
+  }
+
+  function topClasses(image) {
+    if (!image.top.length) return "";
+    return element("ol", "gallery-top", ...image.top.map(([name, text]) =>
+      element("li", "", element("span", "", name), element("span", "", text))));
   }
 
   function withoutMap(image) {
@@ -185,6 +193,7 @@
 
   const link = (image) => `#gallery/${image.key.map(encodeURIComponent).join("/")}`;
   const articles = new Map(); // of the entries that are listed
+  const hidden = new Set(); // methods whose maps aren't shown
   let ordered = []; // the images that the filters leave
 
   function article(image) {
@@ -229,15 +238,29 @@
   choices(control("class"), [["", "all"], ...classes.sort((a, b) => a[1].localeCompare(b[1], "en", { numeric: true }))]);
   choices(control("method"), [["", "all methods (median)"], ...methods.map((method, place) => [place, method.title])]);
   choices(control("sort"), [
-    ["order", "order in the run"],
+    ["order", "given order"],
     ["disagreement", "disagreement of the methods"],
-    ["wrong", "wrong class first"],
+    ...(hasLabels ? [["wrong", "wrong class first"]] : []),
     ...metrics.flatMap((metric, place) => [
       [`${place} high`, `${metric.title}, highest first`], [`${place} low`, `${metric.title}, lowest first`],
     ]),
   ]);
   if (settings.length > 1) control("setting").value = "0";
   root.querySelector(".gallery-only-many").hidden = settings.length < 2;
+  const hasBoxes = images.some((image) => image.boxes.length || image.outline);
+  for (const node of root.querySelectorAll(".gallery-check:has([name=boxes])")) node.hidden = !hasBoxes;
+
+  methods.forEach((method, place) => {
+    const box = element("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.addEventListener("change", () => {
+      if (box.checked) hidden.delete(place);
+      else hidden.add(place);
+      arrange(Math.max(FIRST, articles.size));
+    });
+    root.querySelector(".gallery-methods div").append(element("label", "", box, method.title));
+  });
 
   function median(values) {
     const sorted = values.sort((a, b) => a - b);
@@ -264,21 +287,23 @@
     return direction === "high" ? median(values) : -median(values);
   }
 
-  function arrange() {
+  function arrange(count) {
     const setting = control("setting").value;
+    const part = control("image").value.trim().toLowerCase();
     const target = control("class").value;
     control("method").disabled = sortedBy() === null;
     const keyed = images
+      .filter((image) => image.id.toLowerCase().includes(part))
       .filter((image) => (!setting || image.setting === Number(setting)) && (!target || image.target[0] === Number(target)))
       .map((image) => ({ image, key: keyOf(image) }));
     keyed.sort((a, b) => (b.key ?? -Infinity) - (a.key ?? -Infinity) || 0); // two that lack a value: NaN, a tie
     ordered = keyed.map(({ image }) => image);
     list.replaceChildren();
     articles.clear();
-    extend(FIRST);
+    extend(count);
   }
 
-  const look = { colours: "inferno", opacity: 60, boxes: true, grey: true };
+  const look = { colours: root.querySelector("[name=colours]").value, opacity: 60, boxes: true, grey: true };
 
   function draw() {
     for (const input of root.querySelectorAll(".gallery-look [name]")) {
@@ -295,7 +320,8 @@
     root.querySelector(".gallery-warning").hidden = look.colours !== "jet";
   }
 
-  for (const select of root.querySelectorAll(".gallery-controls select")) select.addEventListener("change", arrange);
+  for (const select of root.querySelectorAll(".gallery-controls select")) select.addEventListener("change", () => arrange(FIRST));
+  control("image").addEventListener("input", () => arrange(FIRST));
   for (const input of root.querySelectorAll(".gallery-look [name]")) {
     input.addEventListener("input", () => {
       look[input.name] = input.type === "checkbox" ? input.checked : input.value;
@@ -366,15 +392,16 @@
     }
     if (!ordered.includes(image)) {
       control("class").value = "";
+      control("image").value = "";
       control("setting").value = String(image.setting);
-      arrange();
+      arrange(FIRST);
     }
     (articles.get(image) ?? root).scrollIntoView();
     open(image);
   }
 
   draw();
-  arrange();
+  arrange(FIRST);
   addEventListener("hashchange", follow);
   follow();
 })();
