@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.files import as_name, as_text
+from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
+from axiom_bench.records import files
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import composed
 
@@ -51,3 +58,115 @@ def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
         if "." not in name:
             groups.setdefault(GROUP_OF["@" in name], []).append(name)
     return [*overrides, *(f"{group}=[{','.join(named)}]" for group, named in groups.items())]
+
+
+def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files, each once, and a sentence for each folder without images."""
+    paths: dict[str, Path] = {}
+    problems = []
+    for name in names:
+        try:
+            listed = [name / as_name(file) for file in image_files(name)] if os.path.isdir(name) else [name]
+        except BenchError as error:
+            problems.append(str(error))
+            continue
+        if not listed:
+            suffixes = ", ".join(sorted(SUFFIXES))
+            problems.append(
+                f"There are no images in the folder {as_text(name)}; it has no file that ends in {suffixes}."
+            )
+        for path in listed:
+            paths.setdefault(os.path.realpath(path), path)
+    return list(paths.values()), problems
+
+
+def numbered(stem: str) -> Iterator[str]:
+    """The stem, and then the stem with a number: cat, cat-2, cat-3, ..."""
+    return chain([stem], (f"{stem}-{number}" for number in count(2)))
+
+
+def unique_names(paths: Sequence[Path]) -> Iterator[str]:
+    """A name for each path: its stem, with a number from the second of one stem on.
+
+    >>> list(unique_names([Path("a/cat.jpg"), Path("b/cat.png"), Path("dog.jpg")]))
+    ['cat', 'cat-2', 'dog']
+    """
+    used: set[str] = set()
+    for path in paths:
+        name = next(name for name in numbered(as_text(path.stem)) if name.lower() not in used)
+        used.add(name.lower())
+        yield name
+
+
+PICTURES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".pdf": "pdf", ".svg": "svg"}
+FORMATS = {**PICTURES, ".html": "html", ".htm": "html"}
+INDEX = "index.html"  # of a folder
+
+
+@dataclass(frozen=True)
+class Output:
+    """path: a picture of one image (`format` as matplotlib names it), a page ("html") or a folder (None). pictures: of
+    a folder, in it, by image."""
+
+    path: Path
+    format: str | None
+    pictures: Mapping[Path, Path] = field(default_factory=dict)
+
+    @staticmethod
+    def of(path: Path | None, names: Sequence[Path], images: Sequence[Path], overwrite: bool = False) -> Output:
+        """What to write for these images. names: as they were typed, files and folders; without a path the output is
+        named after them. Raises BenchError for a format that can't be written, for a picture of several images, and
+        where something would be replaced: an image or a folder, or without `overwrite` any file."""
+        path = default_path(names) if path is None else path
+        if path.is_dir():
+            if path.suffix.lower() in FORMATS:
+                raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
+            return Output._folder(path, images, overwrite)
+        files.check_output(path)
+        if os.path.realpath(path) in set(map(os.path.realpath, images)):
+            raise BenchError(f"--output {path} would replace an image that is to be explained; give another name.")
+        kind = FORMATS.get(path.suffix.lower())
+        if kind is None and (path.suffix or path.is_file()):
+            raise BenchError(
+                f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or .html, or a folder."
+            )
+        if kind not in (None, "html") and len(images) > 1:
+            raise BenchError(
+                f"{path} can show one image, and there are {len(images)}; give a page, such as maps.html, or a "
+                "folder, which gets a picture of each."
+            )
+        if kind is None:
+            return Output._folder(path, images, overwrite)
+        _check_free([path], overwrite)
+        return Output(path, kind)
+
+    @staticmethod
+    def _folder(path: Path, images: Sequence[Path], overwrite: bool) -> Output:
+        pictures = {image: path / f"{name}.png" for image, name in zip(images, unique_names(images), strict=True)}
+        originals = set(map(os.path.realpath, images))
+        for picture in pictures.values():
+            if os.path.realpath(picture) in originals:
+                raise BenchError(f"{picture} is an image that is to be explained; give --output another folder.")
+        written = [*pictures.values(), path / INDEX]
+        files.check_output(*written)
+        _check_free(written, overwrite)
+        return Output(path, None, pictures)
+
+
+def default_path(names: Sequence[Path]) -> Path:
+    """In the current folder, the first name that is free: photo-maps.png for the image photo.jpg, photos-maps.html for
+    the folder photos, maps.html for several names."""
+    stem, suffix = "maps", ".html"
+    if len(names) == 1:
+        (name,) = names
+        is_folder = os.path.isdir(name)
+        own = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
+        stem, suffix = f"{own}-maps" if own else stem, ".html" if is_folder else ".png"
+    return next(path for path in map(Path, (f"{each}{suffix}" for each in numbered(stem))) if not os.path.lexists(path))
+
+
+def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
+    """Raises BenchError for the first file that is there, unless it may be replaced."""
+    path = next(filter(os.path.lexists, paths), None)
+    if path is not None and not overwrite:
+        raise BenchError(f"{path} exists already; give another --output, or --overwrite to replace it.")

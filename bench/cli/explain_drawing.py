@@ -1,23 +1,28 @@
-"""Explained images as files: a picture of one, in one figure, and a page of several, in the look of the report."""
+"""Explained images as files: a picture of one, in one figure, and a page of several, the
+gallery of the report."""
 
 from __future__ import annotations
 
-import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
-from PIL import Image
 
-from axiom_bench.cli.explain_images import ClassScore, ExplainedImage, ExplainedMap
+from axiom_bench.cli.explain_images import DATA, ClassScore, ExplainedImage, ExplainedMap
 from axiom_bench.data.formats.files import as_text
-from axiom_bench.explanation.overlay import blend
+from axiom_bench.explanation.overlay import blend, disagreement, webp
+from axiom_bench.records.by_metric import Records
+from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import canvas, style
 from axiom_bench.report.page.html import Header, Section, assemble, render
+from axiom_bench.statistics.labels import Setting
+from axiom_bench.statistics.run_folder import RunFolder, in_order
 
 COLUMNS = 6
 SIDE = 1.9  # inches of a map
@@ -78,7 +83,7 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
 def _panel(axis: Any, explained: ExplainedImage, shown: ExplainedMap, colours: str) -> None:
     _bare(axis)
     axis.imshow(blend(explained.pixels, shown.heatmap, colours))
-    axis.set_title(_plain(shown.method), loc="center", fontsize=8, fontweight="normal")
+    axis.set_title(_plain(shown.title), loc="center", fontsize=8, fontweight="normal")
     axis.set_xlabel(_plain("\n".join(shown.lines())), fontsize=6.5)
 
 
@@ -94,41 +99,49 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def page(images: Sequence[ExplainedImage], model: str, sentences: Sequence[str], colours: str) -> str:
-    """A section for each image. sentences: about images and methods that are left out."""
-    sections = [_section(f"image-{number}", image, colours) for number, image in enumerate(images, start=1)]
+def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentences: Sequence[str], colours: str) -> str:
+    """The gallery of the report, with these images. manifest: see `Explainer.manifest`. sentences: about images and
+    methods that are left out. Raises BenchError for an unknown colour map."""
+    ((model, about),) = manifest["models"].items()
+    setting = Setting(model, about["layer"], DATA)
+    pictures = [_entry(setting, image, *of_class) for image in images for of_class in image.maps]
+    records, nothing = in_order(_records(setting, images), manifest), pd.DataFrame()
+    run = RunFolder(Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing)
+    sections = [gallery.section_of(gallery.gallery_data(run, pictures, gallery.inline), colours=colours)]
     if sentences:
         sections.append(Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences)))
     count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
-    return assemble(Header("axiom-bench explain", f"{count} explained", {"Network": model}), sections)
+    header = Header("axiom-bench explain", f"{count} explained", {"Network": f"{model} at {setting.layer}"})
+    return assemble(header, sections)
 
 
-def _section(name: str, image: ExplainedImage, colours: str) -> Section:
+def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
+    """The axiom errors as a run's records."""
+    rows = [
+        (*setting, as_text(image.path), score.index, shown.method, error.metric, error.value, error.status)
+        for image in images
+        for score, maps in image.maps
+        for shown in maps
+        for error in shown.errors
+    ]
+    columns = [*Setting._fields, "image_id", "target_class", "method", "metric", "value", "status"]
+    return Records.of(pd.DataFrame(rows, columns=columns))
+
+
+def _entry(setting: Setting, image: ExplainedImage, score: ClassScore, maps: Sequence[ExplainedMap]) -> dict[str, Any]:
+    """As a row of `records.store.GALLERY`, with the top classes and the methods whose map is zero."""
     height, width = image.pixels.shape[:2]
-    body = render(
-        "explain.html.j2",
-        file=as_text(image.path),
-        picture=_source(image.pixels),
-        width=width,
-        height=height,
-        top=[_row(score) for score in image.top],
-        classes=[
-            {**_row(score), "maps": [_map(shown, image, colours) for shown in maps]} for score, maps in image.maps
-        ],
-    )
-    return Section(name, as_text(image.path.name), body, styles=("explain.css",))
-
-
-def _row(score: ClassScore) -> dict[str, Any]:
-    return {"name": score.name, "share": score.value if score.is_probability else 0.0, "text": score.text}
-
-
-def _map(shown: ExplainedMap, image: ExplainedImage, colours: str) -> dict[str, Any]:
-    picture = _source(blend(image.pixels, shown.heatmap, colours))
-    return {"method": shown.method, "picture": picture, "lines": shown.lines()}
-
-
-def _source(pixels: NDArray[Any]) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=90, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    entry = {
+        **setting._asdict(),
+        **{"image_id": as_text(image.path), "width": width, "height": height, "boxes": [], "outline": None},
+        "picture": webp(image.pixels),
+        "methods": [shown.method for shown in maps],
+        "maps": [webp(np.round(255 * shown.heatmap)) if np.isfinite(shown.heatmap).all() else None for shown in maps],
+        "disagreement": disagreement([shown.heatmap.astype(np.float64) for shown in maps]),
+        "top": [(top.name, top.text) for top in image.top],
+        "zero": [shown.method for shown in maps if shown.is_zero],
+    }
+    for role, of_role in (("target", score), ("predicted", image.top[0])):
+        entry[f"{role}_class"], entry[f"{role}_name"] = of_role.index, of_role.name
+        entry[f"{role}_probability"] = of_role.value if of_role.is_probability else None
+    return entry

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.manifest import values_of
 from axiom_bench.statistics.labels import NOTHING, number, share
 
 
@@ -79,13 +80,15 @@ class Classes:
 
 
 TOP = 5  # classes that are listed
+DATA = "images"  # what is explained, in the place of a data set
 SHARES = 10**9  # a probability in whole numbers
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class's name, and its softmax probability, or its score where the model's output has no probability."""
+    """A class's index and name, and its softmax probability, or its score where the model's output has none."""
 
+    index: int
     name: str
     value: float
     is_probability: bool = True
@@ -98,23 +101,46 @@ class ClassScore:
         return share(math.ceil(self.value * SHARES), SHARES)
 
 
+class AxiomError(NamedTuple):
+    """metric, title: the name of its value, and as people read it. value: NaN unless the status is ok."""
+
+    metric: str
+    title: str
+    value: float
+    status: str
+
+    @property
+    def reason(self) -> str:
+        """Why there is no value."""
+        return self.status.replace("_", " ")
+
+    @property
+    def text(self) -> str:
+        """The value, or a dash and the reason."""
+        return number(self.value) if self.status == OK else f"{NOTHING} ({self.reason})"
+
+
 @dataclass(frozen=True, eq=False)
 class ExplainedMap:
-    """A method's title, its heatmap (H', W') in [0, 1], and {metric's title: value, or the reason why it has none}."""
+    """A method's name and title, its heatmap (H', W') in [0, 1], and what was measured on it."""
 
     method: str
+    title: str
     heatmap: NDArray[np.floating[Any]]
-    errors: Mapping[str, float | str]
+    errors: Sequence[AxiomError]
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether there is nothing to see."""
+        return not self.heatmap.any()
 
     def lines(self) -> list[str]:
-        """The errors as text; one line where none has a value, for one reason."""
-        reasons = {value for value in self.errors.values() if isinstance(value, str)}
-        if len(reasons) == 1 and not any(isinstance(value, float) for value in self.errors.values()):
-            return [f"No axiom errors: {reasons.pop()}"]
-        return [
-            f"{name}: {number(value) if isinstance(value, float) else f'{NOTHING} ({value})'}"
-            for name, value in self.errors.items()
-        ]
+        """That the map is zero, and the errors as text; one line where none has a value, for one reason."""
+        zero = ["Zero everywhere"] if self.is_zero else []
+        reasons = {error.reason for error in self.errors}
+        if len(reasons) == 1 and OK not in reasons:
+            return [*zero, f"No axiom errors: {reasons.pop()}"]
+        return [*zero, *(f"{error.title}: {error.text}" for error in self.errors)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +162,7 @@ class Explainer:
     ) -> None:
         self.model, self.classes, self.methods = model, classes, list(methods)
         self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
+        self.report: Mapping[str, Any] = config["report"]
         self.normalise: str = config["normalise"]
         self.device = Device.of(config["device"])
         self.device.prepare()
@@ -157,7 +184,7 @@ class Explainer:
             trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
         maps, notes = self._maps(trace)
         name, is_share = self.classes.name, trace.has_probability
-        scores = {index: ClassScore(name(index), float(of_classes[index]), is_share) for index in ranked}
+        scores = {index: ClassScore(index, name(index), float(of_classes[index]), is_share) for index in ranked}
         return ExplainedImage(
             path=path,
             pixels=self.model.preprocessing.denormalise(pixels)[0],
@@ -194,15 +221,24 @@ class Explainer:
             heatmaps = given(explanation.heatmap, "heatmap").cpu().numpy()
             title = method.spec.title or method.name
             for row, maps in enumerate(rows):
-                maps.append(ExplainedMap(title, heatmaps[row], self._errors(measurement, row)))
+                maps.append(ExplainedMap(method.name, title, heatmaps[row], self._errors(measurement, row)))
         return rows, list(dict.fromkeys(notes))
 
-    def _errors(self, measurement: Measurement, row: int) -> dict[str, float | str]:
-        """{metric's title: its value, or the status that says why there is none}."""
+    def _errors(self, measurement: Measurement, row: int) -> list[AxiomError]:
         titles = {metric.name: metric.spec.title or metric.name for metric in self.metrics}
-        return {
-            titles.get(name, name): float(values[row]) if statuses[row] == OK else statuses[row].replace("_", " ")
+        return [
+            AxiomError(name, titles.get(name, name), float(values[row]), statuses[row])
             for name, (values, statuses) in measurement.values.items()
+        ]
+
+    def manifest(self, images: int) -> dict[str, Any]:
+        """What a run of so many images would say of the model, the methods and the metrics, for the report's pages."""
+        model = {"layer": self.model.layer, "random_weights": self.model.random_weights}
+        return {
+            "methods": {method.name: method.as_dict() for method in self.methods},
+            "metrics": {name: about for metric in self.metrics for name, about in values_of(metric).items()},
+            "models": {self.model.name: {**model, "images": {DATA: {"kept": images}}}},
+            "config": {"report": self.report, "target": "predicted"},  # no label is known
         }
 
 

@@ -211,8 +211,13 @@ def _add_explain(explain: ArgumentParser) -> None:
     explain.add_argument("--top", type=int, default=1, metavar="K", help="explain the K most probable classes")
     explain.add_argument("--colours", default="inferno", metavar="NAME", help="matplotlib's colour map, as jet")
     explain.add_argument(
-        "--output", type=Path, metavar="FILE", help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder"
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="a .png, .jpg, .webp, .pdf or .svg, an .html page, or a folder; default: photo-maps.png for photo.jpg, "
+        "photos-maps.html for the folder photos, with a number where that exists",
     )
+    explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
     explain.set_defaults(command=_explain)
 
 
@@ -303,14 +308,19 @@ def _compare(options: Namespace) -> int:
 
 
 def _explain(options: Namespace) -> int:
-    from axiom_bench.cli.explain_arguments import configuration
+    from axiom_bench.cli.explain_arguments import Output, configuration, image_paths
     from axiom_bench.run.progress import progress
 
     config = configuration(options)
+    images, problems = image_paths(options.images)
+    if not images:
+        raise BenchError(" ".join(problems))
+    output = Output.of(options.output, options.images, images, options.overwrite)
     with progress("maps"):  # what is imported takes seconds, too
         from axiom_bench.cli.explain_command import explain
 
-        written, notes, problems = explain(options, config)
+        written, notes, unexplained = explain(options, config, images, output)
+    problems += unexplained
     say([*notes, *(f"written: {path}" for path in written)])
     for problem in problems:
         complain(problem)

@@ -1,0 +1,136 @@
+"""Where `axiom-bench explain` writes, and that it replaces nothing unasked; what it says while it works."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from axiom_bench.cli.explain_arguments import Output, default_path
+from axiom_bench.cli.main import main
+from axiom_bench.embedded import scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.run import progress
+
+ONE = ["--model", "scenes_vgg", "device=cpu", "--methods", "xgrad_cam"]
+IMAGES = [Path("a.png"), Path("b.png")]
+
+
+@pytest.fixture(autouse=True)
+def _outside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def save_scene(name: str) -> None:
+    Path(name).parent.mkdir(exist_ok=True)
+    Image.fromarray(scenes.draw("evaluation", 0, 0).image).save(name)
+
+
+REFUSED = {
+    "e.png": "e.png can show one image, and there are 2; give a page",
+    "my.results": "Can't write my.results",
+    "folder.png": "folder.png is a folder, which isn't replaced",
+    "pipe": "pipe is no regular file and isn't replaced",
+    "link.png": "link.png is a link and isn't replaced",
+    "/dev/null": "/dev/null is no regular file and isn't replaced",
+    "file": "Can't write file: give a name that ends in",
+}
+
+
+@pytest.mark.parametrize("path", REFUSED)
+def test_outputs_that_are_refused(path):
+    Path("folder.png").mkdir()
+    Path("file").touch()
+    os.mkfifo("pipe")
+    Path("link.png").symlink_to("elsewhere.png")
+    images = IMAGES if path in ("e.png", "my.results") else IMAGES[:1]
+    with pytest.raises(BenchError, match=REFUSED[path]):
+        Output.of(Path(path), images, images, overwrite=True)
+
+
+def test_outputs_by_name():
+    Path("my.results").mkdir()
+    for path, kind in {"e.JPG": "jpeg", "e.htm": "html", "maps": None, "my.results": None}.items():
+        assert Output.of(Path(path), IMAGES[:1], IMAGES[:1]).format == kind
+
+
+def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
+    Path("photos/inner").mkdir(parents=True)
+    for names, stem, suffix in (
+        (["photos/a.b.jpg"], "a.b-maps", ".png"),
+        (["photos/"], "photos-maps", ".html"),
+        (["photos/inner/.."], "photos-maps", ".html"),
+        (["/"], "maps", ".html"),
+        (["a.jpg", "b.jpg"], "maps", ".html"),
+    ):
+        for end in ("", "-2", "-3"):
+            path = default_path([Path(name) for name in names])
+            assert path == Path(f"{stem}{end}{suffix}")
+            path.touch()
+        for path in Path().glob("*maps*"):
+            path.unlink()
+
+
+def test_nothing_is_replaced_unasked(capsys):
+    """A second time the default has another name; what --output names is there, and stays until --overwrite."""
+    save_scene("scene.png")
+    save_scene("scene-maps.png")  # also an image, the user's own
+    before = Path("scene-maps.png").read_bytes()
+    assert main(["explain", "scene.png", *ONE]) == 0
+    assert capsys.readouterr().out == "written: scene-maps-2.png\n"
+    assert Path("scene-maps.png").read_bytes() == before
+    for output, there in {"e.html": "e.html", "e.png": "e.png", "maps": "maps/index.html"}.items():
+        Path(there).parent.mkdir(exist_ok=True)
+        Path(there).write_text("mine")
+        assert main(["explain", "scene.png", *ONE, "--output", output]) == 2
+        expected = f"axiom-bench: {there} exists already; give another --output, or --overwrite to replace it.\n"
+        assert capsys.readouterr().err == expected
+        assert Path(there).read_text() == "mine"
+        assert main(["explain", "scene.png", *ONE, "--output", output, "--overwrite"]) == 0
+        assert Path(there).read_bytes() != b"mine"
+    capsys.readouterr()
+    assert main(["explain", "scene.png", *ONE, "--output", "scene.png", "--overwrite"]) == 2
+    assert "would replace an image that is to be explained" in capsys.readouterr().err
+
+
+def test_images_are_counted_on_standard_error(capsys, monkeypatch):
+    for name, seconds in {"FIRST_BEAT": 0.001, "BEAT": 0.001, "FIRST_LINE": 0.0, "NEXT_LINES": 0.0}.items():
+        monkeypatch.setattr(progress, name, seconds)
+    save_scene("photos/scene.png")
+    shutil.copy("photos/scene.png", "photos/other.png")
+    assert main(["explain", "photos", *ONE, "--output", "maps"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out.splitlines() == [f"written: maps/{name}" for name in ("other.png", "scene.png", "index.html")]
+    assert any(line.startswith("maps: 1 of 2 images") for line in lines)
+    assert any(line.startswith("pictures: 1 of 2 images") for line in lines)
+
+
+def test_mistakes_in_paths_are_told_before_torch_is_imported():
+    """Importing torch takes seconds; a path that isn't there needs none of it, nor does an output that exists."""
+    Path("there.html").touch()
+    save_scene("scene.png")
+    code = "import sys\nfrom axiom_bench.cli.main import main\nmain(sys.argv[1:])\nprint('torch' in sys.modules)"
+    for arguments, sentence in (
+        (["nosuch.jpg"], "The image nosuch.jpg: there is no file nosuch.jpg."),
+        (["scene.png", "--output", "there.html"], "there.html exists already"),
+    ):
+        command = [sys.executable, "-c", code, "explain", *arguments, *ONE]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert sentence in done.stderr
+        assert done.stdout == "False\n"
+
+
+def test_a_map_that_is_zero_is_told(capsys):
+    Path("mine.py").write_text("def nothing(trace):\n    return 0 * trace.gradients\n")
+    save_scene("scene.png")
+    methods = ["--methods", "xgrad_cam,mine.nothing"]
+    assert main(["explain", "scene.png", *ONE[:-2], *methods, "--targets", "3", "--output", "e.html"]) == 0
+    sentence = "The map of mine.nothing is zero everywhere on scene.png (class digit 3)."
+    assert sentence in capsys.readouterr().out.splitlines()
+    text = Path("e.html").read_text()
+    assert sentence in text
+    assert '"zero":[1]' in text
