@@ -220,3 +220,9 @@ def test_nothing_sure_is_said_so(make_run, make_records, edit_manifest):
 def test_nothing_is_compared_unasked(usual):
     assert list(paired_tables(usual)) == []
     assert not any("paired" in line for line in last_lines(usual))
+
+
+def test_the_centre_of_each_column_is_that_of_its_values_alone():
+    table = np.array([[1.0, np.nan, np.nan], [3.0, 2.0, np.nan], [8.0, 4.0, np.nan]])
+    np.testing.assert_array_equal(paired_tests.centre(table, "median")[:2], [3.0, 3.0])
+    np.testing.assert_array_equal(paired_tests.centre(table, "mean"), [4.0, 3.0, np.nan])
