@@ -4,8 +4,9 @@ A file `records/<shard key>-<8 digits>.parquet` holds what one command computed 
 are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is {"format": 2, "shard": the shard's
 key, "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its
 curves]}, "axes": {curve: how to draw it}, "beside": [users' own plug-ins that were called, if any], "reads": {file or
-$variable: hash}}. A value is there if the key of its (method, metric) is the wanted one, and what users' code first
-read while it was computed is still the same ("reads").
+$variable: hash}, "turned": {id of an image with an EXIF orientation: whether it is applied}}. A value is there if the
+key of its (method, metric) is the wanted one, and what users' code first read while it was computed is still the same
+("reads").
 """
 
 from __future__ import annotations
@@ -137,6 +138,7 @@ RecordNotes = create_model(  # the metadata of a record file, see `records.holdi
     axes=(_FACTS, ...),
     beside=(NAMES, None),
     reads=(dict[str, str] | None, None),
+    turned=(dict[str, bool] | None, None),
 )
 
 FORMAT = 2
@@ -164,6 +166,7 @@ class RecordFile:
     axes: Mapping[str, Any] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     reads: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, bool] = field(default_factory=dict)
 
     @property
     def curve_file(self) -> str | None:
@@ -237,7 +240,7 @@ def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
 def write(
     folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
 ) -> RecordFile:
-    """Writes what one command computed of one shard. notes: names, curves, axes and reads, see the module. Raises
+    """Writes what one command computed of one shard. notes: names, curves, axes, reads ..., see the module. Raises
     BenchError. The file of curves is written first: where the record file exists, both are complete."""
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
     metadata = {"format": FORMAT, "shard": shard, "values": values, **notes}
@@ -250,7 +253,8 @@ def write(
 
 def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
     about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
-    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()), reads=metadata.get("reads") or {})
+    of_images: dict[str, Any] = {key: metadata.get(key) or {} for key in ("reads", "turned")}
+    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()), **of_images)
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

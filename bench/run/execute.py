@@ -7,7 +7,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -94,6 +94,8 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             parts.update(computed.seconds)
         if share:
             return replace(begun, computed=computed)
+        for image, is_upright in records.turned.items():
+            (notes.turned if is_upright else notes.as_stored)[image] = None
         files = {"records": records.records, "curves": records.curves}
         step = Step(facts, ready.cut_model, config, folder, records.as_dict())
         for kind, writer in artefacts.steps().items():
@@ -102,6 +104,8 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
                 files[kind] = getattr(module, f"ensure_{kind}")(step)
     lines = (*ready.lines(), *facts.unknown(), *notes.lines())
     about = {**about, "reads": {**facts.reads, **records.reads}}
+    for data in about["data"].values():
+        data["notes"] += notes.of_orientations()
     ended = replace(begun, facts=about, stored=records, files=files, computed=computed, seconds=seconds, notes=lines)
     running.announce(folder, ended.job, manifest.of_job(ended))
     mirror.push(folder)
@@ -147,12 +151,20 @@ class Notes:
         counts = {
             "images can't be read": self.bad_images,
             "images have annotations that can't be used": self.problems,
+        }
+        damaged = [damaged_line(self.damaged)] if self.damaged else []
+        return (*self.left_out, *_counted(counts), *self.of_orientations(), *damaged, *self.machine)
+
+    def of_orientations(self) -> list[str]:
+        """The count and the first of the images with an EXIF orientation, by what was done with it."""
+        return _counted({
             "images are turned upright, as their EXIF orientation says": self.turned,
             "images aren't turned as their EXIF orientation says: annotations are in stored pixels": self.as_stored,
-        }
-        counted = [f"{len(notes)} {what}, the first: {next(iter(notes))}" for what, notes in counts.items() if notes]
-        damaged = [damaged_line(self.damaged)] if self.damaged else []
-        return (*self.left_out, *counted, *damaged, *self.machine)
+        })  # fmt: skip
+
+
+def _counted(images: Mapping[str, Mapping[str, None]]) -> list[str]:
+    return [f"{len(ids)} {what}, the first: {next(iter(ids))}" for what, ids in images.items() if ids]
 
 
 def damaged_line(paths: Collection[str]) -> str:

@@ -137,9 +137,15 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     for data in (photos, cached, cached):  # of which the last decodes nothing
         shutil.rmtree(results, ignore_errors=True)
         (outcome,) = run(*data)
-        assert "1 images are turned upright, as their EXIF orientation says, the first: b.png" in outcome.notes
+        told = "1 images are turned upright, as their EXIF orientation says, the first: b.png"
+        assert told in outcome.notes
         table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
         pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
+    (again,) = run(*data)
+    assert again.computed.shards == 0
+    assert told in again.notes
+    assert again.facts["data"]["folder"]["notes"] == outcome.facts["data"]["folder"]["notes"]
+    assert again.facts["data"]["folder"]["notes"][-1] == told
 
 
 def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.loading import orientations
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, warn_of_silence
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
@@ -76,13 +78,14 @@ class Computed:
 @dataclass(frozen=True)
 class Stored:
     """The files of a job's records, and the values to take from them: {method: {metric: key}}. reads: what foreign code
-    first read while they were computed."""
+    first read while they were computed. turned: {id of an image with an EXIF orientation: whether it was applied}."""
 
     records: tuple[str, ...] = ()
     values: Values = field(default_factory=dict)
     curves: tuple[str, ...] = ()
     axes: dict[str, Any] = field(default_factory=dict)
     reads: Mapping[str, str] = field(default_factory=dict)
+    turned: Mapping[str, bool] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The entry of the job in the manifest, by which `records.reading` reads them."""
@@ -152,6 +155,7 @@ def ensure(
         curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
         axes={name: axes for file in needed for name, axes in file.axes.items()},
         reads={name: sha256 for file in needed for name, sha256 in file.reads.items()},
+        turned={image: is_upright for file in needed for image, is_upright in file.turned.items()},
     )
 
 
@@ -228,13 +232,15 @@ def compute(
     extras = required([*metrics, *(method for request in wanted for method in request.methods)])
     batches = counted(rows(job, shard, extras), len(shard), advance)
     how = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches)
-    for part in shard_rows(cut_model, batches, wanted, *how):
-        if len(part["method"]):
-            (values if holds_values(part) else curves)[part["method"][0]].append(part)
+    with turned_images() as turned:
+        for part in shard_rows(cut_model, batches, wanted, *how):
+            if len(part["method"]):
+                (values if holds_values(part) else curves)[part["method"][0]].append(part)
     plugins = [plugin for request in wanted for plugin in (*request.methods, *request.metrics)]
     foreign = sorted({plugin.target for plugin in plugins if plugin.is_foreign})
     notes = {
         **({"beside": foreign} if foreign else {}),
+        **({"turned": turned} if turned else {}),
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
         "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
@@ -243,6 +249,29 @@ def compute(
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**constants(job))
     return holdings.write(folder, key, missing, table, curve_frame(of_curves), notes)
+
+
+class _Turned(logging.Handler):
+    def __init__(self, turned: dict[str, bool], is_upright: bool) -> None:
+        super().__init__(logging.WARNING)
+        self.turned, self.is_upright = turned, is_upright
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.turned[record.getMessage()] = self.is_upright
+
+
+@contextmanager
+def turned_images() -> Iterator[dict[str, bool]]:
+    """{id: whether it is turned upright} of the images with an EXIF orientation that are loaded inside."""
+    turned: dict[str, bool] = {}
+    handlers = {log: _Turned(turned, is_upright) for is_upright, log in orientations.items()}
+    for log, handler in handlers.items():
+        log.addHandler(handler)
+    try:
+        yield turned
+    finally:
+        for log, handler in handlers.items():
+            log.removeHandler(handler)
 
 
 def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:
