@@ -45,19 +45,22 @@ import sys
 modules = {name: sys.modules.get(name) for name in ("bench", "methods", "metrics")}
 assert all(module is None or module.OWNER == "user" for module in modules.values()), modules
 """
+PROGRESS = re.compile(r".+: (.+, )?[0-9.]+ (s|s/image|images/s)")
 Python = Callable[..., str]
 
 
 def done(*command: str, **options: object) -> str:
-    """The output of a Python command that ends well."""
+    """The output of a Python command that ends well, and whose stderr holds nothing but progress."""
     process = subprocess.run([sys.executable, *command], text=True, capture_output=True, check=False, **options)
     assert process.returncode == 0, process.stderr + process.stdout
+    assert not [line for line in process.stderr.splitlines() if not PROGRESS.fullmatch(line)], process.stderr
     return process.stdout
 
 
 def build(target: str, source: Path, folder: Path) -> Path:
     """The wheel or sdist of a source tree, by the project's own build backend, with nothing fetched."""
-    done("-m", "hatchling", "build", "--target", target, "--directory", str(folder), cwd=source)
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)]
+    subprocess.run(command, cwd=source, capture_output=True, check=True)
     return next(path for path in folder.iterdir() if path.name.startswith("axiom_bench-"))
 
 
