@@ -96,6 +96,11 @@ def test_nothing_is_replaced_unasked(capsys):
     assert "would replace an image that is to be explained" in capsys.readouterr().err
 
 
+def test_settings_alone_name_no_image(capsys):
+    assert main(["explain", "model=resnet18"]) == 2
+    assert "Name an image, or a folder of images" in capsys.readouterr().err
+
+
 def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     for name, seconds in {"FIRST_BEAT": 0.001, "BEAT": 0.001, "FIRST_LINE": 0.0, "NEXT_LINES": 0.0}.items():
         monkeypatch.setattr(progress, name, seconds)
