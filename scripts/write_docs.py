@@ -1,6 +1,6 @@
 """Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and conf/references.bib.
 
-python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md
+python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from measuring import DOCS, markdown
 
@@ -22,6 +23,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.report.card import TITLES, line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
 from axiom_bench.testing import Case
@@ -66,8 +68,20 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
     return exhibit.number, exhibit.title, run, files, exhibit.shares, exhibit.differs
 
 
+@cache
+def scorecard_table() -> list[Row]:
+    """Header and one row for each metric of docs/data/scorecard.csv, which `axiom-bench judge --metric` wrote."""
+    card = pd.read_csv(DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False)
+    card["passes"] = card["passes"] == "True"
+    lines = line_cells(card)
+    columns = next(iter(lines.values()))
+    header = ("metric", *(f"{TITLES[test]}, `{truth}`" if truth else TITLES[test] for test, truth in columns))
+    return [header, *((f"`{metric}`", *cells.values()) for metric, cells in lines.items())]
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table, "metrics.md": metrics_table, "paper.md": paper_table,
+    "which-metric.md": scorecard_table,
 }  # fmt: skip
 
 

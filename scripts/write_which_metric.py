@@ -30,7 +30,8 @@ from axiom_bench.report.scorecard import needed_text
 from axiom_bench.statistics.run_folder import RunFolder
 
 OUTPUT = DOCS / "which-metric.md"
-METHOD = "\n## Judging the metrics\n"  # begins the section of the page that is written by hand
+DEGREES_OF_SPOILING = "\n## Degrees of spoiling\n"  # begins what this script writes; what is before is by hand
+METHOD = "\n## Judging the metrics\n"  # ends it; what follows is written by hand
 LARGEST = SIZES[-1]
 WIDTH = 120
 LEFT_OUT = ("results=", "shard_size=", "real_root=", "pictures.", "runtime.")  # settings that change no value
@@ -41,8 +42,6 @@ READS = {  # needs of a metric that tell what it is measured against
     **dict.fromkeys(("truth", "positive_truth"), "the true contributions"),
 }
 INTRODUCTION = """\
-# Which metric to trust
-
 Measured, as found: explainers whose order is known, because the right explanation was spoiled by degrees
 ([methods.md](methods.md#spoiled-explainers)), and the images' agreement on the order of methods. *Right* is the share
 of pairs of degrees of one kind of spoiling that a metric puts in the right order by its mean or median over n images; a
@@ -239,7 +238,7 @@ def _of_metric(run: RunFolder, table: pd.DataFrame, metric: str) -> Recovered:
 
 def _lead_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     """What the report leads with, by the goal."""
-    yield "## What the report leads with\n"
+    yield "### What the report leads with\n"
     yield _paragraph(LEAD)
     right, others = f"Right at n = {LARGEST}", "Kinds that it doesn't order"
     rows = [("Metric", "Experiment", "Measured against", right, "Goal", others)]
@@ -253,7 +252,7 @@ def _lead_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
 
 def _short_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
     """By kind of spoiling the metrics that order it in every experiment that has it."""
-    yield "## What to trust for what\n"
+    yield "### What to trust for what\n"
     yield _paragraph(SHORT)
     rows = [("To see", *(f"`{name}`" for name in tables))]
     for kind in dict.fromkeys(kind for table in tables.values() for each in table for kind in each.lowest):
@@ -264,7 +263,7 @@ def _short_section(tables: Mapping[str, Sequence[Recovered]]) -> Iterator[str]:
 
 def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recovered]) -> Iterator[str]:
     """The table of one experiment with spoiled explainers, the best metric first."""
-    yield f"## Recovery: `experiment={name}`\n"
+    yield f"### Recovery: `experiment={name}`\n"
     for judged in runs:
         networks = ", ".join(f"`{each.setting.model}`" for each in judged.judgements)
         images = int(judged.recovered()["images"].max())
@@ -282,7 +281,7 @@ def _recovery_section(name: str, runs: Sequence[Judged], table: Sequence[Recover
 
 def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
     """Alpha and the number of images, of every metric and setting."""
-    yield "## Agreement of images, and how many are needed\n"
+    yield "### Agreement of images, and how many are needed\n"
     yield _paragraph(AGREEMENT)
     for judged in runs:
         if len(set(judged.run.manifest["methods"]) - set(spoiled_methods(judged.run))) < FEWEST_METHODS:
@@ -291,7 +290,7 @@ def _agreement_section(runs: Sequence[Judged]) -> Iterator[str]:
             rows = [row for row in each.metrics.to_dict("records") if math.isfinite(row["alpha"])]
             if not rows:
                 continue
-            yield f"### `{judged.name}`, `{each.setting.model}` on `{each.setting.data}`\n"
+            yield f"#### `{judged.name}`, `{each.setting.model}` on `{each.setting.data}`\n"
             rows.sort(key=lambda row: -row["alpha"])
             controls = each.controls.drop_duplicates("metric").set_index("metric").to_dict("index")
             header = ("Metric", "Methods", "Images", "Alpha", "n for tau 0.9", "Best control")
@@ -342,8 +341,9 @@ def main() -> None:
         options.agreement = options.agreement or [run.folder for run in RUNS if not run.is_truth]
     truth, agreement = ([Judged.read(path) for path in paths] for paths in (options.truth, options.agreement or ()))
     written = options.output.read_text() if options.output.exists() else ""
-    _, heading, by_hand = written.partition(METHOD)
-    options.output.write_text(page(truth, agreement) + heading + by_hand)
+    start, _, rest = written.partition(DEGREES_OF_SPOILING)
+    _, heading, end = rest.partition(METHOD)
+    options.output.write_text(f"{start}{DEGREES_OF_SPOILING}\n{page(truth, agreement)}{heading}{end}")
 
 
 if __name__ == "__main__":

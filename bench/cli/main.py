@@ -314,7 +314,7 @@ def _explain(options: Namespace) -> int:
     config = configuration(options)
     images, problems = image_paths(options.images)
     if not images:
-        raise BenchError(" ".join(problems) or "Name an image, or a folder of images: axiom-bench explain photo.jpg.")
+        raise BenchError(" ".join(problems))
     output = Output.of(options.output, options.images, images, options.overwrite)
     with progress("maps"):  # what is imported takes seconds, too
         from axiom_bench.cli.explain_command import explain

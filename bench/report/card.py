@@ -33,18 +33,22 @@ CIRCULAR = "circular"
 
 def line_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
     """A line for each metric: on how many networks it passes each test, and where it fails first."""
+    lines = line_cells(card)
+    rows = tuple((Cell(_title(runs, metric)), *map(Cell, cells.values())) for metric, cells in lines.items())
+    header = ("Metric", *(_heading(runs, *column) for column in next(iter(lines.values()), {})))
+    return Table("scorecard", "Scorecard of metrics", header, (Group("", rows),), NOTES, len(header))
+
+
+def line_cells(card: pd.DataFrame) -> dict[str, dict[tuple[str, str], str]]:
+    """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it passes, and its lowest
+    value where it fails. Of truth first a column for each truth, of the other tests one."""
     truths = list(dict.fromkeys(card.loc[card["test"] == TRUTH_FIRST, "truth"]))
-    columns = {f"{TITLES[TRUTH_FIRST]}: {_method_title(runs, name)}": card["truth"] == name for name in truths}
-    columns |= {TITLES[test]: card["test"] == test for test in TESTS[1:]}
-    rows = [
-        (
-            Cell(_title(runs, str(metric))),
-            *(Cell(_cell(of_metric[chosen[of_metric.index]])) for chosen in columns.values()),
-        )
+    columns = {(TRUTH_FIRST, name): (card["test"] == TRUTH_FIRST) & (card["truth"] == name) for name in truths}
+    columns |= {(test, ""): card["test"] == test for test in TESTS[1:]}
+    return {
+        str(metric): {column: _cell(of_metric[chosen[of_metric.index]]) for column, chosen in columns.items()}
         for metric, of_metric in card.groupby("metric", sort=False)
-    ]
-    header = ("Metric", *columns)
-    return Table("scorecard", "Scorecard of metrics", header, (Group("", tuple(rows)),), NOTES, len(header))
+    }
 
 
 def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> Table:
@@ -73,7 +77,6 @@ def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cel
 
 
 def _cell(rows: pd.DataFrame) -> str:
-    """Such as "10 of 12; planted_or: Grad-CAM ahead by 0.17"."""
     counted = rows[~rows["circular"]]
     if rows.empty:
         return NOTHING
@@ -86,8 +89,9 @@ def _cell(rows: pd.DataFrame) -> str:
     return f"{passed.sum()} of {len(counted)}; {worst['network']} {worst['value']:.2f}"
 
 
-def _method_title(runs: Sequence[RunFolder], name: str) -> str:
-    return next(run.metadata.method_title(name) for run in runs if name in run.methods)
+def _heading(runs: Sequence[RunFolder], test: str, truth: str) -> str:
+    titles = (run.metadata.method_title(truth) for run in runs if truth in run.methods)
+    return f"{TITLES[test]}: {next(titles)}" if truth else TITLES[test]
 
 
 def _title(runs: Sequence[RunFolder], metric: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import random
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.evaluation.batch import frame, holds_values
+from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
 from axiom_bench.evaluation.plugins import from_config, required
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run.composing.settings import add_current_folder, recording
@@ -50,7 +51,9 @@ def _computed(config: dict[str, Any], seed: int, of_foreign: bool) -> pd.DataFra
     """of_foreign: the values alone that a user's own method or metric has a part in. Users' modules are compiled from
     their text, as in the run: bytecode may be that of another one."""
     add_current_folder()
-    with recording(config):
+    with recording(config), warnings.catch_warnings():
+        warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
+        warnings.simplefilter("ignore", ZeroMaps)
         return _sampled(config, seed, of_foreign)
 
 

@@ -116,6 +116,13 @@ def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
     assert run() == 0  # a verified run goes on
 
 
+def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recwarn):
+    run("+method.cam._target_=axiom_bench.methods.cam.cam")  # scenes_vgg has no global pooling
+    recwarn.clear()
+    assert verified(capsys)[0] == 0
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 FLAT = ("metric=[sensitivity_error,zeta]", "+metric.flat._target_=axiom_bench.metrics.gini.gini")
 
 

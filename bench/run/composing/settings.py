@@ -268,7 +268,9 @@ def check_paths(config: Mapping[str, Any], several: Collection[str] = ()) -> Non
 
 
 def check_images(paths: Sequence[Path]) -> None:
-    """Raises BenchError where none of the images or folders is there."""
+    """Raises BenchError where there are none, or none of the images or folders is there."""
+    if not paths:
+        raise BenchError("Name an image, or a folder of images: axiom-bench explain photo.jpg.")
     if not any(map(os.path.lexists, paths)):
         more = f" {len(paths) - MAX_NAMES} more aren't there either." if len(paths) > MAX_NAMES else ""
         sentences = (f"The image {path}: there is no file {path}." for path in paths[:MAX_NAMES])
