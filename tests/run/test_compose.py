@@ -45,8 +45,8 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
 
 
 def test_the_experiments_and_their_networks(jobs):
-    names = "blind gate layers methods mosaic paper paper_two_classes planted quick real shortcut truth truth_planted"
-    assert " ".join(EXPERIMENTS) == f"{names} voc"
+    names = "blind gate layers methods mosaic paper paper_two_classes planted quick real seeds shortcut truth"
+    assert " ".join(EXPERIMENTS) == f"{names} truth_planted voc"
     assert sweeps.configuration([])["experiment"] == "quick"
     configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
     networks = {name: [config["model"]["name"] for config in each] for name, each in configs.items()}
