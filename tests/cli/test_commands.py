@@ -197,7 +197,7 @@ def test_a_network_of_grey_images(tmp_path, capsys):
     assert "one number each as model.mean and model.std, [0.5], for grey images" in error
     own += ["model.mean=[0.5]", "model.std=[0.25]"]
     assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
-    assert Image.open("explanation.png").mode in ("RGB", "RGBA")
+    assert Image.open("scene-maps.png").mode in ("RGB", "RGBA")
     assert main([*own, "method=[xgrad_cam]", "metric=[sensitivity_error,confidence_drop]", "data.size=2"]) == 0
     assert Path("results/quick/grey-random_weights/report.html").is_file()
 
