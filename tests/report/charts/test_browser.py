@@ -95,6 +95,7 @@ def test_titles_units_text_alternatives_tables_and_numbers(charts, barriers):
     tip.wait_for(state="hidden")
     page.locator("#chart-by-method summary").click()
     table = page.locator("#chart-by-method table").first
+    table.locator("tbody tr").nth(3).wait_for()  # it is filled when the browser tells that it was opened: a task later
     assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
     assert table.locator("tbody tr").count() == 4
     assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
@@ -125,11 +126,11 @@ def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts):
     label.wait_for(state="detached")
     marks.nth(5).wait_for(state="detached")
     assert marks.count() == 5
-    assert "hide=guided_xgrad_cam" in page.url
+    page.wait_for_url(lambda url: "hide=guided_xgrad_cam" in url)
     page.reload()
     assert not page.get_by_role("checkbox", name="guided_xgrad_cam").is_checked()
     page.get_by_role("button", name="Show all").click()
-    assert "hide" not in page.url
+    page.wait_for_url(lambda url: "hide" not in url)
 
 
 def test_names_stay_text(rich_folder, chart_page, open_page, edit_manifest):
@@ -142,6 +143,7 @@ def test_names_stay_text(rich_folder, chart_page, open_page, edit_manifest):
     assert MARKUP in labels(page, "by-method")
     assert MARKUP in hover(page).inner_text()
     page.locator("#chart-by-method summary").click()
+    page.locator("#chart-by-method th", has_text=MARKUP).first.wait_for()
     assert MARKUP in page.locator("#chart-by-method th").all_text_contents()
 
 
