@@ -110,7 +110,7 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "precision": common(facts["precision"] for facts in all_facts),
         "reads": {name: sha256 for facts in all_facts for name, sha256 in (facts.get("reads") or {}).items()},
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
-        "git_commit": _commit(),
+        "git_commit": commit(),
         **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},
         "jobs": [
             {
@@ -157,9 +157,9 @@ def hardware(device: torch.device) -> str:
 
 
 @cache
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the checkout this code runs from; None for an installed package."""
-    top = conf_folder().parent
+    top = conf_folder().resolve().parent  # of an editable install it is a link
     if not (top / ".git").exists() or shutil.which("git") is None:
         return None
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=False)

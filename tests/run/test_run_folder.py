@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -347,3 +348,12 @@ def test_a_stored_map_is_close_to_the_heatmap_and_large_pictures_are_smaller():
     assert np.abs(shown - heatmap).mean() < 0.005
     assert np.abs(shown - heatmap).max() < 0.05
     assert Image.open(io.BytesIO(samples.webp(np.zeros((300, 600, 3))))).size == (256, 128)
+
+
+def test_the_commit_of_the_checkout_is_kept():
+    """Of an editable install, whose folder holds links alone."""
+    top = Path(__file__).parents[2]
+    if not (top / ".git").exists():
+        pytest.skip("not a checkout")
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=top, capture_output=True, text=True, check=True)
+    assert manifest.commit() == head.stdout.strip()
