@@ -50,7 +50,7 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
         )
     plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
     plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]
-    rows = pd.concat([rows, *(_sanity(metric, set(rows["metric"])) for metric in plugs)], ignore_index=True)
+    rows = pd.concat([rows, *(sanity(metric, set(rows["metric"])) for metric in plugs)], ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
     tables = [detail_table(runs, name, rows) for name in names if name in set(rows["metric"])]
@@ -58,7 +58,7 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
     return code, [*lines, *(line for text in texts for line in (*text, "")), *NOTES, f"written: {written}"]
 
 
-def _sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
+def sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
     """The card's rows of the relations that the metric's definition implies, see `testing.relations`."""
     held = [outcome for outcome in outcomes(metric) if outcome.value in values]
     return pd.DataFrame(map(_row, held), columns=Row._fields)

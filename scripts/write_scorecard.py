@@ -1,0 +1,141 @@
+"""Write docs/data/scorecard.csv: each metric of conf/metric that has a direction, judged in the runs of scorecard.yaml.
+
+python scripts/write_scorecard.py [RUN ...]
+
+RUN: of scorecard.yaml; default: all. What a run has computed is kept in results/, and a second call computes what is
+missing. The rows of other runs stay as they are: each row says its run, commit and date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import yaml
+from measuring import DOCS
+
+from axiom_bench.cli.benchmark import compute
+from axiom_bench.cli.judge import sanity
+from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
+from axiom_bench.judging.card import SANITY, card
+from axiom_bench.judging.judgement import chosen_metrics
+from axiom_bench.records import files
+from axiom_bench.run import manifest
+from axiom_bench.statistics.run_folder import RunFolder
+
+PLAN = Path(__file__).with_name("scorecard.yaml")
+CARD = DOCS / "data" / "scorecard.csv"
+ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run. metrics: names of conf/metric. about: added to the networks' names. minutes: of processor time."""
+
+    name: str
+    experiment: str
+    metrics: tuple[str, ...]
+    overrides: tuple[str, ...]
+    minutes: float
+    about: str = ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of axiom-bench."""
+        metrics = f"metric=[{','.join(self.metrics)}]"
+        return [f"experiment={self.experiment}", f"run=scorecard_{self.name}", *ALWAYS, *self.overrides, metrics]
+
+    def rows(self) -> pd.DataFrame:
+        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises BenchError."""
+        _, lines, folder = compute(self.arguments)
+        print(*lines, sep="\n", end="\n" * bool(lines))
+        run = RunFolder.read(folder)
+        rows = card([run], chosen_metrics(run, None))
+        if self.about:
+            rows["network"] += f" ({self.about})"
+        return _signed(rows, self.name, run.manifest["git_commit"], run.manifest["created"])
+
+
+def plan(path: Path = PLAN) -> dict[str, Planned]:
+    """The runs by name, in order."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    lists = content["metrics"]
+    return {
+        name: Planned(name, **run | {
+            "metrics": tuple(metric for chosen in run["metrics"] for metric in lists[chosen]),
+            "overrides": tuple(run["overrides"]),
+        })
+        for name, run in content["runs"].items()
+    }  # fmt: skip
+
+
+def judged_metrics(runs: Mapping[str, Planned]) -> list[str]:
+    """Of all runs, each once."""
+    return list(dict.fromkeys(metric for run in runs.values() for metric in run.metrics))
+
+
+def sanity_rows(metrics: Sequence[str]) -> pd.DataFrame:
+    """Of what the metrics' definitions imply, on a network made for it; the columns are those of `Planned.rows`."""
+    loaded = [plugins.load("metric", name) for name in metrics]
+    rows = pd.concat([sanity(metric, judged_values(metric)) for metric in loaded], ignore_index=True)
+    return _signed(rows, SANITY, manifest.commit(), datetime.now(UTC).isoformat())
+
+
+def judged_values(metric: plugins.Plugin) -> list[str]:
+    """The names of its values of an image that have a direction: those that the scorecard can judge."""
+    about = manifest.values_of(metric)
+    return [name for name in plugins.value_names(metric) if about[name]["better"] != "none"]
+
+
+def write(rows: pd.DataFrame, order: Sequence[str], path: Path) -> None:
+    """Into the scorecard, in place of the rows of the same run. order: of all runs."""
+    new = _as_text(StringIO(rows.to_csv(index=False, float_format="%.4g")))
+    old = _as_text(path) if path.exists() else new[:0]
+    kept = old[old["run"].isin(order) & ~old["run"].isin(new["run"])]
+    table = pd.concat([kept, new]).sort_values("run", key=lambda runs: runs.map(order.index), kind="stable")
+    files.write(path, table.to_csv(index=False, lineterminator="\n").encode())
+
+
+def _as_text(source: Path | StringIO) -> pd.DataFrame:
+    return pd.read_csv(source, dtype=str, keep_default_na=False)
+
+
+def _signed(rows: pd.DataFrame, run: str, commit: str | None, created: str) -> pd.DataFrame:
+    return rows.assign(run=run, commit=(commit or "")[:8], date=created[:10])
+
+
+def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CARD) -> int:
+    """Computes, writes and prints; the exit code is 1 where a run has failed, as without photographs."""
+    runs = plan(path)
+    parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, SANITY])}")
+    chosen, order, code = parser.parse_args(argv).runs or [*runs, SANITY], [*runs, SANITY], 0
+    for name in chosen:
+        if name not in order:
+            raise unknown("run of scorecard.yaml", name, order)
+    for name in chosen:
+        metrics = runs[name].metrics if name in runs else judged_metrics(runs)
+        minutes = f", about {runs[name].minutes:g} minutes of processor time" if name in runs else ""
+        print(f"{name}: {len(metrics)} metrics{minutes}", flush=True)
+        start = time.process_time()
+        try:
+            rows = runs[name].rows() if name in runs else sanity_rows(metrics)
+        except BenchError as error:
+            print(f"{name}: left out: {error}")
+            code = 1
+            continue
+        write(rows, order, output)
+        print(f"{name}: {len(rows)} rows, {time.process_time() - start:.0f} s of processor time", flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""scripts/write_scorecard.py: its plan has every metric that can be judged, and what is computed is kept."""
+
+from __future__ import annotations
+
+import os
+
+import pandas as pd
+import pytest
+import write_scorecard
+import yaml
+
+from axiom_bench.evaluation import plugins
+from axiom_bench.judging.card import SANITY
+
+PLAN = """
+metrics: {axioms: [conservation_error, average_drop], regions: [box_iou]}
+runs:
+  first:
+    experiment: truth_planted
+    metrics: [axioms]
+    overrides: [data.size=2, model=planted_or, "method=[grad_cam,random]", "spoiled=[noise_50,truth]"]
+    minutes: 0.1
+  second:
+    experiment: truth_planted
+    metrics: [regions]
+    overrides: [data.size=2, model=planted_or, "method=[grad_cam,random]", "spoiled=[truth]"]
+    about: few
+    minutes: 0.1
+"""
+
+
+def test_every_metric_is_planned_or_left_out_with_a_reason():
+    planned = set(write_scorecard.judged_metrics(write_scorecard.plan()))
+    left_out = yaml.safe_load(write_scorecard.PLAN.read_text())["left_out"]
+    metrics = {name: plugins.load("metric", name) for name in plugins.names("metric")}
+    judged = {name for name, metric in metrics.items() if write_scorecard.judged_values(metric)}
+    assert planned == judged
+    assert set(left_out) == set(metrics) - judged
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """The plan's file and the scorecard that a call has written, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    plan, output = tmp_path / "plan.yaml", tmp_path / "scorecard.csv"
+    plan.write_text(PLAN)
+    assert write_scorecard.main([], plan, output) == 0
+    return plan, output
+
+
+def test_a_second_call_computes_nothing(made):
+    plan, output = made
+    before = {path: os.stat(path).st_mtime_ns for path in (plan.parent / "results").rglob("records/**/*.parquet")}
+    text = output.read_text()
+    assert before
+    assert write_scorecard.main([], plan, output) == 0
+    assert {path: os.stat(path).st_mtime_ns for path in before} == before
+    assert output.read_text() == text
+
+
+def test_a_run_s_rows_replace_its_own_alone(made, capsys):
+    plan, output = made
+    table = pd.read_csv(output)
+    assert table["run"].drop_duplicates().tolist() == ["first", "second", SANITY]
+    assert set(table.loc[table["run"] == "second", "network"]) == {"planted_or (few)"}
+    assert {"average_drop", "conservation_error"} == set(table.loc[table["run"] == "first", "metric"])
+    output.write_text(table.assign(value=7).to_csv(index=False))
+    plan.write_text(PLAN.replace("experiment: truth_planted", "experiment: truth_plantd", 1))
+    assert write_scorecard.main(["first", "second"], plan, output) == 1  # the first fails, and keeps its rows
+    assert "first: left out: " in capsys.readouterr().out
+    changed = pd.read_csv(output).groupby("run")["value"].max()
+    assert (changed["first"], changed[SANITY]) == (7, 7)
+    assert changed["second"] <= 1
