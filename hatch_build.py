@@ -18,7 +18,10 @@ except ImportError:  # `python hatch_build.py` needs no build backend
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = ROOT / "build" / "editable" / "axiom_bench"
-INSIDE = {"methods": "methods", "metrics": "metrics", "conf": "conf", "baselines": "results/baselines"}
+INSIDE = {
+    "methods": "methods", "metrics": "metrics", "conf": "conf", "baselines": "results/baselines",
+    "scorecard.csv": "docs/data/scorecard.csv",
+}  # fmt: skip
 
 
 class EditableLinks(BuildHookInterface):  # type: ignore[misc, valid-type]

@@ -1,0 +1,81 @@
+"""Which metrics lead a report: a rule over the scorecard.
+
+It was written before costly metrics, photographs and the Shapley values of an image's parts were on the card. A metric
+leads that is asked both truth first and degrees, and that passes every test it is asked:
+
+- Truth first, by the primary truth: on no network is a method or control significantly better than the truth and, at
+  the same time, better on more than half of the images by MARGIN.
+- Degrees and controls: passed on at least SHARE of the networks.
+- Sanity and gaming: passed by every relation, and on every network.
+
+Reliability isn't asked: it tells how many images a ranking takes, not whether the ranking is right. Circular rows count
+for nothing. Where no metric passes, the axiom errors of the paper lead alone, as axioms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import pandas as pd
+
+from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, SANITY, TRUTH_FIRST
+
+PRIMARY = "truth"  # Shapley values: of channels where the network tells them, else of the image's parts
+MARGIN = 0.05
+SHARE = 0.9
+ASKED = (TRUTH_FIRST, DEGREES, CONTROLS, SANITY, GAMING)
+NEEDED = (TRUTH_FIRST, DEGREES)  # without these a metric isn't judged
+
+
+def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
+    """{metric: {test of ASKED: whether the rule holds}}, None where the test isn't asked of the metric."""
+    return {
+        str(metric): {test: _holds(test, rows[(rows["test"] == test) & ~rows["circular"]]) for test in ASKED}
+        for metric, rows in card.groupby("metric", sort=False)
+    }
+
+
+def leaders(card: pd.DataFrame) -> list[str]:
+    """The metrics that the rule lets lead, in the card's order."""
+    return [
+        metric
+        for metric, tests in verdicts(card).items()
+        if False not in tests.values() and not any(tests[test] is None for test in NEEDED)
+    ]
+
+
+def _holds(test: str, rows: pd.DataFrame) -> bool | None:
+    if test == TRUTH_FIRST:
+        rows = rows[rows["truth"] == PRIMARY]
+    rows = rows[rows["passes"].notna()]
+    if rows.empty:
+        return None
+    passed = rows["passes"].astype(bool)
+    if test == TRUTH_FIRST:
+        return bool((passed | (rows["value"] >= 0.5 - MARGIN)).all())
+    return bool(passed.mean() >= SHARE) if test in (DEGREES, CONTROLS) else bool(passed.all())
+
+
+@cache
+def committed_card() -> pd.DataFrame:
+    """docs/data/scorecard.csv, which is installed with the package: the columns of `card.Row`, and commit."""
+    card = pd.read_csv(conf_folder().parent / "scorecard.csv", dtype={"passes": str}, keep_default_na=False)
+    for name in ("value", "low", "high"):
+        card[name] = pd.to_numeric(card[name])
+    card["passes"] = card["passes"].map({"True": True, "False": False})
+    return card
+
+
+def committed_rows(config: Mapping[str, Any], metric: str, value: str) -> pd.DataFrame:
+    """The committed card's rows of a value of a metric; none where a run's config has the metric with other code or
+    parameters than those that were judged."""
+    path = conf_folder() / "metric" / f"{metric}.yaml"
+    run, card = (config.get("metric") or {}).get(metric) or {}, committed_card()
+    shipped = read_yaml(path)[metric] if path.exists() else None
+    is_same = shipped is not None and all(
+        (run.get(key) or default) == (shipped.get(key) or default) for key, default in (("_target_", None), ("params", {}))
+    )  # fmt: skip
+    return card[card["metric"] == value] if is_same else card[:0]
