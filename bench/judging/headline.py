@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, SANITY, TRUTH_FIRST
 
 PRIMARY = "truth"  # Shapley values: of channels where the network tells them, else of the image's parts
@@ -72,10 +72,13 @@ def committed_card() -> pd.DataFrame:
 def committed_rows(config: Mapping[str, Any], metric: str, value: str) -> pd.DataFrame:
     """The committed card's rows of a value of a metric; none where a run's config has the metric with other code or
     parameters than those that were judged."""
-    path = conf_folder() / "metric" / f"{metric}.yaml"
-    run, card = (config.get("metric") or {}).get(metric) or {}, committed_card()
-    shipped = read_yaml(path)[metric] if path.exists() else None
-    is_same = shipped is not None and all(
-        (run.get(key) or default) == (shipped.get(key) or default) for key, default in (("_target_", None), ("params", {}))
-    )  # fmt: skip
+    is_ours = metric in entry_names("metric")
+    shipped = read_yaml(conf_folder() / "metric" / f"{metric}.yaml").get(metric) if is_ours else None
+    card = committed_card()
+    is_same = bool(shipped) and _settings((config.get("metric") or {}).get(metric)) == _settings(shipped)
     return card[card["metric"] == value] if is_same else card[:0]
+
+
+def _settings(entry: Mapping[str, Any] | None) -> tuple[Any, Any]:
+    """The code and the parameters of a metric's entry."""
+    return (entry or {}).get("_target_"), (entry or {}).get("params") or {}

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TESTS, TRUTH_FIRST
+from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
 from axiom_bench.report.tables.table import Cell, Group, Table, count
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -66,6 +67,24 @@ def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> 
     header = ("Test", "Network", "Truth", "Value [95 %]", "Images", "Verdict", "")
     filled = tuple(group for group in groups if group.rows)
     return Table(f"scorecard_{metric}", _title(runs, metric), header, filled, NOTES, 3, text_last=True)
+
+
+def committed_line(run: RunFolder, value: str) -> str:
+    """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11; planted_or 0.00) and
+    degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)"; empty where it wasn't judged with these settings."""
+    metric = str(((run.manifest.get("metrics") or {}).get(value) or {}).get("metric", value))
+    rows = committed_rows(run.config, metric, value)
+    if rows.empty:
+        return ""
+    held, cells = verdicts(rows)[value], line_cells(rows)[value]
+    words: dict[bool | None, list[str]] = {False: [], True: [], None: []}
+    for test, holds in held.items():
+        cell = cells.get((test, PRIMARY if test == TRUTH_FIRST else ""), NOTHING)
+        words[holds].append(f"{TITLES[test].lower()} ({cell})")
+    parts = [
+        f"{verb} {', '.join(words[holds])}" for verb, holds in (("fails", False), ("passes", True)) if words[holds]
+    ]
+    return "; ".join(parts)
 
 
 def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cell, ...]:

@@ -164,7 +164,7 @@ def test_run_report_and_gate(tmp_path, capsys):
     assert main(["run", *TINY]) == 0
     last = capsys.readouterr().out.splitlines()
     assert last[-1] == f"report: {folder.relative_to(tmp_path)}/report.html"
-    assert last[-6].split() == ["Sensitivity", "Conservation", "Single"]
+    assert last[-6].split() == ["Sensitivity", "Conservation"]
     assert max(map(len, last[-6:])) <= 80
     page = (folder / "report.html").read_bytes()
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from axiom_bench.judging.headline import committed_card, leaders
+from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.vega import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
@@ -22,6 +24,8 @@ from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
 
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")  # the shape at the end of a docstring's line
+
+ON_THE_CARD = "On the scorecard of metrics it"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
         of_methods.append(_definition("method", name, run.metadata.method_title(name), about, _method_facts(about)))
     for name in run.metrics:
         about = metrics.get(name) or {}
-        facts = _metric_facts(about, params.get(str(about.get("metric"))) or {})
+        facts = [*_metric_facts(about, params.get(str(about.get("metric"))) or {})]
+        facts += [f"{ON_THE_CARD} {line}." for line in [committed_line(run, name)] if line]
         of_metrics.append(_definition("metric", name, run.metadata.value(name).title, about, facts))
     return of_methods, of_metrics
 
@@ -191,7 +196,7 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 
 def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are. trust: of a setting's
-    metrics how far their order can be trusted."""
+    metrics how far their order can be trusted. Beside them stands what the committed scorecard says of each metric."""
     statements, warnings = findings(run, options_of(run).headline), warning_lines(run)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
@@ -200,6 +205,7 @@ def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mappi
         warnings=warnings,
         is_empty=run.records.empty,
         metrics=[_metric(run, run.metadata.value(name), list(group), terms, trust) for name, group in by_metric],
+        no_leader=not leaders(committed_card()),
         lines=[] if statements else last_lines(run)[len(warnings) :],
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
     )
@@ -229,6 +235,7 @@ def _metric(
         "title": value.title,
         "term": terms.metrics.get(value.name, ""),
         "about": f"{value.lead}{direction}",
+        "card": f"{ON_THE_CARD} {line}." if (line := committed_line(run, value.name)) else "",
         "general": [statement.sentence for statement in statements if len(statement.settings) != 1],
         "cards": cards,
     }

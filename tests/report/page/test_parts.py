@@ -8,7 +8,9 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 
+from axiom_bench.environment import conf_folder
 from axiom_bench.report.page import tables, this_run
 from axiom_bench.report.page.tables import Row, _parts, interval_chart
 from axiom_bench.report.page.this_run import header
@@ -54,6 +56,19 @@ def test_a_definition_leaves_the_shape_out_and_has_an_anchor(run):
     assert terms.methods["grad_cam"] == "method-grad_cam"
     random = next(entry for entry in methods if entry.name == "random")
     assert any("axiom errors don't apply" in fact for fact in random.facts)
+
+
+def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_definition(run):
+    config = {**run.config, "metric": yaml.safe_load((conf_folder() / "metric" / "box_iou.yaml").read_text())}
+    config |= {"report": {"headline": ["box_iou"]}}
+    judged = with_manifest(run, config=config)
+    found = tables.findings_section(judged, tables.Terms(), {}).body
+    assert "On the scorecard of metrics it fails truth first (" in found
+    assert "No metric passes every test of the scorecard" in found
+    definition = next(entry for entry in tables.definitions_of(judged)[1] if entry.name == "box_iou")
+    assert definition.facts[-1].startswith("On the scorecard of metrics it fails truth first (")
+    config["metric"]["box_iou"]["params"]["fraction"] = 0.5
+    assert "scorecard" not in tables.findings_section(with_manifest(run, config=config), tables.Terms(), {}).body
 
 
 SHARE, RATIO = Value("s", "S", kind="bounded"), Value("r", "R", kind="ratio")
