@@ -13,7 +13,7 @@ for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -167,7 +167,7 @@ def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[
     kinds = judgement.fitting_kinds(run, values.metric)
     circular = {kind.name for kind in kinds if is_circular(run, setting, values.metric, kind.methods[0])}
     chosen = [kind for kind in kinds if kind.name not in circular] or kinds
-    table = recovery(values, chosen, (_size(values),))
+    table = recovery(values, chosen, (_size(values, [name for kind in chosen for name in kind.methods]),))
     for row in table[table["kind"] == ALL].to_dict("records") if len(table) else ():
         ends = (row["right"], row["low"], row["high"])
         is_grey = len(circular) == len(kinds)
@@ -186,7 +186,7 @@ def _controls(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator
     pairs = [(method, control) for control in names for method in values.methods if method not in names]
     if not pairs:
         return
-    right, low, high = judgement.right_pairs(values, pairs, _size(values))
+    right, low, high = judgement.right_pairs(values, pairs, _size(values, values.methods))
     best = judgement.controls(run.comparisons.without(setting, values.metric, spoiled_methods(run)), names)
     first = best.iloc[0] if len(best) else None
     about = "" if first is None or first["against"] == judgement.BELOW else (
@@ -240,6 +240,6 @@ def _best(values: ImageValues, images: slice) -> str:
     return values.methods[int(np.argmax(values.sign * np.array(centres)))]
 
 
-def _size(values: ImageValues) -> int:
-    """Of the sets of images by which two explanations are put in order: the most that the run allows."""
-    return max(size for size in SIZES if size <= max(values.num_images, SIZES[0]))
+def _size(values: ImageValues, methods: Collection[str]) -> int:
+    """Of the sets of images by which two of these methods are put in order: all images, up to the largest of SIZES."""
+    return min(SIZES[-1], values.of([name for name in values.methods if name in methods]).num_images)

@@ -116,6 +116,14 @@ def test_degrees_controls_and_reliability(made):
     assert {len(row) for group in text.groups for row in group.rows} == {7}
 
 
+def test_pairs_are_ordered_by_all_images_where_there_are_few(make_judged):
+    means = {"box_iou": (dict.fromkeys(("xgrad_cam", "grad_cam", "fair"), 0.5) | {"random": 0}, 2)}
+    run = RunFolder.read(make_judged(24, METHODS, means))
+    (row,) = rows(card([run], run.metrics), "box_iou", "controls").to_dict("records")
+    assert (3 * row["value"]).is_integer()  # of three pairs; sets of 10 images would differ
+    assert row["low"] <= row["value"] <= row["high"]
+
+
 def test_a_method_that_coincides_with_the_truth_is_a_tie(make_judged):
     means = {"box_iou": ({"truth": 1, "xgrad_cam": 1}, 0)}
     run = RunFolder.read(make_judged(30, {"truth": METHODS["truth"], "xgrad_cam": {}}, means))
