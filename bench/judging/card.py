@@ -163,12 +163,13 @@ def _share_ahead(values: ImageValues, method: str, rival: str, images: slice = E
 
 
 def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
-    """One row of the kinds that can judge the metric; where all are circular, one of these."""
+    """One row of the kinds that can judge the metric; where all are circular, one of these. None of too few images for
+    an interval."""
     kinds = judgement.fitting_kinds(run, values.metric)
     circular = {kind.name for kind in kinds if is_circular(run, setting, values.metric, kind.methods[0])}
     chosen = [kind for kind in kinds if kind.name not in circular] or kinds
     table = recovery(values, chosen, (_size(values, [name for kind in chosen for name in kind.methods]),))
-    for row in table[table["kind"] == ALL].to_dict("records") if len(table) else ():
+    for row in table[(table["kind"] == ALL) & table["low"].notna()].to_dict("records"):
         ends = (row["right"], row["low"], row["high"])
         is_grey = len(circular) == len(kinds)
         names = [kind.name for kind in chosen]
@@ -187,6 +188,8 @@ def _controls(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator
     if not pairs:
         return
     right, low, high = judgement.right_pairs(values, pairs, _size(values, values.methods))
+    if np.isnan(low):  # of too few images
+        return
     best = judgement.controls(run.comparisons.without(setting, values.metric, spoiled_methods(run)), names)
     first = best.iloc[0] if len(best) else None
     about = "" if first is None or first["against"] == judgement.BELOW else (

@@ -151,6 +151,7 @@ def test_too_few_images_for_an_interval(made):
     _, table = made({}, images=6)
     first = rows(table, "confidence_drop", "truth_first")
     assert pd.isna(first.loc["truth", "low"])
+    assert not set(table["test"]) & {"degrees", "controls"}  # which pass by their intervals
 
 
 @pytest.mark.parametrize("words", [["judge"], ["judge", ".", "--metric", "box_iou"]])
