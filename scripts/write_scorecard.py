@@ -54,9 +54,11 @@ class Planned:
         return [f"experiment={self.experiment}", f"run=scorecard_{self.name}", *ALWAYS, *self.overrides, metrics]
 
     def rows(self) -> pd.DataFrame:
-        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises BenchError."""
-        _, lines, folder = compute(self.arguments)
-        print(*lines, sep="\n", end="\n" * bool(lines))
+        """Computes what is missing: the columns of `card.Row`, with run, commit and date. Raises BenchError where a
+        network of the run fails."""
+        code, lines, folder = compute(self.arguments)
+        if code:
+            raise BenchError("\n".join(lines))
         run = RunFolder.read(folder)
         rows = card([run], chosen_metrics(run, None))
         if self.about:
