@@ -32,7 +32,7 @@ NOTES = (
     "they agree as by chance. Tau of halves: Kendall's tau-b between the orders of the methods by two random halves of "
     "the images, the mean over 200 splits. Methods that coincide are one.",
     f"n for tau {TAU:g}: images of which two sets would agree by it; {AT_MOST} where the halves do, {ABOUT} "
-    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/which-metric.md).",
+    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/judging.md).",
     "Best control: the control with the best value, its place and, in brackets, the places that can't be excluded.",
 )
 RECOVERY_NOTE = (
@@ -252,7 +252,7 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
     warnings = [*running.sentences(run.manifest), *warning_lines(run)]
     places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
-    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
+    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/judging.md.", places]
 
 
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from write_which_metric import RUNS
 
 from axiom_bench import methods, metrics
 from axiom_bench.cli.benchmark import check_report
@@ -56,13 +55,6 @@ def test_the_experiments_and_their_networks(jobs):
     assert chosen < set(configs["paper"][0]["method"])
     layers = jobs("experiment=layers", "model=resnet18", "model.layer=layer1,layer2", *FEW)
     assert [config["model"]["layer"] for config in layers] == ["layer1", "layer2"]
-
-
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.experiment}-{run.run}")
-def test_the_runs_of_which_metric_compose(run):
-    config = sweeps.configuration([*run.arguments, "real_root=/somewhere"])
-    assert run.folder == Path("results", config["experiment"], config["run"])
-    assert any(name.startswith(("truth", "noise")) for name in config["method"]) == run.is_truth
 
 
 def assert_set(experiment: str, config: dict[str, Any]) -> None:
