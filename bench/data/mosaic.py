@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Files, Sample, Seed, Selected
+from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Files, Sample, Seed, Selected, StoredPart
 from axiom_bench.data.preprocessing import Preprocessing, transforms
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole
 
 SIZES = ("full", "fit")
 MAX_GRID = 100
+DRAWS = 3  # other images for each cell
 Probability = Annotated[float, Kind(lambda value: 0 <= value <= 1, "a probability, 0 to 1")]
 
 
@@ -156,7 +157,7 @@ class MosaicImages(Selected):
                 f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
                 f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {self._remedy(made)}."
             )
-        return Mosaics(self, made[: self.size], preprocessing)
+        return Mosaics(self, made[: self.size], preprocessing, candidates)
 
     def _remedy(self, made: Sequence[Layout]) -> str:
         fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
@@ -178,11 +179,19 @@ class Mosaics(DataSet):
     ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top to bottom. label:
     the target class. objects and mask: the cells, which cover the image. A cell shows its image as the network sees it
     alone, resized and cropped; with cell="fit" it is then resized to its share of the network's input, whose borders
-    lie on whole pixels. So no cell holds a pixel of another.
+    lie on whole pixels. So no cell holds a pixel of another. candidates: the images that replace a cell's, in versions
+    of the mosaic without it.
     """
 
-    def __init__(self, images: MosaicImages, made: Sequence[Layout], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        images: MosaicImages,
+        made: Sequence[Layout],
+        preprocessing: Preprocessing,
+        candidates: Sequence[Candidate] = (),
+    ) -> None:
         self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
+        self._left = _by_class(candidates, (images.seed, images.uses))
         self.name, self.classes, self._class_names = images.name, images.classes, images.class_names
         self.notes = images.notes
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
@@ -219,14 +228,48 @@ class Mosaics(DataSet):
             objects.append((cell.image.label, cell.box))
         return Sample(mosaic, self.ids[index], self.layouts[index].target, tuple(objects), mask, cells=True)
 
+    def others(self, index: int) -> tuple[tuple[Candidate, ...], ...]:
+        """For each of DRAWS versions an image for each cell, of classes that the mosaic doesn't show; () where there is
+        no such class."""
+        chance = np.random.default_rng([self.images.seed, index])
+        shown = {image.label for image in self.layouts[index].cells}
+        classes = [images for label, images in enumerate(self._left) if images and label not in shown]
+        if not classes:
+            return ()
+        drawn = chance.integers(len(classes), size=(DRAWS, self.images.grid**2))
+        return tuple(tuple(classes[of][chance.integers(len(classes[of]))] for of in row) for row in drawn)
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...]:
+        """The cells, each with the mosaic in which other images stand in its place: of classes that the mosaic doesn't
+        show, so that none of them is explained but where `target=predicted` names such a class."""
+        mosaic, others = self.read(index).image, self.others(index)
+        parts = []
+        for place, cell in enumerate(self.cells(index)):
+            x0, y0, x1, y1 = cell.box
+            mask = np.zeros((self.height, self.width), dtype=bool)
+            mask[y0:y1, x0:x1] = True
+            versions = [mosaic.copy() for _ in others]
+            for version, images in zip(versions, others, strict=True):
+                version.paste(self._picture(index, Cell(images[place], cell.box)), (x0, y0))
+            name = f"cell {place + 1}: {self.class_names[cell.image.label]}"
+            parts.append(StoredPart(name, cell.image.label, mask, tuple(versions)))
+        return tuple(parts) if others else ()
+
+    def versions(self, index: int) -> int:
+        return len(self.others(index)) * self.images.grid**2
+
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         layout, images = self.layouts[index], self.images
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
-        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in layout.cells]
+        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in self._used(index)]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
     def files(self, index: int) -> Files:
-        return tuple(path for image in self.layouts[index].cells for path in self.images.files(image.index))
+        return tuple(path for image in self._used(index) for path in self.images.files(image.index))
+
+    def _used(self, index: int) -> tuple[Candidate, ...]:
+        """The images of the mosaic and of its versions."""
+        return (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
 
     def _seen(self, image: Candidate) -> Image.Image:
         """The image as the network sees it alone."""

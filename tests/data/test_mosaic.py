@@ -88,6 +88,31 @@ def test_fit_has_borders_on_whole_pixels_and_mixes_no_cells():
         assert np.array_equal(whole[y0:y1, x0:x1], np.asarray(expected))
 
 
+@pytest.mark.parametrize(("grid", "cell"), [(2, "full"), (3, "fit")])
+def test_a_version_has_another_image_of_a_class_that_is_not_shown_in_one_cell_alone(grid, cell):
+    made = mosaics(CROPPED, grid=grid, cell=cell, size=2)
+    mosaic, parts = np.asarray(made.read(1).image), made.interventions(1)
+    assert len(parts) == grid**2
+    assert len({part.name for part in parts}) == grid**2
+    assert sum(part.mask for part in parts).tolist() == np.ones(mosaic.shape[:2]).tolist()
+    for part in parts:
+        versions = [np.asarray(version) for version in part.images]
+        assert len(versions) == 3
+        for version in versions:
+            changed = (version != mosaic).any(2)
+            assert not changed[~part.mask].any()
+            assert changed[part.mask].mean() > 0.5
+    assert not {image.label for others in made.others(1) for image in others} & set(made.labels(1))
+    assert made.versions(1) == 3 * grid**2
+
+
+def test_a_mosaic_of_all_classes_has_no_versions():
+    made = mosaics(of={"kind": "scenes", "size": 120}, grid=2, size=1)
+    few = type(made)(made.images, made.layouts, made.of_cells, made.layouts[0].cells)
+    assert few.interventions(0) == ()
+    assert few.versions(0) == 0
+
+
 def test_rows_of_each_label_and_of_the_target():
     dataset = mosaics(size=3)
     each = rows(dataset)
