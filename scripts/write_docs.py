@@ -23,6 +23,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
+from axiom_bench.judging.card import GAMING, SANITY
 from axiom_bench.report.card import TITLES, line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
@@ -70,13 +71,22 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
 
 @cache
 def scorecard_table() -> list[Row]:
-    """Header and one row for each metric of docs/data/scorecard.csv, which `axiom-bench judge --metric` wrote."""
+    """Header and one row for each metric of docs/data/scorecard.csv, which write_scorecard.py wrote."""
     card = pd.read_csv(DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False)
     card["passes"] = card["passes"] == "True"
     lines = line_cells(card)
     columns = next(iter(lines.values()))
-    header = ("metric", *(f"{TITLES[test]}, `{truth}`" if truth else TITLES[test] for test, truth in columns))
-    return [header, *((f"`{metric}`", *cells.values()) for metric, cells in lines.items())]
+    titles = (f"{TITLES[test]}, `{truth}`" if truth else TITLES[test] for test, truth in columns)
+    header = ("metric", *titles, "images", "measured at")
+    rows = {str(metric): of_metric for metric, of_metric in card.groupby("metric", sort=False)}
+    return [header, *((f"`{metric}`", *cells.values(), *_measured(rows[metric])) for metric, cells in lines.items())]
+
+
+def _measured(rows: pd.DataFrame) -> tuple[str, str]:
+    """Of a metric's rows the fewest and most images of a network, and the commits with the last date."""
+    images = rows.loc[~rows["test"].isin([SANITY, GAMING]), "n"]  # gaming judges by half of them
+    counts = " to ".join(map(str, sorted({images.min(), images.max()})))
+    return counts, f"{', '.join(dict.fromkeys(rows['commit']))}, {rows['date'].max()}"
 
 
 TABLES: dict[str, Callable[[], list[Row]]] = {
