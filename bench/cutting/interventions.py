@@ -6,7 +6,7 @@ moved, so every version is an image as the data set has them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +25,8 @@ class Part:
 
     name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
     region: (H', W') bool. images: (r, 3, H', W'), normalised as the image; r is 1 for an object, for the ground the
-    number of other grounds.
+    number of other grounds. bare: of the ground, (r, 3, H', W'): the other grounds without any other part; None where
+    the data set has none.
     The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. The
     ground alone may have an empty region.
     """
@@ -34,13 +35,15 @@ class Part:
     label: int | None
     region: Tensor
     images: Tensor
+    bare: Tensor | None = None
 
     def __repr__(self) -> str:
         return f"Part({self.name!r}, label {self.label}, {int(self.region.sum())} pixels, {len(self.images)} images)"
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Part:
         """The same part on another device; its images in another type."""
-        return replace(self, region=self.region.to(device), images=self.images.to(device, dtype))
+        bare = None if self.bare is None else self.bare.to(device, dtype)
+        return replace(self, region=self.region.to(device), images=self.images.to(device, dtype), bare=bare)
 
     @property
     def is_mark(self) -> bool:
@@ -67,10 +70,27 @@ def effects(
     A version that is the image itself, bit by bit, has the image's score, so that such a part's effect is exactly 0.
     """
     counts = [[len(part.images) for part in of_image] for of_image in parts]
-    index = torch.tensor([row for row, numbers in enumerate(counts) for _ in range(sum(numbers))], dtype=torch.long)
-    index = index.to(images.device)
-    answers = []
     versions = (part.images for of_image in parts for part in of_image)
+    answers = scores_of(images, scores, list(map(sum, counts)), versions, score, rows, passes)
+    return tuple(
+        torch.stack([drop.mean() for drop in (own - answer).split(numbers)]) if numbers else scores[:0]
+        for own, answer, numbers in zip(scores, answers, counts, strict=True)
+    )
+
+
+def scores_of(
+    images: Tensor,
+    scores: Tensor,
+    counts: Sequence[int],
+    versions: Iterable[Tensor],
+    score: Callable[[Tensor, Tensor], Tensor],
+    rows: int,
+    passes: Passes,
+) -> tuple[Tensor, ...]:
+    """The scores of each image's versions, one tensor an image. counts: how many versions each has. versions: blocks of
+    them, one image's after another's. As `effects` otherwise."""
+    index = torch.repeat_interleave(torch.tensor(counts, dtype=torch.long)).to(images.device)
+    answers = []
     first = 0
     for block in in_passes(versions, rows):
         missing, of = rows - len(block), index[first : first + len(block)]
@@ -80,10 +100,7 @@ def effects(
         passes.leave_out(missing)
         unchanged = (block == images[of]).flatten(1).all(1)
         answers.append(torch.where(unchanged, scores[of], answer))
-    drops = scores[index] - torch.cat(answers) if answers else scores[:0]
-    of_parts = drops.split([number for numbers in counts for number in numbers])
-    means = iter([drop.mean() for drop in of_parts])
-    return tuple(torch.stack([next(means) for _ in numbers]) if numbers else scores[:0] for numbers in counts)
+    return (torch.cat(answers) if answers else scores[:0]).split(list(counts))
 
 
 def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tensor) -> tuple[Parts, ...]:
@@ -96,6 +113,7 @@ def checked_interventions(interventions: Sequence[Sequence[Part]], images: Tenso
     for parts in interventions:
         for part in parts:
             of_image = part.region.shape == images.shape[2:] and part.images.shape[1:] == images.shape[1:]
+            of_image &= part.bare is None or part.bare.shape == part.images.shape
             if not of_image or not len(part.images):
                 raise BenchError(
                     f"Invalid part {part.name!r}: expected a region {tuple(images.shape[2:])} and one or more images "

@@ -27,7 +27,7 @@ from axiom_bench.errors import BenchError, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
-COMPUTED = ("ablation_drops", "part_effects", "true_contributions")
+COMPUTED = ("ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +173,25 @@ class Trace(CachesResults):
         S is of this trace's model and target. Each version is a forward pass. Computed on first use.
         Raises BenchError where the trace has no interventions.
         """
+        return self._of_parts(effects)
+
+    @cached_property
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def part_shapley_values(self) -> tuple[Tensor, ...]:
+        """Per row the Shapley value of each part of `interventions`, (n_parts,) each: see `shapley.shapley_values`.
+
+        Without some of n parts there are 2^n - 1 images, of each as many versions as its parts have: as many forward
+        passes. Computed on first use.
+        Raises BenchError where the trace has no interventions, for more than 8 parts, and for grounds that are never
+        seen without objects.
+        """
+        from axiom_bench.cutting.shapley import shapley_values
+
+        return self._of_parts(shapley_values)
+
+    def _of_parts(self, values: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """`effects` or `shapley_values` of this trace's rows."""
         if self.interventions is None:
             raise BenchError(
                 "This needs versions of the images without their parts, and these images have none; choose a data set "
@@ -184,7 +203,8 @@ class Trace(CachesResults):
             return self.forward(images).gather(1, self.targets[index, None])[:, 0]
 
         rows, parts = 2 ** (limit.bit_length() - 1), self.interventions[: self.num_valid]
-        answer = effects(self.images, self.scores, parts, score, rows, self.passes)
+        images, scores = self.images[: len(parts)], self.scores[: len(parts)]
+        answer = values(images, scores, parts, score, rows, self.passes)
         return answer + answer[-1:] * self.num_padding
 
     def at(self, layer: str) -> Trace:

@@ -144,7 +144,8 @@ class StoredPart:
 
     name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
     mask: (h, w) bool, its pixels. images: RGB, the image without it and with everything else the same, of the same
-    size; one for an object, several other grounds for the ground.
+    size; one for an object, several other grounds for the ground. bare: of the ground, the same other grounds without
+    any other part, which Shapley values need; () where there are none.
     The parts of an image have disjoint masks that cover it together: objects first, then marks, the ground last.
     """
 
@@ -152,6 +153,7 @@ class StoredPart:
     label: int | None
     mask: NDArray[np.bool_]
     images: tuple[Image.Image, ...]
+    bare: tuple[Image.Image, ...] = ()
 
 
 class DataSet(ABC):

@@ -86,8 +86,12 @@ class Scenes(DrawnImages):
             )
             for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)
         ]
-        grounds = tuple(map(Image.fromarray, scenes.other_grounds(self.split, self.seed, index, self.kind)))
-        return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds))
+        others = scenes.other_grounds(self.split, self.seed, index, self.kind)
+        grounds, bare = (
+            tuple(Image.fromarray(replace(other, figures=figures).image()) for other in others)
+            for figures in (drawing.figures, ())
+        )
+        return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
 
     def versions(self, index: int) -> int:
         return len(self.labels(index)) + scenes.GROUNDS

@@ -69,9 +69,9 @@ class Prepared:
     """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
 
     targets: the classes to explain, one row each; (None,) for the predicted class. annotation: with arrays in place of
-    tensors. turned: as in `Sample`. parts: name, label, region and pixels of each; None where nothing asks for them or
-    the data set has none at all. other_image: pixels. damaged: the places of images whose entries in the cache were
-    damaged.
+    tensors. turned: as in `Sample`. parts: name, label, region, and pixels of its images and bare ones; None where
+    nothing asks for them or the data set has none at all. other_image: pixels. damaged: the places of images whose
+    entries in the cache were damaged.
     """
 
     image_id: str
@@ -79,7 +79,7 @@ class Prepared:
     annotation: Annotation
     problems: tuple[str, ...]
     turned: bool | None
-    parts: tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8]], ...] | None
+    parts: tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8], NDArray[np.uint8] | None], ...] | None
     other_image: NDArray[np.uint8] | None
     damaged: tuple[int, ...]
 
@@ -180,7 +180,11 @@ class _Images(Readable):
         if stored is None:
             return None
         parts = self.preprocessing.parts(self.dataset.ids[index], size, stored) if stored else ()
-        return tuple((part.name, part.label, part.region.numpy(), part.images.numpy()) for part in parts)
+        arrays = ((part.region, part.images, part.bare) for part in parts)
+        return tuple(
+            (part.name, part.label, *(None if each is None else each.numpy() for each in of_part))
+            for part, of_part in zip(parts, arrays, strict=True)
+        )
 
     def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[np.uint8] | None:
         """The pixels of the first other image that can be read; None where there is none."""
@@ -239,7 +243,8 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
         return preprocessing.normalised(torch.from_numpy(pixels))
 
     parts = None if prepared.parts is None else tuple(
-        Part(name, label, torch.from_numpy(region), image(images)) for name, label, region, images in prepared.parts
+        Part(name, label, torch.from_numpy(region), image(images), None if bare is None else image(bare))
+        for name, label, region, images, bare in prepared.parts
     )  # fmt: skip
     other = None if prepared.other_image is None else image(prepared.other_image)
     if other is not None and other.shape[-2:] != size:

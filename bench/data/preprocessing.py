@@ -113,11 +113,16 @@ class Preprocessing:
         but for the last. Raises BenchError for parts that don't have what StoredPart says.
         """
         for part in stored:
-            sizes = {(picture.height, picture.width) for picture in part.images}
-            if sizes != {size} or part.mask.shape != size or part.mask.dtype != bool:
+            sizes = {(picture.height, picture.width) for picture in (*part.images, *part.bare)}
+            if (
+                len(part.bare) not in (0, len(part.images))
+                or sizes != {size}
+                or part.mask.shape != size
+                or part.mask.dtype != bool
+            ):
                 raise BenchError(
                     f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
-                    f"images, each of {size[0]} x {size[1]} pixels as the image itself."
+                    f"images, each of {size[0]} x {size[1]} pixels as the image itself, and as many bare ones or none."
                 )
         masks = np.stack([part.mask for part in stored])
         if (masks.sum(0) != 1).any():
@@ -125,6 +130,10 @@ class Preprocessing:
                 f"The parts of the image {image_id!r} overlap, or leave out pixels; give each pixel to one part, "
                 "and what is no object to the last, the ground."
             )
+
+        def stacked(pictures: Sequence[Image.Image]) -> Tensor:
+            return torch.stack([self.pixels(Sample(picture, image_id)) for picture in pictures])
+
         last = len(stored) - 1
         numbers = self._mask(masks.argmax(0), self._resized(*size))
         numbers = torch.where(numbers < 0, last, numbers)
@@ -133,7 +142,8 @@ class Preprocessing:
                 part.name,
                 part.label,
                 numbers == place,
-                torch.stack([self.pixels(Sample(picture, image_id)) for picture in part.images]),
+                stacked(part.images),
+                stacked(part.bare) if part.bare else None,
             )
             for place, part in enumerate(stored)
             if place == last or (numbers == place).any()

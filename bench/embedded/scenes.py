@@ -204,15 +204,15 @@ def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
     return Drawing(ground, brightness, figures, rng.normal(0, 0.02, (SIDE, SIDE, 1)))
 
 
-def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[NDArray[np.uint8], ...]:
-    """The images of a scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
+def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
+    """A scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
 
     A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE, or by as much as
     from the scene's own; after that it has the brightness of the scene's own.
     """
     drawing = drawing_of(split, seed, number, kind)
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
-    images = []
+    drawings = []
     for version in range(GROUNDS):
         rng = kind.rng(seed, number, version + 1)
         for _ in range(TRIES):
@@ -221,8 +221,8 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
                 break
         else:
             ground, _ = _ground(rng, split, drawing.brightness)
-        images.append(replace(drawing, ground=ground).image())
-    return tuple(images)
+        drawings.append(replace(drawing, ground=ground))
+    return tuple(drawings)
 
 
 def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:

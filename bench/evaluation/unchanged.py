@@ -285,6 +285,7 @@ def _of_trace(trace: Trace | None) -> dict[str, Tensor]:
     fields = {f"trace.{name}": getattr(trace, name, None) for name in TRACE_FIELDS}
     for row, parts in enumerate(getattr(trace, "interventions", None) or ()):
         fields |= {f"trace.interventions[{row}] ({part.name!r})": part.images for part in parts}
+        fields |= {f"trace.interventions[{row}] (bare)": part.bare for part in parts if part.bare is not None}
     return _tensors(fields)
 
 

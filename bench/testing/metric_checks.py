@@ -96,7 +96,7 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
         Part("object", target, first, image.masked_fill(first, 0)[None]),
         Part("other object", (target + 1) % CLASSES, second, image.masked_fill(second, 0)[None]),
         Part("mark", None, mark, image[None]),
-        Part(GROUND, None, ground, grounds),
+        Part(GROUND, None, ground, grounds, grounds.masked_fill(~ground, 0)),
     )
 
 

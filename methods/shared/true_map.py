@@ -17,34 +17,35 @@ def true_map(trace: Trace) -> Tensor:
     """What each position truly contributes to the score, signed.
 
     sum_k of the true contributions, (B, H, W), where the network tells them. Otherwise, where the images have
-    interventions, each part's effect spread evenly over its region, so that the map sums to the effects: (B, H', W').
+    interventions, each part's Shapley value spread evenly over its region, so that the map sums to them: (B, H', W').
     Raises BenchError where neither is known.
     """
     contributions = trace.true_contributions
     if contributions is not None:
         return contributions.sum(1)
     if trace.interventions is not None:
-        return trace.once("true_map", lambda: _map_of_effects(trace))
+        return trace.once("true_map", lambda: map_of_parts(trace, trace.part_shapley_values))
     raise BenchError(
         "The truth is known for networks that tell their contributions, such as model=planted_additive, and for images "
         "with interventions, such as data=scenes."
     )
 
 
-def _map_of_effects(trace: Trace) -> Tensor:
+def map_of_parts(trace: Trace, values: Sequence[Tensor]) -> Tensor:
+    """Each part's value spread evenly over its region: (B, H', W'). values: per row (n_parts,)."""
     assert trace.interventions is not None
     empty = trace.images.new_zeros(trace.images.shape[-2:])
     maps = [
-        sum((_density(part, effect) for part, effect in zip(parts, effects, strict=True)), empty)
-        for parts, effects in zip(trace.interventions, trace.part_effects, strict=True)
+        sum((_density(part, value) for part, value in zip(parts, of_image, strict=True)), empty)
+        for parts, of_image in zip(trace.interventions, values, strict=True)
     ]
     return torch.stack(maps)
 
 
-def _density(part: Part, effect: Tensor) -> Tensor:
-    """The effect over the region's area in the region, 0 elsewhere: (H', W'); a part without pixels is nowhere."""
-    region = part.region.to(effect)
-    return effect / region.sum().clamp(min=1) * region
+def _density(part: Part, value: Tensor) -> Tensor:
+    """The value over the region's area in the region, 0 elsewhere: (H', W'); a part without pixels is nowhere."""
+    region = part.region.to(value)
+    return value / region.sum().clamp(min=1) * region
 
 
 def mixed(truth: Tensor, spoil: Tensor, degree: float) -> Tensor:

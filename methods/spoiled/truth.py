@@ -11,8 +11,8 @@ from axiom_bench.methods.shared.true_map import true_map
 
 
 def truth(trace: Trace) -> Tensor | Map:
-    """w = true contribution / F of a network that tells them, 0 where F = 0, (B, K, H, W); else each part's effect over
-    its area, from interventions -> (B, H', W').
+    """w = true contribution / F of a network that tells them, 0 where F = 0, (B, K, H, W); else each part's Shapley
+    value over its area, from interventions -> (B, H', W').
 
     The true contributions are 0 where F = 0: what isn't there adds nothing.
     Raises BenchError where neither is known.

@@ -20,6 +20,7 @@ from tests.metrics.build import with_fewer
 READS = {
     Trace: {
         **{"ablation_drops": "drops", "true_contributions": "contributions", "part_effects": "effects"},
+        "part_shapley_values": "effects",
         **{"gradients": "gradients", "scores": "score"},
     },
     Explanation: dict.fromkeys(("boxes", "masks", "cells"), "regions"),
@@ -79,4 +80,4 @@ def test_a_truth_is_computed_from_what_it_says_of_both_kinds_of_networks(name, r
 
 
 def test_the_truths_are_known():
-    assert TRUTHS == ["truth", "truth_drops", "truth_grid"]
+    assert TRUTHS == ["truth", "truth_drops", "truth_effects", "truth_grid"]

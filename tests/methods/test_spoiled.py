@@ -28,6 +28,7 @@ from axiom_bench.methods.spoiled.other_image import other_image
 from axiom_bench.methods.spoiled.shift import shift
 from axiom_bench.methods.spoiled.truth import truth
 from axiom_bench.methods.spoiled.truth_drops import truth_drops
+from axiom_bench.methods.spoiled.truth_effects import truth_effects
 from axiom_bench.methods.spoiled.truth_grid import truth_grid
 from axiom_bench.methods.spoiled.upside_down import upside_down
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -75,10 +76,11 @@ def parts_of(image: Tensor) -> tuple[Part, ...]:
     first[: height // 2, : width // 2] = True
     second[height // 2 :] = True
     parts = (("one", 0, first, (0.0,)), ("two", 1, second, (0.0,)), ("ground", None, ~(first | second), (0.0, 1.0)))
-    return tuple(
+    *objects, ground = (
         Part(name, label, region, torch.stack([image.masked_fill(region, value) for value in values]))
         for name, label, region, values in parts
     )
+    return *objects, replace(ground, bare=ground.images.masked_fill(first | second, 0))
 
 
 TELLING, PARTS = TellingCase("pooled"), PartsCase("dense")
@@ -103,9 +105,23 @@ def test_truth_of_a_network_that_tells_it():
 
 
 def test_truth_of_images_with_interventions():
-    """Each part's effect, from passes of the plain network, over its area; so the map sums to all effects."""
+    """Each part's Shapley value over its area: the map sums to the score less that of the bare other grounds."""
     trace, model = PARTS.trace(), PARTS.model()
     answer = truth(trace)
+    assert isinstance(answer, Map)
+    for i, (image, values) in enumerate(zip(PARTS.images(), trace.part_shapley_values, strict=True)):
+        for part, value in zip(parts_of(image), values.tolist(), strict=True):
+            area = int(part.region.sum())
+            density = torch.full((area,), value / area, dtype=torch.float64)
+            torch.testing.assert_close(answer.raw[i][part.region], density, **CLOSE)
+        nothing = model(parts_of(image)[-1].bare)[:, i].mean().item()
+        assert answer.raw[i].sum().item() == pytest.approx(model(image[None])[0, i].item() - nothing, abs=1e-12)
+
+
+def test_total_effects_of_images_with_interventions():
+    """Each part's effect, from passes of the plain network, over its area; so the map sums to all effects."""
+    trace, model = PARTS.trace(), PARTS.model()
+    answer = truth_effects(trace)
     assert isinstance(answer, Map)
     for i, image in enumerate(PARTS.images()):
         total = 0.0
