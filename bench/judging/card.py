@@ -79,7 +79,8 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     values = image_values(run, setting, metric)
     if values is None or not values.num_images:
         return
-    if sum(bool(run.metadata.method(name).get("blind")) for name in values.methods) > 1:  # a run for this test alone
+    methods = run.manifest.get("methods") or ()
+    if sum(bool(run.metadata.method(name).get("blind")) for name in methods) > 1:  # a run for this test alone
         yield from _gaming(run, setting, values)
         return
     left_out = run.metadata.by_construction(metric)

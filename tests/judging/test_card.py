@@ -134,9 +134,11 @@ def test_a_method_that_coincides_with_the_truth_is_a_tie(make_judged):
 def test_a_blind_map_that_wins_is_chosen_by_half_of_the_images_and_judged_by_the_others(make_judged):
     blind = {"control": True, "blind": True}
     methods = {"xgrad_cam": {"title": "XGrad-CAM"}, "fair": {}, "left": {"title": "Left", **blind}, "right": blind}
+    methods["grad_cam"] = {}
     means = {
         "confidence_drop": ({"xgrad_cam": 3, "fair": 2, "left": 1, "right": 0}, 0.1),
         "box_iou": ({"xgrad_cam": 3, "fair": 2, "left": 5, "right": 0}, 0.1),
+        "sensitivity_error": ({"xgrad_cam": 3, "fair": 2, "grad_cam": 1}, 0.1),  # of no blind map: no row
     }
     run = RunFolder.read(make_judged(60, methods, means))
     table = card([run], run.metrics).set_index("metric")
