@@ -15,7 +15,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import SANITY, Row, card
 from axiom_bench.judging.judgement import chosen_metrics
 from axiom_bench.records import files
-from axiom_bench.report.card import NOTES, detail_table, line_table
+from axiom_bench.report.card import NETWORKS_NOTE, NOTES, detail_table, line_table, networks_table
 from axiom_bench.report.tables.table import to_csv, to_text
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -54,8 +54,10 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
     tables = [detail_table(runs, name, rows) for name in names if name in set(rows["metric"])]
-    texts = [to_text(table)[: -len(NOTES)] for table in (*tables, line_table(runs, rows))]
-    return code, [*lines, *(line for text in texts for line in (*text, "")), *NOTES, f"written: {written}"]
+    tables += [networks_table(runs, rows), line_table(runs, rows)]
+    texts = [to_text(table)[: -len(table.notes)] for table in tables]
+    notes = (*NOTES, NETWORKS_NOTE)
+    return code, [*lines, *(line for text in texts for line in (*text, "")), *notes, f"written: {written}"]
 
 
 def sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TESTS, TRUTH_FIRST
 from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
+from axiom_bench.judging.networks import over_networks
 from axiom_bench.report.tables.table import Cell, Group, Table, count
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -50,6 +51,29 @@ def line_cells(card: pd.DataFrame) -> dict[str, dict[tuple[str, str], str]]:
         str(metric): {column: _cell(of_metric[chosen[of_metric.index]]) for column, chosen in columns.items()}
         for metric, of_metric in card.groupby("metric", sort=False)
     }
+
+
+def networks_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
+    """A row for each metric, test and truth: its mean over networks, and the means without one of them."""
+    groups = []
+    for metric, rows in over_networks(card).groupby("metric", sort=False):
+        cells = tuple(tuple(map(Cell, networks_cells(row))) for row in rows.to_dict("records"))
+        groups.append(Group(_title(runs, str(metric)), cells))
+    return Table("scorecard_networks", "Over networks", NETWORKS, tuple(groups), (NETWORKS_NOTE,), len(NETWORKS))
+
+
+NETWORKS = ("Test", "Truth", "Passes", "Mean [95 %]", "Without one network")
+NETWORKS_NOTE = (
+    "Mean: of the networks' values, with an interval over families of networks, networks and images; networks of one "
+    "recipe are a family. Without one network: the lowest and the highest mean, and which is left out."
+)
+
+
+def networks_cells(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
+    """Of a row of `networks.over_networks`, under NETWORKS."""
+    mean = with_interval(*(row[end] for end in ("mean", "low", "high")))
+    ends = [f"{row[end]:.2f} ({row[f'without_{end}']})" for end in ("lowest", "highest") if row[f"without_{end}"]]
+    return TITLES[row["test"]], row["truth"], f"{row['passed']} of {row['networks']}", mean, " to ".join(ends)
 
 
 def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> Table:

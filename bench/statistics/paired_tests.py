@@ -78,7 +78,10 @@ def centre(differences: Floats, lead: str) -> Floats:
             return np.asarray(np.where(has, differences, 0.0).sum(axis=0) / has.sum(axis=0))
     if has.all() and len(has):
         return np.asarray(np.median(np.ascontiguousarray(differences.T), axis=1))  # in a fraction of nanmedian's time
-    return np.asarray(np.nanmedian(differences, axis=0) if has.any() else np.full(differences.shape[1], np.nan))
+    medians = np.full(differences.shape[1], np.nan)
+    if len(filled := np.flatnonzero(has.any(axis=0))):
+        medians[filled] = np.nanmedian(differences[:, filled], axis=0)
+    return medians
 
 
 def coinciding(

@@ -1,6 +1,7 @@
 """Tests of pairs against Student's, by hand, and of few images that differ."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -224,5 +225,6 @@ def test_nothing_is_compared_unasked(usual):
 
 def test_the_centre_of_each_column_is_that_of_its_values_alone():
     table = np.array([[1.0, np.nan, np.nan], [3.0, 2.0, np.nan], [8.0, 4.0, np.nan]])
-    np.testing.assert_array_equal(paired_tests.centre(table, "median")[:2], [3.0, 3.0])
+    with warnings.catch_warnings(action="error"):  # none of a column without a value
+        np.testing.assert_array_equal(paired_tests.centre(table, "median"), [3.0, 3.0, np.nan])
     np.testing.assert_array_equal(paired_tests.centre(table, "mean"), [4.0, 3.0, np.nan])
