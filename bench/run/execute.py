@@ -26,7 +26,7 @@ from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts, claims, mirror, remote, running
 from axiom_bench.records.files import DamagedFile
 from axiom_bench.run import manifest
-from axiom_bench.run.composing import launcher_signals, launchers
+from axiom_bench.run.composing import launchers
 from axiom_bench.run.composing.settings import add_current_folder, recording
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.compute import START, Step
@@ -51,7 +51,7 @@ def execute(config: DictConfig, share: bool = False) -> Outcome:
     add_current_folder()
     launchers.end_with_command()
     name = str(OmegaConf.select(config, "model.name"))
-    with launcher_signals.apart():
+    with launchers.signals_apart():
         try:
             resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
             with recording(resolved):

@@ -23,7 +23,7 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing import launcher_signals, launchers
+from axiom_bench.run.composing import launchers
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import sweep
 
@@ -178,20 +178,20 @@ def test_handlers_are_put_back_and_an_error_of_a_child_is_one_of_who_has_it():
         raise RuntimeError(f"signal {number}")
 
     def interrupted() -> None:
-        with launcher_signals.apart(), suppress(Exception):  # as code around a user's function does
+        with launchers.signals_apart(), suppress(Exception):  # as code around a user's function does
             signal.raise_signal(signal.SIGUSR2)
 
     with handling(signal.SIGUSR2, raises):
         with pytest.raises(RuntimeError, match=f"signal {signal.SIGUSR2:d}"):
             interrupted()
         assert signal.getsignal(signal.SIGUSR2) is raises
-    with handling(signal.SIGCHLD, raises), launcher_signals.apart(), pytest.raises(RuntimeError):
+    with handling(signal.SIGCHLD, raises), launchers.signals_apart(), pytest.raises(RuntimeError):
         signal.raise_signal(signal.SIGCHLD)
 
 
 def test_other_threads_have_no_handlers():
     def use() -> str:
-        with launcher_signals.apart():
+        with launchers.signals_apart():
             return "ran"
 
     with ThreadPoolExecutor(1) as pool:

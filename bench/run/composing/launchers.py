@@ -1,4 +1,5 @@
-"""Hydra's launchers, which spread the jobs of a run over processes and machines: what they need, how they fail."""
+"""Hydra's launchers, which spread the jobs of a run over processes and machines: what they need, how they fail, and the
+signals by which they end a job, as submitit's does when Slurm stops it."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from axiom_bench.errors import BenchError
@@ -24,6 +26,14 @@ WARNINGS = "PYTHONWARNINGS"
 STARTED_BY = "AXIOM_BENCH_STARTED_BY"  # a process's number
 LOOK_FOR_COMMAND = 0.5  # seconds
 EXTRAS = {"hydra_joblib_launcher": "launchers", "hydra_submitit_launcher": "launchers", "hydra_ray_launcher": "ray"}
+Handler = Callable[[int, FrameType | None], object]
+
+
+class _Raised(BaseException):
+    """Passes by whatever catches the errors of a user's code, sys.exit among them."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
 
 
 def check(launcher: Any, device: object) -> None:
@@ -121,3 +131,39 @@ def failed(error: Exception) -> BenchError:
         f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {reason}). Finished shards "
         "are kept: the same command goes on from there."
     )
+
+
+@contextmanager
+def signals_apart() -> Iterator[None]:
+    """Inside, what a signal handler of the process raises leaves this context as it is, whatever it interrupted.
+
+    But for SIGCHLD's: torch's raises where a process that decodes images was killed, which is the loader's error.
+    Without effect outside of the main thread, the only one that handlers interrupt.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    of_children = getattr(signal, "SIGCHLD", None)  # Windows has none
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals() if number != of_children}
+    before = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number, handler in before.items():
+        signal.signal(number, _marking(handler))
+    try:
+        yield
+    except _Raised as raised:
+        raise raised.error from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _marking(handler: Handler) -> Handler:
+    """The handler, whose errors are marked; KeyboardInterrupt passes by other code as it is."""
+
+    def marking(number: int, frame: FrameType | None) -> object:
+        try:
+            return handler(number, frame)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all of them are a launcher's
+            raise _Raised(error) from None
+
+    return marking
