@@ -73,7 +73,7 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
 def scorecard_table() -> list[Row]:
     """Header and one row for each metric of docs/data/scorecard.csv, which write_scorecard.py wrote."""
     card = pd.read_csv(DOCS / "data" / "scorecard.csv", dtype={"passes": str}, keep_default_na=False)
-    card["passes"] = card["passes"] == "True"
+    card["passes"] = card["passes"].map({"True": True, "False": False})
     lines = line_cells(card)
     columns = next(iter(lines.values()))
     titles = (f"{TITLES[test]}, `{truth}`" if truth else TITLES[test] for test, truth in columns)

@@ -22,7 +22,7 @@ import yaml
 from measuring import DOCS
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.cli.judge import sanity
+from axiom_bench.cli.judge import made_maps, sanity
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import SANITY, card
@@ -33,6 +33,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 PLAN = Path(__file__).with_name("scorecard.yaml")
 CARD = DOCS / "data" / "scorecard.csv"
+OF_METRICS = {SANITY: sanity, "made_maps": made_maps}  # beside the runs
 ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")
 
 
@@ -84,11 +85,15 @@ def judged_metrics(runs: Mapping[str, Planned]) -> list[str]:
     return list(dict.fromkeys(metric for run in runs.values() for metric in run.metrics))
 
 
-def sanity_rows(metrics: Sequence[str]) -> pd.DataFrame:
-    """Of what the metrics' definitions imply, on a network made for it; the columns are those of `Planned.rows`."""
-    loaded = [plugins.load("metric", name) for name in metrics]
-    rows = pd.concat([sanity(metric, judged_values(metric)) for metric in loaded], ignore_index=True)
-    return _signed(rows, SANITY, manifest.commit(), datetime.now(UTC).isoformat())
+def rows_of_metrics(name: str, metrics: Sequence[str]) -> pd.DataFrame:
+    """Of OF_METRICS; the columns are those of `Planned.rows`. Prints which metrics have none, and why."""
+    tables = []
+    for metric in (plugins.load("metric", metric) for metric in metrics):
+        try:
+            tables.append(OF_METRICS[name](metric, judged_values(metric)))
+        except BenchError as error:
+            print(error, flush=True)
+    return _signed(pd.concat(tables, ignore_index=True), name, manifest.commit(), datetime.now(UTC).isoformat())
 
 
 def judged_values(metric: plugins.Plugin) -> list[str]:
@@ -118,8 +123,9 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
     """Computes, writes and prints; the exit code is 1 where a run has failed, as without photographs."""
     runs = plan(path)
     parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, SANITY])}")
-    chosen, order, code = parser.parse_args(argv).runs or [*runs, SANITY], [*runs, SANITY], 0
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, *OF_METRICS])}")
+    order, code = [*runs, *OF_METRICS], 0
+    chosen = parser.parse_args(argv).runs or order
     for name in chosen:
         if name not in order:
             raise unknown("run of scorecard.yaml", name, order)
@@ -129,7 +135,7 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
         print(f"{name}: {len(metrics)} metrics{minutes}", flush=True)
         start = time.process_time()
         try:
-            rows = runs[name].rows() if name in runs else sanity_rows(metrics)
+            rows = runs[name].rows() if name in runs else rows_of_metrics(name, metrics)
         except BenchError as error:
             print(f"{name}: left out: {error}")
             code = 1

@@ -20,6 +20,7 @@ from axiom_bench.report.tables.table import to_csv, to_text
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing import relations
+from axiom_bench.testing.gaming import gaming
 from axiom_bench.testing.relations import Outcome, outcomes
 
 EXPERIMENTS = ("truth", "truth_planted", "blind")  # offline
@@ -50,12 +51,19 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
         )
     plugs = [plugins.load("metric", metric) for metric in metrics if "." not in metric]
     plugs += [plugins.from_config("metric", name, entry) for name, entry in about.items()]
-    rows = pd.concat([rows, *(sanity(metric, set(rows["metric"])) for metric in plugs)], ignore_index=True)
+    judged, tables = set(rows["metric"]), [rows]
+    for metric in plugs:
+        tables.append(sanity(metric, judged))
+        try:
+            tables.append(made_maps(metric, judged & {*plugins.value_names(metric)}))
+        except BenchError as error:
+            lines.append(str(error))
+    rows = pd.concat(tables, ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
     files.write(written, to_csv(rows).encode())
-    tables = [detail_table(runs, name, rows) for name in names if name in set(rows["metric"])]
-    tables += [networks_table(runs, rows), line_table(runs, rows)]
-    texts = [to_text(table)[: -len(table.notes)] for table in tables]
+    shown = [detail_table(runs, name, rows) for name in names if name in judged]
+    shown += [networks_table(runs, rows), line_table(runs, rows)]
+    texts = [to_text(table)[: -len(table.notes)] for table in shown]
     notes = (*NOTES, NETWORKS_NOTE)
     return code, [*lines, *(line for text in texts for line in (*text, "")), *notes, f"written: {written}"]
 
@@ -64,6 +72,11 @@ def sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame
     """The card's rows of the relations that the metric's definition implies, see `testing.relations`."""
     held = [outcome for outcome in outcomes(metric) if outcome.value in values]
     return pd.DataFrame(map(_row, held), columns=Row._fields)
+
+
+def made_maps(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
+    """The card's rows of maps that are made to win these values; raises BenchError as `testing.gaming`."""
+    return pd.DataFrame(gaming(metric, values), columns=Row._fields)
 
 
 def _row(held: Outcome) -> Row:

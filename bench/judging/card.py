@@ -5,7 +5,8 @@
 - Controls: is every method that explains something above every control, which explains nothing by design?
 - Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
 - Sanity: does what the metric's definition implies hold (see `testing.relations`, whose rows are added by the command)?
-- Gaming: is a map that is the same for every image, the best of several, better than the best method?
+- Gaming: is a map that is the same for every image, the best of several, better than the best method? The command adds
+  rows of maps that are made to win (see `testing.gaming`).
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
 for nothing.
@@ -24,7 +25,7 @@ from axiom_bench.judging.agreement import TAU, ImageValues, image_values, split_
 from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compared_values, recovery, spoiled_methods
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.labels import Setting, with_interval
+from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -38,7 +39,8 @@ CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network th
 class Row(NamedTuple):
     """One metric in one test on one network.
 
-    network: of the setting. truth: the method that is right, or the kinds of spoiling; empty where the test needs none.
+    network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
+    empty where the test needs none.
     value, low, high: with the 95 % interval; truth_first: the share of images on which the truth is better than its
     nearest rival (a tie counts half); degrees and controls: the share of pairs in the right order by sets of `size`
     images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds; gaming: the share of images on
@@ -224,24 +226,33 @@ def _gaming(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[R
             explains += [] if entry.get("control") else [name]
     if not sees_nothing or not explains:
         return
-    blind, best = (_best(values.of(names), slice(0, None, 2)) for names in (sees_nothing, explains))
-    others = slice(1, None, 2)
-    pair = values.of([blind, best]).values[others]
+    blind, best = (best_of(values.of(names), slice(0, None, 2)) for names in (sees_nothing, explains))
+    compared = blind_against(values, run.metadata.value(values.metric), blind, best, slice(1, None, 2))
+    if compared is not None:
+        share, n, passes = compared
+        about = f"{run.metadata.method_title(blind)} against {run.metadata.method_title(best)}"
+        yield Row(values.metric, GAMING, run.label(setting), "", *share, n, False, passes, about)
+
+
+def blind_against(
+    values: ImageValues, value: Value, blind: str, best: str, images: slice = EVERY
+) -> tuple[tuple[float, float, float], int, bool] | None:
+    """Over these images: the share on which the blind map is better than the best method, with its interval; how many
+    have both values; whether the map isn't significantly better. None where no image has both."""
+    pair = values.of([blind, best]).values[images]
     pair = pair[np.isfinite(pair).all(axis=1)]
     if not len(pair):
-        return
+        return None
     first, second = np.array([[0], [1]])
-    test = tests(pair, np.arange(len(pair)), first, second, run.metadata.value(values.metric)).iloc[0]
+    test = tests(pair, np.arange(len(pair)), first, second, value).iloc[0]
     is_won = values.sign * test["difference"] > 0 and test["p"] < LEVEL
-    share = _share_ahead(values, blind, best, others)
-    about = f"{run.metadata.method_title(blind)} against {run.metadata.method_title(best)}"
-    yield Row(values.metric, GAMING, run.label(setting), "", *share, len(pair), False, not is_won, about)
+    return _share_ahead(values, blind, best, images), len(pair), not is_won
 
 
-def _best(values: ImageValues, images: slice) -> str:
+def best_of(values: ImageValues, images: slice = EVERY) -> str:
     """The method with the best value over these images."""
     centres = [centre(column[np.isfinite(column)][:, None], values.lead)[0] for column in values.values[images].T]
-    return values.methods[int(np.argmax(values.sign * np.array(centres)))]
+    return values.methods[int(np.argmax(np.nan_to_num(values.sign * np.array(centres), nan=-np.inf)))]
 
 
 def _size(values: ImageValues, methods: Collection[str]) -> int:

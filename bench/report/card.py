@@ -28,6 +28,8 @@ NOTES = (
     "Truth first: the share of images on which the right explanation is better than the best method or control; it "
     "passes where none is significantly better. Degrees, controls: the share of pairs (less and more spoiled; method "
     "and control) that sets of up to 100 images put in the right order. Reliability: Kendall's tau of two halves.",
+    "Gaming: the share of images on which a map that is the same for all is better than the best method. A map made for "
+    "each image says how far the metric can be driven, and has no verdict.",
     "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing.",
 )
 CIRCULAR = "circular"
@@ -114,17 +116,16 @@ def committed_line(run: RunFolder, value: str) -> str:
 def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cell, ...]:
     ends = (row["value"], row["low"], row["high"])
     value = Cell(with_interval(*ends) if math.isfinite(row["low"]) else f"{row['value']:.2f}", False, ends[:1])
-    verdict = CIRCULAR if row["circular"] else "passes" if row["passes"] else "fails"
+    judged = "no verdict" if pd.isna(row["passes"]) else "passes" if row["passes"] else "fails"
+    verdict = CIRCULAR if row["circular"] else judged
     words = (TITLES[row["test"]], row["network"], row["truth"])
     return (*map(Cell, words), value, count(row["n"]), Cell(verdict), Cell(row["about"]))
 
 
 def _cell(rows: pd.DataFrame) -> str:
-    counted = rows[~rows["circular"]]
-    if rows.empty:
-        return NOTHING
+    counted = rows[rows["passes"].notna()]
     if counted.empty:
-        return CIRCULAR
+        return CIRCULAR if rows["circular"].any() else NOTHING
     passed = counted["passes"].astype(bool)
     if passed.all():
         return f"{len(counted)} of {len(counted)}"

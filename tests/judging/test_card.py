@@ -7,7 +7,7 @@ import pytest
 
 from axiom_bench.cli import judge
 from axiom_bench.cli.main import main
-from axiom_bench.judging.card import card
+from axiom_bench.judging.card import Row, card
 from axiom_bench.report.card import detail_table, line_table
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.relations import RELATIONS
@@ -149,6 +149,16 @@ def test_a_blind_map_that_wins_is_chosen_by_half_of_the_images_and_judged_by_the
     assert table["value"].to_dict() == {"confidence_drop": 0, "box_iou": 1}
 
 
+def test_a_row_without_a_verdict_counts_for_nothing(make_judged):
+    run = RunFolder.read(make_judged(12, {"xgrad_cam": {}, "fair": {}}, {"box_iou": ({"xgrad_cam": 1}, 0.1)}))
+    made = Row("box_iou", "gaming", "net", "per image", 1.0, 1.0, 1.0, 12, False, None, "1 against 0")
+    table = pd.DataFrame([made, made._replace(truth="optimised", value=0.2, passes=True)])
+    line = line_table([run], table).groups[0].rows[0]
+    assert line[-1].text == "1 of 1"
+    assert line_table([run], table[:1]).groups[0].rows[0][-1].text == "\N{EN DASH}"
+    assert [row[5].text for row in detail_table([run], "box_iou", table).groups[0].rows] == ["no verdict", "passes"]
+
+
 def test_too_few_images_for_an_interval(made):
     _, table = made({}, images=6)
     first = rows(table, "confidence_drop", "truth_first")
@@ -188,5 +198,6 @@ def test_the_card_of_one_s_own_metric(tmp_path, monkeypatch, capsys):
     assert first.loc["truth", "circular"]
     assert not first.loc["truth_drops", "circular"]
     assert set(table.loc[table["test"] == "sanity", "truth"]) == {name.name for name in RELATIONS}
-    assert table.loc[table["test"] == "gaming", "n"].tolist() == [6]
+    gamed = table[table["test"] == "gaming"].fillna({"truth": ""})
+    assert gamed.set_index("truth")["n"].to_dict() == {"": 6, "optimised": 32, "one sample": 32, "per image": 32}
     assert any(line.strip().startswith("Relevance mass accuracy") and "circular" in line for line in lines)

@@ -61,7 +61,7 @@ def test_a_second_call_computes_nothing(made):
 def test_a_run_s_rows_replace_its_own_alone(made, capsys):
     plan, output = made
     table = pd.read_csv(output)
-    assert table["run"].drop_duplicates().tolist() == ["first", "second", SANITY]
+    assert table["run"].drop_duplicates().tolist() == ["first", "second", *write_scorecard.OF_METRICS]
     assert set(table.loc[table["run"] == "second", "network"]) == {"planted_or (few)"}
     assert {"average_drop", "conservation_error"} == set(table.loc[table["run"] == "first", "metric"])
     output.write_text(table.assign(value=7).to_csv(index=False))

@@ -1,0 +1,140 @@
+"""Can a map that explains nothing win a metric? Maps made from the metric's values alone, on an embedded network.
+
+- optimised: the best that a search finds on half of the images, the same for all of them.
+- one sample: of the methods' own maps of single images of this half the best for all of them.
+- per image: the best that a search finds on each image of the other half. It counts for nothing, since a metric's
+  maximum is no blind map: it says how far the metric can be driven.
+
+All are compared on the other half with the method that is the best on the first, as in `judging.card`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.data.batch import Batch
+from axiom_bench.data.embedded import Scenes
+from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.embedded.networks import LAYERS, MEAN, STD, load
+from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import trace_of_batch
+from axiom_bench.evaluation.measurement import Metric, measure
+from axiom_bench.evaluation.specs import EXTRAS
+from axiom_bench.explanation.explanation import Explanation, Map, given
+from axiom_bench.judging.agreement import ImageValues
+from axiom_bench.judging.card import GAMING, Row, best_of, blind_against
+from axiom_bench.judging.gaming import searched
+from axiom_bench.run.manifest import values_of
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.labels import Metadata, Value, number
+from axiom_bench.statistics.paired_tests import centre, rounding_of
+
+NETWORK, IMAGES = "scenes_vgg", 64  # two halves
+EVALUATIONS, PER_IMAGE = 150, 100  # of a map for all images, of one for each
+SECONDS = 100.0  # of processor time for one metric
+OPTIMISED, SAMPLE, EACH = "optimised", "one sample", "per image"
+
+
+class Half(NamedTuple):
+    """Images with the methods' explanations. annotations: an Explanation's fields."""
+
+    trace: Trace
+    annotations: Mapping[str, Any]
+    methods: Mapping[str, Explanation]
+
+    def raw_maps(self) -> Floats:
+        """(methods, images, h, w)."""
+        return np.stack([given(each.raw_map, "raw_map").double().numpy() for each in self.methods.values()])
+
+    def of_maps(self, metric: Metric, name: str, maps: Floats) -> Floats:
+        """Of maps (images, h, w), or of one for all, (1, h, w), this value of the metric: (images,), NaN without."""
+        answer = Map(torch.from_numpy(maps).to(self.trace.images).expand(len(self.trace), -1, -1))
+        return _values(metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer))
+
+    def of_methods(self, metric: Metric, value: Value) -> ImageValues:
+        """NaN without a value."""
+        values = np.column_stack([_values(metric, value.name, each) for each in self.methods.values()])
+        rounding = rounding_of(values, value)
+        return ImageValues(value.name, tuple(self.methods), values, value.lead, value.better, rounding)
+
+
+def _values(metric: Metric, name: str, explanation: Explanation) -> Floats:
+    return measure(metric, explanation, False)[name][0].numpy()  # a map alone isn't on the score's scale
+
+
+def halves() -> list[Half]:
+    """Every second image, and the others, with the methods of experiment=blind that are no controls."""
+    (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
+    methods = [plugins.load("method", name) for name in chosen["override /method"]]
+    cut_model, ready, made = cut(load(NETWORK), LAYERS[NETWORK]), Preprocessing(None, None, MEAN, STD), []
+    for first in range(2):
+        (batch,) = batches(Scenes(IMAGES), range(first, IMAGES, 2), ready, batch_size=IMAGES, extras=EXTRAS)
+        assert isinstance(batch, Batch)
+        trace = trace_of_batch(cut_model, batch)
+        about = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+        explained = {each.name: Explanation.of(trace, each(trace), about, each) for each in methods
+                     if not each.spec.control}  # fmt: skip
+        made.append(Half(trace, about, explained))
+    return made
+
+
+def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
+    """Rows of these values of the metric. Raises BenchError where a map alone has no value, or the search would cost
+    more than SECONDS."""
+    fitting, held_out = halves()
+    maps, metadata = fitting.raw_maps()[0], Metadata({"metrics": values_of(metric)})
+    evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
+    for name in names:
+        fitting.of_maps(metric, name, maps)  # what all maps share is computed here
+        start = time.process_time()
+        has_values = np.isfinite(fitting.of_maps(metric, name, maps)).any()
+        seconds = time.process_time() - start
+        if not has_values:
+            raise BenchError(f"{name}: no map is made to win it (gaming), since a map alone has no value.")
+        if seconds * evaluations > SECONDS:
+            raise BenchError(
+                f"{name}: no map is made to win it (gaming): {evaluations} evaluations of {seconds:.2g} s take more "
+                f"than {SECONDS:g} s of processor time."
+            )
+    return [row for name in names for row in _rows(metric, metadata.value(name), fitting, held_out)]
+
+
+def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
+    honest, others = fitting.of_methods(metric, value), held_out.of_methods(metric, value)
+    best, has = best_of(honest), np.isfinite(honest.values).any(axis=1)
+    _, count, height, width = fitting.raw_maps().shape
+
+    def of_all(maps: Floats) -> Floats:
+        """NaN where an image has no value that has one with a method: leaving images out must not win."""
+        measured = fitting.of_maps(metric, value.name, maps)[has]
+        return (
+            honest.sign * centre(measured[:, None], value.lead) if np.isfinite(measured).all() else np.full(1, np.nan)
+        )
+
+    def of_each(maps: Floats) -> Floats:
+        return others.sign * held_out.of_maps(metric, value.name, maps)
+
+    samples = fitting.raw_maps().reshape(-1, 1, height, width)
+    made = {
+        OPTIMISED: searched(of_all, (1, height, width), EVALUATIONS),
+        SAMPLE: max(samples, key=lambda maps: float(np.nan_to_num(of_all(maps)[0], nan=-np.inf))),
+        EACH: searched(of_each, (count, height, width), PER_IMAGE),
+    }
+    title = plugins.load("method", best).spec.title
+    for kind, maps in made.items():
+        pair = np.column_stack([held_out.of_maps(metric, value.name, maps), others.of([best]).values])
+        compared = blind_against(replace(others, methods=(kind, best), values=pair), value, kind, best)
+        if compared is not None:
+            share, n, passes = compared
+            about = "{} against {} of {}".format(*map(number, centre(pair, value.lead)), title)
+            yield Row(value.name, GAMING, NETWORK, kind, *share, n, False, None if kind == EACH else passes, about)
