@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import log
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def searched(
     best, reached = np.ones(shape), np.full(count, -np.inf)
     for step in range(evaluations):
         y, x, amount = generator.uniform(size=(3, count, 1, 1))
-        sigma = np.exp(generator.uniform(*np.log(WIDTHS), (count, 1, 1)))
+        sigma = np.exp(generator.uniform(log(WIDTHS[0]), log(WIDTHS[1]), (count, 1, 1)))
         tried = np.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * sigma**2))
         if step >= ALONE * evaluations:
             tried = (best + (2 * amount - 1) * tried).clip(min=0)  # a maximum of 1 stays above 0

@@ -28,8 +28,8 @@ NOTES = (
     "Truth first: the share of images on which the right explanation is better than the best method or control; it "
     "passes where none is significantly better. Degrees, controls: the share of pairs (less and more spoiled; method "
     "and control) that sets of up to 100 images put in the right order. Reliability: Kendall's tau of two halves.",
-    "Gaming: the share of images on which a map that is the same for all is better than the best method. A map made for "
-    "each image says how far the metric can be driven, and has no verdict.",
+    "Gaming: the share of images on which a map that is the same for all is better than the best method. One that is "
+    "made for each image says how far the metric can be driven, and has no verdict.",
     "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing.",
 )
 CIRCULAR = "circular"

@@ -20,9 +20,9 @@ import torch
 
 from axiom_bench.cutting.trace import Trace, cut
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded.networks import LAYERS, MEAN, STD, load
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
@@ -77,8 +77,9 @@ def halves() -> list[Half]:
     (chosen, *_) = read_yaml(conf_folder() / "experiment" / "blind.yaml")["defaults"]
     methods = [plugins.load("method", name) for name in chosen["override /method"]]
     cut_model, ready, made = cut(load(NETWORK), LAYERS[NETWORK]), Preprocessing(None, None, MEAN, STD), []
+    scenes = load_dataset({"kind": "scenes", "size": IMAGES})
     for first in range(2):
-        (batch,) = batches(Scenes(IMAGES), range(first, IMAGES, 2), ready, batch_size=IMAGES, extras=EXTRAS)
+        (batch,) = batches(scenes, range(first, IMAGES, 2), ready, batch_size=IMAGES, extras=EXTRAS)
         assert isinstance(batch, Batch)
         trace = trace_of_batch(cut_model, batch)
         about = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
