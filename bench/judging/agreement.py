@@ -165,15 +165,20 @@ def signs(
 Signs = NDArray[np.float32]
 SPLITS = 200
 TAU = 0.9  # that two sets of images should agree by
+REACH = 0.5  # standard errors by which all differences are moved for the range of images needed: held in 95 % and more
+MOST_IMAGES = 1e6  # that a range names: where it takes more, methods may be tied
 
 
 class SplitHalf(NamedTuple):
     """half: images in a half. tau: Kendall's tau-b between the orders of the methods by two halves of the images, the
-    mean over SPLITS splits. needed: images for tau >= TAU, see `images_needed`."""
+    mean over SPLITS splits. needed: images for tau >= TAU, see `images_needed`; least and most: its range, see
+    `range_needed`, that holds `needed` too."""
 
     half: int
     tau: float
     needed: float
+    least: float
+    most: float
 
     @property
     def is_extrapolated(self) -> bool:
@@ -187,12 +192,13 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
     complete = values.values[np.isfinite(values.values).all(axis=1)]
     half = len(complete) // 2
     if not half:
-        return SplitHalf(0, math.nan, math.nan)
+        return SplitHalf(0, *(math.nan,) * 4)
     found = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
     first, second = (signs(half, rounding=values.rounding) for half in found)
     taus = tau_b(first, second)
     tau = float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
-    return SplitHalf(half, tau, images_needed(tau, half))
+    needed, (least, most) = images_needed(tau, half), range_needed(complete, values.lead)
+    return SplitHalf(half, tau, needed, min(least, needed), max(most, needed))
 
 
 def tau_b(first: Signs, second: Signs) -> Floats:
@@ -219,6 +225,41 @@ def images_needed(tau: float, images: int, goal: float = TAU) -> float:
         return math.inf
     wanted, seen = math.sin(math.pi * goal / 2), math.sin(math.pi * min(tau, 1.0) / 2)
     return images * wanted / (1 - wanted) * (1 - seen) / seen
+
+
+def range_needed(values: Floats, lead: str) -> tuple[float, float]:
+    """The least and the most images that two sets need to agree by TAU, if every difference between two methods is
+    truly REACH standard errors larger, or smaller, than it is seen; infinite where a tenth of the pairs may be ties.
+
+    values: (images, methods), complete. By n images each, two sets order a pair whose difference is d, with the error s
+    of one image, alike in the mean of (2 Phi(sqrt(n) |d| / s) - 1)^2: summed over the pairs this is tau. The errors are
+    those of a bootstrap over images.
+    """
+    first, second = np.triu_indices(values.shape[1], 1)
+    seen, resampled = (centres(values, weights, lead) for weights in (np.ones((1, len(values)), np.uint8),
+                                                                      drawn(len(values))))  # fmt: skip
+    difference = np.abs(seen[0, first] - seen[0, second])
+    error = (resampled[:, first] - resampled[:, second]).std(axis=0) * math.sqrt(len(values))
+    moved = REACH * error / math.sqrt(len(values))
+    least, most = (images_for(np.maximum(difference + side, 0), error) for side in (moved, -moved))
+    return least, most
+
+
+def images_for(difference: Floats, error: Floats) -> float:
+    """n, from 1 on, at which the mean of the pairs' (2 Phi(sqrt(n) d / s) - 1)^2 is TAU; infinite where none is."""
+    from scipy.optimize import brentq
+    from scipy.special import ndtr
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = np.where(difference > 0, difference / error, 0.0)
+
+    def missing(logarithm: float) -> float:
+        return TAU - float(((2 * ndtr(np.sqrt(np.exp(logarithm)) * ratio) - 1) ** 2).mean())
+
+    if missing(0) <= 0:
+        return 1.0
+    highest = math.log(MOST_IMAGES)
+    return math.inf if missing(highest) > -1e-9 else math.exp(brentq(missing, 0, highest))
 
 
 class Alpha(NamedTuple):

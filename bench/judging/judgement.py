@@ -45,8 +45,8 @@ def judge(
     in_report: the run's report compares all methods anyway, and draws the disagreement elsewhere: it is empty.
 
     The rows of `metrics`: metric, images, methods (that differ), alpha with its interval, half (images), tau_halves,
-    needed and extrapolated (see `agreement.SplitHalf`), NaN for fewer than MIN_METHODS methods or two images. Methods
-    that are spoiled, or win by construction, aren't among them.
+    needed, least, most and extrapolated (see `agreement.SplitHalf`), NaN for fewer than MIN_METHODS methods or two
+    images. Methods that are spoiled, or win by construction, aren't among them.
     """
     compared = compared_values(run, setting, metrics)
     rows = [
@@ -170,7 +170,9 @@ def _methods(run: RunFolder) -> dict[str, Mapping[str, Any]]:
 
 def _measures(values: ImageValues | None) -> dict[str, Any]:
     """NaN for fewer than MIN_METHODS methods that differ."""
-    names = ("methods", "alpha", "alpha_low", "alpha_high", "half", "tau_halves", "needed", "extrapolated")
+    names = (
+        "methods", "alpha", "alpha_low", "alpha_high", "half", "tau_halves", "needed", "least", "most", "extrapolated",
+    )  # fmt: skip
     count = 0 if values is None else len(values.methods)
     if values is None or count < MIN_METHODS or values.num_images < 2:
         return {**dict.fromkeys(names, np.nan), "methods": count, "half": 0, "extrapolated": False}

@@ -24,6 +24,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 TITLE = "Judging the metrics"
 ABOUT = "\N{ALMOST EQUAL TO}"
 AT_MOST = "\N{LESS-THAN OR EQUAL TO}"
+AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}"
 HEADER = (
     "Metric", "Methods", "Images", "Alpha [95 %]", "Tau of halves", f"n for tau {TAU:g}", "Best control", "Verdict",
 )  # fmt: skip
@@ -32,7 +33,7 @@ NOTES = (
     "they agree as by chance. Tau of halves: Kendall's tau-b between the orders of the methods by two random halves of "
     "the images, the mean over 200 splits. Methods that coincide are one.",
     f"n for tau {TAU:g}: images of which two sets would agree by it; {AT_MOST} where the halves do, {ABOUT} "
-    "extrapolated from the tau of the halves, too low where methods are almost equal (docs/judging.md).",
+    f"extrapolated, with its range; {AT_LEAST} where methods may be tied, and no number may do (docs/judging.md).",
     "Best control: the control with the best value, its place and, in brackets, the places that can't be excluded.",
 )
 RECOVERY_NOTE = (
@@ -180,13 +181,19 @@ def _agreement(row: Mapping[Any, Any]) -> tuple[Cell, ...]:
 
 
 def needed_text(row: Mapping[Any, Any]) -> str:
-    """Two digits of an extrapolated number."""
-    needed = row["needed"]
+    """Two digits of an extrapolated number, with its range; where methods may be tied, what it is at least."""
+    needed, least, most = (row[name] for name in ("needed", "least", "most"))
     if math.isnan(needed):
         return NOTHING
-    if math.isinf(needed):
-        return "none found"
-    return f"{ABOUT} {float(f'{needed:.1e}'):,.0f}" if row["extrapolated"] else f"{AT_MOST} {row['half']}"
+    if not row["extrapolated"]:
+        return f"{AT_MOST} {row['half']}"
+    if math.isinf(max(needed, most)):
+        return f"{AT_LEAST} {_two_digits(least)}"
+    return f"{ABOUT} {_two_digits(needed)} ({_two_digits(least)} to {_two_digits(most)})"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.1e}'):,.0f}"
 
 
 def _control(run: RunFolder, row: Mapping[Any, Any] | None) -> Cell:
