@@ -12,10 +12,12 @@ import axiom_bench as ab
 from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.shapley import _absent, _without, shapley_values, versions_of_all_sets
+from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded import scenes
+from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.batch import trace_of_batch
 
 SIDE, PLAIN = 4, Preprocessing(None, None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -134,3 +136,20 @@ def test_mistakes_are_sentences():
     image, (first, ground) = stripes(1, 2)
     with pytest.raises(BenchError, match="give the part 'ground' its `bare` images"):
         values(lambda means: means.sum(1), image, (first, replace(ground, bare=None)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "apart"), [("scenes_vgg", 0.114), ("scenes_resnet", 0.0553)])
+def test_how_far_total_effects_are_from_shapley_values_on_scenes(network, apart):
+    """Each label of 100 scenes: the median of the sum of |effect - value|, over the sum of |value|; docs/data.md."""
+    cut_model = ab.cut(networks.load(network), networks.LAYERS[network])
+    ready = Preprocessing(None, None, networks.MEAN, networks.STD)
+    drawn = load_dataset({"kind": "scenes", "size": 100})
+    distances, same = [], []
+    for batch in batches(drawn, range(100), ready, "each_label", batch_size=20, extras={"interventions"}):
+        trace = trace_of_batch(cut_model, batch)
+        for effects, shapley in zip(trace.part_effects, trace.part_shapley_values, strict=True):
+            distances.append(float((effects - shapley).abs().sum() / shapley.abs().sum()))
+            same.append(int(effects.argmax()) == int(shapley.argmax()))
+    assert (len(same), sum(same)) == (193, 193)  # the part with the most
+    assert np.median(distances) == pytest.approx(apart, rel=0.01)
