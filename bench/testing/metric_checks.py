@@ -6,7 +6,7 @@ AssertionError where it fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,9 +57,10 @@ class MetricCase:
         """The same, of a network that nothing has been asked of."""
         return self.explain(self.case.trace(self.case.model()))
 
-    def explain(self, trace: Trace, mirrored: bool = False) -> Explanation:
+    def explain(self, trace: Trace, mirrored: bool = False, ids: Sequence[str] = ()) -> Explanation:
         """The explanation of a trace of the same image size: a box of the explained class, and one of the next.
-        mirrored: whether the images are, left and right swapped; then so are annotations and parts."""
+        mirrored: whether the images are, left and right swapped; then so are annotations and parts. ids: of the
+        images; by default their rows."""
         height, width = self.case.size
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
         object_pixels = torch.zeros(height, width, dtype=torch.bool)
@@ -76,7 +77,7 @@ class MetricCase:
             )
             for target in trace.targets.tolist()
         )
-        batch = Batch(trace.images, tuple(map(str, range(len(trace)))), trace.targets, annotations)
+        batch = Batch(trace.images, tuple(ids or map(str, range(len(trace)))), trace.targets, annotations)
         parts = tuple(
             tuple(map(_mirrored, parts_of(image.flip(2), target))) if mirrored else parts_of(image, target)
             for image, target in zip(trace.images, trace.targets.tolist(), strict=True)

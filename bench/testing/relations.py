@@ -25,11 +25,13 @@ CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 class Relation(NamedTuple):
-    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and annotations are too."""
+    """name. of_network: changes a copy of the network in place. is_mirrored: whether images and annotations are too.
+    times: how often each image is in the batch."""
 
     name: str
     of_network: Callable[[nn.Sequential], None]
     is_mirrored: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,38 +89,45 @@ def add_constant(model: nn.Sequential) -> None:
     model.get_submodule("head").get_parameter("bias").add_(3)
 
 
+def leave(model: nn.Sequential) -> None:
+    """The network as it is."""
+
+
 RELATIONS = (
     Relation("mirrored", mirror, is_mirrored=True),
     Relation("dead_channel", add_dead_channel),
     Relation("double_logits", double_logits),
     Relation("constant_added", add_constant),
+    Relation("shown_twice", leave, times=2),
 )
 
 
 def outcomes(metric: Plugin) -> list[Outcome]:
     """Of each relation and value of an image."""
-    expected = _values(metric, network(), False)
-    found = []
+    once, found = _values(metric, network()), []
     for relation in RELATIONS:
         changed = network()
         relation.of_network(changed)
         reason = str(metric.spec.changes_under.get(relation.name, ""))
-        for name, values in _values(metric, changed, relation.is_mirrored).items():
-            holds = torch.allclose(values, expected[name], equal_nan=True, **CLOSE)
-            found.append(Outcome(name, relation.name, holds, _difference(values, expected[name]), reason))
+        for name, values in _values(metric, changed, relation.is_mirrored, relation.times).items():
+            expected = once[name].repeat(relation.times)
+            holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
+            found.append(Outcome(name, relation.name, holds, _difference(values, expected), reason))
     return found
 
 
-def _values(metric: Plugin, model: nn.Module, is_mirrored: bool) -> dict[str, Tensor]:
-    """(B,) of each value, in float64; of the two cases of the common suite that by weights."""
+def _values(metric: Plugin, model: nn.Module, is_mirrored: bool = False, times: int = 1) -> dict[str, Tensor]:
+    """(times B,) of each value, in float64; of the two cases of the common suite that by weights."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
     others = images.roll(1, 0)
     if is_mirrored:
         images, others = images.flip(3), others.flip(3)
-    trace = cut(model, LAYER).trace(images, torch.arange(IMAGES) % CLASSES)
+    images, others = images.repeat(times, 1, 1, 1), others.repeat(times, 1, 1, 1)
+    trace = cut(model, LAYER).trace(images, torch.arange(IMAGES).repeat(times) % CLASSES)
     case = replace(METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE)))
-    measured = measure(metric, case.explain(replace(trace, other_images=others), is_mirrored), True)
+    ids = tuple(map(str, range(IMAGES))) * times
+    measured = measure(metric, case.explain(replace(trace, other_images=others), is_mirrored, ids), True)
     return {name: values.double() for name, (values, _) in measured.items() if values.ndim == 1}
 
 
