@@ -7,9 +7,8 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.gaming import searched
 from axiom_bench.testing import gaming as made_maps
-from axiom_bench.testing.gaming import gaming
+from axiom_bench.testing.gaming import gaming, searched
 
 
 def concentration(explanation):
