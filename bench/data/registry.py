@@ -14,6 +14,7 @@ from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
 from axiom_bench.data.layouts.folder import Folder
+from axiom_bench.data.layouts.funnybirds import FunnyBirds
 from axiom_bench.data.layouts.imagenet import imagenet
 from axiom_bench.data.layouts.imagenet_s import ImageNetS
 from axiom_bench.data.layouts.parquet_images import ParquetImages
@@ -33,6 +34,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "voc": Voc,
     "coco": Coco,
     "folder": Folder,
+    "funnybirds": FunnyBirds,
     "webdataset": TarShards,
     "parquet": ParquetImages,
     "mosaic": MosaicImages,
