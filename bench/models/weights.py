@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from axiom_bench.errors import BenchError
 
-PARALLEL = "module."
+WRAPPERS = ("module.", "model.")  # of nn.DataParallel, and of a module around the network
 DTYPES = (  # of weights, and of the counts and indices beside them
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
@@ -99,7 +99,8 @@ def _unusable(tensor: Tensor) -> str | None:
 
 def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
     """Loads the weights into the module, strictly; each tensor is cast to the module's dtype (float16 to float32). The
-    names of a file that was saved from nn.DataParallel begin with `module.`, which is left out.
+    names of a file that was saved from nn.DataParallel, or from a module around the network, begin with `module.`,
+    `model.` or both, which is left out.
 
     Raises BenchError where names or shapes differ, naming the first few, and where a tensor holds NaN, Inf, or integers
     in the place of floats.
@@ -131,10 +132,10 @@ def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
 def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
     """The state dict by the names of today's modules."""
     names = {name: OLD_DENSENET.sub(r"\1\2", name) for name in state}
-    if state and all(name.startswith(PARALLEL) for name in names.values()) and not any(
-        name.startswith(PARALLEL) for name in expected
-    ):  # fmt: skip
-        names = {name: new.removeprefix(PARALLEL) for name, new in names.items()}
+    for wrapper in WRAPPERS:
+        is_wrapped = all(name.startswith(wrapper) for name in names.values())
+        if is_wrapped and not any(name.startswith(wrapper) for name in expected):
+            names = {name: new.removeprefix(wrapper) for name, new in names.items()}
     return OrderedDict((names[name], tensor) for name, tensor in state.items())
 
 

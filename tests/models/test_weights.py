@@ -52,6 +52,12 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], dict[str, object]]] = {
     "in each other, of nn.DataParallel": lambda state: {
         "model": {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
     },
+    "of a module around the network, of nn.DataParallel, as IDSDS publishes them": lambda state: {
+        "epoch": 30,
+        "state_dict": {f"module.model.{name}": tensor for name, tensor in state.items()},
+        "best_acc1": torch.tensor(70.0),
+        "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.001}]},
+    },
     "float16": lambda state: {name: t.half() if t.is_floating_point() else t for name, t in state.items()},
     "without num_batches_tracked": lambda state: {name: t for name, t in state.items() if "tracked" not in name},
 }
