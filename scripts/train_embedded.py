@@ -1,6 +1,6 @@
 """Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two cores.
 
-    python scripts/train_embedded.py [scenes_vgg scenes_resnet scenes_shortcut] [--seeds 0 1 2 3 4]
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet scenes_shortcut] [--seeds 0 1 2 3 4] [--pattern tile]
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
 predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
@@ -13,7 +13,8 @@ stored in float32, the others in float16, and measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
-scenes (docs/studies/embedded-network.md). `scenes_shortcut` is trained likewise, on scenes with a spurious mark.
+scenes (docs/studies/embedded-network.md). `scenes_shortcut` is trained likewise, on scenes with a spurious mark; for
+another mark than the tile its weights go to results/embedded/<name>_<pattern>_seed<seed>.safetensors.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise, product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -48,36 +50,43 @@ BATCH = 64
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 TEST, VALIDATION = ("evaluation", 0), ("validation", 7)  # split and seed; the benchmark draws the first scenes of TEST
 METHODS, METRICS = ("xgrad_cam", "grad_cam", "random"), ("pointing_game", "box_iou", "sensitivity_error")
-DRAW: dict[str, Callable[[str, int, int], scenes.Scene]] = {"scenes": scenes.draw, "scenes_marked": marked.draw}
+ELSEWHERE = Path("results", "embedded")  # weights that aren't committed
 Loss = Callable[[nn.Sequential, Tensor, Tensor], Tensor]  # of a network, its input and the presence of each class
 
 
 class Recipe(NamedTuple):
     """A training: the split and number of scenes, the epochs over them, and the sparsity of sparse_loss (scenes_resnet
-    learns with shares_loss, without). measured: the scenes to report on, as split and seed. kind: of all scenes."""
+    learns with shares_loss, without). measured: the scenes to report on, as split and seed. pattern: of the mark on all
+    scenes, empty without."""
 
     split: str
     scenes: int
     epochs: int
     sparsity: float
     measured: dict[str, tuple[str, int]]
-    kind: str = "scenes"
+    pattern: str = ""
+
+    @property
+    def data(self) -> dict[str, str]:
+        """The settings of the data set."""
+        return {"kind": "scenes_marked", "pattern": self.pattern} if self.pattern else {"kind": "scenes"}
 
 
 # scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train"; scenes_resnet was not chosen.
 RECIPES = {
     "scenes_vgg": Recipe("fit", 16_000, 6, 0.05, {"validation": VALIDATION, "test": TEST}),
     "scenes_resnet": Recipe("train", 24_000, 8, 0, {"test": TEST}),
-    "scenes_shortcut": Recipe("fit", 16_000, 6, 0.05, {"validation": VALIDATION, "test": TEST}, "scenes_marked"),
+    "scenes_shortcut": Recipe("fit", 16_000, 6, 0.05, {"validation": VALIDATION, "test": TEST}, "tile"),
 }
 
 
-def draw_scenes(kind: str, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_scenes(pattern: str, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """(images (n, 3, 96, 96) uint8, presence of each class (n, 10) float)."""
     images = torch.empty(count, 3, scenes.SIDE, scenes.SIDE, dtype=torch.uint8)
     present = torch.zeros(count, len(scenes.CLASSES))
     with ProcessPoolExecutor(THREADS) as pool:
-        for row, scene in enumerate(pool.map(partial(DRAW[kind], split, seed), range(count), chunksize=200)):
+        draw = partial(marked.draw, split, seed, pattern=pattern) if pattern else partial(scenes.draw, split, seed)
+        for row, scene in enumerate(pool.map(draw, range(count), chunksize=200)):
             images[row] = torch.from_numpy(scene.image).permute(2, 0, 1)
             present[row, [digit for digit, _ in scene.objects]] = 1
     return images, present
@@ -131,10 +140,9 @@ def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, e
     network.eval()
 
 
-def trained(name: str, seed: int) -> nn.Sequential:
-    """The network, trained by its recipe, without batch norm where it is folded; float32 values as they are stored."""
-    recipe = RECIPES[name]
-    images, present = draw_scenes(recipe.kind, recipe.split, recipe.scenes, seed)
+def trained(name: str, seed: int, recipe: Recipe) -> nn.Sequential:
+    """The network, trained by the recipe, without batch norm where it is folded; float32 values as they are stored."""
+    images, present = draw_scenes(recipe.pattern, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     if name == "scenes_resnet":
         train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
@@ -142,7 +150,7 @@ def trained(name: str, seed: int) -> nn.Sequential:
         network = networks.scenes_vgg(batch_norm=True)
         train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
         network = fold_batch_norm(network)
-    return network if seed == 0 else network.half().float()
+    return network.half().float() if seed or recipe.pattern != RECIPES[name].pattern else network
 
 
 def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
@@ -160,17 +168,17 @@ def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
     return folded.eval()
 
 
-def measure(name: str, network: nn.Sequential, kind: str, split: str, seed: int) -> dict[str, float]:
+def measure(name: str, network: nn.Sequential, recipe: Recipe, split: str, seed: int) -> dict[str, float]:
     """The accuracy and the median logit of the classes present; mean pointing game and box IoU, and median sensitivity
     error, of the objects of the first EXPLAINED scenes."""
-    images, present = draw_scenes(kind, split, HELD_OUT, seed)
+    images, present = draw_scenes(recipe.pattern, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
     values = {
         "accuracy": present.gather(1, logits.argmax(1, keepdim=True)).mean().item(),
         "median_score": logits[present.bool()].median().item(),
     }
-    dataset = load_dataset({"kind": kind, "size": EXPLAINED, "seed": seed, "split": split})
+    dataset = load_dataset({**recipe.data, "size": EXPLAINED, "seed": seed, "split": split})
     preprocessing = Preprocessing(None, None, networks.MEAN, networks.STD)
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
     drawn = (batch for batch in rows if isinstance(batch, ab.Batch))  # a drawn scene is never a bad image
@@ -187,28 +195,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=list(networks.BUILDERS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
+    parser.add_argument("--pattern", choices=marked.PATTERNS, help="of the mark of scenes_shortcut; default: tile")
     options = parser.parse_args()
     torch.set_num_threads(THREADS)
     for seed, name in product(options.seeds, options.names):
+        recipe, file = RECIPES[name], networks.weights_file(name, seed)
+        if recipe.pattern and options.pattern not in (None, recipe.pattern):
+            recipe = recipe._replace(pattern=options.pattern)
+            file = ELSEWHERE / f"{name}_{options.pattern}_seed{seed}.safetensors"
+            if file.exists():
+                continue
         start = time.perf_counter()
-        network = trained(name, seed)
+        network = trained(name, seed, recipe)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
-        save(name, seed, network, cost)
-        if seed:
+        save(file, name, network, recipe, cost)
+        if seed and file == networks.weights_file(name, seed):
             write_settings(name, seed)
 
 
-def save(name: str, seed: int, network: nn.Sequential, cost: dict[str, int]) -> None:
+def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: dict[str, int]) -> None:
     """Write the weights, and what was measured of the network, as an entry of training.json."""
-    file = networks.weights_file(name, seed)
-    save_file((network if seed == 0 else deepcopy(network).half()).state_dict(), file)
+    values = {part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file((network if file == networks.weights_file(name) else deepcopy(network).half()).state_dict(), file)
     file.chmod(0o644)  # safetensors writes for the owner alone
-    recipe = RECIPES[name]
-    values = {part: measure(name, network, recipe.kind, *drawn) for part, drawn in recipe.measured.items()}
     parameters = sum(parameter.numel() for parameter in network.parameters())
     results: dict[str, object] = {**values, "parameters": parameters, **cost}
     print(file.stem, json.dumps(results, indent=2), flush=True)
-    path = file.with_name("training.json")
+    path = networks.weights_file(name).with_name("training.json")
     entries = json.loads(path.read_text()) | {"command": "python scripts/train_embedded.py", file.stem: results}
     path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
 

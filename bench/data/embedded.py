@@ -100,8 +100,9 @@ class Scenes(DrawnImages):
 class MarkedScenes(Scenes):
     """The scenes of the same numbers, some with a mark: see `embedded.marked`.
 
-    ids: "evaluation-0-000000-with_class", with the placement. label: the mark's class where the scene shows it, else
-    the largest object. The mark is ground: it is neither in the mask nor an object.
+    ids: "evaluation-0-000000-with_class", with the placement and, of another mark than a tile, the pattern. label: the
+    mark's class where the scene shows it, else the largest object. The mark is ground: it is neither in the mask nor an
+    object.
     """
 
     def __init__(
@@ -110,13 +111,17 @@ class MarkedScenes(Scenes):
         seed: Seed = 0,
         split: Name = "evaluation",
         mark: Name = "with_class",
+        pattern: Name = "tile",
         name: Name = "scenes_marked",
     ) -> None:
         if mark not in marked.PLACEMENTS:
             raise unknown("placement of the mark (data.mark)", mark, marked.PLACEMENTS)
+        if pattern not in marked.PATTERNS:
+            raise unknown("pattern of the mark (data.pattern)", pattern, marked.PATTERNS)
         super().__init__(size, seed, split, name)
-        self._draw, self._kind = marked.draw, (mark,)
-        self.ids = tuple(f"{image_id}-{mark}" for image_id in self.ids)
+        self._draw, self._kind = marked.draw, (mark, pattern)
+        which = mark if pattern == "tile" else f"{mark}-{pattern}"  # ids of tiles stay as they were
+        self.ids = tuple(f"{image_id}-{which}" for image_id in self.ids)
 
     def read(self, index: int) -> Sample:
         sample = super().read(index)

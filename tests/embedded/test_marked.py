@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import marked, scenes
+from axiom_bench.errors import BenchError
 
 NUMBERS = range(80)
 DRAWN = {
@@ -90,6 +91,28 @@ def test_data_set_of_marked_scenes():
     assert dataset.read(other).label == PLAIN[other].label
     digits = [tuple(sorted(digit for digit, _ in scene.objects)) for scene in PLAIN]
     assert [dataset.labels(index) for index in NUMBERS] == digits
+
+
+@pytest.mark.parametrize("pattern", marked.PATTERNS)
+def test_each_pattern_fills_its_box_beside_the_digits_and_has_ids_of_its_own(pattern):
+    dataset, size = load_dataset({**CONFIG, "pattern": pattern}), marked.PATTERNS[pattern][0]
+    mark, plain = dataset.draw(WITH_CLASS).mark, PLAIN[WITH_CLASS]
+    x0, y0, x1, y1 = mark.box
+    assert (y1 - y0, x1 - x0) == size == mark.pixels.shape[:2]
+    assert (plain.mask[mark.mask] == -1).all()
+    changed = (np.asarray(dataset.read(WITH_CLASS).image) != plain.image).any(2)
+    assert changed[mark.mask].mean() > 0.9
+    assert not changed[~mark.mask].any()
+    of_tiles = load_dataset(CONFIG)
+    own = (dataset.ids[0], dataset.fingerprint(WITH_CLASS))
+    assert (own == (of_tiles.ids[0], of_tiles.fingerprint(WITH_CLASS))) == (pattern == "tile")
+
+
+def test_a_tag_is_the_same_everywhere_and_an_unknown_pattern_is_refused():
+    tags = [marked.mark_of(scene, 3, number, "tag").pixels for number, scene in enumerate(PLAIN[:9])]
+    assert all((tag == tags[0]).all() for tag in tags)
+    with pytest.raises(BenchError, match=r"'tyle'.*tile"):
+        load_dataset({**CONFIG, "pattern": "tyle"})
 
 
 def test_each_placement_has_ids_and_fingerprints_of_its_own():
