@@ -39,13 +39,12 @@ ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "
 
 @dataclass(frozen=True)
 class Planned:
-    """A run. metrics: names of conf/metric. about: added to the networks' names. minutes: of processor time."""
+    """A run. metrics: names of conf/metric. about: added to the networks' names."""
 
     name: str
     experiment: str
     metrics: tuple[str, ...]
     overrides: tuple[str, ...]
-    minutes: float
     about: str = ""
 
     @property
@@ -131,8 +130,7 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
             raise unknown("run of scorecard.yaml", name, order)
     for name in chosen:
         metrics = runs[name].metrics if name in runs else judged_metrics(runs)
-        minutes = f", about {runs[name].minutes:g} minutes of processor time" if name in runs else ""
-        print(f"{name}: {len(metrics)} metrics{minutes}", flush=True)
+        print(f"{name}: {len(metrics)} metrics", flush=True)
         start = time.process_time()
         try:
             rows = runs[name].rows() if name in runs else rows_of_metrics(name, metrics)

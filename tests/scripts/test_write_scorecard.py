@@ -19,13 +19,11 @@ runs:
     experiment: truth_planted
     metrics: [axioms]
     overrides: [data.size=2, model=planted_or, "method=[grad_cam,random]", "spoiled=[noise_50,truth]"]
-    minutes: 0.1
   second:
     experiment: truth_planted
     metrics: [regions]
     overrides: [data.size=2, model=planted_or, "method=[grad_cam,random]", "spoiled=[truth]"]
     about: few
-    minutes: 0.1
 """
 
 
