@@ -31,7 +31,7 @@ LAYERS = PAPER | {
 }
 TRAININGS = {
     f"{name}_{training}": name
-    for name in ("scenes_vgg", "scenes_resnet")
+    for name in ("scenes_vgg", "scenes_resnet", "scenes_shortcut")
     for training in networks.weights_files(name)
     if training != "default"
 }
