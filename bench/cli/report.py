@@ -73,7 +73,7 @@ def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     methods = list(manifest.get("methods") or ())
     if options.compare is not None and options.compare not in methods:
         raise unknown("method in this run", options.compare, methods)
-    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns}
+    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
     values.update(*of_run.figures.values.values())
     check_names(options, {*methods, *entry_names("method")}, values)
 

@@ -21,6 +21,7 @@ from tests.made_runs import undraw
 TINY = [
     *("run=default", "data.size=4", "data.batch_size=4", "runtime.repeats=0", "device=cpu"),
     *("metric=[confidence_drop,zeta]", "pictures.rows=1", "pictures.gallery=0", "report.figures.formats=[png]"),
+    "report.columns_off=[entropy]",  # which no run here has
 ]
 
 
