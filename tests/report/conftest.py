@@ -49,6 +49,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     A "#fragment" may follow the path. The test fails where any page that it opened wrote an error or a warning to the
     console, raised one, or asked for anything beyond files.
+    Wait by selectors and locators: `wait_for_function` polls by an evaluation that the pages' policy refuses.
     """
     contexts, problems = [], []
 

@@ -41,7 +41,7 @@ def charts(undrawn_charts: Open) -> Open:
 def draw_all(page: Any) -> Any:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    page.wait_for_function("[...document.querySelectorAll('.chart-plot')].every((plot) => plot.querySelector('svg'))")
+    page.wait_for_selector(".chart-plot:not(:has(svg))", state="detached")
     return page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -126,7 +127,7 @@ def test_a_link_opens_its_image(gallery_page, open_page, image):
     page = open_page(f"{gallery_page()}{link('second', image)}")
     assert page.get_by_role("dialog").locator("h3").inner_text().startswith(f"second: {image}, class ")
     page.evaluate(SET_HASH, link("first", ONE))
-    page.wait_for_function("document.querySelector('#gallery-dialog-title').textContent.startsWith('first: one')")
+    page.locator("#gallery-dialog-title", has_text=re.compile("^first: one")).wait_for()
 
 
 def test_a_link_to_nothing_is_told_and_one_to_a_filtered_image_shows_it(page):
@@ -155,7 +156,7 @@ def test_by_keyboard(page):
     dialog.get_by_label("Opacity").press("ArrowRight")  # of the slider, not of the images
     assert dialog.locator("h3").inner_text().startswith(f"first: {ONE}")
     page.keyboard.press("Escape")
-    page.wait_for_function("location.hash === '#gallery'")  # the dialog's closing is told in a task of its own
+    page.wait_for_url(lambda url: url.endswith("#gallery"))  # the dialog's closing is told in a task of its own
     assert dialog.count() == 0
     assert heading.evaluate("node => node === document.activeElement")
 

@@ -36,7 +36,7 @@ from tests.report.game.conftest import game_of
 EVIL = "<img src=x onerror=document.title=1>"
 Z = float(norm.ppf(0.975))
 NAN = float("nan")
-PAINTED = "() => !document.getElementById('game-image').classList.contains('game-hidden')"
+PAINTED = "#game-image:not(.game-hidden)"
 
 
 def test_the_highest_fifth_is_visible_of_equals_the_first_pixels_and_nothing_without_heat():
@@ -260,22 +260,18 @@ def data_of(path: Path) -> dict[str, Any]:
 
 def answer(page: Any, key: str) -> None:
     """Presses a key once the picture can be answered, and waits for what follows."""
-    page.wait_for_function(PAINTED)
+    page.wait_for_selector(PAINTED)
     page.wait_for_timeout(200)  # the page ignores what comes faster than anyone sees
     place = page.locator("#game-place").inner_text()
     page.keyboard.press(key)
-    page.wait_for_function(
-        """(place) => document.getElementById('game-trial').hidden
-            || document.getElementById('game-place').textContent !== place""",
-        arg=place,
-    )
+    page.wait_for_selector(f"#game-trial[hidden], #game-place:not(:text-is('{place}'))", state="attached")
 
 
 def started(open_page: Any, path: Path) -> Any:
     """The open page, whose first picture can be seen."""
     page = open_page(path, accept_downloads=True)
     page.locator("#game-player").press("Enter")
-    page.wait_for_function(PAINTED)
+    page.wait_for_selector(PAINTED)
     return page
 
 
@@ -296,7 +292,7 @@ def test_a_game_played_by_keyboard_is_saved_and_read(make_page, open_page, tmp_p
         answer(page, "12"[number % 2])
     for _ in range(5):
         answer(page, "3")
-    page.wait_for_function(PAINTED)
+    page.wait_for_selector(PAINTED)
     page.wait_for_timeout(200)
     page.keyboard.press("Tab")  # from the question to the first choice
     page.keyboard.press("Enter")
@@ -325,7 +321,7 @@ def test_strange_names_survive_the_file(make_page, open_page, tmp_path):
     game = make_page(images=1, names=('a "quoted", name\u2028', "\u00fcn\u00ef\ncode"))
     page = started(open_page, game)
     for _ in range(7):
-        page.wait_for_function(PAINTED)
+        page.wait_for_selector(PAINTED)
         page.wait_for_timeout(200)
         shown = data_of(game)["checks"][0]["classes"][0]["name"]  # the first class is right in every check
         texts = page.locator("[data-choice] span").evaluate_all("spans => spans.map((span) => span.textContent)")
@@ -344,7 +340,7 @@ def test_it_fits_a_phone_without_a_barrier(make_page, open_page, barriers, schem
         assert barriers(page) == [], screen
         if screen == "start":
             page.locator("#game-player").press("Enter")
-            page.wait_for_function(PAINTED)
+            page.wait_for_selector(PAINTED)
             page.wait_for_timeout(300)
 
 

@@ -137,7 +137,7 @@ def test_a_jump_over_the_charts_lands_on_its_section(open_page, usual_page, name
     section = page.locator(f"#{name}")
     before = section.bounding_box()["y"]
     page.evaluate("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
-    page.wait_for_function("[...document.querySelectorAll('.chart-plot')].every((plot) => plot.querySelector('svg'))")
+    page.wait_for_selector(".chart-plot:not(:has(svg))", state="detached")
     assert 0 <= before < 100
     assert section.bounding_box()["y"] == pytest.approx(before, abs=2)
 
