@@ -22,6 +22,7 @@ from axiom_bench.data.layouts.tar_shards import TarShards
 from axiom_bench.data.layouts.voc import Voc
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
+from axiom_bench.data.pasted import PastedImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
 
@@ -38,6 +39,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "webdataset": TarShards,
     "parquet": ParquetImages,
     "mosaic": MosaicImages,
+    "pasted": PastedImages,
     "hard": HardImages,
 }
 
