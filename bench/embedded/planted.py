@@ -28,7 +28,7 @@ from torch.func import functional_call
 from axiom_bench.errors import BenchError
 
 MAX_CHANNELS = 12  # 4,096 subsets
-CELL, CELLS = 6, 16  # a cell of the layer is 6 x 6 pixels of the 96 x 96 image
+CELL, CELLS = 6, 16  # a cell of the layer is 6 x 6 pixels of the 96 x 96 image, 14 x 14 of one resized to 224 x 224
 FULL = 16  # cells of a patch of evidence 1
 POOLED = CELLS * CELLS / FULL  # from a mean over all cells to patches
 MEAN, STD = 0.5, 0.25  # of the input, each colour in [0, 1]
@@ -84,7 +84,7 @@ class PlantedNetwork(nn.Module):
         self.features, self.readout, self.flatten, self.head = features, readout, nn.Flatten(), head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, 96, 96) -> logits (B, 2): of what is planted, and of the other class."""
+        """Images (B, 3, 96, 96), or resized -> logits (B, 2): of what is planted, and of the other class."""
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
@@ -142,7 +142,7 @@ def detectors(names: Sequence[str], saturated: bool = False) -> nn.Sequential:
     with torch.no_grad():
         convolution.weight.copy_((STD * weights)[..., None, None])
         convolution.bias.copy_(biases + MEAN * weights.sum(1))  # type: ignore[union-attr]
-    return nn.Sequential(convolution, nn.Hardtanh(0.0, 1.0) if saturated else nn.ReLU(), nn.AvgPool2d(CELL))
+    return nn.Sequential(convolution, nn.Hardtanh(0.0, 1.0) if saturated else nn.ReLU(), nn.AdaptiveAvgPool2d(CELLS))
 
 
 def reading(maps: Sequence[Tensor]) -> nn.Conv2d:

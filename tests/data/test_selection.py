@@ -13,7 +13,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from tests.data.builders import load, scenes
 
-MOSAICS = ("mosaic", "mosaic_focus")  # of another data set, whose file is a part of theirs
+MADE_OF = ("mosaic", "mosaic_focus", "pasted")  # of another data set, whose file is a part of theirs
 
 
 def test_the_label_of_several_objects_is_that_of_the_largest_box():
@@ -74,7 +74,7 @@ def test_check_labels_refuses_labels_out_of_range(imagenet_root, voc_root):
 def test_dataset_names_are_the_yaml_files():
     of_files = ["coco", "folder", "funnybirds", "imagenet", "imagenet_s", "imagenet_v2", "parquet", "voc", "webdataset"]
     drawn = ["hard_patches", "hard_scenes", "planted", "scenes", "scenes_many", "scenes_marked"]
-    assert entry_names("data") == sorted([*of_files, *MOSAICS, *drawn])
+    assert entry_names("data") == sorted([*of_files, *MADE_OF, *drawn])
 
 
 @pytest.mark.parametrize("name", entry_names("data"))
@@ -82,10 +82,10 @@ def test_yaml_file_lists_all_settings(name, request):
     """Every parameter is written down, so that an override of a key that isn't there is an error."""
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
-    of_hydra = {"defaults"} if name in MOSAICS else set()  # which puts the keys of `of` there
-    assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - ({"of"} if name in MOSAICS else set())
+    of_hydra = {"defaults"} if name in MADE_OF else set()  # which puts the keys of `of` there
+    assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - ({"of"} if name in MADE_OF else set())
     assert config["target"] in (None, *TARGET_RULES)
-    if "???" in (config.get("root"), config.get("path")) or name in MOSAICS:  # their own tests build them
+    if "???" in (config.get("root"), config.get("path")) or name in MADE_OF:  # their own tests build them
         return
     if "root" in config:
         config |= {"root": str(request.getfixturevalue(f"{name}_root")), "classes": None}

@@ -130,6 +130,18 @@ def test_detectors_answer_in_their_patches_alone_and_with_one_value(name, batch)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
+def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):
+    """A cell is then 14 x 14 pixels."""
+    dataset, mean, std = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5}), (MEAN,) * 3, (STD,) * 3
+    preprocessing = Preprocessing(224, 224, mean, std, "nearest")
+    large = next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
+    assert large.images.shape[2:] == (224, 224)
+    ours, expected = traced(name, large), traced(name, batch)
+    torch.testing.assert_close(ours.activations[:, :-1], expected.activations[:, :-1], rtol=0, atol=0)
+    torch.testing.assert_close(ours.true_contributions, expected.true_contributions, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
 def test_two_builds_are_equal(name):
     first, second = (BUILDERS[name]().state_dict() for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
