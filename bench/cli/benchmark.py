@@ -20,6 +20,16 @@ if TYPE_CHECKING:
     from axiom_bench.run.manifest import Outcome
 
 
+def command_lines(overrides: Sequence[str]) -> list[Sequence[str]]:
+    """One for each part of a suite, where the overrides choose one; else what they are. Raises BenchError for a suite
+    that isn't there."""
+    if not any(override.startswith("suite=") for override in overrides):
+        return [overrides]
+    from axiom_bench.run.composing import suites  # here: most runs are of none
+
+    return [*suites.each_part(overrides)]
+
+
 def benchmark(
     overrides: Sequence[str], config_folder: Path | None = None, verbose: bool = False
 ) -> tuple[int, list[str]]:

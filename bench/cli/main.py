@@ -20,7 +20,7 @@ from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_f
 from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
-KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments")
+KINDS = ("methods", "peers", "spoiled", "metrics", "models", "data", "experiments", "suites")
 FILES = ("images", "run_folders")  # arguments that are files or folders, among which settings may stand
 TRUST = "run the code that the run's configuration names: it is yours"
 OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=VALUE, ~KEY
@@ -251,12 +251,15 @@ def _run(options: Namespace) -> int:
         return 0
     if options.parent is not None:
         stopping.end_with(options.parent)
-    if options.share:
-        code, lines = benchmark.share(options.overrides, options.config_dir)
-    else:
-        code, lines = benchmark.benchmark(options.overrides, options.config_dir, options.verbose)
-    say(lines)
-    return code
+    codes = []
+    for overrides in benchmark.command_lines(options.overrides):
+        if options.share:
+            code, lines = benchmark.share(overrides, options.config_dir)
+        else:
+            code, lines = benchmark.benchmark(overrides, options.config_dir, options.verbose)
+        say(lines)
+        codes.append(code)
+    return max(codes)
 
 
 def _report(options: Namespace) -> int:

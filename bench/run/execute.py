@@ -82,6 +82,10 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             config = {**config, "target": job.target}  # which the data decide where it is null
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
+            if config["suite_part"] is not None:
+                from axiom_bench.run.composing import suites  # here: most runs are of none
+
+                suites.check(config["suite_part"], ready.job, config["metric"])
             counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)
             about = {**manifest.facts(ready), "reads": facts.reads}  # what is known before a value is computed
             begun = Outcome(ready.job.name, config, about, *counts, compute.Stored(values=facts.values))

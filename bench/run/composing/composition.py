@@ -92,7 +92,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
     typed = overrides
-    folders, overrides = _search_path(overrides, config_folder)
+    folders, overrides = _search_path(_with_suite(overrides), config_folder)
     register_models(_may_name_models(folders, overrides))
     composer = Composer(folders)
     try:
@@ -118,6 +118,15 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         raise hydra_inside.sentence(
             error, _keys(composer, overrides), lambda group: _options(composer, group)
         ) from error
+
+
+def _with_suite(overrides: Sequence[str]) -> Sequence[str]:
+    """With the overrides of suite=NAME/PART in its place. Raises BenchError as `suites.expanded`."""
+    if not any(override.startswith("suite=") for override in overrides):
+        return overrides
+    from axiom_bench.run.composing import suites  # here: most runs are of none
+
+    return suites.expanded(overrides)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

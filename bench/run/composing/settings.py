@@ -54,6 +54,7 @@ SETTINGS = kinds(
         "real_root": File,
         "experiment": FolderName,
         "run": FolderName,
+        "suite_part": Name | None,
         "target": Name | None,
         "normalise": Name,
         "shard_size": Annotated[int, whole(1, "a number of images")],

@@ -1,0 +1,130 @@
+"""Suites: frozen experiments, `suite=NAME`. A suite has parts, each a run of its own; nothing that decides its values
+but the methods may be changed, and networks and images must be those that were frozen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.errors import BenchError, unknown
+
+if TYPE_CHECKING:
+    from axiom_bench.run.jobs.job import Job
+
+SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
+EXPERIMENT = "suite"  # in whose folder the runs are
+FREE = ("method", "peers", "device", "results", "real_root", "hydra", "runtime", "report", "pictures")
+FREE_SETTINGS = ("data.workers", "data.cache")  # of groups that are fixed
+FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.deterministic")  # of groups that are free
+
+
+@dataclass(frozen=True)
+class Part:
+    """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights]}, "data": {name:
+    fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is frozen."""
+
+    overrides: tuple[str, ...]
+    frozen: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """sha256: of all that its file holds but comments."""
+
+    name: str
+    sha256: str
+    parts: Mapping[str, Part]
+
+    @staticmethod
+    def of(name: str) -> Suite:
+        """conf/suite/<name>.yaml. Raises BenchError, with the nearest, where there is none."""
+        files = {path.stem: path for path in (conf_folder() / SUITE).glob("*.yaml")}
+        if name not in files:
+            raise unknown("suite", name, files)
+        content = read_yaml(files[name])
+        frozen = content.get("frozen") or {}
+        parts = {
+            part: Part((*content["shared"], *overrides), frozen.get(part) or {})
+            for part, overrides in content["parts"].items()
+        }
+        text = json.dumps(content, sort_keys=True)
+        return Suite(name, hashlib.sha256(text.encode()).hexdigest(), parts)
+
+    def part(self, name: str) -> Part:
+        """Raises BenchError, with the nearest, where there is none."""
+        if name not in self.parts:
+            raise unknown(f"part of the suite {self.name}", name, self.parts)
+        return self.parts[name]
+
+
+def chosen(overrides: Sequence[str]) -> tuple[str, str] | None:
+    """(suite, part) of suite=NAME or suite=NAME/PART among the overrides, the part "" for all; None without a suite.
+    Raises BenchError for two."""
+    names = [value for key, _, value in (each.partition("=") for each in overrides) if key == SUITE]
+    if len(names) > 1:
+        raise BenchError(f"suite={names[0]} and suite={names[1]} are two runs; start one after the other.")
+    return None if not names else names[0].partition("/")[::2]
+
+
+def each_part(overrides: Sequence[str]) -> list[list[str]]:
+    """The command lines of a suite's parts, where the overrides choose it whole; else the one that they are."""
+    suite, part = chosen(overrides) or ("", "")
+    if not suite or part:
+        return [list(overrides)]
+    rest = [each for each in overrides if each.partition("=")[0] != SUITE]
+    return [[f"{SUITE}={suite}/{name}", *rest] for name in Suite.of(suite).parts]
+
+
+def expanded(overrides: Sequence[str]) -> list[str]:
+    """The overrides, with those of the suite's part, or its first part, in the place of suite=NAME/PART. Raises
+    BenchError for one that the suite fixes."""
+    suite, part = chosen(overrides) or ("", "")
+    if not suite:
+        return list(overrides)
+    part = part or next(iter(Suite.of(suite).parts))
+    rest = [each for each in overrides if each.partition("=")[0] != SUITE]
+    for override in rest:
+        _check_free(suite, override)
+    fixed = Suite.of(suite).part(part).overrides
+    return [f"experiment={EXPERIMENT}", f"run={suite}-{part}", f"{PART}='{suite}/{part}'", *fixed, *rest]
+
+
+def _check_free(suite: str, override: str) -> None:
+    key = override.partition("=")[0].lstrip("+~")
+    if key in FREE_SETTINGS or (key.partition(".")[0].partition("/")[0] in FREE and key not in FIXED_SETTINGS):
+        return
+    raise BenchError(
+        f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside the published ones, or "
+        "run it without suite=. Free are methods, device, results, real_root, launchers, data.workers and data.cache."
+    )
+
+
+def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises BenchError where a job isn't what its suite froze. name: SUITE/PART. metrics: their entries in the
+    configuration."""
+    suite, _, part = name.partition("/")
+    frozen = Suite.of(suite).part(part).frozen
+    if not frozen:
+        return
+    differing = []
+    if [job.model.layer, job.model.weights_sha256] != frozen["models"].get(job.model.name):
+        differing.append(f"the network {job.model.name} (its layer or weights)")
+    if job.data_fingerprint != frozen["data"].get(job.data.name):
+        differing.append(f"the images of {job.data.name} (their ids, content or labels)")
+    calls = calls_of(metrics)
+    if names := sorted(name for name in {*calls, *frozen["metrics"]} if calls.get(name) != frozen["metrics"].get(name)):
+        differing.append(f"the metrics {', '.join(names)} (their function or parameters)")
+    if differing:
+        raise BenchError(
+            f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its values can't stand "
+            "beside the published ones; get the files that conf/suite/ describes, or run it without suite=."
+        )
+
+
+def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """{metric: [target, params]}, what of the metrics' entries decides what they compute."""
+    return {name: [entry["_target_"], dict(entry.get("params") or {})] for name, entry in metrics.items()}

@@ -1,0 +1,151 @@
+"""Suites: what they fix, what may be chosen, and that networks, images and metrics are those that were frozen."""
+
+import json
+import re
+
+import pytest
+import yaml
+
+from axiom_bench.cli.main import main
+from axiom_bench.environment import conf_folder, entry_names
+from axiom_bench.errors import BenchError
+from axiom_bench.run.composing import suites
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.suites import Suite, each_part, expanded
+
+PUBLISHED: dict[str, str] = {}  # {suite: SHA-256}: a published suite stays as it is, a correction has another name
+TINY = {
+    "shared": ["data.size=2", "data.target=label"],
+    "parts": {
+        "first": ["data=scenes", "model=scenes_vgg,scenes_resnet", "metric=[sensitivity_error]"],
+        "second": ["data=planted", "model=planted_or", "metric=[sensitivity_error]"],
+    },
+}
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """Writes a suite called tiny, with these entries over TINY's, beside which there is no other."""
+    (tmp_path / "conf/suite").mkdir(parents=True)
+    monkeypatch.setattr(suites, "conf_folder", lambda: tmp_path / "conf")
+
+    def write(**entries):
+        (tmp_path / "conf/suite/tiny.yaml").write_text(yaml.safe_dump(TINY | entries))
+
+    write()
+    return write
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs the suite's parts with one method: (exit code, the manifests that there are)."""
+
+    def started(*words):
+        code = main(["suite=tiny", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *words])
+        return code, [json.loads(path.read_text()) for path in sorted(tmp_path.glob("suite/*/manifest.json"))]
+
+    return started
+
+
+def frozen(manifests):
+    """As the file of a suite has it."""
+    return {
+        manifest["config"]["suite_part"].partition("/")[2]: {
+            "models": {name: [each["layer"], each["weights_sha256"]] for name, each in manifest["models"].items()},
+            "data": {name: each["fingerprint"] for name, each in manifest["data"].items()},
+            "metrics": suites.calls_of(manifest["config"]["metric"]),
+        }
+        for manifest in manifests
+    }
+
+
+@pytest.mark.parametrize("suite", entry_names("suite"))
+def test_a_published_suite_stays_as_it_is(suite):
+    assert Suite.of(suite).sha256 == PUBLISHED.get(suite, Suite.of(suite).sha256)
+    assert any((conf_folder() / "suite").glob(f"{suite}.yaml"))
+
+
+@pytest.mark.parametrize(
+    "line", [line for suite in entry_names("suite") for line in each_part([f"suite={suite}"])], ids=str
+)
+def test_each_part_composes(line):
+    with composed([*line, "real_root=/somewhere"]) as composition:
+        config = composition.plain_job()
+    suite, part = line[0].removeprefix("suite=").split("/")
+    assert (config["suite_part"], config["run"]) == (f"{suite}/{part}", f"{suite}-{part}")
+    assert config["experiment"] == "suite"
+    assert config["target"] != "predicted"  # by which a network would choose what it is asked
+
+
+def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny):
+    assert each_part(["suite=tiny", "method=[cam]"]) == [
+        ["suite=tiny/first", "method=[cam]"],
+        ["suite=tiny/second", "method=[cam]"],
+    ]
+    assert each_part(["method=[cam]"]) == [["method=[cam]"]]
+    assert expanded(["suite=tiny/second", "method=[cam]", "data.workers=2"]) == [
+        *("experiment=suite", "run=tiny-second", "suite_part='tiny/second'", *TINY["shared"], *TINY["parts"]["second"]),
+        *("method=[cam]", "data.workers=2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.size=3"], "The suite tiny fixes data.size: leave data.size=3 out"),
+        (["model=resnet18"], "fixes model"),
+        (["+metric.mine._target_=mine.mine"], "fixes metric.mine._target_"),
+        (["~metric"], "fixes metric"),
+        (["metric=all"], "fixes metric"),
+        (["device.precision=float64"], "fixes device.precision"),
+        (["run=other"], "fixes run"),
+        (["suite_part=tiny/second"], "fixes suite_part"),
+        (["suite=other"], "suite=tiny/first and suite=other are two runs"),
+        (["experiment=real"], "fixes experiment"),
+        (["data@data.of=imagenet"], "fixes data@data.of"),
+    ],
+)
+def test_what_a_suite_fixes_is_refused(tiny, words, message):
+    with pytest.raises(BenchError, match=f".*{message}"):
+        expanded(["suite=tiny/first", *words])
+
+
+def test_a_suite_or_part_that_is_not_there(tiny):
+    with pytest.raises(BenchError, match="no suite 'tini'; did you mean 'tiny'"):
+        each_part(["suite=tini"])
+    with pytest.raises(BenchError, match="no part of the suite tiny 'frist'; did you mean 'first'"):
+        expanded(["suite=tiny/frist"])
+
+
+def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny, run):
+    code, manifests = run()
+    assert (code, [manifest["run"] for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
+    tiny(frozen=frozen(manifests))
+    code, again = run("method=[grad_cam,hires_cam]")
+    assert code == 0
+    assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "message"),
+    [
+        ("models", "planted_or", ["features", "0" * 64], r"the network planted_or \(its layer or weights\)"),
+        ("models", "planted_or", None, r"the network planted_or \(its layer or weights\)"),
+        ("data", "planted", "0" * 64, r"the images of planted \(their ids, content or labels\)"),
+        ("metrics", "sensitivity_error", ["other.function", {}], "the metrics sensitivity_error"),
+        ("metrics", "zeta", ["other.function", {}], "the metrics zeta"),
+    ],
+)
+def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
+    tiny, run, tmp_path, capsys, kind, name, value, message
+):
+    _, manifests = run()
+    changed = frozen(manifests)
+    changed["second"][kind][name] = value
+    tiny(frozen=changed)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
+    code, _ = run("method=[hires_cam]")
+    assert code == 2
+    printed = "".join(capsys.readouterr())
+    assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", printed)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
