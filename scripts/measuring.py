@@ -11,7 +11,8 @@ import torch
 
 Calls = Mapping[str, Callable[[], object]]
 CPU = torch.device("cpu")
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 
 def timed(

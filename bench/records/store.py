@@ -54,6 +54,7 @@ RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else pa.float6
     RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64())
 )
 
+COMPACT = SCHEMA.set(SCHEMA.get_field_index("value"), pa.field("value", pa.float32()))  # as values are published
 CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), pa.field("image_id", _NAME))  # SCHEMA as readers take it fastest
 
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
@@ -63,16 +64,17 @@ MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 def write(
     path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA,
-    metadata: Mapping[str, Any] | None = None, named: bool = True,
+    metadata: Mapping[str, Any] | None = None, named: bool = True, **compressed: Any,
 ) -> None:  # fmt: skip
     """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
     schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
-    says what the file holds; see `metadata_of`. named: see `sealed.write`."""
+    says what the file holds; see `metadata_of`. named: see `sealed.write`. compressed: of pyarrow's ParquetWriter."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     table = table.replace_schema_metadata(None)
     buffer = pa.BufferOutputStream()
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
-    with pq.ParquetWriter(buffer, table.schema, use_dictionary=repeated, write_page_checksum=True) as writer:
+    options = {"use_dictionary": repeated, "write_page_checksum": True, **compressed}
+    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
         writer.write_table(table)
         notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
         writer.add_key_value_metadata({**notes, sealed.NAME.encode(): sealed.ZEROS.encode()})

@@ -11,6 +11,7 @@ import pytest
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import holdings
 from axiom_bench.records.holdings import RecordFile, Values
+from tests.made_runs import usual_run  # noqa: F401
 
 SHARD = "0" * 32
 

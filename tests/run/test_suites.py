@@ -50,7 +50,7 @@ def run(tmp_path):
 def frozen(manifests):
     """As the file of a suite has it."""
     return {
-        manifest["config"]["suite_part"].partition("/")[2]: {
+        manifest["run"].removeprefix("tiny-"): {
             "models": {name: [each["layer"], each["weights_sha256"]] for name, each in manifest["models"].items()},
             "data": {name: each["fingerprint"] for name, each in manifest["data"].items()},
             "metrics": suites.calls_of(manifest["config"]["metric"]),
@@ -72,7 +72,8 @@ def test_each_part_composes(line):
     with composed([*line, "real_root=/somewhere"]) as composition:
         config = composition.plain_job()
     suite, part = line[0].removeprefix("suite=").split("/")
-    assert (config["suite_part"], config["run"]) == (f"{suite}/{part}", f"{suite}-{part}")
+    assert config["suite_part"] == f"{suite}/{part}@{Suite.of(suite).sha256[:12]}"
+    assert config["run"] == f"{suite}-{part}"
     assert config["experiment"] == "suite"
     assert config["target"] != "predicted"  # by which a network would choose what it is asked
 
@@ -83,8 +84,9 @@ def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny):
         ["suite=tiny/second", "method=[cam]"],
     ]
     assert each_part(["method=[cam]"]) == [["method=[cam]"]]
+    which = f"suite_part='tiny/second@{Suite.of('tiny').sha256[:12]}'"
     assert expanded(["suite=tiny/second", "method=[cam]", "data.workers=2"]) == [
-        *("experiment=suite", "run=tiny-second", "suite_part='tiny/second'", *TINY["shared"], *TINY["parts"]["second"]),
+        *("experiment=suite", "run=tiny-second", which, *TINY["shared"], *TINY["parts"]["second"]),
         *("method=[cam]", "data.workers=2"),
     ]
 

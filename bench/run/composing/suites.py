@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
 EXPERIMENT = "suite"  # in whose folder the runs are
+DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
 FREE = ("method", "peers", "device", "results", "real_root", "hydra", "runtime", "report", "pictures")
 FREE_SETTINGS = ("data.workers", "data.cache")  # of groups that are fixed
 FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.deterministic")  # of groups that are free
@@ -89,8 +90,9 @@ def expanded(overrides: Sequence[str]) -> list[str]:
     rest = [each for each in overrides if each.partition("=")[0] != SUITE]
     for override in rest:
         _check_free(suite, override)
-    fixed = Suite.of(suite).part(part).overrides
-    return [f"experiment={EXPERIMENT}", f"run={suite}-{part}", f"{PART}='{suite}/{part}'", *fixed, *rest]
+    chosen_suite = Suite.of(suite)
+    fixed, which = chosen_suite.part(part).overrides, f"{suite}/{part}@{chosen_suite.sha256[:DIGITS]}"
+    return [f"experiment={EXPERIMENT}", f"run={suite}-{part}", f"{PART}='{which}'", *fixed, *rest]
 
 
 def _check_free(suite: str, override: str) -> None:
@@ -104,9 +106,9 @@ def _check_free(suite: str, override: str) -> None:
 
 
 def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises BenchError where a job isn't what its suite froze. name: SUITE/PART. metrics: their entries in the
+    """Raises BenchError where a job isn't what its suite froze. name: SUITE/PART@HASH. metrics: their entries in the
     configuration."""
-    suite, _, part = name.partition("/")
+    suite, _, part = name.partition("@")[0].partition("/")
     frozen = Suite.of(suite).part(part).frozen
     if not frozen:
         return

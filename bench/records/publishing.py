@@ -1,0 +1,83 @@
+"""Values of runs that others stand beside, committed with the code: run folders as small as can be.
+
+A published run has one record file for each job, with values in float32 and of BITS bits, and no pictures. It is read,
+combined and reported as any other: `axiom-bench report RUN results/reference/SUITE/PART`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from axiom_bench.records import artefacts, holdings, reading, store
+
+BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
+KEPT = (  # of the manifest
+    "created", "experiment", "run", "versions", "git_commit", "device", "hardware", "precision", "methods", "models",
+    "data", "axes", "reads", "work", "failures",
+)  # fmt: skip
+DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration
+SMALL: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 19,
+    "use_byte_stream_split": ["value"],
+}  # of pyarrow
+ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are smallest
+
+
+def publish(folder: Path, target: Path, metrics: Collection[str]) -> None:
+    """Writes the values of these metrics of a run folder, all that its manifest counts, into another folder. Raises
+    BenchError where the run isn't complete or can't be read, or the other folder can't be written."""
+    manifest = reading.read_manifest(folder)
+    published = {key: manifest[key] for key in KEPT if key in manifest}
+    of_metrics = {name: about for name, about in manifest["metrics"].items() if about["metric"] in metrics}
+    jobs = [_job(folder, target, manifest, job, metrics) for job in manifest["jobs"]]
+    records = [name for job in jobs for name in job["records"]]
+    old = [f"{holdings.RECORDS}/{path.name}" for path in (target / holdings.RECORDS).glob("*.parquet")]
+    lists = {kind: [] for kind in artefacts.listed()} | {"records": records}
+    config = _config(manifest["config"], metrics) | {"report": manifest["config"]["report"]}
+    about = {"config": config, "metrics": of_metrics, "jobs": jobs, "overrides": []}
+    artefacts.write(target, {**published, **lists, **about})
+    holdings.remove(target, set(old) - set(records))
+
+
+def _job(
+    folder: Path, target: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str]
+) -> dict[str, Any]:
+    """Writes one job's values; its entry in the manifest."""
+    keys = {method: {name: key for name, key in of.items() if name in metrics} for method, of in job["values"].items()}
+    values = {method: of for method, of in keys.items() if of}
+    counted = {"experiment": manifest["experiment"], "jobs": [{"records": job["records"], "values": values}]}
+    rows = reading.read_records(folder, counted)
+    rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(list(ORDER), kind="stable")
+    rows["value"] = _rounded(rows["value"].to_numpy())
+    table = pa.Table.from_pandas(rows, store.COMPACT, preserve_index=False)
+    names: dict[str, list[str]] = {}
+    for name, about in manifest["metrics"].items():
+        if about["metric"] in metrics:
+            names.setdefault(about["metric"], []).append(name)
+    shard = holdings.key(published=job["job"], values=values)
+    notes = {"format": holdings.FORMAT, "shard": shard, "values": values, "names": names, "curves": {}, "axes": {}}
+    name = f"{holdings.RECORDS}/{shard}-{shard[:8]}.parquet"
+    store.write(target / name, table, schema=None, metadata=notes, **SMALL)
+    about = {key: job[key] for key in ("job", "images", "left_out") if key in job}
+    return {**about, "config": _config(job.get("config") or {}, metrics), "records": [name], "values": values}
+
+
+def _config(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, Any]:
+    """What of a configuration decides values, but for the methods, of which the manifest tells the same."""
+    calls = {
+        name: {key: entry.get(key) for key in ("_target_", "params")}
+        for name, entry in (config.get("metric") or {}).items()
+        if name in metrics
+    }
+    return {key: config[key] for key in DECIDING if key in config} | {"metric": calls}
+
+
+def _rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    mantissa, exponent = np.frexp(values)
+    return np.asarray(np.ldexp(np.round(mantissa * 2**BITS) / 2**BITS, exponent), dtype=np.float32)

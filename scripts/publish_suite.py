@@ -1,0 +1,74 @@
+"""Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all methods of few passes.
+
+python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...]
+
+KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is frozen by it: its file then says which networks
+and images these were, and what its metrics called.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from measuring import ROOT
+
+from axiom_bench import methods
+from axiom_bench.cli.benchmark import compute
+from axiom_bench.records import publishing, reading
+from axiom_bench.run.composing.suites import Suite, calls_of
+
+COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image
+QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
+UNFROZEN = "frozen: {}\n"
+
+
+def frozen(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A part of a suite, as its file has it."""
+    return {
+        "models": {name: [about["layer"], about["weights_sha256"]] for name, about in manifest["models"].items()},
+        "data": {name: about["fingerprint"] for name, about in manifest["data"].items()},
+        "metrics": calls_of(manifest["config"]["metric"]),
+    }
+
+
+def run(suite: str, part: str, overrides: Sequence[str]) -> Path:
+    """The run folder of a part. Exits where a network failed."""
+    chosen = f"method=[{','.join(name for name in methods.names() if name not in COSTLY)}]"
+    code, lines, folder = compute([f"suite={suite}/{part}", chosen, *QUIET, *overrides])
+    if code:
+        sys.exit("\n".join(lines))
+    return folder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Write results/reference/SUITE.")
+    parser.add_argument("suite")
+    parser.add_argument("words", nargs="*", metavar="PART or KEY=VALUE")
+    options = parser.parse_args(argv)
+    overrides = [word for word in options.words if "=" in word]
+    parts = [word for word in options.words if "=" not in word] or [*Suite.of(options.suite).parts]
+    folders = {part: run(options.suite, part, overrides) for part in parts}
+    file = ROOT / "conf" / "suite" / f"{options.suite}.yaml"
+    text = file.read_text(encoding="utf-8")
+    if text.endswith(UNFROZEN):
+        of_parts = {part: frozen(reading.read_manifest(folder)) for part, folder in folders.items()}
+        new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
+        file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
+        folders = {part: run(options.suite, part, overrides) for part in parts}  # whose settings have the suite's hash
+    for part, folder in folders.items():
+        manifest = reading.read_manifest(folder)
+        target = ROOT / "results" / "reference" / options.suite / part
+        publishing.publish(folder, target, {*manifest["config"]["metric"]})
+        size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        seconds = sum(sum(of_job.values()) for of_job in manifest["seconds"].values())
+        print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""Published values: a run folder again, smaller, with the same values to 4e-6 of each."""
+
+import numpy as np
+import pytest
+
+from axiom_bench.columns import OK
+from axiom_bench.errors import BenchError
+from axiom_bench.records import combining, reading
+from axiom_bench.records.publishing import publish
+
+KEY = ["model", "image_id", "method", "metric"]
+
+
+def rows(folder):
+    frame = reading.read_records(folder, reading.read_manifest(folder))
+    return frame.astype(dict.fromkeys([*KEY, "status"], str)).sort_values(KEY).reset_index(drop=True)
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_values_are_the_same_to_17_bits_and_statuses_too(usual_run, tmp_path):
+    names = {about["metric"] for about in reading.read_manifest(usual_run)["metrics"].values()}
+    publish(usual_run, tmp_path, names)
+    before, after = rows(usual_run), rows(tmp_path)
+    assert (before[[*KEY, "status"]] == after[[*KEY, "status"]]).all(axis=None)
+    np.testing.assert_allclose(after["value"], before["value"], rtol=2**-17, atol=0)
+    ok = before["status"] == OK
+    assert (before["value"][ok] != after["value"][ok]).any()
+    assert sum(map(len, files(tmp_path).values())) < 0.5 * sum(map(len, files(usual_run / "records").values()))
+
+
+def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files(usual_run, tmp_path):
+    publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
+    first = files(tmp_path)
+    publish(usual_run, tmp_path, {"box_iou", "conservation_error"})
+    assert files(tmp_path) == first
+    publish(usual_run, tmp_path, {"box_iou"})
+    assert {*rows(tmp_path)["metric"]} == {*reading.read_manifest(tmp_path)["metrics"]} == {"box_iou"}
+    assert len(files(tmp_path)) == len(first)
+
+
+def test_it_stands_beside_a_run(usual_run, tmp_path):
+    publish(usual_run, tmp_path / "published", {"box_iou"})
+    combined = combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
+    assert len(combined["runs"]) == 2
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    with pytest.raises(BenchError, match=r"is no run folder: it has no manifest\.json"):
+        publish(tmp_path, tmp_path / "published", {"box_iou"})
