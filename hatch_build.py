@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent
 PACKAGE = ROOT / "build" / "editable" / "axiom_bench"
 INSIDE = {
     "methods": "methods", "metrics": "metrics", "conf": "conf", "baselines": "results/baselines",
+    "reference": "results/reference",
     "scorecard.csv": "docs/data/scorecard.csv",
 }  # fmt: skip
 

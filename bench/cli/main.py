@@ -150,6 +150,17 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     verify.add_argument("--trust", action="store_true", help=TRUST)
     verify.set_defaults(command=_verify)
 
+    reference = commands.add_parser("reference", help="the published values of a suite")
+    reference.add_argument("suite")
+    reference.set_defaults(command=_reference)
+
+    rank = commands.add_parser("rank", help="a method's places among the published values of a suite")
+    rank.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
+    rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
+    rank.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the suite with a direction")
+    rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
+    rank.set_defaults(command=_rank)
+
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
     _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
     return tuple(commands.choices)
@@ -349,6 +360,23 @@ def _verify(options: Namespace) -> int:
 
     code, lines = verify(options.run_folder, options.seed, options.trust)
     send(options.run_folder)
+    say(lines)
+    return code
+
+
+def _reference(options: Namespace) -> int:
+    from axiom_bench.cli.rank import reference
+
+    say(reference(options.suite))
+    return 0
+
+
+def _rank(options: Namespace) -> int:
+    from axiom_bench.cli.rank import rank
+
+    code, lines = rank(
+        options.method, options.suite, options.metrics.split(",") if options.metrics else (), options.json
+    )
     say(lines)
     return code
 

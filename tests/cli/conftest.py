@@ -4,6 +4,7 @@ import pytest
 
 from axiom_bench import report
 from tests.made_runs import undrawn  # noqa: F401
+from tests.made_suites import tiny_suite  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

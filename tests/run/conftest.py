@@ -18,6 +18,7 @@ from axiom_bench.run.jobs.job import Job
 from axiom_bench.run.manifest import Outcome, assemble
 from axiom_bench.run.sweep import configuration, sweep
 from tests.made_runs import undrawn  # noqa: F401
+from tests.made_suites import tiny_suite  # noqa: F401
 
 TINY = (
     *(

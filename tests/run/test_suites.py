@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-import yaml
 
 from axiom_bench.cli.main import main
 from axiom_bench.environment import conf_folder, entry_names
@@ -12,28 +11,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite, each_part, expanded
+from tests.made_suites import TINY
 
 PUBLISHED: dict[str, str] = {}  # {suite: SHA-256}: a published suite stays as it is, a correction has another name
-TINY = {
-    "shared": ["data.size=2", "data.target=label"],
-    "parts": {
-        "first": ["data=scenes", "model=scenes_vgg,scenes_resnet", "metric=[sensitivity_error]"],
-        "second": ["data=planted", "model=planted_or", "metric=[sensitivity_error]"],
-    },
-}
-
-
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """Writes a suite called tiny, with these entries over TINY's, beside which there is no other."""
-    (tmp_path / "conf/suite").mkdir(parents=True)
-    monkeypatch.setattr(suites, "conf_folder", lambda: tmp_path / "conf")
-
-    def write(**entries):
-        (tmp_path / "conf/suite/tiny.yaml").write_text(yaml.safe_dump(TINY | entries))
-
-    write()
-    return write
 
 
 @pytest.fixture
@@ -78,7 +58,7 @@ def test_each_part_composes(line):
     assert config["target"] != "predicted"  # by which a network would choose what it is asked
 
 
-def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny):
+def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny_suite):
     assert each_part(["suite=tiny", "method=[cam]"]) == [
         ["suite=tiny/first", "method=[cam]"],
         ["suite=tiny/second", "method=[cam]"],
@@ -107,22 +87,22 @@ def test_a_suite_is_its_parts_and_each_has_its_own_command_line(tiny):
         (["data@data.of=imagenet"], "fixes data@data.of"),
     ],
 )
-def test_what_a_suite_fixes_is_refused(tiny, words, message):
+def test_what_a_suite_fixes_is_refused(tiny_suite, words, message):
     with pytest.raises(BenchError, match=f".*{message}"):
         expanded(["suite=tiny/first", *words])
 
 
-def test_a_suite_or_part_that_is_not_there(tiny):
+def test_a_suite_or_part_that_is_not_there(tiny_suite):
     with pytest.raises(BenchError, match="no suite 'tini'; did you mean 'tiny'"):
         each_part(["suite=tini"])
     with pytest.raises(BenchError, match="no part of the suite tiny 'frist'; did you mean 'first'"):
         expanded(["suite=tiny/frist"])
 
 
-def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny, run):
+def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
     code, manifests = run()
     assert (code, [manifest["run"] for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
-    tiny(frozen=frozen(manifests))
+    tiny_suite(frozen=frozen(manifests))
     code, again = run("method=[grad_cam,hires_cam]")
     assert code == 0
     assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
@@ -139,12 +119,12 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny, r
     ],
 )
 def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
-    tiny, run, tmp_path, capsys, kind, name, value, message
+    tiny_suite, run, tmp_path, capsys, kind, name, value, message
 ):
     _, manifests = run()
     changed = frozen(manifests)
     changed["second"][kind][name] = value
-    tiny(frozen=changed)
+    tiny_suite(frozen=changed)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
     code, _ = run("method=[hires_cam]")
     assert code == 2

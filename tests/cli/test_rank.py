@@ -1,0 +1,102 @@
+"""`axiom-bench rank` and `axiom-bench reference`: places among published values, of one's own method and of ours."""
+
+import json
+import re
+
+import pytest
+
+from axiom_bench.cli.main import main
+from axiom_bench.records.publishing import publish
+from tests.made_suites import TINY
+
+HALF = """\
+def grad_cam(trace):
+    return 0.5 * trace.gradients.mean((2, 3), keepdim=True)
+
+
+def broken(trace):
+    return trace.gradients.mean((2, 3), keepdim=True) * float("nan")
+"""
+
+
+@pytest.fixture
+def published(tiny_suite, tmp_path, monkeypatch):
+    """The suite with 12 images, its values of four methods published, and a module of one's own in the folder."""
+    shared = ["data.size=12", "data.target=label", "shard_size=12"]
+    metrics = "metric=[confidence_drop,sensitivity_error]"
+    parts = {name: [word for word in part if "metric" not in word] + [metrics] for name, part in TINY["parts"].items()}
+    tiny_suite(shared=shared, parts=parts)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "halved.py").write_text(HALF)
+    assert main(["suite=tiny", "method=[grad_cam,random,uniform,xgrad_cam]", "runtime.repeats=0"]) == 0
+    for part in TINY["parts"]:
+        publish(
+            tmp_path / f"results/suite/tiny-{part}",
+            tmp_path / f"reference/tiny/{part}",
+            {"confidence_drop", "sensitivity_error"},
+        )
+
+
+def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
+    """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and errors of its own."""
+    assert main(["rank", "halved.grad_cam", "--suite", "tiny", "--json", "places.json"]) == 0
+    printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    standings = json.loads((tmp_path / "places.json").read_text())["parts"]
+    networks = {part: [each["network"] for each in metrics["confidence_drop"]] for part, metrics in standings.items()}
+    assert networks == {"first": ["scenes_vgg", "scenes_resnet"], "second": ["planted_or"]}
+    for metrics in standings.values():
+        for each in metrics["confidence_drop"]:
+            assert "grad_cam" in each["tied"]
+            assert 1 <= each["place_low"] <= each["place_high"] <= each["groups"] <= 4
+            assert each["low"] <= each["value"] <= each["high"]
+            assert {*each["best"]}.isdisjoint(each["worst"])
+    of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]}
+    assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
+    assert "my_grad_cam on tiny/first" in printed
+    assert re.search(r"Confidence drop ↑ .* \d to \d of \d .*Grad-CAM", printed)
+    assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
+    assert "![tiny/first sensitivity_error: place" in printed
+    assert "img.shields.io/badge/tiny%2Ffirst_sensitivity__error-place_" in printed
+
+
+def test_a_published_method_is_tied_with_itself_and_nothing_is_computed(published, capsys):
+    assert main(["rank", "xgrad_cam", "--suite", "tiny", "--metrics", "confidence_drop"]) == 0
+    printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Sensitivity" not in printed
+    assert printed.count("Confidence drop ↑") == 2
+
+
+def test_a_method_without_values_is_told_so(published, capsys):
+    assert main(["rank", "halved.broken", "--suite", "tiny", "--metrics", "confidence_drop"]) == 0
+    assert capsys.readouterr().out.count("no value") == 2
+
+
+def test_the_published_values_are_shown_with_their_origin(published, capsys):
+    assert main(["reference", "tiny"]) == 0
+    printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"^tiny/first: 4 methods, commit \w+, 20\d\d-\d\d-\d\d", printed, re.MULTILINE)
+    assert "tiny/second: 4 methods" in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rank", "xgrad_cam", "--suite", "tini"], "no suite 'tini'; did you mean 'tiny'"),
+        (
+            ["reference", "tiny"],
+            "No values of the suite tiny are in this installation; axiom-bench suite=tiny computes",
+        ),
+    ],
+)
+def test_a_suite_that_is_not_there_or_has_no_values(tiny_suite, capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_metric_or_method_that_is_not_there(published, capsys):
+    assert main(["rank", "xgrad_cam", "--suite", "tiny", "--metrics", "box_iuo"]) == 2
+    assert "no metric of the suite tiny 'box_iuo'" in capsys.readouterr().err
+    assert main(["rank", "xgrad_can", "--suite", "tiny"]) == 2
+    assert "did you mean 'xgrad_cam'" in capsys.readouterr().err
+    assert main(["rank", "halved.absent", "--suite", "tiny"]) == 2
+    assert "absent" in capsys.readouterr().err
