@@ -29,6 +29,10 @@ class BenchError(Exception):
     """One clear sentence: what is wrong, and how to correct it."""
 
 
+class NoMap(BenchError):
+    """A method that reads maps has none of this trace: what a metric asks of it has the status "no_map"."""
+
+
 def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     """The error for a name that doesn't exist, with the nearest names that do, else with the first few of all.
 
@@ -72,10 +76,10 @@ def type_name(value: object) -> str:
 
 @contextmanager
 def measuring(metric: str) -> Iterator[None]:
-    """Puts the metric's name before a BenchError that it raises; "" leaves the error as it is."""
+    """Puts the metric's name before a BenchError that it raises; "" leaves it as it is, as NoMap is left."""
     try:
         yield
     except BenchError as error:
-        if not metric:
+        if not metric or isinstance(error, NoMap):
             raise
         raise BenchError(f"The metric {metric!r} can't be measured: {error}") from error

@@ -19,7 +19,7 @@ def get(name: str) -> Plugin:
 
 
 def names() -> list[str]:
-    """All method names, sorted."""
+    """The names of all methods that need no setting, sorted: those of `method=all`."""
     from axiom_bench.evaluation import plugins
 
-    return plugins.names("method")
+    return plugins.names_of_all("method")

@@ -43,6 +43,8 @@ class Trace(CachesResults):
     row another image of the data set. Both are None where the data set has none, or nothing in the run asks for them.
     first_images: (B, 3, H', W'), the images of the trace that this one is derived from by `again` or `at`, which seed
     what is drawn (see `generators`); None: `images`.
+    image_ids: of each row; None where nobody gave any, and of traces that `again` and `at` derive from this one: what
+    was made elsewhere of an image isn't of another image, class, model or layer.
     `trace[i:j]` is the trace of some of its images.
     """
 
@@ -57,6 +59,7 @@ class Trace(CachesResults):
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
     first_images: Tensor | None = None
+    image_ids: tuple[str, ...] | None = None
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -80,7 +83,7 @@ class Trace(CachesResults):
                 f"Invalid index {rows!r} of a trace; give a slice, such as trace[0:1] for the first image."
             )
         index = torch.arange(len(self))[rows]
-        values = {name: getattr(self, name) for name in (*TENSORS, "network", *OPTIONAL)}
+        values = {name: getattr(self, name) for name in (*TENSORS, "network", *OPTIONAL, "image_ids")}
         changed: dict[str, Any] = {name: value[rows] for name, value in values.items() if value is not None}
         part = replace(self, **changed, num_padding=max(0, int((index >= self.num_valid - 1).sum()) - 1))
         computed = {name: vars(self)[name] for name in COMPUTED if name in vars(self)}

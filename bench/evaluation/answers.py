@@ -18,7 +18,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.passes import in_passes, pieces
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
 from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
@@ -41,19 +41,24 @@ class KnownScores:
 
 @dataclass
 class MetricCall:
-    """A metric of one explanation. request: the request that it waits for; None once it has its `result`."""
+    """A metric of one explanation. request: the request that it waits for; None once it has its `result`, or `no_map`:
+    the error of a method that has no map of what the metric explains again."""
 
     metric: NamedFunction
     explanation: Explanation
     request: Request | None = None
     result: Any = None
     generator: MetricGenerator[Any] | None = None
+    no_map: NoMap | None = None
 
     @staticmethod
     def start(metric: NamedFunction, explanation: Explanation) -> MetricCall:
         """Call the metric, up to its first request."""
-        with measured_by(metric, explanation):
-            answer = metric.call(explanation)
+        try:
+            with measured_by(metric, explanation):
+                answer = metric.call(explanation)
+        except NoMap as error:
+            return MetricCall(metric, explanation, no_map=error)
         if not isgenerator(answer):
             return MetricCall(metric, explanation, result=answer)
         task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", answer))
@@ -63,11 +68,14 @@ class MetricCall:
     def send(self, answer: Any) -> None:
         """Continue with an answer, up to the next request or the return value."""
         assert self.generator is not None
-        with measured_by(self.metric, self.explanation):
-            try:
-                self.request = self.generator.send(answer)
-            except StopIteration as end:
-                self.request, self.result = None, end.value
+        try:
+            with measured_by(self.metric, self.explanation):
+                try:
+                    self.request = self.generator.send(answer)
+                except StopIteration as end:
+                    self.request, self.result = None, end.value
+        except NoMap as error:
+            self.request, self.no_map = None, error
         if self.request is not None and not isinstance(self.request, PerturbedImages | Reexplanation):
             raise BenchError(
                 f"The metric {self.metric.name!r} yielded a {type(self.request).__name__}; a metric yields "
@@ -92,10 +100,12 @@ def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
 
 
 def answer_alone(metric: NamedFunction, explanation: Explanation, generator: object) -> Any:
-    """The result of one metric of one explanation. generator: what the metric's call returned."""
+    """The result of one metric of one explanation. generator: what the metric's call returned. Raises NoMap."""
     task = MetricCall(metric, explanation, generator=cast("MetricGenerator[Any]", generator))
     task.send(None)
     answer_all([task])
+    if task.no_map:
+        raise task.no_map
     return task.result
 
 
@@ -137,12 +147,16 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
         again: Explanation | None = None
         for task in [task for task in tasks if task.explanation is explanation]:
             assert isinstance(task.request, Reexplanation)
-            with measured_by(task.metric, explanation):
-                if again is None:
-                    with watch.part(PASSES):
-                        again = explanation.on(other)
-                answer = task.request.read(again)
-            task.send(answer)
+            try:
+                with measured_by(task.metric, explanation):
+                    if again is None:
+                        with watch.part(PASSES):
+                            again = explanation.on(other)
+                    answer = task.request.read(again)
+            except NoMap as error:
+                task.request, task.no_map = None, error
+            else:
+                task.send(answer)
 
 
 def _scores(task: MetricCall) -> Tensor:

@@ -53,7 +53,8 @@ def warn_of_silence(trace: Trace) -> bool:
 
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
     """The trace of a batch, with what the batch has beside its images."""
-    return cut_model.trace(batch.images, batch.targets, batch.interventions, batch.other_images)
+    trace = cut_model.trace(batch.images, batch.targets, batch.interventions, batch.other_images)
+    return replace(trace, image_ids=batch.image_ids)
 
 
 def rows_of(
@@ -151,7 +152,7 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
             warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
             return None
     if isinstance(answer, Map) and is_map(answer.raw) and len(answer.raw) == len(trace):
-        return Map(answer.raw.detach())
+        return replace(answer, raw=answer.raw.detach())
     is_real = isinstance(answer, Tensor) and not answer.is_complex()
     if is_real and _broadcasts(answer.shape, trace.activations.shape):
         return answer.detach()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import NOT_APPLICABLE, NOT_FINITE, OK
+from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.environment import num_cores
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
@@ -94,7 +94,8 @@ def begin(
     metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
     isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't meet them become
     NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
-    `undefined` of the metric's YAML file; infinity has "not_finite".
+    `undefined` of the metric's YAML file; infinity has "not_finite". Where a metric
+    explains again, and the method has no map of that, all rows are "no_map".
     threads: measure what reads maps alone. What is returned asks the model nothing, and holds no tensor of a GPU.
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """
@@ -110,8 +111,10 @@ def begin(
     tasks = [(entry, entry.task) for entry in waiting if entry.task is not None]
     answer_all([task for _, task in tasks], watch)
     returned = on_cpu([_returned(entry.metric, task.result) for entry, task in tasks])
-    for (entry, _), answer in zip(tasks, returned, strict=True):
-        entry.task, entry.returned = None, answer
+    for (entry, task), answer in zip(tasks, returned, strict=True):
+        entry.task, entry.returned = None, None if task.no_map else answer
+        if task.no_map:
+            entry.met[entry.met == OK] = NO_MAP
     return partial(_measurements, len(explanations), waiting, metrics, others)
 
 

@@ -103,6 +103,17 @@ def names(kind: str) -> list[str]:
     return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
 
 
+def needs_setting(config: Any) -> bool:
+    """Whether an entry's mapping has a parameter without a default, `???`, so that `all` doesn't choose it."""
+    params = config.get("params") if isinstance(config, Mapping) else None
+    return isinstance(params, Mapping) and "???" in params.values()
+
+
+def names_of_all(kind: str) -> list[str]:
+    """The entries of conf/<kind>/ that need no setting, sorted."""
+    return [name for name in names(kind) if not needs_setting(_config(kind, name))]
+
+
 @cache
 def load(kind: str, name: str) -> Plugin:
     """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml, or a method of conf/spoiled/.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import NOT_FINITE, OK
+from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
 from axiom_bench.cutting.interventions import GROUND, Part
 from axiom_bench.errors import unknown
 
@@ -89,6 +89,7 @@ def _positive_effect(trace: Trace) -> Tensor | bool:
     return _each(list(zip(trace.interventions, trace.part_effects, strict=True)), holds)
 
 
+HAS_MAP = Precondition(NO_MAP, lambda explanation, _: explanation.missing is None or ~explanation.missing)
 # Of every metric but those that need a finite score alone, and count a map that isn't finite as a miss.
 ALWAYS = (
     Precondition("zero_score", _score_to_divide_by),
@@ -197,10 +198,11 @@ def _as_rows(holds: Tensor | bool | None, rows: int) -> np.ndarray:
 
 
 def _all_conditions(needs: Sequence[str]) -> Iterator[Precondition]:
-    """Finite values first, unless a need says otherwise, then what the needs ask for.
+    """A map first, and finite values unless a need says otherwise, then what the needs ask for.
 
     A class that the image doesn't show has a status of its own: its boxes aren't missing.
     """
+    yield HAS_MAP
     yield from () if "finite_score" in needs else ALWAYS
     for need in needs:
         if need not in PRECONDITIONS:

@@ -27,12 +27,14 @@ class Map:
     """The result of a method that doesn't weight the layer's activations.
 
     raw: (B, h, w), signed, any h and w. It has no contributions, so the axioms don't apply to it.
+    missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map"; None: none.
     """
 
     raw: Tensor
+    missing: Tensor | None = None
 
     def __getitem__(self, rows: slice) -> Map:
-        return Map(self.raw[rows])
+        return Map(self.raw[rows], None if self.missing is None else self.missing[rows])
 
 
 def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") -> Tensor:
@@ -134,6 +136,7 @@ class Explanation(CachesResults):
     stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
     wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
     cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
+    missing: (B,) bool, rows of a Map that has none of their images; None: none.
     made: a heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for.
     """
 
@@ -149,6 +152,7 @@ class Explanation(CachesResults):
     wrong_class: Tensor | None = None
     others: tuple[AnnotatedObjects, ...] | None = None
     cells: tuple[Tensor, ...] | None = None
+    missing: Tensor | None = None
     method: Method | None = None
     normalise: str = "maximum"
     made: Tensor | None = field(default=None, repr=False, compare=False)
@@ -183,6 +187,7 @@ class Explanation(CachesResults):
             raw_map=raw_map,
             heatmap=made,
             images=trace.images,
+            missing=answer.missing if isinstance(answer, Map) else None,
             method=method,
             normalise=normalise,
             made=made,

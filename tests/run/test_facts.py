@@ -6,6 +6,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -95,6 +97,31 @@ def test_a_shards_content_is_in_its_key():
     assert before[0] != after[0]
     assert before[1:] == after[1:]
     assert original.data_fingerprint != other.data_fingerprint
+
+
+def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, unreported):
+    """A changed map is measured anew, and nothing else is; a file that is written again as it was changes nothing."""
+    folder = tmp_path / "maps"
+    settings = "method=[grad_cam,from_maps]", f"method.from_maps.params.path={folder}", "metric=[gini]"
+    (refused,) = run(*settings)
+    assert f"There is no file or folder {folder}; set method.from_maps.params.path=PATH." in refused.failure.message
+    folder.mkdir()
+
+    def values(number: int, array: np.ndarray) -> tuple[pd.DataFrame, int]:
+        np.save(folder / f"evaluation-0-00000{number}.npy", array)
+        table = rows(run(*settings)).set_index(["method", "image_id", "target_class"])
+        return table.loc["from_maps"], len(list(tmp_path.rglob("records/*.parquet")))
+
+    first, files = values(1, np.eye(7))
+    assert set(first.loc["evaluation-0-000001", "status"]) == {"ok"}
+    assert set(first.drop(index="evaluation-0-000001")["status"]) == {"no_map"}
+    again, as_many = values(1, np.eye(7))
+    assert as_many == files
+    assert again.equals(first)
+    changed, more = values(1, np.arange(49.0).reshape(7, 7))
+    assert more == 2 * files
+    assert (changed.loc["evaluation-0-000001", "value"] != first.loc["evaluation-0-000001", "value"]).all()
+    assert set(values(2, np.eye(7))[0].loc["evaluation-0-000002", "status"]) == {"ok"}
 
 
 def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):

@@ -219,6 +219,7 @@ REASONS = {
     "no_idle_part": "every part changes the score",
     "no_image": "no image has a value",
     "no_interventions": "no versions of the image without its parts",
+    "no_map": "no map of the image, or of what the metric changes",
     "no_mark": "no spurious mark in the image",
     "no_mask": "no mask of the class",
     "no_positive_effect": "no object or mark speaks for the class",

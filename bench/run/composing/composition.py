@@ -209,7 +209,8 @@ def _named(composer: Composer, group: str, choice: object) -> str | None:
     """The override that chooses by name what `all` or `all_fast` means for the group; None for any other choice."""
     if group not in WITH_ALL or choice not in (plugins.ALL, plugins.ALL_FAST):
         return None
-    names = [name for name in _options(composer, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
+    options = [name for name in _options(composer, group) if name not in (plugins.ALL, plugins.ALL_FAST)]
+    names = [name for name in options if not plugins.needs_setting(_entry(composer, group, name))]
     if group == "metric":
         fast_forms = {name: metric for name in names if (metric := _fast_form_of(composer, name))}
         left_out = fast_forms.values() if choice == plugins.ALL_FAST else fast_forms.keys()
@@ -218,10 +219,17 @@ def _named(composer: Composer, group: str, choice: object) -> str | None:
 
 
 def _fast_form_of(composer: Composer, metric: str) -> str | None:
-    """The metric of which this one is a fast form, of conf/metric/ or of a user's folder."""
-    content = composer.content(f"metric/{metric}")
-    entry = content.get(metric) if isinstance(content, DictConfig) else None
-    return entry.get("fast_form_of") if isinstance(entry, DictConfig) else None
+    """The metric of which this one is a fast form."""
+    fast_form_of: str | None = _entry(composer, "metric", metric).get("fast_form_of")
+    return fast_form_of
+
+
+def _entry(composer: Composer, group: str, name: str) -> dict[str, Any]:
+    """What the file of a method or metric says, of conf/ or of a user's folder."""
+    content = composer.content(f"{group}/{name}")
+    entry = content.get(name) if isinstance(content, DictConfig) else None
+    container: Any = OmegaConf.to_container(entry) if isinstance(entry, DictConfig) else {}
+    return container
 
 
 def _jobs(composer: Composer, config: DictConfig) -> list[list[str]]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from axiom_bench import reads
+from axiom_bench import kinds, reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.output import TensorScores
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches, others
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.models.weights import fit, state_sha256
@@ -74,9 +76,27 @@ class Facts:
                    methods=of_methods)  # fmt: skip
 
     def _of_method(self, method: Plugin) -> str:
-        """Key of a method, and of the images that it reads beside the explained ones."""
-        of_method = method_key(method, self._sources)
-        return key(method=of_method, others=self._others) if "other_images" in required([method]) else of_method
+        """Key of a method, and of the images and files that it reads beside the explained images."""
+        of_method, beside = method_key(method, self._sources), {}
+        if "other_images" in required([method]):
+            beside["others"] = self._others
+        if contents := self._contents_of_params(method):
+            beside["files"] = contents
+        return key(method=of_method, **beside) if beside else of_method
+
+    def _contents_of_params(self, method: Plugin) -> list[str]:
+        """Names and SHA-256 of all files that a parameter annotated as a `File` names, a file or a folder. Raises
+        BenchError where there is none."""
+        annotated, contents = kinds.signature(unbound(method.call)[0]).values(), []
+        for name in [entry.name for entry in annotated if entry.annotation == kinds.File]:
+            path = Path(method.params.get(name, "")).expanduser()
+            if not path.exists():
+                raise BenchError(f"There is no file or folder {path}; set method.{method.name}.params.{name}=PATH.")
+            for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+                if file.is_file():
+                    digest = self.job.hashes.of([file], partial(reads.current, str(file)))
+                    contents.append(f"{name} {file.relative_to(path).as_posix()} {digest}")
+        return contents
 
     @cached_property
     def _others(self) -> list[str]:
