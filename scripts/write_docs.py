@@ -21,7 +21,7 @@ from measuring import DOCS, markdown
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
+from axiom_bench.evaluation.plugins import Plugin, needs_setting, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import GAMING, SANITY
 from axiom_bench.report.card import TITLES, line_cells
@@ -112,7 +112,10 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:
-    """Passes that one image costs beyond its trace, counted on a tiny network of LAYER's channels and positions."""
+    """Passes that one image costs beyond its trace, counted on a tiny network of LAYER's channels and positions; none
+    of a method that has to be told what to read."""
+    if needs_setting({"params": method.params}):
+        return ""
     for case in LAYER:
         trace = case.trace()
         _ = trace.ablation_drops
