@@ -19,6 +19,7 @@ from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
 PREFIX = "report."
+REFERENCE = "report.reference"  # a suite, whose published values stand beside the run
 
 
 def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> list[str]:
@@ -32,8 +33,11 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
     """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
-    words: KEY=VALUE. Raises BenchError for a wrong setting, and as `combining.combine`."""
-    settings = parsed(words)
+    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, and as
+    `combining.combine`."""
+    suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
+    folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
+    settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
     if len(folders) == 1 and output is None:
         folder = folders[0]
         manifest: Mapping[str, Any] = reading.read_manifest(folder)
@@ -42,6 +46,22 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
         manifest = combining.combine(folders, folder)
     _check(manifest, settings)
     return folder, settings
+
+
+def _reference(folder: Path, suite: str) -> Path:
+    """The published run of the part of a suite that a run is of. Raises BenchError where it is of none, or of
+    another."""
+    from axiom_bench.cli.rank import published  # here: most reports have none
+
+    folders = published(suite)
+    config = reading.read_manifest(folder).get("config") or {}
+    of_run, _, part = str(config.get("suite_part") or "").partition("@")[0].partition("/")
+    if of_run != suite or part not in folders:
+        raise BenchError(
+            f"{folder} isn't a run of the suite {suite}, so its values can't stand beside the published ones; "
+            f"axiom-bench suite={suite} makes one."
+        )
+    return folders[part]
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:

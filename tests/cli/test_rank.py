@@ -5,10 +5,13 @@ import re
 
 import pytest
 
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.records import artefacts, reading
 from axiom_bench.records.publishing import publish
 from tests.made_suites import TINY
 
+QUICK = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 HALF = """\
 def grad_cam(trace):
     return 0.5 * trace.gradients.mean((2, 3), keepdim=True)
@@ -28,10 +31,10 @@ def published(tiny_suite, tmp_path, monkeypatch):
     tiny_suite(shared=shared, parts=parts)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "halved.py").write_text(HALF)
-    assert main(["suite=tiny", "method=[grad_cam,random,uniform,xgrad_cam]", "runtime.repeats=0"]) == 0
     for part in TINY["parts"]:
+        _, _, folder = compute([f"suite=tiny/{part}", "method=[grad_cam,random,uniform,xgrad_cam]", *QUICK])
         publish(
-            tmp_path / f"results/suite/tiny-{part}",
+            folder,
             tmp_path / f"reference/tiny/{part}",
             {"confidence_drop", "sensitivity_error"},
         )
@@ -76,6 +79,27 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
     assert re.search(r"^tiny/first: 4 methods, commit \w+, 20\d\d-\d\d-\d\d", printed, re.MULTILINE)
     assert "tiny/second: 4 methods" in printed
+
+
+def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, capsys):
+    compute(["suite=tiny/second", "+method.mine._target_=halved.grad_cam", "method=[]", *QUICK])
+    run = "results/suite/tiny-second"
+    assert main(["report", run, "report.reference=tiny", "--output", "both"]) == 0
+    rows = reading.read_records(tmp_path / "both", reading.read_manifest(tmp_path / "both"))
+    assert {*rows["method"].astype(str)} == {"mine", "grad_cam", "random", "uniform", "xgrad_cam"}
+    assert main(["report", run, "report.reference=other"]) == 2
+    assert "no suite 'other'" in capsys.readouterr().err
+
+
+def test_a_run_that_differs_or_is_of_no_suite_is_refused(published, tmp_path, capsys):
+    compute(["run=plain", "method=[cam]", "metric=[zeta]", "data.size=2", "model=scenes_vgg", *QUICK])
+    assert main(["report", "results/quick/plain", "report.reference=tiny"]) == 2
+    assert "plain isn't a run of the suite tiny" in capsys.readouterr().err
+    manifest = reading.read_manifest(tmp_path / "reference/tiny/second")
+    manifest["models"]["planted_or"]["weights_sha256"] = "0" * 64
+    artefacts.write(tmp_path / "reference/tiny/second", manifest)
+    assert main(["report", "results/suite/tiny-second", "report.reference=tiny"]) == 2
+    assert "The model planted_or has another weights_sha256" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

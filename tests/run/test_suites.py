@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from axiom_bench.cli.main import main
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import suites
@@ -13,16 +13,27 @@ from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite, each_part, expanded
 from tests.made_suites import TINY
 
+QUIET = ("pictures.rows=0", "pictures.gallery=0")
 PUBLISHED: dict[str, str] = {}  # {suite: SHA-256}: a published suite stays as it is, a correction has another name
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Runs the suite's parts with one method: (exit code, the manifests that there are)."""
+    """Runs the suite's parts with one method: (exit code, what failed, the manifests that there are)."""
 
     def started(*words):
-        code = main(["suite=tiny", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *words])
-        return code, [json.loads(path.read_text()) for path in sorted(tmp_path.glob("suite/*/manifest.json"))]
+        codes, lines = [], []
+        for line in each_part(
+            ["suite=tiny", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *QUIET, *words]
+        ):
+            code, failures, _ = compute(line)
+            codes.append(code)
+            lines += failures
+        return (
+            max(codes),
+            lines,
+            [json.loads(path.read_text()) for path in sorted(tmp_path.glob("suite/*/manifest.json"))],
+        )
 
     return started
 
@@ -100,10 +111,10 @@ def test_a_suite_or_part_that_is_not_there(tiny_suite):
 
 
 def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
-    code, manifests = run()
+    code, _, manifests = run()
     assert (code, [manifest["run"] for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
     tiny_suite(frozen=frozen(manifests))
-    code, again = run("method=[grad_cam,hires_cam]")
+    code, _, again = run("method=[grad_cam,hires_cam]")
     assert code == 0
     assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
 
@@ -119,15 +130,14 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_su
     ],
 )
 def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
-    tiny_suite, run, tmp_path, capsys, kind, name, value, message
+    tiny_suite, run, tmp_path, kind, name, value, message
 ):
-    _, manifests = run()
+    _, _, manifests = run()
     changed = frozen(manifests)
     changed["second"][kind][name] = value
     tiny_suite(frozen=changed)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
-    code, _ = run("method=[hires_cam]")
+    code, lines, _ = run("method=[hires_cam]")
     assert code == 2
-    printed = "".join(capsys.readouterr())
-    assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", printed)
+    assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
