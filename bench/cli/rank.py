@@ -12,7 +12,7 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.judging.ranking import Standing, range_of_places, standing
+from axiom_bench.judging.standing import Standing, range_of_places, standing
 from axiom_bench.records import combining, files, reading
 from axiom_bench.report.options import Options
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
