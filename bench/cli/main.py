@@ -154,6 +154,10 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     reference.add_argument("suite")
     reference.set_defaults(command=_reference)
 
+    board = commands.add_parser("leaderboard", help="the static site of all published values")
+    board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    board.set_defaults(command=_leaderboard)
+
     rank = commands.add_parser("rank", help="a method's places among the published values of a suite")
     rank.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
@@ -368,6 +372,13 @@ def _reference(options: Namespace) -> int:
     from axiom_bench.cli.rank import reference
 
     say(reference(options.suite))
+    return 0
+
+
+def _leaderboard(options: Namespace) -> int:
+    from axiom_bench.cli.rank import leaderboard
+
+    say(leaderboard(options.output))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""`axiom-bench reference`: a suite's published values; `axiom-bench rank`: a method's places among them."""
+"""`axiom-bench reference`, `rank` and `leaderboard`: published values, a method's places among them, all as pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,21 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 REFERENCE = "reference"  # the folder in the package
+MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
+
+
+def leaderboard(output: Path) -> list[str]:
+    """Writes the pages of all published values: the last lines. Raises BenchError for a folder that holds something
+    else than such pages."""
+    from axiom_bench.report.leaderboard import write  # here: rank needs no page
+
+    if output.exists() and not output.is_dir():
+        raise BenchError(f"{output} is no folder; give another --output.")
+    folder = conf_folder().with_name(REFERENCE)
+    suites = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    first, *_ = write({suite: published(suite) for suite in suites}, output)
+    return [f"leaderboard: {first}"]
 
 
 def published(suite: str) -> dict[str, Path]:
@@ -116,7 +130,8 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Sequence[
             continue
         low, high, groups = range_of_places(standings)
         always = set.intersection(*(set(each.tied) for each in standings))
-        ties = ", ".join(run.metadata.method_title(each) for each in run.methods if each in always)
+        tied = [run.metadata.method_title(each) for each in run.methods if each in always]
+        ties = ", ".join(tied[:MAX_NAMES]) + (f" and {len(tied) - MAX_NAMES} more" if len(tied) > MAX_NAMES else "")
         values = sorted(each.value for each in standings)
         beats = sum(each.beats_controls for each in standings)
         rows.append(_row(

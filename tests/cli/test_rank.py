@@ -81,6 +81,19 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
     assert "tiny/second: 4 methods" in printed
 
 
+def test_the_leaderboard_has_a_page_for_each_part(published, tmp_path, capsys):
+    assert main(["leaderboard", "--output", "board"]) == 0
+    assert capsys.readouterr().out == "leaderboard: board/index.html\n"
+    assert {path.name for path in (tmp_path / "board").iterdir()} == {
+        "index.html",
+        "tiny-first.html",
+        "tiny-second.html",
+    }
+    (tmp_path / "file").touch()
+    assert main(["leaderboard", "--output", "file"]) == 2
+    assert "file is no folder" in capsys.readouterr().err
+
+
 def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, capsys):
     compute(["suite=tiny/second", "+method.mine._target_=halved.grad_cam", "method=[]", *QUICK])
     run = "results/suite/tiny-second"
