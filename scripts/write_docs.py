@@ -58,7 +58,7 @@ def metrics_table() -> list[Row]:
 @cache
 def paper_table() -> list[Row]:
     """Header and one row for each figure and table of the paper, of conf/paper.yaml."""
-    header = ("paper", "shows", "run", "files", "shared with the paper's text", "different")
+    header = ("paper", "shows", "run", "files", "its networks", "its images", "shared with its text", "different")
     return [header, *(_exhibit_row(exhibit) for exhibit in paper().exhibits)]
 
 
@@ -66,7 +66,8 @@ def _exhibit_row(exhibit: Exhibit) -> Row:
     parts = [f"{exhibit.file}-{name}" for name in (*(f"{name}*" for name in exhibit.figures), *exhibit.tables)]
     files = ", ".join(f"`{name}`" for name in parts or [exhibit.file])
     run = "`experiment=paper_two_classes`" if exhibit.two_classes else "`experiment=paper`"
-    return exhibit.number, exhibit.title, run, files, exhibit.shares, exhibit.differs
+    known = (", ".join(exhibit.networks) or "unknown", exhibit.images or "unknown")
+    return exhibit.number, exhibit.title, run, files, *known, exhibit.shares, exhibit.differs
 
 
 @cache

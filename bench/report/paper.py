@@ -28,12 +28,13 @@ from axiom_bench.statistics.summary import leading
 
 @dataclass
 class IndexEntry:
-    """What was made of an exhibit. command: of the run that it is from. missing: what the run lacks of the paper's
-    study; empty for nothing. files: names in the folder. pictures: {PNG as wide as a page: caption}. left_out: why
-    figures or tables aren't there."""
+    """What was made of an exhibit. command: of the run that it is from. compared: {"Networks" and "Images": the
+    paper's and the run's}. missing: what the run lacks of the paper's exhibit; empty for nothing. files: names in the
+    folder. pictures: {PNG as wide as a page: caption}. left_out: why figures or tables aren't there."""
 
     exhibit: Exhibit
     command: str
+    compared: Mapping[str, str]
     missing: str
     files: list[str] = field(default_factory=list)
     pictures: dict[str, str] = field(default_factory=dict)
@@ -51,6 +52,7 @@ def _markdown(entries: Sequence[IndexEntry], command: str, failures: Mapping[str
         yield from (f"![{exhibit.number}]({file})\n\n{caption}\n" for file, caption in entry.pictures.items())
         yield from (to_markdown(table).replace("# ", "### ", 1) for table in entry.tables)
         yield from (f"{sentence}\n" for sentence in (*entry.left_out, entry.missing) if sentence)
+        yield from (f"{name}: {text}.\n" for name, text in entry.compared.items())
         yield f"Shared with the paper: {exhibit.shares}\n"
         yield f"Different: {exhibit.differs}\n"
         yield f"Command: `{entry.command}`\n"
@@ -61,9 +63,10 @@ def _markdown(entries: Sequence[IndexEntry], command: str, failures: Mapping[str
 class Exhibit:
     """A figure or table of the paper.
 
-    number: the paper's. file: what our files' names begin with. figures: what the names of our figures begin with.
-    tables: metrics with a short table each. against: the method beside which run times are shown. two_classes: only
-    images that show exactly two classes count. shares, differs: our definition beside the paper's text.
+    number: the paper's. file: what our files' names begin with. networks, images: of this exhibit in the paper, empty
+    where they aren't known. figures: what the names of our figures begin with. tables: metrics with a short table
+    each. against: the method beside which run times are shown. two_classes: only images that show exactly two classes
+    count. shares, differs: our definition beside the paper's text.
     """
 
     number: str
@@ -71,6 +74,8 @@ class Exhibit:
     title: str
     shares: str
     differs: str
+    networks: tuple[str, ...] = ()
+    images: str = ""
     figures: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     against: str | None = None
@@ -79,15 +84,18 @@ class Exhibit:
 
 @dataclass(frozen=True)
 class Paper:
-    """source: its citation. networks, images: those of its study. instead: networks that stand in for them where they
-    have no weights. numbers: what is known of the paper's own numbers, a sentence."""
+    """source: its citation. instead: networks that stand in for the paper's where these have no weights. numbers: what
+    is known of the paper's own numbers, a sentence."""
 
     source: str
-    networks: tuple[str, ...]
     instead: tuple[str, ...]
-    images: int
     numbers: str
     exhibits: tuple[Exhibit, ...]
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """All that an exhibit names."""
+        return tuple(dict.fromkeys(name for exhibit in self.exhibits for name in exhibit.networks))
 
 
 @cache
@@ -131,7 +139,7 @@ def write_paper(
     for exhibit in paper().exhibits:
         say(f"{exhibit.number}: {exhibit.title}")
         run, source = runs[exhibit.two_classes], of_two if exhibit.two_classes else main
-        entry = IndexEntry(exhibit, source.command, _missing(source, needs_imagenet=not exhibit.two_classes))
+        entry = IndexEntry(exhibit, source.command, _compared(exhibit, run), _missing(exhibit, run))
         if exhibit.two_classes in drawings:
             _add_figures(entry, drawings[exhibit.two_classes], folder)
             _add_tables(entry, run, folder)
@@ -149,17 +157,19 @@ def write_paper(
 
 def on_two_classes(run: RunFolder) -> RunFolder:
     """The run, of the images alone of which exactly two classes are explained."""
-    parts = (run.records, run.class_records)
-    rows = pd.concat(
-        [part.of_images[["data", "image_id", "target_class"]].astype({"data": str, "image_id": str}) for part in parts]
-    )
-    counts = rows.groupby(["data", "image_id"])["target_class"].nunique()
+    counts = _explained(run).groupby(["data", "image_id"])["target_class"].nunique()
     pairs = set(counts[counts == 2].index)
     kept = []
-    for part in parts:
+    for part in (run.records, run.class_records):
         places = zip(part.keys["data"].astype(str), part.keys["image_id"], strict=True)
         kept.append(part.where(np.array([place in pairs for place in places], dtype=bool)))
     return replace(run, records=kept[0], class_records=kept[1])
+
+
+def _explained(run: RunFolder) -> pd.DataFrame:
+    """data, image_id and target_class of what is explained; rows may repeat."""
+    tables = [part.of_images[["data", "image_id", "target_class"]] for part in (run.records, run.class_records)]
+    return pd.concat([table.astype({"data": str, "image_id": str}) for table in tables])
 
 
 def _add_figures(entry: IndexEntry, figures: Sequence[Drawing | LeftOut], folder: Path) -> None:
@@ -200,21 +210,28 @@ def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
         entry.tables.append(table)
 
 
-def _missing(source: PaperRun, needs_imagenet: bool) -> str:
-    """What the run lacks of the paper's study, in one sentence; empty where nothing is missing."""
-    study, run = paper(), source.run
+def _compared(exhibit: Exhibit, run: RunFolder) -> dict[str, str]:
+    """{"Networks" and "Images": those of the paper's exhibit, and the run's}."""
+    counts = _explained(run).groupby("data")["image_id"].nunique()
+    images = ", ".join(f"{count:,} of {name}" for name, count in counts.items())
+    of_two = " with exactly two classes" if exhibit.two_classes and images else ""
+    pairs = {
+        "Networks": (", ".join(exhibit.networks), ", ".join(run.manifest.get("models") or ())),
+        "Images": (exhibit.images, images + of_two),
+    }
+    return {
+        name: f"{known or 'unknown'} in the paper; {ours or 'none'} in this run"
+        for name, (known, ours) in pairs.items()
+    }
+
+
+def _missing(exhibit: Exhibit, run: RunFolder) -> str:
+    """What the run lacks of the paper's exhibit, in one sentence; empty where nothing is missing."""
     models = list(run.manifest.get("models") or {})
-    absent = [name for name in study.networks if not any(model.split("+")[0] == name for model in models)]
-    images = {name: len(facts.get("ids") or ()) for name, facts in (run.manifest.get("data") or {}).items()}
-    parts = []
-    if absent:
-        parts.append(f"the networks {', '.join(absent)}, in whose place stand {', '.join(models)}")
-    if needs_imagenet and sum(images.values()) < study.images:
-        counts = ", ".join(f"{count:,} of {name}" for name, count in images.items())
-        parts.append(f"ImageNet's {study.images:,} validation images, in whose place stand {counts}")
+    absent = [name for name in exhibit.networks if not any(model.split("+")[0] == name for model in models)]
     random = [name for name in models if run.metadata.has_random_weights(name)]
-    if random:
-        parts.append(f"trained weights of {', '.join(random)}")
+    parts = [f"the networks {', '.join(absent)}"] if absent else []
+    parts += [f"trained weights of {', '.join(random)}"] if random else []
     return f"Missing for the paper's: {'; '.join(parts)}." if parts else ""
 
 
