@@ -144,8 +144,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     )
     tidy.set_defaults(command=_tidy)
 
-    verify = commands.add_parser("verify", help="recompute a sample of a run: exit 0 the same, 1 something differs")
-    verify.add_argument("run_folder", type=existing_run)
+    about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
+    verify = commands.add_parser("verify", help=about)
+    verify.add_argument("run_folder", type=existing_run, help="or a folder that axiom-bench submit has written")
     verify.add_argument("--seed", type=int, default=0, help="of the sample: 2 %% of the images, at least 3 a job")
     verify.add_argument("--trust", action="store_true", help=TRUST)
     verify.set_defaults(command=_verify)
@@ -164,6 +165,14 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     rank.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the suite with a direction")
     rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
     rank.set_defaults(command=_rank)
+
+    submit = commands.add_parser("submit", help="a method's values of a suite, as a folder to hand in")
+    submit.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
+    submit.add_argument("--suite", required=True, metavar="NAME")
+    submit.add_argument("--output", required=True, type=Path, metavar="FOLDER")
+    submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
+    submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
+    submit.set_defaults(command=_submit)
 
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
     _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
@@ -360,6 +369,12 @@ def _tidy(options: Namespace) -> int:
 
 
 def _verify(options: Namespace) -> int:
+    if (options.run_folder / "submission.json").is_file():
+        from axiom_bench.cli.submission.verifying import verify_submission
+
+        code, lines = verify_submission(options.run_folder, options.seed, options.trust)
+        say(lines)
+        return code
     from axiom_bench.cli.verify import verify
 
     code, lines = verify(options.run_folder, options.seed, options.trust)
@@ -388,6 +403,14 @@ def _rank(options: Namespace) -> int:
     code, lines = rank(
         options.method, options.suite, options.metrics.split(",") if options.metrics else (), options.json
     )
+    say(lines)
+    return code
+
+
+def _submit(options: Namespace) -> int:
+    from axiom_bench.cli.submission.making import submit
+
+    code, lines = submit(options.method, options.suite, options.output, options.licence, options.reference)
     say(lines)
     return code
 

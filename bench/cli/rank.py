@@ -73,11 +73,10 @@ def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -
         names = {name for manifest in manifests.values() for name in manifest["metrics"]}
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
-    name, chosen = _chosen(method, {taken for manifest in manifests.values() for taken in manifest["methods"]})
+    name = name_in_run(method, {taken for manifest in manifests.values() for taken in manifest["methods"]})
     code, lines, places, costs = 0, list[str](), dict[str, dict[str, list[Standing]]](), list[float]()
     for part, folder in folders.items():
-        command = [f"suite={suite}/{part}", *chosen, *QUIET, f"runtime.repeats={REPEATS}"]
-        failed, messages, computed = compute(command)
+        failed, messages, computed = computed_part(suite, part, method, name, REPEATS)
         code = max(code, failed)
         with TemporaryDirectory() as combined:
             combining.combine([computed, folder], Path(combined) / "combined")
@@ -96,14 +95,23 @@ def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -
     return code, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
 
 
-def _chosen(method: str, taken: Collection[str]) -> tuple[str, list[str]]:
-    """The method's name in its run, and the overrides that choose it alone. One's own is called as no published one
-    is."""
-    if "." not in method:
-        return method, [f"method=[{method}]"]
+def computed_part(suite: str, part: str, method: str, name: str, repeats: int) -> tuple[int, list[str], Path]:
+    """As `benchmark.compute`, of a method alone on a part of a suite. repeats: of run times."""
+    return compute([f"suite={suite}/{part}", *overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}"])
+
+
+def name_in_run(method: str, taken: Collection[str]) -> str:
+    """A method's name in its run; one's own is called as no other is."""
     name = method.rpartition(".")[2]
-    name = f"my_{name}" if name in taken else name
-    return name, ["method=[]", f"+method.{name}._target_={method}"]
+    return f"my_{name}" if "." in method and name in taken else name
+
+
+def overrides_of(method: str, name: str, *others: str) -> list[str]:
+    """What chooses a method, beside others of ours. name: in its run."""
+    if "." not in method:
+        others = tuple(dict.fromkeys((*others, method)))
+    own = [f"+method.{name}._target_={method}"] if "." in method else []
+    return [f"method=[{','.join(others)}]", *own]
 
 
 def _standings(run: RunFolder, name: str, metrics: Sequence[str]) -> dict[str, list[Standing]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,7 @@ def verify(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[
         with progress(f"{name}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)
-    is_same_machine = all(version_of(name) == value for name, value in run["versions"].items()) and run.get(
-        "hardware"
-    ) == hardware(torch.device(str(run["device"])))
-    pairs = _pairs(reading.read_records(folder, run), now)
-    how = "bit by bit" if is_same_machine else "within the gate's tolerances, since hardware or libraries are others"
-    differing = list(_bits(pairs) if is_same_machine else _moved(pairs, Metadata(run)))
+    how, differing = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates([*PLACE, "image_id"]))
     verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(differing)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
@@ -64,6 +59,33 @@ def verify(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[
     more = [f"... and {len(differing) - len(shown)} more"] if len(differing) > len(shown) else []
     advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
     return 1, [f"{what}: {len(differing)} metrics of methods differ.", *shown, *more, advice]
+
+
+def compared(
+    stored: pd.DataFrame, now: pd.DataFrame, run: Mapping[str, Any], metadata: Metadata
+) -> tuple[str, list[str]]:
+    """How the stored values of the images in `now` are compared with those, and a line for each metric of a method that
+    differs. run: the manifest of the stored values, which says where they were computed. metadata: with tolerances."""
+    is_here = run["device"] == "cpu" or (run["device"] == "cuda" and torch.cuda.is_available())
+    is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
+    if is_same_machine and all(version_of(name) == value for name, value in run["versions"].items()):
+        return "bit by bit", list(differing_bits(stored, now))
+    how = "within the gate's tolerances, since hardware or libraries are others"
+    return how, list(_moved(_pairs(stored, now), metadata))
+
+
+def differing_bits(stored: pd.DataFrame, now: pd.DataFrame) -> Iterator[str]:
+    """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`."""
+    for what, _, rows in _groups(_pairs(stored, now)):
+        then, again = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
+        same = (then.view(np.int64) == again.view(np.int64)) | (np.isnan(then) & np.isnan(again))
+        differing = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
+        for _, first in differing.head(1).iterrows():
+            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", "_now"))
+            yield (
+                f"{what} differs in {len(differing)} of {len(rows)} values; of image {first['image_id']}, class "
+                f"{first['target_class']}, it was {was} and is {is_now}"
+            )
 
 
 def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
@@ -83,19 +105,6 @@ def _groups(pairs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     for place, rows in pairs.groupby([*PLACE, "method", "metric"]):
         model, layer, data, method, metric = map(str, place)
         yield f"{model} at {layer} on {data}: {metric} of {method}", metric, rows
-
-
-def _bits(pairs: pd.DataFrame) -> Iterator[str]:
-    for what, _, rows in _groups(pairs):
-        then, now = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
-        same = (then.view(np.int64) == now.view(np.int64)) | (np.isnan(then) & np.isnan(now))
-        differing = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
-        for _, first in differing.head(1).iterrows():
-            was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", "_now"))
-            yield (
-                f"{what} differs in {len(differing)} of {len(rows)} values; of image {first['image_id']}, class "
-                f"{first['target_class']}, it was {was} and is {is_now}"
-            )
 
 
 def _text(value: float, status: Any) -> str:

@@ -54,7 +54,7 @@ def _job(
     counted = {"experiment": manifest["experiment"], "jobs": [{"records": job["records"], "values": values}]}
     rows = reading.read_records(folder, counted)
     rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(list(ORDER), kind="stable")
-    rows["value"] = _rounded(rows["value"].to_numpy())
+    rows["value"] = rounded(rows["value"].to_numpy())
     table = pa.Table.from_pandas(rows, store.COMPACT, preserve_index=False)
     names: dict[str, list[str]] = {}
     for name, about in manifest["metrics"].items():
@@ -78,6 +78,7 @@ def _config(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, An
     return {key: config[key] for key in DECIDING if key in config} | {"metric": calls}
 
 
-def _rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+def rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Values as they are published: float32 of BITS bits."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.round(mantissa * 2**BITS) / 2**BITS, exponent), dtype=np.float32)

@@ -68,9 +68,9 @@ class Composition:
         """The configuration of all jobs, as `plain` makes it."""
         return plain(self.config)
 
-    def plain_job(self) -> dict[str, Any]:
-        """The configuration of the first job."""
-        return plain(self.composer.job_config(self.config, self.jobs[0]))
+    def plain_job(self, number: int = 0) -> dict[str, Any]:
+        """The configuration of one of the jobs."""
+        return plain(self.composer.job_config(self.config, self.jobs[number]))
 
     def launch(self, function: TaskFunction) -> list[Any]:
         """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""

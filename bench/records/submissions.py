@@ -1,0 +1,93 @@
+"""A submission: a folder with the published values of a method on each part of a suite, PART/ as
+`records.publishing` writes them, the method's module, and submission.json, which names them with their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, StringConstraints, ValidationError
+
+from axiom_bench.errors import BenchError
+from axiom_bench.records import files
+
+NAME = "submission.json"
+_PATH = StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)
+_WORD = StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=200)
+
+
+class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
+    """method: my_module.my_cam, or a name of conf/method. name: of its values. distributions: {name: version} of those
+    that the method comes from; a method without any comes from the module beside this file. files: {name in the folder:
+    SHA-256} of all others."""
+
+    method: Annotated[str, _PATH]
+    name: Annotated[str, _WORD]
+    suite: str
+    suite_sha256: str
+    licence: str
+    reference: str
+    distributions: dict[str, str]
+    axiom_bench: str
+    git_commit: str | None
+    files: dict[str, str]
+
+    @property
+    def module_file(self) -> str | None:
+        """The file of the method's module; None for a method of an installed distribution, or of this package."""
+        return module_file(self.method, self.distributions)
+
+
+def module_file(method: str, distributions: object) -> str | None:
+    """As `Submission.module_file`."""
+    module = method.rpartition(".")[0]
+    return None if not module or distributions or module.startswith("axiom_bench.") else f"{module}.py"
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """{name: SHA-256} of the files in a folder, but for NAME. Raises BenchError for a link or a pipe."""
+    names = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise BenchError(f"{path} is no plain file; a submission holds nothing else.")
+        if path.is_file() and name != NAME:
+            names[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return names
+
+
+def check_free(folder: Path, method: str) -> None:
+    """Raises BenchError for a folder that holds anything else than a submission of this method."""
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / NAME).is_file() or read(folder).method != method:
+            raise BenchError(f"{folder} holds something else than a submission of {method}; give another --output.")
+    elif folder.exists() and not folder.is_dir():
+        raise BenchError(f"{folder} is no folder; give another --output.")
+
+
+def write(folder: Path, submission: Submission) -> None:
+    """Raises BenchError where it can't."""
+    files.write(folder / NAME, submission.model_dump_json(indent=1).encode())
+
+
+def read(folder: Path) -> Submission:
+    """Raises BenchError for a file that is missing, or isn't a submission's."""
+    path = folder / NAME
+    try:
+        return Submission.model_validate_json(files.read(path))
+    except OSError as error:
+        raise BenchError(f"{path} can't be read ({error}).") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))[:100]
+        raise BenchError(f"{path} isn't a submission's: {where or 'the text'}: {first['msg'][:200]}.") from error
+
+
+def changed(folder: Path, submission: Submission) -> list[str]:
+    """A line for each file that isn't the one which was submitted. Raises BenchError as `hashes`."""
+    now = hashes(folder)
+    lines = {name: "is missing" for name in submission.files if name not in now}
+    lines |= {name: "isn't a file of the submission" for name in now if name not in submission.files}
+    lines |= {name: "isn't as it was submitted" for name in now if submission.files.get(name, now[name]) != now[name]}
+    return [f"{name} {what}" for name, what in sorted(lines.items())]

@@ -1,0 +1,165 @@
+"""`axiom-bench submit`, and `axiom-bench verify` of what it has written."""
+
+import importlib
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from axiom_bench.cli.main import main
+from axiom_bench.records import artefacts, holdings, store, submissions
+from axiom_bench.run import verification
+from tests.cli.test_verify import InThisProcess
+
+MODULE = """\
+import time
+
+LOADED = time.perf_counter() if {varies} else 0.5
+
+
+def half(trace):
+    return LOADED * trace.gradients.mean((2, 3), keepdim=True)
+"""
+
+
+def forget():
+    """As a new process does not know the module."""
+    sys.modules.pop("submitted_cam", None)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def author(tiny_suite, tmp_path, monkeypatch):
+    """The current folder with a method of one's own; then another folder, beside whose commands it isn't importable."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setattr(verification, "ProcessPoolExecutor", InThisProcess)
+    (tmp_path / "author").mkdir()
+    (tmp_path / "reader").mkdir()
+    monkeypatch.chdir(tmp_path / "author")
+
+    def submitted(varies=False, method="submitted_cam.half"):
+        Path("submitted_cam.py").write_text(MODULE.format(varies=varies))
+        forget()
+        output = tmp_path / "submissions" / "half"
+        assert main(["submit", method, "--suite", "tiny", "--output", str(output), "--licence", "MIT"]) == 0
+        sys.path[:] = [place for place in sys.path if place != str(tmp_path / "author")]
+        monkeypatch.chdir(tmp_path / "reader")
+        monkeypatch.setattr(InThisProcess, "__enter__", lambda self: forget() or self)
+        return output
+
+    yield submitted
+    forget()
+
+
+def verified(folder, capsys, *options):
+    capsys.readouterr()
+    code = main(["verify", str(folder), *options])
+    printed = capsys.readouterr()
+    return code, printed.out + printed.err
+
+
+def test_an_honest_submission_is_accepted(author, capsys):
+    folder = author()
+    about = json.loads((folder / "submission.json").read_text())
+    assert (about["method"], about["name"], about["licence"]) == ("submitted_cam.half", "half", "MIT")
+    assert {Path(name).parts[0] for name in about["files"]} == {"first", "second", "submitted_cam.py"}
+    code, text = verified(folder, capsys, "--trust")
+    assert (code, text.count("compared bit by bit")) == (0, 2), text
+    assert "accepted: submitted_cam.half on the suite tiny, 6 files" in text
+
+
+@pytest.mark.slow
+def test_processes_of_their_own(author, capsys, monkeypatch):
+    folder = author()
+    monkeypatch.setattr(verification, "ProcessPoolExecutor", ProcessPoolExecutor)
+    code, text = verified(folder, capsys, "--trust")
+    assert code == 0, text
+    assert verified(author(varies=True), capsys, "--trust")[0] == 1
+
+
+def test_code_of_a_submission_runs_only_with_trust(author, capsys):
+    folder = author()
+    code, text = verified(folder, capsys)
+    assert code == 2
+    assert "method.half._target_=submitted_cam.half. Add --trust" in text
+
+
+def test_a_method_of_ours_needs_no_trust(author, capsys):
+    assert verified(author(method="grad_cam"), capsys)[0] == 0
+
+
+def falsified(folder):
+    """The values of the second part, times 1.5, in a record file that is written as ours are."""
+    part = folder / "second"
+    text = json.dumps(artefacts.read(part))
+    for shard, (file,) in holdings.read(part).files.items():
+        table = store.read_table(part / file.name, store.SCHEMA).to_pandas()
+        table["value"] *= 1.5
+        notes = {"names": file.names, "curves": file.curves, "axes": file.axes}
+        written = holdings.write(part, shard, file.values, table, table[:0], notes)
+        (part / file.name).unlink()
+        text = text.replace(file.name, written.name)
+    artefacts.write(part, json.loads(text))
+
+
+def rehashed(folder, **about):
+    content = {**json.loads((folder / "submission.json").read_text()), "files": submissions.hashes(folder), **about}
+    (folder / "submission.json").write_text(json.dumps(content))
+
+
+def test_a_changed_value_is_refused_by_its_hash_and_rehashed_by_its_value(author, capsys):
+    folder = author()
+    falsified(folder)
+    code, text = verified(folder, capsys, "--trust")
+    assert code == 1
+    assert "second/manifest.json isn't as it was submitted" in text
+    rehashed(folder)
+    code, text = verified(folder, capsys, "--trust")
+    assert code == 1
+    assert "planted: sensitivity_error of half differs in 2 of 2 values" in text
+
+
+def test_a_file_more_is_refused(author, capsys):
+    folder = author()
+    (folder / "sitecustomize.py").write_text("")
+    code, text = verified(folder, capsys, "--trust")
+    assert (code, "sitecustomize.py isn't a file of the submission" in text) == (1, True)
+
+
+def test_values_that_differ_between_processes_are_refused(author, capsys):
+    code, text = verified(author(varies=True), capsys, "--trust")
+    assert code == 1
+    assert "half isn't deterministic: two processes compute different values." in text
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"suite_sha256": "0" * 64}, "is of another suite tiny than this installation's (000000000000, not "),
+        ({"suite": "other"}, "no suite 'other'"),
+        ({"method": "a.b=[c]"}, "isn't a submission's: method: "),
+        ({"more": 1}, "isn't a submission's: more: "),
+    ],
+)
+def test_a_submission_of_something_else_is_refused(author, capsys, about, message):
+    folder = author()
+    rehashed(folder, **about)
+    code, text = verified(folder, capsys, "--trust")
+    assert (code, message in text) == (2, True), text
+
+
+def test_what_cannot_be_submitted(author, tmp_path, capsys):
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/notes.txt").write_text("")
+    words = ["--suite", "tiny", "--output", str(tmp_path / "used")]
+    assert main(["submit", "grad_cam", *words]) == 2
+    assert "used holds something else than a submission of grad_cam; give another --output." in capsys.readouterr().err
+    words[-1] = str(tmp_path / "new")
+    Path("drawing.py").write_text("import torch\n\ndef cam(trace):\n    return torch.rand_like(trace.gradients)\n")
+    assert main(["submit", "drawing.cam", *words]) == 2
+    assert "drawing.cam draws from a global random state" in capsys.readouterr().err
+    assert main(["submit", "a.b.cam", *words]) == 2
+    assert "a.b is in a package; submit one file" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
