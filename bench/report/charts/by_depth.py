@@ -24,6 +24,7 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 TITLE = "Axiom errors by depth"
 ORDER = "Layers in the order in which the network runs them"
 HEIGHT = 300
+AXIS, LETTER, LETTERS = 50, 4, 26  # pixels below the plot: without names of layers, of a letter, and letters at most
 SPREAD = 30.0  # of the largest to the smallest median: from here on a linear axis hides the small ones
 SPECS = {False: "by-depth", True: "by-depth-log"}
 HOVER = {"title": "Name", "layer": "Layer", "median": "Median", "q1": "Lower quartile", "q3": "Upper quartile",
@@ -80,7 +81,8 @@ def _choice(run: RunFolder, name: str, rows: pd.DataFrame, deep: dict[Place, lis
         if len(selected := _at(table, place)):
             label, tables = _label(place, deep), {"points": columns(_points(run, selected, layers, is_free))}
             description = f"{value.title} by depth, {label}."
-            panels.append(Panel(label, SPECS[log], description, tables, HEIGHT, params | {"layers": layers}))
+            axis = AXIS + LETTER * min(LETTERS, max(map(len, layers)))  # names at an angle
+            panels.append(Panel(label, SPECS[log], description, tables, HEIGHT, params | {"layers": layers}, axis=axis))
     statistics = "Medians, and the band between the quartiles." if is_free else "Medians."
     caption = f"{ORDER}. {statistics} {counts_by(rows, [*PLACE, 'method'])} a median."
     if log:
