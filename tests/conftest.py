@@ -21,6 +21,8 @@ from omegaconf import OmegaConf
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
 from tests import last_runs
 
+pytest_plugins = ("tests.browser",)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # as many workers as cores; more threads would only wait for each other

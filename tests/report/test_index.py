@@ -140,4 +140,5 @@ def test_the_page_is_searched_and_sorted(results, open_page):
     assert page.get_by_role("status").last.inner_text() == "1 of 2"
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     names.first.get_by_role("link").click()
+    page.wait_for_url("**/report.html")
     assert "experiment quick" in page.title()

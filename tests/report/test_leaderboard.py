@@ -76,4 +76,4 @@ def test_an_address_leads_to_a_metric_and_a_method_to_its_definition(board, open
     page.locator("#box_iou tbody a").first.click()
     page.wait_for_url(lambda url: "#method-" in url)
     page.locator('a[href="index.html"]').click()
-    assert page.get_by_role("heading", name="Which method explains a CNN faithfully?").is_visible()
+    page.get_by_role("heading", name="Which method explains a CNN faithfully?").wait_for()

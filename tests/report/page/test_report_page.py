@@ -120,12 +120,12 @@ def test_a_definition_shows_on_focus_and_goes_with_escape(overview):
     page.keyboard.press("Tab")
     page.keyboard.press("Shift+Tab")
     tip = page.get_by_role("tooltip")
-    assert "w_k = mean(g_k)" in tip.inner_text()
+    tip.get_by_text("w_k = mean(g_k)").wait_for()
     assert "(B, K" not in tip.inner_text()
     page.keyboard.press("Escape")
-    assert not tip.is_visible()
+    tip.wait_for(state="hidden")
     overview.get_by_role("button", name="Box IoU").hover()
-    assert "its own definition" in tip.inner_text()
+    tip.get_by_text("its own definition").wait_for()
     assert tip.get_by_role("link", name="Doe 2031").get_attribute("href") == "https://arxiv.org/abs/1"
 
 
@@ -185,7 +185,7 @@ def test_axe_finds_nothing_serious(open_page, barriers, usual_page, width, theme
 def test_a_phone_scrolls_tables_and_not_the_page_and_shows_a_definition_on_tap(open_page, usual_page):
     page = open_page(usual_page, viewport={"width": 400, "height": 800}, has_touch=True, is_mobile=True)
     page.locator("#overview a.page-term", has_text="grad_cam").first.tap()
-    assert "w_k = mean(g_k)" in page.get_by_role("tooltip").inner_text()
+    page.get_by_role("tooltip").get_by_text("w_k = mean(g_k)").wait_for()
     assert page.evaluate("location.hash") == ""
     page.locator("#overview").get_by_text("Methods", exact=True).tap()
     assert page.evaluate("document.documentElement.scrollWidth") == 400
@@ -217,7 +217,7 @@ def test_sections_are_in_the_index(make_page, open_page):
     assert page.locator("nav a").all_inner_texts() == ["First", "Second"]
     assert page.locator("h2").all_inner_texts() == ["First", "Second"]
     page.get_by_role("link", name="Second").click()
-    assert page.evaluate("location.hash") == "#b"
+    page.wait_for_url("**#b")
 
 
 def test_two_sections_of_one_id_and_nan_in_json_are_refused():
