@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +20,37 @@ from measuring import ROOT
 from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.records import publishing, reading
+from axiom_bench.run.composing.composition import composed, plain
 from axiom_bench.run.composing.suites import Suite, calls_of
+from axiom_bench.run.jobs.job import Job
 
-COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image
+COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
+OF_CHANNELS = (
+    "gscore_cam",
+    "score_cam",
+)  # on networks of over 64 channels: a pass for each of the channels that matter
+WIDE = ("photographs-1",)
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
 
 
-def frozen(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A part of a suite, as its file has it."""
-    return {
-        "models": {name: [about["layer"], about["weights_sha256"]] for name, about in manifest["models"].items()},
-        "data": {name: about["fingerprint"] for name, about in manifest["data"].items()},
-        "metrics": calls_of(manifest["config"]["metric"]),
-    }
+def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """A part of a suite, as its file has it: {"models", "data", "metrics"}. Nothing is computed."""
+    models, data, calls = {}, {}, {}
+    with composed([f"suite={suite}/{part}", *overrides]) as composition:
+        for words in composition.jobs:
+            config = plain(composition.composer.job_config(composition.config, words))
+            job = Job.of(config)
+            models[job.model.name] = [job.model.layer, job.model.weights_sha256]
+            data[job.data.name] = job.data_fingerprint
+            calls = calls_of(config["metric"])
+    return {"models": models, "data": data, "metrics": calls}
 
 
 def run(suite: str, part: str, overrides: Sequence[str]) -> Path:
     """The run folder of a part. Exits where a network failed."""
-    chosen = f"method=[{','.join(name for name in methods.names() if name not in COSTLY)}]"
+    costly = (*COSTLY, *OF_CHANNELS) if suite in WIDE else COSTLY
+    chosen = f"method=[{','.join(name for name in methods.names() if name not in costly)}]"
     code, lines, folder = compute([f"suite={suite}/{part}", chosen, *QUIET, *overrides])
     if code:
         sys.exit("\n".join(lines))
@@ -52,15 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word] or [*Suite.of(options.suite).parts]
-    folders = {part: run(options.suite, part, overrides) for part in parts}
     file = ROOT / "conf" / "suite" / f"{options.suite}.yaml"
     text = file.read_text(encoding="utf-8")
     if text.endswith(UNFROZEN):
-        of_parts = {part: frozen(reading.read_manifest(folder)) for part, folder in folders.items()}
+        of_parts = {part: frozen(options.suite, part, overrides) for part in Suite.of(options.suite).parts}
         new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
-        folders = {part: run(options.suite, part, overrides) for part in parts}  # whose settings have the suite's hash
-    for part, folder in folders.items():
+    for part in parts:
+        folder = run(options.suite, part, overrides)
         manifest = reading.read_manifest(folder)
         target = ROOT / "results" / "reference" / options.suite / part
         publishing.publish(folder, target, {*manifest["config"]["metric"]})

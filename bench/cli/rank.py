@@ -59,8 +59,15 @@ def reference(suite: str) -> list[str]:
         run = RunFolder.read(folder)
         about = run.manifest
         made = f"commit {str(about.get('git_commit'))[:8]}, {str(about.get('created'))[:10]}, {about.get('hardware')}"
-        lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *report.headline(run), f"  in {folder}", ""]
+        lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part), *report.headline(run)]
+        lines += [f"  in {folder}", ""]
     return lines[:-1]
+
+
+def _note(suite: str, part: str) -> list[str]:
+    """What the suite says of a part's images, as lines."""
+    note = Suite.of(suite).part(part).note
+    return [f"  {note}"] if note else []
 
 
 def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -> tuple[int, list[str]]:
@@ -82,7 +89,7 @@ def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -
             combining.combine([computed, folder], Path(combined) / "combined")
             run = RunFolder.read(Path(combined) / "combined")
             places[part] = _standings(run, name, metrics)
-            lines += [*messages, *_lines(run, f"{suite}/{part}", name, places[part]), ""]
+            lines += [*messages, *_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.environment import conf_folder, entry_names
+from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading
 from axiom_bench.run.composing import suites
@@ -16,8 +16,10 @@ from axiom_bench.run.verification import recomputed
 from tests.made_suites import TINY
 
 QUIET = ("pictures.rows=0", "pictures.gallery=0")
+REFERENCE = conf_folder().with_name("reference")
 PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correction has another name
     "scenes-1": "89cd8bd764dc02ab80c9cc27f1325ce479915adbf7a4e97eeae6edfee52df298",
+    "photographs-1": "f402cd5886d39412ca36a76f00bad1935422bbddb1e13f7507b187e245805611",
 }
 
 
@@ -60,19 +62,39 @@ def test_a_published_suite_stays_as_it_is(suite):
     assert Suite.of(suite).sha256 == PUBLISHED[suite]
 
 
-@pytest.mark.parametrize("suite", PUBLISHED)
-def test_published_values_are_those_of_the_suite(suite):
-    folders = {part: conf_folder().with_name("reference") / suite / part for part in Suite.of(suite).parts}
-    for part, folder in folders.items():
-        manifest = reading.read_manifest(folder)
-        assert manifest["config"]["suite_part"] == f"{suite}/{part}@{PUBLISHED[suite][:12]}"
-        wanted = Suite.of(suite).part(part).frozen
-        assert frozen_part(manifest) == wanted
-        assert not manifest["failures"]
-        rows = reading.read_records(folder, manifest)
-        assert {*rows["method"].astype(str)} - {"-"} == {*manifest["methods"]}
-        assert len(rows) == len(rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"]))
-    assert sum(path.stat().st_size for path in folder.parent.rglob("*.*")) < 4e6
+@pytest.mark.parametrize(
+    "folder", sorted(REFERENCE.glob("*/*")), ids=lambda folder: f"{folder.parent.name}/{folder.name}"
+)
+def test_published_values_are_those_of_the_suite(folder):
+    suite, part = folder.parent.name, folder.name
+    manifest = reading.read_manifest(folder)
+    assert manifest["config"]["suite_part"] == f"{suite}/{part}@{PUBLISHED[suite][:12]}"
+    assert frozen_part(manifest) == Suite.of(suite).part(part).frozen
+    assert not manifest["failures"]
+    rows = reading.read_records(folder, manifest)
+    assert {*rows["method"].astype(str)} - {"-"} == {*manifest["methods"]}
+    assert len(rows) == len(rows.drop_duplicates(["model", "image_id", "target_class", "method", "metric"]))
+    if listed := images_of(suite).get(part):
+        assert {*rows["image_id"].astype(str)} == {image for source in listed for image in source["ids"]}
+
+
+def test_published_values_are_small():
+    size = {path.name: sum(file.stat().st_size for file in path.rglob("*.*")) for path in REFERENCE.iterdir()}
+    assert size["scenes-1"] < 4e6
+    assert sum(size.values()) < 20e6
+
+
+def images_of(suite):
+    """{part: [{source, change, ids}]}, of a suite whose images come from elsewhere."""
+    return read_yaml(conf_folder() / "suite" / f"{suite}.yaml").get("images") or {}
+
+
+def test_every_photograph_has_its_source_and_each_part_says_what_was_changed():
+    for part, sources in images_of("photographs-1").items():
+        ids = [image for source in sources for image in source["ids"]]
+        assert len(ids) == len({*ids})
+        assert all(re.search(r"commit [0-9a-f]{40}", source["source"]) and source["change"] for source in sources)
+        assert f"ubset of {len(ids)} photographs" in Suite.of("photographs-1").part(part).note
 
 
 @pytest.mark.slow

@@ -26,10 +26,12 @@ FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.determini
 @dataclass(frozen=True)
 class Part:
     """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights]}, "data": {name:
-    fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is frozen."""
+    fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is frozen. note: what
+    every table of its values says of the images."""
 
     overrides: tuple[str, ...]
     frozen: Mapping[str, Mapping[str, Any]]
+    note: str
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Suite:
         if name not in files:
             raise unknown("suite", name, files)
         content = read_yaml(files[name])
-        frozen = content.get("frozen") or {}
+        frozen, notes = content.get("frozen") or {}, content.get("notes") or {}
         parts = {
-            part: Part((*content["shared"], *overrides), frozen.get(part) or {})
+            part: Part((*content["shared"], *overrides), frozen.get(part) or {}, notes.get(part, ""))
             for part, overrides in content["parts"].items()
         }
         text = json.dumps(content, sort_keys=True)
