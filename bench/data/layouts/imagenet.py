@@ -8,11 +8,13 @@ and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = x
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 from PIL import Image
 
@@ -24,13 +26,14 @@ from axiom_bench.data.formats.files import as_name, as_text, lines_of, shown, wh
 from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, existing, image_files
 from axiom_bench.data.layouts.classes import ARCHIVE, META, TRUTH, Classes, Devkit, synsets
 from axiom_bench.errors import BenchError
-from axiom_bench.kinds import File, Name
+from axiom_bench.kinds import File, Name, whole
 
 LAYOUT = (
     "the ImageNet layout <root>/<split>/<synset>/*.JPEG, or <root>/<split>/*.JPEG with a file of labels, "
     "and boxes in <root>/Annotations/CLS-LOC/<split>/*.xml, or the official ILSVRC2012_img_val.tar with the devkit's "
     "tar.gz below <root>"
 )
+VALIDATION = 50_000  # images, ILSVRC2012_val_00000001 and so on
 IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
 FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
@@ -61,6 +64,16 @@ class _Labelled(DataSet):
         self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
         if not self.ids:
             raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
+
+    def keep_first(self, count: int, place: Path) -> None:
+        """Keeps the images of `first_by_hash`. place: where they are. Raises BenchError where any of them isn't."""
+        listed = set(first_by_hash(count))
+        self.ids = tuple(image for image in self.ids if Path(image).stem in listed)
+        if missing := listed - {Path(image).stem for image in self.ids}:
+            raise BenchError(
+                f"{len(missing):,} of the {count:,} validation images that data.first={count} chooses aren't in "
+                f"{place}, as {min(missing)}.JPEG; get them from ILSVRC2012's {VALIDATION:,} validation images."
+            )
 
 
 class ImageNet(_Labelled, ImageFiles):
@@ -154,15 +167,29 @@ def imagenet(
     classes: Classes | None = None,
     labels: File | None = None,
     name: Name = "imagenet",
+    first: Annotated[int, whole(1, "a number of images", VALIDATION)] | None = None,
 ) -> DataSet:
     """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
 
+    first: only so many of the validation images, see `first_by_hash`; they must be there.
     Raises BenchError where there is neither, and for all that the two data sets raise.
     """
     folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
+    data: ImageNet | ImageNetArchives
     if os.path.isfile(tar) and not os.path.isdir(folder):
-        return ImageNetArchives(Path(root), split, classes, labels, name)
-    return ImageNet(root, split, classes, labels, name)
+        place, data = tar, ImageNetArchives(Path(root), split, classes, labels, name)
+    else:
+        place, data = folder, ImageNet(root, split, classes, labels, name)
+    if first is not None:
+        data.keep_first(first, place)
+    return data
+
+
+def first_by_hash(count: int) -> list[str]:
+    """The names of so many validation images, without suffix: those whose SHA-256 is lowest, whichever images are at
+    hand. A smaller count's are among a larger one's."""
+    names = (f"ILSVRC2012_val_{number:08d}" for number in range(1, VALIDATION + 1))
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
 
 
 def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Sequence[str]) -> dict[str, str]:

@@ -68,6 +68,8 @@ def test_archives_equal_the_unpacked_data_set(archives, imagenet_root):
         assert packed.labels(index) == (expected.label,)
         assert packed.fingerprint(index) == unpacked.fingerprint(place[image_id])
     assert not (archives / "val").exists()  # nothing was unpacked
+    with pytest.raises(BenchError, match=rf"49,997 of the 50,000 validation images .* in {archives / IMAGES}, as"):
+        load(archives, first=50_000)
 
 
 def test_class_list_label_file_and_missing_boxes(archives):

@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.batch import NO_VERDICT
+from axiom_bench.data.layouts.imagenet import first_by_hash
 from axiom_bench.data.layouts.voc import CLASSES as VOC_CLASSES
 from axiom_bench.errors import BenchError
 from tests.data.builders import cut, labels, load, save, xml
@@ -48,6 +49,40 @@ def test_imagenet_with_a_class_list_that_fits_or_not(imagenet_root, tmp_path):
     (imagenet_root / "LOC_synset_mapping.txt").unlink()
     with pytest.raises(BenchError, match=r"LOC_synset_mapping\.txt.*data\.classes"):
         imagenet(imagenet_root)
+
+
+def test_the_first_validation_images_by_hash_are_in_those_of_a_larger_number():
+    lists = [first_by_hash(count) for count in (500, 5_000, 50_000)]
+    assert [len(set(names)) for names in lists] == [500, 5_000, 50_000]
+    assert set(lists[0]) < set(lists[1]) < set(lists[2])
+    assert lists[0][:3] == [
+        f"ILSVRC2012_val_{number:08d}" for number in (49325, 32309, 48212)
+    ]  # with the lowest sha256sum
+    assert (min(lists[2]), max(lists[2])) == ("ILSVRC2012_val_00000001", "ILSVRC2012_val_00050000")
+
+
+def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root):
+    """Also with their classes' folders in another order, and without any; their boxes come with them."""
+    chosen, rest = first_by_hash(3), first_by_hash(5)[3:]
+    for synset, stem in zip(("n03", "n01", "n02", "n01", "n03"), [*chosen, *rest], strict=True):
+        save(imagenet_root / "val" / synset / f"{stem}.JPEG")
+        xml(imagenet_root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+    dataset = imagenet(imagenet_root, first=3)
+    assert dataset.ids == tuple(
+        f"{synset}/{chosen[place]}.JPEG" for synset, place in (("n01", 1), ("n02", 2), ("n03", 0))
+    )
+    assert [dataset.read(index).objects for index in range(3)] == [((label, (2, 3, 12, 13)),) for label in range(3)]
+    files = list(imagenet_root.glob("val/*/*.JPEG"))
+    (imagenet_root / "val.txt").write_text("".join(f"{path.stem} {path.parent.name}\n" for path in files))
+    for path in files:
+        path.rename(imagenet_root / "val" / path.name)
+    assert imagenet(imagenet_root, first=3).ids == tuple(sorted(f"{stem}.JPEG" for stem in chosen))
+    (imagenet_root / f"val/{chosen[1]}.JPEG").unlink()
+    message = (
+        f"1 of the 3 validation images that data.first=3 chooses aren't in {imagenet_root}/val, as {chosen[1]}.JPEG"
+    )
+    with pytest.raises(BenchError, match=message):
+        imagenet(imagenet_root, first=3)
 
 
 FLAT = {
