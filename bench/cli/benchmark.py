@@ -93,9 +93,35 @@ def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> 
 
 
 def configuration_text(overrides: Sequence[str], config_folder: Path | None = None) -> str:
-    """The resolved configuration of a command line's first job, as YAML. Raises BenchError."""
+    """The resolved configuration of a command line's first job, as YAML; of a suite with a comment for each network,
+    see `_passes`. Raises BenchError."""
     with composed(overrides, config_folder) as composition:
-        return yaml.safe_dump(composition.plain_job(), sort_keys=False, allow_unicode=True)
+        config = composition.plain_job()
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        numbers = range(len(composition.jobs)) if config["suite_part"] else ()
+        return "".join([text, *(f"# {_passes(composition.plain_job(number))}\n" for number in numbers)])
+
+
+def _passes(config: Mapping[str, Any]) -> str:
+    """What a job costs, counted by its network with random weights on one random image, so that neither weights nor
+    data need be there."""
+    import torch  # here: it takes seconds, as what follows
+
+    from axiom_bench.evaluation.plugins import needs_of
+    from axiom_bench.models.load import input_size, load_model
+    from axiom_bench.run.composing.settings import Device
+    from axiom_bench.run.computing.compute import cut_of
+    from axiom_bench.run.computing.costs import Cost
+    from axiom_bench.run.jobs.job import chosen
+
+    methods, metrics = chosen("method", config), chosen("metric", config)
+    model = load_model({**config["model"], "weights": None})
+    image = torch.rand(1, model.preprocessing.channels, *input_size(model.preprocessing))
+    trace = cut_of(model, Device.of(config["device"])).trace(image)
+    counted = Cost.of(methods, metrics, trace).of_each("image and explained class")
+    others = [metric.name for metric in metrics if "interventions" in needs_of(metric)]
+    more = f"; not counted, by the image's parts: {', '.join(others)}" if others else ""
+    return f"{model.name} at {model.layer}: forward passes beside the trace, {counted}{more}"
 
 
 def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: Sequence[Plugin]) -> None:

@@ -95,8 +95,11 @@ class Cost:
         """For the user, before a run: how many passes, and what most are of. rows: number of explained labels of the
         images, each of which costs as much as an image of one."""
         unit = "image" if rows == images else "label"
-        most = f"{self.per_image:,.0f} for each {unit}: {_largest(self.by_name())}"
-        return f"at most {rows * self.per_image:,.0f} forward passes beside those of the traces ({most})"
+        return f"at most {rows * self.per_image:,.0f} forward passes beside those of the traces ({self.of_each(unit)})"
+
+    def of_each(self, unit: str) -> str:
+        """How many passes one image or label costs, and what most are of."""
+        return f"{self.per_image:,.0f} for each {unit}: {_largest(self.by_name())}"
 
 
 def check(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
