@@ -82,12 +82,14 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             config = {**config, "target": job.target}  # which the data decide where it is null
             ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
             facts = Facts(ready.job)
+            unfrozen: list[str] = []
             if config["suite_part"] is not None:
                 from axiom_bench.run.composing import suites  # here: most runs are of none
 
-                suites.check(config["suite_part"], ready.job, config["metric"])
+                unfrozen = suites.check(config["suite_part"], ready.job, config["metric"])
             counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)
             about = {**manifest.facts(ready), "reads": facts.reads}  # what is known before a value is computed
+            about["data"][ready.job.data.name]["notes"] += unfrozen
             begun = Outcome(ready.job.name, config, about, *counts, compute.Stored(values=facts.values))
             if not share:
                 lengths = {facts.shard(shard): len(shard) for shard in ready.job.shards}
@@ -106,7 +108,7 @@ def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
             module = import_module(writer)
             with stage(seconds, name, module.STAGES[kind]):
                 files[kind] = getattr(module, f"ensure_{kind}")(step)
-    lines = (*ready.lines(), *facts.unknown(), *notes.lines())
+    lines = (*ready.lines(), *unfrozen, *facts.unknown(), *notes.lines())
     about = {**about, "reads": {**facts.reads, **records.reads}}
     for data in about["data"].values():
         data["notes"] += notes.of_orientations()

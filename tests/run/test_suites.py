@@ -2,10 +2,15 @@
 
 import json
 import re
+from hashlib import sha256
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from axiom_bench.cli.benchmark import compute
+from axiom_bench.cli.benchmark import compute, configuration_text
+from axiom_bench.data.layouts.classes import imagenet_synsets
+from axiom_bench.data.layouts.imagenet import first_by_hash
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading
@@ -13,6 +18,7 @@ from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed, plain
 from axiom_bench.run.composing.suites import Suite, each_part, expanded
 from axiom_bench.run.verification import recomputed
+from tests.data.builders import save, xml
 from tests.made_suites import TINY
 
 QUIET = ("pictures.rows=0", "pictures.gallery=0")
@@ -20,6 +26,8 @@ REFERENCE = conf_folder().with_name("reference")
 PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correction has another name
     "scenes-1": "89cd8bd764dc02ab80c9cc27f1325ce479915adbf7a4e97eeae6edfee52df298",
     "photographs-1": "f402cd5886d39412ca36a76f00bad1935422bbddb1e13f7507b187e245805611",
+    "imagenet-1": "a9f6041868cf4e59a034f05a208534fa81dae4b701c4f2f42be4a00422109ffe",
+    "voc-1": "0ecbfb875afe67ae1b3b6a4f03b96b804830cd55090e234fd32f8de0547d4a1c",
 }
 
 
@@ -58,7 +66,7 @@ def frozen(manifests):
 
 
 @pytest.mark.parametrize("suite", entry_names("suite"))
-def test_a_published_suite_stays_as_it_is(suite):
+def test_a_suite_stays_as_it_is(suite):
     assert Suite.of(suite).sha256 == PUBLISHED[suite]
 
 
@@ -205,3 +213,88 @@ def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
     assert code == 2
     assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
+
+
+def imagenet_files(root):
+    """Three validation images with boxes, and one that isn't chosen."""
+    synsets = imagenet_synsets()
+    for number, stem in enumerate(first_by_hash(4)):
+        save(root / f"val/{synsets[9 - number]}/{stem}.JPEG", seed=number)
+        xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synsets[9 - number], 2, 3, 11, 12)])
+    (root / "LOC_synset_mapping.txt").write_text("\n".join(f"{synset} its name" for synset in synsets))
+    return root
+
+
+def voc_files(root):
+    """An image of two classes with boxes and a mask, and one that isn't in the list of segmentation."""
+    for name in ("2007_000033", "2007_000034"):
+        save(root / f"JPEGImages/{name}.jpg")
+        xml(root / f"Annotations/{name}.xml", [("dog", 1, 1, 10, 20), ("person", 11, 1, 40, 30)])
+    mask = np.full((30, 40), 15, np.uint8)
+    mask[:20, :10] = 12
+    (root / "SegmentationClass").mkdir()
+    Image.fromarray(mask).save(root / "SegmentationClass/2007_000033.png")
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/val.txt").write_text("2007_000033\n")
+    return root
+
+
+NETWORK = ["model=squeezenet1_1", "model.weights=null", "data.batch_size=2"]
+IMAGENET = ["data=imagenet", "data.first=3", "metric=[box_iou,sensitivity_error]"]
+VOC = ["data=voc", "data.image_set=Segmentation", "model.output=voc_groups", "metric=[box_iou,mask_iou]"]
+
+
+@pytest.mark.parametrize(("make", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)])
+def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, run, tmp_path, make, settings, rows):
+    """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256 are compared."""
+    root = f"data.root={make(tmp_path / 'images')}"
+
+    def run_frozen(**part):
+        suite = {"shared": ["data.workers=0"], "parts": {"first": [*settings, *NETWORK]}}
+        tiny_suite(**suite, frozen={"first": part} if part else {})
+        return run(root)
+
+    (before,) = run_frozen()[2]
+    part = frozen_part(before)
+    ((data, about),) = before["data"].items()
+    ((network, (_, weights)),) = part["models"].items()
+    names = sorted(each.rpartition("/")[2].removesuffix(".JPEG") for each in about["ids"])
+    counted = [len(names), sha256("\n".join(names).encode()).hexdigest()]
+    part = {"metrics": part["metrics"], "models": {network: ["features.12", weights[:8]]}, "names": {data: counted}}
+    code, _, (manifest,) = run_frozen(**part)
+    *notes, note = manifest["data"][data]["notes"]
+    assert (code, notes) == (0, about["notes"])
+    assert note.startswith(f"the suite tiny has the names of {data}'s images, not their content and labels")
+    assert note.endswith(f"the same, here {about['fingerprint'][:12]}")
+    values = reading.read_records(tmp_path / "suite/tiny-first", manifest)
+    assert (values["metric"] == "box_iou").sum() == rows
+    assert not {*values["status"]} & {"no_annotation", "bad_image"}
+
+    code, lines, _ = run_frozen(**part | {"names": {data: [500, counted[1]]}})
+    assert (code, f"froze: the names of {data}'s {len(names)} images (the suite has 500)." in lines[0]) == (2, True)
+    code, lines, _ = run_frozen(**part | {"models": {network: ["features.12", "0" * 8]}})
+    assert (code, f"froze: the network {network} (its layer or weights)." in lines[0]) == (2, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["imagenet-1/500", "voc-1/segmentation"])
+def test_passes_are_counted_without_images_and_weights(part):
+    """At the frozen layers."""
+    text = configuration_text([f"suite={part}", "real_root=/nowhere", "method=[grad_cam,score_cam]"])
+    suite, _, name = part.partition("/")
+    lines = re.findall(r"^# (\S+) at (\S+): forward passes beside the trace, ([\d,]+) for each", text, re.MULTILINE)
+    assert {network: layer for network, layer, _ in lines} == {
+        network: layer for network, (layer, _) in Suite.of(suite).part(name).frozen["models"].items()
+    }
+    passes = {network.partition("+")[0]: count for network, _, count in lines}
+    # Score-CAM's channels, 16 of single_deletion for both methods, and confidence_drop for each
+    assert [passes[network] for network in ("alexnet", "vgg16", "inception_v3")] == ["274", "530", "2,066"]
+
+
+def test_passes_of_metrics_that_take_an_image_s_parts_away_are_not_counted(tiny_suite):
+    tiny_suite(parts={"first": ["data=scenes", "model=scenes_resnet", "metric=[single_deletion,object_deletion]"]})
+    text = configuration_text(["suite=tiny/first", "method=[grad_cam]"])
+    assert text.endswith(
+        "# scenes_resnet at layer4: forward passes beside the trace, 16 for each image and explained class: "
+        "single_deletion 16; not counted, by the image's parts: object_deletion\n"
+    )

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from axiom_bench.environment import conf_folder, read_yaml
@@ -19,14 +20,15 @@ SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a
 EXPERIMENT = "suite"  # in whose folder the runs are
 DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
 FREE = ("method", "peers", "device", "results", "real_root", "hydra", "runtime", "report", "pictures")
-FREE_SETTINGS = ("data.workers", "data.cache")  # of groups that are fixed
+FREE_SETTINGS = ("data.root", "data.workers", "data.cache", "model.weights_folder")  # of groups that are fixed
 FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.deterministic")  # of groups that are free
 
 
 @dataclass(frozen=True)
 class Part:
-    """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights]}, "data": {name:
-    fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is frozen. note: what
+    """overrides: its command line. frozen: {"models": {name: [layer, SHA-256 of the weights, or how it begins]},
+    "data": {name: fingerprint}, "metrics": {name: [target, params]}}, as a run's manifest has them; {} until it is
+    frozen. "names": {name: see `names_of`} in the place of "data" where the images' content wasn't at hand. note: what
     every table of its values says of the images."""
 
     overrides: tuple[str, ...]
@@ -103,22 +105,26 @@ def _check_free(suite: str, override: str) -> None:
         return
     raise BenchError(
         f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside the published ones, or "
-        "run it without suite=. Free are methods, device, results, real_root, launchers, data.workers and data.cache."
+        "run it without suite=. Free are methods, device, results, real_root, launchers, data.root, data.workers, "
+        "data.cache and model.weights_folder."
     )
 
 
-def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> None:
-    """Raises BenchError where a job isn't what its suite froze. name: SUITE/PART@HASH. metrics: their entries in the
-    configuration."""
+def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Sentences on what the suite didn't freeze, for the manifest. Raises BenchError where a job isn't what its suite
+    froze. name: SUITE/PART@HASH. metrics: their entries in the configuration."""
     suite, _, part = name.partition("@")[0].partition("/")
     frozen = Suite.of(suite).part(part).frozen
     if not frozen:
-        return
+        return []
     differing = []
-    if [job.model.layer, job.model.weights_sha256] != frozen["models"].get(job.model.name):
+    layer, weights = frozen["models"].get(job.model.name) or (None, "")
+    if job.model.layer != layer or not job.model.weights_sha256.startswith(weights):
         differing.append(f"the network {job.model.name} (its layer or weights)")
-    if job.data_fingerprint != frozen["data"].get(job.data.name):
+    if "data" in frozen and job.data_fingerprint != frozen["data"].get(job.data.name):
         differing.append(f"the images of {job.data.name} (their ids, content or labels)")
+    if "data" not in frozen and names_of(job) != (listed := frozen["names"][job.data.name]):
+        differing.append(f"the names of {job.data.name}'s {len(job.indices):,} images (the suite has {listed[0]:,})")
     calls = calls_of(metrics)
     if names := sorted(name for name in {*calls, *frozen["metrics"]} if calls.get(name) != frozen["metrics"].get(name)):
         differing.append(f"the metrics {', '.join(names)} (their function or parameters)")
@@ -127,6 +133,18 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> None
             f"What {job.name} has isn't what the suite {suite} froze: {'; '.join(differing)}. Its values can't stand "
             "beside the published ones; get the files that conf/suite/ describes, or run it without suite=."
         )
+    if "data" in frozen:
+        return []
+    return [
+        f"the suite {suite} has the names of {job.data.name}'s images, not their content and labels, which weren't "
+        f"compared: two runs had the same ones if their fingerprints are the same, here {job.data_fingerprint[:DIGITS]}"
+    ]
+
+
+def names_of(job: Job) -> list[Any]:
+    """[number, SHA-256 of the names] of the job's images, without folders and suffixes, by which layouts differ."""
+    names = sorted(PurePosixPath(job.data.ids[index]).stem for index in job.indices)
+    return [len(names), hashlib.sha256("\n".join(names).encode()).hexdigest()]
 
 
 def calls_of(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Any]]:
