@@ -10,13 +10,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from measuring import DOCS, markdown
 
 from axiom_bench.errors import BenchError
@@ -27,15 +25,9 @@ from axiom_bench.judging.card import GAMING, SANITY
 from axiom_bench.report.card import TITLES, line_cells
 from axiom_bench.report.paper import Exhibit, paper
 from axiom_bench.run import manifest
-from axiom_bench.testing import Case
+from axiom_bench.testing.costs import in_words, passes_of
 
 START, END = "<!-- written by scripts/write_docs.py -->", "<!-- end of the table -->"
-
-# 512 channels of 7 x 7, as the last layer of VGG-16: signed, so that no channel is constant, and for `cam` pooled.
-LAYER = tuple(
-    Case("pooled", layer, channels=512, size=(14, 14), rows=1, dtype=torch.float32)
-    for layer in ("features.2", "features.3")
-)
 
 Row = Sequence[str]
 
@@ -113,33 +105,8 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:
-    """Passes that one image costs beyond its trace, counted on a tiny network of LAYER's channels and positions; none
-    of a method that has to be told what to read."""
-    if needs_setting({"params": method.params}):
-        return ""
-    for case in LAYER:
-        trace = case.trace()
-        _ = trace.ablation_drops
-        before = asdict(trace.passes)
-        try:
-            method(trace)
-        except BenchError:  # it needs the other head
-            continue
-        counted = {name: count - before[name] for name, count in asdict(trace.passes).items()}
-        return "ablation drops" if method.spec.needs_drops else _in_words(**counted)
-    raise BenchError(f"The method {method.name!r} refuses the networks on which its cost is counted.")
-
-
-def _in_words(trunk_forward: int, trunk_backward: int, head_forward: int, head_backward: int) -> str:
-    """Counted passes; a trace is a forward pass with the head's gradient."""
-    if trunk_forward and trunk_backward:
-        return f"{trunk_forward} forward and backward"
-    if trunk_forward:
-        traces = "1 trace" if trunk_forward == 1 else f"{trunk_forward} traces"
-        return traces if head_backward else f"{trunk_forward} forward"
-    if head_forward:
-        return f"{head_forward} head forward" + (f", {head_backward} backward" if head_backward else "")
-    return ""
+    """In words; none of a method that has to be told what to read."""
+    return "" if needs_setting({"params": method.params}) else in_words(method, passes_of(method))
 
 
 def _parameters(params: Mapping[str, Any]) -> str:
