@@ -38,8 +38,9 @@ class Standing:
         return asdict(self)
 
 
-def standing(run: RunFolder, setting: Setting, metric: str, method: str) -> Standing | None:
-    """None where the method has no value that is compared."""
+def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_examples: bool = True) -> Standing | None:
+    """None where the method has no value that is compared. with_examples: whether best and worst images are looked up,
+    which takes most of the time."""
     comparison = run.comparisons.of(setting, metric)
     if comparison is None or not any(method in group for group in comparison.groups):
         return None
@@ -57,7 +58,7 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str) -> Stan
     return Standing(
         setting.model, place.value, place.value_low, place.value_high, place.place_low, place.place_high,
         len(comparison.groups), tuple(name for name in tied if name != method), bool(wins) and all(wins),
-        comparison.images, *_examples(run, setting, metric, method, sign),
+        comparison.images, *(_examples(run, setting, metric, method, sign) if with_examples else ((), ())),
     )  # fmt: skip
 
 
