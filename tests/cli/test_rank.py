@@ -81,14 +81,22 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
     assert "tiny/second: 4 methods" in printed
 
 
-def test_the_leaderboard_has_a_page_for_each_part(published, tmp_path, capsys):
+def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp_path, capsys):
+    folder = tmp_path / "reference/tiny/first"
+    manifest = reading.read_manifest(folder)
+    manifest["methods"]["random"]["params"] = {"seed": 1}  # another method than this installation's
+    artefacts.write(folder, manifest)
     assert main(["leaderboard", "--output", "board"]) == 0
     assert capsys.readouterr().out == "leaderboard: board/index.html\n"
     assert {path.name for path in (tmp_path / "board").iterdir()} == {
         "index.html",
         "tiny-first.html",
         "tiny-second.html",
+        *(f"method-{name}.html" for name in ("grad_cam", "random", "uniform", "xgrad_cam")),
+        *("metrics.html", "submit.html", "limits.html"),
     }
+    assert "1 pass of the whole network for an image" in (tmp_path / "board/method-grad_cam.html").read_text()
+    assert "1 pass" not in (tmp_path / "board/method-random.html").read_text()
     (tmp_path / "file").touch()
     assert main(["leaderboard", "--output", "file"]) == 2
     assert "file is no folder" in capsys.readouterr().err

@@ -1,22 +1,27 @@
-"""The leaderboard: places and values of a run's methods, addresses, and how it looks in a browser."""
+"""The leaderboard: pages of a part, of methods and of metrics, their addresses, and how they look in a browser."""
 
+import json
 import re
 
 import pytest
 
+from axiom_bench.cli.main import main
+from axiom_bench.environment import conf_folder
 from axiom_bench.judging.standing import standing
 from axiom_bench.report.leaderboard import write
 from axiom_bench.statistics.labels import number
+from tests.report.conftest import Structure
+
+COSTS = {"grad_cam": (1, ""), "xgrad_cam": (1, ""), "random": (1, ""), "guided_xgrad_cam": (41, "20 forward")}
+PAGES = ("index", "suite-1-part", "method-grad_cam", "metrics", "submit", "limits")
 
 
 @pytest.fixture(scope="module")
 def board(usual_run, tmp_path_factory):
     """The folder of a site of one part."""
     output = tmp_path_factory.mktemp("board")
-    assert [path.name for path in write({"suite-1": {"part": usual_run}}, output)] == [
-        "index.html",
-        "suite-1-part.html",
-    ]
+    paths = write({"suite-1": {"part": usual_run}}, output, COSTS)
+    assert [path.name for path in paths[:2]] == ["index.html", "suite-1-part.html"]
     return output
 
 
@@ -60,20 +65,133 @@ def test_the_first_page_names_the_parts_their_origin_and_the_limits(board):
     assert len(page) < 100_000
 
 
+def broken_links(folder):
+    """Those of all pages that lead to no page of the folder, or to no place in it."""
+    pages = {path.name: Structure(path.read_text()) for path in folder.glob("*.html")}
+    ids = {name: {about["id"] for _, about in page.elements if "id" in about} for name, page in pages.items()}
+    links = {(name, link["href"]) for name, page in pages.items() for link in page.all("a")}
+    broken = []
+    for name, link in links:
+        file, _, anchor = link.partition("#")
+        is_here = (file or name) in pages and (not anchor or anchor in ids[file or name])
+        broken += [] if is_here or file.startswith("https://") else [(name, link)]
+    return broken
+
+
+def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usual):
+    for method in usual.methods:
+        page = (board / f"method-{method}.html").read_text()
+        shown = {title.rstrip("↑↓ "): cells for title, cells in rows(page, "suite-1-part").items()}
+        each = [standing(usual, setting, "box_iou", method) for setting in usual.settings]
+        always = set.intersection(*(set(one.tied) for one in each))
+        assert {*shown["Box IoU"][3].split("; ")} == ({*map(usual.metadata.method_title, always)} or {"none"})
+        assert shown["Box IoU"][0] == rows((board / "suite-1-part.html").read_text(), "box_iou")[method][0]
+    guided = (board / "method-guided_xgrad_cam.html").read_text()
+    assert "41 passes of the whole network for an image; beyond the trace: 20 forward" in guided
+    assert "Cost" not in (board / "method-hires_cam.html").read_text()
+    assert broken_links(board) == []
+
+
+@pytest.mark.slow
+def test_the_leaderboard_of_the_committed_values_is_whole(tmp_path):
+    """As `make leaderboard` builds it."""
+    assert main(["leaderboard", "--output", str(tmp_path / "site")]) == 0
+    folders = (conf_folder().with_name("reference")).glob("*/*/manifest.json")
+    parts = {f"{path.parts[-3]}-{path.parts[-2]}.html" for path in folders}
+    assert parts
+    assert parts <= {path.name for path in (tmp_path / "site").iterdir()}
+    assert broken_links(tmp_path / "site") == []
+    assert max(path.stat().st_size for path in (tmp_path / "site").iterdir()) < 1_000_000
+
+
+def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(
+    make_run, make_records, edit_manifest, tmp_path
+):
+    run = make_run(make_records(30))
+    about = {
+        "wins_by_construction": ["sensitivity_error"],
+        "exempt": {"a_check": "its weights are drawn"},
+        "description": "w_k = 1 -> (B, K, 1, 1).",
+    }
+    manifest = json.loads((run / "manifest.json").read_text())
+    edit_manifest(run, methods=manifest["methods"] | {"grad_cam": about})
+    write({"suite-1": {"part": run}}, tmp_path / "board")
+    page = (tmp_path / "board/method-grad_cam.html").read_text()
+    assert "Sensitivity error: best by the method&#39;s own formula" in page
+    assert "Fails the check a_check: its weights are drawn." in page
+    assert "Family</dt><dd>One weight a channel" in page
+    assert "Sensitivity error ↓" not in rows(page, "suite-1-part")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_has_no_barrier_and_fits_a_phone(board, open_page, barriers, scheme):
-    for name in ("index", "suite-1-part"):
+    for name in PAGES:
         size = {"width": 400, "height": 800}
         page = open_page(board / f"{name}.html", viewport=size, color_scheme=scheme, bypass_csp=True)
         assert page.evaluate("document.documentElement.scrollWidth") <= 400
         assert barriers(page) == []
 
 
-def test_an_address_leads_to_a_metric_and_a_method_to_its_definition(board, open_page):
+def test_an_address_leads_to_a_metric_and_a_method_to_its_page(board, open_page):
     page = open_page(f"{board / 'suite-1-part.html'}#box_iou")
     page.locator("#box_iou").wait_for()
     assert 0 <= page.locator("#box_iou").bounding_box()["y"] < 200
     page.locator("#box_iou tbody a").first.click()
-    page.wait_for_url(lambda url: "#method-" in url)
+    page.wait_for_url("**/method-*.html")
     page.locator('a[href="index.html"]').click()
     page.get_by_role("heading", name="Which method explains a CNN faithfully?").wait_for()
+
+
+def test_the_filter_is_of_all_tables(board, open_page):
+    page = open_page(board / "suite-1-part.html")
+    page.get_by_label("Search").fill("hires")
+    page.locator("#board-filter", has_text="1 of 6").wait_for()
+    assert page.locator("#box_iou tbody tr:visible").all_inner_texts()[0].startswith("hires_cam")
+    assert page.locator("#box_iou tbody tr:visible").count() == 1
+    page.get_by_label("Search").fill("")
+    assert page.locator("#box_iou tbody tr:visible").count() == 6
+
+
+def test_the_front_has_what_none_is_as_cheap_and_better_than(board, usual, open_page):
+    """Of the four methods with a cost, by the metric's direction."""
+    page = open_page(board / "suite-1-part.html")
+    for metric, best in (("Box IoU", max), ("Conservation error", min)):
+        name = next(name for name in usual.metrics if usual.metadata.value(name).title == metric)
+        page.locator("#board-axes select").first.select_option(metric)
+        page.locator("#board-chart svg .board-title", has_text=metric).wait_for()
+        places = {method: standing(usual, usual.settings[0], name, method) for method in COSTS}
+        values = {method: place.value for method, place in places.items() if place}
+        front = {
+            method
+            for method, value in values.items()
+            if value == best(values[other] for other in values if COSTS[other][0] <= COSTS[method][0])
+        }
+        page.locator("#cost summary").click()
+        table = page.locator("#board-points tbody tr").all()
+        cells = {row.locator("th").inner_text(): row.locator("td").all_inner_texts() for row in table}
+        assert {method for method, texts in cells.items() if texts[2] == "yes"} == front
+        assert cells.keys() == values.keys()
+        page.locator("#cost summary").click()
+        assert page.locator("#board-chart circle").count() == len(values)
+
+
+def test_nothing_is_ranked_until_a_reader_sets_a_weight_which_the_address_keeps(board, open_page):
+    page = open_page(board / "suite-1-part.html")
+    assert page.locator("#board-ranked").is_hidden()
+    page.get_by_role("spinbutton", name="Box IoU").fill("2")
+    page.get_by_role("spinbutton", name="Confidence drop").fill("1")
+    page.locator("#board-weighted", has_text="Your weighting").wait_for()
+    data = json.loads(page.locator("#board").text_content())
+    places = {metric["name"]: metric["places"] for metric in data["metrics"]}
+    means = [(2 * box + drop) / 3 for box, drop in zip(places["box_iou"], places["confidence_drop"], strict=True)]
+    titles = [method["title"] for method in data["methods"]]
+    shown = [row.locator("td").last.inner_text() for row in page.locator("#board-ranked tbody tr").all()]
+    assert [float(text) for text in shown] == pytest.approx(sorted(means), abs=0.005)
+    first = page.locator("#board-ranked tbody th").first.inner_text()
+    assert means[titles.index(first)] == min(means)
+    assert page.url.endswith("#weights=box_iou:2,confidence_drop:1")
+    again = open_page(f"{board / 'suite-1-part.html'}#weights=box_iou:2,confidence_drop:1,other:3,box_iou:x")
+    again.locator("#board-weighted", has_text="Confidence drop 1").wait_for()
+    page.get_by_role("button", name="All 0").click()
+    page.locator("#board-weighted", has_text="Nothing is ranked").wait_for()
+    assert "weights=" not in page.url

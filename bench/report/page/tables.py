@@ -45,11 +45,13 @@ class Definition:
 
 @dataclass(frozen=True)
 class Terms:
-    """Anchors of the definitions. methods: by name and by title. metrics: by name. titles: of metrics, by title."""
+    """Anchors of the definitions. methods: by name and by title. metrics: by name. titles: of metrics, by title. pages:
+    other pages that a word of a table leads to, by that word."""
 
     methods: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
+    pages: Mapping[str, str] = field(default_factory=dict)
 
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:

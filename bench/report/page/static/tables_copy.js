@@ -11,7 +11,7 @@
     const columns = heads.map((head, place) => place).filter((place) => !heads[place].hidden);
     const bodies = [...table.tBodies].filter((body) => !body.hidden);
     const grouped = bodies.some((body) => body.dataset.group);
-    const rows = bodies.flatMap((body) => rowsOf(body).filter((row) => !row.hidden).map(
+    const rows = bodies.flatMap((body) => rowsOf(body).filter((row) => !row.matches("[hidden], .tables-out")).map(
       (row) => ({ group: body.dataset.group ?? "", cells: columns.map((column) => row.cells[column]) }),
     ));
     const kind = bodies.some((body) => body.dataset.metric) ? "Metric" : "Network";

@@ -1,0 +1,106 @@
+"""Pages of methods, one each, as method-NAME.html, and the page of all metrics, each with an address, as
+metrics.html#single_deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+from axiom_bench.report.leaderboard.parts import (
+    ABOVE,
+    BACK,
+    STYLE,
+    Costs,
+    Part,
+    pages_of,
+    places_cells,
+)
+from axiom_bench.report.page.html import Header, Section, assemble, render
+from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
+from axiom_bench.report.tables.table import Cell, Group, Table
+from axiom_bench.report.tables.text import ARROWS
+from axiom_bench.statistics.labels import number
+
+METRICS = "metrics.html"
+HEADER = ("Metric", "Places", "Above all controls", "Values\nlowest to highest", "Can't be told from\non every network")
+COUNTED = "counted for a layer of 512 channels of 7 x 7"
+
+
+def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
+    """{file: page} of every method; of parts that define one differently the first."""
+    first = {entry.name: (part, entry) for part in reversed(parts) for entry in part.definitions[0]}
+    titles = {entry.name: entry.title for part in parts for entry in part.definitions[1]}
+    pages = {}
+    for name, (part, entry) in first.items():
+        card = Section("about", "About", _card(_method_facts(part, entry, titles, costs), entry), (STYLE,))
+        tables = [_places(each, name) for each in parts if name in each.run.methods]
+        header = Header(ABOVE, entry.title, BACK | {"Name": name, "Family": part.family(name)})
+        pages[pages_of([entry])[name]] = assemble(header, [card, *tables])
+    return dict(sorted(pages.items()))
+
+
+def metrics(parts: Sequence[Part]) -> str:
+    """The page of all metrics by which methods are ranked."""
+    first: dict[str, tuple[Part, Definition]] = {}
+    for part in parts:
+        for entry in part.definitions[1]:
+            if entry.name in part.standings:
+                first.setdefault(entry.name, (part, entry))
+    sections = [
+        Section(name, entry.title, _card(_metric_facts(parts, entry), entry), (STYLE,))
+        for name, (_, entry) in first.items()
+    ]
+    return assemble(Header(ABOVE, "Metrics", BACK), sections)
+
+
+def _card(facts: Mapping[str, Iterable[str]], entry: Definition) -> Markup:
+    filled = {title: texts for title, each in facts.items() if (texts := [text for text in each if text])}
+    return render("leaderboard/card.html.j2", facts=filled, cited=entry.cited)
+
+
+def _method_facts(part: Part, entry: Definition, titles: Mapping[str, str], costs: Costs) -> dict[str, Iterable[str]]:
+    """titles: of metrics, by name."""
+    about = part.run.metadata.method(entry.name)
+    held = [titles.get(metric, metric) for metric in about.get("wins_by_construction", ())]
+    passes, words = costs.get(entry.name, (0, ""))
+    plural = "" if passes == 1 else "es"
+    beyond = f"beyond the trace: {words}" if words else "nothing beyond the trace"
+    return {
+        "Definition": [entry.formula],
+        "Cost": [f"{passes} pass{plural} of the whole network for an image; {beyond}; {COUNTED}."] if passes else [],
+        "By construction": [f"{title}: best by the method's own formula, so not ranked." for title in held],
+        "Notes": entry.facts,
+        "Known defects": [
+            *([str(about["unstable"])] if about.get("unstable") else []),
+            *(f"Fails the check {check}: {why}." for check, why in (about.get("exempt") or {}).items()),
+        ],
+    }
+
+
+def _metric_facts(parts: Iterable[Part], entry: Definition) -> dict[str, Iterable[str]]:
+    asking = (part for part in parts if entry.name in part.standings)
+    links = [f'<a href="{part.page}#{entry.name}">{escape(part.name)}</a>' for part in asking]
+    return {"Definition": [entry.formula], "Notes": entry.facts, "Places": [Markup(", ".join(links))]}
+
+
+def _places(part: Part, method: str) -> Section:
+    """The method's table on a part, a row for each metric."""
+    run, rows, links = part.run, [], {}
+    for metric, by_method in part.standings.items():
+        if not (standings := by_method.get(method)):
+            continue
+        value, networks = run.metadata.value(metric), standings.values()
+        title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
+        always = set.intersection(*(set(each.tied) for each in networks))
+        tied = [run.metadata.method_title(name) for name in run.methods if name in always]
+        values = sorted(each.value for each in networks)
+        spread = Cell(f"{number(values[0])} to {number(values[-1])}", numbers=(values[0],))
+        rows.append((Cell(title), *places_cells(standings), spread, Cell("; ".join(tied) or "none")))
+        links[title] = f"{part.page}#{metric}"
+    notes = (
+        "Places, from the first to the last that can't be excluded on some network, at 5 % after Holm. A metric leads "
+        "to all methods' values.",
+    )
+    table = Table(f"places_{part.page}", part.name, HEADER, (Group("", tuple(rows)),), notes, text_last=True)
+    return Section(part.page.removesuffix(".html"), part.name, block([table], Terms(pages=links)), STYLES, SCRIPTS)

@@ -1,0 +1,248 @@
+"""A page of a part of a suite: what a reader chooses from, and a table for each metric, which has an address, as
+scenes-1-planted.html#single_deletion."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from markupsafe import Markup
+
+from axiom_bench.judging.standing import Standing, range_of_places, standing
+from axiom_bench.report.card import committed_line
+from axiom_bench.report.options import options_of
+from axiom_bench.report.page.html import Header, Section, assemble, render
+from axiom_bench.report.page.tables import (
+    ON_THE_CARD,
+    SCRIPTS,
+    STYLES,
+    Definition,
+    Terms,
+    block,
+    definitions_of,
+    definitions_section,
+    terms,
+)
+from axiom_bench.report.tables.table import Cell, Group, Table, numeric
+from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED
+from axiom_bench.statistics.labels import NOTHING, Setting, number
+from axiom_bench.statistics.run_folder import RunFolder
+
+ABOVE = "axiom-bench, leaderboard"
+BACK: dict[str, str] = {"Leaderboard": Markup('<a href="index.html">all suites and methods</a>')}
+STYLE = "leaderboard/board.css"
+PLACES_NOTE = (
+    "Places: from the first to the last that can't be excluded on some network, at 5 % after Holm over all pairs. Rows "
+    "are in the order of the middle of these ranges, the mean over networks. Above all controls: networks on which the "
+    "method is significantly better than each map that explains nothing."
+)
+SHAPE = re.compile(r"-> (\([^)]*\))")  # of what a method returns, at the end of its docstring's line
+FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
+MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
+ORDER = (*FAMILIES.values(), MAP, OTHER, CONTROL)
+DIGITS = 5  # of the numbers that scripts read
+Costs = Mapping[str, tuple[int, str]]  # {method: (passes of the whole network for an image, all of them in words)}
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """name: suite/part. page: the file of its page. run: its published values."""
+
+    name: str
+    page: str
+    run: RunFolder
+
+    @staticmethod
+    def read(suite: str, name: str, folder: Path) -> Part:
+        """Raises BenchError where the run can't be read."""
+        return Part(f"{suite}/{name}", f"{suite}-{name}.html", RunFolder.read(folder))
+
+    @cached_property
+    def standings(self) -> dict[str, dict[str, dict[str, Standing]]]:
+        """{metric: {method: {network: standing}}}: the headline's metrics first, methods in the order of the middle of
+        their places, without those that have none."""
+        run = self.run
+        ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
+        headline = [name for name in options_of(run).headline if name in ranked]
+        tables = {metric: self._standings(metric) for metric in dict.fromkeys([*headline, *ranked])}
+        return {metric: table for metric, table in tables.items() if table}
+
+    def _standings(self, metric: str) -> dict[str, dict[str, Standing]]:
+        networks = {setting: self.run.label(setting) for setting in self.run.settings}
+        standings = {
+            method: {
+                network: each
+                for setting, network in networks.items()
+                if (each := standing(self.run, setting, metric, method, with_examples=False))
+            }
+            for method in self.run.methods
+        }
+        return {name: standings[name] for name in sorted(filter(standings.get, standings), key=_by_middle(standings))}
+
+    @cached_property
+    def definitions(self) -> tuple[list[Definition], list[Definition]]:
+        """Of its methods and its metrics."""
+        return definitions_of(self.run)
+
+    @cached_property
+    def origin(self) -> str:
+        """What computed the values."""
+        manifest, versions = self.run.manifest, self.run.manifest["versions"]
+        hardware = manifest.get("hardware") or manifest["device"]  # None where the jobs of a run had several
+        return f"commit {str(manifest['git_commit'])[:8]}, torch {versions['torch']}, {hardware}"
+
+    def family(self, method: str) -> str:
+        """By what the method returns; controls are a family of their own."""
+        about = self.run.metadata.method(method)
+        if about.get("control"):
+            return CONTROL
+        shape = SHAPE.search(str(about.get("description") or ""))
+        return FAMILIES.get(shape[1], MAP) if shape else OTHER
+
+
+def pages_of(definitions: Iterable[Definition]) -> dict[str, str]:
+    """{a method's name and its title: the file of its page}."""
+    return {name: f"{entry.id}.html" for entry in definitions for name in (entry.name, entry.title)}
+
+
+def page(part: Part, costs: Costs) -> str:
+    """The page of a part, as HTML."""
+    methods, metrics = part.definitions
+    linked = Terms(titles=terms([], metrics).titles, pages=pages_of(methods))
+    notes = [note for data in part.run.manifest["data"].values() for note in data.get("notes") or ()]
+    facts = BACK | {
+        "Suite": str(part.run.config.get("suite_part", "")),
+        "Computed": part.origin,
+        "Images": " ".join(notes),
+    }
+    tables = [_section(part, metric, linked) for metric in part.standings]
+    return assemble(
+        Header(ABOVE, part.name, {name: text for name, text in facts.items() if text}),
+        [*_choices(part, costs), *tables, definitions_section([], metrics)],
+    )
+
+
+def _choices(part: Part, costs: Costs) -> Iterable[Section]:
+    """What scripts make of the values: a filter of methods, cost against quality, and the reader's own weighting."""
+    data = _data(part, costs)
+    families = sorted({method["family"] for method in data["methods"]}, key=ORDER.index)
+    first = max(part.standings, key=lambda metric: len(part.standings[metric]), default="")
+    for name, title, with_data in (
+        ("methods", "Methods", {"board": data}),
+        ("cost", "Cost against quality", {}),
+        ("weights", "Your own weighting", {}),
+    ):
+        body = render(f"leaderboard/{name}.html.j2", **data, families=families, first=first)
+        yield Section(name, title, body, (STYLE,), (f"leaderboard/{name}.js",), with_data)
+
+
+def _data(part: Part, costs: Costs) -> dict[str, Any]:
+    """What the scripts read; of each metric a list of values by network, and the middle place, in the methods' order.
+    None where there is none."""
+    run, pages = part.run, pages_of(part.definitions[0])
+    networks = [run.label(setting) for setting in run.settings]
+    methods = [
+        {
+            "title": run.metadata.method_title(name),
+            "name": name,
+            "page": pages[name],
+            "family": part.family(name),
+            "passes": costs[name][0] if name in costs else None,
+        }
+        for name in run.methods
+    ]
+    metrics = []
+    for metric, table in part.standings.items():
+        value, rows = run.metadata.value(metric), [table.get(name, {}) for name in run.methods]
+        about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
+        values = [[_rounded(row[name].value) if name in row else None for name in networks] for row in rows]
+        places = [_rounded(_middle(row.values())) if row else None for row in rows]
+        metrics.append(about | {"values": values, "places": places})
+    return {"methods": methods, "metrics": metrics, "networks": networks}
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+
+
+def _section(part: Part, metric: str, linked: Terms) -> Section:
+    """A metric's table, a row for each method and a column for each network."""
+    run, standings = part.run, part.standings[metric]
+    value = run.metadata.value(metric)
+    networks = [run.label(setting) for setting in run.settings]
+    bests = {run.label(setting): _best(run, metric, setting) for setting in run.settings}
+    rows = tuple(_row(run, name, standings[name], networks, bests) for name in standings)
+    arrow = ARROWS.get(value.better, "")
+    header = ("Method", "Places", "Above all controls", *(f"{name}\n{value.lead}{arrow}" for name in networks))
+    table = Table(
+        metric, value.title, header, (Group("", rows),), tuple(_notes(run, metric, standings)), text_columns=1
+    )
+    return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
+
+
+def _middle(standings: Iterable[Standing]) -> float:
+    return mean((each.place_low + each.place_high) / 2 for each in standings)
+
+
+def _by_middle(standings: Mapping[str, Mapping[str, Standing]]) -> Any:
+    return lambda method: _middle(standings[method].values())
+
+
+def _best(run: RunFolder, metric: str, setting: Setting) -> set[str]:
+    comparison = run.comparisons.of(setting, metric)
+    return (
+        set() if comparison is None else {str(name) for name in comparison.places.index[comparison.places["is_best"]]}
+    )
+
+
+def places_cells(standings: Mapping[str, Standing]) -> tuple[Cell, Cell]:
+    """The range of places over networks, and on how many the method is better than all controls."""
+    low, high, groups = range_of_places([*standings.values()])
+    beats = sum(each.beats_controls for each in standings.values())
+    return (
+        Cell(f"{low} to {high} of {groups}", numbers=(_middle(standings.values()),)),
+        Cell(f"{beats} of {len(standings)}", numbers=(beats / len(standings),)),
+    )
+
+
+def _row(
+    run: RunFolder,
+    method: str,
+    standings: Mapping[str, Standing],
+    networks: Iterable[str],
+    bests: Mapping[str, set[str]],
+) -> tuple[Cell, ...]:
+    cells = [
+        numeric(each.value, number(each.value), method in bests[name])
+        if (each := standings.get(name))
+        else Cell(NOTHING)
+        for name in networks
+    ]
+    return (Cell(run.metadata.method_title(method)), *places_cells(standings), *cells)
+
+
+def _notes(run: RunFolder, metric: str, standings: Mapping[str, Mapping[str, Standing]]) -> Iterable[str]:
+    comparisons = [each for setting in run.settings if (each := run.comparisons.of(setting, metric))]
+    counts = sorted({each.images for each in comparisons})
+    smallest = [float(each.pairs["detectable"].median()) for each in comparisons if len(each.pairs)]
+    yield (
+        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would be told apart, with 80 % "
+        f"probability, by a difference of {number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by "
+        "network."
+    )
+    yield PLACES_NOTE
+    yield BOLD_NOTE
+    if line := committed_line(run, metric):
+        yield f"{ON_THE_CARD} {line}."
+    without = [name for name in run.methods if name not in standings]
+    if constructed := [name for name in without if name in run.metadata.by_construction(metric)]:
+        titles = ", ".join(map(run.metadata.method_title, constructed))
+        yield f"{CONSTRUCTED} Best by construction, and not ranked: {titles}."
+    if rest := [name for name in without if name not in run.metadata.by_construction(metric)]:
+        yield f"Without a value, or on too few images: {', '.join(map(run.metadata.method_title, rest))}."

@@ -1,0 +1,141 @@
+// Passes for an image against a metric's value, on the network that a reader chooses: a drawing, the front in words, and
+// a table of all points.
+(() => {
+  "use strict";
+  const HEIGHT = 340;
+  const MARGIN = { top: 26, right: 16, bottom: 40, left: 56 };
+  const LOG_SPREAD = 30; // times the smallest value: from here on a linear scale draws most points on one another
+  const { methods, metrics, networks } = JSON.parse(document.getElementById("board").textContent);
+  const [metricList, networkList] = document.querySelectorAll("#board-axes select");
+  const chart = document.getElementById("board-chart");
+  const PAD = 10; // pixels between the frame and the first and the last point
+  const text = (value) => String(Number(value.toPrecision(3)));
+  let hidden = new Set();
+
+  function element(name, attributes, ...children) {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    made.append(...children);
+    return made;
+  }
+
+  // Points of the chosen metric and network. isFront: none is as good and cheaper, or better and as cheap.
+  function points(metric, network) {
+    const sign = metric.better === "lower" ? 1 : -1;
+    const all = methods.flatMap((method, place) => {
+      const value = metric.values[place][network];
+      return method.passes === null || value === null || hidden.has(method.page) ? [] : [{ method, x: method.passes, y: value }];
+    });
+    const beats = (a, b) => a.x <= b.x && sign * a.y <= sign * b.y && (a.x < b.x || a.y !== b.y);
+    for (const point of all) point.isFront = !all.some((other) => beats(other, point));
+    return all.sort((a, b) => a.x - b.x || sign * (a.y - b.y));
+  }
+
+  // {at: share of the axis of a value, ticks}.
+  function axis(values, isLog) {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    if (isLog) {
+      const first = Math.floor(Math.log10(low));
+      const last = Math.max(first + 1, Math.ceil(Math.log10(high)));
+      const powers = Array.from({ length: last - first + 1 }, (unused, place) => 10 ** (first + place));
+      return { at: (value) => (Math.log10(value) - first) / (last - first), ticks: powers };
+    }
+    const spread = high - low || Math.abs(high) || 1;
+    const power = 10 ** Math.floor(Math.log10(spread / 4));
+    const step = power * [1, 2, 5, 10].find((factor) => spread / (power * factor) <= 5);
+    const [first, last] = [Math.floor(low / step), Math.max(Math.floor(low / step) + 1, Math.ceil(high / step))];
+    const ticks = Array.from({ length: last - first + 1 }, (unused, place) => (first + place) * step);
+    return { at: (value) => (value / step - first) / (last - first), ticks };
+  }
+
+  function draw(all, metric) {
+    const width = Math.max(260, chart.clientWidth);
+    const values = all.map((point) => point.y);
+    const isLog = metric.lead === "median" && Math.min(...values) > 0 && Math.max(...values) > LOG_SPREAD * Math.min(...values);
+    const [across, up] = [axis(methods.map((method) => method.passes).filter(Boolean), true), axis(values, isLog)];
+    const x = (value) => MARGIN.left + PAD + across.at(value) * (width - MARGIN.left - MARGIN.right - 2 * PAD);
+    const y = (value) => HEIGHT - MARGIN.bottom - up.at(value) * (HEIGHT - MARGIN.top - MARGIN.bottom);
+    const end = width - MARGIN.right;
+    const grid = [
+      ...across.ticks.map((tick) => [x(tick), MARGIN.top, x(tick), HEIGHT - MARGIN.bottom]),
+      ...up.ticks.map((tick) => [MARGIN.left, y(tick), end, y(tick)]),
+    ].map(([x1, y1, x2, y2]) => element("line", { class: "board-grid", x1, y1, x2, y2 }));
+    const labels = [
+      ...across.ticks.map((tick) => element("text", { x: x(tick), y: HEIGHT - MARGIN.bottom + 16, "text-anchor": "middle" }, text(tick))),
+      ...up.ticks.map((tick) => element("text", { x: MARGIN.left - 7, y: y(tick) + 4, "text-anchor": "end" }, text(tick))),
+      element("text", { class: "board-title", x: end, y: HEIGHT - 6, "text-anchor": "end" }, "passes for an image"),
+      element("text", { class: "board-title", x: 0, y: 12 }, `${metric.title}, ${metric.lead}, ${metric.better} is better`),
+    ];
+    const front = all.filter((point) => point.isFront);
+    const path = front.map((point, place) => `${place ? `H${x(point.x)}V` : `M${x(point.x)} `}${y(point.y)}`).join("");
+    const svg = element("svg", { width, height: HEIGHT, role: "img", "aria-label": `Passes for an image against ${metric.title}` },
+      ...grid, element("path", { class: "board-line", d: `${path}${front.length ? `H${end}` : ""}` }), ...labels);
+    for (const point of [...all.filter((other) => !other.isFront), ...front]) {
+      const title = element("title", {}, `${point.method.title}: ${point.x} passes, ${text(point.y)}`);
+      const circle = element("circle", { cx: x(point.x), cy: y(point.y), r: 4 }, title);
+      svg.append(element("g", { class: point.isFront ? "board-on" : "" }, circle));
+    }
+    chart.replaceChildren(svg);
+    name(svg, front, x, y, width);
+  }
+
+  // The front's names, of those at one place the first, where none covers another.
+  function name(svg, front, x, y, width) {
+    const boxes = [];
+    const isFree = (box) => boxes.every((other) => box.x > other.x + other.width || other.x > box.x + box.width
+      || box.y > other.y + other.height || other.y > box.y + box.height);
+    for (const [place, point] of front.entries()) {
+      if (place && front[place - 1].x === point.x) continue; // of one cost the front has one value
+      const more = front.filter((other) => other.x === point.x).length - 1;
+      const isLeft = x(point.x) < width / 2;
+      const label = element("text", { x: x(point.x) + (isLeft ? 8 : -8), "text-anchor": isLeft ? "start" : "end" },
+        `${point.method.title}${more ? ` and ${more} more` : ""}`);
+      svg.append(element("g", { class: "board-on" }, label));
+      for (const shift of [-7, 17, -21, 31, -35]) {
+        label.setAttribute("y", y(point.y) + shift);
+        if (isFree(label.getBBox())) break;
+      }
+      boxes.push(label.getBBox());
+    }
+  }
+
+  function list(all) {
+    const rows = all.map((point) => {
+      const row = document.createElement("tr");
+      const name = Object.assign(document.createElement("th"), { scope: "row" });
+      name.append(Object.assign(document.createElement("a"), { href: point.method.page, textContent: point.method.title }));
+      row.append(name, ...[[point.x, true], [text(point.y), true], [point.isFront ? "yes" : "no", false]].map(([cell, isNumber]) =>
+        Object.assign(document.createElement("td"), { className: isNumber ? "page-number" : "", textContent: cell })));
+      return row;
+    });
+    document.querySelector("#board-points tbody").replaceChildren(...rows);
+  }
+
+  function update() {
+    const metric = metrics[Number(metricList.value)];
+    const all = points(metric, Number(networkList.value));
+    const spots = new Map(); // of the front: what stands there
+    for (const point of all.filter((other) => other.isFront)) {
+      const spot = `${point.x} pass${point.x === 1 ? "" : "es"}, ${text(point.y)}`;
+      spots.set(spot, [...(spots.get(spot) ?? []), point.method.title]);
+    }
+    const front = [...spots].map(([spot, titles]) => `${titles.join("; ")} (${spot})`);
+    const found = `On the front on ${networks[Number(networkList.value)]}: ${front.join("; ")}.`;
+    document.getElementById("board-front").textContent = all.length ? found : "No method has a counted cost and a value here.";
+    if (all.length) draw(all, metric); else chart.replaceChildren();
+    list(all);
+  }
+
+  for (const control of [metricList, networkList]) control.addEventListener("change", update);
+  document.addEventListener("boardfilter", (event) => {
+    hidden = event.detail;
+    update();
+  });
+  let width = 0;
+  new ResizeObserver(() => {
+    if (chart.clientWidth === width) return;
+    width = chart.clientWidth;
+    update();
+  }).observe(chart);
+  update();
+})();
