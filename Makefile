@@ -1,4 +1,5 @@
-# `make bench` runs the main job on the embedded default; `make test` lints, type-checks and tests; `make test-all` runs
+# `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
+# build/leaderboard, which a test of `make test-all` does too; `make test` lints, type-checks and tests; `make test-all` runs
 # the slow tests and those of other libraries too, which it installs. All build .venv first; stamps make the second time
 # quick.
 PYTHON ?= python3
@@ -7,10 +8,13 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
 
-.PHONY: bench test test-all lint format setup peers clean
+.PHONY: bench leaderboard test test-all lint format setup peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
+
+leaderboard: setup
+	$(VENV)/bin/axiom-bench leaderboard --output build/leaderboard
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
