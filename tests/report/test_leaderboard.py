@@ -195,3 +195,13 @@ def test_nothing_is_ranked_until_a_reader_sets_a_weight_which_the_address_keeps(
     page.get_by_role("button", name="All 0").click()
     page.locator("#board-weighted", has_text="Nothing is ranked").wait_for()
     assert "weights=" not in page.url
+
+
+def test_a_method_that_lacks_a_network_has_no_place_in_a_weighting(make_run, make_records, tmp_path):
+    records = make_records(30)
+    lacks = (records["method"] == "hires_cam") & (records["model"] == "scenes_fc")
+    write({"suite-1": {"part": make_run(records[~lacks])}}, tmp_path / "board")
+    data = json.loads(Structure((tmp_path / "board/suite-1-part.html").read_text()).data["board"])
+    row = [method["name"] for method in data["methods"]].index("hires_cam")
+    places = {metric["name"]: metric["places"] for metric in data["metrics"]}["box_iou"]
+    assert [place is None for place in places] == [number == row for number in range(len(places))]

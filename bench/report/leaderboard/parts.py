@@ -144,7 +144,7 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
     """What the scripts read; of each metric a list of values by network, and the middle place, in the methods' order.
-    None where there is none."""
+    None where there is none, and of places where the method lacks a network that others have."""
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
@@ -162,7 +162,8 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
         value, rows = run.metadata.value(metric), [table.get(name, {}) for name in run.methods]
         about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
         values = [[_rounded(row[name].value) if name in row else None for name in networks] for row in rows]
-        places = [_rounded(_middle(row.values())) if row else None for row in rows]
+        most = max(map(len, rows))
+        places = [_rounded(_middle(row.values())) if len(row) == most else None for row in rows]
         metrics.append(about | {"values": values, "places": places})
     return {"methods": methods, "metrics": metrics, "networks": networks}
 

@@ -42,7 +42,7 @@
     region.querySelector("tbody").replaceChildren(...order.map((entry) => row(entry, rankOf(entry))));
     const placed = new Set(order.map(({ method }) => method));
     const left = methods.filter((method) => !placed.has(method)).map((method) => method.title);
-    const missing = left.length ? ` Without a place by each of them, so not ranked: ${left.join("; ")}.` : "";
+    const missing = left.length ? ` Without a place by each of them on every network, so not ranked: ${left.join("; ")}.` : "";
     const named = chosen.map(([place, weight]) => `${metrics[place].title} ${weight}`).join("; ");
     sentence.textContent = chosen.length ? `Your weighting, not the leaderboard's: ${named}.${missing}`
       : "Nothing is ranked: all weights are 0.";
