@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = run(options.suite, part, overrides)
         manifest = reading.read_manifest(folder)
         target = ROOT / "results" / "reference" / options.suite / part
-        publishing.publish(folder, target, {*manifest["config"]["metric"]})
+        note = Suite.of(options.suite).part(part).note.rstrip(".")
+        publishing.publish(folder, target, {*manifest["config"]["metric"]}, note)
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         seconds = sum(sum(of_job.values()) for of_job in manifest["seconds"].values())
         print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")

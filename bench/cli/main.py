@@ -164,6 +164,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
     rank.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the suite with a direction")
     rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
+    rank.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
     rank.set_defaults(command=_rank)
 
     submit = commands.add_parser("submit", help="a method's values of a suite, as a folder to hand in")
@@ -172,6 +173,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     submit.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
     submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
+    submit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
     submit.set_defaults(command=_submit)
 
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
@@ -400,9 +402,8 @@ def _leaderboard(options: Namespace) -> int:
 def _rank(options: Namespace) -> int:
     from axiom_bench.cli.rank import rank
 
-    code, lines = rank(
-        options.method, options.suite, options.metrics.split(",") if options.metrics else (), options.json
-    )
+    metrics = options.metrics.split(",") if options.metrics else ()
+    code, lines = rank(options.method, options.suite, metrics, options.json, options.overrides)
     say(lines)
     return code
 
@@ -410,7 +411,8 @@ def _rank(options: Namespace) -> int:
 def _submit(options: Namespace) -> int:
     from axiom_bench.cli.submission.making import submit
 
-    code, lines = submit(options.method, options.suite, options.output, options.licence, options.reference)
+    about = options.licence, options.reference
+    code, lines = submit(options.method, options.suite, options.output, *about, options.overrides)
     say(lines)
     return code
 

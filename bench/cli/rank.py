@@ -88,10 +88,13 @@ def _note(suite: str, part: str) -> list[str]:
     return [f"  {note}"] if note else []
 
 
-def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -> tuple[int, list[str]]:
+def rank(
+    method: str, suite: str, metrics: Sequence[str], output: Path | None, overrides: Sequence[str] = ()
+) -> tuple[int, list[str]]:
     """Computes a method's values of a suite, or continues, and compares them with the published ones: the exit code and
     the lines to print. method: a name of conf/method, or the dotted path of one's own. metrics: names of values; () for
-    all that have a direction. output: a JSON file of all standings. Raises BenchError."""
+    all that have a direction. output: a JSON file of all standings. overrides: of what the suite leaves free. Raises
+    BenchError."""
     folders = published(suite)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     for metric in metrics:
@@ -101,7 +104,7 @@ def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -
     name = name_in_run(method, {taken for manifest in manifests.values() for taken in manifest["methods"]})
     code, lines, places, costs = 0, list[str](), dict[str, dict[str, list[Standing]]](), list[float]()
     for part, folder in folders.items():
-        failed, messages, computed = computed_part(suite, part, method, name, REPEATS)
+        failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
         code = max(code, failed)
         with TemporaryDirectory() as combined:
             combining.combine([computed, folder], Path(combined) / "combined")
@@ -120,9 +123,12 @@ def rank(method: str, suite: str, metrics: Sequence[str], output: Path | None) -
     return code, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
 
 
-def computed_part(suite: str, part: str, method: str, name: str, repeats: int) -> tuple[int, list[str], Path]:
+def computed_part(
+    suite: str, part: str, method: str, name: str, repeats: int, overrides: Sequence[str] = ()
+) -> tuple[int, list[str], Path]:
     """As `benchmark.compute`, of a method alone on a part of a suite. repeats: of run times."""
-    return compute([f"suite={suite}/{part}", *overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}"])
+    fixed = (*overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}")
+    return compute([f"suite={suite}/{part}", *fixed, *overrides])
 
 
 def name_in_run(method: str, taken: Collection[str]) -> str:

@@ -59,7 +59,7 @@ def family(network: str) -> str:
 def _of(names: tuple[Hashable, ...], rows: pd.DataFrame) -> OverNetworks:
     metric, test, truth = map(str, names)
     of_network = rows.groupby("network", sort=False)["value"].mean()
-    low, high = _interval(rows)
+    low, high = interval(rows)
     lowest = highest = (float("nan"), "")
     if len(of_network) > 1:
         without = ((of_network.sum() - of_network) / (len(of_network) - 1)).sort_values(kind="stable")
@@ -69,7 +69,7 @@ def _of(names: tuple[Hashable, ...], rows: pd.DataFrame) -> OverNetworks:
     return OverNetworks(metric, test, truth, len(of_network), passed, mean, low, high, *lowest, *highest)
 
 
-def _interval(rows: pd.DataFrame) -> tuple[float, float]:
+def interval(rows: pd.DataFrame) -> tuple[float, float]:
     errors = (rows["high"] - rows["low"]).fillna(0).to_numpy() / (2 * NORMAL)
     values, draws = rows["value"].to_numpy(dtype=float), np.random.default_rng(SEED)
     members = list(rows.reset_index(drop=True).groupby(rows["network"].map(family).to_numpy()).indices.values())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -243,7 +243,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
     for job in manifest.get("jobs") or ():
         config = job.get("config") or {}
         model, data = config.get("model") or {}, (config.get("data") or {}).get("name")
-        yield from ((f"The model {model.get('name')}", key, model.get(key)) for key in OF_ITS_CONFIG)
+        own = model | {"architecture": PurePath(str(model.get("architecture"))).name}  # wherever the file lies
+        yield from ((f"The model {model.get('name')}", key, own.get(key)) for key in OF_ITS_CONFIG)
         yield from ((f"The data set {data}", key, config.get(key)) for key in OF_EXPLAINING)
         for name, metric in (config.get("metric") or {}).items():
             yield from ((f"The metric {name}", key, metric.get(key)) for key in ("_target_", "params"))

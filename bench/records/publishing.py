@@ -7,7 +7,7 @@ combined and reported as any other: `axiom-bench report RUN results/reference/SU
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ KEPT = (  # of the manifest
     "data", "axes", "reads", "work", "failures",
 )  # fmt: skip
 DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration
+PLACES = {"model": ("architecture", "weights", "weights_folder"), "data": ("root", "cache")}  # on one machine
 SMALL: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 19,
@@ -29,11 +30,14 @@ SMALL: dict[str, Any] = {
 ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are smallest
 
 
-def publish(folder: Path, target: Path, metrics: Collection[str]) -> None:
-    """Writes the values of these metrics of a run folder, all that its manifest counts, into another folder. Raises
-    BenchError where the run isn't complete or can't be read, or the other folder can't be written."""
+def publish(folder: Path, target: Path, metrics: Collection[str], note: str = "") -> None:
+    """Writes the values of these metrics of a run folder, all that its manifest counts, into another folder. note: of
+    the images, told by every page of them. Raises BenchError where the run isn't complete or can't be read, or the
+    other folder can't be written."""
     manifest = reading.read_manifest(folder)
     published = {key: manifest[key] for key in KEPT if key in manifest}
+    for data in published["data"].values() if note else ():
+        data["notes"] = list(dict.fromkeys([note, *data.get("notes", ())]))
     of_metrics = {name: about for name, about in manifest["metrics"].items() if about["metric"] in metrics}
     jobs = [_job(folder, target, manifest, job, metrics) for job in manifest["jobs"]]
     records = [name for job in jobs for name in job["records"]]
@@ -69,13 +73,19 @@ def _job(
 
 
 def _config(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, Any]:
-    """What of a configuration decides values, but for the methods, of which the manifest tells the same."""
+    """What of a configuration decides values, but for the methods, of which the manifest tells the same; of paths the
+    last part."""
     calls = {
         name: {key: entry.get(key) for key in ("_target_", "params")}
         for name, entry in (config.get("metric") or {}).items()
         if name in metrics
     }
-    return {key: config[key] for key in DECIDING if key in config} | {"metric": calls}
+    deciding = {key: config[key] for key in DECIDING if key in config}
+    for group, names in PLACES.items():
+        of_group = deciding.get(group) or {}
+        last = {name: PurePath(of_group[name]).name for name in names if isinstance(of_group.get(name), str)}
+        deciding |= {group: {**of_group, **last}} if of_group else {}
+    return deciding | {"metric": calls}
 
 
 def rounded(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -145,3 +145,10 @@ def test_a_metric_or_method_that_is_not_there(published, capsys):
     assert "did you mean 'xgrad_cam'" in capsys.readouterr().err
     assert main(["rank", "halved.absent", "--suite", "tiny"]) == 2
     assert "absent" in capsys.readouterr().err
+
+
+def test_what_a_suite_leaves_free_may_be_chosen_and_nothing_else(published, tmp_path, capsys):
+    assert main(["rank", "grad_cam", "--suite", "tiny", "results=elsewhere", "--metrics", "sensitivity_error"]) == 0
+    assert [path.name for path in sorted((tmp_path / "elsewhere/suite").iterdir())] == ["tiny-first", "tiny-second"]
+    assert main(["rank", "grad_cam", "--suite", "tiny", "data.size=2"]) == 2
+    assert "The suite tiny fixes data.size" in capsys.readouterr().err

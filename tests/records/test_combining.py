@@ -166,6 +166,7 @@ def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
         (("methods", "a", "params"), {"n": 2}, "The method a has another params in"),
         ((*JOB, "target"), "predicted", "The data set scenes has another target"),
         ((*JOB, "normalise"), "minmax", "The data set scenes has another normalise"),
+        ((*JOB, "model", "architecture"), "folder/other.py:build", "The model net has another architecture"),
         ((*JOB, "model", "resize"), 300, "The model net has another resize"),
         ((*JOB, "metric", "error", "params"), {"n": 9}, "The metric error has another params"),
     ],

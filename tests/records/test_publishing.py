@@ -1,12 +1,15 @@
 """Published values: a run folder again, smaller, with the same values to 4e-6 of each."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.records import combining, reading
+from axiom_bench.records import artefacts, combining, reading
 from axiom_bench.records.publishing import publish
+from axiom_bench.report import leaderboard
 
 KEY = ["model", "image_id", "method", "metric"]
 
@@ -45,6 +48,28 @@ def test_it_stands_beside_a_run(usual_run, tmp_path):
     publish(usual_run, tmp_path / "published", {"box_iou"})
     combined = combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
     assert len(combined["runs"]) == 2
+
+
+def test_no_path_of_the_machine_is_published_and_a_file_elsewhere_is_the_same(usual_run, tmp_path):
+    manifest = reading.read_manifest(usual_run)
+    mine = shutil.copytree(usual_run, tmp_path / "mine")
+    model = {"name": "net", "architecture": "/home/me/net.py:build", "weights": "/home/me/net.pth"}
+    local = {"model": model, "data": {"name": "scenes", "root": "/home/me/images"}}
+    manifest["config"] |= local
+    for job in manifest["jobs"]:
+        job["config"] = local
+    artefacts.write(mine, manifest)
+    publish(mine, tmp_path / "published", {"box_iou"})
+    assert "/home" not in (tmp_path / "published/manifest.json").read_text()
+    assert '"net.py:build"' in (tmp_path / "published/manifest.json").read_text()
+    combining.combine([mine, tmp_path / "published"], tmp_path / "both")
+
+
+def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path):
+    publish(usual_run, tmp_path / "published", {"box_iou", "confidence_drop"}, "Altered subset of 24 photographs")
+    leaderboard.write({"suite": {"part": tmp_path / "published"}}, tmp_path / "site")
+    page = (tmp_path / "site/suite-part.html").read_text()
+    assert page.count("Images: Altered subset of 24 photographs.") == 2
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):

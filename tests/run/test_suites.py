@@ -239,6 +239,7 @@ def voc_files(root):
     return root
 
 
+NOTE = "Made photographs."
 NETWORK = ["model=squeezenet1_1", "model.weights=null", "data.batch_size=2"]
 IMAGENET = ["data=imagenet", "data.first=3", "metric=[box_iou,sensitivity_error]"]
 VOC = ["data=voc", "data.image_set=Segmentation", "model.output=voc_groups", "metric=[box_iou,mask_iou]"]
@@ -250,7 +251,7 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, ru
     root = f"data.root={make(tmp_path / 'images')}"
 
     def run_frozen(**part):
-        suite = {"shared": ["data.workers=0"], "parts": {"first": [*settings, *NETWORK]}}
+        suite = {"shared": ["data.workers=0"], "parts": {"first": [*settings, *NETWORK]}, "notes": {"first": NOTE}}
         tiny_suite(**suite, frozen={"first": part} if part else {})
         return run(root)
 
@@ -264,6 +265,7 @@ def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, ru
     code, _, (manifest,) = run_frozen(**part)
     *notes, note = manifest["data"][data]["notes"]
     assert (code, notes) == (0, about["notes"])
+    assert NOTE.removesuffix(".") in notes
     assert note.startswith(f"the suite tiny has the names of {data}'s images, not their content and labels")
     assert note.endswith(f"the same, here {about['fingerprint'][:12]}")
     values = reading.read_records(tmp_path / "suite/tiny-first", manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,16 +17,18 @@ from axiom_bench.run.composing.suites import Suite
 from axiom_bench.run.manifest import commit
 
 
-def submit(method: str, suite: str, output: Path, licence: str, reference: str) -> tuple[int, list[str]]:
+def submit(
+    method: str, suite: str, output: Path, licence: str, reference: str, overrides: Sequence[str] = ()
+) -> tuple[int, list[str]]:
     """Computes a method's values of a suite, or continues, and writes the submission: the exit code and the lines to
-    print. Nothing is written where a network failed. Raises BenchError."""
+    print. overrides: of what the suite leaves free. Nothing is written where a network failed. Raises BenchError."""
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
     distributions, source = _origin(method)
     name = name_in_run(method, methods.names())
     folders: dict[str, Path] = {}
     for part in chosen.parts:
-        code, lines, folders[part] = computed_part(suite, part, method, name, 0)
+        code, lines, folders[part] = computed_part(suite, part, method, name, 0, overrides)
         if code:
             return code, [*lines, "Nothing is submitted: all networks of a suite need values."]
         reason = (reading.read_manifest(folders[part])["methods"].get(name) or {}).get("unstable")

@@ -115,11 +115,10 @@ def page(part: Part, costs: Costs) -> str:
     """The page of a part, as HTML."""
     methods, metrics = part.definitions
     linked = Terms(titles=terms([], metrics).titles, pages=pages_of(methods))
-    notes = [note for data in part.run.manifest["data"].values() for note in data.get("notes") or ()]
     facts = BACK | {
         "Suite": str(part.run.config.get("suite_part", "")),
         "Computed": part.origin,
-        "Images": " ".join(notes),
+        "Images": _of_images(part.run),
     }
     tables = [_section(part, metric, linked) for metric in part.standings]
     return assemble(
@@ -228,6 +227,11 @@ def _row(
     return (Cell(run.metadata.method_title(method)), *places_cells(standings), *cells)
 
 
+def _of_images(run: RunFolder) -> str:
+    """What the data sets say of their images."""
+    return ". ".join(note for data in run.manifest["data"].values() for note in data.get("notes") or ())
+
+
 def _notes(run: RunFolder, metric: str, standings: Mapping[str, Mapping[str, Standing]]) -> Iterable[str]:
     comparisons = [each for setting in run.settings if (each := run.comparisons.of(setting, metric))]
     counts = sorted({each.images for each in comparisons})
@@ -237,6 +241,8 @@ def _notes(run: RunFolder, metric: str, standings: Mapping[str, Mapping[str, Sta
         f"probability, by a difference of {number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by "
         "network."
     )
+    if about := _of_images(run):
+        yield f"Images: {about}."
     yield PLACES_NOTE
     yield BOLD_NOTE
     if line := committed_line(run, metric):

@@ -111,12 +111,13 @@ def _check_free(suite: str, override: str) -> None:
 
 
 def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Sentences on what the suite didn't freeze, for the manifest. Raises BenchError where a job isn't what its suite
-    froze. name: SUITE/PART@HASH. metrics: their entries in the configuration."""
+    """Sentences for the manifest: what the suite says of the images, and what it didn't freeze. Raises BenchError where
+    a job isn't what its suite froze. name: SUITE/PART@HASH. metrics: their entries in the configuration."""
     suite, _, part = name.partition("@")[0].partition("/")
-    frozen = Suite.of(suite).part(part).frozen
+    frozen, note = Suite.of(suite).part(part).frozen, Suite.of(suite).part(part).note
+    notes = [note.rstrip(".")] if note else []
     if not frozen:
-        return []
+        return notes
     differing = []
     layer, weights = frozen["models"].get(job.model.name) or (None, "")
     if job.model.layer != layer or not job.model.weights_sha256.startswith(weights):
@@ -134,10 +135,12 @@ def check(name: str, job: Job, metrics: Mapping[str, Mapping[str, Any]]) -> list
             "beside the published ones; get the files that conf/suite/ describes, or run it without suite=."
         )
     if "data" in frozen:
-        return []
+        return notes
     return [
+        *notes,
         f"the suite {suite} has the names of {job.data.name}'s images, not their content and labels, which weren't "
-        f"compared: two runs had the same ones if their fingerprints are the same, here {job.data_fingerprint[:DIGITS]}"
+        "compared: two runs had the same ones if their fingerprints are the same, here "
+        f"{job.data_fingerprint[:DIGITS]}",
     ]
 
 
