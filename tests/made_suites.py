@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from axiom_bench.cli import rank
+from axiom_bench.cli import leaderboard, rank
 from axiom_bench.run.composing import suites
 
 TINY = {
@@ -19,7 +19,7 @@ TINY = {
 def tiny_suite(tmp_path, monkeypatch):
     """Writes a suite called tiny, with these entries over TINY's, beside which there is no other."""
     (tmp_path / "conf/suite").mkdir(parents=True)
-    for module in (suites, rank):
+    for module in (suites, rank, leaderboard):
         monkeypatch.setattr(module, "conf_folder", lambda: tmp_path / "conf")
 
     def write(**entries):

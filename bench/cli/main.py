@@ -393,7 +393,7 @@ def _reference(options: Namespace) -> int:
 
 
 def _leaderboard(options: Namespace) -> int:
-    from axiom_bench.cli.rank import leaderboard
+    from axiom_bench.cli.leaderboard import leaderboard
 
     say(leaderboard(options.output))
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,6 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standing, range_of_places, standing
 from axiom_bench.records import combining, files, reading
 from axiom_bench.report.options import Options
@@ -26,36 +25,6 @@ QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 REFERENCE = "reference"  # the folder in the package
 MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
-
-
-def leaderboard(output: Path) -> list[str]:
-    """Writes the pages of all published values: the last lines. Raises BenchError for a folder that holds something
-    else than such pages."""
-    from axiom_bench.report.leaderboard import write  # here: rank needs no page
-
-    if output.exists() and not output.is_dir():
-        raise BenchError(f"{output} is no folder; give another --output.")
-    folder = conf_folder().with_name(REFERENCE)
-    suites = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    parts = {suite: published(suite) for suite in suites}
-    first, *_ = write(parts, output, _costs(path for folders in parts.values() for path in folders.values()))
-    return [f"leaderboard: {first}"]
-
-
-def _costs(folders: Iterable[Path]) -> dict[str, tuple[int, str]]:
-    """{method: (passes of the whole network for an image, those beyond the trace in words)} of run folders' methods,
-    where this installation has the same, with the same parameters; no other code is run."""
-    from axiom_bench.testing.costs import in_words, passes_of
-
-    of_parts = [reading.read_manifest(folder)["methods"] for folder in folders]
-    costs = {}
-    for name in sorted(set().union(*of_parts) & set(plugins.names("method"))):
-        method = plugins.load("method", name)
-        own = method.target, dict(method.params)
-        if all((of[name]["target"], of[name]["params"]) == own for of in of_parts if name in of):
-            passes = passes_of(method)
-            costs[name] = 1 + passes.trunk_forward + passes.trunk_backward, in_words(method, passes)
-    return costs
 
 
 def published(suite: str) -> dict[str, Path]:

@@ -86,17 +86,24 @@ def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp
     manifest = reading.read_manifest(folder)
     manifest["methods"]["random"]["params"] = {"seed": 1}  # another method than this installation's
     artefacts.write(folder, manifest)
+    others = reading.read_manifest(tmp_path / "reference/tiny/second")
+    others["config"]["data"]["root"] = "photographs"  # which others own
+    artefacts.write(tmp_path / "reference/tiny/second", others)
     assert main(["leaderboard", "--output", "board"]) == 0
-    assert capsys.readouterr().out == "leaderboard: board/index.html\n"
+    assert capsys.readouterr().out.splitlines()[-1] == "leaderboard: board/index.html"
     assert {path.name for path in (tmp_path / "board").iterdir()} == {
         "index.html",
-        "tiny-first.html",
-        "tiny-second.html",
+        *("tiny-first.html", "tiny-first-gallery.html", "tiny-second.html"),
         *(f"method-{name}.html" for name in ("grad_cam", "random", "uniform", "xgrad_cam")),
         *("metrics.html", "submit.html", "limits.html"),
     }
     assert "1 pass of the whole network for an image" in (tmp_path / "board/method-grad_cam.html").read_text()
     assert "1 pass" not in (tmp_path / "board/method-random.html").read_text()
+    gallery = (tmp_path / "board/tiny-first-gallery.html").read_text()
+    pictures = json.loads(re.findall(r'id="gallery-data">(.*?)</script>', gallery)[0])
+    assert {each["title"] for each in pictures["methods"]} == {"Grad-CAM", "Uniform", "XGrad-CAM"}
+    assert 'href="tiny-first-gallery.html"' in (tmp_path / "board/tiny-first.html").read_text()
+    assert list(tmp_path.glob("results/*/*gallery*")) == []
     (tmp_path / "file").touch()
     assert main(["leaderboard", "--output", "file"]) == 2
     assert "file is no folder" in capsys.readouterr().err

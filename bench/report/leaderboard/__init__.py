@@ -8,12 +8,14 @@ from datetime import datetime
 from pathlib import Path
 
 from axiom_bench.records import files
+from axiom_bench.report import gallery
 from axiom_bench.report.index import NAME, Run
 from axiom_bench.report.leaderboard import cards
-from axiom_bench.report.leaderboard.parts import ABOVE, BACK, ORDER, STYLE, Costs, Part, page, pages_of
+from axiom_bench.report.leaderboard.parts import ABOVE, BACK, ORDER, STYLE, Costs, Part, link, page, pages_of
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, assemble, part, render
 from axiom_bench.statistics.ranking import conclusion
+from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Which method explains a CNN faithfully?"
 TEXTS = {  # pages of text: {template: (title, heading)}
@@ -22,13 +24,20 @@ TEXTS = {  # pages of text: {template: (title, heading)}
 }
 
 
-def write(suites: Mapping[str, Mapping[str, Path]], output: Path, costs: Costs | None = None) -> list[Path]:
+def write(
+    suites: Mapping[str, Mapping[str, Path]],
+    output: Path,
+    costs: Costs | None = None,
+    galleries: Mapping[tuple[str, str], Path] | None = None,
+) -> list[Path]:
     """Writes the pages into a folder, which may exist; their paths, the first page first. suites: {suite: {part: run
-    folder}}. costs: of methods; without, no page tells any. Raises BenchError where a run can't be read, or the folder
-    can't be written."""
+    folder}}. costs: of methods; without, no page tells any. galleries: {(suite, part): a run folder with pictures}, a
+    page for each. Raises BenchError where a run can't be read, or the folder can't be written."""
     parts = [Part.read(suite, name, folder) for suite, folders in suites.items() for name, folder in folders.items()]
     costs = costs or {}
-    pages = {NAME: _index(parts), **{each.page: page(each, costs) for each in parts}}
+    shown = {f"{suite}/{name}": RunFolder.read(folder) for (suite, name), folder in (galleries or {}).items()}
+    pages = {NAME: _index(parts), **{each.page: page(each, costs, each.name in shown) for each in parts}}
+    pages |= {each.gallery: _gallery(each, shown[each.name]) for each in parts if each.name in shown}
     pages |= {cards.METRICS: cards.metrics(parts), **cards.methods(parts, costs)}
     for name, (title, heading) in TEXTS.items():
         section = Section(name, heading, render(f"leaderboard/{name}.html.j2"), (STYLE,))
@@ -56,6 +65,13 @@ def _index(parts: Sequence[Part]) -> str:
         Section("limits", "What it can't tell, and your method", render("leaderboard/about.html.j2")),
     ]
     return assemble(Header(ABOVE, TITLE, {}), sections)
+
+
+def _gallery(part: Part, run: RunFolder) -> str:
+    images = sorted({image for about in run.manifest["data"].values() for image in about["ids"]})
+    about = f"Maps of all methods on the first {len(images)} images and on {len(run.settings)} of the networks."
+    header = Header(ABOVE, f"{part.name}: gallery", BACK | {"Part": link(part.page, part.name), "Shown": about})
+    return assemble(header, [gallery.section(run)])
 
 
 def _entry(part: Part) -> Run:

@@ -35,7 +35,6 @@ from axiom_bench.statistics.labels import NOTHING, Setting, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 ABOVE = "axiom-bench, leaderboard"
-BACK: dict[str, str] = {"Leaderboard": Markup('<a href="index.html">all suites and methods</a>')}
 STYLE = "leaderboard/board.css"
 PLACES_NOTE = (
     "Places: from the first to the last that can't be excluded on some network, at 5 % after Holm over all pairs. Rows "
@@ -50,6 +49,14 @@ DIGITS = 5  # of the numbers that scripts read
 Costs = Mapping[str, tuple[int, str]]  # {method: (passes of the whole network for an image, all of them in words)}
 
 
+def link(address: str, text: str) -> Markup:
+    """To a page of the site."""
+    return Markup('<a href="{}">{}</a>').format(address, text)
+
+
+BACK: dict[str, str] = {"Leaderboard": link("index.html", "all suites and methods")}
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """name: suite/part. page: the file of its page. run: its published values."""
@@ -62,6 +69,11 @@ class Part:
     def read(suite: str, name: str, folder: Path) -> Part:
         """Raises BenchError where the run can't be read."""
         return Part(f"{suite}/{name}", f"{suite}-{name}.html", RunFolder.read(folder))
+
+    @property
+    def gallery(self) -> str:
+        """The file of the page of its pictures."""
+        return f"{self.page.removesuffix('.html')}-gallery.html"
 
     @cached_property
     def standings(self) -> dict[str, dict[str, dict[str, Standing]]]:
@@ -111,7 +123,7 @@ def pages_of(definitions: Iterable[Definition]) -> dict[str, str]:
     return {name: f"{entry.id}.html" for entry in definitions for name in (entry.name, entry.title)}
 
 
-def page(part: Part, costs: Costs) -> str:
+def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     """The page of a part, as HTML."""
     methods, metrics = part.definitions
     linked = Terms(titles=terms([], metrics).titles, pages=pages_of(methods))
@@ -119,6 +131,7 @@ def page(part: Part, costs: Costs) -> str:
         "Suite": str(part.run.config.get("suite_part", "")),
         "Computed": part.origin,
         "Images": _of_images(part.run),
+        "Gallery": link(part.gallery, "maps of all methods") if has_gallery else "",
     }
     tables = [_section(part, metric, linked) for metric in part.standings]
     return assemble(

@@ -1,0 +1,81 @@
+"""`axiom-bench leaderboard`: the site of all published values, with what this installation adds: passes and maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from axiom_bench.cli.benchmark import compute
+from axiom_bench.cli.rank import QUIET, REFERENCE, published
+from axiom_bench.environment import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.judging.networks import family
+from axiom_bench.records import reading
+from axiom_bench.report.leaderboard import write
+from axiom_bench.run.composing.suites import Suite
+
+IMAGES, NETWORKS = 4, 2  # of a part, in its gallery
+CHANGED = ("model", "data.size")  # of a part's settings
+
+
+def leaderboard(output: Path) -> list[str]:
+    """Writes the pages of all published values: the last lines. Raises BenchError for a folder that holds something
+    else than such pages."""
+    if output.exists() and not output.is_dir():
+        raise BenchError(f"{output} is no folder; give another --output.")
+    folder = conf_folder().with_name(REFERENCE)
+    parts = {suite: published(suite) for suite in sorted(path.name for path in folder.iterdir() if path.is_dir())}
+    same = _same_methods(path for folders in parts.values() for path in folders.values())
+    with TemporaryDirectory() as results:
+        galleries = {
+            (suite, part): gallery
+            for suite, folders in parts.items()
+            for part, path in folders.items()
+            if (gallery := _gallery(suite, part, path, same, results))
+        }
+        first, *_ = write(parts, output, _costs(same), galleries)
+    return [f"leaderboard: {first}"]
+
+
+def _same_methods(folders: Iterable[Path]) -> list[str]:
+    """The methods of run folders that this installation has, with the same code and parameters; no other is run."""
+    of_parts = [reading.read_manifest(folder)["methods"] for folder in folders]
+    names = sorted(set().union(*of_parts) & set(plugins.names("method")))
+    own = {name: (method.target, dict(method.params)) for name in names for method in [plugins.load("method", name)]}
+    published_as = {name: [(of[name]["target"], of[name]["params"]) for of in of_parts if name in of] for name in names}
+    return [name for name in names if all(each == own[name] for each in published_as[name])]
+
+
+def _costs(names: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """{method: (passes of the whole network for an image, those beyond the trace in words)}"""
+    from axiom_bench.testing.costs import in_words, passes_of
+
+    costs = {}
+    for method in (plugins.load("method", name) for name in names):
+        passes = passes_of(method)
+        costs[method.name] = 1 + passes.trunk_forward + passes.trunk_backward, in_words(method, passes)
+    return costs
+
+
+def _gallery(suite: str, part: str, folder: Path, names: Collection[str], results: str) -> Path | None:
+    """A run folder with the maps of a part's first IMAGES images on the first network of NETWORKS families; None where
+    the images aren't drawn, since others have owners. results: a folder."""
+    manifest = reading.read_manifest(folder)
+    if "root" in manifest["config"]["data"]:
+        return None
+    networks = list({family(name): name for name in reversed(manifest["models"])}.values())[::-1][:NETWORKS]
+    size, kept = int(manifest["config"]["data"]["size"]), min(len(about["ids"]) for about in manifest["data"].values())
+    chosen = [word for word in Suite.of(suite).part(part).overrides if word.partition("=")[0] not in CHANGED]
+    settings = {
+        "run": f"{suite}-{part}", "results": results, "model": ",".join(networks), "runtime.repeats": 0,
+        "method": f"[{','.join(name for name in names if name in manifest['methods'])}]",
+        "data.size": math.ceil(IMAGES * size / kept), "pictures.gallery": IMAGES,
+    }  # fmt: skip
+    quiet = [word for word in QUIET if not word.startswith("pictures.gallery")]
+    code, lines, run = compute([*chosen, *quiet, *(f"{name}={value}" for name, value in settings.items())])
+    if code:
+        raise BenchError("\n".join(lines))
+    return run
