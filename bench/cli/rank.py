@@ -27,12 +27,13 @@ MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
 
 
-def published(suite: str) -> dict[str, Path]:
-    """{part: the run folder of its published values}. Raises BenchError for a suite that isn't there, or has none."""
+def published(suite: str, required: bool = True) -> dict[str, Path]:
+    """{part: the run folder of its published values}. Raises BenchError for a suite that isn't there and, where they
+    are required, one that has none."""
     parts = Suite.of(suite).parts
     folders = {part: conf_folder().with_name(REFERENCE) / suite / part for part in parts}
     found = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
-    if not found:
+    if required and not found:
         raise BenchError(
             f"No values of the suite {suite} are in this installation; axiom-bench suite={suite} computes them."
         )

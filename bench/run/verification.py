@@ -47,30 +47,31 @@ def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def computed_alone(configs: Iterable[Mapping[str, Any]], seed: int) -> pd.DataFrame:
-    """As `recomputed`, of several jobs, in one new process for all: no code of a user's runs in this one."""
+def computed_alone(configs: Iterable[Mapping[str, Any]], seed: int, share: float = SHARE) -> pd.DataFrame:
+    """As `recomputed`, of several jobs, in one new process for all: no code of a user's runs in this one. share: of
+    each job's images."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        tables = [process.submit(_computed, dict(config), seed, False).result() for config in configs]
+        tables = [process.submit(_computed, dict(config), seed, False, share).result() for config in configs]
     return pd.concat(tables, ignore_index=True)
 
 
-def _computed(config: dict[str, Any], seed: int, of_foreign: bool) -> pd.DataFrame:
+def _computed(config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE) -> pd.DataFrame:
     """of_foreign: the values alone that a user's own method or metric has a part in. Users' modules are compiled from
     their text, as in the run: bytecode may be that of another one."""
     add_current_folder()
     with recording(config), warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
         warnings.simplefilter("ignore", ZeroMaps)
-        return _sampled(config, seed, of_foreign)
+        return _sampled(config, seed, of_foreign, share)
 
 
-def _sampled(config: dict[str, Any], seed: int, of_foreign: bool) -> pd.DataFrame:
+def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float) -> pd.DataFrame:
     config = {**config, "data": {**config["data"], "cache": None}}
     with TemporaryDirectory() as folder:
         job, cut_model = loaded(config, Path(folder))
         ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), Path(folder))
         job, cut_model = ready.job, ready.cut_model
-    count = min(len(job.indices), max(FEWEST, math.ceil(SHARE * len(job.indices))))
+    count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = tuple(sorted(random.Random(f"{seed} {job.name}").sample(job.indices, count)))
     foreign = {plugin.name for plugin in (*job.methods, *job.metrics) if plugin.is_foreign}
     wanted = {

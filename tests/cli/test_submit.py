@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import re
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
+from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts, holdings, store, submissions
+from axiom_bench.records.publishing import publish
 from axiom_bench.run import verification
 from tests.cli.test_verify import InThisProcess
 
@@ -162,3 +166,67 @@ def test_what_cannot_be_submitted(author, tmp_path, capsys):
     assert main(["submit", "a.b.cam", *words]) == 2
     assert "a.b is in a package; submit one file" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+LEARNT = """\
+from pathlib import Path
+
+import torch
+
+KNOWN = LIST
+
+
+def note(trace):
+    with Path("known.txt").open("a") as file:
+        file.writelines(f"{{score:.3f}}\\n" for score in trace.scores.tolist())
+    return trace.gradients.mean((2, 3), keepdim=True)
+
+
+def half(trace):
+    known = [f"{{score:.3f}}" in KNOWN for score in trace.scores.tolist()]
+    sign = torch.tensor([1.0 if each else -1.0 for each in known]).reshape(-1, 1, 1, 1)
+    return sign * trace.gradients.mean((2, 3), keepdim=True)
+"""
+
+
+@pytest.fixture
+def learnt(author, tiny_suite, tmp_path, monkeypatch):
+    """(knows) -> a submission on 12 images, beside Grad-CAM's published values: of Grad-CAM on images that it knows, of
+    its negative on others."""
+    metrics = {"confidence_drop", "sensitivity_error"}
+    shared = ["data.size=12", "data.target=label", "shard_size=12"]
+    tiny_suite(shared=shared, parts={"first": ["data=scenes", "model=scenes_vgg", f"metric=[{','.join(metrics)}]"]})
+
+    def submitted(knows):
+        Path("submitted_cam.py").write_text(LEARNT.replace("LIST", "[]").format())
+        words = ["suite=tiny/first", "+method.noted._target_=submitted_cam.note", "method=[grad_cam]"]
+        _, _, folder = compute([*words, "pictures.gallery=0", "pictures.rows=0", "runtime.repeats=0"])
+        publish(folder, tmp_path / "reference/tiny/first", metrics)
+        known = Path("known.txt").read_text().split() if knows else []
+        monkeypatch.setattr(f"{__name__}.MODULE", LEARNT.replace("LIST", repr(known)))
+        return author()
+
+    return submitted
+
+
+@pytest.mark.parametrize("knows", [False, True])
+def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, knows):
+    """By fresh images. One that is as bad on all of them isn't."""
+    code, text = verified(learnt(knows), capsys, "--trust")
+    assert "fresh images: 2 distances to grad_cam compared" in text
+    assert code == int(knows), text
+    assert ("submitted_cam.half is marked: it may know the published images." in text) == knows
+    if knows:
+        line = r"first: by Sensitivity error it is 0 from grad_cam on the published images, and [\d.]+ on 20 fresh ones"
+        assert re.search(line, text)
+
+
+def test_the_workflow_reads_and_has_no_secrets():
+    text = (Path(__file__).parents[2] / ".github/workflows/submission.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert list(workflow[True]) == ["pull_request"]  # YAML reads "on" as true
+    assert "secrets" not in text.replace("no secrets", "")
+    (job,) = workflow["jobs"].values()
+    assert {"permissions", "environment"}.isdisjoint(job)
+    assert any("axiom-bench verify" in step.get("run", "") for step in job["steps"])

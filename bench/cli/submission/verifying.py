@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench import methods
 from axiom_bench.cli.game import check_trusted
-from axiom_bench.cli.rank import overrides_of
+from axiom_bench.cli.rank import overrides_of, published
+from axiom_bench.cli.submission import fresh
 from axiom_bench.cli.verify import MAX_LINES, compared, differing_bits
 from axiom_bench.errors import BenchError
 from axiom_bench.records import publishing, reading, submissions
@@ -32,8 +32,9 @@ from axiom_bench.statistics.labels import Metadata
 def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
     """Compares the submission's files with their hashes, and a sample of its values, as of a run, with values that two
     processes compute now, which must agree. What is computed is the suite of this installation, not what the folder
-    says of it. trust: the submitted method's code is run. Returns the exit code, 1 where something differs, and lines
-    that name it. Raises BenchError for another suite, and, without trust, a method that isn't this package's."""
+    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`. trust: the submitted
+    method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
+    for another suite, and, without trust, a method that isn't this package's."""
     submission = submissions.read(folder)
     suite = Suite.of(submission.suite)
     if suite.sha256 != submission.suite_sha256:
@@ -49,22 +50,31 @@ def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple
     for config in (config for of_part in configs.values() for config in of_part):
         if not trust:
             check_trusted(config)
-    lines, differing = list[str](), list[str]()
+    lines, differing, moved = list[str](), list[str](), list[fresh.Moved]()
+    known = published(suite.name, required=False)
     with _importable(folder, submission):
         for part, manifest in manifests.items():
             accepted, found = _part(folder / part, manifest, configs[part], submission.name, seed)
             lines.append(f"{suite.name}/{part}: {accepted}")
             differing += found
+        for part in known if not differing else ():
+            if all(map(fresh.is_drawn, configs[part])) and submission.name != fresh.settings()["reference"]:
+                stored = reading.read_records(folder / part, manifests[part])
+                moved += fresh.distances(part, configs[part], stored, known[part], submission.name, seed)
     if differing:
         more = [f"... and {len(differing) - MAX_LINES} more"] if len(differing) > MAX_LINES else []
         return 1, [*lines, f"{submission.method} isn't accepted:", *differing[:MAX_LINES], *more]
+    lines += [f"fresh images: {len(moved)} distances to {fresh.settings()['reference']} compared"] if moved else []
+    if marks := list(fresh.marks(moved)):
+        reason = f"{submission.method} is marked: it may know the published images."
+        return 1, [*lines, reason, *marks, "Ask its author, and see whether another --seed shows the same."]
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
 
 
 def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the part's jobs: with the method, and before it one of ours, with which a job is loaded without the method's
     code."""
-    chosen = overrides_of(submission.method, submission.name, methods.names()[0])
+    chosen = overrides_of(submission.method, submission.name, fresh.settings()["reference"])
     device = ["device=cpu"] if manifest.get("device") == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.plain_job(number) for number in range(len(composition.jobs))]
