@@ -18,6 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from axiom_bench.environment import num_cores
+from axiom_bench.errors import BenchError
 from axiom_bench.report import stamp
 
 if TYPE_CHECKING:
@@ -55,11 +56,16 @@ def write(
     else:
         folder, manifest = run, with_settings(reading.read_manifest(run), settings, reload)
     inputs = stamp.inputs(folder, manifest)
-    if not stamp.is_current(folder, inputs):
-        with claims.reporting(folder):
-            if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
-                _write(run, settings, reload, inputs, tell)
-    index.update(folder, manifest)
+    try:
+        if not stamp.is_current(folder, inputs):
+            with claims.reporting(folder):
+                if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
+                    _write(run, settings, reload, inputs, tell)
+        index.update(folder, manifest)
+    except FileNotFoundError as error:
+        if not Path(error.filename or "").is_relative_to(folder):
+            raise
+        raise BenchError(f"{error.filename} was removed while the report was written; write it again.") from error
     return folder / stamp.PAGE
 
 

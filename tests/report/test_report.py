@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,26 @@ def test_a_folder_that_cannot_be_written_is_told(small_run):
     (folder / "tables").write_text("a file where a folder should be")
     with pytest.raises(BenchError, match="Can't write"):
         report.write(folder)
+
+
+@pytest.mark.parametrize("part", ["", "records", "runtime", "pictures", "tables", "figures", "report.html"])
+def test_what_is_removed_while_a_report_is_written(small_run, part):
+    """At every step that is told: the report ends well, or with a sentence that names the folder."""
+    steps: list[str] = []
+    report.write(small_run(pictures=True), tell=steps.append)
+    for number, step in enumerate(steps):
+        folder = small_run(folder=f"run{number}", pictures=True)
+
+        def tell(now: str, step: str = step, folder: Path = folder) -> None:
+            if now == step and (folder / part).is_dir():
+                shutil.rmtree(folder / part)
+            elif now == step:
+                (folder / part).unlink(missing_ok=True)
+
+        try:
+            report.write(folder, tell=tell)
+        except BenchError as error:
+            assert str(folder) in str(error), step
 
 
 def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(small_run, few_records):
