@@ -194,9 +194,10 @@ def test_what_is_removed_while_a_report_is_written(small_run, part):
                 (folder / part).unlink(missing_ok=True)
 
         try:
-            report.write(folder, tell=tell)
+            message = str(report.write(folder, tell=tell))
         except BenchError as error:
-            assert str(folder) in str(error), step
+            message = str(error)
+        assert str(folder) in message, step
 
 
 def test_an_image_of_several_labels_is_right_where_one_of_them_is_predicted(small_run, few_records):
