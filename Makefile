@@ -14,7 +14,7 @@ bench: setup
 	$(VENV)/bin/axiom-bench
 
 leaderboard: setup
-	$(VENV)/bin/axiom-bench leaderboard --output build/leaderboard
+	$(VENV)/bin/axiom-bench leaderboard $(wildcard submissions/*) --output build/leaderboard
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.rank import QUIET, REFERENCE, published
+from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.networks import family
-from axiom_bench.records import reading
+from axiom_bench.records import artefacts, combining, reading, submissions
+from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
 from axiom_bench.run.composing.suites import Suite
 
@@ -21,23 +24,63 @@ IMAGES, NETWORKS = 4, 2  # of a part, in its gallery
 CHANGED = ("model", "data.size")  # of a part's settings
 
 
-def leaderboard(output: Path) -> list[str]:
-    """Writes the pages of all published values: the last lines. Raises BenchError for a folder that holds something
-    else than such pages."""
+def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
+    """Writes the pages of all published values, with those of submissions beside them: the last lines. Raises
+    BenchError for a folder that holds something else than such pages, and for a submission of another suite, or that
+    isn't as it was submitted."""
     if output.exists() and not output.is_dir():
         raise BenchError(f"{output} is no folder; give another --output.")
     folder = conf_folder().with_name(REFERENCE)
     parts = {suite: published(suite) for suite in sorted(path.name for path in folder.iterdir() if path.is_dir())}
     same = _same_methods(path for folders in parts.values() for path in folders.values())
+    of_suite: dict[str, list[tuple[Path, Submission]]] = {}
+    for folder in submitted:
+        submission = _checked(folder)
+        of_suite.setdefault(submission.suite, []).append((folder, submission))
     with TemporaryDirectory() as results:
+        shown = {
+            suite: {
+                part: _beside(path, part, of_suite.get(suite, ()), Path(results, suite, part)) for part, path in each
+            }
+            for suite, each in ((suite, folders.items()) for suite, folders in parts.items())
+        }
         galleries = {
             (suite, part): gallery
             for suite, folders in parts.items()
             for part, path in folders.items()
             if (gallery := _gallery(suite, part, path, same, results))
         }
-        first, *_ = write(parts, output, _costs(same), galleries)
+        first, *_ = write(shown, output, _costs(same), galleries)
     return [f"leaderboard: {first}"]
+
+
+def _checked(folder: Path) -> Submission:
+    submission = submissions.read(folder)
+    verifying.suite_of(folder, submission)
+    if changed := submissions.changed(folder, submission):
+        raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
+    return submission
+
+
+def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path) -> Path:
+    """The run folder of a part's published values with the submissions' own; their titles say which they are."""
+    if not submitted:
+        return published
+    manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
+    how = "self-reported" if _has_owners(reading.read_manifest(published)) else "submitted"
+    methods = dict(manifest["methods"])
+    for _, submission in submitted:
+        about = methods[submission.name]
+        origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
+        titled = {"title": f"{about.get('title') or submission.name} ({how})", "note": f"{how.capitalize()}: {origin}"}
+        methods[submission.name] = {**about, **titled}
+    artefacts.write(combined, {**manifest, "methods": methods})
+    return combined
+
+
+def _has_owners(manifest: Mapping[str, Any]) -> bool:
+    """Whether a part's images are read, so that few can verify what is said of them, and none may be shown."""
+    return "root" in manifest["config"]["data"]
 
 
 def _same_methods(folders: Iterable[Path]) -> list[str]:
@@ -64,7 +107,7 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     """A run folder with the maps of a part's first IMAGES images on the first network of NETWORKS families; None where
     the images aren't drawn, since others have owners. results: a folder."""
     manifest = reading.read_manifest(folder)
-    if "root" in manifest["config"]["data"]:
+    if _has_owners(manifest):
         return None
     networks = list({family(name): name for name in reversed(manifest["models"])}.values())[::-1][:NETWORKS]
     size, kept = int(manifest["config"]["data"]["size"]), min(len(about["ids"]) for about in manifest["data"].values())

@@ -156,6 +156,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     reference.set_defaults(command=_reference)
 
     board = commands.add_parser("leaderboard", help="the static site of all published values")
+    board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
     board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     board.set_defaults(command=_leaderboard)
 
@@ -395,7 +396,7 @@ def _reference(options: Namespace) -> int:
 def _leaderboard(options: Namespace) -> int:
     from axiom_bench.cli.leaderboard import leaderboard
 
-    say(leaderboard(options.output))
+    say(leaderboard(options.output, options.submissions))
     return 0
 
 

@@ -109,6 +109,26 @@ def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp
     assert "file is no folder" in capsys.readouterr().err
 
 
+def test_a_submission_stands_beside_the_published_values(published, tmp_path, capsys):
+    """As self-reported where images are read: few could compute its values again."""
+    assert main(["submit", "halved.grad_cam", "--suite", "tiny", "--output", "sent", "--licence", "<MIT>"]) == 0
+    owned = tmp_path / "reference/tiny/second"
+    manifest = reading.read_manifest(owned)
+    manifest["config"]["data"]["root"] = "photographs"
+    artefacts.write(owned, manifest)
+    assert main(["leaderboard", "sent", "--output", "board"]) == 0
+    pages = {part: (tmp_path / f"board/tiny-{part}.html").read_text() for part in ("first", "second")}
+    assert "my_grad_cam (submitted)" in pages["first"]
+    assert "self-reported" not in pages["first"]
+    assert "my_grad_cam (self-reported)" in pages["second"]
+    assert (
+        "Submitted: halved.grad_cam, licence: &lt;MIT&gt;." in (tmp_path / "board/method-my_grad_cam.html").read_text()
+    )
+    (tmp_path / "sent/halved.py").write_text("")
+    assert main(["leaderboard", "sent", "--output", "other"]) == 2
+    assert "sent isn't what was submitted: halved.py isn't as it was submitted" in capsys.readouterr().err
+
+
 def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, capsys):
     compute(["suite=tiny/second", "+method.mine._target_=halved.grad_cam", "method=[]", *QUICK])
     run = "results/suite/tiny-second"

@@ -12,6 +12,7 @@ import yaml
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.cli.submission import verifying
 from axiom_bench.records import artefacts, holdings, store, submissions
 from axiom_bench.records.publishing import publish
 from axiom_bench.run import verification
@@ -122,6 +123,20 @@ def test_a_changed_value_is_refused_by_its_hash_and_rehashed_by_its_value(author
     code, text = verified(folder, capsys, "--trust")
     assert code == 1
     assert "planted: sensitivity_error of half differs in 2 of 2 values" in text
+
+
+def test_a_submission_whose_images_are_not_here_stays_self_reported(author, capsys, monkeypatch):
+    folder = author()
+    configs = verifying._configs
+
+    def of_absent_images(*about):
+        return [{**config, "data": {**config["data"], "root": "/nowhere"}} for config in configs(*about)]
+
+    monkeypatch.setattr(verifying, "_configs", of_absent_images)
+    code, text = verified(folder, capsys, "--trust")
+    assert code == 0
+    assert "self-reported: submitted_cam.half on the suite tiny: the images of first, second aren't here" in text
+    assert "accepted" not in text
 
 
 def test_a_file_more_is_refused(author, capsys):

@@ -32,17 +32,11 @@ from axiom_bench.statistics.labels import Metadata
 def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
     """Compares the submission's files with their hashes, and a sample of its values, as of a run, with values that two
     processes compute now, which must agree. What is computed is the suite of this installation, not what the folder
-    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`. trust: the submitted
-    method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
+    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`; where they aren't here,
+    it stays self-reported. trust: the submitted method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
     for another suite, and, without trust, a method that isn't this package's."""
     submission = submissions.read(folder)
-    suite = Suite.of(submission.suite)
-    if suite.sha256 != submission.suite_sha256:
-        raise BenchError(
-            f"{folder} is of another suite {suite.name} than this installation's "
-            f"({submission.suite_sha256[:12]}, not {suite.sha256[:12]}); verify it with axiom-bench "
-            f"{submission.axiom_bench}, or submit it anew."
-        )
+    suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
         return 1, [f"{folder} isn't what was submitted:", *changed[:MAX_LINES]]
     manifests = {part: reading.read_manifest(folder / part) for part in suite.parts}
@@ -50,6 +44,9 @@ def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple
     for config in (config for of_part in configs.values() for config in of_part):
         if not trust:
             check_trusted(config)
+    if absent := [part for part, of_part in configs.items() if not all(map(_has_images, of_part))]:
+        reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
+        return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
     lines, differing, moved = list[str](), list[str](), list[fresh.Moved]()
     known = published(suite.name, required=False)
     with _importable(folder, submission):
@@ -71,6 +68,18 @@ def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
 
 
+def suite_of(folder: Path, submission: Submission) -> Suite:
+    """Raises BenchError where this installation's isn't the same."""
+    suite = Suite.of(submission.suite)
+    if suite.sha256 != submission.suite_sha256:
+        raise BenchError(
+            f"{folder} is of another suite {suite.name} than this installation's "
+            f"({submission.suite_sha256[:12]}, not {suite.sha256[:12]}); verify it with axiom-bench "
+            f"{submission.axiom_bench}, or submit it anew."
+        )
+    return suite
+
+
 def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the part's jobs: with the method, and before it one of ours, with which a job is loaded without the method's
     code."""
@@ -78,6 +87,10 @@ def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> 
     device = ["device=cpu"] if manifest.get("device") == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.plain_job(number) for number in range(len(composition.jobs))]
+
+
+def _has_images(config: Mapping[str, Any]) -> bool:
+    return fresh.is_drawn(config) or Path(config["data"].get("root") or ".").is_dir()
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Part:
         """What computed the values."""
         manifest, versions = self.run.manifest, self.run.manifest["versions"]
         hardware = manifest.get("hardware") or manifest["device"]  # None where the jobs of a run had several
-        return f"commit {str(manifest['git_commit'])[:8]}, torch {versions['torch']}, {hardware}"
+        return f"commit {str(manifest['git_commit'])[:8]}, torch {versions.get('torch') or 'several'}, {hardware}"
 
     def family(self, method: str) -> str:
         """By what the method returns; controls are a family of their own."""
