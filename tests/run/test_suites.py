@@ -107,13 +107,21 @@ def test_every_photograph_has_its_source_and_each_part_says_what_was_changed():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("part", "network"), [("planted", "planted_or"), ("scenes", "scenes_vgg_seed1"), ("marked", "scenes_shortcut")]
+    ("part", "network"),
+    [
+        ("scenes-1/planted", "planted_or"),
+        ("scenes-1/scenes", "scenes_vgg_seed1"),
+        ("scenes-1/marked", "scenes_shortcut"),
+        ("photographs-1/boxes", "shufflenet_v2_x0_5"),
+        ("photographs-1/own", "own_model"),
+    ],
 )
-def test_a_sample_of_the_published_values_is_computed_again(part, network):
+def test_a_sample_of_the_published_values_is_computed_again(part, network, request):
     """Three images, all methods, within what rounding and another machine change."""
-    folder = conf_folder().with_name("reference") / "scenes-1" / part
+    folder = REFERENCE / part
     manifest = reading.read_manifest(folder)
-    with composed([f"suite=scenes-1/{part}", f"method=[{','.join(manifest['methods'])}]"]) as composition:
+    real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
+    with composed([f"suite={part}", f"method=[{','.join(manifest['methods'])}]", *real]) as composition:
         job = next(job for job in composition.jobs if f"model={network}" in job)
         now = recomputed(plain(composition.composer.job_config(composition.config, job)), seed=0)
     key = ["model", "image_id", "target_class", "method", "metric"]
