@@ -32,9 +32,10 @@ from axiom_bench.statistics.labels import Metadata
 def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
     """Compares the submission's files with their hashes, and a sample of its values, as of a run, with values that two
     processes compute now, which must agree. What is computed is the suite of this installation, not what the folder
-    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`; where they aren't here,
-    it stays self-reported. trust: the submitted method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
-    for another suite, and, without trust, a method that isn't this package's."""
+    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`; where they aren't
+    here, it stays self-reported. trust: the submitted method's code is run. Returns the exit code, 1 where something
+    differs, and lines that name it. Raises BenchError for another suite, and, without trust, a method that isn't ours.
+    """
     submission = submissions.read(folder)
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
