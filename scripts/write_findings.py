@@ -1,0 +1,218 @@
+"""Write docs/findings.md and docs/data/findings.csv from results/reference: what the published values say (minutes).
+
+python scripts/write_findings.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from measuring import DOCS, ROOT, markdown
+
+from axiom_bench.cli.rank import published
+from axiom_bench.judging import networks
+from axiom_bench.judging.standing import standing
+from axiom_bench.statistics import paired_tests
+from axiom_bench.statistics.labels import Setting, Value, number
+from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
+from axiom_bench.statistics.run_folder import RunFolder
+
+SUITES = {"photographs-1": "photographs", "scenes-1": "drawn images"}
+AXIOMS = ("sensitivity_error", "conservation_error")
+FAITHFULNESS = ("confidence_drop", "single_deletion")
+PLACES = ("box_iou", "mask_iou", "energy_pointing_game")
+Titles = Mapping[Any, str]  # of methods and metrics
+WAYS = {1: "better", 0: "open", -1: "worse"}
+START = "<!-- written by scripts/write_findings.py"
+
+
+@dataclass(frozen=True)
+class Question:
+    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of tests."""
+
+    name: str
+    pairs: Sequence[tuple[str, str]]
+    metrics: Sequence[str]
+
+
+QUESTIONS = (
+    Question("axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, "axiom_floor_distance")),
+    Question("visualization", [("xgrad_cam", "grad_cam")], (*FAITHFULNESS, *PLACES)),
+    Question(
+        "classes",
+        [("xgrad_cam", "grad_cam"), ("xgrad_cam", "uniform"), ("grad_cam", "uniform"), ("grad_cam_pp", "uniform")],
+        ["class_discriminability"],
+    ),
+    Question("ablation", [("ablation_cam", "xgrad_cam")], (*AXIOMS, *FAITHFULNESS, *PLACES)),
+    Question(
+        "rankings",
+        [
+            ("grad_cam_pp", "grad_cam"), ("smooth_grad_cam_pp", "grad_cam_pp"), ("layer_cam", "grad_cam"),
+            ("hires_cam", "grad_cam"), ("eigen_grad_cam", "eigen_cam"), ("score_cam", "grad_cam_pp"),
+            ("group_cam", "grad_cam"), ("fd_cam", "grad_cam"),
+        ],
+        (*FAITHFULNESS, *PLACES),
+    ),
+)  # fmt: skip
+
+
+def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
+    """(suite, part, run) of all published values."""
+    return [(suite, part, RunFolder.read(folder)) for suite in suites for part, folder in published(suite).items()]
+
+
+def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
+    """Of all methods and metrics."""
+    titles = dict[Any, str]()
+    for _, _, run in runs:
+        titles |= {name: run.metadata.method_title(name) for name in run.methods}
+        titles |= {name: run.metadata.value(name).title for name in run.metrics}
+    return titles
+
+
+def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> pd.DataFrame:
+    """A row for each pair, metric, part and network: n, better, same, worse (images), difference, low, high, p, and
+    adjusted by Holm over all rows. Where two methods have the same values p is NaN."""
+    rows = []
+    for (first, second), metric, (suite, part, run) in product(question.pairs, question.metrics, runs):
+        if metric not in run.metrics or {first, second} & {*run.metadata.by_construction(metric)}:
+            continue
+        for setting in run.settings:
+            if test := _test(run, setting, run.metadata.value(metric), first, second):
+                about = {"question": question.name, "method": first, "other": second, "metric": metric}
+                rows.append({**about, "suite": suite, "part": part, "network": setting.model.partition("+")[0], **test})
+    table = pd.DataFrame(rows)
+    return table.assign(adjusted=holm(table["p"])) if rows else table
+
+
+def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: str) -> dict[str, float] | None:
+    matrix = run.matrix(setting, value.name)
+    if matrix is None or not {first, second} <= {*matrix.methods}:
+        return None
+    values = matrix.values[:, [matrix.methods.index(first), matrix.methods.index(second)]]
+    common = np.isfinite(values).all(axis=1)
+    if not common.any():
+        return None
+    values, images = values[common], matrix.images[common]
+    row = paired_tests.tests(values, images, np.array([0]), np.array([1]), value).iloc[0].to_dict()
+    if len(coinciding(values, (first, second), rounding_of(values, value))) == 1:
+        row["p"] = np.nan
+    sign = 1.0 if value.better == "higher" else -1.0
+    ends = sorted((sign * row["low"], sign * row["high"]))
+    counts = {name: int(row[name]) for name in ("n", "better", "same", "worse")}
+    return {**counts, "gain": sign * row["difference"], "low": ends[0], "high": ends[1], "p": row["p"]}
+
+
+def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
+    """A table's lines: of each pair, metric and kind of images on how many networks the first is better, and by how
+    much over networks."""
+    header = ["", "images", "metric", "better", "not told apart", "worse", "same maps", "gain over networks", "holds"]
+    lines = [header]
+    kind = rows["suite"].map(SUITES)
+    for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kind], sort=False):
+        better, worse = ((group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1))
+        same = group["p"].isna()
+        told = [int(better.sum()), int((~better & ~worse & ~same).sum()), int(worse.sum()), int(same.sum())]
+        gain, low, high = over_networks(group)
+        interval = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
+        about = [f"{titles[first]} over {titles[second]}", str(images), titles[metric]]
+        lines.append([*about, *map(str, told), f"{number(gain)}{interval}", holds(*told)])
+    return lines
+
+
+def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
+    """A line for each pair, a cell for each metric: on how many networks the first is better, not worse or better, and
+    worse."""
+    metrics = list(dict.fromkeys(rows["metric"]))
+    lines = [["", *(titles[metric] for metric in metrics)]]
+    for (first, second), group in rows.groupby(["method", "other"], sort=False):
+        cells = []
+        for metric in metrics:
+            of_metric = group[group["metric"] == metric]
+            sign = np.where(of_metric["adjusted"] < LEVEL, np.sign(of_metric["gain"]), 0.0)
+            cells.append(", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items()))
+        lines.append([f"{titles[first]} over {titles[second]}", *cells])
+    return lines
+
+
+def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
+    """The mean gain over networks and parts, with its interval over families, networks and images."""
+    rows = group.assign(value=group["gain"])
+    return float(rows["value"].mean()), *networks.interval(rows)
+
+
+def holds(better: int, open_: int, worse: int, same: int) -> str:
+    """better on every network where the two differ: yes; on none: no; worse somewhere: mixed."""
+    if not better:
+        return f"**no**: worse on {worse}" if worse else "**not shown**" if open_ else "**no**: the maps are the same"
+    if worse:
+        return f"**mixed**: better on {better}, worse on {worse}"
+    if open_:
+        return f"**on {better} of {better + open_ + same}**"
+    return "**yes**" + (" where the maps differ" if same else "")
+
+
+def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> tuple[list[list[str]], pd.DataFrame]:
+    """A table with a line for each metric and kind of images, and a row for each method, metric, part and network that
+    has a standing: whether it is better than every control."""
+    rows: list[dict[str, object]] = []
+    for suite, part, run in runs:
+        controls = {name for name in run.methods if run.metadata.method(name).get("control")}
+        for metric in run.metrics:
+            if not run.metadata.value(metric).has_direction:
+                continue
+            for setting, name in product(run.settings, run.methods):
+                if name not in controls and (found := standing(run, setting, metric, name)):
+                    about = {"suite": suite, "part": part, "network": setting.model, "metric": metric, "method": name}
+                    rows.append({**about, "above": found.beats_controls})
+    table = pd.DataFrame(rows)
+    lines = [["metric", "images", "networks", "methods above all controls on every network", "on none"]]
+    for (key, images), group in table.groupby(["metric", table["suite"].map(SUITES)], sort=False):
+        share = group.groupby("method", sort=False)["above"].mean()
+        always = "; ".join(titles[name] for name in share.index[share == 1]) or "none"
+        never = share.index[share == 0]
+        named = "; ".join(titles[name] for name in never) if len(never) <= 8 else f"{len(never)} of {len(share)}"
+        count = group[["part", "network"]].drop_duplicates().shape[0]
+        lines.append([titles[key], str(images), str(count), always, named or "none"])
+    return lines, table
+
+
+def main() -> None:
+    runs = runs_of(SUITES)
+    titles = titles_of(runs)
+    tables, parts = dict[str, list[list[str]]](), []
+    for question in QUESTIONS:
+        rows = compared(question, runs)
+        if rows.empty:
+            tables[question.name] = [["no values are published"]]
+            continue
+        tables[question.name] = (by_metric if question.name == "rankings" else verdicts)(rows, titles)
+        parts.append(rows)
+    tables["controls"], above = above_controls(runs, titles)
+    never = above.groupby("method", sort=False)["above"].any()
+    tables["never"] = [["methods that are above all controls by no metric on any network"],
+                       ["; ".join(titles[name] for name in never.index[~never]) or "none"]]  # fmt: skip
+    pd.concat(parts).to_csv(DOCS / "data" / "findings.csv", index=False, float_format="%.6g")
+    path = DOCS / "findings.md"
+    path.write_text(filled(path.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    print(f"written: {path.relative_to(ROOT)}, docs/data/findings.csv")
+
+
+def filled(text: str, tables: Mapping[str, Sequence[Sequence[str]]]) -> str:
+    """The document with each table between its two markers."""
+    for name, rows in tables.items():
+        before, start, rest = text.partition(f"{START}: {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not (start and end):
+            raise ValueError(f"findings.md has no place for the table {name}.")
+        text = f"{before}{start}\n{markdown(rows)}\n\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""docs/findings.md: tests in closed form, and tables that are those of the published values."""
+
+import numpy as np
+import pytest
+import write_findings
+from measuring import DOCS, markdown
+from write_findings import QUESTIONS, START, SUITES, Question, compared, filled, runs_of, verdicts
+
+from tests.made_runs import usual, usual_run  # noqa: F401
+
+
+@pytest.fixture
+def made(usual):  # noqa: F811
+    """Two networks, as if they were published."""
+    return [("scenes-1", "scenes", usual)]
+
+
+def test_a_pair_and_its_reverse_are_one_test(made):
+    there, back = (
+        compared(Question("q", [pair], ["sensitivity_error"]), made)
+        for pair in (("grad_cam", "xgrad_cam"), ("xgrad_cam", "grad_cam"))
+    )
+    assert len(there) == 2
+    assert (there["gain"] > 0).all()
+    np.testing.assert_allclose(there["gain"], -back["gain"])
+    np.testing.assert_allclose(there[["low", "high"]], -back[["high", "low"]])
+    assert (there["better"] == back["worse"]).all()
+    assert (there["adjusted"] >= there["p"]).all()
+
+
+def test_methods_with_the_same_maps_are_no_test(made):
+    rows = compared(Question("q", [("hires_cam", "xgrad_cam")], ["sensitivity_error"]), made)
+    assert rows["p"].isna().all()
+    (line,) = verdicts(rows, {name: name for name in ("hires_cam", "xgrad_cam", "sensitivity_error")})[1:]
+    assert line[3:7] == ["0", "0", "0", "2"]
+    assert line[-1] == "**no**: the maps are the same"
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((3, 0, 0, 0), "**yes**"),
+        ((3, 0, 0, 2), "**yes** where the maps differ"),
+        ((1, 2, 0, 3), "**on 1 of 6**"),
+        ((2, 0, 1, 0), "**mixed**: better on 2, worse on 1"),
+        ((0, 4, 0, 1), "**not shown**"),
+        ((0, 4, 1, 0), "**no**: worse on 1"),
+    ],
+)
+def test_what_is_said_of_the_counts(counts, words):
+    assert write_findings.holds(*counts) == words
+
+
+def test_a_document_without_a_place_for_a_table_is_refused():
+    text = f"{START}: a -->\nold\n<!-- end -->\nafter"
+    assert filled(text, {"a": [["x"], ["1"]]}).endswith("| 1 |\n\n<!-- end -->\nafter")
+    with pytest.raises(ValueError, match="no place for the table b"):
+        filled(text, {"b": [["x"], ["1"]]})
+
+
+def test_the_committed_tables_are_of_the_published_values():
+    runs = runs_of(SUITES)
+    question = QUESTIONS[0]
+    titles = write_findings.titles_of(runs)
+    assert markdown(verdicts(compared(question, runs), titles)) in (DOCS / "findings.md").read_text()
