@@ -18,10 +18,11 @@ from axiom_bench.judging.networks import family
 from axiom_bench.records import artefacts, combining, reading, submissions
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
+from axiom_bench.report.options import Options
 from axiom_bench.run.composing.suites import Suite
 
 IMAGES, NETWORKS = 4, 2  # of a part, in its gallery
-CHANGED = ("model", "data.size")  # of a part's settings
+CHANGED = ("model", "data.size", "metric")  # of a part's settings
 
 
 def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
@@ -112,10 +113,12 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
     networks = list({family(name): name for name in reversed(manifest["models"])}.values())[::-1][:NETWORKS]
     size, kept = int(manifest["config"]["data"]["size"]), min(len(about["ids"]) for about in manifest["data"].values())
     chosen = [word for word in Suite.of(suite).part(part).overrides if word.partition("=")[0] not in CHANGED]
+    metrics = [name for name in Options.of({}).headline if name in manifest["config"]["metric"]]
+    metrics = metrics or [min(manifest["config"]["metric"])]  # a run needs one
     settings = {
         "run": f"{suite}-{part}", "results": results, "model": ",".join(networks), "runtime.repeats": 0,
         "method": f"[{','.join(name for name in names if name in manifest['methods'])}]",
-        "data.size": math.ceil(IMAGES * size / kept), "pictures.gallery": IMAGES,
+        "data.size": math.ceil(IMAGES * size / kept), "metric": f"[{','.join(metrics)}]", "pictures.gallery": IMAGES,
     }  # fmt: skip
     quiet = [word for word in QUIET if not word.startswith("pictures.gallery")]
     code, lines, run = compute([*chosen, *quiet, *(f"{name}={value}" for name, value in settings.items())])

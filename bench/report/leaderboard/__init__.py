@@ -79,6 +79,7 @@ def _entry(part: Part) -> Run:
     facts = {
         "Networks": ", ".join(manifest["models"]),
         "Images": ", ".join(f"{name} (n = {len(about['ids'])})" for name, about in manifest["data"].items()),
+        **({"Note": part.images} if part.images else {}),
         "Methods": str(len(part.run.methods)),
         "Computed": part.origin,
     }

@@ -109,6 +109,11 @@ class Part:
         hardware = manifest.get("hardware") or manifest["device"]  # None where the jobs of a run had several
         return f"commit {str(manifest['git_commit'])[:8]}, torch {versions.get('torch') or 'several'}, {hardware}"
 
+    @property
+    def images(self) -> str:
+        """What the data sets say of their images."""
+        return ". ".join(note for data in self.run.manifest["data"].values() for note in data.get("notes") or ())
+
     def family(self, method: str) -> str:
         """By what the method returns; controls are a family of their own."""
         about = self.run.metadata.method(method)
@@ -130,7 +135,7 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     facts = BACK | {
         "Suite": str(part.run.config.get("suite_part", "")),
         "Computed": part.origin,
-        "Images": _of_images(part.run),
+        "Images": part.images,
         "Gallery": link(part.gallery, "maps of all methods") if has_gallery else "",
     }
     tables = [_section(part, metric, linked) for metric in part.standings]
@@ -194,7 +199,7 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     arrow = ARROWS.get(value.better, "")
     header = ("Method", "Places", "Above all controls", *(f"{name}\n{value.lead}{arrow}" for name in networks))
     table = Table(
-        metric, value.title, header, (Group("", rows),), tuple(_notes(run, metric, standings)), text_columns=1
+        metric, value.title, header, (Group("", rows),), tuple(_notes(part, metric, standings)), text_columns=1
     )
     return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
 
@@ -240,12 +245,8 @@ def _row(
     return (Cell(run.metadata.method_title(method)), *places_cells(standings), *cells)
 
 
-def _of_images(run: RunFolder) -> str:
-    """What the data sets say of their images."""
-    return ". ".join(note for data in run.manifest["data"].values() for note in data.get("notes") or ())
-
-
-def _notes(run: RunFolder, metric: str, standings: Mapping[str, Mapping[str, Standing]]) -> Iterable[str]:
+def _notes(part: Part, metric: str, standings: Mapping[str, Mapping[str, Standing]]) -> Iterable[str]:
+    run = part.run
     comparisons = [each for setting in run.settings if (each := run.comparisons.of(setting, metric))]
     counts = sorted({each.images for each in comparisons})
     smallest = [float(each.pairs["detectable"].median()) for each in comparisons if len(each.pairs)]
@@ -254,8 +255,8 @@ def _notes(run: RunFolder, metric: str, standings: Mapping[str, Mapping[str, Sta
         f"probability, by a difference of {number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by "
         "network."
     )
-    if about := _of_images(run):
-        yield f"Images: {about}."
+    if part.images:
+        yield f"Images: {part.images}."
     yield PLACES_NOTE
     yield BOLD_NOTE
     if line := committed_line(run, metric):
