@@ -94,7 +94,7 @@ def _peer(path: Path) -> str:
     try:
         installed = version(str(entry.get("library")))
     except PackageNotFoundError:
-        installed = "pip install axiom-bench[peers]"
+        installed = "pip install '.[peers]' in axiom-bench's checkout"
     return f"{entry.get('title', path.stem)}, {installed}"
 
 

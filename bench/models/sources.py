@@ -126,7 +126,7 @@ def _timm(spec: ModelSpec) -> Source:
     try:
         import timm
     except ImportError as error:
-        raise BenchError("timm's models need timm: pip install 'axiom-bench[timm]'.") from error
+        raise BenchError("timm's models need timm: pip install '.[timm]' in axiom-bench's checkout.") from error
     if not timm.is_model(spec.architecture.split(".")[0]):
         raise unknown("timm model", spec.architecture, timm.list_models())
 

@@ -181,7 +181,7 @@ def store_errors(url: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        mend = "pip install 'axiom-bench[s3]'" if url.startswith("s3") else str(error).rstrip(".")
+        mend = "pip install '.[s3]' in axiom-bench's checkout" if url.startswith("s3") else str(error).rstrip(".")
         raise BenchError(f"{url} needs a package that isn't installed: {mend}.") from error
     except Exception as error:  # every store has errors of its own
         kinds = (kind.__name__ for kind in type(error).__mro__)

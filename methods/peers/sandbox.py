@@ -22,7 +22,7 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 
 def missing(distribution: str, error: ImportError) -> BenchError:
     """The error for an environment without the library."""
-    return BenchError(f"{distribution} can't be imported ({error}): pip install 'axiom-bench[peers]'.")
+    return BenchError(f"{distribution} can't be imported ({error}): pip install '.[peers]' in axiom-bench's checkout.")
 
 
 @dataclass(frozen=True)

@@ -106,11 +106,8 @@ def test_one_import_name_the_command_and_the_links(wheel):
     """Neither `bench` nor `methods` nor `metrics` can collide with a user's own."""
     tops = {name.split("/")[0] for name in wheel.namelist()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"axiom_bench"}
-    for file, line in {
-        "entry_points.txt": "axiom-bench = axiom_bench.cli.main:main",
-        "METADATA": "Project-URL: Issues, https://github.com/axiom-bench/axiom-bench/issues",
-    }.items():
-        assert line in wheel.read(next(name for name in wheel.namelist() if name.endswith(file))).decode()
+    entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "axiom-bench = axiom_bench.cli.main:main" in wheel.read(entry_points).decode()
 
 
 def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):

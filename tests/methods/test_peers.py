@@ -86,7 +86,9 @@ def test_yaml_file_names_method_and_library(name):
 def test_missing_library_error_message(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)  # what makes Python's import fail
     monkeypatch.delitem(sys.modules, f"axiom_bench.methods.peers.{library}", raising=False)
-    with pytest.raises(BenchError, match=r"can't be imported .*: pip install 'axiom-bench\[peers\]'\.$") as error:
+    with pytest.raises(
+        BenchError, match=r"imported .*: pip install '\.\[peers\]' in axiom-bench's checkout\.$"
+    ) as error:
         plugins.from_config("method", "peer", {"_target_": f"axiom_bench.methods.peers.{library}.{library}"})
     assert "\n" not in str(error.value)
 
@@ -125,7 +127,7 @@ def test_listing_does_not_import_the_libraries(monkeypatch):
         raise PackageNotFoundError(library)
 
     monkeypatch.setattr(listing, "version", absent)
-    assert all(line.endswith("pip install axiom-bench[peers]") for line in listing.listing("peers"))
+    assert all(line.endswith("pip install '.[peers]' in axiom-bench's checkout") for line in listing.listing("peers"))
 
 
 @pytest.mark.parametrize("name", NAMES)

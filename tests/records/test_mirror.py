@@ -260,7 +260,7 @@ def test_urls_without_a_run_or_of_no_store_are_refused():
         (ConnectionRefusedError(), "can't be reached"),
         (TimeoutError(), "doesn't answer"),
         (OSError(5, "slow\n  down"), r"\[Errno 5\] slow down"),
-        (ImportError("Install s3fs to access S3"), r"pip install 'axiom-bench\[s3\]'"),
+        (ImportError("Install s3fs to access S3"), r"pip install '\.\[s3\]' in axiom-bench's checkout"),
     ],
 )
 def test_what_a_store_raises_is_one_sentence(error, words):

@@ -75,7 +75,7 @@ def test_a_job_in_another_process_gives_the_same_bits(tmp_path, monkeypatch, nam
 @pytest.mark.parametrize(("name", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers"), ("ray", "ray")])
 def test_what_isn_t_installed_is_named(monkeypatch, name, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
-    with pytest.raises(BenchError, match=rf"isn't installed; pip install 'axiom-bench\[{extra}\]'"):
+    with pytest.raises(BenchError, match=rf"isn't installed; pip install '\.\[{extra}\]' in axiom-bench's checkout"):
         launchers.check(node(name), "cpu")
 
 

@@ -39,7 +39,7 @@ METRICS = {
 def needs(*libraries: str) -> None:
     for library in libraries:
         if find_spec(library) is None:
-            pytest.skip("pip install 'axiom-bench[quantus]'" if library == "quantus" else "make peers")
+            pytest.skip("pip install '.[quantus]'" if library == "quantus" else "make peers")
 
 
 def photographs() -> networks.Network:
@@ -207,7 +207,7 @@ def test_missing_library_error_message(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchcam", None)  # what makes Python's import fail
     monkeypatch.delitem(sys.modules, "axiom_bench.methods.peers.torchcam", raising=False)
     plugins.load.cache_clear()
-    with pytest.raises(BenchError, match=r"pip install 'axiom-bench\[peers\]'"):
+    with pytest.raises(BenchError, match=r"pip install '\.\[peers\]' in axiom-bench's checkout"):
         list(pairs_of("grad_cam@torchcam"))
 
 

@@ -196,7 +196,7 @@ def pycocotools() -> ModuleType:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise BenchError("COCO's regions need pycocotools: pip install 'axiom-bench[coco]'.") from error
+        raise BenchError("COCO's regions need pycocotools: pip install '.[coco]' in axiom-bench's checkout.") from error
     return mask
 
 

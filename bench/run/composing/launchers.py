@@ -51,7 +51,7 @@ def check(launcher: Any, device: object) -> None:
         found = False
     if not found:
         extra = next((extra for package, extra in EXTRAS.items() if package in target), None)
-        remedy = f"pip install 'axiom-bench[{extra}]'" if extra else "install the package that has it"
+        remedy = f"pip install '.[{extra}]' in axiom-bench's checkout" if extra else "install the package that has it"
         raise BenchError(f"The launcher {shortened(target)} isn't installed; {remedy}, or leave hydra/launcher out.")
     if device == "each_gpu":
         raise BenchError(

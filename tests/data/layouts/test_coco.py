@@ -252,5 +252,5 @@ def test_missing_pycocotools_error_message(coco_root, monkeypatch):
 
     monkeypatch.delattr(pycocotools, "mask")
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(BenchError, match=r"axiom-bench\[coco\]"):
+    with pytest.raises(BenchError, match=r"'\.\[coco\]"):
         load(coco_root)
