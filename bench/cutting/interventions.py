@@ -23,12 +23,16 @@ MAX_ROWS = 16  # of a pass over versions: most images have fewer
 class Part:
     """A part of an image, and versions of the image without it. Pixels are those of the preprocessed image.
 
-    name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
-    region: (H', W') bool. images: (r, 3, H', W'), normalised as the image; r is 1 for an object, for the ground the
-    number of other grounds. bare: of the ground, (r, 3, H', W'): the other grounds without any other part; None where
-    the data set has none.
     The parts of an image have disjoint regions that cover it together: objects first, then marks, the ground last. The
     ground alone may have an empty region.
+
+    Attributes:
+        name: of this part, once per image.
+        label: the class index of an object; None for the ground and for marks.
+        region: (H', W') bool.
+        images: (r, 3, H', W'), normalised as the image; r is 1 for an object, for the ground the number of other
+            grounds.
+        bare: of the ground, (r, 3, H', W'): the other grounds without any other part; None where the data set has none.
     """
 
     name: str

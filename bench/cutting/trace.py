@@ -32,20 +32,21 @@ COMPUTED = ("ablation_drops", "part_effects", "part_shapley_values", "true_contr
 
 @dataclass(frozen=True, eq=False)
 class Trace(CachesResults):
-    """Detached tensors of one batch.
+    """Detached tensors of one batch. `trace[i:j]` is the trace of some of its images.
 
-    images: (B, 3, H', W'). activations: F, (B, K, H, W). gradients: g = dS/dF, (B, K, H, W).
-    scores: S, (B,), what is explained of the class: its pre-softmax logit unless the cut has another output, as its
-    probability. logits: (B, C), whose softmax is the probability of each class. targets: (B,).
-    network: trunk and head for other activations and images of these rows.
-    num_padding: number of padded rows at the end of the batch; they repeat the last valid row, see `per_image`.
-    interventions: per row the image's parts with versions of it without each; other_images: (B, 3, H', W'), for each
-    row another image of the data set. Both are None where the data set has none, or nothing in the run asks for them.
-    first_images: (B, 3, H', W'), the images of the trace that this one is derived from by `again` or `at`, which seed
-    what is drawn (see `generators`); None: `images`.
-    image_ids: of each row; None where nobody gave any, and of traces that `again` and `at` derive from this one: what
-    was made elsewhere of an image isn't of another image, class, model or layer.
-    `trace[i:j]` is the trace of some of its images.
+    Attributes:
+        images: (B, 3, H', W').
+        activations: F, (B, K, H, W).
+        gradients: g = dS/dF, (B, K, H, W).
+        scores: S, (B,), what is explained: the class's pre-softmax logit unless the cut has another output.
+        logits: (B, C), whose softmax is the probability of each class.
+        targets: (B,), the explained classes.
+        network: trunk and head for other activations and images of these rows.
+        num_padding: number of padded rows at the end, which repeat the last valid row; see `per_image`.
+        interventions: per row the image's parts with versions of it without each; None where nothing asks for them.
+        other_images: (B, 3, H', W'), another image of the data set for each row; None as above.
+        first_images: those of the trace that `again` or `at` derived this one from: they seed `generators`; or None.
+        image_ids: of each row; None where nobody gave any, and of derived traces, which are of other images.
     """
 
     images: Tensor
@@ -331,16 +332,18 @@ def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
 class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
-    model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads; logits are found
-    in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W).
-    layer: a dotted module name.
-    precision: fp32, tf32 or bf16, for the trunk; head_precision likewise, for the head and the ablations.
-    ablation_memory: bytes that the ablations may take beside the trace. reshape: for a transformer's layer, how its
-    output becomes maps: "tokens", a grid (H, W), or an object with to_maps and from_maps; see cutting.tokens.
-    output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
-    `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n), a column for each
-    target.
-    Raises BenchError for an unknown layer (with the nearest names), precision, reshape or output.
+    Args:
+        model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads; logits are
+            found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W).
+        layer: a dotted module name.
+        precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.
+        ablation_memory: bytes that the ablations may take beside the trace.
+        reshape: for a transformer's layer: "tokens", a grid (H, W), or an object with to_maps and from_maps.
+        output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
+            `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n).
+
+    Raises:
+        BenchError: for an unknown layer (with the nearest names), precision, reshape or output.
     """
 
     def trace(
@@ -368,7 +371,7 @@ def cut(
     reshape: AnyReshape | None = None,
     output: AnyOutput = "logits",
 ) -> CutModel:
-    """Cuts a model once at a layer; see CutModel."""
+    """Cuts a model once at a layer, for many traces; arguments and errors are those of `CutModel`."""
     return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output)
 
 
@@ -380,5 +383,17 @@ def trace(
     reshape: AnyReshape | None = None,
     output: AnyOutput = "logits",
 ) -> Trace:
-    """Cut and trace in one, for notebooks; see CutModel and CutModel.trace."""
+    """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
+
+    Args:
+        model: any nn.Module that maps images to logits (B, C), or to what `output` reads; it isn't changed.
+        layer: dotted name of the target layer, as "layer4".
+        images: (B, C', H', W'), preprocessed as the model expects.
+        targets: (B,) class indices; None: each image's predicted class.
+        reshape: "tokens" for a transformer's layer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+
+    Raises:
+        BenchError: for an unknown layer, one without H x W maps, a model without logits, targets out of range.
+    """
     return CutModel(model, layer, reshape=reshape, output=output).trace(images, targets)

@@ -17,11 +17,13 @@ from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 class Annotation:
     """The objects of one image, of every class. Coordinates are pixels of the preprocessed image.
 
-    labels: (n,) class indices. boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label.
-    mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has no mask.
-    classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
-    stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image.
-    cells: whether the objects are the cells of a mosaic.
+    Attributes:
+        labels: (n,) class indices.
+        boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label.
+        mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has no mask.
+        classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
+        stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image.
+        cells: whether the objects are the cells of a mosaic.
     """
 
     labels: Tensor
@@ -67,10 +69,14 @@ class Annotation:
 class Batch:
     """Rows to explain: one row per image and explained class.
 
-    images: (B, 3, H', W'), normalised as the weights expect. image_ids: B names.
-    targets: (B,) class indices, or None for "the predicted class". annotations: B, or empty for a data set without.
-    interventions: per row the image's parts with versions of it without each, no parts where it has none; other_images:
-    (B, 3, H', W'), for each row another image of the data set. None where nothing asks for them; see Trace.
+    Attributes:
+        images: (B, 3, H', W'), normalised as the weights expect.
+        image_ids: B names.
+        targets: (B,) class indices, or None for "the predicted class".
+        annotations: B, or empty for a data set without.
+        interventions: per row the image's parts with versions of it without each, no parts where it has none; None
+            where nothing asks for them.
+        other_images: (B, 3, H', W'), for each row another image of the data set; None as above.
     """
 
     images: Tensor

@@ -47,11 +47,22 @@ def evaluate(
     """Measure methods on a model: one row per image x method x metric, in the columns of the records, and at the end
     rows with image id "*" for metrics with values of the whole data set.
 
-    layer: dotted module name. batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or
-    `axiom_bench.Batch`es with image ids, boxes and masks. methods, metrics: names or callables. reshape: "tokens" for a
-    transformer; output: what is explained; see CutModel. status says why a value is NaN; a method that doesn't apply to
-    the model has "not_applicable".
-    Raises BenchError for an unknown name or layer, and for batches, methods or metrics of another form.
+    Args:
+        model: any nn.Module; it isn't changed.
+        layer: dotted name of the target layer.
+        batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
+            image ids, boxes and masks.
+        methods: names or callables.
+        metrics: names or callables.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+
+    Returns:
+        The values, with their unit and a status that says why a value is NaN; a method that doesn't apply to the model
+            has "not_applicable".
+
+    Raises:
+        BenchError: for an unknown name or layer, and for batches, methods or metrics of another form.
     """
     method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
     check_names(metric_plugins)
@@ -88,10 +99,24 @@ def explain(
 ) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
-    A notebook shows the dict as pictures. images: (B, 3, H', W'), or one, (3, H', W'), whose heatmaps are (1, H', W').
-    targets: (B,), None for the predicted class. reshape and output: see
-    CutModel. A method that doesn't apply to the model is left out, with a MethodLeftOut warning; a layer where all
-    gradients are zero gets a ZeroMaps warning, which names another. Raises BenchError as `evaluate` does.
+    A method that doesn't apply to the model is left out, with a MethodLeftOut warning; a layer where all gradients are
+    zero gets a ZeroMaps warning, which names another.
+
+    Args:
+        model: any nn.Module; it isn't changed.
+        layer: dotted name of the target layer.
+        images: (B, 3, H', W'), or one, (3, H', W'), whose heatmaps are (1, H', W').
+        methods: names or callables.
+        targets: (B,), None for the predicted class.
+        size: (H', W') of the heatmaps in pixels.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+
+    Returns:
+        A dict, which a notebook shows as pictures.
+
+    Raises:
+        BenchError: as `evaluate` does.
     """
     plugins_of_methods = chosen("method", methods)
     images = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images

@@ -26,8 +26,11 @@ NORMALISATIONS = ("maximum", "minmax")
 class Map:
     """The result of a method that doesn't weight the layer's activations.
 
-    raw: (B, h, w), signed, any h and w. It has no contributions, so the axioms don't apply to it.
-    missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map"; None: none.
+    It has no contributions, so the axioms don't apply to it.
+
+    Attributes:
+        raw: (B, h, w), signed, any h and w.
+        missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map"; None: none.
     """
 
     raw: Tensor
@@ -40,9 +43,16 @@ class Map:
 def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") -> Tensor:
     """ReLU, bilinear resize (align_corners=False), scaling: (B, h, w) -> (B, H', W') in [0, 1].
 
-    size: (H', W') in pixels. normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first
-    (what pytorch-grad-cam does). A map without a positive value stays all zero. NaN stays NaN.
-    Raises BenchError for another normalise, and for what `is_map` says is none.
+    A map without a positive value stays all zero. NaN stays NaN.
+
+    Args:
+        raw_map: (B, h, w), floating point.
+        size: (H', W') in pixels.
+        normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first (what pytorch-grad-cam
+            does).
+
+    Raises:
+        BenchError: for another normalise, and for what `is_map` says is none.
     """
     check_normalise(normalise)
     if not is_map(raw_map):
@@ -127,17 +137,26 @@ class AnnotatedRows(Protocol):
 class Explanation(CachesResults):
     """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
 
-    trace: the Trace that was explained. contributions: (B, K, H, W), M = w F, signed, or None for a `Map`.
-    raw_map: (B, h, w), signed. heatmap: (B, H', W') in [0, 1]. images: (B, 3, H', W').
-    boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive. masks: (B, H', W') bool.
-    A heatmap outside of [0, 1] raises BenchError, and so does one that isn't finite and has no raw map.
-    Boxes and masks are of the explained class only; others: per row the objects of the image's other classes,
-    of those that the model has. ignored: (B, H', W') bool, pixels that masks leave open, neither object nor background.
-    stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
-    wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
-    cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
-    missing: (B,) bool, rows of a Map that has none of their images; None: none.
-    made: a heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for.
+    Boxes and masks are of the explained class only. A heatmap outside of [0, 1] raises BenchError, and so does one that
+    isn't finite and has no raw map.
+
+    Attributes:
+        trace: the Trace that was explained.
+        contributions: (B, K, H, W), M = w F, signed; None for a `Map`.
+        raw_map: (B, h, w), signed.
+        heatmap: (B, H', W') in [0, 1].
+        images: (B, 3, H', W').
+        boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive.
+        masks: (B, H', W') bool.
+        ignored: (B, H', W') bool, pixels that masks leave open, neither object nor background.
+        stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
+        wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
+        others: per row the objects of the image's other classes, of those that the model has.
+        cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
+        missing: (B,) bool, rows of a Map that has none of their images; None: none.
+        method: what was asked for the answer, for `again`.
+        normalise: as `heatmap` has it.
+        made: a heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for.
     """
 
     trace: Trace | None = None

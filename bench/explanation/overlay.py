@@ -44,11 +44,15 @@ def overlay(
 ) -> Image.Image:
     """The heatmap in colour over the grey image, as a picture of the image's size.
 
-    image: a tensor (3, H, W), a PIL image, or an array (H, W, 3); integers from 0 to 255, or floats in [0, 1]. Floats
-    beyond, as a network's preprocessing leaves them, are scaled to their own minimum and maximum. heatmap: (H, W) or
-    (1, H, W) in [0, 1]; NaN is shown as no heat. colours: a colour map of matplotlib, as "viridis" or "jet". opacity:
-    of the colours, 0 to 1.
-    Raises BenchError for anything of another type, shape or range.
+    Args:
+        image: a tensor (3, H, W), a PIL image, or an array (H, W, 3); integers from 0 to 255, or floats in [0, 1].
+            Floats beyond, as a network's preprocessing leaves them, are scaled to their own minimum and maximum.
+        heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is shown as no heat.
+        colours: a colour map of matplotlib, as "viridis" or "jet".
+        opacity: of the colours, 0 to 1.
+
+    Raises:
+        BenchError: for anything of another type, shape or range.
     """
     pixels = picture_of(image)
     heat = _heat(heatmap, pixels.shape[:2])
