@@ -1,20 +1,24 @@
 # `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
-# build/leaderboard, which a test of `make test-all` does too; `make test` lints, type-checks and tests; `make test-all` runs
-# the slow tests and those of other libraries too, which it installs. All build .venv first; stamps make the second time
-# quick.
+# build/leaderboard, `make docs` that of docs/ in build/docs, which tests of `make test-all` do too; `make test` lints,
+# type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs. All build
+# .venv first; stamps make the second time quick.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
 
-.PHONY: bench leaderboard test test-all lint format setup peers clean
+.PHONY: bench leaderboard docs test test-all lint format setup peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
 
 leaderboard: setup
 	$(VENV)/bin/axiom-bench leaderboard $(wildcard submissions/*) --output build/leaderboard
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "build/docs/index.html"
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
@@ -48,7 +52,7 @@ $(STAMP): pyproject.toml requirements.lock hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "axiom-bench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[dev,timm,coco,transformers,launchers]'
+	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[dev,docs,timm,coco,transformers,launchers]'
 	touch $@
 
 clean:

@@ -1,6 +1,6 @@
-"""Write the tables of methods and metrics in docs/ from conf/, the functions' docstrings and conf/references.bib.
+"""Write the tables in docs/ from conf/, the functions' docstrings, conf/references.bib and the command line's parser.
 
-python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md
+python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md, cli.md
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 from measuring import DOCS, markdown
 
+from axiom_bench.cli.main import parser
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin, needs_setting, value_names, whole_set_value_names
@@ -82,9 +83,30 @@ def _measured(rows: pd.DataFrame) -> tuple[str, str]:
     return counts, f"{', '.join(dict.fromkeys(rows['commit']))}, {rows['date'].max()}"
 
 
+@cache
+def commands_table() -> list[Row]:
+    """Header, one row for each command of the command line, and one for each of its arguments."""
+    (commands,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    about = {choice.dest: choice.help for choice in commands._choices_actions}
+    rows: list[Row] = [("command, arguments", "meaning")]
+    for name, command in commands.choices.items():
+        rows.append((f"**{name}**", about[name] or ""))
+        listed = [action for action in command._actions if action.help != argparse.SUPPRESS and action.dest != "help"]
+        rows += [(f"`{_argument(action)}`", (action.help or "").replace("%%", "%")) for action in listed]
+    return rows
+
+
+def _argument(action: argparse.Action) -> str:
+    """As it is typed: FILE, [FILE ...], --option VALUE."""
+    choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else None
+    value = "" if action.nargs == 0 else str(action.metavar or choices or action.dest.upper())
+    value = {"?": f"[{value}]", "*": f"[{value} ...]", "+": f"{value} ..."}.get(str(action.nargs), value)
+    return f"{', '.join(action.option_strings)} {value}".strip()
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table, "metrics.md": metrics_table, "paper.md": paper_table,
-    "which-metric.md": scorecard_table,
+    "which-metric.md": scorecard_table, "cli.md": commands_table,
 }  # fmt: skip
 
 
@@ -141,7 +163,7 @@ def out_of_date(folder: Path = DOCS) -> dict[Path, str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write, or check, the tables; the exit code is 1 where a check finds one out of date."""
-    parser = argparse.ArgumentParser(description="Write the tables of methods and metrics in docs/ from conf/.")
+    parser = argparse.ArgumentParser(description="Write the tables in docs/.")
     parser.add_argument("--check", action="store_true", help="only say which documents are out of date")
     check = parser.parse_args(argv).check
     changed = out_of_date()

@@ -1,0 +1,50 @@
+"""The site that `make docs` builds: its links hold, it needs no network, and every public name is on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import axiom_bench as ab
+
+ROOT = Path(__file__).resolve().parents[2]
+LOADED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=\"?((?:https?:)?//[^\" >]+)")
+
+
+def test_only_public_names_are_shown():
+    assert dir(ab) == sorted(ab.__all__)
+
+
+def test_every_public_name_is_on_the_page():
+    listed = re.findall(r"^::: axiom_bench\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.M)
+    assert sorted(listed) == sorted(ab.__all__)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and docstrings."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, stderr=subprocess.PIPE)
+    assert not built.returncode, built.stderr.decode()
+    return folder
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_from_the_network(site: Path):
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > len([*(ROOT / "docs").rglob("*.md")])
+    assert not {url for page in pages for url in LOADED.findall(page.read_text())}
+
+
+@pytest.mark.slow
+def test_docstrings_are_there(site: Path):
+    documented = set(re.findall(r'id="axiom_bench\.([\w.]+)"', (site / "api.html").read_text()))
+    presets = {f"outputs.{name}" for name in ab.outputs.__all__}
+    assert {*ab.__all__, *presets, "CutModel.trace", "Trace.ablation_drops", "methods.get"} <= documented
+    assert "outputs.Sigmoid" not in documented
