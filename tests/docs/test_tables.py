@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from axiom_bench.errors import BenchError
+from axiom_bench.run import manifest
 
 ROOT = Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location("write_docs", ROOT / "scripts" / "write_docs.py")
@@ -95,6 +97,12 @@ def test_references_have_links():
         header, *rows = table()
         sources = [row[header.index("source")] for row in rows] if "source" in header else []
         assert all("](https://" in source for source in sources if source)
+
+
+def test_every_entry_of_the_bibliography_is_read():
+    """An entry without its closing brace would swallow the next one."""
+    entries = re.findall(r"^@", (ROOT / "conf" / "references.bib").read_text(), re.M)
+    assert len(manifest.bibliography()) == len(entries)
 
 
 @pytest.fixture
