@@ -106,7 +106,7 @@ def sweep(
     extent = np.zeros((steps.size + 1, 6), np.int32)  # size, first pixel, x0, y0, x1, y1
     since = np.zeros(steps.size + 1, np.int32)  # the step at which a region's extent became what it is
     boxing = Boxing(true_boxes, rule.near, rule.far, width - rule.margin, height - rule.margin)
-    num_regions, top = 0, np.uint32(0)  # top: the largest region
+    num_regions, top = np.int64(0), np.uint32(0)  # top: the largest region
     boxes, largest, highest = np.zeros((count, 4), np.int32), np.zeros(count), nothing_raised(count)
     for step in range(count, 0, -1):
         top_is_valid = True
@@ -126,7 +126,8 @@ def sweep(
                 num_regions += 1
                 region = np.uint32(num_regions)
                 parent[region], since[region] = region, step
-                extent[region, 1:4] = pixel  # no pixel as yet, and so no bounds
+                for bound in range(1, 4):
+                    extent[region, bound] = pixel  # no pixel as yet, and so no bounds
             region_of[place] = region
             _grow(extent, region, rule.gains[neighbours[place]], pixel, x, y, x + 1, y + 1)
             if _exceeds(extent, region, top, rule.last_of_equals):  # the only region that has grown
@@ -136,9 +137,11 @@ def sweep(
         if not top_is_valid:
             top = _largest(extent, parent, num_regions, rule.last_of_equals)
         if top:
-            boxes[step - 1] = _box(extent, top, boxing)
+            box = boxes[step - 1]
+            box[0], box[1], box[2], box[3] = _box(extent, top, boxing)
             largest[step - 1] = _iou(extent, top, boxing)
-    for last in range(1, num_regions + 1):
+    for number in range(1, num_regions + 1):
+        last = np.uint32(number)
         if parent[last] == last:
             raise_range(highest, 0, since[last] - 1, _iou(extent, last, boxing))
     return boxes, largest, raised_values(highest)
@@ -148,9 +151,10 @@ def sweep(
 def _largest(extent: np.ndarray, parent: np.ndarray, num_regions: int, last_of_equals: bool) -> np.uint32:
     """The largest of all regions that aren't part of another."""
     top = np.uint32(0)
-    for region in range(1, num_regions + 1):
+    for number in range(1, num_regions + 1):
+        region = np.uint32(number)
         if parent[region] == region and _exceeds(extent, region, top, last_of_equals):
-            top = np.uint32(region)
+            top = region
     return top
 
 
@@ -163,7 +167,8 @@ def _by_step(steps: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     for y in range(height):
         for x in range(width):
             starts[steps[y, x] + 1] += 1
-    starts = np.cumsum(starts)
+    for step in range(count + 1):
+        starts[step + 1] += starts[step]
     free, order = starts.copy(), np.empty(steps.size, np.int32)
     for y in range(height):
         for x in range(width):
@@ -177,8 +182,10 @@ def _higher_neighbours(steps: np.ndarray) -> np.ndarray:
     """(H W,) uint8: bit i where the i-th neighbour of RING is added before the pixel: it is higher, or as high and
     earlier in reading order. All pixels at once are quicker than each one as it is added."""
     height, width = steps.shape
-    padded = np.zeros((height + 2, width + 2), steps.dtype)
-    padded[1:-1, 1:-1] = steps
+    padded = np.zeros((height + 2, width + 2), np.uint16)
+    for y in range(height):
+        for x in range(width):
+            padded[y + 1, x + 1] = steps[y, x]
     higher = np.zeros((height, width), np.uint8)
     for i, (down, right) in enumerate(RING):
         bit, earlier = np.uint8(1 << i), (down, right) < (0, 0)
