@@ -243,7 +243,7 @@ def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG")
 
-    def save(drawing: Drawing, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
+    def save(drawing: Drawing, folder: Path, formats: Sequence[str] = ("png",), columns: bool = False) -> None:
         for ending in ("", COLUMN_ENDING) if columns and drawing.in_column else ("",):
             for kind in formats:
                 files.write(folder / f"{drawing.file_name}{ending}.{kind}", buffer.getvalue())

@@ -46,7 +46,6 @@ def finish(
             dropped = sweep.no_longer_shown(before, written)
             lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
-            # First: its processes draw while this one imports what the headline needs.
             page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
             if verbose:
                 times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}

@@ -1,4 +1,4 @@
-"""Write all files of a report: tables, figures by one process or several, and the page with a section of each part."""
+"""Write all files of a report: tables, figures, and the page with a section of each part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 from PIL import Image
@@ -28,7 +27,7 @@ from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.table import Table
 from axiom_bench.statistics.labels import Setting
-from axiom_bench.statistics.run_folder import MANY, RunFolder
+from axiom_bench.statistics.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,17 @@ Figures = list[SavedFigure | LeftOut]
 Tell = Callable[[str], None]
 
 
-def write_report(run: RunFolder, processes: Sequence[Popen[bytes]] = (), tell: Tell = lambda step: None) -> None:
+def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
     """Write tables/, figures/ and report.html; of a gallery with many images also report/index.html and its pictures.
 
-    processes: draw a share of the figures each. tell: is told what is made next. Raises BenchError where a file of the
-    run can't be read or the folder can't be written.
+    tell: is told what is made next. Raises BenchError where a file of the run can't be read or the folder can't be
+    written.
     """
     tell("comparisons")
     run.compare_all()
     tell("tables")
     tables = write_tables(run, run.path / "tables")
-    figures = save_figures(run, processes, tell)
+    figures = save_figures(run, tell)
     tell("page")
     files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
     if section := gallery.folder_section(run):
@@ -149,61 +148,30 @@ def _panel(panel: Panel, methods: Mapping[str, int], seen: Mapping[str, dict[str
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
     by_depth.draw, pictures.draw_pair, by_method.draw_networks, matrices.draw, pictures.draw_perturbed,
-    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, scatter.draw, curves.draw,
+    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, scatter.draw, curves.draw, by_method.draw,
 )  # fmt: skip
-SHARED = by_method.draw  # the last, which take most of the time and little before they are drawn: processes share them
 FOLDER = "figures"  # in the run folder
 
 
-def save_figures(run: RunFolder, processes: Sequence[Popen[bytes]] = (), tell: Tell = lambda step: None) -> Figures:
+def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
     """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left out, in order.
-
-    processes: from `drawing_processes`. A share whose process failed is drawn here, so that the cause is raised as it
-    is without processes: BenchError where a file of the run can't be read or the folder can't be written.
-    """
-    count = 1 + len(processes)
-    figures = save_share(run, 0, count, tell)
-    for index, process in enumerate(processes, start=1):
-        tell(f"figures of process {index + 1} of {count}")
-        if process.wait() != 0:
-            save_share(run, index, count, tell)
-    return figures
-
-
-def save_share(run: RunFolder, index: int, count: int, tell: Tell = lambda step: None) -> Figures:
-    """Save one of `count` shares of the figures, one at a time: the first has all that aren't shared, and hands back
-    what all shares save or leave out."""
-    figures: Figures = []
-    if index == 0:
-        figures += [_handled(run, figure, True, tell) for draw in FIGURES for figure in draw(run)]
-    for place, figure in enumerate(SHARED(run)):
-        is_own = _share(place, count, len(run.records) >= MANY) == index
-        if is_own or index == 0:
-            figures.append(_handled(run, figure, is_own, tell))
-    return figures
-
-
-def _handled(run: RunFolder, figure: Drawing | LeftOut, is_own: bool, tell: Tell) -> SavedFigure | LeftOut:
-    if isinstance(figure, LeftOut):
-        return figure
+    Raises BenchError where a file of the run can't be read or the folder can't be written."""
     folder, options = run.path / FOLDER, options_of(run).figures
-    if is_own:
+    figures: Figures = []
+    for figure in all_figures(run):
+        if isinstance(figure, LeftOut):
+            figures.append(figure)
+            continue
         tell(f"figure {figure.file_name}")
         figure.save(folder, options.formats, options.columns)
-    return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
-
-
-def _share(place: int, count: int, is_large: bool) -> int:
-    """The share of a figure: the first, of the process that writes tables and page as well, is a third of each other;
-    of a large run, which it also compares meanwhile, it has none."""
-    if is_large and count > 1:
-        return 1 + place % (count - 1)
-    return (place % (3 * count - 2) + 2) // 3
+        saved = SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
+        figures.append(saved)
+    return figures
 
 
 def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
     """In the order of the report; each is drawn when it is asked for."""
-    for draw in (*FIGURES, SHARED):
+    for draw in FIGURES:
         yield from draw(run)
 
 

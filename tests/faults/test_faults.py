@@ -153,8 +153,6 @@ def test_killed_runs_go_on(undisturbed, tmp_path, count, victims, seed):
 def test_a_signal_ends_a_run(undisturbed, photographs, tmp_path, stage, terminal):
     random, name = Random(f"{stage}{terminal}"), ("SIGTERM", "SIGINT")[terminal]
     arguments, folder = of_photographs(photographs), tmp_path / "results"
-    if stage == "drawing the report":  # with so many metrics that other processes draw as well
-        arguments = tuple(word for word in arguments if not word.startswith("metric="))
     before, values, _ = undisturbed(arguments)
     if stage == "drawing the report":
         shutil.copytree(before / RUN, folder / RUN)

@@ -17,7 +17,7 @@ from tests.made_runs import RECORD, records_of, write_run
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
-FILES = ("figures/by_method_box_iou.png", "figures/by_method_box_iou.pdf", "tables/overview.md", "tables/summary.csv")
+FILES = ("figures/by_method_box_iou.png", "tables/overview.md", "tables/summary.csv")
 OTHER_CONFIG = {"target": "label", "report": {"headline": ["box_iou"]}}
 
 

@@ -77,7 +77,7 @@ class Drawing:
     report's style, as wide as it is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)".
     in_column: whether it can be read in a column.
 
-    The figure is drawn when it is asked for, so that several processes can share a report's figures.
+    The figure is drawn when it is asked for: one at a time is in memory.
     """
 
     name: str
@@ -106,7 +106,7 @@ class Drawing:
         """Where `save` writes the PNG."""
         return folder / f"{self.file_name}.png"
 
-    def save(self, folder: Path, formats: Sequence[str] = ("png", "pdf"), columns: bool = False) -> None:
+    def save(self, folder: Path, formats: Sequence[str] = ("png",), columns: bool = False) -> None:
         """Write a file of each format, 7 inches wide; with `columns` once more 3.3 inches wide, where that can be read,
         as <name>_column. Raises BenchError where the folder can't be written."""
         for width, ending in ((PAGE, ""), (COLUMN, COLUMN_ENDING)):
@@ -145,8 +145,11 @@ def _with_plain_texts(figure: Figure) -> Figure:
 def _bytes(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
     with style():
-        options: dict[str, Any] = {"pil_kwargs": PNG} if kind == "png" else {}
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind], **options)
+        if kind == "png":  # as savefig does, which draws a figure with a layout twice
+            figure.dpi = DPI
+            FigureCanvasAgg(figure).print_png(buffer, metadata=_METADATA[kind], pil_kwargs=PNG)
+        else:
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
         figure.set_layout_engine("none")  # the first format laid it out; again costs as much as drawing
     return buffer.getvalue()
 

@@ -63,12 +63,12 @@ def _overview_rows(
 
 def of_methods(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
-) -> Iterator[tuple[pd.Series, str, bool]]:
+) -> Iterator[tuple[text.Row, str, bool]]:
     """(its row of the summary, the statistic that leads, whether it may be bold) of each method, for one metric."""
     rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(methods))
     lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
     best_names = best_methods(run, setting, value.name)
-    return ((row, lead, method in best_names) for method, row in rows.iterrows())
+    return ((row, lead, method in best_names) for method, row in rows.to_dict("index").items())
 
 
 def _rows(run: RunFolder, methods: Sequence[str], columns: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
@@ -208,7 +208,7 @@ def _metric_rows(
     """best_names: whose value is bold. has_common: whether the table has the column of values on common images, where
     then the best of a metric is bold."""
     differ = on_common_images(rows)
-    for _, entry in rows.iterrows():
+    for entry in rows.to_dict("records"):
         is_bold = entry["method"] in best_names
         counts = [count(entry[name]) if entry["n"] else Cell(NOTHING) for name in ("images", "n")]
         cells = [Cell(text.name_of(run, entry["method"])), *counts]
@@ -243,13 +243,15 @@ def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
 
 def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tuple[Cell, ...]]:
     methods = list(dict.fromkeys(rows["method"]))
-    parts = {name: rows[rows["split"] == name].set_index("method").reindex(methods) for name in SPLITS}
-    n = {name: part["n"].fillna(0).astype(int) for name, part in parts.items()}
+    by_split = {name: rows[rows["split"] == name].set_index("method").reindex(methods) for name in SPLITS}
+    n = {name: part["n"].fillna(0).astype(int) for name, part in by_split.items()}
+    parts = {name: part.to_dict("index") for name, part in by_split.items()}  # a row of a table is slow to take
+    statuses = rows.groupby("method", observed=True)["statuses"].agg(" ".join)
     for method in methods:
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            cells += [count(n[name][method]), text.statistic_cell(parts[name].loc[method], value, value.lead)]
-        others = text.without_value(" ".join(rows.loc[rows["method"] == method, "statuses"]))
+            cells += [count(n[name][method]), text.statistic_cell(parts[name][method], value, value.lead)]
+        others = text.without_value(statuses[method])
         unknown = n["unknown"][method]
         yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -72,20 +73,23 @@ def group_title(value: Value, whole_set: bool = False) -> str:
     return value.title + (" of the whole data set" if whole_set else "") + unit + direction
 
 
-def statistic(row: pd.Series, value: Value, lead: str) -> str:
+Row = Mapping[Hashable, Any]  # of a summary: {column: value}
+
+
+def statistic(row: Row, value: Value, lead: str) -> str:
     """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101, 0.137]"."""
     if not row.get("n", 0) > 0:
         return NOTHING
     return with_interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding)
 
 
-def statistic_cell(row: pd.Series, value: Value, lead: str, bold: bool = False) -> Cell:
+def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
     """`statistic`, marked, with its numbers."""
     numbers = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
     return Cell(marked(statistic(row, value, lead), row), bold, tuple(filter(math.isfinite, numbers)))
 
 
-def marked(text: str, row: pd.Series) -> str:
+def marked(text: str, row: Row) -> str:
     """The text of a value with a mark where the method has fewer rows than another method of the metric, and where it
     wins by construction."""
     if text == NOTHING:
