@@ -106,6 +106,11 @@ class _Outputs(TorchDispatchMode):
         super().__init__()
         self.size, self.sizes = size, OutputSizes()
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch's own hook: True, its default, imports torch._dynamo at the first call, which takes a second."""
+        return False
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
     ) -> Any:

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from axiom_bench.cutting.interventions import Part, Parts
 from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, check_unchanged
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.workers import DEADLY, Readable, chunks
 from axiom_bench.errors import BenchError, unknown
 
@@ -248,14 +249,13 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
     )  # fmt: skip
     other = None if prepared.other_image is None else image(prepared.other_image)
     if other is not None and other.shape[-2:] != size:
-        other = transforms().resize(other, list(size), antialias=True)
+        other = interpolate(other[None], tuple(size), mode="bilinear", antialias=True)[0]
     return parts, other
 
 
 def _batches(source: _Images, workers: int, batch_size: int, device: torch.device | str) -> Iterator[Batch | BadImage]:
     preprocessing, place = source.preprocessing, torch.device(device)
     rows: list[Row] = []
-    transforms()  # imported here, not in each worker anew
     for stacks, items in chunks(source, workers, _pack):
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:

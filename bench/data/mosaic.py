@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Files, Sample, Seed, Selected, StoredPart
-from axiom_bench.data.preprocessing import Preprocessing, transforms
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole
 
@@ -290,9 +290,7 @@ class Mosaics(DataSet):
         x0, y0, x1, y1 = cell.box
         if self.images.cell == "full":
             return picture
-        mode = transforms().InterpolationMode(self.of_cells.interpolation)
-        fitted: Image.Image = transforms().resize(picture, [y1 - y0, x1 - x0], mode, antialias=True)
-        return fitted
+        return self.of_cells.fitted(picture, (y1 - y0, x1 - x0))
 
     def _size_of_first(self) -> tuple[int, int]:
         """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""

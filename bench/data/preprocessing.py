@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,8 +89,8 @@ class Preprocessing:
 
     def pixels(self, sample: Sample) -> Tensor:
         """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
-        tensor: Tensor = transforms().pil_to_tensor(self.picture(sample))
-        return tensor.contiguous()
+        pixels = np.array(self.picture(sample))
+        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, as the network takes them: float32, on their device.
@@ -161,9 +160,19 @@ class Preprocessing:
         if self.channels == GREY:
             image = image.convert("L")
         if self.resize is not None:
-            mode = transforms().InterpolationMode(self.interpolation)
-            image = transforms().resize(image, [height, width], mode, antialias=True)
-        return image if self.crop is None else transforms().center_crop(image, [self.crop])
+            image = self.fitted(image, (height, width))
+        return self._cropped(image)
+
+    def fitted(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """The image resized to exactly (height, width)."""
+        return image.resize(size[::-1], Image.Resampling[self.interpolation.upper()])
+
+    def _cropped(self, image: Image.Image) -> Image.Image:
+        """The centre; 0 where the crop is larger than the image."""
+        if self.crop is None:
+            return image
+        left, top = (crop_start(side, self.crop) for side in image.size)
+        return image.crop((left, top, left + self.crop, top + self.crop))
 
     def denormalise(self, images: Tensor) -> NDArray[np.uint8]:
         """(B, 3, H', W'), or (B, 1, H', W'), as the model sees them -> (B, H', W', 3) pictures."""
@@ -214,17 +223,9 @@ class Preprocessing:
 
     def _mask(self, mask: NDArray[np.int64], resized: tuple[int, int]) -> Tensor:
         """The nearest stored pixel's class; where the crop is larger than the image, background."""
-        picture = Image.fromarray(mask.astype(np.int32)).resize(resized[::-1], Image.Resampling.NEAREST)
-        classes = torch.from_numpy(np.asarray(picture).astype(np.int64))
-        # center_crop pads with 0, which is a class: shift by one around it.
-        return classes if self.crop is None else transforms().center_crop(classes + 1, [self.crop]) - 1
-
-
-def transforms() -> Any:
-    """torchvision's transforms as functions. Imported on first use: that takes as long as importing torch."""
-    from axiom_bench.data.torchvision_import import torchvision
-
-    return torchvision.transforms.functional
+        # Shifted by one: a crop is 0 outside of the picture, which is a class.
+        picture = Image.fromarray(mask.astype(np.int32) + 1).resize(resized[::-1], Image.Resampling.NEAREST)
+        return torch.from_numpy(np.asarray(self._cropped(picture)).astype(np.int64) - 1)
 
 
 def crop_start(side: int, crop: int) -> int:
