@@ -1,14 +1,21 @@
 # `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
 # build/leaderboard, `make docs` that of docs/ in build/docs, which tests of `make test-all` do too; `make test` lints,
 # type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs. All build
-# .venv first; stamps make the second time quick.
+# .venv first, `make bench` with the packages of a run alone, by uv where it is installed; stamps make the second time
+# quick.
 PYTHON ?= python3
 VENV := .venv
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+FOR_TESTS := $(VENV)/.installed-for-tests
+FOR_PEERS := $(VENV)/.installed-peers
+# What is never imported needn't be compiled. uv doesn't read the settings of pip, which may name another index.
+TEST_EXTRAS := '.[dev,docs,timm,coco,transformers,launchers]'
+INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -e $(1) 2> /dev/null || \
+	  $(VENV)/bin/python -m pip install -q --no-compile -c requirements.lock -e $(1); }
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
 
-.PHONY: bench leaderboard docs test test-all lint format setup peers clean
+.PHONY: bench leaderboard docs test test-all lint format setup setup-tests peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
@@ -16,7 +23,7 @@ bench: setup
 leaderboard: setup
 	$(VENV)/bin/axiom-bench leaderboard $(wildcard submissions/*) --output build/leaderboard
 
-docs: setup
+docs: setup-tests
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 	@echo "build/docs/index.html"
 
@@ -29,30 +36,36 @@ test-all: lint peers
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING:%=--ignore %)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING)
 
-lint: setup
+lint: setup-tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-format: setup
+format: setup-tests
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 # The links that the editable install imports, made anew where an entry of bench/ came or went.
-setup: $(STAMP)
+setup: $(INSTALLED)
 	@$(VENV)/bin/python hatch_build.py
 
-peers: setup $(VENV)/.peers
+setup-tests: setup $(FOR_TESTS)
 
-$(VENV)/.peers: $(STAMP)
-	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[peers]'
+peers: setup-tests $(FOR_PEERS)
+
+$(FOR_TESTS): $(INSTALLED)
+	$(call INSTALL,$(TEST_EXTRAS))
 	touch $@
 
-$(STAMP): pyproject.toml requirements.lock hatch_build.py
+$(FOR_PEERS): $(FOR_TESTS)
+	$(call INSTALL,'.[peers]')
+	touch $@
+
+$(INSTALLED): pyproject.toml requirements.lock hatch_build.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "axiom-bench needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -c requirements.lock -e '.[dev,docs,timm,coco,transformers,launchers]'
+	$(call INSTALL,.)
 	touch $@
 
 clean:
