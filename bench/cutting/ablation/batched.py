@@ -38,6 +38,8 @@ from axiom_bench.cutting.ablation.graph import (
 Differences = dict[fx.Node, Tensor]
 # Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
 WORTH_GATHERING = 0.9
+# Of a product, what a processor's cache holds: what was gathered is there when it is multiplied.
+COLUMNS = 256
 # Tensors of a layer's width that are alive at once: differences before and after, and two for work.
 TENSORS_AT_ONCE = 4
 
@@ -136,14 +138,13 @@ class LinearChain:
     def scores(self, values: Values, targets: Tensor, live: Tensor, memory: int) -> Tensor:
         """S_k - S of every channel: (G, K). live: (G, K), the channels to ablate. memory: bytes to stay within."""
         inner = [node for node in self.nodes[1:-1] if self.head.operation(node) is nn.Linear]
-        weights = {node: transposed(self.head.layer(node), memory) for node in inner}
         widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *inner))
         scores = torch.zeros_like(live, dtype=self.before.dtype)
         for images, channels in self._parts(live, memory // (2 * TENSORS_AT_ONCE * widest)):
             difference = self._first_product(images, channels)
             for node in self.nodes[1:-1]:
                 x = values[node.all_input_nodes[0]][images, None]
-                difference = self._pass(node, x, difference, live[images, channels], weights)
+                difference = self._pass(node, x, difference, live[images, channels])
             scores[images, channels] = self._of_class(values, images, difference, targets[images]).to(scores.dtype)
         return scores
 
@@ -159,17 +160,15 @@ class LinearChain:
             for z, change, target in zip(logits, difference, targets.tolist(), strict=True)
         ])  # fmt: skip
 
-    def _pass(
-        self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor, weights: dict[fx.Node, Tensor]
-    ) -> Tensor:
+    def _pass(self, node: fx.Node, x: Tensor, difference: Tensor, live: Tensor) -> Tensor:
         """One node's differences (G, n, units'). x: its input, (G, 1, units)."""
         name = self.head.operation(node)
         if name in IDENTITY:
             return difference
         if name in CLAMP:
-            return clamp_difference(x, difference, *CLAMP[name])
+            return clamp_difference(x, difference, *CLAMP[name], out=difference)
         if name is nn.Linear:
-            return products(difference, live, weights[node])
+            return products(difference, live, self.head.layer(node).weight)
         return self.head.evaluated_difference(node, x, difference)
 
     def _first_product(self, images: slice, channels: slice) -> Tensor:
@@ -205,41 +204,47 @@ def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | 
     return LinearChain(head, nodes, channelwise[node])
 
 
-def transposed(layer: nn.Linear, memory: int) -> Tensor:
-    """A linear layer's weight as (units in, units out): a copy, whose rows are cheap to gather, if memory allows it."""
-    view = layer.weight.t()
-    return view.contiguous() if 8 * layer.weight.nbytes <= memory else view
-
-
 def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
-    """rows[g] @ weight for each image. rows: (G, n, units), zero where live, (G, n), is False -> (G, n, N)."""
-    moved = rows.abs().amax(1) != 0
-    masks = torch.cat([live, moved], 1).cpu()  # of all images at once: a GPU is waited for
-    return torch.stack([
-        _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight)
-        for image, mask in zip(rows, masks, strict=True)
-    ])  # fmt: skip
+    """A linear layer's differences: (G, n, units), zero where live, (G, n), is False -> (G, n, N).
+
+    weight: (N, units).
+    """
+    masks = torch.cat([live, (rows != 0).any(1)], 1).cpu()  # of all images at once: a GPU is waited for
+    result = _empty(rows, len(weight))
+    for image, mask, out in zip(rows, masks, result, strict=True):
+        _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight, out)
+    return result
 
 
-def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor) -> Tensor:
-    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> (n, N).
+def _empty(rows: Tensor, features: int) -> Tensor:
+    """For a product of the rows with a weight, in the precision that autocast makes it in."""
+    kind = rows.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else rows.dtype
+    return rows.new_empty(*rows.shape[:-1], features, dtype=dtype)
+
+
+def _product(rows: Tensor, live: Tensor, moved: Tensor, weight: Tensor, out: Tensor) -> None:
+    """One image's product, without its dead channels' rows where leaving them out pays: (n, units) -> out, (n, N).
 
     live, moved: on the CPU.
     """
     alive = live.nonzero()[:, 0].to(rows.device, non_blocking=True)
     if len(alive) > WORTH_GATHERING * len(live):
-        return sparse_product(rows, weight, moved)
-    product = sparse_product(rows[alive], weight, moved)
-    return product.new_zeros(len(rows), weight.shape[1]).index_copy(0, alive, product)
+        sparse_product(rows, weight, moved, out)
+    else:
+        out.zero_().index_copy_(0, alive, sparse_product(rows[alive], weight, moved))
 
 
-def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor) -> Tensor:
-    """rows @ weight without the units that are zero in every row.
+def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | None = None) -> Tensor:
+    """rows @ weight.T without the units that are zero in every row.
 
-    rows: (n, units). weight: (units, N), contiguous where gathering pays. moved: (units,), which aren't zero in all;
-    on the CPU a GPU isn't waited for.
+    rows: (n, units). weight: (N, units). moved: (units,), which aren't zero in all; on the CPU a GPU isn't waited for.
     """
     units = moved.nonzero()[:, 0].to(rows.device, non_blocking=True)
-    if not weight.is_contiguous() or len(units) > WORTH_GATHERING * len(moved):
-        return rows @ weight
-    return rows.index_select(1, units) @ weight.index_select(0, units)
+    result = _empty(rows, len(weight)) if out is None else out
+    if len(units) > WORTH_GATHERING * len(moved):
+        return result.copy_(rows @ weight.t())
+    rows, at_once = rows.index_select(1, units), COLUMNS if rows.device.type == "cpu" else len(weight)
+    for part, columns in zip(weight.split(at_once), result.split(at_once, 1), strict=True):
+        columns.copy_(rows @ part.index_select(1, units).t())
+    return result

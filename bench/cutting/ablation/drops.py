@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from axiom_bench.cutting.ablation.batched import (
     Differences,
     channelwise_differences,
     linear_chain_of,
-    transposed,
 )
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
@@ -95,10 +93,9 @@ def _score_differences(group: ImageGroup) -> Tensor:
     chain = linear_chain_of(group.head, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
-    weight_of = cache(partial(transposed, memory=group.memory))
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
     for image, channels in _chunks(group):
-        rows = AblationRows(group.head, group.values, group.channelwise, group.side_kinds, image, channels, weight_of)
+        rows = AblationRows(group.head, group.values, group.channelwise, group.side_kinds, image, channels)
         scores = _scores_of_rows(group, rows)  # bf16 where the head runs in it
         differences[image, channels] = scores.to(differences.dtype)
     return differences

@@ -70,13 +70,16 @@ def is_output(name: Any) -> bool:
     return isinstance(name, type) and issubclass(name, OutputModule)
 
 
-def clamp_difference(x: Tensor, difference: Tensor, low: float, high: float | None) -> Tensor:
+def clamp_difference(
+    x: Tensor, difference: Tensor, low: float, high: float | None, out: Tensor | None = None
+) -> Tensor:
     """clamp(x + d) - clamp(x), without subtracting two large numbers. x broadcasts to d.
 
     With y = clamp(x): d + (x - y), kept between low - y and high - y. For ReLU it is max(d + min(x, 0), -max(x, 0)).
+    out: where the result goes, d itself too: fresh memory takes longer than the sum.
     """
     y = x.clamp(low, high)
-    moved = difference + (x - y)
+    moved = torch.add(difference, x - y, out=out)
     torch.maximum(moved, low - y, out=moved)
     return moved if high is None else torch.minimum(moved, high - y, out=moved)
 

@@ -7,7 +7,6 @@ by `clamp_difference`, and any other operation is evaluated at x + d and at x. T
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -40,7 +39,6 @@ class AblationRows:
     """A part of the ablations of one image.
 
     image: its index in the batch. channels: (n,) the ablated channels.
-    transposed: a linear layer's weight as (units in, units out).
     """
 
     head: HeadGraph
@@ -49,7 +47,6 @@ class AblationRows:
     side_kinds: dict[fx.Node, SideKind]
     image: int
     channels: Tensor
-    transposed: Callable[[nn.Linear], Tensor]
 
     def difference_at(self, last: fx.Node) -> Tensor:
         """The difference of the last node, (n, ...), all nodes before it included."""
@@ -122,7 +119,7 @@ class AblationRows:
         if name is nn.Linear:
             if difference.ndim != 2:
                 return functional.linear(difference, layer.weight)
-            return sparse_product(difference, self.transposed(layer), difference.abs().amax(0) != 0)
+            return sparse_product(difference, layer.weight, (difference != 0).any(0))
         if name is nn.Conv2d:
             zeros = layer.padding_mode == "zeros"
             return layer._conv_forward(difference, layer.weight, None) if zeros else None
