@@ -149,7 +149,8 @@ def progress(title: str, total: int | None = None, console: Console | None = Non
     """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`. A log's
     lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
-    shown = Bar(title, total, console) if console.is_terminal else Lines(title, total, Console(stderr=True))
+    is_terminal = console.is_terminal and console.file.isatty()  # not a log with colours, as FORCE_COLOR asks for
+    shown = Bar(title, total, console) if is_terminal else Lines(title, total, Console(stderr=True))
     if _stack:
         _stack[-1].stop()
     _stack.append(shown)

@@ -33,8 +33,13 @@ class Clock:
         return self.now
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
 def console(terminal: bool) -> Console:
-    return Console(file=io.StringIO(), force_terminal=terminal, width=80)
+    return Console(file=Terminal() if terminal else io.StringIO(), force_terminal=terminal, width=80)
 
 
 def shown_by(console: Console) -> str:
@@ -68,6 +73,13 @@ def test_a_log_has_a_line_after_a_moment_and_then_seldom():
         uncounted.beat()
         uncounted.says("report: figure ranking")
     assert shown_by(log) == "report: figure ranking: 3 s\n"
+
+
+def test_a_log_with_colours_has_no_bar():
+    """FORCE_COLOR, which a notebook's kernel and many CI systems set, makes rich call any file a terminal."""
+    log = Console(file=io.StringIO(), force_terminal=True)
+    with progress("a on scenes", 64, log) as shown:
+        assert isinstance(shown, Lines)
 
 
 def test_what_ends_at_once_shows_nothing_and_a_log_is_of_standard_error(capsys):
