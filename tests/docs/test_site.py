@@ -43,6 +43,18 @@ def test_nothing_is_loaded_from_the_network(site: Path):
 
 
 @pytest.mark.slow
+def test_notebooks_are_pages_with_their_outputs(site: Path):
+    notebooks = [path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb")]
+    pages = {name: (site / "notebooks" / f"{name}.html").read_text() for name in notebooks}
+    assert len(pages) == 3
+    for name, page in pages.items():
+        assert f'href="{name}.ipynb"' in page
+        assert '<table border="1" class="dataframe">' in page  # what a cell shows
+    loaded = r"""["'(](?:https?:)?//[^"' )]+\.(?:js|css|mjs)"""  # by a script, as nbconvert's pages load MathJax
+    assert not {url for page in pages.values() for url in re.findall(loaded, page)}
+
+
+@pytest.mark.slow
 def test_docstrings_are_there(site: Path):
     documented = set(re.findall(r'id="axiom_bench\.([\w.]+)"', (site / "api.html").read_text()))
     presets = {f"outputs.{name}" for name in ab.outputs.__all__}
