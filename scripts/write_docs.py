@@ -1,7 +1,8 @@
 """Write the tables in docs/ from conf/, the functions' docstrings, conf/references.bib and the command line's parser.
 
 python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md, cli.md
-python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
+python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date or a measured
+                                        # one lacks its commit; lists those that are older than the code they measure
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import measured
 import pandas as pd
-from measuring import DOCS, markdown
+from measuring import DOCS, ROOT, markdown
 
 from axiom_bench.cli.main import parser
 from axiom_bench.errors import BenchError
@@ -171,7 +173,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not check:
             path.write_text(text, encoding="utf-8")
         print(f"{path.name}: {'out of date; run python scripts/write_docs.py' if check else 'written'}")
-    return 1 if check and changed else 0
+    if not check:
+        return 0
+    wrong = list(measured.problems(ROOT))
+    print(*wrong, *measured.outdated(ROOT), sep="\n")
+    return 1 if changed or wrong else 0
 
 
 if __name__ == "__main__":
