@@ -38,6 +38,8 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. argv: by default the process's own, which signals then end (see `stopping`)."""
+    if argv is None:  # figures are files; a notebook's kernel names a backend that only its own environment need have
+        os.environ["MPLBACKEND"] = "agg"
     try:
         with stopping.stoppable() if argv is None else nullcontext():
             options = parse(sys.argv[1:] if argv is None else argv)

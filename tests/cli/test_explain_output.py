@@ -129,6 +129,16 @@ def test_mistakes_in_paths_are_told_before_torch_is_imported():
         assert done.stdout == "False\n"
 
 
+@pytest.mark.slow
+def test_a_notebook_s_backend_of_matplotlib_is_not_needed():
+    """A kernel sets MPLBACKEND for what it starts, also where that has an environment of its own."""
+    save_scene("scene.png")
+    code = "import sys\nfrom axiom_bench.cli.main import main\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "explain", "scene.png", *ONE, "--output", "maps.png"]
+    subprocess.run(command, env=os.environ | {"MPLBACKEND": "of_the_notebook"}, check=True)
+    assert Path("maps.png").is_file()
+
+
 def test_a_map_that_is_zero_is_told(capsys):
     Path("mine.py").write_text("def nothing(trace):\n    return 0 * trace.gradients\n")
     save_scene("scene.png")
