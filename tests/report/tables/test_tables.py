@@ -134,7 +134,7 @@ def test_every_table_is_there_in_every_format_and_csv_has_full_precision(run, tm
     keys = ["model", "method", "metric"]
     parts = long[long["split"] != "all"].groupby(keys)["n"].sum()
     assert parts.to_dict() == all_rows.groupby(keys)["n"].sum().to_dict()
-    wide = pd.read_csv(tmp_path / "overview.csv").set_index(["model", "method"])
+    wide = pd.read_csv(tmp_path / "overview.csv", float_precision="round_trip").set_index(["model", "method"])
     for row in expected.query("metric == 'box_iou' and method == 'random'").itertuples():
         assert wide.loc[(row.model, "random"), "box_iou mean"] == row.mean
     assert wide.loc[("scenes_fc", "hires_cam"), "milliseconds_per_image"] == 3
