@@ -16,9 +16,12 @@ def shapley_cam(trace: Trace) -> Tensor:
 
     The Shapley value of each activation under the score's second-order expansion, in closed form, averaged per channel
     as in Grad-CAM. The utility is the logit; the paper's other one, ReST, adds the log-softmax. H F is the derivative
-    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM. Costs one head
-    pass, forward, backward and the gradient's gradient.
+    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM, at no cost behind
+    one image's head pass for the whole network. Others cost one head pass, forward, backward and the gradient's
+    gradient.
     """
+    if trace.cut_model.once("shapley_cam: H is 0", lambda: not _gradient(trace[:1])[1].requires_grad):
+        return trace.gradients.mean(XY, keepdim=True)
     return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
 
 
@@ -40,6 +43,15 @@ class ConstantSlopes(NonlinearCalls):
 
 def _hessian_product(trace: Trace) -> Tensor:
     """H F, the Hessian of S in the activations times the activations -> (B, K, H, W)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        F, g = _gradient(trace)
+        (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), materialize_grads=True)
+    return product
+
+
+def _gradient(trace: Trace) -> tuple[Tensor, Tensor]:
+    """(F, g), from which a second derivative can be taken; g requires no gradient where the score is linear in F but
+    for its slopes."""
     # Of torch's attention kernels only the plain one has a second derivative.
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         F = trace.activations.clone().requires_grad_()
@@ -47,7 +59,4 @@ def _hessian_product(trace: Trace) -> Tensor:
             logits = trace.head(F)
         scores = logits.gather(1, trace.targets[:, None].clone())
         (g,) = torch.autograd.grad(scores.sum(), F, create_graph=True)
-        if not g.requires_grad:  # the score is linear around F
-            return torch.zeros_like(g)
-        (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), materialize_grads=True)
-    return product
+    return F, g
