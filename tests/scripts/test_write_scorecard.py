@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -36,16 +38,25 @@ def test_every_metric_is_planned_or_left_out_with_a_reason():
     assert set(left_out) == set(metrics) - judged
 
 
+@pytest.fixture(scope="module")
+def first_call(tmp_path_factory):
+    """A folder with the plan's file and the scorecard that a call has written."""
+    folder = tmp_path_factory.mktemp("scorecard")
+    (folder / "plan.yaml").write_text(PLAN)
+    with contextlib.chdir(folder):
+        assert write_scorecard.main([], folder / "plan.yaml", folder / "scorecard.csv") == 0
+    return folder
+
+
 @pytest.fixture
-def made(tmp_path, monkeypatch):
-    """The plan's file and the scorecard that a call has written, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    plan, output = tmp_path / "plan.yaml", tmp_path / "scorecard.csv"
-    plan.write_text(PLAN)
-    assert write_scorecard.main([], plan, output) == 0
-    return plan, output
+def made(first_call, tmp_path, monkeypatch):
+    """A copy of its files, in the current folder."""
+    shutil.copytree(first_call, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy" / "plan.yaml", tmp_path / "copy" / "scorecard.csv"
 
 
+@pytest.mark.slow
 def test_a_second_call_computes_nothing(made):
     plan, output = made
     before = {path: os.stat(path).st_mtime_ns for path in (plan.parent / "results").rglob("records/**/*.parquet")}
@@ -56,6 +67,7 @@ def test_a_second_call_computes_nothing(made):
     assert output.read_text() == text
 
 
+@pytest.mark.slow
 def test_a_run_s_rows_replace_its_own_alone(made, capsys):
     plan, output = made
     table = pd.read_csv(output)
