@@ -139,7 +139,8 @@ OF_EVERY = f"metric=[{','.join(EVERY)}]"
 
 
 @pytest.mark.parametrize(
-    ("library", "expected"), [("torch", EVERY), ("torchvision", EVERY), ("scipy", EVERY), ("numba", {"box_iou"})]
+    ("library", "expected"),
+    [("torch", EVERY), ("pillow", EVERY), ("torchvision", set()), ("scipy", EVERY), ("numba", {"box_iou"})],
 )
 def test_another_version_of_a_library_computes_anew_what_runs_it(monkeypatch, library, expected):
     before = plain_keys(OF_EVERY)
