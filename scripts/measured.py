@@ -1,4 +1,4 @@
-"""Which measured tables of docs/ are older than the code that they measure, from the comment above them:
+"""Which measured tables of README.md and docs/ are older than the code that they measure, from the comment above them:
 
     <!-- measured: 1f45447f 2026-11-23 methods metrics/box_iou.py -->
 
@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 
 COMMENT = re.compile(r"<!-- measured: (?P<commit>[0-9a-f]{7,40}) (?P<day>\d{4}-\d\d-\d\d) (?P<code>[\w./ -]+) -->")
-REQUIRED = ("docs/findings.md", "docs/which-metric.md")  # beside docs/studies
+REQUIRED = ("README.md", "docs/findings.md", "docs/which-metric.md")  # beside docs/studies
 
 
 def problems(root: Path) -> Iterator[str]:
@@ -29,7 +29,7 @@ def problems(root: Path) -> Iterator[str]:
 
 def _comments(root: Path) -> Iterator[tuple[str, str, str]]:
     """The page, the page with the line's number, and the line."""
-    for path in sorted((root / "docs").rglob("*.md")):
+    for path in (root / "README.md", *sorted((root / "docs").rglob("*.md"))):
         page = path.relative_to(root).as_posix()
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if "<!-- measured" in line:

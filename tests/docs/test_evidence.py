@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
-CITING = ("README.md", *(f"docs/{name}.md" for name in ("architecture", "game", "reliability", "scale", "security")))
-CITING += ("docs/targets.md", "docs/studies/performance.md", "docs/studies/planted.md")
+CITING = [f"docs/{name}.md" for name in ("architecture", "game", "reliability", "scale", "security", "targets")]
+CITING += ["docs/studies/performance.md", "docs/studies/planted.md"]
 LINK = re.compile(r"\]\((?!https?:)([\w./-]*)(?:#([\w-]+))?\)")
 PATH = re.compile(r"`([\w./-]+(?:\.py|\.md|\.yaml|/))`")
 MODULES = [path.relative_to(ROOT) for path in (ROOT / "bench").rglob("*.py")]  # a short name is the end of one's path
