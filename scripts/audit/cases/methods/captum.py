@@ -9,16 +9,16 @@ from torch.nn.functional import interpolate
 
 
 def captum_deep_lift_pools():
-    """captum, DeepLift: contributions don't add up behind max pooling where one value is the largest of two windows,
-    nor, where a ReLU precedes the pooling, for a reference that isn't constant; they do for windows of different
-    largest values, and behind a ReLU for a constant reference.
+    """captum, DeepLift: contributions don't add up behind max pooling where one value is the largest of two windows.
+    Behind a ReLU they don't for a reference that isn't constant. They do for windows of different largest values, and
+    behind a ReLU for a constant reference.
 
     Class: defect
     Ours: Contributions add up to f(x) - f(x_0) (DeepLIFT's summation to delta), whatever the windows.
     Theirs: captum captum/attr/_core/deep_lift.py: Note that the logic described for deltas is guaranteed when the
         default logic for attribution computations is used, meaning that the `custom_attribution_func=None`
-    Photographs: contributions through one max pooling and one linear layer don't add up on 0 (2 x 2, stride 2) and 50
-        (3 x 3, stride 2) of 50 photographs from zeros or from another photograph; behind a ReLU on 0 from zeros, on 50
+    Photographs: through one max pooling and one linear layer, contributions don't add up on 0 (2 x 2, stride 2) and 50
+        (3 x 3, stride 2) of 50 photographs, from zeros or another photograph. Behind a ReLU it is 0 from zeros and 50
         from another photograph, of either size (`git show fbf12d4:scripts/audit/methods/photographs.py`).
     """
     linear = nn.Linear(2, 1, bias=False)

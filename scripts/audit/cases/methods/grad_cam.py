@@ -201,7 +201,7 @@ def grad_cam_finer_weights():
 
     Class: documented choice
     Ours: Grad-CAM of S_c - gamma mean_d S_d, gamma 0.6 and 3 classes, as in the paper, and in its authors' code until
-        11 March 2025; since then that code has alpha = 1 and the weights that grad-cam has.
+        11 March 2025. Since then that code has alpha = 1 and the weights that grad-cam has.
     Theirs: grad-cam pytorch_grad_cam/utils/model_targets.py: It obtains a weight for each comparison category from the
         softmax probabilities of the model output
     Theirs: torchcam torchcam/methods/gradient.py: gamma: comparison strength applied to the mean reference score

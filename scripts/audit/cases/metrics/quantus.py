@@ -103,7 +103,7 @@ def quantus_localisation_weighted():
 
 def quantus_mprt_original():
     """quantus, MPRT: the unchanged network counts as a stage of its own, with a correlation of 1, in what is documented
-    as an average across the layers: over one layer, of a map that is turned round by its randomisation, it is 0, not
+    as an average across the layers. Over one layer, of a map that is turned round by its randomisation, it is 0, not
     -1.
     """
     model, ramp = linear(12), np.arange(4.0).reshape(1, 1, 2, 2)
@@ -119,9 +119,8 @@ def quantus_mprt_original():
 
 
 def quantus_pointing_game():
-    """quantus, PointingGame: an image without the object is a hit (NaN, written into a column of booleans, is true),
-    and so is, wherever the object is, a map that is 1 in all of the image but a corner: every pixel at the maximum
-    points.
+    """quantus, PointingGame: an image without the object is a hit (NaN, written into a column of booleans, is true). So
+    is a map that is 1 in all of the image but a corner, wherever the object is: every pixel at the maximum points.
     """
     corners, ones = np.zeros((2, 1, 4, 4), dtype=int), np.ones((2, 1, 4, 4))
     corners[0, 0, 0, 3] = corners[1, 0, 3, 0] = 1  # above on the right, below on the left
@@ -136,9 +135,9 @@ def quantus_pointing_game():
 
 
 def quantus_raises():
-    """quantus: PixelFlipping's area fails with numpy 2.4, which has no trapz; Infidelity of an image whose sides the
-    patch doesn't divide, since pixels are changed in the unpadded image; ROAD of an image of three channels and a map
-    of one, since pixels are counted in every channel.
+    """quantus: PixelFlipping's area fails with numpy 2.4, which has no trapz. Infidelity fails where the patch doesn't
+    divide the image's sides, since pixels are changed in the unpadded image. ROAD fails for an image of three channels
+    and a map of one, since pixels are counted in every channel.
     """
     raised = []
     for metric, side, channels in (
@@ -197,8 +196,8 @@ def quantus_road_first_batch():
 
 
 def quantus_sensitivity_n():
-    """quantus, SensitivityN: the docstring has subsets drawn uniformly; the score's loss is of all of the map's highest
-    pixels so far, the attributions' sum is of the last step's alone, and the correlation is over images: of a linear
+    """quantus, SensitivityN: the docstring has subsets drawn uniformly. The score's loss is of all of the map's highest
+    pixels so far, the attributions' sum is of the last step's alone, and the correlation is over images. Of a linear
     model and its exact attributions it isn't 1.
     """
     weights = np.array([1.0, 2, 3, 4], dtype="float32")

@@ -23,7 +23,7 @@ class Extractor:
 
 def torchcam_average_drop_logits():
     """torchcam, ClassificationMetric: without logits_fn (its docstring's example passes a softmax) the drop is of
-    logits, and has the sign of the score: a class that loses all of its score has a drop of 1 above 0, and a negative
+    logits, and has the sign of the score. A class that loses all of its score has a drop of 1 above 0, and a negative
     one below.
     """
     linear = nn.Linear(4, 1)
