@@ -14,7 +14,7 @@ EIGENVALUE_TOLERANCE = 1e-12
 def principal_direction(maps: Tensor) -> Tensor:
     """The unit vector v that maximises sum_xy (sum_k v_k A_k(x, y))^2: A (B, K, H, W) -> v (B, K), float64.
 
-    It is the first right singular vector of the H W x K matrix, not centred, with the sign sum_k v_k > 0, by which the
+    It is the first right singular vector of the H W x K matrix, not centred. Its sign is sum_k v_k > 0, by which the
     projection sum_k v_k A_k correlates positively with sum_k A_k; see `leading_vector` for ties. Zero maps give v = 0.
     Computed from the smaller of the two Gram matrices, K x K and H W x H W.
     """

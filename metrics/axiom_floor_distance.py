@@ -10,7 +10,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 def axiom_floor_distance(explanation: Explanation) -> Tensor:
     """(sum_k |d_k - m_k| + |S - sum m_k| - |S - sum d_k|) / (sum_k |d_k| + |S|) -> (B,), never negative. 0 is best.
 
-    With m_k free, |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|: the best pairs of sensitivity and conservation
+    With m_k free, |S - sum d_k| <= |S - sum m_k| + sum |m_k - d_k|. The best pairs of sensitivity and conservation
     error are the segment from (0, |S - sum d_k| / |S|) to (|S - sum d_k| / sum |d_k|, 0), where this is 0.
     In float64, because it is the difference of two sums that nearly cancel on the floor.
     """

@@ -20,7 +20,7 @@ def effective_complexity(
 
     k* = min k with E[loss(y, f) | the k highest pixels stay] < tolerance. Here the loss is |p - p'|, p' the probability
     when all other pixels are `fill` (see `shared.perturbation.filling`), one fixed value where the paper takes the
-    expectation over the data; k takes `steps` equally spaced values, and all pixels always suffice. See
+    expectation over the data. k takes `steps` equally spaced values, and all pixels always suffice. See
     `shared.pixel_order` for the order of pixels. Costs steps - 1 forward passes.
     Raises BenchError for a tolerance not in [0, 1], steps below 1, or an unknown fill.
     """

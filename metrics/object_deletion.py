@@ -15,8 +15,8 @@ def object_deletion(explanation: Explanation) -> dict[str, Tensor]:
     """Whether the map's mass orders objects as the drops S - S without each do -> two values (B,), higher is better.
 
     object_deletion: Spearman's rank correlation in [-1, 1]; a map without relation to the effects has 0 on average.
-    object_deletion_top1: 1 where the object with the most mass is the one with the largest drop, 0 where it isn't;
-    where n objects share the most mass, the share of them that have the largest drop.
+    object_deletion_top1: 1 where the object with the most mass is the one with the largest drop, 0 where it isn't.
+        Where n objects share the most mass, the share of them that have the largest drop.
     Mass: the signed raw map, resized bilinearly to the image, summed over the object's pixels. Objects and marks count,
     the ground doesn't. Values are equal where they, over the largest magnitude, agree to 1e-6; equals share the mean of
     their ranks. Both are NaN for fewer than two objects, and the correlation where all masses or all drops are equal;

@@ -15,7 +15,7 @@ def pointing_game(explanation: Explanation, tolerance: float = 15.0) -> Tensor:
 
     The maximum is taken on the map rounded to 1e-6, ties to the first pixel in reading order. A box consists of the
     pixels whose centres lie in it. tolerance: a hit is also a pixel less than `tolerance` pixels of the stored
-    photograph away from one of them, measured between centres, as in TorchRay, whatever size the network takes; of an
+    photograph away from one of them, measured between centres, as in TorchRay, whatever size the network takes. Of an
     explanation without `stored_pixels` they are the heatmap's. 0: inside only. Rows without a box give NaN.
     Raises BenchError for a negative tolerance.
     """

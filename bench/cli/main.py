@@ -1,5 +1,5 @@
 """The command line. Exit codes: 0 done; 1 a defect, or a gate that moved; 2 a mistake that the user can mend, or a gate
-that can't compare; 129, 130, 143 a hangup, Ctrl-C, SIGTERM; 141 the reader of the output has gone. What needs torch is
+that can't compare. 129, 130, 143 a hangup, Ctrl-C, SIGTERM; 141 the reader of the output has gone. What needs torch is
 imported by the command that needs it, so that --help answers at once."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Shapley values of an image's parts: what each adds to the score, the mean over all orders in which parts can come.
 
-Where two objects are both needed, or either is enough, leaving one out counts their common share twice or not at all;
+Where two objects are both needed, or either is enough, leaving one out counts their common share twice or not at all.
 Shapley values share it, and add up to the score less that of the image without any of its parts. Shapley 1953; for
 explanations Lundberg and Lee, NeurIPS 2017, arXiv:1705.07874, there with values of pixels or features that are filled.
 """

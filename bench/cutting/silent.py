@@ -1,4 +1,4 @@
-"""Layers at which a network's score doesn't depend on the maps: behind a transformer's last attention only the class
+"""Layers at which a network's score doesn't depend on the maps. Behind a transformer's last attention only the class
 token counts, so that the gradients of all patches are zero, and so are the maps made of them."""
 
 from __future__ import annotations

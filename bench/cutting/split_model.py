@@ -298,11 +298,11 @@ class TracedNetwork:
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor | None:
         """The contributions that the model itself tells, (B, K, H, W) in the activations' type.
 
-        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W):
-        the exact contribution of every channel and position of the target layer to the logit of its row's class, and,
-        where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method gets
-        copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is another
-        layer, and where something else than the logits is explained. Raises BenchError for another answer.
+        Any nn.Module may have the method true_contributions(activations (B, K, H, W), targets (B,)) -> (B, K, H, W). It
+        gives the exact contribution of every channel and position of the target layer to the logit of its row's class.
+        And, where they hold at one layer only, the attribute `truth_layer` with that layer's dotted name. The method
+        gets copies, and runs without TF32 and autocast. None where there is no such method, where `truth_layer` is
+        another layer, and where something else than the logits is explained. Raises BenchError for another answer.
         """
         model, layer = self.cut_model.model, self.cut_model.layer
         method = getattr(model, "true_contributions", None)

@@ -333,7 +333,7 @@ class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
     Args:
-        model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads; logits are
+        model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads. Logits are
             found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W).
         layer: a dotted module name.
         precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.

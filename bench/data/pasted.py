@@ -196,8 +196,8 @@ class PastedImages(DataSet):
 
 
 def _cut_outs(of: DataSet, index: int) -> list[CutOut]:
-    """The largest region of each labelled class in the mask of an image, where it is an object that can be cut out;
-    none where the image or its mask can't be read, or there is none."""
+    """The largest region of each labelled class in the mask of an image, where it is an object that can be cut out.
+    None where the image or its mask can't be read, or there is none."""
     try:
         mask = of.read(index).mask
     except BadImage:  # its own rows say so, where it is a ground

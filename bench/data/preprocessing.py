@@ -31,7 +31,7 @@ class Preprocessing:
     mean, std: per RGB channel, of values in [0, 1], or one number each for a network of grey images, which images
     become. interpolation: nearest, bilinear, bicubic or lanczos.
     scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is decoded at a half, a
-    quarter or an eighth of its size, which is faster and gives slightly other pixels.
+    quarter or an eighth of its size. This is faster and gives slightly other pixels.
     Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones
     behind its Grayscale. Raises BenchError for another interpolation, another number of means and standard
     deviations, and a crop of more than MOST_CROP times the side that images are resized to, or MOST_UNRESIZED pixels.

@@ -1,7 +1,7 @@
 """Images for the planted networks: patches of pure colours that fill cells of the layer exactly, on a grey texture.
 
 An image holds two red patches, one in each half; a green one anywhere; a blue one in the left half and a yellow one of
-the same size in the right half; and a cyan one, of the class "other", anywhere. No two touch.
+the same size in the right half. And a cyan one, of the class "other", anywhere. No two touch.
 """
 
 from __future__ import annotations

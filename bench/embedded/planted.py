@@ -8,7 +8,7 @@ that is left out has F_k = 0, so a_k = 0. It is shared among the positions in pr
     T_k(x, y) = phi_k r_k(x, y) F_k(x, y) / a_k
 
 For a head that is multilinear in the evidence that is the Shapley value of the position among all channels and
-positions; for any head it is its Owen value (channels as unions) where the active positions of a channel have the same
+positions. For any head it is its Owen value (channels as unions) where the active positions of a channel have the same
 r_k F_k, as on the patches of `patches.py`. Both are proved by enumeration in tests/embedded/.
 
 Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour. All networks have a channel

@@ -207,8 +207,8 @@ def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
 def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
     """A scene on GROUNDS other grounds: its objects, their inks and the noise are the same.
 
-    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE, or by as much as
-    from the scene's own; after that it has the brightness of the scene's own.
+    A ground is drawn again, TRIES times at most, until each object stands out from it by VISIBLE, or by as much as from
+    the scene's own. After that it has the brightness of the scene's own.
     """
     drawing = drawing_of(split, seed, number, kind)
     least = min(VISIBLE, drawing.contrast(drawing.brightness))

@@ -2,7 +2,7 @@
 
 Equal requests are answered once. Another trace that depends on no map is made once for all methods, and one such trace
 is held at a time. All passes of a request have the same number of rows, which depends on nothing but the request and
-the batch: a product's rounding may depend on it, and a value must not depend on which other metrics run.
+the batch. A product's rounding may depend on it, and a value must not depend on which other metrics run.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def evaluate(
     reshape: AnyReshape | None = None,
     output: AnyOutput = "logits",
 ) -> pd.DataFrame:
-    """Measure methods on a model: one row per image x method x metric, in the columns of the records, and at the end
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records. At the end come
     rows with image id "*" for metrics with values of the whole data set.
 
     Args:

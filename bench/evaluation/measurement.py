@@ -92,10 +92,10 @@ def begin(
 
     others: metrics that are measured elsewhere, whose names are taken. watch: is told of the passes. Requests of the
     metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
-    isn't called where no row meets its needs; else it gets all rows, and the values of rows that don't meet them become
-    NaN, with the status of the first need that isn't met. NaN where all needs are met has the status
-    `undefined` of the metric's YAML file; infinity has "not_finite". Where a metric
-    explains again, and the method has no map of that, all rows are "no_map".
+    isn't called where no row meets its needs. Else it gets all rows, and the values of rows that don't meet them become
+    NaN, with the status of the first need that isn't met. NaN where all needs are met has the status `undefined` of the
+    metric's YAML file; infinity has "not_finite". Where a metric explains again, and the method has no map of that, all
+    rows are "no_map".
     threads: measure what reads maps alone. What is returned asks the model nothing, and holds no tensor of a GPU.
     Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
     """

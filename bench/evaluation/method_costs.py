@@ -97,7 +97,7 @@ def _count(method: Plugin, trace: Trace, versions: float | None, raises: bool) -
 
 class _Features(nn.Module):
     """The stand-in's layer, `relu`, and a finer one that no score depends on, so that a method that explains other
-    layers than the run's own is refused here: which there are, and how many, only the real network can tell."""
+    layers than the run's own is refused here. Which there are, and how many, only the real network can tell."""
 
     def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ class PerturbedImages:
     answered once. count: copies of each image. perturbed(rows, copies): these copies of these images,
     (rows, copies, 3, H', W'). score(logits (n, C), classes (n,)): what is kept of the logits, (n, ...). of_image:
     whether the copies depend on the image alone; then all methods share one answer. same: a name and whole numbers
-    (B, count); copies of one image with equal numbers, in requests of one name, are equal bit by bit and have equal
+    (B, count). Copies of one image with equal numbers, in requests of one name, are equal bit by bit and have equal
     scores, so they are classified once for all methods and metrics.
     """
 

@@ -62,7 +62,7 @@ def shard_rows(
     keep the loop waiting is time of loading. watched_rate: see `unchanged.is_watched`.
 
     Beside a GPU, metrics that read maps alone are measured by threads (see `measurement`), and a batch's rows are
-    yielded when the next batch has been passed through the model: of at most two batches something is held.
+    yielded when the next batch has been passed through the model. Of at most two batches something is held.
     """
     with cpu_threads(thread_count(cut_model.device)) as threads:
 

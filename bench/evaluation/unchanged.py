@@ -1,7 +1,7 @@
 """What others read stays as it is while a method or a metric runs.
 
 The suite's own plug-ins are trusted: their tests prove it. Of anyone else's, each byte that others read is compared on
-watched traces, and the network and the settings of torch with those at the job's start: a write through `.numpy()` or
+watched traces, and the network and the settings of torch with those at the job's start. A write through `.numpy()` or
 `.data` moves no version counter.
 """
 

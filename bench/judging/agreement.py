@@ -229,10 +229,10 @@ def images_needed(tau: float, images: int, goal: float = TAU) -> float:
 
 def range_needed(values: Floats, lead: str) -> tuple[float, float]:
     """The least and the most images that two sets need to agree by TAU, if every difference between two methods is
-    truly REACH standard errors larger, or smaller, than it is seen; infinite where a tenth of the pairs may be ties.
+    truly REACH standard errors larger, or smaller, than it is seen. Infinite where a tenth of the pairs may be ties.
 
     values: (images, methods), complete. By n images each, two sets order a pair whose difference is d, with the error s
-    of one image, alike in the mean of (2 Phi(sqrt(n) |d| / s) - 1)^2: summed over the pairs this is tau. The errors are
+    of one image, alike in the mean of (2 Phi(sqrt(n) |d| / s) - 1)^2. Summed over the pairs this is tau. The errors are
     those of a bootstrap over images.
     """
     first, second = np.triu_indices(values.shape[1], 1)

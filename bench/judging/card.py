@@ -42,8 +42,8 @@ class Row(NamedTuple):
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
     empty where the test needs none.
     value, low, high: with the 95 % interval; truth_first: the share of images on which the truth is better than its
-    nearest rival (a tie counts half); degrees and controls: the share of pairs in the right order by sets of `size`
-    images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds; gaming: the share of images on
+        nearest rival (a tie counts half). degrees and controls: the share of pairs in the right order by sets of `size`
+    images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
     which the blind map is better than the method. n: images. passes: None where the row counts for nothing.
     about: the rival with the difference of the two values, or what else a reader asks next.
     """

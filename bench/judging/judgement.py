@@ -205,7 +205,7 @@ def controls(comparison: Comparison | None, names: Collection[str]) -> pd.DataFr
     comparison: of a metric's methods, None where none has a value. names: of the controls.
     place: by value, from 1, methods that coincide share one; place_low, place_high: what can't be excluded; places: how
     many there are. against: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that is
-    no control, at 5 % after Holm over all pairs of the metric; FIRST where there is no other method.
+    no control, at 5 % after Holm over all pairs of the metric. FIRST where there is no other method.
     """
     if comparison is None or comparison.better == "none":
         return pd.DataFrame(columns=list(CONTROL_COLUMNS))
@@ -268,7 +268,7 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence
     """RECOVERY_COLUMNS, a row for each kind and size, and for all kinds together; none without a direction.
 
     right: the share of pairs of degrees of one kind that the metric puts in the right order by `size` images, the mean
-    over random sets of so many of the images, without replacement; a tie counts half. low, high: its 95 % interval, see
+    over random sets of so many of the images, without replacement. A tie counts half. low, high: its 95 % interval, see
     `_offsets`. NaN for more images than there are. A pair counts on images where both have values; missing: the share
     of images where one has none, the mean over pairs.
     """
@@ -377,7 +377,7 @@ class _Pairs:
 
         d: the difference of a pair in the right direction over all N images, with the error s by the bootstrap; d_b: in
         a resample. Sets of n images drawn without replacement from images with the difference d are right in about
-        Phi(d / (s sqrt(N / n - 1))), and sets from a population with the difference d in Phi(d / (s sqrt(N / n))).
+        Phi(d / (s sqrt(N / n - 1))). Sets from a population with the difference d are in Phi(d / (s sqrt(N / n))).
         """
         everything = np.ones((1, self.num_images), dtype=np.uint8)
         full, resampled = (

@@ -1,7 +1,7 @@
 """The target layer: found in one forward pass, for any network, or checked where the user names it.
 
-The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with
-H W > 1, before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
+The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H
+W > 1. It is before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
 counting dropout and adaptive pooling, which belong to the head. Where containers end in that map, the outermost one
 that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in VGG-16.
 """

@@ -33,8 +33,9 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Source:
-    """One network before its weights: how to build it, what it expects, its published weights by name, and the names of
-    their classes, which count where the network has as many, and what a reader must know of its values."""
+    """One network before its weights: how to build it, what it expects, its published weights by name, and what a
+    reader must know of its values. Also the names of the weights' classes, which count where the network has as
+    many."""
 
     build: Callable[[], nn.Module]
     preprocessing: Preprocessing

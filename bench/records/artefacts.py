@@ -20,7 +20,7 @@ class Artefact(NamedTuple):
     """place: a folder of the run folder, also the manifest's key of its files' names where these are an input of the
     report; or the name of a file. suffixes: of the folder's files. written_by, read_by: modules or rooms. store:
     "shard" is sent when a shard is done, and fetched with it; "once" is fetched where no file of its name and size is
-    here, since its name decides what it holds; "fetched" is fetched; "sent" isn't; "here" is not even sent. stamp:
+    here, since its name decides what it holds. "fetched" is fetched; "sent" isn't; "here" is not even sent. stamp:
     whether a report is made from it, or makes it."""
 
     place: str
@@ -78,7 +78,7 @@ def outputs(folder: Path) -> list[Path]:
 
 def check_folders(folder: Path) -> None:
     """Raises BenchError where a folder that is read or written leads out of the run folder, or a file that is read
-    first does or is none, as a pipe, which would be waited for: a run folder may come from a stranger."""
+    first does or is none, as a pipe, which would be waited for. A run folder may come from a stranger."""
     _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
 
 

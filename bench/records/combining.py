@@ -185,7 +185,7 @@ def _check_names(runs: Sequence[Run]) -> None:
 
 def _check_variables(runs: Sequence[Run]) -> None:
     """Raises BenchError where a user's method or metric that read variables of the environment has another key in two
-    runs whose versions, commits and files are the same: manifests don't tell the variables' values, the keys do."""
+    runs whose versions, commits and files are the same. Manifests don't tell the variables' values, the keys do."""
     seen: dict[str, tuple[Path, str]] = {}
     for folder, manifest in runs:
         read, foreign = manifest.get("reads") or {}, _foreign(manifest)

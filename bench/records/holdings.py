@@ -1,12 +1,16 @@
 """The record files of a run folder: which values of which shards they hold; and what its plain data must be.
 
 A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
-are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is {"format": 2, "shard": the shard's
-key, "values": {method: {metric: key}}, "names": {metric: [names of its values]}, "curves": {metric: [names of its
-curves]}, "axes": {curve: how to draw it}, "beside": [users' own plug-ins that were called, if any], "reads": {file or
-$variable: hash}, "turned": {id of an image with an EXIF orientation: whether it is applied}}. A value is there if the
-key of its (method, metric) is the wanted one, and what users' code first read while it was computed is still the same
-("reads").
+are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is a dict:
+
+- "format": 2; "shard": the shard's key;
+- "values": {method: {metric: key}}; "names": {metric: [names of its values]};
+- "curves": {metric: [names of its curves]}; "axes": {curve: how to draw it};
+- "beside": [users' own plug-ins that were called, if any]; "reads": {file or $variable: hash};
+- "turned": {id of an image with an EXIF orientation: whether it is applied}.
+
+A value is there if the key of its (method, metric) is the wanted one, and what users' code first read while it was
+computed is still the same ("reads").
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Files with a checksum: `axiom_bench_sha256`, what the format puts there, and the SHA-256 of the file's name and all
-of its bytes, taken while its 64 digits are zeros; where other readers pass over it: a Parquet file in its footer's
-metadata, an archive in its comment, JSON in its last entry."""
+of its bytes, taken while its 64 digits are zeros. It stands where other readers pass over it: a Parquet file in its
+footer's metadata, an archive in its comment, JSON in its last entry."""
 
 from __future__ import annotations
 

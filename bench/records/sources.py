@@ -1,7 +1,7 @@
 """Which code decides a value, as a part of its key. From the modules that compute it, imports are followed through
-ROOMS and the user's own modules: their parsed code counts, without comments and docstrings, and what they have read
-in this process, see `axiom_bench.reads`; of an installed distribution the version. Other code of this project counts
-only where a module is named, not where it is imported."""
+ROOMS and the user's own modules. Their parsed code counts, without comments and docstrings, and what they have read in
+this process, see `axiom_bench.reads`; of an installed distribution the version. Other code of this project counts only
+where a module is named, not where it is imported."""
 
 from __future__ import annotations
 

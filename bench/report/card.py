@@ -97,7 +97,7 @@ def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> 
 
 def committed_line(run: RunFolder, value: str) -> str:
     """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11; planted_or 0.00) and
-    degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)"; empty where it wasn't judged with these settings."""
+    degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". Empty where it wasn't judged with these settings."""
     metric = str(((run.manifest.get("metrics") or {}).get(value) or {}).get("metric", value))
     rows = committed_rows(run.config, metric, value)
     if rows.empty:

@@ -1,5 +1,5 @@
-"""The gallery: images with every method's map and what was measured on them, as JSON for its script; in the page, or of
-many images in a folder with a page and pictures of its own."""
+"""The gallery: images with every method's map and what was measured on them, as JSON for its script. It is in the page,
+or of many images in a folder with a page and pictures of its own."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """`axiom-bench game-score`: how often people name what a method shows, as text and as files.
 
 Answers of one player, and answers about one image, aren't independent. The variance of every number is therefore that
-of two bootstraps, one that draws players and one that draws images, joined as in Cameron, Gelbach and Miller 2011:
-V = V_players + V_images - V_answers, and at least the larger of the two, since the sum can be too small by chance.
-The same resamples serve all methods, so that the covariances of two methods' accuracies are known.
+of two bootstraps, one that draws players and one that draws images, joined as in Cameron, Gelbach and Miller 2011. V =
+V_players + V_images - V_answers, and at least the larger of the two, since the sum can be too small by chance. The same
+resamples serve all methods, so that the covariances of two methods' accuracies are known.
 """
 
 from __future__ import annotations

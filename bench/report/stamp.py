@@ -46,7 +46,7 @@ def is_current(folder: Path, inputs: str) -> bool:
 
 def headline(folder: Path, inputs: str) -> list[str] | None:
     """The headline of the folder's report; None where it holds none of these inputs, with every file as it was written
-    here: no archive can bring the time at which this machine made a file, so that a page which came with a stranger's
+    here. No archive can bring the time at which this machine made a file, so that a page which came with a stranger's
     folder is written anew, whatever its stamp says."""
     stamp = _read(folder)
     lines, outputs = stamp.get("headline"), stamp.get("outputs")

@@ -68,10 +68,10 @@ def mean_intervals(values: Floats, images: Integers, is_proportion: bool = False
     """Lower and upper ends (2, columns) of the means over the rows that aren't NaN.
 
     The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, 12.5) with the standard
-    error by image of `summary.summarise`, on each side at least as far as Student's t and at most twice as far, but no
-    end within the percentile interval, and within the smallest and largest value. is_proportion: of a metric whose
-    values are 0 or 1 by its declared kind, Wilson's interval with the number of independent images that has this
-    standard error; NaN where a value lies outside of 0 to 1. NaN for fewer than FEWEST_IMAGES images.
+    error by image of `summary.summarise`. It is on each side at least as far as Student's t and at most twice as far.
+    But no end lies within the percentile interval, nor beyond the smallest and largest value. is_proportion: of a
+    metric whose values are 0 or 1 by its declared kind, Wilson's interval with the number of independent images that
+    has this standard error. NaN where a value lies outside of 0 to 1. NaN for fewer than FEWEST_IMAGES images.
     """
     return ends_of_means([summed(values, images, is_proportion)])
 
@@ -81,7 +81,7 @@ def difference_intervals(differences: Floats, images: Integers) -> Floats:
     largest value bounds.
 
     With two more images, which differ by half of the furthest difference of an image, to either side, and have as many
-    rows as a mean image: of values that are 0 or 1 Agresti and Min's interval (Biometrics 2005), of others what keeps
+    rows as a mean image. Of values that are 0 or 1 Agresti and Min's interval (Biometrics 2005), of others what keeps
     few images from being sure before they have shown an outlier. They draw the middle towards 0."""
     sums = summed(differences, images)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -148,9 +148,9 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
 def median_intervals(values: Floats, images: Integers) -> Floats:
     """Lower and upper ends (2, columns) of the medians over the rows that aren't NaN, both values of rows.
 
-    The percentile interval. The median of a resample is at most a value x where at least half of the rows drawn are, so
-    that the ends are found by bisection, without any resample's median; where exactly half are, both neighbours are
-    medians, and each end takes the outer. NaN for fewer than FEWEST_IMAGES images.
+    The percentile interval. The median of a resample is at most a value x where at least half of the rows drawn are. So
+    the ends are found by bisection, without any resample's median; where exactly half are, both neighbours are medians,
+    and each end takes the outer. NaN for fewer than FEWEST_IMAGES images.
     """
     drawn, has = units(images), np.isfinite(values)
     columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
@@ -285,7 +285,7 @@ def over_networks(values: Floats, images: Integers, lead: str) -> OverNetworks:
     """Of networks trained alike from different seeds, on the same images. values: (rows, networks), NaN where a network
     has none. images: (rows,) the number of each row's image. lead: "mean" or "median", of each network.
 
-    A bootstrap of two levels, networks and images: the variance of the mean is the sum of that under resamples of the
+    A bootstrap of two levels, networks and images. The variance of the mean is the sum of that under resamples of the
     images, the same for all networks, since what is hard for one is for the others (Owen, Ann. Appl. Stat. 2007), and
     of the networks' sample variance over their number, which a few networks' resamples would show too small. The
     intervals are Student's, with the degrees of freedom of such a sum (Satterthwaite, Biometrics 1946), and end at the

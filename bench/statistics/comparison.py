@@ -47,7 +47,7 @@ class Comparison:
     `paired_tests.detectable`. Empty without a direction.
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
-    many are worse, at 5 % after Holm; they hold for all groups at once. is_best: by value from the best group down to
+    many are worse, at 5 % after Holm. They hold for all groups at once. is_best: by value from the best group down to
     the first that another is better than, which isn't; nobody where that is so of no group.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by

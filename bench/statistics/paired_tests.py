@@ -185,7 +185,7 @@ def tests(values: Floats, images: Integers, left: Integers, right: Integers, val
 def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, differing: Integers) -> Floats:
     """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval leaves 0 out.
 
-    Student's, of the standard error that its narrower side shows; where the side of 0 is the wider one, as of skewed
+    Student's, of the standard error that its narrower side shows. Where the side of 0 is the wider one, as of skewed
     values, what it has in excess grows with the square of the distance (Cornish and Fisher, Rev. I.S.I. 1938).
     At least 2^(1 - m), where m images differ: if every image could as well have had the other sign, all would agree
     with this probability. NaN without an interval.
@@ -232,7 +232,7 @@ def normal_test(difference: Floats, error: Floats) -> Floats:
 
 def smallest_shown(error: Floats, tests: int, images: int) -> Floats:
     """The difference with this standard error that so many images show with a probability of 80 %, at 5 % over a family
-    of so many tests: (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
+    of so many tests. It is (t(1 - 0.05 / (2 tests)) + t(0.8)) error, t the quantiles of Student's distribution with one
     degree of freedom fewer than images. NaN for fewer than two images, and for an error of 0."""
     from scipy.special import stdtrit
 

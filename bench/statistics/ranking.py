@@ -113,7 +113,7 @@ class Statement:
     those behind it, as a second sentence.
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
-    told), "contradicted" (value and images disagree on who is), "coinciding" (no method differs from another),
+    told), "contradicted" (value and images disagree on who is). Also "coinciding" (no method differs from another),
     "by_construction" (who wins by construction). metric: the value's name. settings: where it holds.
     """
 

@@ -1,5 +1,6 @@
-"""From records to statistics with their standard errors and intervals, one row for each group; and values on the images
-that all compared methods have, which decide which method is best: statistics over different images rank no method."""
+"""From records to statistics with their standard errors and intervals, one row for each group. Also values on the
+images that all compared methods have, which decide which method is best: statistics over different images rank no
+method."""
 
 from __future__ import annotations
 
@@ -59,8 +60,9 @@ def summarise(
 
 
 def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the standard errors of values of the whole data set: the standard deviation of a value over
-    the run's resamples of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1).
+    """The summary with the standard errors of values of the whole data set. These are the standard deviation of a value
+    over the run's resamples of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm
+    6.1).
 
     whole_set: `reading.WHOLE_SET_COLUMNS`. NaN where a value has no replicates, and for fewer than two images.
     """

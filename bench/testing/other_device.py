@@ -43,8 +43,8 @@ class OtherDevice:
 
     What `.to(...)` and a factory with `device=...` return is on the other device, what `.cpu()` returns is not.
 
-    waits: how often the process would wait for a GPU, by operation and line: for copies between the devices, but for
-    those with `non_blocking=True`, and for operations whose result Python or a tensor's size depends on.
+    waits: how often the process would wait for a GPU, by operation and line. It waits for copies between the devices,
+    but for those with `non_blocking=True`, and for operations whose result Python or a tensor's size depends on.
     """
 
     def __init__(self) -> None:

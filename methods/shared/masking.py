@@ -1,6 +1,6 @@
 """Methods that mask the image and run the whole network again: masks, masked passes, weights from scores.
 
-The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache hold, so an image's
+The rows of a pass are masked copies of one image, as many at once as memory and a CPU's cache hold. So an image's
 values don't depend on the rest of its batch, in float32 not by a bit. Scores of channels are kept in the trace
 (`trace.once`): Score-CAM and the last step of IS-CAM share their masked images.
 """

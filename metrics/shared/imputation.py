@@ -37,7 +37,7 @@ def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor
 
     hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the energy norm of the
     error, relative to the range of a channel's observed pixels (at least their largest magnitude), at which iterations
-    stop; the default is within 1e-3 of a direct solve for pixels of unit variance. Each image is solved alone, in
+    stop. The default is within 1e-3 of a direct solve for pixels of unit variance. Each image is solved alone, in
     float64 and on the CPU wherever it lies, so that its result depends on no other; torch's threads share the images.
     """
     solve = partial(_imputed, tolerance=tolerance)

@@ -122,8 +122,8 @@ def area_weights(points: Tensor, steps: int) -> Tensor:
     """What each point counts in the area, the ends 0 and `steps` included: (n + 2,) float64, from (n,) inner points.
 
     The sum of trapezoids over all steps of any polynomial, up to the degree that as many points determine, is what the
-    weighted points give; of such weights the nearest to the trapezoids' between the points. The degree is at most
-    2 sqrt(steps), since through equal steps no higher one is stable, so that all points have the trapezoids' weights.
+    weighted points give. Of such weights the nearest to the trapezoids' between the points. The degree is at most 2
+    sqrt(steps), since through equal steps no higher one is stable, so that all points have the trapezoids' weights.
     """
     at, every = torch.cat([torch.tensor([0]), points, torch.tensor([steps])]), torch.arange(steps + 1)
     degree = min(len(at) - 1, math.isqrt(4 * steps))

@@ -16,8 +16,8 @@ ORDERS = ("highest", "lowest")
 def pixel_ranks(explanation: Explanation, first: str = "highest") -> Tensor:
     """The rank of each pixel in the map's order, 0 for the first: int64 (B, H', W').
 
-    Pixels are ordered by the heatmap; equal ones, such as all that ReLU sets to 0, by the signed raw map resized to the
-    image, where the explanation has one; then by their position in reading order, for both values of `first`. Both maps
+    Pixels are ordered by the heatmap. Equal ones, such as all that ReLU sets to 0, by the signed raw map resized to the
+    image, where the explanation has one. Then by their position in reading order, for both values of `first`. Both maps
     are rounded to 1e-6 of their largest magnitude. Raises BenchError for another `first` than "highest" or "lowest".
     """
     if first not in ORDERS:

@@ -1,9 +1,9 @@
 """The two protocols of localization over a data set: of the published code ("wsol"), and of the heatmap as shown.
 
 The published code is that of Choe et al., CVPR 2020, arXiv:2001.07437: github.com/clovaai/wsolevaluation at commit
-96f4b88, whose `inference.py` makes a score map of a raw map and whose `evaluation.py` compares score maps with boxes
-and masks. Every rounding of that code is followed, so that values are equal to the last digit; OpenCV's resize and
-contours are reimplemented.
+96f4b88. Its `inference.py` makes a score map of a raw map and its `evaluation.py` compares score maps with boxes and
+masks. Every rounding of that code is followed, so that values are equal to the last digit; OpenCV's resize and contours
+are reimplemented.
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ def reinitialised(model: nn.Module, names: list[str], seed: int) -> nn.Module:
 
     A module is initialised by its own `reset_parameters`, with the statistics that this resets. Parameters that this
     doesn't change, or all where a module has no such method, are drawn from a normal distribution with their own mean
-    and standard deviation: those of weight_norm and spectral_norm, and what a subclass adds. Constant parameters stay
-    constant. Drawn on the CPU in float32, seeded by `seed` and the module's name, so that device, precision and the
-    other modules don't matter.
+    and standard deviation. They are those of weight_norm and spectral_norm, and what a subclass adds. Constant
+    parameters stay constant. Drawn on the CPU in float32, seeded by `seed` and the module's name, so that device,
+    precision and the other modules don't matter.
     """
     random_model = copy.deepcopy(shared_copy(model))
     with torch.random.fork_rng(devices=[]), torch.no_grad():

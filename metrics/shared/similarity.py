@@ -62,8 +62,8 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq. 13.
 
     (2 mu_a mu_b + C1)(2 cov + C2) / ((mu_a^2 + mu_b^2 + C1)(var_a + var_b + C2)) under a Gaussian window of 11 x 11
-    pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, at all places where the window lies inside the map. Maps of less
-    than 11 pixels a side take the largest odd window that fits.
+    pixels and sigma 1.5, C1 = 0.01^2, C2 = 0.03^2. It is taken at all places where the window lies inside the map. Maps
+    of less than 11 pixels a side take the largest odd window that fits.
     """
     a, b = first.double(), second.double()
     mean_a, mean_b, square_a, square_b, product = _windowed(torch.stack([a, b, a * a, b * b, a * b], dim=1)).unbind(1)

@@ -1,8 +1,8 @@
 """The first stages of the head: all ablations of all images at once, channel by channel and through linear layers.
 
 While channels don't mix, ablating channel k changes channel k alone. So the K differences, one per ablation, fit in a
-tensor of the size of the activations themselves: difference[b, k] is what ablation k does to channel k of image b,
-(G, K, h, w), or (G, K, features) once the maps are flattened to (G, K * features).
+tensor of the size of the activations themselves. difference[b, k] is what ablation k does to channel k of image b, (G,
+K, h, w), or (G, K, features) once the maps are flattened to (G, K * features).
 
 Heads that flatten and go on through linear layers and activations, as AlexNet's and VGG's, need no rows: the first
 layer takes all K ablations of all images for its own work, dz = W_k d_k. Activations take them in one go; the products

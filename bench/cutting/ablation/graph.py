@@ -217,8 +217,8 @@ def first_input(node: fx.Node) -> fx.Node | None:
 def apply_linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """layer(x), differentiable in x alone, its gradient taken in blocks of inputs: (B, inputs) -> (B, outputs).
 
-    BLAS libraries take a product of few rows with a wide matrix up to twice as slowly in one piece as in blocks
-    (FC 12288 -> 512, batch 8, two cores: 2.1 ms and 1.4 ms); a head that flattens its maps begins with such a layer.
+    BLAS libraries take a product of few rows with a wide matrix up to twice as slowly in one piece as in blocks (FC
+    12288 -> 512, batch 8, two cores: 2.1 ms and 1.4 ms). A head that flattens its maps begins with such a layer.
     """
     pays = x.ndim == 2 and x.device.type == "cpu" and x.shape[1] >= WIDE and x.shape[1] % BLOCK == 0
     if not pays or not x.requires_grad or torch.is_autocast_enabled("cpu"):

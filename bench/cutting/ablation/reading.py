@@ -108,7 +108,7 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
 def for_one_token(head: HeadGraph, values: Values) -> fx.GraphModule:
     """The head of a ViT that keeps one token of many, computed for that token alone where tokens don't mix.
 
-    Of a block behind the layer only the keys and values of its attention need all tokens: the projection, the MLP and
+    Of a block behind the layer only the keys and values of its attention need all tokens. The projection, the MLP and
     the norms behind them are spent on tokens that the head throws away, in every row of an ablation. The head's own
     module where it doesn't take one token out of three dimensions (B, N, K), or takes several.
     values: of the nodes, for any images.

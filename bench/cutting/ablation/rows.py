@@ -243,7 +243,7 @@ def attention_difference(
 
     With d_j the change of feature c in token j, its key moves by W_k[:, c] d_j and its value by W_v[:, c] d_j. So a
     query's logits move by (q . W_k[:, c]) d_j / sqrt(e), e the width of an attention head, and its output by
-    sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v[:, c], where p and p' are the weights before and after: no row needs a
+    sum_j (p'_j - p_j) v_j + (sum_j p'_j d_j) W_v[:, c], where p and p' are the weights before and after. No row needs a
     product of all its tokens with W_k or W_v.
 
     query: (1, L, K), and tokens: (1, N, K), keys and values, before the change. change: (n, N), of the feature that

@@ -246,7 +246,7 @@ def _polygon(numbers: object, side: int) -> list[float]:
 
 def _counts(text: str) -> list[int]:
     """COCO's compressed run lengths: characters from 48 on with five bits each and one that says whether more follow,
-    the lowest first, the last with a sign; from the third run on the difference to the one before the last
+    the lowest first, the last with a sign. From the third run on the difference to the one before the last
     (`rleFrString` in pycocotools' maskApi.c)."""
     counts: list[int] = []
     number = digits = 0

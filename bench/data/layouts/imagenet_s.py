@@ -1,7 +1,7 @@
 """ImageNet-S (Gao et al., arXiv:2106.03149): ImageNet images with a mask of their classes, and no boxes of its own.
 
-A mask is an RGB PNG of the image's size; red + 256 green is the set's own number of a class, from 1 in the order of the
-sorted synset ids of its categories (50, 300 or 919 of them), 0 is anything else and 1000 is ignored.
+A mask is an RGB PNG of the image's size. red + 256 green is the set's own number of a class, from 1 in the order of the
+sorted synset ids of its categories (50, 300 or 919 of them). 0 is anything else and 1000 is ignored.
 """
 
 from __future__ import annotations

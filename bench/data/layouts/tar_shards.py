@@ -43,7 +43,7 @@ class TarShards(NotedImages):
     path: see `files_named`. label, boxes: the keys of a .json that hold them; see `Note.of`. A .cls, a number or a
     class, counts before the .json's label. classes: in the order of the numbers (a list or a file); None: the numbers.
     A shard that is damaged or cut short keeps the images before the damage, and is itself one that can't be read, by
-    the shard's name; so is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.
+    the shard's name. So is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.
     """
 
     threads_may_read = True

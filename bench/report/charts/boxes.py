@@ -64,7 +64,7 @@ FENCE = 3.0  # interquartile ranges beyond the quartiles: far out, after Tukey
 
 @dataclass(frozen=True)
 class Axis:
-    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn; outside: how many of
+    """limits of what is shown; log: a logarithmic axis, on whose low end smaller values are drawn. outside: how many of
     the values the limits cut off (linear) or are drawn on the low end (logarithmic)."""
 
     low: float
@@ -87,8 +87,9 @@ class Axis:
 
 
 def fit(groups: Sequence[Floats]) -> Axis:
-    """The axis for box-plots of these groups of values: all of it if the tails are short; logarithmic if the values
-    spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups' quartiles."""
+    """The axis for box-plots of these groups of values: all of it if the tails are short. Else logarithmic if the
+    values spread wide and nearly none is rounding; else cut at FENCE interquartile ranges around the groups'
+    quartiles."""
     groups = [np.sort(group) for group in groups if len(group)]
     low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
     count = sum(map(len, groups))

@@ -70,8 +70,8 @@ def mean_curves(run: RunFolder, names: Iterable[str]) -> list[MeanCurve]:
 
 
 def _sums(image_ids: NDArray[np.object_], points: Floats) -> tuple[Any, ...]:
-    """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of T_i, T_i^2 and
-    T_i n_i, where T_i is the sum of an image's n_i rows. points: (N, n). All rows of an image are in one file."""
+    """What a file adds to a curve: sums over its images of 1, n_i, n_i^2, and at each point (n,) of T_i, T_i^2 and T_i
+    n_i. T_i is the sum of an image's n_i rows. points: (N, n). All rows of an image are in one file."""
     _, image = np.unique(image_ids, return_inverse=True)
     count = np.bincount(image)
     totals = np.zeros((len(count), points.shape[1]))

@@ -25,8 +25,8 @@ Pixels = NDArray[np.uint8]
 @dataclass(frozen=True, eq=False)
 class Pictures:
     """N images of one model, M methods. images (N, H, W, 3); heatmaps (M, N, H, W) in [0, 1]; perturbed
-    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N): the explained class's probability, or where
-    confidence_of is "score" the explained score, which isn't one."""
+    (M, N, H, W, 3); confidence (N,), confidence_perturbed (M, N). Confidence is the explained class's probability, or
+    where confidence_of is "score" the explained score, which isn't one."""
 
     model: str
     layer: str

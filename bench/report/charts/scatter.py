@@ -76,7 +76,7 @@ def floor_of_means(s0: Floats, c0: Floats) -> tuple[Floats, Floats]:
     """The corners (sensitivity, conservation), each (n + 1,), of the lowest means that n images can reach together.
 
     From (0, mean c0), where every image has its whole gap in conservation, an image that moves its gap to sensitivity
-    adds the step (s0_i, -c0_i) / n; the steepest go first, and no step at all last. s0, c0: (n,), at least 0, both 0
+    adds the step (s0_i, -c0_i) / n. The steepest go first, and no step at all last. s0, c0: (n,), at least 0, both 0
     for an image without a gap.
     """
     slope = np.divide(c0, s0, out=np.where(c0 > 0, np.inf, 0.0), where=s0 > 0)  # sum |d_k| / |S|

@@ -76,7 +76,7 @@ class Layout:
 
 
 def fit(table: Table, inches: float) -> Layout:
-    """The largest font in which the table fits the width without a number or a row's name in two lines; else with; else
+    """The largest font in which the table fits the width without a number or a row's name in two lines, else with. Else
     the smallest font, in as many parts as need be, each with the first column."""
     width, columns = inches * POINTS, range(len(table.header))
     least, natural = _letters(table)

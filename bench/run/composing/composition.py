@@ -285,7 +285,7 @@ def _keys(composer: Composer, overrides: Sequence[str]) -> list[str]:
 
 
 def _run_name(composer: Composer, config: DictConfig, overrides: Sequence[str]) -> str | None:
-    """The name of a run that isn't given one, so that the same command goes on in its folder; None where the command or
+    """The name of a run that isn't given one, so that the same command goes on in its folder. None where the command or
     the experiment gives one, or the experiment's own models and data are used: it is DEFAULT.
     config: composed of the overrides; of what has several values it has the default."""
     keys = {override.partition("=")[0].lstrip("+") for override in overrides}

@@ -57,7 +57,7 @@ class Step:
 @dataclass(frozen=True)
 class Computed:
     """What one command computed of a job: shards and images, the seconds of each part (see `evaluation.stopwatch`),
-    wall clock and processor time of the whole loop over the shards, and the passes of the model that it counted."""
+    wall clock and processor time of the whole loop over the shards. Also the passes of the model that it counted."""
 
     shards: int = 0
     images: int = 0

@@ -1,5 +1,5 @@
 """What a job makes of images spread over its own, after the records: run times, measured in one go, and the report's
-pictures and gallery, whose maps are WebP, for looking at: within 1 % of the heatmap's values on average."""
+pictures and gallery. Their maps are WebP, for looking at: within 1 % of the heatmap's values on average."""
 
 from __future__ import annotations
 

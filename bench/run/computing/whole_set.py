@@ -1,5 +1,5 @@
 """Values of the whole data set with their bootstrap replicates, one file a job. Efron and Tibshirani, An Introduction
-to the Bootstrap, 1993, algorithm 6.1: a resample draws as many images as there are, with replacement; the standard
+to the Bootstrap, 1993, algorithm 6.1: a resample draws as many images as there are, with replacement. The standard
 deviation of the values on the resamples, the replicates, is the value's standard error."""
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Row = tuple[str, int]  # image id and explained class
 
 def ensure_whole_set(step: Step) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged. A row
-    for each method and value: the value with its status, of how many `images` and `rows`, and its replicates; and the
-    same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has
-    none. Raises BenchError where an aggregate doesn't return its values."""
+    for each method and value: the value with its status, of how many `images` and `rows`, and its replicates. Also the
+    same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has none.
+    Raises BenchError where an aggregate doesn't return its values."""
     facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
     job = facts.job
     metrics = whole_set.aggregating(job.metrics)
