@@ -25,7 +25,7 @@ leaderboard: setup
 
 docs: setup-tests
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
-	@echo "build/docs/index.html"
+	@echo "build/docs/index.html; its search needs a server: python -m http.server --directory build/docs"
 
 test: lint
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal

@@ -41,7 +41,7 @@ def from_maps(trace: Trace, path: File) -> Map:
     """
     if trace.image_ids is None:
         raise NoMap(
-            "Maps from files are found by the ids of images, and this trace has none: it is of images, classes, a "
+            "Maps from files are found by the ids of images, and this trace has none. It is of images, classes, a "
             "model or a layer that a metric or a method changed, or wasn't made of an axiom_bench.Batch."
         )
     maps = trace.cut_model.once(("maps from files", path), lambda: _map_files(Path(path).expanduser()))

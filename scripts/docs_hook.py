@@ -54,6 +54,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         text = Path(text).stem if text.endswith(".md") else text
         if is_added:
             target = target.removeprefix("docs/") if target.startswith("docs/") else f"../{target}"
+        if target.startswith("notebooks/"):
+            target = target.replace(".ipynb", ".md")
         if target.startswith("../") and folder == Path():
             target = PAGES.get(target.removeprefix("../"), "")
         return f"[{text}]({target}{anchor})" if target else text

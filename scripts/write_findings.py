@@ -111,7 +111,7 @@ def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: st
 def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     """A table's lines: of each pair, metric and kind of images on how many networks the first is better, and by how
     much over networks."""
-    header = ["", "images", "metric", "better", "not told apart", "worse", "same maps", "gain over networks", "holds"]
+    header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "gain over networks", "holds"]
     lines = [header]
     kind = rows["suite"].map(SUITES)
     for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kind], sort=False):

@@ -385,6 +385,8 @@ def trace(
 ) -> Trace:
     """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
 
+    Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
+
     Args:
         model: any nn.Module that maps images to logits (B, C), or to what `output` reads; it isn't changed.
         layer: dotted name of the target layer, as "layer4".

@@ -160,8 +160,8 @@ class PastedImages(DataSet):
         class_count = len({each.label for each in cut_outs})
         raise BenchError(
             f"No image can be pasted: {len(self.of)} images of {self.of.name!r} have {len(cut_outs)} whole objects of "
-            f"{class_count} classes with a mask of {LEAST} pixels or more, and each image takes {count} objects and "
-            f"{1 + GROUNDS} grounds of other classes; give data.of more images with masks, or lower data.objects."
+            f"{class_count} classes with a mask of {LEAST} pixels or more. Each image takes {count} objects and "
+            f"{1 + GROUNDS} grounds of other classes: give data.of more images with masks, or lower data.objects."
         )
 
     def _of(self, index: int, used: int) -> Sample:

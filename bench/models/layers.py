@@ -84,8 +84,8 @@ def record(
         height, width = input_size
         raise BenchError(
             f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of {height}x{width} pixels "
-            f"({error}); set model.resize and model.crop to the size that it expects, and one number each as "
-            "model.mean and model.std, [0.5], for grey images, three for RGB."
+            f"({error}). Set model.resize and model.crop to the size that it expects; for grey images, model.mean and "
+            "model.std have one number each, [0.5], for RGB three."
         ) from error
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:

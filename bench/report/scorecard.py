@@ -38,7 +38,7 @@ NOTES = (
 )
 RECOVERY_NOTE = (
     "Right: the share of pairs of explanations, spoiled to two degrees in one way, that the metric puts in the right "
-    "order by its mean (or median) over 1, 10 and 100 images; a tie counts half. A dash where there are fewer images. "
+    "order by its mean (or median) over 1, 10 and 100 images. A tie counts half. A dash where there are fewer images. "
     f"Verdict: passes where the interval at 100 images is above {judging.GOAL:.0%}, fails where it is below."
 )
 

@@ -190,7 +190,7 @@ def test_a_network_of_grey_images(tmp_path, capsys):
     own = ["model=user", "model.architecture=grey.py:build", "model.weights=null", "model.resize=[40,40]"]
     assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam"]) == 2
     assert "can't run on one RGB image of 40x40 pixels" in (error := capsys.readouterr().err)
-    assert "one number each as model.mean and model.std, [0.5], for grey images" in error
+    assert "for grey images, model.mean and model.std have one number each, [0.5]" in error
     own += ["model.mean=[0.5]", "model.std=[0.25]"]
     assert main(["explain", "scene.png", *own, "--methods", "xgrad_cam,guided_grad_cam,smooth_grad,sobel"]) == 0
     assert Image.open("scene-maps.png").mode in ("RGB", "RGBA")

@@ -149,7 +149,7 @@ def agreement_chart(run: RunFolder) -> Chart | None:
         "in one order, \N{MINUS SIGN}1 in opposite orders. Each metric by what tables lead with, turned so that more "
         f"is better. Methods: {', '.join(counts)}; those with the same values in all metrics count once, and of fewer "
         f"than {MIN_METHODS} a cell is empty. Over so few, tau is rough: p is the chance of one as far from 0 if the "
-        "orders had nothing in common, for one pair of metrics; from, to: the 95 % interval by a bootstrap over images."
+        "orders had nothing in common, for one pair of metrics. From, to: the 95 % interval by a bootstrap over images."
     )
     choice = Choice(AGREEMENT, caption, panels)
     return Chart("agreement", AGREEMENT, "", [choice], {"agreement": _spec}) if panels else None

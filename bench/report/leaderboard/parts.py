@@ -251,9 +251,9 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Mapping[str, Standin
     counts = sorted({each.images for each in comparisons})
     smallest = [float(each.pairs["detectable"].median()) for each in comparisons if len(each.pairs)]
     yield (
-        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would be told apart, with 80 % "
-        f"probability, by a difference of {number(min(smallest, default=0))} to {number(max(smallest, default=0))}, by "
-        "network."
+        f"n = {' or '.join(map(str, counts))} images a network. Half of the pairs would differ significantly, with a "
+        f"probability of 80 %, by a difference of {number(min(smallest, default=0))} to "
+        f"{number(max(smallest, default=0))}, by network."
     )
     if part.images:
         yield f"Images: {part.images}."

@@ -115,7 +115,7 @@ PLACES = "Places"
 PLACES_HEADER = ("Method", "Value [95 %]", "Place", "Not significantly different from")
 PLACES_NOTES = (
     "Place: from 1 + the number of methods that are better to the number of methods - those that are worse, by the "
-    f"tests of all pairs at {LEVEL:.0%} after Holm, so that all places of a metric hold together. Methods that "
+    f"tests of all pairs at {LEVEL:.0%} after Holm. So all places of a metric hold together. Methods that "
     "coincide have one place. Values are over the rows that all compared methods have.",
     BOLD_NOTE,
     INTERVAL_NOTE,

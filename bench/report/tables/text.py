@@ -26,10 +26,10 @@ PARTIAL_NOTE = (
 )
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
-    "Bold: from the best value down to the first that a method is significantly better than, which isn't (by the "
-    "difference of the two printed values and its bootstrap over images, 5 % after Holm over all pairs); nothing where "
-    "no method is better than another. Methods are compared image by image, so that a small difference that nearly all "
-    "images share is told, and a larger one that varies may not be."
+    "Bold: from the best value down to the first that a method is significantly better than, which isn't bold; nothing "
+    "where no method is better than another. Tests are of the difference of the two printed values and its bootstrap "
+    "over images, at 5 % after Holm over all pairs. Methods are compared image by image, so that a small difference "
+    "that nearly all images share is told, and a larger one that varies may not be."
 )
 INTERVAL_NOTE = (
     "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
@@ -201,7 +201,7 @@ def target_note(rule: str) -> str:
     if rule == "each_label":
         return (
             "Each image has one row for every class that it shows: a row is correct where the explained class is the "
-            "predicted one, so that an image with several classes has at most one correct row."
+            "predicted one. So an image with several classes has at most one correct row."
         )
     if rule == "predicted":
         return "The explained class is the predicted one, so that every row counts as correct."
