@@ -23,7 +23,7 @@ from axiom_bench.records.files import safe_name
 
 FOLDER = "data"  # in the cache
 AT_ONCE = 8  # requests
-HASHES = ("ETag", "etag", "md5Hash", "Content-MD5")  # what stores call the hash of an object's content
+HASHES = ("ETag", "etag", "md5Hash", "Content-MD5", "blob_id")  # what stores call the hash of an object's content
 TIMES = ("mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modificationTime", "created")
 _BASE = re.compile(r"[^:/]+://[^/]*")  # the store, and the bucket or host
 

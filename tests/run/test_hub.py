@@ -1,0 +1,140 @@
+"""data.path=hf://datasets/OWNER/NAME/...: a data set on the Hugging Face Hub, which a server here plays."""
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlparse
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from axiom_bench.data.embedded import Scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.records import remote
+from axiom_bench.run.inputs import fetching
+from axiom_bench.run.sweep import sweep
+
+from .conftest import rows_of, tiny
+
+hub = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub isn't installed")
+REVISION, REPOSITORY = "0123456789abcdef0123456789abcdef01234567", "owner/images"
+URL = f"hf://datasets/{REPOSITORY}"
+FILES = [f"data/validation-{number:05d}-of-00002.parquet" for number in range(2)]
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Of one data set, whose files are below `root`."""
+
+    root: Path
+
+    def do_GET(self) -> None:
+        url = urlparse(self.path)
+        parts = unquote(url.path).strip("/").split("/")
+        if parts[:4] == ["api", "datasets", *REPOSITORY.split("/")]:
+            what, *path = parts[4:] or ["revision"]
+            folder = self.root.joinpath(*path[1:])
+            if what == "tree" and folder.is_dir():
+                is_deep = parse_qs(url.query).get("recursive") == ["true"]
+                self.answer([self.entry(each) for each in sorted(folder.rglob("*") if is_deep else folder.iterdir())])
+                return
+            if what == "revision":
+                self.answer({"id": REPOSITORY, "sha": REVISION, "siblings": []})
+                return
+        file = self.root.joinpath(*parts[5:])
+        if parts[0] == "datasets" and file.is_file():
+            self.answer(file.read_bytes(), ETag=f'"{self.entry(file)["oid"]}"')
+        else:
+            self.answer({"error": "not found"}, 404, **{"X-Error-Code": "EntryNotFound"})
+
+    do_HEAD = do_GET
+
+    def entry(self, path: Path) -> dict[str, object]:
+        name = path.relative_to(self.root).as_posix()
+        if path.is_dir():
+            return {"type": "directory", "path": name, "oid": "0" * 40, "size": 0}
+        content = path.read_bytes()
+        return {"type": "file", "path": name, "oid": hashlib.sha1(content).hexdigest(), "size": len(content)}
+
+    def answer(self, content: object, code: int = 200, **headers: str) -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(code)
+        for name, value in {"Content-Length": str(len(body)), "X-Repo-Commit": REVISION, **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing is printed."""
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch) -> Iterator[Path]:
+    """The folder of the data set's files: eight scenes, with the classes' names as the Hub's files have them."""
+    scenes, root = Scenes(size=8), tmp_path / "hub"
+    features = {"label": {"names": list(scenes.classes), "_type": "ClassLabel"}}
+    (root / "data").mkdir(parents=True)
+    for number, name in enumerate(FILES):
+        rows = []
+        for index in range(4 * number, 4 * number + 4):
+            sample, content = scenes.read(index), io.BytesIO()
+            sample.image.save(content, "PNG")
+            rows.append({"image": {"bytes": content.getvalue(), "path": f"{index}.png"}, "label": sample.label})
+        about = {"huggingface": json.dumps({"info": {"features": features}})}
+        pq.write_table(pa.Table.from_pylist(rows).replace_schema_metadata(about), root / name)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OfThis", (Hub,), {"root": root}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(hub, "ENDPOINT", address)  # as HF_ENDPOINT is before Python starts
+    template = hub.HUGGINGFACE_CO_URL_TEMPLATE.partition("/{")[2]
+    monkeypatch.setattr(hub, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{{template}")
+    monkeypatch.setattr(hub, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    remote.opened.cache_clear()
+    yield root
+    server.shutdown()
+    server.server_close()
+    remote.opened.cache_clear()
+
+
+def names(path: str) -> list[str]:
+    return list(fetching.here({"kind": "parquet", "path": path})["path"])
+
+
+def test_a_folder_a_pattern_or_a_file_names_the_files(mirror):
+    of_data = [Path(name).stem for name in FILES]
+    assert names(f"{URL}/data") == names(f"{URL}/data/validation-*.parquet") == of_data
+    assert names(f"{URL}/{FILES[0]}") == of_data[:1]
+    assert names(URL) == [name.removesuffix(".parquet") for name in FILES]
+    with pytest.raises(BenchError, match=f"There is nothing at {URL}/absent"):
+        names(f"{URL}/absent")
+
+
+def test_a_file_that_was_changed_and_has_the_same_size_is_another_one(mirror):
+    """The Hub says of a file its size and the id of its content."""
+    before = fetching.here({"kind": "parquet", "path": f"{URL}/{FILES[0]}"})["path"]
+    content = bytearray((mirror / FILES[0]).read_bytes())
+    content[len(content) // 2] ^= 1
+    (mirror / FILES[0]).write_bytes(content)
+    remote.opened.cache_clear()
+    after = fetching.here({"kind": "parquet", "path": f"{URL}/{FILES[0]}"})["path"]
+    assert before != after
+    (copy,) = after.values()
+    assert Path(copy).read_bytes() == content
+
+
+def test_a_run_has_the_values_of_the_same_files_here(mirror, tmp_path):
+    chosen = tiny(("data=parquet", "data.size=null", "metric=[sensitivity_error]"))
+    there, here = (
+        rows_of(tmp_path / name, sweep([*chosen, f"data.path={path}", f"results={tmp_path / name}"])[1])
+        for name, path in (("there", f"{URL}/data"), ("here", mirror / "data"))
+    )
+    assert len(there) == 16
+    pd.testing.assert_frame_equal(there, here)
