@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +10,7 @@ import yaml
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.composing import settings
-from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.composition import Composition, composed
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -36,7 +34,15 @@ def benchmark(
     """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
     user's own folder of YAML files beside conf/. verbose: see `finish`. Raises BenchError, before anything is computed,
     for a mistake that concerns all jobs."""
-    config, outcomes = run_jobs(overrides, config_folder)
+    with composed(overrides, config_folder) as composition:
+        config = _checked(composition)
+        if config["executor"].get("detach"):
+            from axiom_bench.cli.detached import detach  # here, as what a run alone needs
+
+            return 0, detach(composition, config, config_folder)
+        from axiom_bench.run import sweep
+
+        outcomes = sweep.launch(composition, config)
     from axiom_bench.cli.finish import finish
 
     return finish(config, outcomes, overrides, verbose)
@@ -47,42 +53,34 @@ def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tupl
     failed, and the run folder. Raises BenchError as `benchmark` does."""
     config, outcomes = run_jobs(overrides, config_folder)
     from axiom_bench.cli.finish import exit_code, failed, keep
-    from axiom_bench.run.execute import run_folder
+    from axiom_bench.run.tasks import run_folder
 
     keep(config, outcomes, overrides)
     return exit_code(outcomes), list(failed(outcomes)), run_folder(config)
 
 
-def share(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
-    """Computes shards of a command line beside other processes, and neither manifest nor report: the exit code, and
-    lines of what was computed and what failed. Raises BenchError as `benchmark` does."""
-    _, outcomes = run_jobs(overrides, config_folder, shares=True)
-    from axiom_bench.cli.finish import exit_code, failed
-
-    done = [outcome for outcome in outcomes if outcome.failure is None]
-    lines = [f"{outcome.job}: computed {outcome.computed.shards} of {outcome.shards} shards" for outcome in done]
-    return exit_code(outcomes), [*lines, *failed(outcomes)]
-
-
-def run_jobs(
-    overrides: Sequence[str], config_folder: Path | None = None, shares: bool = False
-) -> tuple[dict[str, Any], Sequence[Outcome]]:
-    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does. shares:
-    computes shards alone, beside other processes."""
+def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], Sequence[Outcome]]:
+    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
-        settings.check_paths(composition.plain(), composition.several)
-        # A misspelt name or path has been answered by now: what follows imports torch.
-        with progress("methods and metrics"):
-            from axiom_bench.cli import each_gpu
-            from axiom_bench.run import sweep
+        config = _checked(composition)
+        if config["executor"].get("detach"):
+            raise BenchError("executor.detach=true is for axiom-bench run: this command goes on with the values.")
+        from axiom_bench.run import sweep
 
-            config = composition.plain()
-            methods, metrics = sweep.check(config)
-            check_report(config, methods, metrics)
-            name = config["device"]["name"]
-            others = each_gpu.environments(name, os.environ) if name == settings.EACH_GPU else []
-        with each_gpu.processes(overrides, config_folder, others) if others else nullcontext():
-            return config, (sweep.share if shares else sweep.launch)(composition, config)
+        return config, sweep.launch(composition, config)
+
+
+def _checked(composition: Composition) -> dict[str, Any]:
+    """The configuration of all jobs. Raises BenchError for a mistake that concerns all of them."""
+    settings.check_paths(composition.plain(), composition.several)
+    # A misspelt name or path has been answered by now: what follows imports torch.
+    with progress("methods and metrics"):
+        from axiom_bench.run import sweep
+
+        config = composition.plain()
+        methods, metrics = sweep.check(config)
+        check_report(config, methods, metrics)
+    return config
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:

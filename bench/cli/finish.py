@@ -18,9 +18,9 @@ from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest, sweep
-from axiom_bench.run.execute import run_folder
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
+from axiom_bench.run.tasks import run_folder
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # bad images that are named
@@ -37,7 +37,6 @@ def finish(
         completed = [outcome for outcome in outcomes if outcome.failure is None]
         lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
         before = _previous_manifest(folder)
-        other = sweep.still_running(folder, sweep.about(config, overrides))
         if not before and os.path.lexists(folder / manifest_file.NAME):
             lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
         written = keep(config, outcomes, overrides)
@@ -53,7 +52,7 @@ def finish(
 
                 lines += time_lines(times, time.perf_counter() - start)
             mirror.push(folder)
-            lines += [*report.headline(run), f"report: {remote.named(page)}", *([other] if other else [])]
+            lines += [*report.headline(run), f"report: {remote.named(page)}"]
         return exit_code(outcomes), [*lines, *failed(outcomes)]
 
 

@@ -8,7 +8,7 @@ import gc
 import os
 import re
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from importlib.metadata import version
@@ -111,8 +111,6 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
     run.add_argument("-v", "--verbose", action="store_true", help="also statuses and the time of each stage")
     run.add_argument("-m", "--multirun", action="store_true", help="as Hydra has it; every run is one")
-    run.add_argument("--share", action="store_true", help="compute shards beside the same command; write no report")
-    run.add_argument("--with", dest="parent", type=int, metavar="PROCESS", help=SUPPRESS)  # ends with it
     run.set_defaults(command=_run)
 
     _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
@@ -137,6 +135,10 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
     listing.set_defaults(command=_list)
+
+    status = commands.add_parser("status", help="what of a run is done, goes on and has failed")
+    status.add_argument("run_folder", type=run_folder)
+    status.set_defaults(command=_status)
 
     tidy = commands.add_parser("tidy", help="merge a run's many small record files")
     tidy.add_argument("run_folder", type=local_folder)
@@ -278,14 +280,9 @@ def _run(options: Namespace) -> int:
     if options.cfg:
         print(benchmark.configuration_text(options.overrides, options.config_dir), end="")
         return 0
-    if options.parent is not None:
-        stopping.end_with(options.parent)
     codes = []
     for overrides in benchmark.command_lines(options.overrides):
-        if options.share:
-            code, lines = benchmark.share(overrides, options.config_dir)
-        else:
-            code, lines = benchmark.benchmark(overrides, options.config_dir, options.verbose)
+        code, lines = benchmark.benchmark(overrides, options.config_dir, options.verbose)
         say(lines)
         codes.append(code)
     return max(codes)
@@ -370,6 +367,13 @@ def _tidy(options: Namespace) -> int:
     from axiom_bench.records.tidy import tidy
 
     say(tidy(options.run_folder, options.drop, options.beside))
+    return 0
+
+
+def _status(options: Namespace) -> int:
+    from axiom_bench.cli.status import status
+
+    say(status(options.run_folder))
     return 0
 
 

@@ -12,9 +12,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
-from axiom_bench.run.execute import run_folder
 from axiom_bench.run.progress import progress
 from axiom_bench.run.sweep import configuration
+from axiom_bench.run.tasks import run_folder
 from axiom_bench.statistics.run_folder import RunFolder
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")

@@ -6,13 +6,11 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE = 1.0  # seconds in which a command may end by itself
-LOOK_FOR_PARENT = 0.5  # seconds
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 LINE = "axiom-bench: stopped. Finished shards are kept: the same command goes on from there."
@@ -67,17 +65,6 @@ def check() -> None:
     """Raises Stopped where a signal has asked the command to end."""
     if _asked:
         raise Stopped(_asked[0])
-
-
-def end_with(parent: int) -> None:
-    """Ends this process as SIGTERM does, within a second of its parent, however that ended."""
-
-    def look() -> None:
-        while os.getppid() == parent:
-            time.sleep(LOOK_FOR_PARENT)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=look, daemon=True).start()
 
 
 def exit_code(stop: KeyboardInterrupt) -> int:

@@ -196,6 +196,15 @@ class Holdings:
         """The files to read for the wanted values of a shard."""
         return self._looked_up(shard, wanted)[0]
 
+    def listed(self, shards: Iterable[str], wanted: Values) -> dict[str, Any]:
+        """What a manifest has of the needed files of these shards: records, curves and axes."""
+        files = [file for shard in shards for file in self.needed(shard, wanted)]
+        return {
+            "records": [file.name for file in files],
+            "curves": [file.curve_file for file in files if file.curve_file is not None],
+            "axes": {name: axes for file in files for name, axes in file.axes.items()},
+        }
+
     def _looked_up(self, shard: str, wanted: Values) -> tuple[list[RecordFile], dict[str, dict[str, str]]]:
         needed, rest = [], {method: dict(metrics) for method, metrics in wanted.items()}
         for file in self.files.get(shard, ()):

@@ -1,20 +1,19 @@
 """A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent. A
 put is atomic, and records have names that no other file ever has. Nothing is deleted in the
-store but claims, and what was computed beside a plug-in that is refused."""
+store but the lock, and what was computed beside a plug-in that is refused."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Collection, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, files, holdings, remote, running
-from axiom_bench.records.leases import Leases
+from axiom_bench.records import artefacts, files, holdings, lease, locks, remote, running
 from axiom_bench.records.remote import Objects
 
 AT_ONCE = 16  # files that are fetched together, and in memory
@@ -33,11 +32,6 @@ class Mirror:
         """Fetches what a reader of the run, or one that goes on with it, needs and isn't here: the names of what is
         there. Raises BenchError where the store or the folder doesn't allow it."""
         return self._fetch(self.objects.sizes())
-
-    def pull_shard(self, shard: str) -> None:
-        """Fetches the records and curves of one shard. Raises BenchError."""
-        for folder in artefacts.in_store("shard"):
-            self._fetch(self.objects.sizes(folder, shard))
 
     def push(self) -> None:
         """Sends what is new here. Raises BenchError where the store refuses."""
@@ -131,45 +125,17 @@ def fetched(text: str) -> Path:
             raise BenchError(
                 f"There is no finished run in {text}: it has no {artefacts.NAME}; give RESULTS/experiment/run."
             )
-        if not claims.in_use(folder):
+        if not locks.in_use(folder):
             running.end(folder)  # of a command that was killed here: another may have ended its run elsewhere
     return folder
 
 
-def claimed(shards: Sequence[str], folder: Path, say: claims.Say, wait: bool = True) -> Generator[str, None, None]:
-    """As `claims.claimed`. Of a mirror, each is also claimed in the store; what others have computed of it is fetched,
-    and what this process computes of it is sent before the next is asked for. In the end what others made is here."""
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """One command at a time computes into a folder; of a mirror, into what it mirrors. Raises BenchError."""
     mirror = of(folder)
-    if mirror is None:
-        yield from claims.claimed(shards, folder, say, wait)
-        return
-    with Leases.of(mirror.objects) as leases:
-        elsewhere: list[str] = []
-        with closing(claims.claimed(shards, folder, say, wait)) as here:
-            for shard in here:
-                if leases.take(shard):
-                    yield from _shared(mirror, leases, shard)
-                else:
-                    elsewhere.append(shard)
-        if not wait:
-            return
-        if elsewhere:
-            count = len(elsewhere)
-            say(f"waiting for {count} shard{'s' if count > 1 else ''} that other machines compute")
-        with closing(claims.claimed(elsewhere, folder, say)) as here:
-            for shard in here:
-                leases.wait(shard, say)
-                yield from _shared(mirror, leases, shard)
-    mirror.pull()
-
-
-def _shared(mirror: Mirror, leases: Leases, shard: str) -> Iterator[str]:
-    try:
-        mirror.pull_shard(shard)
-        yield shard
-        mirror.push()
-    finally:
-        leases.release(shard)
+    with locks.held(folder), nullcontext() if mirror is None else lease.held(mirror.objects):
+        yield
 
 
 @cache

@@ -151,7 +151,7 @@ class Objects:
         older one may take no notice of the condition."""
         from fsspec.spec import AbstractFileSystem
 
-        name = f"claims/alive/probe-{uuid4().hex}"
+        name = f"probe-{uuid4().hex}"
         self.write(name, b"1")
         try:
             if getattr(self.files.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, holdings, reading, store
+from axiom_bench.records import artefacts, holdings, locks, reading, store
 from axiom_bench.records.holdings import Holdings, RecordFile, Values
 
 MAX_NAMES = 10  # groups of unneeded values that are named
@@ -21,7 +21,7 @@ def tidy(folder: Path, drop: bool, beside: str | None = None) -> list[str]:
     value in that company, and while a run is using it."""
     folder = Path(folder)
     run = artefacts.read(folder)
-    with claims.tidying(folder):
+    with locks.held(folder, wait=False):
         held = holdings.read(folder)
         wanted = _wanted(held, run)
         touched = {file.name for files in held.files.values() for file in files if beside in file.beside}

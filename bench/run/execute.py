@@ -1,228 +1,120 @@
-"""One job of a sweep, from its configuration to what it leaves in the run folder, with its warnings and its seconds."""
+"""One job of a sweep, from its configuration to what it leaves in the run folder: its tasks, done by an executor."""
 
 from __future__ import annotations
 
-import logging
 import time
-import traceback
-import warnings
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from importlib import import_module
-from pathlib import Path
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
-from rich.console import Console
 
-from axiom_bench.data.loading import orientations
-from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps
-from axiom_bench.evaluation.method_costs import MethodNotTimed
-from axiom_bench.records import artefacts, claims, mirror, remote, running
-from axiom_bench.records.files import DamagedFile
-from axiom_bench.run import manifest
-from axiom_bench.run.composing import launchers
-from axiom_bench.run.composing.settings import add_current_folder, recording
-from axiom_bench.run.computing import compute
-from axiom_bench.run.computing.compute import START, Step
-from axiom_bench.run.inputs.images import SUFFIX
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.ready import ReadyJob, loaded
+from axiom_bench.cutting.passes import pieces
+from axiom_bench.records import holdings, mirror, running
+from axiom_bench.run import executors, manifest
+from axiom_bench.run.computing.compute import Computed
+from axiom_bench.run.executors import Executor, Future, Local
 from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.notes import Notes
 from axiom_bench.run.progress import progress
-
-WRITING = "writing"
-# While they go on:
-TITLES = {START: "model and data", WRITING: "values", "whole data set": "values of the whole data set"}
-CACHE = "data.cache"
-DATA = logging.getLogger("axiom_bench.data")
-BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
-MACHINE = logging.getLogger("axiom_bench.machine")
+from axiom_bench.run.tasks import Plan, Task, compute_part, failure, finish, forget, prepare
 
 
-def execute(config: DictConfig, share: bool = False) -> Outcome:
-    """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on; it raises what a launcher's
-    signal handler does, which ends the job. share: computes shards alone, and none that another process is at."""
-    add_current_folder()
-    launchers.end_with_command()
+def execute(config: DictConfig, executor: Executor | None = None) -> Outcome:
+    """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on. executor: None: the tasks are
+    done here, as in a process that one of Hydra's launchers has started."""
     name = str(OmegaConf.select(config, "model.name"))
-    with launchers.signals_apart():
-        try:
-            resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-            with recording(resolved):
-                return _run(resolved, name, share)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
-            return Outcome(name, {}, failure=_failure(name, error))
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        outcome = _run(Task(uuid4().hex, resolved), executor or Local())
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
+        outcome = failure(name, error)
+    finally:
+        forget()
+    return outcome if isinstance(outcome, Outcome) else Outcome(name, {}, failure=outcome)
 
 
-def _failure(job: str, error: BaseException) -> Failure:
-    if isinstance(error, BenchError):
-        return Failure(job, str(error), mendable=True)
-    if isinstance(error, OmegaConfBaseException):
-        return Failure(job, str(error).split("\n")[0], mendable=True)
-    if is_out_of_memory(error):  # where no pass is to be halved, as in moving a network to its device
-        first_line = str(error).strip().partition("\n")[0]
-        return Failure(job, f"Out of memory ({first_line}); free some, or use another machine.", mendable=True)
-    plugin_notes = getattr(error, "__notes__", [])  # which plug-in raised it: the user can mend that
-    message = ", ".join([f"{type(error).__name__}: {error}", *plugin_notes])
-    return Failure(job, message, mendable=bool(plugin_notes), trace="".join(traceback.format_exception(error)))
-
-
-def _run(config: dict[str, Any], name: str, share: bool) -> Outcome:
-    seconds: dict[str, float] = {}
-    folder = run_folder(config)
-    with collected() as notes, claims.running(folder):
-        with stage(seconds, name, START):
-            job, cut_model = loaded(config, folder)
-            config = {**config, "target": job.target}  # which the data decide where it is null
-            ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), folder)
-            facts = Facts(ready.job)
-            unfrozen: list[str] = []
-            if config["suite_part"] is not None:
-                from axiom_bench.run.composing import suites  # here: most runs are of none
-
-                unfrozen = suites.check(config["suite_part"], ready.job, config["metric"])
-            counts = len(ready.job.indices), ready.left_out, len(ready.job.shards)
-            about = {**manifest.facts(ready), "reads": facts.reads}  # what is known before a value is computed
-            about["data"][ready.job.data.name]["notes"] += unfrozen
-            begun = Outcome(ready.job.name, config, about, *counts, compute.Stored(values=facts.values))
-            if not share:
-                lengths = {facts.shard(shard): len(shard) for shard in ready.job.shards}
-                running.announce(folder, begun.job, {**manifest.of_job(begun), "shards": lengths})
-        with stage(seconds, name, WRITING) as parts:
-            budget = config["metrics"]["max_forwards_per_image"]
-            computed, records = compute.ensure(facts, ready.cut_model, folder, budget, share)
-            parts.update(computed.seconds)
-        if share:
-            return replace(begun, computed=computed)
-        for image, is_upright in records.turned.items():
-            (notes.turned if is_upright else notes.as_stored)[image] = None
-        files = {"records": records.records, "curves": records.curves}
-        step = Step(facts, ready.cut_model, config, folder, records.as_dict())
-        for kind, writer in artefacts.steps().items():
-            module = import_module(writer)
-            with stage(seconds, name, module.STAGES[kind]):
-                files[kind] = getattr(module, f"ensure_{kind}")(step)
-    lines = (*ready.lines(), *unfrozen, *facts.unknown(), *notes.lines())
-    about = {**about, "reads": {**facts.reads, **records.reads}}
-    for data in about["data"].values():
-        data["notes"] += notes.of_orientations()
-    ended = replace(begun, facts=about, stored=records, files=files, computed=computed, seconds=seconds, notes=lines)
-    running.announce(folder, ended.job, manifest.of_job(ended))
-    mirror.push(folder)
+def _run(task: Task, executor: Executor) -> Outcome | Failure:
+    plan: Plan | Failure = _result(executor.submit(prepare, task), task)
+    if isinstance(plan, Failure):
+        return plan
+    job, folder = plan.begun.job, task.folder
+    told = _told(plan.notes, {})
+    running.announce(folder, job, {**manifest.of_job(plan.begun), "shards": plan.shards})
+    computed, notes = Computed(), plan.notes
+    if plan.missing:
+        _print(job, plan.cost)
+        done = _computed(task, plan, executor, told)
+        if isinstance(done, Failure):
+            return done
+        computed, notes = done
+    holdings.remove(folder, plan.damaged)
+    if there := len(plan.shards) - len(plan.missing):
+        _print(job, f"{there} of {len(plan.shards)} shards were already there")
+    ended: Outcome | Failure = _result(executor.submit(finish, task, plan, computed, notes), task)
+    if isinstance(ended, Outcome):
+        mirror.pull(folder)
+        running.announce(folder, job, manifest.of_job(ended))
     return ended
 
 
-def run_folder(config: dict[str, Any]) -> Path:
-    """Where a run's files are: <results>/<experiment>/<run>; of results in a store, the mirror on this machine."""
-    return remote.folder_of(str(config["results"])) / str(config["experiment"]) / str(config["run"])
+def _computed(task: Task, plan: Plan, executor: Executor, told: dict[str, None]) -> tuple[Computed, Notes] | Failure:
+    """Computes what is missing, in parts; after a failure no further part is begun."""
+    parts = [plan.missing[part] for part in pieces(len(plan.missing), -(-len(plan.missing) // _tasks(plan, executor)))]
+    computed, notes, written = Computed(), plan.notes, list[str]()
+    start = time.perf_counter()
+    with progress(plan.begun.job, sum(plan.shards[key] for key in plan.missing)) as shown:
+        is_here = isinstance(executor, Local)  # where all of the data is
+        excerpts = [None if is_here else plan.excerpt(keys) for keys in parts]
+        futures = [executor.submit(compute_part, task, *part) for part in zip(parts, excerpts, strict=True)]
+        try:
+            images = 0
+            for number, (keys, future) in enumerate(zip(parts, futures, strict=True), 1):
+                part = _result(future, task)
+                if isinstance(part, Failure):
+                    _give_up(part, futures[number:], written, task)
+                    return part
+                computed, notes = computed + part.computed, notes + part.notes
+                told = _told(part.notes, told)
+                written += part.written
+                images += sum(plan.shards[key] for key in keys)
+                shown.advance(images - shown.done)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    return replace(computed, wall=time.perf_counter() - start), notes
 
 
-@contextmanager
-def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[dict[str, float]]:
-    """The time inside is added to {stage: seconds}, but for that of the parts, {name: seconds}, that are put into what
-    this yields. A stage may go on later."""
-    parts: dict[str, float] = {}
-    begun = time.perf_counter()
-    with progress(f"{job}: {TITLES.get(name, name)}"):
-        yield parts
-    rest = max(0.0, time.perf_counter() - begun - sum(parts.values()))
-    for part, duration in (*parts.items(), (name, rest)):
-        seconds[part] = seconds.get(part, 0.0) + duration
+def _tasks(plan: Plan, executor: Executor) -> int:
+    return min(len(plan.missing), executor.tasks or len(plan.missing))
 
 
-@dataclass
-class Notes:
-    """Messages, each once. left_out: about methods, and layers without gradients. bad_images and problems: about
-    images that can't be read, and annotations, one for each image. turned, as_stored: the images with an EXIF
-    orientation, by whether it is applied. machine: about memory that ran out and processes that died, which are
-    printed at once too. damaged: paths of files."""
-
-    left_out: dict[str, None] = field(default_factory=dict)
-    bad_images: dict[str, None] = field(default_factory=dict)
-    problems: dict[str, None] = field(default_factory=dict)
-    turned: dict[str, None] = field(default_factory=dict)
-    as_stored: dict[str, None] = field(default_factory=dict)
-    machine: dict[str, None] = field(default_factory=dict)
-    damaged: dict[str, None] = field(default_factory=dict)
-
-    def lines(self) -> tuple[str, ...]:
-        """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
-        files."""
-        counts = {
-            "images can't be read": self.bad_images,
-            "images have annotations that can't be used": self.problems,
-        }
-        damaged = [damaged_line(self.damaged)] if self.damaged else []
-        return (*self.left_out, *_counted(counts), *self.of_orientations(), *damaged, *self.machine)
-
-    def of_orientations(self) -> list[str]:
-        """The count and the first of the images with an EXIF orientation, by what was done with it."""
-        return _counted({
-            "images are turned upright, as their EXIF orientation says": self.turned,
-            "images aren't turned as their EXIF orientation says: annotations are in stored pixels": self.as_stored,
-        })  # fmt: skip
+def _give_up(part: Failure, others: Sequence[Future], written: list[str], task: Task) -> None:
+    """Where a plug-in has changed what others read, no file that was written beside it stays."""
+    for future in others:
+        if not future.cancel() and part.is_tainted:
+            with suppress(Exception):  # what it did is lost, whatever that was
+                written += future.result().written
+    if part.is_tainted:
+        mirror.remove(task.folder, written)
 
 
-def _counted(images: Mapping[str, Mapping[str, None]]) -> list[str]:
-    return [f"{len(ids)} {what}, the first: {next(iter(ids))}" for what, ids in images.items() if ids]
+def _result(future: Future, task: Task) -> Any:
+    return executors.result(future, task.config["executor"])
 
 
-def damaged_line(paths: Collection[str]) -> str:
-    """How many files of a run folder were damaged, and of which kinds.
-
-    >>> damaged_line(["run/records/a.parquet", "run/records/b.parquet", "run/image_hashes.json"])
-    '3 damaged files are written anew: 2 in records, image_hashes.json'
-    """
-    folders = {artefact.place for artefact in artefacts.TABLE if artefact.suffixes}
-    kinds: Counter[str] = Counter()
-    for path in map(Path, paths):
-        of_folder = path.parent.name if path.parent.name in folders else path.name
-        kinds[CACHE if path.suffix == SUFFIX else of_folder] += 1
-    parts = [kind if "." in kind and kind != CACHE else f"{count} in {kind}" for kind, count in kinds.items()]
-    return f"{len(paths)} damaged file{'s are' if len(paths) > 1 else ' is'} written anew: {', '.join(parts)}"
+def _told(notes: Notes, told: dict[str, None]) -> dict[str, None]:
+    """Prints what happened on a machine, each sentence once: what has been told by then."""
+    for message in notes.machine:
+        if message not in told:
+            get_console().print(message, highlight=False, soft_wrap=True, markup=False)
+    return told | notes.machine
 
 
-@contextmanager
-def collected() -> Iterator[Notes]:
-    """Collects the notes of the code inside; other warnings are issued again when it ends."""
-    notes = Notes()
-    handlers = {DATA: _Handler(notes.problems), BAD_IMAGES: _Handler(notes.bad_images)}
-    handlers |= {orientations[True]: _Handler(notes.turned), orientations[False]: _Handler(notes.as_stored)}
-    handlers[MACHINE] = _Handler(notes.machine, get_console())
-    propagated = {log: log.propagate for log in handlers}
-    for log, handler in handlers.items():
-        log.addHandler(handler)
-        log.propagate = False
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            yield notes
-    finally:
-        for log, handler in handlers.items():
-            log.removeHandler(handler)
-            log.propagate = propagated[log]
-        for warning in caught:
-            if issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
-                notes.left_out[str(warning.message)] = None
-            elif issubclass(warning.category, DamagedFile):
-                notes.damaged[str(warning.message)] = None
-            elif not issubclass(warning.category, MethodNotTimed):  # that method has a note as left out
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-class _Handler(logging.Handler):
-    def __init__(self, messages: dict[str, None], console: Console | None = None) -> None:
-        super().__init__(logging.WARNING)
-        self.messages, self.console = messages, console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if self.console is not None and message not in self.messages:
-            self.console.print(message, highlight=False, soft_wrap=True, markup=False)
-        self.messages[message] = None
+def _print(job: str, line: str | None) -> None:
+    if line is not None:
+        get_console().print(f"{job}: {line}", highlight=False, soft_wrap=True)

@@ -34,12 +34,14 @@ LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https:
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that ended early. mendable: by the user (a BenchError). trace: where it happened, for a bug report."""
+    """A job that ended early. mendable: by the user (a BenchError). trace: where it happened, for a bug report.
+    is_tainted: a plug-in changed what others read, so that what was computed beside it can't stay."""
 
     job: str
     message: str
     mendable: bool
     trace: str = ""
+    is_tainted: bool = False
 
 
 @dataclass(frozen=True)

@@ -144,13 +144,41 @@ class Lines(Shown):
         return f"{self.title}: {self.done} of {self.total} images, {speed}"
 
 
+class Silent(Shown):
+    """In a process whose command shows what it is at."""
+
+    def start(self) -> None:
+        """Shows nothing."""
+
+    def beat(self) -> None:
+        """Shows nothing."""
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """What the code inside is at isn't shown."""
+    _stack.append(Silent("", None, get_console()))
+    try:
+        yield
+    finally:
+        _stack.pop()
+
+
+def advance(images: int) -> None:
+    """So many more images are done of what is shown."""
+    if _stack:
+        _stack[-1].advance(images)
+
+
 @contextmanager
 def progress(title: str, total: int | None = None, console: Console | None = None) -> Iterator[Shown]:
     """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`. A log's
     lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
     is_terminal = console.is_terminal and console.file.isatty()  # not a log with colours, as FORCE_COLOR asks for
-    shown = Bar(title, total, console) if is_terminal else Lines(title, total, Console(stderr=True))
+    shown: Shown = Bar(title, total, console) if is_terminal else Lines(title, total, Console(stderr=True))
+    if _stack and isinstance(_stack[0], Silent):
+        shown = Silent(title, total, console)
     if _stack:
         _stack[-1].stop()
     _stack.append(shown)

@@ -1,10 +1,8 @@
-"""A command line as a sweep: every model, layer or data set of it is a job, and all share one run folder. Of two
-commands with other settings on one folder, the first to end says so, and the last what its report no longer shows."""
+"""A command line as a sweep: every model, layer or data set of it is a job, and all share one run folder. A command
+with other settings than the one before says what its report no longer shows."""
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,16 +12,17 @@ from typing import Any
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts, claims, files, mirror, running
+from axiom_bench.records import artefacts, files, mirror, running
+from axiom_bench.run import executors
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
-from axiom_bench.run.execute import execute, run_folder
+from axiom_bench.run.execute import execute
+from axiom_bench.run.executors import Local
 from axiom_bench.run.jobs.job import chosen
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
+from axiom_bench.run.tasks import run_folder
 
-UNSHOWN = ("device", "runtime", "metrics", "results", "real_root", "shard_size")  # settings that choose no value
-AXES = ("model", "model.layer", "data", "experiment")  # of a sweep: the configuration has only one of their values
 MAX_NAMES = 5  # of each kind
 
 
@@ -50,24 +49,17 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     with progress(str(config["results"])):
         mirror.begin(folder)
     artefacts.check_format(folder)
-    others = other_commands(folder)
-    with claims.running(folder):
-        claims.sweep(folder)
+    with mirror.held(folder):
+        files.sweep(folder)
         about_command = {  # what a reader of the unfinished run needs to know of the whole command
             **{"experiment": config["experiment"], "run": config["run"], "overrides": list(composition.overrides)},
             **{"created": datetime.now(UTC).isoformat(timespec="seconds"), "config": config},
-            **{"about": about(config, composition.typed), "jobs": len(composition.jobs), "others": others},
+            "jobs": len(composition.jobs),
         }
         running.begin(folder, about_command)
-        return _distinct(composition.launch(execute))
-
-
-def share(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
-    """Each job's outcome, of shards alone, beside the command that `launch`es them and says what goes on."""
-    folder = run_folder(config)
-    files.ensure_writable(folder)
-    with claims.running(folder):
-        return _distinct(composition.launch(partial(execute, share=True)))
+        with executors.opened(config["executor"], folder) as executor:
+            function = execute if isinstance(executor, Local) else partial(execute, executor=executor)
+            return _distinct(composition.launch(function))
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
@@ -75,6 +67,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.add_current_folder()
     settings.check_keys(config, base_keys())
     settings.check(config)
+    executors.checked(config["executor"])
     with settings.recording(config):
         methods, metrics = chosen("method", config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
@@ -101,36 +94,6 @@ def _distinct(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 def _without_layer(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "model": {key: value for key, value in config["model"].items() if key != "layer"}}
-
-
-def about(config: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """What a command keeps of itself while it runs, for another to read. overrides: as they were typed."""
-    shown = {key: value for key, value in config.items() if key not in UNSHOWN}
-    axes = sorted(override for override in overrides if override.partition("=")[0] in AXES)
-    plain: dict[str, Any] = json.loads(json.dumps({"shown": shown, "axes": axes}, default=str))
-    return {**plain, "typed": list(overrides)}
-
-
-def other_commands(folder: Path) -> list[dict[str, Any]]:
-    """The commands that run on the folder, as `about` has them; to be called before this one marks it as used."""
-    if not claims.in_use(folder):
-        return []
-    command = running.command(folder) or {}
-    earlier = command.get("others")
-    entries = (command.get("about"), *(earlier if isinstance(earlier, list) else ()))
-    return [entry for entry in entries if isinstance(entry, dict)]
-
-
-def still_running(folder: Path, about_this: Mapping[str, Any]) -> str | None:
-    """One line about a command with other settings that still runs on the folder; None where there is none."""
-    for other in other_commands(folder):
-        if any(other.get(key) != about_this[key] for key in ("shown", "axes")):
-            typed = shlex.join(["axiom-bench", *map(str, other.get("typed") or ())])
-            return (
-                f"another command with other settings still runs on {folder}: {typed}. When it ends, the report shows "
-                "what that one chose, no longer this; values of both are kept. run=NAME gives a report of its own."
-            )
-    return None
 
 
 def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:

@@ -12,8 +12,8 @@ from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import running, sealed
 from axiom_bench.run import manifest
-from axiom_bench.run.execute import run_folder
 from axiom_bench.run.sweep import sweep
+from axiom_bench.run.tasks import run_folder
 
 METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 

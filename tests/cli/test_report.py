@@ -13,7 +13,7 @@ from axiom_bench.cli.benchmark import compute as computed
 from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, reading, running, sealed
+from axiom_bench.records import locks, reading, running, sealed
 from axiom_bench.records.holdings import RecordFile
 from axiom_bench.run.computing import compute
 from tests.made_runs import undraw
@@ -169,7 +169,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert DONE in page
     assert 'http-equiv="refresh"' not in page
     assert main(["gate", str(FOLDER), "--baseline", "quick"]) == 2
-    assert f"the last command of {FOLDER} was stopped before its end" in capsys.readouterr().out
+    assert f"{FOLDER} was stopped before its end" in capsys.readouterr().out
     assert main(["gate", str(FOLDER), "--baseline", "own.csv", "--write"]) == 2
     assert main(["report", str(FOLDER), "--output", "all"]) == 2
     assert "was stopped before its end; run the same command again" in capsys.readouterr().err
@@ -184,7 +184,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
 @pytest.mark.usefixtures("stopped")
 def test_watching_ends_when_the_run_ends(monkeypatch):
     """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""
-    lock = claims.running(FOLDER)
+    lock = locks.held(FOLDER)
     lock.__enter__()
     pages: list[str] = []
 
@@ -206,7 +206,7 @@ def test_watching_ends_when_the_run_ends(monkeypatch):
 @pytest.mark.usefixtures("stopped")
 def test_ctrl_c_ends_at_once_and_what_cannot_be_watched(monkeypatch, capsys):
     monkeypatch.setattr(report.time, "sleep", Mock(side_effect=KeyboardInterrupt))
-    with claims.running(FOLDER):
+    with locks.held(FOLDER):
         assert main(["report", "--watch", str(FOLDER)]) == 130
     assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")
     assert main(["report", "--watch", "a", "b"]) == 2

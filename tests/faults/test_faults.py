@@ -26,7 +26,7 @@ import pytest
 from axiom_bench import report
 from axiom_bench.cli.benchmark import benchmark
 from axiom_bench.cli.stopping import LINE
-from axiom_bench.records.claims import shard_lock
+from axiom_bench.records import locks
 from axiom_bench.run.computing import compute, samples, whole_set
 from axiom_bench.run.jobs import job
 from tests.faults import runs
@@ -60,7 +60,7 @@ STAGES: dict[str, tuple[Any, str]] = {  # a stage begins where this function is 
     "making pictures": (samples, "ensure_pictures"),
     "drawing the report": (report, "write"),
 }
-WAITING = "waiting for another's shard"
+WAITING = "waiting for another command"
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 # Seconds within which a command is gone: on a quiet machine one, after the call that it is in. Machines are shared, and
 # what is asserted is the end with its code and line, so the limit only tells a command that hangs.
@@ -125,7 +125,7 @@ def check_again(arguments: Arguments, folder: Path, values: str) -> Run:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(("count", "victims"), [(1, 1), (2, 2), (3, 1)])
 def test_killed_runs_go_on(undisturbed, tmp_path, count, victims, seed):
-    """count: how many share the folder. victims: how many of them are killed at once."""
+    """count: how many are given at once, of which one computes. victims: how many of them are killed."""
     arguments, random, folder = (*TINY, "data.size=24"), Random(seed), tmp_path / "results"
     _, values, seconds = undisturbed(arguments)
     for _ in range(60):
@@ -159,8 +159,7 @@ def test_a_signal_ends_a_run(undisturbed, photographs, tmp_path, stage, terminal
     if stage == "drawing the report":
         shutil.copytree(before / RUN, folder / RUN)
         (folder / RUN / "report_stamp.json").unlink()
-    key = min((before / RUN / "records").glob("*.parquet")).name.partition("-")[0]
-    with shard_lock(key, folder / RUN) if stage == WAITING else contextlib.nullcontext():
+    with locks.held(folder / RUN) if stage == WAITING else contextlib.nullcontext():
         prepare = [] if stage == WAITING else [partial(mark, *STAGES[stage], log_of(folder))]
         with (_at_terminal if terminal else _alone)(arguments, folder, prepare) as (run, type_in):
             wait_until(lambda: _has_reached(run, stage), run)

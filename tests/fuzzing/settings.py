@@ -27,7 +27,7 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.run import sweep
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.execute import run_folder
+from axiom_bench.run.tasks import run_folder
 from tests.fuzzing.damage import nested
 
 LINES = (

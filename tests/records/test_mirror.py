@@ -1,9 +1,12 @@
-"""Runs in a store: names, what is fetched and sent, and claims without locks. The store is fsspec's memory."""
+"""Runs in a store: names, what is fetched and sent, and a lock made of objects. The store is fsspec's memory."""
 
+import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+import threading
+import time
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +16,7 @@ from fsspec.spec import AbstractFileSystem
 
 from axiom_bench.cli.terminal import local_folder, run_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, leases, mirror, remote
-from axiom_bench.records.leases import Leases
+from axiom_bench.records import files, lease, mirror, remote
 from axiom_bench.records.remote import Objects
 
 URL = "memory://bucket/results/quick/default"
@@ -64,7 +66,7 @@ def test_what_is_new_is_sent_once_and_records_after_their_curves(folder, monkeyp
     monkeypatch.setattr(Objects, "write", lambda self, name, content: sent.append(name))
     for name in (
         *("manifest.json", f"records/{RECORD}", f"curves/{RECORD}", "tables/t.csv", "report.html"),
-        *(".run.lock", "records/.x.lock", ".report.html.0-1-2.tmp", "running/command.json", "image_hashes.json"),
+        *(".run.lock", "records/.x.lock", ".report.html.0-1-2.tmp", "running/command.json"),
     ):
         write(folder, name)
     mirror.push(folder)
@@ -78,7 +80,7 @@ def test_what_is_new_is_sent_once_and_records_after_their_curves(folder, monkeyp
 def test_an_empty_machine_fetches_what_a_run_goes_on_from(folder, store):
     folders = ("records", "curves", "predictions", "whole_set", "runtime", "pictures", "gallery")
     names = ["manifest.json", *(f"{place}/{RECORD}" for place in folders)]
-    for name in (*names, "report.html", "figures/f.png", "claims/shard.0", "image_hashes.json"):
+    for name in (*names, "report.html", "figures/f.png", "lock/1"):
         store.write(name, b"content")
     mirror.pull(folder)
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()) == sorted(names)
@@ -121,82 +123,89 @@ def test_what_could_not_be_sent_is_sent_by_the_next_command_and_a_lost_folder_is
     assert (folder / "records" / RECORD).read_bytes() == b"content"
 
 
-def test_a_shard_is_claimed_by_one_until_it_is_given_back(store):
-    with Leases.of(store) as first, Leases.of(store) as second:
-        assert first.take("shard")
-        assert second.take("other")
-        assert not second.take("shard")
-        first.release("shard")
-        assert second.take("shard")
-        assert sorted(store.sizes("claims", "shard")) == ["claims/shard.0"]
-    # Those that have ended hold nothing, nor do claims that make no sense.
-    for number, content in enumerate((None, b"", b"[]", b"{", b'{"holder": "x", "place": "y", "process": "z"}'), -1):
-        if content is not None:
-            store.write(f"claims/shard.{number}", content)
-        with Leases.of(store) as own:
-            assert own.take("shard")
-            own.release("shard")
+@contextmanager
+def begun(store):
+    """Another command that waits for the run in a thread: an event that is set once it has the run, and one that ends
+    it."""
+    had, ended = threading.Event(), threading.Event()
+
+    def wait():
+        with lease.held(store):
+            had.set()
+            ended.wait(30)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    try:
+        yield had, ended
+    finally:
+        ended.set()
+        thread.join(30)
 
 
-def test_the_claim_of_a_process_that_says_nothing_is_stale_and_one_takes_it(store, monkeypatch):
-    with Leases.of(store) as silent, Leases.of(store) as first, Leases.of(store) as second:
-        assert silent.take("shard")
-        seen = second._claims("shard")
-        monkeypatch.setattr(leases, "LEASE", -1.0)
-        assert first.take("shard")
-        monkeypatch.setattr(Leases, "_claims", lambda self, shard: seen)  # both have looked before either took it
-        assert not second.take("shard")
-    assert list(store.sizes("claims")) == ["claims/shard.1"]
+@pytest.fixture
+def quick(monkeypatch):
+    """Looks come soon."""
+    monkeypatch.setattr(lease, "LOOK", 0.01)
 
 
-@pytest.mark.parametrize(("silence", "is_taken"), [(15, False), (55, False), (65, True)])
-def test_a_claim_is_stale_after_a_minute_of_the_store_s_own_clock(store, monkeypatch, silence, is_taken):
-    """Sooner two would compute what a slow store delayed; later the shards of a killed machine would wait."""
-    with Leases.of(store) as silent, Leases.of(store) as other:
-        assert silent.take("shard")
-        now = datetime(2020, 1, 1, tzinfo=UTC)
-        before = now - timedelta(seconds=silence)
-        monkeypatch.setattr(Objects, "modified", lambda self, name: before if silent.holder in name else now)
-        assert other.take("shard") is is_taken
+def test_a_run_in_a_store_is_one_command_s_until_it_ends(store, quick, capsys):
+    with ExitStack() as stack:
+        with lease.held(store):
+            others = [stack.enter_context(begun(store)) for _ in range(2)]
+            said = ""
+            while said.count("\n") < 2:
+                said += capsys.readouterr().err
+            assert said == 2 * f"waiting for {URL}: process {os.getpid()} on {files.host()} holds it\n"
+            assert not any(had.is_set() for had, _ in others)
+        while not any(had.is_set() for had, _ in others):
+            pass
+        time.sleep(0.1)
+        assert sum(had.is_set() for had, _ in others) == 1
+        for _, ended in others:
+            ended.set()
+    assert all(had.is_set() for had, _ in others)
+    assert list(store.sizes()) == ["lock/3"]
+    with lease.held(store):  # what has ended holds nothing
+        assert list(store.sizes()) == ["lock/4"]
 
 
-def test_a_claim_that_an_outage_kept_is_given_back_after_it(store, monkeypatch):
-    """Its process goes on with other shards, and others wait for this one."""
-    monkeypatch.setattr(leases, "BEAT", 0.01)
-    monkeypatch.setattr(leases, "LOOK", 0.01)
-    with Leases.of(store) as first, Leases.of(store) as second:
-        assert first.take("shard")
-        assert first.take("other")
-        with monkeypatch.context() as patched:
-            patched.setattr(MemoryFileSystem, "rm_file", lambda *arguments: 1 / 0)
-            first.release("shard")
-            first.release("other")
-            assert not second.take("shard")
-        second.wait("shard", print)
-        assert first.take("other")
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"process": "z"}', b'{"process": 1, "place": "y"}'])
+def test_what_makes_no_sense_holds_nothing(store, content):
+    store.write("lock/7", content)
+    store.write("lock/of a stranger", b"")
+    with lease.held(store):
+        assert "lock/8" in store.sizes()
 
 
-def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_stale_at_once(store, monkeypatch):
+def test_a_command_that_says_nothing_for_long_holds_nothing_and_one_takes_the_run(store, quick, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE", 0.1)
+    monkeypatch.setattr(lease, "BEAT", 0.02)
+    about = {**files.process(), "place": "of another machine"}
+    store.write("lock/1", json.dumps(about).encode())
+    with begun(store) as (one, _), begun(store) as (two, _):
+        while not one.is_set() and not two.is_set():
+            pass
+        time.sleep(0.5)  # whose beats are heard
+        assert one.is_set() != two.is_set()
+
+
+def test_a_process_of_this_machine_that_is_gone_holds_nothing(store, quick):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with Leases.of(store) as killed, Leases.of(store) as other:
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "getpid", lambda: gone.pid)
-            assert killed.take("shard")
-        with monkeypatch.context() as patched:
-            patched.setattr(files, "place", lambda: "of another machine")
-            assert not other.take("shard")
-        assert other.take("shard")
+    store.write("lock/1", json.dumps({**files.process(), "process": gone.pid}).encode())
+    with lease.held(store):
+        assert list(store.sizes()) == ["lock/2"]
 
 
-def test_a_put_that_was_repeated_has_made_the_claim_and_one_given_back_meanwhile_is_had(store, monkeypatch):
-    store.write("claims/shard.0", b"mine")
-    assert store.make("claims/shard.0", b"mine")
-    assert not store.make("claims/shard.0", b"another's")
+def test_a_put_that_was_repeated_has_made_the_object_and_one_removed_meanwhile_is_made(store, monkeypatch):
+    store.write("lock/1", b"mine")
+    assert store.make("lock/1", b"mine")
+    assert not store.make("lock/1", b"another's")
     read = Objects.read
     monkeypatch.setattr(Objects, "read", lambda self, name: (self.remove(name), read(self, name))[1])
-    assert store.make("claims/shard.0", b"another's")
-    assert read(store, "claims/shard.0") == b"another's"
+    assert store.make("lock/1", b"another's")
+    assert read(store, "lock/1") == b"another's"
 
 
 @pytest.mark.parametrize(
@@ -206,39 +215,10 @@ def test_a_put_that_was_repeated_has_made_the_claim_and_one_given_back_meanwhile
         lambda self, path, value, mode="overwrite": AbstractFileSystem.pipe_file(self, path, value),
     ],
 )
-def test_where_a_store_can_not_keep_two_apart_it_is_said_and_nobody_waits(pipe_file, folder, monkeypatch, capsys):
+def test_where_a_store_can_not_keep_two_apart_it_is_said(pipe_file, folder, monkeypatch, capsys):
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
     mirror.begin(folder)
     assert "can't make an object only where there is none" in capsys.readouterr().err
-    store = remote.opened(URL, os.getpid())
-    with Leases.of(store) as first, Leases.of(store) as second:
-        assert first.take("shard")
-        assert second.take("shard")
-
-
-def test_shards_come_with_what_others_computed_and_their_files_are_sent(folder, store, monkeypatch):
-    monkeypatch.setattr(leases, "LOOK", 0.0)
-    first, second, third = shards = [digit * 32 for digit in "012"]
-    said, done = [], []
-    with Leases.of(store) as other:
-        assert other.take(first)
-        store.write(f"records/{second}-0.parquet", b"by another")
-        for shard in mirror.claimed(shards, folder, lambda line: (said.append(line), other.release(first))):
-            done.append((shard, len(list((folder / "records").glob("*.parquet")))))
-            write(folder, f"records/{shard}-1.parquet")
-            write(folder, f"curves/{shard}-1.parquet")
-    assert done == [(second, 1), (third, 2), (first, 3)]
-    assert said == ["waiting for 1 shard that other machines compute"]
-    assert [len(store.sizes(place)) for place in ("records", "curves", "claims")] == [4, 3, 0]
-
-
-def test_a_shard_that_failed_is_given_back_and_nothing_of_it_is_sent(folder, store):
-    claimed = mirror.claimed(["0" * 32], folder, print)
-    assert next(claimed) == "0" * 32
-    write(folder, f"records/{RECORD}")
-    with pytest.raises(RuntimeError, match="a defect"):
-        claimed.throw(RuntimeError("a defect"))
-    assert not store.sizes()
 
 
 def test_urls_without_a_run_or_of_no_store_are_refused():

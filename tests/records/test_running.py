@@ -2,8 +2,9 @@
 
 import pytest
 
+from axiom_bench.cli.status import status
 from axiom_bench.errors import BenchError
-from axiom_bench.records import claims, files, reading, running
+from axiom_bench.records import locks, reading, running
 
 JOB = "net at last on scenes"
 SHARDS = {"a" * 32: 4, "b" * 32: 4, "c" * 32: 2}
@@ -37,27 +38,12 @@ def begun(tmp_path):
     return tmp_path
 
 
-def test_another_command_that_ends_meanwhile_stops_none(tmp_path, monkeypatch):
-    """Its `end` comes between two steps of writing."""
-    sync, ended = files._sync_folder, []
-
-    def ends_first(folder):
-        if not ended:
-            ended.append(running.end(tmp_path))
-        sync(folder)
-
-    monkeypatch.setattr(files, "_sync_folder", ends_first)
-    running.begin(tmp_path, COMMAND)
-    assert ended
-    assert running.command(tmp_path) == COMMAND
-
-
 def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
     first, second, *_ = SHARDS
     partial = {"grad_cam": {"drop": "key of drop"}}
     files = [write_file(VALUES, first, "xy"), write_file(partial, second, "xy")]
     write_file(VALUES, "f" * 32, "xy")  # of another job, which isn't asked for
-    with claims.running(begun):
+    with locks.held(begun):
         manifest = reading.read_manifest(begun)
     assert manifest["state"] == running.RUNNING
     assert manifest["progress"] == {"jobs": 3, "images": {JOB: [4, 10]}}
@@ -87,21 +73,36 @@ def test_without_the_process_it_is_stopped(begun):
     assert running.sentences(manifest)[0].startswith("This run was stopped before its end")
     with pytest.raises(BenchError, match="was stopped before its end; run the same command again"):
         running.check_ended(begun, manifest)
-    with claims.running(begun):
-        assert running.goes_on(begun)
+    with locks.held(begun):
+        assert locks.in_use(begun)
         with pytest.raises(BenchError, match="is still being computed"):
             running.check_ended(begun, reading.read_manifest(begun))
-    assert not running.goes_on(begun)
+    assert not locks.in_use(begun)
 
 
 def test_a_new_command_forgets_the_one_that_was_killed_and_the_end_leaves_nothing(begun):
     running.begin(begun, COMMAND)
     assert reading.read_manifest(begun)["progress"] == {"jobs": 3, "images": {}}
     (begun / running.FOLDER / "job.json").write_text("{")
-    with pytest.raises(BenchError, match=r"job.json can't be read .*; run the same command again"):
+    with pytest.raises(BenchError, match=r"running can't be read .*; run the same command again"):
         reading.read_manifest(begun)
     running.end(begun)
     assert running.read(begun) is None
     assert list(begun.iterdir()) == []
     with pytest.raises(BenchError, match="is no run folder"):
         reading.read_manifest(begun)
+
+
+def test_what_a_cluster_s_queue_has_goes_on_without_a_command_and_failures_are_told(tmp_path):
+    running.begin(tmp_path, {**COMMAND, "queued": ["Slurm has it."]})
+    running.announce(tmp_path, JOB, job(failures=[{"job": JOB, "message": "no memory"}]))
+    lines = list(status(tmp_path))
+    assert lines == [
+        "This run was handed to a cluster's queue: values are of the images that are done.",
+        "Slurm has it.",
+        "net at last on scenes: 10 of 10 images so far.",
+        "2 of 3 jobs have not begun.",
+        f"failed: {JOB}: no memory",
+    ]
+    with pytest.raises(BenchError, match="is still being computed"):
+        running.check_ended(tmp_path, reading.read_manifest(tmp_path))

@@ -55,7 +55,7 @@ def run_again(results: Path) -> tuple[Path, list[str]]:
 def original(tmp_path_factory) -> dict[str, bytes]:
     """{file: content} of a finished run."""
     folder, _ = run_again(tmp_path_factory.mktemp("original"))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("[!.]*") if path.is_file()}
 
 
 @pytest.fixture

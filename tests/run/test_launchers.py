@@ -3,14 +3,7 @@ used of Hydra's inside is there."""
 
 import importlib.util
 import inspect
-import os
 import pkgutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -23,17 +16,16 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.run.composing import launchers
+from axiom_bench.run.composing import hydra_inside
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.sweep import sweep
 
-from .conftest import RUN, module_of, rows_of, tiny
+from .conftest import rows_of, tiny
 
 SCHEMAS = {  # of each launcher's package: what it takes
     "joblib": ("hydra_plugins.hydra_joblib_launcher.config", "JobLibLauncherConf"),
     "submitit_local": ("hydra_plugins.hydra_submitit_launcher.config", "LocalQueueConf"),
     "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher.config", "SlurmQueueConf"),
-    "ray": ("hydra_plugins.hydra_ray_launcher._config", "RayLauncherConf"),
 }
 NAMES = sorted(path.stem for path in (conf_folder() / "hydra/launcher").glob("*.yaml"))
 
@@ -72,18 +64,23 @@ def test_a_job_in_another_process_gives_the_same_bits(tmp_path, monkeypatch, nam
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
 
 
-@pytest.mark.parametrize(("name", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers"), ("ray", "ray")])
+@pytest.mark.parametrize(("name", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers")])
 def test_what_isn_t_installed_is_named(monkeypatch, name, extra):
     monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
     with pytest.raises(BenchError, match=rf"isn't installed; pip install '\.\[{extra}\]' in axiom-bench's checkout"):
-        launchers.check(node(name), "cpu")
+        hydra_inside.check_launcher(node(name), hydra_inside.LOCAL)
+    with pytest.raises(BenchError, match="install its package"):
+        hydra_inside.check_launcher({"_target_": "my.launcher.Mine"}, hydra_inside.LOCAL)
 
 
-def test_launchers_of_others_and_of_each_gpu():
-    for device, sentence in (("cpu", "install the package that has it"), ("each_gpu", "leave hydra/launcher out")):
-        with pytest.raises(BenchError, match=sentence):
-            launchers.check({"_target_": "my.launcher.Mine"}, device)
-    launchers.check({"_target_": launchers.BASIC_LAUNCHER}, "each_gpu")
+def test_a_launcher_and_an_executor_are_not_combined():
+    with (
+        pytest.raises(BenchError, match="leave hydra/launcher out"),
+        composed(tiny(("hydra/launcher=joblib", "executor=processes"))),
+    ):
+        pass
+    with composed(tiny(("executor=processes",))):
+        pass
 
 
 def test_a_killed_process_is_a_sentence(monkeypatch):
@@ -94,108 +91,13 @@ def test_a_killed_process_is_a_sentence(monkeypatch):
     from hydra.core.plugins import Plugins
 
     monkeypatch.setattr(Plugins.instance(), "instantiate_launcher", lambda *_: Breaks())
-    monkeypatch.setattr(launchers, "check", lambda *_: None)
+    monkeypatch.setattr(hydra_inside, "check_launcher", lambda *_: None)
     with composed(tiny(("hydra/launcher=joblib",))) as composition, pytest.raises(BenchError) as caught:
         composition.launch(lambda config: None)
     assert str(caught.value) == (
         "hydra/launcher couldn't end all jobs (RuntimeError: A worker process was terminated). Finished shards are "
         "kept: the same command goes on from there."
     )
-
-
-def test_the_environment_is_as_it_was_and_slurm_s_jobs_outlive_the_command(monkeypatch, capsys):
-    monkeypatch.setenv(launchers.WARNINGS, "ignore:mine")
-    monkeypatch.delenv(launchers.STARTED_BY, raising=False)
-    with launchers.shown(2, node("joblib")):
-        assert os.environ[launchers.WARNINGS] == "ignore:mine,ignore:resource_tracker"
-        assert os.environ[launchers.STARTED_BY] == str(os.getpid())
-        launchers.end_with_command()  # of the command itself: nothing to watch
-    assert os.environ[launchers.WARNINGS] == "ignore:mine"
-    assert launchers.STARTED_BY not in os.environ
-    with launchers.shown(2, node("submitit_local")):
-        pass
-    assert capsys.readouterr().out == ""
-    with launchers.shown(2, node("submitit_slurm")):  # its jobs may be on other machines
-        assert launchers.STARTED_BY not in os.environ
-    assert "scancel --name=axiom-bench ends them" in capsys.readouterr().out
-
-
-def test_a_process_on_this_machine_ends_with_the_command():
-    """Also where the command was killed, and the process is in the middle of a sleep."""
-    code = "import time; from axiom_bench.run.composing import launchers; launchers.end_with_command(); "
-    code += "print('started', flush=True); time.sleep(100)"
-    command = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
-    options = {"env": {**os.environ, launchers.STARTED_BY: str(command.pid)}, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", code], **options)
-    try:
-        assert process.stdout.readline() == "started\n"
-        assert process.poll() is None
-        command.kill()
-        command.wait()
-        assert process.wait(timeout=60) == 128 + signal.SIGTERM
-    finally:
-        process.kill()
-        command.kill()
-
-
-STOPPED = """
-import glob, os, signal, torch
-
-stopped = []
-
-
-def stops(explanation):
-    if not stopped and glob.glob("RECORDS/*.parquet"):
-        stopped.append(True)
-        os.kill(os.getpid(), signal.SIGUSR2)
-    return torch.zeros(len(explanation.trace))
-"""
-
-
-@contextmanager
-def handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-def test_a_stopped_job_ends_and_goes_on_later(run, results, tmp_path, monkeypatch):
-    """As submitit does when Slurm tells it that a job's time is over: here once the first shard is there."""
-    module_of(tmp_path, "stopped_once", STOPPED.replace("RECORDS", str(results / RUN / "records")), monkeypatch)
-    words = ("method=[grad_cam]", "metric=[sensitivity_error]", "+metric.stops._target_=stopped_once.stops")
-    with handling(signal.SIGUSR2, lambda *_: sys.exit(-1)):
-        with pytest.raises(SystemExit):
-            run(*words)
-        (outcome,) = run(*words)
-    assert outcome.failure is None
-    assert 0 < outcome.computed.shards < outcome.shards
-
-
-def test_handlers_are_put_back_and_an_error_of_a_child_is_one_of_who_has_it():
-    def raises(number: int, _: object) -> None:
-        raise RuntimeError(f"signal {number}")
-
-    def interrupted() -> None:
-        with launchers.signals_apart(), suppress(Exception):  # as code around a user's function does
-            signal.raise_signal(signal.SIGUSR2)
-
-    with handling(signal.SIGUSR2, raises):
-        with pytest.raises(RuntimeError, match=f"signal {signal.SIGUSR2:d}"):
-            interrupted()
-        assert signal.getsignal(signal.SIGUSR2) is raises
-    with handling(signal.SIGCHLD, raises), launchers.signals_apart(), pytest.raises(RuntimeError):
-        signal.raise_signal(signal.SIGCHLD)
-
-
-def test_other_threads_have_no_handlers():
-    def use() -> str:
-        with launchers.signals_apart():
-            return "ran"
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(use).result() == "ran"
 
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,6 @@ from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
-from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.jobs.job import shards
 
@@ -38,9 +37,9 @@ def test_sizes():
 
 DEVICES = [
     *(("auto", 0, "cpu"), ("auto", 2, "cuda:0"), ("cpu", 2, "cpu"), ("cuda", 2, "cuda:0")),
-    *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7"), ("each_gpu", 8, "cuda:0")),
+    *(("cuda:0", 1, "cuda:0"), ("cuda:7", 8, "cuda:7")),
     ("cuda", 0, "needs an NVIDIA GPU that torch can use, and there is none; use device=cpu"),
-    *(("cuda:1", 0, "needs an NVIDIA GPU"), ("each_gpu", 0, "needs an NVIDIA GPU")),
+    ("cuda:1", 0, "needs an NVIDIA GPU"),
     ("cuda:2", 2, r"There is no GPU 2 for device\.name=cuda:2: this machine has 2, counted from 0\."),
     *(("cuda:", 2, "There is no device 'cuda:'"), ("cuda:-1", 2, "There is no device 'cuda:-1'")),
     *(("gpu", 2, "There is no device 'gpu'"), ("cuba", 1, "did you mean 'cuda'")),
@@ -70,7 +69,6 @@ def test_another_gpu_becomes_the_current_one(monkeypatch):
     for device in (torch.device("cuda", 1), torch.device("cpu")):
         Device(device, "fp32", "fp32", 1, deterministic=True).prepare()
     assert made == [torch.device("cuda", 1)]
-    assert settings.EACH_GPU in settings.DEVICES
 
 
 def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):

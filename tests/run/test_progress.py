@@ -2,6 +2,7 @@
 
 import io
 import logging
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
-from axiom_bench.run import execute
+from axiom_bench.run import notes, tasks
 from axiom_bench.run import progress as module
 from axiom_bench.run.computing.compute import counted
 from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
@@ -154,7 +155,7 @@ def test_images_count_once_when_their_batch_is_done():
 
 def test_each_sentence_once_and_problems_counted():
     problems, bad = (logging.getLogger(f"axiom_bench.{name}") for name in ("data.loading", "bad_images"))
-    with execute.collected() as collected:
+    with notes.collected() as collected:
         for _ in range(3):
             warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
             warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
@@ -173,24 +174,31 @@ def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
     logger = logging.getLogger("axiom_bench.data")
     before = (logger.propagate, list(logger.handlers))
     for category in (UserWarning, RuntimeWarning):
-        with pytest.warns(category, match="is left out: "), execute.collected() as collected:
+        with pytest.warns(category, match="is left out: "), notes.collected() as collected:
             warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
         assert collected.lines() == ()
-    with pytest.raises(ValueError, match="stop"), execute.collected():
+    with pytest.raises(ValueError, match="stop"), notes.collected():
         raise ValueError("stop")
     assert (logger.propagate, list(logger.handlers)) == before
 
 
-def test_a_stage_has_the_time_that_its_parts_leave_and_may_go_on(monkeypatch):
+def test_a_stage_has_its_time_and_may_go_on(monkeypatch):
     times, shown, seconds = iter((0.0, 2.0, 3.0, 11.0, 12.0, 13.0)), list[str](), dict[str, float]()
-    monkeypatch.setattr(execute.time, "perf_counter", lambda: next(times))
-    monkeypatch.setattr(execute, "progress", lambda title: nullcontext(shown.append(title)))
-    with execute.stage(seconds, "a", "start"):
-        pass
-    with execute.stage(seconds, "a", "writing") as parts:
-        parts.update({"start": 1.0, "trace": 4.5})
-    with execute.stage(seconds, "a", "writing"):
-        pass
+    monkeypatch.setattr(tasks.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(tasks, "progress", lambda title: nullcontext(shown.append(title)))
+    for name in ("start", "run times", "run times"):
+        with tasks.stage(seconds, "a", name):
+            pass
     monkeypatch.undo()
-    assert seconds == pytest.approx({"start": 3.0, "trace": 4.5, "writing": 3.5})
-    assert shown == ["a: model and data", "a: values", "a: values"]
+    assert seconds == {"start": 2.0, "run times": 9.0}
+    assert shown == ["a: model and data", "a: run times", "a: run times"]
+
+
+def test_in_a_process_of_an_executor_nothing_is_shown(capsys, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_LINE", 0.0)
+    with module.silent(), module.progress("outer", 2) as shown, module.progress("inner"):
+        module.advance(1)
+        time.sleep(0.3)
+        shown.advance(1)
+    assert capsys.readouterr() == ("", "")
+    module.advance(1)  # of nothing

@@ -2,24 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from axiom_bench.cli import finish
-from axiom_bench.cli.benchmark import share
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, claims, holdings, running
-from axiom_bench.run import sweep as sweeps
+from axiom_bench.records import artefacts, holdings, locks
 from axiom_bench.run.computing import compute
-from axiom_bench.run.manifest import Outcome
-from axiom_bench.run.sweep import sweep
-from axiom_bench.statistics.run_folder import RunFolder
 
-from .conftest import failure, rows_of, tiny
+from .conftest import failure
 
 RECORDS = "quick/default/records"
 
@@ -167,107 +160,23 @@ def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(run, result
     assert written(results) == before
 
 
-SETTINGS = tiny(("metric=[sensitivity_error]", "method=[grad_cam]"))
+@pytest.mark.parametrize("copied", [1, 3])
+def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
+    """Copied into a folder, whatever it holds."""
+    before = rows(ran())
+    paths = sorted((results / RECORDS).glob("*.parquet"))
+    for path in paths[copied:]:
+        path.unlink()
+    outcomes = run()
+    assert outcomes[0].computed.shards == 3 - copied
+    pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> tuple[Path, list[Outcome]]:
-    """A run of three shards by one process, and the folder of its results."""
-    results = tmp_path_factory.mktemp("alone")
-    return results, sweep([*SETTINGS, f"results={results}"])[1]
-
-
-@pytest.fixture
-def shared(tmp_path, alone) -> tuple[Path, Path]:
-    """Results to which `--share` has added what it could while another process was at the second shard, and that
-    shard's file of the run above."""
-    others = sorted((alone[0] / RECORDS).glob("*.parquet"))[1]
-    with claims.shard_lock(others.name.partition("-")[0], tmp_path / "quick/default"):
-        lines = ["scenes_vgg at features.13 on scenes: computed 2 of 3 shards"]
-        assert share([*SETTINGS, f"results={tmp_path}"]) == (0, lines)
-    assert [path.name for path in (tmp_path / "quick/default").iterdir()] == ["records"]
-    return tmp_path, others
-
-
-@pytest.mark.parametrize("is_copied", [False, True])
-def test_the_rest_is_computed_or_comes_from_another_machine(shared, alone, is_copied):
-    """A machine without a common file system has record files of its own, which are copied into one folder."""
-    results, others = shared
-    if is_copied:
-        shutil.copy(others, results / RECORDS)
-    outcomes = sweep([*SETTINGS, f"results={results}"])[1]
-    assert [outcome.computed.shards for outcome in (*alone[1], *outcomes)] == [3, 0 if is_copied else 1]
-    pd.testing.assert_frame_equal(rows_of(results, outcomes), rows_of(*alone))
-
-
-def test_a_failure_is_the_exit_code(tmp_path):
-    code, lines = share([*SETTINGS, "model.layer=nowhere", f"results={tmp_path}"])
-    assert code == 2
-    assert lines[0].startswith("failed: scenes_vgg: ")
-
-
-CONFIG: dict[str, Any] = {"method": {"cam": {}}, "data": {"size": 5}, "device": {"name": "cpu"}}
-OTHER = {**CONFIG, "method": {"grad_cam": {}}}
-TYPED = ("method=[cam]", "model=a,b")
-
-
-def begin(folder: Path, config: Mapping[str, Any], typed: Sequence[str], others: Sequence[Any] = ()) -> None:
-    running.begin(folder, {"about": sweeps.about(config, typed), "others": others})
-
-
-def sentence(folder: Path) -> str | None:
-    return sweeps.still_running(folder, sweeps.about(CONFIG, TYPED))
-
-
-def test_another_command_that_began_later_or_earlier_and_is_still_there(tmp_path):
-    with claims.running(tmp_path):
-        begin(tmp_path, OTHER, ["method=[grad_cam]", "run=a b"])
-        line = sentence(tmp_path)
-        begin(tmp_path, CONFIG, TYPED, sweeps.other_commands(tmp_path))
-        assert sentence(tmp_path) == line
-        begin(tmp_path, CONFIG, ["method=[cam]", "model=c,d"])  # of what is swept over, the configuration has one value
-        assert sentence(tmp_path) is not None
-        for config, typed in (  # of the same settings nothing is said
-            (CONFIG, TYPED),
-            ({**CONFIG, "device": {"name": "cuda"}}, [*TYPED, "device=cuda"]),  # another machine
-            (CONFIG, [*reversed(TYPED), "data.size=5"]),  # the default, spelt out
-        ):
-            begin(tmp_path, config, typed)
-            assert sentence(tmp_path) is None
-    assert line.startswith(f"another command with other settings still runs on {tmp_path}: axiom-bench ")
-    assert "'method=[grad_cam]' 'run=a b'" in line
-    assert "run=NAME" in line
-
-
-def test_a_command_that_was_killed_is_no_other(tmp_path):
-    """And what it left may be damaged."""
-    begin(tmp_path, OTHER, [])
-    assert sentence(tmp_path) is None
-    for damaged in ("", "5", "[]", '{"about": 5, "others": [3]}'):
-        (tmp_path / running.FOLDER / running.COMMAND).write_text(damaged)
-        with claims.running(tmp_path):
-            assert sentence(tmp_path) is None
-
-
-def test_the_last_lines_are_of_this_command(tmp_path, monkeypatch):
-    """Another command that writes its manifest meanwhile had its methods named by the one that ended first."""
-    typed = tiny(("data.size=2", "method=[cam]", "metric=[box_iou]", f"results={tmp_path}"))
-    config, outcomes = sweep(typed)
-    folder, shown = tmp_path / "quick" / "default", []
-
-    def write(run: RunFolder, **_: object) -> Path:
-        shown.append(list(run.manifest["methods"]))
-        return run.path / "report.html"
-
-    def end(of: Path) -> None:
-        artefacts.write(of, {**artefacts.read(of), "methods": {"grad_cam": {}}, "created": "later"})
-
-    monkeypatch.setattr("axiom_bench.report.write", write)
-    monkeypatch.setattr("axiom_bench.report.headline", lambda run: [f"best: {', '.join(run.manifest['methods'])}"])
-    with claims.running(folder):
-        begin(folder, {**config, "method": {"grad_cam": {}}}, ["method=[grad_cam]"])
-        monkeypatch.setattr("axiom_bench.records.running.end", end)
-        code, lines = finish.finish(config, outcomes, typed)
-    assert (code, shown) == (0, [["cam"]])
-    assert lines[-3:-1] == ["best: cam", f"report: {folder}/report.html"]
-    assert lines[-1].startswith("another command with other settings still runs on")
+def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results, capfd):
+    ran()
+    with ThreadPoolExecutor(1) as pool:
+        with locks.held(results / "quick/default"):
+            second = pool.submit(run)
+            while "waiting for" not in capfd.readouterr().err:
+                assert not second.done()
+        assert second.result()[0].computed.shards == 0

@@ -17,7 +17,7 @@ from PIL import Image
 
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, files, mirror, reading
+from axiom_bench.records import artefacts, combining, files, locks, mirror, reading
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
@@ -70,7 +70,8 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
     assert list(written["methods"]) == ["grad_cam", "cam", "centered"]  # in the command line's order
     assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
-    assert {path.name for path in folder.iterdir()} == {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    kinds = {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    assert {path.name for path in folder.iterdir()} == kinds | {locks.RUN}
     assert not list(folder.rglob("*.tmp"))
 
 

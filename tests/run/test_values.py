@@ -162,9 +162,10 @@ def test_all_steps_of_a_job(tmp_path):
         cut_model = compute.cut_of(job.model, job.device)
         assert all(map(device.holds, cut_model.model.parameters()))
         facts = Facts(compute.decided(job, cut_model))
-        computed, records = compute.ensure(facts, cut_model, tmp_path)
+        compute.cost(job, cut_model, job.shards, None)
+        computed, _ = compute.compute_shards(facts, cut_model, compute.missing(facts, tmp_path)[0], tmp_path, int)
         assert computed.shards == len(job.shards) == 1
-        step = Step(facts, cut_model, config, tmp_path, records.as_dict())
+        step = Step(facts, cut_model, config, tmp_path, compute.stored(facts, tmp_path).as_dict())
         assert whole_set.ensure_whole_set(step)
         assert all(make(step) for make in (samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery))
         ready._only_correct(job, cut_model, tmp_path)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -25,8 +25,8 @@ from axiom_bench.kinds import is_path, shown
 from axiom_bench.models.spec import model_names, register_models
 from axiom_bench.records import remote
 from axiom_bench.records.files import safe_name
-from axiom_bench.run.composing import hydra_inside, launchers, settings
-from axiom_bench.run.composing.hydra_inside import BASIC_SWEEPER, Composer
+from axiom_bench.run.composing import hydra_inside, settings
+from axiom_bench.run.composing.hydra_inside import BASIC_LAUNCHER, BASIC_SWEEPER, Composer
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list
 WITH_ALL = (
@@ -74,15 +74,14 @@ class Composition:
 
     def launch(self, function: TaskFunction) -> list[Any]:
         """What the function returns for each job's configuration; Hydra's launcher spreads the jobs."""
-        several = launchers.is_of_several(self.config.hydra.launcher)
+        launcher = self.config.hydra.launcher["_target_"]
         try:
-            with launchers.shown(len(self.jobs), self.config.hydra.launcher) if several else nullcontext():
-                return self.composer.launch(self.config, self.jobs, function)
+            return self.composer.launch(self.config, self.jobs, function)
         except (BenchError, HydraException, OmegaConfBaseException, OSError):
             raise
         except Exception as error:  # a job's own errors are in what it returns
-            if several:
-                raise launchers.failed(error) from error
+            if launcher != BASIC_LAUNCHER:
+                raise hydra_inside.failed(error) from error
             raise hydra_inside.unexpected(error, self.overrides, conf_groups()) from error
 
 
@@ -99,7 +98,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         try:
             overrides = _with_all(composer, overrides)
             config = composer.config(overrides)
-            launchers.check(config.hydra.launcher, OmegaConf.select(config, "device.name"))
+            hydra_inside.check_launcher(config.hydra.launcher, OmegaConf.select(config, "executor._target_"))
             if name := _run_name(composer, config, overrides):
                 overrides = [*overrides, f"run='{name}'"]
                 config.run = name

@@ -4,6 +4,7 @@ command line's jobs without taking over `sys.argv`, logging and the output folde
 from __future__ import annotations
 
 import copy
+import importlib.util
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,8 @@ from axiom_bench.run.composing import own_files
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+LOCAL = "axiom_bench.run.executors.local"
+EXTRAS = {"hydra_joblib_launcher": "launchers", "hydra_submitit_launcher": "launchers", "hydra_ray_launcher": "ray"}
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
@@ -113,6 +116,35 @@ class Composer:
         context = HydraContext(config_loader=self._loader, callbacks=Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(context, function, config)
         return [job.return_value for job in launcher.launch(jobs, initial_job_idx=0)]
+
+
+def check_launcher(launcher: Any, executor: object) -> None:
+    """Raises BenchError for a launcher that isn't installed, and for one beside an executor.
+
+    launcher: the configuration's node of it. executor: the target.
+    """
+    target = str(launcher["_target_"])
+    if target == BASIC_LAUNCHER:
+        return
+    package = next((name for name in EXTRAS if name in target), None)
+    try:
+        is_installed = importlib.util.find_spec(target.rpartition(".")[0]) is not None
+    except (ImportError, ValueError):
+        is_installed = False
+    if not is_installed:
+        mend = f"pip install '.[{EXTRAS[package]}]' in axiom-bench's checkout" if package else "install its package"
+        raise BenchError(f"The launcher {shown(target)} isn't installed; {mend}, or leave hydra/launcher out.")
+    if executor != LOCAL:
+        raise BenchError("A launcher starts processes for jobs, an executor for shards; leave hydra/launcher out.")
+
+
+def failed(error: Exception) -> BenchError:
+    """The sentence for what a launcher raises where it can't start processes, or one of them was killed."""
+    reason = _first_line(str(error)).partition(". ")[0][:300] or "no reason given"
+    return BenchError(
+        f"hydra/launcher couldn't end all jobs ({type(error).__name__}: {reason}). Finished shards are kept: the same "
+        "command goes on from there."
+    )
 
 
 def value_of(override: str) -> object:

@@ -24,11 +24,10 @@ from axiom_bench.records.sources import Sources
 if TYPE_CHECKING:
     import torch
 
-GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device")
-CHECKED_WHERE_READ = ("method", "metric", "model", "data")
+GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
+CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
-EACH_GPU = "each_gpu"
-DEVICES = ("auto", "cpu", "cuda", "cuda:1", EACH_GPU)
+DEVICES = ("auto", "cpu", "cuda", "cuda:1")
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
 MAX_NAMES = 3
 LAYOUTS = "axiom_bench.data.layouts"  # a module for each kind of data set with a root
@@ -187,7 +186,7 @@ def bytes_of(size: int | str) -> int:
 
 
 def _device(name: str) -> torch.device:
-    """The first GPU unless the name has a number; of `each_gpu` too, since its other processes see one alone."""
+    """The first GPU unless the name has a number."""
     import torch
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0

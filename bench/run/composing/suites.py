@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
 EXPERIMENT = "suite"  # in whose folder the runs are
 DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
-FREE = ("method", "peers", "device", "results", "real_root", "hydra", "runtime", "report", "pictures")
+FREE = ("method", "peers", "device", "executor", "results", "real_root", "hydra", "runtime", "report", "pictures")
 FREE_SETTINGS = ("data.root", "data.workers", "data.cache", "model.weights_folder")  # of groups that are fixed
 FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.deterministic")  # of groups that are free
 
@@ -105,8 +105,8 @@ def _check_free(suite: str, override: str) -> None:
         return
     raise BenchError(
         f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside the published ones, or "
-        "run it without suite=. Free are methods, device, results, real_root, launchers, data.root, data.workers, "
-        "data.cache and model.weights_folder."
+        "run it without suite=. Free are methods, device, executor, results, real_root, launchers, data.root, "
+        "data.workers, data.cache and model.weights_folder."
     )
 
 

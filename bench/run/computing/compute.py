@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
-
-from rich import get_console
-from rich.console import Console
 
 from axiom_bench import reads
 from axiom_bench.columns import LAYER
@@ -36,9 +34,7 @@ from axiom_bench.run.computing import costs
 from axiom_bench.run.inputs.images import first_batch, first_row, rows
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job, Shard
-from axiom_bench.run.progress import progress
 
-START = "start"  # the stage before values
 Advance = Callable[[int], None]  # is told how many more images are done
 
 
@@ -57,7 +53,7 @@ class Step:
 @dataclass(frozen=True)
 class Computed:
     """What one command computed of a job: shards and images, the seconds of each part (see `evaluation.stopwatch`),
-    wall clock and processor time of the whole loop over the shards. Also the passes of the model that it counted."""
+    wall clock and processor time of the whole loop over the shards. Also the passes of the model that were counted."""
 
     shards: int = 0
     images: int = 0
@@ -66,9 +62,18 @@ class Computed:
     processor: float = 0.0
     passes: Mapping[str, int] = field(default_factory=dict)
 
+    def __add__(self, other: Computed) -> Computed:
+        """The work of two processes, side by side; the wall clock is the first one's."""
+        seconds, passes = Counter(self.seconds), Counter(self.passes)
+        seconds.update(other.seconds)
+        passes.update(other.passes)
+        shards, images, processor = (self.shards + other.shards, self.images + other.images,
+                                     self.processor + other.processor)  # fmt: skip
+        return Computed(shards, images, seconds, self.wall, processor, passes)
+
     def work(self) -> dict[str, float]:
         """The job's entry in the manifest's "work"; {} where nothing was computed. processor_seconds: of the loop, in
-        this process alone. Passes are counted in images, with the rows that pad a batch."""
+        all processes. Passes are counted in images, with the rows that pad a batch."""
         if not self.images:
             return {}
         rates = {"images_per_second": round(self.images / self.wall, 4)} if self.wall else {}
@@ -80,9 +85,9 @@ class Stored:
     """The files of a job's records, and the values to take from them: {method: {metric: key}}. reads: what foreign code
     first read while they were computed. turned: {id of an image with an EXIF orientation: whether it was applied}."""
 
-    records: tuple[str, ...] = ()
+    records: Sequence[str] = ()
     values: Values = field(default_factory=dict)
-    curves: tuple[str, ...] = ()
+    curves: Sequence[str] = ()
     axes: dict[str, Any] = field(default_factory=dict)
     reads: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, bool] = field(default_factory=dict)
@@ -114,96 +119,74 @@ def decided(job: Job, cut_model: CutModel) -> Job:
     return replace(job, methods=tuple(methods), metrics=tuple(metrics))
 
 
-def tasks(facts: Facts) -> dict[str, Shard]:
-    """{key: shard} of the job."""
-    return {facts.shard(shard): shard for shard in facts.job.shards}
-
-
-def ensure(
-    facts: Facts, cut_model: CutModel, folder: Path, budget: int | None = None, share: bool = False
-) -> tuple[Computed, Stored]:
-    """Computes what is missing and no other process computes: (what that was, the job's records). budget: maximum of
-    forward passes for an image and explained class. share: the rest is left to the processes that compute it. Raises
-    BenchError where passes would be more, and, unless it shares, where files have vanished meanwhile: what follows
-    takes the records for those of all images."""
-    job, shards, console, _ = facts.job, tasks(facts), get_console(), facts.opened
+def missing(facts: Facts, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:
+    """({key: shard} of the job's shards that lack values, names of files that are damaged)."""
+    shards = {facts.shard(shard): shard for shard in facts.job.shards}
     held = holdings.read(folder, shards)
     for name in held.damaged:
         files.warn_damaged(folder / name)
-    missing = {key: shard for key, shard in shards.items() if held.missing(key, facts.values)}
-    computed = Computed()
-    if missing:
-        start = time.perf_counter()
-        if cost := _cost(job, cut_model, missing.values(), budget):
-            _print(console, job, cost)
-        seconds = time.perf_counter() - start
-        computed = _compute(facts, cut_model, missing, folder, console, wait=not share)
-        computed = replace(computed, seconds={START: seconds, **computed.seconds})
-    holdings.remove(folder, held.damaged)
-    if len(missing) < len(shards):
-        _print(console, job, f"{len(shards) - len(missing)} of {len(shards)} shards were already there")
-    after = holdings.read(folder, shards) if missing else held
-    if not share and (gone := sum(bool(after.missing(key, facts.values)) for key in shards)):
+    return {key: shard for key, shard in shards.items() if held.missing(key, facts.values)}, held.damaged
+
+
+def compute_shards(
+    facts: Facts, cut_model: CutModel, shards: Mapping[str, Shard], folder: Path, advance: Advance
+) -> tuple[Computed, list[str]]:
+    """Computes what is missing of these shards: what that was, and the files that were written. A shard that is there
+    by now isn't computed again. advance: is told how many more images are done. Where a plug-in changes what others
+    read, it raises Interference, and no file of these shards stays."""
+    watch, computed, written = Stopwatch.on(facts.job.device.device), list[Shard](), list[str]()
+    start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
+    for key, shard in shards.items():
+        wanted = holdings.read(folder, {key}).missing(key, facts.values)
+        if not wanted:
+            advance(len(shard))
+            continue
+        try:
+            file = compute(facts.job, cut_model, shard, key, wanted, folder, watch, advance, facts.opened)
+        except Interference:
+            mirror.remove(folder, written)
+            raise
+        mirror.push(folder)
+        written.append(file.name)
+        computed.append(shard)
+    passes = {name: count - passes[name] for name, count in asdict(cut_model.passes).items()}
+    seconds, processor = watch.seconds(), time.process_time() - processor
+    images = sum(map(len, computed))
+    return Computed(len(computed), images, seconds, time.perf_counter() - start, processor, passes), written
+
+
+def stored(facts: Facts, folder: Path) -> Stored:
+    """The files that hold the job's values. Raises BenchError where some have vanished meanwhile: what follows takes
+    the records for those of all images."""
+    shards = {facts.shard(shard) for shard in facts.job.shards}
+    held = holdings.read(folder, shards)
+    if gone := sum(bool(held.missing(key, facts.values)) for key in shards):
         raise BenchError(
             f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or damaged, before the run "
             "has ended; run the same command again, and let nothing delete its files."
         )
-    needed = [file for key in shards for file in after.needed(key, facts.values)]
-    return computed, Stored(
-        records=tuple(file.name for file in needed),
+    needed = [file for shard in facts.job.shards for file in held.needed(facts.shard(shard), facts.values)]
+    return Stored(
         values=facts.values,
-        curves=tuple(file.curve_file for file in needed if file.curve_file is not None),
-        axes={name: axes for file in needed for name, axes in file.axes.items()},
         reads={name: sha256 for file in needed for name, sha256 in file.reads.items()},
         turned={image: is_upright for file in needed for image, is_upright in file.turned.items()},
+        **held.listed(map(facts.shard, facts.job.shards), facts.values),
     )
 
 
-def _compute(
-    facts: Facts, cut_model: CutModel, missing: Mapping[str, Shard], folder: Path, console: Console, wait: bool
-) -> Computed:
-    job = facts.job
-    watch, computed, written = Stopwatch.on(job.device.device), list[Shard](), list[str]()
-    start, processor, passes = time.perf_counter(), time.process_time(), asdict(cut_model.passes)
-    claimed = closing(mirror.claimed(list(missing), folder, lambda line: _print(console, job, line), wait))
-    with progress(job.name, sum(map(len, missing.values())), console) as shown, claimed as claimed_keys:
-        for key in claimed_keys:
-            shard = missing[key]
-            # Another process may have been faster.
-            if still_missing := holdings.read(folder, {key}).missing(key, facts.values):
-                try:
-                    of_run = watch, shown.advance, facts.opened
-                    file = compute(job, cut_model, shard, key, still_missing, folder, *of_run)
-                except Interference:
-                    mirror.remove(folder, written)
-                    raise
-                written.append(file.name)
-                computed.append(shard)
-            else:
-                shown.advance(len(shard))
-    return Computed(
-        shards=len(computed),
-        images=sum(map(len, computed)),
-        seconds=watch.seconds(),
-        wall=time.perf_counter() - start,
-        processor=time.process_time() - processor,
-        passes={name: count - passes[name] for name, count in asdict(cut_model.passes).items()},
-    )
-
-
-def _cost(job: Job, cut_model: CutModel, missing: Collection[Shard], budget: int | None) -> str | None:
-    """The cost of what is missing, in forward passes; None where only the traces need passes. Raises BenchError over
-    the budget."""
+def cost(job: Job, cut_model: CutModel, shards: Collection[Shard], budget: int | None) -> str | None:
+    """The cost of these shards, in forward passes; None where only the traces need passes. budget: maximum of forward
+    passes for an image and explained class. Raises BenchError where they would be more."""
     batch = first_row(job)
     if batch is None:
         return None
     trace = traced(cut_model, batch)
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(cut_model, several))
-    versions = None if batch.interventions is None else versions_per_row(job, missing)
-    cost = costs.Cost.of(job.methods, job.metrics, trace, versions)
-    costs.check(cost, job.metrics, budget)
-    return cost.line(sum(map(len, missing)), sum(map(job.rows, missing))) if cost.per_image else None
+    versions = None if batch.interventions is None else versions_per_row(job, shards)
+    passes = costs.Cost.of(job.methods, job.metrics, trace, versions)
+    costs.check(passes, job.metrics, budget)
+    return passes.line(sum(map(len, shards)), sum(map(job.rows, shards))) if passes.per_image else None
 
 
 def versions_per_row(job: Job, missing: Collection[Shard]) -> float:
@@ -211,10 +194,6 @@ def versions_per_row(job: Job, missing: Collection[Shard]) -> float:
     counts = [(job.rows((index,)), job.data.versions(index)) for shard in missing for index in shard]
     number = sum(of_image for of_image, _ in counts)
     return sum(of_image * versions for of_image, versions in counts) / number if number else 0.0
-
-
-def _print(console: Console, job: Job, line: str) -> None:
-    console.print(f"{job.name}: {line}", highlight=False, soft_wrap=True)
 
 
 def compute(

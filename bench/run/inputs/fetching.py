@@ -65,7 +65,7 @@ def here(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(config.get("classes"), str):
         config["classes"] = _file(config["classes"])
     suffix, path = SUFFIXES.get(str(config.get("kind"))), config.get("path")
-    if suffix is not None and path:
+    if suffix is not None and path and not isinstance(path, Mapping):
         paths = [_unmarked(text) for text in ([path] if isinstance(path, str) else path)]
         is_remote = any(map(remote.is_url, paths))
         config["path"] = _files(paths, suffix) if is_remote else paths[0] if isinstance(path, str) else paths
@@ -80,8 +80,25 @@ def _file(text: str) -> str:
     return str(file.copy)
 
 
+def in_store(data: Mapping[str, Any]) -> dict[str, RemoteFile]:
+    """{name: file} of a data set whose files are all in a store; {} of any other. Raises BenchError."""
+    suffix, path = SUFFIXES.get(str(data.get("kind"))), data.get("path")
+    paths = [path] if isinstance(path, str) else path
+    if suffix is None or not isinstance(paths, list | tuple) or not all(map(remote.is_url, paths)):
+        return {}
+    files, by_url = _listed(paths, suffix)
+    return {name: by_url[file] for name, file in files.items()}
+
+
 def _files(paths: Sequence[str], suffix: str) -> dict[str, str]:
     """{name: file here}, also of those among the paths that are here already."""
+    files, by_url = _listed(paths, suffix)
+    fetch(list(by_url.values()))
+    return {name: str(by_url[file].copy) if file in by_url else file for name, file in files.items()}
+
+
+def _listed(paths: Sequence[str], suffix: str) -> tuple[dict[str, str], dict[str, RemoteFile]]:
+    """({name: URL, or file here}, {URL: file})."""
     listed: list[tuple[str, str]] = []
     by_url: dict[str, RemoteFile] = {}
     for path in paths:
@@ -91,9 +108,7 @@ def _files(paths: Sequence[str], suffix: str) -> dict[str, str]:
             listed += [(name, file.url) for name, file in named]
         else:
             listed += [(f"{name}{suffix}", str(file)) for name, file in files_named(path, suffix).items()]
-    files = by_name(listed, suffix)
-    fetch(list(by_url.values()))
-    return {name: str(by_url[file].copy) if file in by_url else file for name, file in files.items()}
+    return by_name(listed, suffix), by_url
 
 
 def _unmarked(text: str) -> str:

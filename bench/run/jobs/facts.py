@@ -52,6 +52,12 @@ class Facts:
             experiment=[job.experiment, job.data.name],  # they stand in the rows
         )
 
+    def on(self, job: Job) -> Facts:
+        """The facts of the job with other images of its data set, whose common key is the same."""
+        facts = Facts(job)
+        vars(facts).update({name: getattr(self, name) for name in ("common", "values", "opened", "_sources")})
+        return facts
+
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """{method: {metric: key}} of all values that the job has."""

@@ -42,7 +42,7 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
 @dataclass(frozen=True)
 class Job:
     """indices: the chosen images, positions in `data`. target: the rule that names the class to explain. normalise: how
-    heatmaps are scaled. cache: the folder of decoded images."""
+    heatmaps are scaled. cache: the folder of decoded images. batch_rows_of_all: of the job that this is a part of."""
 
     experiment: str
     model: LoadedModel
@@ -58,6 +58,7 @@ class Job:
     workers: int
     cache: str | None = None
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
+    batch_rows_of_all: int | None = None
 
     @property
     def file_stem(self) -> str:
@@ -175,7 +176,7 @@ class Job:
     @cached_property
     def batch_rows(self) -> int:
         """The number of rows that every batch is padded to: `batch_size`, but no more than the largest shard has."""
-        return min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
+        return self.batch_rows_of_all or min(self.batch_size, max(map(self.rows, self.shards), default=1)) or 1
 
     def rows(self, shard: Shard) -> int:
         """How many rows a shard has: one an image, or one a label; fewer, where a crop cuts an object away."""

@@ -1,0 +1,322 @@
+"""executor=...: every engine gives the values of one process, also where a worker is killed in the middle."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from fsspec.implementations.memory import MemoryFileSystem
+
+from axiom_bench.data.embedded import Scenes
+from axiom_bench.environment import conf_folder
+from axiom_bench.errors import BenchError
+from axiom_bench.records import remote
+from axiom_bench.run import executors
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.execute import execute
+from axiom_bench.run.executors import Local, processes
+from axiom_bench.run.sweep import sweep
+from axiom_bench.run.tasks import Task, compute_part
+
+from .conftest import RUN, failure, module_of, rows_of, tiny
+
+WORDS = {
+    "processes": ("executor=processes", "executor.count=2"),
+    "dask": ("executor=dask",),
+    "ray": ("executor=ray",),
+    "submitit": (
+        *("executor=submitit", "executor.cluster=local", "executor.tasks=2"),
+        *("executor.parameters.gpus_per_node=null", "executor.parameters.cpus_per_task=1"),
+    ),
+}
+PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
+NAMES = sorted(path.stem for path in (conf_folder() / "executor").glob("*.yaml"))
+
+
+def node(name: str) -> dict[str, object]:
+    return yaml.safe_load((conf_folder() / f"executor/{name}.yaml").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    """Sums of other numbers of threads differ in rounding."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def engine(request) -> tuple[str, ...]:
+    if request.param in PACKAGES:
+        pytest.importorskip(PACKAGES[request.param], reason=f"{request.param} isn't installed")
+    return WORDS[request.param]
+
+
+each_engine = pytest.mark.parametrize("engine", WORDS, indirect=True)
+
+
+def test_every_executor_is_tried():
+    assert {"local", *WORDS} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_executor_takes_what_its_file_says(name):
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name], reason=f"{name} isn't installed")
+    _, settings = executors.checked(node(name))
+    assert settings.keys() == node(name).keys() - {"_target_"}
+    with pytest.raises(BenchError, match=f"setting of executor={name} 'nonsense'"):
+        executors.checked({**node(name), "nonsense": 1})
+
+
+def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
+    for config, sentence in (
+        ({**node("processes"), "count": 0}, r"executor\.count .* a number of processes, 1 or more"),
+        ({"_target_": "axiom_bench.run.executors.nowhere"}, "names nothing that can be imported"),
+        ({"_target_": "no_such_engine.start"}, "needs the package no_such_engine, which isn't installed"),
+    ):
+        with pytest.raises(BenchError, match=sentence):
+            executors.checked(config)
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    monkeypatch.delitem(sys.modules, "axiom_bench.run.executors.dask", raising=False)
+    with pytest.raises(BenchError, match=r"needs the package dask, .*pip install '\.\[executors\]'"):
+        executors.checked(node("dask"))
+
+
+def test_here_a_task_is_done_when_its_result_is_asked_for():
+    done: list[int] = []
+    futures = [Local().submit(done.append, number) for number in range(3)]
+    assert futures[2].cancel()
+    futures[1].result()
+    assert done == [1]
+
+
+class Breaks:
+    tasks = 2
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
+        future = Future[object]()
+        if function is compute_part:
+            future.set_exception(RuntimeError("The worker died. It may be this.\nOr that."))
+        else:
+            future.set_result(function(*arguments))
+        return future
+
+
+def test_what_an_engine_can_t_end_is_a_sentence(run, monkeypatch):
+    monkeypatch.setattr("axiom_bench.run.execute.Local", Breaks)
+    assert failure(run()) == (
+        "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are kept: the same "
+        "command goes on from there."
+    )
+
+
+def test_a_worker_with_other_keys_computes_nothing(run, results):
+    """As one with other versions of packages does, whose values would stand under a wrong key."""
+    (outcome,) = run()
+    part = compute_part(Task("other", outcome.config), ["0" * 32])
+    assert "has other versions of packages, code or images" in part.message
+    assert len(list((results / RUN / "records").glob("*.parquet"))) == 3
+
+
+@each_engine
+@pytest.mark.slow
+def test_another_process_gives_the_same_bits_and_a_second_command_computes_nothing(tmp_path, engine):
+    """Slow, as what follows: the other process imports what a run needs."""
+    here = sweep([*tiny(()), f"results={tmp_path / 'here'}"])[1]
+    there = sweep([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1]
+    assert [outcome.computed.shards for outcome in there] == [3]
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
+    assert sweep([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1][0].computed.shards == 0
+
+
+KILLED = """
+import glob, os, signal, torch
+
+
+def stops(explanation):
+    if glob.glob("RECORDS/*.parquet") and not os.path.exists("FLAG"):
+        os.close(os.open("FLAG", os.O_CREAT | os.O_WRONLY))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return torch.zeros(len(explanation.trace))
+"""
+OWN = ("method=[grad_cam]", "metric=[sensitivity_error]", "+metric.stops._target_=killed_once.stops", "shard_size=1")
+
+
+@each_engine
+@pytest.mark.slow
+def test_a_worker_that_is_killed_in_the_middle_costs_no_value(tmp_path, monkeypatch, engine):
+    """Its shard is done again. submitit's local jobs aren't queued again: there the same command goes on."""
+    flag, records = tmp_path / "flag", tmp_path / "there" / RUN / "records"
+    module_of(tmp_path, "killed_once", KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)), monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    run = partial(sweep, [*tiny(OWN), *engine, f"results={tmp_path / 'there'}"])
+    (outcome,) = run()[1]
+    assert flag.exists(), outcome.failure
+    if "executor=submitit" in engine:
+        assert outcome.failure is not None
+        assert "executor=submitit couldn't end a task" in outcome.failure.message
+        (outcome,) = run()[1]
+    assert outcome.failure is None
+    here = sweep([*tiny(OWN), f"results={tmp_path / 'here'}"])[1]
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", [outcome]), rows_of(tmp_path / "here", here))
+
+
+SLOW = """
+import time, torch
+
+def slow(explanation):
+    time.sleep(0.5)
+    return torch.zeros(len(explanation.trace))
+"""
+
+
+@pytest.mark.parametrize("engine", ["processes", "dask"], indirect=True)
+@pytest.mark.slow
+def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp_path, monkeypatch, engine):
+    module_of(tmp_path, "slow_metric", SLOW, monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = tiny(("method=[grad_cam]", "metric=[zeta]", "+metric.slow._target_=slow_metric.slow", "shard_size=1"))
+    command = [sys.executable, "-m", "axiom_bench.cli.main", *words, *engine, f"results={tmp_path / 'there'}"]
+    records = tmp_path / "there" / RUN / "records"
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+        while not list(records.glob("*.parquet")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    until = time.monotonic() + 60
+    while _group(process.pid):
+        assert time.monotonic() < until, "processes are left"
+        time.sleep(0.2)
+    there = sweep([*words, f"results={tmp_path / 'there'}"])[1]
+    assert 0 < there[0].computed.shards < 5
+    here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
+
+
+def _group(pgid: int) -> list[int]:
+    """The processes of a group that go on."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # it has just ended
+            continue
+        if int(group) == pgid and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+TAINTS = """
+import glob
+
+def mine(trace):
+    if len(glob.glob("RECORDS/*.parquet")) > 1:
+        trace.cut_model.model.train()
+    return trace.gradients
+"""
+
+
+def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(run, results, tmp_path, monkeypatch):
+    records = results / RUN / "records"
+    module_of(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
+    message = failure(run("+method.mine._target_=taints.mine", "++method.mine.on_score_scale=false", "shard_size=1"))
+    assert message.startswith("The plug-in 'mine' leaves the network's ")
+    assert not list(records.glob("*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("visible", "names"),
+    [
+        (None, ["0", "1", "2", "3"]),
+        ("2,5,6,7", ["2", "5", "6", "7"]),
+        ("GPU-8a, GPU-9b,3,4,17", ["GPU-8a", "GPU-9b", "3", "4"]),
+    ],
+)
+def test_every_gpu_has_a_process_that_sees_it_alone(monkeypatch, visible, names):
+    """Of five names, torch may be able to use four."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    if visible is None:
+        monkeypatch.delenv(processes.VISIBLE, raising=False)
+    else:
+        monkeypatch.setenv(processes.VISIBLE, visible)
+    assert processes.gpus() == names
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BenchError, match=r"there is none; set executor\.count=N"):
+        processes.gpus()
+
+
+@pytest.mark.slow
+def test_processes_see_their_variable_and_one_that_dies_again_and_again_is_a_sentence(tmp_path):
+    with executors.opened({**node("processes"), "count": 2}, tmp_path) as executor:
+        futures = [executor.submit(os.getenv, processes.THREADS) for _ in range(4)]
+        assert [future.result() for future in futures] == ["1"] * 4
+        with pytest.raises(BenchError, match="was killed 3 times, as for want of memory"):
+            executor.submit(signal.raise_signal, signal.SIGKILL).result()
+        assert executor.submit(json.loads, "5").result() == 5
+
+
+class Elsewhere:
+    """In this process, with an empty cache for each part, as on another machine. caches: {of a part: its files}."""
+
+    tasks = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.caches = folder, list[list[str]]()
+
+    def submit(self, function: Callable[..., object], *arguments: object) -> Future[object]:
+        future = Future[object]()
+        with pytest.MonkeyPatch.context() as patch:
+            if function is compute_part:
+                patch.setenv(remote.CACHE, str(self.folder / str(len(self.caches))))
+            future.set_result(function(*arguments))
+            if function is compute_part:
+                copies = remote.cache_folder().rglob("*.tar")
+                self.caches.append(sorted(path.name.rpartition("-")[2] for path in copies))
+        return future
+
+
+def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, monkeypatch):
+    """Of tar files in a store; the values are those of the same files here."""
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    remote.opened.cache_clear()
+    store, here = remote.opened("memory://bucket", os.getpid()).files, tmp_path / "here"
+    here.mkdir()
+    for number in range(3):
+        tar_of(here / f"val{number}.tar", range(2 * number, 2 * number + 2))
+        store.pipe_file(f"/bucket/val/val{number}.tar", (here / f"val{number}.tar").read_bytes())
+    chosen = tiny(("data=webdataset", "data.size=null", "metric=[sensitivity_error]", "data.workers=0"))
+    classes = f"data.classes=[{','.join(Scenes(size=1).classes)}]"
+    with composed([*chosen, classes, "data.path=memory://bucket/val", f"results={tmp_path / 'there'}"]) as composition:
+        executor = Elsewhere(tmp_path / "parts")
+        there = composition.launch(partial(execute, executor=executor))
+    assert there[0].failure is None
+    assert executor.caches == [["val0.tar"], ["val1.tar"], ["val2.tar"]]
+    alone = sweep([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]
+    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "alone", alone))
+
+
+def tar_of(path: Path, numbers: range) -> None:
+    scenes = Scenes(size=6)
+    with tarfile.open(path, "w") as tar:
+        for number in numbers:
+            sample, content = scenes.read(number), io.BytesIO()
+            sample.image.save(content, "PNG")
+            for name, data in ((f"{number}.png", content.getvalue()), (f"{number}.cls", str(sample.label).encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
