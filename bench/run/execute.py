@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from axiom_bench.cutting.passes import pieces
+from axiom_bench.errors import BenchError
 from axiom_bench.records import holdings, mirror, running
 from axiom_bench.run import executors, manifest
 from axiom_bench.run.computing.compute import Computed
@@ -42,22 +43,33 @@ def _run(task: Task, executor: Executor) -> Outcome | Failure:
     if isinstance(plan, Failure):
         return plan
     job, folder = plan.begun.job, task.folder
+    begun = {**manifest.of_job(plan.begun), "shards": plan.shards}
+    running.announce(folder, job, begun)
+    try:
+        ended = _ended(task, plan, executor)
+    except BenchError as error:  # the engine's
+        ended = failure(task.name, error)
+    if isinstance(ended, Failure):
+        running.announce(folder, job, {**begun, "failures": [{"job": job, "message": ended.message}]})
+    else:
+        mirror.pull(folder)
+        running.announce(folder, job, manifest.of_job(ended))
+    return ended
+
+
+def _ended(task: Task, plan: Plan, executor: Executor) -> Outcome | Failure:
     told = _told(plan.notes, {})
-    running.announce(folder, job, {**manifest.of_job(plan.begun), "shards": plan.shards})
     computed, notes = Computed(), plan.notes
     if plan.missing:
-        _print(job, plan.cost)
+        _print(plan.begun.job, plan.cost)
         done = _computed(task, plan, executor, told)
         if isinstance(done, Failure):
             return done
         computed, notes = done
-    holdings.remove(folder, plan.damaged)
+    holdings.remove(task.folder, plan.damaged)
     if there := len(plan.shards) - len(plan.missing):
-        _print(job, f"{there} of {len(plan.shards)} shards were already there")
+        _print(plan.begun.job, f"{there} of {len(plan.shards)} shards were already there")
     ended: Outcome | Failure = _result(executor.submit(finish, task, plan, computed, notes), task)
-    if isinstance(ended, Outcome):
-        mirror.pull(folder)
-        running.announce(folder, job, manifest.of_job(ended))
     return ended
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
+from axiom_bench.cli.status import status
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
@@ -112,12 +113,15 @@ class Breaks:
         return future
 
 
-def test_what_an_engine_can_t_end_is_a_sentence(run, monkeypatch):
+def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results, monkeypatch):
     monkeypatch.setattr("axiom_bench.run.execute.Local", Breaks)
-    assert failure(run()) == (
+    message = failure(run())
+    assert message == (
         "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are kept: the same "
         "command goes on from there."
     )
+    job = "scenes_vgg at features.13 on scenes"
+    assert list(status(results / RUN))[1:] == [f"{job}: 0 of 5 images so far.", f"failed: {job}: {message}"]
 
 
 def test_a_worker_with_other_keys_computes_nothing(run, results):
