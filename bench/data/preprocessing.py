@@ -89,8 +89,7 @@ class Preprocessing:
 
     def pixels(self, sample: Sample) -> Tensor:
         """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
-        pixels = np.array(self.picture(sample))
-        return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(np.stack([np.asarray(band) for band in self.picture(sample).split()]))
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, as the network takes them: float32, on their device.

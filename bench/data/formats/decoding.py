@@ -116,6 +116,9 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), opaque).convert("RGB")
+    if image.mode == "RGB":
+        image.load()
+        return image  # where `convert` would copy it
     return image.convert("RGB")
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from posixpath import basename, splitext
 from typing import Annotated
 
 from PIL import Image
@@ -103,9 +104,9 @@ class ImageNet(_Labelled, ImageFiles):
 
     def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
-        relative = Path(as_name(self.ids[index])).with_suffix(".xml")
+        relative = f"{splitext(as_name(self.ids[index]))[0]}.xml"
         nested = self.boxes / relative
-        return (nested if os.path.isfile(nested) else self.boxes / relative.name,)
+        return (nested if os.path.isfile(nested) else self.boxes / basename(relative),)
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         (path,) = self.annotation_paths(index)
