@@ -1,12 +1,11 @@
 """A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing:
-one file an image, in safetensors' format, memory-mapped, named by the key of all that decides it. Files aren't synced,
+one file an image, a checksum before safetensors' format, named by the key of all that decides it. Files aren't synced,
 which would take longer than decoding: what a power cut damages fails its checksum, and is read anew."""
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from axiom_bench.data.base import UNREADABLE, BadImage
@@ -35,7 +34,7 @@ SUFFIX = ".image"
 SMALL = torch.int16  # of masks, whose classes are counted in thousands at most
 BESIDE_PIXELS = 1024  # bytes of a file, about
 MAX_TRIED = 16  # images that can't be read, one after another
-Tensors = Mapping[str, Tensor]
+CHECKSUM = 4  # bytes: it is against accidents, and SHA-256 takes longer than reading
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,9 @@ class ImageCache:
         path = self.path(index)
         if path is None:
             return
-        tensors, about = _parts_of(image)
-        metadata = {"about": about, "crc32": _checksum(path.stem, about, tensors)}
+        content = save(_tensors_of(image))
         try:
-            files.replace(path, save(dict(tensors), metadata), sync=False)
+            files.replace(path, _checksum(path.stem, content) + content, sync=False)
         except OSError as error:
             raise BenchError(
                 f"Can't write to data.cache={self.folder}: {(error.strerror or str(error)).lower()}; allow writing "
@@ -140,30 +138,30 @@ def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
     return 0
 
 
-def _parts_of(image: Decoded) -> tuple[Tensors, str]:
-    """(arrays, all else as JSON) of an entry."""
+def _tensors_of(image: Decoded) -> dict[str, Tensor]:
+    """An entry's arrays, one of them all else as JSON."""
     note = image.annotation
-    tensors = {"pixels": image.pixels, "labels": note.labels, "boxes": note.boxes}
-    if note.mask is not None:
-        small = note.mask.to(SMALL)
-        tensors["mask"] = small if torch.equal(small.long(), note.mask) else note.mask
     about: dict[str, object] = {
         **{"size": image.size, "label": image.label, "problems": image.problems, "turned": image.turned},
         **{"classes": note.classes, "stored_pixel": note.stored_pixel, "cells": note.cells},
     }
-    return tensors, json.dumps(about)
+    text = torch.frombuffer(bytearray(json.dumps(about).encode()), dtype=torch.uint8)
+    tensors = {"pixels": image.pixels, "labels": note.labels, "boxes": note.boxes, "about": text}
+    if note.mask is not None:
+        small = note.mask.to(SMALL)
+        tensors["mask"] = small if torch.equal(small.long(), note.mask) else note.mask
+    return tensors
 
 
 def _read(path: Path) -> Decoded:
     """Raises FileNotFoundError where there is none; OSError, SafetensorError, ValueError, KeyError or TypeError for a
     damaged one."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is a folder, a pipe or a device")
-    with safe_open(path, framework="pt") as file:
-        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if metadata["crc32"] != _checksum(path.stem, metadata["about"], tensors):
+    content = files.read(path)
+    checksum, content = content[:CHECKSUM], content[CHECKSUM:]
+    if checksum != _checksum(path.stem, content):
         raise ValueError("its checksum doesn't match")
-    about, mask = json.loads(metadata["about"]), tensors.get("mask")
+    tensors = load(content)
+    about, mask = json.loads(tensors["about"].numpy().tobytes()), tensors.get("mask")
     (height, width), (across, down) = about["size"], about["stored_pixel"]
     masks = None if mask is None else mask.long()
     classes = None if about["classes"] is None else tuple(about["classes"])
@@ -172,14 +170,9 @@ def _read(path: Path) -> Decoded:
     return Decoded(tensors["pixels"], (height, width), about["label"], annotation, problems, about["turned"])
 
 
-def _checksum(name: str, about: str, tensors: Tensors) -> str:
-    """Over an entry's name and content. Of 32 bits: it is against accidents, and SHA-256 takes longer than reading."""
-    value = zlib.crc32(f"{name} {about}".encode())
-    for label in sorted(tensors):
-        tensor = tensors[label]
-        value = zlib.crc32(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
-        value = zlib.crc32(tensor.contiguous().view(-1).numpy().view("uint8").data, value)
-    return str(value)
+def _checksum(name: str, content: bytes) -> bytes:
+    """Over an entry's name and content."""
+    return zlib.crc32(content, zlib.crc32(name.encode())).to_bytes(CHECKSUM, "big")
 
 
 def rows(
