@@ -9,7 +9,7 @@ stop the others; steps that begin after --seconds are left out. The exit code is
 
 Runs are measured as they are, and, with a few images, once more with a profile of their kernels, which takes memory for
 each kernel's start. The large run is of made-up images: photographs of AXIOM_BENCH_REAL (../shared) under other names,
-by hard links.
+by hard links. Its stages stand on the page beside the budget for 50,000 images in 30 seconds.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +39,17 @@ KERNELS = 10  # those that take longest
 LAST = 40  # lines of a step's output on the page
 PAGE = "page.md"
 MADE = "made_images"  # the folder of the made-up images
+LARGE = "large_fp32"  # the run with a budget
+BUDGET = {  # seconds for 50,000 images on an H200 with 16 cores; the parts go on beside each other
+    "start": "5",
+    "decoding, beside the model": "9.4",
+    "loading, waited for": "0",
+    "starting kernels": "5.2 to 17",
+    "kernels": "19",
+    "report": "12 to 15",
+    "the whole command": "30",
+}
+STARTS_KERNEL = re.compile("cu(da)?Launch")
 TAKE = "take"  # in the place of a folder: a run is measured in this process
 
 
@@ -90,8 +103,13 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
     loading = ("--device", sizes.device, "--images", str(sizes.images or 400), "--workers", f"0,{sizes.workers}")
     yield Step("loading", (python, str(SCRIPTS / "bench_loading.py"), *loading, "--repeats", str(sizes.repeats)), 60)
     for name, (seconds, overrides) in runs(sizes, folder).items():
-        few = (*overrides, f"data.size={sizes.profiled}")
+        few = (*overrides, f"data.size={_profiled(name, sizes)}")
         yield Step(f"{name}_kernels", _taking(f"{name}_kernels", few, folder, "--kernels"), seconds, run=True)
+
+
+def _profiled(name: str, sizes: Sizes) -> int:
+    """The images of a run whose kernels are listed: one batch of a large one."""
+    return sizes.batch if name.startswith("large") else sizes.profiled
 
 
 def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]:
@@ -102,7 +120,7 @@ def runs(sizes: Sizes, folder: Path) -> dict[str, tuple[float, tuple[str, ...]]]
     large = ("model=vgg16", "model.weights=null", "data=imagenet", "data.size=null", *of_made, PAPER, AXIOMS)
     return {
         "default": (60, (device, *few)),
-        "large_fp32": (120, (device, *real, *large, *NO_PICTURES)),
+        LARGE: (120, (device, *real, *large, *NO_PICTURES)),
         "large_tf32": (120, (device, "device.precision=tf32", *real, *large, *NO_PICTURES)),
         "real": (120, ("experiment=real", device, *real, *few)),
         "all_metrics": (150, ("metric=all", device, f"data.size={sizes.all_metrics}", "data=scenes", *NO_PICTURES)),
@@ -115,8 +133,9 @@ def _taking(name: str, overrides: Sequence[str], folder: Path, *options: str) ->
 
 
 def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
-    """{exit_code, seconds, peak_memory, kernels} of a run in this process. Memory in bytes; on a CPU it is the
-    process's. kernels: [name, milliseconds, calls] of the KERNELS, or operations, that take longest."""
+    """{exit_code, seconds, peak_memory, kernels, kernel_seconds, starting} of a run in this process. Memory in bytes;
+    on a CPU it is the process's. kernels: [name, milliseconds, calls] of the KERNELS, or operations, that take longest.
+    kernel_seconds: of all; starting: the processor's seconds to start them, 0 on a CPU."""
     from axiom_bench.cli.main import main as axiom_bench_main  # before torch, whose idle threads would take a core
 
     # isort: split
@@ -137,7 +156,39 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
         for event in (profiled.key_averages() if profiled else ())
     ]
     longest = sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]
-    return {"exit_code": code, "seconds": seconds, "peak_memory": memory, "kernels": longest}
+    starts = (event for event in (profiled.key_averages() if profiled else ()) if STARTS_KERNEL.match(event.key))
+    return {
+        **{"exit_code": code, "seconds": seconds, "peak_memory": memory, "kernels": longest},
+        **{"kernel_seconds": sum(ms for _, ms, _ in kernels) / 1000},
+        **{"starting": sum(event.self_cpu_time_total for event in starts) / 1e6},
+    }
+
+
+def stages(out: Path) -> dict[str, float]:
+    """{stage: seconds} of the run that wrote this JSON, as its manifest has them, and of its report."""
+    seconds: Counter[str] = Counter()
+    for manifest in out.parent.glob(f"results/*/{out.stem}/manifest.json"):
+        for of_job in json.loads(manifest.read_text())["seconds"].values():
+            seconds.update(of_job)
+        seconds["report"] += json.loads(manifest.with_name("report_stamp.json").read_text())["seconds"]
+    return dict(seconds)
+
+
+def measured_budget(results: Mapping[str, Any], folder: Path, sizes: Sizes) -> dict[str, float]:
+    """{what BUDGET names: seconds} of the large run, as far as its steps are done. Decoding is that of the images a
+    second of the step "loading" with the most workers; kernels are those of one batch, times the batches."""
+    seconds: dict[str, float] = {}
+    if run := results.get(LARGE):
+        others = {name: each for name, each in run["stages"].items() if name != "start"}
+        seconds |= {"start": run["seconds"] - sum(others.values()), "loading, waited for": others.get("loading", 0)}
+        seconds |= {"report": others.get("report", 0), "the whole command": run["seconds"]}
+    if batch := results.get(f"{LARGE}_kernels"):
+        batches = sizes.made / sizes.batch
+        seconds |= {"starting kernels": batches * batch["starting"], "kernels": batches * batch["kernel_seconds"]}
+    loading = folder / "loading.txt"
+    if loading.exists() and (speeds := re.findall(r"^ +files +([\d.]+) images/s", loading.read_text(), re.MULTILINE)):
+        seconds["decoding, beside the model"] = sizes.made / float(speeds[-1])
+    return seconds
 
 
 def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
@@ -192,9 +243,15 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
         f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |"
         for name, run in results.items() if not run["kernels"]
     ]  # fmt: skip
+    seconds = measured_budget(results, folder, sizes)
+    lines += ["", f"## Budget: {LARGE}, {sizes.made:,} images", ""]
+    lines += ["| stage | budget of 50,000, s | measured, s |", "| --- | ---: | ---: |"]
+    lines += [f"| {name} | {most} | {f'{seconds[name]:.1f}' if name in seconds else ''} |"
+              for name, most in BUDGET.items()]  # fmt: skip
     for name, run in results.items():
         if run["kernels"]:
-            lines += ["", f"## Kernels of {name.removesuffix('_kernels')}, {sizes.profiled} images", ""]
+            of_run = name.removesuffix("_kernels")
+            lines += ["", f"## Kernels of {of_run}, {_profiled(of_run, sizes)} images", ""]
             lines += ["| kernel | ms | calls |", "| --- | ---: | ---: |"]
             lines += [f"| `{kernel[:100]}` | {ms:.2f} | {calls} |" for kernel, ms, calls in run["kernels"]]
     for each in outcomes:
@@ -221,7 +278,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     options = arguments()
     if options.folder == TAKE:
-        result = measured(options.overrides, options.kernels)
+        result = measured(options.overrides, options.kernels) | {"stages": stages(options.out)}
         options.out.write_text(json.dumps(result, indent=1))
         return int(result["exit_code"])
     sizes, folder, end = CPU if options.cpu else GPU, Path(options.folder).resolve(), time.monotonic() + options.seconds

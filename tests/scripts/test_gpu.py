@@ -49,6 +49,25 @@ def test_runs_with_their_memory_and_kernels(tmp_path):
     assert "| `conv` | 1.50 | 3 |" in text
 
 
+def test_the_stages_of_the_large_run_stand_beside_their_budget(tmp_path):
+    """50 batches of four; the start is what the run took beside the stages that it tells."""
+    sizes = gpu.CPU._replace(made=200, batch=4)
+    run = {"exit_code": 0, "seconds": 20.0, "peak_memory": 0, "kernels": []}
+    plain = run | {"stages": {"start": 3.0, "loading": 0.5, "trace": 9.0, "report": 4.0}}
+    profiled = run | {"kernels": [["conv", 1.5, 3]], "kernel_seconds": 0.25, "starting": 0.125, "stages": {}}
+    steps = [step(name, "", run=True) for name in (gpu.LARGE, f"{gpu.LARGE}_kernels")]
+    for each, result in zip(steps, (plain, profiled), strict=True):
+        (tmp_path / f"{each.name}.json").write_text(json.dumps(result))
+    speeds = (f"{count} workers\n  files      {speed} images/s   1.00x files\n" for count, speed in ((0, 20), (16, 80)))
+    (tmp_path / "loading.txt").write_text("\n".join(speeds))
+    text = gpu.page([gpu.Outcome(each, "done") for each in steps], tmp_path, sizes)
+    assert "## Budget: large_fp32, 200 images" in text
+    for row in ("start | 5 | 6.5", "decoding, beside the model | 9.4 | 2.5", "loading, waited for | 0 | 0.5",
+                "starting kernels | 5.2 to 17 | 6.2", "kernels | 19 | 12.5", "report | 12 to 15 | 4.0",
+                "the whole command | 30 | 20.0"):  # fmt: skip
+        assert f"| {row} |" in text
+
+
 def test_made_images_are_photographs_by_other_names(real_root, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "REAL", real_root)
     gpu.make_images(tmp_path / "made", 401)
@@ -78,7 +97,8 @@ def test_every_run_is_one_that_there_is(tmp_path):
 def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
     few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
     out = tmp_path / "run.json"
-    argv = ["gpu.py", "--kernels", "--out", str(out), gpu.TAKE, "--", *few, "device=cpu", f"results={tmp_path}"]
+    of_run = ("device=cpu", f"results={tmp_path / 'results'}", "run=run")
+    argv = ["gpu.py", "--kernels", "--out", str(out), gpu.TAKE, "--", *few, *of_run]
     monkeypatch.setattr(sys, "argv", argv)
     assert gpu.main() == 0
     result = json.loads(out.read_text())
@@ -87,6 +107,9 @@ def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
     milliseconds = [ms for _, ms, _ in result["kernels"]]
     assert len(milliseconds) == gpu.KERNELS
     assert milliseconds == sorted(milliseconds, reverse=True)
+    assert result["kernel_seconds"] > sum(milliseconds[:2]) / 1000
+    assert result["stages"]["trace"] > 0
+    assert result["stages"]["report"] > 0
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capsys):
