@@ -97,12 +97,14 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
-def trace_and_axioms(cut_model: ab.CutModel, images: Tensor, names: Sequence[str]) -> list[Tensor]:
-    """The trace, the methods, and both axioms of each that has contributions."""
+def trace_and_axioms(
+    cut_model: ab.CutModel, images: Tensor, names: Sequence[str], axioms: Sequence[str] = AXIOMS
+) -> list[Tensor]:
+    """The trace, the methods, and the axioms of each that has contributions."""
     trace = cut_model.trace(images)
     explanations = [ab.Explanation.of(trace, methods.get(name)(trace)) for name in names]
     weighted = [explanation for explanation in explanations if explanation.contributions is not None]
-    return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in AXIOMS]
+    return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in axioms]
 
 
 def cases(network: Network, precision: str) -> Calls:
