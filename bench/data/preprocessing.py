@@ -89,7 +89,9 @@ class Preprocessing:
 
     def pixels(self, sample: Sample) -> Tensor:
         """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
-        return torch.from_numpy(np.stack([np.asarray(band) for band in self.picture(sample).split()]))
+        picture = self.picture(sample)
+        content = bytearray().join(picture.tobytes("raw", band) for band in picture.getbands())
+        return torch.frombuffer(content, dtype=torch.uint8).view(-1, picture.height, picture.width)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, as the network takes them: float32, on their device.
