@@ -28,8 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.ablation import batched
+from axiom_bench.cutting.split_model import GIBIBYTE
 from axiom_bench.testing.other_device import OtherDevice
 
+ABLATION_MEMORY = 8 * GIBIBYTE  # of conf/device/cuda.yaml
 NO_KERNEL = ("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty", "aten::_unsafe_view",
              "aten::lift_fresh", "aten::resize_", "aten::set_")  # fmt: skip
 
@@ -68,7 +70,7 @@ class Counts(NamedTuple):
 
 def counts(network: Network, case: Callable[[ab.CutModel, Tensor], object]) -> Counts:
     """case: what is computed of a cut model and images. What is found out once for a model isn't counted."""
-    cut_model = ab.cut(network.model, network.layer)
+    cut_model = ab.cut(network.model, network.layer, ablation_memory=ABLATION_MEMORY)
     case(cut_model, network.images)
     with mock.patch.object(batched, "COLUMNS", sys.maxsize), OtherDevice() as device, Launches(device) as launches:
         device.put(network.images, *network.model.parameters(), *network.model.buffers())

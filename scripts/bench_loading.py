@@ -1,4 +1,4 @@
-"""Speed of loading alone, no network: from files, tar and Parquet, and from data.cache.
+"""Speed of loading alone, no network: from files, tar and Parquet, and from data.cache; and of hashing the files.
 
     python scripts/bench_loading.py [--images 64] [--workers 0,1,2,4] [--repeats 3] [--device cpu] [--root FOLDER]
 
@@ -30,7 +30,7 @@ import torch
 from bench_speed import REAL_ROOT
 from measuring import ratio
 
-from axiom_bench.data.base import DataSet, subset
+from axiom_bench.data.base import DataSet, FileHashes, fingerprints, subset
 from axiom_bench.data.layouts.imagenet import ImageNet
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
@@ -62,10 +62,11 @@ def packed(dataset: ImageNet, indices: Sequence[int], folder: Path) -> dict[str,
 
 
 def cases(dataset: ImageNet, indices: Sequence[int], workers: int, device: str, folder: Path) -> Mapping[str, Callable]:
-    """Each loads all images once. "cache, written" finds an empty folder, "cache, read" a full one."""
+    """Each loads all images once, or hashes their files. "cache, written" finds an empty folder, "cache, read" a full
+    one; hashes are "known" from an earlier run."""
     in_cache = folder / "cache"
     cache = ImageCache(in_cache, "", {index: dataset.ids[index] for index in indices})
-    forms = packed(dataset, indices, folder)
+    forms, known = packed(dataset, indices, folder), FileHashes()
 
     def load(kept: ImageCache | None = None, form: str = "") -> None:
         images, places = (forms[form], range(len(indices))) if form else (dataset, indices)
@@ -76,12 +77,18 @@ def cases(dataset: ImageNet, indices: Sequence[int], workers: int, device: str, 
         shutil.rmtree(in_cache, ignore_errors=True)
         load(cache)
 
+    def hashed(hashes: FileHashes) -> None:
+        list(fingerprints(dataset, indices, hashes))
+
+    hashed(known)
     return {
         "files": load,
         "tar": lambda: load(form="tar"),
         "parquet": lambda: load(form="parquet"),
         "cache, written": written,
         "cache, read": lambda: load(cache),
+        "hashes": lambda: hashed(FileHashes()),
+        "hashes, known": lambda: hashed(FileHashes(known.current)),
     }
 
 

@@ -129,8 +129,8 @@ MUTANTS = (
            unseen="no baseline cuts a network where a value passes the layer by", tests=("tests/cutting/ablation",)),
     # Images: decoding, resize, crop, normalisation, boxes and masks, the loader
     Mutant("bgr", "gate", "bench/data/preprocessing.py", "BGR for RGB",
-           ".permute(2, 0, 1)",
-           ".permute(2, 0, 1).flip(0)"),
+           "in picture.getbands())",
+           "in picture.getbands()[::-1])"),
     Mutant("std_left_out", "gate", "bench/data/preprocessing.py", "images aren't divided by the standard deviation",
            ".div_(constant(*self.std))",
            ""),
