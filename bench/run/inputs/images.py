@@ -1,5 +1,5 @@
-"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing:
-one file an image, a checksum before safetensors' format, named by the key of all that decides it. Files aren't synced,
+"""A job's images as batches, and the decoded ones on disk (data.cache=FOLDER), shared by runs of equal preprocessing.
+One file an image, a checksum before safetensors' format, named by the key of all that decides it. Files aren't synced,
 which would take longer than decoding: what a power cut damages fails its checksum, and is read anew."""
 
 from __future__ import annotations
