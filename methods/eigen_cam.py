@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.threads import in_threads
 from axiom_bench.cutting.trace import Trace
 
 # float64: eigenvalues closer than this, relative to the largest, are equal; a cosine below it has no sign.
@@ -34,13 +35,25 @@ def leading_vector(symmetric: Tensor, towards: Tensor) -> Tensor:
     is undefined. NaN for a matrix that isn't finite.
     """
     finite = symmetric.isfinite().flatten(1).all(1)[:, None]
-    values, vectors = torch.linalg.eigh(symmetric.where(finite[..., None], 0))
+    values, vectors = _eigh(symmetric.where(finite[..., None], 0))
     largest = values[:, -1:]
     leading = (values > 0) & (values >= largest - EIGENVALUE_TOLERANCE * values.abs().amax(1, keepdim=True))
     along = torch.einsum("bni,bn->bi", vectors, towards).where(leading, 0)
     nearest = torch.einsum("bni,bi->bn", vectors, along)
     without_sign = nearest.norm(dim=1, keepdim=True) <= EIGENVALUE_TOLERANCE * towards.norm(dim=1, keepdim=True)
     return _unit(nearest.where(~without_sign, 0)).where(finite, torch.nan)
+
+
+def _eigh(symmetric: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (B, n), rising, and eigenvectors (B, n, n). On a CPU each matrix has a call and a thread of its own.
+
+    LAPACK's own threads wait for each other at every step, on busy cores fifty times as long as they work. Its last
+    bits depend on their number, and on a matrix's place in memory.
+    """
+    if symmetric.device.type != "cpu":
+        return torch.linalg.eigh(symmetric)
+    values, vectors = zip(*in_threads(torch.linalg.eigh, symmetric), strict=True)
+    return torch.stack(values), torch.stack(vectors)
 
 
 def _unit(vectors: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.metrics.shared.cpu import compiled, in_threads
+from axiom_bench.cutting.threads import in_threads
+from axiom_bench.metrics.shared.cpu import compiled
 
 EDGE_WEIGHT, CORNER_WEIGHT = 1 / 6, 1 / 12
 # Energy norm of the error, relative to the range of the observed pixels. It doesn't bound the error of a single pixel

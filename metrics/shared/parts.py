@@ -9,8 +9,8 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Parts
+from axiom_bench.cutting.threads import one_thread
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.cpu import one_thread
 from axiom_bench.metrics.shared.rounding import rounded
 
 

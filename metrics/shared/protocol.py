@@ -12,10 +12,10 @@ from typing import Literal
 
 import numpy as np
 
+from axiom_bench.cutting.threads import in_threads
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared import threshold_sweep
-from axiom_bench.metrics.shared.cpu import in_threads
 from axiom_bench.metrics.shared.rounding import widened
 from axiom_bench.metrics.shared.threshold_sweep import counted_pixels
 

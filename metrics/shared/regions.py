@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.threads import one_thread
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import AnnotatedObjects, Explanation, given
-from axiom_bench.metrics.shared.cpu import one_thread
 
 
 @one_thread()

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from axiom_bench.cutting.threads import in_threads
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.metrics.shared.cpu import in_threads
 from axiom_bench.metrics.shared.pixel_order import pixel_keys
 from axiom_bench.metrics.shared.rounding import MILLION, level, millionths
 

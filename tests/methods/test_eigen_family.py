@@ -16,7 +16,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.methods.eigen_cam import leading_vector, principal_direction
 from axiom_bench.methods.kpca_cam import KERNELS, kpca_cam
 from axiom_bench.testing import CASES, Case
-from tests.methods.plain import Row, assert_formula, linear
+from tests.methods.plain import Row, assert_formula, linear, normal
 
 WIDE = Case(channels=30, size=(6, 8))  # 30 channels at 12 positions: the Gram matrix is that of the positions
 ALL = {**CASES, "wide": WIDE, "wide and signed": replace(WIDE, layer="features.2")}
@@ -117,6 +117,18 @@ def test_no_positive_eigenvalue_gives_zero():
     """The kernel matrix of the sigmoid isn't positive, so this may happen."""
     negative = -torch.eye(3, dtype=torch.float64)[None]
     assert not leading_vector(negative, torch.ones(1, 3, dtype=torch.float64)).any()
+
+
+def test_threads_and_batches_move_no_bit(request):
+    """LAPACK's own threads do, from some 50 rows on, and so does the place of an odd number of rows in memory."""
+    maps = normal(3, 101, 104)
+    symmetric, towards = maps @ maps.mT, torch.ones(3, 101, dtype=torch.float64)
+    expected = leading_vector(symmetric, towards)
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(2)
+    assert torch.equal(leading_vector(symmetric, towards), expected)
+    assert torch.equal(leading_vector(symmetric[1:], towards[1:]), expected[1:])
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("name", ["eigen_cam", "eigen_grad_cam", "seg_eigen_cam"])
