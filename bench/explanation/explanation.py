@@ -234,7 +234,7 @@ class Explanation(CachesResults):
         rows = [field.reshape(len(field), -1).mul(0).sum(1).isfinite() for field in fields if field is not None]
         return torch.stack(rows).all(0) if rows else torch.ones(len(self), dtype=torch.bool)
 
-    @property
+    @cached_property
     def channel_totals(self) -> Tensor:
         """m_k = sum over x, y of M_k: (B, K)."""
         if self.contributions is None:
