@@ -19,8 +19,8 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3, weighting: 
     (ties go to the first; fewer where the network has fewer). The maps of the comparisons are averaged before the ReLU,
     as in the paper, with gamma as in the authors' code until March 2025. Since then, and in pytorch-grad-cam, it has
     gamma=1 and weighting="probability": S_d is the mean weighted by the softmax of these classes' outputs, and the
-    weights are differentiated too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass, forward
-    and backward. Raises BenchError for a network of one class, for references < 1 and for another weighting.
+    weights are differentiated too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass
+    backward. Raises BenchError for a network of one class, for references < 1 and for another weighting.
     """
     if weighting not in WEIGHTINGS:
         raise unknown("weighting of Finer-CAM", weighting, WEIGHTINGS)
@@ -29,12 +29,12 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3, weighting: 
     if trace.logits.shape[1] < 2:
         raise BenchError("Finer-CAM needs a second class to compare with: leave finer_cam out for this network.")
     nearest = nearest_classes(trace, references)
-    with torch.inference_mode(False), torch.enable_grad():
-        F = trace.activations.clone().requires_grad_()
-        outputs = trace.head(F).gather(1, nearest.clone())
-        compared = outputs.mean(1) if weighting == "equal" else (outputs.softmax(1) * outputs).sum(1)
-        (gradient,) = torch.autograd.grad(compared.sum(), F)
-    return (trace.gradients - gamma * gradient).mean(XY, keepdim=True)
+
+    def compared(outputs: Tensor) -> Tensor:
+        similar = outputs.gather(1, nearest.clone())  # which autograd keeps: no tensor of inference mode
+        return similar.mean(1) if weighting == "equal" else (similar.softmax(1) * similar).sum(1)
+
+    return (trace.gradients - gamma * trace.gradient_of(compared)).mean(XY, keepdim=True)
 
 
 def nearest_classes(trace: Trace, count: int) -> Tensor:

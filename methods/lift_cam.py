@@ -47,8 +47,8 @@ def lift_cam(trace: Trace) -> Tensor:
 
     An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight, itself
     a part of the score, multiplies F_k once more, so contributions aren't on the score's scale.
-    Costs two head passes forward and one backward. Raises BenchError where the head has an operation without a
-    DeepLIFT rule.
+    Costs two head passes forward and one backward; one forward where the baseline is kept. Raises BenchError where the
+    head has an operation without a DeepLIFT rule.
     """
     return attributions(trace).sum(XY, keepdim=True)
 
@@ -101,19 +101,42 @@ class Rescale(Baseline):
 def attributions(trace: Trace) -> Tensor:
     """DeepLIFT's attribution of each activation; they add up to S(F) - S(0) -> (B, K, H, W).
 
-    Costs two forward head passes and one backward. Raises BenchError where the head has an operation that is neither
-    linear in the activations, nor elementwise, nor max pooling.
+    Raises BenchError where the head has an operation that is neither linear in the activations, nor elementwise, nor
+    max pooling.
     """
     with torch.inference_mode(False), torch.enable_grad():
         F = trace.activations.clone().requires_grad_()
-        empty = torch.zeros_like(F).requires_grad_()
-        with Baseline() as baseline:
-            trace.head(empty)
-        with Rescale(baseline.calls):
+        with Rescale(_baseline(trace)):
             logits = trace.head(F)
         scores = logits.gather(1, trace.targets[:, None].clone())
         (multipliers,) = torch.autograd.grad(scores.sum(), F)
     return multipliers * trace.activations
+
+
+def _baseline(trace: Trace) -> list[Call]:
+    """The nonlinear calls of the head's run on empty maps.
+
+    Where nothing of the images crosses the cut beside the maps it is the same for all batches of a size: the cut model
+    keeps the last one, as long as nobody writes to its weights.
+    """
+
+    def run() -> list[Call]:
+        empty = torch.zeros_like(F).requires_grad_()
+        with Baseline() as baseline:
+            trace.head(empty)
+        return baseline.calls
+
+    F, network, model = trace.activations, trace.network, trace.cut_model.model
+    weights = [*model.parameters(), *model.buffers()]
+    is_constant = not any(isinstance(side, Tensor) for side in pytree.tree_leaves(network.sides))
+    if not is_constant or network.head_values is None or any(weight.is_inference() for weight in weights):
+        return run()
+    kept: dict[Any, list[Call]] = trace.cut_model.once("lift_cam: baseline", dict)
+    key = (F.shape, F.dtype, F.device, *(weight._version for weight in weights))
+    if key not in kept:
+        kept.clear()
+        kept[key] = run()
+    return kept[key]
 
 
 def _rescaled(x: Tensor, call: Call, reference: Call) -> Tensor:

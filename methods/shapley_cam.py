@@ -20,9 +20,10 @@ def shapley_cam(trace: Trace) -> Tensor:
     one image's head pass for the whole network. Others cost one head pass, forward, backward and the gradient's
     gradient.
     """
-    if trace.cut_model.once("shapley_cam: H is 0", lambda: not _gradient(trace[:1])[1].requires_grad):
-        return trace.gradients.mean(XY, keepdim=True)
-    return (trace.gradients - _hessian_product(trace) / 2).mean(XY, keepdim=True)
+    is_zero = trace.cut_model.once("shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None)
+    product = None if is_zero else _hessian_product(trace)
+    g = trace.gradients if product is None else trace.gradients - product / 2
+    return g.mean(XY, keepdim=True)
 
 
 class ConstantSlopes(NonlinearCalls):
@@ -41,17 +42,11 @@ class ConstantSlopes(NonlinearCalls):
         return call.y.detach() + slope * (x - call.x)
 
 
-def _hessian_product(trace: Trace) -> Tensor:
-    """H F, the Hessian of S in the activations times the activations -> (B, K, H, W)."""
-    with torch.inference_mode(False), torch.enable_grad():
-        F, g = _gradient(trace)
-        (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), materialize_grads=True)
-    return product
+def _hessian_product(trace: Trace) -> Tensor | None:
+    """H F, the Hessian of S in the activations times the activations -> (B, K, H, W).
 
-
-def _gradient(trace: Trace) -> tuple[Tensor, Tensor]:
-    """(F, g), from which a second derivative can be taken; g requires no gradient where the score is linear in F but
-    for its slopes."""
+    None where the score is linear in F but for its slopes, so that torch finds no way from g to F.
+    """
     # Of torch's attention kernels only the plain one has a second derivative.
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         F = trace.activations.clone().requires_grad_()
@@ -59,4 +54,7 @@ def _gradient(trace: Trace) -> tuple[Tensor, Tensor]:
             logits = trace.head(F)
         scores = logits.gather(1, trace.targets[:, None].clone())
         (g,) = torch.autograd.grad(scores.sum(), F, create_graph=True)
-    return F, g
+        if not g.requires_grad:
+            return None
+        (product,) = torch.autograd.grad(g, F, grad_outputs=F.detach(), allow_unused=True)
+    return product

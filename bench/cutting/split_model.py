@@ -242,7 +242,8 @@ class TracedNetwork:
     """The network behind a trace: trunk and head for the images of one batch.
 
     sides: what crosses the cut beside the activations; batch: of so many images. head_values: of the head's nodes,
-    which spare the ablations a head pass; None where they aren't kept. output_scale: a factor of the scores;
+    which spare the ablations a head pass; None where they aren't kept. kept_pass: activations and the outputs made of
+    them, whose autograd graph spares other gradients a head pass; likewise. output_scale: a factor of the scores;
     input_scale: of the activations, by which the head's input is divided.
     """
 
@@ -250,13 +251,15 @@ class TracedNetwork:
     sides: Any
     batch: int
     head_values: Values | None = None
+    kept_pass: tuple[Tensor, Tensor] | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
 
     def __getitem__(self, rows: slice) -> TracedNetwork:
         index = torch.arange(self.batch)[rows]
-        values = self.head_values if len(index) == self.batch else None
-        return replace(self, sides=self._sides_of(index), batch=len(index), head_values=values)
+        all_rows = len(index) == self.batch
+        values, kept = (self.head_values, self.kept_pass) if all_rows else (None, None)
+        return replace(self, sides=self._sides_of(index), batch=len(index), head_values=values, kept_pass=kept)
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
         """The same network with its scores times `output`, and its head's input divided by `inputs`."""
@@ -265,6 +268,14 @@ class TracedNetwork:
     def head(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Outputs (R, C); see Trace.head."""
         return self.output_scale * self.cut_model.head(self._unscaled(activations), self._sides_of(rows))
+
+    def head_pass(self, activations: Tensor) -> tuple[Tensor, Tensor]:
+        """The activations as a leaf, (B, K, H, W), and outputs (B, C) in their autograd graph, which is to be kept."""
+        if self.kept_pass is not None and self.kept_pass[0].data_ptr() == activations.data_ptr():
+            leaf, outputs = self.kept_pass
+            return leaf, self.output_scale * outputs
+        leaf = activations.clone().requires_grad_()
+        return leaf, self.head(leaf)
 
     def head_logits(self, activations: Tensor, rows: Tensor | None = None) -> Tensor:
         """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""

@@ -149,6 +149,16 @@ class Trace(CachesResults):
         """
         return self.network.head(activations, rows)
 
+    def gradient_of(self, scores: Callable[[Tensor], Tensor]) -> Tensor:
+        """d scores / dF, (B, K, H, W), of other scores (B,) that the outputs (B, C) are made into.
+
+        Costs a head pass backward; forward too where the trace's own is too large to be kept.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf, outputs = self.network.head_pass(self.activations)
+            (gradient,) = torch.autograd.grad(scores(outputs).sum(), leaf, retain_graph=True)
+        return gradient
+
     def forward(self, images: Tensor) -> Tensor:
         """Outputs (B, C) of the whole model for other images, differentiable in them: column c is their S."""
         return self.network.forward(images)
@@ -273,7 +283,7 @@ def trace_of(
             outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
         targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
-        gradients = _gradients(cut_model, scores, activations)
+        gradients = _gradients(cut_model, scores, activations, values is not None)
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -281,14 +291,16 @@ def trace_of(
         scores=scores.detach(),
         logits=logits.detach(),
         targets=targets,
-        network=TracedNetwork(cut_model, sides, len(images), values),
+        network=TracedNetwork(
+            cut_model, sides, len(images), values, None if values is None else (activations, outputs)
+        ),
         interventions=None if interventions is None else checked_interventions(interventions, images),
         other_images=None if other_images is None else checked_other_images(other_images, images),
     )
 
 
-def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor) -> Tensor:
-    """dS/dF, (B, K, H, W). Raises BenchError where there is none."""
+def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, keep: bool) -> Tensor:
+    """dS/dF, (B, K, H, W). keep: the autograd graph. Raises BenchError where there is no gradient."""
     if not scores.requires_grad and cut_model.output.function is not None:
         raise BenchError(
             f"The scores of the output function {cut_model.output.name} have no gradient; "
@@ -296,7 +308,7 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor) -> Te
         )
     gradients = None
     if scores.requires_grad:
-        (gradients,) = torch.autograd.grad(scores.sum(), activations, allow_unused=True)
+        (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keep, allow_unused=True)
     if gradients is None:
         raise BenchError(f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output.")
     return gradients

@@ -119,6 +119,16 @@ def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
     assert torch.equal(shapley_cam(trace), methods.get("grad_cam")(trace))
 
 
+@pytest.mark.parametrize("pooling", [nn.AdaptiveAvgPool2d(1), nn.AdaptiveMaxPool2d(1)])
+def test_shapley_cam_runs_no_head_behind_which_all_is_linear(pooling, maps, readout):
+    """As SqueezeNet's: a convolution's gradient could be differentiated again, but not with respect to F."""
+    trace = readout(seeded(lambda: nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), pooling, nn.Flatten())), maps)
+    shapley_cam(trace)  # the first image of a cut is looked at
+    before = replace(trace.passes)
+    assert torch.equal(shapley_cam(trace), trace.gradients.mean(XY, keepdim=True))
+    assert trace.passes == before
+
+
 class Clamped(nn.Module):
     """Hardsigmoid by another function, which torch differentiates twice."""
 
@@ -173,6 +183,23 @@ def test_finer_cam_by_autograd(gamma, references, weighting, maps, readout):
         (gradient,) = torch.autograd.grad(compared, leaf)
         torch.testing.assert_close(actual[row].flatten(), gradient[0].mean((1, 2)), rtol=1e-11, atol=1e-15)
     assert references == 1 or sides == {True, False}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_finer_cam_shares_the_head_pass_of_the_trace(mode, maps, readout):
+    trace = readout(seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.Tanh(), nn.Linear(9, 7))), maps)
+    before = replace(trace.passes)
+    with mode():
+        expected = finer_cam(trace)
+        assert torch.equal(finer_cam(trace), expected)
+    assert trace.passes == replace(before, head_backward=before.head_backward + 4)
+    parts = torch.cat([finer_cam(trace[i : i + 1]) for i in range(2)])
+    others = finer_cam(replace(trace, activations=maps.flip(0), gradients=trace.gradients.flip(0)))
+    assert trace.passes.head_forward == before.head_forward + 4  # of other rows, and of other activations
+    torch.testing.assert_close(parts, expected, rtol=0, atol=1e-15)
+    assert not torch.allclose(others, expected)
+    scaled = finer_cam(trace.scaled(output=2, inputs=4))
+    torch.testing.assert_close(scaled, expected / 2, rtol=0, atol=1e-15)
 
 
 def test_finer_cam_with_fewer_classes_than_references(case):

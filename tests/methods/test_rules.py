@@ -223,6 +223,20 @@ def test_operation_without_a_rule_is_refused(word, function, maps, readout):
     assert _len_torch_function_stack() == 0
 
 
+def test_the_baseline_is_kept_while_nobody_writes_to_the_weights(maps):
+    model = seeded(lambda: nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(36, 6), nn.ReLU(), nn.Linear(6, 2)))
+    cut_model = ab.cut(model, "0")
+    trace = cut_model.trace(maps, torch.tensor([0, 1, 1]))
+    expected, before = lift_cam(trace), trace.passes.head_forward
+    assert torch.equal(lift_cam(trace), expected)
+    assert trace.passes.head_forward == before + 3
+    with torch.no_grad():
+        model[2].bias += 0.5
+    other, fresh = (lift_cam(cut.trace(maps, trace.targets)) for cut in (cut_model, ab.cut(model, "0")))
+    assert torch.equal(other, fresh)
+    assert not torch.allclose(other, expected, rtol=1e-3)
+
+
 class Deciding(nn.Module):
     """Takes another way where the layer is empty, so that hooks must cut it."""
 
