@@ -5,8 +5,8 @@ tensor of the size of the activations themselves. difference[b, k] is what ablat
 K, h, w), or (G, K, features) once the maps are flattened to (G, K * features).
 
 Heads that flatten and go on through linear layers and activations, as AlexNet's and VGG's, need no rows: the first
-layer takes all K ablations of all images for its own work, dz = W_k d_k. Activations take them in one go; the products
-behind are made image by image, because each image has hidden units of its own that no ablation moves.
+layer takes all K ablations of all images for its own work, dz = W_k d_k. What is behind is computed image by image,
+because each image has hidden units of its own that no ablation moves.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ Differences = dict[fx.Node, Tensor]
 WORTH_GATHERING = 0.9
 # Of a product, what a processor's cache holds: what was gathered is there when it is multiplied.
 COLUMNS = 256
+# Of the first product: rows of the weight whose pages a processor remembers.
+FEATURES = 1024
 # Tensors of a layer's width that are alive at once: differences before and after, and two for work.
 TENSORS_AT_ONCE = 4
 
@@ -141,12 +143,28 @@ class LinearChain:
         widest = max(self.head.layer(node).out_features for node in (self.nodes[0], *inner))
         scores = torch.zeros_like(live, dtype=self.before.dtype)
         for images, channels in self._parts(live, memory // (2 * TENSORS_AT_ONCE * widest)):
-            difference = self._first_product(images, channels)
-            for node in self.nodes[1:-1]:
-                x = values[node.all_input_nodes[0]][images, None]
-                difference = self._pass(node, x, difference, live[images, channels])
+            first = self._first_product(images, channels)
+            difference = self._behind(values, images, first, live[images, channels])
             scores[images, channels] = self._of_class(values, images, difference, targets[images]).to(scores.dtype)
         return scores
+
+    def _behind(self, values: Values, images: slice, first: Tensor, live: Tensor) -> Tensor:
+        """From the first product's differences, (G, n, N), to those that reach the last node, in the same memory where
+        they fit. A processor takes image by image, whose differences stay in its cache."""
+        at_once = 1 if first.device.type == "cpu" else len(first)
+        result = first
+        for start in range(0, len(first), at_once):
+            rows = slice(start, start + at_once)
+            difference = first[rows]
+            for node in self.nodes[1:-1]:
+                x = values[node.all_input_nodes[0]][images][rows, None]
+                difference = self._pass(node, x, difference, live[rows])
+            if difference.shape == first.shape:
+                return difference
+            if start == 0 and (difference.shape[2:], difference.dtype) != (first.shape[2:], first.dtype):
+                result = difference.new_empty(len(first), *difference.shape[1:])
+            result[rows] = difference
+        return result
 
     def _of_class(self, values: Values, images: slice, difference: Tensor, targets: Tensor) -> Tensor:
         """The last node's differences in the explained classes alone: (G, n, units) -> (G, n)."""
@@ -174,8 +192,11 @@ class LinearChain:
     def _first_product(self, images: slice, channels: slice) -> Tensor:
         """W_k d_k of the first layer: (G, n, N). All channels together cost what the layer itself costs."""
         difference = self.before[images, channels]
-        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])
-        return torch.bmm(difference.transpose(0, 1), weight[:, channels].permute(1, 2, 0)).transpose(0, 1)
+        weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[:, channels]
+        result = _empty(difference, len(weight))
+        for part, columns in zip(weight.split(FEATURES), result.split(FEATURES, 2), strict=True):
+            columns.copy_(torch.bmm(difference.transpose(0, 1), part.permute(1, 2, 0)).transpose(0, 1))
+        return result
 
     def _parts(self, live: Tensor, numbers: int) -> Iterator[tuple[slice, slice]]:
         """Images x channels, of so many numbers' bytes together."""
@@ -209,7 +230,8 @@ def products(rows: Tensor, live: Tensor, weight: Tensor) -> Tensor:
 
     weight: (N, units).
     """
-    masks = torch.cat([live, (rows != 0).any(1)], 1).cpu()  # of all images at once: a GPU is waited for
+    unmoved = (rows.amax(1) <= 0) & (rows.amin(1) >= 0)  # a NaN is neither
+    masks = torch.cat([live, ~unmoved], 1).cpu()  # of all images at once: a GPU is waited for
     result = _empty(rows, len(weight))
     for image, mask, out in zip(rows, masks, result, strict=True):
         _product(image, mask[: live.shape[1]], mask[live.shape[1] :], weight, out)
@@ -243,8 +265,15 @@ def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | No
     units = moved.nonzero()[:, 0].to(rows.device, non_blocking=True)
     result = _empty(rows, len(weight)) if out is None else out
     if len(units) > WORTH_GATHERING * len(moved):
-        return result.copy_(rows @ weight.t())
+        return _multiply(rows, weight, result)
     rows, at_once = rows.index_select(1, units), COLUMNS if rows.device.type == "cpu" else len(weight)
     for part, columns in zip(weight.split(at_once), result.split(at_once, 1), strict=True):
-        columns.copy_(rows @ part.index_select(1, units).t())
+        _multiply(rows, part.index_select(1, units), columns)
     return result
+
+
+def _multiply(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
+    """rows @ weight.T in `out`, where autocast can't write by itself."""
+    if rows.dtype == weight.dtype == out.dtype:
+        return torch.mm(rows, weight.t(), out=out)
+    return out.copy_(rows @ weight.t())
