@@ -2,12 +2,15 @@
 
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers] [--passes]
     python scripts/bench_speed.py --metrics [--batch 16] [--repeats 7]
+    python scripts/bench_speed.py --networks | --layers [--batch 8 | 1] [--repeats 7]
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
 them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
 --passes times Ablation-CAM by K + 1 passes of the whole network, as its paper has it, and says how far its drops are.
 --peers (extra `peers`) also times grad-cam's AblationCAM, on a tenth of the channels, its time times ten: minutes.
 --metrics measures metrics instead, on the CPU: see bench_metrics.py.
+--networks measures the drops of more networks at their last layers, --layers those of ten at inner layers: see
+bench_layers.py.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import bench_layers
 import bench_metrics
 import torch
 from measuring import Calls, ratios, timed
@@ -201,14 +205,21 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, help="8; 16 with --metrics")
+    parser.add_argument("--batch", type=int, help="8; 16 with --metrics, 1 with --layers")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
     parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
     parser.add_argument("--passes", action="store_true", help="only Ablation-CAM by K + 1 passes (minutes)")
     parser.add_argument("--metrics", action="store_true", help="metrics instead of methods, on the CPU")
+    parser.add_argument("--networks", action="store_true", help="drops of more networks, one thread of the CPU")
+    parser.add_argument("--layers", action="store_true", help="drops of ten networks' inner layers, likewise")
     options = parser.parse_args()
-    batch = options.batch or (16 if options.metrics else 8)
+    batch = options.batch or (16 if options.metrics else 1 if options.layers else 8)
+    if options.networks or options.layers:
+        cases_of = bench_layers.inner_layers if options.layers else bench_layers.last_layers
+        print(f"torch {torch.__version__}, one CPU thread, batch {batch}, median of {options.repeats} rounds\n")
+        bench_layers.show(cases_of(batch), options.repeats)
+        return
     if options.metrics:
         print(f"torch {torch.__version__}, median of {options.repeats} rounds")
         bench_metrics.show(batch, options.repeats)
