@@ -116,8 +116,8 @@ def attributions(trace: Trace) -> Tensor:
 def _baseline(trace: Trace) -> list[Call]:
     """The nonlinear calls of the head's run on empty maps.
 
-    Where nothing of the images crosses the cut beside the maps it is the same for all batches of a size: the cut model
-    keeps the last one, as long as nobody writes to its weights.
+    Where nothing of the images crosses the cut beside the maps, it is the same for all batches of a size. The cut model
+    keeps the last one for as long as nobody writes to its weights.
     """
 
     def run() -> list[Call]:
