@@ -1,6 +1,7 @@
-"""What exact drops cost by network and layer: what `bench_speed.py --networks` and `--layers` print.
+"""What drops cost by network and layer: what `bench_speed.py --networks`, `--layers` and `--budget` print.
 
-Random weights; processor time of one thread, the cases in turn, as ratios to a forward pass of the same batch.
+Processor time of one thread; of the first two with random weights, the cases in turn, as ratios to a forward pass of
+the same batch.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ LAYERS = {  # the last layer, one stage earlier, two earlier
     "convnext_tiny": ("features.7", "features.5", "features.3"),
     "vit_b_16": tuple(f"encoder.layers.encoder_layer_{block}.ln_1" for block in (11, 10, 8)),
 }
+BUDGETS = (16, 64)
+INNER = (("resnet18", "layer3"), ("squeezenet1_1", "features.8"), ("mobilenet_v2", "features.13"))
+OF_BUDGETS = ("network, layer", "K", "budget", "ablated", "time", "error", "bound", "below the bound", "first order")
 HEADER = ("network", "layer", "K", "units on", "trace", "trace and drops", "K + 1 passes", "dense limit")
 
 
@@ -136,6 +140,40 @@ def inner_layers(batch: int) -> Iterator[tuple[str, str, nn.Module, Tensor]]:
         model, images = network(name), images_of(name, batch)
         for layer in layers:
             yield name, layer, model, images
+
+
+def budgets_of(title: str, model: nn.Module, layer: str, images: Tensor) -> Iterator[tuple[str, ...]]:
+    """A row for each budget: see OF_BUDGETS; medians over the images, shares of sum |d_k|."""
+
+    def drops(budget: int | None) -> tuple[ab.Trace, float]:
+        trace = ab.cut(model, layer, ablation_channels=budget).trace(images)
+        start = time.process_time()
+        _ = trace.drops
+        return trace, time.process_time() - start
+
+    exact, seconds = drops(None)
+    d = exact.ablation_drops
+    first_order = (exact.gradients * exact.activations).sum((2, 3))
+    for budget in BUDGETS:
+        trace, taken = drops(budget)
+        error, bound, alone = (
+            values / d.abs().sum(1)
+            for values in ((trace.ablation_drops - d).abs().sum(1), trace.drops.error, (first_order - d).abs().sum(1))
+        )
+        ablated = (trace.drops.exact & trace.activations.any(-1).any(-1)).sum(1).double().mean()
+        shares = [f"{float(share.median()):.3f}" for share in (error, bound)]
+        below = f"{int((error <= bound).sum())} of {len(d)}"
+        counts = str(d.shape[1]), str(budget), f"{ablated:.0f}"
+        yield title, *counts, f"{taken / seconds:.2f}", *shares, below, f"{float(alone.median()):.3f}"
+
+
+def show_budgets(cases: Iterator[tuple[str, nn.Module, str, Tensor]]) -> None:
+    """One line a network and budget, as soon as it is measured."""
+    torch.set_num_threads(1)
+    print(markdown([OF_BUDGETS], "| --- |" + " ---: |" * (len(OF_BUDGETS) - 1)))
+    for case in cases:
+        for line in budgets_of(*case):
+            print("| " + " | ".join(line) + " |", flush=True)
 
 
 def show(cases: Iterator[tuple[str, str, nn.Module, Tensor]], repeats: int) -> None:

@@ -2,15 +2,15 @@
 
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers] [--passes]
     python scripts/bench_speed.py --metrics [--batch 16] [--repeats 7]
-    python scripts/bench_speed.py --networks | --layers [--batch 8 | 1] [--repeats 7]
+    python scripts/bench_speed.py --networks | --layers | --budget [--batch 8 | 1 | 12] [--repeats 7]
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
 them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
 --passes times Ablation-CAM by K + 1 passes of the whole network, as its paper has it, and says how far its drops are.
 --peers (extra `peers`) also times grad-cam's AblationCAM, on a tenth of the channels, its time times ten: minutes.
 --metrics measures metrics instead, on the CPU: see bench_metrics.py.
---networks measures the drops of more networks at their last layers, --layers those of ten at inner layers: see
-bench_layers.py.
+--networks measures the drops of more networks at their last layers, --layers those of ten at inner layers, --budget
+those of three under a budget of ablations: see bench_layers.py.
 """
 
 from __future__ import annotations
@@ -213,8 +213,16 @@ def main() -> None:
     parser.add_argument("--metrics", action="store_true", help="metrics instead of methods, on the CPU")
     parser.add_argument("--networks", action="store_true", help="drops of more networks, one thread of the CPU")
     parser.add_argument("--layers", action="store_true", help="drops of ten networks' inner layers, likewise")
+    parser.add_argument("--budget", action="store_true", help="drops of three networks under a budget, likewise")
     options = parser.parse_args()
     batch = options.batch or (16 if options.metrics else 1 if options.layers else 8)
+    if options.budget:
+        inner = (
+            trained(name, "data/imagenet", layer, options.batch or 12, torch.device("cpu"))
+            for name, layer in bench_layers.INNER
+        )
+        bench_layers.show_budgets((part.title, part.model, part.layer, part.images) for part in inner)
+        return
     if options.networks or options.layers:
         cases_of = bench_layers.inner_layers if options.layers else bench_layers.last_layers
         print(f"torch {torch.__version__}, one CPU thread, batch {batch}, median of {options.repeats} rounds\n")

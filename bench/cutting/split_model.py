@@ -10,7 +10,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ablation.drops import ablation_drops
+from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.model_copy import pool_by_views, shared_copy
@@ -60,6 +60,7 @@ class SplitModel(CachesResults):
         ablation_memory: int = GIBIBYTE,
         reshape: AnyReshape | None = None,
         output: AnyOutput = "logits",
+        ablation_channels: int | None = None,
     ) -> None:
         self.layer = _checked_layer(model, layer)
         self.precision = check_precision(precision)
@@ -67,6 +68,7 @@ class SplitModel(CachesResults):
         self.limits = Limits(ablation_memory)
         self.reshape = check_reshape(reshape)
         self.output = check_output(output)
+        self.ablation_channels = _checked_budget(ablation_channels)
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._trunk_and_head: TrunkAndHead | None = None
@@ -214,7 +216,7 @@ class SplitModel(CachesResults):
 
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
-        other = type(self)(model, layer, *settings)
+        other = type(self)(model, layer, *settings, self.ablation_channels)
         other.passes, other.limits = self.passes, self.limits
         return other
 
@@ -235,6 +237,13 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
     example = f" such as {next(iter(names.values()))!r}" if names else ""
     raise BenchError(f"Invalid layer: expected a dotted module name{example}, not {type_name(layer)}{advice}.")
+
+
+def _checked_budget(channels: int | None) -> int | None:
+    """The number itself. Raises BenchError for fewer than one channel."""
+    if channels is not None and channels < 1:
+        raise BenchError(f"Invalid ablation_channels={channels}; give the number of channels to ablate, or null: all.")
+    return channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,14 +304,24 @@ class TracedNetwork:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def ablation_drops(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """S - S_k for every channel k of the trace's activations set to zero: (B, K), exact; see cutting.ablation."""
+    def ablation_drops(self, activations: Tensor, targets: Tensor, channels: Tensor | None = None) -> Tensor:
+        """S - S_k for every channel k of the trace's activations set to zero: (B, K), exact; see cutting.ablation.
+
+        channels: (B, K) bool, those to ablate, where not all are: 0 for the others.
+        """
         maps, cut_model = self._unscaled(activations), self.cut_model
         head = cut_model.head_graph(maps, self.sides) or cut_model.head
         kinds, memory = cut_model.trunk_and_head.side_kinds, cut_model.ablation_memory
         with arithmetic(cut_model.head_precision, maps.device):
-            drops = ablation_drops(head, kinds, maps, self.sides, targets, memory, self.head_values)
+            drops = ablation_drops(head, kinds, maps, self.sides, targets, memory, self.head_values, channels)
         return self.output_scale * drops
+
+    def has_free_drops(self, activations: Tensor) -> bool:
+        """Whether all drops cost less than a head pass, so that a budget saves nothing."""
+        maps, cut_model = self._unscaled(activations), self.cut_model
+        head = cut_model.head_graph(maps, self.sides)
+        first = maps[:1], cut_model.first_sides(self.sides, len(maps))
+        return head is not None and cut_model.once("free drops", lambda: has_closed_form(head, head.evaluate(*first)))
 
     @torch.inference_mode(False)
     @torch.no_grad()

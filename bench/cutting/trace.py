@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.ablation.budget import Drops, all_exact, within
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -18,7 +19,7 @@ from axiom_bench.cutting.interventions import (
     checked_other_images,
     effects,
 )
-from axiom_bench.cutting.numerics import generators
+from axiom_bench.cutting.numerics import XY, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
@@ -27,7 +28,7 @@ from axiom_bench.errors import BenchError, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
-COMPUTED = ("ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
+COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,8 +170,21 @@ class Trace(CachesResults):
 
     @cached_property
     def ablation_drops(self) -> Tensor:
-        """S - S_k for each channel k set to zero: (B, K), exact; 0 for a dead channel. Computed on first use."""
-        return self.network.ablation_drops(self.activations, self.targets)
+        """S - S_k for each channel k set to zero: (B, K), exact unless the cut has a budget, `ablation_channels`; 0 for
+        a dead channel. Computed on first use."""
+        return self.drops.values
+
+    @cached_property
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def drops(self) -> Drops:
+        """`ablation_drops`, which of them are exact, and the error of the others. Computed on first use."""
+        budget = self.cut_model.ablation_channels
+        if budget is None or self.network.has_free_drops(self.activations):
+            return all_exact(self.network.ablation_drops(self.activations, self.targets))
+        first_order, dead = (self.gradients * self.activations).sum(XY), dead_channels(self.activations)
+        ablate = partial(self.network.ablation_drops, self.activations, self.targets)
+        return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
@@ -353,9 +367,11 @@ class CutModel(SplitModel):
         reshape: for a transformer's layer: "tokens", a grid (H, W), or an object with to_maps and from_maps.
         output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
             `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n).
+        ablation_channels: a budget for inner layers: of each image only so many channels, and a sample of the others,
+            are ablated; see `Trace.drops`. None: all.
 
     Raises:
-        BenchError: for an unknown layer (with the nearest names), precision, reshape or output.
+        BenchError: for an unknown layer (with the nearest names), precision, reshape, output or budget.
     """
 
     def trace(
@@ -382,9 +398,10 @@ def cut(
     ablation_memory: int = GIBIBYTE,
     reshape: AnyReshape | None = None,
     output: AnyOutput = "logits",
+    ablation_channels: int | None = None,
 ) -> CutModel:
     """Cuts a model once at a layer, for many traces; arguments and errors are those of `CutModel`."""
-    return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output)
+    return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
 
 
 def trace(

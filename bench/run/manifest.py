@@ -20,6 +20,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
+from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.computing.compute import Computed, Stored
 from axiom_bench.run.jobs.ready import ReadyJob
 
@@ -88,8 +89,14 @@ def facts(ready: ReadyJob) -> dict[str, Any]:
         "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
         "hardware": hardware(job.device.device),
-        "precision": {"trunk": job.device.precision, "head": job.device.head_precision},
+        "precision": {"trunk": job.device.precision, "head": job.device.head_precision, **_of_drops(job.device)},
     }
+
+
+def _of_drops(device: Device) -> dict[str, str]:
+    """What a budget of ablations says of the drops, and so of the axioms."""
+    budget = device.ablation_channels
+    return {} if budget is None else {"drops": f"of {budget} channels and a sample exact, others estimated"}
 
 
 def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

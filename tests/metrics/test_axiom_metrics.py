@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
+from axiom_bench.cutting.ablation.budget import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
 from axiom_bench.run.computing.costs import Cost
@@ -101,6 +102,15 @@ def test_guarded_channels_counts_vanishing_sums_but_no_dead_channel(axiom_explan
     explanation = axiom_explanation(torch.ones(1), torch.ones(1, 4), torch.ones(1, 4))
     explanation.trace.activations = F
     assert value("guarded_channels", explanation) == 2
+
+
+def test_the_error_of_estimated_drops_by_hand(axiom_explanation):
+    explanation = axiom_explanation(torch.ones(1), torch.ones(1, 4), torch.ones(1, 4))
+    exact = torch.tensor([[True, False, True, True]])
+    explanation.trace.drops = Drops(tensor([2.0, -1.0, 0.0, 5.0]), exact, torch.tensor([0.5]))
+    assert {name: values.tolist() for name, values in metrics.get("drops_error")(explanation).items()} == {
+        "drops_error": [0.0625], "estimated_drops": [1.0]
+    }  # fmt: skip
 
 
 small = st.floats(-8, 8).map(lambda x: round(x, 3))

@@ -59,6 +59,7 @@ ALL = 3 * (2 * 2 + 1)  # shards x (methods x metrics, and the layer's own)
         ("target=label", ALL),
         ("normalise=minmax", ALL),
         ("device.head_precision=bf16", ALL),
+        ("device.ablation_channels=8", ALL),
         ("metric.confidence_drop.params.fill=zero", 3 * 2),
         ("metric=[sensitivity_error,confidence_drop,zeta,epsilon]", 3),
         ("metric=[sensitivity_error,confidence_drop,zeta,box_iou]", 3 * 2),

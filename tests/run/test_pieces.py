@@ -17,7 +17,13 @@ from axiom_bench.records import files
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.jobs.job import shards
 
-DEVICE = {"precision": "fp32", "head_precision": "fp32", "ablation_memory": "1GiB", "deterministic": True}
+DEVICE = {
+    "precision": "fp32",
+    "head_precision": "fp32",
+    "ablation_memory": "1GiB",
+    "ablation_channels": None,
+    "deterministic": True,
+}
 
 
 def test_shards_keep_the_order_and_lose_nothing():
@@ -67,7 +73,7 @@ def test_another_gpu_becomes_the_current_one(monkeypatch):
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda *_, **__: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for device in (torch.device("cuda", 1), torch.device("cpu")):
-        Device(device, "fp32", "fp32", 1, deterministic=True).prepare()
+        Device(device, "fp32", "fp32", 1, None, deterministic=True).prepare()
     assert made == [torch.device("cuda", 1)]
 
 

@@ -111,6 +111,7 @@ def test_a_value_of_the_wrong_kind_is_one_sentence(check, keys, values):
         ("runtime.repeats", 2**63, "runtime.repeats must be .* 0 to 1000"),
         ("runtime.batch_size", 2**63, "runtime.batch_size must be"),
         ("pictures.perturbation", "confidence", "no metric 'confidence'; did you mean 'confidence_drop'"),
+        ("device.ablation_channels", 0, "device.ablation_channels must be"),
         ("device.ablation_memory", ".", "Invalid size '.'"),
         ("device.ablation_memory", "9" * 400, "ablation_memory must be"),
         ("device.ablation_memory", "0.5", "Invalid size '0.5'"),

@@ -129,6 +129,18 @@ def test_what_moves_rounding_alone(run, rows, expected, request, overrides, thre
     assert_equal_up_to_rounding(rows(run(*overrides)), expected)
 
 
+def test_a_budget_of_ablations_is_in_the_manifest_and_its_error_in_the_records(run, rows):
+    metrics = "metric=[sensitivity_error,zeta,drops_error]"
+    exact = rows(run(metrics, "model.layer=features.6")).set_index("metric")["value"]
+    assert not exact[["drops_error", "estimated_drops"]].any()
+    outcomes = run(metrics, "model.layer=features.6", "device.ablation_channels=8")
+    estimated = rows(outcomes).set_index("metric")["value"]
+    assert outcomes[0].facts["precision"]["drops"] == "of 8 channels and a sample exact, others estimated"
+    assert (estimated["estimated_drops"] > 0).all()
+    assert (estimated["drops_error"] > 0).all()
+    assert (estimated["zeta"] < exact["zeta"]).all()  # estimated drops have no such error
+
+
 def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(actual.drop(columns="value"), expected.drop(columns="value"))
     scale = expected.groupby("metric")["value"].transform(lambda values: np.ptp(values) or 1)

@@ -27,6 +27,7 @@ from axiom_bench.cutting.ablation.graph import (
     HeadGraph,
     Values,
     clamp_difference,
+    first_input,
 )
 from axiom_bench.cutting.ablation.rows import AblationRows
 from axiom_bench.cutting.numerics import dead_channels
@@ -46,14 +47,17 @@ def ablation_drops(
     targets: Tensor,
     memory: int,
     values: Values | None = None,
+    channels: Tensor | None = None,
 ) -> Tensor:
     """S - S_k for every channel k set to zero: (B, K); exactly 0 for a dead channel (F_k = 0).
 
     head: its graph, where that can be read: then no two scores are subtracted; else a function that runs a whole pass.
     memory: bytes for everything beside the arguments. values: those of the graph's nodes, where the trace has them.
+    channels: (B, K) bool, those to ablate, where not all are: 0 for the others.
     """
+    asked = ~dead_channels(activations) if channels is None else channels & ~dead_channels(activations)
     if not isinstance(head, HeadGraph):
-        return brute_force_drops(head, kinds, activations, sides, targets, memory)
+        return brute_force_drops(head, kinds, activations, sides, targets, memory, asked)
     at_once = max(1, memory // (4 * max(1, head.bytes_per_image)))
     placeholders = [node for node in head.nodes if node.op == "placeholder"][1:]
     side_kinds = dict(zip(placeholders, kinds, strict=True))
@@ -61,7 +65,7 @@ def ablation_drops(
     for images in torch.arange(len(activations), device=activations.device).split(at_once):
         if values is None or len(images) < len(activations):
             values = head.evaluate(activations[images], select(sides, kinds, images, len(activations)))
-        live = ~dead_channels(activations[images])
+        live = asked[images]
         channelwise = channelwise_differences(head, values)
         group = ImageGroup(head, values, channelwise, side_kinds, targets[images], live, memory)
         parts.append(-_score_differences(group) * live)
@@ -72,7 +76,8 @@ def ablation_drops(
 class ImageGroup:
     """Images whose values fit in memory together.
 
-    values, channelwise, side_kinds: by node of the head. targets: (G,). live: (G, K), channels that aren't all zero.
+    values, channelwise, side_kinds: by node of the head. targets: (G,). live: (G, K), channels to ablate, none of which
+    is all zero.
     """
 
     head: HeadGraph
@@ -82,6 +87,11 @@ class ImageGroup:
     targets: Tensor
     live: Tensor
     memory: int
+
+
+def has_closed_form(head: HeadGraph, values: Values) -> bool:
+    """Whether the class layer follows operations on single channels alone, as behind global average pooling."""
+    return head.class_layer is not None and first_input(head.class_layer) in channelwise_differences(head, values)
 
 
 def _score_differences(group: ImageGroup) -> Tensor:
@@ -156,13 +166,22 @@ def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
 
 
 def brute_force_drops(
-    head: HeadPass, kinds: list[SideKind], activations: Tensor, sides: Any, targets: Tensor, memory: int
+    head: HeadPass,
+    kinds: list[SideKind],
+    activations: Tensor,
+    sides: Any,
+    targets: Tensor,
+    memory: int,
+    live: Tensor | None = None,
 ) -> Tensor:
-    """S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows."""
+    """S - S_k by setting each live map to zero in turn: (B, K). Rows are batched as `memory` (bytes) allows.
+
+    live: (B, K), None for all that aren't dead.
+    """
     batch, channels = activations.shape[:2]
     drops = activations.new_zeros(batch, channels)
     scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
-    image, channel = (~dead_channels(activations)).nonzero(as_tuple=True)
+    image, channel = (~dead_channels(activations) if live is None else live).nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
     for rows, ablated in zip(*(index.split(max(1, memory // row_bytes)) for index in (image, channel)), strict=True):
         maps = activations[rows]

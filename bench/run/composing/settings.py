@@ -67,6 +67,7 @@ SETTINGS = kinds(
         "device.precision": Name,
         "device.head_precision": Name,
         "device.ablation_memory": int | Name,
+        "device.ablation_channels": Annotated[int, whole(1, "a number of channels")] | None,
         "device.deterministic": bool,
     }
 )
@@ -125,13 +126,14 @@ def add_current_folder() -> None:
 
 @dataclass(frozen=True)
 class Device:
-    """The torch device, the precisions of trunk and head, the bytes that ablations may hold, deterministic kernels or
-    not."""
+    """The torch device, the precisions of trunk and head, the bytes that ablations may hold, of how many channels there
+    are any (None: all), deterministic kernels or not."""
 
     device: torch.device
     precision: str
     head_precision: str
     ablation_memory: int
+    ablation_channels: int | None
     deterministic: bool
 
     @staticmethod
@@ -143,6 +145,7 @@ class Device:
             precision=config["precision"],
             head_precision=config["head_precision"],
             ablation_memory=bytes_of(config["ablation_memory"]),
+            ablation_channels=config["ablation_channels"],
             deterministic=bool(config["deterministic"]),
         )
 

@@ -21,7 +21,9 @@ EXPERIMENT = "suite"  # in whose folder the runs are
 DIGITS = 12  # of a suite's SHA-256 in the settings of its runs
 FREE = ("method", "peers", "device", "executor", "results", "real_root", "hydra", "runtime", "report", "pictures")
 FREE_SETTINGS = ("data.root", "data.workers", "data.cache", "model.weights_folder")  # of groups that are fixed
-FIXED_SETTINGS = ("device.precision", "device.head_precision", "device.deterministic")  # of groups that are free
+FIXED_SETTINGS = tuple(  # of groups that are free
+    f"device.{name}" for name in ("precision", "head_precision", "ablation_channels", "deterministic")
+)
 
 
 @dataclass(frozen=True)

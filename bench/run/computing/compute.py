@@ -100,7 +100,8 @@ class Stored:
 def cut_of(model: LoadedModel, device: Device) -> CutModel:
     """The model on the device, cut at its layer."""
     module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
-    return cut(module, model.layer, *precisions, device.ablation_memory, model.reshape, model.output)
+    memory, budget = device.ablation_memory, device.ablation_channels
+    return cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
 
 
 def decided(job: Job, cut_model: CutModel) -> Job:

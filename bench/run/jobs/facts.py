@@ -48,6 +48,7 @@ class Facts:
             normalise=job.normalise,
             batch_rows=job.batch_rows,
             device=[device.device.type, device.precision, device.head_precision, device.deterministic],
+            ablation_channels=device.ablation_channels,
             code=self.code(part.__module__ for part in (shard_rows, batches, fit, *map(type, job.data.sources))),
             experiment=[job.experiment, job.data.name],  # they stand in the rows
         )
