@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.shared.threshold_sweep import BEST, FRACTIONS, boxes_above, check_fraction
+from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.rounding import level, millionths
+from axiom_bench.metrics.shared.threshold_sweep import BEST, boxes_above, check_connectivity, check_fraction
 
 
 def box_iou(
@@ -24,9 +26,40 @@ def box_iou(
     if regions not in ("largest", "all"):
         raise BenchError(f"box_iou's regions are 'largest' or 'all', not {regions!r}.")
     check_fraction(fraction)
-    swept = fraction == BEST or fraction in FRACTIONS
-    boxes = boxes_above(explanation, connectivity, FRACTIONS if swept else (float(fraction),))
-    curves = np.where(boxes.largest[..., 2] > 0, boxes.iou if regions == "largest" else boxes.best_iou, np.nan)
+    check_connectivity(connectivity)
     if fraction == BEST:
+        boxes = boxes_above(explanation, connectivity)
+        curves = np.where(boxes.largest[..., 2] > 0, boxes.iou if regions == "largest" else boxes.best_iou, np.nan)
         return torch.from_numpy(np.fmax.reduce(curves, axis=1))
-    return torch.from_numpy(curves[:, FRACTIONS.index(float(fraction)) if swept else 0].copy())
+    # One labelling needs no compiled code, which a first run would wait for.
+    above = millionths(explanation) > level(float(fraction))
+    rows = zip(above, given(explanation.boxes, "boxes"), strict=True)
+    return torch.tensor(
+        [
+            _best_iou(_regions(pixels, connectivity, regions), boxes.detach().cpu().double().numpy())
+            for pixels, boxes in rows
+        ],
+        dtype=torch.float64,
+    )
+
+
+def _regions(above: np.ndarray, connectivity: int, regions: str) -> np.ndarray:
+    """(H', W') bool -> (n, 4) the boxes of the connected components, or of the largest alone."""
+    labels, count = ndimage.label(above, ndimage.generate_binary_structure(2, 1 if connectivity == 4 else 2))
+    if regions == "largest" and count > 1:
+        labels = (labels == np.bincount(labels.ravel())[1:].argmax() + 1).astype(np.uint8)
+    slices = ndimage.find_objects(labels)
+    return np.array([(x.start, y.start, x.stop, y.stop) for y, x in slices], dtype=float).reshape(-1, 4)
+
+
+def _best_iou(boxes: np.ndarray, true_boxes: np.ndarray) -> float:
+    """The best IoU of boxes (n, 4) with true boxes (m, 4); NaN where either are missing."""
+    if not len(boxes) or not len(true_boxes):
+        return float("nan")
+    near, far = (
+        choice(boxes[:, None, corner], true_boxes[:, corner])
+        for choice, corner in ((np.maximum, slice(2)), (np.minimum, slice(2, 4)))
+    )
+    shared = (far - near).clip(0).prod(2)
+    areas, true_areas = ((sides[:, 2:] - sides[:, :2]).prod(1) for sides in (boxes, true_boxes))
+    return float((shared / (areas[:, None] + true_areas - shared)).max())

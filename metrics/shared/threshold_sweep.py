@@ -10,7 +10,7 @@ from axiom_bench.cutting.threads import in_threads
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.pixel_order import pixel_keys
-from axiom_bench.metrics.shared.rounding import MILLION, level, millionths
+from axiom_bench.metrics.shared.rounding import MILLION, millionths
 
 COUNT = 100
 FRACTIONS = tuple(step / COUNT for step in range(COUNT))  # of the maximum; pixels above, not at, them are taken
@@ -52,24 +52,24 @@ def counted_pixels(explanation: Explanation) -> np.ndarray:
     return np.ones(masks.shape, bool) if explanation.ignored is None else ~explanation.ignored.cpu().numpy()
 
 
-def steps_above(explanation: Explanation, fractions: tuple[float, ...] = FRACTIONS) -> np.ndarray:
-    """How many of the fractions of the maximum each pixel is above: (B, H', W') uint16; computed once.
-
-    fractions: ascending.
-    """
-    return explanation.once(("steps above", fractions), lambda: _steps(millionths(explanation), fractions))
-
-
-def boxes_above(explanation: Explanation, connectivity: int = 8, fractions: tuple[float, ...] = FRACTIONS) -> Boxes:
-    """The regions above each fraction of the maximum against the class's boxes; computed once an explanation.
-
-    connectivity: 8 (diagonals touch) or 4. fractions: ascending. Raises BenchError for another connectivity.
-    """
+def check_connectivity(connectivity: int) -> None:
+    """Raises BenchError for anything but 8 (diagonals touch) and 4."""
     if connectivity not in (4, 8):
         raise BenchError(f"The connectivity of regions is 4 or 8, not {connectivity!r}.")
-    return explanation.once(
-        ("boxes above", connectivity, fractions), lambda: _boxes(explanation, connectivity, fractions)
-    )
+
+
+def steps_above(explanation: Explanation) -> np.ndarray:
+    """How many of FRACTIONS each pixel is above: (B, H', W') uint16; computed once."""
+    return explanation.once("steps above", lambda: _steps(millionths(explanation)))
+
+
+def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
+    """The regions above each of FRACTIONS against the class's boxes; computed once an explanation.
+
+    connectivity: 8 (diagonals touch) or 4. Raises BenchError for another.
+    """
+    check_connectivity(connectivity)
+    return explanation.once(("boxes above", connectivity), lambda: _boxes(explanation, connectivity))
 
 
 def pixels_above(explanation: Explanation) -> Pixels:
@@ -77,23 +77,21 @@ def pixels_above(explanation: Explanation) -> Pixels:
     return explanation.once("pixels above", lambda: _pixels(explanation))
 
 
-def _steps(levels: np.ndarray, fractions: tuple[float, ...]) -> np.ndarray:
-    if fractions == FRACTIONS:  # in even steps: no search
-        passed = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
-    else:
-        passed = np.searchsorted([level(fraction) for fraction in fractions], levels)
+def _steps(levels: np.ndarray) -> np.ndarray:
+    """FRACTIONS are even steps, so that no search is needed."""
+    passed: np.ndarray = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
     return passed.astype(np.uint16)
 
 
-def _boxes(explanation: Explanation, connectivity: int, fractions: tuple[float, ...]) -> Boxes:
+def _boxes(explanation: Explanation, connectivity: int) -> Boxes:
     from axiom_bench.metrics.shared import union_find  # here, because numba takes a third of a second to import
 
-    steps, boxes = steps_above(explanation, fractions), given(explanation.boxes, "boxes")
+    steps, boxes = steps_above(explanation), given(explanation.boxes, "boxes")
     joins = union_find.joins(connectivity)
 
     def swept(map_steps: np.ndarray, true_boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         curves: tuple[np.ndarray, np.ndarray, np.ndarray] = union_find.sweep(
-            map_steps, len(fractions), joins, true_boxes, union_find.PIXELS
+            map_steps, COUNT, joins, true_boxes, union_find.PIXELS
         )
         return curves
 
