@@ -134,7 +134,8 @@ def check_report(config: Mapping[str, Any], methods: Sequence[Plugin], metrics: 
     if options.compare is not None and options.compare not in names:
         raise unknown("method in this run", options.compare, names)
     names += all_methods.names()
-    values = _values(metrics)
+    by_default = Options.of({}).values.values()  # which no one misspells, and the run need not have
+    values = _values(metrics).union(*by_default)
     try:
         check_names(options, names, values)
     except BenchError:  # not of this run: then of any metric, whose modules are imported for that

@@ -99,6 +99,11 @@ class Options:
     figures: Figures
     latex: Latex
 
+    @property
+    def values(self) -> dict[str, Collection[str]]:
+        """{setting: the names of values that it chooses}."""
+        return {name: getattr(self, name) for name in ("headline", "columns", "columns_off")} | self.figures.values
+
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Options:
         """From the manifest's config. Raises BenchError, with the nearest names, for an unknown key."""
@@ -129,9 +134,7 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     """
     of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
     of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
-    of_values = {name: getattr(options, name) for name in ("headline", "columns", "columns_off")}
-    of_values |= options.figures.values
-    for chosen, names, kind in ((of_methods, methods, "method"), (of_values, values, "metric")):
+    for chosen, names, kind in ((of_methods, methods, "method"), (options.values, values, "metric")):
         for key, requested in chosen.items():
             for name in requested:
                 if name is not None and name not in names:

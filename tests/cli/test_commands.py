@@ -245,6 +245,23 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, sentence, capsys, 
     assert not list(tmp_path.iterdir())  # nothing was begun
 
 
+UNNEEDED = ("numba", "torchvision", "torch._dynamo", "axiom_bench.metrics.road", "axiom_bench.gate")
+FIRST_RUN = """
+import sys
+from axiom_bench.cli.main import main
+code = main(sys.argv[1:])
+print([name for name in {unneeded} if name in sys.modules])
+sys.exit(code)
+"""
+
+
+def test_a_first_run_waits_for_no_compiler_and_imports_nothing_that_it_does_not_use(tmp_path):
+    few = ["model=scenes_vgg", "data.size=1", "pictures.rows=0", "pictures.gallery=0", f"results={tmp_path}"]
+    command = [sys.executable, "-c", FIRST_RUN.format(unneeded=UNNEEDED), *few]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout
+
+
 MISSING = {
     "data=voc data.root=nowhere": "There is no folder nowhere; expected the VOC layout",
     "data=mosaic data.of=coco data.of.root=nowhere": "There is no folder nowhere; expected the COCO layout",
