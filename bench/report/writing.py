@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from axiom_bench.judging.judgement import Judgement
 from axiom_bench.records import files, reading
@@ -51,15 +52,16 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
     tell: is told what is made next. Raises BenchError where a file of the run can't be read or the folder can't be
     written.
     """
-    tell("comparisons")
-    run.compare_all()
-    tell("tables")
-    tables = write_tables(run, run.path / "tables")
-    figures = save_figures(run, tell)
-    tell("page")
-    files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
-    if section := gallery.folder_section(run):
-        files.write(run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode())
+    with threadpool_limits(1, "blas"):  # products are small: a second thread costs more than it does
+        tell("comparisons")
+        run.compare_all()
+        tell("tables")
+        tables = write_tables(run, run.path / "tables")
+        figures = save_figures(run, tell)
+        tell("page")
+        files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
+        if section := gallery.folder_section(run):
+            files.write(run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode())
 
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:

@@ -116,7 +116,8 @@ class _Boxes:
             boxes.apply_axis(fitted, axes, "x")
             axes.set_ylim(len(methods) - 0.4, -0.6)
             axes.set_yticks(range(len(methods)), names)
-            drawing.set_title(axes, run.label(setting), (width - label) / per_row)
+            # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
+            drawing.set_title(axes, run.label(setting), (width - label) / per_row, y=1.0)
         figure.supxlabel(vega.axis_label(self.value))
         return figure
 

@@ -209,9 +209,9 @@ def wrapped(name: str, width: int = 14) -> str:
     return "\n".join(part.replace("_ ", "_") for part in parts)
 
 
-def set_title(axes: Any, text: str, inches: float) -> None:
+def set_title(axes: Any, text: str, inches: float, **how: Any) -> None:
     """A panel's title, in as many lines as its width asks for."""
-    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))))
+    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **how)
 
 
 def legend(figure: Figure, order: Sequence[str], width: float) -> Any:
