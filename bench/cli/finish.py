@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest, sweep
+from axiom_bench.run.composing.settings import return_freed_memory
 from axiom_bench.run.manifest import Failure, Outcome
 from axiom_bench.run.progress import progress
 from axiom_bench.run.tasks import run_folder
@@ -45,7 +47,12 @@ def finish(
             dropped = sweep.no_longer_shown(before, written)
             lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
-            page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
+            return_freed_memory()
+            gc.freeze()  # the libraries' objects, a third of a million: figures are many, and each collection reads all
+            try:
+                page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
+            finally:
+                gc.unfreeze()
             if verbose:
                 times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
                 from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with

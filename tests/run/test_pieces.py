@@ -116,7 +116,7 @@ def fault():
 fault()
 print(min(fault() for _ in range(20)))  # a small object may lie in the first freed blocks, which then are too small
 """
-KEEP = "import torch; from axiom_bench.run.composing.settings import keep_freed_memory; keep_freed_memory()"  # as a run
+KEEP = "import torch; from axiom_bench.run.composing import settings; settings.keep_freed_memory()"  # as a run
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone is set")
 
 
@@ -133,6 +133,7 @@ def test_a_run_takes_freed_memory_again_and_a_notebook_is_left_alone():
     assert faults("") > FEW
     assert faults("import axiom_bench") > FEW
     assert faults(KEEP) <= FEW
+    assert faults(f"{KEEP}; settings.return_freed_memory()") > FEW  # as its report
 
 
 @glibc

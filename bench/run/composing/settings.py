@@ -35,6 +35,8 @@ UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "kB": 10**3, "
 # Parameters of mallopt(3): where free memory on top of the heap is given back, and how many blocks lie outside of it.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 MAX_INT = 2**31 - 1  # bytes; mallopt takes an int
+KEEPING = ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0))
+RETURNING = ((M_TRIM_THRESHOLD, 2**17), (M_MMAP_MAX, 2**16))  # glibc's defaults
 USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
@@ -209,10 +211,24 @@ def keep_freed_memory() -> bool:
     does. Settings in the user's environment come first. glibc returns large blocks to the system as they are freed. A
     network's activations are such blocks, so each pass asks for pages that the pass before had
     (docs/studies/performance.md has the cost)."""
+    glibc = _glibc()
+    return glibc is not None and all(glibc.mallopt(*pair) == 1 for pair in KEEPING)
+
+
+def return_freed_memory() -> None:
+    """Ends what `keep_freed_memory` began, where it did: a report needs other memory than passes."""
+    if (glibc := _glibc()) is not None:
+        for pair in RETURNING:
+            glibc.mallopt(*pair)
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """None where the system has another library, or the user's environment settings of its own."""
     if not sys.platform.startswith("linux") or any(name in os.environ for name in USER_SETTINGS):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries than glibc have none
-    return mallopt is not None and all(mallopt(*pair) == 1 for pair in ((M_TRIM_THRESHOLD, MAX_INT), (M_MMAP_MAX, 0)))
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "mallopt") else None
 
 
 def recording(config: Mapping[str, Any]) -> AbstractContextManager[None]:
