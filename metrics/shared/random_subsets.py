@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -19,7 +20,7 @@ from axiom_bench.metrics.shared.similarity import constant, pearson
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
 SUBSETS_AT_ONCE = 64  # drawn and multiplied with a map together
-KEPT_PIXELS = 20 * 20  # of a raw map: the weights of 900 subsets take 3 MB per image
+KEPT_PIXELS = 20 * 20  # of a raw map: the weights of 900 subsets take 3 MB per image; as bits of 224 x 224, 6 MB
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     """The sum of each resized map over each of its image's subsets: (B, h, w) -> (B, n).
 
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
-    methods whose maps have this size. For large maps it isn't kept, and the subsets are drawn again.
+    methods whose maps have this size. For large maps it isn't kept.
     """
     size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images
     if size[0] * size[1] > KEPT_PIXELS:
@@ -134,9 +135,14 @@ def _resize(length: int, to: int) -> Tensor:
 
 
 def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
-    """All of an image's subsets, several at a time: bool (n, H', W'), the same at each call."""
-    (generator,) = trace.generators(subsets.seed, slice(row, row + 1))
+    """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once, and kept as bits."""
     size = (trace.images.shape[-2], trace.images.shape[-1])
-    for first in range(0, len(subsets.draws), SUBSETS_AT_ONCE):
-        drawn = [draw(generator, size) for draw in subsets.draws[first : first + SUBSETS_AT_ONCE]]
-        yield torch.stack(drawn).to(trace.images.device)
+
+    def draw_all() -> list[np.ndarray]:
+        (generator,) = trace.generators(subsets.seed, slice(row, row + 1))
+        return [np.packbits(draw(generator, size).numpy()) for draw in subsets.draws]
+
+    kept = trace.once((subsets.kind, "drawn", row, subsets.seed, len(subsets.draws)), draw_all)
+    for first in range(0, len(kept), SUBSETS_AT_ONCE):
+        bits = np.unpackbits(np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=size[0] * size[1])
+        yield torch.from_numpy(bits.view(bool)).view(-1, *size).to(trace.images.device)
