@@ -5,8 +5,8 @@ Every missing pixel is the weighted mean of its neighbours in the image, 1/6 alo
 diagonals: one sparse linear system per image, solved by conjugate gradients. Their preconditioner is a multigrid
 V-cycle that aggregates blocks of 2 x 2 pixels (coarse equations are sums of fine ones).
 
-Compiled by numba: import it when it is needed. All arrays of pixels have a margin of a zero on every side, so that each
-pixel has eight neighbours.
+Compiled by numba: import it when it is needed. Loops stand where slices could be assigned, which take a third of the
+time of compiling. All arrays of pixels have a margin of a zero on every side, so that each pixel has eight neighbours.
 """
 
 from __future__ import annotations
@@ -73,11 +73,10 @@ def _imputed(image: np.ndarray, hole: np.ndarray, tolerance: float) -> np.ndarra
         for y in range(height):
             for x in range(width):
                 start[y + 1, x + 1] = mean if hole[y, x] else channel[y, x]
-        residual[:] = 0
         for y in range(1, height + 1):
             for x in range(1, width + 1):
-                if hole[y - 1, x - 1]:
-                    residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x]
+                is_missing = hole[y - 1, x - 1]
+                residual[y, x] = _neighbour_sum(start, y, x) - diagonal[y, x] * start[y, x] if is_missing else 0.0
         correction = _conjugate_gradients(levels, tolerance * scale)
         for y in range(height):
             for x in range(width):
@@ -241,8 +240,9 @@ def _levels(hole: np.ndarray) -> list[Level]:
         depth += 1
     shape = (height + -height % 2**depth + 2, width + -width % 2**depth + 2)
     inside, missing = np.zeros(shape), np.zeros(shape)
-    inside[1 : height + 1, 1 : width + 1] = 1
-    missing[1 : height + 1, 1 : width + 1] = hole
+    for y in range(height):
+        for x in range(width):
+            inside[y + 1, x + 1], missing[y + 1, x + 1] = 1.0, hole[y, x]
     edges, boundary = np.zeros((4, *shape)), np.zeros(shape)  # boundary: each missing pixel's weight of observed ones
     for y in range(1, height + 1):
         for x in range(1, width + 1):
