@@ -5,7 +5,7 @@
 VGG-16 with random weights, each case with those above it. A launch is an operation that reaches torch's kernels and is
 neither a view nor an empty tensor; some are several kernels on a GPU. Bytes are those of its tensors, each once, as if
 no cache kept any. Waits are those of the stand-in for a GPU (`axiom_bench.testing.other_device`). What the code does on
-a CPU alone is left out where it multiplies launches: weights in blocks of columns, which fit into a processor's cache.
+a CPU alone is left out where it multiplies launches: products in blocks, which fit into a processor's cache.
 --operations also names the most frequent ones, and the waits' lines.
 """
 
@@ -15,7 +15,6 @@ import axiom_bench as ab  # before torch, whose idle threads would otherwise tak
 
 # isort: split
 import argparse
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -72,7 +71,11 @@ def counts(network: Network, case: Callable[[ab.CutModel, Tensor], object]) -> C
     """case: what is computed of a cut model and images. What is found out once for a model isn't counted."""
     cut_model = ab.cut(network.model, network.layer, ablation_memory=ABLATION_MEMORY)
     case(cut_model, network.images)
-    with mock.patch.object(batched, "COLUMNS", sys.maxsize), OtherDevice() as device, Launches(device) as launches:
+    with (
+        mock.patch.object(batched, "OF_PROCESSOR", batched.OF_GPU),
+        OtherDevice() as device,
+        Launches(device) as launches,
+    ):
         device.put(network.images, *network.model.parameters(), *network.model.buffers())
         case(cut_model, network.images)
     return Counts(launches.operations, launches.bytes, device.waits)

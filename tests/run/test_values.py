@@ -18,6 +18,7 @@ import torch
 
 from axiom_bench import methods, metrics
 from axiom_bench.cutting import passes
+from axiom_bench.cutting.ablation import batched
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.evaluation import shard
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_values
@@ -186,6 +187,7 @@ def test_all_steps_of_a_job(tmp_path):
 @pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
 def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
+    monkeypatch.setattr(batched, "OF_PROCESSOR", batched.OF_GPU)  # the stand-in for a GPU is a processor
     monkeypatch.setattr(shard, "thread_count", lambda device: 1)
     job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
     with OtherDevice() as device, warnings.catch_warnings():

@@ -9,8 +9,8 @@ from measuring import CPU
 from axiom_bench.testing.other_device import OtherDevice
 
 # Of a batch: launches whatever its size, launches an image, and waits. One more of either is to be meant.
-BOUNDS = {"trace": (65, 0, 0), "and all drops": (93, 4, 1), "and five methods": (173, 4, 1),
-          "and both axioms": (238, 4, 1)}  # fmt: skip
+BOUNDS = {"trace": (65, 0, 0), "and all drops": (100, 3, 1), "and five methods": (180, 3, 1),
+          "and both axioms": (240, 3, 1)}  # fmt: skip
 
 
 def test_what_counts_as_a_launch_and_its_bytes():

@@ -11,8 +11,10 @@ because each image has hidden units of its own that no ablation moves.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -38,12 +40,21 @@ from axiom_bench.cutting.ablation.graph import (
 Differences = dict[fx.Node, Tensor]
 # Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
 WORTH_GATHERING = 0.9
-# Of a product, what a processor's cache holds: what was gathered is there when it is multiplied.
-COLUMNS = 256
-# Of the first product: rows of the weight whose pages a processor remembers.
-FEATURES = 1024
 # Tensors of a layer's width that are alive at once: differences before and after, and two for work.
 TENSORS_AT_ONCE = 4
+
+
+class Blocks(NamedTuple):
+    """What is computed together. images: behind the first product, whose differences a processor's cache holds.
+    features: of the first product, rows of the weight whose pages a processor remembers. columns: of the products
+    behind it, which are in the cache when they are multiplied."""
+
+    images: int
+    features: int
+    columns: int
+
+
+OF_PROCESSOR, OF_GPU = Blocks(1, 1024, 256), Blocks(*(sys.maxsize,) * 3)  # a GPU has all at once
 
 
 def is_flat(difference: Tensor) -> bool:
@@ -151,8 +162,7 @@ class LinearChain:
     def _behind(self, values: Values, images: slice, first: Tensor, live: Tensor) -> Tensor:
         """From the first product's differences, (G, n, N), to those that reach the last node, in the same memory where
         they fit. A processor takes image by image, whose differences stay in its cache."""
-        at_once = 1 if first.device.type == "cpu" else len(first)
-        result = first
+        result, at_once = first, min(_blocks(first).images, len(first))
         for start in range(0, len(first), at_once):
             rows = slice(start, start + at_once)
             difference = first[rows]
@@ -194,7 +204,8 @@ class LinearChain:
         difference = self.before[images, channels]
         weight = self.head.layer(self.nodes[0]).weight.unflatten(1, self.before.shape[1:])[:, channels]
         result = _empty(difference, len(weight))
-        for part, columns in zip(weight.split(FEATURES), result.split(FEATURES, 2), strict=True):
+        at_once = _blocks(difference).features
+        for part, columns in zip(weight.split(at_once), result.split(at_once, 2), strict=True):
             columns.copy_(torch.bmm(difference.transpose(0, 1), part.permute(1, 2, 0)).transpose(0, 1))
         return result
 
@@ -266,10 +277,14 @@ def sparse_product(rows: Tensor, weight: Tensor, moved: Tensor, out: Tensor | No
     result = _empty(rows, len(weight)) if out is None else out
     if len(units) > WORTH_GATHERING * len(moved):
         return _multiply(rows, weight, result)
-    rows, at_once = rows.index_select(1, units), COLUMNS if rows.device.type == "cpu" else len(weight)
+    rows, at_once = rows.index_select(1, units), _blocks(rows).columns
     for part, columns in zip(weight.split(at_once), result.split(at_once, 1), strict=True):
         _multiply(rows, part.index_select(1, units), columns)
     return result
+
+
+def _blocks(tensor: Tensor) -> Blocks:
+    return OF_PROCESSOR if tensor.device.type == "cpu" else OF_GPU
 
 
 def _multiply(rows: Tensor, weight: Tensor, out: Tensor) -> Tensor:
