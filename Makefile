@@ -10,6 +10,7 @@ FOR_TESTS := $(VENV)/.installed-for-tests
 FOR_PEERS := $(VENV)/.installed-peers
 # What is never imported needn't be compiled. uv doesn't read the settings of pip, which may name another index.
 TEST_EXTRAS := '.[dev,docs,timm,coco,transformers,launchers,executors]'
+PEER_EXTRAS := '.[peers,ray]'
 INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -e $(1) 2> /dev/null || \
 	  $(VENV)/bin/python -m pip install -q --no-compile -c requirements.lock -e $(1); }
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -58,7 +59,7 @@ $(FOR_TESTS): $(INSTALLED)
 	touch $@
 
 $(FOR_PEERS): $(FOR_TESTS)
-	$(call INSTALL,'.[peers,ray]')
+	$(call INSTALL,$(PEER_EXTRAS))
 	touch $@
 
 $(INSTALLED): pyproject.toml requirements.lock hatch_build.py
