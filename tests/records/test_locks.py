@@ -54,8 +54,8 @@ def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_pa
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
     with another(tmp_path) as first, waiting(tmp_path) as had:
         said = ""
-        while not said:
-            said = capfd.readouterr().err
+        while not said.endswith("\n"):
+            said += capfd.readouterr().err
         assert not had.is_set()
         assert locks.in_use(tmp_path)
         first.kill() if end == "kill" else first.communicate("\n")
