@@ -89,8 +89,11 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
             executors.checked(config)
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     monkeypatch.delitem(sys.modules, "axiom_bench.run.executors.dask", raising=False)
-    with pytest.raises(BenchError, match=r"needs the package dask, .*pip install '\.\[executors\]'"):
-        executors.checked(node("dask"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "axiom_bench.run.executors.ray", raising=False)
+    for name, extra in (("dask", "executors"), ("ray", "ray")):
+        with pytest.raises(BenchError, match=rf"needs the package {name}, .*pip install '\.\[{extra}\]'"):
+            executors.checked(node(name))
 
 
 def test_here_a_task_is_done_when_its_result_is_asked_for():

@@ -17,7 +17,7 @@ from axiom_bench import kinds
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.progress import silent
 
-EXTRA = "executors"  # the engines' packages
+EXTRAS = {"ray": "ray"}  # of an engine's package; the others are in "executors"
 ONE_AT_A_TIME = threading.Lock()  # tasks of a process: torch's settings, and the job that is kept, are the process's
 
 
@@ -88,7 +88,8 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
     except ImportError as error:
         package = str(getattr(error, "name", "")).partition(".")[0]
         raise BenchError(
-            f"{_named(config)} needs the package {package}, which isn't installed; pip install '.[{EXTRA}]' in "
+            f"{_named(config)} needs the package {package}, which isn't installed; pip install "
+            f"'.[{EXTRAS.get(package, 'executors')}]' in "
             "axiom-bench's checkout, or choose executor=local."
         ) from error
     except (ValueError, AttributeError) as error:

@@ -57,7 +57,9 @@ class Processes:
                     return pool.submit(*call).result()
                 except BrokenProcessPool:
                     pool = _started(variable)
-            raise BenchError(f"a task's process was killed {ATTEMPTS} times, as for want of memory: lower the count.")
+            raise BenchError(
+                f"A task's process was killed {ATTEMPTS} times, as for want of memory; start fewer processes."
+            )
         finally:
             self.free.put((variable, pool))
 
