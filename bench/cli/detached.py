@@ -27,7 +27,7 @@ Command = tuple[list[str], Path | None]  # overrides, and a folder of YAML files
 
 def detach(composition: Composition, config: dict[str, Any], config_folder: Path | None) -> list[str]:
     """Queues the jobs: the last lines. Raises BenchError where Slurm doesn't take them."""
-    if config["executor"]["cluster"] != "slurm" or remote.is_url(str(config["results"])):
+    if config["executor"].get("cluster") != "slurm" or remote.is_url(str(config["results"])):
         raise BenchError("executor.detach=true needs Slurm, and results in a folder that its nodes see.")
     others = [word for word in composition.typed if word.lstrip("+").partition("=")[0].partition(".")[0] != "executor"]
     command: Command = [*others, HERE], config_folder
@@ -42,7 +42,7 @@ def detach(composition: Composition, config: dict[str, Any], config_folder: Path
             [(subprocess.check_call, [*PROGRAM, *options, *command[0]])],
         ):
             if numbers:
-                more = config["executor"]["parameters"].get("slurm_additional_parameters") or {}
+                more = (config["executor"].get("parameters") or {}).get("slurm_additional_parameters") or {}
                 more = {**more, "dependency": f"afterany:{numbers[-1]}"}
                 executor.queue.update_parameters(slurm_additional_parameters=more)
             for call in step:
