@@ -1,17 +1,19 @@
 """Locks of a run folder: one command at a time, which ends with its process, and is named to those who wait."""
 
-import contextlib
+import io
 import os
 import platform
 import re
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager, redirect_stderr
 
 import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import locks
+from tests.faults.runs import wait_until
 
 HOLDS = """
 import sys
@@ -23,7 +25,7 @@ with locks.held(Path(sys.argv[1]), sys.argv[2]):
 """
 
 
-@contextlib.contextmanager
+@contextmanager
 def another(folder, name=locks.RUN):
     """A process that holds a lock until it is sent a line, or killed."""
     command = [sys.executable, "-c", HOLDS, str(folder), name]
@@ -33,7 +35,7 @@ def another(folder, name=locks.RUN):
         started.kill()
 
 
-@contextlib.contextmanager
+@contextmanager
 def waiting(folder):
     """A thread that has the lock once it can be had, and what it tells then."""
     had = threading.Event()
@@ -50,17 +52,16 @@ def waiting(folder):
 
 
 @pytest.mark.parametrize("end", ["kill", "line"])
-def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_path, monkeypatch, capfd, end):
+def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_path, monkeypatch, end):
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
-    with another(tmp_path) as first, waiting(tmp_path) as had:
-        said = ""
-        while not said.endswith("\n"):
-            said += capfd.readouterr().err
+    told = io.StringIO()  # capfd would lose a line that comes between its reading and its emptying
+    with redirect_stderr(told), another(tmp_path) as first, waiting(tmp_path) as had:
+        wait_until(lambda: told.getvalue().endswith("\n"))
         assert not had.is_set()
         assert locks.in_use(tmp_path)
         first.kill() if end == "kill" else first.communicate("\n")
         holder = rf"process {first.pid} on {platform.node()} holds it since \d\d\d\d-\d\d-\d\d \d\d:\d\d"
-        assert re.fullmatch(rf"waiting for {re.escape(str(tmp_path))}: {holder} \(`kill` ends it\)\n", said)
+        assert re.fullmatch(rf"waiting for {re.escape(str(tmp_path))}: {holder} \(`kill` ends it\)\n", told.getvalue())
     assert not locks.in_use(tmp_path)
 
 

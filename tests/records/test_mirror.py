@@ -1,12 +1,13 @@
 """Runs in a store: names, what is fetched and sent, and a lock made of objects. The store is fsspec's memory."""
 
+import io
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from axiom_bench.cli.terminal import local_folder, run_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, lease, mirror, remote
 from axiom_bench.records.remote import Objects
+from tests.faults.runs import wait_until
 
 URL = "memory://bucket/results/quick/default"
 RECORD = f"{'0' * 32}-12345678.parquet"
@@ -149,17 +151,14 @@ def quick(monkeypatch):
     monkeypatch.setattr(lease, "LOOK", 0.01)
 
 
-def test_a_run_in_a_store_is_one_command_s_until_it_ends(store, quick, capsys):
-    with ExitStack() as stack:
+def test_a_run_in_a_store_is_one_command_s_until_it_ends(store, quick):
+    with redirect_stderr(io.StringIO()) as told, ExitStack() as stack:
         with lease.held(store):
             others = [stack.enter_context(begun(store)) for _ in range(2)]
-            said = ""
-            while said.count("\n") < 2:
-                said += capsys.readouterr().err
-            assert said == 2 * f"waiting for {URL}: process {os.getpid()} on {files.host()} holds it\n"
+            wait_until(lambda: told.getvalue().count("\n") == 2)
+            assert told.getvalue() == 2 * f"waiting for {URL}: process {os.getpid()} on {files.host()} holds it\n"
             assert not any(had.is_set() for had, _ in others)
-        while not any(had.is_set() for had, _ in others):
-            pass
+        wait_until(lambda: any(had.is_set() for had, _ in others))
         time.sleep(0.1)
         assert sum(had.is_set() for had, _ in others) == 1
         for _, ended in others:
@@ -183,11 +182,12 @@ def test_a_command_that_says_nothing_for_long_holds_nothing_and_one_takes_the_ru
     monkeypatch.setattr(lease, "BEAT", 0.02)
     about = {**files.process(), "place": "of another machine"}
     store.write("lock/1", json.dumps(about).encode())
-    with begun(store) as (one, _), begun(store) as (two, _):
-        while not one.is_set() and not two.is_set():
-            pass
+    with begun(store) as (one, one_ends), begun(store) as (two, two_ends):
+        wait_until(lambda: one.is_set() or two.is_set())
         time.sleep(0.5)  # whose beats are heard
         assert one.is_set() != two.is_set()
+        one_ends.set()
+        two_ends.set()
 
 
 def test_a_process_of_this_machine_that_is_gone_holds_nothing(store, quick):

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -29,6 +28,7 @@ from axiom_bench.run.execute import execute
 from axiom_bench.run.executors import Local, processes
 from axiom_bench.run.sweep import sweep
 from axiom_bench.run.tasks import Task, compute_part
+from tests.faults.runs import group_is_gone, wait_until
 
 from .conftest import RUN, failure, module_of, rows_of, tiny
 
@@ -196,31 +196,14 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp
     command = [sys.executable, "-m", "axiom_bench.cli.main", *words, *engine, f"results={tmp_path / 'there'}"]
     records = tmp_path / "there" / RUN / "records"
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
-        while not list(records.glob("*.parquet")):
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_until(lambda: bool(list(records.glob("*.parquet"))) or process.poll() is not None)
+        assert process.poll() is None
         process.kill()
-    until = time.monotonic() + 60
-    while _group(process.pid):
-        assert time.monotonic() < until, "processes are left"
-        time.sleep(0.2)
+    wait_until(lambda: group_is_gone(process.pid))
     there = sweep([*words, f"results={tmp_path / 'there'}"])[1]
     assert 0 < there[0].computed.shards < 5
     here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
-
-
-def _group(pgid: int) -> list[int]:
-    """The processes of a group that go on."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
-        except OSError:  # it has just ended
-            continue
-        if int(group) == pgid and state != "Z":
-            found.append(int(path.parent.name))
-    return found
 
 
 TAINTS = """

@@ -1,8 +1,10 @@
 """What is done stays done: a repeated run, changed inputs, several commands on one run folder."""
 
+import io
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +13,7 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, holdings, locks
 from axiom_bench.run.computing import compute
+from tests.faults.runs import wait_until
 
 from .conftest import failure
 
@@ -172,11 +175,11 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
     pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
-def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results, capfd):
+def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results):
     ran()
-    with ThreadPoolExecutor(1) as pool:
+    with redirect_stderr(io.StringIO()) as told, ThreadPoolExecutor(1) as pool:
         with locks.held(results / "quick/default"):
             second = pool.submit(run)
-            while "waiting for" not in capfd.readouterr().err:
-                assert not second.done()
+            wait_until(lambda: "waiting for" in told.getvalue())
+            assert not second.done()
         assert second.result()[0].computed.shards == 0

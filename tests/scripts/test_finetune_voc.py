@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import redirect_stdout
 from pathlib import Path
 from unittest import mock
@@ -22,6 +21,7 @@ from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from tests.data.builders import save, xml
+from tests.faults.runs import wait_until
 
 SCRIPT = Path(finetune_voc.__file__)
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
@@ -63,8 +63,7 @@ class InProcesses:
 
     def disturbed(self, root, output):
         killed = start(root, output)
-        while not (output / "checkpoint.pt").is_file() and killed.poll() is None:
-            time.sleep(0.01)
+        wait_until(lambda: (output / "checkpoint.pt").is_file() or killed.poll() is not None)
         killed.send_signal(signal.SIGKILL)
         return finished(killed)[1]
 
