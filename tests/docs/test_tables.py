@@ -127,6 +127,7 @@ def run(checkout: Path, *command: str) -> str:
     return subprocess.run([sys.executable, *command], cwd=checkout, **options).stdout
 
 
+@pytest.mark.slow
 def test_new_method_needs_three_files(checkout: Path):
     """It is in the table once the command has run, and listed."""
     run(checkout, "hatch_build.py")

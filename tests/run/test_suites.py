@@ -201,28 +201,23 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_su
     assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "value", "message"),
-    [
+def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny_suite, run, tmp_path):
+    _, _, manifests = run()
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
+    for kind, name, value, message in (
         ("models", "planted_or", ["features", "0" * 64], r"the network planted_or \(its layer or weights\)"),
         ("models", "planted_or", None, r"the network planted_or \(its layer or weights\)"),
         ("data", "planted", "0" * 64, r"the images of planted \(their ids, content or labels\)"),
         ("metrics", "sensitivity_error", ["other.function", {}], "the metrics sensitivity_error"),
         ("metrics", "zeta", ["other.function", {}], "the metrics zeta"),
-    ],
-)
-def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(
-    tiny_suite, run, tmp_path, kind, name, value, message
-):
-    _, _, manifests = run()
-    changed = frozen(manifests)
-    changed["second"][kind][name] = value
-    tiny_suite(frozen=changed)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
-    code, lines, _ = run("method=[hires_cam]")
-    assert code == 2
-    assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
+    ):
+        changed = frozen(manifests)
+        changed["second"][kind][name] = value
+        tiny_suite(frozen=changed)
+        code, lines, _ = run("method=[hires_cam]")
+        assert code == 2
+        assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before
 
 
 def imagenet_files(root):
