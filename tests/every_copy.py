@@ -19,7 +19,8 @@ def every_copy_is_classified() -> Iterator[None]:
     """Inside, no score of an equal copy is used again, since which copies are equal isn't known beforehand."""
 
     def classified(trace: Trace, request: PerturbedImages, rows: int, *same: Any) -> Tensor:
-        return answers._classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
+        scores = answers._classified(trace, request, rows, trace.targets[:, None])
+        return scores[:, 0].unflatten(0, (trace.num_valid, request.count))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(answers, "_reused", classified)

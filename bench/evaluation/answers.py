@@ -27,9 +27,38 @@ from axiom_bench.explanation.explanation import Explanation, given
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
 
 
+@dataclass(frozen=True)
+class RowsOfImages:
+    """Which neighbouring rows of a trace are of one image, as those of its labels are. numbers: the image of each row,
+    (B,); places: of each row among those of its image, (B,); both on the CPU. classes: of all rows of each row's image,
+    by their place, (B, most); where they are fewer than most, others stand behind them."""
+
+    numbers: Tensor
+    places: Tensor
+    classes: Tensor
+
+    @staticmethod
+    def of(trace: Trace) -> RowsOfImages:
+        """Those of a trace; padded rows are the last valid one."""
+        valid, images = trace.num_valid, trace.images[: trace.num_valid]
+        is_first = torch.ones(valid, dtype=torch.bool)
+        if trace.first_images is None:  # else equal images may be versions of different ones, and draw what these do
+            is_first[1:] = (images[1:] != images[:-1]).flatten(1).any(1).cpu()
+        rows, numbers = torch.arange(valid), is_first.cumsum(0) - 1
+        firsts = is_first.nonzero()[:, 0][numbers]
+        places = rows - firsts
+        others = (firsts[:, None] + torch.arange(int(places.max()) + 1)).clamp(max=valid - 1)
+        padded = torch.arange(len(trace)).clamp(max=valid - 1)
+        return RowsOfImages(numbers[padded], places[padded], trace.targets[others[padded].to(trace.targets.device)])
+
+    def __getitem__(self, rows: slice) -> RowsOfImages:
+        return RowsOfImages(self.numbers[rows], self.places[rows], self.classes[rows])
+
+
 @dataclass
 class KnownScores:
-    """Copies of images that have been classified, by number, and their scores as one tensor, in the same order."""
+    """Copies of images that have been classified, by number, and their scores as one tensor, in the same order: (n,
+    most, ...), for each of the classes of `RowsOfImages`."""
 
     copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scores: list[Tensor] = field(default_factory=list)
@@ -173,41 +202,48 @@ def _scores(task: MetricCall) -> Tensor:
 def _computed(explanation: Explanation, request: PerturbedImages) -> Tensor:
     """Scores (B, count, ...). Each copy of a valid image that is classified counts as a forward pass."""
     trace = given(explanation.trace, "trace")
-    rows = rows_per_pass(trace, request.count)
-    if request.same is None:
-        table = _classified(trace, request, rows).unflatten(0, (trace.num_valid, request.count))
+    rows, same = rows_per_pass(trace, request.count), request.same
+    if same is None and request.of_image and trace.images.device == torch.device("cpu"):  # to compare is to wait
+        same = ("of image", request.key), torch.arange(request.count).expand(len(trace), -1)
+    if same is None:
+        table = _classified(trace, request, rows, trace.targets[:, None])[:, 0].unflatten(0, (-1, request.count))
     else:
-        table = _reused(trace, request, rows, *request.same)
+        table = _reused(trace, request, rows, *same)
     return trace.per_image(lambda row: table[row])
 
 
 def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, numbers: Tensor) -> Tensor:
-    """Scores (valid images, count, ...) of copies that have numbers: those of an image with a new one are classified.
+    """Scores (valid images, count, ...) of copies that have numbers: those of an image with a new one are classified,
+    for all rows that are of this image.
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
     known = trace.once(("scores of equal copies", name, rows), KnownScores)
-    of_image = torch.arange(trace.num_valid, device=numbers.device)[:, None] * OF_IMAGE
-    copies = (numbers[: trace.num_valid] + of_image).flatten().cpu().numpy()
+    of_images = trace.once(("rows of images",), lambda: RowsOfImages.of(trace))
+    places = of_images.places[: trace.num_valid, None].expand(-1, request.count).flatten()
+    copies = (numbers.cpu() + of_images.numbers[:, None] * OF_IMAGE)[: trace.num_valid].flatten().numpy()
     distinct, first = np.unique(copies, return_index=True)
     wanted = np.zeros(len(copies), dtype=bool)
     wanted[first[~np.isin(distinct, known.copies)]] = True
     if wanted.any():
-        chosen = torch.from_numpy(wanted).view(trace.num_valid, request.count)
-        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, chosen)])]
+        chosen = None if wanted.all() else torch.from_numpy(wanted).view(trace.num_valid, request.count)
+        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, of_images.classes, chosen)])]
         known.copies = np.concatenate([known.copies, copies[wanted]])
     order = known.copies.argsort()
-    places = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
+    at = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
     (scores,) = known.scores
-    return scores[places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
+    return scores[at.to(scores.device), places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
 
 
-def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tensor | None = None) -> Tensor:
-    """Scores of copies, an image's all before the next's: (n, ...). wanted: bool (valid images, count); None: all.
+def _classified(
+    trace: Trace, request: PerturbedImages, rows: int, classes: Tensor, wanted: Tensor | None = None
+) -> Tensor:
+    """Scores of copies for these classes (B, m), an image's all before the next's: (n, m, ...). wanted: bool (valid
+    images, count); None: all.
 
     Rows that fill up a pass don't count as passes.
     """
-    classes = trace.targets[: trace.num_valid].repeat_interleave(request.count)
+    classes = classes[: trace.num_valid].repeat_interleave(request.count, 0)
     if wanted is not None:
         classes = classes[wanted.flatten().nonzero()[:, 0].to(classes.device)]
     scores: list[Tensor] = []
@@ -216,7 +252,8 @@ def _classified(trace: Trace, request: PerturbedImages, rows: int, wanted: Tenso
         filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
         logits = trace.network.forward_logits(filled)[: len(images)]
         trace.passes.leave_out(missing)
-        scores.append(request.score(logits, classes[start : start + len(images)]))
+        of_pass = classes[start : start + len(images)]
+        scores.append(torch.stack([request.score(logits, column) for column in of_pass.unbind(1)], 1))
     return torch.cat(scores)
 
 

@@ -151,6 +151,25 @@ def test_padded_rows_are_not_run_and_have_the_last_rows_answer(network, images):
     assert torch.equal(actual, deletion(explained(trace, annotated(trace), METHODS[0]))["deletion_auc"])
 
 
+def test_rows_of_one_image_share_the_passes_that_depend_on_no_map(network, images):
+    """Each with the score of its own class, of a slice of the trace, too; and not a bit changes."""
+    targets, metric = torch.tensor([0, 1, 2, 3]), with_few_passes(metrics.get("single_deletion"))
+    batch = ab.Batch(images[[0, 1, 1, 2]], tuple("abbc"), targets)
+    trace = ab.trace(network, "layer4", batch.images, targets)
+    before = trace.passes.trunk_forward
+    together = metric(explained(replace(trace), batch, METHODS[0]))
+    assert trace.passes.trunk_forward - before == 3 * 3**2
+    assert len(together.unique()) == 4
+    with every_copy_is_classified():
+        assert torch.equal(metric(explained(replace(trace), batch, METHODS[0])), together)
+    assert trace.passes.trunk_forward - before == (3 + 4) * 3**2
+    metric(explained(trace, batch, METHODS[0]))
+    part, other = trace[1:3], plugins.with_params("metric", "single_deletion", {"grid": 3, "fill": "mean"})
+    before = trace.passes.trunk_forward
+    assert len(other(explained(part, batch[1:3], METHODS[0])).unique()) == 2
+    assert trace.passes.trunk_forward - before == 3**2
+
+
 SLOW_NETWORKS = [pytest.param(name, marks=pytest.mark.slow) for name in ("resnet18", "mobilenet_v2", "vgg11")]
 
 
