@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.passes import in_passes, pieces
+from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
@@ -25,34 +26,6 @@ from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
-
-
-@dataclass(frozen=True)
-class RowsOfImages:
-    """Which neighbouring rows of a trace are of one image, as those of its labels are. numbers: the image of each row,
-    (B,); places: of each row among those of its image, (B,); both on the CPU. classes: of all rows of each row's image,
-    by their place, (B, most); where they are fewer than most, others stand behind them."""
-
-    numbers: Tensor
-    places: Tensor
-    classes: Tensor
-
-    @staticmethod
-    def of(trace: Trace) -> RowsOfImages:
-        """Those of a trace; padded rows are the last valid one."""
-        valid, images = trace.num_valid, trace.images[: trace.num_valid]
-        is_first = torch.ones(valid, dtype=torch.bool)
-        if trace.first_images is None:  # else equal images may be versions of different ones, and draw what these do
-            is_first[1:] = (images[1:] != images[:-1]).flatten(1).any(1).cpu()
-        rows, numbers = torch.arange(valid), is_first.cumsum(0) - 1
-        firsts = is_first.nonzero()[:, 0][numbers]
-        places = rows - firsts
-        others = (firsts[:, None] + torch.arange(int(places.max()) + 1)).clamp(max=valid - 1)
-        padded = torch.arange(len(trace)).clamp(max=valid - 1)
-        return RowsOfImages(numbers[padded], places[padded], trace.targets[others[padded].to(trace.targets.device)])
-
-    def __getitem__(self, rows: slice) -> RowsOfImages:
-        return RowsOfImages(self.numbers[rows], self.places[rows], self.classes[rows])
 
 
 @dataclass
@@ -219,7 +192,7 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
     known = trace.once(("scores of equal copies", name, rows), KnownScores)
-    of_images = trace.once(("rows of images",), lambda: RowsOfImages.of(trace))
+    of_images = rows_of_images(trace)
     places = of_images.places[: trace.num_valid, None].expand(-1, request.count).flatten()
     copies = (numbers.cpu() + of_images.numbers[:, None] * OF_IMAGE)[: trace.num_valid].flatten().numpy()
     distinct, first = np.unique(copies, return_index=True)

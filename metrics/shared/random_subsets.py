@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
@@ -120,9 +121,12 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
 
     def pixel_weights() -> Tensor:
         down, across = (_resize(*sides).to(images.device) for sides in zip(size, images.shape[-2:], strict=True))
-        return trace.per_image(
-            lambda row: torch.cat([down.T @ drawn.double() @ across for drawn in _drawn(trace, row, subsets)])
-        )
+        of_image, numbers = dict[int, Tensor](), rows_of_images(trace).numbers.tolist()
+        for row, number in enumerate(numbers):
+            if number not in of_image:
+                drawn = _drawn(trace, row, subsets)
+                of_image[number] = torch.cat([down.T @ some.double() @ across for some in drawn])
+        return torch.stack([of_image[number] for number in numbers])
 
     weights = trace.once((subsets.kind, "of a raw map's pixels", size, subsets.seed, len(subsets.draws)), pixel_weights)
     return torch.einsum("bnhw,bhw->bn", weights, raw_map)
@@ -135,14 +139,16 @@ def _resize(length: int, to: int) -> Tensor:
 
 
 def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
-    """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once, and kept as bits."""
+    """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once for all rows of the image and
+    kept as bits."""
     size = (trace.images.shape[-2], trace.images.shape[-1])
 
     def draw_all() -> list[np.ndarray]:
         (generator,) = trace.generators(subsets.seed, slice(row, row + 1))
         return [np.packbits(draw(generator, size).numpy()) for draw in subsets.draws]
 
-    kept = trace.once((subsets.kind, "drawn", row, subsets.seed, len(subsets.draws)), draw_all)
+    image = int(rows_of_images(trace).numbers[row])
+    kept = trace.once((subsets.kind, "drawn", image, subsets.seed, len(subsets.draws)), draw_all)
     for first in range(0, len(kept), SUBSETS_AT_ONCE):
         bits = np.unpackbits(np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=size[0] * size[1])
         yield torch.from_numpy(bits.view(bool)).view(-1, *size).to(trace.images.device)

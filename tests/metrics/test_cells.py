@@ -340,3 +340,17 @@ def test_sums_over_subsets_are_those_of_the_resized_map(filled_up, monkeypatch):
     large = functional.interpolate(small[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
     subsets = Subsets("test", [pixels_at_random(count) for count in (1, 40, 140)], "zero", 0.05, "logit", 0)
     close(*(answered(subset_drops)(of_map(filled_up[0], maps), subsets)[0] for maps in (small, large)))
+
+
+def test_subsets_are_drawn_once_for_all_rows_of_an_image(filled_up):
+    drawn, maps = [], torch.randn(5, 3, 4, dtype=torch.float64)[[0, 1, 2, 2, 2]]
+
+    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+        drawn.append(pixels_at_random(40)(generator, size))
+        return drawn[-1]
+
+    sums, _ = answered(subset_drops)(of_map(filled_up[1], maps), Subsets("test", [draw] * 3, "zero", 0.05, "logit", 0))
+    assert len(drawn) == 2 * 3
+    large = functional.interpolate(maps[:, None], (12, 12), mode="bilinear", align_corners=False)[:, 0]
+    of_rows = torch.stack(drawn).view(2, 3, 12, 12)[[0, 1, 1, 1, 1]]
+    close(sums, (of_rows * large[:, None]).sum((2, 3)))
