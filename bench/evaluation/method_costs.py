@@ -136,11 +136,11 @@ class Step:
     method: str = "-"
 
 
-def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, warmup: int = 1) -> pd.DataFrame:
+def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5) -> pd.DataFrame:
     """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
 
-    trace: of the batch. milliseconds_per_image: median over `repeats` rounds after `warmup`
-    ones. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
+    trace: of the batch. milliseconds_per_image: median over `repeats` rounds, after one that counts passes and warms
+    up. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
     image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
     peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
     A method that doesn't apply to the model has no row, and a warning says so.
@@ -148,7 +148,7 @@ def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5, w
     device = trace.images.device
     passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
-    rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(warmup + repeats)])[warmup:]
+    rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(repeats)])
     rows = [
         {
             "method": step.method,

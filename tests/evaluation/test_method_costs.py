@@ -81,7 +81,7 @@ class Clock:
 def test_time_is_the_median_after_warm_up_per_image_and_per_forward(net, batch, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("axiom_bench.evaluation.method_costs.time", clock)
-    naps = iter([9, 9, 0.019, 9, 0.019, 9])  # counting the passes, warm-up, three rounds, memory
+    naps = iter([9, 0.019, 9, 0.019, 9])  # counting the passes, which warms up, three rounds, memory
 
     def nap(trace):
         clock.now += next(naps)
