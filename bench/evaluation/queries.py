@@ -35,9 +35,10 @@ class PerturbedImages:
     key: names the copies and the score with all parameters that they depend on; equal requests of several metrics are
     answered once. count: copies of each image. perturbed(rows, copies): these copies of these images,
     (rows, copies, 3, H', W'). score(logits (n, C), classes (n,)): what is kept of the logits, (n, ...). of_image:
-    whether the copies depend on the image alone; then all methods share one answer. same: a name and whole numbers
-    (B, count). Copies of one image with equal numbers, in requests of one name, are equal bit by bit and have equal
-    scores, so they are classified once for all methods and metrics.
+    whether the copies depend on the image alone; then all methods share one answer, and all rows of the image its
+    passes. same: a name and whole numbers (B, count). Copies of one image with equal numbers, in requests of one name,
+    are equal bit by bit and have equal scores of a class. They are classified once for all methods, metrics and rows
+    of the image.
     """
 
     key: Hashable
