@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections import Counter
@@ -14,6 +13,7 @@ import pandas as pd
 
 from axiom_bench import report
 from axiom_bench.columns import UNKNOWN_CLASS
+from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
@@ -48,11 +48,8 @@ def finish(
             lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
             return_freed_memory()
-            gc.freeze()  # the libraries' objects, a third of a million: figures are many, and each collection reads all
-            try:
+            with seldom_collected():
                 page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
-            finally:
-                gc.unfreeze()
             if verbose:
                 times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
                 from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with

@@ -17,6 +17,7 @@ from pathlib import Path
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
 from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_folder, say, send
+from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, unknown
 
 UNREAD = 141  # 128 + SIGPIPE
@@ -289,11 +290,12 @@ def _run(options: Namespace) -> int:
 
 
 def _report(options: Namespace) -> int:
-    from axiom_bench.cli import report
+    with seldom_collected():
+        from axiom_bench.cli import report
 
-    if options.watch:
-        return report.watch(options.run_folders, options.overrides, options.output)
-    say(report.write(options.run_folders, options.overrides, options.output))
+        if options.watch:
+            return report.watch(options.run_folders, options.overrides, options.output)
+        say(report.write(options.run_folders, options.overrides, options.output))
     return 0
 
 
