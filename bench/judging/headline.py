@@ -14,7 +14,7 @@ for nothing. Where no metric passes, the axiom errors of the paper lead alone, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -32,9 +32,14 @@ NEEDED = (TRUTH_FIRST, DEGREES)  # without these a metric isn't judged
 
 def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
     """{metric: {test of ASKED: whether the rule holds}}, None where the test isn't asked of the metric."""
+    counted: dict[str, dict[str, list[Any]]] = {str(metric): {} for metric in card["metric"].unique()}
+    row: Any
+    for row in card[["metric", "test", "truth", "circular", "passes", "value"]].itertuples(index=False):
+        if not row.circular and not pd.isna(row.passes) and (row.test != TRUTH_FIRST or row.truth == PRIMARY):
+            counted[row.metric].setdefault(row.test, []).append(row)
     return {
-        str(metric): {test: _holds(test, rows[(rows["test"] == test) & ~rows["circular"]]) for test in ASKED}
-        for metric, rows in card.groupby("metric", sort=False)
+        metric: {test: _holds(test, rows_of[test]) if test in rows_of else None for test in ASKED}
+        for metric, rows_of in counted.items()
     }
 
 
@@ -47,16 +52,11 @@ def leaders(card: pd.DataFrame) -> list[str]:
     ]
 
 
-def _holds(test: str, rows: pd.DataFrame) -> bool | None:
+def _holds(test: str, rows: Sequence[Any]) -> bool:
     if test == TRUTH_FIRST:
-        rows = rows[rows["truth"] == PRIMARY]
-    rows = rows[rows["passes"].notna()]
-    if rows.empty:
-        return None
-    passed = rows["passes"].astype(bool)
-    if test == TRUTH_FIRST:
-        return bool((passed | (rows["value"] >= 0.5 - MARGIN)).all())
-    return bool(passed.mean() >= SHARE) if test in (DEGREES, CONTROLS) else bool(passed.all())
+        return all(row.passes or row.value >= 0.5 - MARGIN for row in rows)
+    passed = [bool(row.passes) for row in rows]
+    return sum(passed) / len(passed) >= SHARE if test in (DEGREES, CONTROLS) else all(passed)
 
 
 @cache

@@ -46,12 +46,17 @@ def line_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
 def line_cells(card: pd.DataFrame) -> dict[str, dict[tuple[str, str], str]]:
     """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it passes, and its lowest
     value where it fails. Of truth first a column for each truth, of the other tests one."""
-    truths = list(dict.fromkeys(card.loc[card["test"] == TRUTH_FIRST, "truth"]))
-    columns = {(TRUTH_FIRST, name): (card["test"] == TRUTH_FIRST) & (card["truth"] == name) for name in truths}
-    columns |= {(test, ""): card["test"] == test for test in TESTS[1:]}
+    names = ["metric", "test", "truth", "network", "value", "circular", "passes"]
+    rows_of: dict[str, dict[tuple[str, str], list[Any]]] = {str(metric): {} for metric in card["metric"].unique()}
+    row: Any
+    for row in card[names].itertuples(index=False):
+        column = (row.test, row.truth if row.test == TRUTH_FIRST else "")
+        rows_of[row.metric].setdefault(column, []).append(row)
+    truths = card.loc[card["test"] == TRUTH_FIRST, "truth"].unique()
+    columns = [*((TRUTH_FIRST, truth) for truth in truths), *((test, "") for test in TESTS[1:])]
     return {
-        str(metric): {column: _cell(of_metric[chosen[of_metric.index]]) for column, chosen in columns.items()}
-        for metric, of_metric in card.groupby("metric", sort=False)
+        metric: {column: _cell(of_metric.get(column, [])) for column in columns}
+        for metric, of_metric in rows_of.items()
     }
 
 
@@ -122,15 +127,15 @@ def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cel
     return (*map(Cell, words), value, count(row["n"]), Cell(verdict), Cell(row["about"]))
 
 
-def _cell(rows: pd.DataFrame) -> str:
-    counted = rows[rows["passes"].notna()]
-    if counted.empty:
-        return CIRCULAR if rows["circular"].any() else NOTHING
-    passed = counted["passes"].astype(bool)
-    if passed.all():
+def _cell(rows: Sequence[Any]) -> str:
+    counted = [row for row in rows if not pd.isna(row.passes)]
+    if not counted:
+        return CIRCULAR if any(row.circular for row in rows) else NOTHING
+    failed = [row for row in counted if not row.passes]
+    if not failed:
         return f"{len(counted)} of {len(counted)}"
-    worst = counted[~passed].sort_values("value", kind="stable").iloc[0]
-    return f"{passed.sum()} of {len(counted)}; {worst['network']} {worst['value']:.2f}"
+    worst = min(failed, key=lambda row: row.value)
+    return f"{len(counted) - len(failed)} of {len(counted)}; {worst.network} {worst.value:.2f}"
 
 
 def _heading(runs: Sequence[RunFolder], test: str, truth: str) -> str:
