@@ -48,12 +48,16 @@ def look_of(artist: Any) -> str:
     for name in COLOURS:
         colour = getattr(artist, f"get_{name}", lambda: None)()
         if colour is not None and np.size(colour):
-            looks[name] = to_hex(np.atleast_2d(colour)[0] if not isinstance(colour, str) else colour, keep_alpha=True)
+            all_colours = [colour] if isinstance(colour, str) else np.atleast_2d(colour)
+            each = [to_hex(one, keep_alpha=True) for one in all_colours]
+            looks[name] = each if len(each) > 1 else each[0]
     places = {
         name: getattr(artist, f"get_{name}")()
         for name in ("xydata", "offsets", "array", "text", "position", "bbox", "extent")
         if hasattr(artist, f"get_{name}")
     }
+    if hasattr(artist, "get_paths"):
+        places["paths"] = np.concatenate([path.vertices for path in artist.get_paths()])
     places = {name: getattr(place, "bounds", place) for name, place in places.items()}
     return short({name: value for name, value in (looks | places).items() if value is not None})
 

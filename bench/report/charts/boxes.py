@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import altair as alt
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from axiom_bench.report.charts import vega
@@ -120,6 +121,8 @@ def apply_axis(axis: Axis, axes: Any, axis_name: str = "y") -> None:
         getattr(axes, f"set_{axis_name}scale")("log")
         getattr(axes, f"set_{axis_name}lim")(axis.low / 1.3, axis.high * 1.3)
         getattr(axes, f"{axis_name}axis").set_major_locator(LogLocator(numticks=7 if axis_name == "y" else 5))
+        if axis.high > 10 * axis.low:  # minor ticks have no labels then, and a tick itself is never drawn
+            getattr(axes, f"{axis_name}axis").set_minor_locator(NullLocator())
     else:
         margin = 0.04 * (axis.high - axis.low) or 0.5 * abs(axis.high) or 0.5
         getattr(axes, f"set_{axis_name}lim")(axis.low - margin, axis.high + margin)
@@ -128,34 +131,53 @@ def apply_axis(axis: Axis, axes: Any, axis_name: str = "y") -> None:
 
 MOST_POINTS = 2000  # beyond the whiskers of a box: of more, so many are drawn, and a PDF keeps them as a picture
 FACE = 0.35  # opacity of a box
+BOX, CAP = 0.3, 0.15  # half of the widths of a box, and of a whisker's cap
+DIAMOND = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "0.15"}
+FAINT = {"marker": "o", "markersize": 1.5, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
 
 
 def draw_boxes(axes: Any, groups: Sequence[Floats], colours: Sequence[str], upright: bool, means: bool = False) -> None:
-    """A box of each group in its colour, at 0, 1, ...; upright, or lying from the top down. means: as diamonds."""
-    diamond = {"marker": "D", "markersize": 2.5, "markerfacecolor": "white", "markeredgecolor": "0.15"}
-    faint = {"marker": "o", "markersize": 1.5, "alpha": 0.35, "markerfacecolor": "0.3", "markeredgewidth": 0}
-    drawn = axes.boxplot(
-        groups,
-        positions=range(len(groups)),
-        orientation="vertical" if upright else "horizontal",
-        widths=0.6,
-        patch_artist=True,
-        medianprops={"color": "0.1", "linewidth": 1.2},
-        meanprops=diamond | {"markeredgewidth": 0.7},
-        flierprops=faint,
-        showmeans=means,
-        manage_ticks=False,
-    )
-    for i, (box, colour) in enumerate(zip(drawn["boxes"], colours, strict=True)):
-        box.set(facecolor=(colour, FACE), edgecolor=colour, linewidth=0.8)
-        for line in (*drawn["whiskers"][2 * i : 2 * i + 2], *drawn["caps"][2 * i : 2 * i + 2]):
-            line.set(color=colour, linewidth=0.8)
-    for line in drawn["fliers"]:
-        points = np.asarray(line.get_data(), dtype=float)
-        if points.shape[1] > MOST_POINTS:  # so many of them, evenly over their order, the farthest of either side too
-            line.set_rasterized(True)
-            points = points[:, np.lexsort(points)]
-            line.set_data(points[:, np.linspace(0, points.shape[1] - 1, MOST_POINTS).round().astype(int)])
+    """A box of each group in its colour, at 0, 1, ...; upright, or lying from the top down. means: as diamonds. The
+    axes' limits are the caller's to set.
+
+    All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`, took most of a figure's
+    time."""
+    filled = [place for place, group in enumerate(groups) if len(group)]
+    boxes = pd.DataFrame([five_numbers(groups[place]) for place in filled]).to_dict("series")
+    at, q1, median, q3 = np.array(filled, dtype=float), boxes["q1"], boxes["median"], boxes["q3"]
+    low, high = np.minimum(boxes["low"], q1), np.maximum(boxes["high"], q3)
+    edges, turn = [colours[place] for place in filled], slice(None, None, None if upright else -1)
+
+    def paths(*points: tuple[Any, Any]) -> list[Floats]:
+        """Of each box (points, 2)."""
+        return list(np.stack([np.stack(point[turn], axis=-1) for point in points], axis=1))
+
+    corners = paths((at - BOX, q1), (at + BOX, q1), (at + BOX, q3), (at - BOX, q3))
+    faces = [(colour, FACE) for colour in edges]
+    look: dict[str, Any] = {"edgecolors": edges, "linewidths": 0.8, "zorder": 2}
+    axes.add_collection(PolyCollection(corners, facecolors=faces, joinstyle="miter", **look), autolim=False)
+    whiskers = [*paths((at, q1), (at, low)), *paths((at, q3), (at, high))]
+    caps = [*paths((at - CAP, low), (at + CAP, low)), *paths((at - CAP, high), (at + CAP, high))]
+    lines = LineCollection(whiskers + caps, capstyle="round", **look | {"edgecolors": 4 * edges})
+    axes.add_collection(lines, autolim=False)
+    middles = paths((at - BOX, median), (at + BOX, median))
+    axes.add_collection(LineCollection(middles, colors="0.1", linewidths=1.2, zorder=2.1), autolim=False)
+    if means:
+        axes.plot(*(at, boxes["mean"])[turn], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7)
+    outside = []
+    for place, least, most in zip(filled, low, high, strict=True):
+        values = groups[place]
+        outside.append(values[(values < least) | (values > most)])
+    is_picture, drawn = max(map(len, outside)) > MOST_POINTS, list(map(_fewer, outside))
+    points = (np.repeat(at, list(map(len, drawn))), np.concatenate(drawn))
+    axes.plot(*points[turn], linestyle="none", zorder=2, rasterized=is_picture, **FAINT)
+
+
+def _fewer(values: Floats) -> Floats:
+    """At most MOST_POINTS, evenly over their order, the farthest of either side too."""
+    if len(values) <= MOST_POINTS:
+        return values
+    return np.sort(values)[np.linspace(0, len(values) - 1, MOST_POINTS).round().astype(int)]
 
 
 def fewer_points(groups: Iterable[Floats]) -> str:

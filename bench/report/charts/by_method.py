@@ -113,11 +113,11 @@ class _Boxes:
             shown = self.groups[setting]
             values = [fitted.drawn(shown[method].values if method in shown else np.zeros(0)) for method in methods]
             draw_boxes(axes, values, [styles[method].colour for method in methods], upright=False, means=True)
-            boxes.apply_axis(fitted, axes, "x")
-            axes.set_ylim(len(methods) - 0.4, -0.6)
-            axes.set_yticks(range(len(methods)), names)
             # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
             drawing.set_title(axes, run.label(setting), (width - label) / per_row, y=1.0)
+        boxes.apply_axis(fitted, drawn[0], "x")  # which all panels share
+        drawn[0].set_ylim(len(methods) - 0.4, -0.6)
+        drawn[0].set_yticks(range(len(methods)), names)
         figure.supxlabel(vega.axis_label(self.value))
         return figure
 
