@@ -139,6 +139,10 @@ def _with_plain_texts(figure: Figure) -> Figure:
         text.set_parse_math(False)
         if CONTROL.search(text.get_text()):
             text.set_text(CONTROL.sub("", text.get_text()))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.get_label_text():  # else it is put beside the tick labels, all measured for it, at each drawing
+                axis.set_label_coords(0, 0)
     return figure
 
 

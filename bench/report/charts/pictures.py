@@ -81,17 +81,19 @@ def _of_models(
     yield LeftOut(title, reason, number)
 
 
+LABEL_GAP = 6  # points between a picture and the label on its left
+
+
 def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
     """An image without ticks, with a title above it and a label on its left."""
     axes.imshow(image, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
-    axes.grid(False)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.set_axis_off()
     if title:
-        axes.set_title(title, loc="center", fontsize=SMALL, fontweight="normal")
+        axes.set_title(title, loc="center", y=1.0, fontsize=SMALL, fontweight="normal")
     if label:
-        axes.set_ylabel(label, fontsize=SMALL, rotation=0, ha="right", va="center", labelpad=6)
+        side = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "right", "va": "center"}
+        axes.annotate(label, (0, 0.5), (-LABEL_GAP, 0), fontsize=SMALL, **side)
 
 
 GRID_TITLE = "Maps side by side"
