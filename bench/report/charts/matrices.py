@@ -162,14 +162,15 @@ def agreement(values: pd.DataFrame) -> pd.DataFrame:
     metrics count once, and values that print alike tie. row: the later of the two metrics.
     """
     rounded = values.map(lambda value: float(f"{value:.{DIGITS}g}"))
-    rounded = rounded.T.drop_duplicates().T
+    rows = rounded.T.drop_duplicates().T.to_numpy()
     cells = []
-    for first, second in combinations(rounded.index, 2):
-        both = rounded.loc[[first, second]].dropna(axis="columns")
-        if both.shape[1] >= MIN_METHODS:
-            test = kendalltau(both.loc[first], both.loc[second])
+    for first, second in combinations(range(len(rows)), 2):
+        both = ~np.isnan(rows[[first, second]]).any(axis=0)
+        if (count := int(both.sum())) >= MIN_METHODS:
+            test = kendalltau(rows[first, both], rows[second, both])
             if np.isfinite(test.statistic):  # not where a metric is the same for all methods
-                cells.append((second, first, float(test.statistic), float(test.pvalue), both.shape[1]))
+                names = (values.index[second], values.index[first])
+                cells.append((*names, float(test.statistic), float(test.pvalue), count))
     return pd.DataFrame(cells, columns=["row", "column", "tau", "p", "n"])
 
 

@@ -308,7 +308,7 @@ def _of_setting(run: RunFolder, setting: Setting, values: Sequence[Value]) -> It
         yield f"{run.label(setting)} ({counts_text([rows['images'].max()], [rows['n'].max()])})"
     columns = [
         [
-            BEST * is_best + marked(number(row[lead], value.rounding) if row["n"] > 0 else NOTHING, row)
+            BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
             for row, lead, is_best in summaries.of_methods(run, setting, rows, value, methods)
         ]
         for value in values

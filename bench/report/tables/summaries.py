@@ -17,7 +17,7 @@ from axiom_bench.statistics.bootstrap import OverNetworks
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.ranking import best, best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
-from axiom_bench.statistics.summary import SPLITS, leading
+from axiom_bench.statistics.summary import leading
 
 TIME = Value("time", "Run time", better="lower")
 
@@ -65,10 +65,10 @@ def of_methods(
     run: RunFolder, setting: Setting, summary: pd.DataFrame, value: Value, methods: Sequence[str]
 ) -> Iterator[tuple[text.Row, str, bool]]:
     """(its row of the summary, the statistic that leads, whether it may be bold) of each method, for one metric."""
-    rows = summary[summary["metric"] == value.name].set_index("method").reindex(list(methods))
-    lead = "mean" if rows["whole_set"].eq(True).any() else value.lead
+    rows = {row["method"]: row for row in summary[summary["metric"] == value.name].to_dict("records")}
+    lead = "mean" if any(rows[method]["whole_set"] for method in methods if method in rows) else value.lead
     best_names = best_methods(run, setting, value.name)
-    return ((row, lead, method in best_names) for method, row in rows.to_dict("index").items())
+    return ((rows.get(method, {}), lead, method in best_names) for method in methods)
 
 
 def _rows(run: RunFolder, methods: Sequence[str], columns: Sequence[Sequence[Cell]]) -> tuple[tuple[Cell, ...], ...]:
@@ -242,17 +242,16 @@ def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
 
 
 def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tuple[Cell, ...]]:
-    methods = list(dict.fromkeys(rows["method"]))
-    by_split = {name: rows[rows["split"] == name].set_index("method").reindex(methods) for name in SPLITS}
-    n = {name: part["n"].fillna(0).astype(int) for name, part in by_split.items()}
-    parts = {name: part.to_dict("index") for name, part in by_split.items()}  # a row of a table is slow to take
-    statuses = rows.groupby("method", observed=True)["statuses"].agg(" ".join)
-    for method in methods:
+    of_methods: dict[str, dict[str, text.Row]] = {}
+    for row in rows.to_dict("records"):
+        of_methods.setdefault(row["method"], {})[row["split"]] = row
+    for method, by_split in of_methods.items():
         cells = [Cell(text.name_of(run, method))]
         for name in ("correct", "wrong"):
-            cells += [count(n[name][method]), text.statistic_cell(parts[name][method], value, value.lead)]
-        others = text.without_value(statuses[method])
-        unknown = n["unknown"][method]
+            of_split = by_split.get(name, {})
+            cells += [count(of_split.get("n", 0)), text.statistic_cell(of_split, value, value.lead)]
+        others = text.without_value(" ".join(row["statuses"] for row in by_split.values()))
+        unknown = by_split.get("unknown", {}).get("n", 0)
         yield (*cells, Cell(f"class unknown: {unknown}, {others}" if unknown else others))
 
 

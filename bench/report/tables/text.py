@@ -148,11 +148,11 @@ def without_value(statuses: str) -> str:
 def methods_by_status(rows: pd.DataFrame) -> dict[tuple[str, str], tuple[str, ...]]:
     """(status other than ok, "3 of 120") -> the methods with it, of one metric's summary rows."""
     methods: dict[tuple[str, str], tuple[str, ...]] = {}
-    for row in rows.to_dict("records"):
-        for status, count in counts_of(row["statuses"]).items():
+    for statuses, total, method in zip(rows["statuses"], rows["rows"], rows["method"], strict=True):
+        for status, count in counts_of(statuses).items():
             if status != "ok":
-                key = (status, f"{count} of {row['rows']}")
-                methods[key] = (*methods.get(key, ()), str(row["method"]))
+                key = (status, f"{count} of {total}")
+                methods[key] = (*methods.get(key, ()), str(method))
     return methods
 
 
