@@ -21,6 +21,7 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from axiom_bench.records import files
 from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
@@ -29,7 +30,7 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
 COLUMN_ENDING = "_column"  # of the names of files that are as wide as a column
-PNG = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
+PNG: dict[str, Any] = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
@@ -65,7 +66,6 @@ _STYLE: Any = {
     "legend.handlelength": 1.6,
 }
 _METADATA: dict[str, dict[str, Any]] = {
-    "png": {"Software": None},
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "svg": {"Date": None, "Creator": None},
 }
@@ -151,7 +151,9 @@ def _bytes(figure: Figure, kind: str) -> bytes:
     with style():
         if kind == "png":  # as savefig does, which draws a figure with a layout twice
             figure.dpi = DPI
-            FigureCanvasAgg(figure).print_png(buffer, metadata=_METADATA[kind], pil_kwargs=PNG)
+            drawn = FigureCanvasAgg(figure)
+            drawn.draw()
+            Image.fromarray(np.asarray(drawn.buffer_rgba())[..., :3]).save(buffer, kind, dpi=(DPI, DPI), **PNG)
         else:
             figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
         figure.set_layout_engine("none")  # the first format laid it out; again costs as much as drawing
