@@ -43,6 +43,7 @@ _STYLE: Any = {
     **seaborn.plotting_context("paper"),
     "font.family": ["Report Sans", "DejaVu Sans"],  # the second for signs that the first lacks
     "font.size": TEXT,
+    "text.hinting": "none",  # fitting letters to pixels takes time, and none is seen at this resolution
     "axes.titlesize": TEXT,
     "axes.labelsize": TEXT,
     "xtick.labelsize": SMALL,
