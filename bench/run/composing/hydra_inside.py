@@ -60,9 +60,11 @@ class _Repository(ConfigRepository):
 
 class _Loader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """What a job has that isn't composed again where its overrides are the command's and no choice is missing."""
+        """What a job has that isn't composed again where its overrides are the command's and no choice is missing. The
+        axes come first in a job's, which changes nothing."""
         command = master_config.hydra
-        if sweep_overrides == command.overrides.task and not OmegaConf.missing_keys(command.runtime.choices):
+        is_same = sorted(sweep_overrides) == sorted(command.overrides.task)
+        if is_same and not OmegaConf.missing_keys(command.runtime.choices):
             return copy.deepcopy(master_config)
         return super().load_sweep_config(master_config, sweep_overrides)
 
