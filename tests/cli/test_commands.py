@@ -255,6 +255,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_a_first_run_waits_for_no_compiler_and_imports_nothing_that_it_does_not_use(tmp_path):
     few = ["model=scenes_vgg", "data.size=1", "pictures.rows=0", "pictures.gallery=0", f"results={tmp_path}"]
     command = [sys.executable, "-c", FIRST_RUN.format(unneeded=UNNEEDED), *few]

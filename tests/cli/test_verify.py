@@ -272,7 +272,12 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+QUICK = {"a plug-in opens a file", "a builder opens a file", "bytecode of another text"}
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in QUICK else pytest.mark.slow) for kind in KINDS]
+)
 def test_a_stale_value_of_a_key_whose_guard_is_off_is_named(run, capsys, monkeypatch, kind):
     """The same command computes nothing again, and what it reports is of what was read before."""
     place, read = KINDS[kind]

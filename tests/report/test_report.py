@@ -179,10 +179,8 @@ def test_a_folder_that_cannot_be_written_is_told(small_run):
         report.write(folder)
 
 
-OTHERS = ("", "runtime", "pictures", "tables", "figures", "report.html")
-
-
-@pytest.mark.parametrize("part", ["records", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["", "records", "runtime", "pictures", "tables", "figures", "report.html"])
 def test_what_is_removed_while_a_report_is_written(small_run, part):
     """At every step that is told, of the figures at the last: the report ends well, or with a sentence that names the
     folder."""

@@ -129,7 +129,11 @@ READ = [
 ]
 
 
-@pytest.mark.parametrize(("read", "when"), [*((read, "at_call") for read in READ), (READ[0], "at_import")])
+QUICK = {READ[0], "torch.load(HERE / 'w.pth')", "import_module('help2')", "os.environ['USERS_ALPHA']"}
+AT_CALL = [pytest.param(read, "at_call", marks=() if read in QUICK else pytest.mark.slow) for read in READ]
+
+
+@pytest.mark.parametrize(("read", "when"), [*AT_CALL, (READ[0], "at_import")])
 def test_what_a_method_reads_is_in_its_keys_alone(keys, tmp_path, monkeypatch, read, when):
     (tmp_path / "users_cam.py").write_text(PLUGIN.format(**{"at_import": "", "at_call": "pass", when: read}))
     answers = []

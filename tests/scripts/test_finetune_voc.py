@@ -158,6 +158,7 @@ def test_each_epoch_permutes_the_images_and_draws_anew():
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_training_lowers_the_loss_on_photographs(real_root, tmp_path):
     weights = real_root / "weights/shufflenet_v2_x0_5.safetensors"
     more = ("--weights", str(weights), "--epochs", "2", "--batch", "8", "--checkpoint-steps", "8")
