@@ -154,9 +154,9 @@ def group_is_gone(pgid: int) -> bool:
     return True
 
 
-def wait_until(happened: Callable[[], bool], run: Run | None = None) -> None:
+def wait_until(happened: Callable[[], bool], run: Run | None = None, seconds: float = PATIENCE) -> None:
     """Until it has happened, or the run has ended. Raises TimeoutError."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + seconds
     while not happened() and (run is None or run.poll() is None):
         if time.monotonic() > until:
             raise TimeoutError("what a test waits for doesn't come")

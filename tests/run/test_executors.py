@@ -199,7 +199,7 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp
         wait_until(lambda: bool(list(records.glob("*.parquet"))) or process.poll() is not None)
         assert process.poll() is None
         process.kill()
-    wait_until(lambda: group_is_gone(process.pid))
+    wait_until(lambda: group_is_gone(process.pid), seconds=60)
     there = sweep([*words, f"results={tmp_path / 'there'}"])[1]
     assert 0 < there[0].computed.shards < 5
     here = sweep([*words, f"results={tmp_path / 'here'}"])[1]

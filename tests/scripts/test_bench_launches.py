@@ -24,7 +24,7 @@ def test_what_counts_as_a_launch_and_its_bytes():
     assert launches.bytes == 2 * 32 + 2 * 16
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.slow
 def test_a_batch_asks_for_no_more(batch):
     counted = counts(vgg16(batch, CPU))

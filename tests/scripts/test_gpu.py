@@ -108,7 +108,8 @@ def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
     assert len(milliseconds) == gpu.KERNELS
     assert milliseconds == sorted(milliseconds, reverse=True)
     assert result["kernel_seconds"] > sum(milliseconds[:2]) / 1000
-    assert result["stages"].keys() >= {"trace", "report"}
+    assert "trace" in result["stages"]  # of one image it may round to 0.0 seconds
+    assert result["stages"]["report"] > 0
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, capsys):

@@ -143,6 +143,8 @@ def draw_boxes(axes: Any, groups: Sequence[Floats], colours: Sequence[str], upri
     All boxes are one artist, and so are all whiskers: eight for each box, as of `Axes.boxplot`, took most of a figure's
     time."""
     filled = [place for place, group in enumerate(groups) if len(group)]
+    if not filled:
+        return
     boxes = pd.DataFrame([five_numbers(groups[place]) for place in filled]).to_dict("series")
     at, q1, median, q3 = np.array(filled, dtype=float), boxes["q1"], boxes["median"], boxes["q3"]
     low, high = np.minimum(boxes["low"], q1), np.maximum(boxes["high"], q3)

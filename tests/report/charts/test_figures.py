@@ -344,6 +344,14 @@ def test_a_metric_without_a_value_says_its_statuses(made, make_records):
     assert zeta.reason == "No row of zeta has status ok (zero_score 6)."
 
 
+def test_a_panel_without_values_has_no_boxes():
+    """As of a network on which no method has a value that a logarithmic axis can show."""
+    axes = Figure().subplots()
+    draw_boxes(axes, [np.zeros(0)] * 2, ["0.5", "0.5"], upright=False, means=True)
+    assert not axes.collections
+    assert not axes.lines
+
+
 def test_of_many_points_beyond_a_whisker_some_are_drawn_the_farthest_among_them():
     values = np.random.default_rng(0).standard_t(1, 20_000)
     few = values[:200]
