@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from axiom_bench import methods, metrics
 from axiom_bench.cli.benchmark import check_report
@@ -344,3 +345,15 @@ def test_a_run_s_name_follows_from_the_models_and_data_that_a_command_chooses(co
     with composed([*FEW, *command.split()]) as composition:
         names = {composition.plain()["run"], composition.plain_job()["run"]}
     assert names == {RUN_NAMES[command]}
+
+
+@pytest.mark.parametrize("words", [("model=scenes_vgg",), ("data=scenes", "data.size=3", "model=scenes_vgg")])
+def test_a_job_of_a_command_with_one_model_is_the_command_and_not_composed_again(words, monkeypatch):
+    with composed([*QUICK, *FEW, "run=one", *words, "model.layer=features.8"]) as of_command:
+        assert of_command.jobs[0] != of_command.config.hydra.overrides.task  # the axes first
+        again = ConfigLoaderImpl.load_sweep_config
+        loader = of_command.composer._loader
+        expected = composition.plain(again(loader, of_command.config, list(of_command.jobs[0])))
+        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", None)
+        assert of_command.plain_job() == expected
+    assert (expected["model"]["name"], expected["model"]["layer"]) == ("scenes_vgg", "features.8")
