@@ -48,6 +48,11 @@ def stoppable() -> Iterator[None]:
             timer.start()
             raise Stopped(number)
 
+    def ignored(error: sys.UnraisableHookArgs) -> None:  # Stopped came in a finaliser: _leave ends the process
+        if not isinstance(error.exc_value, Stopped):
+            hook(error)
+
+    hook, sys.unraisablehook = sys.unraisablehook, ignored
     numbers = (getattr(signal, name) for name in NAMES if hasattr(signal, name))
     before = {number: signal.signal(number, stop) for number in numbers if signal.getsignal(number) in DEFAULTS}
     try:
@@ -57,6 +62,7 @@ def stoppable() -> Iterator[None]:
         raise
     finally:
         if not _asked:
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler)
 

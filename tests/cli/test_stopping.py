@@ -29,6 +29,14 @@ child.start()
 print('begun', child.pid, flush=True)
 time.sleep(60)
 """
+FREED = """
+class Freed:
+    def __del__(self):
+        print('begun', flush=True)
+        __import__('time').sleep(60)
+Freed()
+__import__('time').sleep(60)
+"""
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
 
@@ -55,6 +63,7 @@ BODIES = {
     **dict.fromkeys(EXIT_CODES, SLEEP),
     "SIGTERM, and it doesn't end by itself": f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)",
     "SIGTERM, an error as numba makes of it": f"try:\n    {SLEEP}\nexcept BaseException:\n    raise SystemError('set')",
+    "SIGTERM, where Python ignores errors": FREED,
     "SIGTERM, a job whose errors are kept": f"try:\n    {SLEEP}\nexcept BaseException:\n    return 2",
 }
 
@@ -89,10 +98,11 @@ def test_the_processes_of_a_command_end_with_it():
 
 
 def test_a_caller_keeps_its_handlers():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before, hook = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)], sys.unraisablehook
     with stopping.stoppable():
         assert signal.getsignal(signal.SIGTERM) is not before[1]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert sys.unraisablehook is hook
     with pytest.raises(stopping.Stopped) as stop, stopping.stoppable():
         raise stopping.Stopped(signal.SIGHUP)
     assert stopping.exit_code(stop.value) == 129

@@ -179,8 +179,9 @@ def test_a_signal_ends_a_run_that_starts(undisturbed, tmp_path, seed):
         command = [sys.executable, "-m", "axiom_bench.cli.main", *arguments, f"results={folder}"]
         handled = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a background job inherits as ignored
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True, preexec_fn=handled)
-    time.sleep(Random(seed).uniform(0.3, 3.0))
     run, process.returncode = Run(process.pid, log_of(folder), printed), 0  # it is waited for here, by its number
+    wait_until(lambda: _catches(run.pid, signal.SIGTERM), run)  # before, Python itself still starts
+    time.sleep(Random(seed).uniform(0.0, 2.0))
     os.kill(run.pid, getattr(signal, name))
     _check_gone(run, name)
     check_again(arguments, folder, values)
@@ -313,6 +314,12 @@ def _at_terminal(arguments: Arguments, folder: Path, prepare: list[Any]) -> Iter
 
 def _has_reached(run: Run, stage: str) -> bool:
     return "waiting for" in run.output() if stage == WAITING else run.log.exists() and "stage" in run.log.read_text()
+
+
+def _catches(pid: int, number: int) -> bool:
+    """Whether the process has a handler of this signal."""
+    mask = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask.split()[1], 16) >> (number - 1) & 1)
 
 
 def _check_gone(run: Run, name: str) -> None:
