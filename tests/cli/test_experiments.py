@@ -142,6 +142,7 @@ VOC = (
 )
 
 
+@pytest.mark.slow
 @real
 @photographs
 @reported

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -22,8 +23,14 @@ def broken(trace):
 """
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory):
+    """What `published` has computed, of which each test has a copy."""
+    return tmp_path_factory.mktemp("published")
+
+
 @pytest.fixture
-def published(tiny_suite, tmp_path, monkeypatch):
+def published(tiny_suite, kept, tmp_path, monkeypatch):
     """The suite with 12 images, its values of four methods published, and a module of one's own in the folder."""
     shared = ["data.size=12", "data.target=label", "shard_size=12"]
     metrics = "metric=[confidence_drop,sensitivity_error]"
@@ -31,13 +38,12 @@ def published(tiny_suite, tmp_path, monkeypatch):
     tiny_suite(shared=shared, parts=parts)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "halved.py").write_text(HALF)
-    for part in TINY["parts"]:
-        _, _, folder = compute([f"suite=tiny/{part}", "method=[grad_cam,random,uniform,xgrad_cam]", *QUICK])
-        publish(
-            folder,
-            tmp_path / f"reference/tiny/{part}",
-            {"confidence_drop", "sensitivity_error"},
-        )
+    if not list(kept.iterdir()):
+        for part in TINY["parts"]:
+            _, _, folder = compute([f"suite=tiny/{part}", "method=[grad_cam,random,uniform,xgrad_cam]", *QUICK])
+            publish(folder, kept / f"reference/tiny/{part}", {"confidence_drop", "sensitivity_error"})
+        shutil.copytree("results", kept / "results")
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
 
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):

@@ -110,6 +110,7 @@ def test_one_import_name_the_command_and_the_links(wheel):
     assert "axiom-bench = axiom_bench.cli.main:main" in wheel.read(entry_points).decode()
 
 
+@pytest.mark.slow
 def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
     """Also beside the links of an editable install, which hatch follows."""
     subprocess.run([sys.executable, "hatch_build.py"], cwd=ROOT, check=True)

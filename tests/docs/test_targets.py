@@ -16,6 +16,7 @@ from tests.models.test_networks_of_libraries import suppress_by_loop
 PAGE = (Path(__file__).resolve().parents[2] / "docs/targets.md").read_text()
 
 
+@pytest.mark.slow
 def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torchvision.extension._has_ops():
         monkeypatch.setattr(torchvision.ops.boxes, "nms", suppress_by_loop)

@@ -57,6 +57,7 @@ def test_other_trainings_are_small_and_all_measured():
     assert sum(file.stat().st_size for file in files) <= 6_000_000
 
 
+@pytest.mark.slow
 def test_a_seed_draws_the_training_and_no_scene_of_the_evaluation():
     """Two steps each: the same seed gives the same weights, another one others, which float16 holds exactly."""
     assert {recipe.split for recipe in train_embedded.RECIPES.values()} <= {"train", "fit"}

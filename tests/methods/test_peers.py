@@ -56,6 +56,7 @@ def peer(name: str) -> plugins.Plugin:
     return methods.get(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_nothing_else_needs_to_be_imported_first(library):
     """Beside a CPU-only torch, torchvision can't be imported as it is, see `data.torchvision_import`."""

@@ -89,6 +89,7 @@ def test_only_images_that_the_model_names_with_confidence(run, results):
     assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
 
 
+@pytest.mark.slow
 def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_computes_nothing(
     run, rows, outcomes, monkeypatch
 ):
@@ -194,6 +195,7 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
     assert fit.failure is None
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_photographs(run, rows, real_root):
     """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""

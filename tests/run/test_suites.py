@@ -36,10 +36,10 @@ PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correctio
 def run(tmp_path):
     """Runs the suite's parts with one method: (exit code, what failed, the manifests that there are)."""
 
-    def started(*words):
+    def started(*words, suite="tiny"):
         codes, lines = [], []
         for line in each_part(
-            ["suite=tiny", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *QUIET, *words]
+            [f"suite={suite}", "method=[grad_cam]", f"results={tmp_path}", "runtime.repeats=0", *QUIET, *words]
         ):
             code, failures, _ = compute(line)
             codes.append(code)
@@ -202,7 +202,7 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_su
 
 
 def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny_suite, run, tmp_path):
-    _, _, manifests = run()
+    _, _, manifests = run(suite="tiny/second")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
     for kind, name, value, message in (
         ("models", "planted_or", ["features", "0" * 64], r"the network planted_or \(its layer or weights\)"),
@@ -214,7 +214,7 @@ def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny
         changed = frozen(manifests)
         changed["second"][kind][name] = value
         tiny_suite(frozen=changed)
-        code, lines, _ = run("method=[hires_cam]")
+        code, lines, _ = run("method=[hires_cam]", suite="tiny/second")
         assert code == 2
         assert re.search(f"What planted_or at features on planted has isn't .* tiny froze: {message}", "".join(lines))
         assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")} == before

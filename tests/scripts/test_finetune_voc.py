@@ -88,7 +88,8 @@ class Here:
         return ""
 
 
-@pytest.mark.parametrize("script", [Here(), pytest.param(InProcesses(), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [Here(), InProcesses()])
 def test_resumed_run_ends_with_the_same_weights(script, tiny_voc, tmp_path):
     assert "mAP on val: " in script.run(tiny_voc, tmp_path / "undisturbed")
     assert "mAP" not in script.disturbed(tiny_voc, tmp_path / "killed")
