@@ -357,3 +357,9 @@ def test_a_job_of_a_command_with_one_model_is_the_command_and_not_composed_again
         monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", None)
         assert of_command.plain_job() == expected
     assert (expected["model"]["name"], expected["model"]["layer"]) == ("scenes_vgg", "features.8")
+
+
+def test_a_setting_of_a_method_that_an_experiment_has_by_all():
+    config = sweeps.configuration(["experiment=methods", "method.opti_cam.params.iterations=5"])
+    assert config["method"]["opti_cam"]["params"]["iterations"] == 5
+    assert len(config["method"]) > 40

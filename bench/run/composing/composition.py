@@ -96,11 +96,8 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     composer = Composer(folders)
     try:
         try:
-            overrides = [_with_names(composer, override) for override in overrides]
+            overrides = _with_all(composer, overrides)
             config = composer.config(overrides)
-            if named := _of_all(composer, config, overrides):
-                overrides = [*named, *overrides]
-                config = composer.config(overrides)
             hydra_inside.check_launcher(config.hydra.launcher, OmegaConf.select(config, "executor._target_"))
             if name := _run_name(composer, config, overrides):
                 overrides = [*overrides, f"run='{name}'"]
@@ -193,20 +190,18 @@ def _url(option: str, folder: str) -> str:
     return f"file://{path}"
 
 
-def _with_names(composer: Composer, override: str) -> str:
-    """The override, with every name of a group in the place of `method=all` and the like."""
-    group, _, choice = override.partition("=")
-    if group == "data.of":  # Hydra writes the choice of a data set inside another so
-        return f"data@{override}"
-    return _named(composer, group, choice) or override
-
-
-def _of_all(composer: Composer, config: DictConfig, overrides: Sequence[str]) -> list[str]:
-    """The overrides that name what `all` means in an experiment's own choices."""
+def _with_all(composer: Composer, overrides: Sequence[str]) -> list[str]:
+    """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
+    # Hydra writes the choice of a data set inside another as data@data.of=NAME.
+    overrides = [f"data@{override}" if override.partition("=")[0] == "data.of" else override for override in overrides]
+    replaced = [_named(composer, *override.partition("=")[::2]) or override for override in overrides]
+    experiment = [override for override in overrides if override.startswith("experiment=")]
+    if not experiment:
+        return replaced
+    choices = composer.choices(experiment)
     chosen = {override.partition("=")[0] for override in overrides}
-    choices = config.hydra.runtime.choices
-    named = [_named(composer, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
-    return [override for override in named if override]
+    of_experiment = [_named(composer, group, choices.get(group)) for group in WITH_ALL if group not in chosen]
+    return [*(override for override in of_experiment if override), *replaced]
 
 
 def _named(composer: Composer, group: str, choice: object) -> str | None:
