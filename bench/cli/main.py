@@ -45,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stopping.stoppable() if argv is None else nullcontext():
             options = parse(sys.argv[1:] if argv is None else argv)
             code: int = options.command(options)
-            if code:
-                stopping.check()
+            stopping.check()
             sys.stdout.flush()
     except BenchError as error:
         complain(str(error))

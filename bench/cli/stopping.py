@@ -48,7 +48,7 @@ def stoppable() -> Iterator[None]:
             timer.start()
             raise Stopped(number)
 
-    def ignored(error: sys.UnraisableHookArgs) -> None:  # Stopped came in a finaliser: _leave ends the process
+    def ignored(error: sys.UnraisableHookArgs) -> None:  # of Stopped in a finaliser: _leave or check comes
         if not isinstance(error.exc_value, Stopped):
             hook(error)
 

@@ -35,7 +35,6 @@ class Freed:
         print('begun', flush=True)
         __import__('time').sleep(60)
 Freed()
-__import__('time').sleep(60)
 """
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
 
@@ -63,7 +62,8 @@ BODIES = {
     **dict.fromkeys(EXIT_CODES, SLEEP),
     "SIGTERM, and it doesn't end by itself": f"try:\n    {SLEEP}\nfinally:\n    __import__('time').sleep(60)",
     "SIGTERM, an error as numba makes of it": f"try:\n    {SLEEP}\nexcept BaseException:\n    raise SystemError('set')",
-    "SIGTERM, where Python ignores errors": FREED,
+    "SIGTERM, where Python ignores errors": f"{FREED}__import__('time').sleep(60)",
+    "SIGTERM, where Python ignores errors, and it ends by itself": f"{FREED}return 0",
     "SIGTERM, a job whose errors are kept": f"try:\n    {SLEEP}\nexcept BaseException:\n    return 2",
 }
 
