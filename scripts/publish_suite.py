@@ -1,7 +1,8 @@
 """Write results/reference/SUITE: the values of a suite's parts, computed or continued, of all methods of few passes.
 
-python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...]
+python scripts/publish_suite.py SUITE [PART ...] [KEY=VALUE ...] [--add METHOD]
 
+--add: computes this method alone, and adds it to the values that are published, which stay as they are.
 KEY=VALUE: as of `axiom-bench suite=SUITE`. A suite without `frozen` is frozen by it: its file then says which networks
 and images these were, and what its metrics called.
 """
@@ -47,11 +48,9 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
     return {"models": models, "data": data, "metrics": calls}
 
 
-def run(suite: str, part: str, overrides: Sequence[str]) -> Path:
-    """The run folder of a part. Exits where a network failed."""
-    costly = (*COSTLY, *OF_CHANNELS) if suite in WIDE else COSTLY
-    chosen = f"method=[{','.join(name for name in methods.names() if name not in costly)}]"
-    code, lines, folder = compute([f"suite={suite}/{part}", chosen, *QUIET, *overrides])
+def run(suite: str, part: str, chosen: Sequence[str], overrides: Sequence[str]) -> Path:
+    """The run folder of these methods on a part. Exits where a network failed."""
+    code, lines, folder = compute([f"suite={suite}/{part}", f"method=[{','.join(chosen)}]", *QUIET, *overrides])
     if code:
         sys.exit("\n".join(lines))
     return folder
@@ -61,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Write results/reference/SUITE.")
     parser.add_argument("suite")
     parser.add_argument("words", nargs="*", metavar="PART or KEY=VALUE")
+    parser.add_argument("--add", metavar="METHOD")
     options = parser.parse_args(argv)
     overrides = [word for word in options.words if "=" in word]
     parts = [word for word in options.words if "=" not in word] or [*Suite.of(options.suite).parts]
@@ -70,12 +70,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         of_parts = {part: frozen(options.suite, part, overrides) for part in Suite.of(options.suite).parts}
         new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
+    costly = (*COSTLY, *OF_CHANNELS) if options.suite in WIDE else COSTLY
+    chosen = [options.add] if options.add else [name for name in methods.names() if name not in costly]
     for part in parts:
-        folder = run(options.suite, part, overrides)
+        folder = run(options.suite, part, chosen, overrides)
         manifest = reading.read_manifest(folder)
         target = ROOT / "results" / "reference" / options.suite / part
         note = Suite.of(options.suite).part(part).note.rstrip(".")
-        publishing.publish(folder, target, {*manifest["config"]["metric"]}, note)
+        if options.add:
+            publishing.add(folder, target, options.add)
+        else:
+            publishing.publish(folder, target, {*manifest["config"]["metric"]}, note)
         size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
         seconds = sum(sum(of_job.values()) for of_job in manifest["seconds"].values())
         print(f"{target.relative_to(ROOT)}: {size / 1e6:.2f} MB, computed in {seconds:.0f} s")

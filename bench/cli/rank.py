@@ -13,7 +13,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.judging.standing import Standing, range_of_places, standing
-from axiom_bench.records import combining, files, reading
+from axiom_bench.records import combining, files, publishing, reading
 from axiom_bench.report.options import Options
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS
@@ -46,7 +46,7 @@ def reference(suite: str) -> list[str]:
     for part, folder in published(suite).items():
         run = RunFolder.read(folder)
         about = run.manifest
-        made = f"commit {str(about.get('git_commit'))[:8]}, {str(about.get('created'))[:10]}, {about.get('hardware')}"
+        made = f"{publishing.commits(about)}, {str(about.get('created'))[:10]}, {about.get('hardware')}"
         lines += [f"{suite}/{part}: {len(run.methods)} methods, {made}", *_note(suite, part), *report.headline(run)]
         lines += [f"  in {folder}", ""]
     return lines[:-1]

@@ -129,6 +129,7 @@ Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     work=dict[str, dict[str, float]],
     report_seconds=float,
     failures=_list(_entries(job=str, message=str)),
+    added=_each(_entries(git_commit=str)),
     runs=_list(_entries(**_RUN, folder=str, models=list[str], data=list[str])),
     state=str,
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, holdings, reading, store
 
 BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
@@ -20,6 +21,7 @@ KEPT = (  # of the manifest
     "created", "experiment", "run", "versions", "git_commit", "device", "hardware", "precision", "methods", "models",
     "data", "axes", "reads", "work", "failures",
 )  # fmt: skip
+OF_ADDED = ("created", "git_commit", "hardware", "versions")  # of a method that was added later
 DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration
 PLACES = {"model": ("architecture", "weights", "weights_folder"), "data": ("root", "cache")}  # on one machine
 SMALL: dict[str, Any] = {
@@ -47,6 +49,31 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     about = {"config": config, "metrics": of_metrics, "jobs": jobs, "overrides": []}
     artefacts.write(target, {**published, **lists, **about})
     holdings.remove(target, set(old) - set(records))
+
+
+def add(folder: Path, target: Path, method: str) -> None:
+    """Adds a method's values of a run folder to published ones, in record files of their own: files that are there stay
+    as they are, and the manifest's `added` says what computed the new ones. Raises BenchError as `publish`, and for a
+    method that is published already."""
+    manifest, published = reading.read_manifest(folder), reading.read_manifest(target)
+    if method in published["methods"]:
+        raise BenchError(f"{target} has values of {method} already; publish all methods of the suite anew.")
+    metrics = {about["metric"] for about in published["metrics"].values()}
+    alone = [{**job, "values": {method: job["values"][method]}} for job in manifest["jobs"]]
+    jobs = [_job(folder, target, manifest, job, metrics) for job in alone]
+    artefacts.write(target, {
+        **published,
+        "methods": {**published["methods"], method: manifest["methods"][method]},
+        "jobs": [*published["jobs"], *jobs],
+        "records": [*published["records"], *(name for job in jobs for name in job["records"])],
+        "added": {**published.get("added", {}), method: {key: manifest.get(key) for key in OF_ADDED}},
+    })  # fmt: skip
+
+
+def commits(manifest: Mapping[str, Any]) -> str:
+    """What computed published values: "commit a62805a2, of equal_shares 7b050d5a"."""
+    added = (f", of {name} {str(about['git_commit'])[:8]}" for name, about in (manifest.get("added") or {}).items())
+    return f"commit {str(manifest.get('git_commit'))[:8]}{''.join(added)}"
 
 
 def _job(

@@ -3,12 +3,13 @@
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, reading
-from axiom_bench.records.publishing import publish
+from axiom_bench.records.publishing import add, commits, publish
 from axiom_bench.report import leaderboard
 
 KEY = ["model", "image_id", "method", "metric"]
@@ -70,6 +71,30 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
     leaderboard.write({"suite": {"part": tmp_path / "published"}}, tmp_path / "site")
     page = (tmp_path / "site/suite-part.html").read_text()
     assert page.count("Images: Altered subset of 24 photographs.") == 2
+
+
+def test_a_method_is_added_and_no_file_of_the_others_changes(usual_run, tmp_path):
+    """Published without XGrad-CAM, then with it, from a run of another commit: the rows are those of both at once."""
+    manifest = reading.read_manifest(usual_run)
+    names = {about["metric"] for about in manifest["metrics"].values()}
+    less = shutil.copytree(usual_run, tmp_path / "less")
+    jobs = [
+        {**job, "values": {name: of for name, of in job["values"].items() if name != "xgrad_cam"}}
+        for job in manifest["jobs"]
+    ]
+    known = {name: about for name, about in manifest["methods"].items() if name != "xgrad_cam"}
+    artefacts.write(less, {**manifest, "jobs": jobs, "methods": known, "git_commit": "earlier01234"})
+    publish(less, tmp_path / "published", names)
+    before = files(tmp_path / "published/records")
+    add(usual_run, tmp_path / "published", "xgrad_cam")
+    publish(usual_run, tmp_path / "at_once", names)
+    assert files(tmp_path / "published/records").items() > before.items()
+    pd.testing.assert_frame_equal(rows(tmp_path / "published"), rows(tmp_path / "at_once"))
+    later = reading.read_manifest(tmp_path / "published")
+    assert commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]}"
+    combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
+    with pytest.raises(BenchError, match="has values of xgrad_cam already"):
+        add(usual_run, tmp_path / "published", "xgrad_cam")
 
 
 def test_a_folder_that_is_no_run_is_told(tmp_path):

@@ -15,6 +15,7 @@ from typing import Any
 from markupsafe import Markup
 
 from axiom_bench.judging.standing import Standing, range_of_places, standing
+from axiom_bench.records import publishing
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, assemble, render
@@ -107,7 +108,7 @@ class Part:
         """What computed the values."""
         manifest, versions = self.run.manifest, self.run.manifest["versions"]
         hardware = manifest.get("hardware") or manifest["device"]  # None where the jobs of a run had several
-        return f"commit {str(manifest['git_commit'])[:8]}, torch {versions.get('torch') or 'several'}, {hardware}"
+        return f"{publishing.commits(manifest)}, torch {versions.get('torch') or 'several'}, {hardware}"
 
     @property
     def images(self) -> str:

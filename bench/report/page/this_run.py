@@ -93,6 +93,7 @@ def this_run(run: RunFolder) -> Section:
         precision=precision(manifest.get("precision")),
         versions=manifest.get("versions") or {},
         commit=manifest.get("git_commit"),
+        added=manifest.get("added") or {},
         reads=manifest.get("reads") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
         report_seconds=manifest.get("report_seconds"),
