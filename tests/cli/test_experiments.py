@@ -20,8 +20,8 @@ from axiom_bench.report.paper import paper as study
 from axiom_bench.run.sweep import configuration
 
 DEFAULT_METHODS = {
-    *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "grad_cam", "grad_cam_pp", "guided_xgrad_cam"),
-    *("hires_cam", "random", "uniform", "xgrad_cam"),
+    *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "equal_shares", "grad_cam", "grad_cam_pp"),
+    *("guided_xgrad_cam", "hires_cam", "random", "uniform", "xgrad_cam"),
 }
 DEFAULT_METRICS = {
     *("average_drop", "axiom_floor", "axiom_floor_distance", "box_iou", "confidence_drop", "conservation_error"),

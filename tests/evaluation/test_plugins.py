@@ -107,7 +107,7 @@ def test_a_spoiled_explainer_says_how_far():
 
 def test_the_controls_are_marked():
     marked = {name for name in plugins.names("method") if plugins.load("method", name).spec.control}
-    assert marked >= {"random", "uniform", "centered", "sobel"}
+    assert marked >= {"random", "uniform", "centered", "sobel", "equal_shares"}
     assert not marked & {"grad_cam", "xgrad_cam", "saliency"}
 
 

@@ -15,6 +15,7 @@ from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
+from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.methods.random import random as random_weights
 from axiom_bench.testing import CASES, Case, check_method
 from tests.methods.plain import linear, normal, seeded, uniform
@@ -35,6 +36,7 @@ WEIGHTS = {
     "ablation_cam": [6 / 17.5, -3 / 17.5, 0],
     "ablation_cam_axiomatic": [6 / 8, -3 / 4, 0],
     "uniform": [1, 1, 1],
+    "equal_shares": [17.5 / 2 / 8, 17.5 / 2 / 4, 0],  # F3 is dead
 }
 
 
@@ -57,6 +59,16 @@ def test_channel_weights(name, worked):
     weights = methods.get(name)(worked)
     assert weights.shape == (1, 3, 1, 1)
     assert weights.flatten().tolist() == pytest.approx(WEIGHTS[name], abs=1e-14)
+
+
+@pytest.mark.parametrize("shares", ["equal", "activation", "random"])
+def test_shares_conserve_the_score_without_dead_and_guarded_channels(readout, shares):
+    trace = readout(relu_head(), hard_maps(), 1)
+    weights = equal_shares(trace, shares)
+    totals = (weights * trace.activations).sum(XY)
+    assert not weights[:, :2].any()
+    assert (totals[:, 2:] != 0).all()
+    torch.testing.assert_close(totals.sum(1), trace.scores, rtol=0, atol=ROUNDING)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +223,7 @@ def test_weights_are_zero_without_an_open_channel(readout, split, t):
     maps = hard_maps()
     maps[:, 2:] = maps[:, 1:2]
     assert not axiom_cam(readout(relu_head(), maps), t, split).any()
+    assert not equal_shares(readout(relu_head(), maps)).any()
 
 
 @pytest.mark.parametrize(

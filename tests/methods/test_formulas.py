@@ -15,6 +15,7 @@ from axiom_bench import methods
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.augmented import augmented
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
+from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.methods.fem import fem
 from axiom_bench.methods.fused import fused
 from axiom_bench.methods.negated import negated
@@ -124,6 +125,15 @@ def axiom_cam_of(row: Row, t: float, split: str) -> Tensor:
     }[split]
     gap = row.S - row.drops.sum()
     return (row.drops + t * parts / parts.sum() * gap) / row.F.sum((1, 2))
+
+
+def equal_shares_of(row: Row, shares: str) -> Tensor:
+    parts = {
+        "equal": torch.ones(len(row.F)),
+        "activation": row.F.sum((1, 2)).abs(),
+        "random": torch.rand(len(row.F), generator=generator_of(row.image, 3)),
+    }[shares].double()
+    return row.S * parts / parts.sum() / row.F.sum((1, 2))
 
 
 def z_plus(x: Tensor, weight: Tensor, relevance: Tensor) -> Tensor:
@@ -294,6 +304,8 @@ OF_PARAMETERS = {
     "shuffled": (partial(shuffled_channels, seed=5), shuffled),
     "shuffled positions": (partial(shuffled_channels, wrapped=methods.get("hires_cam"), seed=5), shuffled_positions),
     "elementwise": (elementwise_contributions, grad_cam_elementwise),
+    **{f"{each} shares": (partial(equal_shares, shares=each, seed=3), partial(equal_shares_of, shares=each))
+       for each in ("equal", "activation", "random")},
     "smooth_grad": (partial(smooth_grad, samples=3, sigma=0.2, seed=5), smooth_grad_of),
     "smooth_grad_cam_pp": (partial(smooth_grad_cam_pp, samples=3, sigma=0.2, seed=7), smooth_grad_cam_pp_of),
     **{f"fem {each}": (partial(fem, deviations=each), partial(fem_of, deviations=each)) for each in (2.0, 1.0)},
