@@ -24,6 +24,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.text import CONSTRUCTED
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, Value, number, rows_at
+from axiom_bench.statistics.ranking import unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
 ID, TITLE = "gallery", "Gallery"
@@ -251,7 +252,8 @@ def _finite(value: float | None) -> float | None:
 
 class Measured(NamedTuple):
     """A value of one image and method. text: as people read it, or the status in words where there is no value. rank:
-    among the image's methods, 1 is best; None without a value, and where the method's own formula makes the value 0."""
+    among the image's methods, 1 is best; None without a value, where the method's own formula makes the value 0, and
+    where a control is unbeaten over all images."""
 
     value: float | None
     text: str
@@ -284,7 +286,8 @@ def measured(
         constructed = run.metadata.by_construction(metric)
         marks = dict.fromkeys(constructed, CONSTRUCTED)
         about = of_name[metric]
-        unbiased = {name: value for name, value in values.items() if name not in constructed}
+        is_ranked = not unbeaten(run, setting, metric)
+        unbiased = {name: value for name, value in values.items() if is_ranked and name not in constructed}
         ranks = ranked(unbiased, about.better, about.rounding)
         result.setdefault((image_id, target), {})[metric] = {
             method: Measured(

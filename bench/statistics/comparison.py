@@ -48,7 +48,8 @@ class Comparison:
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
     many are worse, at 5 % after Holm. They hold for all groups at once. is_best: by value from the best group down to
-    the first that another is better than, which isn't; nobody where that is so of no group.
+    the first that another is better than, which isn't; nobody where that is so of no group, or a control is unbeaten.
+    unbeaten: controls, which explain nothing, that no method is significantly better than, where any methods differ.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by
     image.
@@ -62,6 +63,7 @@ class Comparison:
     rows: int
     left_out: tuple[str, ...] = ()
     by_construction: tuple[str, ...] = ()
+    unbeaten: tuple[str, ...] = ()
     of_whole_set: bool = False
 
     @cached_property
@@ -120,10 +122,12 @@ class Comparison:
 
 
 def compare_methods(
-    values: Floats, images: Integers, methods: Sequence[str], value: Value, constructed: Collection[str] = ()
-) -> Comparison | None:
+    values: Floats, images: Integers, methods: Sequence[str], value: Value, constructed: Collection[str] = (),
+    controls: Collection[str] = (),
+) -> Comparison | None:  # fmt: skip
     """values: (rows, methods), NaN where there is none. images: (rows,) the number of each row's image. value: the
-    metric. constructed: methods that win by construction. None where no other method has a value."""
+    metric. constructed: methods that win by construction. controls: methods that explain nothing. None where no other
+    method has a value."""
     ranked = np.array([place for place, name in enumerate(methods) if name not in constructed], dtype=int)
     has = np.isfinite(values[:, ranked])
     columns, common = compared_columns(has)
@@ -140,15 +144,18 @@ def compare_methods(
     else:
         ends = median_intervals(values, images)
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
-    places = _places(groups, statistics, pairs, value.better)
+    unbeaten = _unbeaten(groups, pairs, value.better, controls)
+    places = _places(groups, statistics, pairs, value.better, unbeaten)
     return Comparison(
         value.better, groups, pairs, places, len(np.unique(images)), len(values),
         tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
-        tuple(name for name in methods if name in constructed),
+        tuple(name for name in methods if name in constructed), unbeaten,
     )  # fmt: skip
 
 
-def compare_whole_sets(stored: pd.DataFrame, value: Value, constructed: Collection[str] = ()) -> Comparison | None:
+def compare_whole_sets(
+    stored: pd.DataFrame, value: Value, constructed: Collection[str] = (), controls: Collection[str] = ()
+) -> Comparison | None:
     """From the metric's values of the whole data set in one setting (`reading.WHOLE_SET_COLUMNS`), on the images that
     all compared methods have; None where there are none.
 
@@ -172,10 +179,12 @@ def compare_whole_sets(stored: pd.DataFrame, value: Value, constructed: Collecti
     pairs = _whole_set_pairs(values, sampled, firsts, methods, value.better, images)
     reach = NORMAL * _deviation(sampled)
     statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
+    unbeaten = _unbeaten(groups, pairs, value.better, controls)
     return Comparison(
-        value.better, groups, pairs, _places(groups, statistics, pairs, value.better), images, num_rows,
+        value.better, groups, pairs, _places(groups, statistics, pairs, value.better, unbeaten), images, num_rows,
         tuple(name for name in map(str, ranked.loc[ranked["images"] > 0, "method"]) if name not in methods),
-        tuple(name for name in map(str, stored["method"]) if name in constructed), of_whole_set=True,
+        tuple(name for name in map(str, stored["method"]) if name in constructed), unbeaten,
+        of_whole_set=True,
     )  # fmt: skip
 
 
@@ -217,16 +226,30 @@ def _deviation(sampled: Floats) -> Floats:
     return np.asarray(sampled.std(axis=0, ddof=1) if len(sampled) > 1 else np.full(sampled.shape[1], np.nan))
 
 
-def _places(
-    groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str
-) -> pd.DataFrame:
-    """statistics: value, low and high of each method."""
+def _wins(pairs: pd.DataFrame, better: str) -> list[tuple[str, str]]:
+    """(the better, the worse) of each pair that differs significantly."""
     significant = pairs[pairs["adjusted"] < LEVEL]
     wins = (significant["difference"] > 0) == (better == "higher")
-    winners = significant["first"].where(wins, significant["second"]).tolist()
-    losers = significant["second"].where(wins, significant["first"]).tolist()
+    winners = significant["first"].where(wins, significant["second"])
+    return list(zip(winners, significant["second"].where(wins, significant["first"]), strict=True))
+
+
+def _unbeaten(groups: Groups, pairs: pd.DataFrame, better: str, controls: Collection[str]) -> tuple[str, ...]:
+    """See `Comparison.unbeaten`."""
+    wins, explain = _wins(pairs, better), {group[0] for group in groups if not {*group} <= {*controls}}
+    beaten = {loser for winner, loser in wins if winner in explain}
+    return tuple(name for group in groups if wins and group[0] not in beaten for name in group if name in controls)
+
+
+def _places(
+    groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str,
+    unbeaten: Collection[str],
+) -> pd.DataFrame:  # fmt: skip
+    """statistics: value, low and high of each method."""
+    wins = _wins(pairs, better)
+    winners, losers = [winner for winner, _ in wins], [loser for _, loser in wins]
     ranked = sorted((group[0] for group in groups), key=lambda name: statistics[name][0], reverse=better == "higher")
-    best = set(takewhile(lambda name: name not in losers, ranked)) if losers else set()
+    best = set(takewhile(lambda name: name not in losers, ranked)) if losers and not unbeaten else set()
     rows: list[Place] = []
     for number, group in enumerate(groups):
         low, high = 1 + losers.count(group[0]), len(groups) - winners.count(group[0])
@@ -259,10 +282,10 @@ class Comparisons:
         if metric in self.of_whole_sets:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
-            return compare_whole_sets(stored, value, constructed)
+            return compare_whole_sets(stored, value, constructed, self.metadata.controls)
         table = matrix(self.records, self.layouts.get(setting), metric)
         methods = [name for name in table.methods if name not in left_out] if table else []
         if table is None or not methods or LAYER in methods:
             return None
         values = table.values[:, [table.methods.index(name) for name in methods]]
-        return compare_methods(values, table.images, methods, value, constructed)
+        return compare_methods(values, table.images, methods, value, constructed, self.metadata.controls)

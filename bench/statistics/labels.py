@@ -99,6 +99,11 @@ class Metadata:
         entries = {**(self.manifest.get("methods") or {}), **(self.manifest.get("metrics") or {})}
         return {name: str(entry["unstable"]) for name, entry in entries.items() if entry and entry.get("unstable")}
 
+    @cached_property
+    def controls(self) -> frozenset[str]:
+        """The methods that explain nothing by design."""
+        return frozenset(name for name in self.manifest.get("methods") or {} if self.method(name).get("control"))
+
     def by_construction(self, metric: str) -> frozenset[str]:
         """The methods whose YAML says that they win in this metric by construction."""
         methods = self.manifest.get("methods") or {}

@@ -89,11 +89,19 @@ def best(values: pd.Series, value: Value) -> pd.Series:
 
 
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
-    """The methods that are bold: see `comparison.Comparison.places`. None for a model with random weights."""
+    """The methods that are bold: see `comparison.Comparison.places`. None for a model with random weights, or where a
+    control is unbeaten."""
     comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
     if comparison is None:
         return frozenset()
     return frozenset(map(str, comparison.places.index[comparison.places["is_best"].astype(bool)]))
+
+
+def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
+    """The controls that no method is significantly better than; see `comparison.Comparison`. None for a model with
+    random weights."""
+    comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
+    return () if comparison is None else comparison.unbeaten
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:
@@ -102,7 +110,7 @@ def on_common_images(rows: pd.DataFrame) -> bool:
     return bool(rows["partial"].eq(True).any())
 
 
-Kind = Literal["agreement", "best", "undecided", "contradicted", "coinciding", "by_construction"]
+Kind = Literal["agreement", "best", "undecided", "control", "contradicted", "coinciding", "by_construction"]
 Group = tuple[str, ...]
 MOST_NAMES = 4  # groups that a sentence names; of more it gives the number
 
@@ -113,8 +121,9 @@ class Statement:
     those behind it, as a second sentence.
 
     kind: "agreement" (what all settings say), "best" (a difference is significant), "undecided" (who is better can't be
-    told), "contradicted" (value and images disagree on who is). Also "coinciding" (no method differs from another),
-    "by_construction" (who wins by construction). metric: the value's name. settings: where it holds.
+    told), "control" (a control is unbeaten, so nobody is best), "contradicted" (value and images disagree on who is).
+    Also "coinciding" (no method differs from another), "by_construction" (who wins by construction). metric: the
+    value's name. settings: where it holds.
     """
 
     sentence: str
@@ -125,16 +134,18 @@ class Statement:
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
-    """Of the metrics with a direction, in their order, what holds in all settings first; none of models with random
-    weights."""
+    """Of the metrics with a direction, in their order, those in which a control is unbeaten everywhere last; what holds
+    in all settings first; none of models with random weights."""
     settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
-    statements: list[Statement] = []
+    leading, last = list[Statement](), list[Statement]()
     for name in metrics:
         value = run.metadata.value(name)
         if name in run.metrics and value.has_direction:
-            comparisons = {setting: run.comparisons.of(setting, name) for setting in settings}
-            statements += _of_metric(run, value, {setting: c for setting, c in comparisons.items() if c is not None})
-    return statements
+            found = {setting: run.comparisons.of(setting, name) for setting in settings}
+            comparisons = {setting: each for setting, each in found.items() if each is not None}
+            is_last = bool(comparisons) and all(each.unbeaten for each in comparisons.values())
+            (last if is_last else leading).extend(_of_metric(run, value, comparisons))
+    return [*leading, *last]
 
 
 def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | None, list[str]]:
@@ -161,9 +172,13 @@ def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | N
 
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
-    if len(differing) > 1:
-        sentence = _agreement(run, value, differing, len(comparisons))
-        yield Statement(sentence, "agreement", value.name, tuple(differing))
+    won = {setting: comparison for setting, comparison in differing.items() if not comparison.unbeaten}
+    if len(won) > 1:
+        left_out = " that tell methods apart" if len(differing) < len(comparisons) else ""
+        if len(won) < len(differing):
+            left_out += f"{' and' if left_out else ''} where each control is beaten"
+        sentence = _agreement(run, value, won, left_out)
+        yield Statement(sentence, "agreement", value.name, tuple(won))
     for setting, comparison in comparisons.items():
         for kind, sentence, numbers in _of_setting(run, value, comparison):
             yield Statement(f"{run.label(setting)}: {sentence}", kind, value.name, (setting,), numbers)
@@ -176,8 +191,8 @@ def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
         yield Statement(sentence, "by_construction", value.name, tuple(constructed))
 
 
-def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], num_settings: int) -> str:
-    """Which methods are best, or can't be told from the best, in all of several settings where methods differ."""
+def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison], which: str) -> str:
+    """Which methods are best, or can't be told from the best, in all of several settings. which: of the run's all."""
     leading = [
         [name for group in (comparison.ranked[0], *comparison.not_worse) for name in group]
         for comparison in comparisons.values()
@@ -185,9 +200,7 @@ def _agreement(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
     shared = [(name,) for name in leading[0] if all(name in other for other in leading)]
     are_networks = len({setting.model for setting in comparisons}) == len(comparisons)
     kind = "networks" if are_networks else "settings"
-    where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}"
-    if len(comparisons) < num_settings:
-        where += " that tell methods apart"
+    where = f"{'both' if len(comparisons) == 2 else f'all {len(comparisons)}'} {kind}{which}"
     best = f"the best {in_sentence(value.title)}"
     if not shared:
         return f"No method has {best}, or one that is not significantly worse, in {where}."
@@ -200,6 +213,9 @@ def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterato
     if not others and len(best) > 1:
         names = names_in_words(run, [(name,) for name in best])
         yield "coinciding", f"{names} coincide in {in_sentence(value.title)}: none is better than another.", ""
+    if comparison.unbeaten:
+        yield "control", *_control(run, value, comparison)
+        return
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]
     if worse:
@@ -208,6 +224,19 @@ def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterato
         yield "undecided", *_undecided(run, value, comparison, best, unclear)
     if comparison.contradicted:
         yield "contradicted", _contradicted(run, value, comparison), ""
+
+
+def _control(run: RunFolder, value: Value, comparison: Comparison) -> tuple[str, str]:
+    """That no method is better than some controls, and the values of the first and of the best method."""
+    controls = {name: comparison.place(name).value for name in comparison.unbeaten}
+    names = names_in_words(run, [(name,) for name in controls], "or")
+    what = "a control, which explains nothing" if len(controls) == 1 else "controls, which explain nothing"
+    sentence = f"No method is significantly better than {names} in {in_sentence(value.title)}, {what}: nobody is best."
+    first = next((group for group in comparison.ranked if not run.metadata.controls.issuperset(group)), None)
+    if first is None:
+        return sentence, ""
+    texts = [number(each, value.rounding) for each in (next(iter(controls.values())), comparison.place(first[0]).value)]
+    return sentence, f"{value.lead.capitalize()} {texts[0]}; the best method, {_name(run, first)}, has {texts[1]}."
 
 
 def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> tuple[str, str]:

@@ -151,6 +151,31 @@ def test_places_and_the_best():
     assert len(noise.not_worse) == 2
 
 
+@pytest.mark.parametrize(
+    ("controls", "unbeaten", "best"),
+    [
+        ("e", (), {"a", "b"}),  # the worst
+        ("cd", (), {"a", "b"}),
+        ("b", ("b",), set()),  # the best, with a method that coincides with it
+        ("abcd", ("a", "b", "c", "d"), set()),  # one beats another, which no method does
+    ],
+)
+def test_nobody_is_best_where_a_control_is_unbeaten(controls, unbeaten, best):
+    comparison = compared(controls=controls)
+    assert comparison.unbeaten == unbeaten
+    assert {name for name, (_, _, is_best) in places(comparison).items() if is_best} == best
+    assert places(compared()).keys() == places(comparison).keys()
+
+
+def test_a_control_that_varies_too_much_to_be_beaten_is_unbeaten():
+    generator = np.random.default_rng(0)
+    table = np.array([0.6, 0.51, 0.484]) + np.array([0.03, 6, 0.03]) * generator.normal(size=(64, 3))
+    assert compared("higher", table).place("a").is_best
+    assert compared("higher", table, controls="b").unbeaten == ("b",)
+    noise = np.random.default_rng(1).normal(size=(20, 3))
+    assert compared(table=noise, controls="a").unbeaten == ()  # no methods differ: nobody is best anyway
+
+
 def test_a_pair_is_seen_from_either_side():
     comparison = compared()
     pair, other = comparison.pair("a", "c"), comparison.pair("c", "a")
@@ -212,6 +237,7 @@ def test_whole_sets_are_compared_by_their_resamples():
     assert pair["difference"] == pytest.approx(0.1, abs=0.01)
     assert (pair["high"] - pair["low"]) / 2 == pytest.approx(1.96 * 0.01, rel=0.2)
     assert comparison.place("c").is_best
+    assert compare_whole_sets(stored(points), metric("higher"), controls="c").unbeaten == ("c",)
     place = comparison.place("c")
     assert [place.value_high - place.value, place.value - place.value_low] == pytest.approx([1.96 * 0.1] * 2, rel=0.2)
     assert compare_whole_sets(stored({"a": [0.5], "b": [0.6]}, images=1), metric("higher")).images == 1

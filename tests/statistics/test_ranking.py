@@ -8,6 +8,7 @@ import pytest
 
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
+from axiom_bench.report.tables.text import control_notes
 from axiom_bench.statistics.ranking import (
     best_methods,
     conclusion,
@@ -205,6 +206,37 @@ def test_who_wins_by_construction_is_said(make_told):
     assert last.sentence == "The conservation error is 0 by construction for Low, which is not ranked."
     assert not any("Low" in finding.sentence for finding in others)
     assert run.summary.set_index("method").loc["low", "by_construction"].all()
+
+
+def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
+    """Low and Twin are controls, and no method is better than they."""
+    methods = {name: {"title": name.title(), "control": name in ("low", "twin")} for name in SHIFTS}
+    run = make_told(methods=methods)
+    assert conclusion(run, [ERROR]) == ("", None, [])
+    first, second = findings(run, [ERROR])
+    assert (first.kind, second.kind) == ("control", "control")
+    says = (
+        "one: No method is significantly better than Low or Twin in conservation error, controls, which explain nothing"
+    )
+    assert first.sentence == f"{says}: nobody is best."
+    assert re.fullmatch(r"Median \d\.\d\d; the best method, Near, has \d\.\d\d\.", first.numbers)
+    assert control_notes(run, run.settings, [ERROR]) == [
+        "Nothing is bold in Conservation error (one, two): no method is significantly better than a control "
+        "(Low, Twin)."
+    ]
+    assert control_notes(make_told(), run.settings, [ERROR]) == []
+
+
+def test_a_metric_that_a_control_wins_does_not_lead(write):
+    """Nothing conserves, and Mine is best by the other metric, which is named second and told first."""
+    errors = np.random.default_rng(0).uniform([[1], [2]], [[3], [4]], (2, 40))
+    other = "sensitivity_error"
+    records = [rows_of(ERROR, {"nothing": errors[0], "mine": errors[1]}),
+               rows_of(other, {"nothing": errors[1], "mine": errors[0]})]  # fmt: skip
+    methods = {"nothing": {"title": "Nothing", "control": True}, "mine": {"title": "Mine"}}
+    run = write(pd.concat(records), {"net": ("last",)}, methods=methods)
+    assert conclusion(run, [ERROR, other])[0] == "Mine has the lowest sensitivity error on net"
+    assert [(each.kind, each.metric) for each in findings(run, [ERROR, other])] == [("best", other), ("control", ERROR)]
 
 
 def test_random_weights_say_nothing(make_told):

@@ -31,7 +31,7 @@ from axiom_bench.report.page.tables import (
     terms,
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
-from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED
+from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
 from axiom_bench.statistics.labels import NOTHING, Setting, number
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -260,6 +260,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Mapping[str, Standin
         yield f"Images: {part.images}."
     yield PLACES_NOTE
     yield BOLD_NOTE
+    yield from control_notes(run, run.settings, [metric])
     if line := committed_line(run, metric):
         yield f"{ON_THE_CARD} {line}."
     without = [name for name in run.methods if name not in standings]

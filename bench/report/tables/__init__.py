@@ -22,6 +22,7 @@ from axiom_bench.report.tables.text import (
     INTERVAL_NOTE,
     PARTIAL,
     compare_in,
+    control_notes,
     group_name,
     group_title,
     last_lines,
@@ -140,8 +141,9 @@ PAIRS_NOTES = (
 def place_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting in which methods can be compared, one group for each metric with a direction."""
     for place, setting, groups in _compared(run, run.metrics, _places):
+        notes = (*PLACES_NOTES, *control_notes(run, [setting], run.metrics))
         label = run.label(setting)
-        yield Table.of_setting(f"places_{place}", PLACES, label, PLACES_HEADER, groups, PLACES_NOTES, text_last=True)
+        yield Table.of_setting(f"places_{place}", PLACES, label, PLACES_HEADER, groups, notes, text_last=True)
 
 
 def pair_tables(run: RunFolder) -> Iterator[Table]:
@@ -289,6 +291,7 @@ def result_lines(run: RunFolder) -> list[str]:
     signs = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
     more = [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
     note = ["; ".join([*signs, *more])] if signs or more else []
+    note += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
     return [*warnings, *table, *note, *last_lines(run, set(names))[len(warnings) :]]
 
 

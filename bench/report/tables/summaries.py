@@ -40,7 +40,10 @@ def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
 
 
 def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
-    return [*text.construction_notes(run, rows), *text.common_notes(run, rows), *text.status_notes(run, rows)]
+    return [
+        *text.control_notes(run, run.settings, rows["metric"].unique()), *text.construction_notes(run, rows),
+        *text.common_notes(run, rows), *text.status_notes(run, rows),
+    ]  # fmt: skip
 
 
 def _overview_rows(
@@ -194,7 +197,8 @@ def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
             groups.append(Group(text.group_title(value, whole_set), cells, value.name))
         notes = (
             METRICS_NOTE, BOLD_NOTE, *text.interval_notes(run, bool(whole_sets)),
-            *text.construction_notes(run, selected), *text.common_notes(run, selected),
+            *text.control_notes(run, [setting], run.metrics), *text.construction_notes(run, selected),
+            *text.common_notes(run, selected),
             *((COMMON_NOTE,) if has_common else ()), *text.metric_notes(value for value, _, _ in metrics),
         )  # fmt: skip
         header = (*METRICS_HEADER[:-1], COMMON, METRICS_HEADER[-1]) if has_common else METRICS_HEADER

@@ -14,7 +14,7 @@ from axiom_bench.report.tables.table import Cell
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, LEVEL, compare
-from axiom_bench.statistics.ranking import on_common_images
+from axiom_bench.statistics.ranking import on_common_images, unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import counts_of, leading
 
@@ -27,9 +27,10 @@ PARTIAL_NOTE = (
 CONSTRUCTED = "\N{DOUBLE DAGGER}"
 BOLD_NOTE = (
     "Bold: from the best value down to the first that a method is significantly better than, which isn't bold; nothing "
-    "where no method is better than another. Tests are of the difference of the two printed values and its bootstrap "
-    "over images, at 5 % after Holm over all pairs. Methods are compared image by image, so that a small difference "
-    "that nearly all images share is told, and a larger one that varies may not be."
+    "where no method is better than another, or than a control, which explains nothing. Tests are of the difference of "
+    "the two printed values and its bootstrap over images, at 5 % after Holm over all pairs. Methods are compared "
+    "image by image, so that a small difference that nearly all images share is told, and a larger one that varies may "
+    "not be."
 )
 INTERVAL_NOTE = (
     "In brackets: 95 % intervals by a bootstrap over images, all rows of an image together; fewer than "
@@ -104,6 +105,23 @@ def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     groups = rows.groupby(rows["metric"].astype(str), sort=False)["method"]
     parts = [f"{run.metadata.value(name).title} of {names_of(run, dict.fromkeys(who))}" for name, who in groups]
     return [f"{CONSTRUCTED} 0 by the method's own formula, so not ranked: {'; '.join(parts)}."] if parts else []
+
+
+def control_notes(
+    run: RunFolder, settings: Iterable[Setting], metrics: Collection[str], sign: str = "bold"
+) -> list[str]:
+    """Why nothing is bold, or has another sign, where a control is unbeaten: see `statistics.comparison`."""
+    labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for setting in settings:
+        for name in metrics:
+            if controls := unbeaten(run, setting, name):
+                title = run.metadata.value(name).title
+                labels_of.setdefault(controls, {}).setdefault(title, []).append(run.label(setting))
+    return [
+        f"Nothing is {sign} in {_listed([f'{title} ({_listed(labels)})' for title, labels in titles.items()])}: no "
+        f"method is significantly better than a control ({names_of(run, controls)})."
+        for controls, titles in labels_of.items()
+    ]
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
