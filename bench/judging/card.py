@@ -1,6 +1,7 @@
 """The scorecard of metrics: tests whose right answer is known beforehand, a row for each metric, test and network.
 
-- Truth first: is the right explanation better than every method and control, or at least not significantly worse?
+- Truth ahead: has no method and no control a better value than the right explanation?
+- Truth first: is none of them significantly better?
 - Degrees: are right explanations that were spoiled by degrees put in order (see `judgement.recovery`)?
 - Controls: is every method that explains something above every control, which explains nothing by design?
 - Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
@@ -29,9 +30,10 @@ from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
 
-TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = TESTS = (
-    "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
+TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = TESTS = (
+    "truth_ahead", "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
 )  # fmt: skip
+OF_A_TRUTH = (TRUTH_AHEAD, TRUTH_FIRST)
 EVERY = slice(None)
 CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
 
@@ -41,7 +43,7 @@ class Row(NamedTuple):
 
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
     empty where the test needs none.
-    value, low, high: with the 95 % interval; truth_first: the share of images on which the truth is better than its
+    value, low, high: with the 95 % interval; of a truth's tests: the share of images on which it is better than its
         nearest rival (a tie counts half). degrees and controls: the share of pairs in the right order by sets of `size`
     images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
     which the blind map is better than the method. n: images. passes: None where the row counts for nothing.
@@ -88,9 +90,7 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     left_out = run.metadata.by_construction(metric)
     present = [name for name in truths(run) if name in values.methods and name not in left_out]
     for truth in present:
-        row = _truth_first(run, setting, values, truth)
-        if row is not None:
-            yield row
+        yield from _truth(run, setting, values, truth)
     yield from _degrees(run, setting, values)
     for honest in compared_values(run, setting, [metric]):
         yield from _controls(run, setting, honest)
@@ -117,20 +117,22 @@ def _reads(run: RunFolder, setting: Setting, truth: str) -> set[str]:
     return {CONTRIBUTIONS} if model.get("tells_contributions") else reads - {CONTRIBUTIONS}
 
 
-def _truth_first(run: RunFolder, setting: Setting, values: ImageValues, truth: str) -> Row | None:
-    """None where the truth has no value, or is compared with nothing."""
+def _truth(run: RunFolder, setting: Setting, values: ImageValues, truth: str) -> Iterator[Row]:
+    """Of both tests; none where the truth has no value, or is compared with nothing."""
     others = spoiled_methods(run) - {truth}
     comparison = run.comparisons.without(setting, values.metric, others)
     if comparison is None or truth not in comparison.places.index or len(comparison.places) < 2:
-        return None
+        return
     own, rival = comparison.group_of(truth), _rival(comparison, truth)
     circular = is_circular(run, setting, values.metric, truth)
     network = run.label(setting)
     if rival is None:  # all coincide with the truth
-        return Row(values.metric, TRUTH_FIRST, network, truth, 0.5, 0.5, 0.5, comparison.images, circular, True)
+        for test in OF_A_TRUTH:
+            yield Row(values.metric, test, network, truth, 0.5, 0.5, 0.5, comparison.images, circular, True)
+        return
     pair = comparison.pair(own[0], rival[0])
     ahead = values.sign * pair["difference"]
-    passes = None if circular else not any(
+    is_behind = any(
         values.sign * comparison.pair(own[0], group[0])["difference"] < 0 and comparison.differ(own[0], group[0])
         for group in comparison.groups
         if group != own
@@ -139,7 +141,9 @@ def _truth_first(run: RunFolder, setting: Setting, values: ImageValues, truth: s
     title = run.metadata.method_title(rival[0])
     about = f"{title} {'behind' if ahead >= 0 else 'ahead'} by {with_interval(abs(ahead), *_of_size(ahead, *ends))}"
     share = _share_ahead(values, truth, rival[0])
-    return Row(values.metric, TRUTH_FIRST, network, truth, *share, comparison.images, circular, passes, about)
+    for test, passes in zip(OF_A_TRUTH, (bool(ahead >= 0), not is_behind), strict=True):
+        row = Row(values.metric, test, network, truth, *share, comparison.images, circular, passes, about)
+        yield row._replace(passes=None) if circular else row
 
 
 def _rival(comparison: Comparison, truth: str) -> tuple[str, ...] | None:

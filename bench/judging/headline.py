@@ -1,8 +1,11 @@
 """Which metrics lead a report: a rule over the scorecard.
 
-It was written before costly metrics, photographs and the Shapley values of an image's parts were on the card. A metric
-leads that is asked both truth first and degrees, and that passes every test it is asked:
+It was written before costly metrics, photographs and the Shapley values of an image's parts were on the card, and its
+first line before the card had that test. A metric leads that is asked both truth tests and degrees, and that passes
+every test it is asked:
 
+- Truth ahead, by the primary truth: on at least SHARE of the networks no method or control has a better value than the
+  truth. That none is significantly better isn't enough: of few images, or noisy values, nothing is.
 - Truth first, by the primary truth: on no network is a method or control significantly better than the truth and, at
   the same time, better on more than half of the images by MARGIN.
 - Degrees and controls: passed on at least SHARE of the networks.
@@ -21,13 +24,13 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.environment import conf_folder, entry_names, read_yaml
-from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, SANITY, TRUTH_FIRST
+from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, OF_A_TRUTH, SANITY, TRUTH_AHEAD, TRUTH_FIRST
 
 PRIMARY = "truth"  # Shapley values: of channels where the network tells them, else of the image's parts
 MARGIN = 0.05
 SHARE = 0.9
-ASKED = (TRUTH_FIRST, DEGREES, CONTROLS, SANITY, GAMING)
-NEEDED = (TRUTH_FIRST, DEGREES)  # without these a metric isn't judged
+ASKED = (TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS, SANITY, GAMING)
+NEEDED = (TRUTH_AHEAD, TRUTH_FIRST, DEGREES)  # without these a metric isn't judged
 
 
 def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
@@ -35,7 +38,7 @@ def verdicts(card: pd.DataFrame) -> dict[str, dict[str, bool | None]]:
     counted: dict[str, dict[str, list[Any]]] = {str(metric): {} for metric in card["metric"].unique()}
     row: Any
     for row in card[["metric", "test", "truth", "circular", "passes", "value"]].itertuples(index=False):
-        if not row.circular and not pd.isna(row.passes) and (row.test != TRUTH_FIRST or row.truth == PRIMARY):
+        if not row.circular and not pd.isna(row.passes) and (row.test not in OF_A_TRUTH or row.truth == PRIMARY):
             counted[row.metric].setdefault(row.test, []).append(row)
     return {
         metric: {test: _holds(test, rows_of[test]) if test in rows_of else None for test in ASKED}
@@ -56,7 +59,7 @@ def _holds(test: str, rows: Sequence[Any]) -> bool:
     if test == TRUTH_FIRST:
         return all(row.passes or row.value >= 0.5 - MARGIN for row in rows)
     passed = [bool(row.passes) for row in rows]
-    return sum(passed) / len(passed) >= SHARE if test in (DEGREES, CONTROLS) else all(passed)
+    return sum(passed) / len(passed) >= SHARE if test in (TRUTH_AHEAD, DEGREES, CONTROLS) else all(passed)
 
 
 @cache

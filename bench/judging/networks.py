@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from axiom_bench.judging.card import SANITY, TRUTH_FIRST
+from axiom_bench.judging.card import OF_A_TRUTH, SANITY
 from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL, Floats
 
 SEEDED = "_seed"  # scenes_vgg_seed1 is scenes_vgg trained once more
@@ -45,7 +45,7 @@ def over_networks(card: pd.DataFrame) -> pd.DataFrame:
     alone, so a resampled network's value moves by a normal error of that size: the interval is rather too wide.
     """
     rows = card[~card["circular"].astype(bool) & card["passes"].notna() & (card["test"] != SANITY)]
-    truth = rows["truth"].where(rows["test"] == TRUTH_FIRST, "")
+    truth = rows["truth"].where(rows["test"].isin(OF_A_TRUTH), "")
     groups = rows.groupby([rows["metric"], rows["test"], truth], sort=False)
     return pd.DataFrame([_of(names, group) for names, group in groups], columns=OverNetworks._fields)
 

@@ -8,7 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TESTS, TRUTH_FIRST
+from axiom_bench.judging.card import (
+    CONTROLS,
+    DEGREES,
+    GAMING,
+    OF_A_TRUTH,
+    RELIABILITY,
+    SANITY,
+    TESTS,
+    TRUTH_AHEAD,
+    TRUTH_FIRST,
+)
 from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
 from axiom_bench.judging.networks import over_networks
 from axiom_bench.report.tables.table import Cell, Group, Table, count
@@ -17,7 +27,8 @@ from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLES = {
-    TRUTH_FIRST: "Truth first",
+    TRUTH_AHEAD: "Truth ahead",
+    TRUTH_FIRST: "Truth not significantly behind",
     DEGREES: "Degrees",
     CONTROLS: "Controls",
     RELIABILITY: "Reliability",
@@ -25,9 +36,10 @@ TITLES = {
     GAMING: "Gaming",
 }
 NOTES = (
-    "Truth first: the share of images on which the right explanation is better than the best method or control; it "
-    "passes where none is significantly better. Degrees, controls: the share of pairs (less and more spoiled; method "
-    "and control) that sets of up to 100 images put in the right order. Reliability: Kendall's tau of two halves.",
+    "Truth: the share of images on which the right explanation is better than the best method or control. Ahead: none "
+    "has a better value. Not significantly behind: none is significantly better. Degrees, controls: the share of pairs "
+    "(less and more spoiled; method and control) that sets of up to 100 images put in the right order. Reliability: "
+    "Kendall's tau of two halves.",
     "Gaming: the share of images on which a map that is the same for all is better than the best method. One that is "
     "made for each image says how far the metric can be driven, and has no verdict.",
     "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing.",
@@ -45,15 +57,19 @@ def line_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
 
 def line_cells(card: pd.DataFrame) -> dict[str, dict[tuple[str, str], str]]:
     """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it passes, and its lowest
-    value where it fails. Of truth first a column for each truth, of the other tests one."""
+    value where it fails. Of the tests of a truth a column for each truth, of the others one."""
     names = ["metric", "test", "truth", "network", "value", "circular", "passes"]
     rows_of: dict[str, dict[tuple[str, str], list[Any]]] = {str(metric): {} for metric in card["metric"].unique()}
     row: Any
     for row in card[names].itertuples(index=False):
-        column = (row.test, row.truth if row.test == TRUTH_FIRST else "")
+        column = (row.test, row.truth if row.test in OF_A_TRUTH else "")
         rows_of[row.metric].setdefault(column, []).append(row)
-    truths = card.loc[card["test"] == TRUTH_FIRST, "truth"].unique()
-    columns = [*((TRUTH_FIRST, truth) for truth in truths), *((test, "") for test in TESTS[1:])]
+    of_truths = card[card["test"].isin(OF_A_TRUTH)]
+    by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
+    columns = [
+        *sorted(by_truth, key=lambda column: TESTS.index(column[0])),
+        *((test, "") for test in TESTS if test not in OF_A_TRUTH),
+    ]
     return {
         metric: {column: _cell(of_metric.get(column, [])) for column in columns}
         for metric, of_metric in rows_of.items()
@@ -110,7 +126,7 @@ def committed_line(run: RunFolder, value: str) -> str:
     held, cells = verdicts(rows)[value], line_cells(rows)[value]
     words: dict[bool | None, list[str]] = {False: [], True: [], None: []}
     for test, holds in held.items():
-        cell = cells.get((test, PRIMARY if test == TRUTH_FIRST else ""), NOTHING)
+        cell = cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING)
         words[holds].append(f"{TITLES[test].lower()} ({cell})")
     parts = [
         f"{verb} {', '.join(words[holds])}" for verb, holds in (("fails", False), ("passes", True)) if words[holds]

@@ -112,7 +112,9 @@ def test_degrees_controls_and_reliability(made):
     halves = rows(table, "confidence_drop", "reliability").iloc[0]
     assert (halves["value"], halves["passes"], halves["about"]) == (1, True, "of 60 images")
     text = detail_table([run], "box_iou", table)
-    assert [group.title for group in text.groups] == ["Truth first", "Degrees", "Controls", "Reliability"]
+    assert [group.title for group in text.groups] == [
+        "Truth ahead", "Truth not significantly behind", "Degrees", "Controls", "Reliability",
+    ]  # fmt: skip
     assert {len(row) for group in text.groups for row in group.rows} == {7}
 
 
@@ -127,8 +129,17 @@ def test_pairs_are_ordered_by_all_images_where_there_are_few(make_judged):
 def test_a_method_that_coincides_with_the_truth_is_a_tie(make_judged):
     means = {"box_iou": ({"truth": 1, "xgrad_cam": 1}, 0)}
     run = RunFolder.read(make_judged(30, {"truth": METHODS["truth"], "xgrad_cam": {}}, means))
-    (row,) = rows(card([run], run.metrics), "box_iou", "truth_first").to_dict("records")
-    assert (row["value"], row["passes"]) == (0.5, True)
+    for test in ("truth_ahead", "truth_first"):
+        (row,) = rows(card([run], run.metrics), "box_iou", test).to_dict("records")
+        assert (row["value"], row["passes"]) == (0.5, True)
+
+
+def test_a_rival_that_is_ahead_by_chance_leaves_the_truth_not_ahead_and_not_behind(make_judged):
+    means = {"box_iou": ({"truth": 0, "xgrad_cam": -0.2, "fair": -1}, 1)}
+    run = RunFolder.read(make_judged(30, {"truth": METHODS["truth"], "xgrad_cam": {}, "fair": {}}, means))
+    ahead, first = (rows(card([run], run.metrics), "box_iou", test).iloc[0] for test in ("truth_ahead", "truth_first"))
+    assert (ahead["passes"], first["passes"]) == (False, True)
+    assert first["about"].startswith("xgrad_cam ahead by ")
 
 
 def test_a_blind_map_that_wins_is_chosen_by_half_of_the_images_and_judged_by_the_others(make_judged):

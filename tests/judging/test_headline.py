@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from axiom_bench.environment import conf_folder
-from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TRUTH_FIRST, Row
+from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TRUTH_AHEAD, TRUTH_FIRST, Row
 from axiom_bench.judging.headline import committed_card, committed_rows, leaders, verdicts
 
 NETWORKS = [f"net_{number}" for number in range(10)]
@@ -19,18 +19,19 @@ def row(test, network="net_0", passes: bool | None = True, value=0.9, circular=F
 
 
 GOOD = [
-    *(row(test, network) for test in (TRUTH_FIRST, DEGREES, CONTROLS) for network in NETWORKS),
+    *(row(test, network) for test in (TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS) for network in NETWORKS),
     row(SANITY, truth="mirrored"),
     row(GAMING),
 ]
 FAILING = {  # rows that replace the good ones of their test and network
-    "a method is ahead of the truth": row(TRUTH_FIRST, passes=False, value=0.44),
+    "a method is significantly ahead of the truth": row(TRUTH_FIRST, passes=False, value=0.44),
     "a relation": row(SANITY, passes=False),
     "a blind map": row(GAMING, passes=False),
 }
 HARMLESS = {
     "by a hair": row(TRUTH_FIRST, passes=False, value=0.46),
     "on one network of ten": row(DEGREES, passes=False),
+    "a method is ahead on one network of ten": row(TRUTH_AHEAD, passes=False),
     "reliability": row(RELIABILITY, passes=False),
     "a circular row": row(TRUTH_FIRST, "net_10", None, 0.0, circular=True),
     "another truth": row(TRUTH_FIRST, passes=False, value=0.1, truth="truth_drops"),
@@ -54,11 +55,12 @@ def test_what_does_not_count(changed):
     assert leaders(card(changed)) == ["mine"]
 
 
-def test_two_networks_of_ten_are_too_many():
-    assert leaders(card(*(row(DEGREES, network, passes=False) for network in NETWORKS[:2]))) == []
+@pytest.mark.parametrize("test", [TRUTH_AHEAD, DEGREES])
+def test_two_networks_of_ten_are_too_many(test):
+    assert leaders(card(*(row(test, network, passes=False) for network in NETWORKS[:2]))) == []
 
 
-@pytest.mark.parametrize("test", [TRUTH_FIRST, DEGREES])
+@pytest.mark.parametrize("test", [TRUTH_AHEAD, TRUTH_FIRST, DEGREES])
 def test_what_is_not_asked_truth_first_or_degrees_does_not_lead(test):
     table = card()
     assert leaders(table[table["test"] != test]) == []
