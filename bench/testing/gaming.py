@@ -5,6 +5,9 @@
 - per image: the best that a search finds on each image of the other half. It counts for nothing, since a metric's
   maximum is no blind map: it says how far the metric can be driven.
 
+A metric of contributions has no value of a map alone. It is asked by shares of the score that say nothing of the
+channels (`methods.equal_shares`): equal, by activation, random, the best of them on the first half.
+
 All are compared on the other half with the method that is the best on the first, as in `judging.card`.
 """
 
@@ -13,8 +16,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from math import log
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -34,6 +38,7 @@ from axiom_bench.evaluation.specs import EXTRAS
 from axiom_bench.explanation.explanation import Explanation, Map, given
 from axiom_bench.judging.agreement import ImageValues
 from axiom_bench.judging.card import GAMING, Row, best_of, blind_against
+from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.run.manifest import values_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import Metadata, Value, number
@@ -45,14 +50,17 @@ SECONDS = 100.0  # of processor time for one metric
 ALONE = 1 / 3  # of the evaluations, the first ones, try a spot alone
 WIDTHS = (0.03, 0.5)  # of a spot: its standard deviation as a share of the side; the least is one cell of 12
 OPTIMISED, SAMPLE, EACH = "optimised", "one sample", "per image"
+SHARES = get_args(get_type_hints(equal_shares)["shares"])  # "equal", by activation, drawn
 
 
 class Half(NamedTuple):
-    """Images with the methods' explanations. annotations: an Explanation's fields."""
+    """Images with the methods' explanations. annotations: an Explanation's fields. scaled: the methods that are on the
+    score's scale."""
 
     trace: Trace
     annotations: Mapping[str, Any]
     methods: Mapping[str, Explanation]
+    scaled: frozenset[str]
 
     def raw_maps(self) -> Floats:
         """(methods, images, h, w)."""
@@ -63,15 +71,23 @@ class Half(NamedTuple):
         answer = Map(torch.from_numpy(maps).to(self.trace.images).expand(len(self.trace), -1, -1))
         return _values(metric, name, Explanation.of(self.trace, answer, self.annotations, lambda _: answer))
 
+    def of_shares(self, metric: Metric, name: str) -> Floats:
+        """Of each of SHARES, (images, 3), NaN without."""
+        methods = [partial(equal_shares, shares=shares) for shares in SHARES]
+        explained = [Explanation.of(self.trace, each(self.trace), self.annotations, each) for each in methods]
+        return np.column_stack([_values(metric, name, each, True) for each in explained])
+
     def of_methods(self, metric: Metric, value: Value) -> ImageValues:
         """NaN without a value."""
-        values = np.column_stack([_values(metric, value.name, each) for each in self.methods.values()])
+        values = np.column_stack(
+            [_values(metric, value.name, each, name in self.scaled) for name, each in self.methods.items()]
+        )
         rounding = rounding_of(values, value)
         return ImageValues(value.name, tuple(self.methods), values, value.lead, value.better, rounding)
 
 
-def _values(metric: Metric, name: str, explanation: Explanation) -> Floats:
-    return measure(metric, explanation, False)[name][0].numpy()  # a map alone isn't on the score's scale
+def _values(metric: Metric, name: str, explanation: Explanation, is_scaled: bool = False) -> Floats:
+    return measure(metric, explanation, is_scaled)[name][0].numpy()  # a map alone isn't on the score's scale
 
 
 def halves() -> list[Half]:
@@ -87,29 +103,57 @@ def halves() -> list[Half]:
         about = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
         explained = {each.name: Explanation.of(trace, each(trace), about, each) for each in methods
                      if not each.spec.control}  # fmt: skip
-        made.append(Half(trace, about, explained))
+        scaled = frozenset(each.name for each in methods if each.spec.on_score_scale)
+        made.append(Half(trace, about, explained, scaled))
     return made
 
 
 def gaming(metric: Metric, names: Collection[str]) -> list[Row]:
-    """Rows of these values of the metric. Raises BenchError where a map alone has no value, or the search would cost
-    more than SECONDS."""
+    """Rows of these values of the metric. Raises BenchError where neither a map alone nor shares of the score have a
+    value, or the search would cost more than SECONDS."""
     fitting, held_out = halves()
     maps, metadata = fitting.raw_maps()[0], Metadata({"metrics": values_of(metric)})
     evaluations = len(names) * (EVALUATIONS + PER_IMAGE + len(fitting.methods) * (len(maps) + 2))
+    searched_for, rows = list[str](), list[Row]()
     for name in names:
         fitting.of_maps(metric, name, maps)  # what all maps share is computed here
         start = time.process_time()
         has_values = np.isfinite(fitting.of_maps(metric, name, maps)).any()
         seconds = time.process_time() - start
         if not has_values:
-            raise BenchError(f"{name}: no map is made to win it (gaming), since a map alone has no value.")
+            rows += _shares(metric, metadata.value(name), fitting, held_out)
+            continue
+        searched_for.append(name)
         if seconds * evaluations > SECONDS:
             raise BenchError(
                 f"{name}: no map is made to win it (gaming): {evaluations} evaluations of {seconds:.2g} s take more "
                 f"than {SECONDS:g} s of processor time."
             )
-    return [row for name in names for row in _rows(metric, metadata.value(name), fitting, held_out)]
+    return rows + [row for name in searched_for for row in _rows(metric, metadata.value(name), fitting, held_out)]
+
+
+def _shares(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
+    """The row of the best of SHARES. Raises BenchError where none has a value."""
+    honest, shares = fitting.of_methods(metric, value), fitting.of_shares(metric, value.name)
+    if not np.isfinite(shares).any():
+        raise BenchError(
+            f"{value.name}: no map is made to win it (gaming), since neither a map alone nor shares of the score have "
+            "a value."
+        )
+    kind = best_of(replace(honest, methods=SHARES, values=shares))
+    blind = held_out.of_shares(metric, value.name)[:, SHARES.index(kind)]
+    yield from _row(value, f"{kind} shares", blind, best_of(honest), held_out.of_methods(metric, value))
+
+
+def _row(value: Value, kind: str, blind: Floats, best: str, others: ImageValues) -> Iterator[Row]:
+    """Of blind values on the other half against the best method; none where no image has both."""
+    pair = np.column_stack([blind, others.of([best]).values])
+    compared = blind_against(replace(others, methods=(kind, best), values=pair), value, kind, best)
+    if compared is not None:
+        share, n, passes = compared
+        title = plugins.load("method", best).spec.title
+        about = "{} against {} of {}".format(*map(number, centre(pair, value.lead)), title)
+        yield Row(value.name, GAMING, NETWORK, kind, *share, n, False, None if kind == EACH else passes, about)
 
 
 def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterator[Row]:
@@ -133,14 +177,8 @@ def _rows(metric: Metric, value: Value, fitting: Half, held_out: Half) -> Iterat
         SAMPLE: max(samples, key=lambda maps: float(np.nan_to_num(of_all(maps)[0], nan=-np.inf))),
         EACH: searched(of_each, (count, height, width), PER_IMAGE),
     }
-    title = plugins.load("method", best).spec.title
     for kind, maps in made.items():
-        pair = np.column_stack([held_out.of_maps(metric, value.name, maps), others.of([best]).values])
-        compared = blind_against(replace(others, methods=(kind, best), values=pair), value, kind, best)
-        if compared is not None:
-            share, n, passes = compared
-            about = "{} against {} of {}".format(*map(number, centre(pair, value.lead)), title)
-            yield Row(value.name, GAMING, NETWORK, kind, *share, n, False, None if kind == EACH else passes, about)
+        yield from _row(value, kind, held_out.of_maps(metric, value.name, maps), best, others)
 
 
 def searched(

@@ -57,6 +57,15 @@ def test_a_metric_that_reads_the_image_is_won_by_no_blind_map_and_driven_above_t
     assert rows_of("inside") == made
 
 
+@pytest.mark.parametrize(("name", "passes"), [("conservation_error", False), ("sensitivity_error", True)])
+def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passes):
+    """Shares that say nothing of the channels have no conservation error, and a large sensitivity error."""
+    monkeypatch.setattr(made_maps, "IMAGES", 24)
+    (row,) = gaming(plugins.load("metric", name), [name])
+    assert row.truth in ("equal shares", "activation shares", "random shares")
+    assert (row.test, row.n, row.passes, row.value) == ("gaming", 12, passes, float(not passes))
+
+
 def test_a_metric_of_contributions_and_one_that_costs_too_much_have_a_sentence(rows_of, monkeypatch):
     with pytest.raises(BenchError, match=r"of_channels.*no contributions"):
         rows_of("of_channels")
