@@ -183,7 +183,8 @@ def tests(values: Floats, images: Integers, left: Integers, right: Integers, val
 
 
 def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, differing: Integers) -> Floats:
-    """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval leaves 0 out.
+    """The two-sided p of the test that goes with a 95 % interval: below 0.05 where the interval leaves 0 out, unless
+    five images or fewer differ.
 
     Student's, of the standard error that its narrower side shows. Where the side of 0 is the wider one, as of skewed
     values, what it has in excess grows with the square of the distance (Cornish and Fisher, Rev. I.S.I. 1938).
@@ -195,14 +196,16 @@ def p_of_interval(difference: Floats, low: Floats, high: Floats, images: int, di
     degrees = max(min(images, MOST_UNITS) - 1, 1)
     student = stdtrit(degrees, 1 - TAIL)
     below, above = np.maximum(difference - low, 0.0), np.maximum(high - difference, 0.0)
-    side = np.where(difference > 0, below, above)
-    narrow = np.minimum(side, np.where(difference > 0, above, below))
-    narrow = np.where(narrow > 0, narrow, side)
+    side, other = np.where(difference > 0, [below, above], [above, below])
+    narrow = np.minimum(side, other)
     with np.errstate(invalid="ignore", divide="ignore"):
-        distance = student * np.abs(difference) / narrow
-        excess = np.where(side > narrow, (side / narrow - 1) * student / (2 * student**2 + 1), 0.0)
-        bent = (np.sqrt(np.maximum(1 + 8 * excess * (distance - excess), 1.0)) - 1) / (4 * excess)
-        p = 2 * stdtr(degrees, -np.where(excess > 0, bent, distance))
+        # q = (sqrt(1 + 8 e (d - e)) - 1) / (4 e), where d and e are the distance and the excess over the narrower side,
+        # as 2 (d - e) / (1 + sqrt(1 + 8 e (d - e))), whose digits don't cancel, and times that side, which may be 0.
+        excess = np.where(side > narrow, side - narrow, 0.0) * student / (2 * student**2 + 1)
+        rest = np.maximum(student * np.abs(difference) - excess, 0.0)
+        root = np.hypot(narrow, np.sqrt(8 * excess) * np.sqrt(rest))
+        p = 2 * stdtr(degrees, -np.where(rest > 0, 2 * rest / (narrow + root), 0.0))
+    p = np.where((low > 0) | (high < 0), p, np.maximum(p, LEVEL))  # of an end at 0 rounding may say otherwise
     p = np.maximum(p, np.minimum(2.0 ** (1 - differing), 1.0))
     return np.where(np.isnan(low), np.nan, np.where(difference == 0, 1.0, p))
 

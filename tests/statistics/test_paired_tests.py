@@ -5,6 +5,8 @@ import warnings
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
 from axiom_bench.errors import BenchError
@@ -87,6 +89,58 @@ def test_p_of_an_interval_by_hand():
     assert ((near > 0.5) & (near <= 1)).all()  # of a difference near 0, however skewed
     exact = paired_tests.p_of_interval(np.array([1.0, 1.0]), np.ones(2), np.ones(2), 20, np.array([3, 12]))
     assert exact.tolist() == [2**-2, 2**-11]
+
+
+def p_of(difference, below, above, images, differing=1000):
+    """Of one difference, whose interval reaches so far to either side."""
+    ends = np.array([difference - below]), np.array([difference + above])
+    return float(paired_tests.p_of_interval(np.array([difference]), *ends, images, np.array([differing]))[0])
+
+
+eighths = st.integers(0, 400).map(lambda count: count / 8)  # sums and differences of them are exact
+sides = st.floats(0, 1e300) | st.just(math.inf) | eighths
+image_counts = st.integers(10, 2000)
+
+
+@given(st.floats(0.01, 6), st.floats(0.01, 100), st.integers(-4, 4), image_counts)
+@settings(max_examples=300)
+def test_sides_apart_by_rounding_have_student_s_p(ratio, width, ulps, images):
+    """It was up to 1 where the form of p lost all digits. 1e-9: the error of a side is a few ulp of the difference, and
+    p moves at most 200 times as much."""
+    difference = ratio * width
+    p = p_of(difference, width, width + ulps * np.spacing(width), images)
+    degrees = min(images, 1000) - 1
+    assert p == pytest.approx(2 * t.sf(ratio * t.ppf(0.975, degrees), degrees), rel=1e-9)
+
+
+@given(st.floats(-1e300, 1e300), sides, sides, image_counts)
+@settings(max_examples=300)
+def test_p_lies_between_0_and_1_however_skewed_the_interval(difference, below, above, images):
+    assert 0 <= p_of(difference, below, above, images) <= 1
+    assert math.isnan(p_of(difference, NAN, NAN, images))
+
+
+@given(eighths, eighths, eighths, eighths, image_counts)
+@settings(max_examples=300)
+def test_a_larger_difference_has_a_smaller_p(first, second, below, above, images):
+    small, large = sorted([first, second])
+    for sign in (1, -1):
+        p = [p_of(sign * difference, below, above, images) for difference in (small, large)]
+        assert p[1] <= p[0] * (1 + 1e-9)
+
+
+@given(eighths, eighths, eighths, image_counts)
+@settings(max_examples=300)
+def test_p_is_below_0_05_where_the_interval_leaves_0_out(difference, below, above, images):
+    """An end at 0 doesn't."""
+    assert (p_of(difference, below, above, images) < 0.05) == (difference > below)
+    assert (p_of(-difference, below, above, images) < 0.05) == (difference > above)
+    assert p_of(difference, below, above, images, differing=5) > 0.05  # the exception, whatever the interval
+
+
+@given(st.floats(0.1, 4), st.floats(0.1, 4), image_counts)
+def test_p_has_no_jump_where_the_other_side_vanishes(difference, side, images):
+    assert p_of(difference, side, 0.0, images) == pytest.approx(p_of(difference, side, 1e-14, images), rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["unbounded", "proportion", "ratio"])
