@@ -262,11 +262,13 @@ def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: 
     columns = count[:, :1] if are_alike else count  # products of whole numbers are exact in any shape
     rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (columns, columns**2))
     with np.errstate(invalid="ignore", divide="ignore"):
+        centre = total.sum(axis=0) / count.sum(axis=0)
+        size, total = weights @ total**2, total - centre * count  # squares about 0 would cancel where it is far away
         means, total_squares = (weights @ total) / rows, weights @ total**2
         squares = total_squares - 2 * means * (weights @ (total * count)) + means**2 * squares_of_rows
         # Of equal values the squares are rounding of the terms, which may be negative.
-        squares = np.where(squares > 1e-12 * total_squares, squares, 0.0)
-        return means, np.sqrt(num_units / (num_units - 1) * squares) / rows
+        squares = np.where(squares > np.maximum(1e-12 * total_squares, 1e-24 * size), squares, 0.0)
+        return centre + means, np.sqrt(num_units / (num_units - 1) * squares) / rows
 
 
 class OverNetworks(NamedTuple):

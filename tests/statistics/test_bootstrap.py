@@ -295,3 +295,11 @@ def test_over_networks_the_interval_holds_the_truth_and_that_of_the_images_does_
     of_all, of_these = np.mean(held, axis=0)
     assert 0.91 <= of_all <= 0.99
     assert (of_these >= 0.91) == holds
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e8])
+def test_the_interval_of_a_mean_far_from_0_keeps_its_width(offset):
+    """It had none from 1e6 standard deviations on. 1e-6: such values are rounded to 1e-8 of their spread."""
+    images = np.repeat(np.arange(30), [1, 2] * 15)
+    values = np.random.default_rng(0).exponential(1, (len(images), 1))
+    assert mean_intervals(values + offset, images) - offset == pytest.approx(mean_intervals(values, images), rel=1e-6)
