@@ -4,7 +4,6 @@ truth is known.
 python scripts/simulate_statistics.py                   # the tables of docs/studies/statistics.md; minutes
 python scripts/simulate_statistics.py --benchmarks 50   # coarser
 python scripts/simulate_statistics.py --networks        # the intervals over trainings alone
-python scripts/simulate_statistics.py --rules           # tests of means that hold for all values in [0, 1], alone
 python scripts/simulate_statistics.py --benchmarks 2000 --gate --images 20 30 --values skewed    # a few cells of it
 """
 
@@ -12,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from math import exp, sqrt
 
@@ -22,13 +21,11 @@ import numpy as np
 from measuring import markdown
 from scipy.special import ndtr, ndtri, stdtrit
 
-from axiom_bench.cli.rank import published
 from axiom_bench.gate import sampled
 from axiom_bench.statistics.bootstrap import RESAMPLES, Floats, Integers, nearest_quantiles, over_networks
 from axiom_bench.statistics.comparison import Comparison, compare_methods
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.paired_tests import LEVEL, holm
-from axiom_bench.statistics.run_folder import RunFolder
 
 BENCHMARKS = 200
 SIZES = (10, 20, 50, 200)
@@ -152,47 +149,6 @@ def of_report(place: int, images: int, count: int) -> tuple[float, ...]:
     return (*alike[:3], shapes[2], *better[2:])
 
 
-RULES: Mapping[str, Callable[[Floats, Floats, int], Floats]] = {  # p, |difference| and images -> p
-    "as it is": lambda p, difference, images: p,
-    "p at least (1 + abs(d))^-n": lambda p, difference, images: np.maximum(p, (1 + difference) ** -images),
-    "Hoeffding's": lambda p, difference, images: np.minimum(2 * np.exp(-images * difference**2 / 2), 1),
-}
-
-
-def by_rules(comparison: Comparison) -> Iterator[Comparison]:
-    """As it would be by each of RULES."""
-    for rule in RULES.values():
-        p = rule(
-            comparison.pairs["p"].to_numpy(float), comparison.pairs["difference"].abs().to_numpy(), comparison.images
-        )
-        yield replace(comparison, pairs=comparison.pairs.assign(adjusted=holm(p)))
-
-
-def table_of_rules(count: int) -> str:
-    """Errors where the means are equal, what is found where they aren't, and the published significances of `bounded`
-    metrics, by each of RULES."""
-    cases = {case.title: place for place, case in enumerate(CASES)}
-    header, columns = ["rule of p"], []
-    for title, how, which in (("rare hits, one in 20", "shapes", 2), ("shares (uniform)", "better", 3)):
-        for images in SIZES:
-            made = (
-                compare_methods(*made, METHODS, Value("m", "m", better="higher", kind="bounded"))
-                for made in benchmarks_of(cases[title], images, how, count)
-            )
-            by_rule = [[errors(one, 0, how == "better")[which] for one in by_rules(each)] for each in made if each]
-            columns.append([f"{100 * share:.1f}" for share in np.mean(by_rule, axis=0)])
-            header.append(f"{title}, {images}: {'found' if which == 3 else 'an error'}")
-    significant = np.zeros(len(RULES), dtype=int)
-    for folder in (folder for suite in ("photographs-1", "scenes-1") for folder in published(suite).values()):
-        run = RunFolder.read(folder)
-        for setting, metric in product(run.settings, run.metrics):
-            comparison = run.comparisons.of(setting, metric)
-            if run.metadata.value(metric).kind == "bounded" and comparison and not comparison.of_whole_set:
-                significant += [(one.pairs["adjusted"] < LEVEL).sum() for one in by_rules(comparison)]
-    columns.append([f"{number:,}" for number in significant])
-    return markdown([[*header, "published: significant"], *map(list, zip(RULES, *columns, strict=True))])
-
-
 def of_gate(place: int, images: int, count: int) -> tuple[float, ...]:
     """Of OF_GATE, from its third: the first half of the methods is the baseline, the last the run."""
     value, shares = Value("m", "m", better="higher", kind=CASES[place].kind), []
@@ -266,11 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=int, nargs="+", default=SIZES, help="of the benchmarks")
     parser.add_argument("--values", default="", help="how their titles begin")
     parser.add_argument("--gate", action="store_true", help="the gate's table alone")
-    parser.add_argument("--rules", action="store_true", help="the table of other rules of p alone")
     options = parser.parse_args(argv)
-    if options.rules:
-        print(table_of_rules(options.benchmarks))
-        return 0
     if not options.networks:
         of = TABLES[1:] if options.gate else TABLES
         for part in tables(options.benchmarks, options.images, options.values, of):
