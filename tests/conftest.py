@@ -9,7 +9,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,23 +95,45 @@ def typed() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def typed_here() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """(folder, *arguments): `typed`, in this process, which has imported torch already. What the command appends to
-    `sys.path` goes again, and so do the modules of the folder."""
+def typed_here(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """(folder, *arguments): `typed`, in this process, which has imported torch already."""
     from axiom_bench.cli.main import main
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        path, output, errors = list(sys.path), io.StringIO(), io.StringIO()
+        output, errors = io.StringIO(), io.StringIO()
         try:
-            with chdir(folder), redirect_stdout(output), redirect_stderr(errors):
+            with (
+                _process_as_before(tmp_path_factory.getbasetemp()),
+                chdir(folder),
+                redirect_stdout(output),
+                redirect_stderr(errors),
+            ):
                 code = main(arguments)
         except SystemExit as stop:  # argparse ends so
             code = int(stop.code or 0)
-        finally:
-            sys.path[:] = path
-            for name, module in list(sys.modules.items()):
-                if Path(getattr(module, "__file__", None) or "/").is_relative_to(folder):
-                    del sys.modules[name]
         return subprocess.CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _each_test_leaves_the_process_as_it_was(tmp_path_factory) -> Iterator[None]:
+    with _process_as_before(tmp_path_factory.getbasetemp()):
+        yield
+
+
+@contextmanager
+def _process_as_before(temporary: Path) -> Iterator[None]:
+    """Restores `sys.path` and the environment, and forgets the modules imported from the temporary folder: other tests
+    write other modules under their names. Libraries stay, since many can't be imported twice."""
+    modules, path, environment = set(sys.modules), list(sys.path), dict(os.environ)
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for name in sys.modules.keys() - modules:
+            if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(temporary):
+                del sys.modules[name]

@@ -128,7 +128,6 @@ PLUGINS: dict[str, Any] = {
 def test_the_settings_of_a_run(name, tmp_path, monkeypatch):
     (tmp_path / "my_pkg.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "my_pkg", raising=False)
     methods, expected = PLUGINS[name]
     config = configuration(overrides_of(methods, metrics=["box_iou"], model="scenes_vgg", settings=["data.size=2"]))
     assert set(config["method"]) == set(expected)
@@ -138,7 +137,6 @@ def test_the_settings_of_a_run(name, tmp_path, monkeypatch):
         assert target is None or config["method"][method]["_target_"] == target
     if name == "with quotes":
         assert config["method"]["mine"]["title"] == "it's {mine}: 'a', b"
-    sys.modules.pop("my_pkg", None)
 
 
 PARAMETERS = [

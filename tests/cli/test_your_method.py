@@ -3,7 +3,6 @@
 import importlib
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,15 +24,11 @@ def _written(tmp_path, monkeypatch):
     """The document's files in the current folder, importable as in a folder of their own."""
     for name, text in FILES.items():
         (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.delitem(sys.modules, name, raising=False)
     for path, text in YAML.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    yield
-    for name in FILES:
-        sys.modules.pop(name, None)
 
 
 def test_the_method_is_ten_lines_and_passes_its_one_line_test():
