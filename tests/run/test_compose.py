@@ -219,7 +219,11 @@ def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, li
         ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),
         ("data.limit=2", "There is no setting 'data.limit'; did you mean 'data."),
         ("modle=resnet18", "There is no setting 'modle'; did you mean 'model'"),
-        ("method=[", "The command line can't be understood"),
+        ("method=[", "The command line can't be understood at 'method=['; write KEY=VALUE"),
+        ("data.classes=[ü]", "and a list of texts with two kinds of quotes: \"KEY=['a','b']\""),
+        ("+method.größe._target_=my.cam", "'+method.größe._target_' can't be a setting"),
+        ("model=scenes_vgg,ünet", "There is no model 'ünet'; did you mean"),
+        ("model=it's", 'There is no model "it\'s"'),
         ("method=[]", "No method is chosen"),
         ("+method.mine._target_=no_such.module", "can't be imported"),
         ("method.grad_cam.params={power:2}", "Invalid value for method.grad_cam.params: Key 'power'"),
@@ -250,7 +254,7 @@ def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, li
         ("method=grad_cam,xgrad_cam", "The brackets are missing in method=grad_cam,xgrad_cam; write method=[grad_cam,"),
         ("metric=glob(z*)", "The brackets are missing in metric=glob(z*)"),
         ("data.size=choice(2,3)", "data.size takes one value, not several as in data.size=choice(2,3)"),
-        ("data.seed=0,1", "data.seed takes one value, not several"),
+        ("data.seed=0,1", "a text with a comma needs quotes: \"data.seed='a,b'\""),
         ("data.size=glob(*)", "data.size takes one value, not several"),
         ("model=glob(no_such*)", "model=glob(no_such*) matches nothing, so there is no job"),
         ("model=interval(0,1)", "model=interval(0,1) names no values"),
@@ -262,6 +266,7 @@ def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, li
         ("peers=null", "peers='null' chooses no peer"),
         ("method=[null]", "method='[null]' chooses no method"),
         ("hydra.sweeper=5", "The configuration can't be put together (TypeError"),
+        ("hydra.searchpath=[/my/zoë]", "write \"hydra.searchpath=['/my/conf']\""),
         ("hydra.searchpath=['~nobody_here/conf']", "There is no folder '~nobody_here/conf'"),
         ("~shard_size", "shard_size isn't set"),
         ("hydra.searchpath=here", "hydra.searchpath must be a list of folders"),
@@ -272,6 +277,26 @@ def test_a_wrong_word_is_one_sentence(jobs, override, sentence):
         check_report(jobs(*FEW, override)[0], (), ())
     assert sentence in str(error.value)
     assert "\n" not in str(error.value)
+
+
+AS_TYPED = {text: text for text in (
+    *("Fotös", "/home/jürgen/r", "猫", "photos (1)", "photos [1]", "a=b", "#1; a&b!", "~/x", "it's", "'a", " ü "),
+    *("a, ü", "choise(1)", "C:\\fotös\\", "\\'ü\\\\", 'it\'s "ü"', "a b", "a:b", "C:\\photos", "a@b.c", ""),
+)} | {"'a,b'": "a,b", "${real_root}/Fotös": "/somewhere/Fotös"}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", AS_TYPED)
+def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
+    data = sweeps.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])["data"]
+    assert data["root"] == AS_TYPED[typed]
+
+
+def test_lists_and_commas_between_models_stay(jobs):
+    own = ("+method.mine._target_=axiom_bench.methods.grad_cam.grad_cam", "+method.mine.note=zoë's")
+    configs = jobs("model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", FEW[1], *own)
+    assert [config["model"]["name"] for config in configs] == ["scenes_vgg", "scenes_resnet"]
+    assert configs[1]["data"]["only_classes"] == ["ü", "b"]
+    assert configs[1]["method"]["mine"]["note"] == "zoë's"
 
 
 G = "# @package _global_\n"

@@ -124,6 +124,7 @@ USED = {  # a class or function, and the parameters that it must take
     "hydra.core.override_parser.overrides_parser.OverridesParser.create": ["config_loader"],
     "hydra.core.override_parser.overrides_parser.OverridesParser.parse_override": ["s"],
     "hydra.core.override_parser.overrides_parser.OverridesParser.parse_overrides": ["overrides"],
+    "hydra.core.override_parser.types.QuotedString": ["text", "quote"],
     "hydra.core.plugins.Plugins.instantiate_launcher": ["hydra_context", "task_function", "config"],
     "hydra.plugins.launcher.Launcher.launch": ["job_overrides", "initial_job_idx"],
     "hydra.types.HydraContext": ["config_loader", "callbacks"],

@@ -91,7 +91,8 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
     typed = overrides
-    folders, overrides = _search_path(_with_suite(overrides), config_folder)
+    overrides = [hydra_inside.as_typed(override, AXES) for override in _with_suite(overrides)]
+    folders, overrides = _search_path(overrides, config_folder)
     register_models(_may_name_models(folders, overrides))
     composer = Composer(folders)
     try:
@@ -165,7 +166,7 @@ def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[
         try:
             listed = hydra_inside.value_of(f"{SEARCH_PATH}={value}")
         except HydraException as error:
-            raise BenchError(f"Invalid {SEARCH_PATH} {value!r}; write {SEARCH_PATH}=[file:///my/conf].") from error
+            raise BenchError(f"Invalid {SEARCH_PATH} {value!r}; write \"{SEARCH_PATH}=['/my/conf']\".") from error
         if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
             raise BenchError(f"{SEARCH_PATH} must be a list of folders, as [file:///my/conf], not {listed!r}.")
         folders += [_url(SEARCH_PATH, str(entry)) for entry in listed]
@@ -256,7 +257,7 @@ def _values(override: Override) -> list[str]:
     if key not in AXES:
         raise BenchError(
             f"{key} takes one value, not several as in {line}; only {AXES[0]}, {AXES[1]} and {AXES[2]} take several. "
-            "Start a run for each value, with run=NAME."
+            f"Start a run for each value, with run=NAME; a text with a comma needs quotes: \"{key}='a,b'\"."
         )
     if not override.is_discrete_sweep():
         raise BenchError(f"{line} names no values; write {key}=a,b.")

@@ -18,8 +18,9 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_store import ConfigStore
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, OverrideParseException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import HydraContext, RunMode, TaskFunction
 from hydra.version import setbase
@@ -154,11 +155,31 @@ def value_of(override: str) -> object:
     return OverridesParser.create().parse_override(override).value()
 
 
+def as_typed(override: str, axes: Collection[str]) -> str:
+    """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
+    ASCII. Lists and mappings stay. axes: the keys that take several values, with commas between them."""
+    key, equals, value = override.partition("=")
+    if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
+        return override
+    values = value.split(",") if key in axes else [value]
+    return f"{key}={','.join(QuotedString(text, Quote.single).with_quotes() for text in values)}"
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
 def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
     """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set. choices: the
     entries of a configuration group."""
     text = str(error)
-    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text):
+    if isinstance(error, OverrideParseException):
+        return _unread(error.override)
+    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^/\n]+)'", text):
         return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
@@ -178,8 +199,17 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
         return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
     if match := re.match(r"In '([^']+)': (.*)", " ".join(text.split())):
         return BenchError(f"{match[1]}.yaml can't be used: {match[2].rstrip('.')}.")
+    return BenchError(f"The command line can't be understood: {_first_line(text)}.")
+
+
+def _unread(override: str) -> BenchError:
+    """For what Hydra's grammar can't read, also with its value in quotes."""
+    key, equals, _ = override.partition("=")
+    if equals and not _is_read(f"{key}="):
+        return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
     return BenchError(
-        f"The command line can't be understood: {_first_line(text)}; write KEY=VALUE, and quote it for the shell."
+        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, and a list of texts with two "
+        "kinds of quotes: \"KEY=['a','b']\"."
     )
 
 
