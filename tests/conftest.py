@@ -6,6 +6,7 @@ import gc
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -79,6 +80,21 @@ def real_root() -> Path:
     if not (root / "data" / "imagenet").is_dir():
         pytest.skip(f"no real images: {root}/data/imagenet is not there (set AXIOM_BENCH_REAL)")
     return root
+
+
+@pytest.fixture(scope="session")
+def git() -> Callable[..., str]:
+    """(folder, *arguments): what git prints, as an author of its own; skips where there is no git."""
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+
+    def run(folder: Path, *arguments: str) -> str:
+        return subprocess.run(
+            ["git", *author, *arguments], cwd=folder, check=True, capture_output=True, text=True
+        ).stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """What --write keeps: reasons with date and commit, versions, values by image, run times."""
 
 import re
-import subprocess
 
 import pandas as pd
 import pytest
@@ -17,21 +16,16 @@ def history(file):
     return re.findall(r"^# history: (.*)$", file.read_text(), re.MULTILINE)
 
 
-def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path):
+def test_reasons_are_kept_with_date_and_commit(make_run, records, tmp_path, git):
     run, folder = make_run(records), tmp_path / "repository"
     baseline = folder / "baselines" / "b.csv"
     baseline.parent.mkdir(parents=True)
-
-    def git(*arguments):
-        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *arguments]
-        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-
-    git("init", "-q")
-    git("commit", "-q", "--allow-empty", "-m", "first")
+    git(folder, "init", "-q")
+    git(folder, "commit", "-q", "--allow-empty", "-m", "first")
     for reason in (["--reason", "The first\none,\x1b with a break"], [], ["--reason", "the second"]):
         assert main(["gate", str(run), "--baseline", str(baseline), "--write", *reason]) == 0
     first, second = history(baseline)
-    head = git("rev-parse", "HEAD")[:12]
+    head = git(folder, "rev-parse", "HEAD")[:12]
     assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d at commit {head}: The first one, with a break", first)
     assert second.endswith(": the second")
     assert gate(run, baseline).exit_code == 0, "a reason is none of what must be the same"

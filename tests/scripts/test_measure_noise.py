@@ -17,7 +17,10 @@ from torch import nn
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.gate.baseline import COLUMNS
 
-PYTHON = """#!{python}
+# The first lines start Python by the shell, as pip's scripts do: its path may have a space, which a shebang can't have.
+PYTHON = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+'''
 import json, os, sys
 *_, results, name = sys.argv[1:]
 folder = f"{{results.partition('=')[2]}}/quick/{{name.partition('=')[2]}}"

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import measured
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def git(root: Path, *arguments: str) -> str:
-    settings = ("-c", "user.name=a", "-c", "user.email=a@b")
-    return subprocess.run(["git", *settings, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+Git = Callable[..., str]
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path: Path, git: Git) -> Path:
     """A checkout with one commit: two files of code and the pages that need a comment, without one."""
     for name in ("code/a.py", "code/b.py", *measured.REQUIRED, "docs/studies/speed.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -50,13 +46,13 @@ def test_a_page_without_a_comment(root: Path):
     ("0123456 2026-11-20 code", "there is no commit 0123456"),
     ("HEAD 2026-11-20 code", None),
 ])  # fmt: skip
-def test_a_wrong_comment(root: Path, text: str, problem: str | None):
+def test_a_wrong_comment(root: Path, git: Git, text: str, problem: str | None):
     comment(root, text.replace("HEAD", git(root, "rev-parse", "HEAD").strip()))
     found = [line for line in measured.problems(root) if line.startswith("docs/studies/")]
     assert found == ([f"docs/studies/speed.md:3: {problem}"] if problem else [])
 
 
-def test_a_table_is_outdated_by_its_own_code_alone(root: Path):
+def test_a_table_is_outdated_by_its_own_code_alone(root: Path, git: Git):
     comment(root, f"{git(root, 'rev-parse', '--short', 'HEAD').strip()} 2026-11-20 code/a.py")
     git(root, "add", ".")
     for name in ("code/b.py", "code/a.py"):
