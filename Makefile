@@ -1,7 +1,7 @@
 # `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
 # build/leaderboard, `make docs` that of docs/ in build/docs, which tests of `make test-all` do too; `make test` lints,
-# type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs. All build
-# .venv first, `make bench` with the packages of a run alone, by uv where it is installed; stamps make the second time
+# type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs;
+# `make test-conditions` the quick ones as on other machines. All build .venv first, `make bench` with the packages of a run alone, by uv where it is installed; stamps make the second time
 # quick.
 PYTHON ?= python3
 VENV := .venv
@@ -16,7 +16,7 @@ INSTALL = { uv pip install -q --python $(VENV)/bin/python -c requirements.lock -
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE # the tests start many Pythons, which read what the first compiled
 
-.PHONY: bench leaderboard docs test test-all lint format setup setup-tests peers clean
+.PHONY: bench leaderboard docs test test-all test-conditions lint format setup setup-tests peers clean
 
 bench: setup
 	$(VENV)/bin/axiom-bench
@@ -28,14 +28,24 @@ docs: setup-tests
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
 	@echo "build/docs/index.html; its search needs a server: python -m http.server --directory build/docs"
 
+PYTEST := $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 test: lint
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 # The trials of faults fork their commands: in processes that other tests have filled with threads a fork may hang.
 FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
+# The rooms that hold numbers, under two other kernels of BLAS and torch that most processors have.
+NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics
 test-all: lint peers
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING:%=--ignore %)
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m '' $(FORKING)
+	rm -f build/flaky.txt
+	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -p tests.rerun $(NUMBERS)
+	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) -p tests.rerun $(NUMBERS)
+	$(PYTEST) -m '' -p tests.rerun $(FORKING)
+	$(PYTEST) -m '' -p tests.rerun $(FORKING:%=--ignore %)
+
+# make test-conditions PYTHON=/usr/bin/python3, as root: a Python that every user can read.
+test-conditions: setup-tests
+	PYTHON=$(PYTHON) tests/conditions
 
 lint: setup-tests
 	$(VENV)/bin/ruff check .
