@@ -1,8 +1,8 @@
 # `make bench` runs the main job on the embedded default; `make leaderboard` builds the site of the published values in
 # build/leaderboard, `make docs` that of docs/ in build/docs, which tests of `make test-all` do too; `make test` lints,
 # type-checks and tests; `make test-all` runs the slow tests and those of other libraries too, which it installs;
-# `make test-conditions` the quick ones as on other machines. All build .venv first, `make bench` with the packages of a run alone, by uv where it is installed; stamps make the second time
-# quick.
+# `make test-conditions` runs the quick ones as on other machines. All build .venv first, `make bench` with the packages
+# of a run alone, by uv where it is installed; stamps make the second time quick.
 PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -38,14 +38,14 @@ FORKING := tests/faults tests/run/test_remote.py tests/run/test_remote_data.py
 NUMBERS := tests/cutting tests/methods tests/metrics tests/statistics
 test-all: lint peers
 	rm -f build/flaky.txt
+	$(PYTEST) -p tests.rerun -m '' $(FORKING:%=--ignore %)
+	$(PYTEST) -p tests.rerun -m '' $(FORKING)
 	OPENBLAS_CORETYPE=Haswell ATEN_CPU_CAPABILITY=avx2 $(PYTEST) -p tests.rerun $(NUMBERS)
 	OPENBLAS_CORETYPE=Nehalem ATEN_CPU_CAPABILITY=default $(PYTEST) -p tests.rerun $(NUMBERS)
-	$(PYTEST) -m '' -p tests.rerun $(FORKING)
-	$(PYTEST) -m '' -p tests.rerun $(FORKING:%=--ignore %)
 
 # make test-conditions PYTHON=/usr/bin/python3, as root: a Python that every user can read.
 test-conditions: setup-tests
-	PYTHON=$(PYTHON) tests/conditions
+	PYTHON="$(PYTHON)" tests/conditions
 
 lint: setup-tests
 	$(VENV)/bin/ruff check .

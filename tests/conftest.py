@@ -90,9 +90,8 @@ def git() -> Callable[..., str]:
     author = ("-c", "user.name=a", "-c", "user.email=a@b.c")
 
     def run(folder: Path, *arguments: str) -> str:
-        return subprocess.run(
-            ["git", *author, *arguments], cwd=folder, check=True, capture_output=True, text=True
-        ).stdout
+        command = ["git", *author, *arguments]
+        return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
 
     return run
 
@@ -115,15 +114,12 @@ def typed_here(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[st
     """(folder, *arguments): `typed`, in this process, which has imported torch already."""
     from axiom_bench.cli.main import main
 
+    temporary = tmp_path_factory.getbasetemp()
+
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         output, errors = io.StringIO(), io.StringIO()
         try:
-            with (
-                _process_as_before(tmp_path_factory.getbasetemp()),
-                chdir(folder),
-                redirect_stdout(output),
-                redirect_stderr(errors),
-            ):
+            with _process_as_before(temporary), chdir(folder), redirect_stdout(output), redirect_stderr(errors):
                 code = main(arguments)
         except SystemExit as stop:  # argparse ends so
             code = int(stop.code or 0)

@@ -25,7 +25,7 @@ class Reruns:
 
     def __init__(self) -> None:
         self.tests: dict[str, list[str]] = defaultdict(list)  # of each process, in order
-        self.failed: dict[str, str] = {}  # a test and its process
+        self.failed: dict[str, tuple[str, int]] = {}  # a test: its process, and the number of its tests so far
         self.lines: list[str] = []
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -33,37 +33,35 @@ class Reruns:
         if report.nodeid not in self.tests[process][-1:]:
             self.tests[process].append(report.nodeid)
         if report.failed:
-            self.failed[report.nodeid] = process
+            self.failed[report.nodeid] = (process, len(self.tests[process]))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.exitstatus != pytest.ExitCode.TESTS_FAILED or len(self.failed) > MOST_RERUN:
             return
-        root, after = session.config.rootpath, set()
-        for process in set(self.failed.values()):
-            tests = self.tests[process]
-            last = max(number for number, test in enumerate(tests) if self.failed.get(test) == process)
-            after |= failing(tests[: last + 1], root)
+        root, file = session.config.rootpath, session.config.rootpath / FLAKY
+        last = dict(sorted(self.failed.values()))  # of each process
+        again = set().union(*(failing(self.tests[process][:number], root) for process, number in last.items()))
+        after = again & self.failed.keys()
         alone = {test for test in self.failed if failing([test], root)}
         flaky = self.failed.keys() - after - alone
-        (root / FLAKY).parent.mkdir(exist_ok=True)
-        with (root / FLAKY).open("a+") as file:
-            file.writelines(f"{test}\n" for test in sorted(flaky))
-            file.seek(0)
-            self.lines = [f"flaky: {line.strip()}" for line in file]
-        if flaky == self.failed.keys() and len(self.lines) <= MOST_FLAKY:
+        file.parent.mkdir(exist_ok=True)
+        with file.open("a") as stream:
+            stream.writelines(f"flaky: {test}\n" for test in sorted(flaky))
+        if flaky == self.failed.keys() and len(file.read_text().splitlines()) <= MOST_FLAKY:
             session.exitstatus = pytest.ExitCode.OK
         for tests, when in ((after - alone, "after the tests before it"), (alone - after, "alone")):
-            self.lines += [f"depends on order: {test} fails only {when}" for test in self.failed if test in tests]
+            self.lines += [f"depends on order: {test} fails only {when}" for test in sorted(tests)]
         stats = session.config.pluginmanager.get_plugin("terminalreporter").stats
         for kind in ("failed", "error"):
             reports = stats.pop(kind, [])
-            stats["flaky"] = [*stats.get("flaky", []), *(report for report in reports if report.nodeid in flaky)]
+            stats.setdefault("flaky", []).extend(report for report in reports if report.nodeid in flaky)
             stats[kind] = [report for report in reports if report.nodeid not in flaky]
 
-    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+    def pytest_terminal_summary(self, terminalreporter: Any, config: pytest.Config) -> None:
         for report in terminalreporter.stats.get("flaky", []):
             terminalreporter.write_line(f"{report.nodeid} failed once:\n{report.longreprtext}")
-        for line in self.lines:
+        file = config.rootpath / FLAKY
+        for line in [*(file.read_text().splitlines() if file.exists() else []), *self.lines]:
             terminalreporter.write_line(line, red=True)
 
 
@@ -77,8 +75,18 @@ def failing(tests: Sequence[str], root: Path) -> set[str]:
     with TemporaryDirectory() as folder:
         listed, failed = Path(folder, "tests.txt"), Path(folder, "v/cache/lastfailed")
         listed.write_text("\n".join(tests))
-        options = ["-p", "no:xdist", "-m", "", "-o", f"cache_dir={folder}", f"@{listed}"]
-        command = [sys.executable, "-m", "pytest", *options]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:xdist",
+            "-m",
+            "",
+            "-o",
+            f"cache_dir={folder}",
+            f"@{listed}",
+        ]
         if subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL, check=False).returncode == 0:
             return set()
         return set(json.loads(failed.read_text())) if failed.exists() else set(tests)
