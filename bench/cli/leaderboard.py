@@ -68,14 +68,15 @@ def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submissi
     if not submitted:
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
-    how = "self-reported" if _has_owners(reading.read_manifest(published)) else "submitted"
+    own = reading.read_manifest(published)
+    how = "self-reported" if _has_owners(own) else "submitted"
     methods = dict(manifest["methods"])
-    for _, submission in submitted:
+    for submission in (submission for _, submission in submitted if submission.name not in own["methods"]):
         about = methods[submission.name]
         origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
         titled = {"title": f"{about.get('title') or submission.name} ({how})", "note": f"{how.capitalize()}: {origin}"}
         methods[submission.name] = {**about, **titled}
-    artefacts.write(combined, {**manifest, "methods": methods})
+    artefacts.write(combined, {**manifest, "methods": methods, "published": list(own["methods"])})
     return combined
 
 

@@ -10,20 +10,19 @@ from typing import Annotated
 from pydantic import BaseModel, StringConstraints, ValidationError
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files
+from axiom_bench.records import artefacts, files
 
 NAME = "submission.json"
 _PATH = StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=200)
-_WORD = StringConstraints(pattern=r"^[A-Za-z_]\w*$", max_length=200)
+OWN = "my_"  # begins the name of each method that isn't of conf/method
 
 
 class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
-    """method: my_module.my_cam, or a name of conf/method. name: of its values. distributions: {name: version} of those
-    that the method comes from; a method without any comes from the module beside this file. files: {name in the folder:
-    SHA-256} of all others."""
+    """method: my_module.my_cam, or a name of conf/method. distributions: {name: version} of those that the method comes
+    from; a method without any comes from the module beside this file. files: {name in the folder: SHA-256} of all
+    others."""
 
     method: Annotated[str, _PATH]
-    name: Annotated[str, _WORD]
     suite: str
     suite_sha256: str
     licence: str
@@ -34,9 +33,24 @@ class Submission(BaseModel, frozen=True, strict=True, extra="forbid"):
     files: dict[str, str]
 
     @property
+    def name(self) -> str:
+        """Of its values."""
+        return name_of(self.method)
+
+    @property
     def module_file(self) -> str | None:
         """The file of the method's module; None for a method of an installed distribution, or of this package."""
         return module_file(self.method, self.distributions)
+
+
+def name_of(method: str) -> str:
+    """A method's name beside published ones: no method of one's own is called as one of conf/method.
+
+    >>> [name_of(method) for method in ("xgrad_cam", "their_module.xgrad_cam", "my_module.my_cam")]
+    ['xgrad_cam', 'my_xgrad_cam', 'my_cam']
+    """
+    name = method.rpartition(".")[2]
+    return name if "." not in method or name.startswith(OWN) else f"{OWN}{name}"
 
 
 def module_file(method: str, distributions: object) -> str | None:
@@ -85,9 +99,13 @@ def read(folder: Path) -> Submission:
 
 
 def changed(folder: Path, submission: Submission) -> list[str]:
-    """A line for each file that isn't the one which was submitted. Raises BenchError as `hashes`."""
+    """A line for each file that isn't the one which was submitted, and for a part with values of another method. Raises
+    BenchError as `hashes`, and for a manifest that can't be read."""
     now = hashes(folder)
     lines = {name: "is missing" for name in submission.files if name not in now}
     lines |= {name: "isn't a file of the submission" for name in now if name not in submission.files}
     lines |= {name: "isn't as it was submitted" for name in now if submission.files.get(name, now[name]) != now[name]}
+    for manifest in folder.glob(f"*/{artefacts.NAME}"):
+        if artefacts.read(manifest.parent)["methods"].keys() != {submission.name}:
+            lines[f"{manifest.parent.name}/{artefacts.NAME}"] = f"has values of other methods than {submission.name}"
     return [f"{name} {what}" for name, what in sorted(lines.items())]

@@ -78,7 +78,7 @@ def verified(folder, capsys, *options):
 def test_an_honest_submission_is_accepted(author, capsys):
     folder = author()
     about = json.loads((folder / "submission.json").read_text())
-    assert (about["method"], about["name"], about["licence"]) == ("submitted_cam.half", "half", "MIT")
+    assert (about["method"], about["licence"]) == ("submitted_cam.half", "MIT")
     assert {Path(name).parts[0] for name in about["files"]} == {"first", "second", "submitted_cam.py"}
     code, text = verified(folder, capsys, "--trust")
     assert (code, text.count("compared bit by bit")) == (0, 2), text
@@ -97,7 +97,7 @@ def test_code_of_a_submission_runs_only_with_trust(author, capsys):
     folder = author()
     code, text = verified(folder, capsys)
     assert code == 2
-    assert "method.half._target_=submitted_cam.half. Add --trust" in text
+    assert "method.my_half._target_=submitted_cam.half. Add --trust" in text
 
 
 def test_a_method_of_ours_needs_no_trust(author, capsys):
@@ -132,7 +132,7 @@ def test_a_changed_value_is_refused_by_its_hash_and_rehashed_by_its_value(author
     rehashed(folder)
     code, text = verified(folder, capsys, "--trust")
     assert code == 1
-    assert "planted: sensitivity_error of half differs in 2 of 2 values" in text
+    assert "planted: sensitivity_error of my_half differs in 2 of 2 values" in text
 
 
 def test_a_submission_whose_images_are_not_here_stays_self_reported(author, capsys, monkeypatch):
@@ -149,6 +149,16 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
     assert "accepted" not in text
 
 
+def test_values_under_the_name_of_another_method_are_refused(author, capsys):
+    """As one of conf/method that has no published values, beside which they would stand."""
+    folder = author()
+    manifest = artefacts.read(folder / "second")
+    artefacts.write(folder / "second", {**manifest, "methods": manifest["methods"] | {"score_cam": {}}})
+    rehashed(folder)
+    code, text = verified(folder, capsys, "--trust")
+    assert (code, "second/manifest.json has values of other methods than my_half" in text) == (1, True)
+
+
 def test_a_file_more_is_refused(author, capsys):
     folder = author()
     (folder / "sitecustomize.py").write_text("")
@@ -159,7 +169,7 @@ def test_a_file_more_is_refused(author, capsys):
 def test_values_that_differ_between_processes_are_refused(author, capsys):
     code, text = verified(author(varies=True), capsys, "--trust")
     assert code == 1
-    assert "half isn't deterministic: two processes compute different values." in text
+    assert "my_half isn't deterministic: two processes compute different values." in text
 
 
 def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
@@ -169,6 +179,7 @@ def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
         ({"suite": "other"}, "no suite 'other'"),
         ({"method": "a.b=[c]"}, "isn't a submission's: method: "),
         ({"more": 1}, "isn't a submission's: more: "),
+        ({"name": "xgrad_cam"}, "isn't a submission's: name: "),
     ):
         other = shutil.copytree(folder, tmp_path / f"other {next(iter(about))}" / folder.name)
         rehashed(other, **about)

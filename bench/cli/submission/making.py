@@ -7,8 +7,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from axiom_bench import methods
-from axiom_bench.cli.rank import computed_part, name_in_run
+from axiom_bench.cli.rank import computed_part
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, publishing, reading, submissions
 from axiom_bench.records.sources import Sources, version_of
@@ -25,7 +24,7 @@ def submit(
     chosen = Suite.of(suite)
     submissions.check_free(output, method)
     distributions, source = _origin(method)
-    name = name_in_run(method, methods.names())
+    name = submissions.name_of(method)
     folders: dict[str, Path] = {}
     for part in chosen.parts:
         code, lines, folders[part] = computed_part(suite, part, method, name, 0, overrides)
@@ -39,7 +38,7 @@ def submit(
     if module := submissions.module_file(method, distributions):
         files.write(output / module, source)
     submission = submissions.Submission(
-        method=method, name=name, suite=suite, suite_sha256=chosen.sha256, licence=licence, reference=reference,
+        method=method, suite=suite, suite_sha256=chosen.sha256, licence=licence, reference=reference,
         distributions=distributions, axiom_bench=version("axiom-bench"), git_commit=commit(),
         files=submissions.hashes(output),
     )  # fmt: skip
