@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +12,8 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.judging.standing import Standing, range_of_places, standing
-from axiom_bench.records import combining, files, publishing, reading
+from axiom_bench.judging.standing import Standings, standings
+from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS
@@ -25,6 +25,7 @@ QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 REFERENCE = "reference"  # the folder in the package
 MAX_NAMES = 3  # of methods in a line
 REPEATS = 3  # of run times
+NO_PLACE = "  In brackets: on the networks that the method has alone, which are too few for a place."
 
 
 def published(suite: str, required: bool = True) -> dict[str, Path]:
@@ -71,14 +72,15 @@ def rank(
         names = {name for manifest in manifests.values() for name in manifest["metrics"]}
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
-    name = name_in_run(method, {taken for manifest in manifests.values() for taken in manifest["methods"]})
-    code, lines, places, costs = 0, list[str](), dict[str, dict[str, list[Standing]]](), list[float]()
+    name = submissions.name_of(method)
+    code, lines, places, costs = 0, list[str](), dict[str, dict[str, Standings | None]](), list[float]()
     for part, folder in folders.items():
         failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
         code = max(code, failed)
         with TemporaryDirectory() as combined:
-            combining.combine([computed, folder], Path(combined) / "combined")
-            run = RunFolder.read(Path(combined) / "combined")
+            both = Path(combined) / "combined"
+            manifest = combining.combine([computed, folder], both)
+            run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             places[part] = _standings(run, name, metrics)
             lines += [*messages, *_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
@@ -87,7 +89,7 @@ def rank(
         lines.append(f"cost: {number(min(costs))} to {number(max(costs))} forward passes' time, beyond the trace")
     if output is not None:
         about = {"suite": suite, "sha256": Suite.of(suite).sha256, "method": method}
-        files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standing.as_dict).encode())
+        files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
         lines.append(f"written: {output}")
     compared = ((part, metric, of) for part, by in places.items() for metric, of in by.items() if of)
     return code, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
@@ -101,12 +103,6 @@ def computed_part(
     return compute([f"suite={suite}/{part}", *fixed, *overrides])
 
 
-def name_in_run(method: str, taken: Collection[str]) -> str:
-    """A method's name in its run; one's own is called as no other is."""
-    name = method.rpartition(".")[2]
-    return f"my_{name}" if "." in method and name in taken else name
-
-
 def overrides_of(method: str, name: str, *others: str) -> list[str]:
     """What chooses a method, beside others of ours. name: in its run."""
     if "." not in method:
@@ -115,49 +111,46 @@ def overrides_of(method: str, name: str, *others: str) -> list[str]:
     return [f"method=[{','.join(others)}]", *own]
 
 
-def _standings(run: RunFolder, name: str, metrics: Sequence[str]) -> dict[str, list[Standing]]:
-    """{metric: the method's standing on each network}, of those asked for, or all that have a direction, the headline
-    first."""
+def _standings(run: RunFolder, name: str, metrics: Sequence[str]) -> dict[str, Standings | None]:
+    """{metric: the method's standings; None without a value}, of those asked for, or all that have a direction, the
+    headline first."""
     headline = Options.of(run.config).headline
     wanted = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
     wanted.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
-    return {
-        metric: [each for setting in run.settings if (each := standing(run, setting, metric, name))]
-        for metric in wanted
-        if not metrics or metric in metrics
-    }
+    return {metric: standings(run, metric, name) for metric in wanted if not metrics or metric in metrics}
 
 
-def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Sequence[Standing]]) -> list[str]:
+def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings | None]) -> list[str]:
     """A table with a row for each metric, and what it says over the networks."""
     rows = []
-    for metric, standings in places.items():
+    for metric, each in places.items():
         value = run.metadata.value(metric)
         heading = value.title + ARROWS.get(value.better, "")
-        if not standings:
-            rows.append(_row(heading, "no value", "", "", ""))
+        if each is None:
+            answers = run.comparisons.answers(metric).get(name)
+            what, where = ("too few values", answers.text) if answers else ("no value", "")
+            rows.append(_row(heading, what, "", "", where, ""))
             continue
-        low, high, groups = range_of_places(standings)
-        always = set.intersection(*(set(each.tied) for each in standings))
-        tied = [run.metadata.method_title(each) for each in run.methods if each in always]
+        tied = [run.metadata.method_title(other) for other in run.methods if other in each.tied]
         ties = ", ".join(tied[:MAX_NAMES]) + (f" and {len(tied) - MAX_NAMES} more" if len(tied) > MAX_NAMES else "")
-        values = sorted(each.value for each in standings)
-        beats = sum(each.beats_controls for each in standings)
         rows.append(_row(
-            heading, f"{number(values[0])} to {number(values[-1])}", f"{low} to {high} of {groups}",
-            f"{beats} of {len(standings)}", ties or "none",
+            heading, f"{number(each.values[0])} to {number(each.values[-1])}", each.places_text,
+            f"{each.num_above_controls} of {len(each.networks)}", each.answers.text, ties or "none",
         ))  # fmt: skip
-    header = ("", "values by network", "places", "above all controls", "not told from, on every network")
-    table = Table(
-        "rank", f"{run.metadata.method_title(name)} on {title}", header, (Group("", tuple(rows)),), text_last=True
-    )
+    header = (
+        "", "values by network", "places", "above all controls", "values on networks, images",
+        "not told from, on every network",
+    )  # fmt: skip
+    notes = (NO_PLACE,) * any(each is not None and not each.has_place for each in places.values())
+    heading = f"{run.metadata.method_title(name)} on {title}"
+    table = Table("rank", heading, header, (Group("", tuple(rows)),), notes, text_last=True)
     return [*to_text(table), *_examples(run, places)]
 
 
-def _examples(run: RunFolder, places: Mapping[str, Sequence[Standing]]) -> list[str]:
+def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[str]:
     """On which images of the first network the method has its best and its worst values, by the first metric."""
-    for metric, standings in places.items():
-        for first in standings[:1]:
+    for metric, each in places.items():
+        for first in (network for network in (each.networks.values() if each else ()) if network.best):
             by = f"by {run.metadata.value(metric).title} on {first.network}"
             return [f"  images {by}: best {', '.join(first.best)}; worst {', '.join(first.worst)}"]
     return []
@@ -167,10 +160,12 @@ def _row(*texts: str) -> tuple[Cell, ...]:
     return tuple(map(Cell, texts))
 
 
-def _badge(suite: str, part: str, metric: str, standings: Sequence[Standing]) -> str:
-    """A Markdown image that says the places by one metric."""
-    low, high, groups = range_of_places(standings)
-    label, message = f"{suite}/{part} {metric}", f"place {low} to {high} of {groups}"
+def _badge(suite: str, part: str, metric: str, standings: Standings) -> str:
+    """A Markdown image that says the places by one metric, and on how many networks and images."""
+    place = f"place {standings.places_text}" if standings.has_place else "no place"
+    answers = standings.answers
+    count = f"{answers.networks} of {answers.all_networks} networks, {answers.rows} of {answers.all_rows} images"
+    label, message = f"{suite}/{part} {metric}", f"{place} ({count})"
     quoted = [
         text.replace("-", "--").replace("_", "__").replace(" ", "_").replace("/", "%2F") for text in (label, message)
     ]

@@ -1,13 +1,16 @@
-"""A method's places among others, network by network, as `axiom-bench rank` tells them."""
+"""A method's places among a suite's published methods, network by network, as `axiom-bench rank` tells them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import mean
 from typing import Any
 
 from axiom_bench.columns import OK
-from axiom_bench.statistics.labels import Setting, rows_at
+from axiom_bench.statistics.comparison import Answers
+from axiom_bench.statistics.labels import Setting, number, rows_at, share
 from axiom_bench.statistics.run_folder import RunFolder
 
 EXAMPLES = 3  # images where a method has its best values, and its worst
@@ -15,15 +18,18 @@ EXAMPLES = 3  # images where a method has its best values, and its worst
 
 @dataclass(frozen=True)
 class Standing:
-    """Of a method by one metric in one setting. value, low, high: the leading statistic with its 95 % interval.
-    place_low, place_high: places that can't be excluded, of `groups` methods that differ at all; see
-    `Comparison.places`. tied: methods that it can't be told from. beats_controls: whether it is significantly better
-    than every control. images: how many all compared methods have. best, worst: ids of images."""
+    """Of a method by one metric in one setting. value, low, high: the leading statistic with its 95 % interval over the
+    rows where the method has a value, `answered` of `rows`. place_low, place_high: places that can't be excluded, as in
+    `Comparison.places`, of `groups` of methods that have a place in the part, and this one; those without a value are
+    the last. tied: methods that it can't be told from. beats_controls: whether it is significantly better than every
+    control. images: how many all are compared on. best, worst: ids of images."""
 
     network: str
     value: float
     low: float
     high: float
+    answered: int
+    rows: int
     place_low: int
     place_high: int
     groups: int
@@ -33,31 +39,107 @@ class Standing:
     best: tuple[str, ...]
     worst: tuple[str, ...]
 
+    @property
+    def value_text(self) -> str:
+        """The value, with the share of rows that it is over in brackets where these aren't all."""
+        return number(self.value) + (f" ({share(self.answered, self.rows)})" if self.answered < self.rows else "")
+
+
+@dataclass(frozen=True)
+class Standings:
+    """Of a method by one metric in a part of a suite. answers: on how much of the part it has values. networks:
+    {label: standing}, of a method with a place of all networks, the last place where it has no value; of another one of
+    those where it lacks a tenth of the rows at most."""
+
+    answers: Answers
+    networks: Mapping[str, Standing]
+
+    @property
+    def has_place(self) -> bool:
+        """Whether the method has a place in the part."""
+        return self.answers.has_place
+
+    @property
+    def places_text(self) -> str:
+        """From the first place that can't be excluded on any network to the last; in brackets without a place in the
+        part."""
+        each = self.networks.values()
+        low, high = min(one.place_low for one in each), max(one.place_high for one in each)
+        text = f"{low} to {high} of {max(one.groups for one in each)}"
+        return text if self.has_place else f"({text})"
+
+    @property
+    def middle(self) -> float:
+        """The middle of the places, the mean over networks."""
+        return mean((each.place_low + each.place_high) / 2 for each in self.networks.values())
+
+    @property
+    def num_above_controls(self) -> int:
+        """On how many networks the method is better than all controls."""
+        return sum(each.beats_controls for each in self.networks.values())
+
+    @property
+    def tied(self) -> set[str]:
+        """The methods that it can't be told from on any network."""
+        return set.intersection(*(set(each.tied) for each in self.networks.values()))
+
+    @property
+    def values(self) -> list[float]:
+        """By network, the lowest first, where it has any."""
+        return sorted(each.value for each in self.networks.values() if each.answered)
+
     def as_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
+        """As JSON has it; null where there is no number."""
+        networks = [
+            {key: None if each != each else each for key, each in asdict(of).items()} for of in self.networks.values()
+        ]
+        return {"has_place": self.has_place, "answers": asdict(self.answers), "networks": networks}
+
+
+def standings(run: RunFolder, metric: str, method: str, with_examples: bool = True) -> Standings | None:
+    """None where the method has no value that is compared. with_examples: whether best and worst images are looked up,
+    which takes most of the time."""
+    answers = run.comparisons.answers(metric).get(method)
+    if answers is None:
+        return None
+    networks = {
+        run.label(setting): each
+        for setting in run.settings
+        if (each := standing(run, setting, metric, method, with_examples)) is not None
+    }
+    return Standings(answers, networks) if networks else None
 
 
 def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_examples: bool = True) -> Standing | None:
-    """None where the method has no value that is compared. with_examples: whether best and worst images are looked up,
-    which takes most of the time."""
-    comparison = run.comparisons.of(setting, metric)
-    if comparison is None or not any(method in group for group in comparison.groups):
+    """As `standings`, on one network; None where the method isn't compared there."""
+    comparison, placed = run.comparisons.of(setting, metric), run.comparisons.placed(metric)
+    if comparison is None:
+        return None
+    compared = {name for group in comparison.groups for name in group}
+    silent = [name for name in run.methods if name in placed - compared]
+    if method in silent:
+        last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
+        tied = tuple(name for name in silent if name != method)
+        return Standing(
+            setting.model, math.nan, math.nan, math.nan, 0, comparison.rows, last, last, last, tied, False,
+            comparison.images, (), (),
+        )  # fmt: skip
+    if method not in compared:
         return None
     place, own = comparison.place(method), comparison.group_of(method)
     others = [group for group in comparison.groups if group != own]
-    tied = [
-        name for group in (own, *others) if group == own or not comparison.differ(own[0], group[0]) for name in group
-    ]
+    differing = [group for group in others if comparison.differ(own[0], group[0])]
     sign = 1 if comparison.better == "higher" else -1
+    behind = [group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0]
     controls = [group for group in others if any(run.metadata.method(name).get("control") for name in group)]
-    wins = [
-        comparison.differ(own[0], group[0]) and sign * (place.value - comparison.place(group[0]).value) > 0
-        for group in controls
-    ]
+    ranked = [group for group in others if not placed.isdisjoint(group)]
+    answered, value, low, high = run.comparisons.answered(setting, metric, method)
     return Standing(
-        setting.model, place.value, place.value_low, place.value_high, place.place_low, place.place_high,
-        len(comparison.groups), tuple(name for name in tied if name != method), bool(wins) and all(wins),
+        setting.model, value, low, high, answered, comparison.rows,
+        1 + sum(group in differing and group not in behind for group in ranked),
+        1 + len(ranked) - sum(group in behind for group in ranked), 1 + len(ranked) + bool(silent),
+        tuple(name for group in (own, *others) if group not in differing for name in group if name != method),
+        bool(controls) and all(group in behind for group in controls),
         comparison.images, *(_examples(run, setting, metric, method, sign) if with_examples else ((), ())),
     )  # fmt: skip
 
@@ -68,9 +150,3 @@ def _examples(run: RunFolder, setting: Setting, metric: str, method: str, sign: 
     ids = rows.assign(value=-sign * rows["value"]).sort_values(["value", "image_id"], kind="stable")["image_id"]
     ordered = list(dict.fromkeys(map(str, ids)))
     return tuple(ordered[:EXAMPLES]), tuple(reversed(ordered[-EXAMPLES:]))
-
-
-def range_of_places(standings: Sequence[Standing]) -> tuple[int, int, int]:
-    """(first place that can't be excluded on any network, last one, most groups)."""
-    firsts, lasts, groups = zip(*((each.place_low, each.place_high, each.groups) for each in standings), strict=True)
-    return min(firsts), max(lasts), max(groups)

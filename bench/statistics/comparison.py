@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from axiom_bench.columns import LAYER
-from axiom_bench.records.by_metric import Records, RowLayout, compared_columns, matrix
+from axiom_bench.records.by_metric import TENTH, Matrix, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, mean_intervals, median_intervals
 from axiom_bench.statistics.labels import Metadata, Setting, Value, rows_at
@@ -139,10 +140,7 @@ def compare_methods(
     firsts = [chosen.index(group[0]) for group in groups]
     pairs = _pairs(values, images, firsts, chosen, value)
     centres = paired_tests.centre(values, value.lead)
-    if value.lead == "mean":
-        ends = mean_intervals(values, images, value.is_proportion)
-    else:
-        ends = median_intervals(values, images)
+    ends = _intervals(values, images, value)
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
     unbeaten = _unbeaten(groups, pairs, value.better, controls)
     places = _places(groups, statistics, pairs, value.better, unbeaten)
@@ -151,6 +149,13 @@ def compare_methods(
         tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
         tuple(name for name in methods if name in constructed), unbeaten,
     )  # fmt: skip
+
+
+def _intervals(values: Floats, images: Integers, value: Value) -> Floats:
+    """Of each column's leading statistic, (2, columns)."""
+    if value.lead == "mean":
+        return mean_intervals(values, images, value.is_proportion)
+    return median_intervals(values, images)
 
 
 def compare_whole_sets(
@@ -257,10 +262,45 @@ def _places(
     return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
 
 
+def with_worst(values: Floats, is_published: NDArray[np.bool_], has_place: NDArray[np.bool_], better: str) -> Floats:
+    """Where a method has no value the worst that a published one has for the row, of methods that lack a tenth of the
+    rows at most or have a place; NaN in rows for which no published method has a value. values: (rows, methods), NaN
+    where there is none. The others: (methods,)."""
+    worst = (np.fmax if better == "lower" else np.fmin).reduce(values[:, is_published], axis=1, initial=np.nan)
+    values = np.where(np.isfinite(worst)[:, None], values, np.nan)
+    answers = has_place.copy()
+    answers[compared_columns(np.isfinite(values))[0]] = True
+    return np.where(np.isnan(values) & answers, worst[:, None], values)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of a method by one metric in a part of a suite: on how many networks and rows it has a value, of those on which a
+    published method has one."""
+
+    networks: int
+    all_networks: int
+    rows: int
+    all_rows: int
+
+    @property
+    def has_place(self) -> bool:
+        """Whether they are enough for a place in the part: nine tenths of all rows."""
+        return TENTH * (self.all_rows - self.rows) <= self.all_rows
+
+    @property
+    def text(self) -> str:
+        """On how many of how many networks, and images."""
+        return f"{self.networks} of {self.all_networks}, {self.rows:,} of {self.all_rows:,}"
+
+
 @dataclass(frozen=True, eq=False)
 class Comparisons:
     """Of every metric in every setting of a run, each computed once. whole_set: `reading.WHOLE_SET_COLUMNS`.
-    of_whole_sets: the metrics with values of whole data sets."""
+    of_whole_sets: the metrics with values of whole data sets.
+
+    Beside a suite's published methods (`Metadata.published`) a method that was asked and gave no value is compared by
+    the worst published one: see `with_worst`. So it wins nothing by silence, and takes no row from the others."""
 
     records: Records
     whole_set: pd.DataFrame
@@ -268,6 +308,48 @@ class Comparisons:
     metadata: Metadata
     of_whole_sets: Collection[str]
     _computed: dict[tuple[Setting, str], Comparison | None] = field(default_factory=dict)
+    _answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
+
+    def answers(self, metric: str) -> Mapping[str, Answers]:
+        """{method: on how much of a suite's part it has values}, of those that have any and don't win by
+        construction."""
+        if metric not in self._answers:
+            tables = [table for layout in self.layouts.values() if (table := matrix(self.records, layout, metric))]
+            rows, counts = 0, dict[str, list[int]]()
+            for table in tables:
+                has = np.isfinite(table.values)[self._of_published(table)]
+                rows += len(has)
+                for name, count in zip(table.methods, has.sum(axis=0).tolist(), strict=True):
+                    counts.setdefault(name, []).append(count)
+            for name in self.metadata.by_construction(metric):
+                counts.pop(name, None)
+            self._answers[metric] = {
+                name: Answers(len(each), len(tables), sum(each), rows) for name, each in counts.items()
+            }
+        return self._answers[metric]
+
+    def placed(self, metric: str) -> frozenset[str]:
+        """The methods with a place in a suite's part."""
+        return frozenset(name for name, answers in self.answers(metric).items() if answers.has_place)
+
+    def answered(self, setting: Setting, metric: str, method: str) -> tuple[int, float, float, float]:
+        """Of a compared method: (rows with a value, the leading statistic over them and its interval)."""
+        table, comparison = matrix(self.records, self.layouts[setting], metric), self.of(setting, metric)
+        assert table is not None
+        assert comparison is not None
+        is_counted = self._of_published(table)
+        own = table.values[is_counted][:, [table.methods.index(method)]]
+        if (count := int(np.isfinite(own).sum())) == comparison.rows:
+            place = comparison.place(method)
+            return count, place.value, place.value_low, place.value_high
+        value = self.metadata.value(metric)
+        ends = _intervals(own, table.images[is_counted], value)
+        return count, float(paired_tests.centre(own, value.lead)[0]), float(ends[0][0]), float(ends[1][0])
+
+    def _of_published(self, table: Matrix) -> NDArray[np.bool_]:
+        """(rows,): whether a published method has a value."""
+        is_published = np.isin(table.methods, list(self.metadata.published))
+        return np.asarray(np.isfinite(table.values[:, is_published]).any(axis=1))
 
     def of(self, setting: Setting, metric: str) -> Comparison | None:
         """All methods of one metric in one setting: by the value of the whole data set where there is one, else by
@@ -287,5 +369,11 @@ class Comparisons:
         methods = [name for name in table.methods if name not in left_out] if table else []
         if table is None or not methods or LAYER in methods:
             return None
-        values = table.values[:, [table.methods.index(name) for name in methods]]
+        values = table.values
+        if self.metadata.published and value.has_direction:
+            is_published, has_place = (
+                np.isin(table.methods, list(names)) for names in (self.metadata.published, self.placed(metric))
+            )
+            values = with_worst(values, is_published, has_place, value.better)
+        values = values[:, [table.methods.index(name) for name in methods]]
         return compare_methods(values, table.images, methods, value, constructed, self.metadata.controls)

@@ -109,6 +109,11 @@ class Metadata:
         methods = self.manifest.get("methods") or {}
         return frozenset(name for name in methods if metric in self.method(name).get("wins_by_construction", ()))
 
+    @property
+    def published(self) -> frozenset[str]:
+        """The methods that a suite has published values of; none in a run that isn't shown as a suite's."""
+        return frozenset(self.manifest.get("published") or ())
+
     def images(self, model: str) -> Mapping[str, Mapping[str, Any]]:
         """{data set: how many images were `chosen`, how many the model has `kept`, and why not the `others`}; empty
         where the manifest doesn't say."""

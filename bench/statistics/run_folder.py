@@ -56,6 +56,13 @@ class RunFolder:
         return cls.of(Path(path), manifest)
 
     @classmethod
+    def of_suite(cls, path: Path) -> RunFolder:
+        """The published values of a suite's part: all of the folder's, unless its manifest names those that are, beside
+        others. Raises BenchError as `read`."""
+        manifest = reading.read_manifest(path)
+        return cls.of(path, {"published": list(manifest["methods"]), **manifest})
+
+    @classmethod
     def of(cls, path: Path, manifest: Mapping[str, Any]) -> RunFolder:
         """What this manifest counts, whichever the folder holds by now. Raises BenchError as `read`."""
         metrics = manifest.get("metrics") or {}

@@ -51,21 +51,22 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     assert main(["rank", "halved.grad_cam", "--suite", "tiny", "--json", "places.json"]) == 0
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
     standings = json.loads((tmp_path / "places.json").read_text())["parts"]
-    networks = {part: [each["network"] for each in metrics["confidence_drop"]] for part, metrics in standings.items()}
+    drops = {part: metrics["confidence_drop"]["networks"] for part, metrics in standings.items()}
+    networks = {part: [each["network"] for each in of_part] for part, of_part in drops.items()}
     assert networks == {"first": ["scenes_vgg", "scenes_resnet"], "second": ["planted_or"]}
-    for metrics in standings.values():
-        for each in metrics["confidence_drop"]:
+    for of_part in drops.values():
+        for each in of_part:
             assert "grad_cam" in each["tied"]
             assert 1 <= each["place_low"] <= each["place_high"] <= each["groups"] <= 4
             assert each["low"] <= each["value"] <= each["high"]
             assert {*each["best"]}.isdisjoint(each["worst"])
-    of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]}
+    of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]["networks"]}
     assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
     assert "my_grad_cam on tiny/first" in printed
     assert re.search(r"Confidence drop ↑ .* \d to \d of \d .*Grad-CAM", printed)
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
     assert "![tiny/first sensitivity_error: place" in printed
-    assert "img.shields.io/badge/tiny%2Ffirst_sensitivity__error-place_" in printed
+    assert re.search(r"sensitivity__error-place_\d_to_\d_of_\d_\(2_of_2_networks,_24_of_24_images\)-blue", printed)
 
 
 def test_a_published_method_is_tied_with_itself_and_nothing_is_computed(published, capsys):
@@ -130,6 +131,9 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
     assert (
         "Submitted: halved.grad_cam, licence: &lt;MIT&gt;." in (tmp_path / "board/method-my_grad_cam.html").read_text()
     )
+    rows = re.findall(r'<th scope="row"[^>]*>(?:<[^>]*>)*([^<]*)', pages["first"])
+    assert {"Grad-CAM", "my_grad_cam (submitted)"} <= {*rows}
+    assert "Grad-CAM (submitted)" not in rows
     (tmp_path / "sent/halved.py").write_text("")
     assert main(["leaderboard", "sent", "--output", "other"]) == 2
     assert "sent isn't what was submitted: halved.py isn't as it was submitted" in capsys.readouterr().err

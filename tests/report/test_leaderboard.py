@@ -3,13 +3,15 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.environment import conf_folder
-from axiom_bench.judging.standing import standing
+from axiom_bench.judging.standing import standing, standings
 from axiom_bench.report.leaderboard import write
 from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure
 
 COSTS = {"grad_cam": (1, ""), "xgrad_cam": (1, ""), "random": (1, ""), "guided_xgrad_cam": (41, "20 forward")}
@@ -25,6 +27,12 @@ def board(usual_run, tmp_path_factory):
     return output
 
 
+@pytest.fixture(scope="module")
+def usual(usual_run):
+    """As the board shows it: as if its values were a suite's."""
+    return RunFolder.of_suite(usual_run)
+
+
 def rows(page, metric):
     """{method: the texts of its row} of a metric's table."""
     section = re.search(rf'<section id="{metric}".*?</section>', page, re.DOTALL)[0]
@@ -35,18 +43,22 @@ def rows(page, metric):
 
 def test_a_table_has_each_method_s_places_and_its_value_on_each_network(board, usual):
     page = (board / "suite-1-part.html").read_text()
-    for metric in ("box_iou", "conservation_error"):
+    for metric in ("box_iou", "conservation_error", "confidence_drop"):
         shown = rows(page, metric)
         for method in usual.methods:
-            each = [standing(usual, setting, metric, method) for setting in usual.settings]
-            if None in each:
+            if (each := standings(usual, metric, method)) is None:
                 assert usual.metadata.method_title(method) not in shown
                 continue
-            places, controls, *values = shown[usual.metadata.method_title(method)]
-            low, high = min(one.place_low for one in each), max(one.place_high for one in each)
-            assert places == f"{low} to {high} of {max(one.groups for one in each)}"
-            assert controls == f"{sum(one.beats_controls for one in each)} of {len(each)}"
-            assert values == [number(one.value) for one in each]
+            places, controls, answers, *values = shown[usual.metadata.method_title(method)]
+            networks = each.networks.values()
+            low, high = min(one.place_low for one in networks), max(one.place_high for one in networks)
+            assert places == f"{low} to {high} of {max(one.groups for one in networks)}"
+            assert controls == f"{sum(one.beats_controls for one in networks)} of 2"
+            images = {"box_iou": 228, "conservation_error": 240, "confidence_drop": 240}[metric]
+            is_silent = (method, metric) == ("grad_cam", "confidence_drop")
+            assert answers == f"2 of 2, {images - 16 * is_silent} of {images}"
+            share = " (93\N{NO-BREAK SPACE}%)" * is_silent
+            assert values == [f"{number(one.value)}{share}" for one in networks]
 
 
 def test_the_best_stands_first_and_what_is_not_worse_is_bold(board, usual):
@@ -84,7 +96,7 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
         shown = {title.rstrip("↑↓ "): cells for title, cells in rows(page, "suite-1-part").items()}
         each = [standing(usual, setting, "box_iou", method) for setting in usual.settings]
         always = set.intersection(*(set(one.tied) for one in each))
-        assert {*shown["Box IoU"][3].split("; ")} == ({*map(usual.metadata.method_title, always)} or {"none"})
+        assert {*shown["Box IoU"][4].split("; ")} == ({*map(usual.metadata.method_title, always)} or {"none"})
         assert shown["Box IoU"][0] == rows((board / "suite-1-part.html").read_text(), "box_iou")[method][0]
     guided = (board / "method-guided_xgrad_cam.html").read_text()
     assert "41 passes of the whole network for an image; beyond the trace: 20 forward" in guided
@@ -197,11 +209,24 @@ def test_nothing_is_ranked_until_a_reader_sets_a_weight_which_the_address_keeps(
     assert "weights=" not in page.url
 
 
-def test_a_method_that_lacks_a_network_has_no_place_in_a_weighting(make_run, make_records, tmp_path):
-    records = make_records(30)
-    lacks = (records["method"] == "hires_cam") & (records["model"] == "scenes_fc")
-    write({"suite-1": {"part": make_run(records[~lacks])}}, tmp_path / "board")
-    data = json.loads(Structure((tmp_path / "board/suite-1-part.html").read_text()).data["board"])
-    row = [method["name"] for method in data["methods"]].index("hires_cam")
+def test_a_method_without_values_on_a_tenth_has_no_place_and_stands_where_it_applies(make_run, make_records, tmp_path):
+    """hires_cam lacks the second network, guided_xgrad_cam a fifth of the images, xgrad_cam a twentieth."""
+    records = make_records(120)
+    image, is_iou = records["image_id"].str[-3:].astype(int), records["metric"] == "box_iou"
+    silent = {"hires_cam": records["model"] == "scenes_residual", "guided_xgrad_cam": image % 5 == 3}
+    silent["xgrad_cam"] = image % 20 == 7
+    for method, where in silent.items():
+        records.loc[(records["method"] == method) & is_iou & where, ["value", "status"]] = (np.nan, "not_finite")
+    write({"suite-1": {"part": make_run(records)}}, tmp_path / "board")
+    page = (tmp_path / "board/suite-1-part.html").read_text()
+    found = rows(page, "box_iou")
+    assert [*found][-1] == "hires_cam"
+    assert "Without a value, or on too few images: guided_xgrad_cam." in page
+    assert (found["hires_cam"][2], found["hires_cam"][-1]) == ("1 of 2, 114 of 228", "\N{EN DASH}")
+    assert re.fullmatch(r"\(\d to \d of 5\)", found["hires_cam"][0])  # itself and the four with a place
+    assert re.fullmatch(r"\d to \d of 4", found["xgrad_cam"][0])
+    assert found["xgrad_cam"][2] == "2 of 2, 216 of 228"
+    data = json.loads(Structure(page).data["board"])
     places = {metric["name"]: metric["places"] for metric in data["metrics"]}["box_iou"]
-    assert [place is None for place in places] == [number == row for number in range(len(places))]
+    placed = [method["name"] for method, place in zip(data["methods"], places, strict=True) if place is not None]
+    assert placed == ["grad_cam", "xgrad_cam", "ablation_cam_axiomatic", "random"]

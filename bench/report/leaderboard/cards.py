@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from axiom_bench.report.leaderboard.parts import (
     ABOVE,
     BACK,
+    HEADER,
     STYLE,
     Costs,
     Part,
@@ -23,7 +24,7 @@ from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import number
 
 METRICS = "metrics.html"
-HEADER = ("Metric", "Places", "Above all controls", "Values\nlowest to highest", "Can't be told from\non every network")
+COLUMNS = ("Metric", *HEADER[1:], "Values\nlowest to highest", "Can't be told from\non every network")
 COUNTED = "counted for a layer of 512 channels of 7 x 7"
 
 
@@ -90,17 +91,15 @@ def _places(part: Part, method: str) -> Section:
     for metric, by_method in part.standings.items():
         if not (standings := by_method.get(method)):
             continue
-        value, networks = run.metadata.value(metric), standings.values()
+        value, values = run.metadata.value(metric), standings.values
         title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
-        always = set.intersection(*(set(each.tied) for each in networks))
-        tied = [run.metadata.method_title(name) for name in run.methods if name in always]
-        values = sorted(each.value for each in networks)
+        tied = [run.metadata.method_title(name) for name in run.methods if name in standings.tied]
         spread = Cell(f"{number(values[0])} to {number(values[-1])}", numbers=(values[0],))
         rows.append((Cell(title), *places_cells(standings), spread, Cell("; ".join(tied) or "none")))
         links[title] = f"{part.page}#{metric}"
     notes = (
-        "Places, from the first to the last that can't be excluded on some network, at 5 % after Holm. A metric leads "
-        "to all methods' values.",
+        "Places, from the first to the last that can't be excluded on some network, at 5 % after Holm. In brackets on "
+        "the networks that the method has alone, which are too few for a place. A metric leads to all methods' values.",
     )
-    table = Table(f"places_{part.page}", part.name, HEADER, (Group("", tuple(rows)),), notes, text_last=True)
+    table = Table(f"places_{part.page}", part.name, COLUMNS, (Group("", tuple(rows)),), notes, text_last=True)
     return Section(part.page.removesuffix(".html"), part.name, block([table], Terms(pages=links)), STYLES, SCRIPTS)

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from markupsafe import Markup
 
-from axiom_bench.judging.standing import Standing, range_of_places, standing
+from axiom_bench.judging.standing import Standings, standings
 from axiom_bench.records import publishing
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.options import options_of
@@ -42,11 +41,18 @@ PLACES_NOTE = (
     "are in the order of the middle of these ranges, the mean over networks. Above all controls: networks on which the "
     "method is significantly better than each map that explains nothing."
 )
+ANSWERS_NOTE = (
+    "Values on: how many of the networks, and of the images, counted once for each explained class. A place takes nine "
+    "tenths of the images of all networks. A network without a value is the last place there. An image without one "
+    "counts as the worst that a published method has there; the value shown is that of the others, with their share."
+)
+APPLIES = "Where it applies: compared on the networks that each has, which are too few for a place"
 SHAPE = re.compile(r"-> (\([^)]*\))")  # of what a method returns, at the end of its docstring's line
 FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
 MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
 ORDER = (*FAMILIES.values(), MAP, OTHER, CONTROL)
 DIGITS = 5  # of the numbers that scripts read
+HEADER = ("Method", "Places", "Above all controls", "Values on\nnetworks, images")
 Costs = Mapping[str, tuple[int, str]]  # {method: (passes of the whole network for an image, all of them in words)}
 
 
@@ -69,7 +75,7 @@ class Part:
     @staticmethod
     def read(suite: str, name: str, folder: Path) -> Part:
         """Raises BenchError where the run can't be read."""
-        return Part(f"{suite}/{name}", f"{suite}-{name}.html", RunFolder.read(folder))
+        return Part(f"{suite}/{name}", f"{suite}-{name}.html", RunFolder.of_suite(folder))
 
     @property
     def gallery(self) -> str:
@@ -77,26 +83,18 @@ class Part:
         return f"{self.page.removesuffix('.html')}-gallery.html"
 
     @cached_property
-    def standings(self) -> dict[str, dict[str, dict[str, Standing]]]:
-        """{metric: {method: {network: standing}}}: the headline's metrics first, methods in the order of the middle of
-        their places, without those that have none."""
+    def standings(self) -> dict[str, dict[str, Standings]]:
+        """{metric: {method: standings}}: the headline's metrics first, methods in the order of the middle of their
+        places, those without a place last."""
         run = self.run
         ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
         headline = [name for name in options_of(run).headline if name in ranked]
         tables = {metric: self._standings(metric) for metric in dict.fromkeys([*headline, *ranked])}
         return {metric: table for metric, table in tables.items() if table}
 
-    def _standings(self, metric: str) -> dict[str, dict[str, Standing]]:
-        networks = {setting: self.run.label(setting) for setting in self.run.settings}
-        standings = {
-            method: {
-                network: each
-                for setting, network in networks.items()
-                if (each := standing(self.run, setting, metric, method, with_examples=False))
-            }
-            for method in self.run.methods
-        }
-        return {name: standings[name] for name in sorted(filter(standings.get, standings), key=_by_middle(standings))}
+    def _standings(self, metric: str) -> dict[str, Standings]:
+        found = {name: each for name in self.run.methods if (each := standings(self.run, metric, name, False))}
+        return dict(sorted(found.items(), key=lambda item: item[1].middle if item[1].has_place else math.inf))
 
     @cached_property
     def definitions(self) -> tuple[list[Definition], list[Definition]]:
@@ -162,7 +160,7 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
     """What the scripts read; of each metric a list of values by network, and the middle place, in the methods' order.
-    None where there is none, and of places where the method lacks a network that others have."""
+    None where there is none."""
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
@@ -177,11 +175,13 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
     ]
     metrics = []
     for metric, table in part.standings.items():
-        value, rows = run.metadata.value(metric), [table.get(name, {}) for name in run.methods]
+        value, rows = run.metadata.value(metric), [table.get(name) for name in run.methods]
         about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
-        values = [[_rounded(row[name].value) if name in row else None for name in networks] for row in rows]
-        most = max(map(len, rows))
-        places = [_rounded(_middle(row.values())) if len(row) == most else None for row in rows]
+        values = [
+            [_rounded(row.networks[name].value) if row and name in row.networks else None for name in networks]
+            for row in rows
+        ]
+        places = [_rounded(row.middle) if row and row.has_place else None for row in rows]
         metrics.append(about | {"values": values, "places": places})
     return {"methods": methods, "metrics": metrics, "networks": networks}
 
@@ -196,21 +196,16 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     value = run.metadata.value(metric)
     networks = [run.label(setting) for setting in run.settings]
     bests = {run.label(setting): _best(run, metric, setting) for setting in run.settings}
-    rows = tuple(_row(run, name, standings[name], networks, bests) for name in standings)
-    arrow = ARROWS.get(value.better, "")
-    header = ("Method", "Places", "Above all controls", *(f"{name}\n{value.lead}{arrow}" for name in networks))
-    table = Table(
-        metric, value.title, header, (Group("", rows),), tuple(_notes(part, metric, standings)), text_columns=1
+    rows = {has: [name for name, each in standings.items() if each.has_place == has] for has in (True, False)}
+    groups = tuple(
+        Group(title, tuple(_row(run, name, standings[name], networks, bests) for name in names))
+        for title, names in (("With a place" if rows[False] else "", rows[True]), (APPLIES, rows[False]))
+        if names
     )
+    arrow = ARROWS.get(value.better, "")
+    header = (*HEADER, *(f"{name}\n{value.lead}{arrow}" for name in networks))
+    table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)), text_columns=1)
     return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
-
-
-def _middle(standings: Iterable[Standing]) -> float:
-    return mean((each.place_low + each.place_high) / 2 for each in standings)
-
-
-def _by_middle(standings: Mapping[str, Mapping[str, Standing]]) -> Any:
-    return lambda method: _middle(standings[method].values())
 
 
 def _best(run: RunFolder, metric: str, setting: Setting) -> set[str]:
@@ -220,33 +215,29 @@ def _best(run: RunFolder, metric: str, setting: Setting) -> set[str]:
     )
 
 
-def places_cells(standings: Mapping[str, Standing]) -> tuple[Cell, Cell]:
-    """The range of places over networks, and on how many the method is better than all controls."""
-    low, high, groups = range_of_places([*standings.values()])
-    beats = sum(each.beats_controls for each in standings.values())
+def places_cells(standings: Standings) -> tuple[Cell, ...]:
+    """The range of places over networks, on how many the method is better than all controls, where it has values."""
+    beats, count, answers = standings.num_above_controls, len(standings.networks), standings.answers
     return (
-        Cell(f"{low} to {high} of {groups}", numbers=(_middle(standings.values()),)),
-        Cell(f"{beats} of {len(standings)}", numbers=(beats / len(standings),)),
+        Cell(standings.places_text, numbers=(standings.middle,)),
+        Cell(f"{beats} of {count}", numbers=(beats / count,)),
+        Cell(answers.text, numbers=(answers.rows / answers.all_rows,)),
     )
 
 
 def _row(
-    run: RunFolder,
-    method: str,
-    standings: Mapping[str, Standing],
-    networks: Iterable[str],
-    bests: Mapping[str, set[str]],
+    run: RunFolder, method: str, standings: Standings, networks: Iterable[str], bests: Mapping[str, set[str]]
 ) -> tuple[Cell, ...]:
     cells = [
-        numeric(each.value, number(each.value), method in bests[name])
-        if (each := standings.get(name))
+        numeric(each.value, each.value_text, method in bests[name])
+        if (each := standings.networks.get(name))
         else Cell(NOTHING)
         for name in networks
     ]
     return (Cell(run.metadata.method_title(method)), *places_cells(standings), *cells)
 
 
-def _notes(part: Part, metric: str, standings: Mapping[str, Mapping[str, Standing]]) -> Iterable[str]:
+def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Iterable[str]:
     run = part.run
     comparisons = [each for setting in run.settings if (each := run.comparisons.of(setting, metric))]
     counts = sorted({each.images for each in comparisons})
@@ -259,6 +250,7 @@ def _notes(part: Part, metric: str, standings: Mapping[str, Mapping[str, Standin
     if part.images:
         yield f"Images: {part.images}."
     yield PLACES_NOTE
+    yield ANSWERS_NOTE
     yield BOLD_NOTE
     yield from control_notes(run, run.settings, [metric])
     if line := committed_line(run, metric):
