@@ -19,10 +19,11 @@ EXAMPLES = 3  # images where a method has its best values, and its worst
 @dataclass(frozen=True)
 class Standing:
     """Of a method by one metric in one setting. value, low, high: the leading statistic with its 95 % interval over the
-    rows where the method has a value, `answered` of `rows`. place_low, place_high: places that can't be excluded, as in
-    `Comparison.places`, of `groups` of methods that have a place in the part, and this one; those without a value are
-    the last. tied: methods that it can't be told from. beats_controls: whether it is significantly better than every
-    control. images: how many all are compared on. best, worst: ids of images."""
+    rows where the method has a value, `answered` of `rows`; compared: over all rows, as tests take them. place_low,
+    place_high: places that can't be excluded, as in `Comparison.places`, of `groups` of methods that have a place in
+    the part, and this one; those without a value are the last. tied: methods that it can't be told from.
+    beats_controls: whether it is significantly better than every control. images: how many all are compared on. best,
+    worst: ids of images."""
 
     network: str
     value: float
@@ -30,6 +31,7 @@ class Standing:
     high: float
     answered: int
     rows: int
+    compared: float
     place_low: int
     place_high: int
     groups: int
@@ -121,7 +123,7 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
         last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
         tied = tuple(name for name in silent if name != method)
         return Standing(
-            setting.model, math.nan, math.nan, math.nan, 0, comparison.rows, last, last, last, tied, False,
+            setting.model, math.nan, math.nan, math.nan, 0, comparison.rows, math.nan, last, last, last, tied, False,
             comparison.images, (), (),
         )  # fmt: skip
     if method not in compared:
@@ -135,7 +137,7 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
     ranked = [group for group in others if not placed.isdisjoint(group)]
     answered, value, low, high = run.comparisons.answered(setting, metric, method)
     return Standing(
-        setting.model, value, low, high, answered, comparison.rows,
+        setting.model, value, low, high, answered, comparison.rows, place.value,
         1 + sum(group in differing and group not in behind for group in ranked),
         1 + len(ranked) - sum(group in behind for group in ranked), 1 + len(ranked) + bool(silent),
         tuple(name for group in (own, *others) if group not in differing for name in group if name != method),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, takewhile
 from typing import Any, NamedTuple
@@ -300,7 +300,8 @@ class Comparisons:
     of_whole_sets: the metrics with values of whole data sets.
 
     Beside a suite's published methods (`Metadata.published`) a method that was asked and gave no value is compared by
-    the worst published one: see `with_worst`. So it wins nothing by silence, and takes no row from the others."""
+    the worst published one: see `with_worst`. So it wins nothing by silence, and takes no row from the others. The best
+    are of those with a place in the part."""
 
     records: Records
     whole_set: pd.DataFrame
@@ -365,15 +366,23 @@ class Comparisons:
             stored = rows_at(self.whole_set, setting)
             stored = stored[(stored["metric"] == metric) & ~stored["method"].isin(left_out)]
             return compare_whole_sets(stored, value, constructed, self.metadata.controls)
-        table = matrix(self.records, self.layouts.get(setting), metric)
+        table = self.values(setting, metric)
         methods = [name for name in table.methods if name not in left_out] if table else []
         if table is None or not methods or LAYER in methods:
             return None
-        values = table.values
-        if self.metadata.published and value.has_direction:
-            is_published, has_place = (
-                np.isin(table.methods, list(names)) for names in (self.metadata.published, self.placed(metric))
-            )
-            values = with_worst(values, is_published, has_place, value.better)
-        values = values[:, [table.methods.index(name) for name in methods]]
-        return compare_methods(values, table.images, methods, value, constructed, self.metadata.controls)
+        values = table.values[:, [table.methods.index(name) for name in methods]]
+        comparison = compare_methods(values, table.images, methods, value, constructed, self.metadata.controls)
+        if comparison is None or not self.metadata.published:
+            return comparison
+        is_best = comparison.places["is_best"] & comparison.places.index.isin(self.placed(metric))
+        return replace(comparison, places=comparison.places.assign(is_best=is_best))
+
+    def values(self, setting: Setting, metric: str) -> Matrix | None:
+        """Of the images of one setting, as tests take them: beside published methods see `with_worst`."""
+        table, value = matrix(self.records, self.layouts.get(setting), metric), self.metadata.value(metric)
+        if table is None or not self.metadata.published or not value.has_direction:
+            return table
+        is_published, has_place = (
+            np.isin(table.methods, list(names)) for names in (self.metadata.published, self.placed(metric))
+        )
+        return replace(table, values=with_worst(table.values, is_published, has_place, value.better))

@@ -46,7 +46,7 @@ ANSWERS_NOTE = (
     "tenths of the images of all networks. A network without a value is the last place there. An image without one "
     "counts as the worst that a published method has there; the value shown is that of the others, with their share."
 )
-APPLIES = "Where it applies: compared on the networks that each has, which are too few for a place"
+APPLIES = "Where it applies: too few values for a place"
 SHAPE = re.compile(r"-> (\([^)]*\))")  # of what a method returns, at the end of its docstring's line
 FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
 MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
@@ -159,8 +159,8 @@ def _choices(part: Part, costs: Costs) -> Iterable[Section]:
 
 
 def _data(part: Part, costs: Costs) -> dict[str, Any]:
-    """What the scripts read; of each metric a list of values by network, and the middle place, in the methods' order.
-    None where there is none."""
+    """What the scripts read; of each metric a list of the values by network that places go by, and the middle place, in
+    the methods' order. None where there is none."""
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
@@ -178,7 +178,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
         value, rows = run.metadata.value(metric), [table.get(name) for name in run.methods]
         about = {"name": metric, "title": value.title, "lead": value.lead, "better": value.better}
         values = [
-            [_rounded(row.networks[name].value) if row and name in row.networks else None for name in networks]
+            [_rounded(row.networks[name].compared) if row and name in row.networks else None for name in networks]
             for row in rows
         ]
         places = [_rounded(row.middle) if row and row.has_place else None for row in rows]
