@@ -16,7 +16,7 @@ from measuring import DOCS, ROOT, markdown
 
 from axiom_bench.cli.rank import published
 from axiom_bench.judging import networks
-from axiom_bench.judging.standing import standing
+from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, rounding_of
@@ -63,7 +63,7 @@ QUESTIONS = (
 
 def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
     """(suite, part, run) of all published values."""
-    return [(suite, part, RunFolder.read(folder)) for suite in suites for part, folder in published(suite).items()]
+    return [(suite, part, RunFolder.of_suite(folder)) for suite in suites for part, folder in published(suite).items()]
 
 
 def titles_of(runs: Sequence[tuple[str, str, RunFolder]]) -> Titles:
@@ -91,7 +91,7 @@ def compared(question: Question, runs: Sequence[tuple[str, str, RunFolder]]) -> 
 
 
 def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: str) -> dict[str, float] | None:
-    matrix = run.matrix(setting, value.name)
+    matrix = run.comparisons.values(setting, value.name)
     if matrix is None or not {first, second} <= {*matrix.methods}:
         return None
     values = matrix.values[:, [matrix.methods.index(first), matrix.methods.index(second)]]
@@ -109,10 +109,10 @@ def _test(run: RunFolder, setting: Setting, value: Value, first: str, second: st
 
 
 def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A table's lines: of each pair, metric and kind of images on how many networks the first is better, and by how
-    much over networks."""
-    header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "gain over networks", "holds"]
-    lines = [header]
+    """A table's lines: of each pair, metric and kind of images on how many networks the first is better, of parts and
+    distinct ones, and by how much over networks."""
+    header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "better, distinct networks"]
+    lines = [[*header, "gain over networks", "holds"]]
     kind = rows["suite"].map(SUITES)
     for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kind], sort=False):
         better, worse = ((group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1))
@@ -121,13 +121,14 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
         gain, low, high = over_networks(group)
         interval = f" [{number(low)}, {number(high)}]" if np.isfinite(low) else ""
         about = [f"{titles[first]} over {titles[second]}", str(images), titles[metric]]
-        lines.append([*about, *map(str, told), f"{number(gain)}{interval}", holds(*told)])
+        distinct = f"{group['network'][better].nunique()} of {group['network'].nunique()}"
+        lines.append([*about, *map(str, told), distinct, f"{number(gain)}{interval}", holds(*told)])
     return lines
 
 
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A line for each pair, a cell for each metric: on how many networks the first is better, not worse or better, and
-    worse."""
+    """A line for each pair, a cell for each metric: on how many networks of parts the first is better, not worse or
+    better, and worse, and how many distinct ones these are."""
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
     for (first, second), group in rows.groupby(["method", "other"], sort=False):
@@ -135,7 +136,8 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
         for metric in metrics:
             of_metric = group[group["metric"] == metric]
             sign = np.where(of_metric["adjusted"] < LEVEL, np.sign(of_metric["gain"]), 0.0)
-            cells.append(", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items()))
+            counts = ", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items())
+            cells.append(f"{counts} ({of_metric['network'].nunique()} networks)")
         lines.append([f"{titles[first]} over {titles[second]}", *cells])
     return lines
 
@@ -158,27 +160,33 @@ def holds(better: int, open_: int, worse: int, same: int) -> str:
 
 
 def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> tuple[list[list[str]], pd.DataFrame]:
-    """A table with a line for each metric and kind of images, and a row for each method, metric, part and network that
-    has a standing: whether it is better than every control."""
+    """A table with a line for each metric and kind of images, and a row for each method, metric, part and network where
+    the method has values that are compared: whether it is better than every control."""
     rows: list[dict[str, object]] = []
     for suite, part, run in runs:
         controls = {name for name in run.methods if run.metadata.method(name).get("control")}
-        for metric in run.metrics:
-            if not run.metadata.value(metric).has_direction:
-                continue
-            for setting, name in product(run.settings, run.methods):
-                if name not in controls and (found := standing(run, setting, metric, name)):
-                    about = {"suite": suite, "part": part, "network": setting.model, "metric": metric, "method": name}
-                    rows.append({**about, "above": found.beats_controls})
+        ranked = (metric for metric in run.metrics if run.metadata.value(metric).has_direction)
+        for metric, name in product(ranked, run.methods):
+            if name not in controls and (found := standings(run, metric, name, with_examples=False)):
+                about = {"suite": suite, "part": part, "metric": metric, "method": name}
+                each = {network: one for network, one in found.networks.items() if one.answered}
+                rows += [{**about, "network": network, "above": one.beats_controls} for network, one in each.items()]
     table = pd.DataFrame(rows)
-    lines = [["metric", "images", "networks", "methods above all controls on every network", "on none"]]
+    columns = ("above all controls on every network", "wherever they have values, on fewer", "on none")
+    lines = [["metric", "images", "networks", *columns]]
     for (key, images), group in table.groupby(["metric", table["suite"].map(SUITES)], sort=False):
-        share = group.groupby("method", sort=False)["above"].mean()
-        always = "; ".join(titles[name] for name in share.index[share == 1]) or "none"
-        never = share.index[share == 0]
-        named = "; ".join(titles[name] for name in never) if len(never) <= 8 else f"{len(never)} of {len(share)}"
-        count = group[["part", "network"]].drop_duplicates().shape[0]
-        lines.append([titles[key], str(images), str(count), always, named or "none"])
+        networks = group[["part", "network"]].drop_duplicates()
+        distinct, count = networks["network"].str.partition("+")[0].nunique(), len(networks)
+        lists: tuple[list[str], list[str], list[str]] = ([], [], [])  # as the columns
+        for name, above in group.groupby(group["method"].astype(str), sort=False)["above"]:
+            if above.all() or not above.any():
+                has_all = len(above) == count
+                place = 2 if not above.any() else int(not has_all)
+                lists[place].append(titles[name] + ("" if has_all else f" ({len(above)} of {count})"))
+        always, partly, never = ("; ".join(names) or "none" for names in lists)
+        if len(lists[2]) > 8:
+            never = f"{len(lists[2])} of {group['method'].nunique()}"
+        lines.append([titles[key], str(images), f"{count} ({distinct} distinct)", always, partly, never])
     return lines, table
 
 
