@@ -263,9 +263,9 @@ def _places(
 
 
 def with_worst(values: Floats, is_published: NDArray[np.bool_], has_place: NDArray[np.bool_], better: str) -> Floats:
-    """Where a method has no value the worst that a published one has for the row, of methods that lack a tenth of the
-    rows at most or have a place; NaN in rows for which no published method has a value. values: (rows, methods), NaN
-    where there is none. The others: (methods,)."""
+    """The worst value that a published method has for the row, where a method has none: of methods that lack a tenth of
+    the rows at most, or have a place. NaN in rows for which no published method has a value. values: (rows, methods),
+    NaN where there is none. The others: (methods,)."""
     worst = (np.fmax if better == "lower" else np.fmin).reduce(values[:, is_published], axis=1, initial=np.nan)
     values = np.where(np.isfinite(worst)[:, None], values, np.nan)
     answers = has_place.copy()
