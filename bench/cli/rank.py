@@ -141,7 +141,7 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings
         "", "values by network", "places", "above all controls", "values on networks, images",
         "not told from, on every network",
     )  # fmt: skip
-    notes = (NO_PLACE,) * any(each is not None and not each.has_place for each in places.values())
+    notes = (NO_PLACE,) * any(each is not None and not each.answers.has_place for each in places.values())
     heading = f"{run.metadata.method_title(name)} on {title}"
     table = Table("rank", heading, header, (Group("", tuple(rows)),), notes, text_last=True)
     return [*to_text(table), *_examples(run, places)]
@@ -162,7 +162,7 @@ def _row(*texts: str) -> tuple[Cell, ...]:
 
 def _badge(suite: str, part: str, metric: str, standings: Standings) -> str:
     """A Markdown image that says the places by one metric, and on how many networks and images."""
-    place = f"place {standings.places_text}" if standings.has_place else "no place"
+    place = f"place {standings.places_text}" if standings.answers.has_place else "no place"
     answers = standings.answers
     count = f"{answers.networks} of {answers.all_networks} networks, {answers.rows} of {answers.all_rows} images"
     label, message = f"{suite}/{part} {metric}", f"{place} ({count})"

@@ -18,20 +18,19 @@ EXAMPLES = 3  # images where a method has its best values, and its worst
 
 @dataclass(frozen=True)
 class Standing:
-    """Of a method by one metric in one setting. value, low, high: the leading statistic with its 95 % interval over the
-    rows where the method has a value, `answered` of `rows`; compared: over all rows, as tests take them. place_low,
-    place_high: places that can't be excluded, as in `Comparison.places`, of `groups` of methods that have a place in
-    the part, and this one; those without a value are the last. tied: methods that it can't be told from.
-    beats_controls: whether it is significantly better than every control. images: how many all are compared on. best,
-    worst: ids of images."""
+    """Of a method by one metric in one setting. value: the leading statistic over rows where the method has a value,
+    `answered` of `rows`; compared: over all rows, as tests take them, with its 95 % interval. place_low, place_high:
+    places that can't be excluded, as in `Comparison.places`, of `groups` of methods that have a place in the part, and
+    this one; those without a value are the last. tied: methods that it can't be told from. beats_controls: whether it
+    is significantly better than every control. images: how many all are compared on. best, worst: ids of images."""
 
     network: str
     value: float
-    low: float
-    high: float
     answered: int
     rows: int
     compared: float
+    low: float
+    high: float
     place_low: int
     place_high: int
     groups: int
@@ -57,18 +56,13 @@ class Standings:
     networks: Mapping[str, Standing]
 
     @property
-    def has_place(self) -> bool:
-        """Whether the method has a place in the part."""
-        return self.answers.has_place
-
-    @property
     def places_text(self) -> str:
         """From the first place that can't be excluded on any network to the last; in brackets without a place in the
         part."""
         each = self.networks.values()
         low, high = min(one.place_low for one in each), max(one.place_high for one in each)
         text = f"{low} to {high} of {max(one.groups for one in each)}"
-        return text if self.has_place else f"({text})"
+        return text if self.answers.has_place else f"({text})"
 
     @property
     def middle(self) -> float:
@@ -95,7 +89,7 @@ class Standings:
         networks = [
             {key: None if each != each else each for key, each in asdict(of).items()} for of in self.networks.values()
         ]
-        return {"has_place": self.has_place, "answers": asdict(self.answers), "networks": networks}
+        return {"has_place": self.answers.has_place, "answers": asdict(self.answers), "networks": networks}
 
 
 def standings(run: RunFolder, metric: str, method: str, with_examples: bool = True) -> Standings | None:
@@ -123,7 +117,7 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
         last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
         tied = tuple(name for name in silent if name != method)
         return Standing(
-            setting.model, math.nan, math.nan, math.nan, 0, comparison.rows, math.nan, last, last, last, tied, False,
+            setting.model, math.nan, 0, comparison.rows, math.nan, math.nan, math.nan, last, last, last, tied, False,
             comparison.images, (), (),
         )  # fmt: skip
     if method not in compared:
@@ -135,9 +129,9 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
     behind = [group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0]
     controls = [group for group in others if any(run.metadata.method(name).get("control") for name in group)]
     ranked = [group for group in others if not placed.isdisjoint(group)]
-    answered, value, low, high = run.comparisons.answered(setting, metric, method)
+    answered, value = run.comparisons.answered(setting, metric, method)
     return Standing(
-        setting.model, value, low, high, answered, comparison.rows, place.value,
+        setting.model, value, answered, comparison.rows, place.value, place.value_low, place.value_high,
         1 + sum(group in differing and group not in behind for group in ranked),
         1 + len(ranked) - sum(group in behind for group in ranked), 1 + len(ranked) + bool(silent),
         tuple(name for group in (own, *others) if group not in differing for name in group if name != method),

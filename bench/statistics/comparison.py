@@ -140,7 +140,10 @@ def compare_methods(
     firsts = [chosen.index(group[0]) for group in groups]
     pairs = _pairs(values, images, firsts, chosen, value)
     centres = paired_tests.centre(values, value.lead)
-    ends = _intervals(values, images, value)
+    if value.lead == "mean":
+        ends = mean_intervals(values, images, value.is_proportion)
+    else:
+        ends = median_intervals(values, images)
     statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
     unbeaten = _unbeaten(groups, pairs, value.better, controls)
     places = _places(groups, statistics, pairs, value.better, unbeaten)
@@ -149,13 +152,6 @@ def compare_methods(
         tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
         tuple(name for name in methods if name in constructed), unbeaten,
     )  # fmt: skip
-
-
-def _intervals(values: Floats, images: Integers, value: Value) -> Floats:
-    """Of each column's leading statistic, (2, columns)."""
-    if value.lead == "mean":
-        return mean_intervals(values, images, value.is_proportion)
-    return median_intervals(values, images)
 
 
 def compare_whole_sets(
@@ -262,17 +258,6 @@ def _places(
     return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
 
 
-def with_worst(values: Floats, is_published: NDArray[np.bool_], has_place: NDArray[np.bool_], better: str) -> Floats:
-    """The worst value that a published method has for the row, where a method has none: of methods that lack a tenth of
-    the rows at most, or have a place. NaN in rows for which no published method has a value. values: (rows, methods),
-    NaN where there is none. The others: (methods,)."""
-    worst = (np.fmax if better == "lower" else np.fmin).reduce(values[:, is_published], axis=1, initial=np.nan)
-    values = np.where(np.isfinite(worst)[:, None], values, np.nan)
-    answers = has_place.copy()
-    answers[compared_columns(np.isfinite(values))[0]] = True
-    return np.where(np.isnan(values) & answers, worst[:, None], values)
-
-
 @dataclass(frozen=True)
 class Answers:
     """Of a method by one metric in a part of a suite: on how many networks and rows it has a value, of those on which a
@@ -299,9 +284,9 @@ class Comparisons:
     """Of every metric in every setting of a run, each computed once. whole_set: `reading.WHOLE_SET_COLUMNS`.
     of_whole_sets: the metrics with values of whole data sets.
 
-    Beside a suite's published methods (`Metadata.published`) a method that was asked and gave no value is compared by
-    the worst published one: see `with_worst`. So it wins nothing by silence, and takes no row from the others. The best
-    are of those with a place in the part."""
+    Beside a suite's published methods (`Metadata.published`) one that was asked and gave no value is compared by the
+    worst published value, see `values`: it wins nothing by silence, and takes no row from the others. The best are of
+    those with a place in the part."""
 
     records: Records
     whole_set: pd.DataFrame
@@ -316,16 +301,14 @@ class Comparisons:
         construction."""
         if metric not in self._answers:
             tables = [table for layout in self.layouts.values() if (table := matrix(self.records, layout, metric))]
-            rows, counts = 0, dict[str, list[int]]()
-            for table in tables:
-                has = np.isfinite(table.values)[self._of_published(table)]
-                rows += len(has)
-                for name, count in zip(table.methods, has.sum(axis=0).tolist(), strict=True):
-                    counts.setdefault(name, []).append(count)
-            for name in self.metadata.by_construction(metric):
-                counts.pop(name, None)
+            has = [np.isfinite(table.values)[self._of_published(table)] for table in tables]
+            pairs = zip(tables, has, strict=True)
+            counts = pd.DataFrame([dict(zip(table.methods, each.sum(axis=0), strict=True)) for table, each in pairs])
+            counts = counts.drop(columns=list(self.metadata.by_construction(metric)), errors="ignore")
+            about = zip(counts, counts.count(), counts.sum(), strict=True)
             self._answers[metric] = {
-                name: Answers(len(each), len(tables), sum(each), rows) for name, each in counts.items()
+                str(name): Answers(int(networks), len(tables), int(rows), sum(map(len, has)))
+                for name, networks, rows in about
             }
         return self._answers[metric]
 
@@ -333,19 +316,12 @@ class Comparisons:
         """The methods with a place in a suite's part."""
         return frozenset(name for name, answers in self.answers(metric).items() if answers.has_place)
 
-    def answered(self, setting: Setting, metric: str, method: str) -> tuple[int, float, float, float]:
-        """Of a compared method: (rows with a value, the leading statistic over them and its interval)."""
-        table, comparison = matrix(self.records, self.layouts[setting], metric), self.of(setting, metric)
+    def answered(self, setting: Setting, metric: str, method: str) -> tuple[int, float]:
+        """Of a compared method: (rows with a value, the leading statistic over them)."""
+        table = matrix(self.records, self.layouts[setting], metric)
         assert table is not None
-        assert comparison is not None
-        is_counted = self._of_published(table)
-        own = table.values[is_counted][:, [table.methods.index(method)]]
-        if (count := int(np.isfinite(own).sum())) == comparison.rows:
-            place = comparison.place(method)
-            return count, place.value, place.value_low, place.value_high
-        value = self.metadata.value(metric)
-        ends = _intervals(own, table.images[is_counted], value)
-        return count, float(paired_tests.centre(own, value.lead)[0]), float(ends[0][0]), float(ends[1][0])
+        own = table.values[self._of_published(table)][:, [table.methods.index(method)]]
+        return int(np.isfinite(own).sum()), float(paired_tests.centre(own, self.metadata.value(metric).lead)[0])
 
     def _of_published(self, table: Matrix) -> NDArray[np.bool_]:
         """(rows,): whether a published method has a value."""
@@ -378,11 +354,14 @@ class Comparisons:
         return replace(comparison, places=comparison.places.assign(is_best=is_best))
 
     def values(self, setting: Setting, metric: str) -> Matrix | None:
-        """Of the images of one setting, as tests take them: beside published methods see `with_worst`."""
+        """Of the images of one setting, as tests take them. Beside published methods, one that lacks a tenth of the
+        rows at most, or has a place, has the worst published value where it has none; other rows don't count."""
         table, value = matrix(self.records, self.layouts.get(setting), metric), self.metadata.value(metric)
         if table is None or not self.metadata.published or not value.has_direction:
             return table
-        is_published, has_place = (
-            np.isin(table.methods, list(names)) for names in (self.metadata.published, self.placed(metric))
-        )
-        return replace(table, values=with_worst(table.values, is_published, has_place, value.better))
+        own = np.where(self._of_published(table)[:, None], table.values, np.nan)
+        of_published = own[:, np.isin(table.methods, list(self.metadata.published))]
+        worst = (np.fmax if value.better == "lower" else np.fmin).reduce(of_published, axis=1, initial=np.nan)
+        answers = np.isin(table.methods, list(self.placed(metric)))
+        answers[compared_columns(np.isfinite(own))[0]] = True
+        return replace(table, values=np.where(np.isnan(own) & answers, worst[:, None], own))

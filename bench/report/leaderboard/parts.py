@@ -94,7 +94,7 @@ class Part:
 
     def _standings(self, metric: str) -> dict[str, Standings]:
         found = {name: each for name in self.run.methods if (each := standings(self.run, metric, name, False))}
-        return dict(sorted(found.items(), key=lambda item: item[1].middle if item[1].has_place else math.inf))
+        return dict(sorted(found.items(), key=lambda item: item[1].middle if item[1].answers.has_place else math.inf))
 
     @cached_property
     def definitions(self) -> tuple[list[Definition], list[Definition]]:
@@ -181,7 +181,7 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
             [_rounded(row.networks[name].compared) if row and name in row.networks else None for name in networks]
             for row in rows
         ]
-        places = [_rounded(row.middle) if row and row.has_place else None for row in rows]
+        places = [_rounded(row.middle) if row and row.answers.has_place else None for row in rows]
         metrics.append(about | {"values": values, "places": places})
     return {"methods": methods, "metrics": metrics, "networks": networks}
 
@@ -196,7 +196,7 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     value = run.metadata.value(metric)
     networks = [run.label(setting) for setting in run.settings]
     bests = {run.label(setting): _best(run, metric, setting) for setting in run.settings}
-    rows = {has: [name for name, each in standings.items() if each.has_place == has] for has in (True, False)}
+    rows = {has: [name for name, each in standings.items() if each.answers.has_place == has] for has in (True, False)}
     groups = tuple(
         Group(title, tuple(_row(run, name, standings[name], networks, bests) for name in names))
         for title, names in (("With a place" if rows[False] else "", rows[True]), (APPLIES, rows[False]))
