@@ -95,3 +95,21 @@ def test_damage_is_told(make_run, make_records, damage, message):
     damage(folder)
     with pytest.raises(BenchError, match=message):
         RunFolder.read(folder)
+
+
+OURS = {"target": "axiom_bench.methods.some.some"}
+
+
+@pytest.mark.parametrize(("factor", "is_marked"), [(1.000001, True), (1.001, True), (1.01, False)])
+def test_a_scaled_method_without_an_error_by_its_formula_is_marked(make_run, factor, is_marked):
+    """Its error is the factor - 1, the best other one's 0.15; before global pooling every method's is rounding."""
+    errors = {"exact": 1e-8, "good": 0.15, "fair": 0.6, "shares": 1e-9, "mine": factor - 1}
+    hidden = rows_of("sensitivity_error", {name: np.full(20, error) for name, error in errors.items()})
+    pooled = rows_of("sensitivity_error", {name: np.full(20, 1e-7) for name in errors}, model="pooled")
+    methods = dict.fromkeys(errors, OURS) | {"mine": {"target": "mine.scaled"}, "shares": {**OURS, "control": True}}
+    methods["exact"] = {**OURS, "wins_by_construction": ["sensitivity_error"]}
+    layers = {"net": ("last",), "pooled": ("last",)}
+    folder = make_run(pd.concat([hidden, pooled]), methods=methods, layers=layers, runtime=False, pictures=False)
+    run = RunFolder.read(folder)
+    assert run.metadata.by_construction("sensitivity_error") == {"exact"} | ({"mine"} if is_marked else set())
+    assert run.metadata.by_construction("axiom_floor_distance") == ({"mine"} if is_marked else set())
