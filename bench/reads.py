@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, wraps
@@ -81,6 +81,19 @@ def recording(is_foreign: Callable[[str], bool]) -> Iterator[None]:
 def of(module: str) -> Reads:
     """What the code of a module has read in this process; a helper's reads are its callers' too."""
     return _reads.get(module) or Reads()
+
+
+def plain() -> tuple[dict[str, list[Any]], list[str]]:
+    """All that was read in this process, as plain data for `add` of another."""
+    listed = {name: [each.files, [*each.modules], each.variables, [*each.unknown]] for name, each in _reads.items()}
+    return listed, [*_written]
+
+
+def add(read: tuple[Mapping[str, Sequence[Any]], Sequence[str]]) -> None:
+    """What another process has read for this one."""
+    for module, (files, modules, variables, unknown) in read[0].items():
+        _reads[module] = Reads(files, {*modules}, variables, {*unknown})
+    _written.update(read[1])
 
 
 def opened() -> dict[tuple[str, str], object]:

@@ -73,16 +73,17 @@ def rank(
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
     name = submissions.name_of(method)
-    code, lines, places, costs = 0, list[str](), dict[str, dict[str, Standings | None]](), list[float]()
+    lines, places, costs = list[str](), dict[str, dict[str, Standings | None]](), list[float]()
     for part, folder in folders.items():
         failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
-        code = max(code, failed)
+        if failed:
+            return failed, [*lines, *messages]
         with TemporaryDirectory() as combined:
             both = Path(combined) / "combined"
             manifest = combining.combine([computed, folder], both)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             places[part] = _standings(run, name, metrics)
-            lines += [*messages, *_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]
+            lines += [*_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:
@@ -92,7 +93,7 @@ def rank(
         files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
         lines.append(f"written: {output}")
     compared = ((part, metric, of) for part, by in places.items() for metric, of in by.items() if of)
-    return code, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
+    return 0, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
 
 
 def computed_part(

@@ -16,6 +16,7 @@ from axiom_bench.records import artefacts, files, mirror, running
 from axiom_bench.run import executors
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
+from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.execute import execute
 from axiom_bench.run.executors import Local
 from axiom_bench.run.jobs.job import chosen
@@ -69,7 +70,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check(config)
     executors.checked(config["executor"])
     with settings.recording(config):
-        methods, metrics = chosen("method", config), chosen("metric", config)
+        methods, metrics = chosen_methods(config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics

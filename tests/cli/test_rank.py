@@ -20,6 +20,10 @@ def grad_cam(trace):
 
 def broken(trace):
     return trace.gradients.mean((2, 3), keepdim=True) * float("nan")
+
+
+def raising(trace):
+    return 1 / 0
 """
 
 
@@ -79,6 +83,13 @@ def test_a_published_method_is_tied_with_itself_and_nothing_is_computed(publishe
 def test_a_method_without_values_is_told_so(published, capsys):
     assert main(["rank", "halved.broken", "--suite", "tiny", "--metrics", "confidence_drop"]) == 0
     assert capsys.readouterr().out.count("no value") == 2
+
+
+def test_an_error_of_the_method_is_told_with_its_line(published, capsys):
+    assert main(["rank", "halved.raising", "--suite", "tiny"]) == 2
+    printed = capsys.readouterr()
+    assert re.search(r"division by zero, raised by 'raising' .* at .*halved.py:10\n", printed.out + printed.err)
+    assert "manifest.json" not in printed.out + printed.err
 
 
 def test_the_published_values_are_shown_with_their_origin(published, capsys):

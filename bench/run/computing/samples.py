@@ -24,7 +24,6 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import first_request
 from axiom_bench.evaluation.batch import trace_of_batch
-from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import padded
@@ -32,6 +31,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
 from axiom_bench.records import sealed, store
 from axiom_bench.run.computing.compute import Step
+from axiom_bench.run.computing.isolated import runtimes
 from axiom_bench.run.inputs.images import first_batch, rows
 from axiom_bench.run.jobs.job import Job, shards
 
@@ -60,7 +60,7 @@ def ensure_runtime(step: Step) -> tuple[str, ...]:
 
         def measured(part: Batch, rows: int) -> pd.DataFrame:
             trace = trace_of_batch(cut_model, padded(part, rows))
-            return measure_runtime(trace, job.methods, repeats=repeats)
+            return runtimes(trace, job.methods, repeats)
 
         # On fewer rows where memory asks for it: the table says how many.
         table = next(by_halves(batch, batch_size, cut_model.limits, measured))

@@ -66,13 +66,14 @@ class Job:
         return safe_name(f"{self.model.name}-{self.model.layer}")
 
     @staticmethod
-    def of(config: Mapping[str, Any]) -> Job:
-        """Everything loaded and checked. Raises BenchError where something is missing or doesn't fit."""
+    def of(config: Mapping[str, Any], methods: tuple[Plugin, ...] | None = None) -> Job:
+        """Everything loaded and checked. methods: None: the configured ones. Raises BenchError where something is
+        missing or doesn't fit."""
         target = config["target"]
         if target not in (None, *TARGET_RULES):
             raise unknown("target rule", target, TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
-        methods, metrics = chosen("method", config), chosen("metric", config)
+        methods, metrics = methods or chosen("method", config), chosen("metric", config)
         data = config["data"]
         network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
         dataset = load_dataset(fetching.here(data), lambda: network().named_classes)

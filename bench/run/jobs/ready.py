@@ -21,6 +21,7 @@ from axiom_bench.records import files, mirror, sealed
 from axiom_bench.records.holdings import key
 from axiom_bench.run.composing import settings
 from axiom_bench.run.computing import compute
+from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.inputs import images as image_cache
 from axiom_bench.run.inputs.images import first_row, rows
 from axiom_bench.run.jobs.facts import Facts
@@ -30,11 +31,12 @@ from axiom_bench.run.progress import progress
 OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
 
 
-def loaded(config: Mapping[str, Any], folder: Path) -> tuple[Job, CutModel]:
-    """The job of a configuration, and its model on its device, cut. Raises BenchError."""
+def loaded(config: Mapping[str, Any], folder: Path, isolate: bool = False) -> tuple[Job, CutModel]:
+    """The job of a configuration, and its model on its device, cut. isolate: see `chosen_methods`. Raises
+    BenchError."""
     settings.check(config)
     mirror.pull(folder)
-    job = Job.of(config)
+    job = Job.of(config, chosen_methods(config, isolate))
     job.device.prepare()
     settings.keep_freed_memory()
     return job, compute.cut_of(job.model, job.device)
