@@ -151,7 +151,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
     verify = commands.add_parser("verify", help=about)
     verify.add_argument("run_folder", type=existing_run, help="or a folder that axiom-bench submit has written")
-    verify.add_argument("--seed", type=int, default=0, help="of the sample: 2 %% of the images, at least 3 a job")
+    verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
     verify.add_argument("--trust", action="store_true", help=TRUST)
     verify.set_defaults(command=_verify)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,19 +24,30 @@ from axiom_bench.run.verification import recomputed
 from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
+BITS = 64  # of a seed that nobody could know
+CLOSE, LEAST = (
+    1e-3,
+    1e-5,
+)  # of a metric's largest value: float32 drops are rounded to about 1e-4; below LEAST is rounding
+FEW_OFF = 0.1  # of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
 PLACE = ("model", "layer", "data")
 KEY = [*PLACE, "method", "metric", "image_id", "target_class"]
 
 
-def verify(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
-    """Compares 2 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
+def new_seed() -> int:
+    """Of the system, so that it isn't known before it is printed."""
+    return secrets.randbits(BITS)
+
+
+def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
+    """Compares 10 % of a run's images, at least three a job, bit by bit with values that are computed now; on other
     hardware, or with other libraries, means and medians within the gate's tolerances.
 
-    trust: code of a user's own that the run names is run too. The verdict is kept in the manifest. Returns the exit
-    code, 1 where something differs, and lines that name it. Raises BenchError for a run that hasn't ended, several runs
-    combined, a job that can't be run here, and, without trust, one that names code.
+    seed: of the sample; None: a new one. trust: code of a user's own that the run names is run too. The verdict is kept
+    in the manifest. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError for a
+    run that hasn't ended, several runs combined, a job that can't be run here, and, without trust, one that names code.
     """
-    run = reading.read_manifest(folder)
+    run, seed = reading.read_manifest(folder), new_seed() if seed is None else seed
     running.check_ended(folder, run)
     if reading.is_combined(run):
         raise BenchError(f"{folder} combines several runs; verify each of them.")
@@ -47,18 +59,18 @@ def verify(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[
         with progress(f"{name}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)
-    how, differing = compared(reading.read_records(folder, run), now, run, Metadata(run))
+    how, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates([*PLACE, "image_id"]))
-    verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(differing)}
+    verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
-    what = f"{len(now):,} values of {images} images were computed anew and compared {how}"
-    if not differing:
+    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {how}"
+    if not lines:
         return 0, [f"{what}: all are the same."]
-    shown = differing[:MAX_LINES]
-    more = [f"... and {len(differing) - len(shown)} more"] if len(differing) > len(shown) else []
+    shown = lines[:MAX_LINES]
+    more = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
     advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
-    return 1, [f"{what}: {len(differing)} metrics of methods differ.", *shown, *more, advice]
+    return 1, [f"{what}: {len(lines)} metrics of methods differ.", *shown, *more, advice]
 
 
 def compared(
@@ -69,21 +81,27 @@ def compared(
     is_here = run["device"] == "cpu" or (run["device"] == "cuda" and torch.cuda.is_available())
     is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
     if is_same_machine and all(version_of(name) == value for name, value in run["versions"].items()):
-        return "bit by bit", list(differing_bits(stored, now))
+        return "bit by bit", list(differing(stored, now))
     how = "within the gate's tolerances, since hardware or libraries are others"
-    return how, list(_moved(_pairs(stored, now), metadata))
+    return how, list(moved(stored, now, metadata))
 
 
-def differing_bits(stored: pd.DataFrame, now: pd.DataFrame) -> Iterator[str]:
-    """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`."""
+def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False) -> Iterator[str]:
+    """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`.
+    up_to_rounding: with more than one, and more than FEW_OFF, that are further apart than rounding makes them."""
     for what, _, rows in _groups(_pairs(stored, now)):
         then, again = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
         same = (then.view(np.int64) == again.view(np.int64)) | (np.isnan(then) & np.isnan(again))
-        differing = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
-        for _, first in differing.head(1).iterrows():
+        few = 0
+        if up_to_rounding:
+            largest = np.nan_to_num(np.abs([then, again])).max()
+            same |= np.abs(then - again) <= max(CLOSE * largest, LEAST)
+            few = max(len(rows) > 2, int(FEW_OFF * len(rows)))
+        off = rows[~(same & (rows["status"] == rows["status_now"]).to_numpy())]
+        for _, first in off.head(1 if len(off) > few else 0).iterrows():
             was, is_now = (_text(first[f"value{end}"], first[f"status{end}"]) for end in ("", "_now"))
             yield (
-                f"{what} differs in {len(differing)} of {len(rows)} values; of image {first['image_id']}, class "
+                f"{what} differs in {len(off)} of {len(rows)} values; of image {first['image_id']}, class "
                 f"{first['target_class']}, it was {was} and is {is_now}"
             )
 
@@ -113,14 +131,14 @@ def _text(value: float, status: Any) -> str:
     return f"{value:.9g}" if status == "ok" else status
 
 
-def _moved(pairs: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
-    """By the tolerance of each metric that has one, of the sample's statistics."""
-    for what, metric, rows in _groups(pairs):
-        then, now = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", "_now"))
+def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
+    """A line for each statistic of the sample that isn't within the tolerance of a metric that has one."""
+    for what, metric, rows in _groups(_pairs(stored, now)):
+        then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", "_now"))
         text = metadata.value(metric).tolerance
-        if len(then) != len(now):
-            yield f"{what} had {len(then)} values and has {len(now)}"
-        for limit in tolerance(text, metric) if text and len(then) and len(now) else ():
-            before, after = (float(values.agg(limit.statistic)) for values in (then, now))
+        if len(then) != len(again):
+            yield f"{what} had {len(then)} values and has {len(again)}"
+        for limit in tolerance(text, metric) if text and len(then) and len(again) else ():
+            before, after = (float(values.agg(limit.statistic)) for values in (then, again))
             if not limit.holds(before, after):
                 yield f"{what}: the sample's {limit.statistic} was {before:.6g} and is {after:.6g} (allowed {limit})"

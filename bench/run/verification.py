@@ -8,6 +8,7 @@ import random
 import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,70 +16,86 @@ from typing import Any
 import pandas as pd
 
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
-from axiom_bench.evaluation.plugins import from_config, required
+from axiom_bench.evaluation.plugins import required
 from axiom_bench.evaluation.shard import shard_rows
-from axiom_bench.run.composing.settings import add_current_folder, recording
+from axiom_bench.run.composing.settings import add_current_folder, code_of, recording
 from axiom_bench.run.computing import compute
+from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.inputs.images import rows
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.ready import ReadyJob, loaded
 
-SHARE, FEWEST = 0.02, 3  # of a job's images
+KINDS = ("method", "metric")
+SHARE, FEWEST = 0.1, 3  # of a job's images
+FEW_ROWS = 2  # of a batch, in the place of a job's own
 
 
 def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
     """The records of the sampled images of a job, in columns.RECORD_COLUMNS, but for values of whole data sets.
 
-    config: the job's, as its manifest has it. Users' own plug-ins run in a process of their own, so that none can
-    touch the values of the suite's. Raises BenchError where the job can't be run here.
+    config: the job's, as its manifest has it. Users' own methods are isolated, and users' own metrics run in a process
+    of their own, so that none can touch the values of the suite's. Raises BenchError where the job can't be run here.
     """
-    add_current_folder()
-    suite = {
-        kind: {name: each for name, each in config[kind].items() if not from_config(kind, name, each).is_foreign}
-        for kind in ("method", "metric")
-    }
-    has_foreign = any(len(each) < len(config[kind]) for kind, each in suite.items())
+    foreign = _foreign(config)
+    suite = {kind: {name: each for name, each in config[kind].items() if name not in foreign} for kind in KINDS}
     parts = [{**config, **suite}] if all(suite.values()) else []
     context, tables = multiprocessing.get_context("spawn"), []
     # Without a method or a metric of the suite's all values are computed beside the user's, those of the layer too.
-    for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), bool(parts))] if has_foreign else []):
+    for part, of_foreign in [(part, False) for part in parts] + ([(dict(config), bool(parts))] if foreign else []):
         with ProcessPoolExecutor(1, context) as process:
             tables.append(process.submit(_computed, part, seed, of_foreign).result())
     return pd.concat(tables, ignore_index=True)
 
 
-def computed_alone(configs: Iterable[Mapping[str, Any]], seed: int, share: float = SHARE) -> pd.DataFrame:
-    """As `recomputed`, of several jobs, in one new process for all: no code of a user's runs in this one. share: of
-    each job's images."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        tables = [process.submit(_computed, dict(config), seed, False, share).result() for config in configs]
+def computed_alone(
+    configs: Iterable[Mapping[str, Any]], seed: int, share: float = SHARE, otherwise: bool = False
+) -> pd.DataFrame:
+    """As `recomputed`, of several jobs whose metrics are the suite's: users' own methods are isolated, so that no code
+    of theirs runs in this process. share: of each job's images. otherwise: in another order and in small batches, and
+    each request of a method goes at random to one of two processes. An answer that depends on others' isn't the same
+    then."""
+    tables = [_computed(dict(config), seed, False, share, otherwise) for config in configs]
     return pd.concat(tables, ignore_index=True)
 
 
-def _computed(config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE) -> pd.DataFrame:
+def _foreign(config: Mapping[str, Any]) -> set[str]:
+    """The names of users' own methods and metrics, which aren't imported for that."""
+    entries = ((kind, name, each) for kind in KINDS for name, each in config[kind].items())
+    return {name for kind, name, each in entries if any(code_of({kind: {name: each}}))}
+
+
+def _computed(
+    config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
+) -> pd.DataFrame:
     """of_foreign: the values alone that a user's own method or metric has a part in. Users' modules are compiled from
     their text, as in the run: bytecode may be that of another one."""
     add_current_folder()
     with recording(config), warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
         warnings.simplefilter("ignore", ZeroMaps)
-        return _sampled(config, seed, of_foreign, share)
+        return _sampled(config, seed, of_foreign, share, otherwise)
 
 
-def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float) -> pd.DataFrame:
+def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, otherwise: bool) -> pd.DataFrame:
     config = {**config, "data": {**config["data"], "cache": None}}
     with TemporaryDirectory() as folder:
-        job, cut_model = loaded(config, Path(folder))
+        job, cut_model = loaded(config, Path(folder), isolate=True)
         ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), Path(folder))
         job, cut_model = ready.job, ready.cut_model
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
-    sample = tuple(sorted(random.Random(f"{seed} {job.name}").sample(job.indices, count)))
-    foreign = {plugin.name for plugin in (*job.methods, *job.metrics) if plugin.is_foreign}
+    sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
+    if otherwise:  # by processes that the proof on the first images has taught nothing
+        specs = {method.name: method.spec for method in job.methods}
+        methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, True, workers=2))
+        job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
+    else:
+        sample = sorted(sample)
+    foreign = _foreign(config)
     wanted = {
         method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
         for method, keys in Facts(job).values.items()
     }
     requests = compute.requests(job, {method: keys for method, keys in wanted.items() if keys})
-    batches = rows(job, sample, required((*job.methods, *job.metrics)))
+    batches = rows(job, tuple(sample), required((*job.methods, *job.metrics)))
     parts = shard_rows(cut_model, batches, requests, job.batch_rows, job.normalise)
     return frame(filter(holds_values, parts)).assign(**compute.constants(job))

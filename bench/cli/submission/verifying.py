@@ -14,7 +14,7 @@ import pandas as pd
 from axiom_bench.cli.game import check_trusted
 from axiom_bench.cli.rank import overrides_of, published
 from axiom_bench.cli.submission import fresh
-from axiom_bench.cli.verify import MAX_LINES, compared, differing_bits
+from axiom_bench.cli.verify import MAX_LINES, differing, moved, new_seed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import publishing, reading, submissions
 from axiom_bench.records.sources import version_of
@@ -29,14 +29,14 @@ from axiom_bench.run.verification import computed_alone
 from axiom_bench.statistics.labels import Metadata
 
 
-def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple[int, list[str]]:
-    """Compares the submission's files with their hashes, and a sample of its values, as of a run, with values that two
-    processes compute now, which must agree. What is computed is the suite of this installation, not what the folder
-    says of it. Where a suite's images are drawn, it is compared on fresh ones, too: see `fresh`; where they aren't
-    here, it stays self-reported. trust: the submitted method's code is run. Returns the exit code, 1 where something
-    differs, and lines that name it. Raises BenchError for another suite, and, without trust, a method that isn't ours.
-    """
-    submission = submissions.read(folder)
+def verify_submission(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
+    """Compares the submission's files with their hashes, and a sample of its values with what is computed now, twice:
+    as in a run, and otherwise (see `computed_alone`), which must agree. What is computed is the suite of this
+    installation, not what the folder says of it. Where a suite's images are drawn, it is compared on fresh ones, too:
+    see `fresh`; where they aren't here, it stays self-reported. seed: None: a new one. trust: the submitted method's
+    code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError for another
+    suite, and, without trust, a method that isn't ours."""
+    submission, seed = submissions.read(folder), new_seed() if seed is None else seed
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
         return 1, [f"{folder} isn't what was submitted:", *changed[:MAX_LINES]]
@@ -48,22 +48,25 @@ def verify_submission(folder: Path, seed: int = 0, trust: bool = False) -> tuple
     if absent := [part for part, of_part in configs.items() if not all(map(_has_images, of_part))]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
         return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
-    lines, differing, moved = list[str](), list[str](), list[fresh.Moved]()
+    lines, wrong, distances = [f"seed: {seed}"], list[str](), list[fresh.Moved]()
     known = published(suite.name, required=False)
     with _importable(folder, submission):
         for part, manifest in manifests.items():
             accepted, found = _part(folder / part, manifest, configs[part], submission.name, seed)
             lines.append(f"{suite.name}/{part}: {accepted}")
-            differing += found
-        for part in known if not differing else ():
-            if all(map(fresh.is_drawn, configs[part])) and submission.name != fresh.settings()["reference"]:
+            wrong += found
+        for part in manifests if not wrong else ():
+            if part not in known or not all(map(fresh.is_drawn, configs[part])):
+                lines.append(f"{suite.name}/{part}: not checked on unseen images")
+            elif submission.name != fresh.settings()["reference"]:
                 stored = reading.read_records(folder / part, manifests[part])
-                moved += fresh.distances(part, configs[part], stored, known[part], submission.name, seed)
-    if differing:
-        more = [f"... and {len(differing) - MAX_LINES} more"] if len(differing) > MAX_LINES else []
-        return 1, [*lines, f"{submission.method} isn't accepted:", *differing[:MAX_LINES], *more]
-    lines += [f"fresh images: {len(moved)} distances to {fresh.settings()['reference']} compared"] if moved else []
-    if marks := list(fresh.marks(moved)):
+                distances += fresh.distances(part, configs[part], stored, known[part], submission.name, seed)
+    if wrong:
+        more = [f"... and {len(wrong) - MAX_LINES} more"] if len(wrong) > MAX_LINES else []
+        return 1, [*lines, f"{submission.method} isn't accepted:", *wrong[:MAX_LINES], *more]
+    if distances:
+        lines.append(f"fresh images: {len(distances)} distances to {fresh.settings()['reference']} compared")
+    if marks := list(fresh.marks(distances)):
         reason = f"{submission.method} is marked: it may know the published images."
         return 1, [*lines, reason, *marks, "Ask its author, and see whether another --seed shows the same."]
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
@@ -133,14 +136,16 @@ def _part(
         lines += _missing(stored, job)
     alone = [{**config, "method": {name: config["method"][name]}} for config in configs]
     with progress(f"{folder.name}: a sample, computed twice"):
-        now, again = (computed_alone(alone, seed) for _ in range(2))
-    what = f"{len(now):,} values were computed anew in two processes"
-    if varying := list(differing_bits(now, again)):
-        reason = f"{name} isn't deterministic: two processes compute different values."
+        now, otherwise = computed_alone(alone, seed), computed_alone(alone, seed, otherwise=True)
+    what = f"{len(now):,} values were computed anew, twice"
+    if varying := list(differing(now, otherwise, up_to_rounding=True)):
+        reason = f"{name} isn't of the image alone: in another order, batch or process it has other values."
         return what, [reason, *(f"between the two, {line}" for line in varying[:3])]
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
-    how, differing = compared(stored, now, manifest, Metadata({"metrics": metrics}))
-    return f"{what} and compared {how}", [*lines, *differing]
+    if not list(differing(stored, now)):
+        return f"{what}, and are the submitted ones bit by bit", lines
+    found = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
+    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *found]
 
 
 def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
