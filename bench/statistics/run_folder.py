@@ -30,9 +30,7 @@ NOT_A_WORD, MAX_STATUS = re.compile(r"\W", re.ASCII), 100  # of a status
 AGAIN = "run the same command again to compute them"
 ROW = ["image_id", "target_class"]
 CLASS = "class"  # the unit of a value that names a class: such values are counted, not averaged
-SENSITIVITY = "sensitivity_error"
-OF_SENSITIVITY = [SENSITIVITY, "sensitivity_error_scaled", "axiom_floor_distance"]  # 0 with it, but for a factor
-SHARE_MARKED = 0.01  # of the best other method's sensitivity error
+SHARE_MARKED = 0.01  # of the best other method's error
 COINCIDING = 1e-4  # the least error of a network on which methods differ; where they coincide by algebra it is rounding
 
 
@@ -210,26 +208,27 @@ class RunFolder:
 
 
 def with_marks(manifest: Mapping[str, Any], records: Records) -> Mapping[str, Any]:
-    """The manifest, in which a method that isn't the suite's own wins by construction where its mean sensitivity error
-    is below 1 % of the best own method's that doesn't: as one that does, times a factor. Networks on which the own
-    methods coincide don't count."""
+    """The manifest, in which users' methods win by construction, too, such as one of the suite's that does, scaled.
+
+    That is so of errors that some method of the suite makes 0 by its formula, where the user's mean is below 1 % of the
+    best other one's of the suite. Networks on which these coincide don't count.
+    """
     metadata = Metadata(manifest)
     about = {name: metadata.method(name) for name in manifest.get("methods") or {}}
     own = [name for name, entry in about.items() if str(entry.get("target")).startswith("axiom_bench.")]
-    if len(own) == len(about) or SENSITIVITY not in records.metrics:
-        return manifest
-    rows = records.frame([SENSITIVITY])
-    errors = rows[rows["status"] == OK].groupby([*PLACE, "method"], observed=True)["value"].mean().unstack("method")
-    rivals = [name for name in own if name in errors and name not in metadata.by_construction(SENSITIVITY)]
-    rivals = [name for name in rivals if name not in metadata.controls]
-    errors = errors[errors[rivals].min(axis=1) > COINCIDING]
-    means, best = errors.mean(), errors[rivals].mean().min()
-    marked = {
-        name: {**about[name], "wins_by_construction": OF_SENSITIVITY}
-        for name in about
-        if name not in own and means.get(name, np.inf) < SHARE_MARKED * best
-    }
-    return {**manifest, "methods": {**manifest["methods"], **marked}}
+    errors = {metric for name in own for metric in about[name].get("wins_by_construction", ())}
+    marked: dict[str, dict[str, Any]] = {}
+    for metric in sorted(errors & {*records.metrics}) if len(own) < len(about) else ():
+        rows = records.frame([metric])
+        means = rows[rows["status"] == OK].groupby([*PLACE, "method"], observed=True)["value"].mean().unstack("method")
+        others = [name for name in own if name in means and name not in metadata.controls]
+        others = [name for name in others if name not in metadata.by_construction(metric)]
+        of_each = means[means[others].min(axis=1) > COINCIDING].mean()
+        for name in about:
+            if name not in own and of_each.get(name, np.inf) < SHARE_MARKED * of_each[others].min():
+                wins = marked.get(name, about[name]).get("wins_by_construction", ())
+                marked[name] = {**about[name], "wins_by_construction": [*wins, metric]}
+    return {**manifest, "methods": {**manifest["methods"], **marked}} if marked else manifest
 
 
 def in_order(records: Records, manifest: Mapping[str, Any]) -> Records:

@@ -112,4 +112,3 @@ def test_a_scaled_method_without_an_error_by_its_formula_is_marked(make_run, fac
     folder = make_run(pd.concat([hidden, pooled]), methods=methods, layers=layers, runtime=False, pictures=False)
     run = RunFolder.read(folder)
     assert run.metadata.by_construction("sensitivity_error") == {"exact"} | ({"mine"} if is_marked else set())
-    assert run.metadata.by_construction("axiom_floor_distance") == ({"mine"} if is_marked else set())

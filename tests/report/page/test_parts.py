@@ -63,10 +63,10 @@ def test_a_metric_has_its_line_of_the_scorecard_beside_its_finding_and_in_its_de
     config |= {"report": {"headline": ["box_iou"]}}
     judged = with_manifest(run, config=config)
     found = tables.findings_section(judged, tables.Terms(), {}).body
-    assert "On the scorecard of metrics it fails truth first (" in found
+    assert "On the scorecard of metrics it fails truth ahead (" in found
     assert "No metric passes every test of the scorecard" in found
     definition = next(entry for entry in tables.definitions_of(judged)[1] if entry.name == "box_iou")
-    assert definition.facts[-1].startswith("On the scorecard of metrics it fails truth first (")
+    assert definition.facts[-1].startswith("On the scorecard of metrics it fails truth ahead (")
     config["metric"]["box_iou"]["params"]["fraction"] = 0.5
     assert "scorecard" not in tables.findings_section(with_manifest(run, config=config), tables.Terms(), {}).body
 
