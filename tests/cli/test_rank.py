@@ -88,7 +88,7 @@ def test_a_method_without_values_is_told_so(published, capsys):
 def test_an_error_of_the_method_is_told_with_its_line(published, capsys):
     assert main(["rank", "halved.raising", "--suite", "tiny"]) == 2
     printed = capsys.readouterr()
-    assert re.search(r"division by zero, raised by 'raising' .* at .*halved.py:10\n", printed.out + printed.err)
+    assert re.search(r"division by zero, raised by 'my_raising' .* at .*halved.py:10\n", printed.out + printed.err)
     assert "manifest.json" not in printed.out + printed.err
 
 
