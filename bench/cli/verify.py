@@ -25,10 +25,8 @@ from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
 BITS = 64  # of a seed that nobody could know
-CLOSE, LEAST = (
-    1e-3,
-    1e-5,
-)  # of a metric's largest value: float32 drops are rounded to about 1e-4; below LEAST is rounding
+CLOSE = 1e-3  # of a metric's largest value: float32 drops are rounded to about 1e-4
+LEAST = 1e-5  # below it is rounding
 FEW_OFF = 0.1  # of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
 PLACE = ("model", "layer", "data")
 KEY = [*PLACE, "method", "metric", "image_id", "target_class"]
