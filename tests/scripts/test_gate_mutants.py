@@ -1,5 +1,7 @@
 """The bugs of scripts/mutants fit today's code, and a run of two of them tells who sees which."""
 
+from multiprocessing import forkserver
+
 import gate_mutants
 import pytest
 from mutants import MUTANTS
@@ -41,7 +43,16 @@ UNSEEN = Mutant(
 )  # fmt: skip
 
 
+@pytest.fixture
+def _forks_of_libraries_alone():
+    """A process has one server to fork from, and other tests' has imported the code."""
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("_forks_of_libraries_alone")
 def test_who_sees_a_bug_and_who_does_not(tmp_path, monkeypatch):
     """Some ten seconds of a processor: a run here, two in a copy of the code, and one test of the copy."""
     monkeypatch.chdir(tmp_path)
