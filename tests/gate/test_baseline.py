@@ -35,7 +35,7 @@ def test_the_default_run_holds(tmp_path, capsys):
     code = gate(finished)
     output = capsys.readouterr().out
     assert code == 0, output
-    assert output.startswith("Holds: 276 rows")
+    assert output.startswith("Holds: 300 rows")
 
 
 @pytest.mark.parametrize(
