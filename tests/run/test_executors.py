@@ -83,6 +83,8 @@ def test_a_setting_of_another_kind_and_a_target_that_is_not_there(monkeypatch):
     for config, sentence in (
         ({**node("processes"), "count": 0}, r"executor\.count .* a number of processes, 1 or more"),
         ({"_target_": "axiom_bench.run.executors.nowhere"}, "names nothing that can be imported"),
+        ({"_target_": ".."}, "names nothing that can be imported"),
+        ({"_target_": "os.sep"}, "names nothing that can be imported"),
         ({"_target_": "no_such_engine.start"}, "needs the package no_such_engine, which isn't installed"),
     ):
         with pytest.raises(BenchError, match=sentence):

@@ -85,6 +85,7 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
     module, _, name = target.rpartition(".")
     try:
         function = getattr(import_module(module), name)
+        accepted = inspect.signature(function).parameters
     except ImportError as error:
         package = str(getattr(error, "name", "")).partition(".")[0]
         raise BenchError(
@@ -92,9 +93,8 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
             f"'.[{EXTRAS.get(package, 'executors')}]' in "
             "axiom-bench's checkout, or choose executor=local."
         ) from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:  # as of "..", or of what isn't a function
         raise BenchError(f"executor._target_={target} names nothing that can be imported ({error}).") from error
-    accepted = inspect.signature(function).parameters
     for key in settings:
         if key not in accepted:
             raise unknown(f"setting of {_named(config)}", key, [name for name in accepted if name != "folder"])
