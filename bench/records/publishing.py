@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from axiom_bench.errors import BenchError
@@ -41,7 +42,7 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     for data in published["data"].values() if note else ():
         data["notes"] = list(dict.fromkeys([note, *data.get("notes", ())]))
     of_metrics = {name: about for name, about in manifest["metrics"].items() if about["metric"] in metrics}
-    jobs = [_job(folder, target, manifest, job, metrics) for job in manifest["jobs"]]
+    jobs = [_job(target, manifest, job, metrics, _rows(folder, manifest, job, metrics)) for job in manifest["jobs"]]
     records = [name for job in jobs for name in job["records"]]
     old = [f"{holdings.RECORDS}/{path.name}" for path in (target / holdings.RECORDS).glob("*.parquet")]
     lists = {kind: [] for kind in artefacts.listed()} | {"records": records}
@@ -52,22 +53,23 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
 
 
 def add(folder: Path, target: Path, method: str) -> None:
-    """Adds a method's values of a run folder to published ones, in record files of their own: files that are there stay
-    as they are, and the manifest's `added` says what computed the new ones. Raises BenchError as `publish`, and for a
-    method that is published already."""
+    """Adds a method's values of a run folder to published ones, whose values stay as they are; the manifest's `added`
+    says what computed the new ones. Raises BenchError as `publish`, and for a method that is published already."""
     manifest, published = reading.read_manifest(folder), reading.read_manifest(target)
     if method in published["methods"]:
         raise BenchError(f"{target} has values of {method} already; publish all methods of the suite anew.")
-    metrics = {about["metric"] for about in published["metrics"].values()}
-    alone = [{**job, "values": {method: job["values"][method]}} for job in manifest["jobs"]]
-    jobs = [_job(folder, target, manifest, job, metrics) for job in alone]
-    artefacts.write(target, {
-        **published,
-        "methods": {**published["methods"], method: manifest["methods"][method]},
-        "jobs": [*published["jobs"], *jobs],
-        "records": [*published["records"], *(name for job in jobs for name in job["records"])],
-        "added": {**published.get("added", {}), method: {key: manifest.get(key) for key in OF_ADDED}},
-    })  # fmt: skip
+    metrics, jobs = {about["metric"] for about in published["metrics"].values()}, list[dict[str, Any]]()
+    made = {job["job"]: {**job, "values": {method: job["values"][method]}} for job in manifest["jobs"]}
+    for job in published["jobs"]:
+        new = made[job["job"]]
+        rows = pd.concat([_rows(target, published, job, metrics), _rows(folder, manifest, new, metrics)])
+        both = {**job, "values": dict(sorted((job["values"] | new["values"]).items()))}
+        jobs.append(_job(target, published, both, metrics, rows))
+    records = [name for job in jobs for name in job["records"]]
+    methods = dict(sorted((published["methods"] | {method: manifest["methods"][method]}).items()))
+    added = {**published.get("added", {}), method: {key: manifest.get(key) for key in OF_ADDED}}
+    artefacts.write(target, {**published, "methods": methods, "jobs": jobs, "records": records, "added": added})
+    holdings.remove(target, {*published["records"]} - {*records})
 
 
 def commits(manifest: Mapping[str, Any]) -> str:
@@ -76,14 +78,22 @@ def commits(manifest: Mapping[str, Any]) -> str:
     return f"commit {str(manifest.get('git_commit'))[:8]}{''.join(added)}"
 
 
+def _of_metrics(job: Mapping[str, Any], metrics: Collection[str]) -> dict[str, dict[str, str]]:
+    keys = {method: {name: key for name, key in of.items() if name in metrics} for method, of in job["values"].items()}
+    return {method: of for method, of in keys.items() if of}
+
+
+def _rows(folder: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str]) -> pd.DataFrame:
+    """One job's values of these metrics."""
+    counted = {"records": job["records"], "values": _of_metrics(job, metrics)}
+    return reading.read_records(folder, {"experiment": manifest["experiment"], "jobs": [counted]})
+
+
 def _job(
-    folder: Path, target: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str]
+    target: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str], rows: pd.DataFrame
 ) -> dict[str, Any]:
     """Writes one job's values; its entry in the manifest."""
-    keys = {method: {name: key for name, key in of.items() if name in metrics} for method, of in job["values"].items()}
-    values = {method: of for method, of in keys.items() if of}
-    counted = {"experiment": manifest["experiment"], "jobs": [{"records": job["records"], "values": values}]}
-    rows = reading.read_records(folder, counted)
+    values = _of_metrics(job, metrics)
     rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(list(ORDER), kind="stable")
     rows["value"] = rounded(rows["value"].to_numpy())
     table = pa.Table.from_pandas(rows, store.COMPACT, preserve_index=False)

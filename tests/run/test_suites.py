@@ -90,7 +90,7 @@ def test_published_values_are_those_of_the_suite(folder):
 
 def test_published_values_are_small():
     size = {path.name: sum(file.stat().st_size for file in path.rglob("*.*")) for path in REFERENCE.iterdir()}
-    assert size["scenes-1"] < 5e6
+    assert size["scenes-1"] < 4e6
     assert sum(size.values()) < 20e6
 
 
