@@ -1,16 +1,11 @@
 """Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
 
     python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers] [--passes]
-    python scripts/bench_speed.py --metrics [--batch 16] [--repeats 7]
-    python scripts/bench_speed.py --networks | --layers | --budget [--batch 8 | 1 | 12] [--repeats 7]
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
 them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
 --passes times Ablation-CAM by K + 1 passes of the whole network, as its paper has it, and says how far its drops are.
 --peers (extra `peers`) also times grad-cam's AblationCAM, on a tenth of the channels, its time times ten: minutes.
---metrics measures metrics instead, on the CPU: see bench_metrics.py.
---networks measures the drops of more networks at their last layers, --layers those of ten at inner layers, --budget
-those of three under a budget of ablations: see bench_layers.py.
 """
 
 from __future__ import annotations
@@ -22,15 +17,13 @@ import argparse
 import copy
 import os
 import statistics
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bench_layers
-import bench_metrics
 import torch
-from measuring import Calls, ratios, timed
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -54,6 +47,7 @@ PEER_SHARE = 10  # grad-cam's AblationCAM runs on one channel in ten
 TRAINED = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v2", "resnet18", "resnet50")
 ROWS = 32  # channels that one pass leaves out
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
+Calls = Mapping[str, Callable[[], object]]
 
 
 @dataclass(frozen=True)
@@ -111,6 +105,21 @@ def trace_and_axioms(
     return [metrics.get(axiom)(explanation) for explanation in weighted for axiom in axioms]
 
 
+def timed(calls: Calls, repeats: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of every case in every repeat, the device synchronised, after one warm-up turn."""
+    seconds: dict[str, list[float]] = {title: [] for title in calls}
+    synchronise = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    for repeat in range(repeats + 1):
+        for title, call in calls.items():
+            synchronise()
+            start = time.perf_counter()
+            call()
+            synchronise()
+            if repeat:
+                seconds[title].append(time.perf_counter() - start)
+    return seconds
+
+
 def cases(network: Network, precision: str) -> Calls:
     """The cases by the name that is printed; the plain forward pass first."""
     cut_model = ab.cut(network.model, network.layer, precision=precision)
@@ -132,7 +141,7 @@ def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
     """One line a case: median milliseconds an image, and the median ratio to the forward pass of the same round."""
     print(f"\n{title}, batch {batch}")
     for name, times in seconds.items():
-        over = ratios(times, seconds[FORWARD])
+        over = [time / forward for time, forward in zip(times, seconds[FORWARD], strict=True)]
         share = f"{statistics.median(over):7.2f}x one forward ({min(over):.2f} to {max(over):.2f})"
         print(f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}", flush=True)
 
@@ -172,7 +181,7 @@ def show_passes(network: Network, repeats: int, device: torch.device) -> None:
             "passes": lambda: drops_by_passes(network, image, target),
         }
         with torch.no_grad():
-            forward, ours, theirs = map(statistics.median, timed(calls, repeats, device=device).values())
+            forward, ours, theirs = map(statistics.median, timed(calls, repeats, device).values())
     apart = float((by_passes - exact.ablation_drops[0]).abs().max() / by_passes.abs().max())
     print(
         f"{network.title}, {len(by_passes)} channels: trace and exact drops {ours / forward:.2f} forward passes, "
@@ -196,7 +205,7 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
         "theirs": lambda: peer(image, [ClassifierOutputTarget(0)]),
     }
     with arithmetic(precision, device):
-        seconds = {name: statistics.median(times) for name, times in timed(calls, 2, device=device).items()}
+        seconds = {name: statistics.median(times) for name, times in timed(calls, 2, device).items()}
     ours, theirs = seconds["ours"], PEER_SHARE * seconds["theirs"]
     print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
     print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
@@ -205,33 +214,12 @@ def show_peer(network: Network, precision: str, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, help="8; 16 with --metrics, 1 with --layers")
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
     parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
     parser.add_argument("--passes", action="store_true", help="only Ablation-CAM by K + 1 passes (minutes)")
-    parser.add_argument("--metrics", action="store_true", help="metrics instead of methods, on the CPU")
-    parser.add_argument("--networks", action="store_true", help="drops of more networks, one thread of the CPU")
-    parser.add_argument("--layers", action="store_true", help="drops of ten networks' inner layers, likewise")
-    parser.add_argument("--budget", action="store_true", help="drops of three networks under a budget, likewise")
     options = parser.parse_args()
-    batch = options.batch or (16 if options.metrics else 1 if options.layers else 8)
-    if options.budget:
-        inner = (
-            trained(name, "data/imagenet", layer, options.batch or 12, torch.device("cpu"))
-            for name, layer in bench_layers.INNER
-        )
-        bench_layers.show_budgets((part.title, part.model, part.layer, part.images) for part in inner)
-        return
-    if options.networks or options.layers:
-        cases_of = bench_layers.inner_layers if options.layers else bench_layers.last_layers
-        print(f"torch {torch.__version__}, one CPU thread, batch {batch}, median of {options.repeats} rounds\n")
-        bench_layers.show(cases_of(batch), options.repeats)
-        return
-    if options.metrics:
-        print(f"torch {torch.__version__}, median of {options.repeats} rounds")
-        bench_metrics.show(batch, options.repeats)
-        return
     device = torch.device(options.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of {options.repeats} rounds")
@@ -240,8 +228,8 @@ def main() -> None:
         for name in TRAINED:
             show_passes(trained(name, "data/imagenet", "default", 1, device), options.repeats, device)
         return
-    for network in networks(batch, device):
-        show(network.title, timed(cases(network, options.precision), options.repeats, device=device), batch)
+    for network in networks(options.batch, device):
+        show(network.title, timed(cases(network, options.precision), options.repeats, device), options.batch)
     if options.peers:
         show_peer(vgg16(1, device), options.precision, device)
 

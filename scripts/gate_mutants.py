@@ -3,12 +3,10 @@
 python scripts/gate_mutants.py                      # all of scripts/mutants, a Markdown table
 python scripts/gate_mutants.py --only guard         # those whose name has this text
 python scripts/gate_mutants.py --seconds 600        # begins no further one after that; the same command goes on
-python scripts/gate_mutants.py --clean              # no bug, 20 variations of the machine: does the gate hold?
 
 A mutant is run over the gate's hard rows (experiment=gate) and the default run, model by model up to the first where
 the gate sees it; where all hold the tests of the changed room run with -x. Judgements are kept in --folder as long as
-the code stays as it is. The exit code is 1 where another than scripts/mutants says sees a bug, or nobody, or the gate
-raises a false alarm.
+the code stays as it is. The exit code is 1 where another than scripts/mutants says sees a bug, or nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from queue import Queue
 from time import monotonic
 
 from mutants import MUTANTS
-from mutants.judging import ROOT, RUNS, Copy, Judgement, Mutant, control, judged, prepare
+from mutants.judging import ROOT, Copy, Judgement, Mutant, control, judged, prepare
 
 FOLDER = ROOT / "build" / "gate_mutants"
 
@@ -71,37 +69,15 @@ def failures(mutants: Iterable[Mutant], judgements: Mapping[str, Judgement]) -> 
             yield f"{mutant.name}: seen by {judgement.by or 'nobody'} ({judgement.first}), not by {mutant.seen_by}."
 
 
-def clean(folder: Path, only: str) -> tuple[str, bool]:
-    """Markdown: what the gate says of each variation of the machine; whether it holds in all."""
-    from measure_noise import VARIATIONS, run
-
-    from axiom_bench.gate import gate  # here, because children import this file, and the code from a copy
-
-    runs = dict.fromkeys(each.baseline for each in RUNS)
-    lines, all_hold = [f"| variation | {' | '.join(runs)} |", f"|:---|{':---|' * len(runs)}"], True
-    for variation in (entry for entry in VARIATIONS if only in entry.name):
-        results = [gate(run(variation, [f"experiment={name}"], folder / "clean" / name), Path(name)) for name in runs]
-        all_hold &= not any(result.exit_code for result in results)
-        verdicts = [result.lines[0].replace("|", "\\|") if result.exit_code else "holds" for result in results]
-        lines.append(f"| {variation.name} | {' | '.join(verdicts)} |")
-        print(f"{variation.name}: {verdicts}", file=sys.stderr, flush=True)
-    return "\n".join(lines), all_hold
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints a table."""
     parser = argparse.ArgumentParser(description="Does the gate see each of these bugs?")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of copies and of what was judged")
-    parser.add_argument("--only", default="", metavar="TEXT", help="mutants, or variations, whose name has this text")
+    parser.add_argument("--only", default="", metavar="TEXT", help="mutants whose name has this text")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further mutant after that")
-    parser.add_argument("--clean", action="store_true", help="no mutants: runs where only the machine varies")
     options = parser.parse_args(argv)
     folder = options.folder.absolute()
-    if options.clean:
-        text, holds = clean(folder, options.only)
-        print(text)
-        return 0 if holds else 1
     chosen = [mutant for mutant in MUTANTS if options.only in mutant.name]
     judgements = judge_all(chosen, folder, options.processes, options.seconds)
     print(table(chosen, judgements))

@@ -42,7 +42,6 @@ MADE = "made_images"  # the folder of the made-up images
 LARGE = "large_fp32"  # the run with a budget
 BUDGET = {  # seconds for 50,000 images on an H200 with 16 cores; the parts go on beside each other
     "start": "5",
-    "decoding, beside the model": "9.4",
     "loading, waited for": "0",
     "starting kernels": "5.2 to 17",
     "kernels": "19",
@@ -100,8 +99,6 @@ def steps(sizes: Sizes, folder: Path) -> Iterator[Step]:
             options = ("--precision", precision, "--batch", str(batch), "--repeats", str(sizes.repeats))
             command = (python, str(SCRIPTS / "bench_speed.py"), "--device", sizes.device, *options)
             yield Step(f"speed_{precision}_{batch}", command, 60)
-    loading = ("--device", sizes.device, "--images", str(sizes.images or 400), "--workers", f"0,{sizes.workers}")
-    yield Step("loading", (python, str(SCRIPTS / "bench_loading.py"), *loading, "--repeats", str(sizes.repeats)), 60)
     for name, (seconds, overrides) in runs(sizes, folder).items():
         few = (*overrides, f"data.size={_profiled(name, sizes)}")
         yield Step(f"{name}_kernels", _taking(f"{name}_kernels", few, folder, "--kernels"), seconds, run=True)
@@ -174,9 +171,9 @@ def stages(out: Path) -> dict[str, float]:
     return dict(seconds)
 
 
-def measured_budget(results: Mapping[str, Any], folder: Path, sizes: Sizes) -> dict[str, float]:
-    """{what BUDGET names: seconds} of the large run, as far as its steps are done. Decoding is that of the images a
-    second of the step "loading" with the most workers; kernels are those of one batch, times the batches."""
+def measured_budget(results: Mapping[str, Any], sizes: Sizes) -> dict[str, float]:
+    """{what BUDGET names: seconds} of the large run, as far as its steps are done. Kernels are those of one batch,
+    times the batches."""
     seconds: dict[str, float] = {}
     if run := results.get(LARGE):
         others = {name: each for name, each in run["stages"].items() if name != "start"}
@@ -185,9 +182,6 @@ def measured_budget(results: Mapping[str, Any], folder: Path, sizes: Sizes) -> d
     if batch := results.get(f"{LARGE}_kernels"):
         batches = sizes.made / sizes.batch
         seconds |= {"starting kernels": batches * batch["starting"], "kernels": batches * batch["kernel_seconds"]}
-    loading = folder / "loading.txt"
-    if loading.exists() and (speeds := re.findall(r"^ +files +([\d.]+) images/s", loading.read_text(), re.MULTILINE)):
-        seconds["decoding, beside the model"] = sizes.made / float(speeds[-1])
     return seconds
 
 
@@ -243,7 +237,7 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
         f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |"
         for name, run in results.items() if not run["kernels"]
     ]  # fmt: skip
-    seconds = measured_budget(results, folder, sizes)
+    seconds = measured_budget(results, sizes)
     lines += ["", f"## Budget: {LARGE}, {sizes.made:,} images", ""]
     lines += ["| stage | budget of 50,000, s | measured, s |", "| --- | ---: | ---: |"]
     lines += [f"| {name} | {most} | {f'{seconds[name]:.1f}' if name in seconds else ''} |"

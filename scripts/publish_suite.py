@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from measuring import ROOT
 
 from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
@@ -25,11 +24,12 @@ from axiom_bench.run.composing.composition import composed, plain
 from axiom_bench.run.composing.suites import Suite, calls_of
 from axiom_bench.run.jobs.job import Job
 
+ROOT = Path(__file__).resolve().parents[1]
 COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
 OF_CHANNELS = (
     "gscore_cam",
     "score_cam",
-)  # on networks of over 64 channels: a pass for each of the channels that matter
+)  # on networks of over 64 channels: a pass for each that matters
 WIDE = ("photographs-1",)
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from measuring import DOCS, ROOT, markdown
+from write_docs import DOCS, ROOT, markdown
 
 from axiom_bench.cli.rank import published
 from axiom_bench.judging import networks

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from measuring import DOCS
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.judge import made_maps, sanity
@@ -32,7 +31,7 @@ from axiom_bench.run import manifest
 from axiom_bench.statistics.run_folder import RunFolder
 
 PLAN = Path(__file__).with_name("scorecard.yaml")
-CARD = DOCS / "data" / "scorecard.csv"
+CARD = Path(__file__).resolve().parents[1] / "docs" / "data" / "scorecard.csv"
 MADE_MAPS = "made_maps"
 OF_METRICS = {SANITY: sanity, MADE_MAPS: made_maps}  # beside the runs; maps are made for metrics of blind runs
 ALWAYS = ("report.figures.grid=null", "pictures.rows=0", "pictures.gallery=0", "runtime.repeats=0")

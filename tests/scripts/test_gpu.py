@@ -58,11 +58,9 @@ def test_the_stages_of_the_large_run_stand_beside_their_budget(tmp_path):
     steps = [step(name, "", run=True) for name in (gpu.LARGE, f"{gpu.LARGE}_kernels")]
     for each, result in zip(steps, (plain, profiled), strict=True):
         (tmp_path / f"{each.name}.json").write_text(json.dumps(result))
-    speeds = (f"{count} workers\n  files      {speed} images/s   1.00x files\n" for count, speed in ((0, 20), (16, 80)))
-    (tmp_path / "loading.txt").write_text("\n".join(speeds))
     text = gpu.page([gpu.Outcome(each, "done") for each in steps], tmp_path, sizes)
     assert "## Budget: large_fp32, 200 images" in text
-    for row in ("start | 5 | 6.5", "decoding, beside the model | 9.4 | 2.5", "loading, waited for | 0 | 0.5",
+    for row in ("start | 5 | 6.5", "loading, waited for | 0 | 0.5",
                 "starting kernels | 5.2 to 17 | 6.2", "kernels | 19 | 12.5", "report | 12 to 15 | 4.0",
                 "the whole command | 30 | 20.0"):  # fmt: skip
         assert f"| {row} |" in text

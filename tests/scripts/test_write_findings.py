@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import write_findings
-from measuring import DOCS, markdown
+from write_docs import DOCS, markdown
 from write_findings import QUESTIONS, START, SUITES, Question, compared, filled, runs_of, verdicts
 
 from tests.made_runs import usual, usual_run  # noqa: F401
