@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,7 @@ from axiom_bench.cutting.silent import silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, begin, described, not_applicable
+from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, described, measure_all, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
@@ -29,7 +27,6 @@ from axiom_bench.explanation.explanation import Explanation, Map, is_map
 
 Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
-Later = Callable[[], Iterator[Columns]]
 # The check of the score's scale: on so many rows, by a power of two, which rounds nothing.
 CHECKED_ROWS, FACTOR = 4, 4.0
 TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another scale is off by a whole factor
@@ -64,29 +61,14 @@ def rows_of(
     metrics: Sequence[Metric],
     normalise: str = "maximum",
     watch: Watch = UNTIMED,
+    watched_rate: int = WATCHED_RATE,
 ) -> Iterator[Columns]:
     """Yields the columns of one method at a time, first those of the layer (method "-"); see `columns`.
 
     Requests of metrics are answered for all methods together. normalise: of the heatmaps, see `heatmap`.
-    watch: is told of the parts.
+    watch: is told of the parts. watched_rate: see `unchanged.is_watched`.
     Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
     """
-    for later in begun_rows(trace, batch, methods, metrics, normalise, watch):
-        yield from later()
-
-
-def begun_rows(
-    trace: Trace,
-    batch: Batch,
-    methods: Sequence[Method],
-    metrics: Sequence[Metric],
-    normalise: str = "maximum",
-    watch: Watch = UNTIMED,
-    threads: Executor | None = None,
-    watched_rate: int = WATCHED_RATE,
-) -> Iterator[Later]:
-    """Functions of the parts of `rows_of`, in its order. threads: see `measurement.begin`; each function waits for what
-    they measure, and holds nothing of a GPU. watched_rate: see `unchanged.is_watched`."""
     has_foreign = any(method.is_foreign for method in methods) or any(metric.is_foreign for metric in metrics)
     if has_foreign and is_watched(batch.image_ids, watched_rate):
         watch_calls(trace)
@@ -95,8 +77,8 @@ def begun_rows(
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     if of_layer:
         with watch.part(METRICS):
-            (measurement,) = begin(of_layer, [(Explanation(trace=trace), True)], watch=watch)()
-        yield partial(columns, rows, LAYER, measurement)
+            (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
+        yield from columns(rows, LAYER, measurement)
     annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
     for group in _groups(trace, methods):
         with watch.part(METHODS):
@@ -106,23 +88,10 @@ def begun_rows(
                 for method, explanation in zip(group, explanations, strict=True)
             ]
         with watch.part(METRICS):
-            measured = begin(of_method, asked, of_layer, watch, threads)
-        applies = {method.name: explanation is not None for method, (explanation, _) in zip(group, asked, strict=True)}
-        yield partial(_columns, rows, applies, of_method, measured, watch)
-
-
-def _columns(
-    rows: BatchRows,
-    applies: Mapping[str, bool],
-    metrics: Sequence[Metric],
-    measured: Callable[[], list[Measurement]],
-    watch: Watch,
-) -> Iterator[Columns]:
-    """applies: by the method's name, whether it applies to the model."""
-    with watch.part(METRICS):
-        measurements = measured()
-    for name, measurement in zip(applies, measurements, strict=True):
-        yield from columns(rows, name, measurement if applies[name] else not_applicable(metrics, len(rows)))
+            measurements = measure_all(of_method, asked, of_layer, watch)
+        for method, (explanation, _), measurement in zip(group, asked, measurements, strict=True):
+            applies = explanation is not None
+            yield from columns(rows, method.name, measurement if applies else not_applicable(of_method, len(rows)))
 
 
 def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:

@@ -1,17 +1,13 @@
 """Metrics of explanations: preconditions before, statuses after, a check of the values' names.
 
-Beside a GPU, metrics that read maps and annotations alone are measured on the CPU by threads while the GPU goes on.
-Their values and the order of all rows are those of the metrics measured one after the other: a thread measures all of
-them for one explanation, in their order, with one thread of torch's.
+Beside a GPU, metrics that read maps and annotations alone are measured on the CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -19,7 +15,6 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
-from axiom_bench.environment import num_cores
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
@@ -33,7 +28,6 @@ Statuses = tuple[str, ...]
 Measured = dict[str, tuple[Tensor, Statuses]]
 Returned = Mapping[str, Any]  # what a metric returned, by the names of its values
 CPU = torch.device("cpu")
-MAX_THREADS = 8
 
 
 @dataclass
@@ -49,89 +43,50 @@ class Measurement:
 
 
 def measure(metric: Metric, explanation: Explanation, on_score_scale: bool) -> Measured:
-    """The values and curves of one metric with its preconditions; see `begin`."""
+    """The values and curves of one metric with its preconditions; see `measure_all`."""
     (measurement,) = measure_all([metric], [(explanation, on_score_scale)])
     return measurement.values | measurement.curves
 
 
 def measure_all(
-    metrics: Sequence[Metric], explanations: Sequence[tuple[Explanation | None, bool]]
-) -> list[Measurement]:
-    """The measurements of `begin`, without threads."""
-    return begin(metrics, explanations)()
-
-
-@dataclass
-class _Waiting:
-    """A metric of the explanation at this place. task, threads: what measures it, neither where no row meets its needs.
-    returned: its answer, once there is one."""
-
-    place: int
-    metric: Metric
-    met: np.ndarray
-    task: MetricCall | None = None
-    threads: Future[Mapping[str, Any]] | None = None
-    returned: Returned | None = None
-
-    def answer(self) -> Returned | None:
-        """What it returned, waited for; None where it wasn't called."""
-        if self.threads is None:
-            return self.returned
-        return on_cpu([_returned(self.metric, self.threads.result()[self.metric.name])])[0]
-
-
-def begin(
     metrics: Sequence[Metric],
     explanations: Sequence[tuple[Explanation | None, bool]],
     others: Sequence[Metric] = (),
     watch: Watch = UNTIMED,
-    threads: Executor | None = None,
-) -> Callable[[], list[Measurement]]:
-    """Measures all but what threads do; the function that is returned waits for these, and returns a Measurement for
-    each explanation, which comes with whether its method is on the score's scale.
+) -> list[Measurement]:
+    """A Measurement for each explanation, which comes with whether its method is on the score's scale.
 
     others: metrics that are measured elsewhere, whose names are taken. watch: is told of the passes. Requests of the
     metrics are answered for all of them together. Where an explanation is None, the measurement is empty. A metric
     isn't called where no row meets its needs. Else it gets all rows, and the values of rows that don't meet them become
     NaN, with the status of the first need that isn't met. NaN where all needs are met has the status `undefined` of the
     metric's YAML file; infinity has "not_finite". Where a metric explains again, and the method has no map of that, all
-    rows are "no_map".
-    threads: measure what reads maps alone. What is returned asks the model nothing, and holds no tensor of a GPU.
-    Raises BenchError for a value of another shape or an undeclared name, and where a metric does, with its name.
+    rows are "no_map". Raises BenchError for a value of another shape or an undeclared name, and where a metric does,
+    with its name.
     """
-    applicable = [
-        (place, explanation, scale)
-        for place, (explanation, scale) in enumerate(explanations)
-        if explanation is not None
-    ]
-    look_up((needs_of(metric), explanation, scale) for _, explanation, scale in applicable for metric in metrics)
-    waiting: list[_Waiting] = []
-    for place, explanation, scale in applicable:
-        waiting += _started(place, metrics, explanation, scale, threads)
-    tasks = [(entry, entry.task) for entry in waiting if entry.task is not None]
-    answer_all([task for _, task in tasks], watch)
-    returned = on_cpu([_returned(entry.metric, task.result) for entry, task in tasks])
-    for (entry, task), answer in zip(tasks, returned, strict=True):
-        entry.task, entry.returned = None, None if task.no_map else answer
-        if task.no_map:
-            entry.met[entry.met == OK] = NO_MAP
-    return partial(_measurements, len(explanations), waiting, metrics, others)
-
-
-def _started(
-    place: int, metrics: Sequence[Metric], explanation: Explanation, on_score_scale: bool, threads: Executor | None
-) -> list[_Waiting]:
-    waiting = [_Waiting(place, metric, statuses(needs_of(metric), explanation, on_score_scale)) for metric in metrics]
-    called = [entry for entry in waiting if (entry.met == OK).any()]
-    of_threads = [entry for entry in called if threads is not None and reads_maps(entry.metric)]
-    if threads is not None and of_threads:
-        future = threads.submit(_measured, [entry.metric for entry in of_threads], *_maps_on_cpu(explanation))
-        for entry in of_threads:
-            entry.threads = future
-    for entry in called:
-        if entry.threads is None:
-            entry.task = _start(entry.metric, explanation)
-    return waiting
+    measurements = [Measurement() for _ in explanations]
+    applicable = [(place, *each) for place, each in zip(measurements, explanations, strict=True)]
+    asked = [(place, explanation, scale) for place, explanation, scale in applicable if explanation is not None]
+    look_up((needs_of(metric), explanation, scale) for _, explanation, scale in asked for metric in metrics)
+    calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
+    of_maps = _maps_on_cpu([each for _, each, _ in asked]) if any(map(reads_maps, metrics)) else repeat(None)
+    for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=False):
+        for metric in metrics:
+            met = statuses(needs_of(metric), explanation, scale)
+            read = maps if maps is not None and reads_maps(metric) else explanation
+            calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
+    answer_all([call for *_, call in calls if call is not None], watch)
+    answers = iter(on_cpu([_returned(metric, call.result) for _, metric, _, call in calls if call is not None]))
+    for measurement, metric, met, call in calls:
+        answer = None if call is None else next(answers)
+        if call is not None and call.no_map:
+            met[met == OK], answer = NO_MAP, None
+        if answer is None:
+            measurement.values |= _without_values(metric, tuple(met))
+        else:
+            taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
+            _add(measurement, metric, answer, met, taken | {*measurement.values, *measurement.curves})
+    return measurements
 
 
 def _start(metric: Metric, explanation: Explanation) -> MetricCall:
@@ -143,20 +98,6 @@ def _start(metric: Metric, explanation: Explanation) -> MetricCall:
             f"annotations alone; leave metric.{metric.name}.reads out."
         )
     return task
-
-
-def _measurements(
-    count: int, waiting: Sequence[_Waiting], metrics: Sequence[Metric], others: Sequence[Metric]
-) -> list[Measurement]:
-    measurements = [Measurement() for _ in range(count)]
-    for entry in waiting:
-        measurement, metric, answer = measurements[entry.place], entry.metric, entry.answer()
-        if answer is None:
-            measurement.values |= _without_values(metric, tuple(entry.met))
-        else:
-            taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
-            _add(measurement, metric, answer, entry.met, taken | {*measurement.values, *measurement.curves})
-    return measurements
 
 
 def _without_values(metric: Metric, row_statuses: Statuses) -> Measured:
@@ -272,31 +213,6 @@ def _copies(tensors: Sequence[Tensor]) -> list[Tensor]:
     return copies
 
 
-def thread_count(device: torch.device) -> int:
-    """Half of the cores beside a GPU; none on a CPU, whose cores the model takes (docs/studies/performance.md)."""
-    return 0 if device.type != "cuda" else max(1, min(MAX_THREADS, num_cores() // 2))
-
-
-@contextmanager
-def cpu_threads(threads: int) -> Iterator[Executor | None]:
-    """So many threads until the end, or an error, of what is inside: then none is left, nor anything to be measured.
-    None for 0 threads."""
-    if not threads:
-        yield None
-        return
-    executor = ThreadPoolExecutor(threads, "axiom-bench maps", initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        yield executor
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _measured(metrics: Sequence[Metric], explanation: Explanation, sent: Callable[[], object]) -> Mapping[str, Any]:
-    """What metrics that read maps returned, by their names, in a thread. sent: waits for the explanation's maps."""
-    sent()
-    return {metric.name: _start(metric, explanation).result for metric in metrics}
-
-
 def reads_maps(metric: Metric) -> bool:
     """Whether the metric says that it reads maps and annotations alone."""
     return metric.spec.reads == MAPS
@@ -307,13 +223,18 @@ def maps_alone(explanation: Explanation) -> Explanation:
     return replace(explanation, trace=None, contributions=None, images=None, method=None)
 
 
-def _maps_on_cpu(explanation: Explanation) -> tuple[Explanation, Callable[[], object]]:
-    """(its maps and annotations on the CPU, a function that waits until a GPU has sent them)."""
-    heatmap, raw_map = (
-        None if tensor is None else tensor.to("cpu", non_blocking=True)
-        for tensor in (explanation.heatmap, explanation.raw_map)
-    )
-    alone = replace(maps_alone(explanation), heatmap=heatmap, raw_map=raw_map, made=heatmap)
-    if explanation.heatmap is None or not explanation.heatmap.is_cuda:
-        return alone, lambda: None
-    return alone, torch.cuda.current_stream(explanation.heatmap.device).record_event().synchronize
+def _maps_on_cpu(explanations: Sequence[Explanation]) -> list[Explanation | None]:
+    """Beside a GPU their maps and annotations alone, on the CPU; None for those that are there. One wait for all."""
+    copies: list[Explanation | None] = []
+    for each in explanations:
+        if each.heatmap is None or each.heatmap.device == CPU:
+            copies.append(None)
+            continue
+        heatmap, raw_map = (
+            None if of is None else of.to(CPU, non_blocking=True) for of in (each.heatmap, each.raw_map)
+        )
+        copies.append(replace(maps_alone(each), heatmap=heatmap, raw_map=raw_map, made=heatmap))
+    devices = {each.heatmap.device for each in explanations if each.heatmap is not None and each.heatmap.is_cuda}
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()
+    return copies

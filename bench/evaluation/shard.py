@@ -6,10 +6,9 @@ A run's fingerprint of its code starts at this module and follows its imports.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol, TypeVar
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
@@ -17,13 +16,10 @@ from axiom_bench.columns import LAYER, UNKNOWN_CLASS
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import Columns, Later, begun_rows, trace_of_batch
-from axiom_bench.evaluation.measurement import cpu_threads, thread_count
+from axiom_bench.evaluation.batch import Columns, rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
 from axiom_bench.evaluation.unchanged import WATCHED_RATE, check_network
-
-Item = TypeVar("Item")
 
 
 class UnreadableImage(Protocol):
@@ -60,61 +56,41 @@ def shard_rows(
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
     cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts; what the batches
     keep the loop waiting is time of loading. watched_rate: see `unchanged.is_watched`.
-
-    Beside a GPU, metrics that read maps alone are measured by threads (see `measurement`), and a batch's rows are
-    yielded when the next batch has been passed through the model. Of at most two batches something is held.
     """
-    with cpu_threads(thread_count(cut_model.device)) as threads:
 
-        def begun() -> Iterator[list[Later]]:
-            upcoming = iter(batches)
-            while True:
-                with watch.part(LOADING):
-                    batch = next(upcoming, None)
-                if batch is None:
-                    return
-                if isinstance(batch, Batch):
-                    yield from by_halves(batch, batch_rows, cut_model.limits, begun_batch)
-                else:
-                    yield [partial(_bad_batch, batch, requests)]
+    def rows(part: Batch, size: int) -> list[Columns]:
+        return list(_rows(cut_model, part, requests, size, normalise, watch, watched_rate))
 
-        def begun_batch(part: Batch, rows: int) -> list[Later]:
-            return list(_begun_rows(cut_model, part, requests, rows, normalise, watch, threads, watched_rate))
-
-        for parts in begun() if threads is None else one_behind(begun()):
-            for later in parts:
-                yield from later()
+    upcoming = iter(batches)
+    while True:
+        with watch.part(LOADING):
+            batch = next(upcoming, None)
+        if batch is None:
+            break
+        if isinstance(batch, Batch):
+            yield from chain.from_iterable(by_halves(batch, batch_rows, cut_model.limits, rows))
+        else:
+            yield from _bad_batch(batch, requests)
     plugins = [plugin for each in requests for plugin in (*each.methods, *each.metrics)]
     if foreign := dict.fromkeys(repr(plugin.name) for plugin in plugins if plugin.is_foreign):
         check_network(cut_model, f"{'One of the plug-ins' if len(foreign) > 1 else 'The plug-in'} {', '.join(foreign)}")
 
 
-def one_behind(items: Iterable[Item]) -> Iterator[Item]:
-    """The items, each after the next one has been made."""
-    previous: list[Item] = []
-    for item in items:
-        yield from previous
-        previous = [item]
-    yield from previous
-
-
-def _begun_rows(
+def _rows(
     cut_model: CutModel,
     batch: Batch,
     requests: Sequence[MethodsByMetrics],
     batch_rows: int,
     normalise: str,
     watch: Watch,
-    threads: Executor | None,
     watched_rate: int,
-) -> Iterator[Later]:
+) -> Iterator[Columns]:
     with watch.part(TRACE):
         full = padded(batch, batch_rows)
         trace = replace(traced(cut_model, full), num_padding=len(full) - len(batch))
     for request in requests:
-        plugins = request.methods, request.metrics
-        for later in begun_rows(trace, full, *plugins, normalise, watch, threads, watched_rate):
-            yield partial(_trimmed, later, len(full), len(batch))
+        for part in rows_of(trace, full, request.methods, request.metrics, normalise, watch, watched_rate):
+            yield trimmed(part, len(full), len(batch))
 
 
 def traced(cut_model: CutModel, batch: Batch) -> Trace:
@@ -140,10 +116,6 @@ def trimmed(part: Columns, size: int, count: int) -> Columns:
     """The first `count` of every `size` rows; the axes of curves stay as they are."""
     keep = np.arange(len(part["image_id"])) % size < count
     return {name: values if name == "axes" else values[keep] for name, values in part.items()}
-
-
-def _trimmed(later: Later, size: int, count: int) -> Iterator[Columns]:
-    return (trimmed(part, size, count) for part in later())
 
 
 def _bad_batch(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:

@@ -1,8 +1,7 @@
 """Where the time of an evaluation goes: to loading, the trace, methods, passes that metrics ask for, and metrics.
 
 A watch is handed down to the loop and reads the time only where one part ends and the next begins: no value depends on
-it. What is lazy is charged to the part that asks first, as ablation drops to the first method that needs them. What
-threads measure beside a GPU counts where the loop waits for it.
+it. What is lazy is charged to the part that asks first, as ablation drops to the first method that needs them.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.queries import PerturbedImages
+from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate, resampled_values
 from axiom_bench.explanation.explanation import Explanation
@@ -233,6 +234,26 @@ def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
     with pytest.raises(BenchError, match=sentence):
         evaluate(net, "1", [batch], ["grad_cam"], chosen)
     assert set(evaluate(net, "1", [batch], ["grad_cam"], ["zeta", area])["metric"]) == {"zeta", "area"}
+
+
+def test_a_metric_that_reads_maps_may_not_ask_the_model(net, batch):
+    asking = metrics.get("confidence_drop")
+    with pytest.raises(BenchError, match=r"confidence_drop.* asks the model"):
+        evaluate(net, "1", [batch], ["grad_cam"], [replace(asking, spec=replace(asking.spec, reads="maps"))])
+
+
+def test_a_pass_without_memory_is_halved(net, batch):
+    def hungry(trace):
+        if len(trace) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return trace.gradients
+
+    def computed(*parts):
+        method = replace(plugins.of("method", hungry), spec=MethodSpec(on_score_scale=False))
+        request = MethodsByMetrics((method,), (metrics.get("confidence_drop"),))
+        return np.concatenate([part["value"] for part in shard_rows(ab.cut(net, "1"), parts, [request], len(parts[0]))])
+
+    np.testing.assert_array_equal(computed(batch), computed(batch[:2], batch[2:]))
 
 
 WATCHED = ["images", "activations", "gradients", "logits", "scores", "targets", "ablation_drops", "true_contributions"]

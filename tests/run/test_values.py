@@ -32,10 +32,10 @@ from axiom_bench.run.inputs.images import rows as batches_of
 from axiom_bench.run.jobs import ready
 from axiom_bench.run.jobs.facts import Facts
 from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.sweep import configuration, sweep
+from axiom_bench.run.sweep import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import failure, pictures, rows_of, tiny
+from .conftest import failure, pictures, rows_of
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -89,21 +89,6 @@ def test_bit_by_bit_in_another_order(job, expected):
     table, expected = (each.sort_values(KEY, ignore_index=True) for each in (table, expected))
     assert table["image_id"].tolist() == expected["image_id"].tolist()
     np.testing.assert_array_equal(table["value"], expected["value"])
-
-
-def test_bit_by_bit_where_threads_measure_maps(tmp_path, monkeypatch):
-    """As a run on a GPU does it, in three shards of two batches; also the values of the whole data set."""
-    metrics = "metric=[box_iou,confidence_drop,entropy,max_box_acc,pxap,sensitivity_error,zeta]"
-    tables = []
-    for name, threads in (("one", 0), ("beside", 2)):
-        monkeypatch.setattr(shard, "thread_count", lambda device, threads=threads: threads)
-        outcomes = sweep([*tiny((metrics, "data.batch_size=2")), f"results={tmp_path / name}"])[1]
-        folder = tmp_path / name / "quick/default"
-        curves = [pd.read_parquet(folder / path) for outcome in outcomes for path in outcome.files["curves"]]
-        tables.append((rows_of(tmp_path / name, outcomes), pd.concat(curves)))
-    for one, beside in zip(*tables, strict=True):
-        assert len(one)
-        pd.testing.assert_frame_equal(beside, one, check_exact=True)
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="a spawned process has no fixtures")
@@ -188,7 +173,6 @@ def test_all_steps_of_a_job(tmp_path):
 def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     """However many images it has, with the default methods and metrics. Each wait lets a GPU run empty."""
     monkeypatch.setattr(batched, "OF_PROCESSOR", batched.OF_GPU)  # the stand-in for a GPU is a processor
-    monkeypatch.setattr(shard, "thread_count", lambda device: 1)
     job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
