@@ -19,7 +19,7 @@ from typing import Annotated
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, FileHashes, Files, Sample
+from axiom_bench.data.base import DataSet, Files, Sample
 from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
@@ -99,9 +99,6 @@ class ImageNet(_Labelled, ImageFiles):
             synset |= flat_labels(self.root, labels, flat, self.classes)
         self._take(synset, classes is not None, self.folder, f"expected {LAYOUT}")
 
-    def path(self, index: int) -> Path:
-        return self.folder / as_name(self.ids[index])
-
     def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
         relative = f"{splitext(as_name(self.ids[index]))[0]}.xml"
@@ -147,9 +144,6 @@ class ImageNetArchives(_Labelled, PackedImages):
             return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
         objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=size)
         return replace(sample, objects=objects, problems=problems)
-
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        return self._sha256(index, hashes, self.ids[index])
 
     def files(self, index: int) -> Files:
         return self.archive.path, self.boxes_file
