@@ -128,30 +128,14 @@ class ParquetFile:
                     raise Unreadable(f"its column {column!r} has {part.num_values:,} values, more than {most:,}")
 
 
-class Stream:
-    """One column's values of one row group in ascending order; a row that has passed is read from the start again."""
-
-    def __init__(self, file: ParquetFile, column: str, group: int) -> None:
-        self.place, self.process = (file.path, group), os.getpid()
-        self.rows, self.next = file.rows(column, group), 0
-
-    def reaches(self, file: ParquetFile, group: int, row: int) -> bool:
-        """Whether this stream, of this process, comes to a row of the group."""
-        return (self.place, self.process) == ((file.path, group), os.getpid()) and row >= self.next
-
-    def read(self, row: int) -> bytes:
-        """The bytes of a row of the group. Raises Unreadable."""
-        for value in self.rows:
-            self.next += 1
-            if self.next <= row:
-                continue
-            if not value.is_valid:
-                raise Unreadable("the row holds no image")
-            if (size := value.as_buffer().size) > MAX_IMAGE:
-                raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
-            content: bytes = value.as_py()
-            return content
-        raise Unreadable(f"its row group ends before row {row}")
+def _content(value: pa.Scalar) -> bytes:
+    """The bytes of an image. Raises Unreadable."""
+    if not value.is_valid:
+        raise Unreadable("the row holds no image")
+    if (size := value.as_buffer().size) > MAX_IMAGE:
+        raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
+    content: bytes = value.as_py()
+    return content
 
 
 def _listed(array: pa.Array) -> list[Any]:
@@ -182,7 +166,8 @@ class ParquetImages(NotedImages):
         name: Name = "parquet",
     ) -> None:
         self.name, self.column, self.paths = name, image, files_named(path, SUFFIX)
-        self._stream: Stream | None = None
+        self._stream: tuple[object, Iterator[pa.Scalar]] | None = None
+        self._next = 0  # the row of the stream's group that it gives next
         self._files: dict[str, ParquetFile] = {}
         entries: dict[str, Entry] = {}
         for each, file in self.paths.items():
@@ -200,13 +185,19 @@ class ParquetImages(NotedImages):
         return {**vars(self), "_stream": None}  # what is open doesn't travel to other processes
 
     def at(self, entry: Entry) -> bytes:
-        file = self._files[entry.file]
-        group = bisect_right(file.starts, entry.place) - 1
-        row = entry.place - file.starts[group]
-        if self._stream is None or not self._stream.reaches(file, group, row):
-            self._stream = Stream(file, self._columns[entry.file], group)
+        """By a stream of the row group's values, ascending; a row that has passed is read from the start again."""
+        file, row = self._files[entry.file], entry.place
+        group = bisect_right(file.starts, row) - 1
+        row -= file.starts[group]
+        place = entry.file, group, os.getpid()
+        if self._stream is None or self._stream[0] != place or row < self._next:
+            self._stream, self._next = (place, file.rows(self._columns[entry.file], group)), 0
         try:
-            return self._stream.read(row)
+            for value in self._stream[1]:
+                self._next += 1
+                if self._next > row:
+                    return _content(value)
+            raise Unreadable(f"its row group ends before row {row}")
         except Unreadable:
             self._stream = None  # so that the next row of the group says the same
             raise
