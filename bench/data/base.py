@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -12,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,13 +55,6 @@ class FileHashes:
         return {path: self.stamps[path] for path in paths if path is not None}
 
 
-def with_meaning(of_files: str, meaning: str) -> str:
-    """The hash of an image from that of its files, and what else decides what is read from them. UNREADABLE stays in
-    front: images whose files can't be read have one hash, by which `data.cache` would give one for another."""
-    unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
-    return unreadable + hashlib.sha256(f"{of_files} {meaning}".encode()).hexdigest()
-
-
 def check_unchanged(name: str, paths: Files, stamps: Mapping[Path, str]) -> None:
     """Raises BenchError where a file of the image of this name isn't the one that was hashed: with another size or time
     than its stamp has."""
@@ -84,6 +76,7 @@ def _stamp(path: Path | None) -> tuple[str, int]:
     return f"{'' if path is None else os.path.abspath(path)}|{size}|{modified}{denied}", modified
 
 
+T = TypeVar("T")
 Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
 MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
@@ -255,14 +248,31 @@ def is_empty(box: Box) -> bool:
 
 
 def subset(
-    dataset: DataSet, size: int | None, seed: int, only_classes: Sequence[str | int] | None = None
+    dataset: DataSet,
+    size: int | None,
+    seed: int,
+    only_classes: Sequence[str | int] | None = None,
+    leave_out: Sequence[str] | None = None,
 ) -> tuple[int, ...]:
     """`size` indices chosen by seed without replacement, ascending; all where size is None.
 
     only_classes: an image must be labelled with one of these (a class, its name or its index); None: any. Of a data set
-    that draws its images, all such are chosen, whatever the size.
-    Raises BenchError where the data set has fewer such images, or no such class.
+    that draws its images, all such are chosen, whatever the size. leave_out: ids that are left out of those chosen.
+    Raises BenchError where the data set has fewer such images, no such class or id, or none is left.
     """
+    chosen = _chosen(dataset, size, seed, only_classes)
+    if not leave_out:
+        return chosen
+    names = frozenset(leave_out)
+    if strangers := names.difference(dataset.ids):
+        raise BenchError(f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}.")
+    kept = tuple(index for index in chosen if dataset.ids[index] not in names)
+    if not kept:
+        raise BenchError(f"data.leave_out leaves none of the {len(chosen)} images of {dataset.name!r}.")
+    return kept
+
+
+def _chosen(dataset: DataSet, size: int | None, seed: int, only_classes: Sequence[str | int] | None) -> tuple[int, ...]:
     candidates: Sequence[int] = range(len(dataset))
     description = f"{len(dataset)} images in {dataset.name!r}"
     if only_classes is not None:
@@ -305,35 +315,56 @@ def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: in
             )
 
 
-class Selected(DataSet):
-    """The images of `dataset` at these places, ascending, with its name and classes."""
+class MadeOf(DataSet):
+    """Images that are made of those of another data set, `of`, whose classes and notes they have."""
 
-    threads_may_read = True  # where the data set's threads may, see `sources`
-
-    def __init__(self, dataset: DataSet, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, tuple(indices)
-        self.name, self.classes, self._class_names = dataset.name, dataset.classes, dataset.class_names
-        self.ids = tuple(dataset.ids[index] for index in indices)
-        self.unlabelled, self.notes = dataset.unlabelled, dataset.notes
+    def __init__(self, of: DataSet, name: str) -> None:
+        self.of, self.name = of, name
+        self.classes, self._class_names, self.notes = of.classes, of.class_names, of.notes
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
-        return (self, *self.dataset.sources)
+        return (self, *self.of.sources)
 
-    def read(self, index: int) -> Sample:
-        return self.dataset.read(self.indices[index])
-
-    def read_scaled(self, index: int, least: Least | None) -> Sample:
-        return self.dataset.read_scaled(self.indices[index], least)
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return self.dataset.labels(self.indices[index])
-
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        return self.dataset.fingerprint(self.indices[index], hashes)
+    @abstractmethod
+    def used(self, index: int) -> tuple[int, ...]:
+        """The places of the images that this one, and versions of it, are made of."""
 
     def files(self, index: int) -> Files:
-        return self.dataset.files(self.indices[index])
+        return tuple(path for place in self.used(index) for path in self.of.files(place))
+
+    def part(self, index: int, read: Callable[[int], T], place: int) -> T:
+        """What `read` gives of the image at this place. Raises its BadImage as one of the image that is made of it."""
+        try:
+            return read(place)
+        except BadImage as bad:
+            raise BadImage(self.ids[index], str(bad), bad.status) from bad
+
+
+class Selected(MadeOf):
+    """The images of another data set at these places, ascending, with its name and classes."""
+
+    threads_may_read = True  # where the data set's threads may, see `sources`
+
+    def __init__(self, of: DataSet, indices: Sequence[int]) -> None:
+        super().__init__(of, of.name)
+        self.indices, self.unlabelled = tuple(indices), of.unlabelled
+        self.ids = tuple(of.ids[index] for index in indices)
+
+    def used(self, index: int) -> tuple[int, ...]:
+        return (self.indices[index],)
+
+    def read(self, index: int) -> Sample:
+        return self.of.read(self.indices[index])
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        return self.of.read_scaled(self.indices[index], least)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return self.of.labels(self.indices[index])
+
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        return self.of.fingerprint(self.indices[index], hashes)
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:

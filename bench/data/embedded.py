@@ -165,7 +165,7 @@ class HardImages(DataSet):
     def __init__(self, content: str = "scenes", name: str = "hard_scenes") -> None:
         if content not in hard.CONTENTS:
             raise unknown("content of the hard images", str(content), hard.CONTENTS)
-        self.name, self.classes, self._images = name, hard.CLASSES[content], hard.CONTENTS[content]()
+        self.name, self.classes, self._images = name, hard.CLASSES[content], dict(hard.CONTENTS[content]())
         self.ids = tuple(self._images)
 
     def read(self, index: int) -> Sample:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,15 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from axiom_bench.cutting.interventions import Part, Parts
 from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, check_unchanged
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.data.workers import DEADLY, Readable, chunks
 from axiom_bench.errors import BenchError, unknown
 
 TARGET_RULES = ("label", "predicted", "each_label")
+CHUNK = 16  # images that travel together from a worker: shared memory holds a few chunks for each worker
+SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
 log = logging.getLogger(__name__)
 bad_images = logging.getLogger("axiom_bench.bad_images")
@@ -107,11 +111,11 @@ def batches(
 
     target_rule: "label", one row an image; "predicted", the same with `targets` None; "each_label", one row per image
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
-    status "no_annotation", one that kills the process that reads it as one of status "bad_image". Rows don't depend on
-    `workers` (0: this process, which nothing protects). A batch holds images of one size.
+    status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
     extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
-    normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed; raises
-    BenchError, as it goes on, for an image whose files have others when it is decoded.
+    normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed. Raises
+    BenchError, as it goes on, for an image whose files have other stamps when it is decoded, and for one that ends the
+    process that reads it.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
@@ -121,8 +125,11 @@ def batches(
     return _batches(images, workers, batch_size, device)
 
 
-class _Images(Readable):
-    """Each image with its targets, annotation and extras, or the BadImage that it is."""
+class _Images(Dataset[Item]):
+    """Each image with its targets, annotation and extras, or the BadImage that it is; picklable, so that workers may be
+    forked or spawned. reading: the place that each worker reads."""
+
+    reading: Tensor
 
     def __init__(
         self,
@@ -135,7 +142,7 @@ class _Images(Readable):
         stamps: Mapping[Path, str] | None = None,
     ) -> None:
         self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
-        self.extras, self.cache, self.stamps, self.deadly = frozenset(extras), cache, stamps or {}, {}
+        self.extras, self.cache, self.stamps = frozenset(extras), cache, stamps or {}
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -145,8 +152,8 @@ class _Images(Readable):
         return self.dataset.ids[self.indices[place]]
 
     def __getitem__(self, place: int) -> Item:
-        if place in self.deadly:
-            return None, BadImage(self.name(place), self.deadly[place])
+        if (worker := get_worker_info()) is not None:
+            self.reading[worker.id] = place
         index, name, damaged = self.indices[place], self.name(place), list[int]()
         decode = partial(self._decoded, damaged)
         try:
@@ -230,6 +237,42 @@ def _converted(annotation: Annotation, convert: Callable[[Any], Any]) -> Annotat
     return replace(annotation, labels=convert(annotation.labels), boxes=convert(annotation.boxes), mask=mask)
 
 
+def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[Item]]]:
+    """`_pack` of CHUNK images after another. Raises BenchError for processes that end, with the images they read."""
+    images.reading = torch.zeros(max(workers, 1), dtype=torch.int64).share_memory_()
+    loader = DataLoader(images, CHUNK, num_workers=min(workers, len(images)), collate_fn=_pack)
+    outside = SIGCHLD and signal.getsignal(SIGCHLD)
+    iterator = iter(loader)
+    if SIGCHLD is not None and threading.current_thread() is threading.main_thread():
+        # torch's own handler would raise for a dead worker in whatever code runs then
+        signal.signal(SIGCHLD, signal.SIG_DFL if outside is None else outside)
+    processes = getattr(iterator, "_workers", ())
+    try:
+        for _ in range(len(loader)):
+            try:
+                chunk = next(iterator)
+            except (RuntimeError, ConnectionError, EOFError) as error:  # what torch raises for a worker that is gone
+                dead = [number for number, process in enumerate(processes) if process.exitcode]
+                if not dead:
+                    raise
+                raise _died(images, dead, [processes[number].exitcode for number in dead]) from error
+            yield chunk
+    finally:
+        if processes:
+            iterator._shutdown_workers()  # type: ignore[attr-defined] # else when the last frame that holds it goes
+
+
+def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> BenchError:
+    names = [images.name(int(images.reading[worker])) for worker in workers]
+    signals = {-each.value: each.name for each in signal.Signals}
+    ends = [signals.get(code, f"exit code {code}") for code in codes]
+    return BenchError(
+        f"The process that read {' or '.join(map(repr, names))} ended by {' and '.join(dict.fromkeys(ends))}. If a "
+        f"decoder can't bear the image, leave it out by data.leave_out={names}; if memory is short (SIGKILL, or SIGBUS "
+        "for that of /dev/shm), lower data.workers."
+    )
+
+
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     """Images of one size after another as one tensor: one piece of shared memory instead of one for each image."""
     images = [image for image, _ in items if image is not None]
@@ -256,13 +299,13 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
 def _batches(source: _Images, workers: int, batch_size: int, device: torch.device | str) -> Iterator[Batch | BadImage]:
     preprocessing, place = source.preprocessing, torch.device(device)
     rows: list[Row] = []
-    for stacks, items in chunks(source, workers, _pack):
+    for stacks, items in _chunks(source, workers):
         images = (image for stack in stacks for image in stack)
         for _, prepared in items:
             if isinstance(prepared, BenchError):
                 raise prepared
             if isinstance(prepared, BadImage):
-                if prepared.status == BAD_IMAGE and not prepared.message.startswith(DEADLY):  # which is told there
+                if prepared.status == BAD_IMAGE:
                     bad_images.warning("%s", prepared)
                 yield prepared
                 continue

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, Files, Sample, Seed, Selected, StoredPart
+from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, MadeOf, Sample, Seed, Selected, StoredPart
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Kind, Name, whole
@@ -136,7 +136,7 @@ class MosaicImages(Selected):
                 "of another class is left."
             )
         super().__init__(of, range(len(of.ids)))
-        self.of, self.name = of, name
+        self.name = name
         self.grid, self.target_cells, self.cell, self.confidence = grid, target_cells, cell, confidence
         self.uses, self.size, self.seed = uses, size, seed
 
@@ -173,7 +173,7 @@ class Cell:
     box: tuple[int, int, int, int]
 
 
-class Mosaics(DataSet):
+class Mosaics(MadeOf):
     """Mosaics, preprocessed but for the scaling of values; `preprocessing` does the rest.
 
     ids: "0007: first.jpg | second.jpg | ...", number and images from left to right, then from top to bottom. label:
@@ -190,20 +190,15 @@ class Mosaics(DataSet):
         preprocessing: Preprocessing,
         candidates: Sequence[Candidate] = (),
     ) -> None:
+        super().__init__(images, images.name)
         self.images, self.layouts, self.of_cells = images, tuple(made), preprocessing
         self._left = _by_class(candidates, (images.seed, images.uses))
-        self.name, self.classes, self._class_names = images.name, images.classes, images.class_names
-        self.notes = images.notes
         names = (" | ".join(image.image_id for image in layout.cells) for layout in made)
         self.ids = tuple(f"{number:04d}: {joined}" for number, joined in enumerate(names))
         self.preprocessing = replace(preprocessing, resize=None, crop=None)
         self.cell_size = preprocessing.size or self._size_of_first()
         scale = images.grid if images.cell == "full" else 1
         self.height, self.width = (scale * side for side in self.cell_size)
-
-    @property
-    def sources(self) -> tuple[DataSet, ...]:
-        return (self, *self.images.sources)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return tuple(sorted({image.label for image in self.layouts[index].cells}))
@@ -264,23 +259,20 @@ class Mosaics(DataSet):
         cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in self._used(index)]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
-    def files(self, index: int) -> Files:
-        return tuple(path for image in self._used(index) for path in self.images.files(image.index))
+    def used(self, index: int) -> tuple[int, ...]:
+        return tuple(image.index for image in self._used(index))
 
     def _used(self, index: int) -> tuple[Candidate, ...]:
         """The images of the mosaic and of its versions."""
         return (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
 
-    def _seen(self, image: Candidate) -> Image.Image:
+    def _seen(self, place: int) -> Image.Image:
         """The image as the network sees it alone."""
-        return self.of_cells.picture(self.of_cells.read(self.images, image.index))
+        return self.of_cells.picture(self.of_cells.read(self.images, place))
 
     def _picture(self, index: int, cell: Cell) -> Image.Image:
         """A cell's picture. Raises BadImage, of the mosaic, where the image can't be read or has another size."""
-        try:
-            picture = self._seen(cell.image)
-        except BadImage as bad:
-            raise BadImage(self.ids[index], str(bad), bad.status) from bad
+        picture = self.part(index, self._seen, cell.image.index)
         if (picture.height, picture.width) != self.cell_size:
             raise BadImage(
                 self.ids[index],
@@ -296,7 +288,7 @@ class Mosaics(DataSet):
         """(height, width) of the first image that can be read, where the preprocessing leaves each its own size."""
         for image in (image for layout in self.layouts for image in layout.cells):
             try:
-                picture = self._seen(image)
+                picture = self._seen(image.index)
             except BadImage:
                 continue
             return picture.height, picture.width

@@ -18,7 +18,7 @@ from PIL import Image, ImageFilter, ImageOps
 from scipy import ndimage
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import BACKGROUND, BadImage, DataSet, Drawn, FileHashes, Files, Sample, Seed, StoredPart
+from axiom_bench.data.base import BACKGROUND, BadImage, DataSet, Drawn, FileHashes, MadeOf, Sample, Seed, StoredPart
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name, whole
 
@@ -61,7 +61,7 @@ class Pasted:
     box: Box
 
 
-class PastedImages(DataSet):
+class PastedImages(MadeOf):
     """ids: "000007: ground.jpg | first.jpg | second.jpg", a number, and the images that it is made of.
 
     of: the data set of grounds and objects; it has masks, and each image's classes. Its images are read once, since an
@@ -81,18 +81,14 @@ class PastedImages(DataSet):
         seed: Seed = 0,
         name: Name = "pasted",
     ) -> None:
-        self.of, self.name, self.seed = of, name, seed
-        self.classes, self._class_names, self.notes = of.classes, of.class_names, of.notes
+        super().__init__(of, name)
+        self.seed = seed
         self._labels = [frozenset(of.labels(index)) for index in range(len(of))]
         cut_outs = [each for index in range(len(of)) for each in _cut_outs(of, index)]
         self.recipes = tuple(self._recipe(number, objects, cut_outs) for number in range(size))
         made = ([recipe.ground, *(each.index for each in recipe.objects)] for recipe in self.recipes)
         names = (" | ".join(of.ids[index] for index in indices) for indices in made)
         self.ids = tuple(f"{number:06d}: {joined}" for number, joined in enumerate(names))
-
-    @property
-    def sources(self) -> tuple[DataSet, ...]:
-        return (self, *self.of.sources)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return tuple(sorted(each.label for each in self.recipes[index].objects))
@@ -119,7 +115,8 @@ class PastedImages(DataSet):
             )
             for each, region in zip(pasted, regions, strict=True)
         ]
-        others = tuple(ImageOps.fit(self._of(index, other).image, ground.size) for other in recipe.others)
+        grounds = (self.part(index, self.of.read, other).image for other in recipe.others)
+        others = tuple(ImageOps.fit(other, ground.size) for other in grounds)
         rest = ~np.any(regions, axis=0)
         return (*parts, StoredPart(GROUND, None, rest, tuple(_put(other, pasted) for other in others), others))
 
@@ -127,13 +124,10 @@ class PastedImages(DataSet):
         return len(self.recipes[index].objects) + GROUNDS
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        files = [self.of.fingerprint(used, hashes) for used in self._used(index)]
+        files = [self.of.fingerprint(used, hashes) for used in self.used(index)]
         return hashlib.sha256(repr((self.recipes[index], files)).encode()).hexdigest()
 
-    def files(self, index: int) -> Files:
-        return tuple(path for used in self._used(index) for path in self.of.files(used))
-
-    def _used(self, index: int) -> tuple[int, ...]:
+    def used(self, index: int) -> tuple[int, ...]:
         recipe = self.recipes[index]
         return recipe.ground, *(each.index for each in recipe.objects), *recipe.others
 
@@ -164,15 +158,8 @@ class PastedImages(DataSet):
             f"{1 + GROUNDS} grounds of other classes: give data.of more images with masks, or lower data.objects."
         )
 
-    def _of(self, index: int, used: int) -> Sample:
-        """An image that this one is made of. Raises BadImage, of this one, where it can't be read."""
-        try:
-            return self.of.read(used)
-        except BadImage as bad:
-            raise BadImage(self.ids[index], str(bad), bad.status) from bad
-
     def _ground(self, index: int) -> Image.Image:
-        return self._of(index, self.recipes[index].ground).image
+        return self.part(index, self.of.read, self.recipes[index].ground).image
 
     def _objects(self, index: int) -> list[Pasted]:
         """The objects from left to right, each in its room: a column of the image."""
@@ -180,7 +167,7 @@ class PastedImages(DataSet):
         room = ground.width // len(recipe.objects)
         pasted = []
         for column, (cut_out, (across, down)) in enumerate(zip(recipe.objects, recipe.places, strict=True)):
-            sample = self._of(index, cut_out.index)
+            sample = self.part(index, self.of.read, cut_out.index)
             if sample.mask is None:
                 raise BadImage(self.ids[index], f"the mask of {sample.image_id} can't be read")
             x0, y0, x1, y1 = cut_out.box

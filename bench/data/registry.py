@@ -52,6 +52,7 @@ LOADING = {  # settings of the loader, not of a data set, and what they may be
     "size": Annotated[int | None, Kind(lambda value: value is None or value >= 1, SIZE)],  # type: ignore[operator]
     "seed": Seed,
     "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
+    "leave_out": Sequence[File] | None,
     "only_correct": bool,
     "scaled_decoding": bool,
     "cache": File | None,
@@ -76,8 +77,9 @@ def load_dataset(cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] |
     if "of" in values:  # the images that the configuration of another data set chooses
         of = values["of"]
         dataset = load_dataset(of, network)
-        chosen = subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"))
-        values["of"] = Selected(dataset, chosen)
+        values["of"] = Selected(
+            dataset, subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"), of.get("leave_out"))
+        )
     if NETWORK in signature(KINDS[cfg["kind"]]):
         values[NETWORK] = network
     try:

@@ -1,12 +1,14 @@
 """Writers of small data sets in every layout, and what the loader makes of a data set."""
 
 import io
+import json
 import tarfile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from scipy.io import savemat
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.loading import batches
@@ -85,3 +87,95 @@ def write_parquet(path, images, labels):
     of_images = pa.array(images, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     pq.write_table(pa.table({"image": of_images, "label": labels}), path, row_group_size=2)
     return path
+
+
+CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
+SQUARE = [[10, 5, 20, 5, 20, 15, 10, 15]]  # a polygon of x 10 to 20, y 5 to 15
+
+
+def run_lengths(x0, y0, x1, y1, width=40, height=30):
+    """A rectangle column by column, as an uncompressed crowd has it."""
+    pixels = np.zeros((height, width), dtype=bool)
+    pixels[y0:y1, x0:x1] = True
+    values = pixels.flatten(order="F")
+    ends = np.flatnonzero(np.diff(values)) + 1
+    counts = np.diff([0, *ends, len(values)]).tolist()
+    return {"counts": counts if not values[0] else [0, *counts], "size": [height, width]}
+
+
+def annotation(number, image, category, box, region, crowd=0):
+    ids = {"id": number, "image_id": image, "category_id": category}
+    return {**ids, "bbox": box, "segmentation": region, "iscrowd": crowd}
+
+
+ANNOTATIONS = [
+    annotation(1, 7, 18, [10, 5, 10, 10], SQUARE),
+    annotation(2, 7, 1, [0, 0, 30, 20], [[0, 0, 30, 0, 30, 20, 0, 20]]),  # a larger one around it
+    annotation(3, 7, 1, [32, 20, 8, 10], run_lengths(32, 20, 40, 30), crowd=1),
+    annotation(4, 3, 90, [0, 0, 4, 4], run_lengths(0, 0, 4, 4), crowd=1),
+]
+
+
+def write_coco(root, content):
+    path = root / "annotations/instances_val2017.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+SYNSETS = [f"n{number:02d}" for number in range(12)]
+
+
+def write_s_mask(root, *values, shape=(30, 40)):
+    """values: (rows, or rows and columns; number), red + 256 green; 0 elsewhere."""
+    numbers = np.zeros(shape, dtype=int)
+    for place, number in values:
+        numbers[place] = number
+    colours = np.stack([numbers % 256, numbers // 256, numbers * 0], 2).astype(np.uint8)
+    path = root / "validation-segmentation/n07/a.png"
+    Image.fromarray(colours).save(path)
+    return path
+
+
+BIRD_SIDE, BIRD_PARTS = 16, ("beak", "eye", "foot", "tail", "wing")
+BIRD_PLACES = {"beak": (2, 2), "eye": (2, 8), "foot": (12, 4), "tail": (8, 12)}  # the wing isn't seen
+BIRD_COLOURS = {"beak": (255, 255, 0), "eye": (255, 255, 254), "foot": (255, 0, 1), "tail": (0, 0, 255)}
+BIRD = "1/000002"
+
+
+def draw_bird(left, colours=None):
+    """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these colours."""
+    picture = np.full((BIRD_SIDE, BIRD_SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8)
+    for part, (row, column) in BIRD_PLACES.items():
+        if part in left:
+            shade = 110 + 20 * BIRD_PARTS.index(part)
+            picture[row : row + 3, column : column + 3, :3] = colours[part] if colours else shade
+    return Image.fromarray(picture)
+
+
+KIT_SYNSETS = ("n03", "n02", "n01")  # by the devkit's numbers, from 1: not the standard order
+TRUTH = {1: "n03", 2: "n01", 3: "n03"}
+IMAGES, BOXES = "ILSVRC2012_img_val.tar", "ILSVRC2012_bbox_val_v3.tgz"
+KIT, SECOND = "ILSVRC2012_devkit_t12.tar.gz", "ILSVRC2012_val_00000002.JPEG"
+
+
+def write_devkit(root, *left_out, synsets=KIT_SYNSETS):
+    entries = [(number, synset, f"{synset} by name") for number, synset in enumerate(synsets, start=1)]
+    entries.append((1001, "n00", "an inner node"))
+    table = io.BytesIO()
+    savemat(
+        table, {"synsets": np.array(entries, dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")])[:, None]}
+    )
+    numbers = "".join(f"{KIT_SYNSETS.index(synset) + 1}\n" for synset in TRUTH.values())
+    files = {"meta.mat": table.getvalue(), "ILSVRC2012_validation_ground_truth.txt": numbers.encode()}
+    kept = [(f"ILSVRC2012_devkit_t12/data/{name}", files[name]) for name in files if name not in left_out]
+    write_tar(root / KIT, kept, "w:gz")
+
+
+def pack_imagenet(unpacked, root):
+    """The images and boxes of an unpacked root as the official files."""
+    images = sorted(unpacked.glob("val/*/*.JPEG"), key=lambda path: path.name)
+    write_tar(root / IMAGES, [(path.name, path.read_bytes()) for path in images])
+    files = (unpacked / "Annotations/CLS-LOC/val").glob("*.xml")
+    write_tar(root / BOXES, [(f"val/{path.name}", path.read_bytes()) for path in files], "w:gz")
+    write_devkit(root)
+    return root

@@ -1,10 +1,25 @@
 """Small data sets in every layout, built in a temporary folder."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.builders import save, xml
+from tests.data.builders import (
+    ANNOTATIONS,
+    BIRD,
+    BIRD_COLOURS,
+    BIRD_PARTS,
+    CATEGORIES,
+    SYNSETS,
+    draw_bird,
+    pack_imagenet,
+    save,
+    write_coco,
+    write_s_mask,
+    xml,
+)
 
 
 @pytest.fixture
@@ -48,3 +63,51 @@ def folder_root(tmp_path):
         save(tmp_path / name, seed=seed)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
     return tmp_path
+
+
+@pytest.fixture
+def coco_root(tmp_path):
+    images = []
+    for number, name in ((7, "000007.jpg"), (3, "000003.jpg"), (5, "000005.jpg")):
+        save(tmp_path / "val2017" / name, seed=number)
+        images.append({"id": number, "file_name": name, "width": 40, "height": 30})
+    write_coco(tmp_path, {"images": images, "annotations": ANNOTATIONS, "categories": CATEGORIES})
+    return tmp_path
+
+
+@pytest.fixture
+def s_root(tmp_path):
+    """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{name} name of {name}\n" for name in SYNSETS))
+    for seed, name in enumerate(("n07/a", "n03/b")):
+        save(tmp_path / "validation" / f"{name}.JPEG", seed=seed)
+    (tmp_path / "validation-segmentation/n07").mkdir(parents=True)
+    write_s_mask(tmp_path, (np.s_[:10], 2), (np.s_[10:15], 1), (np.s_[15:20], 1000))
+    return tmp_path
+
+
+@pytest.fixture
+def birds_root(tmp_path):
+    """Two classes, three images; the third, of class 1, with its part map and versions."""
+    (tmp_path / "classes.json").write_text(json.dumps([{"class_idx": number, "parts": {}} for number in range(2)]))
+    (tmp_path / "dataset_test.json").write_text(json.dumps([{"class_idx": label} for label in (1, 0, 1)]))
+    files = {
+        "test/1/000000": BIRD_PARTS,
+        "test/0/000001": BIRD_PARTS,
+        f"test/{BIRD}": BIRD_PARTS,
+        f"test_interventions/{BIRD}/body_": (),
+    }
+    for part in BIRD_PARTS:
+        left = sorted({*BIRD_PARTS} - {part})
+        files[f"test_interventions/{BIRD}/body_{'_'.join(left)}"] = left
+    for name, left in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_bird(left).save(tmp_path / f"{name}.png")
+    (tmp_path / "test_part_map/1").mkdir(parents=True)
+    draw_bird(BIRD_PARTS, BIRD_COLOURS).save(tmp_path / f"test_part_map/{BIRD}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def archives(imagenet_root, tmp_path_factory):
+    return pack_imagenet(imagenet_root, tmp_path_factory.mktemp("archives"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from posixpath import splitext
+from typing import Any
 
 from PIL import Image
 
@@ -26,10 +28,9 @@ from axiom_bench.data.base import (
     classes_of,
     clipped,
     is_empty,
-    with_meaning,
 )
 from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, sha256, sha256_of
-from axiom_bench.data.formats.files import as_text, files_below, shown, why
+from axiom_bench.data.formats.files import as_name, as_text, files_below, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
 
@@ -39,7 +40,7 @@ UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's 
 
 
 class StoredImages(DataSet):
-    """A subclass gives each image's source and annotation."""
+    """A subclass gives each image's source, the hash of its content, and its annotation."""
 
     orientation = "EXIF orientations aren't applied: annotations are in stored pixels"
 
@@ -50,27 +51,44 @@ class StoredImages(DataSet):
         image, size, turned = open_scaled(self.source(index), self.ids[index], least, self.is_upright(index))
         return replace(self.annotate(index, image, size), stored=size[::-1], turned=turned)
 
+    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+        of_files, meaning = self.content_hash(index, hashes or FileHashes()), self.meaning(index)
+        if not meaning:
+            return of_files
+        # images whose files can't be read have one hash, by which `data.cache` would give one for another
+        unreadable = UNREADABLE if of_files.startswith(UNREADABLE) else ""
+        return unreadable + hashlib.sha256(f"{of_files} {meaning}".encode()).hexdigest()
+
     def is_upright(self, index: int) -> bool:
         """Whether the image is turned as its EXIF orientation says: not where annotations are in pixels as stored."""
         return False
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        """The decoded image with its label, objects and mask. size: (width, height) of the stored image."""
+        return Sample(image, self.ids[index], next(iter(self.labels(index)), None))
+
+    def meaning(self, index: int) -> str:
+        """What decides, beside the bytes of its files, what is read of an image; "" for nothing."""
+        return ""
 
     @abstractmethod
     def source(self, index: int) -> Path | BytesIO:
         """The image's file, which may be missing, or its bytes. Raises BadImage."""
 
     @abstractmethod
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        """The decoded image with its label, objects and mask. size: (width, height) of the stored image."""
+    def content_hash(self, index: int, hashes: FileHashes) -> str:
+        """SHA-256 over the bytes of the image and its annotations."""
 
 
 class ImageFiles(StoredImages):
-    """Images that are files: a subclass gives each one's path."""
+    """Images that are files: by their ids below `folder`, unless a subclass gives each one's path."""
 
     threads_may_read = True
+    folder: Path
 
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
+    def content_hash(self, index: int, hashes: FileHashes) -> str:
         paths = self.files(index)
-        return (hashes or FileHashes()).of(paths, lambda: sha256(*paths))
+        return hashes.of(paths, lambda: sha256(*paths))
 
     def files(self, index: int) -> Files:
         return self.path(index), *self.annotation_paths(index)
@@ -78,9 +96,9 @@ class ImageFiles(StoredImages):
     def source(self, index: int) -> Path:
         return self.path(index)
 
-    @abstractmethod
     def path(self, index: int) -> Path:
         """The image's file, which may be missing."""
+        return self.folder / as_name(self.ids[index])
 
     def annotation_paths(self, index: int) -> tuple[Path | None, ...]:
         """The files that the annotation comes from, which may be missing."""
@@ -94,12 +112,6 @@ def image_files(folder: Path) -> list[str]:
     BenchError where a folder can't be listed.
     """
     return sorted(as_text(path) for path in files_below(folder) if splitext(path)[1].lower() in SUFFIXES)
-
-
-def images_in_folders(folder: Path, names: Collection[str]) -> tuple[str, ...]:
-    """The ids of the images below those folders in a folder that have one of these names; see `image_files`."""
-    paths = (path.partition("/") for path in image_files(folder))
-    return tuple("".join(path) for path in paths if path[1] and path[0] in names)
 
 
 def existing(folder: Path, layout: str) -> Path:
@@ -121,6 +133,15 @@ class PackedImages(StoredImages):
         except OSError as error:
             raise BadImage(self.ids[index], f"can't be read: {why(error)}") from error
 
+    def content_hash(self, index: int, hashes: FileHashes) -> str:
+        def read() -> str:
+            try:
+                return sha256_of((self.content(index), *self.annotation(index)))
+            except OSError:
+                return f"{UNREADABLE}{sha256_of((None, *self.annotation(index)))}"
+
+        return hashes.of(self.files(index), read, self.part(index))
+
     @abstractmethod
     def content(self, index: int) -> bytes:
         """The bytes of the image's own file. Raises OSError where they can't be read."""
@@ -129,69 +150,9 @@ class PackedImages(StoredImages):
         """The bytes of the image's annotation files, None for a missing one."""
         return ()
 
-    def _sha256(self, index: int, hashes: FileHashes | None, part: str) -> str:
-        """Over the image's and its annotations' bytes, a part of its files."""
-
-        def read() -> str:
-            try:
-                return sha256_of((self.content(index), *self.annotation(index)))
-            except OSError:
-                return f"{UNREADABLE}{sha256_of((None, *self.annotation(index)))}"
-
-        return (hashes or FileHashes()).of(self.files(index), read, part)
-
-
-class NotedImages(PackedImages):
-    """A subclass gives each image's bytes, the file that holds them, and its note.
-
-    column: where in the files the images are, if a setting says that.
-    """
-
-    column = ""
-    orientation = "EXIF orientations are applied to images without boxes, which are in stored pixels"
-
-    def is_upright(self, index: int) -> bool:
-        return not self.note(index).objects
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return classes_of(self.note(index).label, self.note(index).objects)
-
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        of_image = self._sha256(index, hashes, f"{self.ids[index]} {self.column}")
-        return with_meaning(of_image, repr(self.note(index)))
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        note = self.note(index)
-        objects, problems = note.clipped(self.ids[index], size)
-        return Sample(image, self.ids[index], note.label, objects, problems=problems)
-
-    def files(self, index: int) -> Files:
-        return (self.file(index),)
-
-    @abstractmethod
-    def file(self, index: int) -> Path:
-        """The file that holds them."""
-
-    @abstractmethod
-    def note(self, index: int) -> Note:
-        """The image's label and boxes."""
-
-    def _name_classes(self, classes: Classes | None, names: Sequence[str] = ()) -> None:
-        """Sets the classes, else the numbers of `names`, before labels are read."""
-        numbered = {str(number): as_text(name) for number, name in enumerate(names)}
-        self._set_classes(numbered if classes is None else class_list(classes))
-
-    def _check_classes(self) -> None:
-        """Where no classes are known they are the numbers up to the largest label. Raises BenchError for a label beyond
-        those that are."""
-        largest, image_id = max((max(self.labels(index), default=0), self.ids[index]) for index in range(len(self)))
-        if not self.classes:
-            self._set_classes({str(number): str(number) for number in range(largest + 1)})
-        if largest >= len(self.classes):
-            raise BenchError(
-                f"{self.name!r} labels {image_id!r} with class {largest}, but its classes are 0 to "
-                f"{len(self.classes) - 1}; set data.classes to all classes, in the order of their numbers."
-            )
+    def part(self, index: int) -> str:
+        """What names the image in its files."""
+        return self.ids[index]
 
 
 @dataclass(frozen=True)
@@ -220,18 +181,6 @@ class Note:
                 objects.append((of_box, corners))
         return Note(index, tuple(objects), tuple(problems))
 
-    def clipped(self, image_id: str, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
-        """(the objects with boxes inside an image of this size (width, height); all problems). An empty box is one."""
-        objects: list[tuple[int, Box]] = []
-        problems = [f"{image_id} has {problem}" for problem in self.problems]
-        for label, box in self.objects:
-            inside = clipped(box, size)
-            if is_empty(inside):
-                problems.append(f"{image_id} has an empty box: {shown([*box])}")
-            else:
-                objects.append((label, inside))
-        return tuple(objects), tuple(problems)
-
 
 def _label(value: object, classes: Mapping[str, int]) -> tuple[int | None, list[str]]:
     """(class index or None, problems)."""
@@ -253,3 +202,87 @@ def _corners(box: object) -> Box | None:
         return None
     x0, y0, x1, y1 = map(float, box)
     return x0, y0, x1, y1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An image in a larger file. file: that one's name. place: of the image in it; None where there is none, and
+    `missing` says why."""
+
+    file: str
+    place: Any
+    note: Note = Note()
+    missing: str = ""
+
+
+class NotedImages(PackedImages):
+    """A subclass gives the entry of each image, the paths of their files, and what stands at a place.
+
+    column: where in the files the images are, if a setting says that.
+    """
+
+    column = ""
+    orientation = "EXIF orientations are applied to images without boxes, which are in stored pixels"
+    paths: Mapping[str, Path]
+    entries: tuple[Entry, ...]
+
+    @abstractmethod
+    def at(self, entry: Entry) -> bytes:
+        """The bytes at the place of an entry. Raises OSError."""
+
+    def content(self, index: int) -> bytes:
+        entry = self.entries[index]
+        if entry.place is None:
+            raise OSError(entry.missing)
+        return self.at(entry)
+
+    def is_upright(self, index: int) -> bool:
+        return not self.entries[index].note.objects
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        note = self.entries[index].note
+        return classes_of(note.label, note.objects)
+
+    def part(self, index: int) -> str:
+        return f"{self.ids[index]} {self.column}"
+
+    def meaning(self, index: int) -> str:
+        return repr(self.entries[index].note)
+
+    def files(self, index: int) -> Files:
+        return (self.paths[self.entries[index].file],)
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        image_id, note = self.ids[index], self.entries[index].note
+        objects: list[tuple[int, Box]] = []
+        problems = [f"{image_id} has {problem}" for problem in note.problems]
+        for label, box in note.objects:
+            inside = clipped(box, size)
+            if is_empty(inside):
+                problems.append(f"{image_id} has an empty box: {shown([*box])}")
+            else:
+                objects.append((label, inside))
+        return Sample(image, image_id, note.label, tuple(objects), problems=tuple(problems))
+
+    def _name_classes(self, classes: Classes | None, names: Sequence[str] = ()) -> None:
+        """Sets the classes, else the numbers of `names`, before labels are read."""
+        numbered = {str(number): as_text(name) for number, name in enumerate(names)}
+        self._set_classes(numbered if classes is None else class_list(classes))
+
+    def _take(self, entries: Mapping[str, Entry], nothing: str, layout: str) -> None:
+        """Sets ids and entries, from {image id: entry}. Where no classes are known they are the numbers up to the
+        largest label. nothing: why there is no image, where no entry says it. Raises BenchError where there is none,
+        and for a label beyond the classes."""
+        if all(entry.place is None for entry in entries.values()):
+            reason = next((entry.missing for entry in entries.values()), nothing)
+            raise BenchError(f"There are no images in data.path: {reason}. Expected {layout}.")
+        self.ids = tuple(sorted(entries))
+        self.entries = tuple(entries[image_id] for image_id in self.ids)
+        largest, image_id = max((max(self.labels(index), default=0), self.ids[index]) for index in range(len(self)))
+        if not self.classes:
+            self._set_classes({str(number): str(number) for number in range(largest + 1)})
+        if largest >= len(self.classes):
+            raise BenchError(
+                f"{self.name!r} labels {image_id!r} with class {largest}, but its classes are 0 to "
+                f"{len(self.classes) - 1}; set data.classes to all classes, in the order of their numbers."
+            )

@@ -21,18 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import (
-    BACKGROUND,
-    NO_VERDICT,
-    Box,
-    FileHashes,
-    Sample,
-    clipped,
-    is_empty,
-    largest,
-    with_meaning,
-)
-from axiom_bench.data.formats.files import as_name, as_text, content_of, ids_of, shown, why
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, clipped, is_empty, largest
+from axiom_bench.data.formats.files import as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
@@ -72,18 +62,14 @@ class Coco(ImageFiles):
         if not self.ids:
             raise BenchError(f"{as_text(path)} names no images; expected {LAYOUT}.")
 
-    def path(self, index: int) -> Path:
-        return self.folder / as_name(self.ids[index])
-
     def labels(self, index: int) -> tuple[int, ...]:
         objects = (entry for entry in self._of(index) if not entry.get("iscrowd"))
         categories = (entry.get("category_id") for entry in objects)
         labels = {self._index_of_category.get(category, -1) for category in categories if isinstance(category, Id)}
         return tuple(sorted(labels - {-1}))
 
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        entries = json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
-        return with_meaning(super().fingerprint(index, hashes), entries)
+    def meaning(self, index: int) -> str:
+        return json.dumps([*map(_dumped, self._of(index)), list(self.classes)])
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]

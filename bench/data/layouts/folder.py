@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from posixpath import splitext
 
-from PIL import Image
-
-from axiom_bench.data.base import Sample
 from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import as_name, as_text, files_below, listed
 from axiom_bench.data.layouts.bases import ImageFiles, existing
@@ -46,7 +43,8 @@ class Folder(ImageFiles):
         name: Name = "folder",
         network: Callable[[], NetworkClasses] | None = None,
     ) -> None:
-        self.root, self.name = existing(Path(root), LAYOUT), name
+        self.root = self.folder = existing(Path(root), LAYOUT)
+        self.name = name
         if folders not in FOLDERS:
             raise unknown("naming of folders", folders, FOLDERS)
         if folders == "index" and classes is None and network is None:
@@ -94,17 +92,11 @@ class Folder(ImageFiles):
             "boxes or masks have no value",
         )
 
-    def path(self, index: int) -> Path:
-        return self.root / as_name(self.ids[index])
-
     def is_upright(self, index: int) -> bool:
         return True
 
     def labels(self, index: int) -> tuple[int, ...]:
         return () if self.unlabelled else (self._index[_first(self.ids[index])],)
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        return Sample(image, self.ids[index], label=next(iter(self.labels(index)), None))
 
 
 def _first(path: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import BadImage, Sample, StoredPart
+from axiom_bench.data.base import BadImage, StoredPart
 from axiom_bench.data.formats.decoding import open_rgb
 from axiom_bench.data.formats.files import content_of, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
@@ -54,9 +54,6 @@ class FunnyBirds(ImageFiles):
             raise BenchError(f"{self.root / f'dataset_{split}.json'} has an image without a class_idx of classes.json.")
         self.ids = tuple(sorted(f"{label}/{number:06d}.png" for number, label in enumerate(labels)))
 
-    def path(self, index: int) -> Path:
-        return self.folder / self.ids[index]
-
     def annotation_paths(self, index: int) -> tuple[Path, ...]:
         """The part map, the image without each of the parts, and without all."""
         versions = self.versions_folder / self.ids[index].removesuffix(".png")
@@ -69,9 +66,6 @@ class FunnyBirds(ImageFiles):
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (int(self.ids[index].partition("/")[0]),)
-
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        return Sample(image, self.ids[index], self.labels(index)[0])
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """Raises BadImage where a file is missing, or no image of the same size."""

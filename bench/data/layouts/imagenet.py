@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -19,12 +20,12 @@ from typing import Annotated
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, FileHashes, Files, Sample
+from axiom_bench.data.base import DataSet, Files, Objects, Sample
 from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import as_name, as_text, lines_of, shown, why
-from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, existing, image_files
+from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
 from axiom_bench.data.layouts.classes import ARCHIVE, META, TRUTH, Classes, Devkit, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
@@ -41,10 +42,18 @@ FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split
 LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)  # the usual files
 
 
-class _Labelled(DataSet):
+class _Labelled(StoredImages):
     """Images of one class each, which `_take` chooses."""
 
     _synset: dict[str, str]
+
+    @abstractmethod
+    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
+        """(class and box of each object of an image of this size (width, height), problems)."""
+
+    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
+        objects, problems = self.objects(index, size)
+        return replace(super().annotate(index, image, size), objects=objects, problems=problems)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self._synset[self.ids[index]]],)
@@ -99,19 +108,14 @@ class ImageNet(_Labelled, ImageFiles):
             synset |= flat_labels(self.root, labels, flat, self.classes)
         self._take(synset, classes is not None, self.folder, f"expected {LAYOUT}")
 
-    def path(self, index: int) -> Path:
-        return self.folder / as_name(self.ids[index])
-
     def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
         relative = f"{splitext(as_name(self.ids[index]))[0]}.xml"
         nested = self.boxes / relative
         return (nested if os.path.isfile(nested) else self.boxes / basename(relative),)
 
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        (path,) = self.annotation_paths(index)
-        objects, problems = read_objects(path, self._index, first_pixel=0, size=size)
-        return Sample(image, self.ids[index], self.labels(index)[0], objects, problems=problems)
+    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
+        return read_objects(*self.annotation_paths(index), self._index, first_pixel=0, size=size)
 
 
 class ImageNetArchives(_Labelled, PackedImages):
@@ -139,17 +143,11 @@ class ImageNetArchives(_Labelled, PackedImages):
     def content(self, index: int) -> bytes:
         return self.archive.read(self.ids[index])
 
-    def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        image_id = self.ids[index]
-        sample = Sample(image, image_id, self.labels(index)[0])
-        (boxes,), file = self.annotation(index), f"{Path(image_id).stem}.xml"
+    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
+        (boxes,), file = self.annotation(index), f"{Path(self.ids[index]).stem}.xml"
         if boxes is None:
-            return replace(sample, problems=(f"there is no annotation {file} in {self.boxes_file}",))
-        objects, problems = parse_objects(boxes, file, self._index, first_pixel=0, size=size)
-        return replace(sample, objects=objects, problems=problems)
-
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        return self._sha256(index, hashes, self.ids[index])
+            return (), (f"there is no annotation {file} in {self.boxes_file}",)
+        return parse_objects(boxes, file, self._index, first_pixel=0, size=size)
 
     def files(self, index: int) -> Files:
         return self.archive.path, self.boxes_file

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, FileHashes, Objects, Sample, with_meaning
+from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, Objects, Sample
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, existing, images_in_folders
+from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
 from axiom_bench.data.layouts.classes import Classes, class_list, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
@@ -56,7 +56,8 @@ class ImageNetS(ImageFiles):
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
         self._set_classes(synsets(self.root, classes))
         self._of_value = self._classes_of_values(categories)
-        self.ids = images_in_folders(self.folder, self._index)
+        paths = (path.partition("/") for path in image_files(self.folder))
+        self.ids = tuple("".join(path) for path in paths if path[1] and path[0] in self._index)
         if not self.ids:
             raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
 
@@ -72,18 +73,15 @@ class ImageNetS(ImageFiles):
         synset_ids = sorted(class_list(categories) if categories else folders)
         return np.array([BACKGROUND, *(self._index.get(synset, BACKGROUND) for synset in synset_ids)])
 
-    def path(self, index: int) -> Path:
-        return self.folder / as_name(self.ids[index])
-
     def annotation_paths(self, index: int) -> tuple[Path]:
         return ((self.masks / as_name(self.ids[index])).with_suffix(".png"),)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return (self._index[self.ids[index].partition("/")[0]],)
 
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        """SHA-256 over the image's and its mask's bytes, what the mask's values mean, and what boxes are made of it."""
-        return with_meaning(super().fingerprint(index, hashes), f"{self._of_value.tolist()} {self.boxes}")
+    def meaning(self, index: int) -> str:
+        """What the mask's values mean, and what boxes are made of it."""
+        return f"{self._of_value.tolist()} {self.boxes}"
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         mask, problems = self._mask(index, size)

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, shown, why
-from axiom_bench.data.layouts.bases import Note, NotedImages
+from axiom_bench.data.layouts.bases import Entry, Note, NotedImages
 from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name
@@ -35,6 +35,7 @@ MAX_UNPACKED = 2**30  # bytes of a part of a column, more than which must not be
 MAX_RATIO = 50  # images hardly pack, and labels that do are few
 BUFFER = 2**20
 ROWS = 1024  # of a small column that are read at once
+LAYOUT = "Parquet files with a row for each image"
 
 
 class Unreadable(OSError):
@@ -127,30 +128,14 @@ class ParquetFile:
                     raise Unreadable(f"its column {column!r} has {part.num_values:,} values, more than {most:,}")
 
 
-class Stream:
-    """One column's values of one row group in ascending order; a row that has passed is read from the start again."""
-
-    def __init__(self, file: ParquetFile, column: str, group: int) -> None:
-        self.place, self.process = (file.path, group), os.getpid()
-        self.rows, self.next = file.rows(column, group), 0
-
-    def reaches(self, file: ParquetFile, group: int, row: int) -> bool:
-        """Whether this stream, of this process, comes to a row of the group."""
-        return (self.place, self.process) == ((file.path, group), os.getpid()) and row >= self.next
-
-    def read(self, row: int) -> bytes:
-        """The bytes of a row of the group. Raises Unreadable."""
-        for value in self.rows:
-            self.next += 1
-            if self.next <= row:
-                continue
-            if not value.is_valid:
-                raise Unreadable("the row holds no image")
-            if (size := value.as_buffer().size) > MAX_IMAGE:
-                raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
-            content: bytes = value.as_py()
-            return content
-        raise Unreadable(f"its row group ends before row {row}")
+def _content(value: pa.Scalar) -> bytes:
+    """The bytes of an image. Raises Unreadable."""
+    if not value.is_valid:
+        raise Unreadable("the row holds no image")
+    if (size := value.as_buffer().size) > MAX_IMAGE:
+        raise Unreadable(f"it has {size:,} bytes, more than {MAX_IMAGE:,}")
+    content: bytes = value.as_py()
+    return content
 
 
 def _listed(array: pa.Array) -> list[Any]:
@@ -159,16 +144,6 @@ def _listed(array: pa.Array) -> list[Any]:
         return array.to_pylist()
     texts = array.dictionary.to_pylist()
     return [None if place is None else texts[place] for place in array.indices.to_pylist()]
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """row: its number in its file; None for a file that can't be read, and `missing` says why."""
-
-    file: str
-    row: int | None
-    note: Note = Note()  # noqa: RUF009 - it is frozen
-    missing: str = ""
 
 
 class ParquetImages(NotedImages):
@@ -190,54 +165,44 @@ class ParquetImages(NotedImages):
         classes: Classes | None = None,
         name: Name = "parquet",
     ) -> None:
-        self.name = name
-        self._stream: Stream | None = None
+        self.name, self.column, self.paths = name, image, files_named(path, SUFFIX)
+        self._stream: tuple[object, Iterator[pa.Scalar]] | None = None
+        self._next = 0  # the row of the stream's group that it gives next
         self._files: dict[str, ParquetFile] = {}
-        self._paths = files_named(path, SUFFIX)
-        unreadable: dict[str, _Row] = {}
-        for each, file in self._paths.items():
+        entries: dict[str, Entry] = {}
+        for each, file in self.paths.items():
             try:
                 self._files[each] = ParquetFile.of(file)
             except Unreadable as error:
-                unreadable[each] = _Row(each, None, missing=f"the file is damaged or no Parquet: {why(error)}")
-        self.column = image
+                entries[each] = Entry(each, None, missing=f"the file is damaged or no Parquet: {why(error)}")
         self._columns = {each: _checked(file, image, label, boxes) for each, file in self._files.items()}
         self._name_classes(classes, next((file.class_names(label) for file in self._files.values()), ()))
-        rows = dict(unreadable)
-        for each in list(self._files):
-            rows |= self._rows(each, label, boxes)
-        if all(row.row is None for row in rows.values()):
-            reason = next((row.missing for row in rows.values()), "they have no rows")
-            raise BenchError(f"There are no images in data.path, Parquet files with a row for each image: {reason}.")
-        self.ids = tuple(sorted(rows))
-        self._images = tuple(rows[image_id] for image_id in self.ids)
-        self._check_classes()
+        for each in self._files:
+            entries |= self._rows(each, label, boxes)
+        self._take(entries, "they have no rows", LAYOUT)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_stream": None}  # what is open doesn't travel to other processes
 
-    def content(self, index: int) -> bytes:
-        place = self._images[index]
-        if place.row is None:
-            raise Unreadable(place.missing)
-        file = self._files[place.file]
-        group = bisect_right(file.starts, place.row) - 1
-        row = place.row - file.starts[group]
-        if self._stream is None or not self._stream.reaches(file, group, row):
-            self._stream = Stream(file, self._columns[place.file], group)
+    def at(self, entry: Entry) -> bytes:
+        """By a stream of the row group's values, ascending; a row that has passed is read from the start again."""
+        file, row = self._files[entry.file], entry.place
+        group = bisect_right(file.starts, row) - 1
+        row -= file.starts[group]
+        place = entry.file, group, os.getpid()
+        if self._stream is None or self._stream[0] != place or row < self._next:
+            self._stream, self._next = (place, file.rows(self._columns[entry.file], group)), 0
         try:
-            return self._stream.read(row)
+            for value in self._stream[1]:
+                self._next += 1
+                if self._next > row:
+                    return _content(value)
+            raise Unreadable(f"its row group ends before row {row}")
         except Unreadable:
             self._stream = None  # so that the next row of the group says the same
             raise
 
-    def file(self, index: int) -> Path:
-        return self._paths[self._images[index].file]
-
-    def note(self, index: int) -> Note:
-        return self._images[index].note
-
-    def _rows(self, name: str, label: str | None, boxes: str | None) -> dict[str, _Row]:
+    def _rows(self, name: str, label: str | None, boxes: str | None) -> dict[str, Entry]:
         """{image id: row} of a file; of one whose labels or boxes can't be read it is the file alone."""
         file = self._files[name]
         try:
@@ -245,10 +210,10 @@ class ParquetImages(NotedImages):
                 [None] * file.metadata.num_rows if column is None else file.values(column) for column in (label, boxes)
             )
         except Unreadable as error:
-            return {name: _Row(name, None, missing=f"the file is damaged: {why(error)}")}
+            return {name: Entry(name, None, missing=f"the file is damaged: {why(error)}")}
         notes = {value: Note.of(value, None, self._index) for value in set(labels)}  # of a million rows few differ
         return {
-            f"{name}/{row:0{DIGITS}}": _Row(
+            f"{name}/{row:0{DIGITS}}": Entry(
                 name, row, notes[value] if of_row is None else Note.of(value, of_row, self._index)
             )
             for row, (value, of_row) in enumerate(zip(labels, listed, strict=True))
@@ -257,31 +222,24 @@ class ParquetImages(NotedImages):
 
 def _checked(file: ParquetFile, image: str, label: str | None, boxes: str | None) -> str:
     """The path of the column with the images' bytes. Raises BenchError where a column isn't there or can't be used."""
-    of_image, path = _type(file, "image", image), image
-    if pa.types.is_struct(of_image) and of_image.get_field_index(BYTES) >= 0:
-        of_image, path = of_image.field(BYTES).type, f"{image}.{BYTES}"
-    columns = [("image", image, of_image, _is_bytes, f"bytes, or a struct with a field {BYTES!r}")]
-    if label is not None:
-        columns.append(("label", label, _type(file, "label", label), _is_label, "class indices or names"))
-    if boxes is not None:
-        wanted = "lists of [x0, y0, x1, y1] or of {label, box}, of numbers"
-        columns.append(("boxes", boxes, _type(file, "boxes", boxes), _is_list_of_numbers, wanted))
-    for setting, column, of, fits, wanted in columns:
+    path, texts = image, [as_text(name) for name in file.schema.names]
+    for setting, column, (fits, wanted) in zip(("image", "label", "boxes"), (image, label, boxes), FORMS, strict=True):
+        if column is None:
+            continue
+        if file.schema.names.count(column) != 1:
+            raise BenchError(
+                f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns are "
+                f"{shown(', '.join(texts))[1:-1]}."
+            )
+        of = file.schema.field(column).type
+        if setting == "image" and pa.types.is_struct(of) and of.get_field_index(BYTES) >= 0:
+            of, path = of.field(BYTES).type, f"{image}.{BYTES}"
         if not fits(of):
             raise BenchError(
                 f"The column {column!r} of {as_text(file.path)} holds {shown(str(of))[1:-1]}; data.{setting} must name "
                 f"one that holds {wanted}."
             )
     return path
-
-
-def _type(file: ParquetFile, setting: str, column: str) -> pa.DataType:
-    if file.schema.names.count(column) != 1:
-        names = ", ".join(as_text(name) for name in file.schema.names)
-        raise BenchError(
-            f"{as_text(file.path)} has no column {column!r} for data.{setting}; its columns are {shown(names)[1:-1]}."
-        )
-    return file.schema.field(column).type
 
 
 def _is_bytes(of: pa.DataType) -> bool:
@@ -300,3 +258,10 @@ def _is_list_of_numbers(of: pa.DataType, depth: int = 0) -> bool:
     if depth and pa.types.is_struct(of):
         return all(_is_list_of_numbers(of.field(place).type, depth + 1) for place in range(of.num_fields))
     return depth > 0 and (pa.types.is_integer(of) or pa.types.is_floating(of))
+
+
+FORMS = (  # of the columns of images, labels and boxes: whether a type fits, and what it must be
+    (_is_bytes, f"bytes, or a struct with a field {BYTES!r}"),
+    (_is_label, "class indices or names"),
+    (_is_list_of_numbers, "lists of [x0, y0, x1, y1] or of {label, box}, of numbers"),
+)

@@ -9,32 +9,19 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from axiom_bench.data.formats.archive import Archive
 from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, why
-from axiom_bench.data.layouts.bases import Note, NotedImages
+from axiom_bench.data.layouts.bases import Entry, Note, NotedImages
 from axiom_bench.data.layouts.classes import Classes
-from axiom_bench.errors import BenchError
 from axiom_bench.kinds import Name
 
 SUFFIX = ".tar"
 LABEL, NOTE = ".cls", ".json"
 MAX_NOTE = 2**24  # bytes of a .cls or .json
 LAYOUT = "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or <key>.json in uncompressed .tar files"
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """shard: its name. member: the image's; None where it has none, and `missing` says why."""
-
-    shard: str
-    member: str | None
-    note: Note = Note()  # noqa: RUF009 - it is frozen
-    missing: str = ""
 
 
 class TarShards(NotedImages):
@@ -56,36 +43,22 @@ class TarShards(NotedImages):
         boxes: Name = "boxes",
         name: Name = "webdataset",
     ) -> None:
-        self.name, self.keys = name, (label, boxes)
+        self.name, self.keys, self.paths = name, (label, boxes), files_named(path, SUFFIX)
         self._name_classes(classes)
         self._shards: dict[str, Archive] = {}
-        entries: dict[str, _Entry] = {}
-        for shard, file in files_named(path, SUFFIX).items():
+        entries: dict[str, Entry] = {}
+        for shard, file in self.paths.items():
             self._shards[shard], error = Archive.readable(file, as_text)
             entries |= self._entries(shard)
             if error is not None:
                 missing = f"the shard is damaged or cut short ({why(error)}); make or download it again"
-                entries[shard] = _Entry(shard, None, missing=missing)
-        if all(entry.member is None for entry in entries.values()):
-            reason = next((entry.missing for entry in entries.values()), "no member is an image")
-            raise BenchError(f"There are no images in data.path: {reason}. Expected {LAYOUT}.")
-        self.ids = tuple(sorted(entries))
-        self._images = tuple(entries[image_id] for image_id in self.ids)
-        self._check_classes()
+                entries[shard] = Entry(shard, None, missing=missing)
+        self._take(entries, "no member is an image", LAYOUT)
 
-    def content(self, index: int) -> bytes:
-        entry = self._images[index]
-        if entry.member is None:
-            raise OSError(entry.missing)
-        return self._shards[entry.shard].read(entry.member)
+    def at(self, entry: Entry) -> bytes:
+        return self._shards[entry.file].read(entry.place)
 
-    def file(self, index: int) -> Path:
-        return self._shards[self._images[index].shard].path
-
-    def note(self, index: int) -> Note:
-        return self._images[index].note
-
-    def _entries(self, shard: str) -> Iterator[tuple[str, _Entry]]:
+    def _entries(self, shard: str) -> Iterator[tuple[str, Entry]]:
         """(image id, entry) of each key of a shard that has an image, or a note of one."""
         archive, keys = self._shards[shard], defaultdict[str, list[tuple[str, str]]](list)
         for member in archive.members:
@@ -101,10 +74,10 @@ class TarShards(NotedImages):
                     continue  # a README, or what belongs to no image
                 note = self._note(archive, file, dict(members))
                 if len(images) == 1:
-                    yield f"{shard}/{images[0]}", _Entry(shard, images[0], note)
+                    yield f"{shard}/{images[0]}", Entry(shard, images[0], note)
                 else:
                     number, names = len(images) or "no", ", ".join(member for _, member in members)
-                    yield f"{shard}/{key}", _Entry(shard, None, note, f"there are {number} images among {names}")
+                    yield f"{shard}/{key}", Entry(shard, None, note, f"there are {number} images among {names}")
 
     def _note(self, archive: Archive, file: BinaryIO, members: Mapping[str, str]) -> Note:
         """Of the .cls and the .json of a key; what can't be read is a problem."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import NO_VERDICT, BadImage, FileHashes, Sample, classes_of, largest, with_meaning
+from axiom_bench.data.base import NO_VERDICT, BadImage, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
@@ -74,10 +74,9 @@ class Voc(ImageFiles):
         objects, _ = read_objects(self.annotation_paths(index)[0], self._index, 1, difficult=self.difficult)
         return classes_of(None, objects)
 
-    def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        """SHA-256 over the image's and its annotations' bytes, and which objects count."""
-        files = super().fingerprint(index, hashes)
-        return files if self.difficult else with_meaning(files, "without difficult objects")
+    def meaning(self, index: int) -> str:
+        """Which objects count."""
+        return "" if self.difficult else "without difficult objects"
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)

@@ -78,7 +78,7 @@ class Job:
         network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
         dataset = load_dataset(fetching.here(data), lambda: network().named_classes)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
-        indices = subset(dataset, size, data["seed"], data.get("only_classes"))
+        indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         model = network()
         preprocessing = replace(model.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
         job = Job(

@@ -121,17 +121,6 @@ def test_only_images_without_boxes_are_turned(tmp_path, kind, annotated):
     assert (sample.size, sample.turned) == (((30, 10), False) if annotated else ((10, 30), True))
 
 
-@pytest.mark.parametrize("kind", ["voc", "imagenet"])
-def test_annotated_layouts_are_not_turned(request, kind):
-    root = request.getfixturevalue(f"{kind}_root")
-    dataset = load(kind, root)
-    path = dataset.path(0)
-    before = dataset.read(0)
-    store(path, Image.new("RGB", before.image.size), 6)  # which stores it on its side
-    sample = dataset.read(0)
-    assert (before.turned, sample.turned, sample.size) == (None, False, before.size[::-1])
-
-
 SIXTEEN = RAMP.astype(np.uint16) * 257  # 0..65535
 FILES = {
     "16 bits.png": (SIXTEEN, {}, GREY),

@@ -1,7 +1,5 @@
 """FunnyBirds in its published layout, made in a temporary folder: parts, versions without them, truth, errors."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -14,57 +12,20 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import trace_of_batch
-from tests.data.builders import cut, labels, load
-
-SIDE, PARTS = 16, ("beak", "eye", "foot", "tail", "wing")
-PLACES = {"beak": (2, 2), "eye": (2, 8), "foot": (12, 4), "tail": (8, 12)}  # the wing isn't seen
-COLOURS = {"beak": (255, 255, 0), "eye": (255, 255, 254), "foot": (255, 0, 1), "tail": (0, 0, 255)}
-BIRD = "1/000002"
+from tests.data.builders import BIRD, BIRD_PARTS, BIRD_PLACES, BIRD_SIDE, cut, labels, load
 
 
-def drawn(left, colours=None):
-    """(16, 16, 4): squares of 3 x 3 pixels for these parts, in one grey for each or in these colours."""
-    picture = np.full((SIDE, SIDE, 4), (0, 0, 0, 255) if colours else (90, 90, 90, 255), dtype=np.uint8)
-    for part, (row, column) in PLACES.items():
-        if part in left:
-            shade = 110 + 20 * PARTS.index(part)
-            picture[row : row + 3, column : column + 3, :3] = colours[part] if colours else shade
-    return Image.fromarray(picture)
-
-
-@pytest.fixture
-def root(tmp_path):
-    """Two classes, three images; the third, of class 1, with its part map and versions."""
-    (tmp_path / "classes.json").write_text(json.dumps([{"class_idx": number, "parts": {}} for number in range(2)]))
-    (tmp_path / "dataset_test.json").write_text(json.dumps([{"class_idx": label} for label in (1, 0, 1)]))
-    files = {
-        "test/1/000000": PARTS,
-        "test/0/000001": PARTS,
-        f"test/{BIRD}": PARTS,
-        f"test_interventions/{BIRD}/body_": (),
-    }
-    for part in PARTS:
-        left = sorted({*PARTS} - {part})
-        files[f"test_interventions/{BIRD}/body_{'_'.join(left)}"] = left
-    for name, left in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        drawn(left).save(tmp_path / f"{name}.png")
-    (tmp_path / "test_part_map/1").mkdir(parents=True)
-    drawn(PARTS, COLOURS).save(tmp_path / f"test_part_map/{BIRD}.png")
-    return tmp_path
-
-
-def test_images_in_the_order_of_their_paths_and_the_parts_that_are_seen(root):
-    dataset = load("funnybirds", root)
+def test_images_in_the_order_of_their_paths_and_the_parts_that_are_seen(birds_root):
+    dataset = load("funnybirds", birds_root)
     assert (dataset.ids, dataset.classes) == (("0/000001.png", "1/000000.png", f"{BIRD}.png"), ("0", "1"))
     assert labels(dataset) == [(0,), (1,), (1,)]
     sample = dataset.read(2)
     assert (sample.image.mode, sample.label, sample.objects, sample.mask) == ("RGB", 1, (), None)
     *parts, ground = dataset.interventions(2)
-    assert [(part.name, part.label, int(part.mask.sum())) for part in parts] == [(name, 1, 9) for name in PLACES]
+    assert [(part.name, part.label, int(part.mask.sum())) for part in parts] == [(name, 1, 9) for name in BIRD_PLACES]
     assert (sum(part.mask for part in (*parts, ground)) == 1).all()
     for part in parts:
-        (row, column), without = PLACES[part.name], np.asarray(part.images[0])
+        (row, column), without = BIRD_PLACES[part.name], np.asarray(part.images[0])
         assert part.mask[row : row + 3, column : column + 3].all()
         changed = (without != np.asarray(sample.image)).any(2)
         assert (changed == part.mask).all()
@@ -72,37 +33,31 @@ def test_images_in_the_order_of_their_paths_and_the_parts_that_are_seen(root):
     assert (np.asarray(ground.bare[0]) == 90).all()
 
 
-def test_both_truths_of_a_network_that_adds_up_are_what_each_part_adds(root):
+def test_both_truths_of_a_network_that_adds_up_are_what_each_part_adds(birds_root):
     """The score is the sum of the red values, so a part adds 9 times its shade above the ground's 90."""
     model = nn.Sequential(nn.Conv2d(3, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
     model[0].weight.data[:] = torch.tensor([1.0, 0, 0])[None, :, None, None]
-    model[3].weight.data[:], model[3].bias.data[:] = SIDE**2, 0
+    model[3].weight.data[:], model[3].bias.data[:] = BIRD_SIDE**2, 0
     ready = Preprocessing(None, None, (0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255))
-    (batch,) = batches(load("funnybirds", root), [2], ready, extras={"interventions"})
+    (batch,) = batches(load("funnybirds", birds_root), [2], ready, extras={"interventions"})
     trace = trace_of_batch(ab.cut(model.eval(), "0"), batch)
-    added = torch.tensor([9.0 * (20 + 20 * PARTS.index(name)) for name in PLACES] + [0])
+    added = torch.tensor([9.0 * (20 + 20 * BIRD_PARTS.index(name)) for name in BIRD_PLACES] + [0])
     assert trace.part_effects[0].tolist() == pytest.approx(added.tolist(), abs=0.05)  # float32 of 40,000
     assert trace.part_shapley_values[0].tolist() == pytest.approx(added.tolist(), abs=0.05)
 
 
-def test_what_a_version_shows_is_part_of_the_fingerprint(root):
-    before = load("funnybirds", root).fingerprint(2)
-    drawn(("beak",)).save(root / f"test_interventions/{BIRD}/body_.png")
-    assert load("funnybirds", root).fingerprint(2) != before
-
-
-def test_mistakes_are_sentences(root):
+def test_mistakes_are_sentences(birds_root):
     with pytest.raises(BadImage, match=r"1/000000\.png: there is no file .*test_part_map/1/000000\.png"):
-        load("funnybirds", root).interventions(1)
-    path = root / f"test_interventions/{BIRD}/body_beak_eye_foot_tail.png"
+        load("funnybirds", birds_root).interventions(1)
+    path = birds_root / f"test_interventions/{BIRD}/body_beak_eye_foot_tail.png"
     Image.new("RGB", (5, 4)).save(path)
     with pytest.raises(BadImage, match=r"body_beak_eye_foot_tail\.png has \(5, 4\) pixels .* the image \(16, 16\)"):
-        load("funnybirds", root).interventions(2)
-    cut(root / f"test_part_map/{BIRD}.png", 60)
+        load("funnybirds", birds_root).interventions(2)
+    cut(birds_root / f"test_part_map/{BIRD}.png", 60)
     with pytest.raises(BadImage, match="can't be decoded"):
-        load("funnybirds", root).interventions(2)
+        load("funnybirds", birds_root).interventions(2)
     with pytest.raises(BenchError, match=r"There is no folder .*train; expected the FunnyBirds layout"):
-        load("funnybirds", root, split="train")
+        load("funnybirds", birds_root, split="train")
 
 
 @pytest.mark.parametrize(
@@ -114,9 +69,9 @@ def test_mistakes_are_sentences(root):
         ("dataset_test.json", '[{"class_idx": 2}]', "without a class_idx of classes"),
     ],
 )
-def test_lists_that_tell_nothing(root, name, text, sentence):
-    (root / name).unlink()
+def test_lists_that_tell_nothing(birds_root, name, text, sentence):
+    (birds_root / name).unlink()
     if text is not None:
-        (root / name).write_text(text)
+        (birds_root / name).write_text(text)
     with pytest.raises(BenchError, match=sentence):
-        load("funnybirds", root)
+        load("funnybirds", birds_root)

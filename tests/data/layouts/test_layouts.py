@@ -1,20 +1,14 @@
 """ImageNet and its variants, VOC and folders, built in a temporary folder: ids, class indices, boxes, masks, errors."""
 
-import os
-
 import numpy as np
 import pytest
-from PIL import Image
 from scipy.io import savemat
 
-from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.batch import NO_VERDICT
 from axiom_bench.data.layouts.imagenet import first_by_hash
 from axiom_bench.data.layouts.voc import CLASSES as VOC_CLASSES
 from axiom_bench.errors import BenchError
-from tests.data.builders import cut, labels, load, save, xml
-
-CLASSES = [f"n{number:02d}" for number in range(12)]
+from tests.data.builders import SYNSETS, cut, labels, load, save, write_s_mask, xml
 
 
 def imagenet(root, **settings):
@@ -136,16 +130,6 @@ def test_imagenet_training_boxes_are_nested_by_synset(imagenet_root):
     assert imagenet(imagenet_root, split="train").read(0).objects == ((1, (1, 2, 4, 5)),)
 
 
-def test_fingerprint_depends_on_image_and_annotation(imagenet_root):
-    dataset = imagenet(imagenet_root)
-    before = [dataset.fingerprint(index) for index in range(3)]
-    assert len(set(before)) == 3
-    xml(imagenet_root / "Annotations/CLS-LOC/val/ILSVRC2012_val_00000002.xml", [("n01", 1, 1, 2, 2)])
-    save(imagenet_root / "val/n03/ILSVRC2012_val_00000001.JPEG", seed=9)
-    after = [dataset.fingerprint(index) for index in range(3)]
-    assert [old == new for old, new in zip(before, after, strict=True)] == [False, False, True]
-
-
 def test_voc(voc_root):
     dataset = load("voc", voc_root)
     assert dataset.ids == ("2007_1", "2007_2", "2007_3")
@@ -162,15 +146,6 @@ def test_voc(voc_root):
     assert (len(VOC_CLASSES), sorted(VOC_CLASSES)) == (20, list(VOC_CLASSES))
     for below in ("", "VOCdevkit", "VOCdevkit/VOC2012"):
         assert load("voc", voc_root / below, image_set="Segmentation").ids == ("2007_1",)
-
-
-@pytest.mark.parametrize("kind", ["voc", "imagenet_s"])
-def test_the_hash_of_files_that_cannot_be_read_says_so(voc_root, s_root, monkeypatch, kind):
-    """Their images have one hash: data.cache keeps none by it."""
-    dataset = load("voc", voc_root, difficult=False) if kind == "voc" else imagenet_s(s_root)
-    assert not dataset.fingerprint(0).startswith(UNREADABLE)
-    monkeypatch.setattr("axiom_bench.data.formats.decoding.open_regular", lambda path: os.open(path / "x", 0))
-    assert dataset.fingerprint(0).startswith(UNREADABLE)
 
 
 def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
@@ -224,20 +199,20 @@ def v2_root(tmp_path):
 
 
 def test_folder_names_as_class_indices(v2_root):
-    dataset = load("folder", v2_root, folders="index", classes=CLASSES)
+    dataset = load("folder", v2_root, folders="index", classes=SYNSETS)
     assert dataset.ids == ("0/c.jpeg", "10/a.jpeg", "2/b.jpeg")
     assert labels(dataset) == [(0,), (10,), (2,)]
     assert dataset.read(1).label == 10
-    assert dataset.classes == tuple(CLASSES)
+    assert dataset.classes == tuple(SYNSETS)
 
 
 @pytest.mark.parametrize(
     ("settings", "folder", "message"),
     [
         ({}, "1", r"needs data\.classes"),
-        ({"classes": CLASSES}, "12", "12 is no class index from 0 to 11"),
-        ({"classes": CLASSES}, "tench", "tench is no class index"),
-        ({"classes": CLASSES, "folders": "indices"}, "1", "index"),
+        ({"classes": SYNSETS}, "12", "12 is no class index from 0 to 11"),
+        ({"classes": SYNSETS}, "tench", "tench is no class index"),
+        ({"classes": SYNSETS, "folders": "indices"}, "1", "index"),
     ],
 )
 def test_invalid_index_folders_error_messages(v2_root, settings, folder, message):
@@ -259,28 +234,6 @@ def test_missing_and_empty_roots_are_sentences(tmp_path, voc_root):
         load("voc", voc_root, split="test")
 
 
-@pytest.fixture
-def s_root(tmp_path):
-    """Two categories, n03 and n07, numbered 1 and 2 in the masks; the second image has no mask."""
-    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{name} name of {name}\n" for name in CLASSES))
-    for seed, name in enumerate(("n07/a", "n03/b")):
-        save(tmp_path / "validation" / f"{name}.JPEG", seed=seed)
-    (tmp_path / "validation-segmentation/n07").mkdir(parents=True)
-    write_mask(tmp_path, (np.s_[:10], 2), (np.s_[10:15], 1), (np.s_[15:20], 1000))
-    return tmp_path
-
-
-def write_mask(root, *values, shape=(30, 40)):
-    """values: (rows, or rows and columns; number), red + 256 green; 0 elsewhere."""
-    numbers = np.zeros(shape, dtype=int)
-    for place, number in values:
-        numbers[place] = number
-    colours = np.stack([numbers % 256, numbers // 256, numbers * 0], 2).astype(np.uint8)
-    path = root / "validation-segmentation/n07/a.png"
-    Image.fromarray(colours).save(path)
-    return path
-
-
 def imagenet_s(root, **settings):
     return load("imagenet_s", root, **{"categories": ["n07", "n03"], **settings})
 
@@ -295,7 +248,7 @@ def test_imagenet_s_masks_hold_class_indices_and_decide_the_fingerprint(s_root):
     assert (without.mask, without.objects) == (None, ())
     assert without.problems[0].startswith("the mask b.png: there is no file")
     assert [label for label, _ in imagenet_s(s_root, classes=["n07"]).read(0).objects] == [0]  # n03 is no class
-    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(CLASSES)]}
+    other = {"boxes": None}, {"categories": ["n07", "n03", "n01"]}, {"classes": [*reversed(SYNSETS)]}
     prints = [imagenet_s(s_root, **settings).fingerprint(1) for settings in ({}, {"boxes": "mask"}, *other)]
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
@@ -303,19 +256,19 @@ def test_imagenet_s_masks_hold_class_indices_and_decide_the_fingerprint(s_root):
 
 def test_imagenet_s_box_encloses_all_pixels_of_a_class_whose_number_may_be_above_255(s_root):
     """Two objects of a class, one pixel at the edge, and a row that is ignored."""
-    write_mask(s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
+    write_s_mask(s_root, (np.s_[2:5, 3:9], 2), (np.s_[20:24, 30:31], 2), (np.s_[10, 39], 1), (29, 1000))
     assert imagenet_s(s_root).read(1).objects == ((3, (39, 10, 40, 11)), (7, (3, 2, 31, 24)))
     assert imagenet_s(s_root, boxes=None).read(1).objects == ()
     categories = [f"n{number:04d}" for number in range(300)]
     (s_root / "LOC_synset_mapping.txt").write_text("".join(f"{name} {name}\n" for name in [*categories, "n07", "n03"]))
-    write_mask(s_root, (np.s_[:], 300))
+    write_s_mask(s_root, (np.s_[:], 300))
     assert (imagenet_s(s_root, categories=categories).read(1).mask == 299).all()
 
 
 @pytest.mark.parametrize("kind", ["other size", "unknown value", "truncated"])
 def test_imagenet_s_malformed_mask_is_reported(s_root, kind):
     number, shape = 99 if kind == "unknown value" else 1, (20, 40) if kind == "other size" else (30, 40)
-    path = write_mask(s_root, (np.s_[:], number), shape=shape)
+    path = write_s_mask(s_root, (np.s_[:], number), shape=shape)
     if kind == "truncated":
         cut(path, 50)
     sample = imagenet_s(s_root).read(1)
