@@ -12,16 +12,17 @@ import pandas as pd
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.card import SANITY, Row, card
+from axiom_bench.judging.card import SANITY, Row, card, frame
 from axiom_bench.judging.judgement import chosen_metrics
+from axiom_bench.judging.networks import over_networks
 from axiom_bench.records import files
-from axiom_bench.report.card import NETWORKS_NOTE, NOTES, detail_table, line_table, networks_table
+from axiom_bench.report.card import line_table
 from axiom_bench.report.tables.table import to_csv, to_text
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing import relations
 from axiom_bench.testing.gaming import gaming
-from axiom_bench.testing.relations import Outcome, outcomes
+from axiom_bench.testing.relations import outcomes
 
 EXPERIMENTS = ("truth", "truth_planted", "blind")  # offline
 IMAGES = 100  # of each network
@@ -60,29 +61,23 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
             lines.append(str(error))
     rows = pd.concat(tables, ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
-    files.write(written, to_csv(rows).encode())
-    shown = [detail_table(runs, name, rows) for name in names if name in judged]
-    shown += [networks_table(runs, rows), line_table(runs, rows)]
-    texts = [to_text(table)[: -len(table.notes)] for table in shown]
-    notes = (*NOTES, NETWORKS_NOTE)
-    return code, [*lines, *(line for text in texts for line in (*text, "")), *notes, f"written: {written}"]
+    files.write(written, to_csv(pd.concat([rows, over_networks(rows)], ignore_index=True)).encode())
+    return code, [*lines, *to_text(line_table(runs, rows)), f"written: {written}"]
 
 
 def sanity(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
     """The card's rows of the relations that the metric's definition implies, see `testing.relations`."""
-    held = [outcome for outcome in outcomes(metric) if outcome.value in values]
-    return pd.DataFrame(map(_row, held), columns=Row._fields)
+    return frame(
+        Row(
+            held.value, SANITY, "a made-up network", held.relation, float(held.holds), nan, nan, relations.IMAGES,
+            False, held.holds or bool(held.reason),
+            held.reason or ("" if held.holds else f"changes by {number(held.difference)}"),
+        )
+        for held in outcomes(metric)
+        if held.value in values
+    )  # fmt: skip
 
 
 def made_maps(metric: plugins.Plugin[Any], values: Collection[str]) -> pd.DataFrame:
     """The card's rows of maps that are made to win these values; raises BenchError as `testing.gaming`."""
-    return pd.DataFrame(gaming(metric, values), columns=Row._fields)
-
-
-def _row(held: Outcome) -> Row:
-    about = held.reason or ("" if held.holds else f"changes by {number(held.difference)}")
-    passes = held.holds or bool(held.reason)
-    share = float(held.holds)
-    return Row(
-        held.value, SANITY, "a made-up network", held.relation, share, nan, nan, relations.IMAGES, False, passes, about
-    )
+    return frame(gaming(metric, values))

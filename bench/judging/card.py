@@ -1,4 +1,6 @@
-"""The scorecard of metrics: tests whose right answer is known beforehand, a row for each metric, test and network.
+"""The scorecard of metrics: one row for each metric, test and network.
+
+Tests, whose right answer is known beforehand:
 
 - Truth ahead: has no method and no control a better value than the right explanation?
 - Truth first: is none of them significantly better?
@@ -11,21 +13,28 @@
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
 for nothing.
+
+Measures, which pass or fail nothing, of a run's own metrics:
+
+- Agreement: do images put the methods in one order?
+- Images needed: of how many images do two sets order the methods alike?
+- Place: where does a control stand?
+- Recovery: degrees, by kind of spoiling and by so many images.
+- Disagreement: do two metrics put the methods in one order?
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from axiom_bench.judging import judgement
-from axiom_bench.judging.agreement import TAU, ImageValues, image_values, split_half_agreement
+from axiom_bench.judging import agreement, judgement
+from axiom_bench.judging.agreement import TAU, ImageValues, image_values
 from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compared_values, recovery, spoiled_methods
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals
-from axiom_bench.statistics.comparison import Comparison
 from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
@@ -33,20 +42,28 @@ from axiom_bench.statistics.run_folder import RunFolder
 TRUTH_AHEAD, TRUTH_FIRST, DEGREES, CONTROLS, RELIABILITY, SANITY, GAMING = TESTS = (
     "truth_ahead", "truth_first", "degrees", "controls", "reliability", "sanity", "gaming",
 )  # fmt: skip
+AGREEMENT, NEEDED, PLACE, RECOVERY, DISAGREEMENT = (
+    "agreement", "images_needed", "place", "recovery", "disagreement",
+)  # fmt: skip
 OF_A_TRUTH = (TRUTH_AHEAD, TRUTH_FIRST)
+BEATS, FIRST, BELOW = "better than the best method", "first", "below"
+UNCLEAR = "not significantly different from the best method"
 EVERY = slice(None)
 CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
 
 
 class Row(NamedTuple):
-    """One metric in one test on one network.
+    """One metric in one test, or measure, on one network.
 
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
-    empty where the test needs none.
+    of a place the control, of disagreement the other metric; empty where there is none.
     value, low, high: with the 95 % interval; of a truth's tests: the share of images on which it is better than its
         nearest rival (a tie counts half). degrees and controls: the share of pairs in the right order by sets of `size`
     images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
-    which the blind map is better than the method. n: images. passes: None where the row counts for nothing.
+    which the blind map is better than the method. agreement: alpha. images_needed: with its range. place: from 1, with
+    those that can't be excluded. disagreement: Kendall's tau of two metrics. n: images; of images_needed those of a
+    half, of recovery those of a set, of a place how many places there are.
+    passes: None where the row counts for nothing.
     about: the rival with the difference of the two values, or what else a reader asks next.
     """
 
@@ -63,38 +80,75 @@ class Row(NamedTuple):
     about: str = ""
 
 
+def frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """The rows as a table with the columns of `Row`."""
+    return pd.DataFrame(list(rows), columns=Row._fields)
+
+
 def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
-    """The columns of `Row`, for all settings with trained weights. metrics: names of values; of those without a
+    """The rows of all tests, for all settings with trained weights. metrics: names of values; of those without a
     direction there are no rows."""
-    rows = [
+    return frame(
         row
         for run in runs
-        for setting in run.settings
-        if not run.metadata.has_random_weights(setting.model)
+        for setting in trained(run)
         for metric in metrics
         if metric in run.metrics and run.metadata.value(metric).has_direction
         for row in rows_of(run, setting, metric)
-    ]
-    return pd.DataFrame(rows, columns=Row._fields)
+        if row.test in TESTS
+    )
+
+
+def judge(run: RunFolder, setting: Setting, metrics: Sequence[str], in_report: bool = False) -> pd.DataFrame:
+    """The rows of all tests and measures of these metrics. in_report: without those that no line of a metric shows,
+    recovery by kinds and the disagreement of metrics."""
+    rows = [row for metric in metrics for row in rows_of(run, setting, metric)]
+    if not in_report:
+        rows += [row for metric in metrics for row in _by_kinds(run, setting, image_values(run, setting, metric))]
+        pairs = agreement.disagreement(compared_values(run, setting, metrics))
+        for row in pairs.to_dict("records"):
+            ends, about = (row["tau"], row["low"], row["high"]), f"over {row['methods']} methods"
+            n, network = run.records.keys["image_id"].nunique(), run.label(setting)
+            rows.append(Row(row["row"], DISAGREEMENT, network, row["column"], *ends, n, False, None, about))
+    return frame(rows)
+
+
+def degrees_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.DataFrame:
+    """The rows of spoiled explanations alone."""
+    rows = list[Row]()
+    for metric in metrics:
+        values = image_values(run, setting, metric)
+        rows += [] if values is None else [*_degrees(run, setting, values), *_by_kinds(run, setting, values)]
+    return frame(rows)
+
+
+def trained(run: RunFolder) -> list[Setting]:
+    """The settings with trained weights: an untrained network ranks no method."""
+    return [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
 
 
 def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
-    """All tests of one metric in one setting that the run's methods allow; none for values of whole data sets."""
+    """All tests of one metric in one setting that the run's methods allow, its agreement and its controls' places; of
+    values of whole data sets these places alone."""
+    methods = run.manifest.get("methods") or ()
+    is_blind = sum(bool(run.metadata.method(name).get("blind")) for name in methods) > 1  # a run for this test alone
+    places = [] if is_blind else list(_places(run, setting, metric))
+    yield from places
     values = image_values(run, setting, metric)
     if values is None or not values.num_images:
         return
-    methods = run.manifest.get("methods") or ()
-    if sum(bool(run.metadata.method(name).get("blind")) for name in methods) > 1:  # a run for this test alone
+    if is_blind and values.sign:
         yield from _gaming(run, setting, values)
-        return
-    left_out = run.metadata.by_construction(metric)
-    present = [name for name in truths(run) if name in values.methods and name not in left_out]
-    for truth in present:
-        yield from _truth(run, setting, values, truth)
-    yield from _degrees(run, setting, values)
+    elif values.sign:
+        left_out = run.metadata.by_construction(metric)
+        for truth in truths(run):
+            if truth in values.methods and truth not in left_out:
+                yield from _truth(run, setting, values, truth)
+        yield from _degrees(run, setting, values)
     for honest in compared_values(run, setting, [metric]):
-        yield from _controls(run, setting, honest)
-        yield from _reliability(run, setting, honest)
+        if honest.sign and not is_blind:
+            yield from _controls(run, setting, honest, places)
+        yield from (row for row in _order(run, setting, honest) if not is_blind or row.test not in TESTS)
 
 
 def truths(run: RunFolder) -> list[str]:
@@ -123,7 +177,8 @@ def _truth(run: RunFolder, setting: Setting, values: ImageValues, truth: str) ->
     comparison = run.comparisons.without(setting, values.metric, others)
     if comparison is None or truth not in comparison.places.index or len(comparison.places) < 2:
         return
-    own, rival = comparison.group_of(truth), _rival(comparison, truth)
+    own = comparison.group_of(truth)
+    rival = next((group for group in comparison.ranked if group != own), None)
     circular = is_circular(run, setting, values.metric, truth)
     network = run.label(setting)
     if rival is None:  # all coincide with the truth
@@ -139,21 +194,12 @@ def _truth(run: RunFolder, setting: Setting, values: ImageValues, truth: str) ->
     )  # fmt: skip
     ends = sorted(values.sign * pair[end] for end in ("low", "high"))
     title = run.metadata.method_title(rival[0])
-    about = f"{title} {'behind' if ahead >= 0 else 'ahead'} by {with_interval(abs(ahead), *_of_size(ahead, *ends))}"
+    ends = ends if ahead >= 0 else [-ends[1], -ends[0]]
+    about = f"{title} {'behind' if ahead >= 0 else 'ahead'} by {with_interval(abs(ahead), *ends)}"
     share = _share_ahead(values, truth, rival[0])
     for test, passes in zip(OF_A_TRUTH, (bool(ahead >= 0), not is_behind), strict=True):
         row = Row(values.metric, test, network, truth, *share, comparison.images, circular, passes, about)
         yield row._replace(passes=None) if circular else row
-
-
-def _rival(comparison: Comparison, truth: str) -> tuple[str, ...] | None:
-    """The best group beside the truth's own."""
-    return next((group for group in comparison.ranked if truth not in group), None)
-
-
-def _of_size(ahead: float, low: float, high: float) -> tuple[float, float]:
-    """The ends of the interval of |ahead|."""
-    return (low, high) if ahead >= 0 else (-high, -low)
 
 
 def _share_ahead(values: ImageValues, method: str, rival: str, images: slice = EVERY) -> tuple[float, float, float]:
@@ -175,21 +221,54 @@ def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[
     kinds = judgement.fitting_kinds(run, values.metric)
     circular = {kind.name for kind in kinds if is_circular(run, setting, values.metric, kind.methods[0])}
     chosen = [kind for kind in kinds if kind.name not in circular] or kinds
+    is_grey = len(circular) == len(kinds)
     table = recovery(values, chosen, (_size(values, [name for kind in chosen for name in kind.methods]),))
     for row in table[(table["kind"] == ALL) & table["low"].notna()].to_dict("records"):
-        ends = (row["right"], row["low"], row["high"])
-        is_grey = len(circular) == len(kinds)
-        names = [kind.name for kind in chosen]
         lowest = table[table["kind"] != ALL].sort_values("right", kind="stable").iloc[0]
-        about = f"{lowest['kind']} {lowest['right']:.2f}" if lowest["right"] < GOAL else ""
-        passes = None if is_grey else bool(row["low"] >= GOAL)
-        truth = ", ".join(names)
         yield Row(
-            values.metric, DEGREES, run.label(setting), truth, *ends, int(row["images"]), is_grey, passes, about
+            values.metric, DEGREES, run.label(setting), ", ".join(kind.name for kind in chosen),
+            row["right"], row["low"], row["high"], int(row["images"]), is_grey,
+            None if is_grey else bool(row["low"] >= GOAL),
+            f"{lowest['kind']} {lowest['right']:.2f}" if lowest["right"] < GOAL else "",
         )  # fmt: skip
 
 
-def _controls(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+def _by_kinds(run: RunFolder, setting: Setting, values: ImageValues | None) -> Iterator[Row]:
+    """A row for each kind of spoiling that can judge the metric and all of them, and each of `judgement.SIZES`."""
+    if values is None:
+        return
+    for row in recovery(values, judgement.fitting_kinds(run, values.metric)).to_dict("records"):
+        about = f"{row['pairs']} pairs of {row['images']} images, {row['missing']:.0%} without a value"
+        yield Row(
+            values.metric, RECOVERY, run.label(setting), row["kind"] or "all kinds", row["right"], row["low"],
+            row["high"], row["size"], False, None, about,
+        )  # fmt: skip
+
+
+def _places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
+    """Of each control that is compared, the best first; none for a metric without a direction. Methods that coincide
+    share a place.
+
+    about: BEATS, UNCLEAR or BELOW, by the paired test against the method with the best value that is no control, at 5 %
+    after Holm over all pairs of the metric. FIRST where there is no other method.
+    """
+    spoiled, controls = spoiled_methods(run), run.metadata.controls
+    computed = run.comparisons
+    comparison = computed.without(setting, metric, spoiled) if spoiled else computed.of(setting, metric)
+    if comparison is None or comparison.better == "none":
+        return
+    best = next((group for group in comparison.ranked if controls.isdisjoint(group)), None)
+    for place, group in enumerate(comparison.ranked, start=1):
+        for name in (name for name in group if name in controls):
+            against = FIRST if best is None else UNCLEAR
+            if best is not None and comparison.differ(group[0], best[0]):
+                against = BEATS if place <= comparison.ranked.index(best) else BELOW
+            standing, count = comparison.place(name), len(comparison.groups)
+            ends = (standing.place_low, standing.place_high)
+            yield Row(metric, PLACE, run.label(setting), name, place, *ends, count, False, None, against)
+
+
+def _controls(run: RunFolder, setting: Setting, values: ImageValues, places: Sequence[Row]) -> Iterator[Row]:
     names = [name for name in values.methods if run.metadata.method(name).get("control")]
     pairs = [(method, control) for control in names for method in values.methods if method not in names]
     if not pairs:
@@ -197,27 +276,31 @@ def _controls(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator
     right, low, high = judgement.right_pairs(values, pairs, _size(values, values.methods))
     if np.isnan(low):  # of too few images
         return
-    best = judgement.controls(run.comparisons.without(setting, values.metric, spoiled_methods(run)), names)
-    first = best.iloc[0] if len(best) else None
-    about = "" if first is None or first["against"] == judgement.BELOW else (
-        f"{run.metadata.method_title(first['control'])} {first['against']}"
-    )  # fmt: skip
-    passes = bool(low >= GOAL)
+    first = next((row for row in places if row.truth in names), None)
+    about = f"{run.metadata.method_title(first.truth)} {first.about}" if first and first.about != BELOW else ""
     yield Row(
-        values.metric, CONTROLS, run.label(setting), "", right, low, high, values.num_images, False, passes, about
+        values.metric, CONTROLS, run.label(setting), "", right, low, high, values.num_images, False,
+        bool(low >= GOAL), about,
     )  # fmt: skip
 
 
-def _reliability(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
-    distinct = values.distinct()
-    if len(distinct.methods) < MIN_METHODS or distinct.num_images < 2:
+def _order(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
+    """Agreement, reliability and the images needed; of fewer than MIN_METHODS methods that differ, or two images, only
+    how many there are."""
+    distinct, network, nan = values.distinct(), run.label(setting), np.nan
+    count = len(distinct.methods)
+    row = Row(
+        values.metric, AGREEMENT, network, "", nan, nan, nan, values.num_images, False, None, f"{count} methods"
+    )  # fmt: skip
+    if count < MIN_METHODS or distinct.num_images < 2:
+        yield row
         return
-    halves: Any = split_half_agreement(distinct)
-    tau = float(halves.tau)
-    yield Row(
-        values.metric, RELIABILITY, run.label(setting), "", tau, np.nan, np.nan, distinct.num_images, False,
-        bool(tau >= TAU), f"of {halves.half} images",
-    )  # fmt: skip
+    alpha, halves = agreement.agreement(distinct.values, distinct.rounding), agreement.split_half_agreement(distinct)
+    yield row._replace(value=alpha.alpha, low=alpha.low, high=alpha.high)
+    row = row._replace(about=f"of {halves.half} images")
+    is_reliable = bool(halves.tau >= TAU)
+    yield row._replace(test=RELIABILITY, value=float(halves.tau), n=distinct.num_images, passes=is_reliable)
+    yield row._replace(test=NEEDED, value=halves.needed, low=halves.least, high=halves.most, n=halves.half)
 
 
 def _gaming(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:

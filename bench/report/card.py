@@ -1,31 +1,38 @@
-"""The scorecard as tables: the rows of `judging.card`, and one line for each metric."""
+"""The scorecard of metrics as a table, a line for each metric, and in words: the rows of `judging.card`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
+from axiom_bench.judging.agreement import TAU
 from axiom_bench.judging.card import (
+    AGREEMENT,
+    BEATS,
     CONTROLS,
     DEGREES,
     GAMING,
+    NEEDED,
     OF_A_TRUTH,
+    PLACE,
     RELIABILITY,
     SANITY,
     TESTS,
     TRUTH_AHEAD,
     TRUTH_FIRST,
+    UNCLEAR,
 )
 from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
-from axiom_bench.judging.networks import over_networks
-from axiom_bench.report.tables.table import Cell, Group, Table, count
+from axiom_bench.judging.judgement import GOAL, MIN_METHODS
+from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
 from axiom_bench.statistics.run_folder import RunFolder
 
+Column = tuple[str, str]  # test and truth
 TITLES = {
     TRUTH_AHEAD: "Truth ahead",
     TRUTH_FIRST: "Truth not significantly behind",
@@ -34,86 +41,152 @@ TITLES = {
     RELIABILITY: "Reliability",
     SANITY: "Sanity",
     GAMING: "Gaming",
+    AGREEMENT: "Agreement",
+    NEEDED: f"n for tau {TAU:g}",
+    PLACE: "Best control",
 }
-NOTES = (
-    "Truth: the share of images on which the right explanation is better than the best method or control. Ahead: none "
-    "has a better value. Not significantly behind: none is significantly better. Degrees, controls: the share of pairs "
-    "(less and more spoiled; method and control) that sets of up to 100 images put in the right order. Reliability: "
-    "Kendall's tau of two halves.",
-    "Gaming: the share of images on which a map that is the same for all is better than the best method. One that is "
-    "made for each image says how far the metric can be driven, and has no verdict.",
-    "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing.",
-)
+MEASURES = (AGREEMENT, NEEDED, PLACE)  # that have a column
+NOTES = {
+    TRUTH_AHEAD: "Truth: the share of images on which the right explanation is better than the best method or control. "
+    "Ahead: none has a better value. Not significantly behind: none is significantly better.",
+    DEGREES: "Degrees: the share of pairs of explanations, spoiled to two degrees in one way, that sets of up to 100 "
+    "images put in the right order by the metric's mean (or median). A tie counts half.",
+    CONTROLS: "Controls: the same of pairs of a method and a control, which explains nothing.",
+    RELIABILITY: "Reliability: Kendall's tau-b between the orders of the methods by two random halves of the images, "
+    "the mean over 200 splits. Methods that coincide are one.",
+    GAMING: "Gaming: the share of images on which a map that is the same for all is better than the best method. One "
+    "that is made for each image says how far the metric can be driven, and has no verdict.",
+    AGREEMENT: "Agreement: Krippendorff's ordinal alpha of the images' rankings of the methods, 1 where all images "
+    "agree, 0 where they agree as by chance.",
+    NEEDED: f"n for tau {TAU:g}: images of which two sets would agree by it; \N{LESS-THAN OR EQUAL TO} where the "
+    "halves do, \N{ALMOST EQUAL TO} extrapolated, with its range; \N{GREATER-THAN OR EQUAL TO} where methods may be "
+    "tied, and no number may do (docs/judging.md).",
+    PLACE: "Best control: the control with the best value, its place and, in brackets, the places that can't be "
+    "excluded.",
+}
 CIRCULAR = "circular"
+CIRCULAR_NOTE = "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing."
 
 
-def line_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
-    """A line for each metric: on how many networks it passes each test, and where it fails first."""
-    lines = line_cells(card)
-    rows = tuple((Cell(_title(runs, metric)), *map(Cell, cells.values())) for metric, cells in lines.items())
-    header = ("Metric", *(_heading(runs, *column) for column in next(iter(lines.values()), {})))
-    return Table("scorecard", "Scorecard of metrics", header, (Group("", rows),), NOTES, len(header))
+def line_table(
+    runs: Sequence[RunFolder], card: pd.DataFrame, name: str = "scorecard", title: str = "Scorecard of metrics",
+    label: str = "",
+) -> Table:  # fmt: skip
+    """A line for each metric. Of several networks a test's column says on how many the metric passes, and where it
+    fails first. label: of one setting's table, which has the values themselves, and the verdict in words."""
+    run = runs[0]
+    lines = {
+        metric: {column: _measured(run, rows) if label else Cell(_passes(rows)) for column, rows in line.items()}
+        for metric, line in _lines(card).items()
+    }
+    filled = {column for cells in lines.values() for column, cell in cells.items() if cell.text != NOTHING}
+    columns = [column for column in next(iter(lines.values()), {}) if column in filled]
+    words = {metric: [Cell(text or NOTHING)] for metric, text in in_words(run, card).items()} if label else {}
+    rows = tuple(
+        (Cell(_title(runs, metric)), *(cells[column] for column in columns), *words.get(metric, ()))
+        for metric, cells in lines.items()
+    )
+    header = ("Metric", *(_heading(runs, *column) for column in columns), *(["Verdict"] if label else []))
+    tests = {test for test, _ in columns}
+    notes = tuple(note for test, note in NOTES.items() if test in tests)
+    notes += (CIRCULAR_NOTE,) if card["circular"].any() else ()
+    if label:
+        return Table.of_setting(name, title, label, header, (Group("", rows),), notes, 1, text_last=True)
+    return Table(name, title, header, (Group("", rows),), notes, len(header))
 
 
-def line_cells(card: pd.DataFrame) -> dict[str, dict[tuple[str, str], str]]:
+def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
     """{metric: {(test, truth): such as "10 of 12; planted_or 0.17"}}: on how many networks it passes, and its lowest
-    value where it fails. Of the tests of a truth a column for each truth, of the others one."""
-    names = ["metric", "test", "truth", "network", "value", "circular", "passes"]
-    rows_of: dict[str, dict[tuple[str, str], list[Any]]] = {str(metric): {} for metric in card["metric"].unique()}
-    row: Any
-    for row in card[names].itertuples(index=False):
-        column = (row.test, row.truth if row.test in OF_A_TRUTH else "")
-        rows_of[row.metric].setdefault(column, []).append(row)
+    value where it fails."""
+    return {metric: {column: _passes(rows) for column, rows in line.items()} for metric, line in _lines(card).items()}
+
+
+def _lines(card: pd.DataFrame) -> dict[str, dict[Column, list[Any]]]:
+    """{metric: {(test, truth): rows}}. Of the tests of a truth a column for each truth, of the others one; of measures
+    where the card has them."""
     of_truths = card[card["test"].isin(OF_A_TRUTH)]
     by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
+    present = set(card["test"])
     columns = [
         *sorted(by_truth, key=lambda column: TESTS.index(column[0])),
         *((test, "") for test in TESTS if test not in OF_A_TRUTH),
+        *((test, "") for test in MEASURES if test in present),
     ]
-    return {
-        metric: {column: _cell(of_metric.get(column, [])) for column in columns}
-        for metric, of_metric in rows_of.items()
+    lines: dict[str, dict[Column, list[Any]]] = {
+        str(metric): {column: [] for column in columns} for metric in card["metric"].unique()
     }
+    row: Any
+    for row in card.itertuples(index=False):
+        column = (row.test, row.truth if row.test in OF_A_TRUTH else "")
+        if column in lines[row.metric]:
+            lines[row.metric][column].append(row)
+    return lines
 
 
-def networks_table(runs: Sequence[RunFolder], card: pd.DataFrame) -> Table:
-    """A row for each metric, test and truth: its mean over networks, and the means without one of them."""
-    groups = []
-    for metric, rows in over_networks(card).groupby("metric", sort=False):
-        cells = tuple(tuple(map(Cell, networks_cells(row))) for row in rows.to_dict("records"))
-        groups.append(Group(_title(runs, str(metric)), cells))
-    return Table("scorecard_networks", "Over networks", NETWORKS, tuple(groups), (NETWORKS_NOTE,), len(NETWORKS))
+def _passes(rows: Sequence[Any]) -> str:
+    counted = [row for row in rows if not pd.isna(row.passes)]
+    if not counted:
+        return CIRCULAR if any(row.circular for row in rows) else NOTHING
+    failed = [row for row in counted if not row.passes]
+    if not failed:
+        return f"{len(counted)} of {len(counted)}"
+    worst = min(failed, key=lambda row: row.value)
+    return f"{len(counted) - len(failed)} of {len(counted)}; {worst.network} {worst.value:.2f}"
 
 
-NETWORKS = ("Test", "Truth", "Passes", "Mean [95 %]", "Without one network")
-NETWORKS_NOTE = (
-    "Mean: of the networks' values, with an interval over families of networks, networks and images; networks of one "
-    "recipe are a family. Without one network: the lowest and the highest mean, and which is left out."
-)
+def _measured(run: RunFolder, rows: Sequence[Any]) -> Cell:
+    """The value of a test's one row, or as `_passes`; of a place the best."""
+    row = rows[0] if rows else None
+    if row is None or (not math.isfinite(row.value) and row.test != NEEDED):
+        return Cell(NOTHING)
+    if row.test == PLACE:
+        places = f"{row.value:.0f} of {row.n} [{row.low:.0f}, {row.high:.0f}]"
+        return numeric(row.value, f"{run.metadata.method_title(row.truth)}, {places}")
+    if len(rows) > 1 or row.circular:
+        return Cell(_passes(rows))
+    if row.test == NEEDED:
+        return numeric(row.value, _needed(row))
+    if row.test == RELIABILITY:
+        return numeric(row.value, f"{row.value:.2f} ({row.about})")
+    return numeric(row.value, with_interval(row.value, row.low, row.high))
 
 
-def networks_cells(row: Mapping[Hashable, Any]) -> tuple[str, ...]:
-    """Of a row of `networks.over_networks`, under NETWORKS."""
-    mean = with_interval(*(row[end] for end in ("mean", "low", "high")))
-    ends = [f"{row[end]:.2f} ({row[f'without_{end}']})" for end in ("lowest", "highest") if row[f"without_{end}"]]
-    return TITLES[row["test"]], row["truth"], f"{row['passed']} of {row['networks']}", mean, " to ".join(ends)
+def _needed(row: Any) -> str:
+    """Two digits of an extrapolated number, with its range; where methods may be tied, what it is at least."""
+    if math.isnan(row.value):
+        return NOTHING
+    if row.value <= row.n:  # as many as a half has
+        return f"\N{LESS-THAN OR EQUAL TO} {row.n}"
+    needed, least, most = (f"{float(f'{end:.1e}'):,.0f}" for end in (row.value, row.low, row.high))
+    if math.isinf(max(row.value, row.high)):
+        return f"\N{GREATER-THAN OR EQUAL TO} {least}"
+    return f"\N{ALMOST EQUAL TO} {needed} ({least} to {most})"
 
 
-def detail_table(runs: Sequence[RunFolder], metric: str, card: pd.DataFrame) -> Table:
-    """A metric's rows of the card, a group for each test."""
-    groups = [
-        Group(
-            TITLES[test],
-            tuple(
-                _detail(runs, row)
-                for row in card[(card["metric"] == metric) & (card["test"] == test)].to_dict("records")
-            ),
-        )
-        for test in TESTS
-    ]
-    header = ("Test", "Network", "Truth", "Value [95 %]", "Images", "Verdict", "")
-    filled = tuple(group for group in groups if group.rows)
-    return Table(f"scorecard_{metric}", _title(runs, metric), header, filled, NOTES, 3, text_last=True)
+def in_words(run: RunFolder, card: pd.DataFrame) -> dict[str, str]:
+    """{metric: how far its order of the methods can be trusted}, of the rows of one setting; empty where nothing
+    tells."""
+    by_metric = card.groupby("metric", sort=False)
+    return {str(metric): "; ".join(_words(run, rows)) for metric, rows in by_metric}
+
+
+def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
+    """Whether spoiled explanations are put in order, whether the order of the methods holds, and a control at the
+    top."""
+    degrees = card[(card["test"] == DEGREES) & ~card["circular"].astype(bool)]
+    if len(degrees):  # by the interval of the share of right pairs
+        failing = "fails" if (degrees["high"] < GOAL).any() else "unclear"
+        passing = "passes" if (degrees["low"] >= GOAL).all() else failing
+        yield f"{passing}: {degrees['value'].mean():.0%} of spoiled explanations in the right order"
+    rows = {row["test"]: row for row in reversed(card.to_dict("records"))}  # the first of each
+    tau, control = rows.get(RELIABILITY), rows.get(PLACE)
+    if AGREEMENT in rows and int(rows[AGREEMENT]["about"].split()[0]) < MIN_METHODS:
+        yield f"fewer than {MIN_METHODS} methods that differ"
+    elif tau is not None and math.isfinite(tau["value"]):
+        order = "order holds" if tau["value"] >= TAU else f"order unsure by halves {tau['about']}"
+        yield f"{order} (tau of halves {tau['value']:.2f})"
+    if control is not None and control["about"] in (BEATS, UNCLEAR):
+        yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 
 
 def committed_line(run: RunFolder, value: str) -> str:
@@ -132,26 +205,6 @@ def committed_line(run: RunFolder, value: str) -> str:
         f"{verb} {', '.join(words[holds])}" for verb, holds in (("fails", False), ("passes", True)) if words[holds]
     ]
     return "; ".join(parts)
-
-
-def _detail(runs: Sequence[RunFolder], row: Mapping[Hashable, Any]) -> tuple[Cell, ...]:
-    ends = (row["value"], row["low"], row["high"])
-    value = Cell(with_interval(*ends) if math.isfinite(row["low"]) else f"{row['value']:.2f}", False, ends[:1])
-    judged = "no verdict" if pd.isna(row["passes"]) else "passes" if row["passes"] else "fails"
-    verdict = CIRCULAR if row["circular"] else judged
-    words = (TITLES[row["test"]], row["network"], row["truth"])
-    return (*map(Cell, words), value, count(row["n"]), Cell(verdict), Cell(row["about"]))
-
-
-def _cell(rows: Sequence[Any]) -> str:
-    counted = [row for row in rows if not pd.isna(row.passes)]
-    if not counted:
-        return CIRCULAR if any(row.circular for row in rows) else NOTHING
-    failed = [row for row in counted if not row.passes]
-    if not failed:
-        return f"{len(counted)} of {len(counted)}"
-    worst = min(failed, key=lambda row: row.value)
-    return f"{len(counted) - len(failed)} of {len(counted)}; {worst.network} {worst.value:.2f}"
 
 
 def _heading(runs: Sequence[RunFolder], test: str, truth: str) -> str:

@@ -14,10 +14,9 @@ from typing import Any
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from axiom_bench.judging.judgement import Judgement
 from axiom_bench.records import files, reading
-from axiom_bench.report import gallery, stamp
-from axiom_bench.report import scorecard as judging
+from axiom_bench.report import gallery, scorecard, stamp
+from axiom_bench.report.card import in_words
 from axiom_bench.report.charts import by_depth, by_method, curves, matrices, pictures, ranking, scatter
 from axiom_bench.report.charts.drawing import DPI, Drawing, LeftOut
 from axiom_bench.report.charts.vega import Chart, MethodStyle, Panel, method_styles
@@ -66,8 +65,8 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
     """The whole page. images: the gallery's section. The same run gives the same text."""
-    judged = judging.judgements_of(run)
-    trust = {each.setting: judging.verdicts(run, each) for each in judged}
+    judged = scorecard.judge_in_report(run)
+    trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
     sections = _sections(run, tables, figures, images, judged, trust)
     return assemble(header(run, trust), list(sections))
 
@@ -77,7 +76,7 @@ def _sections(
     tables: Sequence[Table],
     figures: Iterable[SavedFigure | LeftOut],
     images: Section,
-    judged: Sequence[Judgement],
+    judged: scorecard.Judged,
     trust: Mapping[Setting, Mapping[str, str]],
 ) -> Iterator[Section]:
     methods, metrics = page_tables.definitions_of(run)
@@ -88,7 +87,7 @@ def _sections(
     if not run.records.empty:
         if interactive := charts_section(run):
             yield interactive
-        if judging_section := judging.section(run, judged, terms):
+        if judging_section := scorecard.section(run, judged, terms):
             yield judging_section
         yield images
         yield figures_section(run, figures, (*(CHARTED if interactive else ()), *(IN_GALLERY if images.data else ())))

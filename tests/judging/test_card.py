@@ -8,7 +8,7 @@ import pytest
 from axiom_bench.cli import judge
 from axiom_bench.cli.main import main
 from axiom_bench.judging.card import Row, card
-from axiom_bench.report.card import detail_table, line_table
+from axiom_bench.report.card import line_table
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.relations import RELATIONS
 
@@ -111,11 +111,16 @@ def test_degrees_controls_and_reliability(made):
     assert not controls["box_iou"]["passes"]
     halves = rows(table, "confidence_drop", "reliability").iloc[0]
     assert (halves["value"], halves["passes"], halves["about"]) == (1, True, "of 60 images")
-    text = detail_table([run], "box_iou", table)
-    assert [group.title for group in text.groups] == [
-        "Truth ahead", "Truth not significantly behind", "Degrees", "Controls", "Reliability",
-    ]  # fmt: skip
-    assert {len(row) for group in text.groups for row in group.rows} == {7}
+    made = line_table([run], table)
+    assert made.header == (
+        "Metric", "Truth ahead: Truth", "Truth ahead: Drops", "Truth not significantly behind: Truth",
+        "Truth not significantly behind: Drops", "Degrees", "Controls", "Reliability",
+    )  # fmt: skip
+    assert {len(row) for row in made.groups[0].rows} == {8}
+    assert made.groups[0].rows[1][-2].text == "0 of 1; net 0.33"
+    shown = line_table([run], table, label="net")
+    assert shown.groups[0].rows[1][6].text.startswith("0.33")
+    assert shown.header[-1] == "Verdict"
 
 
 def test_pairs_are_ordered_by_all_images_where_there_are_few(make_judged):
@@ -166,8 +171,7 @@ def test_a_row_without_a_verdict_counts_for_nothing(make_judged):
     table = pd.DataFrame([made, made._replace(truth="optimised", value=0.2, passes=True)])
     line = line_table([run], table).groups[0].rows[0]
     assert line[-1].text == "1 of 1"
-    assert line_table([run], table[:1]).groups[0].rows[0][-1].text == "\N{EN DASH}"
-    assert [row[5].text for row in detail_table([run], "box_iou", table).groups[0].rows] == ["no verdict", "passes"]
+    assert line_table([run], table[:1]).header == ("Metric",)
 
 
 def test_too_few_images_for_an_interval(made):

@@ -14,22 +14,12 @@ from axiom_bench import report
 from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.judging.agreement import ImageValues
-from axiom_bench.judging.judgement import (
-    ALL,
-    BEATS,
-    BELOW,
-    UNCLEAR,
-    Spoiling,
-    chosen_metrics,
-    judge,
-    kinds,
-    overall,
-    recovery,
-    recovery_of,
-)
+from axiom_bench.judging.card import BEATS, BELOW, UNCLEAR, judge
+from axiom_bench.judging.judgement import ALL, Spoiling, chosen_metrics, kinds, recovery
+from axiom_bench.report.card import in_words
 from axiom_bench.report.page.html import typeset
 from axiom_bench.report.page.tables import Terms
-from axiom_bench.report.scorecard import judgements_of, section, verdicts, write_judgement
+from axiom_bench.report.scorecard import judge_in_report, section, write_judgement
 from axiom_bench.statistics.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -68,9 +58,11 @@ def make(make_judged):
     return make_
 
 
-def judged(folder):
+def judged(folder, **options):
+    """The rows by metric, test and truth."""
     run = RunFolder.read(folder)
-    return judge(run, run.settings[0], chosen_metrics(run, None))
+    rows = judge(run, run.settings[0], chosen_metrics(run, None), **options)
+    return rows.set_index(["metric", "test", "truth"]).sort_index()
 
 
 @pytest.fixture
@@ -81,51 +73,40 @@ def truth(make):
 
 
 def test_what_is_sharp_what_is_blunt_and_where_controls_stand(make):
-    judgement = judged(make())
-    table = judgement.metrics.set_index("metric")
-    sharp, blunt = table.loc["confidence_drop"], table.loc["box_iou"]
-    assert (sharp["alpha"], sharp["tau_halves"], sharp["half"], sharp["methods"]) == (pytest.approx(1), 1, 30, 5)
-    assert not sharp["extrapolated"]
-    assert blunt["alpha_low"] <= 0.05
-    assert blunt["alpha"] < 0.1
-    assert blunt["extrapolated"]
-    table = judgement.controls.set_index(["metric", "control"])
-    assert table["against"].to_dict() == {
+    rows = judged(make())
+    sharp, blunt = (rows.xs((name, ""), level=["metric", "truth"]) for name in ("confidence_drop", "box_iou"))
+    assert sharp.loc[["agreement", "reliability"], "value"].tolist() == [pytest.approx(1), 1]
+    assert (sharp.loc["agreement", "about"], sharp.loc["images_needed", "n"]) == ("5 methods", 30)
+    assert sharp.loc["images_needed", "value"] <= 30 < blunt.loc["images_needed", "value"]
+    assert blunt.loc["agreement", "low"] <= 0.05
+    assert blunt.loc["agreement", "value"] < 0.1
+    places = rows.xs("place", level="test")
+    assert places["about"].to_dict() == {
         **dict.fromkeys([("confidence_drop", "centered"), ("confidence_drop", "random")], BELOW),
         **dict.fromkeys([("box_iou", "centered"), ("box_iou", "random")], UNCLEAR),
         **{("sensitivity_error", "centered"): BEATS, ("sensitivity_error", "random"): BELOW},
     }
-    place = table.loc[("sensitivity_error", "centered"), ["place", "place_low", "place_high", "places"]]
-    assert place.tolist() == [1, 1, 1, 5]
-    assert table.loc[("confidence_drop", "random"), "place"] == 5
+    assert places.loc[("sensitivity_error", "centered"), ["value", "low", "high", "n"]].tolist() == [1, 1, 1, 5]
+    assert places.loc[("confidence_drop", "random"), "value"] == 5
+    pairs = {frozenset(pair) for pair in rows.xs("disagreement", level="test").index}
+    assert pairs == {frozenset(pair) for pair in combinations(MEANS, 2)}
 
 
 def test_recovery_of_kinds_that_judge_the_metric(truth, edit_manifest):
-    run = RunFolder.read(truth)
-    table = recovery_of(run, run.settings[0], run.metrics)
-    right = table[table["size"] == 100].pivot(index="metric", columns="kind", values="right")
+    table = judged(truth).xs("recovery", level="test").reset_index()
+    right = table[table["n"] == 100].pivot(index="metric", columns="truth", values="value")
     # Contributions that win by construction judge no metric of maps.
-    assert right[["noise", "blur", ""]].T.to_dict("list") == {
+    assert right[["noise", "blur", "all kinds"]].T.to_dict("list") == {
         "box_iou": [1, 1, 1], "confidence_drop": [1, 0, 0.75], "sensitivity_error": [0, 0, 0],
     }  # fmt: skip
     assert right.shape == (3, 3)
-    metrics = run.manifest["metrics"]
+    metrics = RunFolder.read(truth).manifest["metrics"]
     metrics["sensitivity_error"]["needs"] = ["score_scale", "nonzero_drops"]
     edit_manifest(truth, metrics=metrics)
-    run = RunFolder.read(truth)
-    table = recovery_of(run, run.settings[0], run.metrics)
-    assert set(table.loc[table["kind"] == "drops", "metric"]) == {"sensitivity_error"}
-
-
-def test_several_cases_are_one_share():
-    names = ["metric", "case", "kind", "size", "pairs", "images", "missing", "right", "low", "high"]
-    rows = [
-        ["box_iou", "a", "", 100, 3, 120, 0.0, 1.0, 0.9, 1.0],
-        ["box_iou", "b", "", 100, 1, 200, 0.1, 0.6, 0.2, 0.9],
+    rows = judged(truth).index
+    assert [name for name, test, kind in rows.unique() if (test, kind) == ("recovery", "drops")] == [
+        "sensitivity_error"
     ]
-    (row,) = overall(pd.DataFrame(rows, columns=names)).to_dict("records")
-    low, high = 0.9 - np.hypot(0.75 * 0.1, 0.25 * 0.4), 0.9 + 0.25 * 0.3
-    assert [row[name] for name in names[4:]] == pytest.approx([4, 120, 0.1, 0.9, low, high])
 
 
 def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
@@ -133,18 +114,17 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     assert main(["judge", str(run), "--truth", str(truth)]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     lines = {line.split("  ")[1].split("\N{NO-BREAK SPACE}")[0]: line for line in rows}
-    assert "1.000 [1.000, 1.000]" in lines["Box IoU"]
-    assert "passes: 100% of spoiled explanations in the right order; order unsure at n = 30 (" in lines["Box IoU"]
+    assert "1.00 [1.00, 1.00]" in lines["Box IoU"]
+    assert "passes: 100% of spoiled explanations in the right order; order unsure" in lines["Box IoU"]
     assert "a control, is not significantly different from the best method" in lines["Box IoU"]
     assert "fails: 75% of spoiled explanations in the right order; order holds (" in lines["Confidence drop"]
     assert "a control, is better than the best method" in lines["Sensitivity error"]
-    files = {path.name for path in (run / "tables").glob("judging_*")}
-    kinds = ("metrics", "controls", "recovery", "disagreement")
-    assert files == {f"judging_{kind}{end}" for kind in kinds for end in (".csv", "_1.md")}
-    table = pd.read_csv(run / "tables/judging_metrics.csv").set_index("metric")
-    assert table.loc["confidence_drop", ["right_1", "right_10", "right_100"]].tolist() == pytest.approx([0.75] * 3)
-    recovered = pd.read_csv(run / "tables/judging_recovery.csv", keep_default_na=False)
-    assert set(recovered["case"]) == {"synthetic/default, net"}
+    assert {path.name for path in (run / "tables").iterdir()} == {"judging.csv", "judging_1.md"}
+    table = pd.read_csv(run / "tables/judging.csv", keep_default_na=False, na_values={"value": ""})
+    of_truth = table[table["test"].isin(["degrees", "recovery"])]
+    assert set(of_truth["network"]) == {"synthetic/default, net"}
+    drop = of_truth[(of_truth["metric"] == "confidence_drop") & (of_truth["truth"] == "all kinds")]
+    assert drop.set_index("n")["value"].to_dict() == {size: pytest.approx(0.75) for size in (1, 10, 100)}
 
 
 def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_makes_them(make):
@@ -152,14 +132,13 @@ def test_chosen_metrics_alone_and_without_spoiled_explainers_the_command_that_ma
     assert text.count("IoU") == 1
     assert "Confidence" not in text
     assert "`axiom-bench experiment=truth`" in text
-    assert "Right at" not in text
 
 
 def body_of(run):
     """The page's section on the metrics."""
-    judged = section(run, judgements_of(run), Terms())
-    assert judged.id == "judging"
-    return str(judged.body)
+    shown = section(run, judge_in_report(run), Terms())
+    assert shown.id == "judging"
+    return str(shown.body)
 
 
 @pytest.mark.slow
@@ -171,7 +150,7 @@ def test_the_files_stay_where_a_report_is_written(make):
     report.write(run)
     assert page.stat().st_mtime_ns == stamp  # still up to date
     report.write(run, {"headline": ["box_iou"]})
-    assert (run / "tables/judging_metrics.csv").exists()
+    assert (run / "tables/judging.csv").exists()
 
 
 def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
@@ -180,7 +159,8 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     text = body_of(run)
     assert "Krippendorff" in text
     assert "experiment=truth" in text
-    words = verdicts(run, judgements_of(run)[0])
+    (rows,) = judge_in_report(run).values()
+    words = in_words(run, rows)
     assert all(words.values())
     assert all(
         f"<td>{typeset(verdict)}</td>" in text for verdict in words.values()
@@ -193,10 +173,10 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
 
 def test_spoiled_explainers_order_no_methods(make):
     means = {name: ({**of_methods, **TRUE}, spread) for name, (of_methods, spread) in MEANS.items()}
-    judgement = judged(make(30, METHODS | SPOILED, means))
-    assert judgement.metrics["methods"].tolist() == [5, 5, 5]
-    assert judgement.controls["places"].max() == 5
-    assert len(judgement.recovery)
+    rows = judged(make(30, METHODS | SPOILED, means))
+    assert set(rows.xs("agreement", level="test")["about"]) == {"5 methods"}
+    assert set(rows.xs("place", level="test")["n"]) == {5}
+    assert len(rows.xs("recovery", level="test"))
 
 
 @pytest.mark.parametrize(
@@ -225,8 +205,8 @@ def test_a_run_of_values_of_the_layer_alone_has_no_judgement(make_run, make_reco
     records = make_records(12)
     folder = make_run(records[records["method"] == "-"], "layer", pictures=False)
     run = RunFolder.read(folder)
-    assert section(run, judgements_of(run), Terms()) is None
-    assert judged(folder).controls.empty
+    assert section(run, judge_in_report(run), Terms()) is None
+    assert judged(folder).empty
 
 
 NAN = float("nan")
