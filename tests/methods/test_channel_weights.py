@@ -17,8 +17,8 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
 from axiom_bench.methods.equal_shares import equal_shares
 from axiom_bench.methods.random import random as random_weights
-from axiom_bench.testing import CASES, Case, check_method
-from tests.methods.plain import linear, normal, seeded, uniform
+from axiom_bench.testing import CASES, check_method
+from tests.methods.plain import linear, seeded, uniform
 
 MAPS = torch.tensor([[[[1, 2], [1, 4]], [[-1, 1], [2, 2]], [[0, 0], [0, 0]]]])
 # One 2x2 case, worked on paper: S = 2 h1 - h2 + 4 h3 + 1/2 with h = relu(z) and
@@ -125,38 +125,6 @@ def test_random_weights_in_float32_equal_float64():
     torch.testing.assert_close(random_weights(single).double(), random_weights(double), rtol=1e-6, atol=0)
 
 
-EXACT_ON_POOLED_HEAD = {"cam", "grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic", "shapley_cam"}
-EXACT_ON_FLATTENED_HEAD = {"xgrad_cam", "hires_cam", "ablation_cam_axiomatic"}
-OFF_THE_SCALE = {"grad_cam_pp", "ablation_cam", "uniform", "random", "lift_cam"}
-WEIGHTINGS = sorted(EXACT_ON_POOLED_HEAD | OFF_THE_SCALE)
-
-
-def axiom_errors(name: str, trace: Trace) -> tuple[float, float]:
-    """The worst image's sensitivity and conservation error, from their definitions."""
-    m, d, S = (methods.get(name)(trace) * trace.activations).sum(XY), trace.ablation_drops, trace.scores
-    sensitivity = (d - m).abs().sum(1) / d.abs().sum(1)
-    conservation = (S - m.sum(1)).abs() / S.abs()
-    return sensitivity.max().item(), conservation.max().item()
-
-
-HEADS = [
-    (nn.AdaptiveAvgPool2d(1), 3, WEIGHTINGS, EXACT_ON_POOLED_HEAD),
-    (nn.Identity(), 60, [name for name in WEIGHTINGS if name != "cam"], EXACT_ON_FLATTENED_HEAD),  # isn't CAM's head
-]
-
-
-@pytest.mark.parametrize(
-    ("pooling", "inputs", "name", "exact"),
-    [(*head, name, name in exact) for *head, names, exact in HEADS for name in names],
-)
-def test_both_axioms_on_linear_heads(pooling, inputs, name, exact, readout):
-    """Maps of both signs, no channel summing to about zero, and a linear layer without bias."""
-    head = nn.Sequential(pooling, linear(*normal(2, inputs, seed=4).tolist()))
-    errors = axiom_errors(name, readout(head, normal(3, 3, 4, 5) + 0.3, target=1))
-    assert (max(errors) < 1e-12) == exact, errors
-    assert (errors[0] > 0.1) == (not exact) or inputs == 60  # negative controls have large errors
-
-
 STEPS = (0.0, 0.3, 1.0)
 ROUNDING = 1e-12  # float64, sums of some hundred terms
 each_split = pytest.mark.parametrize("split", SPLITS)
@@ -235,9 +203,3 @@ def test_shares_are_uniform_where_all_parts_are_zero(readout, weight, split):
     trace = readout(linear([weight] * 12, bias=3.0), uniform(1, 3, 2, 2, seed=9))
     assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
     assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(trace.scores.item())
-
-
-@each_split
-def test_float32_conservation(split):
-    explanation = explained(Case(dtype=torch.float32).trace(), 1.0, split)
-    assert metrics.get("conservation_error")(explanation).max() < 1e-5

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from sklearn.decomposition import NMF, KernelPCA
+from sklearn.decomposition import KernelPCA
 from torch import Tensor, nn
 
 from axiom_bench import methods
@@ -71,19 +71,6 @@ def test_kpca_cam_is_kernel_pca(kernel, gamma, case):
 
 def raw_map(name: str, trace) -> Tensor:
     return (methods.get(name)(trace) * trace.activations).sum(1)
-
-
-@pytest.mark.parametrize("case", [CASES["dense"], WIDE], ids=["dense", "wide"])  # whose activations aren't negative
-def test_deep_feature_factorisation_of_one_factor_is_eigen_cam(case):
-    """The factors of scikit-learn's NMF, which stops at a change of 1e-14, as directions and as maps."""
-    trace = case.trace()
-    for i, maps in enumerate(trace.activations):
-        solver = NMF(1, init="random", random_state=0, tol=1e-14, max_iter=5000)
-        heat = solver.fit_transform(maps.flatten(1).T.numpy())[:, 0]
-        v = methods.get("eigen_cam")(trace)[i].flatten().numpy()
-        assert solver.components_[0] / np.linalg.norm(solver.components_[0]) == pytest.approx(v, abs=1e-6)
-        projection = raw_map("eigen_cam", trace)[i].flatten().numpy()
-        assert heat / np.linalg.norm(heat) == pytest.approx(projection / np.linalg.norm(projection), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -50,19 +50,3 @@ def test_single_image_off_the_scale_is_detected():
 
     assert not on_score_scale(only_the_first, CASES["dense"].trace())
     assert on_score_scale(only_the_first, CASES["dense"].trace()[:1])
-
-
-@EACH_CASE
-def test_scaled_trace_equals_trace_of_the_scaled_network(case):
-    """Scores, gradients and drops of the check's two networks, against the same networks written down."""
-    trace = case.trace()
-    grown, moved = trace.scaled(output=4.0), trace.scaled(inputs=4.0)
-    for actual, expected in (
-        (grown.scores, 4 * trace.scores),
-        (grown.ablation_drops, 4 * trace.ablation_drops),
-        (moved.activations, 4 * trace.activations),
-        (moved.head(moved.activations), trace.logits),
-        (moved.ablation_drops, trace.ablation_drops),
-        (moved.gradients, trace.gradients / 4),
-    ):
-        torch.testing.assert_close(actual, expected)

@@ -325,15 +325,6 @@ def test_common_checks(name):
     run_each(methods.get(name), METHOD_CHECKS, lambda check: quick_cases(name, check))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ONE_DEGREE)
-def test_common_checks_on_the_other_network(name):
-    def others(check: Check[Case]) -> dict[str, Case]:
-        return {each: case for each, case in cases_of(name).items() if each not in quick_cases(name, check)}
-
-    run_each(methods.get(name), METHOD_CHECKS, others)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_metadata(name):
     """What the metadata say of kind and degree is what the function is called with."""

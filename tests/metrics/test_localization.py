@@ -1,4 +1,4 @@
-"""Boxes and points by hand-made rectangles: which boxes and pixels count, of which objects and classes."""
+"""Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and thresholds."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
@@ -20,6 +18,7 @@ from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
+from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
@@ -28,18 +27,25 @@ from axiom_bench.metrics.mass_accuracy import mass_accuracy
 from axiom_bench.metrics.pointing_game import pointing_game
 from axiom_bench.metrics.top1_loc import top1_loc
 from axiom_bench.metrics.top5_loc import top5_loc
-from tests.metrics.build import boxed, close, picture, tensor, values_of
+from tests.metrics.build import all_boxed, boxed, close, picture, tensor, values_of
 
 SIDES = (20, 20)
 REGION = picture((2, 1, 6, 4, 1.0))
 TWO_REGIONS = picture((0, 0, 2, 2, 1.0), (4, 4, 9, 9, 0.5))
 AT_A_CORNER = picture((0, 0, 2, 2, 1.0), (2, 2, 4, 4, 1.0))
 PLATEAU = picture((0, 0, 4, 4, 0.075), (0, 0, 2, 2, 0.5))  # 0.075 is exactly 15 % of 0.5
+NESTED = picture((0, 0, 8, 8, 0.4), (0, 0, 2, 2, 1.0))  # 64 pixels above 0 to 0.39, then 4
+APART = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0))
+EQUAL_MAXIMA = picture((7, 2, 8, 3, 1.0 - 1e-7), (3, 5, 4, 6, 1.0))  # equal once rounded to 1e-6
+POINT = picture((7, 2, 8, 3, 1.0))  # the nearest pixel of NEAR, (4, 6), is a 3-4-5 triangle away
+NEAR = (0.0, 6.2, 4.6, 10.0)
+FOUND, MISSED = (2.0, 2.0, 8.0, 8.0), (8.0, 0.0, 12.0, 4.0)
+LOCATED = picture((*FOUND, 1))
+FAINT = picture((*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2))  # at a fifth of the maximum isn't above it
+ENERGY = picture((0, 0, 4, 5, 1.0), (6, 5, 8, 10, 0.5))  # 20 and 5
 
-
-@pytest.mark.parametrize(
-    ("heatmap", "boxes", "params", "expected"),
-    [
+BY_HAND = {  # metric: (heatmap, boxes, parameters, value)
+    "box_iou": [
         (REGION, [(2, 1, 6, 4)], {}, 1),  # x1 and y1 exclusive: the region itself
         (REGION, [(4, 1, 8, 4)], {}, 6 / 18),  # shifted by half its width
         (REGION, [(2, 1, 7, 5)], {}, 12 / 20),  # contains it
@@ -55,37 +61,155 @@ PLATEAU = picture((0, 0, 4, 4, 0.075), (0, 0, 2, 2, 0.5))  # 0.075 is exactly 15
         (AT_A_CORNER, [(0, 0, 4, 4)], {}, 1),
         (AT_A_CORNER, [(0, 0, 2, 2)], {"connectivity": 4}, 1),
         (torch.ones(10, 12), [(0, 0, 6, 10)], {}, 0.5),  # a constant map is the image
-        (picture((0, 0, 8, 8, 0.4), (0, 0, 2, 2, 1.0)), [(0, 0, 2, 2)], {}, 4 / 64),
-        (picture((0, 0, 8, 8, 0.4), (0, 0, 2, 2, 1.0)), [(0, 0, 2, 2)], {"fraction": "best"}, 1),
-        (picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0)), [(6, 6, 9, 9)], {}, 0),
-        (picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 1.0)), [(6, 6, 9, 9)], {"regions": "all"}, 1),
+        (NESTED, [(0, 0, 2, 2)], {}, 4 / 64),
+        (NESTED, [(0, 0, 2, 2)], {"fraction": "best"}, 1),
+        (APART, [(6, 6, 9, 9)], {}, 0),
+        (APART, [(6, 6, 9, 9)], {"regions": "all"}, 1),
         (picture((0, 0, 12, 10, 1.0)), [(-12, 0, 12, 10)], {}, 0.5),  # boxes by hand aren't clipped to the image
+        (NESTED, [], {"fraction": "best"}, math.nan),
     ],
-)
-def test_box_iou_by_hand(heatmap, boxes, params, expected):
-    close(box_iou(boxed(heatmap, *boxes), **params), expected)
-
-
-EQUAL_MAXIMA = picture((7, 2, 8, 3, 1.0 - 1e-7), (3, 5, 4, 6, 1.0))  # equal once rounded to 1e-6
-POINT = picture((7, 2, 8, 3, 1.0))  # the nearest pixel of NEAR, (4, 6), is a 3-4-5 triangle away
-NEAR = (0.0, 6.2, 4.6, 10.0)
+    "pointing_game": [
+        (EQUAL_MAXIMA, [(7, 2, 8, 3)], {"tolerance": 0.0}, 1),  # the first of equals
+        (EQUAL_MAXIMA, [(3, 5, 4, 6)], {"tolerance": 0.0}, 0),
+        (EQUAL_MAXIMA, [(2, 7, 3, 8)], {"tolerance": 0.0}, 0),  # x and y swapped
+        (POINT, [(0, 0, 3, 3), (5, 0, 8, 3)], {"tolerance": 0.0}, 1),  # any box
+        (POINT, [(5, 0, 7, 3)], {"tolerance": 0.0}, 0),  # far edges are exclusive
+        (POINT, [NEAR], {"tolerance": 5.01}, 1),
+        (POINT, [NEAR], {"tolerance": 5.0}, 0),  # a distance that isn't reached
+        (POINT, [(7.6, 0.0, 8.4, 10.0)], {"tolerance": 15.0}, 0),  # no pixel's centre lies in this box
+    ],
+    "gt_known_loc": [
+        (LOCATED, [(2.0, 2.0, 14.0, 8.0)], {}, 1),  # an IoU of exactly a half
+        (LOCATED, [(2.0, 2.0, 14.5, 8.0)], {}, 0),
+        (LOCATED, [(2.0, 2.0, 14.5, 8.0)], {"iou": 0.4}, 1),
+        (FAINT, [FOUND], {}, 1),  # the largest region
+        (FAINT, [FOUND], {"fraction": 0.3}, 0),
+        (LOCATED, [MISSED, FOUND], {}, 1),
+        (LOCATED, [], {}, math.nan),
+    ],
+    "energy_pointing_game": [
+        (ENERGY, [(0, 0, 4, 5)], {}, 20 / 25),
+        (ENERGY, [(0, 0, 2, 5), (0, 0, 4, 5)], {}, 20 / 25),  # what two boxes share counts once
+        (ENERGY, [(0, 0, 2, 5), (6, 5, 8, 10)], {}, 15 / 25),
+        (ENERGY, [(-9, -9, 4, 99)], {}, 20 / 25),  # what lies outside is cut off
+        (ENERGY, [(0, 0, 3.5, 5)], {}, 15 / 25),  # centres: 3.5 is not inside
+        (ENERGY, [(0, 0, 3.6, 5)], {}, 20 / 25),
+        (torch.ones(10, 12), [(0, 0, 6, 10)], {}, 0.5),
+    ],
+    "max_box_acc": [(NESTED, [], {}, math.nan)],
+    "max_box_acc_v2": [(NESTED, [], {}, math.nan)],
+}
 
 
 @pytest.mark.parametrize(
-    ("heatmap", "boxes", "tolerance", "expected"),
-    [
-        (EQUAL_MAXIMA, [(7, 2, 8, 3)], 0, 1),  # the first of equals
-        (EQUAL_MAXIMA, [(3, 5, 4, 6)], 0, 0),
-        (EQUAL_MAXIMA, [(2, 7, 3, 8)], 0, 0),  # x and y swapped
-        (POINT, [(0, 0, 3, 3), (5, 0, 8, 3)], 0, 1),  # any box
-        (POINT, [(5, 0, 7, 3)], 0, 0),  # far edges are exclusive
-        (POINT, [NEAR], 5.01, 1),
-        (POINT, [NEAR], 5.0, 0),  # a distance that isn't reached
-        (POINT, [(7.6, 0.0, 8.4, 10.0)], 15, 0),  # no pixel's centre lies in this box
-    ],
+    ("name", "heatmap", "boxes", "params", "expected"), [(name, *row) for name, rows in BY_HAND.items() for row in rows]
 )
-def test_pointing_game_by_hand(heatmap, boxes, tolerance, expected):
-    assert float(pointing_game(boxed(heatmap, *boxes), tolerance=tolerance)) == expected
+def test_boxes_by_hand(name, heatmap, boxes, params, expected):
+    actual = values_of(plugins.with_params("metric", name, params)(boxed(heatmap, *boxes)))[0]
+    torch.testing.assert_close(actual.double(), torch.full_like(actual.double(), expected), equal_nan=True)
+
+
+def own(name, explanation):
+    """Each image's value alone, in the protocol of heatmaps, whose closed forms are simple."""
+    return values_of(plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation))[0].tolist()
+
+
+def over_images(name, *explanations):
+    """The value of the data set of these explanations, through the metric's YAML, in the protocol of heatmaps."""
+    metric = plugins.with_params("metric", name, {"protocol": "heatmap"})
+    answers = [metric(explanation) for explanation in explanations]
+    return aggregate(metric)(
+        {curve: torch.cat([answer[curve].points for answer in answers]).numpy() for curve in metric.spec.curves}
+    )
+
+
+LARGE, SMALL = [(0, 0, 8, 8)], [(0, 0, 2, 2)]
+UNEQUAL = picture((0, 0, 4, 4, 1.0), (6, 6, 9, 9, 0.5))
+THIRDS = {"max_box_acc_v2": 2 / 3, "max_box_acc_v2_30": 1, "max_box_acc_v2_50": 1, "max_box_acc_v2_70": 0}
+
+
+@pytest.mark.parametrize(
+    ("name", "maps", "boxes", "expected", "alone"),
+    [
+        # one threshold for all images, though each is found at thresholds of its own
+        ("max_box_acc", [NESTED] * 2, [SMALL, LARGE], {"max_box_acc": 0.5, "max_box_acc_threshold": 0.0}, [1, 1]),
+        ("max_box_acc", [NESTED] * 3, [SMALL, SMALL, LARGE],
+         {"max_box_acc": 2 / 3, "max_box_acc_threshold": 0.4}, [1, 1, 1]),
+        # an IoU of 2/4, exactly 0.5, counts
+        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], {"max_box_acc": 1}, [1]),
+        ("max_box_acc", [picture((0, 0, 2, 3, 1))], [[(0, 0, 5, 3)]], {"max_box_acc": 0}, [0]),
+        ("max_box_acc_v2", [picture((0, 0, 2, 3, 1))], [[(0, 0, 4, 3)]], THIRDS, [2 / 3]),
+        # every region
+        ("max_box_acc", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc": 0}, [0]),
+        ("max_box_acc_v2", [UNEQUAL], [[(6, 6, 9, 9)]], {"max_box_acc_v2": 1}, [1]),
+        # a low threshold finds the first two boxes to 0.36, a high one the third to 1: each IoU takes its own threshold
+        ("max_box_acc_v2", [NESTED] * 3, [[(0, 0, 4.8, 4.8)], [(0, 0, 4.8, 4.8)], SMALL],
+         {"max_box_acc_v2_30": 2 / 3, "max_box_acc_v2_50": 1 / 3, "max_box_acc_v2_70": 1 / 3}, [1 / 3, 1 / 3, 1]),
+        # any of several boxes
+        ("max_box_acc", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc": 1}, [1]),
+        ("max_box_acc_v2", [NESTED], [[(9, 9, 12, 10), *LARGE]], {"max_box_acc_v2": 1}, [1]),
+    ],
+)  # fmt: skip
+def test_box_accuracies_by_hand(name, maps, boxes, expected, alone):
+    explanation = all_boxed(maps, boxes)
+    actual = over_images(name, explanation)
+    assert {key: actual[key] for key in expected} == pytest.approx(expected)
+    assert own(name, explanation) == pytest.approx(alone)
+    if expected is THIRDS:  # the parts of an image's value have their IoUs
+        answer = plugins.with_params("metric", name, {"protocol": "heatmap"})(explanation)
+        parts = {key.replace("box_acc_v2_own_threshold", name): value for key, value in answer.items()}
+        assert {key: float(parts[key]) for key in THIRDS} == pytest.approx(THIRDS)
+
+
+def test_max_box_acc_v2_names_its_values_by_its_ious():
+    metric = plugins.with_params("metric", "max_box_acc_v2", {"ious": [0.5, 0.75]})
+    assert metric.spec.as_dict()["aggregate_values"] == {
+        "max_box_acc_v2": {"title": "MaxBoxAccV2"},
+        "max_box_acc_v2_50": {"title": "MaxBoxAccV2, IoU 0.5"},
+        "max_box_acc_v2_75": {"title": "MaxBoxAccV2, IoU 0.75"},
+    }
+    own = metric.spec.values["box_acc_v2_own_threshold_75"]
+    assert (own.title, own.better) == ("Box accuracy V2, own best threshold, IoU 0.75", "none")
+    curves = {"max_box_acc_v2_iou": np.array([[0.6, 0.8], [0.5, 0.2]])}
+    expected = {"max_box_acc_v2": 0.75, "max_box_acc_v2_50": 1, "max_box_acc_v2_75": 0.5}
+    assert dict(aggregate(metric)(curves)) == pytest.approx(expected)
+
+
+def test_the_published_name_is_of_the_published_protocol_alone():
+    for name, title in (("max_box_acc", "MaxBoxAcc"), ("max_box_acc_v2", "MaxBoxAccV2"), ("pxap", "PxAP")):
+        published, ours = (
+            plugins.with_params("metric", name, {"protocol": protocol}).spec for protocol in ("wsol", "heatmap")
+        )
+        assert published.aggregate_values[name].title == title
+        for spec in (published, ours):
+            assert {value.better for value in spec.values.values()} == {"none"}  # never bold
+            titles = {value.title for value in spec.values.values()}
+            titles |= {value.title for value in spec.aggregate_values.values()} if spec is ours else set()
+            assert not any(title in each for each in titles)
+
+
+SIZE = (10, 12)
+
+
+@pytest.mark.parametrize("protocol", ["wsol", "heatmap"])
+@pytest.mark.parametrize("number", [0.0, float("nan")])
+def test_a_method_without_a_map_misses(protocol, number):
+    """8 images are right and 12 have no map: 8 of 20, not 8 of 8."""
+    right = picture((2, 2, 6, 7, 1.0))
+    maps = torch.stack([right] * 8 + [torch.full(SIZE, number, dtype=torch.float64)] * 12)
+    boxes = (torch.tensor([[2.0, 2.0, 6.0, 7.0]]),) * 20
+    masks = torch.stack([right > 0] * 20)
+    explanation = Explanation(raw_map=maps, heatmap=maps, boxes=boxes, masks=masks)
+    # wsol's boxes are a pixel too wide and too high: 20 of 30 pixels, below an IoU of 0.7
+    expected = {"max_box_acc": 0.4, "max_box_acc_v2": 0.4 if protocol == "heatmap" else 0.4 * 2 / 3}
+    # of the first 8 * 20 pixels all hit, then all others at once: 400 of 20 * 120
+    expected["pxap"] = 0.4 + 0.6 * 400 / 2400
+    for name, value in expected.items():
+        metric = plugins.with_params("metric", name, {"protocol": protocol})
+        points = {curve: measure(metric, explanation, True)[curve] for curve in metric.spec.curves}
+        assert {status for _, statuses in points.values() for status in statuses} == {"ok"}
+        whole_set = aggregate(metric)({curve: values.numpy() for curve, (values, _) in points.items()})
+        assert whole_set[name] == pytest.approx(value)
 
 
 def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
@@ -96,24 +220,6 @@ def test_the_tolerance_doesnt_depend_on_the_size_that_the_network_takes():
         heatmap[0, 0, size * 84 // 300] = 1
         explanation = Explanation(heatmap=heatmap, boxes=(note.boxes,), stored_pixels=(note.stored_pixel,))
         assert [float(pointing_game(explanation, tolerance)) for tolerance in (20, 32)] == [0, 1]
-
-
-@given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))
-def test_pointing_game_is_torchrays_disc_around_the_highest_pixel(seed, tolerance):
-    """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the boxes."""
-    draw = torch.Generator().manual_seed(seed)
-    heatmap = torch.rand(1, 20, 30, generator=draw, dtype=torch.float64)
-    corners = torch.rand(2, 4, generator=draw, dtype=torch.float64) * torch.tensor([28.0, 18, 6, 5])
-    boxes = [(x, y, x + width, y + height) for x, y, width, height in corners.tolist()]
-    row, column = divmod(int(heatmap.argmax()), 30)
-    disc = {(y, x) for y in range(20) for x in range(30) if (y - row) ** 2 + (x - column) ** 2 < tolerance**2}
-    mask = {
-        (y, x) for y in range(20) for x in range(30) for x0, y0, x1, y1 in boxes
-        if x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
-    }  # fmt: skip
-    assert float(pointing_game(boxed(heatmap[0], *boxes), tolerance=tolerance)) == bool(disc & mask)
-    inside = float(pointing_game(boxed(heatmap[0], *boxes), tolerance=0))
-    assert inside == ((row, column) in mask)
 
 
 CROP = Preprocessing(resize=20, crop=20, mean=(0, 0, 0), std=(1, 1, 1))  # the middle 20 columns of 40
@@ -182,10 +288,6 @@ def test_ignored_columns_are_as_good_as_cut_off(name, params):
         close(first, second, atol=0)
 
 
-FOUND, MISSED = (2.0, 2.0, 8.0, 8.0), (8.0, 0.0, 12.0, 4.0)
-LOCATED = picture((*FOUND, 1))
-
-
 def explanation(logits, targets, boxes, heatmap=LOCATED):
     """A map that is high in FOUND, of rows with these logits (B, C), explained classes and boxes."""
     logits, targets = tensor(*logits), torch.tensor(targets)
@@ -214,26 +316,6 @@ def test_of_equal_logits_the_lower_index_is_predicted():
     equal = [[1.0, 1.0, 0.0]] * 2
     assert top1_loc(explanation(equal, [0, 1], [[FOUND]] * 2)).tolist() == [1, 0]
     assert torch.tensor(equal).argmax(1).tolist() == [0, 0]
-
-
-FAINT = picture((*FOUND, 0.21), (0, 0, 2, 1, 1.0), (0, 9, 12, 10, 0.2))  # at a fifth of the maximum isn't above it
-
-
-@pytest.mark.parametrize(
-    ("boxes", "heatmap", "params", "located"),
-    [
-        ([(2.0, 2.0, 14.0, 8.0)], LOCATED, {}, 1),  # an IoU of exactly a half
-        ([(2.0, 2.0, 14.5, 8.0)], LOCATED, {}, 0),
-        ([(2.0, 2.0, 14.5, 8.0)], LOCATED, {"iou": 0.4}, 1),
-        ([FOUND], FAINT, {}, 1),  # the largest region
-        ([FOUND], FAINT, {"fraction": 0.3}, 0),
-        ([MISSED, FOUND], LOCATED, {}, 1),
-        ([], LOCATED, {}, math.nan),
-    ],
-)
-def test_gt_known_loc_by_hand(boxes, heatmap, params, located):
-    actual = gt_known_loc(explanation([ranked(0)], [0], [boxes], heatmap), **params)
-    assert float(actual) == pytest.approx(located, nan_ok=True)
 
 
 @pytest.mark.parametrize("number", [0.0, float("nan")])

@@ -182,13 +182,6 @@ def test_gini_and_entropy_by_hand(pixels, sparseness, nats):
     assert float(entropy(one_row(*pixels))) == pytest.approx(nats, abs=1e-15, nan_ok=True)
 
 
-def test_gini_is_half_the_relative_mean_difference():
-    h = torch.rand(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for actual, pixels in zip(gini(Explanation(heatmap=h)).tolist(), h.flatten(1).tolist(), strict=True):
-        pairs = sum(abs(a - b) for a in pixels for b in pixels)
-        assert actual == pytest.approx(pairs / (2 * len(pixels) * sum(pixels)), abs=1e-14)
-
-
 def test_effective_complexity_is_the_first_step_that_is_enough(trace, explanation):
     """A loop over single images, pixels and steps."""
     steps, tolerance = 6, 0.02
@@ -211,7 +204,6 @@ def test_effective_complexity_of_tied_pixels_and_wrong_steps(explanation):
 
 FAST = [name for name in metrics.names() if metrics.get(name).spec.fast_form_of]
 FORMS = {metrics.get(name).spec.fast_form_of: name for name in FAST}
-STEPS = 224
 
 
 def area_of(curve: torch.Tensor, passes: int) -> torch.Tensor:
@@ -219,21 +211,6 @@ def area_of(curve: torch.Tensor, passes: int) -> torch.Tensor:
     steps = curve.shape[1] - 1
     at = few_points(steps, passes)
     return curve[:, [0, *at.tolist(), steps]] @ area_weights(at, steps)
-
-
-def curves() -> torch.Tensor:
-    """A line, a step, a steep rise at either end, a dip."""
-    x = torch.linspace(0, 1, STEPS + 1, dtype=torch.float64)
-    return torch.stack([x, (x > 0.337).double(), 1 - torch.exp(-30 * x), x**20, (x - 0.4).abs()])
-
-
-def test_areas_of_known_curves():
-    trapezoids = torch.trapezoid(curves(), dx=1 / STEPS)
-    off = (area_of(curves(), 10) - trapezoids).abs()
-    assert (off < tensor(1e-12, 0.05, 1e-3, 1e-3, 0.01)).all()  # the widest piece between points is 0.14
-    at = torch.linspace(0, STEPS, 12).round().long()
-    even = (torch.trapezoid(curves()[:, at], at / STEPS) - trapezoids).abs()
-    assert even[[2, 3]].gt(10 * off[[2, 3]]).all()  # the steep rises
 
 
 @pytest.mark.parametrize("passes", [1, 6, 10])
@@ -259,12 +236,6 @@ def test_points_differ_and_no_weight_makes_noise_larger(steps, passes):
     assert float(counted.clamp(max=0).sum()) > -0.1
     if steps % 2 == 0 or len(at) % 2 == 0:  # else the point in the middle lies between two
         torch.testing.assert_close(counted, counted.flip(0), rtol=0, atol=1e-12)
-
-
-def test_where_every_point_may_be_asked_for_the_area_is_the_curves():
-    few = curves()[:, ::28]
-    assert few_points(8, 7).tolist() == few_points(8, 100).tolist() == list(range(1, 8))
-    torch.testing.assert_close(area_of(few, 7), torch.trapezoid(few, dx=1 / 8))
 
 
 CURVE, ROAD = ({"steps": 9}, {"steps": 9, "passes": 8}), {"fractions": [0.2, 0.5]}

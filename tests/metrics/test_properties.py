@@ -191,49 +191,6 @@ def test_every_image_has_a_value_or_a_named_status(name, method, spoil, trace):
             assert math.isfinite(number) if status == OK else (math.isnan(number) and status in statuses)
 
 
-NO_LESS = [  # of the second parameters than of the first
-    ("box_iou", "box_iou", {"regions": "largest"}, {"regions": "all"}),
-    ("box_iou", "box_iou", {"fraction": 0.15}, {"fraction": "best"}),
-    ("mask_iou", "mask_iou", {"fraction": 0.15}, {"fraction": "best"}),
-    ("max_box_acc", "box_acc_own_threshold", {"iou": 0.5}, {"iou": 0.3}),
-    ("max_box_acc_v2", "box_acc_v2_own_threshold", {"ious": (0.5,)}, {"ious": (0.3,)}),
-    ("pointing_game", "pointing_game", {"tolerance": 0.0}, {"tolerance": 2.0}),
-    ("effective_complexity", "effective_complexity", {"tolerance": 0.2}, {"tolerance": 0.02}),
-    ("explanation_sensitivity", "max_sensitivity", {"samples": 2}, {"samples": 4}),
-]
-
-
-@pytest.mark.parametrize(("name", "value", "first", "second"), NO_LESS)
-@DRAWN
-@given(method=methods())
-def test_parameter_moves_values_one_way(name, value, first, second, method, trace):
-    explanation = annotated(trace, method, notes_of(trace))
-    (less, why), (more, _) = (of_images(light(name, **params), explanation)[value] for params in (first, second))
-    assert all(status != OK or a <= b + 1e-12 for a, b, status in zip(less, more, why, strict=True))
-
-
-@pytest.mark.parametrize("name", ["energy_pointing_game", "pointing_game", "mass_accuracy", "top_k_intersection"])
-@DRAWN
-@given(method=methods(), grown=st.integers(1, 3))
-def test_larger_object_holds_no_less(name, method, grown, trace):
-    explanation = annotated(trace, method, notes_of(trace))
-    boxes = tuple(each + torch.tensor([-grown, -grown, grown, grown]) for each in explanation.boxes)
-    masks = explanation.masks | explanation.masks.roll(grown, dims=2)
-    small, large = (of_images(light(name), each)[name][0] for each in
-                    (explanation, replace(explanation, boxes=boxes, masks=masks)))  # fmt: skip
-    assert (small.nan_to_num() <= large.nan_to_num() + 1e-12).all()
-
-
-@DRAWN
-@given(method=methods())
-def test_gain_drop_and_increase_agree(method, trace):
-    explanation = annotated(trace, method, notes_of(trace))
-    names = ("average_gain", "average_drop", "increase_in_confidence")
-    gain, drop, rate = (of_images(light(name), explanation)[name][0].nan_to_num() for name in names)
-    assert torch.equal(gain > 0, rate == 1)
-    assert not ((gain > 0) & (drop > 0)).any()
-
-
 @cache
 def two_colours() -> tuple[ab.CutModel, Tensor, ab.Annotation]:
     """Class 0 is what is red, at the top left, class 1 what is green, all around it; F_0 = red, F_1 = green, and
@@ -301,3 +258,19 @@ def test_better_map_has_the_better_value(name):
         assert gain > -1e-12, (value, good, bad)
         strictly.append(gain > 1e-6)
     assert any(strictly), actual
+
+
+def test_energies_are_the_same_on_any_number_of_threads():
+    heatmap = torch.rand(2, 224, 224, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    explanation = {"heatmap": heatmap, "boxes": (torch.tensor([[9.0, 9, 200, 180]]),) * 2, "masks": heatmap < 0.9}
+    before, energies = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        values = Explanation(**explanation)
+        energies.append(
+            [metrics.get("energy_pointing_game")(values), metrics.get("mass_accuracy")(values)["mass_accuracy"]]
+        )
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    for first, second in zip(*energies, strict=True):
+        assert torch.equal(first, second)

@@ -1,0 +1,447 @@
+"""Localization against replicas: scipy's labelling at every threshold, loops, scikit-learn, and wsolevaluation.
+
+The stored values were printed by wsolevaluation itself (evaluation.py at commit 96f4b88, with OpenCV 5.0.0 and 4.10.0).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import ndimage
+from sklearn.metrics import average_precision_score
+
+import axiom_bench as ab
+from axiom_bench import metrics
+from axiom_bench.data.base import Sample
+from axiom_bench.data.batch import BACKGROUND, NO_VERDICT
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.whole_set import aggregate
+from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.box_iou import box_iou
+from axiom_bench.metrics.mask_iou import mask_iou
+from axiom_bench.metrics.mass_accuracy import mass_accuracy
+from axiom_bench.metrics.pointing_game import pointing_game
+from axiom_bench.metrics.shared import protocol
+from axiom_bench.metrics.shared.rounding import rounded
+from axiom_bench.metrics.shared.threshold_sweep import COUNT, FRACTIONS, boxes_above
+from axiom_bench.metrics.shared.union_find import contour_ious
+from axiom_bench.metrics.top_k_intersection import top_k_intersection
+from tests.metrics.build import all_boxed, boxed, masked, tensor
+from tests.metrics.test_localization import SIZE, over_images, own
+
+NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
+
+
+def iou(box, true_boxes):
+    """The best intersection over union of one box with others, in plain floats."""
+    best = 0.0
+    for x0, y0, x1, y1 in true_boxes:
+        shared = max(min(box[2], x1) - max(box[0], x0), 0) * max(min(box[3], y1) - max(box[1], y0), 0)
+        best = max(best, shared / ((box[2] - box[0]) * (box[3] - box[1]) + (x1 - x0) * (y1 - y0) - shared))
+    return best
+
+
+def labelled(above, connectivity):
+    """(box of the largest component, boxes of all), the first of equals in reading order, by scipy."""
+    labels, count = ndimage.label(above, NEIGHBOURS[connectivity])
+    slices = [(x.start, y.start, x.stop, y.stop) for y, x in ndimage.find_objects(labels)]
+    return (slices[int(np.bincount(labels.ravel())[1:].argmax())] if count else None), slices
+
+
+def assert_equals_scipy(heatmap, boxes, connectivity):
+    true_boxes = torch.tensor(boxes, dtype=torch.float64).reshape(-1, 4)
+    measured = boxes_above(Explanation(heatmap=heatmap[None], boxes=(true_boxes,)), connectivity)
+    shares = rounded(heatmap[None])[0].numpy()
+    for step, fraction in enumerate(FRACTIONS):
+        largest, every = labelled(shares > fraction, connectivity)
+        if largest is None:
+            expected = 0 if boxes else np.nan
+            np.testing.assert_array_equal([measured.iou[0, step], measured.best_iou[0, step]], expected)
+            continue
+        assert tuple(measured.largest[0, step]) == largest
+        if boxes:
+            assert measured.iou[0, step] == iou(largest, boxes)
+            assert measured.best_iou[0, step] == max(iou(box, boxes) for box in every)
+
+
+corners = st.tuples(st.floats(-2, 8), st.floats(-2, 8), st.floats(0.25, 9), st.floats(0.25, 9))
+boxes = st.lists(corners.map(lambda c: (c[0], c[1], c[0] + c[2], c[1] + c[3])), max_size=3)
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(1, 9), st.integers(1, 9), st.sampled_from([4, 8]), boxes)
+def test_equals_a_labelling_at_every_threshold(data, height, width, connectivity, boxes):
+    plateaus = st.sampled_from([0.0, 0.1, 0.15, 0.3, 0.31, 0.5, 0.500001, 0.99, 1.0])
+    levels = data.draw(st.lists(plateaus, min_size=height * width, max_size=height * width))
+    assert_equals_scipy(torch.tensor(levels).view(height, width), boxes, connectivity)
+
+
+def spiral(side):
+    """Ones along a path of one pixel's width that winds inwards, a pixel apart from itself."""
+    canvas, (y, x), (down, right) = torch.zeros(side, side), (0, 0), (0, 1)
+    for length in (side - 1, *(each for each in range(side - 1, 0, -2) for _ in range(2))):
+        for _ in range(length):
+            canvas[y, x] = 1
+            y, x = y + down, x + right
+        down, right = right, -down
+    return canvas
+
+
+@pytest.mark.parametrize("connectivity", [4, 8])
+def test_equals_a_labelling_where_many_regions_become_one(connectivity):
+    noise = torch.rand(61, 90, generator=torch.Generator().manual_seed(3))
+    comb = torch.zeros(40, 41)
+    comb[:, ::2], comb[-1] = torch.linspace(0.4, 1, 40)[:, None], 0.2
+    coarse = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(4))
+    smooth = functional.interpolate(coarse, size=(50, 60), mode="bilinear")[0, 0]
+    board = 0.3 + 0.7 * ((torch.arange(30)[:, None] + torch.arange(33)) % 2)
+    for heatmap in (noise, smooth, comb, board, spiral(41), spiral(41) * torch.linspace(0.2, 1, 41)):
+        assert_equals_scipy(heatmap, [(3.0, 2.0, 20.5, 30.0)], connectivity)
+
+
+@settings(max_examples=40)
+@given(
+    st.integers(0, 2**16), st.sampled_from([torch.float32, torch.float64]), st.floats(0, 0.99), st.sampled_from([4, 8])
+)
+def test_box_iou_is_what_one_labelling_gives(seed, dtype, fraction, connectivity):
+    generator = torch.Generator().manual_seed(seed)
+    raw = torch.rand(2, 1, 4, 5, generator=generator, dtype=dtype) - 0.4
+    maps = functional.interpolate(raw.clamp(min=0), size=(24, 30), mode="bilinear")[:, 0]
+    true_boxes = torch.tensor([[3.0, 4.5, 20.0, 22.0], [1.0, 1.0, 9.0, 30.0]])
+    for threshold in (0.15, round(fraction, 2), fraction):
+        explanation = Explanation(heatmap=maps, boxes=(true_boxes, true_boxes))
+        of_largest, of_all = (box_iou(explanation, threshold, connectivity, regions) for regions in ("largest", "all"))
+        for row, shares in enumerate(rounded(maps).numpy()):
+            largest, every = labelled(shares > threshold, connectivity)
+            if largest is None:
+                assert of_largest[row].isnan()
+                assert of_all[row].isnan()
+            else:
+                assert of_largest[row] == iou(largest, true_boxes.tolist())
+                assert of_all[row] == max(iou(box, true_boxes.tolist()) for box in every)
+
+
+def test_no_pixel_above_no_box_and_numbers_that_are_not_finite():
+    maps = torch.zeros(4, 5, 6)
+    maps[1, 2, 3], maps[2, 0, 0], maps[3] = 1.0, torch.inf, torch.nan
+    box = torch.tensor([[0.0, 0.0, 6.0, 5.0]])
+    measured = boxes_above(Explanation(raw_map=maps, heatmap=maps, boxes=(box, torch.zeros(0, 4), box, box)))
+    assert (measured.iou[[0, 2, 3]] == 0).all()
+    assert np.isnan(measured.iou[1]).all()
+    assert (measured.largest[1] == (3, 2, 4, 3)).all()
+    assert not measured.largest[[0, 2, 3]].any()
+
+
+def test_metrics_share_one_sweep():
+    explanation = Explanation(heatmap=torch.rand(1, 9, 9), boxes=(torch.tensor([[1.0, 1.0, 5.0, 5.0]]),))
+    assert boxes_above(explanation) is boxes_above(explanation)
+    assert boxes_above(explanation) is not boxes_above(explanation, 4)
+
+
+@given(st.integers(0, 2**16), st.sampled_from([1.0, 2.0, 2.5, 5.0, 15.0]))
+def test_pointing_game_is_torchrays_disc_around_the_highest_pixel(seed, tolerance):
+    """A disc of squared distances below tolerance^2 that meets the mask of the pixels in the boxes."""
+    draw = torch.Generator().manual_seed(seed)
+    heatmap = torch.rand(1, 20, 30, generator=draw, dtype=torch.float64)
+    corners = torch.rand(2, 4, generator=draw, dtype=torch.float64) * torch.tensor([28.0, 18, 6, 5])
+    boxes = [(x, y, x + width, y + height) for x, y, width, height in corners.tolist()]
+    row, column = divmod(int(heatmap.argmax()), 30)
+    disc = {(y, x) for y in range(20) for x in range(30) if (y - row) ** 2 + (x - column) ** 2 < tolerance**2}
+    mask = {
+        (y, x) for y in range(20) for x in range(30) for x0, y0, x1, y1 in boxes
+        if x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1
+    }  # fmt: skip
+    assert float(pointing_game(boxed(heatmap[0], *boxes), tolerance=tolerance)) == bool(disc & mask)
+    inside = float(pointing_game(boxed(heatmap[0], *boxes), tolerance=0))
+    assert inside == ((row, column) in mask)
+
+
+def test_max_box_acc_by_naive_loops():
+    generator = torch.Generator().manual_seed(4)
+    maps = [torch.rand(SIZE, generator=generator, dtype=torch.float64) for _ in range(5)]
+    boxes = [[(1, 1, 9, 8)], [(0, 0, 5, 5), (3, 3, 12, 10)], [(2, 0, 12, 9)], [(0, 0, 12, 10)], [(5, 5, 6, 6)]]
+    explanation = all_boxed(maps, boxes)
+    for name, regions, bounds in (("max_box_acc", "largest", [0.5]), ("max_box_acc_v2", "all", [0.3, 0.5, 0.7])):
+        by_threshold = torch.stack([box_iou(explanation, step / 100, regions=regions) for step in range(100)])
+        best = [max(float((row >= bound).double().mean()) for row in by_threshold) for bound in bounds]
+        assert over_images(name, explanation)[name] == pytest.approx(sum(best) / len(best), abs=1e-12)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**16), st.integers(1, 99))
+def test_pxap_equals_scikit_learn_on_the_same_thresholds(seed, levels):
+    generator = torch.Generator().manual_seed(seed)
+    maps = (torch.rand(3, *SIZE, generator=generator) * levels).round().double()
+    masks = torch.rand(3, *SIZE, generator=generator) < 0.3
+    maps[:, 0, 0], masks[:, 5, 5] = levels, True
+    explanation = Explanation(heatmap=maps / levels, masks=masks)
+    steps = np.ceil(np.rint(maps.numpy() / levels * 1e6) * COUNT / 1e6).reshape(3, -1)
+    truths = masks.flatten(1).numpy()
+    assert own("pxap", explanation) == pytest.approx([*map(average_precision_score, truths, steps)])
+    of_all_pixels = average_precision_score(truths.ravel(), steps.ravel())
+    assert over_images("pxap", explanation)["pxap"] == pytest.approx(of_all_pixels)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 2**16), st.integers(0, 99))
+def test_mask_iou_by_naive_loops(seed, step):
+    generator = torch.Generator().manual_seed(seed)
+    heatmap, mask = torch.rand(SIZE, generator=generator).double(), torch.rand(SIZE, generator=generator) < 0.4
+    above = (heatmap / heatmap.max() * 1e6).round() / 1e6 > step / 100
+    explanation = masked([heatmap], [mask.double()])
+    assert float(mask_iou(explanation, step / 100)) == float((above & mask).sum()) / float((above | mask).sum())
+    every = [float(mask_iou(explanation, percent / 100)) for percent in range(100)]
+    assert float(mask_iou(explanation, "best")) == max(every)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**16), st.integers(1, 130), st.integers(1, 5))
+def test_top_pixels_by_a_naive_sort(seed, k, levels):
+    generator = torch.Generator().manual_seed(seed)
+    heatmap = (torch.rand(SIZE, generator=generator) * levels).round().double()
+    heatmap[0, 0] = levels
+    mask = torch.rand(SIZE, generator=generator) < 0.3
+    mask[3, 3] = True
+    order = sorted(range(120), key=lambda pixel: (-float(heatmap.ravel()[pixel]), pixel))
+    inside = [bool(mask.ravel()[pixel]) for pixel in order]
+    explanation = masked([heatmap / levels], [mask.double()])
+    assert float(top_k_intersection(explanation, k)) == sum(inside[:k]) / min(k, 120)
+    size = sum(inside)
+    assert float(mass_accuracy(explanation)["rank_accuracy"]) == sum(inside[:size]) / size
+    expected = float((heatmap * mask).sum() / heatmap.sum())
+    assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["max_box_acc", "max_box_acc_v2", "pxap"])
+def test_the_aggregate_of_many_resamples_at_once_is_that_of_each(name):
+    generator = np.random.default_rng(0)
+    metric = metrics.get(name)
+    points = np.sort(generator.random((30, COUNT)), 1)
+    curves = dict.fromkeys(metric.spec.curves, points)
+    if name == "pxap":
+        hit = np.sort(generator.integers(0, 50, (30, COUNT + 1)), 1).astype(float)
+        curves = {"pxap_above": hit + np.sort(generator.integers(1, 50, hit.shape), 1), "pxap_hit": hit}
+    counts = generator.multinomial(30, np.full(30, 1 / 30), size=7).astype(float)
+    at_once = aggregate(metric).call(curves, counts=counts)
+    for place, row in enumerate(counts.astype(int)):
+        expected = aggregate(metric)({curve: points.repeat(row, axis=0) for curve, points in curves.items()})
+        assert {key: values[place] for key, values in at_once.items()} == pytest.approx(expected, rel=1e-14)
+        assert all(values.shape == (7,) for values in at_once.values())
+
+
+THRESHOLDS = np.arange(0, 1, 0.001)
+
+
+@pytest.mark.parametrize("shape", [(7, 7), (1, 1), (14, 9), (3, 20), (300, 250)])
+def test_resize_is_cubic_convolution(shape):
+    """With a = -0.75, as in torch and OpenCV; OpenCV's weights are float32: places of up to 300 have errors of 2e-5."""
+    raw_map = np.random.default_rng(0).standard_normal(shape)
+    expected = functional.interpolate(torch.from_numpy(raw_map)[None, None], size=(60, 96), mode="bicubic")[0, 0]
+    np.testing.assert_allclose(protocol.resize_cubic(raw_map, (60, 96)), expected.numpy(), atol=2e-4)
+
+
+def cells(filled):
+    """The area of the polygon through the outer pixels' centres: 2 x 2 pixels of a set are 1, three of them 1/2."""
+    padded = np.pad(filled, 1).astype(int)
+    windows = padded[:-1, :-1] + padded[1:, :-1] + padded[:-1, 1:] + padded[1:, 1:]
+    return (windows == 4).sum() + 0.5 * (windows == 3).sum()
+
+
+def contours_slowly(above):
+    """(area, box) of each contour: of every component with its holes filled, and of the pixels around every hole."""
+    labels, count = ndimage.label(above, np.ones((3, 3)))
+    for component in (labels == label for label in range(1, count + 1)):
+        outside, parts = ndimage.label(np.pad(~component, 1, constant_values=True))
+        holes = [(outside == part)[1:-1, 1:-1] for part in range(1, parts + 1) if part != outside[0, 0]]
+        yield cells(component | np.any(holes, axis=0) if holes else component), box_around(component)
+        for hole in holes:
+            around = ndimage.binary_dilation(hole)
+            yield cells(around), box_around(around & ~hole)
+
+
+def box_around(pixels):
+    """Its far edges: one pixel behind the last one, but in the image."""
+    (rows, columns) = np.nonzero(pixels)
+    x1, y1 = min(columns.max() + 1, pixels.shape[1] - 1), min(rows.max() + 1, pixels.shape[0] - 1)
+    return int(columns.min()), int(rows.min()), int(x1), int(y1)
+
+
+def iou_slowly(box, true_boxes):
+    """By counting pixels, far edges inside."""
+    grid = np.zeros((2, 80, 80), bool)
+    best = 0.0
+    for true_box in true_boxes:
+        grid[:] = False
+        for canvas, (x0, y0, x1, y1) in zip(grid, (box, true_box), strict=True):
+            canvas[y0 : y1 + 1, x0 : x1 + 1] = True
+        best = max(best, np.count_nonzero(grid.all(0)) / np.count_nonzero(grid.any(0)))
+    return best
+
+
+TRUE_BOXES = [(1, 1, 5, 6), (4, 0, 11, 3), (3, 3, 3, 3)]
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**16), st.integers(1, 9), st.integers(1, 12), st.sampled_from([0.3, 0.5, 0.7]))
+def test_contours_of_every_threshold_by_labelling(seed, height, width, density):
+    generator = np.random.default_rng(seed)
+    levels = np.where(generator.random((height, width)) < density, generator.choice([80, 160, 255], (height, width)), 0)
+    largest, best = contour_ious(levels.astype(np.uint8), np.array(TRUE_BOXES))
+    for level in (0, 79, 80, 159, 160, 254):
+        contours = list(contours_slowly(levels > level))
+        if not contours:
+            assert largest[level] == best[level] == iou_slowly((0, 0, 0, 0), TRUE_BOXES)
+            continue
+        assert best[level] == max(iou_slowly(box, TRUE_BOXES) for _, box in contours)
+        greatest = max(area for area, _ in contours)
+        assert largest[level] in {iou_slowly(box, TRUE_BOXES) for area, box in contours if area == greatest}
+
+
+def test_a_hole_has_its_contour():
+    ring = np.zeros((12, 12), np.uint8)
+    ring[1:11, 1:11], ring[4:8, 4:8] = 255, 0
+    largest, best = contour_ious(ring, np.array([[3, 3, 9, 9]]))  # the pixels around the hole are 3 to 8
+    assert (largest[0], best[0]) == (49 / 121, 1)
+
+
+def test_of_contours_of_equal_area_the_one_whose_first_pixel_comes_last_is_taken():
+    """cv2.findContours lists those that it finds last first. A spur of single pixels encloses nothing."""
+    levels = np.zeros((9, 16), np.uint8)
+    levels[3:6, 1:4] = levels[4:7, 8:11] = 200
+    levels[3, 11] = levels[2, 12] = 100  # reaches above the first square
+    first, second = np.array([[1, 3, 4, 6]]), np.array([[8, 4, 11, 7]])
+    assert contour_ious(levels, second)[0][[199, 100]].tolist() == [1, 1]
+    assert contour_ious(levels, first)[0][[99, 0]].tolist() == [1, 1]
+    assert contour_ious(levels, second)[0][[99, 0]].max() == 0
+
+
+def test_a_hole_reaches_through_the_edge_of_the_image_only_if_pixels_touch_by_an_edge():
+    levels = np.full((6, 6), 255, np.uint8)
+    levels[1:3, 1:3], levels[0, 0] = 0, 0  # a diagonal gap: still a hole
+    around = np.array([[0, 0, 4, 4]])
+    assert contour_ious(levels, around)[1][0] == 1
+    levels[0, 1] = 0
+    assert contour_ious(levels, around)[1][0] == 25 / 36
+
+
+def counts_slowly(score_map, mask):
+    """Pixels of at least each of 1, 0.999, ... 0."""
+    edges = np.append(THRESHOLDS, 1.0)[::-1]
+    return [np.count_nonzero((score_map >= edge) & mask) for edge in edges]
+
+
+def test_pixel_counts_by_naive_loops():
+    generator = torch.Generator().manual_seed(1)
+    raw_maps = torch.randn(2, 6, 5, generator=generator, dtype=torch.float64)
+    masks, ignored = torch.rand(2, 2, 40, 30, generator=generator).gt(0.6).unbind()
+    masks &= ~ignored
+    explanation = Explanation(raw_map=raw_maps, heatmap=torch.zeros(2, 40, 30), masks=masks, ignored=ignored)
+    above, hit = protocol.pixel_counts(explanation, "wsol")
+    for row, score_map in enumerate(protocol.score_maps(explanation)):
+        assert (score_map.min(), score_map.max()) == (0, 1)
+        assert above[row].tolist() == counts_slowly(score_map, ~ignored[row].numpy())
+        assert hit[row].tolist() == counts_slowly(score_map, masks[row].numpy())
+
+
+@pytest.mark.parametrize("number", [0.0, 3.0, float("nan"), float("inf")])
+def test_maps_that_are_constant_or_not_finite_become_zero(number):
+    raw_map = torch.full((1, 7, 7), number).double()
+    if not np.isfinite(number):
+        raw_map = torch.randn(1, 7, 7).double().index_fill(2, torch.tensor([3]), number)
+    assert not protocol.score_maps(Explanation(raw_map=raw_map, heatmap=torch.zeros(1, 30, 30))).any()
+
+
+def test_negative_values_count_and_a_heatmap_alone_is_taken_as_it_is():
+    explanation = Explanation(raw_map=tensor([[-2.0, 0.0], [1.0, 2.0]]), heatmap=torch.zeros(1, 2, 2))
+    assert protocol.score_maps(explanation).tolist() == [[[0.0, 0.5], [0.75, 1.0]]]
+    heatmap = torch.rand(1, 9, 7, dtype=torch.float64)
+    expected = (heatmap - heatmap.min()) / (heatmap - heatmap.min()).max()
+    np.testing.assert_array_equal(protocol.score_maps(Explanation(heatmap=heatmap)), expected.numpy())
+
+
+SQUASH = Preprocessing(resize=(224, 224), crop=None, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+@settings(max_examples=60)
+@given(st.data(), st.integers(2, 700), st.integers(2, 700))
+def test_boxes_are_those_of_the_stored_image_cut_to_whole_pixels(data, width, height):
+    corner = [data.draw(st.integers(0, side - 1)) for side in (width, height)]
+    last = [data.draw(st.integers(start, side - 1)) for start, side in zip(corner, (width, height), strict=True)]
+    stored = (*map(float, corner), last[0] + 1.0, last[1] + 1.0)
+    _, annotation = SQUASH(Sample(Image.new("RGB", (width, height)), "a", 0, ((0, stored),)))
+    boxes = protocol.inclusive_boxes(annotation.boxes.double().numpy(), annotation.stored_pixel)
+    sides = (width, height, width, height)
+    assert boxes.tolist() == [[int(x * 224.0 / side) for x, side in zip((*corner, *last), sides, strict=True)]]
+
+
+def stored_case():
+    """Eight signed maps of 7 x 7 on 224 x 224 pixels, with one or two boxes and a mask each; one constant, one NaN."""
+    rows, columns = np.mgrid[:7, :7]
+    maps = np.stack([
+        9.0 - (rows - 2 - i % 3) ** 2 - (columns - 3 + i % 2) ** 2 + (5 * i + rows * columns**2) % 7 for i in range(8)
+    ])  # fmt: skip
+    maps[5], maps[6, 0, 0] = 4.0, np.nan
+    boxes = [[(8 * i, 10 + 5 * i, 110 + 15 * i, 140 + 12 * i), (150, 20 + i, 210, 80)][: 1 + i % 2] for i in range(8)]
+    masks = np.full((8, 224, 224), BACKGROUND)
+    for i, ((x0, y0, x1, y1), *_) in enumerate(boxes):
+        masks[i, y0:y1, x0:x1], masks[i, :, 200:] = 0, NO_VERDICT
+    notes = tuple(
+        ab.Annotation(torch.zeros(len(own), dtype=torch.long), torch.tensor(own).float(), torch.from_numpy(mask))
+        for own, mask in zip(boxes, masks, strict=True)
+    )
+    batch = ab.Batch(torch.zeros(8, 3, 224, 224), tuple(map(str, range(8))), torch.zeros(8, dtype=torch.long), notes)
+    targets = torch.zeros(8, dtype=torch.long)
+    return Explanation(
+        raw_map=torch.from_numpy(maps), heatmap=torch.zeros(8, 224, 224),
+        boxes=batch.boxes(targets), masks=batch.masks(targets), ignored=batch.ignored(),
+    )  # fmt: skip
+
+
+STORED = {
+    "max_box_acc": 0.375, "max_box_acc_threshold": 0.624, "max_box_acc_v2": 0.41666666666666663,
+    "max_box_acc_v2_30": 0.75, "max_box_acc_v2_50": 0.375, "max_box_acc_v2_70": 0.125, "pxap": 0.6065803204270277,
+}  # fmt: skip
+
+
+def test_values_are_those_that_wsolevaluation_printed():
+    values = {}
+    for metric in (plugins.load("metric", name) for name in ("max_box_acc", "max_box_acc_v2", "pxap")):
+        curves = metric(stored_case())
+        values |= aggregate(metric)({curve: curves[curve].points.numpy() for curve in metric.spec.curves})
+    assert {key: float(value) for key, value in values.items()} == pytest.approx(STORED, rel=1e-15, abs=0)
+
+
+def test_opencv_resizes_to_the_same_bits():
+    cv2 = pytest.importorskip("cv2", reason="make peers")
+    generator = np.random.default_rng(2)
+    for shape, size in (((7, 7), (224, 224)), ((13, 9), (60, 96)), ((1, 4), (50, 40)), ((300, 250), (224, 224))):
+        raw_map = generator.standard_normal(shape)
+        expected = cv2.resize(raw_map, size[::-1], interpolation=cv2.INTER_CUBIC)
+        np.testing.assert_array_equal(protocol.resize_cubic(raw_map, size), expected)
+
+
+def test_opencv_has_the_same_contours():
+    cv2 = pytest.importorskip("cv2", reason="make peers")
+    generator = np.random.default_rng(3)
+    for trial in range(24):
+        height, width = generator.integers(1, 40, 2)
+        levels = generator.integers(0, 256, (height, width)).astype(np.uint8)
+        if trial % 2:
+            levels = generator.choice(np.array([0, 90, 180, 255], np.uint8), (height, width))
+        largest, best = contour_ious(levels, np.array(TRUE_BOXES))
+        for level in range(0, 255, 7):
+            contours, _ = cv2.findContours((levels > level).astype(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+            boxes = []
+            for contour in contours:
+                x, y, w, h = cv2.boundingRect(contour)
+                boxes.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
+            ious = [iou_slowly(box, TRUE_BOXES) for box in boxes] or [iou_slowly((0, 0, 0, 0), TRUE_BOXES)]
+            areas = [cv2.contourArea(contour) for contour in contours] or [0]
+            assert best[level] == max(ious)
+            assert largest[level] == ious[int(np.argmax(areas))]  # the first of equals
