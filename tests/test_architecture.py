@@ -25,13 +25,12 @@ from axiom_bench.report.writing import CHARTS, FIGURES
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"bench": "axiom_bench", "methods": "axiom_bench.methods", "metrics": "axiom_bench.metrics"}
 
-BOTTOM = {"errors", "columns", "environment", "kinds", "reads"}
+BOTTOM = {"errors", "columns", "environment", "kinds"}
 MAY_IMPORT = {  # a room, or the one module of a room
     "errors": set(),
     "columns": set(),
     "environment": set(),
     "kinds": {"errors"},
-    "reads": {"errors"},
     "cutting": BOTTOM,
     "explanation": {*BOTTOM, "cutting"},
     "embedded": BOTTOM,

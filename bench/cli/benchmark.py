@@ -36,10 +36,6 @@ def benchmark(
     for a mistake that concerns all jobs."""
     with composed(overrides, config_folder) as composition:
         config = _checked(composition)
-        if config["executor"].get("detach"):
-            from axiom_bench.cli.detached import detach  # here, as what a run alone needs
-
-            return 0, detach(composition, config, config_folder)
         from axiom_bench.run import sweep
 
         outcomes = sweep.launch(composition, config)
@@ -48,10 +44,12 @@ def benchmark(
     return finish(config, outcomes, overrides, verbose)
 
 
-def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str], Path]:
+def compute(
+    overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
+) -> tuple[int, list[str], Path]:
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
-    failed, and the run folder. Raises BenchError as `benchmark` does."""
-    config, outcomes = run_jobs(overrides, config_folder)
+    failed, and the run folder. goes_on: see `sweep.launch`. Raises BenchError as `benchmark` does."""
+    config, outcomes = run_jobs(overrides, config_folder, goes_on)
     from axiom_bench.cli.finish import exit_code, failed, keep
     from axiom_bench.run.tasks import run_folder
 
@@ -59,15 +57,15 @@ def compute(overrides: Sequence[str], config_folder: Path | None = None) -> tupl
     return exit_code(outcomes), list(failed(outcomes)), run_folder(config)
 
 
-def run_jobs(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], Sequence[Outcome]]:
+def run_jobs(
+    overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
+) -> tuple[dict[str, Any], Sequence[Outcome]]:
     """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         config = _checked(composition)
-        if config["executor"].get("detach"):
-            raise BenchError("executor.detach=true is for axiom-bench run: this command goes on with the values.")
         from axiom_bench.run import sweep
 
-        return config, sweep.launch(composition, config)
+        return config, sweep.launch(composition, config, goes_on)
 
 
 def _checked(composition: Composition) -> dict[str, Any]:

@@ -72,6 +72,8 @@ def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequenc
             written[kind] = {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
         if (last := stamp.seconds(folder)) is not None:  # its own aren't known before it is written
             written["report_seconds"] = last
+        if (command := running.command(folder)) is not None:
+            written["command"] = command
         manifest_file.write(folder, written)
         mirror.push(folder)
     running.end(folder)

@@ -97,11 +97,11 @@ def rank(
 
 
 def computed_part(
-    suite: str, part: str, method: str, name: str, repeats: int, overrides: Sequence[str] = ()
+    suite: str, part: str, method: str, name: str, repeats: int, overrides: Sequence[str] = (), goes_on: bool = False
 ) -> tuple[int, list[str], Path]:
     """As `benchmark.compute`, of a method alone on a part of a suite. repeats: of run times."""
     fixed = (*overrides_of(method, name), *QUIET, f"runtime.repeats={repeats}")
-    return compute([f"suite={suite}/{part}", *fixed, *overrides])
+    return compute([f"suite={suite}/{part}", *fixed, *overrides], goes_on=goes_on)
 
 
 def overrides_of(method: str, name: str, *others: str) -> list[str]:

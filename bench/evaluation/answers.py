@@ -7,10 +7,11 @@ the batch. A product's rounding may depend on it, and a value must not depend on
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from inspect import isgenerator
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,13 +20,34 @@ from torch import Tensor
 from axiom_bench.cutting.passes import in_passes, pieces
 from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError, NoMap
+from axiom_bench.errors import BenchError, NoMap, measuring
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
 from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
-from axiom_bench.evaluation.unchanged import NamedFunction, measured_by
 from axiom_bench.explanation.explanation import Explanation, given
 
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
+
+
+class NamedFunction(Protocol):
+    """The part of a Plugin that this module needs, which plugins.py imports."""
+
+    @property
+    def name(self) -> str:
+        """The plug-in's name."""
+
+    @property
+    def call(self) -> Callable[..., Any]:
+        """The function with its params bound."""
+
+    def noting_errors(self) -> AbstractContextManager[None]:
+        """Adds the plug-in's name to an error of its function."""
+
+
+@contextmanager
+def measured_by(metric: NamedFunction) -> Iterator[None]:
+    """Around code of a metric: a BenchError of its own gets the metric's name, any other error a note."""
+    with measuring(metric.name), metric.noting_errors():
+        yield
 
 
 @dataclass
@@ -57,7 +79,7 @@ class MetricCall:
     def start(metric: NamedFunction, explanation: Explanation) -> MetricCall:
         """Call the metric, up to its first request."""
         try:
-            with measured_by(metric, explanation):
+            with measured_by(metric):
                 answer = metric.call(explanation)
         except NoMap as error:
             return MetricCall(metric, explanation, no_map=error)
@@ -71,7 +93,7 @@ class MetricCall:
         """Continue with an answer, up to the next request or the return value."""
         assert self.generator is not None
         try:
-            with measured_by(self.metric, self.explanation):
+            with measured_by(self.metric):
                 try:
                     self.request = self.generator.send(answer)
                 except StopIteration as end:
@@ -143,14 +165,14 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """Answer tasks that wait for the same other trace; each method explains it once. Both are passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
-    with watch.part(PASSES), measured_by(first.metric, first.explanation):
+    with watch.part(PASSES), measured_by(first.metric):
         other = first.request.trace()
     for explanation in {id(task.explanation): task.explanation for task in tasks}.values():
         again: Explanation | None = None
         for task in [task for task in tasks if task.explanation is explanation]:
             assert isinstance(task.request, Reexplanation)
             try:
-                with measured_by(task.metric, explanation):
+                with measured_by(task.metric):
                     if again is None:
                         with watch.part(PASSES):
                             again = explanation.on(other)
@@ -166,7 +188,7 @@ def _scores(task: MetricCall) -> Tensor:
     request, explanation = task.request, task.explanation
     assert isinstance(request, PerturbedImages)
     holder = given(explanation.trace, "trace") if request.of_image else explanation
-    with measured_by(task.metric, explanation):
+    with measured_by(task.metric):
         return holder.once(("perturbed images", request.key), lambda: _computed(explanation, request))
 
 

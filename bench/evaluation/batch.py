@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,9 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, described, measure_all, not_applicable
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
-from axiom_bench.evaluation.unchanged import WATCHED_RATE, explained_by, is_watched
-from axiom_bench.evaluation.unchanged import watch as watch_calls
 from axiom_bench.explanation.explanation import Explanation, Map, is_map
 
 Method = Plugin[MethodSpec]
@@ -65,21 +65,42 @@ def rows_of(
 ) -> Iterator[Columns]:
     """Yields the columns of one method at a time, first those of the layer (method "-"); see `columns`.
 
-    Requests of metrics are answered for all methods together. normalise: of the heatmaps, see `heatmap`.
-    watch: is told of the parts. watched_rate: see `unchanged.is_watched`.
-    Raises BenchError where a method or a metric returns a wrong shape, or writes to what others read.
+    Requests of metrics are answered for all methods together. Users' own methods come last, and after the suite's own
+    metrics theirs. normalise: of the heatmaps, see `heatmap`. watch: is told of the parts. watched_rate: see
+    `purity.is_watched`. Raises BenchError where a method or a metric returns a wrong shape, or changes what others
+    read.
     """
-    has_foreign = any(method.is_foreign for method in methods) or any(metric.is_foreign for metric in metrics)
-    if has_foreign and is_watched(batch.image_ids, watched_rate):
-        watch_calls(trace)
-    rows = BatchRows.of(trace, batch)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
+    rows, of_users = BatchRows.of(trace, batch), foreign([*methods, *metrics])
+    annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+    own = [method for method in methods if not method.is_foreign]
+    witness = None
+    if of_users and is_watched(batch.image_ids, watched_rate):
+        trusted = [metric for metric in of_method if not metric.is_foreign]
+        measured = partial(_measured, trace, annotations, own, trusted, (), normalise)
+        witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *_values(each for _, each in measured())])
     if of_layer:
         with watch.part(METRICS):
-            (measurement,) = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
-        yield from columns(rows, LAYER, measurement)
-    annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+            measurements = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
+        yield from columns(rows, LAYER, measurements[0])
+    for group in (own, foreign(methods)):
+        for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, watch):
+            yield from columns(rows, name, measurement or not_applicable(of_method, len(rows)))
+    if witness is not None:
+        witness.check(of_users)
+
+
+def _measured(
+    trace: Trace,
+    annotations: Mapping[str, Any],
+    methods: Sequence[Method],
+    metrics: Sequence[Metric],
+    others: Sequence[Metric],
+    normalise: str,
+    watch: Watch = UNTIMED,
+) -> Iterator[tuple[str, Measurement | None]]:
+    """(name, measurement) of each method; None for one that doesn't apply to the model. others: see `measure_all`."""
     for group in _groups(trace, methods):
         with watch.part(METHODS):
             explanations = [explained(trace, annotations, method, normalise) for method in group]
@@ -88,10 +109,13 @@ def rows_of(
                 for method, explanation in zip(group, explanations, strict=True)
             ]
         with watch.part(METRICS):
-            measurements = measure_all(of_method, asked, of_layer, watch)
-        for method, (explanation, _), measurement in zip(group, asked, measurements, strict=True):
-            applies = explanation is not None
-            yield from columns(rows, method.name, measurement if applies else not_applicable(of_method, len(rows)))
+            measurements = measure_all(metrics, asked, others, watch)
+        for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
+            yield method.name, None if explanation is None else measurement
+
+
+def _values(measurements: Iterable[Measurement | None]) -> list[Tensor]:
+    return [values for each in measurements if each is not None for values, _ in (each.values | each.curves).values()]
 
 
 def _groups(trace: Trace, methods: Sequence[Method]) -> Iterator[Sequence[Method]]:
@@ -112,14 +136,13 @@ def explained(
 def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
     """The method's weights or Map, detached; None, with a MethodLeftOut warning, where it doesn't apply to the model.
 
-    Raises BenchError for another shape, and where the method writes to the trace.
+    Raises BenchError for another shape.
     """
-    with explained_by(method, trace):
-        try:
-            answer = method(trace)
-        except BenchError as error:
-            warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
-            return None
+    try:
+        answer = method(trace)
+    except BenchError as error:
+        warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
+        return None
     if isinstance(answer, Map) and is_map(answer.raw) and len(answer.raw) == len(trace):
         return replace(answer, raw=answer.raw.detach())
     is_real = isinstance(answer, Tensor) and not answer.is_complex()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -29,7 +30,7 @@ from axiom_bench.evaluation.batch import (
 from axiom_bench.evaluation.measurement import Metric, check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.proof import proved
-from axiom_bench.evaluation.unchanged import watch
+from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.explanation.explanation import Explanation, given, heatmap
 from axiom_bench.explanation.overlay import Heatmaps
@@ -122,12 +123,17 @@ def explain(
     images = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
     warn_of_silence(trace)
-    if any(method.is_foreign for method in plugins_of_methods):
-        watch(trace)
-    answers = ((method.name, answer_of(method, trace)) for method in plugins_of_methods)
-    raw_maps = {name: Explanation.of(trace, answer).raw_map for name, answer in answers if answer is not None}
+    raw_maps: dict[str, Tensor | None] = dict.fromkeys(method.name for method in plugins_of_methods)
+    for method in sorted(plugins_of_methods, key=lambda method: method.is_foreign):
+        witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+        if (answer := answer_of(method, trace)) is not None:
+            raw_maps[method.name] = Explanation.of(trace, answer).raw_map
+        if witness is not None:
+            witness.check([method])
     map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
-    maps = {name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
+    maps = {
+        name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items() if raw_map is not None
+    }
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -68,24 +67,25 @@ def measure_all(
     applicable = [(place, *each) for place, each in zip(measurements, explanations, strict=True)]
     asked = [(place, explanation, scale) for place, explanation, scale in applicable if explanation is not None]
     look_up((needs_of(metric), explanation, scale) for _, explanation, scale in asked for metric in metrics)
-    calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
-    of_maps = _maps_on_cpu([each for _, each, _ in asked]) if any(map(reads_maps, metrics)) else repeat(None)
-    for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=False):
-        for metric in metrics:
-            met = statuses(needs_of(metric), explanation, scale)
-            read = maps if maps is not None and reads_maps(metric) else explanation
-            calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
-    answer_all([call for *_, call in calls if call is not None], watch)
-    answers = iter(on_cpu([_returned(metric, call.result) for _, metric, _, call in calls if call is not None]))
-    for measurement, metric, met, call in calls:
-        answer = None if call is None else next(answers)
-        if call is not None and call.no_map:
-            met[met == OK], answer = NO_MAP, None
-        if answer is None:
-            measurement.values |= _without_values(metric, tuple(met))
-        else:
-            taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
-            _add(measurement, metric, answer, met, taken | {*measurement.values, *measurement.curves})
+    of_maps = _maps_on_cpu([each for _, each, _ in asked]) if any(map(reads_maps, metrics)) else [None] * len(asked)
+    for is_foreign in (False, True):  # what users' own change reaches no value of the suite's own
+        calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
+        for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=True):
+            for metric in (metric for metric in metrics if metric.is_foreign == is_foreign):
+                met = statuses(needs_of(metric), explanation, scale)
+                read = maps if maps is not None and reads_maps(metric) else explanation
+                calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
+        answer_all([call for *_, call in calls if call is not None], watch)
+        answers = iter(on_cpu([_returned(metric, call.result) for _, metric, _, call in calls if call is not None]))
+        for measurement, metric, met, call in calls:
+            answer = None if call is None else next(answers)
+            if call is not None and call.no_map:
+                met[met == OK], answer = NO_MAP, None
+            if answer is None:
+                measurement.values |= _without_values(metric, tuple(met))
+            else:
+                taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
+                _add(measurement, metric, answer, met, taken | {*measurement.values, *measurement.curves})
     return measurements
 
 

@@ -1,4 +1,4 @@
-"""Proof of users' own methods and metrics on a job's first rows, before anything is computed in their company.
+"""Proof of users' own methods and metrics on a job's first rows, before anything is computed beside them.
 
 A plug-in that changes what others read is refused. One whose answers aren't of each image alone has a mark, by which
 tables show it and the gate refuses it. The suite's own plug-ins are proved by their tests.
@@ -7,20 +7,32 @@ tables show it and the gate refuses it. The suite's own plug-ins are proved by t
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.trace import Trace
+from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.data.batch import Batch
-from axiom_bench.evaluation.batch import CHECKED_ROWS, TOLERANCE, Method, answer_of, explained, with_score_scale
+from axiom_bench.evaluation.batch import (
+    CHECKED_ROWS,
+    TOLERANCE,
+    Method,
+    MethodLeftOut,
+    answer_of,
+    explained,
+    holds_values,
+    rows_of,
+    with_score_scale,
+)
 from axiom_bench.evaluation.measurement import Metric, measure
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.unchanged import Interference, watch
+from axiom_bench.evaluation.purity import WITNESS, Interference, Witness, foreign, tensors_of
 from axiom_bench.explanation.explanation import Explanation, Map
 
 DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
@@ -37,24 +49,40 @@ def proved(
     trace, batch: of a job's first images, of which CHECKED_ROWS at most are explained. Raises Interference where a
     plug-in of a user's own changes what others read.
     """
+    if not foreign([*methods, *metrics]):
+        return with_score_scale(methods, trace), list(metrics)
+    own_methods = [method for method in methods if not method.is_foreign]
+    own_metrics = [metric for metric in metrics if not metric.is_foreign]
+    first, targets = replace(batch[:1], images=batch[:1].images.clone()), trace.targets[:1].clone()
+
+    def values() -> Iterator[Any]:
+        """The suite's own, of one image, computed from it."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MethodLeftOut)
+            fresh = trace_of(trace.cut_model, first.images, targets, first.interventions, first.other_images)
+            for part in rows_of(replace(fresh, image_ids=first.image_ids), first, own_methods, own_metrics):
+                yield from [part["value"]] if holds_values(part) else part["points"]
+
+    witness = trace.cut_model.once(WITNESS, lambda: Witness(trace.images.device, values))
     count = min(CHECKED_ROWS, trace.num_valid)
 
     def rows(count: int) -> Trace:
-        """Watched, with nothing that was computed on use."""
-        return watch(replace(trace[:count]))
+        """With nothing that was computed on use."""
+        return replace(trace[:count])
 
-    methods = with_score_scale(_marked(methods, partial(_answer, rows), count), trace)
-    return methods, _marked(metrics, partial(_values, rows, methods, batch), count)
+    methods = with_score_scale(_marked(methods, partial(_answer, rows), count, witness), trace)
+    return methods, _marked(metrics, partial(_values, rows, methods, batch), count, witness)
 
 
-def _marked(plugins: Sequence[Plugin], answer: Answer, count: int) -> list[Plugin]:
+def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witness) -> list[Plugin]:
     """The plug-ins, with the sentence why answers aren't of the image alone. Each is called twice, all others between
-    its calls, and then for one row."""
-    foreign = [plugin for plugin in plugins if plugin.is_foreign and not plugin.spec.unstable]
+    its calls, and then for one row. Raises Interference."""
+    unproved = [plugin for plugin in foreign(plugins) if not plugin.spec.unstable]
     calls: dict[str, list[_Call]] = {}
-    for plugin in (*foreign, *reversed(foreign)):
+    for plugin in (*unproved, *reversed(unproved)):
         calls.setdefault(plugin.name, []).append(_Call.of(plugin, answer, count))
-    reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in foreign}
+        witness.check([plugin])
+    reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in unproved}
     return [
         replace(plugin, spec=replace(plugin.spec, unstable=reasons[plugin.name])) if plugin.name in reasons else plugin
         for plugin in plugins
@@ -107,7 +135,10 @@ def _close(actual: Tensor, expected: Tensor | None, scale: Tensor) -> bool:
 
 def _answer(rows: Callable[[int], Trace], method: Method, count: int) -> Tensor | None:
     """Weights as they broadcast, or a Map: (count, 1, n)."""
-    answer = answer_of(method, rows(count))
+    trace = rows(count)
+    witness = Witness(trace.images.device, partial(tensors_of, trace))
+    answer = answer_of(method, trace)
+    witness.check([method])
     if answer is None:
         return None
     values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
@@ -122,10 +153,14 @@ def _values(
     for method in sorted(methods, key=lambda method: method.is_foreign):
         explanation = explained(trace, batch[:count], method)
         if explanation is not None:
-            of_layer = metric.spec.of == "layer"
-            measured = measure(
-                metric, Explanation(trace=trace) if of_layer else explanation, bool(method.spec.on_score_scale)
-            )
+            read = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
+            witness = Witness(trace.images.device, partial(_tensors, trace, read))
+            measured = measure(metric, read, bool(method.spec.on_score_scale))
+            witness.check([metric])
             columns = [values.reshape(count, -1) for values, _ in measured.values()]
             return torch.cat(columns, 1)[..., None] if columns else None
     return None
+
+
+def _tensors(trace: Trace, explanation: Explanation) -> list[Tensor]:
+    return [*tensors_of(trace), *tensors_of(explanation)]

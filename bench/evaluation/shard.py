@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -18,8 +18,8 @@ from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import Columns, rows_of, trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, value_names
+from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign
 from axiom_bench.evaluation.stopwatch import LOADING, TRACE, UNTIMED, Watch
-from axiom_bench.evaluation.unchanged import WATCHED_RATE, check_network
 
 
 class UnreadableImage(Protocol):
@@ -55,7 +55,7 @@ def shard_rows(
 
     batch_rows: the number of rows that every batch is padded to, unless that many don't fit into memory (see
     cutting.passes). A bad image has a row with its status for each value. watch: is told of the parts; what the batches
-    keep the loop waiting is time of loading. watched_rate: see `unchanged.is_watched`.
+    keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`.
     """
 
     def rows(part: Batch, size: int) -> list[Columns]:
@@ -71,9 +71,10 @@ def shard_rows(
             yield from chain.from_iterable(by_halves(batch, batch_rows, cut_model.limits, rows))
         else:
             yield from _bad_batch(batch, requests)
-    plugins = [plugin for each in requests for plugin in (*each.methods, *each.metrics)]
-    if foreign := dict.fromkeys(repr(plugin.name) for plugin in plugins if plugin.is_foreign):
-        check_network(cut_model, f"{'One of the plug-ins' if len(foreign) > 1 else 'The plug-in'} {', '.join(foreign)}")
+    plugins = {plugin.target: plugin for each in requests for plugin in (*each.methods, *each.metrics)}
+    of_users = foreign(plugins.values())
+    if of_users and cut_model.holds(WITNESS):
+        cast(Witness, cut_model.once(WITNESS, object)).check(of_users)
 
 
 def _rows(

@@ -43,6 +43,8 @@ class MethodSpec:
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     computed_from: of a right explanation, a truth, what makes it right; of several forms all.
+    reuse: whether a later command takes the values of a user's own, which depend on nothing but its source, what this
+    imports beside it, its parameters and `files`: paths of what it reads.
     """
 
     title: Name | None = None
@@ -62,6 +64,8 @@ class MethodSpec:
     unspoiled: Name | None = None
     computed_from: tuple[Read, ...] = ()
     unstable: str | None = None
+    reuse: bool | None = None
+    files: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data."""
@@ -112,7 +116,7 @@ class MetricSpec:
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     changes_under: {relation of `testing.relations`: why the values change under it}.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
-    unstable: as a method's.
+    unstable, reuse, files: as a method's.
     """
 
     title: Name | None = None
@@ -136,6 +140,8 @@ class MetricSpec:
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     unstable: str | None = None
+    reuse: bool | None = None
+    files: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The keys that are set, as plain data in the form that the YAML file has."""

@@ -3,7 +3,6 @@ is taken from the first; runs in which one name has two meanings, or one measure
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -52,7 +51,6 @@ def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
         if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
             raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
     _check_names(runs)
-    _check_variables(runs)
     combined = _combined(runs, folder.resolve())
     artefacts.write(folder, combined)
     return combined
@@ -78,7 +76,6 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "config": first.get("config") or {},
         **{key: {name: merged[name] for manifest in manifests for name in manifest.get(key) or ()}
            for key, merged in facts.items()},
-        "reads": _reads(manifests),
         "axes": {name: axes for manifest in reversed(manifests) for name, axes in (manifest.get("axes") or {}).items()},
         **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
         "versions": versions,
@@ -97,15 +94,6 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
             for run in runs for failure in run.manifest.get("failures") or ()
         ],
     }  # fmt: skip
-
-
-def _reads(manifests: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """As one run has it: of several files of one name all hashes."""
-    hashes: dict[str, set[str]] = {}
-    for manifest in manifests:
-        for name, sha256 in (manifest.get("reads") or {}).items():
-            hashes.setdefault(name, set()).add(sha256)
-    return {name: " ".join(sorted(each)) for name, each in hashes.items()}
 
 
 def _label(run: Run) -> str:
@@ -183,28 +171,6 @@ def _check_names(runs: Sequence[Run]) -> None:
                 )
 
 
-def _check_variables(runs: Sequence[Run]) -> None:
-    """Raises BenchError where a user's method or metric that read variables of the environment has another key in two
-    runs whose versions, commits and files are the same. Manifests don't tell the variables' values, the keys do."""
-    seen: dict[str, tuple[Path, str]] = {}
-    for folder, manifest in runs:
-        read, foreign = manifest.get("reads") or {}, _foreign(manifest)
-        methods = manifest.get("methods") or {}
-        variables = ", ".join(name for name in read if name.startswith("$"))
-        for job in manifest["jobs"] if variables else ():
-            metrics = (job.get("config") or {}).get("metric") or {}
-            same = [read, manifest.get("versions"), manifest.get("git_commit"), str(job["job"]).partition(" on ")[0]]
-            for method, keys in job["values"].items():
-                for metric, key in keys.items():
-                    if {methods.get(method, {}).get("target"), metrics.get(metric, {}).get("_target_")} & foreign:
-                        other, before = seen.setdefault(json.dumps([*same, method, metric]), (folder, key))
-                        if before != key:
-                            raise BenchError(
-                                f"{metric} of {method} was computed in {folder} and {other} by different code, or with "
-                                f"different values of {variables}; run one of them again, or leave it out."
-                            )
-
-
 def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mapping[str, Any]], same: Values) -> None:
     """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value. same: the values
     that both jobs have. Values that differ by less than SAME are equal; NaN equals NaN of one status."""
@@ -248,20 +214,6 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
         yield from ((f"The data set {data}", key, config.get(key)) for key in OF_EXPLAINING)
         for name, metric in (config.get("metric") or {}).items():
             yield from ((f"The metric {name}", key, metric.get(key)) for key in ("_target_", "params"))
-    contents = {name: sha256 for name, sha256 in (manifest.get("reads") or {}).items() if not name.startswith("$")}
-    for code in sorted(_foreign(manifest)):
-        yield from ((f"{name}, read beside {code},", "content", sha256) for name, sha256 in contents.items())
-
-
-def _foreign(manifest: Mapping[str, Any]) -> set[str]:
-    """Code of users' own that a run names: targets of methods and metrics, networks' builders and outputs."""
-    named = {method.get("target") for method in (manifest.get("methods") or {}).values()}
-    for job in manifest.get("jobs") or ():
-        config = job.get("config") or {}
-        model = config.get("model") or {}
-        named |= {metric.get("_target_") for metric in (config.get("metric") or {}).values()}
-        named |= {name for name in (model.get("architecture"), model.get("output")) if ":" in str(name)}
-    return {str(name) for name in named if name and not str(name).startswith(f"{PACKAGE}.")}
 
 
 def _rows_of(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:

@@ -6,11 +6,10 @@ are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) 
 - "format": 2; "shard": the shard's key;
 - "values": {method: {metric: key}}; "names": {metric: [names of its values]};
 - "curves": {metric: [names of its curves]}; "axes": {curve: how to draw it};
-- "beside": [users' own plug-ins that were called, if any]; "reads": {file or $variable: hash};
+- "beside": [users' own plug-ins that were called, if any];
 - "turned": {id of an image with an EXIF orientation: whether it is applied}.
 
-A value is there if the key of its (method, metric) is the wanted one, and what users' code first read while it was
-computed is still the same ("reads").
+A value is there if the key of its (method, metric) is the wanted one.
 """
 
 from __future__ import annotations
@@ -33,7 +32,6 @@ import pandas as pd
 from pydantic import PlainValidator, TypeAdapter, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 
-from axiom_bench.reads import current
 from axiom_bench.records import files, sealed, store
 from axiom_bench.records.sealed import Damaged
 
@@ -123,7 +121,6 @@ Manifest = _entries(  # but for the lists of files, see `records.artefacts`
     models=_each(_MODEL),
     data=_each(_entries(ids=list[str], fingerprint=str, notes=list[str])),
     axes=_each(_FACTS),
-    reads=dict[str, str],
     jobs=_list(_JOB),
     seconds=dict[str, dict[str, float]],
     work=dict[str, dict[str, float]],
@@ -142,7 +139,6 @@ RecordNotes = create_model(  # the metadata of a record file, see `records.holdi
     curves=(dict[str, list[str]], ...),
     axes=(_FACTS, ...),
     beside=(NAMES, None),
-    reads=(dict[str, str] | None, None),
     turned=(dict[str, bool] | None, None),
 )
 
@@ -170,7 +166,6 @@ class RecordFile:
     curves: Mapping[str, list[str]]
     axes: Mapping[str, Any] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
-    reads: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, bool] = field(default_factory=dict)
 
     @property
@@ -228,7 +223,7 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
             has_curves = bool(file.curves) if file else os.path.lexists(folder / curves)
             broken = [*([] if file else [name]), *([curves] if has_curves and not _are_curves(folder / curves) else [])]
             damaged += broken
-            if file and not broken and all(current(read) == sha256 for read, sha256 in file.reads.items()):
+            if file and not broken:
                 files.setdefault(file.shard, []).append(file)
     return Holdings(files, tuple(damaged))
 
@@ -254,7 +249,7 @@ def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
 def write(
     folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
 ) -> RecordFile:
-    """Writes what one command computed of one shard. notes: names, curves, axes, reads ..., see the module. Raises
+    """Writes what one command computed of one shard. notes: names, curves, axes ..., see the module. Raises
     BenchError. The file of curves is written first: where the record file exists, both are complete."""
     name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
     metadata = {"format": FORMAT, "shard": shard, "values": values, **notes}
@@ -267,8 +262,8 @@ def write(
 
 def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
     about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
-    of_images: dict[str, Any] = {key: metadata.get(key) or {} for key in ("reads", "turned")}
-    return RecordFile(name, **about, beside=tuple(metadata.get("beside") or ()), **of_images)
+    beside = tuple(metadata.get("beside") or ())
+    return RecordFile(name, **about, beside=beside, turned=metadata.get("turned") or {})
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

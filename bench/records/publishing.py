@@ -20,7 +20,7 @@ from axiom_bench.records import artefacts, holdings, reading, store
 BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
 KEPT = (  # of the manifest
     "created", "experiment", "run", "versions", "git_commit", "device", "hardware", "precision", "methods", "models",
-    "data", "axes", "reads", "work", "failures",
+    "data", "axes", "work", "failures",
 )  # fmt: skip
 OF_ADDED = ("created", "git_commit", "hardware", "versions")  # of a method that was added later
 DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration

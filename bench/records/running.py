@@ -7,7 +7,7 @@ done. manifest.json is that of the command before, if there was one.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,34 @@ from axiom_bench.records import artefacts, files, holdings, locks, sealed
 from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
 
 FOLDER, COMMAND = "running", "command.json"
-RUNNING, STOPPED, DETACHED = "running", "stopped", "detached"
+RUNNING, STOPPED = "running", "stopped"
 SENTENCES = {
     RUNNING: "This run hasn't ended: values are of the images that are done.",
     STOPPED: "This run was stopped before its end: the same command goes on from there.",
-    DETACHED: "This run was handed to a cluster's queue: values are of the images that are done.",
 }
 
 
 def begin(folder: Path, about: Mapping[str, Any]) -> None:
-    """A command begins. about: experiment, run, overrides, created, config, the number of its jobs, and in "queued"
-    sentences on what it has handed to a cluster's queue, which goes on without it."""
+    """A command begins. about: experiment, run, overrides, created, config, the number of its jobs, and "command", by
+    which values of users' own plug-ins are told from those of other commands."""
     end(folder)
     sealed.write_json(folder / FOLDER / COMMAND, about)
+
+
+def command_to_continue(folder: Path, overrides: Sequence[str], goes_on: bool) -> str | None:
+    """The command whose values of users' own plug-ins this one takes: the same that was stopped before its end, or,
+    where it goes on with the one before, that of the manifest. None: a new one."""
+    stopped = sealed.read_json_or_none(folder / FOLDER / COMMAND) or {}
+    if stopped.get("overrides") == list(overrides) and "command" in stopped:
+        return str(stopped["command"])
+    before = (sealed.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
+    return None if before is None else str(before)
+
+
+def command(folder: Path) -> str | None:
+    """The running command, by which users' own values are told from those of others."""
+    found = (sealed.read_json_or_none(folder / FOLDER / COMMAND) or {}).get("command")
+    return None if found is None else str(found)
 
 
 def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
@@ -59,11 +74,10 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     command = parts.pop(COMMAND, {})
     found = [_with_files(folder, part) for part in sorted(parts.values(), key=lambda part: str(part["created"]))]
-    is_queued = DETACHED if command.get("queued") else STOPPED
     return {
         **(found[0] if found else {"experiment": "", "run": folder.name}),
         **command,
-        "state": RUNNING if locks.in_use(folder) else is_queued,
+        "state": RUNNING if locks.in_use(folder) else STOPPED,
         "progress": {
             "jobs": max(len(found), command.get("jobs", 0)),
             "images": {part["jobs"][0]["job"]: part["done"] for part in found},
@@ -87,7 +101,7 @@ def sentences(manifest: Mapping[str, Any]) -> list[str]:
     lines = [f"{job}: {done:,} of {count:,} images so far." for job, (done, count) in progress["images"].items()]
     if waiting:
         lines.append(f"{waiting} of {progress['jobs']} jobs {'has' if waiting == 1 else 'have'} not begun.")
-    return [SENTENCES[manifest["state"]], *manifest.get("queued", ()), *lines]
+    return [SENTENCES[manifest["state"]], *lines]
 
 
 def check_ended(folder: Path, manifest: Mapping[str, Any]) -> None:

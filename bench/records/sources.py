@@ -1,14 +1,12 @@
 """Which code decides a value, as a part of its key. From the modules that compute it, imports are followed through
-ROOMS and the user's own modules. Their parsed code counts, without comments and docstrings, and what they have read in
-this process, see `axiom_bench.reads`; of an installed distribution the version. Other code of this project counts only
-where a module is named, not where it is imported."""
+ROOMS and the user's own modules. Their parsed code counts, without comments and docstrings; of an installed
+distribution the version. Other code of this project counts only where a module is named, not where it is imported."""
 
 from __future__ import annotations
 
 import ast
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +16,6 @@ from importlib.metadata import Distribution, PackageNotFoundError, distributions
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import NamedTuple
-
-from axiom_bench import reads
-from axiom_bench.reads import Reads
 
 PACKAGE = __name__.partition(".")[0]
 ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
@@ -33,8 +28,7 @@ FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported fro
 
 @dataclass(frozen=True)
 class Code:
-    """sha256: over the parsed source of all modules reached, and what they read. versions: of the installed
-    distributions they import."""
+    """sha256: over the parsed source of all modules reached. versions: of the installed distributions they import."""
 
     sha256: str
     versions: tuple[tuple[str, str], ...]
@@ -42,30 +36,24 @@ class Code:
 
 class Imported(NamedTuple):
     """What importing one name runs. code: label and SHA-256 of a module whose source counts; None for any other name.
-    distributions: those that the name's package comes from. imports: names to follow from here. path, reads: of a
-    module that isn't this project's."""
+    distributions: those that the name's package comes from. imports: names to follow from here."""
 
     code: tuple[str, str] | None = None
     distributions: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
-    path: Path | None = None
-    reads: Reads = Reads()
 
 
 @dataclass
 class Sources:
     """Follows imports. What was looked up once is kept, so that one object serves all plug-ins of a job; files that
-    change while it is in use aren't looked at again. hashes: {file or $variable: of its contents} that code which was
-    asked for has read, those of several files of one name."""
+    change while it is in use aren't looked at again."""
 
-    hashes: dict[str, set[str]] = field(default_factory=dict)
     _imported: dict[str, Imported] = field(default_factory=dict)
     _distributions: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, names: Iterable[str]) -> Code:
         """The code that these modules run: their own, and that of what they import."""
         reached: dict[str, str] = {}
-        read: dict[Path, Reads] = {}
         libraries: set[str] = set()
         pending, visited = list(names), set[str]()
         while pending:
@@ -76,11 +64,7 @@ class Sources:
                 libraries.update(imported.distributions)
                 pending += imported.imports
                 reached.update([imported.code] if imported.code else [])
-                read.update({imported.path: imported.reads} if imported.path else {})
-        hashes = tuple(_hashed(read))
-        for name, sha256 in hashes:
-            self.hashes.setdefault(name, set()).add(sha256)
-        digest = hashlib.sha256(json.dumps([*sorted(reached.items()), *hashes]).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()
         return Code(digest, tuple((name, version_of(name)) for name in sorted(libraries)))
 
     def imported(self, name: str) -> Imported:
@@ -102,17 +86,6 @@ class Sources:
             self._distributions[top] = tuple(installed)
         return self._distributions[top]
 
-    def unknown(self) -> list[str]:
-        """A sentence for each thing that foreign code which was asked for does, and no key can know."""
-        modules = {label(name): reads.of(name).unknown for name, each in self._imported.items() if each.path}
-        each = ((module, what) for module in sorted(modules) for what in sorted(modules[module]))
-        return [f"{module} {what}: what it gets there isn't in the keys of its values" for module, what in each]
-
-    def is_foreign(self, name: str) -> bool:
-        """Whether a module, or a top-level package, counts by its source and isn't this project's."""
-        top = name.partition(".")[0]
-        return top not in (*NO_SOURCE, PACKAGE) and top not in sys.stdlib_module_names and not self.distributions(top)
-
     def _look_up(self, name: str) -> Imported:
         top = name.partition(".")[0]
         if top in sys.stdlib_module_names or top in NO_SOURCE:
@@ -122,35 +95,14 @@ class Sources:
         path = _file(name)
         if path is None:
             return Imported()
-        loader = getattr(sys.modules.get(name), "__loader__", None)
-        sha256, imports = _parsed(path, getattr(loader, "text", None) or path.read_bytes(), name)
+        sha256, imports = _parsed(path, path.read_bytes(), name)
         packages = (name.rpartition(".")[0],) if "." in name else ()
-        code = label(name), sha256
-        if top == PACKAGE:
-            return Imported(code, imports=tuple(filter(_counts, (*imports, *packages))))
-        of_module = reads.of(name)
-        names = tuple(filter(_counts, (*imports, *packages, *sorted(of_module.modules))))
-        return Imported(code, imports=names, path=path, reads=of_module)
+        return Imported((label(name), sha256), imports=tuple(filter(_counts, (*imports, *packages))))
 
 
 def label(module: str) -> str:
     """A module's name, the same on every machine: without the hash of the path if it was imported from a file."""
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
-
-
-def _hashed(read: Mapping[Path, Reads]) -> Iterator[tuple[str, str]]:
-    """(name, hash) of what the modules of these files read, but for these files. The name is a file's path below the
-    folder of a module, or else its own, so that it is the same on every machine."""
-    folders = sorted({path.parent for path in read}, key=lambda folder: (-len(folder.parts), folder))
-    sources = {os.path.realpath(path) for path in read}
-    named = []
-    for path, stamp in {entry for of_module in read.values() for entry in of_module.files.items()}:
-        if os.path.realpath(path) not in sources and (sha256 := reads.content(path, stamp)) is not None:
-            above = next((folder for folder in folders if Path(path).is_relative_to(folder)), Path(path).parent)
-            named.append((Path(path).relative_to(above).as_posix(), path, sha256))
-    yield from ((name, sha256) for name, _, sha256 in sorted(named))
-    variables = {name: value for of_module in read.values() for name, value in of_module.variables.items()}
-    yield from ((f"${name}", reads.of_value(value)) for name, value in sorted(variables.items()))
 
 
 @cache

@@ -107,7 +107,7 @@ def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) ->
     if not values:
         return None
     used = {metric for metrics in values.values() for metric in metrics}
-    notes: dict[str, Any] = {"names": {}, "curves": {}, "axes": {}, "reads": {}, "turned": {}}
+    notes: dict[str, Any] = {"names": {}, "curves": {}, "axes": {}, "turned": {}}
     if beside := sorted({name for file in group for name in file.beside}):
         notes["beside"] = beside
     rows, curves = [], []
@@ -115,7 +115,6 @@ def _merge(folder: Path, group: Sequence[RecordFile], keep: Sequence[Values]) ->
         for kind, of_file in (("names", file.names), ("curves", file.curves)):
             notes[kind] |= {metric: names for metric, names in of_file.items() if metric in used}
         notes["axes"] |= file.axes
-        notes["reads"] |= file.reads
         notes["turned"] |= file.turned
         table = store.read_table(folder / file.name, store.SCHEMA)
         rows.append(reading.chosen(table, chosen, file.values, file.names, "metric"))

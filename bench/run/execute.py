@@ -24,13 +24,13 @@ from axiom_bench.run.progress import progress
 from axiom_bench.run.tasks import Plan, Task, compute_part, failure, finish, forget, prepare
 
 
-def execute(config: DictConfig, executor: Executor | None = None) -> Outcome:
-    """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on. executor: None: the tasks are
-    done here, as in a process that one of Hydra's launchers has started."""
+def execute(config: DictConfig, command: str, executor: Executor | None = None) -> Outcome:
+    """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on. command: see `Task`.
+    executor: None: the tasks are done here, as in a process that one of Hydra's launchers has started."""
     name = str(OmegaConf.select(config, "model.name"))
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        outcome = _run(Task(uuid4().hex, resolved), executor or Local())
+        outcome = _run(Task(uuid4().hex, command, resolved), executor or Local())
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
         outcome = failure(name, error)
     finally:

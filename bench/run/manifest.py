@@ -117,7 +117,6 @@ def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: 
         "device": common(facts["device"] for facts in all_facts),
         "hardware": common(facts.get("hardware") for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
-        "reads": {name: sha256 for facts in all_facts for name, sha256 in (facts.get("reads") or {}).items()},
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
         "git_commit": commit(),
         **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
@@ -43,8 +44,9 @@ def configuration(overrides: Sequence[str], config_folder: Path | None = None) -
         return composition.plain()
 
 
-def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
-    """Each job's outcome, in their order; each job once. Raises BenchError where the run folder can't be written."""
+def launch(composition: Composition, config: dict[str, Any], goes_on: bool = False) -> list[Outcome]:
+    """Each job's outcome, in their order; each job once. goes_on: with what the command before has computed by users'
+    own plug-ins. Raises BenchError where the run folder can't be written."""
     folder = run_folder(config)
     files.ensure_writable(folder)
     with progress(str(config["results"])):
@@ -52,15 +54,17 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     artefacts.check_format(folder)
     with mirror.held(folder):
         files.sweep(folder)
+        overrides = list(composition.overrides)
+        command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
         about_command = {  # what a reader of the unfinished run needs to know of the whole command
-            **{"experiment": config["experiment"], "run": config["run"], "overrides": list(composition.overrides)},
+            **{"experiment": config["experiment"], "run": config["run"], "overrides": overrides},
             **{"created": datetime.now(UTC).isoformat(timespec="seconds"), "config": config},
-            "jobs": len(composition.jobs),
+            **{"jobs": len(composition.jobs), "command": command},
         }
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
-            function = execute if isinstance(executor, Local) else partial(execute, executor=executor)
-            return _distinct(composition.launch(function))
+            of_engine = None if isinstance(executor, Local) else executor
+            return _distinct(composition.launch(partial(execute, command=command, executor=of_engine)))
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
@@ -69,8 +73,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     executors.checked(config["executor"])
-    with settings.recording(config):
-        methods, metrics = chosen_methods(config), chosen("metric", config)
+    methods, metrics = chosen_methods(config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics

@@ -23,10 +23,10 @@ from axiom_bench.data.base import FileHashes
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.evaluation.unchanged import Interference
+from axiom_bench.evaluation.purity import Interference
 from axiom_bench.records import artefacts, files, mirror, remote
 from axiom_bench.run import manifest
-from axiom_bench.run.composing.settings import add_current_folder, recording
+from axiom_bench.run.composing.settings import add_current_folder
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.compute import Computed, Step, Stored
 from axiom_bench.run.inputs import fetching
@@ -46,9 +46,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Task:
-    """A job of one command. id: of this job in this command alone. config: resolved."""
+    """A job of one command. id: of this job in this command alone. command: which counts in the keys of users' own
+    plug-ins. config: resolved."""
 
     id: str
+    command: str
     config: dict[str, Any] = field(compare=False)
 
     @property
@@ -123,8 +125,7 @@ def _returning_failures(
     def returning(task: Task, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | Failure:
         add_current_folder()
         try:
-            with recording(task.config):
-                return task_function(task, *args, **kwargs)
+            return task_function(task, *args, **kwargs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the sweep's other jobs
             return failure(task.name, error)
 
@@ -150,7 +151,8 @@ def failure(job: str, error: BaseException) -> Failure:
 def _on_first_excerpt(task: Task, batch_rows: int) -> tuple[Facts, CutModel]:
     """The job on the first excerpt that a process has of it; network, methods and metrics are those of all others."""
     job, cut_model = loaded(task.config, task.folder)
-    return Facts(replace(compute.decided(job, cut_model), batch_rows_of_all=batch_rows)), cut_model
+    job = replace(compute.decided(job, cut_model), batch_rows_of_all=batch_rows)
+    return Facts(job, task.command), cut_model
 
 
 def _on_excerpt(task: Task, excerpt: Excerpt) -> tuple[Facts, CutModel]:
@@ -169,8 +171,8 @@ def _ready(task: Task) -> tuple[ReadyJob, Facts]:
     """The job loaded, on its images, and its keys: by the first task of it that a process does."""
     job, cut_model = loaded(task.config, task.folder)
     ready = ReadyJob.of(job, cut_model, bool(task.config["data"].get("only_correct")), task.folder)
-    facts = Facts(ready.job)
-    _ = facts.values, facts.opened  # of now, before anything is computed
+    facts = Facts(ready.job, task.command)
+    _ = facts.values  # of now, before anything is computed
     return ready, facts
 
 
@@ -187,7 +189,7 @@ def prepare(task: Task) -> Plan:
             from axiom_bench.run.composing import suites  # here: most runs are of none
 
             unfrozen = suites.check(config["suite_part"], ready.job, config["metric"])
-        about = {**manifest.facts(ready), "reads": facts.reads}
+        about = manifest.facts(ready)
         about["data"][ready.job.data.name]["notes"] += unfrozen
         shards, damaged = compute.missing(facts, task.folder)
         budget = config["metrics"]["max_forwards_per_image"]
@@ -197,7 +199,7 @@ def prepare(task: Task) -> Plan:
     config = {**config, "target": ready.job.target}  # which the data decide where it is null
     begun = Outcome(ready.job.name, config, about, *counts, Stored(values=facts.values), seconds=seconds)
     lengths = {facts.shard(shard): len(shard) for shard in ready.job.shards}
-    lines = (*ready.lines(), *unfrozen, *facts.unknown())
+    lines = (*ready.lines(), *unfrozen)
     in_store = (
         {}
         if "other_images" in required((*ready.job.methods, *ready.job.metrics))
@@ -250,13 +252,12 @@ def finish(task: Task, plan: Plan, computed: Computed, notes: Notes) -> Outcome:
     for image, is_upright in stored.turned.items():
         (notes.turned if is_upright else notes.as_stored)[image] = None
     notes = notes + more
-    about = {**begun.facts, "reads": {**facts.reads, **stored.reads}}
-    for data in about["data"].values():
+    for data in begun.facts["data"].values():
         data["notes"] += notes.of_orientations()
     mirror.push(task.folder)
     forget()
     lines = (*plan.lines, *notes.lines())
-    return replace(begun, facts=about, stored=stored, files=made, computed=computed, seconds=seconds, notes=lines)
+    return replace(begun, stored=stored, files=made, computed=computed, seconds=seconds, notes=lines)
 
 
 def forget() -> None:

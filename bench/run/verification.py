@@ -18,7 +18,7 @@ import pandas as pd
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.evaluation.shard import shard_rows
-from axiom_bench.run.composing.settings import add_current_folder, code_of, recording
+from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.inputs.images import rows
@@ -67,10 +67,9 @@ def _foreign(config: Mapping[str, Any]) -> set[str]:
 def _computed(
     config: dict[str, Any], seed: int, of_foreign: bool, share: float = SHARE, otherwise: bool = False
 ) -> pd.DataFrame:
-    """of_foreign: the values alone that a user's own method or metric has a part in. Users' modules are compiled from
-    their text, as in the run: bytecode may be that of another one."""
+    """of_foreign: the values alone that a user's own method or metric has a part in."""
     add_current_folder()
-    with recording(config), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
         warnings.simplefilter("ignore", ZeroMaps)
         return _sampled(config, seed, of_foreign, share, otherwise)

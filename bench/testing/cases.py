@@ -9,16 +9,26 @@ from functools import cache, partial, wraps
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.modules.module as torch_module
 from torch import Tensor, nn
 
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import unknown
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.unchanged import Interference, State
 from axiom_bench.testing.other_device import OtherDevice
 
 CLASSES = 3
+SETTINGS: Mapping[str, Callable[[], object]] = {
+    "torch.use_deterministic_algorithms": torch.are_deterministic_algorithms_enabled,
+    "torch.set_float32_matmul_precision": torch.get_float32_matmul_precision,
+    "torch.set_default_dtype": torch.get_default_dtype,
+    "torch.set_default_device": torch.get_default_device,
+    "torch.set_num_threads": torch.get_num_threads,
+    "torch.set_flush_denormal": lambda: bool(torch.tensor(1e-310, dtype=torch.float64).mul(1) == 0),
+    "torch.autocast": lambda: [torch.is_autocast_enabled(device) for device in ("cpu", "cuda")],
+    "torch.inference_mode": torch.is_inference_mode_enabled,
+}
 TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores", "logits", "targets", "ablation_drops")
 
 
@@ -143,12 +153,33 @@ def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 @contextmanager
 def leaves_network_alone(trace: Trace) -> Iterator[None]:
     """Raises AssertionError where the cut network or torch's settings change inside."""
-    state = State.of(trace.cut_model.model, functions=False)
+    before = _state(trace.cut_model.model)
     yield
-    try:
-        state.check(trace.cut_model.model, "it")
-    except Interference as error:
-        raise AssertionError(str(error)) from error
+    after = _state(trace.cut_model.model)
+    changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    assert not changed, f"it changes what others run: {', '.join(changed)}"
+
+
+def _state(model: nn.Module) -> dict[str, object]:
+    """By name: the bits of parameters and buffers, what makes modules compute otherwise, and torch's settings."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    state: dict[str, object] = {
+        f"the network's {name}": (id(tensor), tensor.detach().clone().numpy().tobytes())
+        for name, tensor in tensors.items()
+    }
+    state |= {f"hooks of all modules ({name})": hooks for name, hooks in _hooks(vars(torch_module))}
+    for name, module in model.named_modules():
+        own = vars(module)
+        constants = {key: repr(own[key]) for key in getattr(module, "__constants__", ()) if key in own}
+        facts = {**constants, **dict(_hooks(own)), "training mode": module.training, "forward": own.get("forward")}
+        state |= {f"the network's {name} ({fact})": value for fact, value in {**facts, "class": type(module)}.items()}
+    return state | {name: read() for name, read in SETTINGS.items()}
+
+
+def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
+    return (
+        (key, list(value.values())) for key, value in names.items() if key.endswith("hooks") and isinstance(value, dict)
+    )
 
 
 def _own_cut(case: Case) -> CutModel:

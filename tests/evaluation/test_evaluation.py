@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -19,7 +18,6 @@ from axiom_bench.evaluation.batch import frame, rows_of, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
-from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate, resampled_values
@@ -254,63 +252,6 @@ def test_a_pass_without_memory_is_halved(net, batch):
         return np.concatenate([part["value"] for part in shard_rows(ab.cut(net, "1"), parts, [request], len(parts[0]))])
 
     np.testing.assert_array_equal(computed(batch), computed(batch[:2], batch[2:]))
-
-
-WATCHED = ["images", "activations", "gradients", "logits", "scores", "targets", "ablation_drops", "true_contributions"]
-
-
-@pytest.mark.parametrize("name", WATCHED)
-def test_a_method_that_writes_to_the_trace_is_refused(net, batch, name):
-    def writing(trace):
-        values = getattr(trace, name)
-        values *= 0
-        return trace.gradients
-
-    net.true_contributions = lambda activations, targets: activations
-    trace = ab.trace(net, "1", batch.images, batch.targets)
-    _ = trace.ablation_drops, trace.true_contributions
-    sentence = rf"^The method 'writing' .* writes to trace\.{name}, which others read"
-    with pytest.raises(BenchError, match=sentence):
-        list(rows_of(trace, batch, [plugins.of("method", writing)], [metrics.get("box_iou")]))
-    if name in WATCHED[:-2]:
-        with pytest.raises(BenchError, match=sentence):
-            evaluate(net, "1", [batch], [writing, "xgrad_cam"], ["sensitivity_error"])
-        with pytest.raises(BenchError, match=sentence):
-            explain(net, "1", batch.images, [writing, "xgrad_cam"])
-
-
-@pytest.mark.parametrize(
-    "name", ["heatmap", "raw_map", "contributions", "boxes[0]", "masks", "others[0].mask", "trace.activations"]
-)
-def test_a_metric_that_writes_to_what_all_methods_share_is_refused(net, batch, name):
-    masks = [torch.full((12, 12), label) for label in range(4)]
-    notes = [replace(note, mask=mask) for note, mask in zip(batch.annotations, masks, strict=True)]
-    batch = replace(batch, annotations=tuple(notes))
-
-    def writing(explanation):
-        eval(f"explanation.{name}")[0] = 0
-        return explanation.trace.scores
-
-    def later(explanation):
-        yield PerturbedImages("mine", 1, lambda rows, copies: explanation.images[rows, None])
-        return writing(explanation)
-
-    for metric in (writing, later):
-        place = name if name.startswith("trace") else f"explanation.{name}"
-        sentence = rf"^The metric '{metric.__name__}' .* writes to {re.escape(place)}, which others read"
-        with pytest.raises(BenchError, match=sentence):
-            evaluate(net, "1", [batch], ["grad_cam"], [metric, "pointing_game"])
-
-
-def test_a_method_that_writes_to_inference_tensors_is_refused(net, batch):
-    """They have no version counter."""
-    writing = plugins.of("method", lambda trace: trace.activations.div_(2))
-    with torch.inference_mode():
-        trace = ab.trace(net, "1", batch.images, batch.targets)
-        trace = replace(trace, activations=trace.activations * 1)
-        assert trace.activations.is_inference()
-        with pytest.raises(BenchError, match=r"writes to trace\.activations"):
-            list(rows_of(trace, batch, [writing], [metrics.get("box_iou")]))
 
 
 A_BATCH = r"A batch is \(images, targets\) or an axiom_bench.Batch, not a "

@@ -182,42 +182,6 @@ def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
         combining.combine([one, two], tmp_path / "all")
 
 
-def test_runs_whose_plug_in_read_different_files_are_refused(tmp_path):
-    """Of two networks: no value is in both."""
-    first = make(tmp_path / "one", reads={"w.json": "12", "only.json": "3", "$SECRET": ""})
-    second = make(tmp_path / "two", model="other", shard="e" * 32, reads={"w.json": "12", "$SECRET": ""})
-    combined = combining.combine([first, second], tmp_path / "all")
-    assert combined["reads"] == {"w.json": "12", "only.json": "3", "$SECRET": ""}
-    changed = make(tmp_path / "changed", model="other", shard="e" * 32, reads={"w.json": "34"})
-    with pytest.raises(
-        BenchError, match=r"^w.json, read beside module.a, has another content in .*changed \(34\) than in"
-    ):
-        combining.combine([first, changed], tmp_path / "other")
-    others = make(tmp_path / "others", ("b",), ("drop",), model="other", shard="e" * 32, reads={"w.json": "34"})
-    assert combining.combine([first, others], tmp_path / "both")["reads"]["w.json"] == "12 34"  # another plug-in's
-
-
-def test_runs_whose_plug_in_read_another_value_of_a_variable_are_refused(tmp_path):
-    """Of two data sets: no value is in both. The manifest doesn't tell the values, which may be secret."""
-
-    def run(name, shard, **changes):
-        folder = make(tmp_path / name, shard=shard, reads={"$SECRET": ""}, **{"versions": {}, **changes})
-        manifest = sealed.read_json(folder / "manifest.json")
-        manifest["data"][name] = manifest["data"].pop("scenes")
-        manifest["jobs"][0]["job"] = f"net at last on {name}"
-        manifest_file.write(folder, manifest)
-        return folder
-
-    first, same, other = run("one", "a" * 32), run("two", "a" * 32), run("three", "b" * 32)
-    combining.combine([first, same], tmp_path / "all")
-    with pytest.raises(BenchError, match=r"^error of a was computed in .*three and .*one by different code, or with "
-                                         r"different values of \$SECRET; run one of them again"):  # fmt: skip
-        combining.combine([first, other], tmp_path / "other")
-    combining.combine(
-        [first, run("four", "b" * 32, versions={"torch": "3"})], tmp_path / "newer"
-    )  # which has other keys
-
-
 def test_outputs_that_would_replace_something(tmp_path):
     one, two = make(tmp_path / "one"), make(tmp_path / "two", model="other")
     (tmp_path / "file").touch()

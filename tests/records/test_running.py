@@ -93,16 +93,11 @@ def test_a_new_command_forgets_the_one_that_was_killed_and_the_end_leaves_nothin
         reading.read_manifest(begun)
 
 
-def test_what_a_cluster_s_queue_has_goes_on_without_a_command_and_failures_are_told(tmp_path):
-    running.begin(tmp_path, {**COMMAND, "queued": ["Slurm has it."]})
+def test_failures_of_a_stopped_command_are_told(tmp_path):
+    running.begin(tmp_path, COMMAND)
     running.announce(tmp_path, JOB, job(failures=[{"job": JOB, "message": "no memory"}]))
-    lines = list(status(tmp_path))
-    assert lines == [
-        "This run was handed to a cluster's queue: values are of the images that are done.",
-        "Slurm has it.",
+    assert list(status(tmp_path))[1:] == [
         "net at last on scenes: 10 of 10 images so far.",
         "2 of 3 jobs have not begun.",
         f"failed: {JOB}: no memory",
     ]
-    with pytest.raises(BenchError, match="is still being computed"):
-        running.check_ended(tmp_path, reading.read_manifest(tmp_path))

@@ -213,7 +213,7 @@ import glob
 
 def mine(trace):
     if len(glob.glob("RECORDS/*.parquet")) > 1:
-        trace.cut_model.model.train()
+        next(trace.cut_model.model.parameters()).data.mul_(2)
     return trace.gradients
 """
 
@@ -222,7 +222,7 @@ def test_what_other_tasks_wrote_beside_a_plug_in_that_is_refused_goes(run, resul
     records = results / RUN / "records"
     module_of(tmp_path, "taints", TAINTS.replace("RECORDS", str(records)), monkeypatch)
     message = failure(run("+method.mine._target_=taints.mine", "++method.mine.on_score_scale=false", "shard_size=1"))
-    assert message.startswith("The plug-in 'mine' leaves the network's ")
+    assert message.startswith("The plug-in 'mine' (")
     assert not list(records.glob("*.parquet"))
 
 

@@ -103,7 +103,7 @@ def test_all_checks_have_a_broken_metric():
     (by_row_number, r"by_row_number fails batch_invariant on the explanation by weights: \w+"),
     (plugins.from_config("metric", "mine", {"_target_": f"{__name__}.several_values"}),
      "returned 'least', which it doesn't declare"),
-    (BROKEN["overwrites the heatmap"][1], r"writes to explanation\.heatmap"),
+    (BROKEN["overwrites the heatmap"][1], r"explanation\.heatmap was overwritten"),
 ])  # fmt: skip
 def test_failure_message_contains_metric_check_and_case(metric, sentence):
     with pytest.raises(AssertionError, match=sentence):

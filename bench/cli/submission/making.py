@@ -27,7 +27,7 @@ def submit(
     name = submissions.name_of(method)
     folders: dict[str, Path] = {}
     for part in chosen.parts:
-        code, lines, folders[part] = computed_part(suite, part, method, name, 0, overrides)
+        code, lines, folders[part] = computed_part(suite, part, method, name, 0, overrides, goes_on=True)
         if code:
             return code, [*lines, "Nothing is submitted: all networks of a suite need values."]
         reason = (reading.read_manifest(folders[part])["methods"].get(name) or {}).get("unstable")

@@ -94,7 +94,6 @@ def this_run(run: RunFolder) -> Section:
         versions=manifest.get("versions") or {},
         commit=manifest.get("git_commit"),
         added=manifest.get("added") or {},
-        reads=manifest.get("reads") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),
         report_seconds=manifest.get("report_seconds"),
         configurations=_configurations(manifest),

@@ -8,18 +8,15 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from axiom_bench import reads
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Kind, Name, check_group, check_values, is_name, kinds, shown, whole
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import remote
-from axiom_bench.records.sources import Sources
 
 if TYPE_CHECKING:
     import torch
@@ -229,11 +226,6 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     library = ctypes.CDLL(None)
     return library if hasattr(library, "mallopt") else None
-
-
-def recording(config: Mapping[str, Any]) -> AbstractContextManager[None]:
-    """What users' own code reads inside is recorded, see `reads`; of a job that names none nothing is watched."""
-    return reads.recording(Sources().is_foreign) if any(code_of(config)) else nullcontext()
 
 
 def code_of(config: Mapping[str, Any]) -> Iterator[str]:

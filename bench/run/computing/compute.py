@@ -12,7 +12,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from axiom_bench import reads
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel, cut
@@ -23,9 +22,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, warn_of_silence
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.proof import proved
+from axiom_bench.evaluation.purity import Interference, watched_rate
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
-from axiom_bench.evaluation.unchanged import Interference, watched_rate
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import RecordFile, Values
@@ -82,14 +81,13 @@ class Computed:
 
 @dataclass(frozen=True)
 class Stored:
-    """The files of a job's records, and the values to take from them: {method: {metric: key}}. reads: what foreign code
-    first read while they were computed. turned: {id of an image with an EXIF orientation: whether it was applied}."""
+    """The files of a job's records, and the values to take from them: {method: {metric: key}}. turned: {id
+    of an image with an EXIF orientation: whether it was applied}."""
 
     records: Sequence[str] = ()
     values: Values = field(default_factory=dict)
     curves: Sequence[str] = ()
     axes: dict[str, Any] = field(default_factory=dict)
-    reads: Mapping[str, str] = field(default_factory=dict)
     turned: Mapping[str, bool] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def compute_shards(
             advance(len(shard))
             continue
         try:
-            file = compute(facts.job, cut_model, shard, key, wanted, folder, watch, advance, facts.opened)
+            file = compute(facts.job, cut_model, shard, key, wanted, folder, watch, advance)
         except Interference:
             mirror.remove(folder, written)
             raise
@@ -169,7 +167,6 @@ def stored(facts: Facts, folder: Path) -> Stored:
     needed = [file for shard in facts.job.shards for file in held.needed(facts.shard(shard), facts.values)]
     return Stored(
         values=facts.values,
-        reads={name: sha256 for file in needed for name, sha256 in file.reads.items()},
         turned={image: is_upright for file in needed for image, is_upright in file.turned.items()},
         **held.listed(map(facts.shard, facts.job.shards), facts.values),
     )
@@ -199,12 +196,10 @@ def versions_per_row(job: Job, missing: Collection[Shard]) -> float:
 
 def compute(
     job: Job, cut_model: CutModel, shard: Shard, key: str, missing: Values, folder: Path, watch: Watch,
-    advance: Advance, opened: Mapping[tuple[str, str], object],
+    advance: Advance,
 ) -> RecordFile:  # fmt: skip
     """Computes the missing values of one shard and writes them as one file, with their curves beside it. watch: is told
-    of the parts of the evaluation. opened: what users' code had read when the keys were computed. Writes nothing, and
-    raises Interference where a plug-in changes what others read, BenchError where a file that users' code had read was
-    changed meanwhile, and read again."""
+    of the parts of the evaluation. Writes nothing, and raises Interference where a plug-in changes what others read."""
     values: dict[str, list[Columns]] = {method: [] for method in missing}
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
@@ -224,7 +219,6 @@ def compute(
         "names": {metric.name: list(value_names(metric)) for metric in metrics},
         "curves": {metric.name: list(metric.spec.curves) for metric in metrics if metric.spec.curves},
         "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
-        "reads": reads.opened_since(opened),
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**constants(job))

@@ -26,7 +26,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from axiom_bench import kinds, reads
+from axiom_bench import kinds
 from axiom_bench.cutting import trace as tracing
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.split_model import SplitModel
@@ -34,13 +34,14 @@ from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, imported, required
+from axiom_bench.evaluation.purity import Interference
 from axiom_bench.evaluation.specs import MethodSpec, method_spec
-from axiom_bench.evaluation.unchanged import WATCHED, Interference, explained_by, watch
 from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.models.load import load_model
 from axiom_bench.models.weights import state_sha256
-from axiom_bench.run.composing.settings import Device, add_current_folder, recording
+from axiom_bench.run.composing.settings import Device, add_current_folder
 from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.jobs.facts import declared_files
 from axiom_bench.run.jobs.job import chosen
 
 TRUTH = ("true_contributions", "channel_values", "reading")  # what a planted network tells of itself
@@ -102,12 +103,13 @@ def _described(plugin: Plugin) -> dict[str, Any]:
     """What is asked of a method before it is called."""
     inner = _described(plugin.inner) if plugin.inner else None
     about = {"name": plugin.name, "target": plugin.target, "params": dict(plugin.params), "inner": inner}
-    return {**about, "requires": sorted(required([plugin])), "description": plugin.description}
+    files = [path for _, path in declared_files(plugin)]
+    return {**about, "requires": sorted(required([plugin])), "description": plugin.description, "files": files}
 
 
 def _plugin(about: Mapping[str, Any], workers: Sequence[Worker], spec: MethodSpec | None = None) -> Isolated:
     inner = _plugin(about["inner"], workers) if about["inner"] else None
-    spec = spec or MethodSpec(requires=tuple(about["requires"]))
+    spec = replace(spec or MethodSpec(requires=tuple(about["requires"])), files=tuple(about["files"]))
     return Isolated(about["name"], about["target"], Proxy(about, workers), spec, about["params"], inner)
 
 
@@ -134,8 +136,7 @@ class Proxy:
         network, model = trace.network, trace.cut_model
         request = {
             "method": self.name, "images": trace.images.cpu(), "targets": trace.targets.cpu(), "repeats": repeats,
-            "num_padding": trace.num_padding, "watched": trace.holds(WATCHED),
-            "scales": (network.output_scale, network.input_scale),
+            "num_padding": trace.num_padding, "scales": (network.output_scale, network.input_scale),
             "extras": {name: getattr(trace, name) for name in self.requires},
             "state": model.once("sha256 of the state", lambda: state_sha256(model.model.state_dict())),
         }  # fmt: skip
@@ -171,7 +172,6 @@ class Worker:
             ended = RuntimeError(f"its process ended, with exit code {self.process.exitcode}")
             ended.add_note(f"raised by {request.get('method') or request['describe']!r}")
             raise ended from error
-        reads.add(about["reads"])
         if "error" in about:
             raise _error(**about["error"])
         self.known.add(request.get("state", ""))
@@ -202,7 +202,7 @@ def _serve(connection: Connection, config: Mapping[str, Any], folder: str, threa
     add_current_folder()
     torch.set_num_threads(threads)
     served = Served(config, connection)
-    with recording(config), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the command's own are told there
         while True:
             try:
@@ -213,7 +213,7 @@ def _serve(connection: Connection, config: Mapping[str, Any], folder: str, threa
                 about = served.answer(request)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
                 about = {"error": _told(error)}
-            _send(connection, {**about, "reads": reads.plain()})
+            _send(connection, about)
 
 
 class Served:
@@ -235,8 +235,7 @@ class Served:
             table = measure_runtime(trace, [method], request["repeats"])
             return {"rows": table.astype(object).to_dict("records")}
         before = asdict(trace.passes)
-        with explained_by(method, watch(trace) if request["watched"] else trace):
-            answer = method(trace)
+        answer = method(trace)
         parts = (answer.raw, answer.missing) if isinstance(answer, Map) else (answer, None)
         sent = [each.detach().cpu().clone() if isinstance(each, Tensor) else None for each in parts]
         passes = {name: count - before[name] for name, count in asdict(trace.passes).items()}

@@ -26,11 +26,10 @@ def submitit(
     cluster: Name = "slurm",
     tasks: Annotated[int, whole(1, "a number of jobs")] = 16,
     timeouts: Annotated[int, whole(0, "a number of times")] = 3,
-    detach: bool = False,
     parameters: dict[str, Any] | None = None,
 ) -> Iterator[Executor]:
     """cluster: slurm or local. tasks: jobs of an array, over which the shards are spread. timeouts: how often a job
-    whose time is over is queued again. detach: see `cli.detached`. parameters: submitit's own, as timeout_min."""
+    whose time is over is queued again. parameters: submitit's own, as timeout_min."""
     limit = {"slurm_max_num_timeout": timeouts} if cluster == "slurm" else {}
     queue = engine.AutoExecutor(folder=folder / FOLDER / "%j", cluster=cluster, **limit)
     queue.update_parameters(**{key: value for key, value in (parameters or {}).items() if value is not None})

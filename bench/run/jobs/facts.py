@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from axiom_bench import kinds, reads
+from axiom_bench import kinds
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.output import TensorScores
 from axiom_bench.cutting.tokens import Reshape
@@ -18,17 +19,19 @@ from axiom_bench.data.loading import batches, others
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.shard import shard_rows
+from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.holdings import key
-from axiom_bench.records.sources import Sources, label, version_of
+from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
 from axiom_bench.run.jobs.job import Job, Shard
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A job's keys, each computed once."""
+    """A job's keys, each computed once. command: which counts for users' own plug-ins, unless they say `reuse`."""
 
     job: Job
+    command: str = ""
 
     @cached_property
     def common(self) -> str:
@@ -55,14 +58,14 @@ class Facts:
 
     def on(self, job: Job) -> Facts:
         """The facts of the job with other images of its data set, whose common key is the same."""
-        facts = Facts(job)
-        vars(facts).update({name: getattr(self, name) for name in ("common", "values", "opened", "_sources")})
+        facts = Facts(job, self.command)
+        vars(facts).update({name: getattr(self, name) for name in ("common", "values", "_sources")})
         return facts
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """{method: {metric: key}} of all values that the job has."""
-        keys = {metric.name: metric_key(metric, self._sources) for metric in self.job.metrics}
+        keys = {metric.name: self._of_metric(metric) for metric in self.job.metrics}
         of_layer = {metric.name for metric in self.job.metrics if is_of_layer(metric)}
         methods: dict[str, str | None] = {LAYER: None}
         methods |= {method.name: self._of_method(method) for method in self.job.methods}
@@ -84,26 +87,29 @@ class Facts:
 
     def _of_method(self, method: Plugin) -> str:
         """Key of a method, and of the images and files that it reads beside the explained images."""
-        of_method, beside = method_key(method, self._sources), {}
+        of_method, beside = method_key(method, self._sources, self.command), self._of_files(method)
         if "other_images" in required([method]):
             beside["others"] = self._others
-        if contents := self._contents_of_params(method):
-            beside["files"] = contents
         return key(method=of_method, **beside) if beside else of_method
 
-    def _contents_of_params(self, method: Plugin) -> list[str]:
-        """Names and SHA-256 of all files that a parameter annotated as a `File` names, a file or a folder. Raises
-        BenchError where there is none."""
-        annotated, contents = kinds.signature(unbound(method.call)[0]).values(), []
-        for name in [entry.name for entry in annotated if entry.annotation == kinds.File]:
-            path = Path(method.params.get(name, "")).expanduser()
+    def _of_metric(self, metric: Plugin) -> str:
+        of_metric, beside = metric_key(metric, self._sources, self.command), self._of_files(metric)
+        return key(metric=of_metric, **beside) if beside else of_metric
+
+    def _of_files(self, entry: Plugin) -> dict[str, list[str]]:
+        """Names and SHA-256 of all files that a plug-in declares, a file or a folder each, where it declares any.
+        Raises BenchError where there is none."""
+        contents = []
+        for setting, given in declared_files(entry):
+            path = Path(given).expanduser()
             if not path.exists():
-                raise BenchError(f"There is no file or folder {path}; set method.{method.name}.params.{name}=PATH.")
+                raise BenchError(f"There is no file or folder {path}; set {setting}=PATH.")
+            name = setting.rpartition(".")[2] if ".params." in setting else path.name
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file():
-                    digest = self.job.hashes.of([file], partial(reads.current, str(file)))
+                    digest = self.job.hashes.of([file], partial(_sha256, file))
                     contents.append(f"{name} {file.relative_to(path).as_posix()} {digest}")
-        return contents
+        return {"files": contents} if contents else {}
 
     @cached_property
     def _others(self) -> list[str]:
@@ -112,24 +118,6 @@ class Facts:
         first = [next(others(data, index), None) for index in self.job.indices]
         contents = ["" if place is None else f"{data.ids[place]} {data.fingerprint(place, hashes)}" for place in first]
         return [str(len(data)), *contents]
-
-    @cached_property
-    def reads(self) -> dict[str, str]:
-        """{file: its hash, or $variable: ""} of all that the job's foreign code had read when the keys were computed. A
-        variable's value may be secret, and so short that its hash tells it."""
-        _ = self.common, self.values
-        hashes = self._sources.hashes
-        return {name: "" if name.startswith("$") else " ".join(sorted(hashes[name])) for name in sorted(hashes)}
-
-    @cached_property
-    def opened(self) -> dict[tuple[str, str], object]:
-        """What foreign code has read until now, for `reads.opened_since`: to be asked for when the keys are there, and
-        nothing is computed."""
-        return reads.opened()
-
-    def unknown(self) -> list[str]:
-        """See `Sources.unknown`."""
-        return self._sources.unknown()
 
     @cached_property
     def _sources(self) -> Sources:
@@ -160,6 +148,12 @@ class Facts:
             facts += self._function(call.read)
         return facts
 
+    def of_aggregate(self, metric: Plugin) -> list[str]:
+        """What decides a metric's values of the whole data set beside its curves: the function, by this command where
+        it is a user's own."""
+        target = str(metric.spec.aggregate)
+        return [target, *of_this_command(target, metric.spec.reuse, self._sources, self.command)]
+
     @property
     def _reshape(self) -> object:
         """What makes maps of a layer's output: its repr, or the class and code of a user's own object."""
@@ -176,22 +170,22 @@ def tensors_sha256(module: nn.Module | None) -> str:
     return state_sha256({f"{place}.{name}": each for place, name, each in entries if isinstance(each, Tensor)})
 
 
-def method_key(method: Plugin, sources: Sources) -> str:
-    """Key of a method: its call, the code that it runs, and what it wraps."""
-    library = method.spec.library
+def method_key(method: Plugin, sources: Sources, command: str = "", reuse: bool | None = None) -> str:
+    """Key of a method: its call, the code that it runs, and what it wraps, which is reused where the wrapper is."""
+    library, reuse = method.spec.library, method.spec.reuse or reuse
     return key(
-        call=_call(method, sources),
+        call=_call(method, sources, command, reuse),
         on_score_scale=method.spec.on_score_scale,
         library=version_of(library) if library else None,
-        inner=method_key(method.inner, sources) if method.inner else None,
+        inner=method_key(method.inner, sources, command, reuse) if method.inner else None,
     )
 
 
-def metric_key(metric: Plugin, sources: Sources) -> str:
+def metric_key(metric: Plugin, sources: Sources, command: str = "") -> str:
     """Key of a metric: its call, the code that it runs, and what of its metadata decides values and their statuses.
     Titles, notes, units and tolerances have no part in it."""
     return key(
-        call=_call(metric, sources),
+        call=_call(metric, sources, command, metric.spec.reuse),
         of=metric.spec.of,
         needs=needs_of(metric),
         undefined=metric.spec.undefined,
@@ -199,9 +193,34 @@ def metric_key(metric: Plugin, sources: Sources) -> str:
     )
 
 
-def _call(entry: Plugin, sources: Sources) -> list[object]:
+def _call(entry: Plugin, sources: Sources, command: str, reuse: bool | None) -> list[object]:
     code = sources.of([entry.target.rpartition(".")[0]])
-    return [entry.target, dict(entry.params), code.sha256, code.versions]
+    of_command = of_this_command(entry.target, reuse, sources, command)
+    return [entry.target, dict(entry.params), code.sha256, code.versions, *of_command]
+
+
+def of_this_command(target: str, reuse: bool | None, sources: Sources, command: str) -> list[str]:
+    """The command, which counts for a function that is computed anew by each: of a user's own, unless it may be reused
+    or comes from an installed distribution, whose version counts."""
+    top = target.partition(".")[0]
+    return [] if reuse or top == PACKAGE or sources.distributions(top) else [command]
+
+
+def declared_files(entry: Plugin) -> list[tuple[str, str]]:
+    """(setting, path) of the files that a plug-in declares: under `files`, and as a parameter annotated as a `File`."""
+    kind = "method" if isinstance(entry.spec, MethodSpec) else "metric"
+    annotated = [
+        each.name for each in kinds.signature(unbound(entry.call)[0]).values() if each.annotation == kinds.File
+    ]
+    return [
+        *((f"{kind}.{entry.name}.params.{name}", str(entry.params.get(name, ""))) for name in annotated),
+        *((f"{kind}.{entry.name}.files", path) for path in entry.spec.files),
+    ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_of_layer(metric: Plugin) -> bool:
