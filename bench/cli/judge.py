@@ -14,7 +14,6 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import SANITY, Row, card, frame
 from axiom_bench.judging.judgement import chosen_metrics
-from axiom_bench.judging.networks import over_networks
 from axiom_bench.records import files
 from axiom_bench.report.card import line_table
 from axiom_bench.report.tables.table import to_csv, to_text
@@ -61,7 +60,7 @@ def judge_metrics(metrics: Sequence[str], better: str = "higher") -> tuple[int, 
             lines.append(str(error))
     rows = pd.concat(tables, ignore_index=True)
     written = folders[0] / "tables" / "scorecard.csv"
-    files.write(written, to_csv(pd.concat([rows, over_networks(rows)], ignore_index=True)).encode())
+    files.write(written, to_csv(rows).encode())
     return code, [*lines, *to_text(line_table(runs, rows)), f"written: {written}"]
 
 

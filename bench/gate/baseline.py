@@ -69,21 +69,33 @@ class Baseline:
 
     @classmethod
     def read(cls, file: Path) -> Baseline:
-        """Raises BenchError for a file that is missing or that `write` wouldn't have written."""
-        header, rows = read_text(file)
+        """Raises BenchError for a file that is missing, isn't a text of MAX_BYTES at most, or that `write` wouldn't
+        have written."""
+        lines = _text(file).splitlines(keepends=True)
+        rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
+        header = [line[1:].strip().partition(": ")[::2] for line in lines if line.startswith("#")]
         configuration = {name: value for name, value in header if name != HISTORY}
-        lines = tuple(value for name, value in header if name == HISTORY)
+        history = tuple(value for name, value in header if name == HISTORY)
         versions, values, timed_on = (
             configuration.pop(name, None) for name in (WRITTEN_WITH, by_image.HEADER, RUN_TIME_ON)
         )
-        return cls(configuration, rows, versions or "", lines, values, timed_on)
+        return cls(configuration, rows, versions or "", history, values, timed_on)
 
     def write(self, file: Path) -> None:
         """Raises BenchError where the file can't be written, or a name can't be in it."""
+        self.check_names()
         optional = {WRITTEN_WITH: self.versions, by_image.HEADER: self.by_image, RUN_TIME_ON: self.timed_on}
         present = [(name, value) for name, value in optional.items() if value]
         header = [*self.configuration.items(), *present, *((HISTORY, line) for line in self.history)]
-        files.write(file, render_text(header, self.rows).encode())
+        lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
+        rows = self.rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+        files.write(file, f"{lines}{rows}".encode())
+
+    def check_names(self) -> None:
+        """Raises BenchError for a name that can't be in a baseline, see `check_name`."""
+        for column in KEY:
+            for name in self.rows[column].unique():
+                check_name(column, str(name))
 
     @property
     def timed(self) -> str | None:
@@ -112,7 +124,7 @@ def write_baseline(
     lines = replaced.history if replaced else ()
     if reason is not None:
         lines = (*lines, _history_line(reason, file))
-    render_text([], new.rows)  # refuses a name before anything is written
+    new.check_names()  # before anything is written
     keeps_values = sampled or (replaced is not None and replaced.by_image is not None)
     values = by_image.write(run, file) if keeps_values else None
     replace(new, history=lines, by_image=values).write(file)
@@ -161,12 +173,11 @@ def _configuration(run: RunFolder) -> dict[str, str]:
 def _history_line(reason: str, baseline: Path) -> str:
     """The date, the commit that the folder of the baseline is at, and the reason, in one line."""
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
-    commit = ""
+    at = ""
     if shutil.which("git") is not None:
         command = ["git", "-C", str(baseline.absolute().parent), "rev-parse", "--short=12", "HEAD"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        commit = done.stdout.strip() if done.returncode == 0 else ""
-    at = f" at commit {commit}" if commit else ""
+        at = f" at commit {done.stdout.strip()}" if done.returncode == 0 else ""
     return f"{datetime.now(UTC):%Y-%m-%d}{at}: {' '.join(words)[:MAX_REASON]}"
 
 
@@ -174,27 +185,8 @@ COLUMNS = (*KEY, "n", "mean", "median", "statuses", "tolerance")
 HISTORY = "history"  # a header's key that may occur several times
 MAX_BYTES = 2**25  # of a baseline: some 300,000 rows
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what begins a formula in a spreadsheet
+N = re.compile(r"\d{1,12}", re.ASCII)
 STATUSES = re.compile(r"(\w{1,100}:\d{1,12}( \w{1,100}:\d{1,12}){0,50})?", re.ASCII)
-
-Header = list[tuple[str, str]]
-
-
-def read_text(file: Path) -> tuple[Header, pd.DataFrame]:
-    """The header's names and values in order, and the rows in COLUMNS. Raises BenchError for a file that is missing,
-    isn't a text of MAX_BYTES at most, or that `render_text` wouldn't have made."""
-    lines = _text(file).splitlines(keepends=True)
-    header = [line[1:].strip().partition(": ") for line in lines if line.startswith("#")]
-    rows = _parsed_rows("".join(line for line in lines if not line.startswith("#")), file)
-    return [(name, value) for name, _, value in header], rows
-
-
-def render_text(header: Header, rows: pd.DataFrame) -> str:
-    """Raises BenchError for a name that can't be in a baseline, see `check_name`."""
-    for row in rows[list(KEY)].to_dict("records"):
-        for column in KEY:
-            check_name(column, str(row[column]))
-    lines = "".join(f"# {name}: {value}\n" if value else f"# {name}\n" for name, value in header)
-    return lines + rows.to_csv(index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
 
 
 def check_name(column: str, name: str) -> None:
@@ -241,12 +233,10 @@ def _parsed_row(row: dict[str, Any]) -> dict[str, Any]:
     for column in KEY:
         check_name(column, row[column])
     numbers = {name: float(row[name] or "nan") for name in ("mean", "median")}
-    if any(math.isinf(value) for value in numbers.values()):
+    if any(map(math.isinf, numbers.values())):
         raise ValueError("a mean or median is infinite")
-    if not row["n"].isdecimal() or len(row["n"]) > 12:
-        raise ValueError(f"n is {row['n'][:40]!r}")
-    if not STATUSES.fullmatch(row["statuses"]):
-        raise ValueError(f"statuses are {row['statuses'][:40]!r}")
+    if not N.fullmatch(row["n"]) or not STATUSES.fullmatch(row["statuses"]):
+        raise ValueError(f"n is {row['n'][:40]!r}, statuses are {row['statuses'][:40]!r}")
     tolerance(row["tolerance"], row["metric"])
     return {**row, **numbers, "n": int(row["n"])}
 

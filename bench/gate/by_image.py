@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -107,7 +108,7 @@ FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images o
 OF_VALUES = ("mean", "median", "values")  # what a finding is of that has values by image
 
 # {(model, layer, data, image id, class, method): (picture, map)}
-Maps = Mapping[tuple[str, str, str, str, int, str], tuple[bytes | None, bytes | None]]
+Maps = dict[tuple[str | int, ...], tuple[bytes | None, bytes | None]]
 
 
 @dataclass(frozen=True)
@@ -128,41 +129,33 @@ class MovedImage:
 def most_moved(
     findings: Sequence[Finding], before: ByImage, current: RunFolder, earlier: RunFolder | None
 ) -> Iterator[MovedImage]:
-    """IMAGES of each of the FINDINGS that moved furthest beyond what was allowed. earlier: the run of the baseline, for
-    its maps."""
+    """IMAGES of each of the FINDINGS that moved furthest beyond what was allowed, and after them those WITH_MAPS that
+    moved most of the images in both galleries. earlier: the run of the baseline, for its maps."""
     of_values = [finding for finding in findings if finding.row is not None and finding.what in OF_VALUES]
-    chosen = sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]
-    if not chosen:
+    rows = [each.place for each in sorted(of_values, key=lambda finding: -finding.size)[:FINDINGS]]
+    if not rows:
         return
-    after = ByImage.of(current, {finding.row[-1] for finding in chosen if finding.row is not None})
-    maps = (_maps(earlier), _maps(current))
-    for finding in chosen:
-        assert finding.row is not None
-        yield from _of_finding(finding.row, before.values, after.values, maps)
+    after, maps = ByImage.of(current, {row[-1] for row in rows}), [_maps(earlier), _maps(current)]
+    for row in rows:
+        with_maps = 0
+        for place, (image, target, a, b) in enumerate(_differing(before.values, after.values, row)):
+            old, new = (side.get((*row[:3], image, target, row[3])) for side in maps)
+            has_maps = old is not None and new is not None
+            if place < IMAGES or (has_maps and with_maps < WITH_MAPS):
+                picture = (new or old or (None,))[0]
+                yield MovedImage(row, image, target, a, b, picture, old and old[1], new and new[1])
+                with_maps += has_maps
 
 
-def _of_finding(row: Row, before: pd.DataFrame, after: pd.DataFrame, maps: Sequence[Maps]) -> Iterator[MovedImage]:
-    """The IMAGES that moved most, and after them those WITH_MAPS that moved most of the images in both galleries."""
-    with_maps = 0
-    for place, (image, target, a, b) in enumerate(_differing(before, after, row)):
-        old, new = (side.get((row[0], row[1], row[2], image, target, row[3])) for side in maps)
-        has_maps = old is not None and new is not None
-        if place < IMAGES or (has_maps and with_maps < WITH_MAPS):
-            picture = new[0] if new else old[0] if old else None
-            yield MovedImage(row, image, target, a, b, picture, old[1] if old else None, new[1] if new else None)
-            with_maps += has_maps
-
-
-def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> Iterable[tuple[str, int, float, float]]:
+def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> list[tuple[str, int, float, float]]:
     """(image id, class, before, after) of the images whose values differ, the furthest first; before them those that
     have a value on one side alone."""
     old, new = (rows_at(values, row)[["image_id", "target_class", "value"]] for values in (before, after))
-    both = old.merge(new, on=["image_id", "target_class"], suffixes=("_a", "_b"))
-    a, b = both["value_a"].to_numpy(float), both["value_b"].to_numpy(float)
-    is_one_sided = np.isfinite(a) != np.isfinite(b)
-    movement = np.where(is_one_sided, math.inf, np.nan_to_num(np.abs(a - b)))
-    ids, classes = both["image_id"].tolist(), both["target_class"].tolist()
+    both = old.merge(new, on=["image_id", "target_class"], suffixes=("", "_now"))
+    a, b = (both[name].to_numpy(float) for name in ("value", "value_now"))
+    movement = np.where(np.isfinite(a) != np.isfinite(b), math.inf, np.nan_to_num(np.abs(a - b)))
     order = [place for place in np.argsort(-movement, kind="stable") if movement[place] > 0]
+    ids, classes = both["image_id"].tolist(), both["target_class"].tolist()
     return [(str(ids[place]), int(classes[place]), float(a[place]), float(b[place])) for place in order]
 
 
@@ -174,15 +167,10 @@ def rows_at(rows: pd.DataFrame, names: Row) -> pd.DataFrame:
 
 def _maps(run: RunFolder | None) -> Maps:
     """Everything in the run's gallery; empty where there is none, or none that can be read: pictures decide nothing."""
-    if run is None:
-        return {}
-    try:
-        entries = list(store.read_gallery(run.path, run.manifest))
-    except BenchError:
-        return {}
-    maps = {}
-    for entry in entries:
-        place = (entry["model"], entry["layer"], entry["data"], entry["image_id"], entry["target_class"])
-        for method, heatmap in zip(entry["methods"] or (), entry["maps"] or (), strict=False):
-            maps[*place, method] = entry["picture"], heatmap
+    maps: Maps = {}
+    with suppress(BenchError):
+        for entry in store.read_gallery(run.path, run.manifest) if run is not None else ():
+            place = [entry[name] for name in ("model", "layer", "data", "image_id", "target_class")]
+            for method, heatmap in zip(entry["methods"] or (), entry["maps"] or (), strict=False):
+                maps[*place, method] = entry["picture"], heatmap
     return maps

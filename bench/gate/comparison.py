@@ -8,10 +8,20 @@ from pathlib import Path
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import by_image, sampled
-from axiom_bench.gate import findings as differences
 from axiom_bench.gate.baseline import IMAGES, Baseline, find
 from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
-from axiom_bench.gate.findings import BETTER, Finding, Row, is_run_time, moved_names, moved_values, printable
+from axiom_bench.gate.findings import (
+    BETTER,
+    Finding,
+    Row,
+    by_key,
+    counted,
+    is_run_time,
+    lost_rows,
+    moved_names,
+    moved_values,
+    printable,
+)
 from axiom_bench.statistics.run_folder import RunFolder
 
 HOLDS, MOVED, NOT_COMPARABLE = 0, 1, 2  # exit codes
@@ -71,48 +81,41 @@ def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
     about = {name: current.metadata.value(name) for name in current.metrics}
     better = {name: value.better for name, value in about.items()}
     findings = list(moved_names(expected.rows, actual.rows))
-    are_timed, are_timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
     if how.sampled:
         if before is None:
             raise BenchError(
                 f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
                 "--sampled, or give the baseline's run with --against."
             )
-        limits = sampled.minimum_effects(actual.rows[~are_timed_now], how.min_effect)
+        timed, timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
+        limits = sampled.minimum_effects(actual.rows[~timed_now], how.min_effect)
         after = ByImage.of(current)
         findings += sampled.values(before, after, limits, about)
-        notes = (*notes, *sampled.notes(findings, before, after))
+        notes += sampled.notes(findings, before, after)
         if expected.configuration == actual.configuration:
-            findings += differences.lost_rows(expected.rows, actual.rows)
-        findings += moved_values(expected.rows[are_timed], actual.rows[are_timed_now], better)
+            findings += lost_rows(expected.rows, actual.rows)
+        findings += moved_values(expected.rows[timed], actual.rows[timed_now], better)
     elif how.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
     else:
         findings += moved_values(expected.rows, actual.rows, better)
-    images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    if expected.versions and expected.versions != actual.versions:
-        then, now = (printable(versions) for versions in (expected.versions, actual.versions))
-        notes = (*notes, f"The baseline was written with {then}; this run is of {now}.")
-    return _result(
-        findings, GateResult(HOLDS, (), (), tuple(differences.by_key(actual.rows)), images, notes), baseline, how
-    )
-
-
-def _result(findings: list[Finding], result: GateResult, baseline: Path, how: GateOptions) -> GateResult:
-    name = printable(str(baseline))
+    rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
     if not findings:
         within = "show no change" if how.sampled else "are within their tolerances"
-        holds = f"Holds: {len(result.rows)} rows of {name} {within}."
-        return GateResult(HOLDS, (holds,), rows=result.rows)
-    count = (
-        f"{len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {differences.counted(findings)}."
-    )
-    mend = "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
+        return GateResult(HOLDS, (f"Holds: {len(rows)} rows of {name} {within}.",), rows=rows)
+    if expected.versions and expected.versions != actual.versions:
+        then, now = (printable(side.versions) for side in (expected, actual))
+        notes += (f"The baseline was written with {then}; this run is of {now}.",)
     is_better = all(finding.verdict == BETTER for finding in findings)
-    code = HOLDS if is_better and how.allow_improvements else MOVED
     word = "An improvement that is not yet in the baseline" if is_better else "Moved"
-    lines = (*(finding.line for finding in findings), *result.notes, f"{word}: {count} {mend}")
-    return replace(result, exit_code=code, lines=lines, findings=tuple(findings))
+    conclusion = (
+        f"{word}: {len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}. "
+        "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
+    )
+    images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
+    lines = (*(finding.line for finding in findings), *notes, conclusion)
+    code = HOLDS if is_better and how.allow_improvements else MOVED
+    return GateResult(code, lines, tuple(findings), rows, images, notes)
 
 
 def _by_image(
@@ -124,19 +127,17 @@ def _by_image(
         return by_image.read(file, expected.by_image), None, ()
     try:
         earlier = RunFolder.read(Path(how.against))
-        _check_is_run_of(expected, Baseline.of(earlier), how.against)
+        actual = Baseline.of(earlier)
+        _check_configurations(expected, actual, is_sampled=False)
+        untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
+        if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):
+            folder = printable(str(how.against))
+            raise BenchError(f"{folder} is not the baseline's run: its own rows differ from the baseline.")
     except BenchError as error:
         if how.sampled:
             raise
         return None, None, (f"No images are shown: {error}",)
     return ByImage.of(earlier), earlier, ()
-
-
-def _check_is_run_of(expected: Baseline, actual: Baseline, folder: Path) -> None:
-    _check_configurations(expected, actual, is_sampled=False)
-    untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
-    if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):
-        raise BenchError(f"{printable(str(folder))} is not the baseline's run: its own rows differ from the baseline.")
 
 
 def _check_configurations(expected: Baseline, actual: Baseline, is_sampled: bool) -> None:

@@ -118,13 +118,6 @@ class Finding:
         return movement if math.isfinite(movement) else math.inf
 
 
-def verdict(before: float, after: float, better: str) -> str:
-    """better: "lower", "higher", or a metric without a direction."""
-    if better not in ("lower", "higher") or not (math.isfinite(before) and math.isfinite(after)):
-        return CHANGED
-    return BETTER if (after < before) == (better == "lower") else WORSE
-
-
 def counted(findings: Iterable[Finding]) -> str:
     """How many of each verdict.
 
@@ -158,8 +151,7 @@ def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findin
     for column in KEY:
         for side, other, how, where in missing:
             for name in sorted(set(side[column]) - set(other[column])):
-                count = (side[column] == name).sum()
-                yield Finding((column, name), "row", f"{how}, {count} rows of the {where}")
+                yield Finding((column, name), "row", f"{how}, {(side[column] == name).sum()} rows of the {where}")
     before, after = by_key(expected), by_key(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for key in sorted(before.keys() ^ after.keys()):
@@ -177,8 +169,18 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
         for limit in tolerance(after["tolerance"], after["metric"], floor):
             a, b = float(before[limit.statistic]), float(after[limit.statistic])
             if not limit.holds(a, b):
-                text, allowed = movement(limit.statistic, a, b, str(limit)), limit.allowed(a)
-                yield Finding(key, limit.statistic, text, verdict(a, b, direction(key[-1], better)), a, b, allowed)
+                yield moved(key, limit, a, b, direction(key[-1], better))
+
+
+def moved(key: Row, limit: Limit, before: float, after: float, better: str, how: str = "") -> Finding:
+    """A value that moved. better: "lower", "higher", or a metric without a direction. how: what else is said of it."""
+    change = f", {100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
+    difference = f"{number(after - before)}{change}; allowed {limit}"
+    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference}{how or ')'}"
+    which = CHANGED
+    if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
+        which = BETTER if (after < before) == (better == "lower") else WORSE
+    return Finding(key, limit.statistic, text, which, before, after, limit.allowed(before))
 
 
 def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:
@@ -200,13 +202,6 @@ def direction(metric: str, better: Better) -> str:
     if metric == ACCURACY:
         return "higher"
     return "lower" if is_run_time(metric) else better.get(metric.removesuffix(WHOLE_SET), "none")
-
-
-def movement(statistic: str, before: float, after: float, allowed: str) -> str:
-    """The clause of a value that moved."""
-    change = f", {100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
-    difference = f"{number(after - before)}{change}; allowed {allowed}"
-    return f"{statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference})"
 
 
 def _in_both(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[tuple[Row, dict[str, Any], dict[str, Any]]]:

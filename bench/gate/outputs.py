@@ -6,12 +6,10 @@ import io
 import json
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 import numpy as np
@@ -26,7 +24,6 @@ from axiom_bench.statistics.labels import number
 
 # What XML 1.0 can't hold, not even escaped.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-Case = tuple[str, str]  # class name and name
 
 
 def junit_xml(result: GateResult) -> str:
@@ -34,54 +31,35 @@ def junit_xml(result: GateResult) -> str:
     task asks for, so that stricter readers take it too. Failures are findings, one test for each row that was compared
     and for each name that came or went; a gate that can't compare is one test with an error. With allowed improvements,
     which hold, nothing fails."""
-    root = Element("testsuites")
-    suites = _suites(result)
-    for place, (name, cases) in enumerate(suites.items()):
-        suite = _suite(root, name, place, cases, result)
-        for (class_name, test), findings in cases.items():
-            case = SubElement(suite, "testcase", name=_clean(test), classname=_clean(class_name), time="0")
-            if findings and result.exit_code == MOVED:
-                lines = [_clean(finding.line) for finding in findings]
-                SubElement(case, "failure", message=lines[0], type=findings[0].verdict).text = "\n".join(lines)
-            elif result.exit_code == NOT_COMPARABLE:
-                SubElement(case, "error", message=_clean(result.conclusion), type="not_comparable")
+    cases: dict[tuple[str, ...], list[Finding]] = {}  # of each suite, class and test
+    for row in result.rows:
+        cases[".".join(row[:3]), ".".join(row[:4]), row[4]] = []
+    for finding in result.findings:
+        place, of_name = finding.place, ("names", "names", " ".join(finding.place))
+        of_row = finding.row and (".".join(place[:3]), ".".join(place[:4]), place[4])
+        cases.setdefault(of_row or of_name, []).append(finding)
+    root, suites = Element("testsuites"), dict[str, Element]()
+    for (name, class_name, test), findings in (cases or {("gate", "gate", "comparison"): []}).items():
+        if name not in suites:
+            now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+            about = {"name": _clean(name), "package": "axiom-bench", "id": str(len(suites)), "timestamp": now}
+            suites[name] = SubElement(root, "testsuite", about, time="0", hostname="localhost")
+            properties = SubElement(suites[name], "properties")
+            for key, value in (("run", result.run), ("baseline", result.baseline)):
+                SubElement(properties, "property", name=key, value=_clean(value))
+        case = SubElement(suites[name], "testcase", name=_clean(test), classname=_clean(class_name), time="0")
+        if findings and result.exit_code == MOVED:
+            lines = [_clean(finding.line) for finding in findings]
+            SubElement(case, "failure", message=lines[0], type=findings[0].verdict).text = "\n".join(lines)
+        elif result.exit_code == NOT_COMPARABLE:
+            SubElement(case, "error", message=_clean(result.conclusion), type="not_comparable")
+    for suite in suites.values():
+        for count, path in (("tests", ""), ("failures", "/failure"), ("errors", "/error")):
+            suite.set(count, str(len(suite.findall(f"testcase{path}"))))
         SubElement(suite, "system-out").text = _clean(result.conclusion)
         SubElement(suite, "system-err")
     indent(root, " ")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
-
-
-def _suites(result: GateResult) -> dict[str, dict[Case, list[Finding]]]:
-    """{name of a suite: {test: its findings}}"""
-    suites: dict[str, dict[Case, list[Finding]]] = defaultdict(dict)
-    for row in result.rows:
-        suites[".".join(row[:3])].setdefault((".".join(row[:4]), row[4]), [])
-    for finding in result.findings:
-        if finding.row is not None:
-            suite, case = ".".join(finding.row[:3]), (".".join(finding.row[:4]), finding.row[4])
-        else:
-            suite, case = "names", ("names", " ".join(finding.place))
-        suites[suite].setdefault(case, []).append(finding)
-    if not suites:
-        suites["gate"]["gate", "comparison"] = []
-    return suites
-
-
-def _suite(
-    root: Element, name: str, number: int, cases: Mapping[Case, Sequence[Finding]], result: GateResult
-) -> Element:
-    failures = sum(bool(findings) for findings in cases.values()) if result.exit_code == MOVED else 0
-    errors = len(cases) if result.exit_code == NOT_COMPARABLE else 0
-    about = {
-        "name": _clean(name), "package": "axiom-bench", "id": str(number), "tests": str(len(cases)),
-        "failures": str(failures), "errors": str(errors), "time": "0", "hostname": "localhost",
-        "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}",
-    }  # fmt: skip
-    suite = SubElement(root, "testsuite", about)
-    properties = SubElement(suite, "properties")
-    for key, value in (("run", result.run), ("baseline", result.baseline)):
-        SubElement(properties, "property", name=key, value=_clean(value))
-    return suite
 
 
 def _clean(text: str) -> str:
@@ -95,32 +73,30 @@ VERDICTS = {0: "holds", 1: "moved", 2: "not_comparable"}  # of exit codes
 
 def json_text(result: GateResult) -> str:
     """Keys as docs/ci.md describes them; a number that isn't finite is null."""
+    findings = [
+        {
+            **dict.fromkeys(KEY),
+            **(dict(zip(KEY, each.row, strict=True)) if each.row else {each.place[0]: each.place[1]}),
+            **{"what": each.what, "verdict": each.verdict},
+            **{name: _number(getattr(each, name)) for name in ("before", "after", "allowed", "p")},
+            "sentence": each.line,
+        }
+        for each in result.findings
+    ]
+    images = [
+        {
+            **dict(zip(KEY, image.row, strict=True)),
+            **{"image_id": image.image_id, "target_class": image.target_class},
+            **{"before": _number(image.before), "after": _number(image.after)},
+        }
+        for image in result.images
+    ]
     content = {
         **{"format": FORMAT, "run": result.run, "baseline": result.baseline, "exit_code": result.exit_code},
         **{"verdict": VERDICTS[result.exit_code], "conclusion": result.conclusion, "notes": list(result.notes)},
-        "rows_compared": len(result.rows),
-        "findings": [_finding(finding) for finding in result.findings],
-        "images": [
-            {
-                **dict(zip(KEY, image.row, strict=True)),
-                **{"image_id": image.image_id, "target_class": image.target_class},
-                **{"before": _number(image.before), "after": _number(image.after)},
-            }
-            for image in result.images
-        ],
+        **{"rows_compared": len(result.rows), "findings": findings, "images": images},
     }
     return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _finding(finding: Finding) -> dict[str, Any]:
-    row = finding.row
-    place = dict(zip(KEY, row, strict=True)) if row else {finding.place[0]: finding.place[1]}
-    return {
-        **{name: place.get(name) for name in KEY},
-        **{"what": finding.what, "verdict": finding.verdict},
-        **{name: _number(getattr(finding, name)) for name in ("before", "after", "allowed", "p")},
-        "sentence": finding.line,
-    }
 
 
 def _number(value: float | None) -> float | None:
@@ -146,60 +122,49 @@ def write_markdown(result: GateResult, file: Path) -> str:
 def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
     """pictured: {place in result.images: addresses of the image, its map before and its map after; "" for none}."""
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
-    head = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
-    parts = [*head, *map(escaped, result.notes), _table(result.findings), *_images(result, pictured)]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _table(findings: Sequence[Finding]) -> str:
-    """The findings of rows as a table, the worst first; those of names as a list."""
-    if not findings:
-        return ""
-    in_order = sorted(findings, key=lambda finding: (ORDER.get(finding.verdict, 1), -finding.size))
-    lines = [
-        "| model, layer, data | method | metric | what | before | after | change | |",
-        "|:---|:---|:---|:---|---:|---:|---:|:---|",
-    ]
-    lines += [_line(finding) for finding in in_order[:MAX_FINDINGS]]
+    parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
+    parts += map(escaped, result.notes)
+    in_order = sorted(result.findings, key=lambda finding: (ORDER.get(finding.verdict, 1), -finding.size))
+    if in_order:  # the worst first
+        head = ("model, layer, data", "method", "metric", "what", "before", "after", "change", "")
+        parts.append(_table(head, ":--- :--- :--- :--- ---: ---: ---: :---", map(_cells, in_order[:MAX_FINDINGS])))
     if len(in_order) > MAX_FINDINGS:
-        lines += ["", f"and {len(in_order) - MAX_FINDINGS} more."]
-    return "\n".join(lines)
+        parts.append(f"and {len(in_order) - MAX_FINDINGS} more.")
+    return "\n\n".join([*parts, *_images(result, pictured)]) + "\n"
 
 
-def _line(finding: Finding) -> str:
+def _table(head: Sequence[str], rule: str, rows: Iterable[Sequence[str]]) -> str:
+    lines = [" | ".join(cells).join(("| ", " |")) for cells in (head, *rows)]
+    return "\n".join([lines[0], rule.replace(" ", "|").join("||"), *lines[1:]])
+
+
+def _cells(finding: Finding) -> list[str]:
     if finding.row is None:
-        cells = ["", "", "", code(" ".join(finding.place)), "", "", escaped(finding.text), "changed"]
-        return f"| {' | '.join(cells)} |"
+        return ["", "", "", code(" ".join(finding.place)), "", "", escaped(finding.text), "changed"]
     names = [code(name) for name in finding.row]
-    sign = SIGNS.get(finding.verdict, "changed")
-    if finding.before is None or finding.after is None:
-        numbers = ["", "", escaped(finding.text)]
-    else:
+    numbers = ["", "", escaped(finding.text)]
+    if finding.before is not None and finding.after is not None:
         change = finding.after - finding.before
         percent = f" ({100 * change / abs(finding.before):+.3g} %)" if finding.before and np.isfinite(change) else ""
         numbers = [number(finding.before), number(finding.after), f"{'+' * (change > 0)}{number(change)}{percent}"]
-    return f"| {' | '.join([', '.join(names[:3]), *names[3:], escaped(finding.what), *numbers, sign])} |"
+    return [", ".join(names[:3]), *names[3:], escaped(finding.what), *numbers, SIGNS.get(finding.verdict, "changed")]
 
 
 def _images(result: GateResult, pictured: dict[int, Sequence[str]]) -> Iterator[str]:
-    if not result.images:
-        return
-    yield "### Images that moved most"
-    places = range(len(result.images))
-    for row, members in groupby(places, key=lambda place: result.images[place].row):
-        names = [code(name) for name in row]
+    if result.images:
+        yield "### Images that moved most"
+    for row, members in groupby(enumerate(result.images), key=lambda entry: entry[1].row):
+        names, group = [code(name) for name in row], list(members)
         yield f"{names[3]}, {names[4]} ({', '.join(names[:3])})"
-        group = list(members)
-        has_maps = any(place in pictured for place in group)
-        head = ["image", "class", "before", "after", *(["image", "map before", "map after"] if has_maps else [])]
-        lines = [f"| {' | '.join(head)} |", "|:---|---:|---:|---:|" + ":---|" * (len(head) - 4)]
-        for place in group:
-            image = result.images[place]
-            cells = [code(image.image_id), str(image.target_class), number(image.before), number(image.after)]
-            if has_maps:
-                cells += [f"![]({address})" if address else "" for address in pictured.get(place, ("", "", ""))]
-            lines.append(f"| {' | '.join(cells)} |")
-        yield "\n".join(lines)
+        has_maps = any(place in pictured for place, _ in group)
+        rows = []
+        for place, image in group:
+            addresses = pictured.get(place, ("", "", "")) if has_maps else ()
+            maps = [f"![]({address})" if address else "" for address in addresses]
+            values = (number(image.before), number(image.after))
+            rows.append([code(image.image_id), str(image.target_class), *values, *maps])
+        head = ("image", "class", "before", "after", *(("image", "map before", "map after") if has_maps else ()))
+        yield _table(head, ":--- ---: ---: ---:" + " :---" * (len(head) - 4), rows)
 
 
 def _pictures(image: MovedImage, folder: Path, place: int) -> Sequence[str]:

@@ -7,15 +7,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import findings
 from axiom_bench.gate.by_image import ByImage, replicates_of, rows_at
-from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, verdict
+from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, moved, tolerance
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
@@ -55,9 +54,10 @@ class Test:
 def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], about: About) -> list[Finding]:
     """The changes of rows that both have. limits: of each metric, its minimum effects. Raises BenchError where so few
     images could show no change."""
+    places = [set(side.values[PLACE].astype(str).itertuples(index=False, name=None)) for side in (before, after)]
     tests = [
         test
-        for place in sorted(_places(before.values) & _places(after.values))
+        for place in sorted(places[0] & places[1])
         for test in _of_setting(rows_at(before.values, place), rows_at(after.values, place), place, limits, about)
     ]
     are_same = set(before.values["image_id"]) == set(after.values["image_id"])
@@ -84,7 +84,7 @@ def minimum_effects(rows: pd.DataFrame, given: Mapping[str, str]) -> dict[str, t
     for name in given:
         if name not in rules:
             raise BenchError(f"--min-effect names the metric {name!r}, which is not in the baseline.")
-    return {name: findings.tolerance(given.get(name, rule), name) for name, rule in rules.items()}
+    return {name: tolerance(given.get(name, rule), name) for name, rule in rules.items()}
 
 
 def fewest_images(tests: int) -> int:
@@ -121,13 +121,12 @@ def _of_setting(
         key = (*place, *map(str, names))
         own = [side[:, column] for side in sides]
         has = [np.isfinite(side) for side in own]
-        shares = [there.astype(float) for there in has]
         if is_paired:
             own = [np.where(has[0] & has[1], side, np.nan) for side in own]
         yield from _tests(key, own, rows_of, is_paired, how, limits[key[-1]], about[key[-1]])
-        p = p_of_change(shares, rows_of, is_paired, "mean", SHARE)
-        if not math.isnan(p):
-            yield _share(key, has[0], has[1], p, how)
+        shares = [there.astype(float) for there in has]
+        for test in _tests(key, shares, rows_of, is_paired, how, (SHARE_WITH_VALUE,), SHARE):
+            yield replace(test, finding=replace(test.finding, what="values"))
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -142,27 +141,27 @@ def _tests(
     value: Value,
 ) -> Iterator[Test]:  # fmt: skip
     """One test, of the statistic that moved furthest; none without p."""
-    if all(np.isfinite(side).any() for side in sides):
-        centres = {limit: [float(centre(side[:, None], limit.statistic)[0]) for side in sides] for limit in limits}
-        moved = {limit: _moved(key, limit, old, new, how, value.better) for limit, (old, new) in centres.items()}
-        limit, (finding, is_large) = max(moved.items(), key=lambda entry: entry[1][0].size)
-        p = p_of_change(sides, images, is_paired, limit.statistic, value)
-        if not math.isnan(p):
-            yield Test(finding, p, is_large)
+    if not all(np.isfinite(side).any() for side in sides):
+        return
+    statistics = [limit.statistic if limit is not SHARE_WITH_VALUE else "mean" for limit in limits]
+    pairs = [[float(centre(side[:, None], name)[0]) for side in sides] for name in statistics]
+    test, place = _furthest(key, limits, pairs, how, value.better)
+    p = p_of_change(sides, images, is_paired, statistics[place], value)
+    if not math.isnan(p):
+        yield replace(test, p=p)
 
 
-def _moved(key: Row, limit: Limit, before: float, after: float, how: str, better: str) -> tuple[Finding, bool]:
-    text = findings.movement(limit.statistic, before, after, f"{limit}").removesuffix(")")
-    which, allowed = verdict(before, after, better), limit.allowed(before)
-    finding = Finding(key, limit.statistic, f"{text}; {how}", which, before, after, allowed)
-    return finding, not limit.holds(before, after)
-
-
-def _share(key: Row, before: NDArray[np.bool_], after: NDArray[np.bool_], p: float, how: str) -> Test:
-    """Whether rows came to have a value, or lost it."""
-    a, b = float(before.mean()), float(after.mean())
-    finding, is_large = _moved(key, SHARE_WITH_VALUE, a, b, how, "higher")
-    return Test(replace(finding, what="values"), p, is_large)
+def _furthest(
+    key: Row, limits: Sequence[Limit], pairs: Sequence[Sequence[float]], how: str, better: str
+) -> tuple[Test, int]:
+    """The statistic that moved furthest beyond what is allowed, before it is tested, and its place among the limits.
+    pairs: of each its value before and after."""
+    tests = [
+        Test(moved(key, limit, old, new, better, f"; {how}"), math.nan, not limit.holds(old, new))
+        for limit, (old, new) in zip(limits, pairs, strict=True)
+    ]
+    place = max(range(len(tests)), key=lambda place: tests[place].finding.size)
+    return tests[place], place
 
 
 def p_of_change(
@@ -190,23 +189,15 @@ def p_of_change(
         both = np.concatenate(sides)
         is_constant = bool(are_equal(np.fmin.reduce(both), np.fmax.reduce(both), rounding))
         differing = count = 0 if is_constant else min(map(len, numbers))
-        low, high = _unpaired_interval(columns, images, statistic, value)
+        intervals = partial(mean_intervals, is_proportion=value.is_proportion)
+        ends = map(intervals if statistic == "mean" else median_intervals, columns, images)
+        (old_low, old_high), (new_low, new_high) = ends
+        # Of two independent statistics, from the interval of each (Zou and Donner, Stat. Med. 2008).
+        low = middle - np.hypot(new - new_low, old_high - old)
+        high = middle + np.hypot(new_high - new, old - old_low)
     if not differing or count < FEWEST_IMAGES:
         return math.nan
     return float(paired_tests.p_of_interval(middle, low, high, count, np.array([differing]))[0])
-
-
-def _unpaired_interval(
-    sides: Sequence[Floats], images: Sequence[Integers], statistic: str, value: Value
-) -> tuple[Floats, Floats]:
-    """Of two independent statistics, from the interval of each (Zou and Donner, Stat. Med. 2008)."""
-    old, new = (centre(side, statistic) for side in sides)
-    if statistic == "mean":
-        ends = [mean_intervals(side, of_rows, value.is_proportion) for side, of_rows in zip(sides, images, strict=True)]
-    else:
-        ends = [median_intervals(side, of_rows) for side, of_rows in zip(sides, images, strict=True)]
-    (old_low, old_high), (new_low, new_high) = ends
-    return new - old - np.hypot(new - new_low, old_high - old), new - old + np.hypot(new_high - new, old - old_low)
 
 
 def _of_whole_sets(
@@ -223,11 +214,6 @@ def _of_whole_sets(
         in_pairs = are_same and len(one) == len(two)
         error = (two - one).std(ddof=1) if in_pairs else math.hypot(one.std(ddof=1), two.std(ddof=1))
         p = float(paired_tests.normal_test(np.array([b - a]), np.array([error]))[0])
-        name = (*key[:-1], f"{key[-1]}{WHOLE_SET}")
-        moved = [_moved(name, limit, a, b, "of the whole set", about[key[-1]].better) for limit in limits[key[-1]]]
-        finding, is_large = max(moved, key=lambda entry: entry[0].size)
-        yield Test(finding, p, is_large)
-
-
-def _places(rows: pd.DataFrame) -> set[Row]:
-    return {tuple(map(str, place)) for place in rows[PLACE].drop_duplicates().itertuples(index=False)}
+        name, ends = (*key[:-1], f"{key[-1]}{WHOLE_SET}"), [(a, b)] * len(limits[key[-1]])
+        test, _ = _furthest(name, limits[key[-1]], ends, "of the whole set", about[key[-1]].better)
+        yield replace(test, p=p)

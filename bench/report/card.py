@@ -27,6 +27,7 @@ from axiom_bench.judging.card import (
 )
 from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
 from axiom_bench.judging.judgement import GOAL, MIN_METHODS
+from axiom_bench.judging.networks import interval
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -65,6 +66,10 @@ NOTES = {
     "excluded.",
 }
 CIRCULAR = "circular"
+MEAN_NOTE = (
+    "Mean: of the networks' values, with an interval over families of networks, networks and images; networks of one "
+    "recipe are a family."
+)
 CIRCULAR_NOTE = "Circular: the truth is computed from what the metric is computed from, so the row counts for nothing."
 
 
@@ -72,11 +77,11 @@ def line_table(
     runs: Sequence[RunFolder], card: pd.DataFrame, name: str = "scorecard", title: str = "Scorecard of metrics",
     label: str = "",
 ) -> Table:  # fmt: skip
-    """A line for each metric. Of several networks a test's column says on how many the metric passes, and where it
-    fails first. label: of one setting's table, which has the values themselves, and the verdict in words."""
+    """A line for each metric. Of several networks a test's column says on how many the metric passes, where it is worst
+    and the mean of their values. label: of one setting's table, which has the values, and the verdict in words."""
     run = runs[0]
     lines = {
-        metric: {column: _measured(run, rows) if label else Cell(_passes(rows)) for column, rows in line.items()}
+        metric: {column: _measured(run, rows) if label else Cell(_over_networks(rows)) for column, rows in line.items()}
         for metric, line in _lines(card).items()
     }
     filled = {column for cells in lines.values() for column, cell in cells.items() if cell.text != NOTHING}
@@ -89,7 +94,7 @@ def line_table(
     header = ("Metric", *(_heading(runs, *column) for column in columns), *(["Verdict"] if label else []))
     tests = {test for test, _ in columns}
     notes = tuple(note for test, note in NOTES.items() if test in tests)
-    notes += (CIRCULAR_NOTE,) if card["circular"].any() else ()
+    notes += (MEAN_NOTE,) * (not label) + (CIRCULAR_NOTE,) * bool(card["circular"].any())
     if label:
         return Table.of_setting(name, title, label, header, (Group("", rows),), notes, 1, text_last=True)
     return Table(name, title, header, (Group("", rows),), notes, len(header))
@@ -134,6 +139,15 @@ def _passes(rows: Sequence[Any]) -> str:
     return f"{len(counted) - len(failed)} of {len(counted)}; {worst.network} {worst.value:.2f}"
 
 
+def _over_networks(rows: Sequence[Any]) -> str:
+    """As `_passes`, with the mean of several networks and its interval over other networks and images."""
+    counted = pd.DataFrame([row for row in rows if row.test != SANITY and not pd.isna(row.passes)])
+    if counted.empty or counted["network"].nunique() < 2:
+        return _passes(rows)
+    mean = float(counted.groupby("network", sort=False)["value"].mean().mean())
+    return f"{_passes(rows)}; mean {with_interval(mean, *interval(counted))}"
+
+
 def _measured(run: RunFolder, rows: Sequence[Any]) -> Cell:
     """The value of a test's one row, or as `_passes`; of a place the best."""
     row = rows[0] if rows else None
@@ -143,7 +157,7 @@ def _measured(run: RunFolder, rows: Sequence[Any]) -> Cell:
         places = f"{row.value:.0f} of {row.n} [{row.low:.0f}, {row.high:.0f}]"
         return numeric(row.value, f"{run.metadata.method_title(row.truth)}, {places}")
     if len(rows) > 1 or row.circular:
-        return Cell(_passes(rows))
+        return Cell(_over_networks(rows))
     if row.test == NEEDED:
         return numeric(row.value, _needed(row))
     if row.test == RELIABILITY:

@@ -7,7 +7,7 @@ import pytest
 
 from axiom_bench.cli import judge
 from axiom_bench.cli.main import main
-from axiom_bench.judging.card import Row, card
+from axiom_bench.judging.card import Row, card, frame
 from axiom_bench.report.card import line_table
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.testing.relations import RELATIONS
@@ -165,13 +165,19 @@ def test_a_blind_map_that_wins_is_chosen_by_half_of_the_images_and_judged_by_the
     assert table["value"].to_dict() == {"confidence_drop": 0, "box_iou": 1}
 
 
-def test_a_row_without_a_verdict_counts_for_nothing(make_judged):
+def test_the_line_over_networks_leaves_out_rows_without_a_verdict(make_judged):
     run = RunFolder.read(make_judged(12, {"xgrad_cam": {}, "fair": {}}, {"box_iou": ({"xgrad_cam": 1}, 0.1)}))
-    made = Row("box_iou", "gaming", "net", "per image", 1.0, 1.0, 1.0, 12, False, None, "1 against 0")
-    table = pd.DataFrame([made, made._replace(truth="optimised", value=0.2, passes=True)])
-    line = line_table([run], table).groups[0].rows[0]
-    assert line[-1].text == "1 of 1"
-    assert line_table([run], table[:1]).header == ("Metric",)
+    gaming = Row("box_iou", "gaming", "net", "per image", 1.0, 1.0, 1.0, 12, False, None, "1 against 0")
+    controls = gaming._replace(test="controls", passes=True)
+    rows = [gaming, *(controls._replace(network=name, value=value, low=value, high=value, passes=value > 0.5)
+                      for name, value in {"a": 0.9, "b": 0.8, "c": 0.1}.items())]  # fmt: skip
+    circular = controls._replace(test="degrees", network="c", value=0.0, circular=True, passes=None)
+    table = line_table([run], frame([*rows, gaming._replace(truth="optimised", value=0.2, passes=True), circular]))
+    assert table.header == ("Metric", "Degrees", "Controls", "Gaming")
+    degrees, of_controls, of_gaming = (cell.text for cell in table.groups[0].rows[0][1:])
+    assert (degrees, of_gaming) == ("circular", "1 of 1")
+    assert of_controls.startswith("2 of 3; c 0.10; mean 0.600 [")
+    assert line_table([run], frame([gaming])).header == ("Metric",)
 
 
 def test_too_few_images_for_an_interval(made):
