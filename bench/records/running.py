@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, locks, sealed
+from axiom_bench.records import artefacts, files, holdings, locks
 from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
 
 FOLDER, COMMAND = "running", "command.json"
@@ -28,13 +28,13 @@ def begin(folder: Path, about: Mapping[str, Any]) -> None:
     """A command begins. about: experiment, run, overrides, created, config, the number of its jobs, and in "queued"
     sentences on what it has handed to a cluster's queue, which goes on without it."""
     end(folder)
-    sealed.write_json(folder / FOLDER / COMMAND, about)
+    files.write_json(folder / FOLDER / COMMAND, about)
 
 
 def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
     """A job has begun, or is done. about: a manifest of this job alone; while it runs, with {"shards": {shard key:
     number of images}}, whose record files are still to be found."""
-    sealed.write_json(folder / FOLDER / f"{holdings.key(job=job)}.json", about)
+    files.write_json(folder / FOLDER / f"{holdings.key(job=job)}.json", about)
 
 
 def end(folder: Path) -> None:
@@ -52,7 +52,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     can't be read.
     """
     try:
-        parts = {path.name: sealed.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+        parts = {path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
     except (OSError, ValueError) as error:
         raise BenchError(f"{folder / FOLDER} can't be read ({error}); run the same command again.") from error
     if not parts:
@@ -63,6 +63,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     return {
         **(found[0] if found else {"experiment": "", "run": folder.name}),
         **command,
+        artefacts.HASHES: {},
         "state": RUNNING if locks.in_use(folder) else is_queued,
         "progress": {
             "jobs": max(len(found), command.get("jobs", 0)),
