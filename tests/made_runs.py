@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
-from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import pytest
 from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.records import artefacts, files, holdings, sealed, store
+from axiom_bench.records import artefacts, files, holdings, store
 from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -163,8 +162,13 @@ def write_curves(folder: Path, place: Mapping[str, str], curves: pd.DataFrame, n
 
 
 def _record_file(folder: Path, number: int, *content: Any) -> holdings.RecordFile:
-    with mock.patch.object(holdings, "uuid4", return_value=UUID(int=0)):
-        return holdings.write(folder, f"{number:032x}", *content)
+    """The name ends in zeros, as that of no file that a run writes: the manifest tells its hash."""
+    file = holdings.write(folder, f"{number:032x}", *content)
+    named = replace(file, name=f"records/{number:032x}-00000000.parquet")
+    (folder / file.name).rename(folder / named.name)
+    if file.curve_file and named.curve_file:
+        (folder / file.curve_file).rename(folder / named.curve_file)
+    return named
 
 
 def write_run(
@@ -235,7 +239,7 @@ def usual(usual_run: Path) -> RunFolder:
 @pytest.fixture
 def edit_manifest() -> Callable[..., None]:
     """(folder, **changes): change keys of manifest.json."""
-    return lambda folder, **changes: artefacts.write(folder, sealed.read_json(folder / artefacts.NAME) | changes)
+    return lambda folder, **changes: artefacts.write(folder, files.read_json(folder / artefacts.NAME) | changes)
 
 
 def undraw(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.findings import KEY, Finding, Row
-from axiom_bench.records import sealed, store
+from axiom_bench.records import files, store
 from axiom_bench.statistics.run_folder import RunFolder
 
 ENDING = ".images.parquet"
@@ -60,7 +60,7 @@ def write(run: RunFolder, baseline: Path) -> str:
     sides = content.values.assign(replicates=None), content.whole_sets.assign(image_id="*", target_class=None)
     frames = [side.astype(dict.fromkeys(KEY, str)) for side in sides]
     tables = [pa.Table.from_pandas(frame, pa.schema(LINES), preserve_index=False) for frame in frames]
-    store.write(path_of(baseline), pa.concat_tables(tables).unify_dictionaries(), schema=None, named=False)
+    store.write(path_of(baseline), pa.concat_tables(tables).unify_dictionaries(), schema=None)
     return described(path_of(baseline))
 
 
@@ -85,7 +85,7 @@ def read(baseline: Path, expected: str | None) -> ByImage | None:
             raise BenchError(f"{file} has more than {MAX_ROWS:,} rows.")
     except (OSError, ValueError) as error:
         raise BenchError(f"{file} can't be read ({error}); restore it from git.") from error
-    frame = store.read_table(file, pa.schema(LINES), named=False).to_pandas()
+    frame = store.read_table(file, pa.schema(LINES)).to_pandas()
     is_whole_set = frame["image_id"] == "*"
     values, whole_sets = frame.loc[~is_whole_set, VALUES], frame.loc[is_whole_set, [*KEY, "value", "replicates"]]
     return ByImage(values.reset_index(drop=True), whole_sets.reset_index(drop=True))
@@ -101,7 +101,7 @@ def _content(file: Path) -> bytes:
         raise BenchError(f"there are no values by image beside the baseline: {file} is missing; restore it from git.")
     if file.stat().st_size > MAX_BYTES:
         raise BenchError(f"{file} is larger than {MAX_BYTES // 2**20} MiB; restore it from git.")
-    return sealed.content_of(file, named=False)
+    return files.content_of(file)
 
 
 FINDINGS, IMAGES, WITH_MAPS = 6, 4, 2  # of how many findings, how many images of each, and how many with maps

@@ -8,12 +8,14 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import shown
-from axiom_bench.records import files, sealed
+from axiom_bench.records import files
 
 
 class Artefact(NamedTuple):
@@ -85,16 +87,16 @@ def check_folders(folder: Path) -> None:
 def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
     """As `check_folders`, for the files that a manifest lists; those of combined runs lie in other folders."""
     if not manifest.get("runs"):
-        names = dict.fromkeys(str(name) for _, name in _listed_names(manifest))
+        names = dict.fromkeys(_listed_names(manifest))
         _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
 
 
-def _listed_names(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(key of the manifest, name of a file) of all files that it lists."""
+def _listed_names(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The files that it lists."""
     for kind in listed():
-        yield from ((kind, name) for name in manifest.get(kind) or ())
+        yield from manifest.get(kind) or ()
     for job in manifest.get("jobs") or ():
-        yield from (("jobs", name) for name in job.get("records") or ())
+        yield from job.get("records") or ()
 
 
 def _check(folder: Path, names: Iterable[str]) -> None:
@@ -115,7 +117,7 @@ def _check(folder: Path, names: Iterable[str]) -> None:
 NAME = "manifest.json"
 FORMAT = 4  # of a run folder; one of another format is refused
 OF_JOBS = ("seconds", "work")  # {job: {name: number}}: of each stage, and how much was computed
-MAX_PATH = 1000  # characters of a file's name in the folder
+HASHES = "sha256"  # {file: hash} of the files that are listed
 
 
 class OtherFormat(BenchError):
@@ -133,7 +135,7 @@ def read(folder: Path) -> dict[str, Any]:
     file = folder / NAME
     try:
         content = files.read(file)
-        manifest = sealed.mapping(content)
+        manifest = files.mapping(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise no_run(folder) from error
     except (OSError, ValueError) as error:
@@ -145,10 +147,34 @@ def read(folder: Path) -> dict[str, Any]:
             f"{folder} is a run of another version of axiom-bench (format {shown(manifest.get('format'))}, not "
             f"{FORMAT}); give its command another run=NAME, or remove the folder."
         )
-    wrong = _wrong_entry(manifest) if sealed.is_intact(NAME, content) else "its checksum doesn't match"
+    wrong = _problem(manifest) if files.is_intact(NAME, content) else "its checksum doesn't match"
     if wrong is not None:
         raise BenchError(f"{file} is damaged: {wrong}; run the same command again to write it anew.")
     return manifest
+
+
+def content_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it counts."""
+    return files.content_of(folder / name, (manifest.get(HASHES) or {}).get(name))
+
+
+def hashes(folder: Path) -> Mapping[str, str] | None:
+    """{file: SHA-256} as the folder's manifest has them; empty where there is no manifest that can be read, None where
+    it is older than hashes."""
+    try:
+        state = (folder / NAME).stat()
+    except OSError:
+        return {}
+    return _hashes(folder / NAME, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _hashes(path: Path, modified: int, size: int) -> Mapping[str, str] | None:
+    try:
+        listed_hashes = files.read_json(path).get(HASHES)
+    except (OSError, ValueError):
+        return {}
+    return listed_hashes if isinstance(listed_hashes, dict) else None
 
 
 def check_format(folder: Path) -> None:
@@ -161,26 +187,22 @@ def check_format(folder: Path) -> None:
         return
 
 
-def _wrong_entry(manifest: Mapping[str, Any]) -> str | None:
-    """What is wrong with the first entry that isn't of the kind that its readers rely on; None where all are. Names of
-    files stay in the folder, which may come from a stranger; combined runs name files of the runs' folders."""
-    from axiom_bench.records import holdings  # here: `--help` needs no pydantic
+def _problem(manifest: Mapping[str, Any]) -> str | None:
+    from axiom_bench.records import entries  # here: `--help` needs no pydantic
 
-    wrong = holdings.problem(manifest, holdings.Manifest)
-    for kind in listed():
-        wrong = wrong or holdings.problem(manifest.get(kind), holdings.NAMES, kind)
-    if wrong is None and not manifest.get("runs"):
-        for kind, name in _listed_names(manifest):
-            path = PurePosixPath(name[: MAX_PATH + 1])
-            is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
-            if not is_inside or len(name) > MAX_PATH:
-                return f"its {kind!r} names {holdings.short(name)}, which is no file of a run folder"
-    return wrong
+    return entries.problem(manifest, entries.Manifest, elsewhere=bool(manifest.get("runs")))
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, completely or not at all. Raises BenchError where it can't."""
-    sealed.write_json(folder / NAME, {**manifest, "format": FORMAT}, indent=1)
+    """Writes the manifest, completely or not at all, with the hashes of the files that it lists and has none of. Raises
+    BenchError where it can't."""
+    counted: dict[str, str] = {}
+    if _problem(manifest) is None:
+        before = manifest.get(HASHES) or {}
+        for name in dict.fromkeys(_listed_names(manifest)):
+            with suppress(OSError):  # who reads it says that it is missing
+                counted[name] = before.get(name) or hashlib.sha256(files.read(folder / name)).hexdigest()
+    files.write_json(folder / NAME, {**manifest, "format": FORMAT, HASHES: counted}, indent=1)
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -82,6 +82,10 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         "git_commit": first.get("git_commit") if len(commits) == 1 else None,
         "jobs": list(_jobs(runs, folder)),
         **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
+        artefacts.HASHES: {
+            _relative(run.folder / name, folder): sha256
+            for run in runs for name, sha256 in (run.manifest.get(artefacts.HASHES) or {}).items()
+        },
         **{
             kind: {
                 f"{job} ({_label(run)})": numbers
@@ -218,7 +222,8 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str, object]]:
 
 def _rows_of(run: Run, job: Mapping[str, Any], same: Values) -> pd.DataFrame:
     values = {method: {metric: job["values"][method][metric] for metric in metrics} for method, metrics in same.items()}
-    counted = {"experiment": "", "jobs": [{"records": job.get("records"), "values": values}]}
+    hashes = run.manifest.get(artefacts.HASHES)
+    counted = {"experiment": "", "jobs": [{"records": job.get("records"), "values": values}], artefacts.HASHES: hashes}
     images = reading.read_records(run.folder, counted).astype(dict.fromkeys(("method", "metric", "status"), str))
     place = images[PLACE].drop_duplicates().astype(str)
     stored = reading.read_whole_set(run.folder, run.manifest).merge(place, on=PLACE)

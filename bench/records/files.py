@@ -1,17 +1,20 @@
-"""Files of a results folder: one is complete, or it isn't there, whatever stands in its place."""
+"""Files of a results folder: one is complete, or it isn't there, whatever stands in its place; JSON has a checksum."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
 import stat
 import warnings
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from axiom_bench.errors import BenchError
@@ -49,6 +52,8 @@ def process() -> dict[str, object]:
     return {"process": os.getpid(), "host": host(), "place": place()}
 
 
+CHECKSUM, ZEROS = "axiom_bench_sha256", "0" * 64  # the last entry of a JSON file
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # reasons not to read that aren't the file's
 MAX_NAME = 100  # characters of a name in a file's name; file systems allow 255 bytes in all
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_@+=.-]")
 _DRAFT = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})-[0-9a-f]{8}\.tmp")  # place and number of the process
@@ -64,6 +69,89 @@ def read(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is a folder, a pipe or a device")
     return path.read_bytes()
+
+
+class Damaged(BenchError):
+    """A file whose bytes aren't those that were written."""
+
+
+def content_of(path: Path, sha256: str | None = None) -> bytes:
+    """A file's bytes. Raises `Damaged` where it is missing, or they don't have this hash."""
+    try:
+        content = read(path)
+    except FileNotFoundError as error:
+        raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+        raise changed(path)
+    return content
+
+
+def changed(path: Path) -> Damaged:
+    """The error for a file whose hash is another one."""
+    what = "is damaged (its checksum doesn't match) and can't be read"
+    return Damaged(f"The file {path} {what}; run the same command again.")
+
+
+def unreadable(path: Path, error: Exception) -> BenchError:
+    """The error for a file that can't be read: `Damaged`, but for what another moment may mend."""
+    kind = BenchError if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE else Damaged
+    return kind(f"The file {path} can't be read ({error}); run the same command again.")
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = None) -> None:
+    """Writes plain data (what else is in it by its `str`) with its checksum. Raises BenchError where it can't."""
+    write(path, to_json(path.name, content, indent))
+
+
+def to_json(name: str, content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """What `write_json` writes to a file of this name. Its last entry is the SHA-256 of the name and all of the bytes,
+    taken while its digits are zeros."""
+    entries = {**{key: value for key, value in content.items() if key != CHECKSUM}, CHECKSUM: ZEROS}
+    text = (json.dumps(entries, indent=indent, default=str) + "\n").encode()
+    digest = hashlib.sha256(name.encode(errors="replace") + text).hexdigest()
+    return digest.encode().join(text.rsplit(ZEROS.encode(), 1))
+
+
+def is_intact(name: str, content: bytes) -> bool:
+    """Whether these bytes are those that `to_json` made for a file of this name."""
+    before, mark, after = content.rpartition(f'"{CHECKSUM}": "'.encode())
+    digest, rest = after[: len(ZEROS)], after[len(ZEROS) :]
+    zeroed = before + mark + ZEROS.encode() + rest
+    return hashlib.sha256(name.encode(errors="replace") + zeroed).hexdigest().encode() == digest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content, without its checksum. Raises OSError where there is no such file, else ValueError where it holds
+    something else than what was written."""
+    content = read(path)
+    if not is_intact(path.name, content):
+        raise ValueError("its checksum doesn't match")
+    return mapping(content)
+
+
+def mapping(content: bytes) -> dict[str, Any]:
+    """The mapping in a JSON file, intact or not, without its checksum. Raises ValueError for what holds none."""
+    try:
+        entries = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(entries, dict):
+        raise ValueError("it holds no mapping")
+    entries.pop(CHECKSUM, None)
+    return entries
+
+
+def read_json_or_none(path: Path) -> dict[str, Any] | None:
+    """The content; None where there is no such file, or it is damaged, which is told: see `warn_damaged`."""
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        warn_damaged(path)
+        return None
 
 
 def warn_damaged(path: Path) -> None:

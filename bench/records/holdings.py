@@ -1,13 +1,14 @@
-"""The record files of a run folder: which values of which shards they hold; and what its plain data must be.
+"""The record files of a run folder: which values of which shards they hold.
 
-A file `records/<shard key>-<8 digits>.parquet` holds what one command computed of one shard; its curves, if it has any,
-are in the file of the same name in `curves/`. The metadata (see `RecordNotes`) is a dict:
+A file `records/<shard key>-<8 digits of its SHA-256>.parquet` holds what one command computed of one shard; its curves,
+if it has any, are in the file of the same name in `curves/`. The metadata (see `entries.RecordNotes`) is a dict:
 
 - "format": 2; "shard": the shard's key;
 - "values": {method: {metric: key}}; "names": {metric: [names of its values]};
 - "curves": {metric: [names of its curves]}; "axes": {curve: how to draw it};
 - "beside": [users' own plug-ins that were called, if any];
-- "turned": {id of an image with an EXIF orientation: whether it is applied}.
+- "turned": {id of an image with an EXIF orientation: whether it is applied};
+- "curves_sha256": of the file of curves, if there is one; "id": of this file alone.
 
 A value is there if the key of its (method, metric) is the wanted one.
 """
@@ -18,135 +19,23 @@ import hashlib
 import json
 import os
 import re
-import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path, PurePosixPath
-from types import GenericAlias
-from typing import Annotated, Any, Literal
+from typing import Any
 from uuid import uuid4
 
 import pandas as pd
-from pydantic import PlainValidator, TypeAdapter, ValidationError, create_model
-from pydantic_core import PydanticCustomError
 
-from axiom_bench.records import files, sealed, store
-from axiom_bench.records.sealed import Damaged
-
-MAX_PLACE = 100  # characters of an entry's place in an error
-EXPECTED = {  # by pydantic's name of an error
-    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
-    **{"list_type": "a list", "string_type": "text", "scalar_type": "text or a number"},
-    **{"float_type": "a number", "int_type": "a whole number", "bool_type": "true or false"},
-}
-
-
-def problem(value: object, of: Any, place: str = "") -> str | None:
-    """What is wrong with the first entry of another type than `of`; None where there is none. place: of the value in
-    what it belongs to. A run folder may come from a stranger: its readers rely on these types alone."""
-    try:
-        _adapter(of).validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, (*([place] if place else []), *first["loc"])))
-        expected = EXPECTED.get(first["type"], "something else")
-        return f"its {where[:MAX_PLACE]!r} must be {expected}, not {short(first['input'])}"
-    return None
-
-
-def short(value: object) -> str:
-    """A value as JSON, cut to a few words."""
-    return textwrap.shorten(json.dumps(value, default=str), 60, placeholder="...")
-
-
-def _entries(**types: Any) -> Any:
-    """A mapping that may have entries of these types, or null in their place, and any others."""
-    fields: dict[str, Any] = {name: (of | None, None) for name, of in types.items()}
-    return create_model("Entries", **fields)
-
-
-def _each(of: Any) -> Any:
-    return GenericAlias(dict, (str, of))
-
-
-def _list(of: Any) -> Any:
-    return GenericAlias(list, (of,))
-
-
-def _scalar(value: object) -> object:
-    if isinstance(value, str | int | float):
-        return value
-    raise PydanticCustomError("scalar_type", "text or a number")
-
-
-@cache
-def _adapter(of: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(of)
-
-
-Scalar = Annotated[Any, PlainValidator(_scalar)]
-NAMES = list[str] | None
-_FACTS = dict[str, Any]
-_TITLES = {
-    **dict.fromkeys(("title", "note", "description", "definition", "deviation"), Scalar),
-    **{"reference": str, "cited": _entries(text=str, url=str)},
-}
-_RUN = {
-    **{"experiment": Scalar, "run": Scalar, "created": str, "overrides": list[str], "versions": _FACTS},
-    "git_commit": str,
-}
-_METHOD = _entries(
-    **_TITLES, params=_FACTS, library=str, wins_by_construction=list[str], computed_from=list[str], unstable=str
-)
-_WORDS = dict.fromkeys(("unit", "kind", "better", "tolerance", "of", "metric", "unstable"), str)
-_METRIC = _entries(**_TITLES, **_WORDS, needs=list[Any], computed_from=list[str])
-_IMAGES = _entries(chosen=float, kept=float, others=str, mosaics=_FACTS)
-_MODEL = _entries(
-    **dict.fromkeys(("layer", "output", "weights_sha256"), str),
-    **dict.fromkeys(("random_weights", "tells_contributions"), bool),
-    **{"layers": list[str], "depths": dict[str, float], "weights": Scalar, "note": Scalar},
-    classes=list[Scalar],
-    images=_each(_IMAGES),
-)
-_VALUES = dict[str, dict[str, str]]
-_CONFIG = _entries(model=_FACTS)
-_JOB = _entries(job=str, config=_CONFIG, images=float, left_out=list[str], records=list[str], values=_VALUES)
-Manifest = _entries(  # but for the lists of files, see `records.artefacts`
-    **_RUN,
-    config=_entries(report=_FACTS),
-    methods=_each(_METHOD),
-    metrics=_each(_METRIC),
-    models=_each(_MODEL),
-    data=_each(_entries(ids=list[str], fingerprint=str, notes=list[str])),
-    axes=_each(_FACTS),
-    jobs=_list(_JOB),
-    seconds=dict[str, dict[str, float]],
-    work=dict[str, dict[str, float]],
-    report_seconds=float,
-    failures=_list(_entries(job=str, message=str)),
-    added=_each(_entries(git_commit=str)),
-    runs=_list(_entries(**_RUN, folder=str, models=list[str], data=list[str])),
-    state=str,
-)
-RecordNotes = create_model(  # the metadata of a record file, see `records.holdings`
-    "RecordNotes",
-    format=(Literal[2], ...),
-    shard=(str, ...),
-    values=(_VALUES, ...),
-    names=(dict[str, list[str]], ...),
-    curves=(dict[str, list[str]], ...),
-    axes=(_FACTS, ...),
-    beside=(NAMES, None),
-    turned=(dict[str, bool] | None, None),
-)
+from axiom_bench.records import artefacts, entries, files, store
+from axiom_bench.records.files import Damaged
 
 FORMAT = 2
 KEY_LENGTH = 32  # hexadecimal digits: 128 bits
 RECORDS, CURVES = "records", "curves"  # folders
 Values = Mapping[str, Mapping[str, str]]  # {method: {metric: key}}
-_NAME = re.compile(r"([0-9a-f]{32})-[0-9a-f]{8}\.parquet")
+_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{8})\.parquet")
 
 
 def key(**facts: object) -> str:
@@ -167,6 +56,7 @@ class RecordFile:
     axes: Mapping[str, Any] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
     turned: Mapping[str, bool] = field(default_factory=dict)
+    curves_sha256: str | None = None
 
     @property
     def curve_file(self) -> str | None:
@@ -212,36 +102,42 @@ class Holdings:
 
 def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
     """The record files of these shards in the run folder (None: of all shards), every byte of them checked."""
-    files: dict[str, list[RecordFile]] = {}
-    damaged = []
+    held: dict[str, list[RecordFile]] = {}
+    damaged, hashes = [], artefacts.hashes(folder)
     for path in sorted((folder / RECORDS).glob("*.parquet")):
         match, name = _NAME.fullmatch(path.name), f"{RECORDS}/{path.name}"
         if match is not None and (shards is None or match[1] in shards):
             file, curves = None, curve_file(name)
             with suppress(Damaged):
-                file, _ = open_file(folder, name)
+                file, _ = open_file(folder, name, hashes)
             has_curves = bool(file.curves) if file else os.path.lexists(folder / curves)
-            broken = [*([] if file else [name]), *([curves] if has_curves and not _are_curves(folder / curves) else [])]
+            sha256 = file.curves_sha256 if file else None
+            broken = [] if file else [name]
+            broken += [curves] if has_curves and not _are_curves(folder / curves, sha256) else []
             damaged += broken
             if file and not broken:
-                files.setdefault(file.shard, []).append(file)
-    return Holdings(files, tuple(damaged))
+                held.setdefault(file.shard, []).append(file)
+    return Holdings(held, tuple(damaged))
 
 
-def _are_curves(path: Path) -> bool:
+def _are_curves(path: Path, sha256: str | None) -> bool:
     try:
-        return store.is_of(sealed.content_of(path), store.CURVES.names)
+        return store.is_of(files.content_of(path, sha256), store.CURVES.names)
     except Damaged:
         return False
 
 
-def open_file(folder: Path, name: str) -> tuple[RecordFile, bytes]:
-    """A record file by its metadata, and its content. Raises `Damaged` where the bytes aren't as they were written, or
-    the name is that of another shard."""
-    content, match = sealed.content_of(folder / name), _NAME.fullmatch(PurePosixPath(name).name)
+def open_file(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> tuple[RecordFile, bytes]:
+    """A record file by its metadata, and its content. hashes: see `artefacts.hashes`; the name tells that of a file
+    which isn't listed. Raises `Damaged` where the bytes aren't as they were written, or the name is that of another
+    shard."""
+    match, sha256 = _NAME.fullmatch(PurePosixPath(name).name), (hashes or {}).get(name)
+    content = files.content_of(folder / name, sha256)
+    if hashes is not None and sha256 is None and match and match[2] != _digits(content):
+        raise files.changed(folder / name)
     notes = store.metadata_of(content) or {}
-    is_of_shard = problem(notes, RecordNotes) is None and match is not None and match[1] == notes["shard"]
-    if not is_of_shard or not store.is_of(content, store.SCHEMA.names):
+    is_right = entries.problem(notes, entries.RecordNotes) is None and match is not None and match[1] == notes["shard"]
+    if not is_right or not store.is_of(content, store.SCHEMA.names):
         raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
     return _record_file(name, notes), content
 
@@ -251,19 +147,28 @@ def write(
 ) -> RecordFile:
     """Writes what one command computed of one shard. notes: names, curves, axes ..., see the module. Raises
     BenchError. The file of curves is written first: where the record file exists, both are complete."""
-    name = f"{RECORDS}/{shard}-{uuid4().hex[:8]}.parquet"
-    metadata = {"format": FORMAT, "shard": shard, "values": values, **notes}
-    file = _record_file(name, metadata)
-    if file.curve_file is not None:
-        store.write(folder / file.curve_file, curves, store.CURVES)
-    store.write(folder / name, rows, metadata=metadata)
-    return file
+    own = uuid4().hex  # so that no other file has its name, not even a damaged one of the same values
+    metadata = {"format": FORMAT, "shard": shard, "values": values, **notes, "id": own}
+    points = store.to_bytes(curves, store.CURVES) if notes["curves"] else b""
+    if points:
+        metadata["curves_sha256"] = hashlib.sha256(points).hexdigest()
+    content = store.to_bytes(rows, metadata=metadata)
+    name = f"{RECORDS}/{shard}-{_digits(content)}.parquet"
+    if points:
+        files.write(folder / curve_file(name), points)
+    files.write(folder / name, content)
+    return _record_file(name, metadata)
+
+
+def _digits(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:8]
 
 
 def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
     about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
-    beside = tuple(metadata.get("beside") or ())
-    return RecordFile(name, **about, beside=beside, turned=metadata.get("turned") or {})
+    curves_sha256, beside = metadata.get("curves_sha256"), tuple(metadata.get("beside") or ())
+    turned = metadata.get("turned") or {}
+    return RecordFile(name, **about, beside=beside, turned=turned, curves_sha256=curves_sha256)
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
@@ -299,7 +204,7 @@ def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Rec
     taken: dict[str, dict[str, dict[str, str]]] = {}
     for job in manifest.get("jobs") or ():
         for name in job.get("records") or ():
-            file, content = open_file(folder, name)
+            file, content = open_file(folder, name, manifest.get(artefacts.HASHES))
             before = taken.setdefault(file.shard, {})
             if fresh := without(file.holds(job["values"]), before):
                 for method, metrics in fresh.items():

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, sealed
+from axiom_bench.records import files
 
 RUN, REPORT = ".run.lock", ".report.lock"
 PATIENCE = 1.0  # seconds of waiting until it is said whom for
@@ -40,7 +40,7 @@ def held(folder: Path, name: str = RUN, wait: bool = True) -> Iterator[None]:
         raise files.unwritable(folder, error) from error
     note = _note(folder, name)
     with suppress(OSError):  # without it nothing is lost but a word
-        note.write_bytes(sealed.to_json(note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}))
+        note.write_bytes(files.to_json(note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}))
     try:
         yield
     finally:
@@ -62,7 +62,7 @@ def in_use(folder: Path) -> bool:
 def holder(folder: Path, name: str = RUN) -> str:
     """Who holds a lock, since when, and how to end that."""
     try:
-        about = sealed.read_json(_note(folder, name))
+        about = files.read_json(_note(folder, name))
         return f"process {about['process']} on {about['host']} holds it since {about['since']} (`kill` ends it)"
     except (OSError, ValueError, KeyError):
         return "another process holds it"

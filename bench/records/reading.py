@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
 from axiom_bench.records import artefacts, holdings, running, store
 from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
+from axiom_bench.records.files import Damaged
 from axiom_bench.records.holdings import Values
-from axiom_bench.records.sealed import Damaged
 
 WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
 
@@ -112,7 +112,7 @@ def read_curves(
         metrics = {metric for of_method in values.values() for metric in of_method}
         if file.curve_file is None or not file.curves.keys() & metrics:
             continue
-        table = store.read_table(folder / file.curve_file, store.CURVES)
+        table = store.read_table(folder / file.curve_file, store.CURVES, file.curves_sha256)
         table = chosen(table, values, file.values, file.curves, "curve")
         first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
         for column, wanted in (("curve", curves), ("method", None if method is None else [method])):
@@ -129,7 +129,7 @@ def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     runs that timed one model, layer and data set on several devices, those of the first run's device: milliseconds of
     two machines can't be compared."""
     names = manifest.get("runtime") or ()
-    tables = [store.read_table(Path(folder) / name, store.RUNTIME).to_pandas() for name in names]
+    tables = [_table(Path(folder), manifest, name, store.RUNTIME).to_pandas() for name in names]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(RUNTIME_COLUMNS))
     if not tables or not is_combined(manifest):
         return rows
@@ -143,6 +143,10 @@ def read_whole_set(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(WHOLE_SET_COLUMNS))
 
 
+def _table(folder: Path, manifest: Mapping[str, Any], name: str, schema: pa.Schema) -> pa.Table:
+    return store.parse(folder / name, artefacts.content_of(folder, manifest, name), schema)
+
+
 def is_combined(manifest: Mapping[str, Any]) -> bool:
     """Whether several runs were combined, so that one value may be in several of their files."""
     return bool(manifest.get("runs"))
@@ -152,7 +156,7 @@ def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.
     """Of combined runs each value once."""
     taken: set[tuple[str, ...]] = set()
     for file in dict.fromkeys(manifest.get("whole_set") or ()):
-        table = store.read_table(folder / file, store.WHOLE_SET)
+        table = _table(folder, manifest, file, store.WHOLE_SET)
         keys = list(zip(*(table[name].to_pylist() for name in NAMES), strict=True))
         if len(set(keys)) < len(keys):
             raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, locks, sealed
+from axiom_bench.records import artefacts, files, holdings, locks
 from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
 
 FOLDER, COMMAND = "running", "command.json"
@@ -27,29 +27,29 @@ def begin(folder: Path, about: Mapping[str, Any]) -> None:
     """A command begins. about: experiment, run, overrides, created, config, the number of its jobs, and "command", by
     which values of users' own plug-ins are told from those of other commands."""
     end(folder)
-    sealed.write_json(folder / FOLDER / COMMAND, about)
+    files.write_json(folder / FOLDER / COMMAND, about)
 
 
 def command_to_continue(folder: Path, overrides: Sequence[str], goes_on: bool) -> str | None:
     """The command whose values of users' own plug-ins this one takes: the same that was stopped before its end, or,
     where it goes on with the one before, that of the manifest. None: a new one."""
-    stopped = sealed.read_json_or_none(folder / FOLDER / COMMAND) or {}
+    stopped = files.read_json_or_none(folder / FOLDER / COMMAND) or {}
     if stopped.get("overrides") == list(overrides) and "command" in stopped:
         return str(stopped["command"])
-    before = (sealed.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
+    before = (files.read_json_or_none(folder / artefacts.NAME) or {}).get("command") if goes_on else None
     return None if before is None else str(before)
 
 
 def command(folder: Path) -> str | None:
     """The running command, by which users' own values are told from those of others."""
-    found = (sealed.read_json_or_none(folder / FOLDER / COMMAND) or {}).get("command")
+    found = (files.read_json_or_none(folder / FOLDER / COMMAND) or {}).get("command")
     return None if found is None else str(found)
 
 
 def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
     """A job has begun, or is done. about: a manifest of this job alone; while it runs, with {"shards": {shard key:
     number of images}}, whose record files are still to be found."""
-    sealed.write_json(folder / FOLDER / f"{holdings.key(job=job)}.json", about)
+    files.write_json(folder / FOLDER / f"{holdings.key(job=job)}.json", about)
 
 
 def end(folder: Path) -> None:
@@ -67,7 +67,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     can't be read.
     """
     try:
-        parts = {path.name: sealed.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
+        parts = {path.name: files.read_json(path) for path in sorted((folder / FOLDER).glob("*.json"))}
     except (OSError, ValueError) as error:
         raise BenchError(f"{folder / FOLDER} can't be read ({error}); run the same command again.") from error
     if not parts:
@@ -77,6 +77,7 @@ def read(folder: Path) -> dict[str, Any] | None:
     return {
         **(found[0] if found else {"experiment": "", "run": folder.name}),
         **command,
+        artefacts.HASHES: {},
         "state": RUNNING if locks.in_use(folder) else STOPPED,
         "progress": {
             "jobs": max(len(found), command.get("jobs", 0)),

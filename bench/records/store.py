@@ -1,10 +1,11 @@
-"""Tables in Parquet files and arrays in .npz files that are complete or not there, with a checksum over every byte:
-Parquet's page checksums, written and verified too, leave out page headers and the footer."""
+"""Tables in Parquet files and arrays in .npz files that are complete or not there. Pages have Parquet's checksums,
+which leave out page headers and the footer: the manifest has a hash of each file."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.records import sealed
+from axiom_bench.errors import BenchError
+from axiom_bench.records import artefacts, files
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 SCHEMA = pa.schema(
@@ -58,33 +60,36 @@ COMPACT = SCHEMA.set(SCHEMA.get_field_index("value"), pa.field("value", pa.float
 CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), pa.field("image_id", _NAME))  # SCHEMA as readers take it fastest
 
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
-MAX_UNPACKED = 2**30  # bytes of a table, more than which must not be far more than those of its file
+MAX_UNPACKED = 2**30  # bytes of an archive, or of a table; of this more must not be far more than those of its file
 MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 
-def write(
-    path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA,
-    metadata: Mapping[str, Any] | None = None, named: bool = True, **compressed: Any,
-) -> None:  # fmt: skip
-    """Writes rows as one Parquet file, completely or not at all. Raises BenchError, naming the folder, where it can't.
-    schema: the columns and types; None takes what the rows have, for tables of another kind. metadata: plain data that
-    says what the file holds; see `metadata_of`. named: see `sealed.write`. compressed: of pyarrow's ParquetWriter."""
+def write(path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **how: Any) -> None:
+    """Writes rows as one Parquet file, completely or not at all. how: see `to_bytes`. Raises BenchError, naming the
+    folder, where it can't."""
+    files.write(path, to_bytes(rows, schema, **how))
+
+
+def to_bytes(
+    rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, metadata: Mapping[str, Any] | None = None,
+    **compressed: Any,
+) -> bytes:  # fmt: skip
+    """Rows as a Parquet file. schema: the columns and types; None takes what the rows have, for tables of another kind.
+    metadata: plain data that says what the file holds; see `metadata_of`. compressed: of pyarrow's ParquetWriter."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
-    table = table.replace_schema_metadata(None)
-    buffer = pa.BufferOutputStream()
+    notes = None if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
     options = {"use_dictionary": repeated, "write_page_checksum": True, **compressed}
-    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
-        writer.write_table(table)
-        notes = {} if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
-        writer.add_key_value_metadata({**notes, sealed.NAME.encode(): sealed.ZEROS.encode()})
-    sealed.write(path, buffer.getvalue().to_pybytes(), named)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata(notes), buffer, **options)
+    content: bytes = buffer.getvalue().to_pybytes()
+    return content
 
 
-def read_table(path: Path, schema: pa.Schema | None = None, named: bool = True) -> pa.Table:
+def read_table(path: Path, schema: pa.Schema | None = None, sha256: str | None = None) -> pa.Table:
     """One file as an Arrow table, of these columns and types. Raises BenchError, naming it, for a file that can't be
-    read, is damaged, or lacks a column. named: see `sealed.write`."""
-    return parse(path, sealed.content_of(path, named), schema)
+    read, is damaged, hasn't this hash, or lacks a column."""
+    return parse(path, files.content_of(path, sha256), schema)
 
 
 def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Table:
@@ -95,7 +100,7 @@ def parse(path: Path, content: bytes, schema: pa.Schema | None = None) -> pa.Tab
         table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True, read_dictionary=names)
         return table if schema is None else table.select(schema.names).cast(schema)
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:  # columns of another name or kind
-        raise sealed.unreadable(path, error) from error
+        raise files.unreadable(path, error) from error
 
 
 def _check_size(about: pq.FileMetaData, length: int) -> None:
@@ -108,9 +113,22 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
         raise ValueError(f"it would unpack from {length:,} to {unpacked:,} bytes")
 
 
-def is_usable(path: Path, columns: Collection[str]) -> bool:
-    """As `sealed.is_usable`, of a table with these columns."""
-    return sealed.is_usable(path, lambda content: is_of(content, columns))
+def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
+    """Whether a file of a run folder is there as it was written, arrays or a table with these columns. One that is
+    there and isn't usable is told: see `files.warn_damaged`."""
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        sha256 = (artefacts.hashes(path.parents[1]) or {}).get(name)
+        if path.suffix == ".npz":
+            read_arrays(path, sha256)
+            return True
+        if set(columns) <= set(read_table(path, sha256=sha256).column_names):
+            return True
+    except BenchError:
+        pass
+    if os.path.lexists(path):
+        files.warn_damaged(path)
+    return False
 
 
 def is_of(content: bytes, columns: Collection[str]) -> bool:
@@ -135,8 +153,6 @@ def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
     return pa.concat_tables([schema.empty_table(), *tables]).unify_dictionaries().to_pandas()
 
 
-MAX_UNPACKED = 2**30  # bytes; the pictures of 64 images have a tenth of it
-EMPTY_SEAL = f"{sealed.NAME}: {sealed.ZEROS}".encode()  # the comment of an archive that `sealed.write` is given
 GALLERY = pa.schema(
     [
         ("model", pa.string()),
@@ -165,14 +181,12 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the arrays of picture figures, completely or not at all. Raises BenchError."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    with ZipFile(buffer, "a") as archive:
-        archive.comment = EMPTY_SEAL
-    sealed.write(path, buffer.getvalue())
+    files.write(path, buffer.getvalue())
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file. Raises `Damaged` for one that is missing or damaged."""
-    content = sealed.content_of(path)
+def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
+    """The arrays of a file. Raises `Damaged` for one that is missing or damaged, or hasn't this hash."""
+    content = files.content_of(path, sha256)
     try:
         with ZipFile(io.BytesIO(content)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
@@ -181,11 +195,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content)) as arrays:
             return dict(arrays)
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError, MemoryError) as error:
-        raise sealed.Damaged(f"The pictures {path} can't be read ({error}); run the same command again.") from error
+        raise files.Damaged(f"The pictures {path} can't be read ({error}); run the same command again.") from error
 
 
 def read_gallery(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """One image and explained class after the other, a dictionary of GALLERY's columns; nothing where the run stored
     none. Raises BenchError, naming the file, for one that is missing or damaged."""
     for file in dict.fromkeys(manifest.get("gallery") or ()):
-        yield from read_table(Path(folder) / file, GALLERY).to_pylist()
+        content = artefacts.content_of(Path(folder), manifest, file)
+        yield from parse(Path(folder) / file, content, GALLERY).to_pylist()

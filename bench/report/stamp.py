@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from axiom_bench.records import artefacts, sealed
+from axiom_bench.records import artefacts, files
 from axiom_bench.report.options import Options
 
 FILE = "report_stamp.json"  # in the run folder, beside the page
@@ -99,13 +99,13 @@ def write(folder: Path, inputs: str, shown: Mapping[str, Any], before: Mapping[s
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
-        return sealed.read_json(folder / FILE)
+        return files.read_json(folder / FILE)
     except (OSError, ValueError):  # no stamp, or a damaged one: the report is written again
         return {}
 
 
 def _write(folder: Path, stamp: Mapping[str, Any]) -> None:
-    sealed.write_json(folder / FILE, dict(sorted(stamp.items())), indent=1)
+    files.write_json(folder / FILE, dict(sorted(stamp.items())), indent=1)
 
 
 def _states(folder: Path) -> dict[str, State]:

@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import running, sealed
+from axiom_bench.records import files, running
 from axiom_bench.run import manifest
 from axiom_bench.run.sweep import sweep
 from axiom_bench.run.tasks import run_folder
@@ -94,13 +94,13 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(copy, capsys):
-    content = sealed.read_json(copy / "manifest.json")
+    content = files.read_json(copy / "manifest.json")
     for part, key, sentence in (
         ("models", "weights_sha256", "The weights of scenes_vgg aren't"),
         ("data", "fingerprint", "The images of 'scenes'"),
     ):
         other = {name: {**about, key: "0" * 64} for name, about in content[part].items()}
-        sealed.write_json(copy / "manifest.json", {**content, part: other})
+        files.write_json(copy / "manifest.json", {**content, part: other})
         assert sentence in refusal(copy, capsys)
     running.begin(copy, {"experiment": "quick", "run": "default", "jobs": 1})
     assert "was stopped before its end" in refusal(copy, capsys)
@@ -108,11 +108,11 @@ def test_what_isnt_the_runs_any_more_and_a_run_that_has_not_ended_are_refused(co
 
 def test_data_without_two_classes_names_what_has_them(copy, capsys):
     """Only scenes of one digit stay: data.only_correct may leave out all others."""
-    content = sealed.read_json(copy / "manifest.json")
+    content = files.read_json(copy / "manifest.json")
     (job,) = content["jobs"]
     assert main(["game", str(copy)]) == 0
     job["left_out"] = [image["image"] for image in data_of(copy / "game.html")["images"]]
-    sealed.write_json(copy / "manifest.json", content)
+    files.write_json(copy / "manifest.json", content)
     assert "axiom-bench experiment=voc" in refusal(copy, capsys)
 
 
@@ -139,11 +139,11 @@ def test_code_that_a_run_names_is_not_run(copy, tmp_path, name, capsys, monkeypa
     folder = copy
     for place in (tmp_path, folder):
         (place / "evil.py").write_text(EVIL)
-    content = sealed.read_json(folder / "manifest.json")
+    content = files.read_json(folder / "manifest.json")
     for config in (content["config"], *(job["config"] for job in content["jobs"])):
         for group, entries in json.loads(json.dumps(CODE[name]).replace("FOLDER", str(folder))).items():
             config[group] |= entries
-    sealed.write_json(folder / "manifest.json", content)
+    files.write_json(folder / "manifest.json", content)
     monkeypatch.chdir(tmp_path)
     assert main(["game", str(folder)]) == 2
     assert "names code, which would run with your rights" in capsys.readouterr().err

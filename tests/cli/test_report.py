@@ -13,7 +13,7 @@ from axiom_bench.cli.benchmark import compute as computed
 from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
-from axiom_bench.records import locks, reading, running, sealed
+from axiom_bench.records import files, locks, reading, running
 from axiom_bench.records.holdings import RecordFile
 from axiom_bench.run.computing import compute
 from tests.made_runs import undraw
@@ -73,9 +73,9 @@ def test_runs_that_disagree(runs, capsys):
     error = capsys.readouterr().err
     assert "axiom-bench: Two values of " in error
     assert "scenes_vgg at features.13 on scenes, image evaluation-0-" in error
-    manifest = sealed.read_json(Path(runs[0], "manifest.json"))
+    manifest = files.read_json(Path(runs[0], "manifest.json"))
     manifest["models"]["scenes_vgg"]["weights_sha256"] = "0" * 64
-    sealed.write_json(Path(runs[0], "manifest.json"), manifest)
+    files.write_json(Path(runs[0], "manifest.json"), manifest)
     assert main(["report", "results/quick/coarse", runs[0], "--output", "never"]) == 2
     assert "The model scenes_vgg has another weights_sha256 in" in capsys.readouterr().err
     assert not Path("never").exists()

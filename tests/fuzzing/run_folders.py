@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from axiom_bench.gate import gate
 from axiom_bench.gate.baseline import COLUMNS, Baseline
-from axiom_bench.records import artefacts, files, holdings, reading, sealed, store
+from axiom_bench.records import artefacts, files, holdings, reading, store
 from axiom_bench.report import stamp
 from tests.fuzzing import made_run
 from tests.fuzzing.damage import changed, damaged
@@ -71,9 +71,9 @@ def attempt_manifest(draw: st.DrawFn, folder: Path) -> None:
         path.write_bytes(draw(damaged(path.read_bytes())))
         made_run.check_same(folder)
         return
-    other = draw(changed(sealed.read_json(path)))
+    other = draw(changed(files.read_json(path)))
     read_manifest(
-        folder, sealed.to_json(path.name, other) if draw(st.integers(0, 9)) < 7 else json.dumps(other).encode()
+        folder, files.to_json(path.name, other) if draw(st.integers(0, 9)) < 7 else json.dumps(other).encode()
     )
     if not draw(st.integers(0, 6)):
         made_run.summarise(folder)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.baseline import Baseline
-from axiom_bench.records import artefacts, sealed
+from axiom_bench.records import artefacts, files
 from tests.fuzzing import annotations, images, made_run, parquet, run_folders, settings, tars, weights
 
 SECONDS = 60  # of one case; one that takes longer hangs
@@ -108,12 +108,12 @@ def _at_most(seconds: int) -> Iterator[None]:
 def test_a_name_too_long_for_a_file_is_refused(tmp_path):
     """What fuzzing found once."""
     made_run.write(tmp_path)
-    content = sealed.read_json(tmp_path / artefacts.NAME)
+    content = files.read_json(tmp_path / artefacts.NAME)
     (job,) = content["jobs"]
     for name in ("a" * 10_000, "a\0b"):
         for change in ({"pictures": [name]}, {"jobs": [{**job, "records": [name]}]}):
             with pytest.raises(BenchError, match="which is no file of a run folder"):
-                run_folders.read_manifest(tmp_path, sealed.to_json(artefacts.NAME, {**content, **change}))
+                run_folders.read_manifest(tmp_path, files.to_json(artefacts.NAME, {**content, **change}))
     config = deepcopy(settings._composed(settings.LINES[0]))
     config["method"]["guided_xgrad_cam"]["params"]["wrapped"] = "a" * 10_000
     with pytest.raises(BenchError, match="There is no method"):

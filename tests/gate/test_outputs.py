@@ -13,7 +13,7 @@ from PIL import Image
 from axiom_bench.cli.main import main
 from axiom_bench.gate import GateOptions, gate, json_text, junit_xml, markdown, write_baseline
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import sealed, store
+from axiom_bench.records import files, store
 from axiom_bench.records.store import GALLERY
 
 from .conftest import of, shifted
@@ -64,7 +64,7 @@ def gallery(folder, ids, grey):
     }
     table = pa.Table.from_pylist([{**entry, "image_id": image} for image in ids], GALLERY)
     store.write(folder / "gallery/a.parquet", table, schema=None)
-    manifest = sealed.read_json(folder / "manifest.json")
+    manifest = files.read_json(folder / "manifest.json")
     manifest_file.write(folder, {**manifest, "gallery": ["gallery/a.parquet"]})
 
 

@@ -9,7 +9,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.gate.by_image import path_of
-from axiom_bench.records import artefacts, sealed, store
+from axiom_bench.records import artefacts, files, store
 
 
 def history(file):
@@ -83,7 +83,7 @@ def timed(make_run):
         ]  # fmt: skip
         empty = ("trunk_forward", "trunk_backward", "head_forward", "head_backward", "peak_memory_bytes")
         store.write(folder / "runtime/a.parquet", pd.DataFrame(rows).assign(**dict.fromkeys(empty, 0.0)), schema=None)
-        manifest = sealed.read_json(folder / "manifest.json")
+        manifest = files.read_json(folder / "manifest.json")
         artefacts.write(folder, {**manifest, "runtime": ["runtime/a.parquet"]})
         return folder
 

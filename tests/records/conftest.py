@@ -62,6 +62,6 @@ def write_file(tmp_path):
 def manifest_of(*jobs: tuple[Sequence[RecordFile], Values]) -> dict:
     """A manifest that counts these files, for each job with the values to take from them."""
     entries = [{"job": "net", "records": [file.name for file in files], "values": values} for files, values in jobs]
-    return {"experiment": "quick", "run": "default", "jobs": entries,
+    return {"experiment": "quick", "run": "default", "jobs": entries, "sha256": {},
             "records": [name for entry in entries for name in entry["records"]],
             "curves": [file.curve_file for files, _ in jobs for file in files if file.curve_file]}  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import combining, holdings, reading, sealed, store
+from axiom_bench.records import combining, files, holdings, reading, store
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
@@ -173,7 +173,7 @@ def test_two_values_of_one_measurement_are_named(tmp_path, changes, expected):
 )
 def test_one_name_with_two_meanings_is_refused(tmp_path, path, value, sentence):
     one, two = make(tmp_path / "one"), make(tmp_path / "two", methods=("a", "b"))
-    part = manifest = sealed.read_json(two / "manifest.json")
+    part = manifest = files.read_json(two / "manifest.json")
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = value

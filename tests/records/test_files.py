@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, sealed, store
+from axiom_bench.records import artefacts, files, holdings, reading, store
+
+from .conftest import manifest_of
 
 CONTENT = {"experiment": "quick", "n": 3, "values": [0.25, 1e-5, float("nan")], "ids": {"caf\udce9.jpg": None}}
 
@@ -82,31 +84,31 @@ def test_only_drafts_of_dead_processes_are_swept(tmp_path):
 
 def test_json_comes_back(tmp_path):
     file = tmp_path / "a.json"
-    sealed.write_json(file, CONTENT)
-    assert repr(sealed.read_json(file)) == repr(CONTENT)
-    sealed.write_json(file, json.loads(file.read_text()))  # with the old checksum in it
-    assert repr(sealed.read_json(file)) == repr(CONTENT)
+    files.write_json(file, CONTENT)
+    assert repr(files.read_json(file)) == repr(CONTENT)
+    files.write_json(file, json.loads(file.read_text()))  # with the old checksum in it
+    assert repr(files.read_json(file)) == repr(CONTENT)
     raw = file.read_bytes()
     for bit in range(8 * len(raw)):
-        assert not sealed.is_intact("a.json", flipped(raw, bit)), bit
+        assert not files.is_intact("a.json", flipped(raw, bit)), bit
     file.rename(tmp_path / "b.json")
     with pytest.raises(ValueError, match="its checksum doesn't match"):
-        sealed.read_json(tmp_path / "b.json")
+        files.read_json(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"a": ' * 100_000, b"\xff", b"{} {}"])
 def test_what_is_no_mapping_is_refused(raw):
     with pytest.raises(ValueError, match=r"."):
-        sealed.mapping(raw)
+        files.mapping(raw)
 
 
 def test_damage_is_told_and_absence_is_not(tmp_path):
-    assert sealed.read_json_or_none(tmp_path / "none.json") is None
-    assert not store.is_usable(tmp_path / "none.parquet", ())
+    assert files.read_json_or_none(tmp_path / "none.json") is None
+    assert not store.is_usable(tmp_path / "runtime/none.parquet")
     (tmp_path / "old.json").write_text("{}")
     for path in (tmp_path, tmp_path / "old.json"):
         with pytest.warns(files.DamagedFile, match=path.name):
-            assert sealed.read_json_or_none(path) is None
+            assert files.read_json_or_none(path) is None
 
 
 def flipped(content, bit):
@@ -135,7 +137,7 @@ def test_records_come_back_with_their_types(tmp_path, table):
     assert rows["value"].tolist()[0] == table["value"][0]
     assert rows["value"].isna().tolist()[:3] == [False, True, False]
     assert rows["target_class"].tolist()[:2] == [3, 3]
-    content = sealed.content_of(tmp_path / "one.parquet")
+    content = files.content_of(tmp_path / "one.parquet")
     assert store.metadata_of(content) == {"shard": "abc", "values": {"cam": {"zeta": "1"}}}
     assert store.metadata_of(b"no Parquet") is None
 
@@ -151,36 +153,46 @@ def test_pages_have_checksums_too(tmp_path, table):
         pq.read_table(path, page_checksum_verification=True)
 
 
-def test_no_flipped_bit_gives_other_numbers(tmp_path, table):
-    """320 bits all over the file: each is found, and the file named, or the numbers are those that were written."""
-    path = tmp_path / "one.parquet"
-    store.write(path, table, metadata={"shard": "abc"})
-    content, expected = path.read_bytes(), read(path)
-    generator, detected = random.Random(0), 0
-    for _ in range(320):
-        path.write_bytes(flipped(content, generator.randrange(8 * len(content))))
-        try:
-            pd.testing.assert_frame_equal(read(path), expected, check_exact=True)
-            assert store.metadata_of(sealed.content_of(path)) == {"shard": "abc"}
-        except BenchError as error:
-            assert str(path) in str(error)  # noqa: PT017 - either way is right
-            detected += 1
-        with pytest.raises(sealed.Damaged):
-            sealed.content_of(path)
-    assert detected > 300
+def test_a_flipped_bit_in_a_page_the_footer_or_the_manifest_is_found(tmp_path, table, write_file):
+    """Also where no manifest lists the file yet: 160 bits all over a record file and its curves."""
+    values = {"cam": {"pair": "1"}}
+    file = write_file(values)
+    store.write(tmp_path / "runtime/a.parquet", table)
+    manifest = {**manifest_of(([file], values)), "runtime": ["runtime/a.parquet"]}
+    generator = random.Random(0)
 
-
-@pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100, None])
-def test_what_another_program_wrote_is_named(tmp_path, table, content):
-    path = tmp_path / "broken.parquet"
-    if content is None:
-        pq.write_table(pa.Table.from_pandas(table, store.SCHEMA, preserve_index=False), path)
-    else:
+    def damage(name):
+        path = tmp_path / name
+        content = path.read_bytes()
+        for _ in range(80):
+            path.write_bytes(flipped(content, generator.randrange(8 * len(content))))
+            yield path
         path.write_bytes(content)
-    with pytest.raises(BenchError, match=r"broken\.parquet can't be read: it has no checksum"):
+
+    for name in (file.name, file.curve_file):
+        assert all(holdings.read(tmp_path).damaged == (path.relative_to(tmp_path).as_posix(),) for path in damage(name))
+    artefacts.write(tmp_path, manifest)
+    for name in (file.name, file.curve_file, "runtime/a.parquet", artefacts.NAME):
+        for path in damage(name):
+            with pytest.raises(BenchError, match=str(path if path.suffix == ".parquet" else tmp_path)):
+                everything(tmp_path)
+    assert len(everything(tmp_path)) == 3
+
+
+def everything(folder):
+    manifest = reading.read_manifest(folder)
+    curves = list(reading.read_curves(folder, manifest))
+    return reading.read_records(folder, manifest), curves, artefacts.content_of(folder, manifest, "runtime/a.parquet")
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"", b"PAR1" + b"\0" * 100])
+def test_what_is_no_table_is_named(tmp_path, content):
+    path = tmp_path / "runtime/broken.parquet"
+    files.write(path, content)
+    with pytest.raises(BenchError, match=r"broken\.parquet can't be read"):
         read(path)
     with pytest.warns(files.DamagedFile, match=r"broken\.parquet"):
-        assert not store.is_usable(path, ())
+        assert not store.is_usable(path)
 
 
 def test_a_small_file_of_many_rows_is_refused_before_they_are_read(tmp_path, monkeypatch):
@@ -201,10 +213,8 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**17,)})
     with ZipFile(tmp_path / "claims.npz", "w", ZIP_DEFLATED) as archive:
         archive.writestr("a.npy", header.getvalue() + bytes(80))
-        archive.comment = store.EMPTY_SEAL
-    sealed.write(tmp_path / "claims.npz", (tmp_path / "claims.npz").read_bytes())
-    with pytest.raises(sealed.Damaged, match="can't be read"):
+    with pytest.raises(files.Damaged, match="can't be read"):
         store.read_arrays(tmp_path / "claims.npz")
     monkeypatch.setattr(store, "MAX_UNPACKED", 2**20)
-    with pytest.raises(sealed.Damaged, match=r"it would unpack to 1,600,128 bytes"):
+    with pytest.raises(files.Damaged, match=r"it would unpack to 1,600,128 bytes"):
         store.read_arrays(path)

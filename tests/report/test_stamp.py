@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from axiom_bench import report
-from axiom_bench.records import files, reading, sealed, store
+from axiom_bench.records import files, reading, store
 from axiom_bench.report import stamp, writing
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, records_of, write_run
@@ -69,7 +69,7 @@ def test_a_current_report_is_left_as_it_is(tmp_path):
     folder = without_report(tmp_path / "run")
     page = report.write(folder)
     before = page.stat().st_mtime_ns
-    assert {*FILES, stamp.PAGE} < set(sealed.read_json(folder / stamp.FILE)["outputs"])
+    assert {*FILES, stamp.PAGE} < set(files.read_json(folder / stamp.FILE)["outputs"])
     assert report.write(folder) == page
     assert page.stat().st_mtime_ns == before
     (folder / FILES[0]).unlink()
@@ -85,10 +85,11 @@ def test_a_damaged_or_absent_file_writes_it_again(mended, writes, name, change):
     assert not writes(mended)
 
 
-def test_another_value_or_version_writes_it_again(mended, writes, monkeypatch):
+def test_another_value_or_version_writes_it_again(mended, writes, edit_manifest, monkeypatch):
     rows = store.read_table(mended / RECORD, store.SCHEMA).to_pandas()
     notes = store.metadata_of((mended / RECORD).read_bytes())
     store.write(mended / RECORD, rows.assign(value=rows["value"] / 2), metadata=notes)
+    edit_manifest(mended, sha256={})
     assert writes(mended)
     with monkeypatch.context() as patched:
         patched.setattr(stamp, "version", lambda name: "0.0")
@@ -110,11 +111,11 @@ def test_files_of_the_user_stay_and_do_not_count(folder, writes, edit_manifest):
 
 def test_what_the_last_report_wrote_goes(folder, writes):
     """A figure of a metric that is gone does not stay beside the new ones."""
-    content = sealed.read_json(folder / stamp.FILE)
+    content = files.read_json(folder / stamp.FILE)
     gone = folder / "figures/by_method_gone.png"
     gone.write_bytes(b"of the last report")
     content["outputs"]["figures/by_method_gone.png"] = "0"
-    sealed.write_json(folder / stamp.FILE, content)
+    files.write_json(folder / stamp.FILE, content)
     assert writes(folder)
     assert not gone.exists()
 
@@ -140,7 +141,7 @@ def test_files_of_an_interrupted_report_go(folder, writes, monkeypatch):
 @pytest.mark.parametrize("name", ["../outside.png", "manifest.json", RECORD])
 def test_a_stamp_from_a_stranger_removes_nothing_else(mended, writes, name):
     (mended / "../outside.png").write_bytes(b"mine")
-    sealed.write_json(mended / stamp.FILE, {"inputs": "0", "outputs": {name: "0"}, "headline": []})
+    files.write_json(mended / stamp.FILE, {"inputs": "0", "outputs": {name: "0"}, "headline": []})
     assert writes(mended)
     assert all((mended / file).is_file() for file in ("../outside.png", "manifest.json", RECORD))
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.statistics.bootstrap import over_networks
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
@@ -74,7 +74,7 @@ def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, m
     changed = RunFolder.read(folder).records.frame().query("status == 'not_finite'")
     assert len(changed) == broken.sum()
     assert set(changed["metric"]) == {"box_iou"}
-    edit_manifest(folder, jobs=sealed.read_json(folder / "manifest.json")["jobs"][:1])
+    edit_manifest(folder, jobs=files.read_json(folder / "manifest.json")["jobs"][:1])
     assert set(RunFolder.read(folder).records.frame()["model"]) == {"scenes_fc"}
 
 

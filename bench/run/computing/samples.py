@@ -29,7 +29,7 @@ from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.shard import padded
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
-from axiom_bench.records import sealed, store
+from axiom_bench.records import store
 from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.computing.isolated import runtimes
 from axiom_bench.run.inputs.images import first_batch, rows
@@ -79,7 +79,7 @@ def ensure_pictures(step: Step) -> tuple[str, ...]:
     settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names
     name = step.facts.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
-    if not sealed.is_usable(folder / path):
+    if not store.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()

@@ -19,7 +19,7 @@ from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.inputs import fetching
@@ -216,7 +216,7 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
 def read_hashes(folder: Path) -> FileHashes:
     """The hashes of image files that the run folder keeps, so that a second run over the same images needn't read them;
     none where there are none, or the file is damaged."""
-    hashes = (sealed.read_json_or_none(folder / HASHES) or {}).get("files")
+    hashes = (files.read_json_or_none(folder / HASHES) or {}).get("files")
     return FileHashes(hashes if isinstance(hashes, dict) else {})
 
 
@@ -227,4 +227,4 @@ def keep_hashes(job: Job, folder: Path) -> None:
     hashes = job.hashes
     if job.contents and hashes.current.items() - hashes.cached.items():
         entries = {**hashes.cached, **hashes.current}
-        sealed.write_json(folder / HASHES, {"files": entries})
+        files.write_json(folder / HASHES, {"files": entries})

@@ -17,7 +17,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.shard import padded, traced
-from axiom_bench.records import files, mirror, sealed
+from axiom_bench.records import files, mirror
 from axiom_bench.records.holdings import key
 from axiom_bench.run.composing import settings
 from axiom_bench.run.computing import compute
@@ -124,7 +124,7 @@ def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Predic
         for shard in missing:
             of_shard = stored[shard] = _of_shard(of_all, cut_model, shard, job.batch_rows)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
-            sealed.write_json(paths[shard], {"predictions": content})
+            files.write_json(paths[shard], {"predictions": content})
             shown.advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
@@ -152,7 +152,7 @@ def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Predic
 
 def _read(path: Path) -> dict[str, Prediction] | None:
     """Stored predictions; None where there are none, or the file is damaged, so that they are made again."""
-    content = sealed.read_json_or_none(path)
+    content = files.read_json_or_none(path)
     if content is None:
         return None
     try:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import artefacts, sealed
+from axiom_bench.records import artefacts, files
 from axiom_bench.report.charts.drawing import LeftOut
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
@@ -55,7 +55,7 @@ def write_rich(folder: Path) -> Path:
         for i in range(8)
     ]
     table = pd.DataFrame(curves, columns=["image_id", "method", "points"])
-    content = sealed.read_json(folder / artefacts.NAME)
+    content = files.read_json(folder / artefacts.NAME)
     job = write_curves(
         folder, PLACE, table.assign(target_class=0, curve="insertion", status="ok"), len(content["jobs"])
     )

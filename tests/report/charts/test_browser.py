@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"
@@ -135,7 +135,7 @@ def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts):
 
 def test_names_stay_text(rich_folder, chart_page, open_page, edit_manifest):
     """In axes, hover values and the table of the data, a name that is a script tag is that text."""
-    manifest = sealed.read_json(rich_folder / "manifest.json")
+    manifest = files.read_json(rich_folder / "manifest.json")
     manifest["methods"]["grad_cam"]["title"] = MARKUP
     manifest["metrics"]["box_iou"]["title"] = MARKUP + "metric"
     edit_manifest(rich_folder, **manifest)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report.charts import by_method, matrices, ranking
 from axiom_bench.report.charts.drawing import Drawing, LeftOut
@@ -56,7 +56,7 @@ def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
     seen.loc[seen["method"] == "grad_cam", "value"] = [0.0, 0.0, 1.0, 1.0, 7.0, NAN]
     seen.loc[seen["value"].isna(), "status"] = "off_objects"
     folder = make_run(pd.concat([rows, seen]), layers=layers)
-    manifest = sealed.read_json(folder / "manifest.json")
+    manifest = files.read_json(folder / "manifest.json")
     manifest["metrics"]["class_seen"] = {"title": "Class seen", "unit": "class"}
     manifest["models"]["scenes_fc"]["classes"] = CLASSES
     edit_manifest(folder, **manifest)

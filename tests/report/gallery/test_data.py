@@ -13,7 +13,7 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.errors import BenchError
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.report import gallery, stamp
 from axiom_bench.report.gallery import STEPS, Measured, colour_maps, measured, ranked, shown_metrics
 from tests.report.gallery.conftest import make_entry
@@ -111,7 +111,7 @@ def test_pictures_of_many_images_lie_beside_a_page(gallery_run, monkeypatch):
     written = set(json.loads((folder / stamp.FILE).read_text())["outputs"])
     assert {"report/index.html", *(f"report/pictures/{name}" for name in pictures)} <= written
     monkeypatch.setattr(gallery, "MAX_INLINE", 100)
-    sealed.write_json(folder / stamp.FILE, {**sealed.read_json(folder / stamp.FILE), "inputs": ""})
+    files.write_json(folder / stamp.FILE, {**files.read_json(folder / stamp.FILE), "inputs": ""})
     report.write(folder)
     assert not (folder / "report/index.html").exists()
     assert list((folder / "report/pictures").iterdir()) == []

@@ -17,7 +17,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.terminal import printable
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate, write_baseline
-from axiom_bench.records import artefacts, reading, sealed
+from axiom_bench.records import artefacts, files, reading
 from axiom_bench.records.files import safe_name
 from axiom_bench.report import stamp
 from tests.made_runs import RECORD, write_curves
@@ -37,7 +37,7 @@ def test_nothing_is_written_or_removed_through_a_link(plain_run, tmp_path, name)
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("mine")
     (plain_run / name).symlink_to(tmp_path / "own")
-    sealed.write_json(plain_run / stamp.FILE, {"outputs": {f"{name}/thesis.tex": "0"}})
+    files.write_json(plain_run / stamp.FILE, {"outputs": {f"{name}/thesis.tex": "0"}})
     for command in (["report"], ["judge"], ["gate", "--baseline", "quick"]):
         assert main([command[0], str(plain_run), *command[1:]]) == 2
     assert [path.name for path in (tmp_path / "own").iterdir()] == ["thesis.tex"]
@@ -168,7 +168,7 @@ sys.exit(code)
 
 def hostile(folder: Path, witness: Path) -> None:
     """A manifest whose entries are calls of a shell: under every key that names code in a configuration."""
-    manifest = sealed.read_json(folder / "manifest.json")
+    manifest = files.read_json(folder / "manifest.json")
     shell = f"touch {shlex.quote(str(witness))}"
     calls = {
         **{"_target_": "builtins.dict", "forwards": f"__import__('os').system('{shell}')", "params": {"cmd": shell}},

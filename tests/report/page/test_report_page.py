@@ -11,7 +11,7 @@ import pytest
 from markupsafe import Markup
 
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import sealed
+from axiom_bench.records import files
 from axiom_bench.report import gallery
 from axiom_bench.report.page import html
 from axiom_bench.report.page.html import Header, Section, assemble
@@ -31,7 +31,7 @@ DEFINITIONS = (
 def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two networks, six methods; one method and one metric with a definition. No figure is drawn."""
     folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
-    manifest = sealed.read_json(folder / "manifest.json")
+    manifest = files.read_json(folder / "manifest.json")
     for kind, name, about in DEFINITIONS:
         manifest[kind][name] |= about
     manifest_file.write(folder, manifest)
