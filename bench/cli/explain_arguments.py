@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -105,52 +105,47 @@ INDEX = "index.html"  # of a folder
 
 @dataclass(frozen=True)
 class Output:
-    """path: a picture of one image (`format` as matplotlib names it), a page ("html") or a folder (None). pictures: of
-    a folder, in it, by image."""
+    """pictures: {image: the file of its picture}. page: of all images."""
 
-    path: Path
-    format: str | None
-    pictures: Mapping[Path, Path] = field(default_factory=dict)
+    pictures: Mapping[Path, Path]
+    page: Path | None
 
     @staticmethod
     def of(path: Path | None, names: Sequence[Path], images: Sequence[Path], overwrite: bool = False) -> Output:
-        """What to write for these images. names: as they were typed, files and folders; without a path the output is
-        named after them. Raises BenchError for a format that can't be written, for a picture of several images, and
-        where something would be replaced: an image or a folder, or without `overwrite` any file."""
+        """What to write for these images: a picture, a page, or a folder with both. names: as they were typed, files
+        and folders; without a path the output is named after them. Raises BenchError for a format that can't be
+        written, for a picture of several images, and where something would be replaced: an image or a folder, or
+        without `overwrite` any file."""
         path = default_path(names) if path is None else path
-        if path.is_dir():
-            if path.suffix.lower() in FORMATS:
-                raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
-            return Output._folder(path, images, overwrite)
-        files.check_output(path)
-        if os.path.realpath(path) in set(map(os.path.realpath, images)):
-            raise BenchError(f"--output {path} would replace an image that is to be explained; give another name.")
         kind = FORMATS.get(path.suffix.lower())
-        if kind is None and (path.suffix or path.is_file()):
-            raise BenchError(
-                f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or .html, or a folder."
-            )
-        if kind not in (None, "html") and len(images) > 1:
+        if path.is_dir() and kind is not None:
+            raise BenchError(f"{path} is a folder, which isn't replaced; give another --output.")
+        if not path.is_dir():
+            files.check_output(path)
+            if kind is None and (path.suffix or path.is_file()):
+                raise BenchError(
+                    f"Can't write {path}: give a name that ends in {', '.join(PICTURES)} or .html, or a folder."
+                )
+        if kind is None:
+            pictures = {image: path / f"{name}.png" for image, name in zip(images, unique_names(images), strict=True)}
+            output = Output(pictures, path / INDEX)
+        else:
+            output = Output({}, path) if kind == "html" else Output(dict.fromkeys(images, path), None)
+        written = [*output.pictures.values(), *([output.page] if output.page else ())]
+        originals = set(map(os.path.realpath, images))
+        for file in written:
+            if os.path.realpath(file) in originals:
+                raise BenchError(f"{file} would replace an image that is to be explained; give another --output.")
+        if output.page is None and len(images) > 1:
             raise BenchError(
                 f"{path} can show one image, and there are {len(images)}; give a page, such as maps.html, or a "
                 "folder, which gets a picture of each."
             )
-        if kind is None:
-            return Output._folder(path, images, overwrite)
-        _check_free([path], overwrite)
-        return Output(path, kind)
-
-    @staticmethod
-    def _folder(path: Path, images: Sequence[Path], overwrite: bool) -> Output:
-        pictures = {image: path / f"{name}.png" for image, name in zip(images, unique_names(images), strict=True)}
-        originals = set(map(os.path.realpath, images))
-        for picture in pictures.values():
-            if os.path.realpath(picture) in originals:
-                raise BenchError(f"{picture} is an image that is to be explained; give --output another folder.")
-        written = [*pictures.values(), path / INDEX]
         files.check_output(*written)
-        _check_free(written, overwrite)
-        return Output(path, None, pictures)
+        there = next(filter(os.path.lexists, written), None)
+        if there is not None and not overwrite:
+            raise BenchError(f"{there} exists already; give another --output, or --overwrite to replace it.")
+        return output
 
 
 def default_path(names: Sequence[Path]) -> Path:
@@ -163,10 +158,3 @@ def default_path(names: Sequence[Path]) -> Path:
         own = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
         stem, suffix = f"{own}-maps" if own else stem, ".html" if is_folder else ".png"
     return next(path for path in map(Path, (f"{each}{suffix}" for each in numbered(stem))) if not os.path.lexists(path))
-
-
-def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
-    """Raises BenchError for the first file that is there, unless it may be replaced."""
-    path = next(filter(os.path.lexists, paths), None)
-    if path is not None and not overwrite:
-        raise BenchError(f"{path} exists already; give another --output, or --overwrite to replace it.")

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from axiom_bench.cli.explain_arguments import INDEX, Output, named_methods
+from axiom_bench.cli.explain_arguments import PICTURES, Output, named_methods
 from axiom_bench.cli.explain_images import Classes, ExplainedImage, Explainer, configured
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.formats.decoding import open_scaled
@@ -107,18 +107,13 @@ def _write(
     from axiom_bench.cli.explain_drawing import page, picture
 
     heading = f"{explainer.model.name} at {explainer.model.layer}"
-    pages, pictures = [], {}
-    if output.format is None:
-        pages, pictures = [output.path / INDEX], {output.pictures[image.path]: image for image in images}
-    elif output.format == "html":
-        pages = [output.path]
-    else:
-        pictures = {output.path: images[0]}
+    pictures = [(output.pictures[image.path], image) for image in images if image.path in output.pictures]
     with progress("pictures", len(pictures)) as shown:
-        for path, image in pictures.items():
-            files.write(path, picture(image, heading, output.format or "png", colours))
+        for path, image in pictures:
+            files.write(path, picture(image, heading, PICTURES[path.suffix.lower()], colours))
             shown.advance(1)
-    with progress("page"):
-        for path in pages:
-            files.write(path, page(images, explainer.manifest(len(images)), sentences, colours).encode())
-    return [*pictures, *pages]
+    if output.page is not None:
+        with progress("page"):
+            text = page(images, explainer.manifest(len(images)), sentences, colours)
+            files.write(output.page, text.encode())
+    return [*(path for path, _ in pictures), *([output.page] if output.page else ())]

@@ -21,7 +21,7 @@ from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
-from axiom_bench.report.game_page import CHECKS, Class, Game, TwoClassImage, WholeImage, page
+from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.fetching import urls
@@ -84,20 +84,19 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
             f"The images of {job.data.name!r} are mosaics of several classes, and a game asks about images of exactly "
             "two: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
-    recorded = manifest["models"][job.model.name]["weights_sha256"]
-    if job.model.weights_sha256 != recorded:
-        raise BenchError(
-            f"The weights of {job.model.name} aren't those of the run any more ({str(job.model.weights_sha256)[:12]}, "
-            f"not {str(recorded)[:12]}); run the benchmark again with the same command first."
-        )
-    if job.data_fingerprint != manifest["data"][job.data.name]["fingerprint"]:
-        raise BenchError(
-            f"The images of {job.data.name!r} aren't those of the run any more; run the benchmark again with the same "
-            "command first."
-        )
+    weights = str(manifest["models"][job.model.name]["weights_sha256"])
+    for what, are, were in (
+        (f"weights of {job.model.name}", str(job.model.weights_sha256), weights),
+        (f"images of {job.data.name!r}", job.data_fingerprint, manifest["data"][job.data.name]["fingerprint"]),
+    ):
+        if are != were:
+            raise BenchError(
+                f"The {what} aren't those of the run any more ({are[:12]}, not {were[:12]}); run the benchmark again "
+                "with the same command first."
+            )
     left_out = set(entry.get("left_out") or ())  # by data.only_correct
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
-    return replace(job, indices=kept, target="each_label"), str(recorded)[:12]
+    return replace(job, indices=kept, target="each_label"), weights[:12]
 
 
 def _entry(manifest: Mapping[str, Any], options: Namespace) -> Mapping[str, Any]:
@@ -153,7 +152,7 @@ def _with_two_classes(job: Job, count: int | None, seed: int) -> list[Batch]:
     return loaded
 
 
-def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeImage]:
+def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[Picture]:
     """CHECKS images to show whole, of those that aren't in `trials`. Images of one class come first. The wrong choice
     is a class that the image isn't labelled with, of those that the trials ask about. Raises BenchError where there are
     too few."""
@@ -169,7 +168,7 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeIma
         others = [target for target in asked if target not in present] or [*set(range(len(job.data.classes))) - present]
         other = int(generator.choice(others))
         pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
-        checks.append(WholeImage(batch.image_ids[0], _class(job, shown), _class(job, other), pixels))
+        checks.append(Picture(batch.image_ids[0], (_class(job, shown), _class(job, other)), pixels))
     if len(checks) < CHECKS:
         raise BenchError(
             f"A game shows {CHECKS} whole pictures as attention checks, and this run has only {len(checks)} images "
@@ -178,9 +177,9 @@ def _whole_images(job: Job, trials: Sequence[Batch], seed: int) -> list[WholeIma
     return checks
 
 
-def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[TwoClassImage], list[str]]:
+def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> tuple[list[Picture], list[str]]:
     """(each image with the maps of all methods that apply to the model, sentences about those that don't)."""
-    images: list[TwoClassImage] = []
+    images: list[Picture] = []
     with warnings.catch_warnings(record=True, action="always") as caught:
         for batch in rows:
             on_device = batch.to(job.device.device)
@@ -188,9 +187,9 @@ def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> t
             explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
             applicable = {name: each.heatmap for name, each in explanations.items() if each is not None}
             maps = {name: given(heatmap, "heatmap").float().cpu().numpy() for name, heatmap in applicable.items()}
-            first, second = _targets(batch)
+            first, second = (_class(job, target) for target in _targets(batch))
             pixels = job.model.preprocessing.denormalise(batch.images[:1])[0]
-            images.append(TwoClassImage(batch.image_ids[0], (_class(job, first), _class(job, second)), pixels, maps))
+            images.append(Picture(batch.image_ids[0], (first, second), pixels, maps))
     sentences = (str(warning.message) for warning in caught if issubclass(warning.category, MethodLeftOut))
     return images, list(dict.fromkeys(sentences))
 

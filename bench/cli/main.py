@@ -9,8 +9,9 @@ import os
 import re
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -134,11 +135,11 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     listing = commands.add_parser("list", help="what can be chosen, one line each")
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
-    listing.set_defaults(command=_list)
+    listing.set_defaults(command=calls("cli.listing.listing", "kind", "config_dir"))
 
     status = commands.add_parser("status", help="what of a run is done, goes on and has failed")
     status.add_argument("run_folder", type=run_folder)
-    status.set_defaults(command=_status)
+    status.set_defaults(command=calls("cli.status.status", "run_folder"))
 
     tidy = commands.add_parser("tidy", help="merge a run's many small record files")
     tidy.add_argument("run_folder", type=local_folder)
@@ -146,7 +147,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     tidy.add_argument(
         "--beside", metavar="TARGET", help="the values computed beside this plug-in, as my_module.my_cam, aren't needed"
     )
-    tidy.set_defaults(command=_tidy)
+    tidy.set_defaults(command=calls("records.tidy.tidy", "run_folder", "drop", "beside"))
 
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
     verify = commands.add_parser("verify", help=about)
@@ -157,20 +158,21 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     reference = commands.add_parser("reference", help="the published values of a suite")
     reference.add_argument("suite")
-    reference.set_defaults(command=_reference)
+    reference.set_defaults(command=calls("cli.rank.reference", "suite"))
 
     board = commands.add_parser("leaderboard", help="the static site of all published values")
     board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
     board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    board.set_defaults(command=_leaderboard)
+    board.set_defaults(command=calls("cli.leaderboard.leaderboard", "output", "submissions"))
 
     rank = commands.add_parser("rank", help="a method's places among the published values of a suite")
     rank.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
-    rank.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the suite with a direction")
+    names = "names of values; default: all of the suite with a direction"
+    rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
     rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
     rank.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
-    rank.set_defaults(command=_rank)
+    rank.set_defaults(command=calls("cli.rank.rank", "method", "suite", "metrics", "json", "overrides"))
 
     submit = commands.add_parser("submit", help="a method's values of a suite, as a folder to hand in")
     submit.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
@@ -179,11 +181,31 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
     submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
     submit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
-    submit.set_defaults(command=_submit)
+    arguments = ("method", "suite", "output", "licence", "reference", "overrides")
+    submit.set_defaults(command=calls("cli.submission.making.submit", *arguments))
 
     _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
     _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
     return tuple(commands.choices)
+
+
+def listed(text: str) -> list[str]:
+    """Names by comma."""
+    return text.split(",") if text else []
+
+
+def calls(function: str, *arguments: str) -> Callable[[Namespace], int]:
+    """A command that calls a function of this package with these options and prints its lines. It is imported when the
+    command runs, since some import torch; what it returns is the lines, or the exit code and them."""
+
+    def command(options: Namespace) -> int:
+        module, _, name = function.rpartition(".")
+        result = getattr(import_module(f"axiom_bench.{module}"), name)(*(getattr(options, each) for each in arguments))
+        code, lines = result if isinstance(result, tuple) else (0, result)
+        say(lines)
+        return code
+
+    return command
 
 
 def _add_game(game: ArgumentParser) -> None:
@@ -203,7 +225,7 @@ def _add_game_score(score: ArgumentParser) -> None:
     score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
     score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
-    score.set_defaults(command=_game_score)
+    score.set_defaults(command=calls("report.game_score.report_score", "answers", "output", "seed"))
 
 
 def _add_report(report: ArgumentParser) -> None:
@@ -224,7 +246,7 @@ def _add_judge(judge: ArgumentParser) -> None:
     judge.add_argument("--better", choices=("higher", "lower"), default="higher", help="of your own metric's values")
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
-    judge.add_argument("--metrics", metavar="A,B", help="names of values; default: all of the run")
+    judge.add_argument("--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run")
     judge.set_defaults(command=_judge)
 
 
@@ -309,8 +331,7 @@ def _judge(options: Namespace) -> int:
         return code
     from axiom_bench.report.scorecard import write_judgement
 
-    metrics = options.metrics.split(",") if options.metrics else None
-    lines = write_judgement(options.run_folder, options.truth, metrics)
+    lines = write_judgement(options.run_folder, options.truth, options.metrics or None)
     send(options.run_folder)
     say(lines)
     return 0
@@ -357,27 +378,6 @@ def _explain(options: Namespace) -> int:
     return 2 if problems else 0
 
 
-def _list(options: Namespace) -> int:
-    from axiom_bench.cli.listing import listing
-
-    say(listing(options.kind, options.config_dir))
-    return 0
-
-
-def _tidy(options: Namespace) -> int:
-    from axiom_bench.records.tidy import tidy
-
-    say(tidy(options.run_folder, options.drop, options.beside))
-    return 0
-
-
-def _status(options: Namespace) -> int:
-    from axiom_bench.cli.status import status
-
-    say(status(options.run_folder))
-    return 0
-
-
 def _verify(options: Namespace) -> int:
     if (options.run_folder / "submission.json").is_file():
         from axiom_bench.cli.submission.verifying import verify_submission
@@ -393,51 +393,12 @@ def _verify(options: Namespace) -> int:
     return code
 
 
-def _reference(options: Namespace) -> int:
-    from axiom_bench.cli.rank import reference
-
-    say(reference(options.suite))
-    return 0
-
-
-def _leaderboard(options: Namespace) -> int:
-    from axiom_bench.cli.leaderboard import leaderboard
-
-    say(leaderboard(options.output, options.submissions))
-    return 0
-
-
-def _rank(options: Namespace) -> int:
-    from axiom_bench.cli.rank import rank
-
-    metrics = options.metrics.split(",") if options.metrics else ()
-    code, lines = rank(options.method, options.suite, metrics, options.json, options.overrides)
-    say(lines)
-    return code
-
-
-def _submit(options: Namespace) -> int:
-    from axiom_bench.cli.submission.making import submit
-
-    about = options.licence, options.reference
-    code, lines = submit(options.method, options.suite, options.output, *about, options.overrides)
-    say(lines)
-    return code
-
-
 def _game(options: Namespace) -> int:
     from axiom_bench.cli.game import game
 
     page, lines = game(options)
     send(options.run_folder)
     say([*lines, f"game: {page}"])
-    return 0
-
-
-def _game_score(options: Namespace) -> int:
-    from axiom_bench.report.game_score import report_score
-
-    say(report_score(options.answers, options.output, options.seed))
     return 0
 
 

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from PIL import Image
 
 from axiom_bench.errors import BenchError
 from axiom_bench.report.page import html
-from axiom_bench.report.page.html import render
 
 MAX_BYTES = 10_000_000
 SHARE = 0.2  # of an image's pixels that stay visible
@@ -24,8 +23,6 @@ CHECKS = 6  # whole pictures among the others
 CHECKS_NEEDED = 5  # of them that a player must name correctly for the other answers to count
 FLOOR = "centred_blob"  # a condition of the game's own: it shows the middle, whatever the class
 FLOOR_TITLE = "Centred blob"
-STYLES = ("page.css", "game.css")
-FIRST_SCRIPT, SCRIPT = "theme.js", "game.js"
 DISPLAY_SIDE = 320  # small images are enlarged to about this many pixels
 QUALITY = 80  # of WebP
 BLOB_WIDTH = 0.25  # standard deviation of the centred blob, as a share of each side
@@ -36,23 +33,14 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class TwoClassImage:
-    """An image with exactly two classes. pixels: (H, W, 3). heatmaps: {method: (2, H, W)}, one for each class."""
+class Picture:
+    """An image of the game. classes: the two that a player chooses from; of a picture that is shown whole, as an
+    attention check, the first is right. pixels: (H, W, 3). heatmaps: {method: (2, H, W)}, one for each class."""
 
     image_id: str
     classes: tuple[Class, Class]
     pixels: NDArray[np.uint8]
-    heatmaps: Mapping[str, NDArray[np.floating]]
-
-
-@dataclass(frozen=True)
-class WholeImage:
-    """An image that is shown whole, as an attention check. shown: a class of it. other: one that it doesn't have."""
-
-    image_id: str
-    shown: Class
-    other: Class
-    pixels: NDArray[np.uint8]
+    heatmaps: Mapping[str, Heat] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,8 +48,8 @@ class Game:
     """titles: {method: as people read it}, of all methods that the images have maps of. setting: where the maps come
     from, {"model", "layer", "data", "weights"}."""
 
-    images: Sequence[TwoClassImage]
-    checks: Sequence[WholeImage]
+    images: Sequence[Picture]
+    checks: Sequence[Picture]
     titles: Mapping[str, str]
     setting: Mapping[str, str]
     seed: int
@@ -69,12 +57,12 @@ class Game:
 
 def page(game: Game) -> str:
     """The whole page. Raises BenchError where it would have more than MAX_BYTES."""
-    first, script = html.script(FIRST_SCRIPT), html.script(SCRIPT)
-    text = render(
+    first, script = html.script("theme.js"), html.script("game.js")
+    text = html.render(
         "game.html.j2",
         data=html.as_json(page_data(game)),
         percent=round(100 * SHARE),
-        styles=[html.style(name) for name in STYLES],
+        styles=[html.style(name) for name in ("page.css", "game.css")],
         first_script=first,
         script=script,
         policy=html.policy([first, script]),
@@ -100,11 +88,8 @@ def page_data(game: Game) -> dict[str, Any]:
         "checks_needed": CHECKS_NEEDED,
         "methods": [{"name": name, "title": game.titles.get(name, FLOOR_TITLE)} for name in methods],
         "square": latin_square(len(game.images), cells, game.seed).tolist(),
-        "images": [_image_data(image, methods) for image in game.images],
-        "checks": [
-            {"image": check.image_id, "classes": _classes(check.shown, check.other), "picture": data_uri(check.pixels)}
-            for check in game.checks
-        ],
+        "images": [{**_about(image), "pictures": _pictures(image, methods)} for image in game.images],
+        "checks": [{**_about(check), "picture": data_uri(check.pixels)} for check in game.checks],
     }
     return {"id": hashlib.sha256(html.as_json(data).encode()).hexdigest()[:12], **data}
 
@@ -127,19 +112,16 @@ def method_and_class(cell: int, methods: int) -> tuple[int, int]:
     return cell % methods, cell // methods
 
 
-def _image_data(image: TwoClassImage, methods: Sequence[str]) -> dict[str, Any]:
-    """pictures: by cell, see `method_and_class`."""
+def _about(image: Picture) -> dict[str, Any]:
+    return {"image": image.image_id, "classes": [{"index": index, "name": name} for index, name in image.classes]}
+
+
+def _pictures(image: Picture, methods: Sequence[str]) -> list[str]:
+    """By cell, see `method_and_class`."""
     blob = centred_blob(*image.pixels.shape[:2])
     heat = {**image.heatmaps, FLOOR: np.stack([blob, blob])}
-    pictures = []
-    for cell in range(2 * len(methods)):
-        method, of_class = method_and_class(cell, len(methods))
-        pictures.append(data_uri(image.pixels, visible(heat[methods[method]][of_class], SHARE)))
-    return {"image": image.image_id, "classes": _classes(*image.classes), "pictures": pictures}
-
-
-def _classes(*classes: Class) -> list[dict[str, Any]]:
-    return [{"index": index, "name": name} for index, name in classes]
+    cells = (method_and_class(cell, len(methods)) for cell in range(2 * len(methods)))
+    return [data_uri(image.pixels, visible(heat[methods[method]][of_class], SHARE)) for method, of_class in cells]
 
 
 def visible(heat: Heat, share: float) -> Mask:

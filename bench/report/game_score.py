@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -37,8 +37,6 @@ OWN = {
 PART, CHECK = "part", "check"
 CANT_TELL = -1  # the answer_index of "can't tell"
 
-Rows = list[dict[str, Any]]  # the keys of SHARED and OWN
-
 
 @dataclass(frozen=True)
 class Answers:
@@ -56,21 +54,34 @@ def read_answers(paths: Sequence[Path]) -> Answers:
     The same answers twice, as in a file saved again later, count once. Raises BenchError, naming the file, for one that
     can't be read, for answers of several games, and for two players with one number.
     """
-    files = {path: _rows(path) for path in _files(paths)}
-    of_game = {row["game"]: path for path, rows in files.items() for row in rows}
+    of_file = {path: rows for path in _files(paths) if (rows := _rows(path))}
+    of_game = {rows[0]["game"]: path for path, rows in of_file.items()}
     if not of_game:
         raise BenchError("The files hold no answers: their players stopped before the first one.")
     if len(of_game) > 1:
         listed = "; ".join(f"{game} in {path}" for game, path in of_game.items())
         raise BenchError(f"The answers are of {len(of_game)} games, which can't be scored together: {listed}.")
-    by_player, notes = _each_player_once(files)
-    table = pd.DataFrame([row for rows in by_player.values() for row in rows], columns=[*SHARED, *OWN])
-    failed = dict(_failed(table))
-    notes += [f"Left out: player {player}, {reason}." for player, reason in failed.items()]
+    of_player: dict[int, tuple[Path, list[dict[str, Any]]]] = {}
+    notes = []
+    for path, rows in of_file.items():
+        player = rows[0]["player"]
+        before, others = of_player.get(player, (path, []))
+        shorter, longer = sorted((others, rows), key=len)
+        if longer[: len(shorter)] != shorter:
+            raise BenchError(
+                f"{before} and {path} have different answers of player {player}: two people had one number. "
+                "Leave one of the files out."
+            )
+        if others:
+            notes.append(f"Counted once: the answers of player {player}, which are in {before.name} and {path.name}.")
+        of_player[player] = path, longer
+    table = pd.DataFrame([row for _, rows in of_player.values() for row in rows], columns=[*SHARED, *OWN])
+    failed = {player: why for player in sorted(of_player) if (why := _failure(table[table["player"] == player]))}
+    notes += [f"Left out: player {player}, {why}." for player, why in failed.items()]
     counted = table[~table["player"].isin(list(failed)) & (table["kind"] == PART)].reset_index(drop=True)
     if counted.empty:
         raise BenchError(
-            f"No answer counts: of {len(by_player)} players none named {table['checks_needed'][0]} whole pictures "
+            f"No answer counts: of {len(of_player)} players none named {table['checks_needed'][0]} whole pictures "
             "correctly; more players are needed."
         )
     return Answers(counted, counted["player"].nunique(), tuple(notes))
@@ -78,18 +89,18 @@ def read_answers(paths: Sequence[Path]) -> Answers:
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The files themselves, and the JSON files of the folders. Raises BenchError."""
-    files: dict[Path, None] = {}
+    found: list[Path] = []
     for path in paths:
         inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
         if not inside:
             raise BenchError(f"There is no file of answers (JSON) in {path}.")
         if not all(file.is_file() for file in inside):
             raise BenchError(f"There is no file {path}; give the files that players saved, or a folder of them.")
-        files.update(dict.fromkeys(inside))
-    return list(files)
+        found += inside
+    return list(dict.fromkeys(found))
 
 
-def _rows(path: Path) -> Rows:
+def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
@@ -100,38 +111,13 @@ def _rows(path: Path) -> Rows:
         raise BenchError(f"{path} isn't a file of answers that this version's game saved.") from error
 
 
-def _each_player_once(files: Mapping[Path, Rows]) -> tuple[dict[int, Rows], list[str]]:
-    """({player: rows}, sentences about files that repeat another's answers). Raises BenchError."""
-    kept: dict[int, tuple[Path, Rows]] = {}
-    notes = []
-    for path, rows in files.items():
-        if not rows:
-            continue
-        player = rows[0]["player"]
-        if player not in kept:
-            kept[player] = (path, rows)
-            continue
-        before, others = kept[player]
-        shorter, longer = sorted((others, rows), key=len)
-        if longer[: len(shorter)] != shorter:
-            raise BenchError(
-                f"{before} and {path} have different answers of player {player}: two people had one number. "
-                "Leave one of the files out."
-            )
-        kept[player] = (path, longer)
-        notes.append(f"Counted once: the answers of player {player}, which are in {before.name} and {path.name}.")
-    return {player: rows for player, (_, rows) in kept.items()}, notes
-
-
-def _failed(table: pd.DataFrame) -> Iterator[tuple[int, str]]:
-    """(player, why their answers don't count)."""
-    for player in sorted(table["player"].unique().tolist()):
-        rows = table[table["player"] == player]
-        checks = rows[rows["kind"] == CHECK]
-        right, needed = int(checks["correct"].sum()), int(rows["checks_needed"].iloc[0])
-        if right < needed:
-            stopped = f" and stopped after {len(rows)} pictures" if len(checks) < needed else ""
-            yield player, f"who named {right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
+def _failure(rows: pd.DataFrame) -> str:
+    """Why a player's answers don't count; empty where they do."""
+    checks = rows[rows["kind"] == CHECK]
+    right, needed = int(checks["correct"].sum()), int(rows["checks_needed"].iloc[0])
+    stopped = f" and stopped after {len(rows)} pictures" if len(checks) < needed else ""
+    named = f"who named {right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
+    return named if right < needed else ""
 
 
 RESAMPLES = 2000
@@ -159,10 +145,7 @@ class Score:
 
 def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 0) -> list[str]:
     """The lines of the report of these files of answers. output: also written as FORMATS tell; of CSV a file for each
-    table.
-
-    Raises BenchError.
-    """
+    table. Raises BenchError."""
     if output is not None and output.suffix not in FORMATS:
         raise BenchError(f"--output {output} ends with none of {', '.join(FORMATS)}, which tell its format.")
     files.check_output(output)
@@ -170,7 +153,7 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
         raise BenchError(f"--seed {seed}: give 0 or more.")
     read = read_answers(paths)
     result = score(read.table, seed)
-    tables = _score_tables(result, dict(zip(read.table["method"], read.table["title"], strict=True)))
+    tables = _tables(result, dict(zip(read.table["method"], read.table["title"], strict=True)))
     lines = [f"{len(read.table):,} answers of {read.players} players, game {read.table['game'][0]}", *read.notes]
     contents: dict[Path, str] = {}
     if output is not None and output.suffix == ".csv":
@@ -186,56 +169,35 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
 
 def score(table: pd.DataFrame, seed: int = 0) -> Score:
     """The score of answers with the columns player, image, method, correct and answer_index. seed: of the resamples."""
-    marked = table.assign(cant_tell=table["answer_index"] == CANT_TELL)
-    counted = marked.groupby("method").agg(
-        n=("correct", "size"), correct=("correct", "sum"), cant_tell=("cant_tell", "sum")
-    )
+    from scipy.stats import t  # here, because it takes half a second to import
+
+    marked = table.assign(cant_tell=table["answer_index"] == CANT_TELL).groupby("method")
+    counted = marked.agg(n=("correct", "size"), correct=("correct", "sum"), cant_tell=("cant_tell", "sum"))
     counted = counted.reset_index().assign(accuracy=lambda rows: rows["correct"] / rows["n"])
-    spread = Spread.of(table, counted, seed)
-    accuracies = _with_intervals(counted, spread).sort_values("accuracy", ascending=False, kind="stable")
-    return Score(accuracies.reset_index(drop=True), _pairs(accuracies, spread))
+    accuracy, n, methods = counted["accuracy"].to_numpy(), counted["n"].to_numpy(), counted["method"].tolist()
+    parts = [np.diag(accuracy * (1 - accuracy) / n)]  # of independent answers, and by each kind of cluster
+    parts += [cluster_covariance(table, name, methods, seed) for name in ("player", "image")]
+    # Of Student's t: the smaller number of clusters - 1; a single cluster tells nothing, so the other decides.
+    clusters = [number for name in ("player", "image") if (number := table[name].nunique()) > 1]
+    degrees = min(clusters, default=2) - 1
+    reach = float(t.ppf(1 - LEVEL / 2, degrees))  # so many standard errors on either side of a number
+    identity = np.eye(len(counted))
 
+    def variance(weights: Matrix) -> float:
+        """Of the weighted sum of the accuracies."""
+        return joined(*(float(weights @ part @ weights) for part in parts))
 
-@dataclass(frozen=True)
-class Spread:
-    """Covariances of the methods' accuracies, each (M, M): if answers were independent, with players as clusters, and
-    with images as clusters. degrees: of freedom of Student's t, the smaller number of clusters - 1; a single cluster
-    tells nothing, so the other decides."""
-
-    of_answers: Matrix
-    by_player: Matrix
-    by_image: Matrix
-    degrees: int
-
-    @classmethod
-    def of(cls, table: pd.DataFrame, counted: pd.DataFrame, seed: int) -> Spread:
-        methods, accuracy = counted["method"].tolist(), counted["accuracy"].to_numpy()
-        by_player, by_image = (cluster_covariance(table, name, methods, seed) for name in ("player", "image"))
-        clusters = [number for name in ("player", "image") if (number := table[name].nunique()) > 1]
-        of_answers = np.diag(accuracy * (1 - accuracy) / counted["n"].to_numpy())
-        return cls(of_answers, by_player, by_image, min(clusters, default=2) - 1)
-
-    def variances(self, weights: Matrix) -> tuple[float, float]:
-        """(the variance of the weighted sum of the accuracies, what it would be for independent answers)."""
-        parts = (self.of_answers, self.by_player, self.by_image)
-        independent, *clustered = (float(weights @ part @ weights) for part in parts)
-        return joined(independent, *clustered), independent
-
-    @property
-    def reach(self) -> float:
-        """So many standard errors on either side of a number are its interval."""
-        from scipy.stats import t  # here, because it takes half a second to import
-
-        return float(t.ppf(1 - LEVEL / 2, self.degrees))
-
-
-def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
-    effective number of answers, not whole."""
-    share, square = correct / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    low, high = _wilsons(counted, np.array([variance(row) for row in identity]), np.diag(parts[0]), reach)
+    best = counted.assign(low=low, high=high).sort_values("accuracy", ascending=False, kind="stable")
+    pairs = list(combinations(best.index, 2))
+    error = np.sqrt([variance(identity[a] - identity[b]) for a, b in pairs])
+    difference = np.array([accuracy[a] - accuracy[b] for a, b in pairs])
+    with np.errstate(divide="ignore", invalid="ignore"):  # without any spread, p is unknown
+        p = np.where(error > 0, 2 * t.sf(np.abs(difference) / error, degrees), np.nan)
+    names = {"method": [methods[a] for a, _ in pairs], "other": [methods[b] for _, b in pairs]}
+    ends = {"low": difference - reach * error, "high": difference + reach * error}
+    of_pairs = pd.DataFrame({**names, "difference": difference, **ends, "p": p, "adjusted": holm(p)})
+    return Score(best.reset_index(drop=True), of_pairs)
 
 
 def cluster_covariance(table: pd.DataFrame, cluster: str, methods: Sequence[str], seed: int) -> Matrix:
@@ -264,47 +226,39 @@ def joined(of_answers: float, by_player: float, by_image: float) -> float:
     return max([*finite, *both], default=of_answers)
 
 
-def _with_intervals(counted: pd.DataFrame, spread: Spread) -> pd.DataFrame:
-    """Wilson's intervals for n / design effect answers. The design effect is the variance over that of independent
-    answers, 1 at least; a method that is always or never right has that of all methods together."""
-    both = np.array([spread.variances(row) for row in np.eye(len(counted))])
-    clustered, independent = np.maximum(both[:, 0], both[:, 1]), both[:, 1]
+def _wilsons(counted: pd.DataFrame, clustered: Matrix, independent: Matrix, reach: float) -> Matrix:
+    """Wilson's intervals for n / design effect answers: (2, M). The design effect is the variance over that of
+    independent answers, 1 at least; a method that is always or never right has that of all methods together."""
+    clustered = np.maximum(clustered, independent)
     pooled = clustered.sum() / independent.sum() if independent.sum() > 0 else 1.0
-    effect = np.divide(clustered, independent, out=np.full(len(both), pooled), where=independent > 0)
+    effect = np.divide(clustered, independent, out=np.full(len(clustered), pooled), where=independent > 0)
     rows = zip(counted["correct"] / effect, counted["n"] / effect, strict=True)
-    low, high = np.array([wilson(correct, n, spread.reach) for correct, n in rows]).T
-    return counted.assign(low=low, high=high)
+    return np.array([wilson(correct, n, reach) for correct, n in rows]).T
 
 
-def _pairs(accuracies: pd.DataFrame, spread: Spread) -> pd.DataFrame:
-    """All pairs. accuracies: the best first, with the index that the covariances have."""
-    from scipy.stats import t  # here, because it takes half a second to import
-
-    pairs = list(combinations(accuracies.index, 2))
-    identity, accuracy, names = np.eye(len(accuracies)), accuracies["accuracy"], accuracies["method"]
-    error = np.sqrt([spread.variances(identity[a] - identity[b])[0] for a, b in pairs])
-    difference = np.array([accuracy[a] - accuracy[b] for a, b in pairs])
-    with np.errstate(divide="ignore", invalid="ignore"):  # without any spread, p is unknown
-        p = np.where(error > 0, 2 * t.sf(np.abs(difference) / error, spread.degrees), np.nan)
-    ends = {"low": difference - spread.reach * error, "high": difference + spread.reach * error}
-    of_pairs = {"method": [names[a] for a, _ in pairs], "other": [names[b] for _, b in pairs]}
-    return pd.DataFrame({**of_pairs, "difference": difference, **ends, "p": p, "adjusted": holm(p)})
+def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
+    effective number of answers, not whole."""
+    share, square = correct / n, z * z / n
+    middle = (share + square / 2) / (1 + square)
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _score_tables(score: Score, titles: Mapping[str, str]) -> list[Table]:
+def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
     """As a reader sees them."""
     accuracies, pairs = [], []
     for entry in score.accuracies.to_dict("records"):
-        accuracy, cant_tell = entry["accuracy"], entry["cant_tell"]
-        about, cell = (Cell(titles[entry["method"]]), count(entry["n"])), numeric(accuracy, f"{accuracy:.2f}")
-        unsure = numeric(cant_tell / entry["n"], share(cant_tell, entry["n"]))
-        accuracies.append((*about, cell, _interval(entry), unsure))
+        accuracy = numeric(entry["accuracy"], f"{entry['accuracy']:.2f}")
+        cells = (Cell(titles[entry["method"]]), count(entry["n"]), accuracy)
+        unsure = numeric(entry["cant_tell"] / entry["n"], share(entry["cant_tell"], entry["n"]))
+        accuracies.append((*cells, _interval(entry["low"], entry["high"]), unsure))
     for entry in score.pairs.to_dict("records"):
         is_clear = entry["adjusted"] < LEVEL
         names = (Cell(titles[entry["method"]], is_clear), Cell(titles[entry["other"]]))
         difference = numeric(entry["difference"], f"{entry['difference']:+.2f}")
         tests = (numeric(entry["p"]), numeric(entry["adjusted"], bold=is_clear))
-        pairs.append((*names, difference, _interval(entry), *tests))
+        pairs.append((*names, difference, _interval(entry["low"], entry["high"]), *tests))
     of_methods = ("Method", "n", "Accuracy", "Interval", "Can't tell")
     of_pairs = ("Method", "Compared with", "Difference", "Interval", "p", "p adjusted")
     return [
@@ -313,6 +267,5 @@ def _score_tables(score: Score, titles: Mapping[str, str]) -> list[Table]:
     ]
 
 
-def _interval(entry: Mapping[Any, Any]) -> Cell:
-    low, high = entry["low"], entry["high"]
+def _interval(low: float, high: float) -> Cell:
     return Cell(f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING)

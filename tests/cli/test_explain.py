@@ -278,6 +278,7 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
     ("arguments", "sentence"),
     [
         (["scene.png"], "Name the model: --model resnet18"),
+        (["model=resnet18"], "Name an image, or a folder of images"),
         (["scene.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["scene.png", *VGG, "--methods", "gradcam"], "did you mean 'grad_cam'"),
         (["scene.png", *ONE, "--layer", "features.99"], "features.99"),
@@ -286,7 +287,7 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
         (["scene.png", *ONE, "--colours", "jett"], "There is no colour map 'jett'; did you mean 'jet'"),
         (["scene.png", *ONE, "--output", "e.gif"], "Can't write e.gif: give a name that ends in .png, .jpg"),
         (["scene.png", *ONE, "--output", "scene.png"], "would replace an image that is to be explained"),
-        (["scene.png", *ONE, "--output", "."], "scene.png is an image that is to be explained"),
+        (["scene.png", *ONE, "--output", "."], "scene.png would replace an image that is to be explained"),
         (["nowhere.png", *ONE], "The image nowhere.png: there is no file nowhere.png."),
     ],
 )

@@ -53,8 +53,12 @@ def test_outputs_that_are_refused(path):
 
 def test_outputs_by_name():
     Path("my.results").mkdir()
-    for path, kind in {"e.JPG": "jpeg", "e.htm": "html", "maps": None, "my.results": None}.items():
-        assert Output.of(Path(path), IMAGES[:1], IMAGES[:1]).format == kind
+    for name, pictures, page in (
+        *(("e.JPG", ["e.JPG"], None), ("e.htm", [], Path("e.htm"))),
+        *((folder, [f"{folder}/a.png"], Path(folder, "index.html")) for folder in ("maps", "my.results")),
+    ):
+        output = Output.of(Path(name), IMAGES[:1], IMAGES[:1])
+        assert (list(map(str, output.pictures.values())), output.page) == (pictures, page)
 
 
 def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
@@ -96,11 +100,6 @@ def test_nothing_is_replaced_unasked(capsys):
     assert "would replace an image that is to be explained" in capsys.readouterr().err
 
 
-def test_settings_alone_name_no_image(capsys):
-    assert main(["explain", "model=resnet18"]) == 2
-    assert "Name an image, or a folder of images" in capsys.readouterr().err
-
-
 def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     for name, seconds in {"FIRST_BEAT": 0.001, "BEAT": 0.001, "FIRST_LINE": 0.0, "NEXT_LINES": 0.0}.items():
         monkeypatch.setattr(progress, name, seconds)
@@ -112,21 +111,6 @@ def test_images_are_counted_on_standard_error(capsys, monkeypatch):
     assert captured.out.splitlines() == [f"written: maps/{name}" for name in ("other.png", "scene.png", "index.html")]
     assert any(line.startswith("maps: 1 of 2 images") for line in lines)
     assert any(line.startswith("pictures: 1 of 2 images") for line in lines)
-
-
-def test_mistakes_in_paths_are_told_before_torch_is_imported():
-    """Importing torch takes seconds; a path that isn't there needs none of it, nor does an output that exists."""
-    Path("there.html").touch()
-    save_scene("scene.png")
-    code = "import sys\nfrom axiom_bench.cli.main import main\nmain(sys.argv[1:])\nprint('torch' in sys.modules)"
-    for arguments, sentence in (
-        (["nosuch.jpg"], "The image nosuch.jpg: there is no file nosuch.jpg."),
-        (["scene.png", "--output", "there.html"], "there.html exists already"),
-    ):
-        command = [sys.executable, "-c", code, "explain", *arguments, *ONE]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert sentence in done.stderr
-        assert done.stdout == "False\n"
 
 
 @pytest.mark.slow

@@ -17,17 +17,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 INSIDE = {"bench": "", "methods": "methods/", "metrics": "metrics/", "conf": "conf/", "results/baselines": "baselines/"}
 TINY = [
-    *(
-        "run=default",
-        "model=scenes_vgg",
-        "data.size=4",
-        "data.batch_size=4",
-        "data.workers=2",
-        "runtime.repeats=0",
-        "device=cpu",
-    ),
+    *("run=default", "model=scenes_vgg", "data.size=4", "data.batch_size=4", "data.workers=2", "runtime.repeats=0"),
     *("metric=[confidence_drop,zeta]", "method=[grad_cam,guided_xgrad_cam]", "pictures.rows=0", "pictures.gallery=0"),
-    "report.figures.formats=[png]",
+    *("report.figures.formats=[png]", "device=cpu"),
 ]
 SITE = """\
 import os, sys
@@ -121,18 +113,14 @@ def test_the_sdist_builds_the_same_wheel(wheel, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_runs(python, tmp_path):
-    """As the console script does: the default experiment, small, with processes that load the data."""
-    script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n" + CHECK + "sys.exit(code)"
-    (tmp_path / "command.py").write_text(script)
+def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(python, tmp_path):
+    """The default experiment, small, with processes that load the data, as a script and as the console script does,
+    which lacks the current folder on sys.path; -P takes it out here."""
+    script = "import sys\nfrom axiom_bench.cli.main import main\ncode = main(sys.argv[1:])\n"
+    (tmp_path / "command.py").write_text(f"{script}{CHECK}sys.exit(code)")
     assert "report: results/quick/default/report.html" in python("command.py", *TINY)
-
-
-@pytest.mark.slow
-def test_a_user_s_method_that_imports_the_folder_s_modules(python, tmp_path):
-    """A console script lacks the current folder on sys.path; -P takes it out here."""
-    script = "import sys; from axiom_bench.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    assert "report: " in python("-P", "-c", script, *TINY, "+method.mine._target_=my_module.my_cam")
+    console = ("-P", "-c", f"{script}sys.exit(code)")
+    assert "report: " in python(*console, *TINY, "+method.mine._target_=my_module.my_cam")
     assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
 
 

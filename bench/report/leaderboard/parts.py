@@ -89,12 +89,13 @@ class Part:
         run = self.run
         ranked = [name for name in run.metrics if run.metadata.value(name).has_direction]
         headline = [name for name in options_of(run).headline if name in ranked]
-        tables = {metric: self._standings(metric) for metric in dict.fromkeys([*headline, *ranked])}
-        return {metric: table for metric, table in tables.items() if table}
-
-    def _standings(self, metric: str) -> dict[str, Standings]:
-        found = {name: each for name in self.run.methods if (each := standings(self.run, metric, name, False))}
-        return dict(sorted(found.items(), key=lambda item: item[1].middle if item[1].answers.has_place else math.inf))
+        tables = {}
+        for metric in dict.fromkeys([*headline, *ranked]):
+            found = [(name, each) for name in run.methods if (each := standings(run, metric, name, False))]
+            if found:
+                found.sort(key=lambda item: item[1].middle if item[1].answers.has_place else math.inf)
+                tables[metric] = dict(found)
+        return tables
 
     @cached_property
     def definitions(self) -> tuple[list[Definition], list[Definition]]:
