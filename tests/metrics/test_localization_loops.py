@@ -349,6 +349,14 @@ def test_pixel_counts_by_naive_loops():
         assert hit[row].tolist() == counts_slowly(score_map, masks[row].numpy())
 
 
+def test_pixels_at_a_threshold_and_beside_it_are_counted_exactly():
+    edges = np.append(THRESHOLDS, 1.0)
+    scores = np.concatenate([edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)])[None, None]
+    maps = torch.from_numpy(scores)
+    above, _ = protocol.pixel_counts(Explanation(heatmap=maps, masks=maps > 2), "wsol")
+    assert above[0].tolist() == counts_slowly(scores[0], np.ones(scores[0].shape, bool))
+
+
 @pytest.mark.parametrize("number", [0.0, 3.0, float("nan"), float("inf")])
 def test_maps_that_are_constant_or_not_finite_become_zero(number):
     raw_map = torch.full((1, 7, 7), number).double()
