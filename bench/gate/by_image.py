@@ -150,13 +150,22 @@ def most_moved(
 def _differing(before: pd.DataFrame, after: pd.DataFrame, row: Row) -> list[tuple[str, int, float, float]]:
     """(image id, class, before, after) of the images whose values differ, the furthest first; before them those that
     have a value on one side alone."""
-    old, new = (rows_at(values, row)[["image_id", "target_class", "value"]] for values in (before, after))
-    both = old.merge(new, on=["image_id", "target_class"], suffixes=("", "_now"))
-    a, b = (both[name].to_numpy(float) for name in ("value", "value_now"))
-    movement = np.where(np.isfinite(a) != np.isfinite(b), math.inf, np.nan_to_num(np.abs(a - b)))
-    order = [place for place in np.argsort(-movement, kind="stable") if movement[place] > 0]
-    ids, classes = both["image_id"].tolist(), both["target_class"].tolist()
-    return [(str(ids[place]), int(classes[place]), float(a[place]), float(b[place])) for place in order]
+    both = moved_rows(*(rows_at(values, row) for values in (before, after)))
+    both["target_class"] = both["target_class"].astype(int)
+    furthest = both[both["moved"] > 0].sort_values("moved", ascending=False, kind="stable")
+    columns = ("image_id", "target_class", "value", "value_now")
+    return list(zip(*(furthest[name].tolist() for name in columns), strict=True))
+
+
+def moved_rows(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """The rows of images that both sides have, with what the other side has as value_now, status_now; and how far each
+    value moved, infinite where one side alone has a value."""
+    on = [*KEY, "image_id", "target_class"]
+    text = dict.fromkeys([*KEY, "image_id"], str)
+    both = before.astype(text).merge(after.astype(text), on=on, suffixes=("", "_now"))
+    a, b = (both[name].to_numpy(np.float64) for name in ("value", "value_now"))
+    moved = np.where(a == b, 0.0, np.nan_to_num(np.abs(a - b)))  # equal infinities don't differ
+    return both.assign(moved=np.where(np.isfinite(a) != np.isfinite(b), math.inf, moved))
 
 
 def rows_at(rows: pd.DataFrame, names: Row) -> pd.DataFrame:

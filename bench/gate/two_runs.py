@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.gate.findings import MACHINE_DIFFERENCE, printable
+from axiom_bench.gate.by_image import moved_rows
+from axiom_bench.gate.findings import KEY, MACHINE_DIFFERENCE, printable
 from axiom_bench.records import reading
 from axiom_bench.statistics.labels import number
 
-PLACE = ["model", "layer", "data", "method", "metric"]
-KEY = [*PLACE, "image_id", "target_class"]
 ENTRIES = ("models", "data", "methods", "metrics")  # of a manifest
 FACTS = ("versions", "device", "hardware", "precision")
 OF_THE_COMMAND = ("run", "results")  # settings that decide nothing
@@ -77,16 +76,16 @@ def _images(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str
 
 def _values(before: pd.DataFrame, after: pd.DataFrame) -> Iterator[str]:
     """A line for each metric of each method that both have, the furthest first."""
-    text = dict.fromkeys([*PLACE, "image_id", "status"], str)
-    old, new = (side[[*KEY, "value", "status"]].astype(text) for side in (before, after))
-    pairs = old.merge(new, on=KEY, suffixes=("", "_now"))
-    then, now = (pairs[name].to_numpy(np.float64) for name in ("value", "value_now"))
-    restated, moved = pairs["status"] != pairs["status_now"], np.nan_to_num(np.where(then == now, 0, abs(now - then)))
-    differs = (moved > MACHINE_DIFFERENCE * np.maximum(1, np.nan_to_num(abs(then)))) & ~restated
-    pairs = pairs.assign(moved=moved, restated=restated, differs=differs)
-    places = pairs[restated | differs][PLACE].drop_duplicates()
-    groups = pairs.merge(places, on=PLACE).groupby(PLACE, sort=True)
-    lines = [(float(rows["moved"].max()), _line(place, rows)) for place, rows in groups]
+    columns, text = [*KEY, "image_id", "target_class", "value", "status"], {"status": str}
+    pairs = moved_rows(*(side[columns].astype(text) for side in (before, after)))
+    restated = pairs["status"] != pairs["status_now"]
+    allowed = MACHINE_DIFFERENCE * np.maximum(1, np.nan_to_num(abs(pairs["value"].to_numpy(np.float64))))
+    pairs = pairs.assign(restated=restated, differs=(pairs["moved"] > allowed) & ~restated)
+    lines = [
+        (float(rows["moved"].where(rows["differs"], 0.0).max()), _line(place, rows))
+        for place, rows in pairs.groupby(list(KEY), sort=True)
+        if (rows["restated"] | rows["differs"]).any()
+    ]
     return (line for _, line in sorted(lines, key=lambda entry: -entry[0]))
 
 
@@ -95,7 +94,7 @@ def _line(place: Any, rows: pd.DataFrame) -> str:
     parts, restated = [], rows[rows["restated"]]
     if count := int(rows["differs"].sum()):
         means = [number(float(rows.loc[rows[f"status{end}"] == OK, f"value{end}"].mean())) for end in ("", "_now")]
-        far = number(float(rows["moved"].max()))
+        far = number(float(rows.loc[rows["differs"], "moved"].max()))
         parts.append(f"{count} of {len(rows)} values by up to {far}, mean {means[0]} -> {means[1]}")
     changes = (restated["status"] + " -> " + restated["status_now"]).value_counts()
     parts += [f"{number_of} {change}" for change, number_of in changes.items()]

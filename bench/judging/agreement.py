@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from axiom_bench.records.by_metric import compared_columns
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, MOST_UNITS, SEED, TAIL, Floats, nearest_quantiles, resamples
+from axiom_bench.statistics.bootstrap import (
+    FEWEST_IMAGES,
+    MOST_UNITS,
+    SEED,
+    TAIL,
+    Floats,
+    medians,
+    nearest_quantiles,
+    resamples,
+)
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting
 from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image, rounding_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -135,17 +144,10 @@ def _means(values: Floats, weights: Floats) -> Floats:
 
 def _medians(values: Floats, weights: Floats) -> Floats:
     """Of an even number the mean of the two values in the middle."""
-    medians = np.full((len(weights), values.shape[1]), np.nan)
-    for column in range(values.shape[1]):
-        order = np.argsort(values[:, column], kind="stable")
-        order = order[: np.isfinite(values[:, column]).sum()]  # NaN is last
-        if not len(order):
-            continue
-        counted, in_order = np.cumsum(weights[:, order], axis=1), values[order, column]
-        half = counted[:, -1:] / 2
-        low, high = ((is_there).argmax(axis=1) for is_there in (counted >= half, counted > half))
-        medians[:, column] = np.where(half[:, 0] > 0, (in_order[low] + in_order[high]) / 2, np.nan)
-    return medians
+    unit, found = np.arange(len(values)), np.full((len(weights), values.shape[1]), np.nan)
+    for column, own in enumerate(values.T):
+        found[:, column] = np.add(*medians(own, unit, weights)) / 2
+    return found
 
 
 def signs(

@@ -6,9 +6,9 @@ Which kind of interval, and how often it holds the truth at which number of imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ FEWEST_NETWORKS = 3  # trainings of one network, for an interval over them
 TAIL = 0.025
 NORMAL = 1.959964  # standard errors on either side of a 95 % interval of the normal distribution
 FURTHEST = 2  # times Student's reach: where one image decides a mean, resamples without it would reach anywhere
-REACH = 4  # square roots of the number of rows from the middle: where the ends of a median's interval are looked for
-EXACT = 2**21  # rows whose sums over a resample are exact in float32
+REACH = 4  # square roots of the number of rows from the middle: where medians are looked for
 SEED = 0
 
 
@@ -148,112 +147,56 @@ def ends_of_means(parts: Sequence[Sums]) -> Floats:
 def median_intervals(values: Floats, images: Integers) -> Floats:
     """Lower and upper ends (2, columns) of the medians over the rows that aren't NaN, both values of rows.
 
-    The percentile interval. The median of a resample is at most a value x where at least half of the rows drawn are. So
-    the ends are found by bisection, without any resample's median; where exactly half are, both neighbours are medians,
-    and each end takes the outer. NaN for fewer than FEWEST_IMAGES images.
+    The percentile interval; where a resample has two values in the middle, each end takes the outer. NaN for fewer than
+    FEWEST_IMAGES images.
     """
-    drawn, has = units(images), np.isfinite(values)
-    columns = np.ascontiguousarray(np.where(has, values, np.nan).T)
-    ends = _ends_of_medians(columns, drawn, has.sum(axis=0), REACH)
-    return np.where(_num_images(has, images) >= FEWEST_IMAGES, ends, np.nan)
+    ends, drawn = np.full((2, values.shape[1]), np.nan), _drawn(images)
+    for column in np.flatnonzero(_num_images(np.isfinite(values), images) >= FEWEST_IMAGES):
+        low, high = medians(values[:, column], *drawn)
+        bounds = np.nanmin(values[:, column]), np.nanmax(values[:, column])  # of a resample without a row
+        last = np.ceil(np.array([TAIL, 1 - TAIL]) * RESAMPLES).astype(int) - 1
+        sides = np.nan_to_num(low, nan=bounds[0]), np.nan_to_num(high, nan=bounds[1])
+        ends[:, column] = [np.sort(side)[place] for side, place in zip(sides, last, strict=True)]
+    return ends
 
 
 def resampled_medians(values: Floats, images: Integers) -> Floats:
     """(RESAMPLES, columns): the median of each column, without NaN, under each resample of the images; of an even
     number of rows the mean of the two in the middle. The resamples are the same for all columns."""
-    drawn, has = units(images), np.isfinite(values)
-    unit, weights = drawn.of_rows(), resamples(len(drawn.starts))
-    count, columns = has.sum(axis=0).tolist(), np.ascontiguousarray(np.where(has, values, np.nan).T)
-    medians = [_medians(column, unit, weights, int(n), REACH) for column, n in zip(columns, count, strict=True)]
-    return np.stack(medians, axis=1) if medians else np.zeros((RESAMPLES, 0))
+    drawn = _drawn(images)
+    found = [np.add(*medians(column, *drawn)) / 2 for column in values.T]
+    return np.stack(found, axis=1) if found else np.zeros((RESAMPLES, 0))
 
 
-def _medians(column: Floats, unit: Integers, weights: Floats, count: int, reach: int) -> Floats:
-    """(RESAMPLES,) looked for as in `_ends_of_medians`."""
-    num_units = weights.shape[1]
-    middle = _middle(column, unit, num_units, count, reach * int(count**0.5))
-    if not count:
-        return np.full(len(weights), np.nan)
-    half = weights @ np.bincount(unit[np.isfinite(column)], minlength=num_units) / 2
-    up_to = np.cumsum(weights[:, middle.unit], axis=1) + (weights @ middle.below)[:, None]
-    is_inside = (up_to[:, 0] - weights[:, middle.unit[0]] < half) & (up_to[:, -1] > half)
-    is_all = len(middle.values) == count
-    if not is_all and not is_inside.all():
-        return _medians(column, unit, weights, count, 2 * reach)
-    low, high = (up_to >= half[:, None]).argmax(axis=1), (up_to > half[:, None]).argmax(axis=1)
-    return np.where(half > 0, (middle.values[low] + middle.values[high]) / 2, np.nan)
+def _drawn(images: Integers) -> tuple[Integers, Floats]:
+    """The number of each row's unit, and how often each resample has it."""
+    drawn = units(images)
+    return drawn.of_rows(), resamples(len(drawn.starts))
 
 
-class _Middle(NamedTuple):
-    """The rows about the middle of a column, in order. first: how many rows have smaller values. below: (units,) how
-    many of these are of each unit. values, unit: of each row."""
+def medians(column: Floats, unit: Integers, weights: Floats) -> tuple[Floats, Floats]:
+    """(samples,) each: the two values in the middle of each sample's rows without NaN, one twice of an odd number; NaN
+    of none. unit: (rows,) the number of each row's. weights: (samples, units), how often each sample has a unit.
 
-    first: int
-    below: Integers
-    values: Floats
-    unit: Integers
-
-
-def _ends_of_medians(columns: Floats, drawn: Units, count: Integers, reach: int) -> Floats:
-    """(2, columns) of (columns, rows), whose NaN don't count; looked for within `reach` square roots of the number of
-    rows from the middle, and of twice as many where one isn't there. count: (columns,) how many rows have a value."""
-    unit, num_units = drawn.of_rows(), len(drawn.starts)
-    far = reach * int(count.max(initial=0) ** 0.5)
-    middles = [_middle(column, unit, num_units, int(n), far) for column, n in zip(columns, count, strict=True)]
-    length = np.array([len(middle.values) for middle in middles], dtype=np.int64)
-    first = np.array([middle.first for middle in middles], dtype=np.int64)
-    near = np.full((len(columns), int(length.max(initial=1))), num_units)  # no unit's
-    for row, middle in zip(near, middles, strict=True):
-        row[: len(middle.unit)] = middle.unit
-    has = (np.isfinite(column) for column in columns)
-    of_unit = [np.bincount(unit if is_there.all() else unit[is_there], minlength=num_units) for is_there in has]
-    rows = np.array(of_unit).reshape(-1, num_units).T
-    below = np.array([middle.below for middle in middles]).reshape(-1, num_units).T
-    kind: Any = np.float32 if count.max(initial=0) < EXACT else np.float64
-    weights, total = resamples(num_units).astype(kind), rows.astype(kind)
-    place, shift = np.arange(near.shape[1]), (num_units + 1) * np.arange(len(columns))[:, None]
-
-    def has_enough(last: Integers, share: float, is_at_most: Any) -> NDArray[np.bool_]:
-        """Whether in this share of the resamples half of the rows drawn stand up to place `last` of the middle."""
-        chosen = (near + shift)[place <= last[:, None]]
-        in_middle = np.bincount(chosen, minlength=shift.size * (num_units + 1)).reshape(-1, num_units + 1)[:, :-1].T
-        up_to = (below + in_middle).astype(kind)
-        return np.asarray(is_at_most(weights @ (2 * up_to - total), 0).mean(axis=0) >= share)
-
-    ends = []
-    for share, is_at_most in ((TAIL, np.greater_equal), (1 - TAIL, np.greater)):
-        is_outside = (first > 0) & has_enough(np.full(len(columns), -1), share, is_at_most)
-        is_outside |= (first + length < count) & ~has_enough(length - 1, share, is_at_most)
-        if is_outside.any():
-            return _ends_of_medians(columns, drawn, count, 2 * reach)
-        places = _first_enough(partial(has_enough, share=share, is_at_most=is_at_most), np.maximum(length - 1, 0))
-        ends.append(
-            [middle.values[end] if len(middle.values) else np.nan for middle, end in zip(middles, places, strict=True)]
+    They are looked for within REACH square roots of the number of rows from the middle of all, and of twice as many
+    where one isn't there.
+    """
+    num_units, order = weights.shape[1], np.argsort(column)
+    order = order[: np.isfinite(column).sum()]  # NaN is last
+    half = weights @ np.bincount(unit[order], minlength=num_units) / 2
+    count, far, is_inside = len(order), REACH * int(len(order) ** 0.5), not len(order)
+    low, high = np.full((2, len(weights)), np.nan)
+    while not is_inside:
+        first, last = max(count // 2 - far, 0), min(count // 2 + far + 1, count)
+        near, below = order[first:last], weights @ np.bincount(unit[order[:first]], minlength=num_units)
+        up_to = np.cumsum(np.take(weights, unit[near], axis=1), axis=1) + below[:, None]
+        is_inside = bool(((below < half) | (first == 0)).all() and ((up_to[:, -1] > half) | (last == count)).all())
+        low, high = (
+            np.where(half > 0, column[near][is_there.argmax(axis=1)], np.nan)
+            for is_there in (up_to >= half[:, None], up_to > half[:, None])
         )
-    return np.array(ends)
-
-
-def _first_enough(has_enough: Callable[[Integers], NDArray[np.bool_]], last: Integers) -> Integers:
-    """The first place of each column, from 0 to `last`, up to which there is enough; `last` also where that isn't
-    enough, as in a column of which a resample may draw no row."""
-    low, high = np.zeros_like(last), last
-    while (low < high).any():
-        middle = (low + high) // 2
-        enough = has_enough(middle)
-        low, high = np.where(enough, low, np.minimum(middle + 1, high)), np.where(enough, middle, high)
-    return low
-
-
-def _middle(column: Floats, unit: Integers, num_units: int, count: int, far: int) -> _Middle:
-    """Of equal values all are in the middle, or none."""
-    if not count:
-        return _Middle(0, np.zeros(num_units, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=np.int64))
-    in_order = np.sort(column)
-    least, greatest = in_order[max(count // 2 - far, 0)], in_order[min(count // 2 + far, count - 1)]
-    near = np.flatnonzero((column >= least) & (column <= greatest))
-    near = near[np.argsort(column[near])]
-    smaller = column < least
-    return _Middle(int(smaller.sum()), np.bincount(unit[smaller], minlength=num_units), column[near], unit[near])
+        far *= 2
+    return low, high
 
 
 def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: Integers) -> tuple[Floats, Floats]:

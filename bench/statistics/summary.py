@@ -140,15 +140,13 @@ def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
     single = is_ok & (group >= 0) & ~records.of_whole_set[block.keys]
     table = table.join(_errors_by_image(block.values[single], code[single], image[single]))
     table["images"] = table["images"].fillna(0).astype(int)
-    table["statuses"] = [_statuses(records.statuses, row_counts) for row_counts in counts[codes].tolist()]
+    table["statuses"] = [
+        " ".join(f"{name}:{count}" for name, count in zip(records.statuses, row_counts, strict=True) if count)
+        for row_counts in counts[codes].tolist()
+    ]
     place = groups.table.iloc[codes // count].set_axis(table.index)
     methods = [records.methods[code] for code in codes % count]
     return pd.concat([place, table], axis=1).assign(method=methods, metric=metric)
-
-
-def _statuses(names: Sequence[str], counts: Sequence[int]) -> str:
-    """ "ok:120 zero_map:3" """
-    return " ".join(f"{name}:{count}" for name, count in zip(names, counts, strict=True) if count)
 
 
 def _errors_by_image(values: Floats, groups: Integers, images: Integers) -> pd.DataFrame:
