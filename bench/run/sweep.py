@@ -48,7 +48,7 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
     folder = run_folder(config)
     files.ensure_writable(folder)
     with progress(str(config["results"])):
-        mirror.begin(folder)
+        mirror.pull(folder)
     artefacts.check_format(folder)
     with mirror.held(folder):
         files.sweep(folder)
