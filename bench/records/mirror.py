@@ -1,21 +1,27 @@
 """A run in a store of objects, and the folder here with the same files: what is missing is fetched, what is new sent. A
 put is atomic, and records have names that no other file ever has. Nothing is deleted in the
-store but the lock, and what was computed beside a plug-in that is refused."""
+store but the lock, and what was computed beside a plug-in that is refused.
+
+One command at a time computes into a run: the object LOCK says which, and is written anew every BEAT seconds. One that
+is older than LEASE seconds is stale. No value depends on it."""
 
 from __future__ import annotations
 
+import json
 import os
-import sys
+import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, lease, locks, remote, running
+from axiom_bench.records import artefacts, files, holdings, locks, remote, running
 from axiom_bench.records.remote import Objects
 
+LOCK, BEAT, LEASE = "lock.json", 10.0, 60.0
 AT_ONCE = 16  # files that are fetched together, and in memory
 State = tuple[int, int]
 
@@ -86,16 +92,6 @@ def of(folder: Path) -> Mirror | None:
     return None if url is None else _mirror(url, os.getpid())
 
 
-def begin(folder: Path) -> None:
-    """Fetches, and tries to write, so that a command fails before it computes. Raises BenchError."""
-    if (mirror := of(folder)) is None:
-        return
-    mirror.pull()
-    if not mirror.objects.is_exclusive:
-        sentence = "can't make an object only where there is none: commands that run at the same time compute the same"
-        print(f"{mirror.objects.url} {sentence} shards, with the same values.", file=sys.stderr, flush=True)
-
-
 def pull(folder: Path) -> None:
     """Fetches what isn't here, where the folder is a mirror. Raises BenchError."""
     if (mirror := of(folder)) is not None:
@@ -132,10 +128,50 @@ def fetched(text: str) -> Path:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """One command at a time computes into a folder; of a mirror, into what it mirrors. Raises BenchError."""
+    """One command at a time computes into a folder; of a mirror, into what it mirrors. Raises BenchError, also where
+    another machine computes into the same run."""
     mirror = of(folder)
-    with locks.held(folder), nullcontext() if mirror is None else lease.held(mirror.objects):
+    with locks.held(folder), nullcontext() if mirror is None else _locked(mirror.objects):
         yield
+
+
+@contextmanager
+def _locked(objects: Objects) -> Iterator[None]:
+    if holder := _holder(objects.read(LOCK)):
+        raise BenchError(
+            f"{objects.url} is in use: {holder} computes into it. Wait until that has ended; {LEASE:.0f} seconds after "
+            "it was killed the same command goes on."
+        )
+    ended = threading.Event()
+
+    def write() -> None:
+        objects.write(LOCK, json.dumps({**files.process(), "time": time.time()}).encode())
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            with suppress(BenchError):  # perhaps the next one arrives; if none does, sending what is computed says why
+                write()
+
+    write()
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with suppress(BenchError):  # then it is stale soon
+            objects.remove(LOCK)
+
+
+def _holder(content: bytes | None) -> str | None:
+    """Who holds a lock of this content; None where nobody does, or a process of this machine that is gone."""
+    with suppress(ValueError, KeyError, TypeError):
+        about = json.loads(content or b"{}")
+        number, is_here = int(about["process"]), about["place"] == files.place()
+        is_over = time.time() - float(about["time"]) > LEASE or (is_here and not files.is_alive(number))
+        return None if is_over else f"process {number} on {about['host']}"
+    return None
 
 
 @cache

@@ -3,17 +3,14 @@ and the objects below an URL. The URL alone decides the folder's name, so that n
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from axiom_bench.errors import BenchError
 
@@ -88,15 +85,11 @@ class Objects:
     files: Any
     root: str
 
-    def sizes(self, folder: str = "", prefix: str = "") -> dict[str, int]:
-        """{name: bytes} of all objects of a folder whose names in it begin like this."""
-        place = self._path(folder).rstrip("/")
-        # Stores that can't choose by a prefix list all.
-        options = {"prefix": prefix} if prefix and "prefix" in inspect.signature(self.files.find).parameters else {}
+    def sizes(self) -> dict[str, int]:
+        """{name: bytes} of all objects."""
         with store_errors(self.url):
-            found = self.files.find(place, detail=True, **options)
-        names = {path.removeprefix(self.root).lstrip("/"): int(about["size"] or 0) for path, about in found.items()}
-        return {name: size for name, size in names.items() if name.startswith(f"{folder}/{prefix}".lstrip("/"))}
+            found = self.files.find(self.root, detail=True)
+        return {path.removeprefix(self.root).lstrip("/"): int(about["size"] or 0) for path, about in found.items()}
 
     def read(self, name: str) -> bytes | None:
         """An object's content; None where there is none."""
@@ -116,49 +109,10 @@ class Objects:
         with store_errors(self.url):
             self.files.pipe_file(self._path(name), content)
 
-    def make(self, name: str, content: bytes) -> bool:
-        """Writes an object where there is none; whether it did. content: like no other process's. What is there
-        afterwards decides: a put that is repeated after a lost answer finds its own object in its way, and not every
-        store says in the same words why it refuses. Where nothing is, another has just removed it."""
-        for last in (False, True):
-            try:
-                with store_errors(self.url):
-                    self.files.pipe_file(self._path(name), content, mode="create")
-                break
-            except BenchError:
-                there = self.read(name)
-                if there is not None:
-                    return there == content
-                if last:
-                    raise
-        return True
-
     def remove(self, name: str) -> None:
         """Removes an object, if it is there."""
         with store_errors(self.url), suppress(FileNotFoundError):
             self.files.rm_file(self._path(name))
-
-    def modified(self, name: str) -> datetime | None:
-        """When an object was written, by the store's clock; None where there is none."""
-        with store_errors(self.url), suppress(FileNotFoundError):
-            time: datetime = self.files.modified(self._path(name))
-            return time
-        return None
-
-    @cached_property
-    def is_exclusive(self) -> bool:
-        """Whether `make` can keep two processes apart. Tried by writing: many servers speak a store's language, and an
-        older one may take no notice of the condition."""
-        from fsspec.spec import AbstractFileSystem
-
-        name = f"probe-{uuid4().hex}"
-        self.write(name, b"1")
-        try:
-            if getattr(self.files.pipe_file, "__func__", None) is AbstractFileSystem.pipe_file:
-                return False  # it looks, and then writes
-            return not self.make(name, b"2")
-        finally:
-            self.remove(name)
 
     def _path(self, name: str) -> str:
         return f"{self.root}/{name}"

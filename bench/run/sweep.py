@@ -50,7 +50,7 @@ def launch(composition: Composition, config: dict[str, Any], goes_on: bool = Fal
     folder = run_folder(config)
     files.ensure_writable(folder)
     with progress(str(config["results"])):
-        mirror.begin(folder)
+        mirror.pull(folder)
     artefacts.check_format(folder)
     with mirror.held(folder):
         files.sweep(folder)

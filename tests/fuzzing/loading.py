@@ -6,7 +6,6 @@ import io
 import resource
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -52,8 +51,3 @@ def encoded(pixels: NDArray[Any] | Image.Image, kind: str, **options: Any) -> by
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     image.save(buffer, kind, **{**LOSSLESS.get(kind, {}), **options})
     return buffer.getvalue()
-
-
-def grey_jpegs() -> list[bytes]:
-    """Three pictures of 16 x 12, each of one grey: 0, 80 and 160."""
-    return [encoded(np.full((12, 16, 3), 80 * number, np.uint8), "JPEG") for number in range(3)]

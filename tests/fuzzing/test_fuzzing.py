@@ -12,7 +12,6 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from copy import deepcopy
 from pathlib import Path
 from types import FrameType
 
@@ -21,9 +20,10 @@ import pytest
 from hypothesis import strategies as st
 
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, files
-from tests.fuzzing import annotations, images, made_run, parquet, run_folders, settings, tars, weights
+from tests.fuzzing import annotations, images, made_run, run_folders, shards, weights
 
 SECONDS = 60  # of one case; one that takes longer hangs
 MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
@@ -31,15 +31,12 @@ MANY = 32
 Attempt = Callable[[st.DrawFn, Path], None]
 KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make test`
     "annotations": (annotations.attempt, 60),
-    "archives": (tars.attempt_imagenet, 26),
     "baselines": (run_folders.attempt_baseline, 13),
     "images": (images.attempt, 65),
     "manifests": (run_folders.attempt_manifest, 25),
-    "parquet": (parquet.attempt, 20),
     "records": (run_folders.attempt_records, 25),
     "run_folders": (run_folders.attempt_files, 23),
-    "settings": (settings.attempt, 65),
-    "shards": (tars.attempt_shards, 20),
+    "shards": (shards.attempt, 40),
     "weights": (weights.attempt, 40),
 }
 
@@ -114,10 +111,8 @@ def test_a_name_too_long_for_a_file_is_refused(tmp_path):
         for change in ({"pictures": [name]}, {"jobs": [{**job, "records": [name]}]}):
             with pytest.raises(BenchError, match="which is no file of a run folder"):
                 run_folders.read_manifest(tmp_path, files.to_json(artefacts.NAME, {**content, **change}))
-    config = deepcopy(settings._composed(settings.LINES[0]))
-    config["method"]["guided_xgrad_cam"]["params"]["wrapped"] = "a" * 10_000
     with pytest.raises(BenchError, match="There is no method"):
-        settings.check(config)
+        plugins.load("method", "a" * 10_000)
 
 
 def test_a_comment_of_a_baseline_stays_as_it_is(tmp_path):

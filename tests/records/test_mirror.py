@@ -1,23 +1,17 @@
 """Runs in a store: names, what is fetched and sent, and a lock made of objects. The store is fsspec's memory."""
 
-import io
 import json
 import os
-import subprocess
-import sys
-import threading
 import time
-from contextlib import ExitStack, contextmanager, redirect_stderr
 from functools import partial
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.spec import AbstractFileSystem
 
 from axiom_bench.cli.terminal import local_folder, run_folder
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, lease, mirror, remote
+from axiom_bench.records import files, mirror, remote
 from axiom_bench.records.remote import Objects
 from tests.faults.runs import wait_until
 
@@ -125,100 +119,41 @@ def test_what_could_not_be_sent_is_sent_by_the_next_command_and_a_lost_folder_is
     assert (folder / "records" / RECORD).read_bytes() == b"content"
 
 
-@contextmanager
-def begun(store):
-    """Another command that waits for the run in a thread: an event that is set once it has the run, and one that ends
-    it."""
-    had, ended = threading.Event(), threading.Event()
-
-    def wait():
-        with lease.held(store):
-            had.set()
-            ended.wait(30)
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    try:
-        yield had, ended
-    finally:
-        ended.set()
-        thread.join(30)
+ELSEWHERE = {**files.process(), "place": "of another machine"}
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Looks come soon."""
-    monkeypatch.setattr(lease, "LOOK", 0.01)
+def test_a_run_in_a_store_is_one_command_s_until_it_ends_and_a_second_is_told(folder, store):
+    with mirror.held(folder):
+        mine = json.loads(store.read(mirror.LOCK))
+        assert mine["process"] == os.getpid()
+    assert list(store.sizes()) == []
+    store.write(mirror.LOCK, json.dumps({**mine, **ELSEWHERE}).encode())
+    with pytest.raises(BenchError, match=f"{URL} is in use: process {os.getpid()} on {files.host()}") as raised:
+        mirror.held(folder).__enter__()
+    assert "\n" not in str(raised.value)
+    assert json.loads(store.read(mirror.LOCK))["place"] == ELSEWHERE["place"]  # it keeps the run
 
 
-def test_a_run_in_a_store_is_one_command_s_until_it_ends(store, quick):
-    with redirect_stderr(io.StringIO()) as told, ExitStack() as stack:
-        with lease.held(store):
-            others = [stack.enter_context(begun(store)) for _ in range(2)]
-            wait_until(lambda: told.getvalue().count("\n") == 2)
-            assert told.getvalue() == 2 * f"waiting for {URL}: process {os.getpid()} on {files.host()} holds it\n"
-            assert not any(had.is_set() for had, _ in others)
-        wait_until(lambda: any(had.is_set() for had, _ in others))
-        time.sleep(0.1)
-        assert sum(had.is_set() for had, _ in others) == 1
-        for _, ended in others:
-            ended.set()
-    assert all(had.is_set() for had, _ in others)
-    assert list(store.sizes()) == ["lock/3"]
-    with lease.held(store):  # what has ended holds nothing
-        assert list(store.sizes()) == ["lock/4"]
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"process": "z"}', b'{"process": 1, "place": "y"}'])
-def test_what_makes_no_sense_holds_nothing(store, content):
-    store.write("lock/7", content)
-    store.write("lock/of a stranger", b"")
-    with lease.held(store):
-        assert "lock/8" in store.sizes()
-
-
-def test_a_command_that_says_nothing_for_long_holds_nothing_and_one_takes_the_run(store, quick, monkeypatch):
-    monkeypatch.setattr(lease, "LEASE", 0.1)
-    monkeypatch.setattr(lease, "BEAT", 0.02)
-    about = {**files.process(), "place": "of another machine"}
-    store.write("lock/1", json.dumps(about).encode())
-    with begun(store) as (one, one_ends), begun(store) as (two, two_ends):
-        wait_until(lambda: one.is_set() or two.is_set())
-        time.sleep(0.5)  # whose beats are heard
-        assert one.is_set() != two.is_set()
-        one_ends.set()
-        two_ends.set()
-
-
-def test_a_process_of_this_machine_that_is_gone_holds_nothing(store, quick):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    store.write("lock/1", json.dumps({**files.process(), "process": gone.pid}).encode())
-    with lease.held(store):
-        assert list(store.sizes()) == ["lock/2"]
-
-
-def test_a_put_that_was_repeated_has_made_the_object_and_one_removed_meanwhile_is_made(store, monkeypatch):
-    store.write("lock/1", b"mine")
-    assert store.make("lock/1", b"mine")
-    assert not store.make("lock/1", b"another's")
-    read = Objects.read
-    monkeypatch.setattr(Objects, "read", lambda self, name: (self.remove(name), read(self, name))[1])
-    assert store.make("lock/1", b"another's")
-    assert read(store, "lock/1") == b"another's"
+def test_a_lock_is_written_anew_so_that_it_stays_fresh(folder, store, monkeypatch):
+    monkeypatch.setattr(mirror, "BEAT", 0.02)
+    with mirror.held(folder):
+        first = store.read(mirror.LOCK)
+        wait_until(lambda: store.read(mirror.LOCK) != first)
 
 
 @pytest.mark.parametrize(
-    "pipe_file",
+    "content",
     [
-        AbstractFileSystem.pipe_file,  # looks, and then writes
-        lambda self, path, value, mode="overwrite": AbstractFileSystem.pipe_file(self, path, value),
+        *(b"", b"[]", b"{", b'{"process": "z"}', b'{"process": 1, "place": "y"}'),
+        pytest.param(json.dumps({**ELSEWHERE, "time": time.time() - 3600}).encode(), id="stale"),
+        pytest.param(json.dumps({**files.process(), "process": 2**22 + 1, "time": time.time()}).encode(), id="gone"),
     ],
 )
-def test_where_a_store_can_not_keep_two_apart_it_is_said(pipe_file, folder, monkeypatch, capsys):
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
-    mirror.begin(folder)
-    assert "can't make an object only where there is none" in capsys.readouterr().err
+def test_what_makes_no_sense_is_stale_or_gone_holds_nothing(folder, store, content):
+    """The process of the last one is of this machine, and no number of a process is as large."""
+    store.write(mirror.LOCK, content)
+    with mirror.held(folder):
+        assert json.loads(store.read(mirror.LOCK))["process"] == os.getpid()
 
 
 def test_urls_without_a_run_or_of_no_store_are_refused():

@@ -160,7 +160,7 @@ def ended(process: Run) -> str:
     return process.output()
 
 
-def test_a_second_machine_waits_goes_on_where_the_first_is_killed_and_others_read_it(
+def test_a_second_machine_is_told_another_goes_on_where_the_first_is_killed_and_others_read_it(
     endpoint, machine, tmp_path, expected
 ):
     def in_the_second(begun: int) -> None:
@@ -169,11 +169,13 @@ def test_a_second_machine_waits_goes_on_where_the_first_is_killed_and_others_rea
     killed = machine("killed", *TINY, *STORE, hold=in_the_second)
     with stopped_at_the_end(killed):
         wait_until(lambda: len(shards_of(tmp_path / "log")[0]) == 2, killed)
-        first = machine("one", *TINY, *STORE)
-        with stopped_at_the_end(first):
-            wait_until(lambda: f"waiting for {URL}: process {killed.pid} on " in first.output(), first)
-            killed.kill()
-            assert f"report: {URL}/report.html (here: {mirror_of(tmp_path, 'one')}/report.html)" in ended(first)
+        second = machine("two", *TINY, *STORE)
+        assert second.wait() == 2
+        assert f"{URL} is in use: process {killed.pid} on " in second.output()
+        killed.kill()
+    first = machine("one", *TINY, *STORE)
+    with stopped_at_the_end(first):
+        assert f"report: {URL}/report.html (here: {mirror_of(tmp_path, 'one')}/report.html)" in ended(first)
     begun, done = shards_of(tmp_path / "log")
     assert len(begun) == 5  # the killed one's again, and no other
     assert sorted(done) == sorted(set(begun))
