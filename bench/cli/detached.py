@@ -6,7 +6,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -60,7 +59,7 @@ def detach(composition: Composition, config: dict[str, Any], config_folder: Path
 def share(command: Command, number: int | None, count: int) -> None:
     """Computes one of so many parts of a command line's shards; None: none, but prepares and announces its jobs."""
     with composed(*command) as composition:
-        if failed := [failure.message for failure in composition.launch(partial(_share, number, count)) if failure]:
+        if failed := [failure.message for job in composition.job_configs() if (failure := _share(number, count, job))]:
             sys.exit("\n".join(failed))  # Slurm then tells that the job has failed; the last one says it in the report
 
 

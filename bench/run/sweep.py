@@ -28,7 +28,7 @@ MAX_NAMES = 5  # of each kind
 
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
-    """Runs the jobs of a command line, spread by Hydra's launcher: the sweep's configuration, each job's outcome.
+    """Runs the jobs of a command line, one after the other: the sweep's configuration, each job's outcome.
     config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for a
     mistake that concerns all jobs."""
     with composed(overrides, config_folder) as composition:
@@ -60,7 +60,7 @@ def launch(composition: Composition, config: dict[str, Any]) -> list[Outcome]:
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
             function = execute if isinstance(executor, Local) else partial(execute, executor=executor)
-            return _distinct(composition.launch(function))
+            return _distinct([function(job) for job in composition.job_configs()])
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
