@@ -39,8 +39,7 @@ def frozen(suite: str, part: str, overrides: Sequence[str]) -> dict[str, Any]:
     """A part of a suite, as its file has it: {"models", "data", "metrics"}. Nothing is computed."""
     models, data, calls = {}, {}, {}
     with composed([f"suite={suite}/{part}", *overrides]) as composition:
-        for words in composition.jobs:
-            config = plain(composition.composer.job_config(composition.config, words))
+        for config in map(plain, composition.job_configs()):
             job = Job.of(config)
             models[job.model.name] = [job.model.layer, job.model.weights_sha256]
             data[job.data.name] = job.data_fingerprint

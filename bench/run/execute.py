@@ -26,7 +26,7 @@ from axiom_bench.run.tasks import Plan, Task, compute_part, failure, finish, for
 
 def execute(config: DictConfig, command: str, executor: Executor | None = None) -> Outcome:
     """Runs a job. A failure is an outcome too, so that the other jobs of the sweep go on. command: see `Task`.
-    executor: None: the tasks are done here, as in a process that one of Hydra's launchers has started."""
+    executor: None: the tasks are done here."""
     name = str(OmegaConf.select(config, "model.name"))
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

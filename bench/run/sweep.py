@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,7 +28,7 @@ MAX_NAMES = 5  # of each kind
 
 
 def sweep(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[dict[str, Any], list[Outcome]]:
-    """Runs the jobs of a command line, spread by Hydra's launcher: the sweep's configuration, each job's outcome.
+    """Runs the jobs of a command line, one after the other: the sweep's configuration, each job's outcome.
     config_folder: a user's own folder of YAML files beside conf/. Raises BenchError, before anything is computed, for a
     mistake that concerns all jobs."""
     with composed(overrides, config_folder) as composition:
@@ -64,7 +63,7 @@ def launch(composition: Composition, config: dict[str, Any], goes_on: bool = Fal
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
             of_engine = None if isinstance(executor, Local) else executor
-            return _distinct(composition.launch(partial(execute, command=command, executor=of_engine)))
+            return _distinct([execute(job, command, of_engine) for job in composition.job_configs()])
 
 
 def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:

@@ -23,7 +23,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, files
-from tests.fuzzing import annotations, images, made_run, run_folders, shards, weights
+from tests.fuzzing import annotations, images, made_run, run_folders, settings, shards, weights
 
 SECONDS = 60  # of one case; one that takes longer hangs
 MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
@@ -36,6 +36,7 @@ KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make t
     "manifests": (run_folders.attempt_manifest, 25),
     "records": (run_folders.attempt_records, 25),
     "run_folders": (run_folders.attempt_files, 23),
+    "settings": (settings.attempt, 60),
     "shards": (shards.attempt, 40),
     "weights": (weights.attempt, 40),
 }

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
 from axiom_bench import methods, metrics
 from axiom_bench.cli.benchmark import check_report
@@ -265,7 +266,9 @@ def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, li
         ("device=1.5", "device='1.5' chooses no device"),
         ("peers=null", "peers='null' chooses no peer"),
         ("method=[null]", "method='[null]' chooses no method"),
-        ("hydra.sweeper=5", "The configuration can't be put together (TypeError"),
+        ("hydra.sweeper=5", "The configuration can't be put together"),
+        ("hydra/launcher=slurm", "There is no hydra/launcher 'slurm'"),
+        ("hydra.sweeper.params.model=a,b", "hydra.sweeper.params.model takes one value"),
         ("hydra.searchpath=[/my/zoë]", "write \"hydra.searchpath=['/my/conf']\""),
         ("hydra.searchpath=['~nobody_here/conf']", "There is no folder '~nobody_here/conf'"),
         ("~shard_size", "shard_size isn't set"),
@@ -343,11 +346,11 @@ def test_a_user_s_files_may_leave_out_their_names(tmp_path):
 OWN = "model=user model.architecture=a/net.py:build"
 RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than its experiment
     "data.size=3": "default",
-    "model=scenes_vgg,scenes_resnet data=scenes": "default",
+    "model=scenes_vgg,scenes_resnet data=scenes": "scenes-bacc",
     "model=resnet18 data=imagenet data.root=/data/imagenet": "imagenet-resnet18",
-    "data=voc model=resnet18,vgg16,alexnet": "voc-3models-6d74",
-    "data=voc model=vgg16,alexnet,resnet18": "voc-3models-6d74",  # the same values
-    "data=voc model=resnet18,vgg16,resnet50": "voc-3models-5b7b",
+    "data=voc model=resnet18,vgg16,alexnet": "voc-6d74",
+    "data=voc model=vgg16,alexnet,resnet18": "voc-6d74",  # the same values
+    "data=voc model=resnet18,vgg16,resnet50": "voc-5b7b",
     "data=folder data.root=/my/photos/ model=resnet18": "photos-resnet18",
     "data=webdataset data.path=s3://bucket/val": "val",
     "data=mosaic data.of=imagenet data.size=4": "mosaic_imagenet",
@@ -355,7 +358,7 @@ RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than
     f"{OWN} model.weights=null": "net-random_weights",
     f"{OWN} model.weights=null model.name=mine": "mine-random_weights",
     "model=resnet18 model.weights=tuned.pth": "resnet18-tuned",
-    "model=resnet18 model.layer=layer3,layer4": "resnet18-2layers-f564",
+    "model=resnet18 model.layer=layer3,layer4": "resnet18-f564",
     "model.layer=features.9 model=scenes_vgg": "scenes_vgg-features.9",
     "experiment=voc data.root=/data model.weights_folder=null": "default",
     "experiment=layers": "default",
@@ -372,16 +375,14 @@ def test_a_run_s_name_follows_from_the_models_and_data_that_a_command_chooses(co
     assert names == {RUN_NAMES[command]}
 
 
-@pytest.mark.parametrize("words", [("model=scenes_vgg",), ("data=scenes", "data.size=3", "model=scenes_vgg")])
-def test_a_job_of_a_command_with_one_model_is_the_command_and_not_composed_again(words, monkeypatch):
-    with composed([*QUICK, *FEW, "run=one", *words, "model.layer=features.8"]) as of_command:
-        assert of_command.jobs[0] != of_command.config.hydra.overrides.task  # the axes first
-        again = ConfigLoaderImpl.load_sweep_config
-        loader = of_command.composer._loader
-        expected = composition.plain(again(loader, of_command.config, list(of_command.jobs[0])))
-        monkeypatch.setattr(ConfigLoaderImpl, "load_sweep_config", None)
-        assert of_command.plain_job() == expected
-    assert (expected["model"]["name"], expected["model"]["layer"]) == ("scenes_vgg", "features.8")
+def test_a_program_of_the_user_s_that_has_hydra_itself_keeps_it(tmp_path):
+    (tmp_path / "config.yaml").write_text("theirs: 1")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        theirs = GlobalHydra.instance().hydra
+        with composed(["model=scenes_vgg", *FEW]) as composition:
+            assert GlobalHydra.instance().hydra is theirs  # also while a run computes
+            assert composition.plain_job()["model"]["name"] == "scenes_vgg"
+        assert GlobalHydra.instance().hydra is theirs
 
 
 def test_a_setting_of_a_method_that_an_experiment_has_by_all():

@@ -1,1 +1,1 @@
-"""A command line as settings: composed by Hydra, checked, with its device and its launcher."""
+"""A command line as settings: composed by Hydra, checked, with its device."""

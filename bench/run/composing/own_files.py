@@ -1,26 +1,92 @@
-"""A user's own YAML files, as Hydra reads them: methods and metrics with or without their name around them, experiments
-with or without theirs; and what Hydra couldn't say in words."""
+"""A user's own folders of YAML files, as a source of Hydra's: methods and metrics with or without their name around
+them, experiments with or without theirs; and what Hydra couldn't say in words."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import importlib.util
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult, ConfigSource
 from omegaconf import DictConfig, OmegaConf
 
+from axiom_bench.environment import conf_groups
 from axiom_bench.errors import BenchError
+from axiom_bench.kinds import is_path, shown
 
-PROVIDER = "own configuration"
+SCHEME = "own"
 PLUGINS = ("method", "metric", "peers", "spoiled")  # groups whose files hold {name: entry}
 GLOBAL = "# @package _global_"
 
 
-def place(source: ConfigSource, config: str) -> str:
-    """The file of a configuration, as "experiment/mine", for an error."""
-    folder = source.path if source.scheme() == "file" else source.full_path()
-    return f"{folder}/{config.removesuffix('.yaml')}.yaml"
+class OwnFiles(ConfigSource):
+    """A folder as own://PATH."""
+
+    @staticmethod
+    def scheme() -> str:
+        """As Hydra asks for it."""
+        return SCHEME
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The file as `completed` has it. Raises BenchError for one that is no YAML."""
+        file = self._file(config_path)
+        try:
+            content = OmegaConf.load(file)
+        except yaml.YAMLError as error:
+            raise unreadable(error, file) from error
+        header = self._get_header_dict(Path(file).read_text(encoding="utf-8")[:512])
+        if isinstance(content, DictConfig):
+            content = completed(content, config_path, header["package"] == "_global_", file)
+        return ConfigResult(self.provider, self.full_path(), content, header)
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether it is a folder."""
+        return os.path.isdir(os.path.join(self.path, config_path))
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether it is a file."""
+        return os.path.isfile(self._file(config_path))
+
+    def available(self) -> bool:
+        """Whether the folder is there."""
+        return self.is_group("")
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names of the files and folders in a folder."""
+        found: list[str] = []
+        for name in os.listdir(os.path.join(self.path, config_path)):
+            self._list_add_result(found, os.path.join(config_path, name), name, results_filter)
+        return sorted(set(found))
+
+    def _file(self, config_path: str) -> str:
+        return os.path.join(self.path, self._normalize_file_name(config_path))
+
+
+Plugins.instance().register(OwnFiles)
+
+
+def url(option: str, folder: str) -> str:
+    """A folder, or a package's folder as pkg://package.folder, as Hydra wants it. Raises BenchError if it is absent."""
+    if folder.startswith("pkg://"):
+        name = folder.removeprefix("pkg://")
+        try:
+            spec = importlib.util.find_spec(name)
+        except ImportError:
+            spec = None
+        if spec is None:
+            raise BenchError(f"There is no package {name!r} ({option}).")
+        places = [place for place in spec.submodule_search_locations or () if os.path.isdir(place)]
+        return f"{SCHEME}://{places[0]}" if places else folder
+    text = folder.removeprefix("file://")
+    path = Path(text).expanduser().absolute() if is_path(text) else None
+    if path is None or not path.is_dir():
+        name = shown(folder) if path is None else str(path)
+        raise BenchError(f"There is no folder {name} ({option}); give the folder that holds experiment/, method/, ...")
+    return f"{SCHEME}://{path}"
 
 
 def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
@@ -30,42 +96,39 @@ def unreadable(error: yaml.YAMLError, file: str) -> BenchError:
     return BenchError(f"{file}{line}: this is no YAML ({problem or ' '.join(str(error).split())}).")
 
 
-def completed(loaded: ConfigResult, config: str, file: str, groups: Collection[str]) -> ConfigResult:
+def completed(content: DictConfig, config: str, is_global: bool, file: str) -> DictConfig:
     """What a user's file holds, with the name that it may leave out: of a method or metric the key around its entry, of
-    an experiment `experiment`. config: as "experiment/mine". groups: of conf/. Raises BenchError for an experiment that
-    Hydra would take for something else, with the file, the line and what to write there."""
+    an experiment `experiment`. config: as "experiment/mine". is_global: whether its first line says so. Raises
+    BenchError for an experiment that Hydra would take for something else, with the line and what to write there."""
     group, _, name = config.strip("/").partition("/")
-    content = loaded.config
-    if not isinstance(content, DictConfig):
-        return loaded
     if group in PLUGINS and "_target_" in content:
-        loaded.config = OmegaConf.create({name: content})
-    elif group == "experiment":
-        if problems := list(_problems(loaded, file, groups)):
+        defaults = content.pop("defaults", [])
+        return OmegaConf.create({"defaults": defaults, name: content})
+    if group == "experiment":
+        if problems := list(_problems(content, is_global, file)):
             raise BenchError(" ".join(problems))
         if "experiment" not in content:
             content["experiment"] = name.rpartition("/")[2]
-    return loaded
+    return content
 
 
-def _problems(loaded: ConfigResult, file: str, groups: Collection[str]) -> Iterator[str]:
-    path = Path(file)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []  # a package's may be in an archive
+def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
+    groups = conf_groups()
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
 
     def at(start: str) -> str:
         """The place of the first line that begins so, but for blanks."""
         number = next((number for number, line in enumerate(lines, 1) if line.strip().startswith(start)), 1)
         return f"{file}, line {number}:"
 
-    if loaded.header.get("package") != "_global_":
+    if not is_global:
         yield f"{at('')} an experiment begins with the line `{GLOBAL}`, since it sets what a whole run has; add it."
-    content = loaded.config.items_ex(resolve=False) if isinstance(loaded.config, DictConfig) else ()
-    for key, value in ((str(key), value) for key, value in content):
-        if key in groups and key not in ("experiment", "hydra") and not isinstance(value, DictConfig | None):
+    for key, value in ((str(key), value) for key, value in content.items_ex(resolve=False)):
+        if key in groups - {"experiment"} and not isinstance(value, DictConfig | None):
             chosen = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             text = f"[{', '.join(map(str, chosen))}]" if isinstance(chosen, list) else str(chosen)
             yield f"{at(key)} `{key}: {text}` is a choice; write it under `defaults:`, as `- override /{key}: {text}`."
-    for default in loaded.defaults_list or ():
-        group = getattr(default, "group", "") if default.is_override() else ""
+    for default in content.get("defaults") or ():
+        group = str(next(iter(default))).removeprefix("override ") if isinstance(default, DictConfig) else ""
         if group in groups:
             yield f"{at(f'- override {group}')} the slash is missing; write `- override /{group}: ...`."

@@ -107,7 +107,7 @@ def _check_free(suite: str, override: str) -> None:
         return
     raise BenchError(
         f"The suite {suite} fixes {key}: leave {override} out, so that values can stand beside the published ones, or "
-        "run it without suite=. Free are methods, device, executor, results, real_root, launchers, data.root, "
+        "run it without suite=. Free are methods, device, executor, results, real_root, data.root, "
         "data.workers, data.cache and model.weights_folder."
     )
 

@@ -1,0 +1,122 @@
+"""Settings: composed configurations with some of them changed, checked as a run does before it loads a model.
+
+Composing costs a fifth of a second, so a few command lines are composed once for each process, and the values are put
+into what comes of them. What the checks let through must be fit to be kept: see `_check_sane`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hypothesis import note
+from hypothesis import strategies as st
+
+from axiom_bench.cli.benchmark import check_report
+from axiom_bench.data import registry
+from axiom_bench.data.loading import TARGET_RULES
+from axiom_bench.errors import unknown
+from axiom_bench.explanation.explanation import check_normalise
+from axiom_bench.models.spec import ModelSpec
+from axiom_bench.records.files import safe_name
+from axiom_bench.run import sweep
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.settings import Device
+from axiom_bench.run.tasks import run_folder
+from tests.fuzzing.damage import nested
+
+LINES = (
+    ("model=scenes_vgg", "method=[cam,guided_xgrad_cam,random]", "metric=[srg,zeta,box_iou]"),
+    ("data=mosaic", "model=scenes_resnet", "method=[grad_cam]", "metric=[max_box_acc_v2,mask_iou,confidence_drop]"),
+    ("data=folder", "model=user", "model.architecture=net.py:build", "model.weights=null", "peers=[grad_cam@torchcam]"),
+    ("data=voc", "model=resnet18", "spoiled=[noise_50]", "metric=[road_morf,class_discriminability]"),
+)
+TEXTS = (
+    "", " ", "x", "nan", "1", "true", "???", ".", "..", "../../../evil", "/", "a/b", "a\\b", "~nobody_here/x", "a\nb",
+    "a\0b", "\x1b[31m", "\ud800", "caf\udce9", "\u202e", "a" * 10_000, "{}", "=1+1", "<b>", "$x$", "os.getcwd",
+)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2**63, 10**400, 0.5, -0.5, 1e308, math.nan, math.inf, -math.inf, *TEXTS,
+    [], [1], ["a"], ["a", "a"], [None], [[1]], [math.nan], nested(300), {}, {"a": 1}, {5: 1}, {"_target_": 5}, {"": {}},
+)  # fmt: skip
+KEYS = ("x", "", "_target_", "params", "nmae", "a/b", "a" * 1000, "\ud800", 5, None)
+Place = tuple[dict[Any, Any], Any, str]
+
+
+@cache
+def _composed(line: tuple[str, ...]) -> dict[str, Any]:
+    with composed([*line, "device=cpu", "real_root=nowhere"]) as composition:
+        return composition.plain()
+
+
+def attempt(draw: st.DrawFn, folder: Path) -> None:
+    config = deepcopy(_composed(draw(st.sampled_from(LINES))))
+    for _ in range(draw(st.sampled_from((1, 1, 1, 1, 2)))):
+        places = list(_places(config))
+        node, key, name = places[draw(st.integers(0, len(places) - 1))]
+        how = draw(st.sampled_from(("replaced",) * 8 + ("removed",) + ("added",) * 2))
+        if how == "removed":
+            del node[key]
+        else:
+            other = key if how == "replaced" else draw(st.sampled_from(KEYS))
+            node[other] = draw(_values(node[key], places))
+            key = other
+        note(f"{name}, {key!a:.40} {how}")
+    check(config)
+
+
+def check(config: dict[str, Any]) -> None:
+    """What a run checks before it loads a model. Raises BenchError."""
+    methods, metrics = sweep.check(config)
+    check_report(config, methods, metrics)
+    if config["target"] not in TARGET_RULES:
+        raise unknown("target rule", config["target"], TARGET_RULES)
+    check_normalise(config["normalise"])
+    registry.check_settings(config["data"])
+    Device.of(config["device"])
+    _check_sane(config)
+
+
+def _places(node: dict[Any, Any], prefix: str = "") -> Iterator[Place]:
+    """Every setting: the mapping that holds it, its key there, and its name."""
+    for key, value in list(node.items()):
+        yield node, key, f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _places(value, f"{prefix}{key}.")
+
+
+def _values(value: Any, places: list[Place]) -> st.SearchStrategy[Any]:
+    """Something hostile, another setting's value, or the value itself, hardly changed."""
+    hostile = st.sampled_from(VALUES).map(deepcopy)
+    others = st.sampled_from(places).map(lambda place: deepcopy(place[0][place[1]]))
+    return st.one_of(hostile, hostile, hostile, others, st.sampled_from(_near(value)))
+
+
+def _near(value: Any) -> tuple[Any, ...]:
+    if isinstance(value, bool) or value is None:
+        return (str(value),)
+    if isinstance(value, int | float):
+        return (-value, value + 1, value * 10**6, value / 2 if abs(value) < 1e300 else 0.5, str(value), [value])
+    if isinstance(value, str):
+        return (value.upper(), value * 2, value[:-1], f"{value}\n", f" {value}", [value], {value: value})
+    if isinstance(value, list | tuple):
+        return (value[1:], value * 2, [value], tuple(value), value[0] if value else "")
+    return (list(value), dict.fromkeys(value), {})
+
+
+def _check_sane(config: Mapping[str, Any]) -> None:
+    """What a run writes down of its settings: it can be, and it stays in the run folder."""
+    json.dumps({key: config[key] for key in config if key != "model"}, allow_nan=False)
+    folder = run_folder(dict(config))
+    assert Path(*folder.parts[-2:]) == Path(str(config["experiment"]), str(config["run"])), "a run folder elsewhere"
+    model = ModelSpec.of(config["model"])
+    for name in (model.name, config["data"].get("name", "scenes"), *config["method"], *config["metric"]):
+        assert isinstance(name, str), f"{name!r} is no text"
+        assert name.isprintable(), f"{name!r} can't be printed"
+        assert Path(safe_name(name)).name == safe_name(name), f"{name!r} leads out of a folder"
+        name.encode()
