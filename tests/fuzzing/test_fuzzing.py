@@ -36,7 +36,7 @@ KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make t
     "manifests": (run_folders.attempt_manifest, 25),
     "records": (run_folders.attempt_records, 25),
     "run_folders": (run_folders.attempt_files, 23),
-    "settings": (settings.attempt, 60),
+    "settings": (settings.attempt, 65),
     "shards": (shards.attempt, 40),
     "weights": (weights.attempt, 40),
 }
