@@ -141,12 +141,6 @@ def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):
     torch.testing.assert_close(ours.true_contributions, expected.true_contributions, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_two_builds_are_equal(name):
-    first, second = (BUILDERS[name]().state_dict() for _ in range(2))
-    torch.testing.assert_close(first, second, rtol=0, atol=0)
-
-
 def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tensor:
     """Of the first two channels' first two positions: the Shapley value by all orders of the four, (2, 2); with
     unions the Owen value, over those orders alone in which the positions of a channel follow one another."""
