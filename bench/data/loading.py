@@ -7,9 +7,10 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +22,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, check_unchanged
+from axiom_bench.data.base import BAD_IMAGE, BadImage, DataSet, MadeOf, Selected, check_unchanged
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
@@ -121,28 +122,23 @@ def batches(
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
-    images = _Images(dataset, indices, preprocessing, target_rule, extras, cache, stamps)
+    images = _Images(dataset, tuple(indices), preprocessing, target_rule, tuple(extras), cache, stamps)
     return _batches(images, workers, batch_size, device)
 
 
+@dataclass(eq=False)
 class _Images(Dataset[Item]):
     """Each image with its targets, annotation and extras, or the BadImage that it is; picklable, so that workers may be
     forked or spawned. reading: the place that each worker reads."""
 
-    reading: Tensor
-
-    def __init__(
-        self,
-        dataset: DataSet,
-        indices: Sequence[int],
-        preprocessing: Preprocessing,
-        rule: str,
-        extras: Collection[str] = (),
-        cache: Cache | None = None,
-        stamps: Mapping[Path, str] | None = None,
-    ) -> None:
-        self.dataset, self.indices, self.preprocessing, self.rule = dataset, tuple(indices), preprocessing, rule
-        self.extras, self.cache, self.stamps = frozenset(extras), cache, stamps or {}
+    dataset: DataSet
+    indices: Sequence[int]
+    preprocessing: Preprocessing
+    rule: str
+    extras: Collection[str] = ()
+    cache: Cache | None = None
+    stamps: Mapping[Path, str] | None = None
+    reading: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -177,7 +173,7 @@ class _Images(Dataset[Item]):
                 damaged.append(index)
         if image is None:
             image = decoded(self.dataset, index, self.preprocessing)
-            check_unchanged(self.dataset.ids[index], self.dataset.files(index), self.stamps)
+            check_unchanged(self.dataset.ids[index], self.dataset.files(index), self.stamps or {})
             if self.cache is not None:
                 self.cache.write(index, image)
         return image
@@ -252,7 +248,9 @@ def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[
             try:
                 chunk = next(iterator)
             except (RuntimeError, ConnectionError, EOFError) as error:  # what torch raises for a worker that is gone
-                dead = [number for number, process in enumerate(processes) if process.exitcode]
+                if processes:  # a broken connection is seen before its process has ended
+                    wait([process.sentinel for process in processes], timeout=1)
+                dead = [number for number, process in enumerate(processes) if process.exitcode is not None]
                 if not dead:
                     raise
                 raise _died(images, dead, [processes[number].exitcode for number in dead]) from error
@@ -266,9 +264,11 @@ def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> Benc
     names = [images.name(int(images.reading[worker])) for worker in workers]
     signals = {-each.value: each.name for each in signal.Signals}
     ends = [signals.get(code, f"exit code {code}") for code in codes]
+    is_made_of_others = isinstance(images.dataset, MadeOf) and not isinstance(images.dataset, Selected)
+    setting = "data.of.leave_out, by the id of one in it" if is_made_of_others else f"data.leave_out={names}"
     return BenchError(
         f"The process that read {' or '.join(map(repr, names))} ended by {' and '.join(dict.fromkeys(ends))}. If a "
-        f"decoder can't bear the image, leave it out by data.leave_out={names}; if memory is short (SIGKILL, or SIGBUS "
+        f"decoder can't bear the image, leave it out by {setting}; if memory is short (SIGKILL, or SIGBUS "
         "for that of /dev/shm), lower data.workers."
     )
 

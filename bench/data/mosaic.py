@@ -153,16 +153,14 @@ class MosaicImages(Selected):
         made = layouts(candidates, self.grid, self.target_cells, self.uses, self.seed)
         if len(made) < (self.size or 1):
             classes = len({image.label for image in candidates})
+            fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
+            lower = "lower data.confidence, " if self.confidence else ""
             raise BenchError(
                 f"data.size={'null' if self.size is None else self.size} mosaics of {self.grid} x {self.grid} cells "
-                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; {self._remedy(made)}."
+                f"can't be made: {len(candidates)} images of {classes} classes make {len(made)}; "
+                f"{fewer}{lower}raise data.uses, or give data.of more images."
             )
         return Mosaics(self, made[: self.size], preprocessing, candidates)
-
-    def _remedy(self, made: Sequence[Layout]) -> str:
-        fewer = f"set data.size to at most {len(made)}, or null for all; or " if made else ""
-        lower = "lower data.confidence, " if self.confidence else ""
-        return f"{fewer}{lower}raise data.uses, or give data.of more images"
 
 
 @dataclass(frozen=True)

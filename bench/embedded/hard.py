@@ -17,7 +17,6 @@ from PIL import Image
 
 from axiom_bench.embedded import patches, scenes
 
-Pixels = NDArray[np.uint8]
 Mask = NDArray[np.int64]
 SEED = 7  # of what is drawn
 SCENES = (4, 10, 12, 13, 14, 15, 19, 20, 21, 25)  # of one or two digits, so that few labels are explained
@@ -51,12 +50,14 @@ def hard_scenes() -> Mapping[str, HardImage]:
     band = plain[21].mask.copy()
     band[:, : LANDSCAPE[1] // 2][band[:, : LANDSCAPE[1] // 2] < 0] = NO_VERDICT
     grey = Image.fromarray(plain[20].image).convert("L")
+    opacity = np.full(LANDSCAPE, 255, np.uint8)
+    opacity[20:60, 30:80] = 0  # whose pixels have other colours than a reader may show
     images = {
         "landscape": _file(plain[19]),
         "portrait": _file(portrait),
         "grey": _file(plain[20], grey),
         "sixteen_bits": _file(plain[10], Image.fromarray(plain[10].image[..., 1].astype(np.uint16) * 256)),
-        "transparent": _file(plain[12], _with_a_hole(plain[12].image)),
+        "transparent": _file(plain[12], Image.fromarray(np.dstack([plain[12].image, opacity]))),
         "turned_by_exif": _file(plain[4], orientation=6),
         "another_label": replace(_file(plain[13]), label=absent),
         "no_annotation": replace(_file(plain[25]), objects=(), mask=None),
@@ -122,13 +123,6 @@ def _file(scene: scenes.Scene, image: Image.Image | None = None, orientation: in
     """A scene as a file. image: what is stored in its picture's place. orientation: in its EXIF."""
     picture = Image.fromarray(scene.image) if image is None else image
     return HardImage(_png(picture, orientation), scene.label, scene.objects, scene.mask)
-
-
-def _with_a_hole(image: Pixels) -> Image.Image:
-    """With a transparent square, whose pixels have other colours than a reader may show."""
-    opacity = np.full(image.shape[:2], 255, np.uint8)
-    opacity[20:60, 30:80] = 0
-    return Image.fromarray(np.dstack([image, opacity]))
 
 
 def _beside(scene: scenes.Scene) -> HardImage:

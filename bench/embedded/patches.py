@@ -59,20 +59,15 @@ class PatchImage:
 def draw(split: str, seed: int, number: int) -> PatchImage:
     """The image of this number; it depends on all three alone. split: of the textures, one of scenes.SPLITS."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, number]))
-    image = np.repeat(_ground(rng, split)[..., None], 3, 2)
+    window = scenes.texture_window(rng, split)
+    grey = rng.uniform(0.3, 0.7) + (window - 0.5) * rng.uniform(0.1, 0.4) + rng.normal(0, 0.02, (SIDE, SIDE))
+    image = np.repeat((np.clip(grey, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, 2)
     mask = np.full((SIDE, SIDE), -1)
     patches = _patches(rng)
     for patch in patches:
         image[patch.place] = COLOURS[patch.colour]
         mask[patch.place] = patch.label
     return PatchImage(image, mask, patches)
-
-
-def _ground(rng: np.random.Generator, split: str) -> NDArray[np.uint8]:
-    """A window of a texture with a little noise: (96, 96), the grey of each pixel."""
-    window = scenes.texture_window(rng, split)
-    grey = rng.uniform(0.3, 0.7) + (window - 0.5) * rng.uniform(0.1, 0.4) + rng.normal(0, 0.02, (SIDE, SIDE))
-    return (np.clip(grey, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _patches(rng: np.random.Generator) -> tuple[Patch, ...]:

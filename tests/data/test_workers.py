@@ -30,7 +30,7 @@ class Deadly(Scenes):
         return super().read(index)
 
 
-@pytest.mark.parametrize(("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3")])
+@pytest.mark.parametrize(("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3"), (0, "exit code 0")])
 def test_an_image_that_kills_its_process_is_named_and_can_be_left_out(code, end):
     before, children = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
     data = Deadly(20, code)

@@ -191,7 +191,9 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
         replace_file(draft, path)
 
     monkeypatch.setattr(files.os, "replace", killed)
-    assert_equal(read(dataset, cache, workers=1), read(dataset, None))
+    with pytest.raises(BenchError, match="ended by SIGKILL"):
+        read(dataset, cache, workers=1)
+    assert_equal(read(dataset, cache, workers=1), read(dataset, None))  # the same command again
     assert len(entries(tmp_path / "cache")) == 6
     assert len(list((tmp_path / "cache").rglob("*.tmp"))) == 1
     files.sweep(tmp_path / "cache")

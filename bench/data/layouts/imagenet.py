@@ -25,7 +25,7 @@ from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import as_name, as_text, lines_of, shown, why
-from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
+from axiom_bench.data.layouts.bases import ImageFiles, LabelledImages, PackedImages, existing, image_files
 from axiom_bench.data.layouts.classes import ARCHIVE, META, TRUTH, Classes, Devkit, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
@@ -42,10 +42,8 @@ FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split
 LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)  # the usual files
 
 
-class _Labelled(StoredImages):
-    """Images of one class each, which `_take` chooses."""
-
-    _synset: dict[str, str]
+class _WithBoxes(LabelledImages):
+    """Images whose boxes a subclass gives."""
 
     @abstractmethod
     def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
@@ -54,26 +52,6 @@ class _Labelled(StoredImages):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         objects, problems = self.objects(index, size)
         return replace(super().annotate(index, image, size), objects=objects, problems=problems)
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
-    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
-        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
-
-        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
-        are. hint: ends the error where none is of the classes.
-        """
-        others = [image for image, synset in synset_of.items() if synset not in self._index]
-        if others and not is_subset:
-            raise BenchError(
-                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
-                "add it there, or set data.classes."
-            )
-        self._synset = synset_of
-        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
 
     def keep_first(self, count: int, place: Path) -> None:
         """Keeps the images of `first_by_hash`. place: where they are. Raises BenchError where any of them isn't."""
@@ -86,7 +64,7 @@ class _Labelled(StoredImages):
             )
 
 
-class ImageNet(_Labelled, ImageFiles):
+class ImageNet(_WithBoxes, ImageFiles):
     """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
 
     classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
@@ -118,7 +96,7 @@ class ImageNet(_Labelled, ImageFiles):
         return read_objects(*self.annotation_paths(index), self._index, first_pixel=0, size=size)
 
 
-class ImageNetArchives(_Labelled, PackedImages):
+class ImageNetArchives(_WithBoxes, PackedImages):
     """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,

@@ -16,7 +16,7 @@ from scipy.ndimage import find_objects
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, Objects, Sample
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
+from axiom_bench.data.layouts.bases import ImageFiles, LabelledImages, existing, image_files
 from axiom_bench.data.layouts.classes import Classes, class_list, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
@@ -30,7 +30,7 @@ LAYOUT = (
 )
 
 
-class ImageNetS(ImageFiles):
+class ImageNetS(LabelledImages, ImageFiles):
     """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
 
     classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
@@ -56,10 +56,8 @@ class ImageNetS(ImageFiles):
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
         self._set_classes(synsets(self.root, classes))
         self._of_value = self._classes_of_values(categories)
-        paths = (path.partition("/") for path in image_files(self.folder))
-        self.ids = tuple("".join(path) for path in paths if path[1] and path[0] in self._index)
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {self.folder}; expected {LAYOUT}.")
+        synset = {path: path.partition("/")[0] for path in image_files(self.folder) if "/" in path}
+        self._take(synset, True, self.folder, f"expected {LAYOUT}")
 
     def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:
         """(n + 1,) the class index of each value of a mask up to the last category, BACKGROUND for no class of the
@@ -75,9 +73,6 @@ class ImageNetS(ImageFiles):
 
     def annotation_paths(self, index: int) -> tuple[Path]:
         return ((self.masks / as_name(self.ids[index])).with_suffix(".png"),)
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self.ids[index].partition("/")[0]],)
 
     def meaning(self, index: int) -> str:
         """What the mask's values mean, and what boxes are made of it."""

@@ -221,12 +221,8 @@ def test_invalid_index_folders_error_messages(v2_root, settings, folder, message
         load("folder", v2_root, **{"folders": "index", **settings})
 
 
-def test_missing_and_empty_roots_are_sentences(tmp_path, voc_root):
+def test_empty_roots_are_sentences(tmp_path, voc_root):
     (tmp_path / "val").mkdir()
-    for kind, message in (("imagenet", "Annotations/CLS-LOC"), ("voc", "JPEGImages"), ("folder", "ImageFolder")):
-        with pytest.raises(BenchError, match=message) as caught:
-            load(kind, tmp_path / "nowhere")
-        assert str(tmp_path / "nowhere") in str(caught.value)
     for kind in ("imagenet", "folder"):
         with pytest.raises(BenchError, match="no images"):
             load(kind, tmp_path, classes=["n01"])
