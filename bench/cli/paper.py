@@ -29,11 +29,13 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
     arguments = ["experiment=paper", *overrides]
     code, folder, failures = _run(arguments, config_folder, "The paper's networks")
     named = "model" in map(_key, overrides)
-    if folder is None and not named and _stand_ins(arguments, config_folder).is_dir():
-        print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
-        arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
-        code, folder, more = _run(arguments, config_folder, "Networks of real_root")
-        failures = {**more, **failures}
+    if folder is None and not named:
+        real_root = Path(configuration(arguments, config_folder)["real_root"]).expanduser()
+        if (real_root / "weights").is_dir():  # few people have that folder
+            print("None of the paper's networks could run; the networks of real_root stand in for them.", flush=True)
+            arguments = [*arguments, f"model={','.join(study().instead)}", IN_PLACE]
+            code, folder, more = _run(arguments, config_folder, "Networks of real_root")
+            failures = {**more, **failures}
     if folder is None:
         return code, ["Nothing was computed, so there is nothing to show."]
     with progress("paper") as shown:
@@ -48,11 +50,6 @@ def paper(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[
         index = write_paper(main, two_classes, problem, command, say)
         mirror.push(folder)
     return code, [f"report: {remote.named(folder / 'report.html')}", f"paper: {remote.named(index)}"]
-
-
-def _stand_ins(arguments: Sequence[str], config_folder: Path | None) -> Path:
-    """Where the weights of real_root would be: few people have that folder."""
-    return Path(configuration(arguments, config_folder)["real_root"]).expanduser() / "weights"
 
 
 def _two_classes(run: RunFolder, overrides: Sequence[str], config_folder: Path | None) -> tuple[PaperRun | None, str]:

@@ -70,6 +70,8 @@ def test_what_is_broken_foreign_or_half_written_is_named(results):
         (results / "voc" / name / artefacts.NAME).write_text(text)
     (results / "voc/begun/running").mkdir(parents=True)
     (results / "voc/pipe" / artefacts.NAME).mkdir(parents=True)
+    for path in results.rglob("*.parquet"):  # no records are read
+        path.unlink()
     page = index.page(results)
     assert len(named(page)) == 2
     reasons = left_out(page)
@@ -92,18 +94,20 @@ def test_a_folder_elsewhere_and_a_page_of_a_user_s_own_are_left_alone(results, t
     assert "is another page, and stays" in capsys.readouterr().err
 
 
-def test_where_it_cannot_be_written_the_report_is_there(results, capsys, monkeypatch):
+def test_where_it_cannot_be_written_the_report_is_there_and_results_in_a_store_have_none(
+    results, tmp_path, capsys, monkeypatch
+):
+    """Of a store only the runs that were read here are on this machine."""
+
     def refuse(path: Path, content: bytes) -> None:
         raise BenchError(f"Can't write {path}.")
 
     report.write(results / "quick/default")
-    monkeypatch.setattr(index.files, "write", refuse)
-    assert report.write(results / "quick/default").exists()
+    (results / index.NAME).unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(index.files, "write", refuse)
+        assert report.write(results / "quick/default").exists()
     assert capsys.readouterr().err.startswith("axiom-bench: no index of all runs: Can't write")
-
-
-def test_results_in_a_store_have_none(results, tmp_path, monkeypatch):
-    """Of a store only the runs that were read here are on this machine."""
     monkeypatch.setenv("AXIOM_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "cache/remote/s3").mkdir(parents=True)
     folder = results.rename(tmp_path / "cache/remote/s3/bucket") / "quick/default"
@@ -120,12 +124,6 @@ def test_two_that_write_at_once_leave_a_whole_file(results):
             if (results / index.NAME).exists():
                 assert (results / index.NAME).read_text().endswith("</html>")
     assert [path.name for path in results.iterdir() if path.is_file()] == [index.NAME]
-
-
-def test_no_records_are_read(results):
-    for path in results.rglob("*.parquet"):
-        path.unlink()
-    assert len(named(index.page(results))) == 2
 
 
 def test_the_page_is_searched_and_sorted(results, open_page):

@@ -31,7 +31,7 @@ from axiom_bench.report.page.tables import (
 )
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
-from axiom_bench.statistics.labels import NOTHING, Setting, number
+from axiom_bench.statistics.labels import NOTHING, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 ABOVE = "axiom-bench, leaderboard"
@@ -196,7 +196,11 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     run, standings = part.run, part.standings[metric]
     value = run.metadata.value(metric)
     networks = [run.label(setting) for setting in run.settings]
-    bests = {run.label(setting): _best(run, metric, setting) for setting in run.settings}
+    compared = {run.label(setting): run.comparisons.of(setting, metric) for setting in run.settings}
+    bests = {
+        label: set() if each is None else set(each.places.index[each.places["is_best"]].astype(str))
+        for label, each in compared.items()
+    }
     rows = {has: [name for name, each in standings.items() if each.answers.has_place == has] for has in (True, False)}
     groups = tuple(
         Group(title, tuple(_row(run, name, standings[name], networks, bests) for name in names))
@@ -207,13 +211,6 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     header = (*HEADER, *(f"{name}\n{value.lead}{arrow}" for name in networks))
     table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)), text_columns=1)
     return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
-
-
-def _best(run: RunFolder, metric: str, setting: Setting) -> set[str]:
-    comparison = run.comparisons.of(setting, metric)
-    return (
-        set() if comparison is None else {str(name) for name in comparison.places.index[comparison.places["is_best"]]}
-    )
 
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:
