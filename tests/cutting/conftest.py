@@ -1,7 +1,5 @@
 """Small networks that are hard to cut: in-place operations, skip connections, data-dependent branches."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

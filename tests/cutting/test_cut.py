@@ -1,7 +1,5 @@
 """The cut model equals the model, and doesn't modify it; padded rows of a trace; the guarded division."""
 
-from __future__ import annotations
-
 import copy
 import gc
 import weakref

@@ -1,7 +1,5 @@
 """Error messages for a wrong model, layer, images or targets; reprs; images of any number of channels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

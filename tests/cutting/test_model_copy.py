@@ -1,7 +1,5 @@
 """Max pooling by views equals torch's, bit by bit."""
 
-from __future__ import annotations
-
 import copy
 from itertools import product
 

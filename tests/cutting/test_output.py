@@ -3,8 +3,6 @@
 Each is compared in float64 with plain torch: scores, gradients by autograd, drops by ablating one channel at a time.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import OrderedDict
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Segmentation, similarity, regression, multi-label and detection, each against plain torch in float64."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import product
 from types import SimpleNamespace

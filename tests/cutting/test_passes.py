@@ -1,7 +1,5 @@
 """Rows of a pass: as memory allows, by nothing that an image shows; halved where they don't fit, down to one row."""
 
-from __future__ import annotations
-
 import platform
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Transformers: tokens as maps equal literal hooks and explicit passes, and the model is unchanged."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from contextlib import suppress

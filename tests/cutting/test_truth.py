@@ -1,7 +1,5 @@
 """trace.true_contributions: what a model's own method tells, of any nn.Module that has one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

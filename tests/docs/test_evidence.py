@@ -1,7 +1,5 @@
 """What README.md and docs/ cite exists: paths and rooms."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

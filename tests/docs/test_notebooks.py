@@ -1,7 +1,5 @@
 """The notebooks of docs/notebooks run from top to bottom without a network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import nbformat

@@ -1,7 +1,5 @@
 """No sentence of the documentation, nor of a public docstring, is longer than a reader holds: 35 words."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The site that `make docs` builds: its links hold, it needs no network, and every public name is on it."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """The tables in docs/ are up to date with conf/; a new method needs three files."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re

@@ -1,7 +1,5 @@
 """The examples of docs/targets.md run, in the order of the page."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a metric sees: contributions, maps, boxes and masks of the explained class; and signed maps as heatmaps."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from itertools import product

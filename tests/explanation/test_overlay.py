@@ -1,7 +1,5 @@
 """A heatmap over its image: the colours by hand, every form of an image, a sentence for each mistake; and notebooks."""
 
-from __future__ import annotations
-
 import base64
 import copy
 import io

@@ -1,7 +1,5 @@
 """Networks small enough to be worked by hand: the layer is the identity, so that the image is the activations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -3,8 +3,6 @@
 Also methods with few of the runs that some take, and the checks that one network is enough for.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping

@@ -1,7 +1,5 @@
 """Methods of channel weights: closed forms worked on paper, where both axioms hold, and Axiom-CAM's guards."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial

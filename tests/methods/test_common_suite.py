@@ -1,7 +1,5 @@
 """Every method of conf/method: the common suite, inner layers, and what its YAML claims."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
 from pathlib import Path

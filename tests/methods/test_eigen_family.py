@@ -1,7 +1,5 @@
 """The Eigen-CAM family against a full SVD and scikit-learn's kernel PCA; sign, ties, zero maps."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

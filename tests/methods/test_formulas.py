@@ -1,7 +1,5 @@
 """Methods against their formulas: each image by itself, on the plain network, in float64."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Maps made elsewhere: found by the image's id, measured as a method's own, and never taken for a re-explanation."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """FullGrad against hooks on a plain network, and the completeness of its decomposition."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as functional

@@ -3,8 +3,6 @@
 A change that moves a value on purpose writes them again: `python tests/methods/test_golden.py`.
 """
 
-from __future__ import annotations
-
 import json
 from functools import cache
 from pathlib import Path

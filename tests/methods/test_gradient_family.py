@@ -1,7 +1,5 @@
 """Methods of gradients: the full Hessian, autograd, integrals along the path, and closed forms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Guided backpropagation equals modules swapped by hand, for all ways to call a ReLU."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Options that give the form of the authors' code stand beside the steps of that code.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from functools import partial

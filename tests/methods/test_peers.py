@@ -1,8 +1,6 @@
 """Methods of other libraries: selection by name, isolation, counted passes, versions, absent libraries, several layers,
 a transformer's blocks and captum's options."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import subprocess

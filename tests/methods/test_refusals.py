@@ -1,7 +1,5 @@
 """Parameters out of range, unknown names, and scores that an output doesn't have: one sentence for each."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

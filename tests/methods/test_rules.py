@@ -1,7 +1,5 @@
 """LIFT-CAM and Relevance-CAM: rules by hand, what each conserves, captum's DeepLIFT, and refused heads."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """The check that decides to which methods the axioms apply."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

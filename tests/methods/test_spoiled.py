@@ -1,7 +1,5 @@
 """The truth, and the truth spoiled by degrees: closed forms, loops over numbers, and the common suite."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import suppress

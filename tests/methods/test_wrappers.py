@@ -1,7 +1,5 @@
 """Methods and controls that take another method: compositions of them, their keys, passes and layers."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Explanations to measure, and short forms of calls and comparisons, for the tests of this room."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with biases."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from types import SimpleNamespace
 

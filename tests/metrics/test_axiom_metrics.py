@@ -1,7 +1,5 @@
 """The axiom errors against loops over numbers, and the truth metrics by hand, on chosen maps and a chosen truth."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import pytest

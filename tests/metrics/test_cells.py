@@ -8,8 +8,6 @@ n_measurements=25`, zeros: the area between both of its curves by trapezoids. It
 by up to 2e-5.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from itertools import pairwise

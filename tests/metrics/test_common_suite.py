@@ -1,7 +1,5 @@
 """Every metric that conf/metric names: the checks that users run on theirs, its metadata, needs, costs and requests."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Energy in the regions of several classes and in a mosaic's cells: rectangles by hand, a planted network, loops."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Localization by hand-made rectangles: which boxes and pixels count, of which objects, classes and thresholds."""
 
-from __future__ import annotations
-
 import math
 from types import SimpleNamespace
 

@@ -3,8 +3,6 @@
 The stored values were printed by wsolevaluation itself (evaluation.py at commit 96f4b88, with OpenCV 5.0.0 and 4.10.0).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,8 +1,6 @@
 """Metrics of parts: mass on a spurious mark and its share beside that of the true effects, by hand; effects and their
 order on a linear network, by hand and against SciPy in float64."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 

@@ -1,7 +1,5 @@
 """Perturbed images by hand, the confidence they leave, and ADCC and ARCC against their parts."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """The order of a map's pixels against a sort of tuples; curves and counts that follow it, in loops; fast forms."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Properties of every metric that conf/metric names, over drawn maps: bounds, order, scale, statuses, direction."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace

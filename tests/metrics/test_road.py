@@ -1,7 +1,5 @@
 """Linear imputation against a sparse direct solve, and ROAD against an image at a time."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sanity checks: similarities against scipy and by hand, randomised copies, maps that fail by design, and noise."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Where a metric has no value: models without an answer, or of one logit; and parameters out of range."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

@@ -1,7 +1,5 @@
 """scripts/write_scorecard.py: its plan has every metric that can be judged, and what is computed is kept."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

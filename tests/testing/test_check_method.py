@@ -1,7 +1,5 @@
 """The checks of methods: each fails for a broken method and passes for a correct one."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

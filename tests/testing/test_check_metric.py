@@ -1,7 +1,5 @@
 """The checks of metrics: each fails for a broken metric and passes for a correct one."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """Maps made to win a metric: what they win, that a metric that reads the image isn't won, and why there are no rows."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

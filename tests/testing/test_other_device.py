@@ -1,7 +1,5 @@
 """The stand-in for a GPU lets through what a GPU lets through, and refuses what it refuses."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

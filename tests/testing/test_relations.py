@@ -1,7 +1,5 @@
 """Relations that a metric's definition implies: of the networks themselves, and of every metric."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

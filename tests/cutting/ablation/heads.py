@@ -1,7 +1,5 @@
 """Heads of all kinds for the tests of exact ablation, and the drops by definition."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """A budget of ablations: exact drops of the most important channels, and the error of the others."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

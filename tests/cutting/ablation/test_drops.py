@@ -1,7 +1,5 @@
 """Exact ablation against brute force: every shortcut, every kind of head, every chunk size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """What is read of a head: one token of many, global average pooling with a linear layer, logits of any scale."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Attention behind the layer: its rank-one difference equals that of two calls; a wide layer's gradient in blocks."""
 
-from __future__ import annotations
-
 from unittest import mock
 
 import pytest
