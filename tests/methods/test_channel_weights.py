@@ -201,3 +201,9 @@ def test_shares_are_uniform_where_all_parts_are_zero(readout, weight, split):
     trace = readout(linear([weight] * 12, bias=3.0), uniform(1, 3, 2, 2, seed=9))
     assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
     assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(trace.scores.item())
+
+
+@each_split
+def test_float32_conservation(split):
+    explanation = explained(replace(CASES["dense"], dtype=torch.float32).trace(), 1.0, split)
+    assert metrics.get("conservation_error")(explanation).max() < 1e-5
