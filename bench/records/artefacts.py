@@ -194,14 +194,16 @@ def _problem(manifest: Mapping[str, Any]) -> str | None:
 
 
 def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, completely or not at all, with the hashes of the files that it lists and has none of. Raises
-    BenchError where it can't."""
+    """Writes the manifest, completely or not at all, with the hashes of the files that it lists; those that it
+    has stay, so that damage since then is found. Raises BenchError where it can't."""
     counted: dict[str, str] = {}
     if _problem(manifest) is None:
         before = manifest.get(HASHES) or {}
         for name in dict.fromkeys(_listed_names(manifest)):
             with suppress(OSError):  # who reads it says that it is missing
-                counted[name] = before.get(name) or hashlib.sha256(files.read(folder / name)).hexdigest()
+                now = hashlib.sha256(files.read(folder / name)).hexdigest()
+                is_new = name not in before or name.endswith(f"-{now[:8]}.parquet")  # as a record file's name says
+                counted[name] = now if is_new else before[name]
     files.write_json(folder / NAME, {**manifest, "format": FORMAT, HASHES: counted}, indent=1)
 
 

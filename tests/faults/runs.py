@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.cli.main import main
-from axiom_bench.data.embedded import Scenes
 from axiom_bench.records import artefacts, store
 from axiom_bench.records.reading import read_records
 from axiom_bench.run.computing import compute
 
-IMAGES = 24
 PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other things as well
 
 
@@ -170,13 +168,3 @@ def contents(folder: Path) -> str:
     for kind in ("curves", "whole_set"):
         rows += [list(row.values()) for name in read[kind] for row in store.read_table(folder / name).to_pylist()]
     return f"{len(rows)} rows, {hashlib.sha256('|'.join(sorted(map(repr, rows))).encode()).hexdigest()}"
-
-
-def write_photographs(folder: Path) -> None:
-    """Image files, <class>/<image>.png: some of the embedded scenes, which the embedded networks know."""
-    scenes = Scenes(size=IMAGES)
-    for name in range(10):
-        (folder / str(name)).mkdir(parents=True)
-    for index in range(IMAGES):
-        sample = scenes.read(index)
-        sample.image.save(folder / str(sample.label) / f"{index}.png")
