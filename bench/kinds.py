@@ -1,6 +1,7 @@
-"""What a setting or a parameter may be: the annotation of what takes it says so, and a wrong value is one sentence.
+"""What a setting or a parameter may be: the annotation of what takes it says so, pydantic checks it, and a wrong value
+is one sentence.
 
-Side = Annotated[int, whole(1, "pixels")]      # a refinement of the annotation: a Kind beside it
+Side = Annotated[int, whole(1, "pixels")]
 check(a_function, {"side": 0}, "model.")       # BenchError: model.side must be pixels, 1 or more, not 0.
 """
 
@@ -10,12 +11,14 @@ import inspect
 import math
 import os
 import reprlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BeforeValidator, InstanceOf, Strict, TypeAdapter, ValidationError, WrapValidator
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
 
@@ -23,34 +26,38 @@ MAX_NAME = 200  # characters of a name that stands in tables and titles, or as a
 MAX_PATH = 2000  # characters; Linux allows 4096 bytes
 MAX_SHOWN = 300  # characters of a value in an error
 MAX_FILE_NAME = 255  # bytes between two slashes
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Values that belong together. expected: what they are, for an error; plural: the same of several."""
-
-    fits: Callable[[object], bool]
-    expected: str
-    plural: str = ""
+WORDS = {  # pydantic's type of error: what is expected
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "none_required": "null",
+    "callable_type": "a function",
+    **dict.fromkeys(("list_type", "tuple_type", "sequence_str", "is_instance_of"), "a list"),
+    "missing": "a longer one",
+    "too_long": "a shorter one",
+    **dict.fromkeys(("mapping_type", "dict_type"), "a mapping"),
+}
 
 
 def check(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
-    """Raises BenchError for a value that isn't of the kind that the function's (or dataclass's) annotation says.
+    """Raises BenchError for a value that the function's (or dataclass's) annotation doesn't allow.
 
     prefix: what stands before a value's name in the error, such as "metric.box_iou.params.". A parameter without an
-    annotation, or with one that `kind_of` doesn't support, isn't checked.
+    annotation, or with one that pydantic can't check, isn't checked.
     """
     parameters = signature(function)
     optional = {key for key in parameters if parameters[key].default is None}  # as in `size: int = None`
     set_values = {key: value for key, value in values.items() if value is not None or key not in optional}
-    check_values(set_values, kinds({key: parameter.annotation for key, parameter in parameters.items()}), prefix)
+    annotations = {key: parameter.annotation for key, parameter in parameters.items()}
+    check_values(set_values, annotations, prefix)
 
 
-def check_values(values: Mapping[str, Any], kinds: Mapping[str, Kind], prefix: str = "") -> None:
-    """Raises BenchError for the first value that isn't of its kind, called prefix + key."""
-    for key, kind in kinds.items():
-        if key in values and not kind.fits(values[key]):
-            raise BenchError(f"{prefix}{key} must be {kind.expected}, not {shown(values[key])}.")
+def check_values(values: Mapping[str, Any], annotations: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises BenchError for the first value that its annotation doesn't allow, called prefix + key."""
+    for key, annotation in annotations.items():
+        if key in values and (words := expected(annotation, values[key])):
+            raise BenchError(f"{prefix}{key} must be {words}, not {shown(values[key])}.")
 
 
 def check_group(setting: str, value: object) -> Mapping[str, Any]:
@@ -65,9 +72,45 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
     return value
 
 
-def kinds(annotations: Mapping[str, Any]) -> dict[str, Kind]:
-    """The kind of each annotation that `kind_of` supports."""
-    return {key: kind for key, annotation in annotations.items() if (kind := kind_of(annotation)) is not None}
+def expected(annotation: Any, value: object) -> str | None:
+    """What an annotation allows, in words, where it doesn't allow the value."""
+    try:
+        TypeAdapter(strict(annotation)).validate_python(value)
+    except ValidationError as error:
+        words = dict.fromkeys(map(_words, error.errors(include_url=False)))
+        may_be_null = get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation)
+        return " or ".join([*words, "null"] if may_be_null else words)
+    return None
+
+
+def _words(error: ErrorDetails) -> str:
+    """What was expected; of a list's entry "a list, each a number"."""
+    if "[key]" in error["loc"]:
+        return "a mapping"
+    if error["type"] == "literal_error":
+        return str(error["ctx"]["expected"]).replace(", ", " or ")
+    words = WORDS.get(error["type"]) or error["msg"].partition("should be ")[2] or error["msg"]
+    depth = sum(isinstance(place, int) for place in error["loc"])
+    return "a list, each " * depth + words
+
+
+def strict(annotation: Any) -> Any:
+    """The annotation as pydantic is to check it: no value is converted, as "3" to 3, and what pydantic has no rule for,
+    as arrays, may be anything."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return Annotated[(strict(inner[0]), *annotation.__metadata__)]
+    if origin in (Union, UnionType):
+        members = tuple(map(strict, inner))
+        return Any if Any in members else Union[members]  # noqa: UP007 - of as many as there are
+    if origin is Literal or annotation in (None, NoneType, ...):
+        return annotation
+    if annotation in SCALARS:
+        return SCALARS[annotation]
+    if (origin or annotation) in (list, tuple, Sequence, Mapping, dict):
+        container = Mapping if (origin or annotation) in (Mapping, dict) else origin or annotation
+        return container[tuple(map(strict, inner))] if inner else container
+    return Callable if (origin or annotation) is Callable else Any
 
 
 def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -78,40 +121,26 @@ def signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def kind_of(annotation: Any) -> Kind | None:
-    """The kind of an annotation; None for one that isn't supported."""
-    origin, inner = get_origin(annotation) or annotation, get_args(annotation)
-    if origin is Annotated:
-        return _refined(kind_of(inner[0]), inner[1:])
-    if origin in (Union, UnionType):
-        return _union([kind_of(each) for each in inner])
-    if origin is Literal:
-        return one_of(inner)
-    if origin in LISTS:
-        return _list(origin, inner)
-    if origin in (Mapping, dict):
-        return _mapping(kind_of(inner[1]) if inner else None)
-    if origin is Callable:
-        return Kind(callable, "a function", "functions")
-    return SIMPLE.get(origin) if isinstance(origin, type) else None
+def worded(expected: str, fits: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
+    """Of the values of an annotation those that fit, named by these words in an error."""
+
+    def validated(value: object, of_annotation: Callable[[Any], Any]) -> Any:
+        try:
+            checked = of_annotation(value)
+        except ValidationError:
+            checked = None
+        else:
+            if fits(checked):
+                return checked
+        raise PydanticCustomError("worded", "{expected}", {"expected": expected})
+
+    return WrapValidator(validated)
 
 
-def whole(least: int, of: str = "a whole number", most: int | None = None) -> Kind:
+def whole(least: int, of: str = "a whole number", most: int | None = None) -> WrapValidator:
     """Whole numbers from `least` on, up to `most`."""
     bounds = f"{least} or more" if most is None else f"{least} to {most}"
-    fits = _number(Integral)
-    return Kind(lambda value: fits(value) and least <= value and (most is None or value <= most), f"{of}, {bounds}")  # type: ignore[operator]
-
-
-def worded(expected: str) -> Kind:
-    """All values of an annotation, named by these words in an error."""
-    return Kind(lambda _: True, expected)
-
-
-def one_of(values: Collection[Any]) -> Kind:
-    """One of these."""
-    words = " or ".join(map(repr, values))
-    return Kind(lambda value: _is_hashable(value) and value in values, words, words)
+    return worded(f"{of}, {bounds}", lambda value: least <= value and (most is None or value <= most))
 
 
 def shown(value: object) -> str:
@@ -142,76 +171,31 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and "\0" not in value and not any("\ud800" <= mark <= "\udfff" for mark in value)
 
 
-def _is_hashable(value: object) -> bool:
-    return not isinstance(value, list | dict | set)
+def _of_python(value: object) -> object:
+    """A number of NumPy's as one of Python's; one that is beyond float64's range as infinity."""
+    if isinstance(value, bool) or not isinstance(value, Real) or isinstance(value, int | float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
-def _number(of: type) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, of) and not isinstance(value, bool)  # bool is a subclass of int
-
-
-def _is_finite(value: object) -> bool:
-    """Whether it is a number of float64's range."""
+def _finite(value: object) -> object:
     try:
-        return _number(Real)(value) and math.isfinite(value)  # type: ignore[arg-type]
+        value = float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
+        return value if not isinstance(value, float) or math.isfinite(value) else None
     except OverflowError:
-        return False
-
-
-def _refined(kind: Kind | None, refinements: Sequence[Any]) -> Kind | None:
-    refinement = next((each for each in refinements if isinstance(each, Kind)), None)
-    if kind is None or refinement is None:
-        return kind or refinement
-    fits = kind.fits  # first: the refinement may rely on it
-    return Kind(lambda value: fits(value) and refinement.fits(value), refinement.expected, refinement.plural)
-
-
-def _union(kinds: Sequence[Kind | None]) -> Kind | None:
-    members = [kind for kind in kinds if kind is not None]
-    if len(members) < len(kinds):
         return None
-    expected = " or ".join(dict.fromkeys(kind.expected for kind in members))
-    plural = " or ".join(dict.fromkeys(kind.plural for kind in members))
-    return Kind(lambda value: any(kind.fits(value) for kind in members), expected, plural)
-
-
-def _list(origin: Any, inner: tuple[Any, ...]) -> Kind:
-    """A list or tuple with entries of a kind, or of any kind; of tuple[X, X] with as many."""
-    of = kind_of(inner[0]) if inner and set(inner[1:]) <= {inner[0], ...} else None
-    length = len(inner) if origin is tuple and inner and ... not in inner else None
-
-    def fits(value: object) -> bool:
-        entries = isinstance(value, list | tuple) and (of is None or all(map(of.fits, value)))
-        return entries and (length is None or len(value) == length)  # type: ignore[arg-type]
-
-    count = f"{length} " if length else ""
-    return Kind(fits, f"a list of {count}{of.plural or of.expected}" if of else "a list", "lists")
-
-
-def _mapping(of: Kind | None) -> Kind:
-    """A mapping from texts to values of a kind, or of any kind."""
-
-    def fits(value: object) -> bool:
-        entries = value.items() if isinstance(value, Mapping) else [(None, None)]
-        return all(isinstance(key, str) and (of is None or of.fits(entry)) for key, entry in entries)
-
-    return Kind(fits, f"a mapping to {of.plural or of.expected}" if of else "a mapping", "mappings")
 
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxstring = _SHOWN.maxother = _SHOWN.maxlong = 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
-LISTS = (list, tuple, Sequence)
-SIMPLE: dict[Any, Kind] = {
-    bool: Kind(lambda value: isinstance(value, bool), "true or false", "true or false"),
-    int: Kind(_number(Integral), "a whole number", "whole numbers"),
-    float: Kind(_is_finite, "a number", "numbers"),
-    str: Kind(_is_text, "a text", "texts"),
-    Path: Kind(lambda value: isinstance(value, Path), "a path", "paths"),
-    NoneType: Kind(lambda value: value is None, "null", "null"),
+SCALARS: Mapping[Any, Any] = {
+    bool: Annotated[bool, Strict()],
+    int: Annotated[int, Strict(), BeforeValidator(_of_python)],
+    float: Annotated[float, Strict(), BeforeValidator(_finite)],
+    str: Annotated[Any, worded("a text", _is_text)],
+    Path: Annotated[InstanceOf[Path], worded("a path")],
 }
-_NAME = Kind(is_name, f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes", "names")
-_PATH = Kind(is_path, "the path of a file or folder", "paths")
-Name = Annotated[str, _NAME]
-File = Annotated[str, _PATH]
+Name = Annotated[str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes", is_name)]
+File = Annotated[Any, worded("the path of a file or folder", is_path)]
 """A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters."""

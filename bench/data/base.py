@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import kinds, whole
+from axiom_bench.kinds import whole
 
 BACKGROUND = -1  # of a mask: a pixel of none of the data set's classes
 NO_VERDICT = -2  # of a mask: a pixel of which the data set doesn't say whether an object is there
@@ -81,7 +81,6 @@ Box = tuple[float, float, float, float]
 Objects = tuple[tuple[int, Box], ...]
 MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
-DRAWN = kinds({"size": Drawn})
 Seed = Annotated[int, whole(0)]
 Least = Callable[[int, int], tuple[int, int]]  # of a stored image's height and width: those that it needs at least
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.data.base import DRAWN, DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
+from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
 from axiom_bench.embedded import hard, marked, patches, scenes
 from axiom_bench.errors import unknown
@@ -28,7 +28,7 @@ class DrawnImages(DataSet):
     def __init__(self, size: int, seed: int, split: str, name: str, draw: Callable[..., Any], *kind: object) -> None:
         if split not in scenes.SPLITS:
             raise unknown(f"split of the {'grounds' if draw is patches.draw else 'scenes'}", split, scenes.SPLITS)
-        check_values({"size": size}, DRAWN, "data.")
+        check_values({"size": size}, {"size": Drawn}, "data.")
         self.name, self.split, self.seed = name, split, seed
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
         self._draw, self._kind = draw, kind

@@ -15,12 +15,12 @@ from PIL import Image
 from axiom_bench.data.base import BadImage, Box, DataSet, FileHashes, MadeOf, Sample, Seed, Selected, StoredPart
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Kind, Name, whole
+from axiom_bench.kinds import Name, whole, worded
 
 SIZES = ("full", "fit")
 MAX_GRID = 100
 DRAWS = 3  # other images for each cell
-Probability = Annotated[float, Kind(lambda value: 0 <= value <= 1, "a probability, 0 to 1")]
+Probability = Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.pasted import PastedImages
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Kind, Name, check_group, check_values, kinds, one_of, shown, signature, whole
+from axiom_bench.kinds import File, Name, check_group, check_values, shown, signature, whole, worded
 
 KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes": Scenes,
@@ -49,14 +49,14 @@ MAX_WORKERS = 256  # processes; each holds the data set
 LOADING = {  # settings of the loader, not of a data set, and what they may be
     "kind": Name,
     "name": Name,
-    "size": Annotated[int | None, Kind(lambda value: value is None or value >= 1, SIZE)],  # type: ignore[operator]
+    "size": Annotated[int | None, worded(SIZE, lambda value: value is None or value >= 1)],
     "seed": Seed,
     "only_classes": Sequence[Name | Annotated[int, whole(0)]] | None,
     "leave_out": Sequence[File] | None,
     "only_correct": bool,
     "scaled_decoding": bool,
     "cache": File | None,
-    "target": Annotated[str, one_of(TARGET_RULES)] | None,
+    "target": Annotated[str, worded(" or ".join(map(repr, TARGET_RULES)), TARGET_RULES.__contains__)] | None,
     "batch_size": Annotated[int, whole(1, "a number of rows")],
     "workers": Annotated[int, whole(0, "a number of processes", MAX_WORKERS)],
 }
@@ -90,7 +90,7 @@ def load_dataset(cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] |
 
 def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:
     """Raises BenchError for settings that can't be of any data set, before a file is read."""
-    check_values(cfg, kinds(LOADING), prefix)
+    check_values(cfg, LOADING, prefix)
     for key in NEEDED if prefix == "data." else ():
         if key not in cfg:
             raise BenchError(f"data.{key} isn't set; set data.{key}=VALUE.")
@@ -112,7 +112,7 @@ def check_settings(cfg: Mapping[str, Any], prefix: str = "data.") -> Mapping[str
     if missing:
         raise BenchError(f"A data set of kind {kind!r} needs {prefix}{missing[0]}.")
     annotations = {key: parameter.annotation for key, parameter in parameters.items()}
-    check_values(cfg, kinds(LOADING | annotations), prefix)
+    check_values(cfg, LOADING | annotations, prefix)
     if "of" in parameters:
         if not isinstance(cfg["of"], Mapping):
             raise BenchError(f"data.of is a data set, as data.of=imagenet on the command line, not {shown(cfg['of'])}.")

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
@@ -28,7 +28,7 @@ PEERS = "peers"  # the group of other libraries' methods, whose names are method
 SPOILED = "spoiled"  # the group of methods that are right, or wrong by a known degree
 ALL = "all"  # conf/<kind>/all.yaml chooses all entries, it isn't one
 ALL_FAST = "all_fast"  # conf/metric/all_fast.yaml likewise: those with a fast form in that form
-TARGET = {"_target_": kinds.Kind(kinds.is_path, "the dotted path of a function, as my_module.my_cam")}
+TARGET = {"_target_": Annotated[Any, kinds.worded("the dotted path of a function, as my_module.my_cam", kinds.is_path)]}
 PACKAGE = __name__.partition(".")[0]
 ENGINE = str(Path(__file__).parent)  # frames in this folder are skipped when an error is located
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Kind, Name, check_group, check_values, is_name, kinds, shown
+from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
 
 EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
 Better = Literal["lower", "higher", "none"]
@@ -22,9 +22,8 @@ Read = Literal[
 ]  # ablation drops, true contributions, effects of the image's parts, boxes and masks, ..., re-explanations
 MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's trace
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
-Tolerance = Annotated[
-    str, Kind(lambda text: _is_tolerance(str(text)), "median:0.5%, mean:0.01, or both with a space", "tolerances")
-]
+Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
+Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
@@ -53,7 +52,7 @@ class MethodSpec:
     reference: Name | None = None
     note: str | None = None
     library: Name | None = None
-    exempt: Mapping[str, str] = field(default_factory=dict)
+    exempt: Texts = field(default_factory=dict)
     wins_by_construction: tuple[Name, ...] = ()
     requires: tuple[Name, ...] = ()
     control: bool | None = None
@@ -131,11 +130,11 @@ class MetricSpec:
     of: Literal["method", "layer"] = "method"
     reads: Literal["maps"] | None = None
     computed_from: tuple[Read, ...] = ()
-    changes_under: Mapping[str, str] = field(default_factory=dict)
+    changes_under: Texts = field(default_factory=dict)
     needs: tuple[Need, ...] = ()
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
-    curves: tuple[Name, ...] = ()
+    curves: Annotated[tuple[Name, ...], worded("a list of names")] = ()
     fast_form_of: Name | None = None
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
@@ -228,7 +227,7 @@ def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:
     for key in check_group(setting, config):
         if key not in hints:
             raise unknown(f"setting of {setting}", key, hints)
-    check_values(config, kinds(hints), f"{setting}.")
+    check_values(config, hints, f"{setting}.")
     return kind(**config)
 
 

@@ -19,26 +19,23 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Kind, Name, check, check_group, kind_of, whole, worded
+from axiom_bench.kinds import File, Name, check, check_group, whole, worded
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
 SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
 
 
-def _is_colour(least: float, most: float) -> Callable[[object], bool]:
-    numbers = kind_of(Sequence[float])
-    assert numbers is not None
-    fits = numbers.fits
-    return lambda value: fits(value) and len(value) in (1, 3) and all(least <= entry <= most for entry in value)  # type: ignore[arg-type, attr-defined]
+def _is_colour(least: float, most: float) -> Callable[[Sequence[float]], bool]:
+    return lambda values: len(values) in (1, 3) and all(least <= entry <= most for entry in values)
 
 
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
 Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
 Size = Annotated[Side | tuple[Side, Side], worded("pixels: a side, or [height, width], 1 to 10000 each")]
 Grid = Annotated[File | tuple[Side, Side], worded("tokens, [rows, columns] or a class")]
-Mean = Annotated[Sequence[float], Kind(_is_colour(0, 1), f"{COLOUR}, of pixels in [0, 1]")]
-Std = Annotated[Sequence[float], Kind(_is_colour(1e-6, 1e6), f"{COLOUR}, above 0, of pixels in [0, 1]")]
+Mean = Annotated[Sequence[float], worded(f"{COLOUR}, of pixels in [0, 1]", _is_colour(0, 1))]
+Std = Annotated[Sequence[float], worded(f"{COLOUR}, above 0, of pixels in [0, 1]", _is_colour(1e-6, 1e6))]
 
 
 DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stands for, of the other values
@@ -73,7 +70,7 @@ class ModelSpec:
     reshape: Grid | None = None
     output: File = "logits"
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
     classes: Classes | None = None
     resize: Size | None = None
     crop: Side | None = None

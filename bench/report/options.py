@@ -16,7 +16,7 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import Kind, check, check_group, worded
+from axiom_bench.kinds import check, check_group, worded
 
 if TYPE_CHECKING:
     from axiom_bench.statistics.run_folder import RunFolder
@@ -26,10 +26,10 @@ WIDTHS = ("auto", "column", "page")  # of LaTeX tables
 COLUMN, PAGE = 3.3, 7.0  # inches: of a column of a page of two, and of a page
 HEIGHT = 9.0  # inches: the most that a page holds
 # Any text, since a run folder may come from a stranger: it is escaped where it is shown.
-Word = Annotated[Any, Kind(lambda value: isinstance(value, str), "a text", "texts")]
+Word = Annotated[Any, worded("a text", lambda value: isinstance(value, str))]
 Metrics = Annotated[tuple[Word, ...], worded("a list of metrics, as [zeta,epsilon]")]
 Methods = Annotated[tuple[Word, ...], worded("a list of methods, as [grad_cam,cam]")]
-Method = Annotated[Any, Kind(lambda value: isinstance(value, str), "a method of the run")]
+Method = Annotated[Any, worded("a method of the run", lambda value: isinstance(value, str))]
 Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg]")]
 
 
@@ -51,7 +51,7 @@ class Figures:
     perturbed: Method | None
     pair: Methods
     class_seen: Word | None
-    numbers: Mapping[str, Word]
+    numbers: Annotated[Mapping[str, Word], worded("a mapping to texts")]
     formats: Formats
     columns: bool
 

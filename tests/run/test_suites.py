@@ -15,7 +15,7 @@ from axiom_bench.environment import conf_folder, entry_names, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading
 from axiom_bench.run.composing import suites
-from axiom_bench.run.composing.composition import composed, plain
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite, each_part, expanded
 from axiom_bench.run.verification import recomputed
 from tests.data.builders import save, xml
@@ -124,8 +124,8 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     manifest = reading.read_manifest(folder)
     real = [f"real_root={request.getfixturevalue('real_root')}"] if "photographs" in part else []
     with composed([f"suite={part}", f"method=[{','.join(manifest['methods'])}]", *real]) as composition:
-        job = next(job for job in composition.jobs if f"model={network}" in job)
-        now = recomputed(plain(composition.composer.job_config(composition.config, job)), seed=0)
+        number = next(number for number, job in enumerate(composition.jobs) if f"model={network}" in job)
+        now = recomputed(composition.plain_job(number), seed=0)
     key = ["model", "image_id", "target_class", "method", "metric"]
     text = dict.fromkeys(("model", "image_id", "method", "metric", "status"), str)
     both = now.astype(text).merge(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Kind, Name, check_group, check_values, is_name, kinds, shown, whole
+from axiom_bench.kinds import File, Name, check_group, check_values, is_name, shown, whole, worded
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import remote
 
@@ -44,32 +44,30 @@ def _is_folder_name(value: object) -> bool:
     return is_inside and len(text.encode()) <= MAX_FOLDER_NAME
 
 
-FolderName = Annotated[str | int, Kind(_is_folder_name, "the name of a folder")]
+FolderName = Annotated[str | int, worded("the name of a folder", _is_folder_name)]
 MAX_REPEATS, MAX_ROWS, MAX_PICTURES = 1000, 4096, 100
-SETTINGS = kinds(
-    {
-        "results": File | int,
-        "real_root": File,
-        "experiment": FolderName,
-        "run": FolderName,
-        "suite_part": Name | None,
-        "target": Name | None,
-        "normalise": Name,
-        "shard_size": Annotated[int, whole(1, "a number of images")],
-        "metrics.max_forwards_per_image": Annotated[int, whole(0, "a number of forward passes")] | None,
-        "runtime.repeats": Annotated[int, whole(0, "a number of repetitions", MAX_REPEATS)],
-        "runtime.batch_size": Annotated[int, whole(1, "a number of rows", MAX_ROWS)],
-        "pictures.rows": Annotated[int, whole(0, "a number of rows", MAX_PICTURES)],
-        "pictures.gallery": Annotated[int, whole(0, "a number of images")] | None,
-        "pictures.perturbation": Name,
-        "device.name": Name,
-        "device.precision": Name,
-        "device.head_precision": Name,
-        "device.ablation_memory": int | Name,
-        "device.ablation_channels": Annotated[int, whole(1, "a number of channels")] | None,
-        "device.deterministic": bool,
-    }
-)
+SETTINGS: Mapping[str, Any] = {
+    "results": File | int,
+    "real_root": File,
+    "experiment": FolderName,
+    "run": FolderName,
+    "suite_part": Name | None,
+    "target": Name | None,
+    "normalise": Name,
+    "shard_size": Annotated[int, whole(1, "a number of images")],
+    "metrics.max_forwards_per_image": Annotated[int, whole(0, "a number of forward passes")] | None,
+    "runtime.repeats": Annotated[int, whole(0, "a number of repetitions", MAX_REPEATS)],
+    "runtime.batch_size": Annotated[int, whole(1, "a number of rows", MAX_ROWS)],
+    "pictures.rows": Annotated[int, whole(0, "a number of rows", MAX_PICTURES)],
+    "pictures.gallery": Annotated[int, whole(0, "a number of images")] | None,
+    "pictures.perturbation": Name,
+    "device.name": Name,
+    "device.precision": Name,
+    "device.head_precision": Name,
+    "device.ablation_memory": int | Name,
+    "device.ablation_channels": Annotated[int, whole(1, "a number of channels")] | None,
+    "device.deterministic": bool,
+}
 
 
 def check(config: Mapping[str, Any]) -> None:
