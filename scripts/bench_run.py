@@ -34,9 +34,8 @@ from torch import Tensor
 from axiom_bench.cli.benchmark import benchmark, compute
 from axiom_bench.evaluation.answers import rows_per_pass
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.images import rows
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job, cut_of
 
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 LOOP = ("loading", "trace", "methods", "metrics' passes", "metrics", "writing")

@@ -67,7 +67,7 @@ def read(path: Path) -> bytes:
 
 
 def warn_damaged(path: Path) -> None:
-    """Tells of a damaged file that is written anew; `run.execute` makes one line of all."""
+    """Tells of a damaged file that is written anew; `run.notes` makes one line of all."""
     warnings.warn(DamagedFile(str(path)), stacklevel=2)
 
 

@@ -27,8 +27,8 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import benchmark
 from axiom_bench.cli.stopping import LINE
 from axiom_bench.records import locks
+from axiom_bench.run import job
 from axiom_bench.run.computing import compute, samples, whole_set
-from axiom_bench.run.jobs import job
 from tests.faults import runs
 from tests.faults.machine import DAY, become_nobody, let_clock_jump, mount, mounted, set_modes
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line, write_photographs

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing import hydra_inside
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.sweep import sweep
 
 from .conftest import rows_of, tiny
 
@@ -57,10 +57,10 @@ def test_a_job_in_another_process_gives_the_same_bits(tmp_path, monkeypatch, nam
     skip_where_absent(name)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = tiny(("method=[grad_cam]", "metric=[sensitivity_error]"))
-    here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
+    here = run_jobs([*words, f"results={tmp_path / 'here'}"])[1]
     more = ["hydra.launcher.n_jobs=2"] if name == "joblib" else []  # with 1 it stays in this process
-    there = sweep([*words, f"hydra/launcher={name}", *more, f"results={tmp_path / 'there'}"])[1]
-    assert [outcome.computed.shards for outcome in there] == [3]
+    there = run_jobs([*words, f"hydra/launcher={name}", *more, f"results={tmp_path / 'there'}"])[1]
+    assert [outcome.shards_computed for outcome in there] == [3]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
 
 

@@ -15,8 +15,8 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.data.layouts.imagenet import ImageNet
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import Job
+from axiom_bench.run.spine import configuration
 
 FOLDER = Path(measuring.__file__).parent
 
