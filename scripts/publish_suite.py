@@ -22,7 +22,7 @@ from axiom_bench.cli.benchmark import compute
 from axiom_bench.records import publishing, reading
 from axiom_bench.run.composing.composition import composed, plain
 from axiom_bench.run.composing.suites import Suite, calls_of
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite

@@ -151,7 +151,7 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
         "tar_shards": {"run.inputs.fetching"},
         "parquet_images": {"run.inputs.fetching"},
-        "mosaic": {"run.jobs.job", "run.jobs.ready", "cli.game"},
+        "mosaic": {"run.job", "run.choosing", "cli.game"},
         "voc": {"models.load"},
     }
 

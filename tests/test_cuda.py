@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench import methods, metrics
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.columns import OK
 from axiom_bench.cutting.passes import Limits, by_halves
 from axiom_bench.cutting.trace import Trace
@@ -25,7 +26,6 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.run.sweep import sweep
 from axiom_bench.testing import METRIC_CASES, Case, accepted_cases
 
 pytestmark = pytest.mark.cuda
@@ -53,7 +53,7 @@ def run(tmp_path: Path) -> Run:
     """The records of a run with these overrides, in a folder of this name."""
 
     def records(name: str, *overrides: str) -> pd.DataFrame:
-        _, outcomes = sweep([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
+        _, outcomes = run_jobs([*RUN, *overrides, f"run={name}", f"results={tmp_path}"])
         assert [outcome.failure for outcome in outcomes] == [None, None]
         paths = [path for outcome in outcomes for path in outcome.files["records"]]
         frames = [pd.read_parquet(tmp_path / "quick" / name / path) for path in dict.fromkeys(paths)]

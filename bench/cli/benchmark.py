@@ -15,7 +15,7 @@ from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
     from axiom_bench.evaluation.plugins import Plugin
-    from axiom_bench.run.manifest import Outcome
+    from axiom_bench.run.result import Result
 
 
 def command_lines(overrides: Sequence[str]) -> list[Sequence[str]]:
@@ -36,36 +36,36 @@ def benchmark(
     for a mistake that concerns all jobs."""
     with composed(overrides, config_folder) as composition:
         config = _checked(composition)
-        from axiom_bench.run import sweep
+        from axiom_bench.run import spine
 
-        outcomes = sweep.launch(composition, config)
+        results = spine.run(composition, config)
     from axiom_bench.cli.finish import finish
 
-    return finish(config, outcomes, overrides, verbose)
+    return finish(config, results, overrides, verbose)
 
 
 def compute(
     overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
 ) -> tuple[int, list[str], Path]:
     """Runs all jobs of a command line and keeps their values, without a report: the exit code, a line for each job that
-    failed, and the run folder. goes_on: see `sweep.launch`. Raises BenchError as `benchmark` does."""
-    config, outcomes = run_jobs(overrides, config_folder, goes_on)
+    failed, and the run folder. goes_on: see `spine.run`. Raises BenchError as `benchmark` does."""
+    config, results = run_jobs(overrides, config_folder, goes_on)
     from axiom_bench.cli.finish import exit_code, failed, keep
-    from axiom_bench.run.tasks import run_folder
+    from axiom_bench.run.job import run_folder
 
-    keep(config, outcomes, overrides)
-    return exit_code(outcomes), list(failed(outcomes)), run_folder(config)
+    keep(config, results, overrides)
+    return exit_code(results), list(failed(results)), run_folder(config)
 
 
 def run_jobs(
     overrides: Sequence[str], config_folder: Path | None = None, goes_on: bool = False
-) -> tuple[dict[str, Any], Sequence[Outcome]]:
-    """Runs all jobs of a command line: their configuration and outcomes. Raises BenchError as `benchmark` does."""
+) -> tuple[dict[str, Any], Sequence[Result]]:
+    """Runs all jobs of a command line: their configuration and results. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
         config = _checked(composition)
-        from axiom_bench.run import sweep
+        from axiom_bench.run import spine
 
-        return config, sweep.launch(composition, config, goes_on)
+        return config, spine.run(composition, config, goes_on)
 
 
 def _checked(composition: Composition) -> dict[str, Any]:
@@ -73,10 +73,10 @@ def _checked(composition: Composition) -> dict[str, Any]:
     settings.check_paths(composition.plain(), composition.several)
     # A misspelt name or path has been answered by now: what follows imports torch.
     with progress("methods and metrics"):
-        from axiom_bench.run import sweep
+        from axiom_bench.run import spine
 
         config = composition.plain()
-        methods, metrics = sweep.check(config)
+        methods, metrics = spine.check(config)
         check_report(config, methods, metrics)
     return config
 
@@ -106,9 +106,8 @@ def _passes(config: Mapping[str, Any]) -> str:
     from axiom_bench.evaluation.plugins import needs_of
     from axiom_bench.models.load import input_size, load_model
     from axiom_bench.run.composing.settings import Device
-    from axiom_bench.run.computing.compute import cut_of
     from axiom_bench.run.computing.costs import Cost
-    from axiom_bench.run.jobs.job import chosen
+    from axiom_bench.run.job import chosen, cut_of
 
     methods, metrics = chosen("method", config), chosen("metric", config)
     model = load_model({**config["model"], "weights": None})

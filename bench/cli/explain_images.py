@@ -34,7 +34,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.computing.compute import cut_of
+from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
 from axiom_bench.statistics.labels import NOTHING, number, share
 

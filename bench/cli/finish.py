@@ -18,55 +18,56 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
-from axiom_bench.run import manifest, sweep
+from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import return_freed_memory
-from axiom_bench.run.manifest import Failure, Outcome
+from axiom_bench.run.failure import Failure
+from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import progress
-from axiom_bench.run.tasks import run_folder
+from axiom_bench.run.result import Result
 from axiom_bench.statistics.run_folder import RunFolder
 
-MAX_NAMES = 5  # bad images that are named
+MAX_NAMES = 5  # of bad images, and of each kind of what is no longer shown
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
 
 
 def finish(
-    config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = (), verbose: bool = False
+    config: dict[str, Any], results: Sequence[Result], overrides: Sequence[str] = (), verbose: bool = False
 ) -> tuple[int, list[str]]:
     """Writes the manifest and the report of a sweep; its exit code and its last lines. overrides: as they were typed.
     verbose: with statuses and the time of each stage, which the page and the manifest have too. Raises BenchError."""
     folder = run_folder(config)
     with progress("report") as shown:
-        completed = [outcome for outcome in outcomes if outcome.failure is None]
-        lines = [f"{outcome.job}: {note}" for outcome in outcomes for note in outcome.notes]
+        completed = [result for result in results if result.failure is None]
+        lines = [f"{result.job}: {line}" for result in results for line in result.lines]
         before = _previous_manifest(folder)
         if not before and os.path.lexists(folder / manifest_file.NAME):
             lines.append(f"{manifest_file.NAME} was damaged, and is written anew")
-        written = keep(config, outcomes, overrides)
+        written = keep(config, results, overrides)
         if written is not None:
             run = RunFolder.of(folder, written)  # not read: another command may write its own by now
-            dropped = sweep.no_longer_shown(before, written)
+            dropped = no_longer_shown(before, written)
             lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
             return_freed_memory()
             with seldom_collected():
                 page = report.write(run, tell=lambda step: shown.says(f"report: {step}"))
             if verbose:
-                times = {outcome.job: (outcome.seconds, outcome.computed.work()) for outcome in completed}
+                times = {result.job: (result.seconds, result.work()) for result in completed}
                 from axiom_bench.report.page.this_run import time_lines  # here: imports what the page was written with
 
                 lines += time_lines(times, time.perf_counter() - start)
             mirror.push(folder)
             lines += [*report.headline(run), f"report: {remote.named(page)}"]
-        return exit_code(outcomes), [*lines, *failed(outcomes)]
+        return exit_code(results), [*lines, *failed(results)]
 
 
-def keep(config: dict[str, Any], outcomes: Sequence[Outcome], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
+def keep(config: dict[str, Any], results: Sequence[Result], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
     """Writes the manifest of a sweep, with which its values count, and no report; None where every job has failed.
     Raises BenchError where the folder can't be written."""
     folder, written = run_folder(config), None
-    if any(outcome.failure is None for outcome in outcomes):
+    if any(result.failure is None for result in results):
         before = _previous_manifest(folder)
-        written = manifest.assemble(outcomes, config["experiment"], config["run"], overrides)
+        written = manifest.assemble(results, config["experiment"], config["run"], overrides)
         for kind in manifest_file.OF_JOBS:  # of a job that found everything there, what it cost the command before
             numbers = {**(before.get(kind) or {}), **written[kind]}
             written[kind] = {job["job"]: numbers[job["job"]] for job in written["jobs"] if job["job"] in numbers}
@@ -88,10 +89,10 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(run: RunFolder, completed: Sequence[Outcome], verbose: bool) -> Iterator[str]:
+def _counts(run: RunFolder, completed: Sequence[Result], verbose: bool) -> Iterator[str]:
     """A line where nothing was computed, one of the images left out; verbose: one of the statuses other than ok."""
-    if not any(outcome.computed.shards for outcome in completed):
-        shards = sum(outcome.shards for outcome in completed)
+    if not any(result.shards_computed for result in completed):
+        shards = sum(len(result.shards) for result in completed)
         yield f"{shards} of {shards} shards were already there: nothing was computed"
     parts = [run.records, run.class_records]
     counts: Counter[str] = sum((Counter(rows.counts(rows.metrics)) for rows in parts), Counter())
@@ -106,24 +107,64 @@ def _counts(run: RunFolder, completed: Sequence[Outcome], verbose: bool) -> Iter
         yield f"images left out: {len(bad)} ({names})"
 
 
-def failed(outcomes: Sequence[Outcome]) -> Iterator[str]:
+def failed(results: Sequence[Result]) -> Iterator[str]:
     """A line for each message, with all the jobs that failed with it; after a defect its traceback."""
-    by_message: dict[str, list[Failure]] = {}
-    for failure in _failures(outcomes):
-        by_message.setdefault(failure.message, []).append(failure)
+    by_message: dict[str, list[Result]] = {}
+    for result in results:
+        if result.failure is not None:
+            by_message.setdefault(result.failure.message, []).append(result)
     for message, group in by_message.items():
-        yield f"failed: {', '.join(dict.fromkeys(failure.job for failure in group))}: {message}"
-        if not group[0].mendable:
-            yield f"This is a defect of axiom-bench; please report it with these lines:\n{group[0].trace}"
+        yield f"failed: {', '.join(dict.fromkeys(result.job for result in group))}: {message}"
+        first = group[0].failure
+        if first is not None and not first.mendable:
+            yield f"This is a defect of axiom-bench; please report it with these lines:\n{first.trace}"
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
+def exit_code(results: Sequence[Result]) -> int:
     """0, or MENDABLE or DEFECT where a job has failed."""
-    failures = _failures(outcomes)
+    failures = _failures(results)
     if not failures:
         return 0
     return MENDABLE if all(failure.mendable for failure in failures) else DEFECT
 
 
-def _failures(outcomes: Sequence[Outcome]) -> list[Failure]:
-    return [outcome.failure for outcome in outcomes if outcome.failure is not None]
+def _failures(results: Sequence[Result]) -> list[Failure]:
+    return [result.failure for result in results if result.failure is not None]
+
+
+def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
+    """One line that names the models, layers, methods, metrics and images which the new manifest leaves out. None where
+    it leaves out nothing."""
+    parts = list(_missing(before, after))
+    if not parts:
+        return None
+    return (
+        f"the report no longer shows {'; '.join(parts)}: its run name held them until now. "
+        "Their records are kept; run=NAME gives a report of its own."
+    )
+
+
+def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
+        if names := [name for name in before.get(key) or {} if name not in (after.get(key) or {})]:
+            yield _listed(kind, names)
+    for model, facts in _in_both(before, after, "models"):
+        if layers := [layer for layer in facts[0].get("layers") or () if layer not in (facts[1].get("layers") or ())]:
+            yield f"{_listed('layer', layers)} of {model}"
+        if (weights := facts[0].get("weights_sha256")) and weights != facts[1].get("weights_sha256", weights):
+            yield f"other weights of {model}"
+    for data, facts in _in_both(before, after, "data"):
+        if count := len(set(facts[0].get("ids") or ()) - set(facts[1].get("ids") or ())):
+            yield f"{count} image{'s' if count > 1 else ''} of {data}"
+        elif facts[0].get("ids") == facts[1].get("ids") and facts[0].get("fingerprint") != facts[1].get("fingerprint"):
+            yield f"other files of {data}"
+
+
+def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    new = after.get(key) or {}
+    yield from ((name, (facts, new[name])) for name, facts in (before.get(key) or {}).items() if name in new)
+
+
+def _listed(kind: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names[:MAX_NAMES])}{more}"

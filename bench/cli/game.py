@@ -23,9 +23,8 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder, code_of
-from axiom_bench.run.computing.compute import cut_of
 from axiom_bench.run.inputs.fetching import urls
-from axiom_bench.run.jobs.job import Job, read_hashes
+from axiom_bench.run.job import Job, cut_of, read_hashes
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
 MORE_CLASSES = 16  # rows that one image may have, one a class

@@ -12,9 +12,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import mirror, remote
 from axiom_bench.report.paper import PaperRun, on_two_classes, write_paper
 from axiom_bench.report.paper import paper as study
+from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import progress
-from axiom_bench.run.sweep import configuration
-from axiom_bench.run.tasks import run_folder
+from axiom_bench.run.spine import configuration
 from axiom_bench.statistics.run_folder import RunFolder
 
 SHARED = ("results", "run", "real_root", "device", "data.batch_size", "data.workers", "data.size", "model.weights")
@@ -75,11 +75,11 @@ def _run(
 ) -> tuple[int, Path | None, Mapping[str, str]]:
     """The exit code, the run folder, None where no job has ended well, and {model: why it failed}."""
     print(f"{title}: {_command(arguments)}", flush=True)
-    config, outcomes = run_jobs(arguments, config_folder)
-    failures = {outcome.failure.job: outcome.failure.message for outcome in outcomes if outcome.failure is not None}
-    code, lines = finish(config, outcomes, arguments)
+    config, results = run_jobs(arguments, config_folder)
+    failures = {result.job: result.failure.message for result in results if result.failure is not None}
+    code, lines = finish(config, results, arguments)
     print("\n".join(lines), flush=True)
-    return code, run_folder(config) if len(failures) < len(outcomes) else None, failures
+    return code, run_folder(config) if len(failures) < len(results) else None, failures
 
 
 def _command(arguments: Sequence[str]) -> str:

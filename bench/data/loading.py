@@ -33,8 +33,6 @@ SIGCHLD = getattr(signal, "SIGCHLD", None)  # Windows has none
 
 log = logging.getLogger(__name__)
 bad_images = logging.getLogger("axiom_bench.bad_images")
-orientations = {kind: logging.getLogger(f"axiom_bench.orientation.{word}") for kind, word in
-                ((True, "applied"), (False, "ignored"))}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +105,7 @@ def batches(
     device: torch.device | str = "cpu",
     cache: Cache | None = None,
     stamps: Mapping[Path, str] | None = None,
+    turned: dict[str, bool] | None = None,
 ) -> Iterator[Batch | BadImage]:
     """Batches of `batch_size` rows (the last one may have fewer), and each bad image in its place.
 
@@ -114,16 +113,16 @@ def batches(
     and class present after the crop, classes ascending. An image without any such class is yielded as a BadImage of
     status "no_annotation". Rows don't depend on `workers` (0: this process). A batch holds images of one size.
     extras: what is read beside the images, "interventions" and "other_images"; see Batch. device: where the images are
-    normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed. Raises
-    BenchError, as it goes on, for an image whose files have other stamps when it is decoded, and for one that ends the
-    process that reads it.
+    normalised, and stay. cache: what isn't in it is decoded, and kept there. stamps: of files that were hashed. turned:
+    gets {id: whether it is turned upright} of the images with an EXIF orientation. Raises BenchError, as it goes on,
+    for an image whose files have other stamps when it is decoded, and for one that ends the process that reads it.
     """
     if target_rule not in TARGET_RULES:
         raise unknown("target rule", target_rule, TARGET_RULES)
     if batch_size < 1 or workers < 0:
         raise BenchError(f"data.batch_size={batch_size} must be at least 1, and data.workers={workers} at least 0.")
     images = _Images(dataset, tuple(indices), preprocessing, target_rule, tuple(extras), cache, stamps)
-    return _batches(images, workers, batch_size, device)
+    return _batches(images, workers, batch_size, device, {} if turned is None else turned)
 
 
 @dataclass(eq=False)
@@ -296,7 +295,9 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
     return parts, other
 
 
-def _batches(source: _Images, workers: int, batch_size: int, device: torch.device | str) -> Iterator[Batch | BadImage]:
+def _batches(
+    source: _Images, workers: int, batch_size: int, device: torch.device | str, turned: dict[str, bool]
+) -> Iterator[Batch | BadImage]:
     preprocessing, place = source.preprocessing, torch.device(device)
     rows: list[Row] = []
     for stacks, items in _chunks(source, workers):
@@ -315,7 +316,7 @@ def _batches(source: _Images, workers: int, batch_size: int, device: torch.devic
             for problem in prepared.problems:
                 log.warning("%s: %s", prepared.image_id, problem)
             if prepared.turned is not None:
-                orientations[prepared.turned].warning("%s", prepared.image_id)
+                turned[prepared.image_id] = prepared.turned
             image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)
             parts, other_image = _extras(prepared, preprocessing, image.shape[-2:])
             for target in prepared.targets:

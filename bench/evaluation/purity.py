@@ -28,6 +28,8 @@ WITNESS = "the suite's own values before foreign code ran"  # the key of a cut m
 class Interference(BenchError):
     """A plug-in changed what others read: their values of this trace, or of later ones, can't be trusted."""
 
+    is_tainted = True
+
 
 class Witness:
     """What a function gives, tensors and arrays, before code of others runs; again and again the same after it."""

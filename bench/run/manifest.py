@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -21,8 +21,8 @@ from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
 from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.computing.compute import Computed, Stored
-from axiom_bench.run.jobs.ready import ReadyJob
+from axiom_bench.run.job import Job
+from axiom_bench.run.result import Result
 
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = (
@@ -33,49 +33,16 @@ ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A job that ended early. mendable: by the user (a BenchError). trace: where it happened, for a bug report.
-    is_tainted: a plug-in changed what others read, so that what was computed beside it can't stay."""
-
-    job: str
-    message: str
-    mendable: bool
-    trace: str = ""
-    is_tainted: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a job hands back, plain enough to travel between processes. facts: its share of the manifest. images: how
-    many are explained; left_out: ids of those that data.only_correct leaves out. shards: how many there are; computed:
-    what this command computed of them. files: {kind: paths, relative to the run folder}, see `records.artefacts`.
-    seconds: of each stage."""
-
-    job: str
-    config: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
-    images: int = 0
-    left_out: tuple[str, ...] = ()
-    shards: int = 0
-    stored: Stored = field(default_factory=Stored)
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    computed: Computed = field(default_factory=Computed)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    failure: Failure | None = None
-
-
-def facts(ready: ReadyJob) -> dict[str, Any]:
+def facts(job: Job) -> dict[str, Any]:
     """A job's share of the manifest: of all its images, also of those that data.only_correct leaves out."""
-    job = replace(ready.job, indices=ready.indices)
+    kept, job = len(job.indices), replace(job, indices=job.all_indices)
     model, data = job.model, job.data
-    chosen = {} if ready.made_of is None else {"mosaics": asdict(ready.made_of)}
-    counts = {"chosen": len(job.indices), "kept": len(ready.job.indices), "others": ready.others, **chosen}
+    chosen = {} if job.made_of is None else {"mosaics": asdict(job.made_of)}
+    counts = {"chosen": len(job.indices), "kept": kept, "others": job.others, **chosen}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
-        **{"random_weights": model.random_weights, "tells_contributions": ready.cut_model.tells_contributions},
+        **{"random_weights": model.random_weights, "tells_contributions": job.cut_model.tells_contributions},
         **{"classes": list(job.class_names)},
         **({"note": model.note} if model.note else {}),
     }
@@ -99,43 +66,44 @@ def _of_drops(device: Device) -> dict[str, str]:
     return {} if budget is None else {"drops": f"of {budget} channels and a sample exact, others estimated"}
 
 
-def assemble(outcomes: Sequence[Outcome], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The manifest of a sweep, from what its jobs handed back, in their order. overrides: as they were typed."""
-    all_facts = [outcome.facts for outcome in outcomes if outcome.facts]
+    all_facts = [result.facts for result in results if result.facts]
     merged = merge_facts(all_facts)
-    computed = [outcome for outcome in outcomes if outcome.computed.shards]
-    failures = [outcome.failure for outcome in outcomes if outcome.failure is not None]
+    computed = [result for result in results if result.shards_computed]
+    failures = {result.job: result.failure.message for result in results if result.failure is not None}
     libraries = {about["library"] for about in merged["methods"].values() if "library" in about}
     return {
         "experiment": experiment,
         "run": run,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "overrides": list(overrides),
-        "config": outcomes[0].config if outcomes else {},
+        "config": results[0].config if results else {},
         **merged,
-        "axes": {name: axes for outcome in outcomes for name, axes in outcome.stored.axes.items()},
+        "axes": {name: axes for result in results for name, axes in result.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
         "hardware": common(facts.get("hardware") for facts in all_facts),
         "precision": common(facts["precision"] for facts in all_facts),
         "versions": {name: version_of(name) for name in (*RECORDED, *sorted(libraries))},
         "git_commit": commit(),
-        **{kind: [path for outcome in outcomes for path in outcome.files.get(kind, ())] for kind in listed()},
+        **{kind: [path for result in results for path in result.files.get(kind, ())] for kind in listed()},
         "jobs": [
             {
-                **{"job": outcome.job, "config": outcome.config, "images": outcome.images},
-                **{"left_out": list(outcome.left_out), **outcome.stored.as_dict()},
+                **{"job": result.job, "config": result.config, "images": result.images},
+                **{"left_out": list(result.left_out), "records": list(result.files.get("records", ()))},
+                "values": result.values,
             }
-            for outcome in outcomes
+            for result in results
         ],
         "seconds": {each.job: {stage: round(s, 2) for stage, s in each.seconds.items()} for each in computed},
-        "work": {outcome.job: outcome.computed.work() for outcome in computed},
-        "failures": [{"job": failure.job, "message": failure.message} for failure in failures],
+        "work": {result.job: result.work() for result in computed},
+        "failures": [{"job": job, "message": message} for job, message in failures.items()],
     }
 
 
-def of_job(outcome: Outcome) -> dict[str, Any]:
+def of_job(result: Result) -> dict[str, Any]:
     """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
-    return assemble([outcome], outcome.config["experiment"], outcome.config["run"])
+    return assemble([result], result.config["experiment"], result.config["run"])
 
 
 def values_of(metric: Plugin[MetricSpec]) -> dict[str, dict[str, Any]]:

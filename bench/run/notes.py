@@ -1,4 +1,4 @@
-"""What a task tells the user beside its values, once: warnings, images that can't be read, damaged files."""
+"""What a worker tells the user beside its values, once: warnings, images that can't be read, damaged files."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from axiom_bench.data.loading import orientations
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.records import artefacts
@@ -18,50 +16,40 @@ from axiom_bench.records.files import DamagedFile
 from axiom_bench.run.inputs.images import SUFFIX
 
 CACHE = "data.cache"
-DATA = logging.getLogger("axiom_bench.data")
-BAD_IMAGES = logging.getLogger("axiom_bench.bad_images")
-MACHINE = logging.getLogger("axiom_bench.machine")
+LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
+BAD_IMAGES, PROBLEMS = "images can't be read", "images have annotations that can't be used"
+MACHINE = "memory that ran out, and processes that died"
+LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
+TURNED = "images are turned upright, as their EXIF orientation says"
+AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
+
+Notes = Mapping[str, Mapping[str, None]]  # {kind: {message: None}}, each once; of damaged files their paths
 
 
-@dataclass
-class Notes:
-    """Messages, each once. left_out: about methods, and layers without gradients. bad_images and problems: about
-    images that can't be read, and annotations, one for each image. turned, as_stored: the images with an EXIF
-    orientation, by whether it is applied. machine: about memory that ran out and processes that died. damaged: paths of
+def joined(*several: Notes) -> Notes:
+    """Those of several workers."""
+    kinds = dict.fromkeys(kind for notes in several for kind in notes)
+    return {kind: {text: None for notes in several for text in notes.get(kind, ())} for kind in kinds}
+
+
+def lines(notes: Notes) -> tuple[str, ...]:
+    """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
     files."""
-
-    left_out: dict[str, None] = field(default_factory=dict)
-    bad_images: dict[str, None] = field(default_factory=dict)
-    problems: dict[str, None] = field(default_factory=dict)
-    turned: dict[str, None] = field(default_factory=dict)
-    as_stored: dict[str, None] = field(default_factory=dict)
-    machine: dict[str, None] = field(default_factory=dict)
-    damaged: dict[str, None] = field(default_factory=dict)
-
-    def __add__(self, other: Notes) -> Notes:
-        """Those of two tasks."""
-        return Notes(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(self)))
-
-    def lines(self) -> tuple[str, ...]:
-        """Each sentence once; of bad images and the annotations' problems the count and the first; one of all damaged
-        files."""
-        counts = {
-            "images can't be read": self.bad_images,
-            "images have annotations that can't be used": self.problems,
-        }
-        damaged = [damaged_line(self.damaged)] if self.damaged else []
-        return (*self.left_out, *_counted(counts), *self.of_orientations(), *damaged, *self.machine)
-
-    def of_orientations(self) -> list[str]:
-        """The count and the first of the images with an EXIF orientation, by what was done with it."""
-        return _counted({
-            "images are turned upright, as their EXIF orientation says": self.turned,
-            "images aren't turned as their EXIF orientation says: annotations are in stored pixels": self.as_stored,
-        })  # fmt: skip
+    counts = [line for kind in (BAD_IMAGES, PROBLEMS) for line in counted(kind, notes.get(kind, ()))]
+    damaged = [damaged_line(notes[DAMAGED])] if notes.get(DAMAGED) else []
+    return (*notes.get(LEFT_OUT, ()), *counts, *damaged, *notes.get(MACHINE, ()))
 
 
-def _counted(images: Mapping[str, Mapping[str, None]]) -> list[str]:
-    return [f"{len(ids)} {what}, the first: {next(iter(ids))}" for what, ids in images.items() if ids]
+def of_orientations(turned: Mapping[str, bool]) -> list[str]:
+    """The count and the first of the images with an EXIF orientation, by what was done with it. turned: {id: whether it
+    was applied}."""
+    kinds = ((TURNED, True), (AS_STORED, False))
+    return [line for what, kind in kinds for line in counted(what, [name for name in turned if turned[name] == kind])]
+
+
+def counted(what: str, images: Collection[str]) -> list[str]:
+    """How many there are, and the first; nothing for none."""
+    return [f"{len(images)} {what}, the first: {next(iter(images))}"] if images else []
 
 
 def damaged_line(paths: Collection[str]) -> str:
@@ -82,10 +70,8 @@ def damaged_line(paths: Collection[str]) -> str:
 @contextmanager
 def collected() -> Iterator[Notes]:
     """Collects the notes of the code inside; other warnings are issued again when it ends."""
-    notes = Notes()
-    handlers = {DATA: _Handler(notes.problems), BAD_IMAGES: _Handler(notes.bad_images)}
-    handlers |= {orientations[True]: _Handler(notes.turned), orientations[False]: _Handler(notes.as_stored)}
-    handlers[MACHINE] = _Handler(notes.machine)
+    notes: dict[str, dict[str, None]] = {kind: {} for kind in (LEFT_OUT, *LOGS.values(), DAMAGED)}
+    handlers = {logging.getLogger(name): _Handler(notes[kind]) for name, kind in LOGS.items()}
     propagated = {log: log.propagate for log in handlers}
     for log, handler in handlers.items():
         log.addHandler(handler)
@@ -100,9 +86,9 @@ def collected() -> Iterator[Notes]:
             log.propagate = propagated[log]
         for warning in caught:
             if issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
-                notes.left_out[str(warning.message)] = None
+                notes[LEFT_OUT][str(warning.message)] = None
             elif issubclass(warning.category, DamagedFile):
-                notes.damaged[str(warning.message)] = None
+                notes[DAMAGED][str(warning.message)] = None
             elif not issubclass(warning.category, MethodNotTimed):  # that method has a note as left out
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,12 +17,12 @@ import pandas as pd
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.evaluation.shard import shard_rows
+from axiom_bench.run.choosing import loaded, on_its_images
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.inputs.images import rows
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.ready import ReadyJob, loaded
+from axiom_bench.run.keys import Keys
 
 KINDS = ("method", "metric")
 SHARE, FEWEST = 0.1, 3  # of a job's images
@@ -78,9 +77,7 @@ def _computed(
 def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, otherwise: bool) -> pd.DataFrame:
     config = {**config, "data": {**config["data"], "cache": None}}
     with TemporaryDirectory() as folder:
-        job, cut_model = loaded(config, Path(folder), isolate=True)
-        ready = ReadyJob.of(job, cut_model, bool(config["data"].get("only_correct")), Path(folder))
-        job, cut_model = ready.job, ready.cut_model
+        job = on_its_images(loaded({**config, "results": folder}, isolate=True))
     count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
     if otherwise:  # by processes that the proof on the first images has taught nothing
@@ -92,9 +89,9 @@ def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, 
     foreign = _foreign(config)
     wanted = {
         method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
-        for method, keys in Facts(job).values.items()
+        for method, keys in Keys(job).values.items()
     }
     requests = compute.requests(job, {method: keys for method, keys in wanted.items() if keys})
     batches = rows(job, tuple(sample), required((*job.methods, *job.metrics)))
-    parts = shard_rows(cut_model, batches, requests, job.batch_rows, job.normalise)
+    parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
     return frame(filter(holds_values, parts)).assign(**compute.constants(job))

@@ -13,12 +13,12 @@ import yaml
 from PIL import Image
 
 from axiom_bench.cli.benchmark import compute
+from axiom_bench.cli.finish import no_longer_shown
 from axiom_bench.cli.main import main, parse
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records.files import check_output
-from axiom_bench.run.sweep import no_longer_shown
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 TINY = [

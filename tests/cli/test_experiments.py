@@ -17,7 +17,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.embedded import marked
 from axiom_bench.report.paper import paper as study
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.spine import configuration
 
 DEFAULT_METHODS = {
     *("ablation_cam", "ablation_cam_axiomatic", "cam", "centered", "equal_shares", "grad_cam", "grad_cam_pp"),

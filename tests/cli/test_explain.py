@@ -16,6 +16,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.cli import explain_arguments
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.explain_command import open_upright
 from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
 from axiom_bench.cli.main import main
@@ -23,7 +24,7 @@ from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.load import load_model
-from axiom_bench.run.sweep import configuration, sweep
+from axiom_bench.run.spine import configuration
 
 VGG = ["--model", "scenes_vgg", "device=cpu"]
 ONE = [*VGG, "--methods", "xgrad_cam"]
@@ -343,5 +344,5 @@ def test_maps_that_must_be_empty_are_explained_once(capsys):
     sentence = "at the layer 'encoder.ln' are zero, and so are maps made of them; choose 'encoder.layers.encoder_"
     assert main(["explain", "scene.png", *own, "--methods", "grad_cam,xgrad_cam"]) == 0
     assert capsys.readouterr().out.count(sentence) == 1
-    (outcome,) = sweep([*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"])[1]
-    assert sum(sentence in note for note in outcome.notes) == 1
+    (outcome,) = run_jobs([*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"])[1]
+    assert sum(sentence in note for note in outcome.lines) == 1

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files, running
 from axiom_bench.run import manifest
-from axiom_bench.run.sweep import sweep
-from axiom_bench.run.tasks import run_folder
+from axiom_bench.run.job import run_folder
 
 METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 
@@ -23,7 +23,7 @@ def run(tmp_path_factory) -> Path:
     """A run without its report, which a game doesn't read."""
     results = tmp_path_factory.mktemp("results")
     options = ("model=scenes_vgg", METHODS, "metric=[zeta]", "data.size=24", "runtime.repeats=0", "pictures.rows=0")
-    config, outcomes = sweep([*options, f"results={results}", "device=cpu"])
+    config, outcomes = run_jobs([*options, f"results={results}", "device=cpu"])
     folder = run_folder(config)
     manifest_file.write(folder, manifest.assemble(outcomes, config["experiment"], config["run"]))
     running.end(folder)

@@ -16,8 +16,8 @@ import pytest
 from axiom_bench.cli.pytest_plugin import overrides_of
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run.jobs.job import chosen
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import chosen
+from axiom_bench.run.spine import configuration
 
 PLUGIN = "axiom_bench.cli.pytest_plugin"
 MODULE = """\

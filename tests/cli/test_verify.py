@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
 from axiom_bench.data.embedded import Scenes
@@ -19,7 +20,6 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, holdings, store
 from axiom_bench.run import verification
 from axiom_bench.run.computing import compute
-from axiom_bench.run.sweep import sweep
 
 SETTINGS = (
     *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
@@ -83,9 +83,9 @@ def run(tmp_path, monkeypatch):
 
     def run(*overrides: str) -> int:
         forget()
-        config, outcomes = sweep([*SETTINGS, *overrides])
+        config, outcomes = run_jobs([*SETTINGS, *overrides])
         assert keep(config, outcomes) is not None
-        return outcomes[0].computed.shards
+        return outcomes[0].shards_computed
 
     yield run
     forget()
@@ -273,7 +273,7 @@ def test_a_stale_value_is_named(run, capsys, monkeypatch, kind):
     module = BENT.format(**{**dict.fromkeys(("plugin", "buffer", "builder", "output"), "1.0"), place: read})
     Path("bent.py").write_text(module)
     with monkeypatch.context() as patch:
-        patch.setattr("axiom_bench.run.jobs.facts.tensors_sha256", lambda _: "")
+        patch.setattr("axiom_bench.run.keys.tensors_sha256", lambda _: "")
         write(1)
         run(*OF_A_USER)
         write(2)
@@ -297,7 +297,7 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
     folder = ("data=folder", "data.root=photographs", "data.classes=null", "data.size=1", "metric=[confidence_drop]")
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
-        patch.setattr("axiom_bench.run.tasks.compute.compute_shards", replaced)
+        patch.setattr("axiom_bench.run.worker.compute.compute_shards", replaced)
         run(*folder)
     photograph(0)
     assert run(*folder) == 0

@@ -10,8 +10,8 @@ import torch
 
 from axiom_bench.cli.main import parse, parser
 from axiom_bench.embedded.networks import scenes_resnet
-from axiom_bench.run.jobs.job import chosen
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import chosen
+from axiom_bench.run.spine import configuration
 
 TEXT = (Path(__file__).parents[2] / "docs" / "your-method.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", TEXT, re.DOTALL))

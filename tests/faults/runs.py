@@ -124,9 +124,9 @@ def _replace(module: Any, name: str, wrap: Callable[[Callable[..., Any]], Callab
 
 
 def _logged(log: Path, function: Callable[..., Any]) -> Callable[..., Any]:
-    def logged(job: Any, cut_model: Any, shard: Any, key: str, *rest: Any) -> Any:
+    def logged(job: Any, shard: Any, key: str, *rest: Any) -> Any:
         write_line(log, "start", os.getpid(), key)
-        result = function(job, cut_model, shard, key, *rest)
+        result = function(job, shard, key, *rest)
         write_line(log, "end", os.getpid(), key)
         return result
 

@@ -24,10 +24,10 @@ from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records.files import safe_name
-from axiom_bench.run import sweep
+from axiom_bench.run import spine
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.tasks import run_folder
+from axiom_bench.run.job import run_folder
 from tests.fuzzing.damage import nested
 
 LINES = (
@@ -72,7 +72,7 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 
 def check(config: dict[str, Any]) -> None:
     """What a run checks before it loads a model. Raises BenchError."""
-    methods, metrics = sweep.check(config)
+    methods, metrics = spine.check(config)
     check_report(config, methods, metrics)
     if config["target"] not in TARGET_RULES:
         raise unknown("target rule", config["target"], TARGET_RULES)

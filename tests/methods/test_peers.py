@@ -23,10 +23,10 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
-from axiom_bench.run import manifest, sweep
-from axiom_bench.run.jobs import facts
-from axiom_bench.run.jobs.facts import method_key
-from axiom_bench.run.manifest import Outcome
+from axiom_bench.run import keys as facts
+from axiom_bench.run import manifest, spine
+from axiom_bench.run.keys import method_key
+from axiom_bench.run.result import Result
 from axiom_bench.testing import CASES, Case, method_checks
 from axiom_bench.testing.cases import run_checks
 from tests.methods.plain import normal, seeded, upsampled
@@ -94,7 +94,7 @@ def test_missing_library_error_message(library, monkeypatch):
 
 @cache
 def chosen(*words: str) -> set[str]:
-    return set(sweep.configuration(list(words))["method"])
+    return set(spine.configuration(list(words))["method"])
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_failing_library_gives_not_applicable_rows():
 def test_library_version_is_in_the_manifest_and_the_key(monkeypatch):
     method = peer("grad_cam@torchcam")
     shared = {"methods": {method.name: method.as_dict()}, "metrics": {}, "axes": {}, "models": {}, "data": {}}
-    outcome = Outcome("job", {}, facts={**shared, "device": "cpu", "precision": {}})
+    outcome = Result("job", {}, facts={**shared, "device": "cpu", "precision": {}})
     assert manifest.assemble([outcome], "quick", "default")["versions"]["torchcam"] == sources.version_of("torchcam")
     before = method_key(method, Sources())
     monkeypatch.setattr(facts, "version_of", lambda library: "999")

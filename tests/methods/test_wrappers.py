@@ -27,7 +27,7 @@ from axiom_bench.methods.smoothed import smoothed
 from axiom_bench.methods.xgrad_cam import xgrad_cam
 from axiom_bench.records import sources
 from axiom_bench.records.sources import Sources
-from axiom_bench.run.jobs.facts import method_key
+from axiom_bench.run.keys import method_key
 from axiom_bench.testing import CASES, check_method
 from tests.methods.plain import normal, seeded, upsampled
 

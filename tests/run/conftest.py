@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.records.reading import read_records
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.manifest import Outcome, assemble
-from axiom_bench.run.sweep import configuration, sweep
+from axiom_bench.run.job import Job
+from axiom_bench.run.manifest import assemble
+from axiom_bench.run.result import Result
+from axiom_bench.run.spine import configuration
 from tests.made_runs import undrawn  # noqa: F401
 from tests.made_suites import tiny_suite  # noqa: F401
 
@@ -33,12 +35,12 @@ TINY = (
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,zeta]", "runtime.repeats=0"),
     *("pictures.rows=0", "pictures.gallery=0"),
 )
-Run = Callable[..., list[Outcome]]
-Rows = Callable[[list[Outcome]], pd.DataFrame]
+Run = Callable[..., list[Result]]
+Rows = Callable[[list[Result]], pd.DataFrame]
 RUN = Path("quick", "default")  # of a tiny run, in its results
 
 
-def failure(outcomes: list[Outcome]) -> str:
+def failure(outcomes: list[Result]) -> str:
     """What a run of one job that failed says, which the user can mend."""
     (outcome,) = outcomes
     assert outcome.failure is not None
@@ -75,7 +77,7 @@ def tiny(overrides: tuple[str, ...]) -> list[str]:
 @pytest.fixture
 def run(results: Path) -> Run:
     """Runs a tiny sweep with further overrides; its outcomes."""
-    return lambda *overrides: sweep([*tiny(overrides), f"results={results}"])[1]
+    return lambda *overrides: run_jobs([*tiny(overrides), f"results={results}"])[1]
 
 
 @pytest.fixture
@@ -85,22 +87,22 @@ def unreported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[Outcome]]]:
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Path, list[Result]]]:
     """Runs a tiny sweep with further overrides, once for all tests, which only read it: its results and outcomes."""
 
     @cache
-    def run_once(*overrides: str) -> tuple[Path, list[Outcome]]:
+    def run_once(*overrides: str) -> tuple[Path, list[Result]]:
         results = tmp_path_factory.mktemp("finished") / "results"
-        return results, sweep([*tiny(overrides), f"results={results}"])[1]
+        return results, run_jobs([*tiny(overrides), f"results={results}"])[1]
 
     return run_once
 
 
 @pytest.fixture
-def ran(results: Path, finished_run: Callable[..., tuple[Path, list[Outcome]]]) -> Run:
+def ran(results: Path, finished_run: Callable[..., tuple[Path, list[Result]]]) -> Run:
     """As `run`, but copies the files of a `finished_run` into `results`: for what is done with them afterwards."""
 
-    def copy(*overrides: str) -> list[Outcome]:
+    def copy(*overrides: str) -> list[Result]:
         finished, outcomes = finished_run(*overrides)
         shutil.copytree(finished, results, dirs_exist_ok=True)
         return [replace(outcome, config={**outcome.config, "results": str(results)}) for outcome in outcomes]
@@ -115,12 +117,12 @@ def job() -> Callable[..., Job]:
 
 
 @pytest.fixture
-def rows(results: Path) -> Callable[[list[Outcome]], pd.DataFrame]:
+def rows(results: Path) -> Callable[[list[Result]], pd.DataFrame]:
     """The records of a run, sorted."""
     return partial(rows_of, results)
 
 
-def rows_of(results: Path, outcomes: list[Outcome]) -> pd.DataFrame:
+def rows_of(results: Path, outcomes: list[Result]) -> pd.DataFrame:
     """The records of a run in this folder of results, sorted."""
     table = read_records(results / "quick" / "default", assemble(outcomes, "quick", "default"))
     table = table.astype({name: str for name in table.columns if table[name].dtype == "category"})

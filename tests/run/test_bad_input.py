@@ -16,13 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish
 from axiom_bench.data.base import Sample
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.formats import files
 from axiom_bench.embedded import networks, scenes
 from axiom_bench.errors import BenchError
-from axiom_bench.run.sweep import sweep
 
 from .conftest import RUN, failure, module_of, pictures
 
@@ -81,9 +81,9 @@ def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     table = rows([outcome]).groupby("image_id")["status"].agg(set)
     assert "bad_image" not in table[r"0/caf\xe9.jpg"]
     assert table["9/pipe.jpg"] == {"bad_image"}
-    assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.notes)
+    assert "4 images can't be read, the first: 6/truncated.jpg: can't be decoded" in " ".join(outcome.lines)
     (again,) = run(*overrides)
-    assert (again.failure, again.computed.shards, again.files["records"]) == (None, 0, outcome.files["records"])
+    assert (again.failure, again.shards_computed, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
 def test_an_image_that_may_be_read_again_is_computed(run, rows, of_folder, monkeypatch):
@@ -114,7 +114,6 @@ def test_only_bad_images(run, rows, of_folder, folder):
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        *((f"data={data} data.root=/no/where data.size=null", "/no/where") for data in ("imagenet", "voc", "folder")),
         ("model.layer=featurs.13", "features.13"),
         ("model.layer=classifier.0", "maps"),
         ("model.output=sys:exit", "The output function exit fails"),
@@ -122,6 +121,12 @@ def test_only_bad_images(run, rows, of_folder, folder):
 )
 def test_a_job_that_can_not_be(run, overrides, sentence):
     assert sentence in failure(run(*overrides.split()))
+
+
+@pytest.mark.parametrize("data", ["imagenet", "voc", "folder"])
+def test_data_that_are_not_there_stop_the_command(run, data):
+    with pytest.raises(BenchError, match="/no/where"):
+        run(f"data={data}", "data.root=/no/where", "data.size=null")
 
 
 def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
@@ -138,12 +143,12 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
         shutil.rmtree(results, ignore_errors=True)
         (outcome,) = run(*data)
         told = "1 images are turned upright, as their EXIF orientation says, the first: b.png"
-        assert told in outcome.notes
+        assert told in outcome.lines
         table = rows([outcome]).set_index(["metric", "method", "image_id"])["value"].unstack()
         pd.testing.assert_series_equal(table["a.png"], table["b.png"], check_names=False)
     (again,) = run(*data)
-    assert again.computed.shards == 0
-    assert told in again.notes
+    assert again.shards_computed == 0
+    assert told in again.lines
     assert again.facts["data"]["folder"]["notes"] == outcome.facts["data"]["folder"]["notes"]
     assert again.facts["data"]["folder"]["notes"][-1] == told
 
@@ -241,9 +246,9 @@ def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
 
 def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    monkeypatch.setattr("axiom_bench.run.spine.run_job", lambda _: pytest.fail("a job ran"))
     with pytest.raises(BenchError, match=f"Can't write results to {tmp_path}/file"):
-        sweep([f"results={tmp_path}/file"])
+        run_jobs([f"results={tmp_path}/file"])
 
 
 def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
@@ -262,7 +267,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
     assert "goes on from there" in message
     assert [path.name for path in (results / RUN / "records").iterdir()] == [path.name for path in written]
     monkeypatch.setattr(os, "replace", replace)
-    assert run()[0].computed.shards == 2  # one of three was whole
+    assert run()[0].shards_computed == 2  # one of three was whole
 
 
 def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(run, rows, monkeypatch):
@@ -301,6 +306,8 @@ def test_a_users_module_or_another_library_may_import_torchvision(own, tmp_path)
     (tmp_path / "my_module.py").write_text(MODULE)
     overrides = [own, "model=scenes_vgg", "method=[grad_cam]", "metric=[zeta]"]
     overrides += ["data.size=1", "runtime.repeats=0", "pictures.rows=0", f"results={tmp_path}"]
-    code = f"from axiom_bench.run.sweep import sweep; _, (outcome,) = sweep({overrides}); print(outcome.failure)"
+    code = (
+        f"from axiom_bench.cli.benchmark import run_jobs; _, (outcome,) = run_jobs({overrides}); print(outcome.failure)"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.stdout.strip().endswith("None"), run.stdout + run.stderr

@@ -10,13 +10,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from axiom_bench import methods, metrics
-from axiom_bench.cli.benchmark import check_report
+from axiom_bench.cli.benchmark import check_report, run_jobs
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.run import sweep as sweeps
+from axiom_bench.run import spine
 from axiom_bench.run.composing import composition, settings
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.manifest import Outcome
+from axiom_bench.run.result import Result
 
 from .conftest import module_of
 
@@ -26,9 +26,9 @@ FEW = ("method=[grad_cam]", "metric=[zeta]")  # where neither is the subject: it
 Jobs = Callable[..., list[dict[str, Any]]]
 
 
-def _outcome(config: dict[str, Any]) -> Outcome:
+def _outcome(config: dict[str, Any]) -> Result:
     """Of a job that isn't run."""
-    return Outcome(f"{config['model']['name']} at {config['model']['layer']} on {config['data']['name']}", config)
+    return Result(f"{config['model']['name']} at {config['model']['layer']} on {config['data']['name']}", config)
 
 
 @pytest.fixture(scope="module")
@@ -38,17 +38,19 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
 
     @cache
     def compose(*overrides: str, config_folder: Path | None = None) -> list[dict[str, Any]]:
-        return [outcome.config for outcome in sweeps.sweep([*overrides, f"results={results}"], config_folder)[1]]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("axiom_bench.run.composing.settings.check_paths", lambda *_: None)  # nothing is read
+            return [outcome.config for outcome in run_jobs([*overrides, f"results={results}"], config_folder)[1]]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweeps, "execute", lambda config: _outcome(composition.plain(config)))
+        patch.setattr(spine, "run_job", lambda config, **_: _outcome(composition.plain(config)))
         yield compose
 
 
 def test_the_experiments_and_their_networks(jobs):
     names = "blind gate layers methods mosaic paper paper_two_classes planted quick real seeds shortcut truth"
     assert " ".join(EXPERIMENTS) == f"{names} truth_planted voc"
-    assert sweeps.configuration([])["experiment"] == "quick"
+    assert spine.configuration([])["experiment"] == "quick"
     configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
     networks = {name: [config["model"]["name"] for config in each] for name, each in configs.items()}
     paper = ["alexnet", "vgg16", "vgg19", "inception_v3", "resnet101"]
@@ -71,7 +73,7 @@ def test_every_experiment_composes(experiment):
     """Its first job; `test_every_job_of_an_experiment_composes` has the others."""
     with composed([f"experiment={experiment}", "real_root=/somewhere"]) as composition:
         assert len(composition.jobs) > 1  # each is a sweep, without -m
-        sweeps.check(composition.plain())
+        spine.check(composition.plain())
         assert_set(experiment, composition.plain_job())
 
 
@@ -84,12 +86,12 @@ def test_every_job_of_an_experiment_composes(jobs, experiment):
 
 @cache
 def metrics_of(choice: str, *overrides: str) -> list[str]:
-    return list(sweeps.configuration([f"metric={choice}", FEW[0], *overrides, *QUICK])["metric"])
+    return list(spine.configuration([f"metric={choice}", FEW[0], *overrides, *QUICK])["metric"])
 
 
 def test_without_a_choice_the_folders_are_the_choice():
     """All of them, or all with each metric in its fast form."""
-    config = sweeps.configuration(["experiment=methods", FEW[1]])
+    config = spine.configuration(["experiment=methods", FEW[1]])
     assert list(config["method"]) == methods.names()
     metric_of = {name: metrics.get(name).spec.fast_form_of for name in metrics.names()}
     slow, fast = metrics_of("all"), metrics_of("all_fast")
@@ -146,7 +148,7 @@ def test_each_value_of_an_axis_counts_once(jobs, overrides, count, tmp_path):
     """As a job, not only in the report: a job that is run twice costs twice."""
     with composed([*FEW, *overrides, f"results={tmp_path}"]) as composition:
         assert len(composition.jobs) == count
-        assert len(sweeps.launch(composition, composition.plain())) == count
+        assert len(spine.run(composition, composition.plain())) == count
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
     (config,) = jobs("model=own_net", "method=[own_cam]", *words, **folder)
     assert list(config["method"]) == ["own_cam"]
     if not way:  # which of the entries `all` are isn't a matter of the way
-        config = sweeps.configuration(["experiment=every", *words], **folder)
+        config = spine.configuration(["experiment=every", *words], **folder)
         assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
 
 
@@ -196,7 +198,7 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatc
     own = ("+method.mine._target_=users_module.my_cam", "+method.mine.params.power=2.0")
     config = jobs("model=scenes_vgg", FEW[1], *own)[0]
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
-    (method,) = [method for method in sweeps.chosen("method", config) if method.name == "mine"]
+    (method,) = [method for method in spine.chosen("method", config) if method.name == "mine"]
     assert method.params == {"power": 2.0}
 
 
@@ -290,7 +292,7 @@ AS_TYPED = {text: text for text in (
 
 @pytest.mark.parametrize("typed", AS_TYPED)
 def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
-    data = sweeps.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])["data"]
+    data = spine.configuration(["data=folder", f"data.root={typed}", *FEW, QUICK[1], "run=here"])["data"]
     assert data["root"] == AS_TYPED[typed]
 
 
@@ -319,7 +321,7 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
     (tmp_path / "experiment").mkdir()
     (file := tmp_path / "experiment/mine.yaml").write_text(text)
     with pytest.raises(BenchError) as error:
-        sweeps.configuration(["experiment=mine"], tmp_path)
+        spine.configuration(["experiment=mine"], tmp_path)
     assert str(error.value).startswith(f"{file}, line {line}: ")
     assert sentence in str(error.value)
 
@@ -335,7 +337,7 @@ def test_a_user_s_files_may_leave_out_their_names(tmp_path):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     for name in ("mine", "more"):
-        config = sweeps.configuration([f"experiment={name}", "method.own.params.power=3"], tmp_path)
+        config = spine.configuration([f"experiment={name}", "method.own.params.power=3"], tmp_path)
         assert (config["experiment"], list(config["metric"])) == (name, ["zeta"])
         assert config["method"] == {
             "own": {"_target_": "my.cam", "params": {"power": 3}},
@@ -386,6 +388,6 @@ def test_a_program_of_the_user_s_that_has_hydra_itself_keeps_it(tmp_path):
 
 
 def test_a_setting_of_a_method_that_an_experiment_has_by_all():
-    config = sweeps.configuration(["experiment=methods", "method.opti_cam.params.iterations=5"])
+    config = spine.configuration(["experiment=methods", "method.opti_cam.params.iterations=5"])
     assert config["method"]["opti_cam"]["params"]["iterations"] == 5
     assert len(config["method"]) > 40

@@ -23,13 +23,13 @@ from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.smoothed import smoothed as smoothing
-from axiom_bench.run import sweep as sweeps
+from axiom_bench.run import spine
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.costs import Cost, check
 from axiom_bench.run.computing.samples import spread_rows
 from axiom_bench.run.inputs import images
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job
+from axiom_bench.run.keys import Keys
 from axiom_bench.testing import CASES, Case, accepted_cases
 
 
@@ -266,9 +266,9 @@ def test_all_metrics_together_cost_at_most_what_is_announced(trace):
 
 def test_all_fast_costs_a_third_of_all_with_the_default_methods():
     """As docs/studies/budget.md says, of an image and class; a run of many images shares no more than that counts."""
-    job = Job.of(sweeps.configuration(["model=scenes_vgg", "metric=all_fast"]))
+    job = Job.of(spine.configuration(["model=scenes_vgg", "metric=all_fast"]))
     row = images.first_row(job)
-    cost = Cost.of(job.methods, job.metrics, trace_of_batch(compute.cut_of(job.model, job.device), row))
+    cost = Cost.of(job.methods, job.metrics, trace_of_batch(job.cut_model, row))
     assert len(cost.of_methods) == 12
     assert cost.per_image == 2535
 
@@ -320,7 +320,7 @@ QUICK = ("experiment=quick", "model=scenes_vgg", "data.size=3")
 
 @pytest.fixture(scope="module")
 def job() -> Job:
-    return Job.of(sweeps.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"]))
+    return Job.of(spine.configuration([*QUICK, "method=[grad_cam]", "metric=[zeta]"]))
 
 
 def test_what_is_required():
@@ -343,7 +343,7 @@ def test_a_run_that_does_not_ask_draws_nothing_more(job, monkeypatch):
 
 def test_the_key_of_a_method_covers_the_other_images(job):
     def key(job, *requires):
-        facts = Facts(replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),)))
+        facts = Keys(replace(job, methods=(method(requires),), metrics=(ab.metrics.get("box_iou"),)))
         return facts.values["other"]["box_iou"]
 
     more = replace(job, data=Scenes(9))
@@ -356,8 +356,8 @@ def test_a_run_of_scenes_costs_what_is_announced():
     """Scenes have different numbers of objects, and a row for each."""
     names = ["object_effects", "object_deletion", "ground_reliance", "target_shift"]
     chosen = ("data=scenes_many", "method=[grad_cam]", f"metric=[{','.join(names)}]")
-    job = Job.of(sweeps.configuration([*QUICK, *chosen]))
-    cut_model = compute.cut_of(job.model, job.device)
+    job = Job.of(spine.configuration([*QUICK, *chosen]))
+    cut_model = job.cut_model
     versions = compute.versions_per_row(job, job.shards)
     cost = Cost.of(job.methods, job.metrics, trace_of_batch(cut_model, images.first_row(job)), versions)
     (batch,) = images.rows(job, job.indices, required(job.metrics))

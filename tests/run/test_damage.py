@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, holdings, reading, store
 from axiom_bench.report import stamp
-from axiom_bench.run.sweep import sweep
 from axiom_bench.statistics.run_folder import RunFolder
 
 from .conftest import RUN, tiny
@@ -45,10 +45,10 @@ DAMAGES: dict[str, Damage] = {
 
 def run_again(results: Path) -> tuple[Path, list[str]]:
     """The run folder, and the lines of a command without its report."""
-    config, outcomes = sweep([*tiny(EVERY_KIND), f"results={results}"])
+    config, outcomes = run_jobs([*tiny(EVERY_KIND), f"results={results}"])
     assert [outcome.failure for outcome in outcomes] == [None]
     keep(config, outcomes)
-    return results / "quick/default", [note for outcome in outcomes for note in outcome.notes]
+    return results / "quick/default", [note for outcome in outcomes for note in outcome.lines]
 
 
 @pytest.fixture(scope="module")

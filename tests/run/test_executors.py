@@ -17,6 +17,7 @@ import pytest
 import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.status import status
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.environment import conf_folder
@@ -24,10 +25,9 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run import executors
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.execute import execute
 from axiom_bench.run.executors import Local, processes
-from axiom_bench.run.sweep import sweep
-from axiom_bench.run.tasks import Task, compute_part
+from axiom_bench.run.spine import run_job
+from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
 from .conftest import RUN, failure, module_of, rows_of, tiny
@@ -119,7 +119,7 @@ class Breaks:
 
 
 def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results, monkeypatch):
-    monkeypatch.setattr("axiom_bench.run.execute.Local", Breaks)
+    monkeypatch.setattr("axiom_bench.run.executors.Local", Breaks)
     message = failure(run())
     assert message == (
         "executor=local couldn't end a task (RuntimeError: The worker died). Finished shards are kept: the same "
@@ -132,8 +132,8 @@ def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results
 def test_a_worker_with_other_keys_computes_nothing(run, results):
     """As one with other versions of packages does, whose values would stand under a wrong key."""
     (outcome,) = run()
-    part = compute_part(Task("other", outcome.config), ["0" * 32])
-    assert "has other versions of packages, code or images" in part.message
+    with pytest.raises(BenchError, match="has other versions of packages, code or images"):
+        compute_part(Task("other", "", outcome.config), ["0" * 32])
     assert len(list((results / RUN / "records").glob("*.parquet"))) == 3
 
 
@@ -141,11 +141,11 @@ def test_a_worker_with_other_keys_computes_nothing(run, results):
 @pytest.mark.slow
 def test_another_process_gives_the_same_bits_and_a_second_command_computes_nothing(tmp_path, engine):
     """Slow, as what follows: the other process imports what a run needs."""
-    here = sweep([*tiny(()), f"results={tmp_path / 'here'}"])[1]
-    there = sweep([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1]
-    assert [outcome.computed.shards for outcome in there] == [3]
+    here = run_jobs([*tiny(()), f"results={tmp_path / 'here'}"])[1]
+    there = run_jobs([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1]
+    assert [outcome.shards_computed for outcome in there] == [3]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
-    assert sweep([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1][0].computed.shards == 0
+    assert run_jobs([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1][0].shards_computed == 0
 
 
 KILLED = """
@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_no_value(tmp_path, monkeypa
     flag, records = tmp_path / "flag", tmp_path / "there" / RUN / "records"
     module_of(tmp_path, "killed_once", KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)), monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    run = partial(sweep, [*tiny(OWN), *engine, f"results={tmp_path / 'there'}"])
+    run = partial(run_jobs, [*tiny(OWN), *engine, f"results={tmp_path / 'there'}"])
     (outcome,) = run()[1]
     assert flag.exists(), outcome.failure
     if "executor=submitit" in engine:
@@ -176,7 +176,7 @@ def test_a_worker_that_is_killed_in_the_middle_costs_no_value(tmp_path, monkeypa
         assert "executor=submitit couldn't end a task" in outcome.failure.message
         (outcome,) = run()[1]
     assert outcome.failure is None
-    here = sweep([*tiny(OWN), f"results={tmp_path / 'here'}"])[1]
+    here = run_jobs([*tiny(OWN), f"results={tmp_path / 'here'}"])[1]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", [outcome]), rows_of(tmp_path / "here", here))
 
 
@@ -202,9 +202,9 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp
         assert process.poll() is None
         process.kill()
     wait_until(lambda: group_is_gone(process.pid), seconds=60)
-    there = sweep([*words, f"results={tmp_path / 'there'}"])[1]
-    assert 0 < there[0].computed.shards < 5
-    here = sweep([*words, f"results={tmp_path / 'here'}"])[1]
+    there = run_jobs([*words, f"results={tmp_path / 'there'}"])[1]
+    assert 0 < there[0].shards_computed < 5
+    here = run_jobs([*words, f"results={tmp_path / 'here'}"])[1]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
 
 
@@ -295,10 +295,10 @@ def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, monkeypatch):
     classes = f"data.classes=[{','.join(Scenes(size=1).classes)}]"
     with composed([*chosen, classes, "data.path=memory://bucket/val", f"results={tmp_path / 'there'}"]) as composition:
         executor = Elsewhere(tmp_path / "parts")
-        there = [execute(job, executor) for job in composition.job_configs()]
+        there = [run_job(job, command="", executor=executor) for job in composition.job_configs()]
     assert there[0].failure is None
     assert executor.caches == [["val0.tar"], ["val1.tar"], ["val2.tar"]]
-    alone = sweep([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]
+    alone = run_jobs([*chosen, classes, f"data.path={here}", f"results={tmp_path / 'alone'}"])[1]
     pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "alone", alone))
 
 

@@ -13,9 +13,9 @@ import torch
 
 from axiom_bench.records import sources
 from axiom_bench.records.sources import version_of
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import Job
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.spine import configuration
 
 from .conftest import pictures, tiny
 
@@ -24,7 +24,7 @@ MakeJob = Callable[..., Job]
 
 def keys(job: Job) -> set[tuple[str, str, str, str]]:
     """(shard, method, metric, key) of all values of a job."""
-    facts = Facts(job)
+    facts = Keys(job)
     return {
         (facts.shard(shard), method, metric, key)
         for shard in job.shards
@@ -94,7 +94,7 @@ def test_a_shards_content_is_in_its_key():
     contents = {**original.contents, original.indices[0]: "another picture"}
     other = replace(original)
     other.__dict__["contents"] = contents
-    before, after = ([Facts(job).shard(shard) for shard in job.shards] for job in (original, other))
+    before, after = ([Keys(job).shard(shard) for shard in job.shards] for job in (original, other))
     assert before[0] != after[0]
     assert before[1:] == after[1:]
     assert original.data_fingerprint != other.data_fingerprint

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run.inputs import fetching
-from axiom_bench.run.sweep import sweep
 
 from .conftest import rows_of, tiny
 
@@ -133,7 +133,7 @@ def test_a_file_that_was_changed_and_has_the_same_size_is_another_one(mirror):
 def test_a_run_has_the_values_of_the_same_files_here(mirror, tmp_path):
     chosen = tiny(("data=parquet", "data.size=null", "metric=[sensitivity_error]"))
     there, here = (
-        rows_of(tmp_path / name, sweep([*chosen, f"data.path={path}", f"results={tmp_path / name}"])[1])
+        rows_of(tmp_path / name, run_jobs([*chosen, f"data.path={path}", f"results={tmp_path / name}"])[1])
         for name, path in (("there", f"{URL}/data"), ("here", mirror / "data"))
     )
     assert len(there) == 16

@@ -24,8 +24,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.inputs import images
 from axiom_bench.run.inputs.images import SUFFIX, ImageCache
-from axiom_bench.run.jobs.job import HASHES, Job, keep_hashes, read_hashes
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import HASHES, Job, keep_hashes, read_hashes
+from axiom_bench.run.spine import configuration
 
 from .conftest import failure, pictures, tiny
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from axiom_bench import methods
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import frame, holds_values
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
+from axiom_bench.run.choosing import loaded, on_its_images
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.inputs.images import rows
-from axiom_bench.run.jobs.ready import ReadyJob, loaded
-from axiom_bench.run.sweep import sweep
 
 from .conftest import TINY, failure, module_of
 
@@ -77,11 +77,10 @@ def values(tmp_path, monkeypatch):
     def computed(entries, isolate, *overrides):
         with composed([*TINY, "target=label", "data.batch_size=2", *overrides]) as composition:
             config = composition.plain_job() | {"method": entries}
-        job, cut_model = loaded(config, tmp_path, isolate)
-        job = ReadyJob.of(job, cut_model, False, tmp_path).job
+        job = on_its_images(loaded({**config, "results": str(tmp_path)}, isolate))
         batches = rows(job, job.indices, required((*job.methods, *job.metrics)))
-        parts = shard_rows(cut_model, batches, [MethodsByMetrics(job.methods, job.metrics)], job.batch_rows)
-        return frame(filter(holds_values, parts)), cut_model.passes
+        parts = shard_rows(job.cut_model, batches, [MethodsByMetrics(job.methods, job.metrics)], job.batch_rows)
+        return frame(filter(holds_values, parts)), job.cut_model.passes
 
     return computed
 
@@ -136,5 +135,5 @@ def test_a_planted_network_tells_no_truth(values):
 def test_an_error_of_the_method_is_told_with_its_line(values, tmp_path, tiny_suite, name, message):
     """By a run of a suite, whose methods are isolated."""
     words = f"+method.own._target_=cheats.{name}", f"results={tmp_path}", "pictures.rows=0", "pictures.gallery=0"
-    outcomes = sweep(["suite=tiny/second", "method=[]", "runtime.repeats=0", *words])[1]
+    outcomes = run_jobs(["suite=tiny/second", "method=[]", "runtime.repeats=0", *words])[1]
     assert re.search(message, failure(outcomes))

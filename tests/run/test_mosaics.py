@@ -11,10 +11,10 @@ from axiom_bench import report
 from axiom_bench.cli.finish import finish
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
-from axiom_bench.run.jobs import ready
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.manifest import Outcome
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run import choosing
+from axiom_bench.run.job import Job
+from axiom_bench.run.result import Result
+from axiom_bench.run.spine import configuration
 
 from .conftest import RUN, failure, pictures, rows_of
 
@@ -35,12 +35,12 @@ def values(records: pd.DataFrame, metric: str, method: str = "grad_cam") -> pd.S
 
 
 @pytest.fixture
-def outcomes(ran) -> list[Outcome]:
+def outcomes(ran) -> list[Result]:
     """The outcomes of MOSAIC, with a copy of its files in `results`."""
     return ran(*MOSAIC)
 
 
-def finished(outcomes: list[Outcome], results: Path) -> tuple[dict, list[str]]:
+def finished(outcomes: list[Result], results: Path) -> tuple[dict, list[str]]:
     _, lines = finish(outcomes[0].config, outcomes)
     return json.loads((results / RUN / "manifest.json").read_text()), lines
 
@@ -96,12 +96,12 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
     first = values(rows(outcomes), "grid_pointing_game")
     other = rows(run(*MOSAIC, *LIGHT, "data.batch_size=3", "data.workers=2", "shard_size=3"))
     pd.testing.assert_series_equal(first, values(other, "grid_pointing_game"), rtol=1e-5)
-    monkeypatch.setattr(ready, "_of_shard", None)  # which would raise
+    monkeypatch.setattr(choosing, "_of_shard", None)  # which would raise
     (second,) = run(*MOSAIC)
-    assert (outcomes[0].computed.shards, second.computed.shards) == (2, 0)
+    assert (outcomes[0].shards_computed, second.shards_computed) == (2, 0)
     for setting, shards in {"data.seed=1": 2, "data.cell=fit": 2, "data.size=2": 0}.items():  # two of the three
         (other,) = run(*MOSAIC, *LIGHT, setting)
-        assert (other.failure, other.computed.shards) == (None, shards)
+        assert (other.failure, other.shards_computed) == (None, shards)
 
 
 def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
@@ -221,7 +221,7 @@ def test_only_images_that_the_model_names_correctly(run, ran, rows, results, und
     assert any(f"{len(left_out)} of 12 images are left out" in line for line in lines)
     assert written["jobs"][0]["left_out"] == list(left_out)
     assert len(written["data"]["scenes"]["ids"]) == 12
-    about = {"chosen": 12, "kept": count, "others": ready.OTHERS}
+    about = {"chosen": 12, "kept": count, "others": choosing.OTHERS}
     assert {name: model["images"] for name, model in written["models"].items()} == {"scenes_vgg": {"scenes": about}}
     report.write(folder)
     sentence = f"data.only_correct: scenes_vgg {count} of 12."
@@ -250,10 +250,10 @@ def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, resul
     stored = sorted((results / RUN).glob("predictions/*.json"))
     assert len(stored) == 3
     stored[1].unlink()
-    predict, calls = ready._of_shard, []
-    monkeypatch.setattr(ready, "_of_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
+    predict, calls = choosing._of_shard, []
+    monkeypatch.setattr(choosing, "_of_shard", lambda *arguments: calls.append(arguments) or predict(*arguments))
     (second,) = run(*CORRECT)
-    assert (second.left_out, second.computed.shards) == (first.left_out, 0)
+    assert (second.left_out, second.shards_computed) == (first.left_out, 0)
     run(*CORRECT)
     assert len(calls) == 1
 

@@ -10,8 +10,8 @@ from axiom_bench.embedded.planted import BUILDERS
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.run.composing.composition import plain
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.spine import configuration
 
 from .conftest import failure, pictures
 
@@ -107,12 +107,12 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
     (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))
     outputs = [[], *([f"model.output={tmp_path}/{file}.py:{name}"] for file in ("own", "other", "own"))]
-    plain, first, other, again = (Facts(job(*dense, "model.layer=body", *output)) for output in outputs)
+    plain, first, other, again = (Keys(job(*dense, "model.layer=body", *output)) for output in outputs)
     assert len({plain.common, first.common, other.common}) == 3
     assert again.common == first.common
     if name == "module":
         again.job.model.output.function.weight.mul_(2)
-        assert Facts(again.job).common != first.common
+        assert Keys(again.job).common != first.common
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
     assert (of["value"] < 1e-3).all()  # its contributions are the drops; float32
     assert "set model.reshape=tokens" in failure(run(*transformer))
     reshapes = ("tokens", "[6,6]", f"{tmp_path}/small_vit.py:Mine")  # each gives records another name
-    assert len({Facts(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes}) == 3
+    assert len({Keys(job(*transformer, f"model.reshape={reshape}")).common for reshape in reshapes}) == 3
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(ne
     by_metric = statuses(rows([outcome]))
     assert (by_metric["zeta"], by_metric["box_iou"], by_metric["mask_iou"]) == ({"ok"}, {"no_annotation"}, {"no_mask"})
     assert [name for name in by_metric if "ok" in by_metric[name]] == ["zeta"]
-    (note,) = outcome.notes
+    (note,) = outcome.lines
     assert "the 10 classes of 'scenes' aren't the 7 of user" in note
     assert "boxes and masks aren't used" in note
     (file,) = results.glob("*/*/pictures/*.npz")
@@ -193,7 +193,7 @@ def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(ne
     assert "has 12 classes and the data set scenes 10" in failure(run(*net(12), "target=each_label"))
     (as_many,) = run(*net(10), "data.size=12")
     assert "ok" in statuses(rows([as_many]))["class_correlation"]
-    assert as_many.notes == ()
+    assert as_many.lines == ()
 
 
 def test_a_planted_network_is_measured_against_its_truth(run, rows):
@@ -228,9 +228,8 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     for name in BUILDERS:
         file = conf_folder() / "data_model" / f"scenes_{name}.yaml"
         assert file.read_text() == "# @package _global_\ndefaults:\n  - planted_images\n"
-    assert "There is no folder /nowhere" in failure(
+    with pytest.raises(BenchError, match="There is no folder /nowhere"):
         run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
-    )
 
 
 def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows, job, tmp_path, results):
@@ -239,9 +238,9 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     (outcome,) = run(*photos, "pictures.gallery=null", "pictures.rows=2")
     assert outcome.failure is None
     assert (outcome.config["target"], len(rows([outcome])["image_id"].unique())) == ("predicted", 2)
-    assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.notes[0]
+    assert "the images of 'folder' have no labels (a.jpg lies in no folder" in outcome.lines[0]
     assert outcome.facts["models"]["scenes_vgg"]["classes"][3] == "digit 3"
-    assert outcome.facts["data"]["folder"]["notes"] == [outcome.notes[0], "EXIF orientations are applied"]
+    assert outcome.facts["data"]["folder"]["notes"] == [outcome.lines[0], "EXIF orientations are applied"]
     (gallery,) = results.glob("*/*/gallery/*.parquet")
     assert set(pd.read_parquet(gallery)["target_name"]) <= {f"digit {digit}" for digit in range(10)}
     assert "have no labels (a.jpg lies in no folder); set target=predicted, or" in failure(run(*photos, "target=label"))
@@ -250,4 +249,4 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     (tmp_path / "names.txt").write_text("\n".join(f"number {digit}" for digit in range(10)))
     named = job(*photos, f"model.classes={tmp_path}/names.txt")
     assert named.class_names[3] == "number 3"
-    assert Facts(named).common == Facts(job(*photos)).common  # names decide no value
+    assert Keys(named).common == Keys(job(*photos)).common  # names decide no value

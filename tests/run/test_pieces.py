@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.shard import padded, trimmed
 from axiom_bench.records import files
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
-from axiom_bench.run.jobs.job import shards
+from axiom_bench.run.job import shards
 
 DEVICE = {
     "precision": "fp32",

@@ -15,7 +15,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
-from axiom_bench.run import notes, tasks
+from axiom_bench.run import notes, worker
 from axiom_bench.run import progress as module
 from axiom_bench.run.computing.compute import counted
 from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
@@ -163,7 +163,7 @@ def test_each_sentence_once_and_problems_counted():
         problems.warning("%s: %s", "b.jpg", "no file")
         for name in ("c.jpg", "d.jpg", "c.jpg"):
             bad.warning("%s: no file", name)
-    assert collected.lines() == (
+    assert notes.lines(collected) == (
         "The method 'cam' is left out: no pooling",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have annotations that can't be used, the first: a.jpg: no file",
@@ -176,7 +176,7 @@ def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
     for category in (UserWarning, RuntimeWarning):
         with pytest.warns(category, match="is left out: "), notes.collected() as collected:
             warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
-        assert collected.lines() == ()
+        assert notes.lines(collected) == ()
     with pytest.raises(ValueError, match="stop"), notes.collected():
         raise ValueError("stop")
     assert (logger.propagate, list(logger.handlers)) == before
@@ -184,10 +184,10 @@ def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
 
 def test_a_stage_has_its_time_and_may_go_on(monkeypatch):
     times, shown, seconds = iter((0.0, 2.0, 3.0, 11.0, 12.0, 13.0)), list[str](), dict[str, float]()
-    monkeypatch.setattr(tasks.time, "perf_counter", lambda: next(times))
-    monkeypatch.setattr(tasks, "progress", lambda title: nullcontext(shown.append(title)))
+    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(worker, "progress", lambda title: nullcontext(shown.append(title)))
     for name in ("start", "run times", "run times"):
-        with tasks.stage(seconds, "a", name):
+        with worker.stage(seconds, "a", name):
             pass
     monkeypatch.undo()
     assert seconds == {"start": 2.0, "run times": 9.0}

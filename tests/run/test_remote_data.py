@@ -19,7 +19,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
 from axiom_bench.run.composing import settings
 from axiom_bench.run.inputs import fetching
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.spine import configuration
 from tests.faults.runs import Run, wait_until, write_line
 
 URL = "memory://bucket/val"
@@ -250,6 +250,6 @@ def test_values_and_keys_of_a_run_are_those_of_local_files(run, rows, results, t
     expected = rows(run("data=parquet", "data.size=3", f"data.path={path.parent}", "data.target=predicted"))
     files = {file.name for file in results.rglob("records/*.parquet")}
     outcomes = run("data=parquet", "data.size=3", f"data.path={URL}", "data.target=predicted")
-    assert outcomes[0].computed.shards == 0  # the keys are the same
+    assert outcomes[0].shards_computed == 0  # the keys are the same
     assert files == {file.name for file in results.rglob("records/*.parquet")}
     pd.testing.assert_frame_equal(rows(outcomes), expected, check_exact=True)

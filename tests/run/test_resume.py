@@ -36,12 +36,12 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
 
 def test_a_repeated_run_computes_nothing(run, ran, results, capsys):
     first = ran()[0]
-    assert (first.shards, first.computed.shards) == (3, 3)
+    assert (len(first.shards), first.shards_computed) == (3, 3)
     before = written(results)
     assert len(before) == 3
     again = run()[0]
-    assert (again.shards, again.computed.shards) == (3, 0)
-    assert again.stored == first.stored
+    assert (len(again.shards), again.shards_computed) == (3, 0)
+    assert (again.values, again.files) == (first.values, first.files)
     assert written(results) == before
     assert "3 of 3 shards were already there" in capsys.readouterr().out
 
@@ -81,11 +81,11 @@ def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, fol
     content[len(content) // 3] ^= 4
     path.write_bytes(bytes(content))
     (outcome,) = mended = run(*chosen)
-    assert outcome.computed.shards == 1
-    assert outcome.notes == (f"1 damaged file is written anew: 1 in {folder}",)
+    assert outcome.shards_computed == 1
+    assert outcome.lines == (f"1 damaged file is written anew: 1 in {folder}",)
     pd.testing.assert_frame_equal(rows(mended), before, check_exact=True)
     (again,) = run(*chosen)
-    assert (again.computed.shards, again.notes) == (0, ())
+    assert (again.shards_computed, again.lines) == (0, ())
 
 
 def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, monkeypatch):
@@ -94,8 +94,8 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
     shutil.rmtree(results)
     compute_shard = compute.compute
 
-    def and_deletes(job, cut_model, shard, *rest):
-        file = compute_shard(job, cut_model, shard, *rest)
+    def and_deletes(job, shard, *rest):
+        file = compute_shard(job, shard, *rest)
         if shard == job.shards[-1]:
             min((results / "quick/default/records").glob("*.parquet")).unlink()
         return file
@@ -135,7 +135,7 @@ def test_a_run_that_broke_off_goes_on(run, results, monkeypatch):
     assert not outcome.failure.mendable
     assert len(written(results)) == 1  # the first shard's file; nothing of the second
     monkeypatch.setattr(compute, "shard_rows", shard_rows)
-    assert run()[0].computed.shards == 2
+    assert run()[0].shards_computed == 2
 
 
 INTERFERES = """
@@ -171,7 +171,7 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
     for path in paths[copied:]:
         path.unlink()
     outcomes = run()
-    assert outcomes[0].computed.shards == 3 - copied
+    assert outcomes[0].shards_computed == 3 - copied
     pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
@@ -182,4 +182,4 @@ def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_compute
             second = pool.submit(run)
             wait_until(lambda: "waiting for" in told.getvalue())
             assert not second.done()
-        assert second.result()[0].computed.shards == 0
+        assert second.result()[0].shards_computed == 0

@@ -17,9 +17,9 @@ import torch
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.records import holdings, reading
 from axiom_bench.records.sources import Sources
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import Job
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.spine import configuration
 
 from .conftest import RUN, tiny
 
@@ -137,7 +137,7 @@ def keys() -> Callable[..., dict[str, dict[str, str]]]:
 
     def of(name: str, *overrides: str) -> dict[str, dict[str, str]]:
         forget()
-        return Facts(Job.of(configuration(tiny(("data.size=2", *overrides)))), name).values
+        return Keys(Job.of(configuration(tiny(("data.size=2", *overrides)))), name).values
 
     return of
 
@@ -200,7 +200,7 @@ def test_tensors_that_are_not_among_the_weights_are_in_the_common_key(job):
             module[0].register_buffer(name, torch.tensor(value), persistent=False)
         else:
             setattr(module[0], name, torch.tensor(value))
-        return Facts(replace(plain, model=replace(plain.model, module=module))).common
+        return Keys(replace(plain, model=replace(plain.model, module=module))).common
 
     plain = job()
     assert key_of(1, "buffer") == key_of(1, "buffer") != key_of(2, "buffer")
@@ -216,7 +216,7 @@ def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
         os.utime(file, (1_000_000_000, 1_000_000_000))
         job = Job.of(configuration(tiny(("data.size=2", f"model.output={file}:scores", "target=predicted"))))
         (module,) = (module for name, module in sys.modules.items() if "users_scores" in name)
-        answers.append((Facts(job).common, module.scores(1)))
+        answers.append((Keys(job).common, module.scores(1)))
         py_compile.compile(str(file))
         del sys.modules[module.__name__]
     assert [scores for _, scores in answers] == [1, 2]

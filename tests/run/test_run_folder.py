@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, combining, files, locks, mirror, reading
@@ -23,9 +25,10 @@ from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.computing import samples
-from axiom_bench.run.computing.compute import Step
-from axiom_bench.run.manifest import Failure, Outcome
-from axiom_bench.run.sweep import sweep
+from axiom_bench.run.failure import Failure
+from axiom_bench.run.job import run_folder
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.result import Result
 
 from .conftest import RUN, tiny
 
@@ -45,7 +48,7 @@ STAGES = [
 def folder(tmp_path_factory) -> Path:
     """One run folder for two models; the report is others' business."""
     overrides = [*SMALL, f"results={tmp_path_factory.mktemp('results')}"]
-    config, outcomes = sweep(overrides)
+    config, outcomes = run_jobs(overrides)
     keep(config, outcomes, overrides)
     return Path(config["results"], RUN)
 
@@ -84,12 +87,12 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_
     before = {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]}
     overrides = [*SMALL, f"results={tmp_path}"]
     stamp.write(copy, "inputs", {}, {}, 12.34)
-    config, outcomes = sweep(overrides)
+    config, outcomes = run_jobs(overrides)
     finish(config, outcomes, overrides)
     again = json.loads((copy / "manifest.json").read_text())
     assert (again["seconds"], again["work"]) == (written["seconds"], written["work"])
     assert again["report_seconds"] == 12.34
-    assert [outcome.computed.shards for outcome in outcomes] == [0, 0]
+    assert [outcome.shards_computed for outcome in outcomes] == [0, 0]
     assert {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
@@ -163,8 +166,8 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
         {"net": {"layer": f"layer{n}", "depths": {f"layer{n}": n}, "images": {f"set{n}": {"chosen": n, "kept": n}}}}
         for n in (1, 2)
     )
-    outcomes = [Outcome("a", {}, {**facts, "models": models}) for models in nets]
-    failed = Outcome("b", {}, failure=Failure("b", "no weights", mendable=True))
+    outcomes = [Result("a", {}, {**facts, "models": models}) for models in nets]
+    failed = Result("b", failure=Failure("no weights"))
     merged = manifest.assemble([*outcomes, failed], "quick", "default")
     net = merged["models"]["net"]
     assert net["layers"] == ["layer1", "layer2"]
@@ -173,9 +176,9 @@ def test_layers_of_one_model_are_listed_and_failures_are_named():
     assert merged["failures"] == [{"job": "b", "message": "no weights"}]
 
 
-def ensure_counts(step: Step) -> tuple[str, ...]:
+def ensure_counts(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """A file for each job, of the number of its images."""
-    files.write(step.folder / "counts/count.txt", f"{len(step.facts.job.indices)}".encode())
+    files.write(run_folder(keys.job.config) / "counts/count.txt", f"{len(keys.job.indices)}".encode())
     return ("counts/count.txt",)
 
 
@@ -186,7 +189,7 @@ def test_a_new_artefact_is_made_listed_shared_stamped_and_kept_inside(results, t
     monkeypatch.setitem(sys.modules, "their_counts", module)
     row = Artefact("counts", ("txt",), "their_counts", "nobody", "fetched", "input")
     monkeypatch.setattr(artefacts, "TABLE", (*artefacts.TABLE, row))
-    config, outcomes = sweep([*tiny(()), f"results={results}"])
+    config, outcomes = run_jobs([*tiny(()), f"results={results}"])
     keep(config, outcomes)
     assert "counts" in outcomes[0].seconds
     folder = results / RUN
@@ -267,7 +270,7 @@ def test_how_a_work_is_cited():
 GALLERY = ("method=[grad_cam,cam,centered,uniform]", "metric=[box_iou]")
 
 
-def gallery_of(outcome: Outcome, results: Path) -> list[dict[str, Any]]:
+def gallery_of(outcome: Result, results: Path) -> list[dict[str, Any]]:
     return list(read_gallery(results / "quick/default", {"gallery": outcome.files["gallery"]}))
 
 

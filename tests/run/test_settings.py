@@ -14,9 +14,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.specs import Tolerance
 from axiom_bench.gate import tolerance
 from axiom_bench.kinds import expected
-from axiom_bench.run import sweep
+from axiom_bench.run import job, spine
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.jobs import job
 
 from .conftest import failure
 
@@ -68,7 +67,7 @@ def check(composed_config, monkeypatch) -> Check:
         for group in groups:
             node = node[group]
         node[name] = value
-        methods, metrics = sweep.check(config)
+        methods, metrics = spine.check(config)
         check_report(config, methods, metrics)
         job.Job.of(config)
 
@@ -215,7 +214,7 @@ def test_a_value_out_of_range_names_its_metric(run):
     ],
 )
 def test_a_wrong_kind_stops_before_anything(run, monkeypatch, override, expected):
-    monkeypatch.setattr("axiom_bench.run.sweep.execute", lambda _: pytest.fail("a job ran"))
+    monkeypatch.setattr("axiom_bench.run.spine.run_job", lambda _: pytest.fail("a job ran"))
     kind, name, *_ = override.split(".")
     with pytest.raises(BenchError) as error:
         run(f"{kind}=[{name}]", override)

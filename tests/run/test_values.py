@@ -25,14 +25,13 @@ from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run import choosing
 from axiom_bench.run.computing import compute, samples, whole_set
-from axiom_bench.run.computing.compute import Step, cut_of
 from axiom_bench.run.inputs import images
 from axiom_bench.run.inputs.images import rows as batches_of
-from axiom_bench.run.jobs import ready
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job
-from axiom_bench.run.sweep import configuration
+from axiom_bench.run.job import Job, cut_of, run_folder
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.spine import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
 from .conftest import failure, pictures, rows_of
@@ -100,7 +99,7 @@ def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
     for process in both:
         process.join()
     (outcome,) = run()
-    assert (outcome.shards, outcome.computed.shards) == (3, 0)
+    assert (len(outcome.shards), outcome.shards_computed) == (3, 0)
     pd.testing.assert_frame_equal(rows([outcome]), expected, check_exact=True)
 
 
@@ -156,17 +155,18 @@ def test_all_steps_of_a_job(tmp_path):
     config = configuration([*SETTINGS, f"results={tmp_path}"])
     job = Job.of(config)
     with OtherDevice() as device:
-        job = replace(job, device=replace(job.device, device=OTHER))
-        cut_model = compute.cut_of(job.model, job.device)
-        assert all(map(device.holds, cut_model.model.parameters()))
-        facts = Facts(compute.decided(job, cut_model))
-        compute.cost(job, cut_model, job.shards, None)
-        computed, _ = compute.compute_shards(facts, cut_model, compute.missing(facts, tmp_path)[0], tmp_path, int)
-        assert computed.shards == len(job.shards) == 1
-        step = Step(facts, cut_model, config, tmp_path, compute.stored(facts, tmp_path).as_dict())
-        assert whole_set.ensure_whole_set(step)
-        assert all(make(step) for make in (samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery))
-        ready._only_correct(job, cut_model, tmp_path)
+        other = replace(job.device, device=OTHER)
+        job = replace(job, device=other, cut_model=cut_of(job.model, other))
+        assert all(map(device.holds, job.cut_model.model.parameters()))
+        keys, folder = Keys(compute.decided(job)), run_folder(config)
+        compute.cost(job, job.shards, None)
+        computed = compute.compute_shards(keys, compute.missing(keys, folder)[0], folder, int)
+        assert computed.shards_computed == len(job.shards) == 1
+        stored = {"records": compute.stored(keys, folder)[0]["records"], "values": keys.values}
+        assert whole_set.ensure_whole_set(keys, stored)
+        steps = samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery
+        assert all(make(keys, stored) for make in steps)
+        choosing._only_correct(job, folder)
 
 
 @pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
@@ -176,17 +176,16 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     job = Job.of(configuration([f"model={model}", "data.workers=0", "data.size=2"]))
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
-        job = replace(job, device=replace(job.device, device=OTHER))
-        cut_model = compute.cut_of(job.model, job.device)
-        job = compute.decided(job, cut_model)
+        other = replace(job.device, device=OTHER)
+        job = compute.decided(replace(job, device=other, cut_model=cut_of(job.model, other)))
         batch = images.first_batch(job, job.indices, 2, ())
         assert batch is not None
         request = [MethodsByMetrics(job.methods, job.metrics)]
-        list(shard.shard_rows(cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
+        list(shard.shard_rows(job.cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
         waits = []
         for part in (batch[:1], batch):
             device.waits.clear()
-            list(shard.shard_rows(cut_model, [part], request, len(part)))
+            list(shard.shard_rows(job.cut_model, [part], request, len(part)))
             waits.append(device.waits.copy())
     assert waits[0] == waits[1]
     assert waits[0].total() <= MOST_WAITS, waits[0]
@@ -213,7 +212,7 @@ def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
     (outcome,) = run()
     sentence = "out of memory with 4 rows in a batch: going on with 2"
     assert sentence in capsys.readouterr().out
-    assert [note for note in outcome.notes if note.startswith(sentence)]
+    assert [note for note in outcome.lines if note.startswith(sentence)]
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
@@ -247,12 +246,12 @@ def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monke
     assert "One image alone doesn't fit into the memory" in failure(run())
     monkeypatch.undo()
     (outcome,) = run()
-    assert outcome.computed.shards < outcome.shards
+    assert outcome.shards_computed < len(outcome.shards)
     assert "out_of_memory" not in set(rows([outcome])["status"])
 
 
 def test_memory_that_runs_out_elsewhere_is_a_sentence_too(run, monkeypatch):
-    monkeypatch.setattr(compute, "cut_of", Mock(side_effect=OUT_OF_MEMORY))
+    monkeypatch.setattr("axiom_bench.run.job.cut_of", Mock(side_effect=OUT_OF_MEMORY))
     assert failure(run()).startswith("Out of memory (CUDA out of memory. Tried to allocate 20.00 MiB.)")
 
 

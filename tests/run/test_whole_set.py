@@ -20,7 +20,8 @@ from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, running
 from axiom_bench.run.computing import whole_set
 from axiom_bench.run.computing.whole_set import RESAMPLES, draws, replicates
-from axiom_bench.run.manifest import Outcome, assemble
+from axiom_bench.run.manifest import assemble
+from axiom_bench.run.result import Result
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
@@ -35,14 +36,14 @@ def folder(results) -> Path:
     return results / RUN
 
 
-def read(folder: Path, outcome: Outcome) -> RunFolder:
+def read(folder: Path, outcome: Result) -> RunFolder:
     manifest_file.write(folder, assemble([outcome], "quick", "default"))
     running.end(folder)
     return RunFolder.read(folder)
 
 
 @pytest.fixture(scope="module")
-def chosen(finished_run) -> tuple[RunFolder, Outcome]:
+def chosen(finished_run) -> tuple[RunFolder, Result]:
     """The finished run of CHOSEN. Read only."""
     results, (outcome,) = finished_run(*CHOSEN)
     return read(results / RUN, outcome), outcome
@@ -162,8 +163,8 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
 
 def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
-    assert again.stored == first.stored
-    assert again.computed.shards == 0
+    assert (again.values, again.files) == (first.values, first.files)
+    assert again.shards_computed == 0
     values = [read(folder, outcome).records.frame() for outcome in (first, run(*CHOSEN, "shard_size=3")[0])]
     first_run, other = (table[table["image_id"] == "*"].set_index(["method", "metric"])["value"] for table in values)
     np.testing.assert_array_equal(first_run, other)
@@ -176,7 +177,7 @@ def test_a_lost_side_file_is_made_again_and_metrics_without_curves_have_none(run
     first = ran(*CHOSEN)[0]
     (folder / first.files["curves"][0]).unlink()
     again = run(*CHOSEN)[0]
-    assert again.computed.shards == 1
+    assert again.shards_computed == 1
     assert all((folder / name).is_file() for name in again.files["curves"])
 
 

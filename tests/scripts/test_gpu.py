@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.sweep import check
+from axiom_bench.run.spine import check
 
 
 def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.Step:

@@ -22,7 +22,7 @@ from axiom_bench.records.submissions import Submission
 from axiom_bench.run.composing import suites
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.composing.suites import Suite
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import values_of
 from axiom_bench.run.progress import progress
 from axiom_bench.run.verification import computed_alone

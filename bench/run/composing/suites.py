@@ -14,7 +14,7 @@ from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, unknown
 
 if TYPE_CHECKING:
-    from axiom_bench.run.jobs.job import Job
+    from axiom_bench.run.job import Job
 
 SUITE, PART = "suite", "suite_part"  # on the command line, and the setting of a run
 EXPERIMENT = "suite"  # in whose folder the runs are

@@ -40,9 +40,8 @@ from axiom_bench.explanation.explanation import Map, Method
 from axiom_bench.models.load import load_model
 from axiom_bench.models.weights import state_sha256
 from axiom_bench.run.composing.settings import Device, add_current_folder
-from axiom_bench.run.computing.compute import cut_of
-from axiom_bench.run.jobs.facts import declared_files
-from axiom_bench.run.jobs.job import chosen
+from axiom_bench.run.job import chosen, cut_of
+from axiom_bench.run.keys import declared_files
 
 TRUTH = ("true_contributions", "channel_values", "reading")  # what a planted network tells of itself
 ERRORS = {error.__name__: error for error in (Interference, NoMap, BenchError)}

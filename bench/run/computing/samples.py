@@ -18,7 +18,7 @@ from torch import Tensor
 
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.trace import CutModel, Trace
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
@@ -30,10 +30,10 @@ from axiom_bench.evaluation.shard import padded
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
 from axiom_bench.records import store
-from axiom_bench.run.computing.compute import Step
 from axiom_bench.run.computing.isolated import runtimes
 from axiom_bench.run.inputs.images import first_batch, rows
-from axiom_bench.run.jobs.job import Job, shards
+from axiom_bench.run.job import Job, run_folder, shards
+from axiom_bench.run.keys import Keys
 
 STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
 FORMAT = 1  # counted up when what a file of the gallery holds changes
@@ -44,14 +44,14 @@ ROW_AXIS = {  # of the arrays that have an axis of rows
 }
 
 
-def ensure_runtime(step: Step) -> tuple[str, ...]:
+def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The job's file of run times, relative to the run folder; measured where it isn't there, or is damaged. Settings
     of runtime: repeats (0: no file) and batch_size."""
-    job, cut_model, folder = step.facts.job, step.cut_model, step.folder
-    repeats, batch_size = step.config["runtime"]["repeats"], step.config["runtime"]["batch_size"]
+    job, folder = keys.job, run_folder(keys.job.config)
+    repeats, batch_size = job.config["runtime"]["repeats"], job.config["runtime"]["batch_size"]
     if not repeats:
         return ()
-    name = step.facts.step("runtime", repeats, batch_size)
+    name = keys.step("runtime", repeats, batch_size)
     path = f"runtime/{job.file_stem}-{name[:12]}.parquet"
     if not store.is_usable(folder / path, RUNTIME_COLUMNS):
         batch = spread_rows(job, batch_size)
@@ -59,46 +59,47 @@ def ensure_runtime(step: Step) -> tuple[str, ...]:
             return ()
 
         def measured(part: Batch, rows: int) -> pd.DataFrame:
-            trace = trace_of_batch(cut_model, padded(part, rows))
+            trace = trace_of_batch(job.cut_model, padded(part, rows))
             return runtimes(trace, job.methods, repeats)
 
         # On fewer rows where memory asks for it: the table says how many.
-        table = next(by_halves(batch, batch_size, cut_model.limits, measured))
+        table = next(by_halves(batch, batch_size, job.cut_model.limits, measured))
         store.write(folder / path, table.assign(model=job.model.name, data=job.data.name), schema=None)
     return (path,)
 
 
-def ensure_pictures(step: Step) -> tuple[str, ...]:
+def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
     pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown)."""
-    job, cut_model, folder, config = step.facts.job, step.cut_model, step.folder, step.config["pictures"]
+    job, folder = keys.job, run_folder(keys.job.config)
+    config = job.config["pictures"]
     if not config["rows"]:
         return ()
     configured = {entry.name: entry for entry in job.metrics}
     metric = configured.get(config["perturbation"]) or plugins.load("metric", config["perturbation"])
     settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names
-    name = step.facts.step("pictures", *settings)
+    name = keys.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path):
         batch = spread_rows(job, config["rows"])
         if batch is None:
             return ()
-        parts = by_halves(batch, len(batch), cut_model.limits, lambda part, _: arrays(job, cut_model, metric, part))
+        parts = by_halves(batch, len(batch), job.cut_model.limits, lambda part, _: arrays(job, metric, part))
         store.write_arrays(folder / path, _joined(list(parts)))
     return (path,)
 
 
-def ensure_gallery(step: Step) -> tuple[str, ...]:
+def ensure_gallery(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The files with the gallery's pictures, relative to the run folder; those that are missing or damaged are made.
     The setting pictures.gallery: how many images; None: all, 0: none."""
-    job, cut_model, folder = step.facts.job, step.cut_model, step.folder
-    count = step.config["pictures"]["gallery"]
-    key = step.facts.step("gallery", FORMAT, count, job.class_names)
+    job, folder = keys.job, run_folder(keys.job.config)
+    count = job.config["pictures"]["gallery"]
+    key = keys.step("gallery", FORMAT, count, job.class_names)
     paths = []
     for number, shard in enumerate(shards(spread(job.indices, count), IMAGES)):
         paths.append(f"gallery/{job.file_stem}-{key[:12]}-{number:04d}.parquet")
         if not store.is_usable(folder / paths[-1], store.GALLERY.names):
-            entries = list(_gallery_entries(job, cut_model, shard))
+            entries = list(_gallery_entries(job, shard))
             store.write(folder / paths[-1], pa.Table.from_pylist(entries, store.GALLERY), schema=None)
     return tuple(paths)
 
@@ -120,12 +121,12 @@ def spread_rows(job: Job, count: int) -> Batch | None:
     return first_batch(job, tuple(dict.fromkeys((*chosen, *job.indices))), count, required(job.methods))
 
 
-def arrays(job: Job, cut_model: CutModel, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
+def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     """The arrays of a file, of N rows and the M methods that apply. images (N, H, W, 3) uint8, image_ids, class_names
     and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8, 255 for 1, perturbed (M, N, H, W, 3) uint8,
     confidence_perturbed (M, N), model, layer. confidence_of: "probability", of the class, or "score", S itself where
     the output has no probability."""
-    trace = trace_of_batch(cut_model, batch)
+    trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
     with torch.no_grad():
@@ -186,16 +187,16 @@ def _confidences(trace: Trace, logits: Tensor) -> np.ndarray:
     return confidence
 
 
-def _gallery_entries(job: Job, cut_model: CutModel, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
     """A row of GALLERY for each image and explained class; images that can't be read have none."""
-    entries = partial(_entries_of_batch, job, cut_model)
+    entries = partial(_entries_of_batch, job)
     for batch in rows(job, indices, required(job.methods), workers=job.one_worker):
         if isinstance(batch, Batch):
-            yield from chain.from_iterable(by_halves(batch, len(batch), cut_model.limits, entries))
+            yield from chain.from_iterable(by_halves(batch, len(batch), job.cut_model.limits, entries))
 
 
-def _entries_of_batch(job: Job, cut_model: CutModel, batch: Batch, _: int) -> list[dict[str, Any]]:
-    trace = trace_of_batch(cut_model, batch)
+def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
+    trace = trace_of_batch(job.cut_model, batch)
     heatmaps = {
         name: given(explanation.heatmap, "heatmap").cpu().double().numpy()
         for name, explanation in _explanations(job, trace, batch).items()

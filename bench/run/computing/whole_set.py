@@ -22,9 +22,9 @@ from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
-from axiom_bench.run.computing.compute import Step, constants
-from axiom_bench.run.jobs.facts import is_of_layer
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.computing.compute import constants
+from axiom_bench.run.job import Job, run_folder
+from axiom_bench.run.keys import Keys, is_of_layer
 
 STAGES = {"whole_set": "whole data set"}
 Floats = NDArray[np.float64]
@@ -32,27 +32,26 @@ RESAMPLES = 200  # more are seldom needed for a standard error (ibid., 6.4)
 Row = tuple[str, int]  # image id and explained class
 
 
-def ensure_whole_set(step: Step) -> tuple[str, ...]:
+def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The file, relative to the run folder; computed from the shards' curves where it isn't there, or is damaged. A row
     for each method and value: the value with its status, of how many `images` and `rows`, and its replicates. Also the
     same of the rows that all compared methods have (`by_metric.compared_columns`), of which another method has none.
     Raises BenchError where an aggregate doesn't return its values."""
-    facts, folder, stored = step.facts, step.folder, {"jobs": [step.stored]}
-    job = facts.job
+    job, folder = keys.job, run_folder(keys.job.config)
     metrics = whole_set.aggregating(job.metrics)
     if not metrics:
         return ()
     aggregates = [str(metric.spec.aggregate) for metric in metrics]
     steps = (common_rows.__name__, __name__)
     identity = key(
-        shards=[facts.shard(shard) for shard in job.shards],
-        values=facts.values,  # of all methods: they decide which images are common
-        aggregates=[facts.of_aggregate(metric) for metric in metrics],
-        code=facts.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
+        shards=[keys.shard(shard) for shard in job.shards],
+        values=keys.values,  # of all methods: they decide which images are common
+        aggregates=[keys.of_aggregate(metric) for metric in metrics],
+        code=keys.code([*(name.rpartition(".")[0] for name in aggregates), *steps]),
     )
     name = f"whole_set/{identity}.parquet"
     if not store.is_usable(folder / name, COLUMNS.names):
-        rows = [row for metric in metrics for row in _rows(job, metric, stored, folder)]
+        rows = [row for metric in metrics for row in _rows(job, metric, {"jobs": [stored]}, folder)]
         store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[COLUMNS.names], schema=COLUMNS)
     return (name,)
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from axiom_bench import kinds
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.run.failure import Failure
 from axiom_bench.run.progress import silent
 
 EXTRAS = {"ray": "ray"}  # of an engine's package; the others are in "executors"
@@ -49,7 +50,7 @@ class Local:
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """See `Executor`."""
-        return _Deferred(partial(function, *arguments))
+        return _Deferred(partial(_answer, function, *arguments))
 
 
 class _Deferred:
@@ -102,10 +103,19 @@ def checked(config: Mapping[str, Any]) -> tuple[Callable[..., AbstractContextMan
     return function, settings
 
 
+def done(executor: Executor, config: Mapping[str, Any], function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function returns that a task calls. Raises as `result`."""
+    return result(executor.submit(function, *arguments), config)
+
+
 def result(future: Future, config: Mapping[str, Any]) -> Any:
-    """The future's result. Raises BenchError for an error of the engine's."""
-    with _engine_errors(config, "end a task"):
-        return future.result()
+    """What a task returned. config: a job's. Raises Failure for an error of the function's, and BenchError for one of
+    the engine's."""
+    with _engine_errors(config["executor"], "end a task"):
+        answer = future.result()
+    if isinstance(answer, Failure):
+        raise answer
+    return answer
 
 
 def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -113,7 +123,15 @@ def call(folder: str, function: Callable[..., Any], *arguments: Any) -> Any:
     at isn't shown, since many processes may share a terminal."""
     with ONE_AT_A_TIME, silent():
         os.chdir(folder)
+        return _answer(function, *arguments)
+
+
+def _answer(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a task hands back: an error as the Failure that any process can read."""
+    try:
         return function(*arguments)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
+        return Failure.of(error)
 
 
 def remote(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -28,7 +28,7 @@ from axiom_bench.records import files
 from axiom_bench.records.holdings import key
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.inputs.fetching import free_bytes, size_text
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job
 
 SUFFIX = ".image"
 SMALL = torch.int16  # of masks, whose classes are counted in thousands at most
@@ -176,17 +176,22 @@ def _checksum(name: str, content: bytes) -> bytes:
 
 
 def rows(
-    job: Job, indices: Sequence[int], extras: Collection[str] = (), size: int | None = None, workers: int | None = None
+    job: Job,
+    indices: Sequence[int],
+    extras: Collection[str] = (),
+    size: int | None = None,
+    workers: int | None = None,
+    turned: dict[str, bool] | None = None,
 ) -> Iterator[Batch | BadImage]:
     """Batches on the job's device, without annotations if these name other classes than the model's. extras: what is
     loaded beside the images, as `loading.batches` takes it. size, workers: None for the job's; these processes decode
-    meanwhile."""
+    meanwhile. turned: gets {id: whether it is turned upright} of images with an EXIF orientation."""
     numbers = size or job.batch_size, job.workers if workers is None else workers
     others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
     stamps = job.hashes.stamps_of(job.data, indices) | others
     place = job.device.device, of_job(job)
     of_job_data = job.data, indices, job.model.preprocessing, job.target
-    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps):
+    for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned):
         if job.shares_classes or isinstance(batch, BadImage):
             yield batch
         else:

@@ -16,8 +16,8 @@ from axiom_bench.data.formats.decoding import as_rgb, open_rgb, open_scaled, sha
 from axiom_bench.data.loading import decoded
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job
+from axiom_bench.run.job import Job
+from axiom_bench.run.keys import Keys
 from tests.data.builders import cut, load, save, write_tar, xml
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -245,4 +245,4 @@ def test_scaled_decoding_is_off_and_part_of_the_key():
     off = Job.of(config)
     on = Job.of({**config, "data": {**config["data"], "scaled_decoding": True}})
     assert (off.model.preprocessing.scaled_decoding, on.model.preprocessing.scaled_decoding) == (False, True)
-    assert Facts(off).common != Facts(on).common
+    assert Keys(off).common != Keys(on).common

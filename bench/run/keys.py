@@ -1,4 +1,4 @@
-"""The facts that decide a job's values, as keys: model, input, precision, code, versions; method, metric, params."""
+"""What decides a job's values, as keys: model, input, precision, code, versions; method, metric, params."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.holdings import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
-from axiom_bench.run.jobs.job import Job, Shard
+from axiom_bench.run.job import Job, Shard
 
 
 @dataclass(frozen=True, eq=False)
-class Facts:
+class Keys:
     """A job's keys, each computed once. command: which counts for users' own plug-ins, unless they say `reuse`."""
 
     job: Job
@@ -56,11 +56,11 @@ class Facts:
             experiment=[job.experiment, job.data.name],  # they stand in the rows
         )
 
-    def on(self, job: Job) -> Facts:
-        """The facts of the job with other images of its data set, whose common key is the same."""
-        facts = Facts(job, self.command)
-        vars(facts).update({name: getattr(self, name) for name in ("common", "values", "_sources")})
-        return facts
+    def on(self, job: Job) -> Keys:
+        """The keys of the job with other images of its data set, whose common key is the same."""
+        keys = Keys(job, self.command)
+        vars(keys).update({name: getattr(self, name) for name in ("common", "values", "_sources")})
+        return keys
 
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:

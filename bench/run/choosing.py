@@ -24,84 +24,36 @@ from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.inputs import images as image_cache
 from axiom_bench.run.inputs.images import first_row, rows
-from axiom_bench.run.jobs.facts import Facts
-from axiom_bench.run.jobs.job import Job, Shard, keep_hashes, read_hashes
+from axiom_bench.run.job import Job, MosaicChoice, Shard, cut_of, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
 OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
 
 
-def loaded(config: Mapping[str, Any], folder: Path, isolate: bool = False) -> tuple[Job, CutModel]:
-    """The job of a configuration, and its model on its device, cut. isolate: see `chosen_methods`. Raises
-    BenchError."""
+def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
+    """The job of a configuration. isolate: see `chosen_methods`. Raises BenchError."""
+    settings.add_current_folder()
     settings.check(config)
-    mirror.pull(folder)
-    job = Job.of(config, chosen_methods(config, isolate))
-    job.device.prepare()
+    mirror.pull(run_folder(config))
     settings.keep_freed_memory()
-    return job, compute.cut_of(job.model, job.device)
+    return Job.of(config, chosen_methods(config, isolate))
 
 
-@dataclass(frozen=True)
-class MosaicChoice:
-    """Which images were chosen, for the manifest. of: their data set. images: those of data.of. of_one_class: of these.
-    unreadable: of these, where the model was asked. confident: those that it names with `confidence`, the same as
-    of_one_class where that is None. in_mosaics: images that a mosaic shows. classes: of the confident ones."""
-
-    of: str
-    images: int
-    of_one_class: int
-    unreadable: int
-    confidence: float | None
-    confident: int
-    classes: int
-    mosaics: int
-    in_mosaics: int
-
-    def line(self) -> str:
-        """For the user."""
-        sure = f" and are named with a probability of at least {self.confidence}" if self.confidence is not None else ""
-        unreadable = f" ({self.unreadable} can't be read)" if self.unreadable else ""
-        return (
-            f"{self.confident} of {self.images} images of {self.of!r}{unreadable} show one class{sure}; "
-            f"{self.in_mosaics} of them are in the {self.mosaics} mosaics."
-        )
-
-
-@dataclass(frozen=True)
-class ReadyJob:
-    """A job on the images to explain. indices: also of those that data.only_correct leaves out; left_out: their ids.
-    others: why they are left out, where some may be. made_of: which images mosaics were made of."""
-
-    job: Job
-    cut_model: CutModel
-    indices: tuple[int, ...]
-    left_out: tuple[str, ...]
-    others: str | None
-    made_of: MosaicChoice | None
-
-    @staticmethod
-    def of(job: Job, cut_model: CutModel, only_correct: bool, folder: Path) -> ReadyJob:
-        """only_correct: on the images that the model names correctly alone. Raises BenchError where none is left."""
-        job, made_of = replace(job, hashes=read_hashes(folder)), None
-        if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
-            image_cache.announce(job)
-        if isinstance(job.data, MosaicImages):
-            job, cut_model, made_of = _on_mosaics(job, job.data, cut_model, folder)
-        indices = job.indices
-        left_out: tuple[str, ...] = ()
-        if only_correct:
-            job, left_out = _only_correct(job, cut_model, folder)
-        job = compute.decided(job, cut_model)
-        keep_hashes(job, folder)
-        return ReadyJob(job, cut_model, indices, left_out, OTHERS if only_correct else None, made_of)
-
-    def lines(self) -> tuple[str, ...]:
-        """For the user."""
-        made_of = () if self.made_of is None else (self.made_of.line(),)
-        count = f"{len(self.left_out)} of {len(self.indices)} images are left out"
-        left_out = (f"{count}: the model doesn't name them correctly.",) if self.left_out else ()
-        return (*self.job.notes, *made_of, *left_out)
+def on_its_images(job: Job) -> Job:
+    """A loaded job on the images to explain, its users' own plug-ins proved. Raises BenchError where none is left."""
+    folder = run_folder(job.config)
+    job = replace(job, hashes=read_hashes(folder))
+    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
+        image_cache.announce(job)
+    if isinstance(job.data, MosaicImages):
+        job = _on_mosaics(job, job.data, folder)
+    job = replace(job, all_indices=job.indices)
+    if job.config["data"].get("only_correct"):
+        job = _only_correct(job, folder)
+    job = compute.decided(job)
+    keep_hashes(job, folder)
+    return job
 
 
 @dataclass(frozen=True)
@@ -113,29 +65,29 @@ class Prediction:
     probability: float | None = None
 
 
-def predictions(job: Job, cut_model: CutModel, folder: Path) -> dict[str, Prediction]:
+def predictions(job: Job, folder: Path) -> dict[str, Prediction]:
     """{image id: what the model predicts}, of all of the job's images. Kept in the run folder, shard by shard, so that
     a run that was stopped goes on."""
-    facts, of_all = Facts(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
-    paths = {shard: folder / f"predictions/{key(predictions=facts.shard(shard))}.json" for shard in job.shards}
+    keys, of_all = Keys(job), replace(job, target="predicted")  # once: a job keeps what it looks up of its images
+    paths = {shard: folder / f"predictions/{key(predictions=keys.shard(shard))}.json" for shard in job.shards}
     stored = {shard: _read(path) for shard, path in paths.items()}
     missing = [shard for shard, of_shard in stored.items() if of_shard is None]
     with progress(f"{job.name}, predictions", sum(map(len, missing))) as shown:
         for shard in missing:
-            of_shard = stored[shard] = _of_shard(of_all, cut_model, shard, job.batch_rows)
+            of_shard = stored[shard] = _of_shard(of_all, shard, job.batch_rows)
             content = {name: [each.label, each.probability] for name, each in of_shard.items()}
             files.write_json(paths[shard], {"predictions": content})
             shown.advance(len(shard))
     return {name: each for of_shard in stored.values() for name, each in (of_shard or {}).items()}
 
 
-def _of_shard(job: Job, cut_model: CutModel, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
+def _of_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
     made: dict[str, Prediction] = {}
     for batch in rows(job, shard):
         if isinstance(batch, BadImage):
             made[batch.image_id] = Prediction(None)
         else:
-            answers = by_halves(batch, batch_rows, cut_model.limits, partial(_of_batch, cut_model))
+            answers = by_halves(batch, batch_rows, job.cut_model.limits, partial(_of_batch, job.cut_model))
             made.update(zip(batch.image_ids, chain.from_iterable(answers), strict=True))
     return made
 
@@ -162,8 +114,8 @@ def _read(path: Path) -> dict[str, Prediction] | None:
         return None
 
 
-def _only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tuple[str, ...]]:
-    """(the job with the images whose predicted class is one of their labels, the ids of the others). An image that
+def _only_correct(job: Job, folder: Path) -> Job:
+    """The job with the images whose predicted class is one of their labels. An image that
     can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels aren't the
     model's."""
     if not job.shares_classes:
@@ -171,7 +123,7 @@ def _only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tup
             f"{job.name}: the classes of {job.data.name!r} aren't the model's, so it is unknown which images it "
             "names correctly; set data.only_correct=false."
         )
-    labels = {name: prediction.label for name, prediction in predictions(job, cut_model, folder).items()}
+    labels = {name: prediction.label for name, prediction in predictions(job, folder).items()}
     ids = job.data.ids
     right = tuple(index for index in job.indices if labels[ids[index]] in (None, *job.data.labels(index)))
     if not right:
@@ -179,17 +131,16 @@ def _only_correct(job: Job, cut_model: CutModel, folder: Path) -> tuple[Job, tup
             f"{job.name}: the model names none of the {len(job.indices)} images correctly; set data.only_correct=false."
         )
     kept = set(right)
-    return replace(job, indices=right), tuple(ids[index] for index in job.indices if index not in kept)
+    left_out = tuple(ids[index] for index in job.indices if index not in kept)
+    return replace(job, indices=right, left_out=left_out, others=OTHERS)
 
 
-def _on_mosaics(
-    job: Job, images: MosaicImages, cut_model: CutModel, folder: Path
-) -> tuple[Job, CutModel, MosaicChoice]:
+def _on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     """The job on the mosaics that its images make, its model cut anew (a cut's first image decides how it runs). Raises
     BenchError where the model gives no probability, where too few images are named with confidence, and where it can't
     take a mosaic."""
     candidates = images.candidates(job.indices)
-    predicted = {} if images.confidence is None else _predicted(job, images, candidates, cut_model, folder)
+    predicted = {} if images.confidence is None else _predicted(job, images, candidates, folder)
     confident = [image for image in candidates if images.confidence is None or _is_named(images, image, predicted)]
     try:
         mosaics = images.mosaics(confident, job.model.preprocessing)
@@ -208,20 +159,18 @@ def _on_mosaics(
         in_mosaics=len({image.index for layout in mosaics.layouts for image in layout.cells}),
     )
     model = replace(job.model, preprocessing=mosaics.preprocessing)
-    job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model)
+    job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=choice)
     image_cache.announce(job)
-    return job, _cut(job, mosaics), choice
+    return replace(job, cut_model=_cut(job, mosaics))
 
 
-def _predicted(
-    job: Job, images: MosaicImages, candidates: Sequence[Candidate], cut_model: CutModel, folder: Path
-) -> dict[str, Prediction]:
+def _predicted(job: Job, images: MosaicImages, candidates: Sequence[Candidate], folder: Path) -> dict[str, Prediction]:
     if not job.shares_classes:
         raise BenchError(
             f"{job.name}: the classes of {images.of.name!r} aren't the model's, so it is unknown which images it names "
             "with confidence; set data.confidence=null."
         )
-    predicted = predictions(replace(job, indices=tuple(image.index for image in candidates)), cut_model, folder)
+    predicted = predictions(replace(job, indices=tuple(image.index for image in candidates)), folder)
     if any(each.label is not None and each.probability is None for each in predicted.values()):
         raise BenchError(
             f"{job.name}: the model's output has no probabilities, so it names no image with confidence; set "
@@ -237,7 +186,7 @@ def _is_named(images: MosaicImages, image: Candidate, predicted: Mapping[str, Pr
 
 def _cut(job: Job, mosaics: Mosaics) -> CutModel:
     """The model, cut, with its first mosaic seen. Raises BenchError where it doesn't answer a mosaic with one row."""
-    cut_model, batch = compute.cut_of(job.model, job.device), first_row(job)
+    cut_model, batch = cut_of(job.model, job.device), first_row(job)
     if batch is None:  # no mosaic can be read: each has a row that says so
         return cut_model
     try:

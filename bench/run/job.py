@@ -9,6 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import DataSet, FileHashes, check_labels, fingerprints, subset
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
@@ -19,7 +20,7 @@ from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.records import files
+from axiom_bench.records import files, remote
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.inputs import fetching
@@ -40,12 +41,43 @@ def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
 
 
 @dataclass(frozen=True)
-class Job:
-    """indices: the chosen images, positions in `data`. target: the rule that names the class to explain. normalise: how
-    heatmaps are scaled. cache: the folder of decoded images. batch_rows_of_all: of the job that this is a part of."""
+class MosaicChoice:
+    """Which images were chosen, for the manifest. of: their data set. images: those of data.of. of_one_class: of these.
+    unreadable: of these, where the model was asked. confident: those that it names with `confidence`, the same as
+    of_one_class where that is None. in_mosaics: images that a mosaic shows. classes: of the confident ones."""
 
+    of: str
+    images: int
+    of_one_class: int
+    unreadable: int
+    confidence: float | None
+    confident: int
+    classes: int
+    mosaics: int
+    in_mosaics: int
+
+    def line(self) -> str:
+        """For the user."""
+        sure = f" and are named with a probability of at least {self.confidence}" if self.confidence is not None else ""
+        unreadable = f" ({self.unreadable} can't be read)" if self.unreadable else ""
+        return (
+            f"{self.confident} of {self.images} images of {self.of!r}{unreadable} show one class{sure}; "
+            f"{self.in_mosaics} of them are in the {self.mosaics} mosaics."
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
+    target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
+    images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
+    out, where some may be. made_of: which images mosaics were made of. batch_rows_of_all: of the job that this is a
+    part of."""
+
+    config: Mapping[str, Any] = field(compare=False, repr=False)
     experiment: str
     model: LoadedModel
+    cut_model: CutModel = field(compare=False, repr=False)
     data: DataSet
     indices: tuple[int, ...]
     target: str
@@ -58,6 +90,10 @@ class Job:
     workers: int
     cache: str | None = None
     hashes: FileHashes = field(default_factory=FileHashes, compare=False, repr=False)
+    all_indices: tuple[int, ...] = ()
+    left_out: tuple[str, ...] = ()
+    others: str | None = None
+    made_of: MosaicChoice | None = None
     batch_rows_of_all: int | None = None
 
     @property
@@ -73,17 +109,20 @@ class Job:
         if target not in (None, *TARGET_RULES):
             raise unknown("target rule", target, TARGET_RULES)
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
+        device.prepare()
         methods, metrics = methods or chosen("method", config), chosen("metric", config)
         data = config["data"]
         network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
         dataset = load_dataset(fetching.here(data), lambda: network().named_classes)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
-        model = network()
-        preprocessing = replace(model.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
+        preprocessing = replace(network().preprocessing, scaled_decoding=data.get("scaled_decoding", False))
+        model = replace(network(), preprocessing=preprocessing)
         job = Job(
+            config=config,
             experiment=str(config["experiment"]),
-            model=replace(model, preprocessing=preprocessing),
+            model=model,
+            cut_model=cut_of(model, device),
             data=dataset,
             indices=indices,
             target=target or ("predicted" if dataset.unlabelled else "label"),
@@ -95,6 +134,7 @@ class Job:
             batch_size=data["batch_size"],
             workers=data["workers"],
             cache=data.get("cache"),
+            all_indices=indices,
         )
         job.check()
         return job
@@ -116,6 +156,13 @@ class Job:
                 "labels don't name the model's classes; choose data that fits, set data.classes, target=predicted, or, "
                 "for an ImageNet model on VOC, model.output=voc_groups."
             )
+
+    def lines(self) -> tuple[str, ...]:
+        """For the user, before anything is computed."""
+        made_of = () if self.made_of is None else (self.made_of.line(),)
+        count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
+        left_out = (f"{count}: the model doesn't name them correctly.",) if self.left_out else ()
+        return (*self.notes, *made_of, *left_out)
 
     @property
     def one_worker(self) -> int:
@@ -196,6 +243,13 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
+def cut_of(model: LoadedModel, device: Device) -> CutModel:
+    """The model on the device, cut at its layer."""
+    module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
+    memory, budget = device.ablation_memory, device.ablation_channels
+    return cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
+
+
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
     """The configured methods or metrics. Raises BenchError for one that can't be imported, or where there is none."""
     entries = config[kind]
@@ -211,6 +265,11 @@ def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:
         for metric in whole_set.aggregating(listed):
             whole_set.aggregate(metric)  # which refuses what can't be called
     return listed
+
+
+def run_folder(config: Mapping[str, Any]) -> Path:
+    """Where a run's files are: <results>/<experiment>/<run>; of results in a store, the mirror on this machine."""
+    return remote.folder_of(str(config["results"])) / str(config["experiment"]) / str(config["run"])
 
 
 def read_hashes(folder: Path) -> FileHashes:

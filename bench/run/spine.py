@@ -1,0 +1,174 @@
+"""A run from top to bottom: a command line's jobs, each prepared, computed in shards and finished by an executor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from omegaconf import DictConfig, OmegaConf
+from rich import get_console
+
+from axiom_bench.cutting.passes import pieces
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.records import artefacts, files, holdings, mirror, running
+from axiom_bench.run import executors, manifest
+from axiom_bench.run.composing import settings
+from axiom_bench.run.composing.composition import Composition, base_keys, composed
+from axiom_bench.run.computing.isolated import chosen_methods
+from axiom_bench.run.executors import Executor, Local
+from axiom_bench.run.failure import Failure
+from axiom_bench.run.job import chosen, run_folder
+from axiom_bench.run.notes import MACHINE, Notes
+from axiom_bench.run.progress import progress
+from axiom_bench.run.result import Result
+from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
+
+
+def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
+    """What a command line configures, before it is spread over jobs. Raises BenchError."""
+    with composed(overrides, config_folder) as composition:
+        return composition.plain()
+
+
+def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...]]:
+    """The methods and metrics, once the settings that concern all jobs are checked. Raises BenchError."""
+    settings.add_current_folder()
+    settings.check_keys(config, base_keys())
+    settings.check(config)
+    executors.checked(config["executor"])
+    methods, metrics = chosen_methods(config), chosen("metric", config)
+    if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
+        plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
+    return methods, metrics
+
+
+def run(composition: Composition, config: dict[str, Any], goes_on: bool = False) -> list[Result]:
+    """The results of a command line's jobs, in their order; each job once. config: checked. goes_on: with what the
+    command before has computed by users' own plug-ins. Raises BenchError where the run folder can't be written."""
+    folder = run_folder(config)
+    files.ensure_writable(folder)
+    with progress(str(config["results"])):
+        mirror.pull(folder)
+    artefacts.check_format(folder)
+    with mirror.held(folder):
+        files.sweep(folder)
+        overrides = list(composition.overrides)
+        command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
+        about_command = {  # what a reader of the unfinished run needs to know of the whole command
+            **{"experiment": config["experiment"], "run": config["run"], "overrides": overrides},
+            **{"created": datetime.now(UTC).isoformat(timespec="seconds"), "config": config},
+            **{"jobs": len(composition.jobs), "command": command},
+        }
+        running.begin(folder, about_command)
+        with executors.opened(config["executor"], folder) as executor:
+            return _distinct([run_job(job, command, executor) for job in composition.job_configs()])
+
+
+def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
+    """One job, from its configuration to what it leaves in the run folder. A failure is in its result, so that the
+    other jobs go on. command: see `Task`."""
+    name = str(OmegaConf.select(config, "model.name"))
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        task = Task(uuid4().hex, command, resolved)
+        result: Result = executors.done(executor, task.config, prepare, task)
+        begun = {**manifest.of_job(result), "shards": result.shards}
+        running.announce(task.folder, result.job, begun)
+        try:
+            result = _computed(task, result, executor)
+        except (Exception, SystemExit) as error:
+            message = Failure.of(error).message
+            running.announce(task.folder, result.job, {**begun, "failures": [{"job": result.job, "message": message}]})
+            raise
+        mirror.pull(task.folder)
+        running.announce(task.folder, result.job, manifest.of_job(result))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
+        return Result(name, failure=Failure.of(error))
+    finally:
+        forget()
+    return result
+
+
+def _computed(task: Task, result: Result, executor: Executor) -> Result:
+    """A job that is prepared, with all that it lacks."""
+    told = _told(result.notes, {})
+    if result.missing:
+        _print(result.job, result.cost)
+        result = _with_parts(task, result, executor, told)
+    holdings.remove(task.folder, result.damaged)
+    if there := len(result.shards) - len(result.missing):
+        _print(result.job, f"{there} of {len(result.shards)} shards were already there")
+    ended: Result = executors.done(executor, task.config, finish, task, result)
+    return ended
+
+
+def _with_parts(task: Task, result: Result, executor: Executor, told: dict[str, None]) -> Result:
+    """With what is missing, computed in parts; after a failure no further part is begun. Where a plug-in has changed
+    what others read, no file that was written beside it stays."""
+    tasks = min(len(result.missing), executor.tasks or len(result.missing))
+    parts = [result.missing[part] for part in pieces(len(result.missing), -(-len(result.missing) // tasks))]
+    in_store = {} if isinstance(executor, Local) else result.in_store  # here all of the data is
+    excerpts = [[in_store[key] for key in keys if key in in_store] for keys in parts]
+    start = time.perf_counter()
+    with progress(result.job, sum(result.shards[key] for key in result.missing)) as shown:
+        futures = [executor.submit(compute_part, task, *each) for each in zip(parts, excerpts, strict=True)]
+        images = 0
+        try:
+            for keys, future in zip(parts, list(futures), strict=True):
+                part = executors.result(future, task.config)
+                futures.remove(future)
+                result, told = result + part, _told(part.notes, told)
+                images += sum(result.shards[key] for key in keys)
+                shown.advance(images - shown.done)
+        except BaseException as error:
+            is_tainted, written = getattr(error, "is_tainted", False), list(result.written)
+            for future in futures:
+                if not future.cancel() and is_tainted:
+                    with suppress(Exception):  # what it did is lost, whatever that was
+                        written += executors.result(future, task.config).written
+            if is_tainted:
+                mirror.remove(task.folder, written)
+            raise
+    return replace(result, wall=time.perf_counter() - start)
+
+
+def _told(notes: Notes, told: dict[str, None]) -> dict[str, None]:
+    """Prints what happened on a machine, each sentence once: what has been told by then."""
+    messages = notes.get(MACHINE, {})
+    for message in messages:
+        if message not in told:
+            get_console().print(message, highlight=False, soft_wrap=True, markup=False)
+    return {**told, **messages}
+
+
+def _print(job: str, line: str | None) -> None:
+    if line is not None:
+        get_console().print(f"{job}: {line}", highlight=False, soft_wrap=True)
+
+
+def _distinct(results: Sequence[Result]) -> list[Result]:
+    """Each job once: two may be the same, as with model.layer=default and the layer's own name. Of jobs with one name
+    and different settings all but the first fail, since their values couldn't be told apart."""
+    first: dict[str, Result] = {}
+    kept = []
+    for result in results:
+        if result.failure is not None:
+            kept.append(result)
+        elif result.job not in first:
+            first[result.job] = result
+            kept.append(result)
+        elif _without_layer(result.config) != _without_layer(first[result.job].config):
+            sentence = "Another job has the same model name, layer and data name; give each its own name (name: NAME)."
+            kept.append(replace(result, failure=Failure(sentence)))
+    return kept
+
+
+def _without_layer(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**config, "model": {key: value for key, value in config["model"].items() if key != "layer"}}

@@ -1,0 +1,214 @@
+"""What a worker does of a job: its preparation, some of its shards, its end.
+
+A process that does one of these loads the job by itself, computes its keys, and holds it for the next. To do one twice
+is harmless, since files are named by what decides their values.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from axiom_bench.data.base import FileHashes
+from axiom_bench.data.registry import load_dataset
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.plugins import required
+from axiom_bench.records import artefacts, files, mirror
+from axiom_bench.run import manifest, notes
+from axiom_bench.run.choosing import loaded, on_its_images
+from axiom_bench.run.computing import compute
+from axiom_bench.run.inputs import fetching
+from axiom_bench.run.inputs.remote_files import RemoteFile
+from axiom_bench.run.job import run_folder
+from axiom_bench.run.keys import Keys
+from axiom_bench.run.progress import advance, progress
+from axiom_bench.run.result import Result
+
+START, WRITING = "start", "writing"
+TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job of one command. id: of this job in this command alone. command: which counts in the keys of users' own
+    plug-ins. config: resolved."""
+
+    id: str
+    command: str
+    config: dict[str, Any] = field(compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, here."""
+        return run_folder(self.config)
+
+    @property
+    def name(self) -> str:
+        """The model's, until the job has one of its own."""
+        return str((self.config.get("model") or {}).get("name"))
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What a shard needs of a data set in a store. files: by name; images: ids. batch_rows: of the whole job."""
+
+    files: Mapping[str, RemoteFile]
+    images: Sequence[str]
+    batch_rows: int
+
+
+_held: dict[object, Keys] = {}  # the one job that this process holds, with its keys, by task
+
+
+def held(place: object, load: Callable[[], Keys]) -> Keys:
+    """What this process holds, once loaded; anything else is freed before."""
+    if place not in _held:
+        _held.clear()
+        _held[place] = load()
+    return _held[place]
+
+
+def forget() -> None:
+    """Frees the job that this process holds."""
+    _held.clear()
+
+
+def prepare(task: Task) -> Result:
+    """Loads and checks the job, hashes its images, and tells what is missing."""
+    seconds: dict[str, float] = {}
+    forget()
+    config = task.config
+    with notes.collected() as told, stage(seconds, task.name, START):
+        keys = _of_job(task)
+        job, unfrozen = keys.job, list[str]()
+        if config["suite_part"] is not None:
+            from axiom_bench.run.composing import suites  # here: most runs are of none
+
+            unfrozen = suites.check(config["suite_part"], job, config["metric"])
+        facts = manifest.facts(job)
+        facts["data"][job.data.name]["notes"] += unfrozen
+        missing, damaged = compute.missing(keys, task.folder)
+        budget = config["metrics"]["max_forwards_per_image"]
+        cost = compute.cost(job, missing.values(), budget) if missing else None
+        mirror.push(task.folder)
+    return Result(
+        job.name,
+        {**config, "target": job.target},  # which the data decide where it is null
+        facts,
+        len(job.indices),
+        job.left_out,
+        {keys.shard(shard): len(shard) for shard in job.shards},
+        tuple(missing),
+        cost,
+        damaged,
+        _in_store(keys, missing),
+        (*job.lines(), *unfrozen),
+        told,
+        seconds=seconds,
+        values=keys.values,
+    )
+
+
+def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
+    """Computes what is missing of the shards with these keys. excerpts: what to fetch of data in a store; (): all."""
+    with notes.collected() as told:
+        keys = _of_excerpts(task, excerpts) if excerpts else _of_job(task)
+        by_key = {keys.shard(shard): shard for shard in keys.job.shards}
+        if excerpts and not by_key.keys() >= set(wanted):  # as where the classes can't be told from an excerpt
+            keys = _of_job(task)
+            by_key = {keys.shard(shard): shard for shard in keys.job.shards}
+        if not by_key.keys() >= set(wanted):
+            raise BenchError(
+                f"{files.host()} has other versions of packages, code or images than the machine that prepared "
+                f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
+            )
+        start = time.perf_counter()
+        part = compute.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
+        rest = time.perf_counter() - start - sum(part.seconds.values())
+    return replace(part, notes=told, seconds={**part.seconds, WRITING: max(0.0, rest)})
+
+
+def finish(task: Task, result: Result) -> Result:
+    """What is made of a job when its records are there: values of the whole data set, run times, pictures."""
+    mirror.pull(task.folder)
+    seconds = dict(result.seconds)
+    with notes.collected() as told:
+        keys = _of_job(task)
+        stored, turned = compute.stored(keys, task.folder)
+        made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
+        entry = {"records": stored["records"], "values": keys.values}
+        for kind, writer in artefacts.steps().items():
+            module = import_module(writer)
+            with stage(seconds, result.job, module.STAGES[kind]):
+                made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
+    told, orientations = notes.joined(result.notes, told), notes.of_orientations(turned)
+    for data in result.facts["data"].values():
+        data["notes"] += orientations
+    mirror.push(task.folder)
+    forget()
+    lines = (*result.lines, *notes.lines(told), *orientations)
+    return replace(result, files=made, axes=stored["axes"], seconds=seconds, notes=told, lines=lines)
+
+
+def _of_job(task: Task) -> Keys:
+    """The job loaded, on its images, with its keys: by the first task of it that a process does."""
+
+    def load() -> Keys:
+        job = on_its_images(loaded(task.config))
+        keys = Keys(job, task.command)
+        _ = keys.values  # of now, before anything is computed
+        return keys
+
+    return held(task.id, load)
+
+
+def _in_store(keys: Keys, missing: Mapping[str, Sequence[int]]) -> dict[str, Excerpt]:
+    """{key: excerpt} of shards whose data are all in a store, but for a job that needs other images than a shard's."""
+    job = keys.job
+    in_store = fetching.in_store(job.config["data"])
+    if not in_store or "other_images" in required((*job.methods, *job.metrics)):
+        return {}
+
+    def file_of(image: str) -> str:
+        """The name of the file that an image is in, with which its id begins."""
+        while image not in in_store:
+            image = image.rpartition("/")[0]
+        return image
+
+    excerpts = {}
+    for key, shard in missing.items():
+        images = [job.data.ids[index] for index in shard]
+        excerpts[key] = Excerpt({name: in_store[name] for name in map(file_of, images)}, images, job.batch_rows)
+    return excerpts
+
+
+def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
+    """The job on parts of a data set in a store, of which nothing else is fetched. Network, methods and metrics are
+    those of the first part that the process had."""
+    files_here = {name: file for excerpt in excerpts for name, file in excerpt.files.items()}
+    fetching.fetch(list(files_here.values()))
+    data = {**task.config["data"], "path": {name: str(file.copy) for name, file in files_here.items()}, "size": None}
+
+    def load() -> Keys:
+        job = compute.decided(loaded({**task.config, "data": data}))
+        return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
+
+    first = held((task.id, excerpts[0].batch_rows), load)
+    dataset = load_dataset(fetching.here(data), lambda: first.job.model.named_classes)
+    places = {name: place for place, name in enumerate(dataset.ids)}
+    indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
+    return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))
+
+
+@contextmanager
+def stage(seconds: dict[str, float], job: str, name: str) -> Iterator[None]:
+    """The time inside is added to {stage: seconds}. A stage may go on later."""
+    begun = time.perf_counter()
+    with progress(f"{job}: {TITLES.get(name, name)}"):
+        yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - begun
