@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import Markup, escape
 from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
 from axiom_bench.records import artefacts, files, holdings, store
-from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing
+from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.statistics.run_folder import RunFolder
 
 KINDS = {"ratio": "ratio", "logit": "unbounded"}
@@ -247,12 +248,12 @@ def undraw(monkeypatch: pytest.MonkeyPatch) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (1, 1)).save(buffer, "PNG")
 
-    def save(drawing: Drawing, folder: Path, formats: Sequence[str] = ("png",), columns: bool = False) -> None:
-        for ending in ("", COLUMN_ENDING) if columns and drawing.in_column else ("",):
-            for kind in formats:
-                files.write(folder / f"{drawing.file_name}{ending}.{kind}", buffer.getvalue())
+    def save(figure: Figure, folder: Path, formats: Sequence[str] = ("png",), places: Any = None) -> str:
+        for kind in formats:
+            files.write(folder / f"{figure.file_name}.{kind}", buffer.getvalue())
+        return Markup(f'<svg role="img" aria-label="{escape(figure.title)}"></svg>') if figure.chart else ""
 
-    monkeypatch.setattr(Drawing, "save", save)
+    monkeypatch.setattr(Figure, "save", save)
 
 
 @pytest.fixture

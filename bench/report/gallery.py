@@ -19,7 +19,7 @@ from axiom_bench.columns import OK
 from axiom_bench.explanation.overlay import COLOURS, colour_map
 from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
-from axiom_bench.report.charts.vega import method_styles
+from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.text import CONSTRUCTED

@@ -40,7 +40,7 @@ class Figures:
     over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
     its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
     class_seen: the metric of the classes that maps show. numbers: {metric: the paper's figure that shows it}.
-    formats: of the files, png and others of FORMATS. columns: whether each figure has a file for a column, too.
+    formats: of the files, png and others of FORMATS.
     """
 
     over_models: Metrics
@@ -53,7 +53,6 @@ class Figures:
     class_seen: Word | None
     numbers: Annotated[Mapping[str, Word], worded("a mapping to texts")]
     formats: Formats
-    columns: bool
 
     @property
     def values(self) -> dict[str, Collection[str]]:
@@ -112,12 +111,15 @@ class Options:
         groups = {}
         for name, options in GROUPS.items():
             setting = f"report.{name}"
-            selected = _checked(setting, options, _group(setting, chosen.pop(name, None)))
+            group = _group(setting, chosen.pop(name, None))
+            group.pop(GONE, None)
+            selected = _checked(setting, options, group)
             groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
         selected = _checked("report", cls, chosen)
         return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
+GONE = "columns"  # of figures, in the manifests of runs that are older than one width
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"

@@ -14,7 +14,7 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.records import files
-from axiom_bench.report.charts.drawing import COLUMN_ENDING, Drawing, LeftOut, not_measured
+from axiom_bench.report.charts.drawing import Figure, LeftOut, not_measured
 from axiom_bench.report.options import with_tuples
 from axiom_bench.report.page.html import render
 from axiom_bench.report.tables.latex import to_latex
@@ -172,14 +172,13 @@ def _explained(run: RunFolder) -> pd.DataFrame:
     return pd.concat([table.astype({"data": str, "image_id": str}) for table in tables])
 
 
-def _add_figures(entry: IndexEntry, figures: Sequence[Drawing | LeftOut], folder: Path) -> None:
+def _add_figures(entry: IndexEntry, figures: Sequence[Figure | LeftOut], folder: Path) -> None:
     exhibit = entry.exhibit
     for figure in figures:
-        if isinstance(figure, Drawing) and exhibit.figures and figure.name.startswith(exhibit.figures):
+        if isinstance(figure, Figure) and exhibit.figures and figure.name.startswith(exhibit.figures):
             named = replace(figure, name=f"{exhibit.file}-{figure.name}")
-            named.save(folder, FORMATS, columns=True)
-            endings = ("", COLUMN_ENDING) if figure.in_column else ("",)
-            names = [f"{named.file_name}{ending}.{kind}" for ending in endings for kind in FORMATS]
+            named.save(folder, FORMATS)
+            names = [f"{named.file_name}.{kind}" for kind in FORMATS]
             entry.files += names
             entry.pictures[names[0]] = figure.caption
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
@@ -201,7 +200,7 @@ def _add_tables(entry: IndexEntry, run: RunFolder, folder: Path) -> None:
         else:
             entry.left_out.append("This run has no run times: runtime.repeats=5 measures them.")
     for name, table in tables.items():
-        column = f"{name}{COLUMN_ENDING}"
+        column = f"{name}_column"
         texts = {f"{name}.tex": to_latex(replace(table, name=name), "page"), f"{name}.md": to_markdown(table)}
         texts[f"{column}.tex"] = to_latex(replace(table, name=column), "column")
         for file, text in texts.items():

@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from axiom_bench.records import files, reading
 from axiom_bench.report import gallery, scorecard, stamp
 from axiom_bench.report.card import in_words
-from axiom_bench.report.charts import by_depth, by_method, curves, matrices, pictures, ranking, scatter
-from axiom_bench.report.charts.drawing import DPI, Drawing, LeftOut
-from axiom_bench.report.charts.vega import Chart, MethodStyle, Panel, method_styles
+from axiom_bench.report.charts import agreement, by_depth, by_method, confusion, costs, curves, pictures, plane, ranking
+from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
+from axiom_bench.report.charts.styles import method_styles, sign
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, part
@@ -32,13 +33,18 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class SavedFigure:
-    """A figure whose files are written. png: path of the PNG. number: of the paper's figure that it is."""
+    """A figure whose files are written. png: path of the PNG. number: of the paper's figure that it is. chart: where
+    the page shows `svg`, chosen by `label`, and `frame` as a table."""
 
     name: str
     title: str
     caption: str
     png: Path
     number: str = ""
+    chart: Chart | None = None
+    label: str = ""
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
+    svg: str = ""
 
 
 Figures = list[SavedFigure | LeftOut]
@@ -65,6 +71,7 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
     """The whole page. images: the gallery's section. The same run gives the same text."""
+    figures = list(figures)
     judged = scorecard.judge_in_report(run)
     trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
     sections = _sections(run, tables, figures, images, judged, trust)
@@ -74,7 +81,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
 def _sections(
     run: RunFolder,
     tables: Sequence[Table],
-    figures: Iterable[SavedFigure | LeftOut],
+    figures: Sequence[SavedFigure | LeftOut],
     images: Section,
     judged: scorecard.Judged,
     trust: Mapping[Setting, Mapping[str, str]],
@@ -85,12 +92,12 @@ def _sections(
         yield page_tables.overview(run, tables[0], terms, gallery.row(run))
     yield page_tables.findings_section(run, terms, trust)
     if not run.records.empty:
-        if interactive := charts_section(run):
-            yield interactive
+        if charts := charts_section(run, figures):
+            yield charts
         if judging_section := scorecard.section(run, judged, terms):
             yield judging_section
         yield images
-        yield figures_section(run, figures, (*(CHARTED if interactive else ()), *(IN_GALLERY if images.data else ())))
+        yield figures_section(run, figures, IN_GALLERY if images.data else ())
         yield page_tables.section(tables[1:], terms)
         yield page_tables.definitions_section(methods, metrics)
     yield this_run(run)
@@ -98,58 +105,26 @@ def _sections(
         yield combined_runs(run)
 
 
-CHARTS = (
-    by_depth.chart, by_method.network_chart, scatter.chart, by_method.chart, curves.chart, scatter.costs_chart,
-    matrices.agreement_chart,
-)  # fmt: skip
-
-
-def charts_section(run: RunFolder) -> Section | None:
-    """All charts that the run has values for; None where it has none."""
-    charts = [chart for draw in CHARTS if (chart := draw(run)) is not None]
-    if not charts:
+def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
+    """The figures that the page shows as SVG, and a switch of the methods in them; None where there are none."""
+    drawn: dict[Chart, list[SavedFigure]] = {}
+    for figure in figures:
+        if isinstance(figure, SavedFigure) and figure.chart:
+            drawn.setdefault(figure.chart, []).append(figure)
+    if not drawn:
         return None
-    styles = method_styles(run)
-    shown = {name for panel in _panels(charts) for table in panel.tables.values() for name in table.get("method", ())}
-    methods = [(place, name, style) for place, (name, style) in enumerate(styles.items()) if name in shown]
-    body = part("charts", charts=charts, methods=methods)
-    data = {"chart-data": _data(charts, styles)}
-    return Section("charts", "Charts", body, ("charts.css",), ("vega_bundle.js", "charts.js"), data)
-
-
-def _data(charts: Sequence[Chart], styles: Mapping[str, MethodStyle]) -> dict[str, Any]:
-    """What charts.js reads. Methods, images and classes stand in the tables by their place in one list of each."""
-    methods = {name: place for place, name in enumerate(styles)}
-    seen: dict[str, dict[str, int]] = {"image": {}, "class": {}}
-    drawn = {chart.id: [[_panel(panel, methods, seen) for panel in choice.panels] for choice in chart.choices]
-             for chart in charts}  # fmt: skip
-    used = {panel.spec for panel in _panels(charts)}
-    specs = {name: build() for chart in charts for name, build in chart.specs.items() if name in used}
-    listed = [{"name": name, **vars(style)} for name, style in styles.items()]
-    names = {kind: list(places) for kind, places in seen.items()}
-    return {"methods": listed, "specs": specs, "charts": drawn, "seen": names}
-
-
-def _panels(charts: Iterable[Chart]) -> Iterator[Panel]:
-    return (panel for chart in charts for choice in chart.choices for panel in choice.panels)
-
-
-def _panel(panel: Panel, methods: Mapping[str, int], seen: Mapping[str, dict[str, int]]) -> dict[str, Any]:
-    tables: dict[str, dict[str, Any]] = {}
-    for title, table in panel.tables.items():
-        tables[title] = dict(table)
-        if "method" in table:
-            tables[title]["method"] = [methods[entry] for entry in table["method"]]
-        for kind, places in seen.items():
-            if kind in table:
-                tables[title][kind] = [places.setdefault(entry, len(places)) for entry in table[kind]]
-    return {**vars(panel), "tables": tables}
+    styles = [(place, name, style, sign(style)) for place, (name, style) in enumerate(method_styles(run).items())]
+    shown = " ".join(figure.svg for each in drawn.values() for figure in each)
+    methods = [entry for entry in styles if f'data-method="{entry[0]}"' in shown]
+    body = part("charts", charts=drawn, methods=methods, written=written)
+    return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
-    by_depth.draw, pictures.draw_pair, by_method.draw_networks, matrices.draw, pictures.draw_perturbed,
-    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, scatter.draw, curves.draw, by_method.draw,
+    by_depth.draw, pictures.draw_pair, by_method.draw_networks, confusion.draw, pictures.draw_perturbed,
+    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, plane.draw, by_method.draw, curves.draw, costs.draw,
+    agreement.draw,
 )  # fmt: skip
 FOLDER = "figures"  # in the run folder
 
@@ -157,20 +132,24 @@ FOLDER = "figures"  # in the run folder
 def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
     """Write figures/*.png and the other formats of `config.report.figures`; what was saved or left out, in order.
     Raises BenchError where a file of the run can't be read or the folder can't be written."""
-    folder, options = run.path / FOLDER, options_of(run).figures
     figures: Figures = []
     for figure in all_figures(run):
         if isinstance(figure, LeftOut):
             figures.append(figure)
-            continue
-        tell(f"figure {figure.file_name}")
-        figure.save(folder, options.formats, options.columns)
-        saved = SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number)
-        figures.append(saved)
+        else:
+            tell(f"figure {figure.file_name}")
+            figures.append(save_figure(run, figure, run.path / FOLDER, options_of(run).figures.formats))
     return figures
 
 
-def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def save_figure(run: RunFolder, figure: Figure, folder: Path, formats: Sequence[str]) -> SavedFigure:
+    """Write the files of one figure."""
+    svg = figure.save(folder, formats, {name: place for place, name in enumerate(method_styles(run))})
+    in_page = (figure.chart, figure.label, figure.frame(), svg)
+    return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number, *in_page)
+
+
+def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """In the order of the report; each is drawn when it is asked for."""
     for draw in FIGURES:
         yield from draw(run)
@@ -178,9 +157,7 @@ def all_figures(run: RunFolder) -> Iterator[Drawing | LeftOut]:
 
 PHOTOGRAPH_BYTES = 2**19  # of a PNG, more than of a plot
 CSS_DPI = 125  # larger than in print (96), where their text has 7 to 8 points
-# Beginnings of the names of figures that the charts, or the gallery, show with all their values.
-CHARTED = ("by_method_", "over_models_", "axiom_plane", "by_depth", "perturbation_")
-IN_GALLERY = ("maps_",)
+IN_GALLERY = ("maps_",)  # beginnings of the names of figures that the gallery shows with all their values
 
 
 def figures_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut], elsewhere: Sequence[str]) -> Section:
@@ -206,7 +183,7 @@ def _page_figure(figure: SavedFigure, labels: Iterable[str], elsewhere: Sequence
     """
     label = next((label for label in labels if figure.title.endswith(f", {label}")), "")
     title = figure.title.removesuffix(f", {label}") if label else figure.title
-    source, width = ("", 0) if figure.name.startswith(tuple(elsewhere)) else embedded(figure)
+    source, width = ("", 0) if figure.chart or figure.name.startswith(tuple(elsewhere)) else embedded(figure)
     paths = sorted(figure.png.parent.glob(f"{figure.name}.*"))
     files = {path.suffix[1:].upper(): f"{FOLDER}/{path.name}" for path in paths}
     return {**vars(figure), "title": title, "label": label, "source": source, "width": width, "files": files}

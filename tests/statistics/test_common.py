@@ -8,7 +8,7 @@ import pytest
 
 from axiom_bench import report
 from axiom_bench.report.charts import ranking
-from axiom_bench.report.charts.drawing import Drawing
+from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.report.page.tables import Terms, block
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import correctness_tables, metric_tables, overview_table
@@ -107,7 +107,7 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
     assert "†" in block([table], Terms())
     assert r"\dag{}" in to_latex(table, "auto")
     assert "†" in to_markdown(table)
-    (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Drawing)]
+    (order,) = [drawing for drawing in ranking.draw(run) if isinstance(drawing, Figure)]
     assert [text.get_text() for text in order.draw().axes[0].texts][:3] == ["0.500", "0.400", "0.300"]
 
 
@@ -157,7 +157,7 @@ def test_methods_without_an_image_in_common_are_not_ranked(make_folder):
     one = make_folder(rows_of("hit", {name: SILENT[name] for name in ("silent", "steady")}))
     for each in (run, one):  # nor is one method alone
         assert not any(any(cells) for cells in bold_cells(overview_table(each, each.summary)).values())
-        assert not [drawing for drawing in ranking.draw(each) if isinstance(drawing, Drawing)]
+        assert not [drawing for drawing in ranking.draw(each) if isinstance(drawing, Figure)]
 
 
 @pytest.mark.slow

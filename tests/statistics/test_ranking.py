@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.report.charts import ranking
-from axiom_bench.report.charts.drawing import Drawing, LeftOut
+from axiom_bench.report.charts.drawing import Figure, LeftOut
 from axiom_bench.report.tables.text import control_notes
 from axiom_bench.statistics.ranking import (
     best_methods,
@@ -84,7 +84,7 @@ def test_many_networks_are_drawn(make_many):
     assert ranks.alike() == [(0, 1)]
     assert ranks.p < 0.001
     (drawing,) = ranking.draw_mean_ranks(run)
-    assert isinstance(drawing, Drawing)
+    assert isinstance(drawing, Figure)
     assert "over 12 networks or data sets" in drawing.caption
     assert "C 3.0" in [text.get_text() for text in drawing.draw().axes[0].texts]
 

@@ -7,26 +7,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import altair as alt
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as arrow
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
-from axiom_bench.report.charts import vega
-from axiom_bench.report.charts.drawing import Drawing, LeftOut, across, canvas, legend, panels, set_title
-from axiom_bench.report.charts.vega import Chart, Choice, Panel, at_same_spot, columns, method_styles
-from axiom_bench.report.options import COLUMN
+from axiom_bench.report.charts.drawing import (
+    LETTER,
+    Chart,
+    Figure,
+    LeftOut,
+    across,
+    canvas,
+    hover,
+    legend,
+    panels,
+    set_title,
+    wrapped,
+)  # fmt: skip
+from axiom_bench.report.charts.styles import BETTER, at_same_spot, method_styles
+from axiom_bench.report.charts.svg import mark
+from axiom_bench.report.options import PAGE
 from axiom_bench.statistics.bootstrap import NORMAL, Floats
 from axiom_bench.statistics.labels import Setting, counts_text
 from axiom_bench.statistics.run_folder import RunFolder
 
-HEIGHT = 300
-MAX_POINTS = 65  # of a curve that are drawn
+CHART = Chart("curves", "Perturbation curves", "Curve")
+MAX_POINTS = 65  # of a curve in the table of its numbers
 
 
 class MeanCurve(NamedTuple):
@@ -90,24 +101,29 @@ def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Fl
         yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
 
 
-def chart(run: RunFolder) -> Chart | None:
-    """A choice for each curve with an axis in the manifest; None for a run without such."""
-    choices, specs = [], {}
+PANEL = 1.9  # inches: the width of a panel
+LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry
+SHADE = 0.15  # of a band, where there are few of them
+BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
+MAX_MARKED = 12  # points of a curve that are marked
+
+
+def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
+    """One figure for each curve with an axis in the manifest; nothing for a run without such."""
     for name, axis, curves in _curves(run):
+        label = str(axis.get("title", name))
+        title = f"{label}: perturbation curves"
         if not curves:
+            yield LeftOut(title, f"No method has the curve {name} on any image: the table of statuses says why.")
             continue
-        specs[f"curve-{name}"] = partial(_spec, axis)
-        ends = np.concatenate([_band(curve).ravel() for curve in curves])
-        limits = vega.limits(float(ends.min()), float(ends.max()), log=False)
-        title, panels = str(axis.get("title", name)), []
-        for setting in dict.fromkeys(curve.setting for curve in curves):
-            selected = [curve for curve in curves if curve.setting == setting]
-            label, tables = run.label(setting), {"points": columns(_points(run, axis["at"], selected))}
-            description = f"{title} on {label}, a line for each method."
-            panels.append(Panel(label, f"curve-{name}", description, tables, HEIGHT, limits))
-        shown = "Means over rows; bands are their 95 % confidence intervals, by image."
-        choices.append(Choice(title, f"{shown} {_counts(curves)} a curve.", panels))
-    return Chart("curves", "Perturbation curves", "Curve", choices, specs) if choices else None
+        better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
+        counts = counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
+        caption = (
+            f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over "
+            f"rows, by image. {counts} a curve."
+        )
+        look: dict[str, Any] = {"chart": CHART, "label": label, "frame": partial(_frame, run, axis, curves, MAX_POINTS)}
+        yield Figure(f"perturbation_{name}", title, caption, partial(_plot, run, axis, curves), **look)
 
 
 def _curves(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any], list[MeanCurve]]]:
@@ -118,90 +134,43 @@ def _curves(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any], list[MeanC
         yield name, axis, [curve for curve in curves if curve.curve == name and len(curve.mean) == len(axis["at"])]
 
 
-def _counts(curves: Sequence[MeanCurve]) -> str:
-    return counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
-
-
-def _points(run: RunFolder, at: Sequence[float], curves: Sequence[MeanCurve]) -> pd.DataFrame:
-    drawn = np.unique(np.linspace(0, len(at) - 1, MAX_POINTS).round().astype(int))
-    parts = []
+def _frame(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], most: int) -> pd.DataFrame:
+    """A row for each point, of a curve at most so many, evenly."""
+    at, parts = np.asarray(axis["at"], dtype=float), []
+    drawn = np.unique(np.linspace(0, len(at) - 1, most).round().astype(int))
     for curve in curves:
-        low, mean, high = _band(curve)[:, drawn]
-        points = {"at": np.asarray(at, dtype=float)[drawn], "mean": mean, "low": low, "high": high}
-        parts.append(pd.DataFrame({"method": curve.method, **points}))
+        half = np.nan_to_num(curve.half_width)  # without a band where there is one image
+        about = {"Network": run.label(curve.setting), "Method": run.metadata.method_title(curve.method)}
+        numbers = {"Mean": curve.mean, "95 % interval from": curve.mean - half, "to": curve.mean + half}
+        x = str(axis["x"])
+        points = {x[:1].upper() + x[1:]: at[drawn]} | {name: column[drawn] for name, column in numbers.items()}
+        parts.append(pd.DataFrame(about | points))
     table = pd.concat(parts, ignore_index=True)
-    titles = [run.metadata.method_title(name) for name in table["method"]]
-    return table.assign(also=at_same_spot(titles, table["at"], table["mean"]))
+    spots = (table.groupby("Network").ngroup(), table.iloc[:, 2], table["Mean"])
+    return table.assign(**{"Also here": at_same_spot(list(table["Method"]), *spots)})
 
 
-def _band(curve: MeanCurve) -> np.ndarray:
-    """(3, n): the low end, the mean, the high end; without a band where there is one image."""
-    half = np.nan_to_num(curve.half_width)
-    return np.stack([curve.mean - half, curve.mean, curve.mean + half])
-
-
-def _spec(axis: Mapping[str, Any]) -> dict[str, Any]:
-    better = vega.BETTER.get(str(axis.get("better")))
-    y_title = f"Mean {axis['y']}, {better}" if better else f"Mean {axis['y']}"
-    x = alt.X("at:Q", axis=alt.Axis(title=vega.capital(str(axis["x"])), tickCount=5))
-
-    def y(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", scale=vega.between_limits(log=False), axis=vega.axis(y_title))
-
-    data = alt.Chart(alt.NamedData("points")).transform_filter(vega.SHOWN)
-    fill, colour = alt.Fill("colour:N", scale=None), alt.Color("colour:N", scale=None)
-    group = alt.Detail("method:N")
-    band = data.mark_area(opacity=0.15, clip=True).encode(x, y("low"), alt.Y2("high"), fill, group)
-    line = data.mark_line(strokeWidth=2, clip=True).encode(
-        x, y("mean"), colour, group, alt.StrokeDash("dash:N", scale=None)
-    )
-    near = data.mark_point(size=120, opacity=0, filled=True).encode(x, y("mean"), colour)
-    hover = {"title": "Method", "at": vega.capital(str(axis["x"])), "mean": "Mean", "low": "95 % interval from",
-             "high": "to", "also": "Also here"}  # fmt: skip
-    return vega.finished(alt.layer(band, line, near), {"points": hover}, (*vega.LIMITS,))
-
-
-PANEL = 1.9  # inches: the width of a panel
-LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry
-SHADE = 0.15  # of a band, where there are few of them
-BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
-MAX_MARKED = 12  # points of a curve up to which each is marked
-
-
-def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
-    """One figure for each curve with an axis in the manifest; nothing for a run without such."""
-    for name, axis, curves in _curves(run):
-        title = f"{axis.get('title', name)}: perturbation curves"
-        if not curves:
-            reason = f"No method has the curve {name} on any image: the table of statuses says why."
-            yield LeftOut(title, reason)
-            continue
-        better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
-        caption = (
-            f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over "
-            f"rows, by image. {_counts(curves)} a curve."
-        )
-        yield Drawing(f"perturbation_{name}", title, caption, partial(_plot, run, axis, curves))
-
-
-def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], width: float) -> Figure:
+def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Canvas:
     settings = list(dict.fromkeys(curve.setting for curve in curves))
     styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
-    room = width - LEGEND if width > COLUMN else width
-    per_row = across(len(settings), room, PANEL, PANEL)
-    height = 1.9 * -(-len(settings) // per_row)
-    beside_legend = max(height, 0.3 + ENTRY * len(styles))
-    figure = canvas(width, beside_legend if width > COLUMN else height + ENTRY * (1 + -(-len(styles) // 2)))
+    per_row = across(len(settings), PAGE - LEGEND, PANEL, PANEL)
+    figure = canvas(PAGE, max(PANEL * -(-len(settings) // per_row), 0.3 + ENTRY * len(styles)))
     drawn, faintness = panels(figure, len(settings), per_row, sharex=True, sharey=True), min(1, BANDS / len(styles))
+    every = -(-len(axis["at"]) // MAX_MARKED)
+    titles = _frame(run, axis, curves, len(axis["at"])).assign(text=hover).groupby(["Network", "Method"])["text"]
     for axes, setting in zip(drawn, settings, strict=True):
         for curve in (curve for curve in curves if curve.setting == setting):
             at, style = axis["at"], styles[curve.method]
-            marker = {"marker": style.marker, "markersize": 3} if len(at) <= MAX_MARKED else {}
-            axes.plot(at, curve.mean, label=style.title, color=style.colour, linestyle=style.linestyle, **marker)
+            look = {"marker": style.marker, "markersize": 3, "markevery": every, "linestyle": style.linestyle}
+            (line,) = axes.plot(at, curve.mean, label=style.title, color=style.colour, **look)
+            mark(line, [curve.method], list(titles.get_group((run.label(setting), style.title)))[::every])
             low, high, alpha = curve.mean - curve.half_width, curve.mean + curve.half_width, SHADE * faintness
-            axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
-        set_title(axes, run.label(setting), room / per_row)
-    legend(figure, [style.title for style in styles.values()], width)
+            band = axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
+            mark(band, [curve.method])
+        set_title(axes, run.label(setting), (PAGE - LEGEND) / per_row)
+    legend(figure, [style.title for style in styles.values()])
     figure.supxlabel(axis["x"])
-    figure.supylabel(f"mean {axis['y']}")
+    better = BETTER.get(str(axis.get("better")))
+    label = f"Mean {axis['y']}, {better}" if better else f"Mean {axis['y']}"
+    figure.supylabel(wrapped(label, int(PANEL / LETTER)))
     return figure

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import io
-import re
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn
+from markupsafe import Markup
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image
 
 from axiom_bench.records import files
-from axiom_bench.report.options import COLUMN, HEIGHT, PAGE
-from axiom_bench.statistics.labels import counts_text
+from axiom_bench.report.charts import svg
+from axiom_bench.report.options import HEIGHT
+from axiom_bench.statistics.bootstrap import Floats
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, counts_text, number
 from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
-COLUMN_ENDING = "_column"  # of the names of files that are as wide as a column
 PNG: dict[str, Any] = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
-CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
 TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
@@ -54,7 +55,9 @@ _STYLE: Any = {
     "lines.markersize": 4,
     "pdf.fonttype": 42,
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "axiom-bench",
+    "axes.facecolor": "none",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), svg.INK),
+    **dict.fromkeys(("grid.color", "axes.edgecolor"), svg.LINE),
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
@@ -72,26 +75,38 @@ _METADATA: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """name: of the files, see `file_name`. text: the caption, or what makes it. plot: draws the figure in the
-    report's style, as wide as it is told in inches, or less. number: of the paper's figure that it is, as "Fig 2(a)".
-    in_column: whether it can be read in a column.
+class Chart(NamedTuple):
+    """A place in the page's section Charts. id: of its element. chooses: what the list is of by which a reader chooses
+    one of its figures, such as "Metric"."""
 
+    id: str
+    title: str
+    chooses: str
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """name: of the files, see `file_name`. text: the caption, or what makes it. plot: draws it, 7 inches wide or less.
+    number: of the paper's figure that it is, as "Fig 2(a)".
+
+    chart: where the page shows it as SVG, with `frame`, what is drawn by the columns' titles, as a table below it, and
+    `label` as its entry in the chart's list. Without one the page shows the PNG among the figures.
     The figure is drawn when it is asked for: one at a time is in memory.
     """
 
     name: str
     title: str
     text: str | Callable[[], str]
-    plot: Callable[[float], Figure]
+    plot: Callable[[], Canvas]
     number: str = ""
-    in_column: bool = True
+    chart: Chart | None = None
+    label: str = ""
+    frame: Callable[[], pd.DataFrame] = pd.DataFrame
 
-    def draw(self, width: float = PAGE) -> Figure:
+    def draw(self) -> Canvas:
         """The figure, drawn anew at each call."""
         with style():
-            return _with_plain_texts(self.plot(width))
+            return _with_plain_texts(self.plot())
 
     @property
     def caption(self) -> str:
@@ -107,14 +122,17 @@ class Drawing:
         """Where `save` writes the PNG."""
         return folder / f"{self.file_name}.png"
 
-    def save(self, folder: Path, formats: Sequence[str] = ("png",), columns: bool = False) -> None:
-        """Write a file of each format, 7 inches wide; with `columns` once more 3.3 inches wide, where that can be read,
-        as <name>_column. Raises BenchError where the folder can't be written."""
-        for width, ending in ((PAGE, ""), (COLUMN, COLUMN_ENDING)):
-            if width == PAGE or (columns and self.in_column):
-                figure = self.draw(width)
-                for kind in formats:
-                    files.write(folder / f"{self.file_name}{ending}.{kind}", _bytes(figure, kind))
+    def save(self, folder: Path, formats: Sequence[str] = ("png",), places: Mapping[str, int] | None = None) -> Markup:
+        """Write a file of each format; the SVG for the page, empty where it has no chart of this. places: of methods.
+        Raises BenchError where the folder can't be written."""
+        drawn = self.draw()
+        for kind in formats:
+            data = _bytes(drawn, kind)
+            files.write(folder / f"{self.file_name}.{kind}", svg.file(data) if kind == "svg" else data)
+        if self.chart is None:
+            return Markup("")
+        # Ids of its own: they are of one page.
+        return svg.inline(_bytes(drawn, "svg", salt=self.name), f"{self.title}. {self.caption}", places or {})
 
 
 @dataclass(frozen=True)
@@ -126,7 +144,7 @@ class LeftOut:
     number: str = ""
 
 
-def _with_plain_texts(figure: Figure) -> Figure:
+def _with_plain_texts(figure: Canvas) -> Canvas:
     """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers. Control
     characters have no sign, and an SVG file can't hold them."""
     powers = {
@@ -138,8 +156,8 @@ def _with_plain_texts(figure: Figure) -> Figure:
     }
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
-        if CONTROL.search(text.get_text()):
-            text.set_text(CONTROL.sub("", text.get_text()))
+        if svg.CONTROL.search(text.get_text()):
+            text.set_text(svg.CONTROL.sub("", text.get_text()))
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             if not axis.get_label_text():  # else it is put beside the tick labels, all measured for it, at each drawing
@@ -147,16 +165,17 @@ def _with_plain_texts(figure: Figure) -> Figure:
     return figure
 
 
-def _bytes(figure: Figure, kind: str) -> bytes:
+def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
+    """salt: of an SVG without background, for ids of its own."""
     buffer = io.BytesIO()
-    with style():
+    with style(), matplotlib.rc_context({"svg.hashsalt": salt or "axiom-bench"}):
         if kind == "png":  # as savefig does, which draws a figure with a layout twice
             figure.dpi = DPI
             drawn = FigureCanvasAgg(figure)
             drawn.draw()
             Image.fromarray(np.asarray(drawn.buffer_rgba())[..., :3]).save(buffer, kind, dpi=(DPI, DPI), **PNG)
         else:
-            figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind])
+            figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind], transparent=bool(salt))
         figure.set_layout_engine("none")  # the first format laid it out; again costs as much as drawing
     return buffer.getvalue()
 
@@ -176,9 +195,9 @@ def _register_fonts() -> None:
         font_manager.fontManager.addfont(str(path))
 
 
-def canvas(width: float, height: float) -> Figure:
+def canvas(width: float, height: float) -> Canvas:
     """An empty figure, in inches, apart from pyplot: nothing global to close."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Canvas(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -195,7 +214,7 @@ def across(count: int, width: float, panel: float, row: float, most: int = 3) ->
     return per_row
 
 
-def panels(figure: Figure, count: int, per_row: int = 3, **how: Any) -> list[Any]:
+def panels(figure: Canvas, count: int, per_row: int = 3, **how: Any) -> list[Any]:
     """`count` axes in rows of at most `beside`; the rest of the last row is empty."""
     columns = min(count, per_row)
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
@@ -221,16 +240,43 @@ def set_title(axes: Any, text: str, inches: float, **how: Any) -> None:
     axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **how)
 
 
-def legend(figure: Figure, order: Sequence[str], width: float) -> Any:
-    """One legend for all panels, of those labels that are drawn: on a page beside them, in a column above."""
+def legend(figure: Canvas, order: Sequence[str]) -> Any:
+    """One legend for all panels, beside them, of those labels that are drawn."""
     pairs = (pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True))
     handles = {label: handle for handle, label in pairs}
     labels = [label for label in dict.fromkeys(order) if label in handles]
-    how: dict[str, Any]
-    letters, how = 22, {"loc": "outside right upper"}
-    if width <= COLUMN:
-        letters, how = 18, {"loc": "outside upper center", "ncols": 2}
-    return figure.legend([handles[label] for label in labels], [wrapped(label, letters) for label in labels], **how)
+    shown = [handles[label] for label in labels], [wrapped(label, 22) for label in labels]
+    return figure.legend(*shown, loc="outside right upper")
+
+
+SMALLEST = 0.01  # the least that an axis from 0 shows: below lie methods that are exact but for rounding
+SPREAD = 20.0  # of the largest to the smallest value: from here on a linear axis hides the small ones
+
+
+def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -> None:
+    """The axis "x" or "y" for these values: logarithmic beyond the smallest, and from 0, where values of at least 0
+    spread wide; else linear. It never spans rounding alone, which would rank methods that coincide."""
+    positive = values[values >= FLOAT32_ROUNDING]
+    if len(positive) and values.min() >= 0 and positive.max() > SPREAD * positive.min():
+        start = max(positive.min(), positive.max() / 1000)
+        getattr(axes, f"set_{name}scale")("symlog", linthresh=10.0 ** np.floor(np.log10(start)))  # its first tick
+        getattr(axes, f"{name}axis").set_minor_formatter(NullFormatter())
+        getattr(axes, f"set_{name}lim")(0, 1.5 * positive.max())
+        return
+    if from_zero or max(-values.min(), values.max()) < FLOAT32_ROUNDING:
+        getattr(axes, f"set_{name}lim")(0, max(1.15 * values.max(), SMALLEST))
+    getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+
+
+def hover(frame: pd.DataFrame) -> list[str]:
+    """Of each row what a reader sees who rests on its mark: a line for each column that isn't empty."""
+    rows = frame.to_dict("records")
+    return ["\n".join(f"{name}: {written(value)}" for name, value in row.items() if value != "") for row in rows]
+
+
+def written(value: Any) -> str:
+    """A cell of a frame as readers see it."""
+    return number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:

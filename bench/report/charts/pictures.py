@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import store as stored_pictures
 from axiom_bench.records.files import safe_name
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.options import HEIGHT, options_of
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
+from axiom_bench.report.options import HEIGHT, PAGE, options_of
 from axiom_bench.statistics.run_folder import RunFolder
 
 Pixels = NDArray[np.uint8]
@@ -62,8 +62,8 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _of_models(
-    run: RunFolder, title: str, number: str, methods: Sequence[str], draw: Callable[[Pictures], Drawing | None]
-) -> Iterator[Drawing | LeftOut]:
+    run: RunFolder, title: str, number: str, methods: Sequence[str], draw: Callable[[Pictures], Figure | None]
+) -> Iterator[Figure | LeftOut]:
     """A figure for each model that stored pictures of images; else why there is none, and the setting that brings it.
     draw: None where the model lacks the methods."""
     is_drawn = False
@@ -104,11 +104,11 @@ LINE = 0.125  # inches: the height of a line of text
 GAP = 0.06  # between two maps, of a map's side
 
 
-def draw_grid(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model; `config.report.figures.grid` may choose the methods, else all are shown."""
     chosen = options_of(run).figures.grid
 
-    def drawing(pictures: Pictures) -> Drawing | None:
+    def drawing(pictures: Pictures) -> Figure | None:
         methods = [name for name in pictures.methods if not chosen or name in chosen]
         if not methods:
             return None
@@ -117,7 +117,7 @@ def draw_grid(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             f"its explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
         )
         plot = partial(_plot_grid, pictures, methods, [run.metadata.method_title(method) for method in methods])
-        return Drawing(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
+        return Figure(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
 
     return _of_models(run, GRID_TITLE, GRID_NUMBER, chosen or (), drawing)
 
@@ -175,11 +175,11 @@ def _fill(axes: Any, pictures: Pictures, titles: Sequence[str], band: Sequence[i
         axes.text(-gap, place, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
 
 
-def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
     top = LINE * (1 + max(wrapped(title, letters).count("\n") for title in titles))
-    drawn = grid(len(methods), len(pictures.images), width - label, top)
+    drawn = grid(len(methods), len(pictures.images), PAGE - label, top)
     names = [wrapped(title, int(drawn.side / LETTER)) for title in titles]
     height = drawn.side * drawn.images + top
     figure = canvas(drawn.side * (1 + len(drawn.bands[0])) + label, height * len(drawn.bands))
@@ -195,26 +195,26 @@ PAIR_NUMBER = "Fig 1"
 PAIR_SIDE = 1.8  # inches, at most
 
 
-def draw_pair(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model, of the methods that `config.report.figures.pair` names, on the first image."""
     methods = options_of(run).figures.pair
     titles = [run.metadata.method_title(method) for method in methods]
 
-    def drawing(pictures: Pictures) -> Drawing | None:
+    def drawing(pictures: Pictures) -> Figure | None:
         if not set(methods) <= set(pictures.methods):
             return None
         caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
         plot = partial(_plot_pair, pictures, methods, titles)
-        return Drawing(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
+        return Figure(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
 
     if methods:
         return _of_models(run, PAIR_TITLE, PAIR_NUMBER, methods, drawing)
     return iter([LeftOut(PAIR_TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", PAIR_NUMBER)])
 
 
-def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str], width: float) -> Figure:
+def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
     image = pictures.images[0]
-    side = min(PAIR_SIDE, width / (1 + len(methods)))
+    side = min(PAIR_SIDE, PAGE / (1 + len(methods)))
     letters = int(side / LETTER)
     names = [wrapped(name, letters) for name in (pictures.class_names[0], *titles)]
     figure = canvas(side * len(names), side + 0.15 * (1 + max(name.count("\n") for name in names)))
@@ -233,7 +233,7 @@ PERTURBED_NAME = 10  # letters of a class's name in one line
 MINUS = "\N{MINUS SIGN}"
 
 
-def draw_perturbed(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model, of the method that `config.report.figures.perturbed` names."""
     method = options_of(run).figures.perturbed
     if not method:
@@ -241,7 +241,7 @@ def draw_perturbed(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         return iter([LeftOut(PERTURBED_TITLE, reason, PERTURBED_NUMBER)])
     title = run.metadata.method_title(method)
 
-    def drawing(pictures: Pictures) -> Drawing | None:
+    def drawing(pictures: Pictures) -> Figure | None:
         if method not in pictures.methods:
             return None
         is_probability = pictures.confidence_of == "probability"
@@ -251,15 +251,15 @@ def draw_perturbed(run: RunFolder) -> Iterator[Drawing | LeftOut]:
             f"perturbed; {meaning}. Images: {', '.join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))}."
         )
         name, plot = f"perturbed_{pictures.slug}", partial(_plot_perturbed, pictures, method, title)
-        return Drawing(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
+        return Figure(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
 
     return _of_models(run, PERTURBED_TITLE, PERTURBED_NUMBER, [method], drawing)
 
 
-def _plot_perturbed(pictures: Pictures, method: str, title: str, width: float) -> Figure:
+def _plot_perturbed(pictures: Pictures, method: str, title: str) -> Canvas:
     m, count = pictures.methods.index(method), min(MAX_IMAGES, len(pictures.images))
     label = PERTURBED_NAME * LETTER + 0.15
-    side = min(PERTURBED_SIDE, (width - label) / 3)
+    side = min(PERTURBED_SIDE, (PAGE - label) / 3)
     letters = int(1.1 * side / LETTER)  # small ones
     titles = 0.15 if letters > len("confidence 0.00, drop 0.00") else 0.27  # inches: one line above a picture, or two
     figure = canvas(3 * side + label, count * (side + titles + 0.1))

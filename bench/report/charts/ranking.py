@@ -7,10 +7,10 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Canvas
 
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Drawing, LeftOut, canvas, wrapped
-from axiom_bench.report.options import COLUMN, HEIGHT, PAGE, options_of
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
+from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, NOTHING, Setting, Value, number, p_value, rows_at
 from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -19,7 +19,7 @@ from axiom_bench.statistics.summary import leading
 TITLE = "Which method leads in what"
 ARROWS = {"lower": "\N{DOWNWARDS ARROW}", "higher": "\N{UPWARDS ARROW}"}
 WRITTEN = 0.37  # inches: the width of a cell from which on its value is written into it
-NAME = {PAGE: 40, COLUMN: 22}  # letters of a metric's title in one line
+NAME = 40  # letters of a metric's title in one line
 LINE, GAP = 0.115, 0.05  # inches: the height of a line of text, and what is above it in its row
 LIGHTER = 1.3  # of the colours' range: the darkest would drown the numbers
 DARK = 0.7  # from here on the number is white
@@ -27,7 +27,7 @@ EACH_ROW = "each row orders the methods by one metric, from the best (dark) to t
 CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 
-def draw(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each setting that has several methods; where there are several such, first one over all."""
     values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
@@ -77,16 +77,16 @@ def ahead(table: pd.DataFrame, values: Iterable[Value]) -> pd.DataFrame:
     return 1 - (place - 1).div((place.notna().sum(axis=1) - 1).clip(lower=1), axis=0)
 
 
-def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Drawing:
+def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.DataFrame) -> Figure:
     values = [run.metadata.value(metric) for metric in table.index]
-    shown = "Numbers are" if _is_written(table, PAGE) else "The order is by"
+    shown = "Numbers are" if _is_written(table) else "The order is by"
     caption = (
         f"{run.label(setting)}: {EACH_ROW}; those that print alike have one colour, and a dash is no value to compare. "
         f"{shown} what tables lead with: the value of the whole data set, the median of a ratio or square, else the "
         f"mean; on the images that all compared methods have. {CHANCE}"
     )
     plot = partial(_plot, ahead(table, values), _texts(table, values), values, _titles(run, table))
-    return Drawing(name, title, caption, plot, in_column=_fits(table, values))
+    return Figure(name, title, caption, plot)
 
 
 def _texts(table: pd.DataFrame, values: Sequence[Value]) -> pd.DataFrame:
@@ -94,7 +94,7 @@ def _texts(table: pd.DataFrame, values: Sequence[Value]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), index=table.index, columns=table.columns)
 
 
-def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Drawing:
+def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Figure:
     """The mean over settings, which counts each network once, whatever its values."""
     shares = pd.concat([ahead(table, values) for table in tables.values()])
     mean = shares.groupby(level=0).mean()
@@ -107,50 +107,31 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
         f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
     )
     plot = partial(_plot, mean, written, ordered, _titles(run, mean))
-    return Drawing("ranking_over_all", f"{TITLE}, over all", caption, plot, in_column=_fits(mean, ordered))
+    return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)
 
 
 def _titles(run: RunFolder, table: pd.DataFrame) -> list[str]:
     return [run.metadata.method_title(str(method)) for method in table.columns]
 
 
-def _labels(values: Sequence[Value], width: float) -> list[str]:
-    """The metrics' titles with an arrow to the better."""
-    return [wrapped(f"{value.title} {ARROWS[value.better]}", NAME[width]) for value in values]
+def _is_written(table: pd.DataFrame) -> bool:
+    """Whether a cell is wide enough for its value."""
+    return (PAGE - 0.15 - LETTER * NAME) / table.shape[1] >= WRITTEN
 
 
-def _side(table: pd.DataFrame, width: float, labels: Sequence[str] = ()) -> float:
-    """The width of a cell, in inches."""
-    longest = max((len(line) for label in labels for line in label.split("\n")), default=NAME[width])
-    return (width - 0.15 - LETTER * longest) / table.shape[1]
-
-
-def _is_written(table: pd.DataFrame, width: float) -> bool:
-    return _side(table, width) >= WRITTEN
-
-
-def _fits(table: pd.DataFrame, values: Sequence[Value]) -> bool:
-    """Whether the figure can be read in a column: room for a name above each method, and for all metrics on a page."""
-    labels = _labels(values, COLUMN)
-    height = 1.6 + sum(LINE * (1 + label.count("\n")) + GAP for label in labels)
-    return _side(table, COLUMN, labels) >= LINE and height <= HEIGHT
-
-
-def _plot(
-    shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value], titles: Sequence[str], width: float
-) -> Figure:
+def _plot(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value], titles: Sequence[str]) -> Canvas:
     """Metrics x methods: coloured by share, with a text in each cell where there is room."""
-    labels = _labels(values, width)
+    labels = [wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]  # the arrow: to the better
     heights = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
     longest = max(map(len, titles))
-    figure = canvas(width, 0.3 + LETTER * longest + heights * len(labels))
+    figure = canvas(PAGE, 0.3 + LETTER * longest + heights * len(labels))
     axes = figure.subplots()
     axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
     axes.set_xticks(range(shares.shape[1]), titles, rotation=90)
     axes.set_yticks(range(len(values)), labels)
     axes.tick_params(length=0)
     axes.grid(visible=False)
-    if _is_written(shares, width):
+    if _is_written(shares):
         for (row, column), share in np.ndenumerate(shares.to_numpy()):
             colour = "white" if share > DARK else "0.2"
             text = str(texts.iat[row, column])
@@ -163,7 +144,7 @@ RANKS_TITLE = "Mean ranks over networks and data sets"
 RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and between bars
 
 
-def draw_mean_ranks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
+def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
     measured = {
@@ -181,7 +162,7 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Drawing | LeftOut]:
         )
         titles = {str(name): run.metadata.method_title(str(name)) for name in ranks.ranks.index}
         name, plot = f"mean_ranks_{value.name}", partial(_plot_mean_ranks, ranks, titles)
-        yield Drawing(name, f"{RANKS_TITLE}, {value.title}", caption, plot, in_column=False)
+        yield Figure(name, f"{RANKS_TITLE}, {value.title}", caption, plot)
 
 
 def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
@@ -202,11 +183,11 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
     )
 
 
-def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str], width: float) -> Figure:
+def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str]) -> Canvas:
     count, bars = len(ranks.ranks), ranks.alike()
     left = (count + 1) // 2
     height = 0.9 + BAR * len(bars) + RANK_LINE * left
-    figure = canvas(width, height)
+    figure = canvas(PAGE, height)
     axes = figure.subplots()
     axes.set(xlim=(1 - 0.35 * count, count + 0.35 * count), ylim=(-height + 0.5, 0.5))
     axes.set_axis_off()

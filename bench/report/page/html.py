@@ -118,7 +118,7 @@ def as_json(data: Any) -> Markup:
 
 def policy(scripts: Iterable[str]) -> str:
     """The page's Content-Security-Policy: nothing is loaded but pictures that lie beside the page or in it, and no
-    script runs but these texts. No expression is evaluated either: Vega needs its interpreter (`ast: true`)."""
+    script runs but these texts. No expression is evaluated either."""
     hashes = (f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
     parts = {
         "default-src": "'none'",

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from axiom_bench.judging.headline import committed_card, leaders
 from axiom_bench.report.card import committed_line
-from axiom_bench.report.charts.vega import method_styles
+from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.table import Table

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts, files
-from axiom_bench.report.charts.drawing import LeftOut
+from axiom_bench.report.charts.drawing import Figure, LeftOut
 from axiom_bench.report.page.html import assemble
 from axiom_bench.report.page.this_run import header
+from axiom_bench.report.writing import FIGURES, charts_section, save_figure
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import METHODS, records_of, write_curves, write_run
 
@@ -23,6 +25,19 @@ AXES = {
                   "at": [0.0, 0.25, 0.5, 0.75, 1.0]},
 }  # fmt: skip
 PLACE = {"model": "scenes_fc", "layer": "features.9", "data": "scenes"}
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def svg_of(figure: Figure, places: Mapping[str, int] | None = None) -> ElementTree.Element:
+    """What the page holds of a figure; places: of methods."""
+    return ElementTree.fromstring(figure.save(Path("unused"), (), places))
+
+
+def parts(svg: ElementTree.Element, attribute: str) -> list[ElementTree.Element]:
+    """The elements that have an attribute."""
+    return [element for element in svg.iter() if attribute in element.attrib]
 
 
 def left_out(draw: Any, run: RunFolder) -> str:
@@ -76,16 +91,16 @@ def rich_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder.read(write_rich(tmp_path_factory.mktemp("rich") / "run"))
 
 
-@pytest.fixture
-def chart_page(tmp_path: Path) -> Callable[[RunFolder], Path]:
-    """A page of the charts alone."""
+@pytest.fixture(scope="session")
+def write_charts() -> Callable[[RunFolder, Path], Path]:
+    """(run, folder) -> a page of the charts alone: of each the first two figures."""
 
-    def write(run: RunFolder) -> Path:
-        from axiom_bench.report.writing import charts_section
-
-        part = charts_section(run)
+    def write(run: RunFolder, folder: Path) -> Path:
+        each = [[figure for figure in draw(run) if isinstance(figure, Figure) and figure.chart] for draw in FIGURES]
+        saved = [save_figure(run, figure, folder, ()) for few in each for figure in few[:2]]
+        part = charts_section(run, saved)
         assert part is not None
-        path = tmp_path / "charts.html"
+        path = folder / "charts.html"
         path.write_text(assemble(header(run), [part]), encoding="utf-8")
         return path
 

@@ -1,4 +1,4 @@
-"""The charts in a real browser: drawn, switched, hovered, printed, on a phone and in the dark."""
+"""The charts in a real browser: chosen, switched, on a phone, in the dark, saved, and with names that are markup."""
 
 from __future__ import annotations
 
@@ -14,162 +14,118 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 MARKUP = "<script>alert(1)</script>"
 Open = Callable[..., Any]
-# The colour of secondary text, as the browser computes it.
-SOFT = """() => {
+# The colours of text and of rules, as the browser computes them.
+THEME = """() => ["--ink", "--line"].map((name) => {
   const probe = document.body.appendChild(document.createElement("i"));
-  probe.style.color = "var(--soft)";
+  probe.style.color = `var(${name})`;
   const colour = getComputedStyle(probe).color;
   probe.remove();
   return colour;
-}"""
-TOPS = "all => all.map((chart) => chart.getBoundingClientRect().top + scrollY)"
+})"""
+
+
+@pytest.fixture(scope="module")
+def rich_page(rich_run: RunFolder, tmp_path_factory: pytest.TempPathFactory, write_charts: Any) -> Path:
+    return write_charts(rich_run, tmp_path_factory.mktemp("charts"))
 
 
 @pytest.fixture
-def undrawn_charts(rich_run: RunFolder, chart_page: Callable[[RunFolder], Path], open_page: Open) -> Open:
-    """(**options) -> the open page, whose charts are drawn when they come into sight."""
-    path = chart_page(rich_run)
-    return lambda **options: open_page(path, **options)
+def charts(rich_page: Path, open_page: Open) -> Open:
+    """(**options) -> the open page."""
+    return lambda **options: open_page(rich_page, **options)
 
 
-@pytest.fixture
-def charts(undrawn_charts: Open) -> Open:
-    """(**options) -> the open page, with all charts drawn."""
-    return lambda **options: draw_all(undrawn_charts(**options))
-
-
-def draw_all(page: Any) -> Any:
-    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
-    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
-    page.wait_for_selector(".chart-plot:not(:has(svg))", state="detached")
-    return page
-
-
-def labels(page: Any, chart: str) -> list[str]:
-    """The texts in the first panel of a chart."""
-    return page.locator(f"#chart-{chart} .chart-panel").first.locator("svg text").all_text_contents()
-
-
-def hover(page: Any) -> Any:
-    """The tip of the first mark of the plane."""
-    page.locator("#chart-axiom-plane .mark-symbol path").first.hover(force=True)
-    tip = page.locator(".chart-tip")
-    tip.wait_for(state="visible")
-    return tip
-
-
-def test_charts_are_drawn_when_they_come_into_sight(undrawn_charts):
-    page = undrawn_charts()
-    page.wait_for_selector("#chart-by-depth svg")
-    assert page.locator("#chart-agreement svg").count() == 0
-    page.locator("#chart-agreement").scroll_into_view_if_needed()
-    page.wait_for_selector("#chart-agreement svg")
+def texts(page: Any, chart: str) -> list[str]:
+    """The labels in the drawing of a chart that is shown."""
+    return page.locator(f"#chart-{chart} figure:visible svg text").all_text_contents()
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_drawing_moves_nothing_and_nothing_is_wider_than_a_phone(undrawn_charts, width):
-    page = undrawn_charts(viewport={"width": width, "height": 900})
-    before = page.locator(".chart").evaluate_all(TOPS)
-    assert page.locator("#chart-agreement svg").count() == 0
-    draw_all(page)
-    assert page.locator(".chart").evaluate_all(TOPS) == pytest.approx(before, abs=2)
-    if width == 400:
-        assert page.evaluate("document.documentElement.scrollWidth") == 400
-        widths = page.locator(".chart-plot svg").evaluate_all("nodes => nodes.map((node) => node.clientWidth)")
-        assert all(100 < width <= 400 for width in widths)
-
-
-def test_titles_units_text_alternatives_tables_and_numbers(charts, barriers):
-    page = charts()
-    assert "Conservation error [ratio], lower is better" in labels(page, "by-method")
-    assert "Mean sensitivity error [ratio], lower is better" in labels(page, "axiom-plane")
-    assert "Mean probability, higher is better" in labels(page, "curves")
-    assert "Milliseconds an image, with the trace" in labels(page, "costs")
-    label = "nodes => nodes.map((node) => node.closest('[aria-label]')?.getAttribute('aria-label'))"
-    names = page.locator(".chart-plot svg").evaluate_all(label)
-    assert names
-    assert all(names)
-    tip = hover(page)
-    assert "Mean sensitivity error [ratio], lower is better" in tip.inner_text()
-    page.mouse.move(2, 2)
-    tip.wait_for(state="hidden")
-    page.locator("#chart-by-method summary").click()
-    table = page.locator("#chart-by-method table").first
-    table.locator("tbody tr").nth(3).wait_for()  # it is filled when the browser tells that it was opened: a task later
-    assert table.locator("thead th").all_text_contents()[:4] == ["Name", "Rows", "Images", "Median"]
-    assert table.locator("tbody tr").count() == 4
-    assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(2).inner_text())
+def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers, width):
+    page = charts(viewport={"width": width, "height": 900})
+    ids = page.locator(".chart").evaluate_all("charts => charts.map((chart) => chart.id.slice(6))")
+    assert sorted(ids) == ["agreement", "axiom-plane", "by-depth", "by-method", "by-network", "costs", "curves"]
+    for chart in ids:
+        svg = page.locator(f"#chart-{chart} figure:visible svg[role=img]")
+        assert svg.get_attribute("aria-label")
+        assert svg.bounding_box()["width"] > 100
+    assert page.evaluate("document.documentElement.scrollWidth") == width
     assert barriers(page) == []
+
+
+def test_titles_units_numbers_and_tables(charts):
+    page = charts()
+    assert "Conservation error [ratio], lower is better" in texts(page, "by-method")
+    assert "Mean sensitivity error [ratio], lower is better" in texts(page, "axiom-plane")
+    assert "Mean probability, higher is better" in " ".join(texts(page, "curves"))
+    assert "Milliseconds an image, with the trace" in texts(page, "costs")
+    marked = page.locator("#chart-axiom-plane svg title").all_text_contents()
+    assert any("Mean sensitivity error [ratio], lower is better: 0." in title for title in marked)
+    page.locator("#chart-by-method figure:visible summary").click()
+    table = page.locator("#chart-by-method table:visible")
+    assert table.locator("thead th").all_text_contents()[:5] == ["Network", "Name", "Rows", "Images", "Median"]
+    assert re.fullmatch(r"[\d.,]+", table.locator("tbody td").nth(3).inner_text())
 
 
 def test_a_metric_is_chosen(charts):
     page = charts()
-    page.locator("#chart-by-method select").select_option("Confidence drop")
-    page.locator("#chart-by-method svg text", has_text="Confidence drop").first.wait_for(state="attached")
-    captions = page.locator("#chart-by-method .chart-caption")
-    assert captions.locator("visible=true").count() == 1
-    page.locator("#chart-by-method summary").click()
-    negative = re.compile(r"^\u22120[.][0-9]+$")
-    page.locator("#chart-by-method td", has_text=negative).first.wait_for(state="attached")
+    assert page.locator("#chart-by-method figure:visible").get_attribute("data-label") == "Conservation error"
+    page.locator("#chart-by-method").get_by_text("Box IoU", exact=True).first.click()
+    assert "Box IoU, higher is better" in texts(page, "by-method")
+    assert page.locator("#chart-by-method figcaption:visible").count() == 1
 
 
 def test_one_switch_acts_on_all_charts_and_is_in_the_address(charts):
     page = charts()
-    box = page.get_by_role("checkbox", name="guided_xgrad_cam")
-    page.locator("#chart-by-method select").select_option("Box IoU")
-    label = page.locator("#chart-by-method svg text", has_text="guided_xgrad_cam").first
-    label.wait_for(state="attached")
-    page.locator("#chart-costs select").select_option("Box IoU")
-    marks = page.locator("#chart-costs .chart-panel").first.locator(".mark-symbol path")
-    marks.nth(5).wait_for(state="attached")
-    box.uncheck(force=True)
-    label.wait_for(state="detached")
-    marks.nth(5).wait_for(state="detached")
-    assert marks.count() == 5
-    page.wait_for_url(lambda url: "hide=guided_xgrad_cam" in url)
+    place = page.get_by_role("checkbox", name="xgrad_cam", exact=True).get_attribute("data-place")
+    marks = page.locator(f'#chart-axiom-plane [data-method="{place}"], #chart-curves [data-method="{place}"]')
+    assert marks.count() == 5  # a point for each panel; a curve and its band
+    shared = page.locator(f'#chart-by-depth [data-method^="{place} "]').first  # with a method that is the same
+    page.get_by_role("checkbox", name="xgrad_cam", exact=True).uncheck(force=True)
+    assert not [mark for mark in marks.all() if mark.evaluate("mark => getComputedStyle(mark).display") != "none"]
+    assert shared.evaluate("mark => getComputedStyle(mark).display") != "none"
+    page.get_by_role("checkbox", name="hires_cam").uncheck(force=True)
+    assert shared.evaluate("mark => getComputedStyle(mark).display") == "none"
+    page.wait_for_url(lambda url: "hide=xgrad_cam%2Chires_cam" in url)
     page.reload()
-    assert not page.get_by_role("checkbox", name="guided_xgrad_cam").is_checked()
+    assert not page.get_by_role("checkbox", name="hires_cam").is_checked()
     page.get_by_role("button", name="Show all").click()
     page.wait_for_url(lambda url: "hide" not in url)
+    assert shared.evaluate("mark => getComputedStyle(mark).display") != "none"
 
 
-def test_names_stay_text(rich_folder, chart_page, open_page, edit_manifest):
-    """In axes, hover values and the table of the data, a name that is a script tag is that text."""
+def test_names_stay_text(rich_folder, write_charts, open_page, edit_manifest, tmp_path):
+    """In axes, titles of marks and the table of the data, a name that is a script tag is that text."""
     manifest = files.read_json(rich_folder / "manifest.json")
     manifest["methods"]["grad_cam"]["title"] = MARKUP
     manifest["metrics"]["box_iou"]["title"] = MARKUP + "metric"
     edit_manifest(rich_folder, **manifest)
-    page = draw_all(open_page(chart_page(RunFolder.read(rich_folder))))
-    assert MARKUP in labels(page, "by-method")
-    assert MARKUP in hover(page).inner_text()
-    page.locator("#chart-by-method summary").click()
-    page.locator("#chart-by-method th", has_text=MARKUP).first.wait_for()
-    assert MARKUP in page.locator("#chart-by-method th").all_text_contents()
+    page = open_page(write_charts(RunFolder.read(rich_folder), tmp_path))
+    assert any(text.startswith("<script>") for text in texts(page, "by-method"))
+    assert any(MARKUP in title for title in page.locator("#chart-axiom-plane svg title").all_text_contents())
+    assert MARKUP in page.locator("#chart-by-method td").all_text_contents()
 
 
 def test_colours_follow_the_theme(charts):
     page = charts(color_scheme="light")
-    text = page.locator("#chart-by-method svg text").first
-    fills = []
+    shown = []
     for media in ({"color_scheme": "light"}, {"color_scheme": "dark"}, {"color_scheme": "dark", "media": "print"}):
         page.emulate_media(**media)
-        fills.append(text.evaluate("node => getComputedStyle(node).fill"))
-        assert fills[-1] == page.evaluate(SOFT)
-    assert fills[1] not in (fills[0], fills[2])
-
-
-def test_printing_draws_all_charts(undrawn_charts):
-    page = undrawn_charts()
-    page.pdf()
-    drawn = "[...document.querySelectorAll('.chart')].map((chart) => chart.querySelectorAll('svg').length)"
-    assert all(page.evaluate(drawn))
+        figure = "#chart-by-method figure:not([hidden])"
+        colours = [
+            page.locator(f"{figure} svg text").first.evaluate("node => getComputedStyle(node).fill"),
+            page.locator(f"{figure} svg path[style*=line]").first.evaluate("node => getComputedStyle(node).stroke"),
+        ]
+        assert colours == page.evaluate(THEME)
+        shown.append(colours)
+    assert shown[1] not in (shown[0], shown[2])
 
 
 def test_a_saved_drawing_stands_alone(charts):
     page = charts()
     with page.expect_download() as waiting:
         page.locator("#chart-axiom-plane .chart-save").first.click()
-    assert waiting.value.suggested_filename == "scenes_fc_features.4.svg"
+    assert waiting.value.suggested_filename == "axiom_plane.svg"
     text = Path(waiting.value.path()).read_text()
     assert text.startswith("<svg")
     assert 'xmlns="http://www.w3.org/2000/svg"' in text

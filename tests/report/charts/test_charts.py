@@ -1,10 +1,8 @@
-"""The charts of the page: their numbers against the records, curves, axes, the schema, and what settings leave out."""
+"""The charts of the page: their numbers against the records, their SVG, curves, the floor, and the look of methods."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -13,159 +11,175 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import altair as alt
-import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure as Canvas
 
-import axiom_bench.report.page
 from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
-from axiom_bench.report.charts import boxes, by_depth, by_method, curves, scatter, vega
+from axiom_bench.report.charts import agreement, by_depth, by_method, costs, curves, plane
+from axiom_bench.report.charts.by_method import counts_in, groups_of
 from axiom_bench.report.charts.curves import mean_curves
-from axiom_bench.report.charts.drawing import Drawing, counts_by
-from axiom_bench.report.charts.vega import COLOURS, GREY, Chart, at_same_spot, method_styles
+from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
+from axiom_bench.report.charts.plane import floor_of_means
+from axiom_bench.report.charts.styles import COLOURS, GREY, at_same_spot, axis_title, method_styles
 from axiom_bench.report.options import options_of, read_run
-from axiom_bench.report.writing import CHARTS, charts_section
 from axiom_bench.statistics.labels import Setting, Value, rows_at
-from axiom_bench.statistics.run_folder import RunFolder
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import summarise
 from tests.made_runs import write_curves
-from tests.report.charts.conftest import left_out
-
-STATIC = Path(axiom_bench.report.page.__file__).parent / "static"
+from tests.report.charts.conftest import SVG, left_out, parts, svg_of
 
 
-def drawn(draw: Callable[[RunFolder], Chart | None], run: RunFolder) -> Chart:
-    chart = draw(run)
-    assert chart is not None
-    return chart
-
-
-@pytest.fixture(scope="module")
-def charts(rich_run: RunFolder) -> list[Chart]:
-    return [drawn(draw, rich_run) for draw in CHARTS]
-
-
-def by_name(table: Any, column: str, key: str = "method") -> dict[str, Any]:
-    return dict(zip(table[key], table[column], strict=True))
+def figures(draw: Any, run: RunFolder) -> dict[str, Figure]:
+    """{label of the chart's list: the figure}."""
+    return {figure.label: figure for figure in draw(run) if isinstance(figure, Figure)}
 
 
 def test_curves_are_means_with_their_bands(rich_run):
     """Method m's curve is p (1 + m) / 10 + i / 100 for image i of 8: the mean of i is 3.5, of its error sqrt(6 / 8)."""
-    (choice,) = drawn(curves.chart, rich_run).choices
-    (panel,) = choice.panels
-    points = panel.tables["points"]
-    assert panel.title == "scenes_fc features.9"
-    assert points["method"] == [name for name in ("grad_cam", "xgrad_cam", "hires_cam") for _ in range(5)]
-    assert points["mean"][5:10] == pytest.approx([0.2 * at + 0.035 for at in points["at"][5:10]])
+    frame = figures(curves.draw, rich_run)["Insertion"].frame()
+    assert set(frame["Network"]) == {"scenes_fc features.9"}
+    assert list(frame["Method"]) == [name for name in ("grad_cam", "xgrad_cam", "hires_cam") for _ in range(5)]
+    points = frame[frame["Method"] == "xgrad_cam"]
+    assert points["Mean"].tolist() == pytest.approx([0.2 * at + 0.035 for at in points["Share of pixels shown"]])
     half = 1.96 * 0.01 * (6 / 8) ** 0.5
-    assert points["high"][7] - points["mean"][7] == pytest.approx(half, rel=1e-3)
-    assert points["also"][:2] == ["xgrad_cam, hires_cam", ""]  # all begin at one point
+    assert (points["to"] - points["Mean"]).tolist() == pytest.approx([half] * 5, rel=1e-3)
+    assert frame["Also here"].tolist()[:2] == ["xgrad_cam, hires_cam", ""]  # all begin at one point
 
 
 def test_costs_are_of_trace_and_method(rich_run):
     """The trace takes 10 ms; the methods beyond it 1, 2, 3, ... ms."""
-    choice = drawn(scatter.costs_chart, rich_run).choices[0]
-    points = next(panel for panel in choice.panels if panel.title == "scenes_residual").tables["points"]
-    assert list(by_name(points, "ms").items())[:3] == [("grad_cam", 11), ("xgrad_cam", 12), ("hires_cam", 13)]
+    label, figure = next(iter(figures(costs.draw, rich_run).items()))
+    frame = figure.frame().query("Network == 'scenes_residual'").set_index("Method")
+    assert frame[costs.MS].tolist()[:3] == [11, 12, 13]
     rows = rich_run.summary.query("model == 'scenes_residual' and metric == 'conservation_error'")
     row = rows.set_index("method").loc["xgrad_cam", ["median", "median_low", "median_high"]]
-    shown = [by_name(points, end)["xgrad_cam"] for end in ("value", "low", "high")]
-    assert shown == pytest.approx(row.to_list(), rel=1e-4)
+    assert label == "Conservation error"
+    shown = frame.loc["xgrad_cam", ["Value", "95 % interval from", "to"]].tolist()
+    assert shown == pytest.approx(row.to_list(), rel=1e-12)
 
 
 def test_depth_follows_the_layers_order(rich_run, usual):
-    chart = drawn(by_depth.chart, rich_run)
-    assert chart.choices[0].label == "Normalised zeta"
-    (panel,) = chart.choices[0].panels  # one model has several layers
-    points = panel.tables["points"]
-    assert panel.params["layers"] == points["layer"] == ["features.4", "features.9"]
+    frame = figures(by_depth.draw, rich_run)[by_depth.TITLE].frame()
+    points = frame[frame["Name"] == "Normalised zeta"]  # one model has several layers
+    assert points["Layer"].tolist() == ["features.4", "features.9"]
     selected = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
-    assert [points[name][1] for name in ("q1", "median", "q3")] == pytest.approx(selected, rel=1e-4)
-    assert by_depth.chart(usual) is None
+    shown = points.iloc[1][["Lower quartile", "Median", "Upper quartile"]].tolist()
+    assert shown == pytest.approx(selected.tolist(), rel=1e-12)
+    assert figures(by_depth.draw, usual) == {}
 
 
-def test_methods_on_one_spot_are_rings(usual):
-    points = drawn(scatter.chart, usual).choices[0].panels[0].tables["points"]
-    names = ("xgrad_cam", "hires_cam", "grad_cam")
-    assert [by_name(points, "ring")[name] for name in names] == [0, 1, 0]
-    assert [by_name(points, "also")[name] for name in names] == ["hires_cam", "xgrad_cam", ""]
+def test_methods_on_one_spot_are_told(usual):
+    frame = figures(plane.draw, usual)[""].frame()
+    of_first = frame[frame["Network"] == frame["Network"][0]].set_index("Method")["Also here"]
+    assert of_first[["xgrad_cam", "hires_cam", "grad_cam"]].tolist() == ["hires_cam", "xgrad_cam", ""]
     assert at_same_spot(["A", "B", "C"], [0.1, 0.1000001, 0.2]) == ["B", "A", ""]
 
 
 def test_a_run_without_values_or_times_has_no_charts_of_them(made, make_records):
-    assert scatter.costs_chart(made(6, folder="untimed", runtime=False)) is None
-    assert charts_section(made(make_records(6).assign(status="no_annotation", value=float("nan")))) is None
+    assert list(costs.draw(made(6, folder="untimed", runtime=False))) == []
+    nothing = made(make_records(6).assign(status="no_annotation", value=float("nan")))
+    for draw in (costs.draw, agreement.draw, by_method.draw, by_method.draw_networks, plane.draw):
+        assert figures(draw, nothing) == {}
 
 
 def test_an_empty_choice_leaves_plane_or_floor_out_and_a_plane_needs_two_metrics(usual_run):
     run = read_run(usual_run, {"figures": {"plane": []}})
-    assert "report.figures.plane=[METRIC,METRIC]" in left_out(scatter.draw, run)
-    assert scatter.chart(run) is None
-    run = read_run(usual_run, {"figures": {"floor": []}})
-    (drawing,) = scatter.draw(run)
-    assert isinstance(drawing, Drawing)
-    assert "Without the axiom floor" in drawing.caption
-    drawing.draw()
-    assert scatter.chart(run) is not None
+    assert "report.figures.plane=[METRIC,METRIC]" in left_out(plane.draw, run)
+    (figure,) = plane.draw(read_run(usual_run, {"figures": {"floor": []}}))
+    assert isinstance(figure, Figure)
+    assert "Without the axiom floor" in figure.caption
+    figure.draw()
     for names in (["box_iou"], ["box_iou", "zeta", "epsilon"]):
         with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
             options_of(read_run(usual_run, {"figures": {"plane": names}}))
 
 
-def test_five_numbers_and_the_farthest_outside():
+def test_an_old_manifest_with_two_widths_of_figures_is_read(usual_run):
+    options_of(read_run(usual_run, {"figures": {"columns": True}}))
+
+
+def test_a_box_and_the_farthest_outside():
     """Whiskers end at the last value within 1.5 interquartile ranges, not at the fence itself."""
-    expected = {"low": 1, "q1": 3.25, "median": 5.5, "q3": 7.75, "high": 9, "mean": 14.5}
-    assert boxes.five_numbers(np.array([*range(1, 10), 100.0])) == pytest.approx(expected)
-    assert set(boxes.five_numbers(np.array([0.3])).values()) == {0.3}
+
+    def box(values: Any) -> dict[str, Any]:
+        return by_method.row("a", by_method.BoxGroup(np.array(values, dtype=float), np.zeros(len(values), np.int32), 1))
+
+    found = list(box([*range(1, 10), 100.0]).values())
+    assert found == ["a", 10, 1, *(pytest.approx(number) for number in (5.5, 3.25, 7.75, 1, 9, 14.5))]
+    assert set(list(box([0.3]).values())[3:]) == {0.3}
     values = np.concatenate([np.linspace(0, 1, 101), [5.0, -7, 3, 4]])
-    assert values[boxes.farthest_outside(values, boxes.five_numbers(values))].tolist() == [-7, 5, 4, 3]
-    many = np.concatenate([np.linspace(0, 1, 1001), np.arange(10, 10 + 2 * boxes.MAX_OUTSIDE)])
-    assert len(boxes.farthest_outside(many, boxes.five_numbers(many))) == boxes.MAX_OUTSIDE
+    wide = by_method.Axis(-10, 10, False, 0, len(values))
+    assert values[by_method.farthest_outside(values, box(values), wide)].tolist() == [-7, 5, 4, 3]
+    cut = by_method.Axis(-5, 10, False, 1, len(values))
+    assert values[by_method.farthest_outside(values, box(values), cut)].tolist() == [5, 4, 3]
+    many = np.concatenate([np.linspace(0, 1, 1001), np.arange(10, 10 + 2 * by_method.MAX_OUTSIDE)])
+    wide = by_method.Axis(0, 100, False, 0, len(many))
+    assert len(by_method.farthest_outside(many, box(many), wide)) == by_method.MAX_OUTSIDE
 
 
 def test_boxes_are_of_the_records_and_the_headline_comes_first(rich_run):
-    choices = {choice.label: choice for choice in drawn(by_method.chart, rich_run).choices}
-    assert list(choices)[:2] == ["Conservation error", "Box IoU"]
-    table, values = (choices["Box IoU"].panels[0].tables[name] for name in ("boxes", "values"))
+    drawn = figures(by_method.draw, rich_run)
+    assert list(drawn)[:2] == ["Conservation error", "Box IoU"]
+    frame = drawn["Box IoU"].frame().query("Network == 'scenes_fc features.4'").set_index("Name")
     selected = rows_at(rich_run.records.frame(["box_iou"]), rich_run.settings[0])
-    selected = selected.query("method == 'xgrad_cam' and status == 'ok'").set_index("image_id")["value"]
-    assert by_name(table, "n")["xgrad_cam"] == len(selected) > 0
-    assert by_name(table, "median")["xgrad_cam"] == pytest.approx(selected.median(), rel=1e-4)
-    assert len(values["value"]) == sum(table["n"])
-    first = values["method"].index("xgrad_cam")
-    assert selected[values["image"][first]] == pytest.approx(values["value"][first], rel=1e-4)
-    assert set(values["class"]) <= set(map(str, range(1000)))  # nobody says what they are called
-    setting, manifest = rich_run.settings[0], deepcopy(rich_run.manifest)
-    manifest["models"][setting.model]["classes"] = [f"name {index}" for index in range(1000)]
-    (panel, *_) = drawn(by_method.chart, replace(rich_run, manifest=manifest)).choices[0].panels
-    assert {name.partition(" ")[0] for name in panel.tables["values"]["class"]} == {"name"}
+    selected = selected.query("method == 'xgrad_cam' and status == 'ok'")["value"]
+    shown = frame.loc["xgrad_cam"]
+    assert (shown["Rows"], shown["Median"]) == (len(selected), pytest.approx(selected.median()))
 
 
-@pytest.mark.parametrize("name", ["MAX_VALUES", "MAX_OF_BOX"])
-def test_a_long_run_sends_few_single_values(rich_run, monkeypatch, name):
-    """The page of 50,000 images must stay small: boxes hold all values, dots are the farthest outside."""
-    every = drawn(by_method.chart, rich_run)
-    monkeypatch.setattr(boxes, name, 10)
-    few = drawn(by_method.chart, rich_run)
-    for all_of, choice in zip(every.choices, few.choices, strict=True):
-        assert "farthest" in choice.caption
-        for panel, other in zip(all_of.panels, choice.panels, strict=True):
-            assert json.dumps(panel.tables["boxes"]) == json.dumps(other.tables["boxes"])
-            assert len(other.tables["values"]["value"]) <= boxes.MAX_OUTSIDE * len(other.tables["boxes"]["n"])
+def test_marks_have_titles_and_their_methods(rich_run):
+    """A box says its numbers, a point beyond the whiskers its image, class and value, as the records have them."""
+    manifest = deepcopy(rich_run.manifest)
+    manifest["models"]["scenes_fc"]["classes"] = [f"name {index}" for index in range(1000)]
+    run = replace(rich_run, manifest=manifest)
+    svg = svg_of(figures(by_method.draw, run)["Conservation error"], {"xgrad_cam": 1, "grad_cam": 0})
+    titles = [title.text or "" for title in svg.iter(f"{SVG}title")]
+    boxes_of = [title for title in titles if title.startswith("Name: xgrad_cam")]
+    assert len(boxes_of) == 3 * len(run.settings)  # the box, its median and its mean
+    assert re.search(r"Rows: 16\nImages: 16\nMedian: 0\.\d+", boxes_of[0])
+    values = run.records.frame(["conservation_error"]).query("model == 'scenes_fc' and status == 'ok'")
+    points = [title for title in titles if ", name " in title]
+    of_image = values.assign(text=[f"{value:.3g}" for value in values["value"]]).groupby("image_id", observed=True)
+    for image, found in (re.fullmatch(r"(\w+), name \d+: (.+)", title).groups() for title in points):
+        assert f"{float(found):.3g}" in set(of_image.get_group(image)["text"])
+    assert points
+    assert {part.get("data-method") for part in parts(svg, "data-method")} == {"0", "1"}
 
 
-def test_values_that_spread_little_lie_on_a_linear_axis_and_others_on_one_that_shows_zero():
-    params = vega.symlog_params("x", np.array([0.2, 0.5, 1.0]))
-    assert (params["x_linear"], params["x_ticks"]) == (vega.LINEAR, [0.2, 0.4, 0.6, 0.8, 1.0])
-    assert params["x_low"] < 0.2 < 1.0 < params["x_high"]
-    params = vega.symlog_params("x", np.array([0.0, 0.01, 2.0]))
-    assert (params["x_linear"], params["x_ticks"]) == (0.01, [0, 0.01, 0.1, 1])
-    assert params["x_low"] == pytest.approx(-vega.MARGIN * 0.01 * math.log1p(2.3 / 0.01))  # as symlog places it
-    assert vega.symlog_params("y", np.array([-0.5, 0.001, 100]))["y_linear"] == vega.LINEAR
-    assert [vega.log_ticks(*ends) for ends in ((0.05, 700), (0.4, 3))] == [[0.1, 1, 10, 100], [0.5, 1, 2]]
+def test_a_drawing_for_the_page_is_the_same_again_in_its_colours_and_ids(rich_run):
+    """Of two figures in one page no id is the same, and each is text with what isn't seen left out."""
+    made = [svg_of(figure) for figure in figures(by_method.draw, rich_run).values()]
+    ids = [part.get("id") for svg in made for part in parts(svg, "id")]
+    assert len(set(ids)) == len(ids) > 0
+    drawn = list(figures(plane.draw, rich_run).values()) * 2
+    first, second = (figure.save(Path("unused"), ()) for figure in drawn)
+    assert first == second
+    assert "var(--ink)" in first
+    assert not re.search("#1b1b1f|metadata|<!--|Report Sans", first)
+
+
+@pytest.mark.parametrize(
+    ("values", "from_zero", "scale", "limits"),
+    [
+        pytest.param([0.2, 0.5, 1.0], False, "linear", None, id="little spread"),
+        pytest.param([0.0, 0.01, 2.0], False, "symlog", (0, 3), id="wide spread, and zero is shown"),
+        pytest.param([-0.5, 0.001, 100], False, "linear", None, id="a logarithm has no place below zero"),
+        pytest.param([0.5, 0.8], True, "linear", (0, 0.92), id="from zero"),
+        pytest.param([5e-8, 9e-8, -2e-9], False, "linear", (0, 0.01), id="methods that coincide aren't ranked"),
+        pytest.param([0.0, 0.0], True, "linear", (0, 0.01), id="an axis has an extent"),
+    ],
+)
+def test_an_axis_shows_what_spreads_and_never_rounding_alone(values, from_zero, scale, limits):
+    axes = Canvas().subplots()
+    axes.plot([0] * len(values), values)
+    spread_axis(axes, "y", np.array(values), from_zero)
+    assert axes.get_yscale() == scale
+    low, high = axes.get_ylim()
+    assert low <= max(values) < high
+    assert limits is None or (low, high) == pytest.approx(limits)
 
 
 def test_an_axis_names_unit_and_direction_unless_the_title_has_the_unit_or_there_is_no_direction():
@@ -173,22 +187,9 @@ def test_an_axis_names_unit_and_direction_unless_the_title_has_the_unit_or_there
         Value("d", "Confidence drop", unit="probability", better="higher"), Value("i", "Box IoU", unit="IoU"),
         Value("e", "Error", better="lower"),
     )  # fmt: skip
-    assert [vega.axis_title(value) for value in values] == [
-        "Confidence drop [probability], higher is better", "Box IoU", "Error, lower is better",
-    ]  # fmt: skip
-
-
-def test_an_axis_has_an_extent_and_never_spans_rounding_alone():
-    """Methods that coincide but for rounding would seem ranked."""
-    for values in (np.zeros(3), np.full(3, 1e-9)):
-        params = vega.symlog_params("y", values, from_zero=True)
-        assert params["y_low"] < params["y_ticks"][0] == 0 < params["y_high"]
-    params = vega.symlog_params("y", np.array([5e-8, 9e-8, -2e-9]))
-    assert params["y_high"] >= vega.SMALLEST
-    assert params["y_ticks"][0] == 0
-    for value in (0.0, 3.0):
-        limits = vega.limits(value, value, log=False)
-        assert limits["low"] < value < limits["high"]
+    expected = ["Confidence drop [probability], higher is better", "Box IoU", "Error, lower is better"]
+    assert [axis_title(value) for value in values] == expected
+    assert axis_title(values[0], "Mean") == "Mean confidence drop [probability], higher is better"
 
 
 def test_a_captions_counts_tell_images_from_rows():
@@ -227,46 +228,51 @@ def test_no_two_methods_share_a_style():
         assert sorted(numbers) == list(range(len(numbers)))
 
 
-def test_every_spec_follows_the_schema(charts):
-    """The report builds specs without validation, which takes half of the time."""
-    specs = {name: build() for chart in charts for name, build in chart.specs.items()}
-    assert {"boxes", "boxes-log", "plane", "costs", "agreement", "by-depth-log", "curve-insertion"} <= set(specs)
-    for spec in specs.values():
-        alt.LayerChart.from_dict(dict(spec), validate=True)
-    with pytest.raises(jsonschema.ValidationError):
-        alt.LayerChart.from_dict({**specs["boxes"], "autosize": {"type": "no such type"}}, validate=True)
+@pytest.mark.parametrize(
+    ("s0", "c0", "floor"),
+    [
+        # Image 1: c0 = 4, s0 = 1 (slope 4); image 2: c0 = 1, s0 = 1 (slope 1). The steeper step comes first.
+        ([1.0, 1.0], [1.0, 4.0], ([0, 0.5, 1.0], [2.5, 0.5, 0.0])),
+        ([0.0, 1.0], [0.0, 1.0], ([0, 0.5, 0.5], [0.5, 0, 0])),  # an image without a gap adds nothing
+    ],
+)
+def test_two_images_by_hand(s0, c0, floor):
+    np.testing.assert_allclose(floor_of_means(np.array(s0), np.array(c0)), floor, atol=1e-15)
 
 
-def test_a_panel_sets_parameters_and_tables_of_its_spec(charts):
-    for chart in charts:
-        specs = {name: build() for name, build in chart.specs.items()}
-        for panel in (panel for choice in chart.choices for panel in choice.panels):
-            spec = specs[panel.spec]
-            assert {*panel.params, vega.HIDDEN} == {param["name"] for param in spec["params"]}, chart.id
-            assert set(spec["usermeta"]["hover"]) <= set(panel.tables)
-            for name, titles in spec["usermeta"]["hover"].items():
-                assert set(titles) - {"title"} <= set(panel.tables[name]), (chart.id, name)
-                assert {"title", "method", "row"} & set(panel.tables[name]), (chart.id, name)
+def test_it_falls_is_convex_and_no_mixture_lies_below():
+    """An image may put any part of its gap into either error; the means of all such choices lie on or above."""
+    generator = np.random.default_rng(0)
+    s0, c0 = generator.uniform(0.1, 1, 50), generator.lognormal(0, 2, 50)
+    sensitivity, conservation = floor_of_means(s0, c0)
+    slopes = np.diff(conservation) / np.diff(sensitivity)
+    assert (slopes < 0).all()
+    assert (np.diff(slopes) > -1e-9 * np.abs(slopes[1:])).all()
+    np.testing.assert_allclose([sensitivity[-1], conservation[0]], [s0.mean(), c0.mean()], rtol=1e-12)
+    s0, c0 = s0[:8], c0[:8]
+    parts = generator.beta(0.3, 0.3, (500, 8))
+    floor = np.interp((parts * s0).mean(axis=1), *floor_of_means(s0, c0))
+    assert (((1 - parts) * c0).mean(axis=1) >= floor - 1e-12).all()
 
 
-def test_the_bundle_draws_the_version_that_altair_writes_and_names_no_other_host():
-    """Another major version of Altair writes specs that this bundle doesn't draw: `scripts/write_vega_bundle.py`. Of
-    hosts it names those of namespaces, schemas, and the editor, which the page doesn't offer."""
-    text = (STATIC / "vega_bundle.js").read_text(encoding="utf-8")
-    bundled = re.search(r"Vega-Lite (\d+)\.", text[:200])
-    assert bundled is not None
-    assert vega.SCHEMA.endswith(f"/v{bundled[1]}.json")
-    assert alt.SCHEMA_VERSION.startswith(f"v{bundled[1]}.")
-    project = Path(__file__).parents[3] / "pyproject.toml"
-    assert f'"altair>={bundled[1]},<{int(bundled[1]) + 1}"' in project.read_text()
-    assert set(re.findall(r"https?://([\w.-]+)", text)) == {"www.w3.org", "github.com", "vega.github.io"}
-
-
-def test_the_licences_are_beside_the_bundle():
-    text = (STATIC / "vega_bundle.licences.txt").read_text(encoding="utf-8")
-    for name in ("vega", "vega-lite", "vega-embed", "vega-interpreter", "d3-array", "topojson-client"):
-        assert re.search(rf"(^|, ){name}(,|$)", text, flags=re.MULTILINE), name
-    assert "Redistribution and use in source and binary forms" in text
+def test_groups_are_those_of_the_rows(make_run, make_records):
+    """By setting and method, in the run's order and each group's rows in the records', without those of no value."""
+    run = RunFolder.read(make_run(make_records(30)))
+    for name, methods in (("box_iou", run.methods), ("conservation_error", run.methods[1:3]), ("zeta", [METHOD_FREE])):
+        groups = groups_of(run, name, methods)
+        rows = run.records.rows([name])
+        rows = rows[(rows["status"] == "ok") & rows["method"].isin(methods)]
+        expected = dict(iter(rows.groupby(["model", "layer", "data", "method"], observed=True)))
+        found = {(*setting, method): group for setting, own in groups.items() for method, group in own.items()}
+        assert list(found) == list(expected)
+        for key, group in found.items():
+            assert group.values.tolist() == expected[key]["value"].tolist()
+            assert run.records.keys["image_id"].iloc[group.keys].tolist() == expected[key]["image_id"].tolist()
+            assert group.images == expected[key]["image_id"].nunique()
+        sizes = [len(own) for own in expected.values()]
+        assert f"{min(sizes)}" in counts_in(found.values())
+        assert f"{max(sizes)} rows" in counts_in(found.values())
+    assert groups_of(run, "not_measured", run.methods) == {}
 
 
 AT = [0.0, 0.5, 1.0]

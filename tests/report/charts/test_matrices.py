@@ -11,8 +11,8 @@ import pytest
 
 from axiom_bench.records import files
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.charts import by_method, matrices, ranking
-from axiom_bench.report.charts.drawing import Drawing, LeftOut
+from axiom_bench.report.charts import agreement, by_method, confusion, ranking
+from axiom_bench.report.charts.drawing import Figure, LeftOut
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.charts.conftest import left_out
@@ -37,7 +37,7 @@ NAN = float("nan")
 )
 def test_agreement(values, taus, n):
     names = ["first", "second", "third"][: len(values)]
-    cells = matrices.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
+    cells = agreement.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
     assert cells["tau"].tolist() == pytest.approx(taus)
     assert cells["n"].tolist() == n
     assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(n)
@@ -63,16 +63,16 @@ def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
     return RunFolder.read(folder)
 
 
-def drawn(run: RunFolder) -> Drawing:
-    (drawing,) = matrices.draw(run)
-    assert isinstance(drawing, Drawing)
+def drawn(run: RunFolder) -> Figure:
+    (drawing,) = confusion.draw(run)
+    assert isinstance(drawing, Figure)
     return drawing
 
 
 def test_rows_are_shares_of_the_explained_class(run):
     rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3])  # 7 has no column, class 2 no map
-    np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
+    np.testing.assert_allclose(confusion.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
 
 
 def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
@@ -85,7 +85,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     assert "n = 6 images, 6 rows" in drawing.caption
     assert drawing.name == "confusion_class_seen"
     assert "class_seen" not in {*run.metrics, *run.records.metrics}
-    assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Drawing))
+    assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Figure))
     drawing.save(tmp_path, ("png",))
     assert drawing.png_path(tmp_path).read_bytes()[:4] == b"\x89PNG"
 
@@ -95,7 +95,7 @@ def test_many_classes_are_cut_to_the_most_explained(run):
     many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
     drawing = drawn(replace(run, class_records=Records.of(many)))
     labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
-    assert len(labels) == matrices.MAX_CLASSES
+    assert len(labels) == confusion.MAX_CLASSES
     assert "29" in labels
     assert "The 20 of 30 classes that are explained most often." in drawing.caption
 
@@ -134,7 +134,7 @@ def test_the_share_that_does_worse():
 
 
 def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_mean(usual):
-    drawings = [drawing for drawing in ranking.draw(usual) if isinstance(drawing, Drawing)]
+    drawings = [drawing for drawing in ranking.draw(usual) if isinstance(drawing, Figure)]
     names = ["ranking_over_all", *(f"ranking_{i}" for i in range(len(usual.settings)))]
     assert [drawing.name for drawing in drawings] == names
     over_all, *each = (drawing.draw().axes[0] for drawing in drawings)
@@ -153,12 +153,12 @@ def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_
 
 def test_a_run_without_the_metric_and_one_of_one_method_say_so(made, make_records):
     run = made(make_records(n=4).query("method == 'xgrad_cam'"))
-    assert "class_discriminability" in left_out(matrices.draw, run)
+    assert "class_discriminability" in left_out(confusion.draw, run)
     assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
 
 
 def test_methods_stand_in_the_manifests_order_though_the_first_network_lacks_one(made, make_records):
     run = made(make_records(n=12).query("not (model == 'scenes_fc' and method == 'grad_cam')"))
-    over_all = next(one for one in ranking.draw(run) if isinstance(one, Drawing))
+    over_all = next(one for one in ranking.draw(run) if isinstance(one, Figure))
     labels = [text.get_text().replace("\n", "") for text in over_all.draw().axes[0].get_xticklabels()]
     assert labels[:3] == ["grad_cam", "xgrad_cam", "hires_cam"]

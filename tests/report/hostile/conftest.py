@@ -15,9 +15,8 @@ from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
-from axiom_bench.report.charts.drawing import Drawing
 from axiom_bench.report.tables import write_tables
-from axiom_bench.report.writing import SavedFigure, all_figures, page
+from axiom_bench.report.writing import page, save_figures
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, write_curves, write_records
 from tests.report.gallery.conftest import encoded
@@ -116,7 +115,7 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
     metrics, methods, models = about["metrics"], about["methods"], about["models"]
     figures = {
         **{"perturbed": methods[0], "pair": methods[:2], "plane": metrics[:2], "over_models": [metrics[3]]},
-        **{"by_depth": [metrics[3]], "numbers": {metrics[0]: name("number")}, "formats": ["png", "pdf", "svg"]},
+        **{"by_depth": [metrics[3]], "numbers": {metrics[0]: name("number")}, "formats": ["png", "svg"]},
     }
 
     def described(kind: str) -> dict[str, Any]:
@@ -161,18 +160,13 @@ def manifest(name: Names, about: Any, curve: str, classes: list[str], images: li
 
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, list[str]]]:
-    """{"hostile", "plain": (a run folder with its page, tables and first figure, all texts in it)}. Read only."""
+    """{"hostile", "plain": (a run folder with its page, tables and figures, all texts in it)}. Read only."""
     made = {}
     for kind in ("plain", "hostile"):
         name = Names(kind == "hostile")
         folder = write(tmp_path_factory.mktemp(kind) / "run", name)
         run = RunFolder.read(folder)
-        figures = [drawing for drawing in all_figures(run) if not isinstance(drawing, Drawing)]
-        first = next(drawing for drawing in all_figures(run) if isinstance(drawing, Drawing))
-        first.save(folder / "figures", ("png", "svg"))
-        png = first.png_path(folder / "figures")
-        saved = SavedFigure(first.file_name, first.title, first.caption, png, first.number)
-        text = page(run, write_tables(run, folder / "tables"), [saved, *figures], gallery.section(run))
+        text = page(run, write_tables(run, folder / "tables"), save_figures(run), gallery.section(run))
         (folder / "report.html").write_text(text, encoding="utf-8")
         made[kind] = (folder, name.given)
     return made

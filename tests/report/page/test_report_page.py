@@ -13,10 +13,13 @@ from markupsafe import Markup
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files
 from axiom_bench.report import gallery
+from axiom_bench.report.charts import plane
+from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.report.page import html
 from axiom_bench.report.page.html import Header, Section, assemble
 from axiom_bench.report.tables import all_tables
 from axiom_bench.report.writing import page as page_of
+from axiom_bench.report.writing import save_figure
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -29,7 +32,7 @@ DEFINITIONS = (
 
 @pytest.fixture(scope="module")
 def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two networks, six methods; one method and one metric with a definition. No figure is drawn."""
+    """Two networks, six methods; one method and one metric with a definition. Of the figures one chart is drawn."""
     folder = shutil.copytree(usual_run, tmp_path_factory.mktemp("page") / "run")
     manifest = files.read_json(folder / "manifest.json")
     for kind, name, about in DEFINITIONS:
@@ -38,7 +41,8 @@ def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run = RunFolder.read(folder)
     path = folder / "report.html"
     tables = list(all_tables(run, run.summary, run.split_summary))
-    path.write_text(page_of(run, tables, [], gallery.section(run)), encoding="utf-8")
+    charts = [save_figure(run, figure, folder, ()) for figure in plane.draw(run) if isinstance(figure, Figure)]
+    path.write_text(page_of(run, tables, charts, gallery.section(run)), encoding="utf-8")
     return path
 
 
@@ -129,19 +133,6 @@ def test_a_definition_shows_on_focus_and_goes_with_escape(overview):
     assert tip.get_by_role("link", name="Doe 2031").get_attribute("href") == "https://arxiv.org/abs/1"
 
 
-@pytest.mark.parametrize("name", ["gallery", "tables"])
-def test_a_jump_over_the_charts_lands_on_its_section(open_page, usual_page, name):
-    """Also after the charts that the jump brought into sight are drawn."""
-    page = open_page(usual_page)
-    page.locator(f'.page-bar a[href="#{name}"]').click()
-    section = page.locator(f"#{name}")
-    before = section.bounding_box()["y"]
-    page.evaluate("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
-    page.wait_for_selector(".chart-plot:not(:has(svg))", state="detached")
-    assert 0 <= before < 100
-    assert section.bounding_box()["y"] == pytest.approx(before, abs=2)
-
-
 def test_one_network_at_a_time_but_in_print_every_one_of_what_is_open(open_page, usual_page):
     page = open_page(usual_page)
     tables = page.locator("main table").count()
@@ -168,7 +159,7 @@ def test_without_javascript_text_and_tables_are_there_in_the_order_of_a_reader(o
     page = open_page(usual_page, java_script_enabled=False)
     names = [section.get_attribute("id") for section in page.locator(".page-section").all()]
     assert names[:7] == ["overview", "findings", "charts", "judging", "gallery", "figures", "tables"]
-    for shown in (".page-noscript", "#overview table"):
+    for shown in (".page-noscript", "#overview table", "#charts svg[role=img]"):
         assert page.locator(shown).is_visible()
     for there in ("#tables details:not([open])", "#findings figure"):  # a reader opens them without a script
         assert page.locator(there).count() > 0
