@@ -200,6 +200,7 @@ def write(folder: Path, manifest: Mapping[str, Any]) -> None:
     if _problem(manifest) is None:
         before = manifest.get(HASHES) or {}
         for name in dict.fromkeys(_listed_names(manifest)):
+            counted |= {name: before[name]} if name in before else {}
             with suppress(OSError):  # who reads it says that it is missing
                 now = hashlib.sha256(files.read(folder / name)).hexdigest()
                 is_new = name not in before or name.endswith(f"-{now[:8]}.parquet")  # as a record file's name says

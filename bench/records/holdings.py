@@ -109,7 +109,8 @@ def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
         if match is not None and (shards is None or match[1] in shards):
             file, curves = None, curve_file(name)
             with suppress(Damaged):
-                file, _ = open_file(folder, name, hashes)
+                is_listed = hashes is None or name in hashes
+                file, _ = open_file(folder, name, (hashes or {}).get(name), is_named=not is_listed)
             has_curves = bool(file.curves) if file else os.path.lexists(folder / curves)
             sha256 = file.curves_sha256 if file else None
             broken = [] if file else [name]
@@ -127,13 +128,12 @@ def _are_curves(path: Path, sha256: str | None) -> bool:
         return False
 
 
-def open_file(folder: Path, name: str, hashes: Mapping[str, str] | None = None) -> tuple[RecordFile, bytes]:
-    """A record file by its metadata, and its content. hashes: see `artefacts.hashes`; the name tells that of a file
-    which isn't listed. Raises `Damaged` where the bytes aren't as they were written, or the name is that of another
-    shard."""
-    match, sha256 = _NAME.fullmatch(PurePosixPath(name).name), (hashes or {}).get(name)
-    content = files.content_of(folder / name, sha256)
-    if hashes is not None and sha256 is None and match and match[2] != _digits(content):
+def open_file(folder: Path, name: str, sha256: str | None = None, is_named: bool = False) -> tuple[RecordFile, bytes]:
+    """A record file by its metadata, and its content. sha256: of its bytes. is_named: whether its name tells it, as
+    that of a file which no manifest lists. Raises `Damaged` where the bytes aren't as they were written, or the name is
+    that of another shard."""
+    match, content = _NAME.fullmatch(PurePosixPath(name).name), files.content_of(folder / name, sha256)
+    if is_named and match and match[2] != _digits(content):
         raise files.changed(folder / name)
     notes = store.metadata_of(content) or {}
     is_right = entries.problem(notes, entries.RecordNotes) is None and match is not None and match[1] == notes["shard"]
@@ -204,7 +204,7 @@ def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Rec
     taken: dict[str, dict[str, dict[str, str]]] = {}
     for job in manifest.get("jobs") or ():
         for name in job.get("records") or ():
-            file, content = open_file(folder, name, manifest.get(artefacts.HASHES))
+            file, content = open_file(folder, name, (manifest.get(artefacts.HASHES) or {}).get(name))
             before = taken.setdefault(file.shard, {})
             if fresh := without(file.holds(job["values"]), before):
                 for method, metrics in fresh.items():

@@ -51,7 +51,7 @@ class Figures:
     perturbed: Method | None
     pair: Methods
     class_seen: Word | None
-    numbers: Annotated[Mapping[str, Word], worded("a mapping to texts")]
+    numbers: Annotated[Mapping[Word, Word], worded("a mapping to texts")]
     formats: Formats
 
     @property

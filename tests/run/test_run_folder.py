@@ -35,7 +35,7 @@ from .conftest import RUN, tiny
 SMALL = (
     *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
     *("metric=[conservation_error,confidence_drop,zeta]", "runtime.repeats=1", "runtime.batch_size=2"),
-    *("pictures.rows=3", "device=cpu"),
+    *("pictures.rows=3", "device=cpu", "run=default"),
 )
 IDS = [f"evaluation-0-{number:06d}" for number in range(4)]
 STAGES = [
