@@ -20,10 +20,9 @@ from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import return_freed_memory
-from axiom_bench.run.failure import Failure
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import Failure, Result
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # of bad images, and of each kind of what is no longer shown

@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import textwrap
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -194,8 +196,10 @@ def read_arrays(path: Path, sha256: str | None = None) -> dict[str, np.ndarray]:
             raise ValueError(f"it would unpack to {unpacked:,} bytes")
         with np.load(io.BytesIO(content)) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError, MemoryError) as error:
-        raise files.Damaged(f"The pictures {path} can't be read ({error}); run the same command again.") from error
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error, NotImplementedError,
+            MemoryError) as error:  # fmt: skip
+        why = textwrap.shorten(str(error), 100, placeholder="...")  # zipfile's quotes what it read
+        raise files.Damaged(f"The pictures {path} can't be read ({why}); run the same command again.") from error
 
 
 def read_gallery(folder: Path, manifest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -23,11 +23,10 @@ from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
 from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.executors import Executor, Local
-from axiom_bench.run.failure import Failure
 from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.notes import MACHINE, Notes
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import Failure, Result
 from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
 
 

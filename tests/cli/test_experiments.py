@@ -221,7 +221,7 @@ def test_paper(names, tmp_path):
         assert values["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
     assert measured.loc[measured["metric"] == "zeta", "value"].max() > 0.1
     folder = results / "paper/default"
-    assert (folder / "report.html").stat().st_size > 100_000
+    assert (folder / "report.html").stat().st_size > 50_000
     figures = {path.stem for path in (folder / "figures").glob("over_models_*.png")}
     assert figures == {"over_models_zeta", "over_models_epsilon"}
 
@@ -244,7 +244,7 @@ def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
         assert f'id="{exhibit.file}"' in page
         files = {path.name for path in folder.glob(f"{exhibit.file}*")}
         assert {path.suffix for path in map(Path, files)} >= ({".pdf", ".png"} if exhibit.figures else {".tex", ".md"})
-        assert any("_column." in name for name in files)
+        assert exhibit.figures or any("_column." in name for name in files)
         assert all(f"]({name})" in index for name in files)
     assert "unknown in the paper; scenes_vgg in this run" in page
     assert "unknown in the paper; 4 of scenes in this run" in page

@@ -194,7 +194,8 @@ def slow(explanation):
 def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp_path, monkeypatch, engine):
     module_of(tmp_path, "slow_metric", SLOW, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    words = tiny(("method=[grad_cam]", "metric=[zeta]", "+metric.slow._target_=slow_metric.slow", "shard_size=1"))
+    slow = ("+metric.slow._target_=slow_metric.slow", "+metric.slow.reuse=true")
+    words = tiny(("method=[grad_cam]", "metric=[zeta]", *slow, "shard_size=1"))
     command = [sys.executable, "-m", "axiom_bench.cli.main", *words, *engine, f"results={tmp_path / 'there'}"]
     records = tmp_path / "there" / RUN / "records"
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:

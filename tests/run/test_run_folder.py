@@ -25,10 +25,9 @@ from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
 from axiom_bench.run import manifest
 from axiom_bench.run.computing import samples
-from axiom_bench.run.failure import Failure
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.keys import Keys
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import Failure, Result
 
 from .conftest import RUN, tiny
 

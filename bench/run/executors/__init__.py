@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 from axiom_bench import kinds
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.run.failure import Failure
 from axiom_bench.run.progress import silent
+from axiom_bench.run.result import Failure
 
 EXTRAS = {"ray": "ray"}  # of an engine's package; the others are in "executors"
 ONE_AT_A_TIME = threading.Lock()  # tasks of a process: torch's settings, and the job that is kept, are the process's
