@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 from axiom_bench.cli import paper as paper_command
@@ -221,7 +222,10 @@ def test_paper(names, tmp_path):
         assert values["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
     assert measured.loc[measured["metric"] == "zeta", "value"].max() > 0.1
     folder = results / "paper/default"
-    assert (folder / "report.html").stat().st_size > 50_000
+    page = (folder / "report.html").read_text()
+    shown = [about["title"] for kind in ("methods", "metrics") for about in manifest[kind].values()]
+    assert [title for title in (*names, *shown) if str(escape(title)) not in page] == []
+    assert page.rstrip().endswith("</html>")
     figures = {path.stem for path in (folder / "figures").glob("over_models_*.png")}
     assert figures == {"over_models_zeta", "over_models_epsilon"}
 

@@ -35,6 +35,18 @@ def test_the_grey_image_and_the_colour_are_weighted_by_the_opacity() -> None:
     np.testing.assert_array_equal(shown[:, 0], shown[:, 1])
 
 
+def test_the_default_colours_are_perceptually_uniform() -> None:
+    """Lightness rises in even steps: jet's goes up and down, and draws edges that the map doesn't have."""
+
+    def lightness(name: str) -> np.ndarray:
+        rgb = colormaps[name](np.linspace(0, 1, 64))[:, :3]
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        return np.asarray(116 * np.cbrt(linear @ [0.2126, 0.7152, 0.0722]) - 16)
+
+    assert (np.diff(lightness(COLOURS)) > 0).all()
+    assert (np.diff(lightness("jet")) < 0).any()
+
+
 def test_every_form_of_an_image_gives_the_same_picture() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     pixels[0, 0, :2] = 0, 255  # so that floats scaled to their own range are the same

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.records import store as stored_pictures
+from axiom_bench.records.artefacts import HASHES
 from axiom_bench.records.files import safe_name
 from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
 from axiom_bench.report.options import HEIGHT, PAGE, options_of
@@ -49,7 +50,7 @@ class Pictures:
 def load(run: RunFolder) -> Iterator[Pictures]:
     """One model's pictures after the other. Raises BenchError for a file that can't be read."""
     for file in run.manifest.get("pictures") or []:
-        arrays = stored_pictures.read_arrays(run.path / file)
+        arrays = stored_pictures.read_arrays(run.path / file, (run.manifest.get(HASHES) or {}).get(file))
         try:
             values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(Pictures)}
             values |= {name: tuple(map(str, values[name])) for name in ("image_ids", "class_names", "methods")}

@@ -79,7 +79,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
     typed = overrides
-    overrides = [sentences.as_typed(override, AXES) for override in _with_suite(overrides)]
+    overrides = [_as_typed(override) for override in _with_suite(overrides)]
     folders, overrides = _search_path(overrides, config_folder)
     register_models()
     try:
@@ -177,6 +177,24 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
     except (HydraException, OmegaConfBaseException):  # a wrong choice is what the sentence is about
         return []
     return [*added, *entries, *(key for key, _ in settings.settings(of_choices))]
+
+
+def _as_typed(override: str) -> str:
+    """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
+    ASCII. Lists and mappings stay."""
+    key, equals, value = override.partition("=")
+    if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
+        return override
+    values = value.split(",") if key in AXES else [value]
+    return f"{key}={','.join(map(_quoted, values))}"
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
 
 
 def _with_suite(overrides: Sequence[str]) -> Sequence[str]:

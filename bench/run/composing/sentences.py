@@ -1,38 +1,19 @@
-"""Sentences for what Hydra refuses; and a command line's words as its grammar reads them."""
+"""Sentences for what Hydra refuses."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import shown
 
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
+KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
 NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
-
-
-def as_typed(override: str, axes: Collection[str]) -> str:
-    """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
-    ASCII. Lists and mappings stay. axes: the keys that take several values, with commas between them."""
-    key, equals, value = override.partition("=")
-    if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
-        return override
-    values = value.split(",") if key in axes else [value]
-    return f"{key}={','.join(QuotedString(text, Quote.single).with_quotes() for text in values)}"
-
-
-def _is_read(override: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        return False
-    return True
 
 
 def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
@@ -67,7 +48,7 @@ def sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Ite
 def _unread(override: str) -> BenchError:
     """For what Hydra's grammar can't read, also with its value in quotes."""
     key, equals, _ = override.partition("=")
-    if equals and not _is_read(f"{key}="):
+    if equals and not KEY.fullmatch(key):
         return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
     return BenchError(
         f"The command line can't be understood at {shown(override)}; write KEY=VALUE, and a list of texts with two "

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.font_manager import FontProperties, findfont
 from matplotlib.text import Text
 
+from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_depth, by_method, plane
 from axiom_bench.report.charts import pictures as figures
@@ -184,6 +185,17 @@ def test_pictures_show_the_configured_methods(run):
     words = texts(axes.texts)
     assert words[:3] == ["image", "grad_cam", "xgrad_cam"]
     assert words[7] == "seven"
+
+
+def test_a_flipped_bit_of_pictures_is_found(made):
+    """Also where no checksum of the archive's own reaches: in the time of a member."""
+    run = made(3, pictures=True)
+    (name, *_) = run.manifest["pictures"]
+    content = bytearray((run.path / name).read_bytes())
+    content[10] ^= 1
+    (run.path / name).write_bytes(content)
+    with pytest.raises(BenchError, match="checksum"):
+        list(load(run))
 
 
 def test_no_pictures_and_no_choice_are_sentences(made, edit_manifest):

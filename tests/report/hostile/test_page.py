@@ -37,7 +37,7 @@ NAMES = (
 )  # fmt: skip
 
 
-DRAWN = ("g", "text", "title", "path", "use", "image", "defs", "clippath", "rect")
+DRAWN = ("g", "text", "path", "use", "defs")
 
 
 @pytest.fixture(scope="module")
