@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -269,7 +270,7 @@ TITLES, LINE, GAP = 0.45, 0.118, 0.05  # inches of height: of title and axis, of
 
 
 @dataclass(frozen=True)
-class _Boxes:
+class _Boxes(ABC):
     """Panels of boxes, lying below each other; what they are of is a subclass's."""
 
     run: RunFolder
@@ -277,14 +278,14 @@ class _Boxes:
     letters: ClassVar[int] = 16  # of a name in one line
 
     @property
+    @abstractmethod
     def panels(self) -> Mapping[str, Mapping[str, BoxGroup]]:
         """{title: {name of a box: its values}}."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def names(self) -> Mapping[str, tuple[str, str]]:
         """{name of a box: its title and colour}, from the top down."""
-        raise NotImplementedError
 
     def tick(self, name: str) -> str:
         """What stands beside a box."""

@@ -215,7 +215,7 @@ def across(count: int, width: float, panel: float, row: float, most: int = 3) ->
 
 
 def panels(figure: Canvas, count: int, per_row: int = 3, **how: Any) -> list[Any]:
-    """`count` axes in rows of at most `beside`; the rest of the last row is empty."""
+    """`count` axes in rows of at most `per_row`; the rest of the last row is empty."""
     columns = min(count, per_row)
     axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
     for unused in axes[count:]:
