@@ -110,8 +110,8 @@ def judge(run: RunFolder, setting: Setting, metrics: Sequence[str], in_report: b
         network, n = run.label(setting), run.records.keys["image_id"].nunique()
         pairs = agreement.disagreement(compared_values(run, setting, metrics))
         rows += [
-            Row(metric, DISAGREEMENT, network, other, *tau, n, about=f"over {methods} methods")
-            for metric, other, *tau, methods in pairs.itertuples(index=False)
+            Row(metric, DISAGREEMENT, network, other, tau, low, high, n, about=f"over {methods} methods")
+            for metric, other, tau, low, high, methods in pairs.itertuples(index=False)
         ]
     return frame(rows)
 

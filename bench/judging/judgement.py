@@ -175,7 +175,7 @@ class Pairs:
         places = np.array([(values.methods.index(better), values.methods.index(worse)) for better, worse in pairs])
         has_any = np.isfinite(values.values[:, np.unique(places)]).any(axis=1)
         table = values.values[has_any]
-        both = np.isfinite(table[:, places]).all(axis=2)  # (images, pairs)
+        both = np.asarray(np.isfinite(table[:, places]).all(axis=2))  # (images, pairs)
         columns: dict[tuple[int, bytes], int] = {}
         sides: tuple[list[int], list[int]] = ([], [])
         for pair, mask in zip(places.tolist(), both.T, strict=True):

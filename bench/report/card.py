@@ -116,9 +116,9 @@ def _columns(card: pd.DataFrame) -> list[Column]:
 def _lines(card: pd.DataFrame) -> dict[str, dict[Column, pd.DataFrame]]:
     """{metric: {(test, truth): rows}}, of `_columns`."""
     truth = card["truth"].where(card["test"].isin(OF_A_TRUTH), "")
-    cells = dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False)))
+    cells, columns = dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False))), _columns(card)
     return {
-        str(metric): {column: cells.get((metric, *column), card[:0]) for column in _columns(card)}
+        str(metric): {column: cells.get((metric, *column), card[:0]) for column in columns}
         for metric in card["metric"].unique()
     }
 
@@ -127,7 +127,7 @@ def _passes(rows: pd.DataFrame) -> str:
     counted = rows[rows["passes"].notna()]
     if counted.empty:
         return CIRCULAR if rows["circular"].any() else NOTHING
-    failed = counted[counted["passes"] == False]  # noqa: E712
+    failed = counted[~counted["passes"].astype(bool)]
     count = f"{len(counted) - len(failed)} of {len(counted)}"
     if failed.empty:
         return count

@@ -50,8 +50,13 @@ def units(images: Integers) -> Units:
     names, unit = np.unique(images, return_inverse=True)
     if len(names) > MOST_UNITS:
         unit = np.random.default_rng(SEED).permutation(len(names))[unit] % MOST_UNITS
-    order = np.argsort(unit, kind="stable")
-    return Units(order, np.flatnonzero(np.diff(unit[order], prepend=-1)))
+    return Units(*in_groups(unit))
+
+
+def in_groups(numbers: Integers) -> tuple[Integers, Integers]:
+    """The order that sorts rows by their number, from 0 on, and where each number starts there."""
+    order = np.argsort(numbers, kind="stable")
+    return order, np.flatnonzero(np.diff(numbers[order], prepend=-1))
 
 
 @lru_cache(maxsize=4)
@@ -296,8 +301,7 @@ def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) 
 
 def _num_images(has: NDArray[np.bool_], images: Integers) -> Integers:
     """How many images have a value, for each column."""
-    order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    order, starts = in_groups(images)
     if len(starts) == len(images):  # a row an image
         return np.asarray(has.sum(axis=0))
     return np.asarray(np.logical_or.reduceat(has[order], starts, axis=0).sum(axis=0))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER
-from axiom_bench.records.by_metric import NAMES, PLACE, Records, RowLayout, compared_columns, matrix
+from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
 from axiom_bench.statistics.labels import Metadata
 
@@ -205,39 +205,37 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
 
 
 def with_intervals(
-    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame,
-    metadata: Metadata,
-) -> pd.DataFrame:  # fmt: skip
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], metadata: Metadata
+) -> pd.DataFrame:
     """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images. A
-    value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that the
-    run stored (`reading.WHOLE_SET_COLUMNS`) on either side. layouts: of the settings, see `by_metric.layouts`.
-    metadata: of the metrics, whose kind decides the kind of the interval."""
+    value of the whole data set has, as its mean and as its median, 1.96 of its standard errors, see
+    `with_bootstrap_errors`, on either side. layouts: of the settings, see `by_metric.layouts`. metadata: of the
+    metrics, whose kind decides the kind of the interval."""
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
-    stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
-    rows = summary.loc[summary["whole_set"].astype(bool), [*NAMES, "whole_set", "mean"]].merge(stored, on=NAMES)
-    reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
-    low, high = rows["mean"] - reach, rows["mean"] + reach
-    of_sets = rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)
-    parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
-    ends = pd.concat([*parts, of_sets], ignore_index=True)
-    ends = ends.astype(dict.fromkeys(NAMES, object) | {"whole_set": bool} | dict.fromkeys(ENDS, float))
-    return summary.merge(ends, on=[*NAMES, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
+    of_images = pd.DataFrame(columns=[*NAMES, *ENDS])
+    if layouts:
+        parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
+        of_images = pd.concat(parts, ignore_index=True)
+    of_images = of_images.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
+    table = summary.merge(of_images, on=NAMES, how="left", validate="many_to_one").set_axis(summary.index)
+    of_set, reach = table["whole_set"].astype(bool), NORMAL * table["standard_error"]
+    for end in ENDS:
+        table[end] = table[end].mask(of_set, table["mean"] + (reach if end.endswith("high") else -reach))
+    return table
 
 
 def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...], metadata: Metadata) -> pd.DataFrame:
-    """NAMES, whole_set and ENDS of one setting. One metric's values are in memory at a time."""
+    """NAMES and ENDS of one setting. One metric's values are in memory at a time."""
     sums, medians, names = [], [], []
     for metric in records.metrics:
         values = matrix(records, layout, metric)
         if values is not None:
             sums.append(summed(values.values, values.images, metadata.value(metric).is_proportion))
             medians.append(median_intervals(values.values, values.images))
-            names += [(method, metric) for method in values.methods]
+            names += [(*place, method, metric) for method in values.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
-    methods, metrics = zip(*names, strict=True)
-    table = pd.DataFrame(dict(zip(ENDS, ends, strict=True)))
-    return table.assign(**dict(zip(PLACE, place, strict=True)), method=methods, metric=metrics, whole_set=False)
+    return pd.DataFrame(names, columns=NAMES).assign(**dict(zip(ENDS, ends, strict=True)))
 
 
 COLUMNS = ("compared", "partial", "common_images", "common_n", "common_mean", "common_median")

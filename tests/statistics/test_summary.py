@@ -127,29 +127,6 @@ def test_the_error_is_by_image(seed):
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
-def test_rows_of_one_image_that_are_equal_add_no_certainty():
-    """Each image's value twice: the error over rows would be smaller by sqrt(2)."""
-    values, ids = [1.0, 2.0, 6.0], ["a", "b", "c"]
-    once = summarise(rows(value=values, image_id=ids)).iloc[0]
-    twice = summarise(rows(value=values * 2, image_id=ids * 2, target_class=[0] * 3 + [1] * 3)).iloc[0]
-    assert twice["standard_error"] == pytest.approx(once["standard_error"], rel=1e-14)
-    assert (twice["images"], twice["n"]) == (3, 6)
-
-
-@pytest.mark.slow
-def test_intervals_cover_the_true_mean_where_rows_of_an_image_are_correlated():
-    """95 % of 95 % intervals hold the mean, 0; those with errors over rows, as if rows were independent, hold it in
-    fewer. 600 draws of 60 images: the share's own error is below 0.01."""
-    generator = np.random.default_rng(0)
-    drawn = pd.concat([clustered(60, generator, spread=2.0).assign(method=f"draw {i:03}") for i in range(600)])
-    summary = summarise(drawn).set_index("method")
-    by_row = drawn.groupby("method")["value"].agg(lambda values: values.std(ddof=1) / math.sqrt(len(values)))
-    size = summary["mean"].abs()
-    assert len(size) == 600
-    assert 0.92 <= (size <= 1.96 * summary["standard_error"]).mean() <= 0.97
-    assert (size <= 1.96 * by_row).mean() < 0.88
-
-
 def stored(method, replicates):
     """A value of the whole data set as a run stores it."""
     keys = {"model": "m", "layer": "l", "data": "d", "method": method, "metric": "e"}
