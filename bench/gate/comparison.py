@@ -42,12 +42,12 @@ class GateOptions:
 
 @dataclass(frozen=True)
 class GateResult:
-    """exit_code: 0 holds, 1 moved, 2 can't compare. lines: one for each finding, then what follows from them; or why
-    the two can't be compared. rows: all that were compared. images: those that moved most, where both sides have values
-    by image. notes: what a reader of the findings should know."""
+    """exit_code: 0 holds, 1 moved, 2 can't compare. conclusion: whether it holds, and what to do where not, or why they
+    can't be compared. rows: all that were compared. images: those that moved most, where both sides have values by
+    image. notes: what a reader of the findings should know."""
 
     exit_code: int
-    lines: tuple[str, ...]
+    conclusion: str
     findings: tuple[Finding, ...] = ()
     rows: tuple[Row, ...] = ()
     images: tuple[MovedImage, ...] = ()
@@ -56,9 +56,9 @@ class GateResult:
     baseline: str = ""
 
     @property
-    def conclusion(self) -> str:
-        """The last line: whether it holds, and what to do where it doesn't."""
-        return self.lines[-1]
+    def lines(self) -> tuple[str, ...]:
+        """One for each finding, the notes and the conclusion."""
+        return (*(finding.line for finding in self.findings), *self.notes, self.conclusion)
 
 
 def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -> GateResult:
@@ -68,7 +68,7 @@ def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -
     try:
         result = _compared(Path(run_folder), Path(baseline), options or GateOptions())
     except BenchError as error:
-        result = GateResult(NOT_COMPARABLE, (f"Can't compare: {error}",))
+        result = GateResult(NOT_COMPARABLE, f"Can't compare: {error}")
     return replace(result, run=run, baseline=name)
 
 
@@ -101,7 +101,7 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
     rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
     if not findings:
         within = "show no change" if options.sampled else "are within their tolerances"
-        return GateResult(HOLDS, (f"Holds: {len(rows)} rows of {name} {within}.",), rows=rows)
+        return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} {within}.", rows=rows)
     if expected.versions and expected.versions != actual.versions:
         then, now = (printable(side.versions) for side in (expected, actual))
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
@@ -112,9 +112,8 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
         "baseline in a commit of its own, with --write --reason TEXT."
     )
     images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    lines = (*(finding.line for finding in findings), *notes, conclusion)
     code = HOLDS if is_better and options.allow_improvements else MOVED
-    return GateResult(code, lines, tuple(findings), rows, images, notes)
+    return GateResult(code, conclusion, tuple(findings), rows, images, notes)
 
 
 def _by_image(

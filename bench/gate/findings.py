@@ -175,13 +175,18 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
 def moved(key: Row, limit: Limit, before: float, after: float, better: str, more: str = "") -> Finding:
     """A value that moved. better: "lower", "higher", or a metric without a direction. more: of the text, in place of
     its closing bracket."""
-    change = f", {100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
-    difference = f"{number(after - before)}{change}; allowed {limit}"
+    relative = percent(before, after)
+    difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
     text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference}{more or ')'}"
     verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
         verdict = BETTER if (after < before) == (better == "lower") else WORSE
     return Finding(key, limit.statistic, text, verdict, before, after, limit.allowed(before))
+
+
+def percent(before: float, after: float) -> str:
+    """By how many percent a value changed; empty from 0, and where one isn't finite."""
+    return f"{100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
 
 
 def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.by_image import ByImage, replicates_of, rows_at
+from axiom_bench.gate.by_image import ByImage, rows_at
 from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, moved, tolerance
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import (
@@ -33,7 +33,8 @@ PLACE = list(KEY[:3])
 ROW = ["image_id", "target_class"]
 SHARE_WITH_VALUE = Limit("share of rows with a value", 0.01, False)  # the minimum effect of values that come or go
 SHARE = Value("share", "Share of rows with a value", better="higher", kind="proportion")
-About, Limits = Mapping[str, Value], Mapping[str, Sequence[Limit]]  # of each metric
+About = Mapping[str, Value]  # of each metric
+Limits = Mapping[str, Sequence[Limit]]  # of each metric
 FEWEST_SHARE = 0.5  # of the smaller set, that is paired
 ENOUGH_IMAGES = 100  # in pairs, of which the test of a mean holds in every cell of docs/studies/statistics.md
 FEW_IMAGES = (
@@ -190,7 +191,8 @@ def _of_whole_sets(
     old, new = by_key(before), by_key(after)
     for key in sorted(old.keys() & new.keys()):
         a, b = float(old[key]["value"]), float(new[key]["value"])
-        one, two = replicates_of(old[key]["replicates"]), replicates_of(new[key]["replicates"])
+        sides = (side[key]["replicates"] for side in (old, new))
+        one, two = (np.asarray([] if each is None else each, dtype=np.float64) for each in sides)
         if not (math.isfinite(a) and math.isfinite(b)) or min(len(one), len(two)) < 2:
             continue
         in_pairs = are_same and len(one) == len(two)
