@@ -1,26 +1,13 @@
-"""The scorecard of metrics: one row for each metric, test and network.
+"""The scorecard of metrics: one row for each metric, test and network. How each is computed and read: docs/judging.md.
 
-Tests, whose right answer is known beforehand:
-
-- Truth ahead: has no method and no control a better value than the right explanation?
-- Truth first: is none of them significantly better?
-- Degrees: are right explanations that were spoiled by degrees put in order (see `judgement.recovery`)?
-- Controls: is every method that explains something above every control, which explains nothing by design?
-- Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
-- Sanity: does what the metric's definition implies hold (see `testing.relations`, whose rows are added by the command)?
-- Gaming: is a map that is the same for every image, the best of several, better than the best method? The command adds
-  rows of maps that are made to win (see `testing.gaming`).
+Tests have a right answer that is known beforehand. A truth is ahead where no method and no control has a better value,
+and first where none is significantly better; degrees: right explanations that were spoiled by degrees are in order;
+controls: every method is above every control, which explains nothing; reliability: two halves of the images put the
+methods in one order; sanity: what the metric's definition implies holds (`testing.relations`, added by the command);
+gaming: no map that is the same for every image is better than the best method (also `testing.gaming`).
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
-for nothing.
-
-Measures, which pass or fail nothing, of a run's own metrics:
-
-- Agreement: do images put the methods in one order?
-- Images needed: of how many images do two sets order the methods alike?
-- Place: where does a control stand?
-- Recovery: degrees, by kind of spoiling and by so many images.
-- Disagreement: do two metrics put the methods in one order?
+for nothing. Measures pass or fail nothing.
 """
 
 from __future__ import annotations
@@ -58,15 +45,14 @@ class Row(NamedTuple):
     """One metric in one test, or measure, on one network.
 
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
-    of a place the control, of disagreement the other metric; empty where there is none.
+    of a place the control, of disagreement the other metric.
     value, low, high: with the 95 % interval; of a truth's tests: the share of images on which it is better than its
-        nearest rival (a tie counts half). degrees and controls: the share of pairs in the right order by sets of `size`
-    images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
-    which the blind map is better than the method. agreement: alpha. images_needed: with its range. place: from 1, with
-    those that can't be excluded. disagreement: Kendall's tau of two metrics. n: images; of images_needed those of a
-    half, of recovery those of a set, of a place how many places there are.
-    passes: None where the row counts for nothing.
-    about: the rival with the difference of the two values, or what else a reader asks next.
+    nearest rival (a tie counts half). degrees, controls, recovery: the share of pairs in the right order by sets of
+    `size` images; reliability, disagreement: Kendall's tau of two halves, of two metrics; sanity: 1 where the relation
+    holds. gaming: the share of images on which the blind map is better than the method. agreement: alpha.
+    images_needed: with its range. place: from 1, with those that can't be excluded. n: images; of images_needed those
+    of a half, of recovery those of a set, of a place how many places there are. passes: None where the row counts for
+    nothing. about: the rival with the difference of the two values, or what else a reader asks next.
     """
 
     metric: str
@@ -148,10 +134,10 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
             if truth in values.methods and truth not in left_out:
                 yield from _truth(run, setting, values, truth)
         yield from _degrees(run, setting, values)
-    for honest in compared_values(run, setting, [metric]):
-        if honest.sign and not is_blind:
-            yield from _controls(run, setting, honest, places)
-        yield from (row for row in _order(run, setting, honest) if not is_blind or row.test not in TESTS)
+    for compared in compared_values(run, setting, [metric]):
+        if compared.sign and not is_blind:
+            yield from _controls(run, setting, compared, places)
+        yield from (row for row in _order(run, setting, compared) if not is_blind or row.test not in TESTS)
 
 
 def truths(run: RunFolder) -> list[str]:

@@ -17,7 +17,6 @@ from axiom_bench.statistics.summary import (
     classified,
     counts_of,
     summarise,
-    with_bootstrap_errors,
 )
 
 NAN = float("nan")
@@ -127,24 +126,9 @@ def test_the_error_is_by_image(seed):
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
-def stored(method, replicates):
-    """A value of the whole data set as a run stores it."""
-    keys = {"model": "m", "layer": "l", "data": "d", "method": method, "metric": "e"}
-    value = {"value": 0.5, "status": "ok", "images": 2, "common_value": 0.5, "common_images": 2}
-    return {**keys, **value, "replicates": replicates, "common_replicates": replicates}
-
-
-def test_a_value_of_the_whole_set_has_the_deviation_of_its_replicates():
-    summary = summarise(rows(value=[1.0, 3.0, 0.5], image_id=["a", "b", "*"]))
-    errors, without = (
-        with_bootstrap_errors(summary, pd.DataFrame([stored(method, [0.4, 0.6, np.nan])]))
-        .set_index("whole_set")["standard_error"]
-        for method in ("a", "other")
-    )  # fmt: skip
-    assert errors[True] == pytest.approx(np.std([0.4, 0.6], ddof=1))
-    assert errors[False] == pytest.approx(1.0)
-    assert math.isnan(without[True])
-    assert np.isnan([bootstrap_error(replicates) for replicates in (None, [], [0.5], [np.nan, 0.5])]).all()
+def test_the_error_of_a_value_of_the_whole_set_is_the_deviation_of_its_replicates():
+    assert bootstrap_error([0.4, 0.6, NAN]) == pytest.approx(np.std([0.4, 0.6], ddof=1))
+    assert np.isnan([bootstrap_error(replicates) for replicates in (None, [], [0.5], [NAN, 0.5])]).all()
 
 
 def test_groups_add_up_to_the_last_bit_sorted_or_not():
