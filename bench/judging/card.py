@@ -1,10 +1,13 @@
 """The scorecard of metrics: one row for each metric, test and network. How each is computed and read: docs/judging.md.
 
-Tests have a right answer that is known beforehand. A truth is ahead where no method and no control has a better value,
-and first where none is significantly better; degrees: right explanations that were spoiled by degrees are in order;
-controls: every method is above every control, which explains nothing; reliability: two halves of the images put the
-methods in one order; sanity: what the metric's definition implies holds (`testing.relations`, added by the command);
-gaming: no map that is the same for every image is better than the best method (also `testing.gaming`).
+Tests have a right answer that is known beforehand:
+
+- A truth is ahead where no method and no control has a better value, and first where none is significantly better.
+- Degrees: right explanations that were spoiled by degrees are in order.
+- Controls: every method is above every control, which explains nothing.
+- Reliability: two halves of the images put the methods in one order.
+- Sanity: what the metric's definition implies holds (`testing.relations`, whose rows the command adds).
+- Gaming: no map that is the same for every image is better than the best method (see also `testing.gaming`).
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
 for nothing. Measures pass or fail nothing.

@@ -1,4 +1,4 @@
-"""From records to statistics with their standard errors and intervals, one row for each group; also on the images that
+"""From records to statistics with their standard errors and intervals, one row for each group. Also on the images that
 all compared methods have, which decide which method is best: statistics over different images rank no method."""
 
 from __future__ import annotations
@@ -241,9 +241,9 @@ def with_common_values(
 
 
 def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    """The summary with what the run has stored of values of whole data sets: COLUMNS, the images and rows that each was
-    computed from as `images` and `n`, and its standard error, the standard deviation over the run's resamples of the
-    images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1).
+    """The summary with what the run has stored of values of whole data sets: COLUMNS, and as `images` and `n` the
+    images and rows that each was computed from. Its standard error is the standard deviation over the run's resamples
+    of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1).
 
     whole_set: `reading.WHOLE_SET_COLUMNS`. An error is NaN where a value has fewer than two replicates.
     """
