@@ -15,7 +15,7 @@ import pandas as pd
 from write_docs import DOCS, ROOT, markdown
 
 from axiom_bench.cli.rank import published
-from axiom_bench.judging import networks
+from axiom_bench.judging.card import interval_over_networks
 from axiom_bench.judging.standing import standings
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.labels import Setting, Value, number
@@ -145,7 +145,7 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
 def over_networks(group: pd.DataFrame) -> tuple[float, float, float]:
     """The mean gain over networks and parts, with its interval over families, networks and images."""
     rows = group.assign(value=group["gain"])
-    return float(rows["value"].mean()), *networks.interval(rows)
+    return float(rows["value"].mean()), *interval_over_networks(rows)
 
 
 def holds(better: int, open_: int, worse: int, same: int) -> str:

@@ -14,7 +14,7 @@ from axiom_bench.cli.submission import verifying
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.networks import family
+from axiom_bench.judging.card import family
 from axiom_bench.records import artefacts, combining, reading, submissions
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write

@@ -271,8 +271,8 @@ def accuracies(run: RunFolder) -> pd.DataFrame:
     columns = [*PLACE, "image_id", "target_class", "predicted_class"]
     explained = run.records.of_images[columns].drop_duplicates()
     target, predicted = explained["target_class"], explained["predicted_class"]
-    known = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
-    images = known.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()
+    explained = explained.assign(correct=target == predicted)[(target > UNKNOWN_CLASS) & (predicted > UNKNOWN_CLASS)]
+    images = explained.groupby([*PLACE, "image_id"], observed=True)["correct"].any().astype(float).reset_index()
     table = images.groupby(PLACE, observed=True)["correct"].agg(n="count", mean="mean", median="median").reset_index()
     return table.astype(dict.fromkeys(PLACE, str)).assign(
         method=LAYER, metric=ACCURACY, statuses="", tolerance="mean:0.005"

@@ -42,12 +42,12 @@ class GateOptions:
 
 @dataclass(frozen=True)
 class GateResult:
-    """exit_code: 0 holds, 1 moved, 2 can't compare. lines: one for each finding, then what follows from them; or why
-    the two can't be compared. rows: all that were compared. images: those that moved most, where both sides have values
-    by image. notes: what a reader of the findings should know."""
+    """exit_code: 0 holds, 1 moved, 2 can't compare. conclusion: whether it holds, and what to do where not, or why they
+    can't be compared. rows: all that were compared. images: those that moved most, where both sides have values by
+    image. notes: what a reader of the findings should know."""
 
     exit_code: int
-    lines: tuple[str, ...]
+    conclusion: str
     findings: tuple[Finding, ...] = ()
     rows: tuple[Row, ...] = ()
     images: tuple[MovedImage, ...] = ()
@@ -56,85 +56,83 @@ class GateResult:
     baseline: str = ""
 
     @property
-    def conclusion(self) -> str:
-        """The last line: whether it holds, and what to do where it doesn't."""
-        return self.lines[-1]
+    def lines(self) -> tuple[str, ...]:
+        """One for each finding, the notes and the conclusion."""
+        return (*(finding.line for finding in self.findings), *self.notes, self.conclusion)
 
 
-def gate(run_folder: Path, baseline: Path, how: GateOptions | None = None) -> GateResult:
+def gate(run_folder: Path, baseline: Path, options: GateOptions | None = None) -> GateResult:
     """Compare a run with a baseline. Never raises for a bad run or baseline. baseline: a file, or the name of a
     baseline that comes with the package, as `quick`."""
-    how = how or GateOptions()
     run, name = printable(str(run_folder)), printable(str(baseline))
     try:
-        return replace(_compared(Path(run_folder), Path(baseline), how), run=run, baseline=name)
+        result = _compared(Path(run_folder), Path(baseline), options or GateOptions())
     except BenchError as error:
-        return GateResult(NOT_COMPARABLE, (f"Can't compare: {error}",), run=run, baseline=name)
+        result = GateResult(NOT_COMPARABLE, f"Can't compare: {error}")
+    return replace(result, run=run, baseline=name)
 
 
-def _compared(run_folder: Path, baseline: Path, how: GateOptions) -> GateResult:
+def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateResult:
     current, file = RunFolder.read(run_folder), find(baseline)
     expected = Baseline.read(file)
     actual = Baseline.of(current, expected.timed)
-    _check_configurations(expected, actual, how.sampled)
-    before, earlier, notes = _by_image(file, expected, how)
+    _check_configurations(expected, actual, options.sampled)
+    before, earlier, notes = _by_image(file, expected, options)
+    findings = list(moved_names(expected.rows, actual.rows))
     about = {name: current.metadata.value(name) for name in current.metrics}
     better = {name: value.better for name, value in about.items()}
-    findings = list(moved_names(expected.rows, actual.rows))
-    if how.sampled:
+    if options.sampled:
         if before is None:
             raise BenchError(
                 f"the baseline {file} has no values by image, which --sampled compares; write them with --write "
                 "--sampled, or give the baseline's run with --against."
             )
         timed, timed_now = (side.rows["metric"].map(is_run_time) for side in (expected, actual))
-        limits = sampled.minimum_effects(actual.rows[~timed_now], how.min_effect)
-        after = ByImage.of(current)
+        limits, after = sampled.minimum_effects(actual.rows[~timed_now], options.min_effect), ByImage.of(current)
         findings += sampled.values(before, after, limits, about)
         notes += sampled.notes(findings, before, after)
         if expected.configuration == actual.configuration:
             findings += lost_rows(expected.rows, actual.rows)
         findings += moved_values(expected.rows[timed], actual.rows[timed_now], better)
-    elif how.min_effect:
+    elif options.min_effect:
         raise BenchError("--min-effect is of a sampled comparison; add --sampled, or set the metric's tolerance.")
     else:
         findings += moved_values(expected.rows, actual.rows, better)
     rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
     if not findings:
-        within = "show no change" if how.sampled else "are within their tolerances"
-        return GateResult(HOLDS, (f"Holds: {len(rows)} rows of {name} {within}.",), rows=rows)
+        within = "show no change" if options.sampled else "are within their tolerances"
+        return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} {within}.", rows=rows)
     if expected.versions and expected.versions != actual.versions:
         then, now = (printable(side.versions) for side in (expected, actual))
         notes += (f"The baseline was written with {then}; this run is of {now}.",)
     is_better = all(finding.verdict == BETTER for finding in findings)
-    word = "An improvement that is not yet in the baseline" if is_better else "Moved"
     conclusion = (
-        f"{word}: {len(findings)} difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}. "
-        "If it is meant, refresh the baseline in a commit of its own, with --write --reason TEXT."
+        f"{'An improvement that is not yet in the baseline' if is_better else 'Moved'}: {len(findings)} "
+        f"difference{'s' if len(findings) > 1 else ''} from {name}: {counted(findings)}. If it is meant, refresh the "
+        "baseline in a commit of its own, with --write --reason TEXT."
     )
     images = tuple(most_moved(findings, before, current, earlier)) if before is not None else ()
-    lines = (*(finding.line for finding in findings), *notes, conclusion)
-    code = HOLDS if is_better and how.allow_improvements else MOVED
-    return GateResult(code, lines, tuple(findings), rows, images, notes)
+    code = HOLDS if is_better and options.allow_improvements else MOVED
+    return GateResult(code, conclusion, tuple(findings), rows, images, notes)
 
 
 def _by_image(
-    file: Path, expected: Baseline, how: GateOptions
+    file: Path, expected: Baseline, options: GateOptions
 ) -> tuple[ByImage | None, RunFolder | None, tuple[str, ...]]:
     """The baseline's values by image, its run folder where there is one, and a note where the one that was given can't
     show them. Raises BenchError for that where the values decide, as in a sampled comparison."""
-    if how.against is None:
+    if options.against is None:
         return by_image.read(file, expected.by_image), None, ()
     try:
-        earlier = RunFolder.read(Path(how.against))
+        earlier = RunFolder.read(Path(options.against))
         actual = Baseline.of(earlier)
         _check_configurations(expected, actual, is_sampled=False)
         untimed = expected.rows[~expected.rows["metric"].map(is_run_time)]
         if any(moved_names(untimed, actual.rows)) or any(moved_values(untimed, actual.rows, {})):
-            folder = printable(str(how.against))
+            folder = printable(str(options.against))
             raise BenchError(f"{folder} is not the baseline's run: its own rows differ from the baseline.")
     except BenchError as error:
-        if how.sampled:
+        if options.sampled:
             raise
         return None, None, (f"No images are shown: {error}",)
     return ByImage.of(earlier), earlier, ()

@@ -149,9 +149,9 @@ def moved_names(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Findin
     have."""
     missing = (expected, actual, "missing from the run", "baseline"), (actual, expected, "not in the baseline", "run")
     for column in KEY:
-        for side, other, how, where in missing:
+        for side, other, what, where in missing:
             for name in sorted(set(side[column]) - set(other[column])):
-                yield Finding((column, name), "row", f"{how}, {(side[column] == name).sum()} rows of the {where}")
+                yield Finding((column, name), "row", f"{what}, {(side[column] == name).sum()} rows of the {where}")
     before, after = by_key(expected), by_key(actual)
     common = [set(expected[column]) & set(actual[column]) for column in KEY]
     for key in sorted(before.keys() ^ after.keys()):
@@ -172,15 +172,21 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
                 yield moved(key, limit, a, b, direction(key[-1], better))
 
 
-def moved(key: Row, limit: Limit, before: float, after: float, better: str, how: str = "") -> Finding:
-    """A value that moved. better: "lower", "higher", or a metric without a direction. how: what else is said of it."""
-    change = f", {100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
-    difference = f"{number(after - before)}{change}; allowed {limit}"
-    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference}{how or ')'}"
-    which = CHANGED
+def moved(key: Row, limit: Limit, before: float, after: float, better: str, more: str = "") -> Finding:
+    """A value that moved. better: "lower", "higher", or a metric without a direction. more: of the text, in place of
+    its closing bracket."""
+    relative = percent(before, after)
+    difference = f"{number(after - before)}{relative and f', {relative}'}; allowed {limit}"
+    text = f"{limit.statistic} was {before:.{DIGITS}g}, is {after:.{DIGITS}g} ({difference}{more or ')'}"
+    verdict = CHANGED
     if better in ("lower", "higher") and math.isfinite(before) and math.isfinite(after):
-        which = BETTER if (after < before) == (better == "lower") else WORSE
-    return Finding(key, limit.statistic, text, which, before, after, limit.allowed(before))
+        verdict = BETTER if (after < before) == (better == "lower") else WORSE
+    return Finding(key, limit.statistic, text, verdict, before, after, limit.allowed(before))
+
+
+def percent(before: float, after: float) -> str:
+    """By how many percent a value changed; empty from 0, and where one isn't finite."""
+    return f"{100 * (after - before) / abs(before):+.3g} %" if before and math.isfinite(after + before) else ""
 
 
 def lost_rows(expected: pd.DataFrame, actual: pd.DataFrame) -> Iterator[Finding]:

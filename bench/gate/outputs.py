@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.gate.by_image import MovedImage
 from axiom_bench.gate.comparison import HOLDS, MOVED, NOT_COMPARABLE, GateResult
-from axiom_bench.gate.findings import BETTER, KEY, WORSE, Finding, printable
+from axiom_bench.gate.findings import BETTER, KEY, WORSE, Finding, percent, printable
 from axiom_bench.records import files
 from axiom_bench.statistics.labels import number
 
@@ -144,9 +144,9 @@ def _cells(finding: Finding) -> list[str]:
     names = [code(name) for name in finding.row]
     numbers = ["", "", escaped(finding.text)]
     if finding.before is not None and finding.after is not None:
-        change = finding.after - finding.before
-        percent = f" ({100 * change / abs(finding.before):+.3g} %)" if finding.before and np.isfinite(change) else ""
-        numbers = [number(finding.before), number(finding.after), f"{'+' * (change > 0)}{number(change)}{percent}"]
+        change, relative = finding.after - finding.before, percent(finding.before, finding.after)
+        text = f"{'+' * (change > 0)}{number(change)}{relative and f' ({relative})'}"
+        numbers = [number(finding.before), number(finding.after), text]
     return [", ".join(names[:3]), *names[3:], escaped(finding.what), *numbers, SIGNS.get(finding.verdict, "changed")]
 
 

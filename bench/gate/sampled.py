@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate.by_image import ByImage, replicates_of, rows_at
+from axiom_bench.gate.by_image import ByImage, rows_at
 from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, moved, tolerance
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import (
@@ -34,6 +34,7 @@ ROW = ["image_id", "target_class"]
 SHARE_WITH_VALUE = Limit("share of rows with a value", 0.01, False)  # the minimum effect of values that come or go
 SHARE = Value("share", "Share of rows with a value", better="higher", kind="proportion")
 About = Mapping[str, Value]  # of each metric
+Limits = Mapping[str, Sequence[Limit]]  # of each metric
 FEWEST_SHARE = 0.5  # of the smaller set, that is paired
 ENOUGH_IMAGES = 100  # in pairs, of which the test of a mean holds in every cell of docs/studies/statistics.md
 FEW_IMAGES = (
@@ -42,16 +43,7 @@ FEW_IMAGES = (
 )
 
 
-@dataclass(frozen=True)
-class Test:
-    """One of the family: a finding in waiting, its p before Holm, and whether it moved by the minimum effect."""
-
-    finding: Finding
-    p: float
-    is_large: bool
-
-
-def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]], about: About) -> list[Finding]:
+def values(before: ByImage, after: ByImage, limits: Limits, about: About) -> list[Finding]:
     """The changes of rows that both have. limits: of each metric, its minimum effects. Raises BenchError where so few
     images could show no change."""
     places = [set(side.values[PLACE].astype(str).itertuples(index=False, name=None)) for side in (before, after)]
@@ -61,30 +53,30 @@ def values(before: ByImage, after: ByImage, limits: Mapping[str, Sequence[Limit]
         for test in _of_setting(rows_at(before.values, place), rows_at(after.values, place), place, limits, about)
     ]
     are_same = set(before.values["image_id"]) == set(after.values["image_id"])
-    tests += list(_of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, about))
-    adjusted = paired_tests.holm(test.p for test in tests)
+    tests += _of_whole_sets(before.whole_sets, after.whole_sets, are_same, limits, about)
+    adjusted = paired_tests.holm(math.nan if test.p is None else test.p for test in tests)
     return [
-        replace(test.finding, text=f"{test.finding.text}; p = {p:.2g} after Holm over {len(tests)} tests)", p=p)
+        replace(test, text=f"{test.text}; p = {p:.2g} after Holm over {len(tests)} tests)", p=p)
         for test, p in zip(tests, adjusted, strict=True)
-        if p < LEVEL and test.is_large
+        if p < LEVEL and test.size > 1
     ]
 
 
-def notes(found: Sequence[Finding], before: ByImage, after: ByImage) -> tuple[str, ...]:
+def notes(findings: Sequence[Finding], before: ByImage, after: ByImage) -> tuple[str, ...]:
     """What a reader of the findings should know: whether means are of too few images."""
     images = [set(side.values["image_id"]) for side in (before, after)]
-    common, is_mean = len(images[0] & images[1]), any(finding.what == "mean" and finding.p for finding in found)
+    common, is_mean = len(images[0] & images[1]), any(finding.what == "mean" and finding.p for finding in findings)
     is_few = FEWEST_SHARE * min(map(len, images)) <= common < ENOUGH_IMAGES
     return (FEW_IMAGES.format(common, ENOUGH_IMAGES),) if is_mean and is_few else ()
 
 
-def minimum_effects(rows: pd.DataFrame, given: Mapping[str, str]) -> dict[str, tuple[Limit, ...]]:
-    """Of each metric in a baseline: as given, else its tolerance. Raises BenchError for a metric that isn't there."""
+def minimum_effects(rows: pd.DataFrame, chosen: Mapping[str, str]) -> Limits:
+    """Of each metric in a baseline: as chosen, else its tolerance. Raises BenchError for a metric that isn't there."""
     rules = dict(zip(rows["metric"].str.removesuffix(WHOLE_SET), rows["tolerance"], strict=True))
-    for name in given:
+    for name in chosen:
         if name not in rules:
             raise BenchError(f"--min-effect names the metric {name!r}, which is not in the baseline.")
-    return {name: tolerance(given.get(name, rule), name) for name, rule in rules.items()}
+    return {name: tolerance(rule, name) for name, rule in {**rules, **chosen}.items()}
 
 
 def fewest_images(tests: int) -> int:
@@ -98,8 +90,8 @@ def fewest_images(tests: int) -> int:
 
 
 def _of_setting(
-    before: pd.DataFrame, after: pd.DataFrame, place: Row, limits: Mapping[str, Sequence[Limit]], about: About
-) -> Iterator[Test]:
+    before: pd.DataFrame, after: pd.DataFrame, place: Row, limits: Limits, about: About
+) -> Iterator[Finding]:
     old, new = _table(before), _table(after)
     columns = [column for column in old.columns if column in set(new.columns)]
     images = [set(table.index.get_level_values("image_id")) for table in (old, new)]
@@ -115,18 +107,19 @@ def _of_setting(
         rows = old.index.intersection(new.index, sort=True)
         old, new = old.reindex(rows), new.reindex(rows)
     sides = [table[columns].to_numpy(dtype=np.float64) for table in (old, new)]
-    rows_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
-    how = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
+    images_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
+    pairing = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
+    tested = partial(_tested, images=images_of, is_paired=is_paired, pairing=f"; {pairing}")
     for column, names in enumerate(columns):
         key = (*place, *map(str, names))
         own = [side[:, column] for side in sides]
         has = [np.isfinite(side) for side in own]
         if is_paired:
             own = [np.where(has[0] & has[1], side, np.nan) for side in own]
-        yield from _tests(key, own, rows_of, is_paired, how, limits[key[-1]], about[key[-1]])
+        yield from tested(key, own, limits=limits[key[-1]], value=about[key[-1]])
         shares = [there.astype(float) for there in has]
-        for test in _tests(key, shares, rows_of, is_paired, how, (SHARE_WITH_VALUE,), SHARE):
-            yield replace(test, finding=replace(test.finding, what="values"))
+        for test in tested(key, shares, limits=(SHARE_WITH_VALUE,), value=SHARE):
+            yield replace(test, what="values")
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -136,32 +129,22 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
     return plain.set_index([*ROW, *names])["value"].unstack(names)
 
 
-def _tests(
-    key: Row, sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, how: str, limits: Sequence[Limit],
-    value: Value,
-) -> Iterator[Test]:  # fmt: skip
-    """One test, of the statistic that moved furthest; none without p."""
+def _tested(
+    key: Row, sides: Sequence[Floats], images: Sequence[Integers], is_paired: bool, pairing: str,
+    limits: Sequence[Limit], value: Value,
+) -> Iterator[Finding]:  # fmt: skip
+    """The statistic that moved furthest beyond what is allowed, with its p before Holm; none without p."""
     if not all(np.isfinite(side).any() for side in sides):
         return
-    statistics = [limit.statistic if limit is not SHARE_WITH_VALUE else "mean" for limit in limits]
-    pairs = [[float(centre(side[:, None], name)[0]) for side in sides] for name in statistics]
-    test, place = _furthest(key, limits, pairs, how, value.better)
-    p = p_of_change(sides, images, is_paired, statistics[place], value)
+    changes = {}
+    for limit in limits:
+        statistic = "mean" if limit is SHARE_WITH_VALUE else limit.statistic
+        before, after = (float(centre(side[:, None], statistic)[0]) for side in sides)
+        changes[statistic] = moved(key, limit, before, after, value.better, pairing)
+    statistic = max(changes, key=lambda name: changes[name].size)
+    p = p_of_change(sides, images, is_paired, statistic, value)
     if not math.isnan(p):
-        yield replace(test, p=p)
-
-
-def _furthest(
-    key: Row, limits: Sequence[Limit], pairs: Sequence[Sequence[float]], how: str, better: str
-) -> tuple[Test, int]:
-    """The statistic that moved furthest beyond what is allowed, before it is tested, and its place among the limits.
-    pairs: of each its value before and after."""
-    tests = [
-        Test(moved(key, limit, old, new, better, f"; {how}"), math.nan, not limit.holds(old, new))
-        for limit, (old, new) in zip(limits, pairs, strict=True)
-    ]
-    place = max(range(len(tests)), key=lambda place: tests[place].finding.size)
-    return tests[place], place
+        yield replace(changes[statistic], p=p)
 
 
 def p_of_change(
@@ -201,19 +184,20 @@ def p_of_change(
 
 
 def _of_whole_sets(
-    before: pd.DataFrame, after: pd.DataFrame, are_same: bool, limits: Mapping[str, Sequence[Limit]], about: About
-) -> Iterator[Test]:
+    before: pd.DataFrame, after: pd.DataFrame, are_same: bool, limits: Limits, about: About
+) -> Iterator[Finding]:
     """Values of whole data sets: by the standard deviation over the run's resamples of the images, of the differences
     where the images are the same (and so the resamples), else of both sides together."""
     old, new = by_key(before), by_key(after)
     for key in sorted(old.keys() & new.keys()):
         a, b = float(old[key]["value"]), float(new[key]["value"])
-        one, two = replicates_of(old[key]["replicates"]), replicates_of(new[key]["replicates"])
+        sides = (side[key]["replicates"] for side in (old, new))
+        one, two = (np.asarray([] if each is None else each, dtype=np.float64) for each in sides)
         if not (math.isfinite(a) and math.isfinite(b)) or min(len(one), len(two)) < 2:
             continue
         in_pairs = are_same and len(one) == len(two)
         error = (two - one).std(ddof=1) if in_pairs else math.hypot(one.std(ddof=1), two.std(ddof=1))
         p = float(paired_tests.normal_test(np.array([b - a]), np.array([error]))[0])
-        name, ends = (*key[:-1], f"{key[-1]}{WHOLE_SET}"), [(a, b)] * len(limits[key[-1]])
-        test, _ = _furthest(name, limits[key[-1]], ends, "of the whole set", about[key[-1]].better)
-        yield replace(test, p=p)
+        name, better = (*key[:-1], f"{key[-1]}{WHOLE_SET}"), about[key[-1]].better
+        changes = [moved(name, limit, a, b, better, "; of the whole set") for limit in limits[key[-1]]]
+        yield replace(max(changes, key=lambda change: change.size), p=p)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +21,26 @@ from scipy.stats import rankdata
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
-    MOST_UNITS,
     SEED,
     TAIL,
     Floats,
-    medians,
     nearest_quantiles,
-    resamples,
+    resamples_of_rows,
+    weighted_medians,
 )
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting
 from axiom_bench.statistics.paired_tests import are_equal, coinciding, means_by_image, rounding_of
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 
-CHUNK = 2**22  # of weights that are floats at a time
+CHUNK = 2**22  # of weights, or pairs' signs, that are floats at a time
+SPLITS = 200
+TAU = 0.9  # that two sets of images should agree by
+REACH = 0.5  # standard errors by which all differences are moved for the range of images needed: held in 95 % and more
+MOST_IMAGES = 1e6  # that a range names: where it takes more, methods may be tied
+MIN_METHODS = 4  # that two metrics put in an order: of fewer, every order is likely by chance
+COLUMNS = ("row", "column", "tau", "low", "high", "methods")  # of `disagreement`
 Counts = NDArray[np.uint8]
+Signs = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +74,6 @@ class ImageValues:
         """Of methods that coincide the first alone, see `statistics.coinciding`."""
         return self.of([group[0] for group in coinciding(self.values, self.methods, self.rounding)])
 
-    def common(self) -> ImageValues:
-        """NaN for all methods on an image where one of them has no value."""
-        has_all = np.isfinite(self.values).all(axis=1, keepdims=True)
-        return replace(self, values=np.where(has_all, self.values, np.nan))
-
     @property
     def num_images(self) -> int:
         """Images with at least two values: of one alone nothing can be put in an order."""
@@ -91,33 +93,28 @@ def image_values(run: RunFolder, setting: Setting, metric: str) -> ImageValues |
 
 @lru_cache(maxsize=4)
 def drawn(count: int) -> Counts:
-    """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all metrics. Of more than
-    MOST_UNITS images several are drawn together, see `bootstrap.units`."""
-    if count <= MOST_UNITS:
-        return resamples(count).astype(np.uint8)
-    unit = np.random.default_rng(SEED).permutation(count) % MOST_UNITS
-    return resamples(MOST_UNITS).astype(np.uint8)[:, unit]
+    """How often each of `count` images is in each resample, (RESAMPLES, count); the same for all metrics."""
+    unit, weights = resamples_of_rows(np.arange(count))
+    return weights.astype(np.uint8)[:, unit]
+
+
+def random_places(count: int, orders: int) -> NDArray[np.int64]:
+    """Each image's place in random orders of `count` images, (orders, count)."""
+    return np.argsort(np.argsort(np.random.default_rng(SEED).random((orders, count)), axis=1), axis=1)
 
 
 @lru_cache(maxsize=4)
 def split_halves(count: int, splits: int) -> tuple[Counts, Counts]:
     """Random halves of `count` images, two of (splits, count): 1 for an image that is in the half. Of an odd number
     one image is in neither."""
-    order = np.argsort(np.random.default_rng(SEED).random((splits, count)), axis=1)
-    place = np.argsort(order, axis=1)
-    half = count // 2
+    place, half = random_places(count, splits), count // 2
     return (place < half).astype(np.uint8), ((place >= half) & (place < 2 * half)).astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
 def subsets(count: int, size: int, draws: int) -> Counts:
     """Random sets of `size` of `count` images without replacement, (draws, count); all images where size is count."""
-    if size == count:
-        return np.ones((1, count), dtype=np.uint8)
-    order = np.argsort(np.random.default_rng(SEED).random((draws, count)), axis=1)
-    chosen = np.zeros((draws, count), dtype=np.uint8)
-    np.put_along_axis(chosen, order[:, :size], 1, axis=1)
-    return chosen
+    return (random_places(count, draws if size < count else 1) < size).astype(np.uint8)
 
 
 def centres(values: Floats, weights: Counts, lead: str) -> Floats:
@@ -125,8 +122,13 @@ def centres(values: Floats, weights: Counts, lead: str) -> Floats:
 
     values: (images, columns). weights: (samples, images), how often each image is in each sample.
     """
-    centre = _means if lead == "mean" else _medians
-    return np.concatenate([centre(values, part) for part in parts(weights)])
+    if lead == "median":
+        image = np.arange(len(values))
+        return np.concatenate([weighted_medians(values, image, part) for part in parts(weights)])
+    has = np.isfinite(values)
+    filled, counted = np.where(has, values, 0.0), has.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.concatenate([(part @ filled) / (part @ counted) for part in parts(weights)])
 
 
 def parts(weights: Counts) -> Iterator[Floats]:
@@ -136,25 +138,11 @@ def parts(weights: Counts) -> Iterator[Floats]:
         yield weights[start : start + step].astype(np.float64)
 
 
-def _means(values: Floats, weights: Floats) -> Floats:
-    has = np.isfinite(values)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((weights @ np.where(has, values, 0.0)) / (weights @ has.astype(np.float64)))
-
-
-def _medians(values: Floats, weights: Floats) -> Floats:
-    """Of an even number the mean of the two values in the middle."""
-    unit, found = np.arange(len(values)), np.full((len(weights), values.shape[1]), np.nan)
-    for column, own in enumerate(values.T):
-        found[:, column] = np.add(*medians(own, unit, weights)) / 2
-    return found
-
-
 def signs(
     centres: Floats,
     pairs: tuple[Sequence[int], Sequence[int]] | None = None,
     rounding: float | Floats = FLOAT32_ROUNDING,
-) -> NDArray[np.float32]:
+) -> Signs:
     """(..., columns) -> (..., pairs): 1 where the first of a pair of columns has more, -1 where the second has, 0 where
     they are equal but for rounding or one has no value. pairs: two lists of columns; None for all pairs."""
     first, second = np.triu_indices(centres.shape[-1], 1) if pairs is None else map(np.asarray, pairs)
@@ -162,13 +150,6 @@ def signs(
     with np.errstate(invalid="ignore"):
         sign = np.where(are_equal(left, right, rounding), 0.0, np.sign(left - right))
     return np.asarray(np.nan_to_num(sign), dtype=np.float32)
-
-
-Signs = NDArray[np.float32]
-SPLITS = 200
-TAU = 0.9  # that two sets of images should agree by
-REACH = 0.5  # standard errors by which all differences are moved for the range of images needed: held in 95 % and more
-MOST_IMAGES = 1e6  # that a range names: where it takes more, methods may be tied
 
 
 class SplitHalf(NamedTuple):
@@ -182,11 +163,6 @@ class SplitHalf(NamedTuple):
     least: float
     most: float
 
-    @property
-    def is_extrapolated(self) -> bool:
-        """Whether more images are needed than a half has, so that the halves can't show it."""
-        return not self.needed <= self.half
-
 
 def split_half_agreement(values: ImageValues) -> SplitHalf:
     """Of the images on which all of the methods have values; NaN for fewer than two images, and where the methods can't
@@ -195,9 +171,8 @@ def split_half_agreement(values: ImageValues) -> SplitHalf:
     half = len(complete) // 2
     if not half:
         return SplitHalf(0, *(math.nan,) * 4)
-    found = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
-    first, second = (signs(half, rounding=values.rounding) for half in found)
-    taus = tau_b(first, second)
+    halves = (centres(complete, part, values.lead) for part in split_halves(len(complete), SPLITS))
+    taus = tau_b(*(signs(each, rounding=values.rounding) for each in halves))
     tau = float(taus[np.isfinite(taus)].mean()) if np.isfinite(taus).any() else math.nan
     needed, (least, most) = images_needed(tau, half), range_needed(complete, values.lead)
     return SplitHalf(half, tau, needed, min(least, needed), max(most, needed))
@@ -211,13 +186,13 @@ def tau_b(first: Signs, second: Signs) -> Floats:
         return np.asarray((first * second).sum(axis=-1, dtype=np.float64) / np.sqrt(untied))
 
 
-def images_needed(tau: float, images: int, goal: float = TAU) -> float:
-    """How many images two sets need to agree by `goal`, where two sets of `images` agree by tau.
+def images_needed(tau: float, images: int) -> float:
+    """How many images two sets need to agree by TAU, where two sets of `images` agree by tau.
 
     r = sin(pi tau / 2) is the correlation that belongs to tau where the methods' differences are normal (Greiner's
     relation). By Spearman and Brown r / (1 - r) is proportional to the number of images, so
 
-        n = images * R / (1 - R) * (1 - r) / r,  R = sin(pi goal / 2).
+        n = images * R / (1 - R) * (1 - r) / r,  R = sin(pi TAU / 2).
 
     infinite where tau isn't above 0, NaN where tau is.
     """
@@ -225,7 +200,7 @@ def images_needed(tau: float, images: int, goal: float = TAU) -> float:
         return math.nan
     if tau <= 0:
         return math.inf
-    wanted, seen = math.sin(math.pi * goal / 2), math.sin(math.pi * min(tau, 1.0) / 2)
+    wanted, seen = math.sin(math.pi * TAU / 2), math.sin(math.pi * min(tau, 1.0) / 2)
     return images * wanted / (1 - wanted) * (1 - seen) / seen
 
 
@@ -238,9 +213,9 @@ def range_needed(values: Floats, lead: str) -> tuple[float, float]:
     those of a bootstrap over images.
     """
     first, second = np.triu_indices(values.shape[1], 1)
-    seen, resampled = (centres(values, weights, lead) for weights in (np.ones((1, len(values)), np.uint8),
-                                                                      drawn(len(values))))  # fmt: skip
-    difference = np.abs(seen[0, first] - seen[0, second])
+    everything, resampled = np.ones((1, len(values)), np.uint8), centres(values, drawn(len(values)), lead)
+    (seen,) = centres(values, everything, lead)
+    difference = np.abs(seen[first] - seen[second])
     error = (resampled[:, first] - resampled[:, second]).std(axis=0) * math.sqrt(len(values))
     moved = REACH * error / math.sqrt(len(values))
     least, most = (images_for(np.maximum(difference + side, 0), error) for side in (moved, -moved))
@@ -264,16 +239,9 @@ def images_for(difference: Floats, error: Floats) -> float:
     return math.inf if missing(highest) > -1e-9 else math.exp(brentq(missing, 0, highest))
 
 
-class Alpha(NamedTuple):
-    """With its 95 % interval, NaN for fewer than FEWEST_IMAGES images."""
-
-    alpha: float
-    low: float
-    high: float
-
-
-def agreement(values: Floats, rounding: float = FLOAT32_ROUNDING) -> Alpha:
-    """The ordinal alpha of the images' rankings, with a bootstrap interval over images.
+def agreement(values: Floats, rounding: float = FLOAT32_ROUNDING) -> tuple[float, float, float]:
+    """The ordinal alpha of the images' rankings, with the ends of its 95 % interval by a bootstrap over images, NaN for
+    fewer than FEWEST_IMAGES.
 
     values: (images, methods), NaN where an image has no value of a method. rounding: see `rankings`.
     """
@@ -281,9 +249,9 @@ def agreement(values: Floats, rounding: float = FLOAT32_ROUNDING) -> Alpha:
     num_images = int((np.isfinite(scores).sum(axis=1) > 0).sum())
     alpha = float(interval_alpha(scores, np.ones((1, len(scores)), dtype=np.uint8))[0])
     if num_images < FEWEST_IMAGES or not np.isfinite(alpha):
-        return Alpha(alpha, np.nan, np.nan)
+        return alpha, np.nan, np.nan
     low, high = np.nanquantile(interval_alpha(scores, drawn(len(scores))), [TAIL, 1 - TAIL])
-    return Alpha(alpha, float(low), float(high))
+    return alpha, float(low), float(high)
 
 
 def rankings(values: Floats, rounding: float = FLOAT32_ROUNDING) -> Floats:
@@ -342,11 +310,6 @@ def _alpha(scores: Floats, has: Floats, weights: Floats) -> Floats:
         return np.asarray(np.where(expected > 1e-12, 1 - observed / expected, np.nan))
 
 
-MIN_METHODS = 4  # of fewer, every order is likely by chance
-COLUMNS = ("row", "column", "tau", "low", "high", "methods")
-CHUNK = 2**22  # of pairs' signs at a time
-
-
 def disagreement(metrics: Sequence[ImageValues]) -> pd.DataFrame:
     """COLUMNS, a row for every two metrics with MIN_METHODS methods in common that aren't all tied; row: the later.
 
@@ -355,55 +318,42 @@ def disagreement(metrics: Sequence[ImageValues]) -> pd.DataFrame:
     is 1 where two metrics rank them alike, by what each calls better.
     """
     metrics = [values for values in metrics if values.sign and values.methods]
-    names = _distinct(metrics) if metrics else []
-    metrics = [values.of([name for name in values.methods if name in names]) for values in metrics]
+    names = list(dict.fromkeys(name for values in metrics for name in values.methods))
     if len(metrics) < 2 or len(names) < MIN_METHODS:
         return pd.DataFrame(columns=list(COLUMNS))
-    images = len(metrics[0].values)
-    has = np.array([[name in values.methods for name in names] for values in metrics])
-    tau = _taus(metrics, names, np.ones((1, images), dtype=np.uint8))[0]
-    low, high = np.full((2, *tau.shape), np.nan)
-    if images >= FEWEST_IMAGES:
-        low, high = nearest_quantiles(_taus(metrics, names, drawn(images)))
+    table = np.stack([pd.DataFrame(each.values, columns=each.methods).reindex(columns=names) for each in metrics])
+    rounding = np.array([values.rounding for values in metrics])
+    groups = coinciding(table.reshape(-1, len(names)), names, np.repeat(rounding, table.shape[1]))
+    table = table[..., [names.index(group[0]) for group in groups]]  # (metrics, images, methods)
+    has = np.isfinite(table).any(axis=1)
+    is_complete = (np.isfinite(table) | ~has[:, None]).all(axis=2, keepdims=True)
+    table = np.where(is_complete, table, np.nan)
+
+    def taus(weights: Counts) -> Floats:
+        """(samples, metrics, metrics)"""
+        pairs = zip(metrics, table, strict=True)
+        samples = np.stack([values.sign * centres(own, weights, values.lead) for values, own in pairs], axis=1)
+        step = max(1, CHUNK // (len(metrics) * table.shape[2] ** 2))
+        starts = range(0, len(samples), step)
+        return np.concatenate([_taus(samples[start : start + step], rounding[:, None]) for start in starts])
+
+    (tau,), images = taus(np.ones((1, table.shape[1]), dtype=np.uint8)), table.shape[1]
+    low, high = nearest_quantiles(taus(drawn(images))) if images >= FEWEST_IMAGES else np.full((2, *tau.shape), np.nan)
     shared = has.astype(int) @ has.T.astype(int)
     rows = [
         (metrics[later].metric, metrics[first].metric, tau[later, first], low[later, first], high[later, first], count)
-        for first in range(len(metrics))
-        for later in range(first + 1, len(metrics))
+        for first, later in combinations(range(len(metrics)), 2)
         if (count := int(shared[later, first])) >= MIN_METHODS and np.isfinite(tau[later, first])
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _distinct(metrics: Sequence[ImageValues]) -> list[str]:
-    """All methods; of those that coincide in all metrics the first alone."""
-    names = list(dict.fromkeys(name for values in metrics for name in values.methods))
-    table = np.full((len(metrics), len(metrics[0].values), len(names)), np.nan)
-    rounding = np.repeat([values.rounding for values in metrics], len(metrics[0].values))
-    for place, values in enumerate(metrics):
-        table[place][:, [names.index(name) for name in values.methods]] = values.values
-    return [group[0] for group in coinciding(table.reshape(-1, len(names)), names, rounding)]
-
-
-def _taus(metrics: Sequence[ImageValues], names: Sequence[str], weights: Counts) -> Floats:
-    """(samples, metrics, metrics)"""
-    found = np.full((len(weights), len(metrics), len(names)), np.nan)
-    for place, values in enumerate(metrics):
-        columns = [names.index(name) for name in values.methods]
-        found[:, place, columns] = values.sign * centres(values.common().values, weights, values.lead)
-    step = max(1, CHUNK // (len(metrics) * len(names) ** 2))
-    rounding = np.array([values.rounding for values in metrics])[:, None]
-    return np.concatenate([_tau_matrix(found[start : start + step], rounding) for start in range(0, len(found), step)])
-
-
-def _tau_matrix(found: Floats, rounding: Floats) -> Floats:
+def _taus(centres: Floats, rounding: Floats) -> Floats:
     """(samples, metrics, methods) -> (samples, metrics, metrics): tau-b over the methods that both metrics have."""
-    sign = signs(found, rounding=rounding)
-    first, second = np.triu_indices(found.shape[-1], 1)
-    has = (np.isfinite(found[..., first]) & np.isfinite(found[..., second])).astype(np.float32)
+    sign = signs(centres, rounding=rounding)
+    first, second = np.triu_indices(centres.shape[-1], 1)
+    has = (np.isfinite(centres[..., first]) & np.isfinite(centres[..., second])).astype(np.float32)
     # Sums of signs are exact in float32. untied: of the row's metric, among the pairs that the column's has too.
-    untied, both = (
-        (first @ second.transpose(0, 2, 1)).astype(float) for first, second in ((abs(sign), has), (sign, sign))
-    )
+    untied, both = abs(sign) @ has.transpose(0, 2, 1), sign @ sign.transpose(0, 2, 1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(both / np.sqrt(untied * untied.transpose(0, 2, 1)))
+        return both.astype(float) / np.sqrt(untied.astype(float) * untied.transpose(0, 2, 1))

@@ -1,26 +1,16 @@
-"""The scorecard of metrics: one row for each metric, test and network.
+"""The scorecard of metrics: one row for each metric, test and network. How each is computed and read: docs/judging.md.
 
-Tests, whose right answer is known beforehand:
+Tests have a right answer that is known beforehand:
 
-- Truth ahead: has no method and no control a better value than the right explanation?
-- Truth first: is none of them significantly better?
-- Degrees: are right explanations that were spoiled by degrees put in order (see `judgement.recovery`)?
-- Controls: is every method that explains something above every control, which explains nothing by design?
-- Reliability: do two halves of the images put the methods in the same order (see `agreement`)?
-- Sanity: does what the metric's definition implies hold (see `testing.relations`, whose rows are added by the command)?
-- Gaming: is a map that is the same for every image, the best of several, better than the best method? The command adds
-  rows of maps that are made to win (see `testing.gaming`).
+- A truth is ahead where no method and no control has a better value, and first where none is significantly better.
+- Degrees: right explanations that were spoiled by degrees are in order.
+- Controls: every method is above every control, which explains nothing.
+- Reliability: two halves of the images put the methods in one order.
+- Sanity: what the metric's definition implies holds (`testing.relations`, whose rows the command adds).
+- Gaming: no map that is the same for every image is better than the best method (see also `testing.gaming`).
 
 A truth that is computed from what the metric itself is computed from can't judge it: such a row is circular, and counts
-for nothing.
-
-Measures, which pass or fail nothing, of a run's own metrics:
-
-- Agreement: do images put the methods in one order?
-- Images needed: of how many images do two sets order the methods alike?
-- Place: where does a control stand?
-- Recovery: degrees, by kind of spoiling and by so many images.
-- Disagreement: do two metrics put the methods in one order?
+for nothing. Measures pass or fail nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +24,7 @@ import pandas as pd
 from axiom_bench.judging import agreement, judgement
 from axiom_bench.judging.agreement import TAU, ImageValues, image_values
 from axiom_bench.judging.judgement import ALL, GOAL, MIN_METHODS, SIZES, compared_values, recovery, spoiled_methods
-from axiom_bench.statistics.bootstrap import FEWEST_IMAGES, mean_intervals
+from axiom_bench.statistics.bootstrap import RESAMPLES, SEED, TAIL, mean_intervals
 from axiom_bench.statistics.labels import Setting, Value, with_interval
 from axiom_bench.statistics.paired_tests import LEVEL, are_equal, centre, tests
 from axiom_bench.statistics.run_folder import RunFolder
@@ -50,33 +40,34 @@ BEATS, FIRST, BELOW = "better than the best method", "first", "below"
 UNCLEAR = "not significantly different from the best method"
 EVERY = slice(None)
 CONTRIBUTIONS = "contributions"  # what a truth is computed from in a network that tells them
+SEEDED = "_seed"  # scenes_vgg_seed1 is scenes_vgg trained once more
+NORMAL = 1.96  # standard errors to the end of a 95 % interval
 
 
 class Row(NamedTuple):
     """One metric in one test, or measure, on one network.
 
     network: of the setting. truth: the method that is right, or the kinds of spoiling, or how a map was made to win;
-    of a place the control, of disagreement the other metric; empty where there is none.
+    of a place the control, of disagreement the other metric.
     value, low, high: with the 95 % interval; of a truth's tests: the share of images on which it is better than its
-        nearest rival (a tie counts half). degrees and controls: the share of pairs in the right order by sets of `size`
-    images; reliability: Kendall's tau of two halves; sanity: 1 where the relation holds. gaming: the share of images on
-    which the blind map is better than the method. agreement: alpha. images_needed: with its range. place: from 1, with
-    those that can't be excluded. disagreement: Kendall's tau of two metrics. n: images; of images_needed those of a
-    half, of recovery those of a set, of a place how many places there are.
-    passes: None where the row counts for nothing.
-    about: the rival with the difference of the two values, or what else a reader asks next.
+    nearest rival (a tie counts half). degrees, controls, recovery: the share of pairs in the right order by sets of
+    `size` images; reliability, disagreement: Kendall's tau of two halves, of two metrics; sanity: 1 where the relation
+    holds. gaming: the share of images on which the blind map is better than the method. agreement: alpha.
+    images_needed: with its range. place: from 1, with those that can't be excluded. n: images; of images_needed those
+    of a half, of recovery those of a set, of a place how many places there are. passes: None where the row counts for
+    nothing. about: the rival with the difference of the two values, or what else a reader asks next.
     """
 
     metric: str
     test: str
     network: str
-    truth: str
-    value: float
-    low: float
-    high: float
-    n: int
-    circular: bool
-    passes: bool | None
+    truth: str = ""
+    value: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    n: int = 0
+    circular: bool = False
+    passes: bool | None = None
     about: str = ""
 
 
@@ -105,11 +96,12 @@ def judge(run: RunFolder, setting: Setting, metrics: Sequence[str], in_report: b
     rows = [row for metric in metrics for row in rows_of(run, setting, metric)]
     if not in_report:
         rows += [row for metric in metrics for row in _by_kinds(run, setting, image_values(run, setting, metric))]
+        network, n = run.label(setting), run.records.keys["image_id"].nunique()
         pairs = agreement.disagreement(compared_values(run, setting, metrics))
-        for row in pairs.to_dict("records"):
-            ends, about = (row["tau"], row["low"], row["high"]), f"over {row['methods']} methods"
-            n, network = run.records.keys["image_id"].nunique(), run.label(setting)
-            rows.append(Row(row["row"], DISAGREEMENT, network, row["column"], *ends, n, False, None, about))
+        rows += [
+            Row(metric, DISAGREEMENT, network, other, tau, low, high, n, about=f"over {methods} methods")
+            for metric, other, tau, low, high, methods in pairs.itertuples(index=False)
+        ]
     return frame(rows)
 
 
@@ -145,10 +137,10 @@ def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
             if truth in values.methods and truth not in left_out:
                 yield from _truth(run, setting, values, truth)
         yield from _degrees(run, setting, values)
-    for honest in compared_values(run, setting, [metric]):
-        if honest.sign and not is_blind:
-            yield from _controls(run, setting, honest, places)
-        yield from (row for row in _order(run, setting, honest) if not is_blind or row.test not in TESTS)
+    for compared in compared_values(run, setting, [metric]):
+        if compared.sign and not is_blind:
+            yield from _controls(run, setting, compared, places)
+        yield from (row for row in _order(run, setting, compared) if not is_blind or row.test not in TESTS)
 
 
 def truths(run: RunFolder) -> list[str]:
@@ -157,61 +149,52 @@ def truths(run: RunFolder) -> list[str]:
 
 
 def is_circular(run: RunFolder, setting: Setting, metric: str, truth: str) -> bool:
-    """Whether metric and truth are computed from the same, beside the network's scores and the map."""
+    """Whether metric and truth are computed from the same, beside the network's scores and the map. A truth of two
+    forms is computed from the network's own contributions where it tells them, else from effects of the image's
+    parts."""
     about = (run.manifest.get("metrics") or {}).get(metric) or {}
-    return bool(set(about.get("computed_from") or ()) & _reads(run, setting, truth))
-
-
-def _reads(run: RunFolder, setting: Setting, truth: str) -> set[str]:
-    """Of a truth of two forms those of the network: its own contributions, or effects of the image's parts."""
-    reads = set(run.metadata.method(truth).get("computed_from") or ())
     model = (run.manifest.get("models") or {}).get(setting.model) or {}
-    if CONTRIBUTIONS not in reads:
-        return reads
-    return {CONTRIBUTIONS} if model.get("tells_contributions") else reads - {CONTRIBUTIONS}
+    reads = set(run.metadata.method(truth).get("computed_from") or ())
+    if CONTRIBUTIONS in reads:
+        reads = {CONTRIBUTIONS} if model.get("tells_contributions") else reads - {CONTRIBUTIONS}
+    return bool(reads & set(about.get("computed_from") or ()))
 
 
 def _truth(run: RunFolder, setting: Setting, values: ImageValues, truth: str) -> Iterator[Row]:
     """Of both tests; none where the truth has no value, or is compared with nothing."""
-    others = spoiled_methods(run) - {truth}
-    comparison = run.comparisons.without(setting, values.metric, others)
+    comparison = run.comparisons.without(setting, values.metric, spoiled_methods(run) - {truth})
     if comparison is None or truth not in comparison.places.index or len(comparison.places) < 2:
         return
-    own = comparison.group_of(truth)
-    rival = next((group for group in comparison.ranked if group != own), None)
-    circular = is_circular(run, setting, values.metric, truth)
-    network = run.label(setting)
-    if rival is None:  # all coincide with the truth
+    own, circular = comparison.group_of(truth), is_circular(run, setting, values.metric, truth)
+    row = Row(values.metric, "", run.label(setting), truth, n=comparison.images, circular=circular)
+    others = [group for group in comparison.ranked if group != own]
+    if not others:  # all coincide with the truth
         for test in OF_A_TRUTH:
-            yield Row(values.metric, test, network, truth, 0.5, 0.5, 0.5, comparison.images, circular, True)
+            yield row._replace(test=test, value=0.5, low=0.5, high=0.5, passes=True)
         return
-    pair = comparison.pair(own[0], rival[0])
-    ahead = values.sign * pair["difference"]
+    rival = others[0][0]
+    pair = comparison.pair(own[0], rival)
+    difference, *ends = (values.sign * pair[end] for end in ("difference", "low", "high"))
+    is_ahead = bool(difference >= 0)
+    ends = sorted(ends if is_ahead else (-end for end in ends))
+    about = f"{'behind' if is_ahead else 'ahead'} by {with_interval(abs(difference), *ends)}"
     is_behind = any(
         values.sign * comparison.pair(own[0], group[0])["difference"] < 0 and comparison.differ(own[0], group[0])
-        for group in comparison.groups
-        if group != own
-    )  # fmt: skip
-    ends = sorted(values.sign * pair[end] for end in ("low", "high"))
-    title = run.metadata.method_title(rival[0])
-    ends = ends if ahead >= 0 else [-ends[1], -ends[0]]
-    about = f"{title} {'behind' if ahead >= 0 else 'ahead'} by {with_interval(abs(ahead), *ends)}"
-    share = _share_ahead(values, truth, rival[0])
-    for test, passes in zip(OF_A_TRUTH, (bool(ahead >= 0), not is_behind), strict=True):
-        row = Row(values.metric, test, network, truth, *share, comparison.images, circular, passes, about)
-        yield row._replace(passes=None) if circular else row
+        for group in others
+    )
+    value, low, high = _share_ahead(values, truth, rival)
+    row = row._replace(value=value, low=low, high=high, about=f"{run.metadata.method_title(rival)} {about}")
+    for test, passes in zip(OF_A_TRUTH, (is_ahead, not is_behind), strict=True):
+        yield row._replace(test=test, passes=None if circular else passes)
 
 
 def _share_ahead(values: ImageValues, method: str, rival: str, images: slice = EVERY) -> tuple[float, float, float]:
     """Of these images that both have the share on which the method is better, with its interval from FEWEST_IMAGES on;
     a tie counts half."""
-    first, second = values.of([method, rival]).values[images].T
-    has = np.isfinite(first) & np.isfinite(second)
-    first, second = first[has], second[has]
+    pair = values.of([method, rival]).values[images]
+    first, second = pair[np.isfinite(pair).all(axis=1)].T
     ahead = np.where(are_equal(first, second, values.rounding), 0.5, values.sign * (first - second) > 0)
-    if len(ahead) < FEWEST_IMAGES:
-        return float(ahead.mean()), np.nan, np.nan
-    low, high = mean_intervals(ahead[:, None], np.arange(len(ahead)))[:, 0].tolist()
+    low, high = mean_intervals(ahead[:, None], np.arange(len(ahead)))[:, 0].tolist()  # NaN of few images
     return float(ahead.mean()), low, high
 
 
@@ -219,16 +202,15 @@ def _degrees(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[
     """One row of the kinds that can judge the metric; where all are circular, one of these. None of too few images for
     an interval."""
     kinds = judgement.fitting_kinds(run, values.metric)
-    circular = {kind.name for kind in kinds if is_circular(run, setting, values.metric, kind.methods[0])}
-    chosen = [kind for kind in kinds if kind.name not in circular] or kinds
-    is_grey = len(circular) == len(kinds)
+    plain = [kind for kind in kinds if not is_circular(run, setting, values.metric, kind.methods[0])]
+    chosen = plain or kinds
     table = recovery(values, chosen, (_size(values, [name for kind in chosen for name in kind.methods]),))
     for row in table[(table["kind"] == ALL) & table["low"].notna()].to_dict("records"):
         lowest = table[table["kind"] != ALL].sort_values("right", kind="stable").iloc[0]
         yield Row(
             values.metric, DEGREES, run.label(setting), ", ".join(kind.name for kind in chosen),
-            row["right"], row["low"], row["high"], int(row["images"]), is_grey,
-            None if is_grey else bool(row["low"] >= GOAL),
+            row["right"], row["low"], row["high"], int(row["images"]), not plain,
+            bool(row["low"] >= GOAL) if plain else None,
             f"{lowest['kind']} {lowest['right']:.2f}" if lowest["right"] < GOAL else "",
         )  # fmt: skip
 
@@ -239,10 +221,9 @@ def _by_kinds(run: RunFolder, setting: Setting, values: ImageValues | None) -> I
         return
     for row in recovery(values, judgement.fitting_kinds(run, values.metric)).to_dict("records"):
         about = f"{row['pairs']} pairs of {row['images']} images, {row['missing']:.0%} without a value"
-        yield Row(
-            values.metric, RECOVERY, run.label(setting), row["kind"] or "all kinds", row["right"], row["low"],
-            row["high"], row["size"], False, None, about,
-        )  # fmt: skip
+        share = (row["right"], row["low"], row["high"])
+        kind = row["kind"] or "all kinds"
+        yield Row(values.metric, RECOVERY, run.label(setting), kind, *share, row["size"], about=about)
 
 
 def _places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
@@ -258,18 +239,19 @@ def _places(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:
     if comparison is None or comparison.better == "none":
         return
     best = next((group for group in comparison.ranked if controls.isdisjoint(group)), None)
-    for place, group in enumerate(comparison.ranked, start=1):
-        for name in (name for name in group if name in controls):
-            against = FIRST if best is None else UNCLEAR
-            if best is not None and comparison.differ(group[0], best[0]):
-                against = BEATS if place <= comparison.ranked.index(best) else BELOW
-            standing, count = comparison.place(name), len(comparison.groups)
-            ends = (standing.place_low, standing.place_high)
-            yield Row(metric, PLACE, run.label(setting), name, place, *ends, count, False, None, against)
+    for number, group in enumerate(comparison.ranked, start=1):
+        if controls.isdisjoint(group):
+            continue
+        against = FIRST if best is None else UNCLEAR
+        if best is not None and comparison.differ(group[0], best[0]):
+            against = BEATS if number <= comparison.ranked.index(best) else BELOW
+        place, count = comparison.place(group[0]), len(comparison.groups)
+        row = Row(metric, PLACE, run.label(setting), "", number, place.place_low, place.place_high, count)
+        yield from (row._replace(truth=name, about=against) for name in group if name in controls)
 
 
 def _controls(run: RunFolder, setting: Setting, values: ImageValues, places: Sequence[Row]) -> Iterator[Row]:
-    names = [name for name in values.methods if run.metadata.method(name).get("control")]
+    names = [name for name in values.methods if name in run.metadata.controls]
     pairs = [(method, control) for control in names for method in values.methods if method not in names]
     if not pairs:
         return
@@ -278,47 +260,44 @@ def _controls(run: RunFolder, setting: Setting, values: ImageValues, places: Seq
         return
     first = next((row for row in places if row.truth in names), None)
     about = f"{run.metadata.method_title(first.truth)} {first.about}" if first and first.about != BELOW else ""
-    yield Row(
-        values.metric, CONTROLS, run.label(setting), "", right, low, high, values.num_images, False,
-        bool(low >= GOAL), about,
-    )  # fmt: skip
+    passes, network = bool(low >= GOAL), run.label(setting)
+    yield Row(values.metric, CONTROLS, network, "", right, low, high, values.num_images, passes=passes, about=about)
 
 
 def _order(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
     """Agreement, reliability and the images needed; of fewer than MIN_METHODS methods that differ, or two images, only
     how many there are."""
-    distinct, network, nan = values.distinct(), run.label(setting), np.nan
+    distinct = values.distinct()
     count = len(distinct.methods)
-    row = Row(
-        values.metric, AGREEMENT, network, "", nan, nan, nan, values.num_images, False, None, f"{count} methods"
-    )  # fmt: skip
+    row = Row(values.metric, AGREEMENT, run.label(setting), n=values.num_images, about=f"{count} methods")
     if count < MIN_METHODS or distinct.num_images < 2:
         yield row
         return
-    alpha, halves = agreement.agreement(distinct.values, distinct.rounding), agreement.split_half_agreement(distinct)
-    yield row._replace(value=alpha.alpha, low=alpha.low, high=alpha.high)
-    row = row._replace(about=f"of {halves.half} images")
-    is_reliable = bool(halves.tau >= TAU)
-    yield row._replace(test=RELIABILITY, value=float(halves.tau), n=distinct.num_images, passes=is_reliable)
+    alpha, low, high = agreement.agreement(distinct.values, distinct.rounding)
+    yield row._replace(value=alpha, low=low, high=high)
+    halves = agreement.split_half_agreement(distinct)
+    row, passes = row._replace(about=f"of {halves.half} images"), bool(halves.tau >= TAU)
+    yield row._replace(test=RELIABILITY, value=halves.tau, n=distinct.num_images, passes=passes)
     yield row._replace(test=NEEDED, value=halves.needed, low=halves.least, high=halves.most, n=halves.half)
 
 
 def _gaming(run: RunFolder, setting: Setting, values: ImageValues) -> Iterator[Row]:
     """The best blind map and the best method by every second image, compared on the other images."""
-    left_out, sees_nothing, explains = run.metadata.by_construction(values.metric), list[str](), list[str]()
-    for name, column in zip(values.methods, values.values.T, strict=True):
-        entry = run.metadata.method(name)
-        if np.isfinite(column[::2]).any() and name not in left_out:
-            sees_nothing += [name] if entry.get("blind") else []
-            explains += [] if entry.get("control") else [name]
-    if not sees_nothing or not explains:
+    left_out = run.metadata.by_construction(values.metric)
+    compared = [
+        name for name, column in zip(values.methods, values.values.T, strict=True)
+        if np.isfinite(column[::2]).any() and name not in left_out
+    ]  # fmt: skip
+    blind_maps = [name for name in compared if run.metadata.method(name).get("blind")]
+    methods = [name for name in compared if name not in run.metadata.controls]
+    if not blind_maps or not methods:
         return
-    blind, best = (best_of(values.of(names), slice(0, None, 2)) for names in (sees_nothing, explains))
-    compared = blind_against(values, run.metadata.value(values.metric), blind, best, slice(1, None, 2))
-    if compared is not None:
-        share, n, passes = compared
+    blind, best = (best_of(values.of(names), slice(0, None, 2)) for names in (blind_maps, methods))
+    result = blind_against(values, run.metadata.value(values.metric), blind, best, slice(1, None, 2))
+    if result is not None:
+        share, n, passes = result
         about = f"{run.metadata.method_title(blind)} against {run.metadata.method_title(best)}"
-        yield Row(values.metric, GAMING, run.label(setting), "", *share, n, False, passes, about)
+        yield Row(values.metric, GAMING, run.label(setting), "", *share, n, passes=passes, about=about)
 
 
 def blind_against(
@@ -345,3 +324,30 @@ def best_of(values: ImageValues, images: slice = EVERY) -> str:
 def _size(values: ImageValues, methods: Collection[str]) -> int:
     """Of the sets of images by which two of these methods are put in order: all images, up to the largest of SIZES."""
     return min(SIZES[-1], values.of([name for name in values.methods if name in methods]).num_images)
+
+
+def family(network: str) -> str:
+    """The network whose recipe it was trained by: "scenes_vgg_seed1" is of the family "scenes_vgg"."""
+    name, _, about = network.partition(" ")
+    return " ".join(filter(None, (name.partition(SEEDED)[0], about)))
+
+
+def interval_over_networks(rows: pd.DataFrame) -> tuple[float, float]:
+    """Of the mean of the values of `Row` in one test, over other networks and images; NaN for fewer than two families.
+
+    The bootstrap has three levels: families, networks, images. Networks trained by one recipe from other seeds are a
+    family, since they are more alike than others; each other network is one. Of the images a row has its interval
+    alone, so a resampled network's value moves by a normal error of that size: the interval is rather too wide.
+    """
+    errors = (rows["high"] - rows["low"]).fillna(0).to_numpy() / (2 * NORMAL)
+    values, draws = rows["value"].to_numpy(dtype=float), np.random.default_rng(SEED)
+    members = list(rows.reset_index(drop=True).groupby(rows["network"].map(family).to_numpy()).indices.values())
+    if len(members) < 2:
+        return float("nan"), float("nan")
+    means = np.empty(RESAMPLES)
+    for number in range(RESAMPLES):
+        families = draws.integers(len(members), size=len(members))
+        places = np.concatenate([draws.choice(members[place], len(members[place])) for place in families])
+        means[number] = (values[places] + errors[places] * draws.standard_normal(len(places))).mean()
+    low, high = np.quantile(means, [TAIL, 1 - TAIL]).clip(values.min(), values.max())
+    return float(low), float(high)

@@ -1,15 +1,11 @@
-"""Which metrics lead a report: a rule over the scorecard.
+"""Which metrics lead a report: a rule over the scorecard, older than what it judges. A metric leads that is asked both
+truth tests and degrees, and that passes every test it is asked:
 
-It was written before costly metrics, photographs and the Shapley values of an image's parts were on the card, and its
-first line before the card had that test. A metric leads that is asked both truth tests and degrees, and that passes
-every test it is asked:
-
-- Truth ahead, by the primary truth: on at least SHARE of the networks no method or control has a better value than the
-  truth. That none is significantly better isn't enough: of few images, or noisy values, nothing is.
+- Truth ahead, by the primary truth: on at least SHARE of the networks no method or control has a better value. That
+  none is significantly better isn't enough: of few images, or noisy values, nothing is.
 - Truth first, by the primary truth: on no network is a method or control significantly better than the truth and, at
   the same time, better on more than half of the images by MARGIN.
-- Degrees and controls: passed on at least SHARE of the networks.
-- Sanity and gaming: passed by every relation, and on every network.
+- Degrees and controls: passed on at least SHARE of the networks. Sanity and gaming: by every relation and network.
 
 Reliability isn't asked: it tells how many images a ranking takes, not whether the ranking is right. Circular rows count
 for nothing. Where no metric passes, the axiom errors of the paper lead alone, as axioms.

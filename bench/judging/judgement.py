@@ -22,6 +22,12 @@ from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 MIN_METHODS = 3  # that can be put in an order worth comparing
 MOST_VALUES = 100_000  # of a run that every report judges
 ON_SCORE_SCALE = "score_scale"  # the need of a metric of contributions
+SIZES = (1, 10, 100)  # images by whose mean or median two explanations are put in order
+DRAWS = 1000  # random sets of so many images
+GOAL = 0.95
+RECOVERY_COLUMNS = ("kind", "size", "pairs", "images", "missing", "right", "low", "high")
+ALL = ""  # the kind that stands for all of them
+Share = tuple[float, float, float]  # with the ends of its interval
 
 
 def compared_values(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> list[ImageValues]:
@@ -68,19 +74,16 @@ def chosen_metrics(run: RunFolder, names: Collection[str] | None) -> list[str]:
     return [name for name in metrics if names is None or name in names]
 
 
-def check(run: RunFolder, spoiled_count: int) -> None:
+def check(run: RunFolder) -> None:
     """Raises BenchError where no metric of the run can be judged, and says why."""
     if run.records.empty:
         raise BenchError(f"{run.path} has no records to judge; run its command again.")
-    spoiled = spoiled_methods(run)
-    methods = [name for name in run.methods if name not in spoiled]
-    images = run.records.keys["image_id"].nunique()
-    if images < 2:
+    if run.records.keys["image_id"].nunique() < 2:
         raise BenchError("The run has 1 image: metrics are judged by whether images agree, so run it on more of them.")
-    if len(methods) < MIN_METHODS and not spoiled_count:
+    if (count := len(run.methods)) < MIN_METHODS and not spoiled_methods(run):
         raise BenchError(
-            f"The run has {len(methods)} method{'' if len(methods) == 1 else 's'}: metrics are judged by the order in "
-            f"which they put at least {MIN_METHODS}, so run it with more of them."
+            f"The run has {count} method{'' if count == 1 else 's'}: metrics are judged by the order in which they put "
+            f"at least {MIN_METHODS}, so run it with more of them."
         )
 
 
@@ -95,13 +98,6 @@ def spoiled_methods(run: RunFolder) -> frozenset[str]:
 
 def _methods(run: RunFolder) -> dict[str, Mapping[str, Any]]:
     return {name: run.metadata.method(name) for name in run.manifest.get("methods") or ()}
-
-
-SIZES = (1, 10, 100)  # images by whose mean or median two explanations are put in order
-DRAWS = 1000  # random sets of so many images
-GOAL = 0.95
-RECOVERY_COLUMNS = ("kind", "size", "pairs", "images", "missing", "right", "low", "high")
-ALL = ""  # the kind that stands for all of them
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence
     rows = []
     named = [(kind.name, pair) for kind in spoilings for pair in kind.pairs(values.methods)]
     if named and values.sign:
-        pairs = _Pairs.of(values, [pair for _, pair in named])
+        pairs = Pairs.of(values, [pair for _, pair in named])
         names = np.array([name for name, _ in named])
         chosen = {name: names == name for name in dict.fromkeys(names.tolist())} | {ALL: np.full(len(names), True)}
         for size in sizes:
@@ -159,43 +155,41 @@ def recovery(values: ImageValues, spoilings: Sequence[Spoiling], sizes: Sequence
     return pd.DataFrame(rows, columns=list(RECOVERY_COLUMNS))
 
 
-def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> tuple[float, float, float]:
+def right_pairs(values: ImageValues, pairs: Sequence[tuple[str, str]], size: int) -> Share:
     """The share of pairs (better, worse) of methods in that order by `size` images; its interval, as of `recovery`."""
-    return _Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
+    return Pairs.of(values, pairs).right(size, [np.full(len(pairs), True)])[0]
 
 
 @dataclass(frozen=True, eq=False)
-class _Pairs:
-    """metric: its values are (images, columns), masked to the images that a pair has in common. left, right: columns of
-    each pair. missing: (pairs,) the share of images where one of a pair has no value."""
+class Pairs:
+    """metric: its values are (images, columns), masked to the images that a pair has in common. sides: the columns of
+    each pair's better and worse explanation. missing: (pairs,) the share of images where one of a pair has no value."""
 
     metric: ImageValues
     sides: tuple[list[int], list[int]]
     missing: Floats
 
     @classmethod
-    def of(cls, values: ImageValues, pairs: Sequence[tuple[str, str]]) -> _Pairs:
+    def of(cls, values: ImageValues, pairs: Sequence[tuple[str, str]]) -> Pairs:
         """Columns that are equal, since no value is missing, are one."""
-        places = [(values.methods.index(a), values.methods.index(b)) for a, b in pairs]
-        has = np.isfinite(values.values)
-        has_any = has[:, sorted({place for pair in places for place in pair})].any(axis=1)
-        table, has = values.values[has_any], has[has_any]
+        places = np.array([(values.methods.index(better), values.methods.index(worse)) for better, worse in pairs])
+        has_any = np.isfinite(values.values[:, np.unique(places)]).any(axis=1)
+        table = values.values[has_any]
+        both = np.asarray(np.isfinite(table[:, places]).all(axis=2))  # (images, pairs)
         columns: dict[tuple[int, bytes], int] = {}
         sides: tuple[list[int], list[int]] = ([], [])
-        missing = []
-        for pair in places:
-            both = has[:, pair[0]] & has[:, pair[1]]
-            missing.append(1 - both.mean() if len(both) else 1.0)
+        for pair, mask in zip(places.tolist(), both.T, strict=True):
             for side, place in zip(sides, pair, strict=True):
-                side.append(columns.setdefault((place, both.tobytes()), len(columns)))
+                side.append(columns.setdefault((place, mask.tobytes()), len(columns)))
         masked = [np.where(np.frombuffer(mask, dtype=bool), table[:, place], np.nan) for place, mask in columns]
-        return cls(replace(values, values=np.stack(masked, axis=1)), sides, np.array(missing))
+        missing = 1 - both.mean(axis=0) if len(both) else np.ones(len(pairs))
+        return cls(replace(values, values=np.stack(masked, axis=1)), sides, missing)
 
     @property
     def num_images(self) -> int:
         return len(self.metric.values)
 
-    def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[tuple[float, float, float]]:
+    def right(self, size: int, chosen: Sequence[np.ndarray]) -> list[Share]:
         """Of each chosen set of pairs the mean share of sets of `size` images in which a pair is right, with its
         interval; NaN where there are fewer images than `size`."""
         if size > self.num_images:
@@ -203,22 +197,22 @@ class _Pairs:
         if size == 1:
             by_image = self._is_right(np.eye(self.num_images, dtype=np.uint8))
             right = centre(by_image, "mean")
-            return [(float(right[pairs].mean()), *_of_single(by_image[:, pairs])) for pairs in chosen]
+            return [(float(right[pairs].mean()), *_ends_of_single(by_image[:, pairs])) for pairs in chosen]
         right = centre(self._is_right(agreement.subsets(self.num_images, size, DRAWS)), "mean")
-        shares, reach = [float(right[pairs].mean()) for pairs in chosen], np.full(len(chosen), np.nan)
+        shares, reach = np.array([right[pairs].mean() for pairs in chosen]), np.full(len(chosen), np.nan)
         if self.num_images >= FEWEST_IMAGES:
             offsets = self._offsets(size)
             ends = [np.quantile(offsets[:, pairs].mean(axis=1), [TAIL, 1 - TAIL]) for pairs in chosen]
             reach = np.abs(ends).max(axis=1)
-        low, high = (np.clip(np.add(shares, side), 0, 1).tolist() for side in (-reach, reach))
-        return list(zip(shares, low, high, strict=True))
+        ends = np.clip([shares - reach, shares + reach], 0, 1)
+        return [(share, low, high) for share, low, high in np.stack([shares, *ends], axis=1).tolist()]
 
     def _is_right(self, weights: Counts) -> Floats:
         """(samples, pairs): 1 where a sample has the pair in the right order, 1/2 for a tie, NaN where it has no image
         with both values."""
-        found = centres(self.metric.values, weights, self.metric.lead)
-        has = np.isfinite(found[:, self.sides[0]]) & np.isfinite(found[:, self.sides[1]])
-        sign = agreement.signs(found, self.sides, self.metric.rounding)
+        means = centres(self.metric.values, weights, self.metric.lead)
+        has = np.isfinite(means[:, self.sides[0]]) & np.isfinite(means[:, self.sides[1]])
+        sign = agreement.signs(means, self.sides, self.metric.rounding)
         return np.where(has, (1 + self.metric.sign * sign) / 2, np.nan)
 
     def _offsets(self, size: int) -> Floats:
@@ -228,18 +222,22 @@ class _Pairs:
         a resample. Sets of n images drawn without replacement from images with the difference d are right in about
         Phi(d / (s sqrt(N / n - 1))). Sets from a population with the difference d are in Phi(d / (s sqrt(N / n))).
         """
-        everything, metric, differences = np.ones((1, self.num_images), dtype=np.uint8), self.metric, []
-        for weights in (everything, agreement.drawn(self.num_images)):
-            found = centres(metric.values, weights, metric.lead)
-            equal = agreement.signs(found, self.sides, metric.rounding) == 0
-            difference = np.where(equal, 0.0, found[:, self.sides[0]] - found[:, self.sides[1]])
-            differences.append(metric.sign * difference)
-        full, resampled = differences
+        full, resampled = (
+            self._differences(weights)
+            for weights in (np.ones((1, self.num_images), dtype=np.uint8), agreement.drawn(self.num_images))
+        )
         error, share = np.nanstd(resampled, axis=0), self.num_images / size
         return _phi(resampled, error * np.sqrt(share - 1)) - _phi(full, error * np.sqrt(share))
 
+    def _differences(self, weights: Counts) -> Floats:
+        """(samples, pairs), in the right direction; 0 where two are equal but for rounding."""
+        means = centres(self.metric.values, weights, self.metric.lead)
+        is_equal = agreement.signs(means, self.sides, self.metric.rounding) == 0
+        difference = np.where(is_equal, 0.0, means[:, self.sides[0]] - means[:, self.sides[1]])
+        return self.metric.sign * difference
 
-def _of_single(right: Floats) -> tuple[float, float]:
+
+def _ends_of_single(right: Floats) -> tuple[float, float]:
     """The interval of the mean over pairs, (images, pairs)."""
     single = np.nanmean(right[np.isfinite(right).any(axis=1)], axis=1)
     low, high = mean_intervals(single[:, None], np.arange(len(single)))[:, 0].tolist()

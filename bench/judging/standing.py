@@ -25,20 +25,20 @@ class Standing:
     is significantly better than every control. images: how many all are compared on. best, worst: ids of images."""
 
     network: str
-    value: float
-    answered: int
-    rows: int
-    compared: float
-    low: float
-    high: float
-    place_low: int
-    place_high: int
-    groups: int
-    tied: tuple[str, ...]
-    beats_controls: bool
-    images: int
-    best: tuple[str, ...]
-    worst: tuple[str, ...]
+    value: float = math.nan
+    answered: int = 0
+    rows: int = 0
+    compared: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    place_low: int = 0
+    place_high: int = 0
+    groups: int = 0
+    tied: tuple[str, ...] = ()
+    beats_controls: bool = False
+    images: int = 0
+    best: tuple[str, ...] = ()
+    worst: tuple[str, ...] = ()
 
     @property
     def value_text(self) -> str:
@@ -60,8 +60,8 @@ class Standings:
         """From the first place that can't be excluded on any network to the last; in brackets without a place in the
         part."""
         each = self.networks.values()
-        low, high = min(one.place_low for one in each), max(one.place_high for one in each)
-        text = f"{low} to {high} of {max(one.groups for one in each)}"
+        low, high = min(network.place_low for network in each), max(network.place_high for network in each)
+        text = f"{low} to {high} of {max(network.groups for network in each)}"
         return text if self.answers.has_place else f"({text})"
 
     @property
@@ -87,7 +87,8 @@ class Standings:
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it; null where there is no number."""
         networks = [
-            {key: None if each != each else each for key, each in asdict(of).items()} for of in self.networks.values()
+            {name: None if entry != entry else entry for name, entry in asdict(each).items()}
+            for each in self.networks.values()
         ]
         return {"has_place": self.answers.has_place, "answers": asdict(self.answers), "networks": networks}
 
@@ -96,14 +97,9 @@ def standings(run: RunFolder, metric: str, method: str, with_examples: bool = Tr
     """None where the method has no value that is compared. with_examples: whether best and worst images are looked up,
     which takes most of the time."""
     answers = run.comparisons.answers(metric).get(method)
-    if answers is None:
-        return None
-    networks = {
-        run.label(setting): each
-        for setting in run.settings
-        if (each := standing(run, setting, metric, method, with_examples)) is not None
-    }
-    return Standings(answers, networks) if networks else None
+    each = {run.label(setting): standing(run, setting, metric, method, with_examples) for setting in run.settings}
+    networks = {label: network for label, network in each.items() if network is not None}
+    return Standings(answers, networks) if answers is not None and networks else None
 
 
 def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_examples: bool = True) -> Standing | None:
@@ -112,35 +108,39 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
     if comparison is None:
         return None
     compared = {name for group in comparison.groups for name in group}
-    silent = [name for name in run.methods if name in placed - compared]
+    silent = [name for name in run.methods if name in placed - compared]  # they share the last place
+    if method not in compared | {*silent}:
+        return None
     if method in silent:
         last = 1 + sum(not placed.isdisjoint(group) for group in comparison.groups)
         tied = tuple(name for name in silent if name != method)
         return Standing(
-            setting.model, math.nan, 0, comparison.rows, math.nan, math.nan, math.nan, last, last, last, tied, False,
-            comparison.images, (), (),
+            setting.model, rows=comparison.rows, place_low=last, place_high=last, groups=last, tied=tied,
+            images=comparison.images,
         )  # fmt: skip
-    if method not in compared:
-        return None
     place, own = comparison.place(method), comparison.group_of(method)
     others = [group for group in comparison.groups if group != own]
     differing = [group for group in others if comparison.differ(own[0], group[0])]
     sign = 1 if comparison.better == "higher" else -1
     behind = [group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0]
-    controls = [group for group in others if any(run.metadata.method(name).get("control") for name in group)]
+    controls = [group for group in others if not run.metadata.controls.isdisjoint(group)]
     ranked = [group for group in others if not placed.isdisjoint(group)]
     answered, value = run.comparisons.answered(setting, metric, method)
+    best, worst = _examples(run, setting, metric, method, sign) if with_examples else ((), ())
     return Standing(
         setting.model, value, answered, comparison.rows, place.value, place.value_low, place.value_high,
-        1 + sum(group in differing and group not in behind for group in ranked),
-        1 + len(ranked) - sum(group in behind for group in ranked), 1 + len(ranked) + bool(silent),
-        tuple(name for group in (own, *others) if group not in differing for name in group if name != method),
-        bool(controls) and all(group in behind for group in controls),
-        comparison.images, *(_examples(run, setting, metric, method, sign) if with_examples else ((), ())),
+        place_low=1 + sum(group in differing and group not in behind for group in ranked),
+        place_high=1 + len(ranked) - sum(group in behind for group in ranked),
+        groups=1 + len(ranked) + bool(silent),
+        tied=tuple(name for group in (own, *others) if group not in differing for name in group if name != method),
+        beats_controls=bool(controls) and all(group in behind for group in controls),
+        images=comparison.images, best=best, worst=worst,
     )  # fmt: skip
 
 
-def _examples(run: RunFolder, setting: Setting, metric: str, method: str, sign: int) -> tuple[tuple[str, ...], ...]:
+def _examples(
+    run: RunFolder, setting: Setting, metric: str, method: str, sign: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     rows = rows_at(run.records.rows([metric]), setting)
     rows = rows[(rows["method"].astype(str) == method) & (rows["status"] == OK)]
     ids = rows.assign(value=-sign * rows["value"]).sort_values(["value", "image_id"], kind="stable")["image_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -24,10 +25,10 @@ from axiom_bench.judging.card import (
     TRUTH_AHEAD,
     TRUTH_FIRST,
     UNCLEAR,
+    interval_over_networks,
 )
 from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
 from axiom_bench.judging.judgement import GOAL, MIN_METHODS
-from axiom_bench.judging.networks import interval
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
 from axiom_bench.statistics.labels import NOTHING, with_interval
@@ -79,25 +80,20 @@ def line_table(
 ) -> Table:  # fmt: skip
     """A line for each metric. Of several networks a test's column says on how many the metric passes, where it is worst
     and the mean of their values. label: of one setting's table, which has the values, and the verdict in words."""
-    run = runs[0]
-    lines = {
-        metric: {column: _measured(run, rows) if label else Cell(_over_networks(rows)) for column, rows in line.items()}
-        for metric, line in _lines(card).items()
-    }
-    filled = {column for cells in lines.values() for column, cell in cells.items() if cell.text != NOTHING}
-    columns = [column for column in next(iter(lines.values()), {}) if column in filled]
-    words = {metric: [Cell(text or NOTHING)] for metric, text in in_words(run, card).items()} if label else {}
+    cell = partial(_measured, runs[0]) if label else _over_networks
+    lines = {metric: {column: cell(rows) for column, rows in line.items()} for metric, line in _lines(card).items()}
+    columns = [column for column in _columns(card) if any(cells[column].text != NOTHING for cells in lines.values())]
+    words = {metric: (Cell(text or NOTHING),) for metric, text in in_words(runs[0], card).items()} if label else {}
     rows = tuple(
         (Cell(_title(runs, metric)), *(cells[column] for column in columns), *words.get(metric, ()))
         for metric, cells in lines.items()
     )
     header = ("Metric", *(_heading(runs, *column) for column in columns), *(["Verdict"] if label else []))
-    tests = {test for test, _ in columns}
-    notes = tuple(note for test, note in NOTES.items() if test in tests)
-    notes += (MEAN_NOTE,) * (not label) + (CIRCULAR_NOTE,) * bool(card["circular"].any())
+    notes = [note for test, note in NOTES.items() if test in {test for test, _ in columns}]
+    notes += [MEAN_NOTE] * (not label) + [CIRCULAR_NOTE] * bool(card["circular"].any())
     if label:
-        return Table.of_setting(name, title, label, header, (Group("", rows),), notes, 1, text_last=True)
-    return Table(name, title, header, (Group("", rows),), notes, len(header))
+        return Table.of_setting(name, title, label, header, (Group("", rows),), tuple(notes), 1, text_last=True)
+    return Table(name, title, header, (Group("", rows),), tuple(notes), len(header))
 
 
 def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
@@ -106,58 +102,58 @@ def line_cells(card: pd.DataFrame) -> dict[str, dict[Column, str]]:
     return {metric: {column: _passes(rows) for column, rows in line.items()} for metric, line in _lines(card).items()}
 
 
-def _lines(card: pd.DataFrame) -> dict[str, dict[Column, list[Any]]]:
-    """{metric: {(test, truth): rows}}. Of the tests of a truth a column for each truth, of the others one; of measures
-    where the card has them."""
+def _columns(card: pd.DataFrame) -> list[Column]:
+    """Of the tests of a truth a column for each truth, of the others one; of measures where the card has them."""
     of_truths = card[card["test"].isin(OF_A_TRUTH)]
     by_truth = dict.fromkeys(zip(of_truths["test"], of_truths["truth"], strict=True))
-    present = set(card["test"])
-    columns = [
+    others = [*TESTS, *(test for test in MEASURES if test in set(card["test"]))]
+    return [
         *sorted(by_truth, key=lambda column: TESTS.index(column[0])),
-        *((test, "") for test in TESTS if test not in OF_A_TRUTH),
-        *((test, "") for test in MEASURES if test in present),
+        *((test, "") for test in others if test not in OF_A_TRUTH),
     ]
-    lines: dict[str, dict[Column, list[Any]]] = {
-        str(metric): {column: [] for column in columns} for metric in card["metric"].unique()
+
+
+def _lines(card: pd.DataFrame) -> dict[str, dict[Column, pd.DataFrame]]:
+    """{metric: {(test, truth): rows}}, of `_columns`."""
+    truth = card["truth"].where(card["test"].isin(OF_A_TRUTH), "")
+    cells, columns = dict(iter(card.groupby([card["metric"], card["test"], truth], sort=False))), _columns(card)
+    return {
+        str(metric): {column: cells.get((metric, *column), card[:0]) for column in columns}
+        for metric in card["metric"].unique()
     }
-    row: Any
-    for row in card.itertuples(index=False):
-        column = (row.test, row.truth if row.test in OF_A_TRUTH else "")
-        if column in lines[row.metric]:
-            lines[row.metric][column].append(row)
-    return lines
 
 
-def _passes(rows: Sequence[Any]) -> str:
-    counted = [row for row in rows if not pd.isna(row.passes)]
-    if not counted:
-        return CIRCULAR if any(row.circular for row in rows) else NOTHING
-    failed = [row for row in counted if not row.passes]
-    if not failed:
-        return f"{len(counted)} of {len(counted)}"
-    worst = min(failed, key=lambda row: row.value)
-    return f"{len(counted) - len(failed)} of {len(counted)}; {worst.network} {worst.value:.2f}"
+def _passes(rows: pd.DataFrame) -> str:
+    counted = rows[rows["passes"].notna()]
+    if counted.empty:
+        return CIRCULAR if rows["circular"].any() else NOTHING
+    failed = counted[~counted["passes"].astype(bool)]
+    count = f"{len(counted) - len(failed)} of {len(counted)}"
+    if failed.empty:
+        return count
+    worst = failed.sort_values("value", kind="stable").iloc[0]
+    return f"{count}; {worst['network']} {worst['value']:.2f}"
 
 
-def _over_networks(rows: Sequence[Any]) -> str:
+def _over_networks(rows: pd.DataFrame) -> Cell:
     """As `_passes`, with the mean of several networks and its interval over other networks and images."""
-    counted = pd.DataFrame([row for row in rows if row.test != SANITY and not pd.isna(row.passes)])
-    if counted.empty or counted["network"].nunique() < 2:
-        return _passes(rows)
+    counted = rows[rows["passes"].notna() & (rows["test"] != SANITY)]
+    if counted["network"].nunique() < 2:
+        return Cell(_passes(rows))
     mean = float(counted.groupby("network", sort=False)["value"].mean().mean())
-    return f"{_passes(rows)}; mean {with_interval(mean, *interval(counted))}"
+    return Cell(f"{_passes(rows)}; mean {with_interval(mean, *interval_over_networks(counted))}")
 
 
-def _measured(run: RunFolder, rows: Sequence[Any]) -> Cell:
+def _measured(run: RunFolder, rows: pd.DataFrame) -> Cell:
     """The value of a test's one row, or as `_passes`; of a place the best."""
-    row = rows[0] if rows else None
+    row: Any = next(rows.itertuples(), None)
     if row is None or (not math.isfinite(row.value) and row.test != NEEDED):
         return Cell(NOTHING)
     if row.test == PLACE:
         places = f"{row.value:.0f} of {row.n} [{row.low:.0f}, {row.high:.0f}]"
         return numeric(row.value, f"{run.metadata.method_title(row.truth)}, {places}")
     if len(rows) > 1 or row.circular:
-        return Cell(_over_networks(rows))
+        return _over_networks(rows)
     if row.test == NEEDED:
         return numeric(row.value, _needed(row))
     if row.test == RELIABILITY:
@@ -210,14 +206,13 @@ def committed_line(run: RunFolder, value: str) -> str:
     rows = committed_rows(run.config, metric, value)
     if rows.empty:
         return ""
-    held, cells = verdicts(rows)[value], line_cells(rows)[value]
-    words: dict[bool | None, list[str]] = {False: [], True: [], None: []}
-    for test, holds in held.items():
-        cell = cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING)
-        words[holds].append(f"{TITLES[test].lower()} ({cell})")
-    parts = [
-        f"{verb} {', '.join(words[holds])}" for verb, holds in (("fails", False), ("passes", True)) if words[holds]
-    ]
+    verdicts_of, cells = verdicts(rows)[value], line_cells(rows)[value]
+    parts = []
+    for verb, verdict in (("fails", False), ("passes", True)):
+        tests = [test for test, holds in verdicts_of.items() if holds is verdict]
+        texts = [cells.get((test, PRIMARY if test in OF_A_TRUTH else ""), NOTHING) for test in tests]
+        words = [f"{TITLES[test].lower()} ({text})" for test, text in zip(tests, texts, strict=True)]
+        parts += [f"{verb} {', '.join(words)}"] if words else []
     return "; ".join(parts)
 
 

@@ -44,15 +44,17 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     """
     run = RunFolder.read(folder)
     names, cases = judgement.chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
-    judgement.check(run, len(spoiled_methods(run)))
+    judgement.check(run)
     recovered = recovery_of_runs(cases, names) if truth else None
     judged = {setting: judge(run, setting, names) for setting in trained(run)}
     if recovered is not None:
-        own = {setting: rows[~rows["test"].isin([DEGREES, RECOVERY])] for setting, rows in judged.items()}
-        judged = {setting: pd.concat([rows, recovered], ignore_index=True) for setting, rows in own.items()}
+        judged = {
+            setting: pd.concat([rows[~rows["test"].isin([DEGREES, RECOVERY])], recovered], ignore_index=True)
+            for setting, rows in judged.items()
+        }
     made = tables(run, judged)
     written = {f"{table.name}.md": to_markdown(table) for table in made}
-    rows = pd.concat(judged.values(), ignore_index=True) if judged else pd.DataFrame()
+    rows = pd.concat([pd.DataFrame(), *judged.values()], ignore_index=True)
     written["judging.csv"] = to_csv(rows.drop_duplicates())
     for name, text in written.items():
         files.write(run.path / "tables" / name, text.encode())

@@ -50,8 +50,13 @@ def units(images: Integers) -> Units:
     names, unit = np.unique(images, return_inverse=True)
     if len(names) > MOST_UNITS:
         unit = np.random.default_rng(SEED).permutation(len(names))[unit] % MOST_UNITS
-    order = np.argsort(unit, kind="stable")
-    return Units(order, np.flatnonzero(np.diff(unit[order], prepend=-1)))
+    return Units(*in_groups(unit))
+
+
+def in_groups(numbers: Integers) -> tuple[Integers, Integers]:
+    """The order that sorts rows by their number, from 0 on, and where each number starts there."""
+    order = np.argsort(numbers, kind="stable")
+    return order, np.flatnonzero(np.diff(numbers[order], prepend=-1))
 
 
 @lru_cache(maxsize=4)
@@ -150,7 +155,7 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
     The percentile interval; where a resample has two values in the middle, each end takes the outer. NaN for fewer than
     FEWEST_IMAGES images.
     """
-    ends, drawn = np.full((2, values.shape[1]), np.nan), _drawn(images)
+    ends, drawn = np.full((2, values.shape[1]), np.nan), resamples_of_rows(images)
     for column in np.flatnonzero(_num_images(np.isfinite(values), images) >= FEWEST_IMAGES):
         low, high = medians(values[:, column], *drawn)
         bounds = np.nanmin(values[:, column]), np.nanmax(values[:, column])  # of a resample without a row
@@ -163,15 +168,21 @@ def median_intervals(values: Floats, images: Integers) -> Floats:
 def resampled_medians(values: Floats, images: Integers) -> Floats:
     """(RESAMPLES, columns): the median of each column, without NaN, under each resample of the images; of an even
     number of rows the mean of the two in the middle. The resamples are the same for all columns."""
-    drawn = _drawn(images)
-    found = [np.add(*medians(column, *drawn)) / 2 for column in values.T]
-    return np.stack(found, axis=1) if found else np.zeros((RESAMPLES, 0))
+    return weighted_medians(values, *resamples_of_rows(images))
 
 
-def _drawn(images: Integers) -> tuple[Integers, Floats]:
+def resamples_of_rows(images: Integers) -> tuple[Integers, Floats]:
     """The number of each row's unit, and how often each resample has it."""
     drawn = units(images)
     return drawn.of_rows(), resamples(len(drawn.starts))
+
+
+def weighted_medians(values: Floats, unit: Integers, weights: Floats) -> Floats:
+    """(samples, columns): the mean of the two values in the middle of each, see `medians`."""
+    result = np.empty((len(weights), values.shape[1]))
+    for place, column in enumerate(values.T):
+        result[:, place] = np.add(*medians(column, unit, weights)) / 2
+    return result
 
 
 def medians(column: Floats, unit: Integers, weights: Floats) -> tuple[Floats, Floats]:
@@ -290,8 +301,7 @@ def _wilson(share: Floats, error: Floats, num_units: Integers, student: Floats) 
 
 def _num_images(has: NDArray[np.bool_], images: Integers) -> Integers:
     """How many images have a value, for each column."""
-    order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    order, starts = in_groups(images)
     if len(starts) == len(images):  # a row an image
         return np.asarray(has.sum(axis=0))
     return np.asarray(np.logical_or.reduceat(has[order], starts, axis=0).sum(axis=0))

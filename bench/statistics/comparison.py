@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, takewhile
@@ -77,6 +77,11 @@ class Comparison:
         """The row of `places` of a compared method."""
         return self._places[method]
 
+    @property
+    def best(self) -> frozenset[str]:
+        """The methods that are best, see `places`."""
+        return frozenset(map(str, self.places.index[self.places["is_best"].astype(bool)]))
+
     def group_of(self, method: str) -> tuple[str, ...]:
         """All methods that coincide with a compared method, itself among them."""
         return next(group for group in self.groups if method in group)
@@ -136,21 +141,20 @@ def compare_methods(
         return None
     chosen = tuple(methods[place] for place in ranked[columns])
     values, images = values[common][:, ranked[columns]], images[common]
-    groups = coinciding(values, chosen, rounding_of(values, value))
-    firsts = [chosen.index(group[0]) for group in groups]
-    pairs = _pairs(values, images, firsts, chosen, value)
-    centres = paired_tests.centre(values, value.lead)
-    if value.lead == "mean":
-        ends = mean_intervals(values, images, value.is_proportion)
-    else:
-        ends = median_intervals(values, images)
-    statistics = dict(zip(chosen, zip(centres.tolist(), *ends.tolist(), strict=True), strict=True))
-    unbeaten = _unbeaten(groups, pairs, value.better, controls)
-    places = _places(groups, statistics, pairs, value.better, unbeaten)
-    return Comparison(
-        value.better, groups, pairs, places, len(np.unique(images)), len(values),
-        tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
-        tuple(name for name in methods if name in constructed), unbeaten,
+    is_mean = value.lead == "mean"
+    ends = mean_intervals(values, images, value.is_proportion) if is_mean else median_intervals(values, images)
+
+    def tested(left: Integers, right: Integers) -> pd.DataFrame:
+        table = paired_tests.tests(values, images, left, right, value)
+        low, high = (table[end].to_numpy(dtype=np.float64) for end in ("low", "high"))
+        shown = paired_tests.detectable(low, high, int(table["n"].iloc[0]), len(table))
+        return table.assign(by_images=holm(table["by_images"]), detectable=shown)
+
+    return _comparison(
+        chosen, values, (paired_tests.centre(values, value.lead), *ends), tested, value, controls,
+        images=len(np.unique(images)), rows=len(values),
+        left_out=tuple(methods[place] for place in ranked[has.any(axis=0)] if methods[place] not in chosen),
+        by_construction=tuple(name for name in methods if name in constructed),
     )  # fmt: skip
 
 
@@ -165,61 +169,30 @@ def compare_whole_sets(
     methods have no resamples.
     """
     ranked = stored[~stored["method"].isin(constructed)]
-    rows = ranked[ranked["common_images"] > 0]
-    if rows.empty:
+    compared = ranked[ranked["common_images"] > 0]
+    if compared.empty:
         return None
-    methods, values = tuple(map(str, rows["method"])), rows["common_value"].to_numpy(float)
-    replicates = [np.asarray(entry, dtype=float) for entry in rows["common_replicates"]]
+    methods, values = tuple(map(str, compared["method"])), compared["common_value"].to_numpy(float)
+    replicates = [np.asarray(entry, dtype=float) for entry in compared["common_replicates"]]
     if len({len(points) for points in replicates}) > 1:  # records of several runs were combined
         replicates = [np.full(2, np.nan)] * len(replicates)
-    sampled = np.stack(replicates, axis=1)
-    points = np.concatenate([values[None], sampled])
-    groups = coinciding(points, methods, rounding_of(points, value))
-    images, num_rows = int(rows["common_images"].iloc[0]), int(rows["common_rows"].fillna(0).iloc[0])
-    firsts = [methods.index(group[0]) for group in groups]
-    pairs = _whole_set_pairs(values, sampled, firsts, methods, value.better, images)
+    sampled, images = np.stack(replicates, axis=1), int(compared["common_images"].iloc[0])
+
+    def tested(left: Integers, right: Integers) -> pd.DataFrame:
+        difference, error = values[left] - values[right], _deviation(sampled[:, left] - sampled[:, right])
+        ends = {"low": difference - NORMAL * error, "high": difference + NORMAL * error}
+        shown = paired_tests.smallest_shown(error, len(left), images)
+        p = paired_tests.normal_test(difference, error)
+        return pd.DataFrame({"n": images, "difference": difference, **ends, "p": p, "detectable": shown})
+
     reach = NORMAL * _deviation(sampled)
-    statistics = dict(zip(methods, zip(values, values - reach, values + reach, strict=True), strict=True))
-    unbeaten = _unbeaten(groups, pairs, value.better, controls)
-    return Comparison(
-        value.better, groups, pairs, _places(groups, statistics, pairs, value.better, unbeaten), images, num_rows,
-        tuple(name for name in map(str, ranked.loc[ranked["images"] > 0, "method"]) if name not in methods),
-        tuple(name for name in map(str, stored["method"]) if name in constructed), unbeaten,
+    return _comparison(
+        methods, np.concatenate([values[None], sampled]), (values, values - reach, values + reach), tested, value,
+        controls, images=images, rows=int(compared["common_rows"].fillna(0).iloc[0]),
+        left_out=tuple(name for name in map(str, ranked.loc[ranked["images"] > 0, "method"]) if name not in methods),
+        by_construction=tuple(name for name in map(str, stored["method"]) if name in constructed),
         of_whole_set=True,
     )  # fmt: skip
-
-
-def _pairs(
-    values: Floats, images: Integers, firsts: Sequence[int], methods: Sequence[str], value: Value
-) -> pd.DataFrame:
-    """PAIR_COLUMNS of all pairs of these columns."""
-    if not value.has_direction or len(firsts) < 2:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    left, right = (np.array(side) for side in zip(*combinations(firsts, 2), strict=True))
-    table = paired_tests.tests(values, images, left, right, value)
-    low, high = (table[end].to_numpy(dtype=np.float64) for end in ("low", "high"))
-    shown = paired_tests.detectable(low, high, int(table["n"].iloc[0]), len(table))
-    names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
-    adjusted = {"adjusted": holm(table["p"]), "by_images": holm(table["by_images"])}
-    return table.assign(**names, **adjusted, detectable=shown)[list(PAIR_COLUMNS)]
-
-
-def _whole_set_pairs(
-    values: Floats, sampled: Floats, firsts: Sequence[int], methods: Sequence[str], better: str, images: int
-) -> pd.DataFrame:
-    """PAIR_COLUMNS of all pairs of these columns; values (methods,), sampled (resamples, methods)."""
-    if better == "none" or len(firsts) < 2:
-        return pd.DataFrame(columns=list(PAIR_COLUMNS))
-    left, right = (list(side) for side in zip(*combinations(firsts, 2), strict=True))
-    difference, error = values[left] - values[right], _deviation(sampled[:, left] - sampled[:, right])
-    p = paired_tests.normal_test(difference, error)
-    table = pd.DataFrame({
-        "first": [methods[place] for place in left], "second": [methods[place] for place in right],
-        "difference": difference, "low": difference - NORMAL * error, "high": difference + NORMAL * error,
-        "p": p, "adjusted": holm(p),
-        "detectable": paired_tests.smallest_shown(error, len(left), images), "n": images,
-    })  # fmt: skip
-    return table.reindex(columns=list(PAIR_COLUMNS))
 
 
 def _deviation(sampled: Floats) -> Floats:
@@ -227,35 +200,38 @@ def _deviation(sampled: Floats) -> Floats:
     return np.asarray(sampled.std(axis=0, ddof=1) if len(sampled) > 1 else np.full(sampled.shape[1], np.nan))
 
 
-def _wins(pairs: pd.DataFrame, better: str) -> list[tuple[str, str]]:
-    """(the better, the worse) of each pair that differs significantly."""
-    significant = pairs[pairs["adjusted"] < LEVEL]
-    wins = (significant["difference"] > 0) == (better == "higher")
-    winners = significant["first"].where(wins, significant["second"])
-    return list(zip(winners, significant["second"].where(wins, significant["first"]), strict=True))
-
-
-def _unbeaten(groups: Groups, pairs: pd.DataFrame, better: str, controls: Collection[str]) -> tuple[str, ...]:
-    """See `Comparison.unbeaten`."""
-    wins, explain = _wins(pairs, better), {group[0] for group in groups if not {*group} <= {*controls}}
-    beaten = {loser for winner, loser in wins if winner in explain}
-    return tuple(name for group in groups if wins and group[0] not in beaten for name in group if name in controls)
-
-
-def _places(
-    groups: Groups, statistics: Mapping[str, tuple[float, float, float]], pairs: pd.DataFrame, better: str,
-    unbeaten: Collection[str],
-) -> pd.DataFrame:  # fmt: skip
-    """statistics: value, low and high of each method."""
-    wins = _wins(pairs, better)
-    winners, losers = [winner for winner, _ in wins], [loser for _, loser in wins]
-    ranked = sorted((group[0] for group in groups), key=lambda name: statistics[name][0], reverse=better == "higher")
+def _comparison(
+    methods: Sequence[str], points: Floats, statistics: tuple[Floats, Floats, Floats],
+    tested: Callable[[Integers, Integers], pd.DataFrame], value: Value, controls: Collection[str], **about: Any,
+) -> Comparison:  # fmt: skip
+    """points: (rows, methods), by which methods coincide. statistics: value, low and high of each method. tested: of
+    pairs of methods, by their places, PAIR_COLUMNS without names and `adjusted`. about: fields of `Comparison`."""
+    groups = coinciding(points, methods, rounding_of(points, value))
+    firsts, pairs = [methods.index(group[0]) for group in groups], pd.DataFrame(columns=list(PAIR_COLUMNS))
+    if value.has_direction and len(groups) > 1:
+        left, right = (np.array(side) for side in zip(*combinations(firsts, 2), strict=True))
+        names = {"first": [methods[place] for place in left], "second": [methods[place] for place in right]}
+        table = tested(left, right)
+        pairs = table.assign(**names, adjusted=holm(table["p"])).reindex(columns=list(PAIR_COLUMNS))
+    significant, sign = pairs[pairs["adjusted"] < LEVEL], -1 if value.better == "lower" else 1
+    is_first = sign * significant["difference"] > 0
+    winners = significant["first"].where(is_first, significant["second"]).tolist()
+    losers = significant["second"].where(is_first, significant["first"]).tolist()
+    explain = {group[0] for group in groups if not {*group} <= {*controls}}
+    beaten = {loser for winner, loser in zip(winners, losers, strict=True) if winner in explain}
+    unbeaten = tuple(
+        name for group in groups if winners and group[0] not in beaten for name in group if name in controls
+    )
+    columns = zip(*(column.tolist() for column in statistics), strict=True)
+    of_method: dict[str, tuple[float, float, float]] = dict(zip(methods, columns, strict=True))
+    ranked = sorted((group[0] for group in groups), key=lambda name: -sign * of_method[name][0])
     best = set(takewhile(lambda name: name not in losers, ranked)) if losers and not unbeaten else set()
     rows: list[Place] = []
     for number, group in enumerate(groups):
         low, high = 1 + losers.count(group[0]), len(groups) - winners.count(group[0])
-        rows.extend(Place(number, *statistics[name], low, high, group[0] in best) for name in group)
-    return pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
+        rows += [Place(number, *of_method[name], low, high, group[0] in best) for name in group]
+    places = pd.DataFrame(rows, index=[name for group in groups for name in group], columns=list(Place._fields))
+    return Comparison(value.better, groups, pairs, places, unbeaten=unbeaten, **about)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from axiom_bench.statistics.bootstrap import (
     Integers,
     difference_intervals,
     expanded_quantiles,
+    in_groups,
     resampled_medians,
 )
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Value
@@ -60,8 +61,7 @@ def by_image(first: Floats, second: Floats, images: Integers, rounding: float | 
 
 def means_by_image(values: Floats, images: Integers) -> Floats:
     """(rows, columns) -> (images, columns): the mean over an image's rows that have a value, else NaN."""
-    order = np.argsort(images, kind="stable")
-    starts = np.flatnonzero(np.diff(images[order], prepend=-1))
+    order, starts = in_groups(images)
     if len(starts) == len(values):  # a row an image
         return np.where(np.isfinite(values), values, np.nan)[order]
     has = np.isfinite(values)[order]

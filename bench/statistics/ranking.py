@@ -47,8 +47,7 @@ def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
     for fewer than two methods or settings."""
     columns = {}
     for place, setting in enumerate(run.settings):
-        comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
-        if comparison is not None:
+        if (comparison := _of_trained(run, setting, metric)) is not None:
             values = comparison.places["value"]  # methods that coincide have the same
             of_method = {name: values[group[0]] for group in comparison.groups for name in group}
             columns[place] = pd.Series(of_method, dtype=float)
@@ -91,17 +90,20 @@ def best(values: pd.Series, value: Value) -> pd.Series:
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """The methods that are bold: see `comparison.Comparison.places`. None for a model with random weights, or where a
     control is unbeaten."""
-    comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
-    if comparison is None:
-        return frozenset()
-    return frozenset(map(str, comparison.places.index[comparison.places["is_best"].astype(bool)]))
+    comparison = _of_trained(run, setting, metric)
+    return comparison.best if comparison is not None else frozenset()
 
 
 def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
     """The controls that no method is significantly better than; see `comparison.Comparison`. None for a model with
     random weights."""
-    comparison = None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
-    return () if comparison is None else comparison.unbeaten
+    comparison = _of_trained(run, setting, metric)
+    return comparison.unbeaten if comparison is not None else ()
+
+
+def _of_trained(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
+    """None for a model with random weights, whose values rank no method."""
+    return None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:
@@ -141,8 +143,8 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     for name in metrics:
         value = run.metadata.value(name)
         if name in run.metrics and value.has_direction:
-            found = {setting: run.comparisons.of(setting, name) for setting in settings}
-            comparisons = {setting: each for setting, each in found.items() if each is not None}
+            compared = {setting: run.comparisons.of(setting, name) for setting in settings}
+            comparisons = {setting: each for setting, each in compared.items() if each is not None}
             is_last = bool(comparisons) and all(each.unbeaten for each in comparisons.values())
             (last if is_last else leading).extend(_of_metric(run, value, comparisons))
     return [*leading, *last]
@@ -182,8 +184,7 @@ def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Compa
     for setting, comparison in comparisons.items():
         for kind, sentence, numbers in _of_setting(run, value, comparison):
             yield Statement(f"{run.label(setting)}: {sentence}", kind, value.name, (setting,), numbers)
-    constructed = {setting: comparison.by_construction for setting, comparison in comparisons.items()}
-    constructed = {setting: methods for setting, methods in constructed.items() if methods}
+    constructed = {setting: each.by_construction for setting, each in comparisons.items() if each.by_construction}
     if methods := list(dict.fromkeys(name for names in constructed.values() for name in names)):
         names = names_in_words(run, [(name,) for name in methods])
         which = "which is not ranked" if len(methods) == 1 else "which are not ranked"

@@ -93,12 +93,12 @@ class RunFolder:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row for each setting, method and metric: see `summarise`, `with_common_values` and `with_intervals`."""
+        """One row for each setting, method and metric: see `summarise`, `with_common_values`, `with_stored_values` and
+        `with_intervals`."""
         summary = summarise(self.records, image_value_of=self.image_value_of)
-        summary = summaries.with_bootstrap_errors(summary, self.whole_set)
-        summary = with_intervals(summary, self.records, self.layouts, self.whole_set, self.metadata)
-        common = with_common_values(summary, self.records, self.layouts)
-        summary = summaries.with_stored_common_values(common, self.whole_set)
+        summary = with_common_values(summary, self.records, self.layouts)
+        summary = summaries.with_stored_values(summary, self.whole_set)
+        summary = with_intervals(summary, self.records, self.layouts, self.metadata)
         constructed = {metric: self.metadata.by_construction(metric) for metric in self.metrics}
         pairs = zip(summary["method"], summary["metric"], strict=True)
         return summary.assign(by_construction=[method in constructed[metric] for method, metric in pairs])
@@ -120,7 +120,7 @@ class RunFolder:
         of_splits = {(*place, name): layout for name, part in parts.items() for place, layout in part.items()}
         summary = with_common_values(summarise(self.records, SPLIT_KEYS), self.records, of_splits, SPLIT_KEYS)
         rows = {name: summary[summary["split"] == name] for name in SPLITS}
-        ends = [with_intervals(rows[name], self.records, parts[name], self.whole_set, self.metadata) for name in SPLITS]
+        ends = [with_intervals(rows[name], self.records, parts[name], self.metadata) for name in SPLITS]
         return pd.concat(ends).sort_index()
 
     @cached_property

@@ -1,18 +1,16 @@
-"""From records to statistics with their standard errors and intervals, one row for each group. Also values on the
-images that all compared methods have, which decide which method is best: statistics over different images rank no
-method."""
+"""From records to statistics with their standard errors and intervals, one row for each group. Also on the images that
+all compared methods have, which decide which method is best: statistics over different images rank no method."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER
-from axiom_bench.records.by_metric import NAMES, PLACE, Records, RowLayout, compared_columns, matrix
+from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
 from axiom_bench.statistics.labels import Metadata
 
@@ -44,11 +42,11 @@ def summarise(
     the linearised variance of a ratio for clusters of unequal size (Cochran, Sampling Techniques, 3rd ed. 1977,
     chapter 9A; the cluster-robust error of Liang and Zeger, Biometrika 1986, of a regression on a constant). With one
     row an image it is the sample standard deviation over sqrt(n). NaN for m < 2 and for values of the whole data set,
-    whose errors the run's bootstrap gives: see `with_bootstrap_errors`.
+    whose errors the run's bootstrap gives: see `with_stored_values`.
     """
     records, by = records if isinstance(records, Records) else Records.of(records), list(by)
     groups = _groups(records, by)
-    parts = [part for metric in records.metrics if len(part := _of_metric(records, metric, groups))]
+    parts = [part for metric in records.metrics if len(part := _of_metric(records, metric, *groups))]
     if not parts:
         return pd.DataFrame(columns=[*by, *STATISTICS])
     table = pd.concat(parts, ignore_index=True)
@@ -57,21 +55,6 @@ def summarise(
     table = _with_counts_of_images(table.sort_values(by, ignore_index=True), by, image_value_of or {})
     names = [name for name in by if name != "whole_set"]
     return table.astype(dict.fromkeys(names, object))[[*by, *STATISTICS]]
-
-
-def with_bootstrap_errors(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the standard errors of values of the whole data set. These are the standard deviation of a value
-    over the run's resamples of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm
-    6.1).
-
-    whole_set: `reading.WHOLE_SET_COLUMNS`. NaN where a value has no replicates, and for fewer than two images.
-    """
-    if whole_set.empty or summary.empty:
-        return summary
-    errors = whole_set[NAMES].assign(bootstrap=[bootstrap_error(values) for values in whole_set["replicates"]])
-    aligned = summary[NAMES].merge(errors.astype(dict.fromkeys(NAMES, object)), on=NAMES, how="left")["bootstrap"]
-    use = summary["whole_set"].astype(bool) & summary["mean"].notna()
-    return summary.assign(standard_error=summary["standard_error"].mask(use, aligned.set_axis(summary.index)))
 
 
 def bootstrap_error(replicates: Sequence[float] | np.ndarray | None) -> float:
@@ -103,36 +86,25 @@ def classified(records: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
 
 
-@dataclass(frozen=True)
-class _Groups:
-    """The groups of keys (an image and its classes). of_key: (keys,) the number of each key's; -1 for none. table: what
-    each is of, without method and metric. image: (keys,) images in the order of their ids."""
-
-    of_key: Integers
-    table: pd.DataFrame
-    image: Integers
-
-
-def _groups(records: Records, by: Sequence[str]) -> _Groups:
+def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame]:
+    """(keys,) the number of each key's group, -1 for none; what each group is of, but for method and metric."""
     keys = records.keys.assign(whole_set=records.of_whole_set)
     if "split" in by:
         keys = keys.assign(split=classified(keys))[~records.of_whole_set]
-    names = [name for name in by if name not in ("method", "metric")]
-    grouped = keys.groupby(names, observed=True)
+    grouped = keys.groupby([name for name in by if name not in ("method", "metric")], observed=True)
     of_key = np.full(len(records.keys), -1, dtype=np.int64)
     of_key[keys.index] = grouped.ngroup()
-    image = np.asarray(records.keys["image_id"].cat.codes, dtype=np.int64)
-    return _Groups(of_key, grouped.size().index.to_frame(index=False), image)
+    return of_key, grouped.size().index.to_frame(index=False)
 
 
-def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
-    """STATISTICS of one metric, a row for each group and method."""
+def _of_metric(records: Records, metric: str, of_key: Integers, places: pd.DataFrame) -> pd.DataFrame:
+    """STATISTICS of one metric, a row for each group and method. of_key, places: see `_groups`."""
     block, count = records.blocks[metric], len(records.methods)
-    group, image = groups.of_key[block.keys], groups.image[block.keys]
+    group, image = of_key[block.keys], records.keys["image_id"].cat.codes.to_numpy(np.int64)[block.keys]
     code, is_ok = group * count + block.methods, block.statuses == records.ok
     counts = np.bincount(
         (code * len(records.statuses) + block.statuses)[group >= 0],
-        minlength=len(groups.table) * count * len(records.statuses),
+        minlength=len(places) * count * len(records.statuses),
     ).reshape(-1, len(records.statuses))
     codes = np.flatnonzero(counts.sum(axis=1))
     values = np.where(is_ok, block.values, np.nan)[group >= 0]
@@ -144,7 +116,7 @@ def _of_metric(records: Records, metric: str, groups: _Groups) -> pd.DataFrame:
         " ".join(f"{name}:{count}" for name, count in zip(records.statuses, row_counts, strict=True) if count)
         for row_counts in counts[codes].tolist()
     ]
-    place = groups.table.iloc[codes // count].set_axis(table.index)
+    place = places.iloc[codes // count].set_axis(table.index)
     methods = [records.methods[code] for code in codes % count]
     return pd.concat([place, table], axis=1).assign(method=methods, metric=metric)
 
@@ -205,39 +177,37 @@ def _with_counts_of_images(table: pd.DataFrame, by: list[str], image_value_of: M
 
 
 def with_intervals(
-    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], whole_set: pd.DataFrame,
-    metadata: Metadata,
-) -> pd.DataFrame:  # fmt: skip
+    summary: pd.DataFrame, records: Records, layouts: Mapping[tuple[str, ...], RowLayout], metadata: Metadata
+) -> pd.DataFrame:
     """The summary with ENDS: 95 % intervals by a bootstrap over images, see `bootstrap`. NaN for too few images. A
-    value of the whole data set has, as its mean and as its median, 1.96 standard deviations of the replicates that the
-    run stored (`reading.WHOLE_SET_COLUMNS`) on either side. layouts: of the settings, see `by_metric.layouts`.
-    metadata: of the metrics, whose kind decides the kind of the interval."""
+    value of the whole data set has, as its mean and as its median, 1.96 of its standard errors, see
+    `with_stored_values`, on either side. layouts: of the settings, see `by_metric.layouts`. metadata: of the
+    metrics, whose kind decides the kind of the interval."""
     if summary.empty:
         return summary.assign(**dict.fromkeys(ENDS, np.nan))
-    stored = whole_set.drop_duplicates(NAMES)[[*NAMES, "replicates"]].astype(dict.fromkeys(NAMES, object))
-    rows = summary.loc[summary["whole_set"].astype(bool), [*NAMES, "whole_set", "mean"]].merge(stored, on=NAMES)
-    reach = NORMAL * np.array([bootstrap_error(values) for values in rows["replicates"]], dtype=float)
-    low, high = rows["mean"] - reach, rows["mean"] + reach
-    of_sets = rows[[*NAMES, "whole_set"]].assign(mean_low=low, mean_high=high, median_low=low, median_high=high)
-    parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
-    ends = pd.concat([*parts, of_sets], ignore_index=True)
-    ends = ends.astype(dict.fromkeys(NAMES, object) | {"whole_set": bool} | dict.fromkeys(ENDS, float))
-    return summary.merge(ends, on=[*NAMES, "whole_set"], how="left", validate="one_to_one").set_axis(summary.index)
+    of_images = pd.DataFrame(columns=[*NAMES, *ENDS])
+    if layouts:
+        parts = [_of_setting(records, layout, place, metadata) for place, layout in layouts.items()]
+        of_images = pd.concat(parts, ignore_index=True)
+    of_images = of_images.astype(dict.fromkeys(NAMES, object) | dict.fromkeys(ENDS, float))
+    table = summary.merge(of_images, on=NAMES, how="left", validate="many_to_one").set_axis(summary.index)
+    of_set, reach = table["whole_set"].astype(bool), NORMAL * table["standard_error"]
+    for end in ENDS:
+        table[end] = table[end].mask(of_set, table["mean"] + (reach if end.endswith("high") else -reach))
+    return table
 
 
 def _of_setting(records: Records, layout: RowLayout, place: tuple[str, ...], metadata: Metadata) -> pd.DataFrame:
-    """NAMES, whole_set and ENDS of one setting. One metric's values are in memory at a time."""
+    """NAMES and ENDS of one setting. One metric's values are in memory at a time."""
     sums, medians, names = [], [], []
     for metric in records.metrics:
         values = matrix(records, layout, metric)
         if values is not None:
             sums.append(summed(values.values, values.images, metadata.value(metric).is_proportion))
             medians.append(median_intervals(values.values, values.images))
-            names += [(method, metric) for method in values.methods]
+            names += [(*place, method, metric) for method in values.methods]
     ends = np.concatenate([ends_of_means(sums), np.concatenate(medians, axis=1)])
-    methods, metrics = zip(*names, strict=True)
-    table = pd.DataFrame(dict(zip(ENDS, ends, strict=True)))
-    return table.assign(**dict(zip(PLACE, place, strict=True)), method=methods, metric=metrics, whole_set=False)
+    return pd.DataFrame(names, columns=NAMES).assign(**dict(zip(ENDS, ends, strict=True)))
 
 
 COLUMNS = ("compared", "partial", "common_images", "common_n", "common_mean", "common_median")
@@ -270,32 +240,38 @@ def with_common_values(
                          "common_median": float})  # fmt: skip
 
 
-def with_stored_common_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
-    """The summary with COLUMNS for values of whole data sets as the run has stored them, and the images and rows that
-    each was computed from as `images` and `n`.
+def with_stored_values(summary: pd.DataFrame, whole_set: pd.DataFrame) -> pd.DataFrame:
+    """The summary with what the run has stored of values of whole data sets: COLUMNS, and as `images` and `n` the
+    images and rows that each was computed from. Its standard error is the standard deviation over the run's resamples
+    of the images (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, algorithm 6.1).
 
-    whole_set: `reading.WHOLE_SET_COLUMNS`.
+    whole_set: `reading.WHOLE_SET_COLUMNS`. An error is NaN where a value has fewer than two replicates.
     """
-    stored = whole_set[whole_set["images"] > 0].drop_duplicates(NAMES)
-    if stored.empty or summary.empty:
+    if whole_set.empty or summary.empty:
         return summary
-    stored = stored.astype(dict.fromkeys(NAMES, object)).assign(
+    stored = whole_set.drop_duplicates(NAMES).astype(dict.fromkeys(NAMES, object))
+    stored = stored.assign(
         n=stored["rows"],
         common_n=stored["common_rows"],
         compared=stored["common_images"] > 0,
         common_mean=stored["common_value"],
         common_median=stored["common_value"],
+        standard_error=[bootstrap_error(values) for values in stored["replicates"]],
     )
     places = [stored[name] for name in NAMES if name != "method"]
     lacking = (stored["n"] - stored["common_n"]).where(stored["compared"]).groupby(places).transform("min")
     # Where each of the compared methods has rows that aren't common, each lacks rows that another one has.
     stored["partial"] = (stored["n"] < stored["n"].groupby(places).transform("max")) | (lacking > 0)
     columns = ["images", "n", *COLUMNS]
-    aligned = summary[NAMES].merge(stored[[*NAMES, *columns]], on=NAMES, how="left").set_index(summary.index)
-    use = summary["whole_set"].astype(bool) & aligned["images"].notna()
-    return summary.assign(
-        **{name: summary[name].mask(use, aligned[name]).astype(summary[name].dtype) for name in columns}
-    )
+    stored = stored[[*NAMES, *columns, "standard_error"]]
+    aligned = summary[NAMES].merge(stored, on=NAMES, how="left").set_index(summary.index)
+    of_set = summary["whole_set"].astype(bool)
+    errors = summary["standard_error"].mask(of_set & summary["mean"].notna(), aligned["standard_error"])
+    counted = {
+        name: summary[name].mask(of_set & (aligned["images"] > 0), aligned[name]).astype(summary[name].dtype)
+        for name in columns
+    }
+    return summary.assign(standard_error=errors, **counted)
 
 
 def _common(records: Records, layout: RowLayout, metric: str) -> pd.DataFrame:

@@ -75,17 +75,10 @@ def test_every_change_moves_it_both_ways(make_run, records, usual, usual_baselin
     assert gate(usual, write_baseline(other, tmp_path / "other.csv")).exit_code == 1, "and back"
 
 
-@pytest.mark.parametrize(
-    ("change", "manifest", "words"),
-    [
-        (lambda records: some_nan(records, "ok"), {}, "not_finite"),
-        (times(1.0), {"metrics": OTHER_TOLERANCE}, "tolerance was median:0.5%, is median:50%"),
-    ],
-)
-def test_what_moved_is_told(against, records, change, manifest, words):
-    code, output = against(change(records), **manifest)
-    assert code == 1
-    assert words in output
+def test_what_moved_is_told(against, records):
+    assert "not_finite" in against(some_nan(records, "ok"))[1]
+    code, output = against(records, metrics=OTHER_TOLERANCE)
+    assert (code, "tolerance was median:0.5%, is median:50%" in output) == (1, True)
 
 
 def test_each_moved_value_is_named_and_no_other(against, records):
@@ -136,9 +129,7 @@ def test_rounding_of_an_exact_zero_holds(make_run, records, usual, tmp_path):
 )  # fmt: skip
 def test_another_configuration_cannot_be_compared(against, records, changes):
     code, output = against(records, **changes)
-    assert code == 2
-    assert "another configuration" in output
-    assert "\n" not in output
+    assert (code, "another configuration" in output, "\n" in output) == (2, True, False)
 
 
 def test_a_missing_baseline_or_run_and_a_flipped_bit_cannot_be_compared(
@@ -189,15 +180,10 @@ def test_tolerances_are_parsed(make_run, records):
     assert tolerance("mean:1e-3", "x") == (Limit("mean", 0.001, False),)
     with pytest.raises(BenchError, match=r"'iou' has the tolerance ''; write median:0\.5%"):
         baseline_of(make_run(records, metrics={"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}))
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "median", "median:", "median:5 %", "mode:1%", "median:-1%", "1%", "median:1%,mean:1%", "mean:1% mean:2%"],
-)
-def test_another_tolerance_is_refused(text):
-    with pytest.raises(BenchError, match="has the tolerance"):
-        tolerance(text, "x")
+    others = "median", "median:", "median:5 %", "mode:1%", "median:-1%", "1%", "median:1%,mean:1%", "mean:1% mean:2%"
+    for text in others:
+        with pytest.raises(BenchError, match="has the tolerance"):
+            tolerance(text, "x")
 
 
 @pytest.mark.parametrize(

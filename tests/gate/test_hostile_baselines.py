@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from axiom_bench.cli.main import main
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import GateOptions, baseline, gate, write_baseline
 from axiom_bench.gate.baseline import Baseline
@@ -139,9 +138,3 @@ def test_names_that_are_no_formula_may_be_written(make_run, records, tmp_path):
     run = make_run(records.replace({"method": names}))
     assert gate(run, write_baseline(run, tmp_path / "b.csv")).exit_code == 0
     baseline.check_name("layer", "blocks[-1].norm1")
-
-
-def test_the_command_says_so_in_one_line(usual, tmp_path, capsys):
-    (tmp_path / "b.csv").write_text(HEADER + row(method="=1"))
-    assert main(["gate", str(usual), "--baseline", str(tmp_path / "b.csv")]) == 2
-    assert capsys.readouterr().out.count("\n") == 1

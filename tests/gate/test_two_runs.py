@@ -41,8 +41,3 @@ def test_values_statuses_settings_and_images(usual, make_run, records, capsys):
         "one at last on scenes: drop of grad_cam: 3 ok -> zero_map",
         f"{usual} -> {other}: 3 metrics of methods differ.",
     ]
-
-
-def test_what_is_no_run(usual, tmp_path, capsys):
-    assert main(["compare", str(usual), str(tmp_path / "nowhere")]) == 2
-    assert "is no run folder" in capsys.readouterr().err

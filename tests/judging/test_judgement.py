@@ -144,11 +144,9 @@ def body_of(run):
 @pytest.mark.slow
 def test_the_files_stay_where_a_report_is_written(make):
     run = make()
-    page = report.write(run)
+    stamp = report.write(run).stat().st_mtime_ns
     write_judgement(run)
-    stamp = page.stat().st_mtime_ns
-    report.write(run)
-    assert page.stat().st_mtime_ns == stamp  # still up to date
+    assert report.write(run).stat().st_mtime_ns == stamp  # still up to date
     report.write(run, {"headline": ["box_iou"]})
     assert (run / "tables/judging.csv").exists()
 
@@ -162,9 +160,7 @@ def test_the_page_has_the_table_and_what_its_columns_mean(make, monkeypatch):
     (rows,) = judge_in_report(run).values()
     words = in_words(run, rows)
     assert all(words.values())
-    assert all(
-        f"<td>{typeset(verdict)}</td>" in text for verdict in words.values()
-    )  # the same words as below the title
+    assert all(f"<td>{typeset(verdict)}</td>" in text for verdict in words.values())  # as below the title
     monkeypatch.setattr("axiom_bench.judging.judgement.MOST_VALUES", 10)
     text = body_of(run)
     assert "This run has 900 values" in text
@@ -194,9 +190,7 @@ def test_what_cant_be_judged_is_one_sentence(make, images, methods, metrics, has
         write_judgement(run, [run] * has_truth, metrics)
 
 
-def test_folders_without_records_are_one_sentence(make_run, make_records, tmp_path):
-    with pytest.raises(BenchError, match=r"is no run folder: it has no manifest\.json"):
-        write_judgement(tmp_path / "nothing")
+def test_folders_without_records_are_one_sentence(make_run, make_records):
     with pytest.raises(BenchError, match="has no records to judge; run its command again"):
         write_judgement(make_run(make_records().iloc[:0], "empty"))
 

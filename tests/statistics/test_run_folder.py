@@ -9,7 +9,7 @@ from axiom_bench.records import files
 from axiom_bench.statistics.bootstrap import over_networks
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
-from tests.made_runs import RECORD, rows_of
+from tests.made_runs import rows_of
 
 LAYERS = {"net": ("features.9", "features.12", "features.2")}
 
@@ -79,20 +79,11 @@ def test_ok_without_a_number_is_not_ok_and_only_listed_records_count(make_run, m
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json"),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "can't be read"),
-        (lambda folder: (folder / "manifest.json").write_text("[]"), "can't be read"),
-        (lambda folder: (folder / "manifest.json").write_text("{}"), "isn't a run's manifest"),
-        (lambda folder: (folder / RECORD).unlink(), "can't be read"),
-        (lambda folder: (folder / RECORD).write_bytes(b"PAR1"), "can't be read"),
-        (lambda folder: (folder / "runtime/one.parquet").write_bytes(b"PAR1"), "can't be read"),
-    ],
+    ("text", "message"), [("{", "can't be read"), ("[]", "can't be read"), ("{}", "isn't a run's manifest")]
 )
-def test_damage_is_told(make_run, make_records, damage, message):
+def test_what_is_no_manifest_is_told(make_run, make_records, text, message):
     folder = make_run(make_records(3), pictures=False)
-    damage(folder)
+    (folder / "manifest.json").write_text(text)
     with pytest.raises(BenchError, match=message):
         RunFolder.read(folder)
 

@@ -17,7 +17,6 @@ from axiom_bench.statistics.summary import (
     classified,
     counts_of,
     summarise,
-    with_bootstrap_errors,
 )
 
 NAN = float("nan")
@@ -127,47 +126,9 @@ def test_the_error_is_by_image(seed):
     assert summary["standard_error"] == pytest.approx(error_by_loop(table), rel=1e-12)
 
 
-def test_rows_of_one_image_that_are_equal_add_no_certainty():
-    """Each image's value twice: the error over rows would be smaller by sqrt(2)."""
-    values, ids = [1.0, 2.0, 6.0], ["a", "b", "c"]
-    once = summarise(rows(value=values, image_id=ids)).iloc[0]
-    twice = summarise(rows(value=values * 2, image_id=ids * 2, target_class=[0] * 3 + [1] * 3)).iloc[0]
-    assert twice["standard_error"] == pytest.approx(once["standard_error"], rel=1e-14)
-    assert (twice["images"], twice["n"]) == (3, 6)
-
-
-@pytest.mark.slow
-def test_intervals_cover_the_true_mean_where_rows_of_an_image_are_correlated():
-    """95 % of 95 % intervals hold the mean, 0; those with errors over rows, as if rows were independent, hold it in
-    fewer. 600 draws of 60 images: the share's own error is below 0.01."""
-    generator = np.random.default_rng(0)
-    drawn = pd.concat([clustered(60, generator, spread=2.0).assign(method=f"draw {i:03}") for i in range(600)])
-    summary = summarise(drawn).set_index("method")
-    by_row = drawn.groupby("method")["value"].agg(lambda values: values.std(ddof=1) / math.sqrt(len(values)))
-    size = summary["mean"].abs()
-    assert len(size) == 600
-    assert 0.92 <= (size <= 1.96 * summary["standard_error"]).mean() <= 0.97
-    assert (size <= 1.96 * by_row).mean() < 0.88
-
-
-def stored(method, replicates):
-    """A value of the whole data set as a run stores it."""
-    keys = {"model": "m", "layer": "l", "data": "d", "method": method, "metric": "e"}
-    value = {"value": 0.5, "status": "ok", "images": 2, "common_value": 0.5, "common_images": 2}
-    return {**keys, **value, "replicates": replicates, "common_replicates": replicates}
-
-
-def test_a_value_of_the_whole_set_has_the_deviation_of_its_replicates():
-    summary = summarise(rows(value=[1.0, 3.0, 0.5], image_id=["a", "b", "*"]))
-    errors, without = (
-        with_bootstrap_errors(summary, pd.DataFrame([stored(method, [0.4, 0.6, np.nan])]))
-        .set_index("whole_set")["standard_error"]
-        for method in ("a", "other")
-    )  # fmt: skip
-    assert errors[True] == pytest.approx(np.std([0.4, 0.6], ddof=1))
-    assert errors[False] == pytest.approx(1.0)
-    assert math.isnan(without[True])
-    assert np.isnan([bootstrap_error(replicates) for replicates in (None, [], [0.5], [np.nan, 0.5])]).all()
+def test_the_error_of_a_value_of_the_whole_set_is_the_deviation_of_its_replicates():
+    assert bootstrap_error([0.4, 0.6, NAN]) == pytest.approx(np.std([0.4, 0.6], ddof=1))
+    assert np.isnan([bootstrap_error(replicates) for replicates in (None, [], [0.5], [NAN, 0.5])]).all()
 
 
 def test_groups_add_up_to_the_last_bit_sorted_or_not():

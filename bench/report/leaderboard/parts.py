@@ -197,10 +197,7 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     value = run.metadata.value(metric)
     networks = [run.label(setting) for setting in run.settings]
     compared = {run.label(setting): run.comparisons.of(setting, metric) for setting in run.settings}
-    bests = {
-        label: set() if each is None else set(each.places.index[each.places["is_best"]].astype(str))
-        for label, each in compared.items()
-    }
+    bests = {label: frozenset[str]() if each is None else each.best for label, each in compared.items()}
     rows = {has: [name for name, each in standings.items() if each.answers.has_place == has] for has in (True, False)}
     groups = tuple(
         Group(title, tuple(_row(run, name, standings[name], networks, bests) for name in names))
@@ -224,7 +221,7 @@ def places_cells(standings: Standings) -> tuple[Cell, ...]:
 
 
 def _row(
-    run: RunFolder, method: str, standings: Standings, networks: Iterable[str], bests: Mapping[str, set[str]]
+    run: RunFolder, method: str, standings: Standings, networks: Iterable[str], bests: Mapping[str, frozenset[str]]
 ) -> tuple[Cell, ...]:
     cells = [
         numeric(each.value, each.value_text, method in bests[name])
