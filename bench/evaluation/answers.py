@@ -22,7 +22,7 @@ from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, NoMap, measuring
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
-from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
+from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation, given
 
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
@@ -107,7 +107,7 @@ class MetricCall:
             )
 
 
-def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
+def answer_all(tasks: Sequence[MetricCall], watch: Watch = untimed) -> None:
     """Answer the requests of all tasks until each has its result. watch: is told of the passes, and of nothing else.
 
     Raises BenchError with the metric's name.
@@ -115,7 +115,7 @@ def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
     while pending := [task for task in tasks if task.request is not None]:
         perturbed = [task for task in pending if isinstance(task.request, PerturbedImages)]
         for task in perturbed:
-            with watch.part(PASSES):
+            with watch(PASSES):
                 scores = _scores(task)
             task.send(scores)
         if not perturbed:
@@ -165,7 +165,7 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """Answer tasks that wait for the same other trace; each method explains it once. Both are passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
-    with watch.part(PASSES), measured_by(first.metric):
+    with watch(PASSES), measured_by(first.metric):
         other = first.request.trace()
     for explanation in {id(task.explanation): task.explanation for task in tasks}.values():
         again: Explanation | None = None
@@ -174,7 +174,7 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
             try:
                 with measured_by(task.metric):
                     if again is None:
-                        with watch.part(PASSES):
+                        with watch(PASSES):
                             again = explanation.on(other)
                     answer = task.request.read(again)
             except NoMap as error:
