@@ -194,13 +194,17 @@ def listed(text: str) -> list[str]:
     return text.split(",") if text else []
 
 
-def calls(function: str, *arguments: str) -> Callable[[Namespace], int]:
-    """A command that calls a function of this package with these options and prints its lines. It is imported when the
-    command runs, since some import torch; what it returns is the lines, or the exit code and them."""
+def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
+    """A command that calls a function of this package with these options, or without names with all of them in one, and
+    prints its lines. It is imported when the command runs, since some import torch; what it returns is the lines, the
+    exit code, or both."""
 
     def command(options: Namespace) -> int:
-        module, _, name = function.rpartition(".")
-        result = getattr(import_module(f"axiom_bench.{module}"), name)(*(getattr(options, each) for each in arguments))
+        module, _, name = path.rpartition(".")
+        values = [getattr(options, argument) for argument in arguments] or [options]
+        result = getattr(import_module(f"axiom_bench.{module}"), name)(*values)
+        if isinstance(result, int):
+            return result
         code, lines = result if isinstance(result, tuple) else (0, result)
         say(lines)
         return code
@@ -271,7 +275,7 @@ def _add_explain(explain: ArgumentParser) -> None:
         "photos-maps.html for the folder photos, with a number where that exists",
     )
     explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
-    explain.set_defaults(command=_explain)
+    explain.set_defaults(command=calls("cli.explain.explain"))
 
 
 def _add_configuration(command: ArgumentParser) -> None:
@@ -356,26 +360,6 @@ def _compare(options: Namespace) -> int:
     code, lines = compare(*options.compared)
     say(lines)
     return code
-
-
-def _explain(options: Namespace) -> int:
-    from axiom_bench.cli.explain_arguments import Output, configuration, image_paths
-    from axiom_bench.run.progress import progress
-
-    config = configuration(options)
-    images, problems = image_paths(options.images)
-    if not images:
-        raise BenchError(" ".join(problems))
-    output = Output.of(options.output, options.images, images, options.overwrite)
-    with progress("maps"):  # what is imported takes seconds, too
-        from axiom_bench.cli.explain_command import explain
-
-        written, notes, unexplained = explain(options, config, images, output)
-    problems += unexplained
-    say([*notes, *(f"written: {path}" for path in written)])
-    for problem in problems:
-        complain(problem)
-    return 2 if problems else 0
 
 
 def _verify(options: Namespace) -> int:
