@@ -70,7 +70,7 @@ def shard_rows(
     """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
 
     batch_rows: the number of rows to which every batch is filled up, with its last one, unless that many don't fit into
-    memory (see cutting.passes): a product's rounding may depend on it, and a value is the same bit by bit however the
+    memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
     images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
     the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`.
     """
