@@ -50,7 +50,7 @@ class Stopwatch:
         if device.type != "cuda":
             return Stopwatch()
         stream = torch.cuda.current_stream(device)
-        return Stopwatch(lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), _between_events)
+        return Stopwatch(lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), between_events)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -81,6 +81,7 @@ class Stopwatch:
         self._laps = self._laps[count:]
 
 
-def _between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+def between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    """Seconds."""
     end.synchronize()
     return start.elapsed_time(end) / 1000

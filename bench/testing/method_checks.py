@@ -21,8 +21,7 @@ from axiom_bench.testing.cases import (
     CASES,
     TRACE_TENSORS,
     Case,
-    leaves_network_alone,
-    model_state,
+    leaves_alone,
     once,
     run_checks,
     unchanged,
@@ -81,10 +80,10 @@ def leaves_model_alone(method: Method, case: Case) -> None:
     they are; so do torch's settings."""
     model = case.model().train()
     model.filters[0].requires_grad_(False)
-    before, trace = model_state(model), case.trace(model)
-    with leaves_network_alone(trace):
-        method(trace)
-    assert model_state(model) == before
+    with leaves_alone(model):
+        trace = case.trace(model)
+        with leaves_alone(trace.cut_model.model):
+            method(trace)
 
 
 def deterministic(method: Method, case: Case) -> None:

@@ -27,8 +27,7 @@ from axiom_bench.testing.cases import (
     CLASSES,
     TRACE_TENSORS,
     Case,
-    leaves_network_alone,
-    model_state,
+    leaves_alone,
     once,
     run_checks,
     unchanged,
@@ -183,10 +182,10 @@ def leaves_model_alone(metric: Plugin, case: MetricCase) -> None:
     """Parameters, gradients, requires_grad flags, modes and hooks of the model, and of the copy that is cut, stay as
     they are; so do torch's settings."""
     model = case.case.model()
-    before, trace = model_state(model), case.case.trace(model)
-    with leaves_network_alone(trace):
-        measure(metric, case.explain(trace), True)
-    assert model_state(model) == before
+    with leaves_alone(model):
+        trace = case.case.trace(model)
+        with leaves_alone(trace.cut_model.model):
+            measure(metric, case.explain(trace), True)
 
 
 def works_without_autograd(metric: Plugin, case: MetricCase) -> None:

@@ -17,7 +17,7 @@ from axiom_bench.evaluation.method_costs import measure_runtime, passes_of_metho
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, _between_events
+from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, between_events
 
 
 def plugin(function, name):
@@ -159,7 +159,7 @@ def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
             assert end.waited
             return 250.0
 
-    assert _between_events(Mark(), Mark()) == 0.25
+    assert between_events(Mark(), Mark()) == 0.25
 
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):

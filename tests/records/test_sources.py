@@ -46,6 +46,7 @@ def changes(file, text):
         ("other", "FACTOR = 20\n", False),
         ("helper", '"""What it is."""\n\n\nFACTOR = 1  # a comment\n', False),
         ("helper", "FACTOR = (\n    1\n)\n", False),
+        ("helper", 'FACTOR = 1\n"""Of what."""\n', False),
         ("helper", "FACTOR = 1.5\n", True),
         ("helper", 'FACTOR = 1\nTEXT = """No docstring."""\n', True),
     ],
