@@ -95,17 +95,12 @@ class ClassScore:
 
 
 class AxiomError(NamedTuple):
-    """metric, title: the name of its value, and as people read it. value: NaN unless the status is ok. reason: the
-    status in words."""
+    """metric, title: the name of its value, and as people read it. value: NaN unless the status is ok."""
 
     metric: str
     title: str
     value: float
     status: str
-
-    @property
-    def reason(self) -> str:
-        return self.status.replace("_", " ")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +119,14 @@ class ExplainedMap:
 
     def lines(self) -> list[str]:
         """That the map is zero, and the errors as text; one line where none has a value, for one reason."""
-        zero = ["Zero everywhere"] if self.is_zero else []
-        reasons = {error.reason for error in self.errors}
-        if len(reasons) == 1 and OK not in reasons:
-            return [*zero, f"No axiom errors: {reasons.pop()}"]
-        texts = (number(each.value) if each.status == OK else f"{NOTHING} ({each.reason})" for each in self.errors)
-        return [*zero, *(f"{error.title}: {text}" for error, text in zip(self.errors, texts, strict=True))]
+        lines = ["Zero everywhere"] if self.is_zero else []
+        reasons = [error.status.replace("_", " ") for error in self.errors]
+        if len({*reasons}) == 1 and OK not in reasons:
+            return [*lines, f"No axiom errors: {reasons[0]}"]
+        for error, reason in zip(self.errors, reasons, strict=True):
+            text = number(error.value) if error.status == OK else f"{NOTHING} ({reason})"
+            lines.append(f"{error.title}: {text}")
+        return lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,8 +277,8 @@ def explain(
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
-    told = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
-    return images, explainer, [*told, *zero_maps(images)], problems
+    of_named = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
+    return images, explainer, [*of_named, *zero_maps(images)], problems
 
 
 def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:

@@ -33,12 +33,12 @@ def published(suite: str, required: bool = True) -> dict[str, Path]:
     are required, one that has none."""
     parts = Suite.of(suite).parts
     folders = {part: conf_folder().with_name(REFERENCE) / suite / part for part in parts}
-    found = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
-    if required and not found:
+    there = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
+    if required and not there:
         raise BenchError(
             f"No values of the suite {suite} are in this installation; axiom-bench suite={suite} computes them."
         )
-    return found
+    return there
 
 
 def reference(suite: str) -> list[str]:

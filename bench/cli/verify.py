@@ -62,12 +62,12 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         with progress(f"{name}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)
-    how, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
+    way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates([*PLACE, "image_id"]))
-    verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(lines)}
+    verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
-    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {how}"
+    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {way}"
     if not lines:
         return 0, [f"{what}: all are the same."]
     advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
@@ -83,8 +83,8 @@ def compared(
     is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
     if is_same_machine and all(version_of(name) == value for name, value in run["versions"].items()):
         return "bit by bit", list(differing(stored, now))
-    how = "within the gate's tolerances, since hardware or libraries are others"
-    return how, list(moved(stored, now, metadata))
+    way = "within the gate's tolerances, since hardware or libraries are others"
+    return way, list(moved(stored, now, metadata))
 
 
 def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False) -> Iterator[str]:

@@ -51,16 +51,16 @@ def measured_by(metric: NamedFunction) -> Iterator[None]:
 
 
 @dataclass
-class KnownScores:
+class ScoredCopies:
     """Copies of images that have been classified, by number, and their scores as one tensor, in the same order: (n,
     most, ...), for each of the classes of `RowsOfImages`."""
 
     copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scores: list[Tensor] = field(default_factory=list)
 
-    def __getitem__(self, rows: slice) -> KnownScores:
+    def __getitem__(self, rows: slice) -> ScoredCopies:
         """Of a trace of these rows: none, since a pass of fewer images has another number of rows."""
-        return KnownScores()
+        return ScoredCopies()
 
 
 @dataclass
@@ -213,20 +213,20 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
-    known = trace.once(("scores of equal copies", name, rows), KnownScores)
+    scored = trace.once(("scores of equal copies", name, rows), ScoredCopies)
     of_images = rows_of_images(trace)
     places = of_images.places[: trace.num_valid, None].expand(-1, request.count).flatten()
     copies = (numbers.cpu() + of_images.numbers[:, None] * OF_IMAGE)[: trace.num_valid].flatten().numpy()
     distinct, first = np.unique(copies, return_index=True)
     wanted = np.zeros(len(copies), dtype=bool)
-    wanted[first[~np.isin(distinct, known.copies)]] = True
+    wanted[first[~np.isin(distinct, scored.copies)]] = True
     if wanted.any():
         chosen = None if wanted.all() else torch.from_numpy(wanted).view(trace.num_valid, request.count)
-        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, of_images.classes, chosen)])]
-        known.copies = np.concatenate([known.copies, copies[wanted]])
-    order = known.copies.argsort()
-    at = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
-    (scores,) = known.scores
+        scored.scores = [torch.cat([*scored.scores, _classified(trace, request, rows, of_images.classes, chosen)])]
+        scored.copies = np.concatenate([scored.copies, copies[wanted]])
+    order = scored.copies.argsort()
+    at = torch.from_numpy(order[np.searchsorted(scored.copies, copies, sorter=order)])
+    (scores,) = scored.scores
     return scores[at.to(scores.device), places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
 
 

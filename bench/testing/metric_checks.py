@@ -247,21 +247,11 @@ def _assert_statuses(measured: Measured) -> None:
             assert (status == OK) == bool(values[row].isfinite().all()), f"{name} of image {row} has status {status}"
 
 
-CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (
-    returns_declared_values,  # first: the others rely on it
-    values_are_finite,
-    deterministic,
-    batch_invariant,
-    order_invariant,
-    leaves_explanation_alone,
-    leaves_model_alone,
-    works_without_autograd,
-    follows_the_device,
-    reads_what_it_says,
-    takes_half_precision_maps,
-    broken_row_changes_no_other,
-    takes_missing_annotations,
-)
+CHECKS: tuple[Callable[[Plugin, MetricCase], None], ...] = (  # the others rely on the first
+    returns_declared_values, values_are_finite, deterministic, batch_invariant, order_invariant,
+    leaves_explanation_alone, leaves_model_alone, works_without_autograd, follows_the_device, reads_what_it_says,
+    takes_half_precision_maps, broken_row_changes_no_other, takes_missing_annotations,
+)  # fmt: skip
 
 
 def check_metric(metric: str | Metric, exempt: Mapping[str, str] | None = None) -> None:

@@ -53,18 +53,18 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
         return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
     lines, wrong, distances = [f"seed: {seed}"], list[str](), list[fresh.Moved]()
-    known = published(suite.name, required=False)
+    references = published(suite.name, required=False)
     with _importable(folder, submission):
         for part, manifest in manifests.items():
-            accepted, found = _part(folder / part, manifest, configs[part], submission.name, seed)
+            accepted, differences = _part(folder / part, manifest, configs[part], submission.name, seed)
             lines.append(f"{suite.name}/{part}: {accepted}")
-            wrong += found
+            wrong += differences
         for part in manifests if not wrong else ():
-            if part not in known or not all(map(fresh.is_drawn, configs[part])):
+            if part not in references or not all(map(fresh.is_drawn, configs[part])):
                 lines.append(f"{suite.name}/{part}: not checked on unseen images")
             elif submission.name != fresh.settings()["reference"]:
                 stored = reading.read_records(folder / part, manifests[part])
-                distances += fresh.distances(part, configs[part], stored, known[part], submission.name, seed)
+                distances += fresh.distances(part, configs[part], stored, references[part], submission.name, seed)
     if wrong:
         return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
     if distances:
@@ -143,8 +143,8 @@ def _part(
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
     if not list(differing(stored, now)):
         return f"{what}, and are the submitted ones bit by bit", lines
-    found = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
-    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *found]
+    differences = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
+    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *differences]
 
 
 def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
