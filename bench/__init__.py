@@ -25,42 +25,19 @@ if TYPE_CHECKING:
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-_MODULES = {
-    "Annotation": "data.batch",
-    "Batch": "data.batch",
-    "BenchError": "errors",
-    "CutModel": "cutting.trace",
-    "Explanation": "explanation.explanation",
-    "Map": "explanation.explanation",
-    "Part": "cutting.interventions",
-    "Trace": "cutting.trace",
-    "cut": "cutting.trace",
-    "evaluate": "evaluation.evaluate",
-    "explain": "evaluation.evaluate",
-    "heatmap": "explanation.explanation",
-    "overlay": "explanation.overlay",
-    "trace": "cutting.trace",
+_MODULES = {  # where each name is defined
+    "cutting.interventions": ("Part",),
+    "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
+    "data.batch": ("Annotation", "Batch"),
+    "errors": ("BenchError",),
+    "evaluation.evaluate": ("evaluate", "explain"),
+    "explanation.explanation": ("Explanation", "Map", "heatmap"),
+    "explanation.overlay": ("overlay",),
 }
-
 __all__ = [
-    "Annotation",
-    "Batch",
-    "BenchError",
-    "CutModel",
-    "Explanation",
-    "Map",
-    "Part",
-    "Trace",
-    "cut",
-    "evaluate",
-    "explain",
-    "heatmap",
-    "methods",
-    "metrics",
-    "outputs",
-    "overlay",
-    "trace",
-]
+    "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "Map", "Part", "Trace",
+    "cut", "evaluate", "explain", "heatmap", "methods", "metrics", "outputs", "overlay", "trace",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -68,9 +45,10 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name == "outputs":
         return import_module(f"{__name__}.cutting.output_presets")
-    if name not in _MODULES:
+    module = next((module for module, names in _MODULES.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

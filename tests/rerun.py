@@ -75,18 +75,8 @@ def failing(tests: Sequence[str], root: Path) -> set[str]:
     with TemporaryDirectory() as folder:
         listed, failed = Path(folder, "tests.txt"), Path(folder, "v/cache/lastfailed")
         listed.write_text("\n".join(tests))
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "no:xdist",
-            "-m",
-            "",
-            "-o",
-            f"cache_dir={folder}",
-            f"@{listed}",
-        ]
+        options = ("-p", "no:xdist", "-m", "", "-o", f"cache_dir={folder}", f"@{listed}")
+        command = [sys.executable, "-m", "pytest", *options]
         if subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL, check=False).returncode == 0:
             return set()
         return set(json.loads(failed.read_text())) if failed.exists() else set(tests)

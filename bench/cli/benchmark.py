@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from axiom_bench.cli.terminal import say
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.run.composing import settings
-from axiom_bench.run.composing.composition import Composition, composed
+from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -18,14 +20,22 @@ if TYPE_CHECKING:
     from axiom_bench.run.result import Result
 
 
-def command_lines(overrides: Sequence[str]) -> list[Sequence[str]]:
-    """One for each part of a suite, where the overrides choose one; else what they are. Raises BenchError for a suite
-    that isn't there."""
-    if not any(override.startswith("suite=") for override in overrides):
-        return [overrides]
-    from axiom_bench.run.composing import suites  # here: most runs are of none
+def run(options: Namespace) -> int:
+    """The command: each part of a suite, or a configuration printed. The highest exit code. Raises BenchError."""
+    if options.cfg:
+        print(configuration_text(options.overrides, options.config_dir), end="")
+        return 0
+    parts: list[Sequence[str]] = [options.overrides]
+    if any(override.startswith("suite=") for override in options.overrides):
+        from axiom_bench.run.composing import suites  # here: most runs are of none
 
-    return [*suites.each_part(overrides)]
+        parts = [*suites.each_part(options.overrides)]
+    codes = []
+    for overrides in parts:
+        code, lines = benchmark(overrides, options.config_dir, options.verbose)
+        say(lines)
+        codes.append(code)
+    return max(codes)
 
 
 def benchmark(
@@ -34,11 +44,7 @@ def benchmark(
     """Runs all jobs of a command line and writes their report: the exit code and the last lines. config_folder: a
     user's own folder of YAML files beside conf/. verbose: see `finish`. Raises BenchError, before anything is computed,
     for a mistake that concerns all jobs."""
-    with composed(overrides, config_folder) as composition:
-        config = _checked(composition)
-        from axiom_bench.run import spine
-
-        results = spine.run(composition, config)
+    config, results = run_jobs(overrides, config_folder)
     from axiom_bench.cli.finish import finish
 
     return finish(config, results, overrides, verbose)
@@ -62,23 +68,15 @@ def run_jobs(
 ) -> tuple[dict[str, Any], Sequence[Result]]:
     """Runs all jobs of a command line: their configuration and results. Raises BenchError as `benchmark` does."""
     with composed(overrides, config_folder) as composition:
-        config = _checked(composition)
-        from axiom_bench.run import spine
+        settings.check_paths(composition.plain(), composition.several)
+        # A misspelt name or path has been answered by now: what follows imports torch.
+        with progress("methods and metrics"):
+            from axiom_bench.run import spine
 
+            config = composition.plain()
+            methods, metrics = spine.check(config)
+            check_report(config, methods, metrics)
         return config, spine.run(composition, config, goes_on)
-
-
-def _checked(composition: Composition) -> dict[str, Any]:
-    """The configuration of all jobs. Raises BenchError for a mistake that concerns all of them."""
-    settings.check_paths(composition.plain(), composition.several)
-    # A misspelt name or path has been answered by now: what follows imports torch.
-    with progress("methods and metrics"):
-        from axiom_bench.run import spine
-
-        config = composition.plain()
-        methods, metrics = spine.check(config)
-        check_report(config, methods, metrics)
-    return config
 
 
 def check_paths(overrides: Sequence[str], config_folder: Path | None = None) -> None:

@@ -1,10 +1,11 @@
-"""One image explained: the model's top classes, and for each chosen class every method's map with its axiom errors."""
+"""Images explained: the model's top classes, and for each chosen class every method's map with its axiom errors."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from axiom_bench.columns import OK
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
+from axiom_bench.data.formats.decoding import open_scaled
 from axiom_bench.data.formats.files import as_text
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
@@ -32,56 +34,47 @@ from axiom_bench.evaluation.batch import (
 from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import given
-from axiom_bench.models.load import LoadedModel
+from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.job import cut_of
 from axiom_bench.run.manifest import values_of
+from axiom_bench.run.progress import progress
 from axiom_bench.statistics.labels import NOTHING, number, share
-
-
-@dataclass(frozen=True)
-class Classes:
-    """model: its name. names: one for each class, None where they aren't known. count: of classes."""
-
-    model: str
-    names: Sequence[str] | None
-    count: int
-
-    @staticmethod
-    def of(model: LoadedModel) -> Classes:
-        """Those of the model."""
-        return Classes(model.name, model.classes, model.number_of_classes)
-
-    def name(self, index: int) -> str:
-        """The class's name, or "class 7"."""
-        return self.names[index] if self.names else f"class {index}"
-
-    def chosen(self, text: str) -> list[int]:
-        """The indices of classes that are named by comma, each by index or name. Raises BenchError as `index`."""
-        names = [text] if self.names and text in self.names else text.split(",")  # a name may have a comma
-        return list(dict.fromkeys(self.index(name.strip()) for name in names))
-
-    def index(self, text: str) -> int:
-        """The index of a class that is given as index or name. Raises BenchError, with the nearest names, for no such
-        class, and for a name that several classes have."""
-        names = list(self.names or ())
-        same = [place for place, name in enumerate(names) if name == text]
-        if len(same) > 1:
-            places = " and ".join(map(str, same))
-            raise BenchError(f"{len(same)} classes of {self.model} are called {text!r}; give an index: {places}.")
-        if same:
-            return same[0]
-        if text.isdecimal() and int(text) < self.count:
-            return int(text)
-        if names and not text.isdecimal():
-            raise unknown(f"class of {self.model}", text, names)
-        kind = "a name or an index" if names else "an index"
-        raise BenchError(f"There is no class {text!r} of {self.model}; give {kind} from 0 to {self.count - 1}.")
-
 
 TOP = 5  # classes that are listed
 DATA = "images"  # what is explained, in the place of a data set
 SHARES = 10**9  # a probability in whole numbers
+MOST_NAMED = 3  # images in a sentence
+
+
+def class_name(model: LoadedModel, index: int) -> str:
+    """The class's name, or "class 7"."""
+    return model.classes[index] if model.classes else f"class {index}"
+
+
+def chosen_classes(model: LoadedModel, text: str) -> list[int]:
+    """The indices of classes that are named by comma, each by index or name. Raises BenchError, with the nearest names,
+    for no such class, and for a name that several classes have."""
+    names = [text] if text in (model.classes or ()) else text.split(",")  # a name may have a comma
+    return list(dict.fromkeys(_class_index(model, name.strip()) for name in names))
+
+
+def _class_index(model: LoadedModel, text: str) -> int:
+    names = model.classes or ()
+    same = [place for place, name in enumerate(names) if name == text]
+    if len(same) > 1:
+        places = " and ".join(map(str, same))
+        raise BenchError(f"{len(same)} classes of {model.name} are called {text!r}; give an index: {places}.")
+    if same:
+        return same[0]
+    if text.isdecimal() and int(text) < model.number_of_classes:
+        return int(text)
+    if names and not text.isdecimal():
+        raise unknown(f"class of {model.name}", text, names)
+    kind = "a name or an index" if names else "an index"
+    last = model.number_of_classes - 1
+    raise BenchError(f"There is no class {text!r} of {model.name}; give {kind} from 0 to {last}.")
 
 
 @dataclass(frozen=True)
@@ -109,16 +102,6 @@ class AxiomError(NamedTuple):
     value: float
     status: str
 
-    @property
-    def reason(self) -> str:
-        """Why there is no value."""
-        return self.status.replace("_", " ")
-
-    @property
-    def text(self) -> str:
-        """The value, or a dash and the reason."""
-        return number(self.value) if self.status == OK else f"{NOTHING} ({self.reason})"
-
 
 @dataclass(frozen=True, eq=False)
 class ExplainedMap:
@@ -136,11 +119,14 @@ class ExplainedMap:
 
     def lines(self) -> list[str]:
         """That the map is zero, and the errors as text; one line where none has a value, for one reason."""
-        zero = ["Zero everywhere"] if self.is_zero else []
-        reasons = {error.reason for error in self.errors}
-        if len(reasons) == 1 and OK not in reasons:
-            return [*zero, f"No axiom errors: {reasons.pop()}"]
-        return [*zero, *(f"{error.title}: {error.text}" for error in self.errors)]
+        lines = ["Zero everywhere"] if self.is_zero else []
+        reasons = [error.status.replace("_", " ") for error in self.errors]
+        if len({*reasons}) == 1 and OK not in reasons:
+            return [*lines, f"No axiom errors: {reasons[0]}"]
+        for error, reason in zip(self.errors, reasons, strict=True):
+            text = number(error.value) if error.status == OK else f"{NOTHING} ({reason})"
+            lines.append(f"{error.title}: {text}")
+        return lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +143,8 @@ class ExplainedImage:
 class Explainer:
     """A model, cut at its layer, with the methods and the axiom errors of a configuration. Raises BenchError."""
 
-    def __init__(
-        self, model: LoadedModel, classes: Classes, config: Mapping[str, Any], methods: Sequence[Plugin]
-    ) -> None:
-        self.model, self.classes, self.methods = model, classes, list(methods)
+    def __init__(self, model: LoadedModel, config: Mapping[str, Any], methods: Sequence[Plugin]) -> None:
+        self.model, self.methods = model, list(methods)
         self.metrics = configured("metric", config["report"]["figures"]["plane"], config)  # those of the axiom plane
         self.report: Mapping[str, Any] = config["report"]
         self.normalise: str = config["normalise"]
@@ -183,8 +167,10 @@ class Explainer:
             targets_of_rows = torch.tensor(chosen, device=pixels.device)
             trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
         maps, notes = self._maps(trace)
-        name, is_share = self.classes.name, trace.has_probability
-        scores = {index: ClassScore(index, name(index), float(of_classes[index]), is_share) for index in ranked}
+        scores = {
+            index: ClassScore(index, class_name(self.model, index), float(of_classes[index]), trace.has_probability)
+            for index in ranked
+        }
         return ExplainedImage(
             path=path,
             pixels=self.model.preprocessing.denormalise(pixels)[0],
@@ -247,3 +233,62 @@ def configured(kind: str, names: Iterable[str], config: Mapping[str, Any]) -> li
     of_kind = config[kind]
     return [plugins.from_config(kind, name, of_kind[name]) if name in of_kind else plugins.of(kind, name)
             for name in names]  # fmt: skip
+
+
+def open_upright(path: Path) -> tuple[Image.Image, bool]:
+    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises BenchError where the file
+    can't be read as an image."""
+    try:
+        image, _, turned = open_scaled(path, as_text(path), None, upright=True)
+    except BadImage as error:
+        raise BenchError(f"The image {error}.") from error
+    return image, bool(turned)
+
+
+def explain(
+    options: Namespace, names: Sequence[str] | None, config: dict[str, Any], paths: Sequence[Path]
+) -> tuple[list[ExplainedImage], Explainer, list[str], list[str]]:
+    """The images that can be explained, by what, sentences about methods that don't apply to the model, zero maps and
+    turned images, and a sentence for each other image. names: of the methods, None where none is named. config: of the
+    options. Raises BenchError for an unknown model, layer, class or method, and where no image can be explained."""
+    settings.add_current_folder()
+    settings.check(config)
+    if options.top < 1:
+        raise BenchError(f"--top is {options.top}; it is a number of classes, 1 or more.")
+    methods = configured("method", names or config["method"], config)
+    model = load_model(config["model"])
+    targets = [] if options.targets is None else chosen_classes(model, options.targets)
+    explainer = Explainer(model, config, methods)
+    images: list[ExplainedImage] = []
+    notes: dict[str, None] = {}
+    problems: list[str] = []
+    with progress("maps", len(paths)) as shown:
+        for path in paths:
+            try:
+                image, turned = open_upright(path)
+                explained_image, left_out = explainer.explain(path, image, targets, options.top)
+            except BenchError as error:
+                problems.append(str(error))
+            else:
+                images.append(explained_image)
+                notes |= dict.fromkeys(left_out)
+                if turned:
+                    notes[f"{as_text(path)} is turned upright, as its EXIF orientation says."] = None
+            shown.advance(1)
+    if not images:
+        raise BenchError(" ".join(dict.fromkeys(problems)))
+    of_named = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
+    return images, explainer, [*of_named, *zero_maps(images)], problems
+
+
+def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:
+    """A sentence for each method with maps that are zero everywhere, but for images of which all maps are."""
+    places: dict[str, dict[str, None]] = {}
+    for image in images:
+        for score, maps in image.maps:
+            zero = [shown for shown in maps if shown.is_zero]
+            for shown in zero if len(zero) < len(maps) else ():
+                places.setdefault(shown.title, {})[f"{as_text(image.path)} (class {score.name})"] = None
+    for title, where in places.items():
+        more = f" and {len(where) - MOST_NAMED} more" if len(where) > MOST_NAMED else ""
+        yield f"The map of {title} is zero everywhere on {', '.join([*where][:MOST_NAMED])}{more}."

@@ -22,7 +22,7 @@ from axiom_bench.run import manifest
 from axiom_bench.run.composing.settings import return_freed_memory
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Failure, Result
+from axiom_bench.run.result import Result
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # of bad images, and of each kind of what is no longer shown
@@ -121,14 +121,10 @@ def failed(results: Sequence[Result]) -> Iterator[str]:
 
 def exit_code(results: Sequence[Result]) -> int:
     """0, or MENDABLE or DEFECT where a job has failed."""
-    failures = _failures(results)
+    failures = [result.failure for result in results if result.failure is not None]
     if not failures:
         return 0
     return MENDABLE if all(failure.mendable for failure in failures) else DEFECT
-
-
-def _failures(results: Sequence[Result]) -> list[Failure]:
-    return [result.failure for result in results if result.failure is not None]
 
 
 def no_longer_shown(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
@@ -147,21 +143,22 @@ def _missing(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     for key, kind in (("models", "model"), ("methods", "method"), ("metrics", "metric"), ("data", "data set")):
         if names := [name for name in before.get(key) or {} if name not in (after.get(key) or {})]:
             yield _listed(kind, names)
-    for model, facts in _in_both(before, after, "models"):
-        if layers := [layer for layer in facts[0].get("layers") or () if layer not in (facts[1].get("layers") or ())]:
+    for model, old, new in _in_both(before, after, "models"):
+        if layers := [layer for layer in old.get("layers") or () if layer not in (new.get("layers") or ())]:
             yield f"{_listed('layer', layers)} of {model}"
-        if (weights := facts[0].get("weights_sha256")) and weights != facts[1].get("weights_sha256", weights):
+        if (weights := old.get("weights_sha256")) and weights != new.get("weights_sha256", weights):
             yield f"other weights of {model}"
-    for data, facts in _in_both(before, after, "data"):
-        if count := len(set(facts[0].get("ids") or ()) - set(facts[1].get("ids") or ())):
+    for data, old, new in _in_both(before, after, "data"):
+        if count := len(set(old.get("ids") or ()) - set(new.get("ids") or ())):
             yield f"{count} image{'s' if count > 1 else ''} of {data}"
-        elif facts[0].get("ids") == facts[1].get("ids") and facts[0].get("fingerprint") != facts[1].get("fingerprint"):
+        elif old.get("ids") == new.get("ids") and old.get("fingerprint") != new.get("fingerprint"):
             yield f"other files of {data}"
 
 
-def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> Iterator[tuple[str, tuple[Any, Any]]]:
+def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of what both manifests have."""
     new = after.get(key) or {}
-    yield from ((name, (facts, new[name])) for name, facts in (before.get(key) or {}).items() if name in new)
+    return [(name, old, new[name]) for name, old in (before.get(key) or {}).items() if name in new]
 
 
 def _listed(kind: str, names: Sequence[str]) -> str:

@@ -56,10 +56,10 @@ def run(options: Namespace) -> int:
         raise BenchError("--reason and --run-time are written into a baseline; add --write.")
     from axiom_bench.gate import GateOptions, gate
 
-    how = GateOptions(
+    comparison = GateOptions(
         options.sampled, dict(map(_effect, options.min_effect)), options.allow_improvements, options.against
     )
-    result = gate(options.run_folder, options.baseline, how)
+    result = gate(options.run_folder, options.baseline, comparison)
     say(result.lines)
     write_outputs(result, options.markdown, options.junit, options.json)
     return result.exit_code

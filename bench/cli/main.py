@@ -107,86 +107,82 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     """Their names."""
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run a benchmark (the default command)")
+    def add(name: str, about: str, command: Callable[[Namespace], int]) -> ArgumentParser:
+        parser = commands.add_parser(name, help=about)
+        parser.set_defaults(command=command)
+        return parser
+
+    run = add("run", "run a benchmark (the default command)", calls("cli.benchmark.run"))
     _add_configuration(run)
     run.add_argument("--cfg", choices=("job",), help="print the resolved configuration of the (first) job and stop")
     run.add_argument("-v", "--verbose", action="store_true", help="also statuses and the time of each stage")
     run.add_argument("-m", "--multirun", action="store_true", help="as Hydra has it; every run is one")
-    run.set_defaults(command=_run)
 
-    _add_report(commands.add_parser("report", help="tables, figures and report.html again, from the records of runs"))
+    _add_report(add("report", "tables, figures and report.html again, from the records of runs", _report))
+    _add_judge(add("judge", "which metrics of a run to trust, and how many images they need", _judge))
+    _add_configuration(add("paper", "the paper's figures and tables, a file each, run or continued", _paper))
+    about = "compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare"
+    gate_command.add_arguments(add("gate", about, gate_command.run))
 
-    _add_judge(commands.add_parser("judge", help="which metrics of a run to trust, and how many images they need"))
-
-    paper = commands.add_parser("paper", help="the paper's figures and tables, a file each, run or continued")
-    _add_configuration(paper)
-    paper.set_defaults(command=_paper)
-
-    gate = commands.add_parser("gate", help="compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare")
-    gate_command.add_arguments(gate)
-    gate.set_defaults(command=gate_command.run)
-
-    comparison = commands.add_parser("compare", help="what differs between two runs: exit 0 nothing, 1 something")
+    comparison = add("compare", "what differs between two runs: exit 0 nothing, 1 something", _compare)
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
-    comparison.set_defaults(command=_compare)
 
-    _add_explain(commands.add_parser("explain", help="images: top classes and the maps of many methods"))
+    _add_explain(add("explain", "images: top classes and the maps of many methods", calls("cli.explain.explain")))
 
-    listing = commands.add_parser("list", help="what can be chosen, one line each")
+    listing = add("list", "what can be chosen, one line each", calls("cli.listing.listing", "kind", "config_dir"))
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
-    listing.set_defaults(command=calls("cli.listing.listing", "kind", "config_dir"))
 
-    status = commands.add_parser("status", help="what of a run is done, goes on and has failed")
-    status.add_argument("run_folder", type=run_folder)
-    status.set_defaults(command=calls("cli.status.status", "run_folder"))
+    status = calls("cli.status.status", "run_folder")
+    add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=run_folder)
 
-    tidy = commands.add_parser("tidy", help="merge a run's many small record files")
+    merged = calls("records.tidy.tidy", "run_folder", "drop", "beside")
+    tidy = add("tidy", "merge a run's many small record files", merged)
     tidy.add_argument("run_folder", type=local_folder)
     tidy.add_argument("--drop", action="store_true", help="also delete the records that the last command didn't need")
     tidy.add_argument(
         "--beside", metavar="TARGET", help="the values computed beside this plug-in, as my_module.my_cam, aren't needed"
     )
-    tidy.set_defaults(command=calls("records.tidy.tidy", "run_folder", "drop", "beside"))
 
     about = "recompute a sample of a run or a submission: exit 0 the same, 1 something differs"
-    verify = commands.add_parser("verify", help=about)
+    verify = add("verify", about, _verify)
     verify.add_argument("run_folder", type=existing_run, help="or a folder that axiom-bench submit has written")
     verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
     verify.add_argument("--trust", action="store_true", help=TRUST)
-    verify.set_defaults(command=_verify)
 
-    reference = commands.add_parser("reference", help="the published values of a suite")
-    reference.add_argument("suite")
-    reference.set_defaults(command=calls("cli.rank.reference", "suite"))
+    add("reference", "the published values of a suite", calls("cli.rank.reference", "suite")).add_argument("suite")
 
-    board = commands.add_parser("leaderboard", help="the static site of all published values")
+    pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
+    board = add("leaderboard", "the static site of all published values", pages)
     board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
     board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    board.set_defaults(command=calls("cli.leaderboard.leaderboard", "output", "submissions"))
 
-    rank = commands.add_parser("rank", help="a method's places among the published values of a suite")
-    rank.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
+    ranked = calls("cli.rank.rank", "method", "suite", "metrics", "json", "overrides")
+    rank = add("rank", "a method's places among the published values of a suite", ranked)
+    _add_method(rank)
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")
     names = "names of values; default: all of the suite with a direction"
     rank.add_argument("--metrics", type=listed, default=(), metavar="A,B", help=names)
     rank.add_argument("--json", type=Path, metavar="FILE", help="also all standings, network by network")
-    rank.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
-    rank.set_defaults(command=calls("cli.rank.rank", "method", "suite", "metrics", "json", "overrides"))
 
-    submit = commands.add_parser("submit", help="a method's values of a suite, as a folder to hand in")
-    submit.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
+    arguments = ("method", "suite", "output", "licence", "reference", "overrides")
+    submitted = calls("cli.submission.making.submit", *arguments)
+    submit = add("submit", "a method's values of a suite, as a folder to hand in", submitted)
+    _add_method(submit)
     submit.add_argument("--suite", required=True, metavar="NAME")
     submit.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
     submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
-    submit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
-    arguments = ("method", "suite", "output", "licence", "reference", "overrides")
-    submit.set_defaults(command=calls("cli.submission.making.submit", *arguments))
 
-    _add_game(commands.add_parser("game", help='"What do you see?": a page on which people name what a method shows'))
-    _add_game_score(commands.add_parser("game-score", help="how well people named what each method shows"))
+    _add_game(add("game", '"What do you see?": a page on which people name what a method shows', _game))
+    score = calls("report.game_score.report_score", "answers", "output", "seed")
+    _add_game_score(add("game-score", "how well people named what each method shows", score))
     return tuple(commands.choices)
+
+
+def _add_method(command: ArgumentParser) -> None:
+    command.add_argument("method", help="my_module.my_cam, or a name that axiom-bench list methods shows")
+    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="free in a suite, as real_root=FOLDER")
 
 
 def listed(text: str) -> list[str]:
@@ -194,13 +190,17 @@ def listed(text: str) -> list[str]:
     return text.split(",") if text else []
 
 
-def calls(function: str, *arguments: str) -> Callable[[Namespace], int]:
-    """A command that calls a function of this package with these options and prints its lines. It is imported when the
-    command runs, since some import torch; what it returns is the lines, or the exit code and them."""
+def calls(path: str, *arguments: str) -> Callable[[Namespace], int]:
+    """A command that calls a function of this package with these options, or without names with all of them in one, and
+    prints its lines. It is imported when the command runs, since some import torch; what it returns is the lines, the
+    exit code, or both."""
 
     def command(options: Namespace) -> int:
-        module, _, name = function.rpartition(".")
-        result = getattr(import_module(f"axiom_bench.{module}"), name)(*(getattr(options, each) for each in arguments))
+        module, _, name = path.rpartition(".")
+        values = [getattr(options, argument) for argument in arguments] or [options]
+        result = getattr(import_module(f"axiom_bench.{module}"), name)(*values)
+        if isinstance(result, int):
+            return result
         code, lines = result if isinstance(result, tuple) else (0, result)
         say(lines)
         return code
@@ -218,14 +218,12 @@ def _add_game(game: ArgumentParser) -> None:
     game.add_argument("--layer", metavar="NAME", help="of the run's layers; default: the first")
     game.add_argument("--seed", type=int, default=0, metavar="S", help="of images and plan; default: 0")
     game.add_argument("--trust", action="store_true", help=TRUST)
-    game.set_defaults(command=_game)
 
 
 def _add_game_score(score: ArgumentParser) -> None:
     score.add_argument("answers", nargs="+", type=Path, help="files that players saved, or folders of them")
     score.add_argument("--output", type=Path, metavar="FILE", help="also as .csv or .md")
     score.add_argument("--seed", type=int, default=0, metavar="S", help="of the resamples; default: 0")
-    score.set_defaults(command=calls("report.game_score.report_score", "answers", "output", "seed"))
 
 
 def _add_report(report: ArgumentParser) -> None:
@@ -236,7 +234,6 @@ def _add_report(report: ArgumentParser) -> None:
         "--output", type=Path, metavar="FOLDER", help="of a combination; default: combined beside the runs"
     )
     report.add_argument("--watch", action="store_true", help="follow a run that goes on, until it ends")
-    report.set_defaults(command=_report)
 
 
 def _add_judge(judge: ArgumentParser) -> None:
@@ -247,7 +244,6 @@ def _add_judge(judge: ArgumentParser) -> None:
     truth = "runs with spoiled explainers; default: its own"
     judge.add_argument("--truth", nargs="+", type=run_folder, default=[], metavar="RUN", help=truth)
     judge.add_argument("--metrics", type=listed, metavar="A,B", help="names of values; default: all of the run")
-    judge.set_defaults(command=_judge)
 
 
 def _add_explain(explain: ArgumentParser) -> None:
@@ -271,7 +267,6 @@ def _add_explain(explain: ArgumentParser) -> None:
         "photos-maps.html for the folder photos, with a number where that exists",
     )
     explain.add_argument("--overwrite", action="store_true", help="replace what --output names")
-    explain.set_defaults(command=_explain)
 
 
 def _add_configuration(command: ArgumentParser) -> None:
@@ -294,20 +289,6 @@ def _with_command(argv: list[str], commands: Collection[str]) -> list[str]:
     if argv and argv[0][:1].isalpha() and "=" not in argv[0]:
         raise unknown("command", argv[0], commands)
     return ["run", *argv]
-
-
-def _run(options: Namespace) -> int:
-    from axiom_bench.cli import benchmark
-
-    if options.cfg:
-        print(benchmark.configuration_text(options.overrides, options.config_dir), end="")
-        return 0
-    codes = []
-    for overrides in benchmark.command_lines(options.overrides):
-        code, lines = benchmark.benchmark(overrides, options.config_dir, options.verbose)
-        say(lines)
-        codes.append(code)
-    return max(codes)
 
 
 def _report(options: Namespace) -> int:
@@ -358,38 +339,11 @@ def _compare(options: Namespace) -> int:
     return code
 
 
-def _explain(options: Namespace) -> int:
-    from axiom_bench.cli.explain_arguments import Output, configuration, image_paths
-    from axiom_bench.run.progress import progress
-
-    config = configuration(options)
-    images, problems = image_paths(options.images)
-    if not images:
-        raise BenchError(" ".join(problems))
-    output = Output.of(options.output, options.images, images, options.overwrite)
-    with progress("maps"):  # what is imported takes seconds, too
-        from axiom_bench.cli.explain_command import explain
-
-        written, notes, unexplained = explain(options, config, images, output)
-    problems += unexplained
-    say([*notes, *(f"written: {path}" for path in written)])
-    for problem in problems:
-        complain(problem)
-    return 2 if problems else 0
-
-
 def _verify(options: Namespace) -> int:
     if (options.run_folder / "submission.json").is_file():
-        from axiom_bench.cli.submission.verifying import verify_submission
-
-        code, lines = verify_submission(options.run_folder, options.seed, options.trust)
-        say(lines)
-        return code
-    from axiom_bench.cli.verify import verify
-
-    code, lines = verify(options.run_folder, options.seed, options.trust)
+        return calls("cli.submission.verifying.verify_submission", "run_folder", "seed", "trust")(options)
+    code = calls("cli.verify.verify", "run_folder", "seed", "trust")(options)
     send(options.run_folder)
-    say(lines)
     return code
 
 

@@ -68,17 +68,17 @@ def axiom_gate(request: pytest.FixtureRequest) -> Callable[..., GateResult]:
 
         file, command = request.config.rootpath / baseline, f"'{request.node.nodeid}'"
         command = f"pytest --axiom-update --axiom-reason 'why' {command}"
-        how = GateOptions(sampled, min_effect or {}, allow_improvements)
+        comparison = GateOptions(sampled, min_effect or {}, allow_improvements)
         try:
             folder = _run(overrides_of(methods, metrics, model, data, settings), request)
             if request.config.getoption("--axiom-update"):
-                if gate(folder, file, how).exit_code:
+                if gate(folder, file, comparison).exit_code:
                     write_baseline(folder, file, request.config.getoption("--axiom-reason"), sampled=sampled)
                     request.node.user_properties.append((WRITTEN, str(file)))
-                return gate(folder, file, how)
+                return gate(folder, file, comparison)
             if not file.is_file():
                 pytest.fail(f"There is no baseline {file}; write it with: {command}", pytrace=False)
-            result = gate(folder, file, how)
+            result = gate(folder, file, comparison)
         except BenchError as error:
             pytest.fail(str(error), pytrace=False)
         if result.exit_code:

@@ -33,12 +33,12 @@ def published(suite: str, required: bool = True) -> dict[str, Path]:
     are required, one that has none."""
     parts = Suite.of(suite).parts
     folders = {part: conf_folder().with_name(REFERENCE) / suite / part for part in parts}
-    found = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
-    if required and not found:
+    there = {part: folder for part, folder in folders.items() if (folder / "manifest.json").is_file()}
+    if required and not there:
         raise BenchError(
             f"No values of the suite {suite} are in this installation; axiom-bench suite={suite} computes them."
         )
-    return found
+    return there
 
 
 def reference(suite: str) -> list[str]:
@@ -130,11 +130,11 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings
         if each is None:
             answers = run.comparisons.answers(metric).get(name)
             what, where = ("too few values", answers.text) if answers else ("no value", "")
-            rows.append(_row(heading, what, "", "", where, ""))
+            rows.append((heading, what, "", "", where, ""))
             continue
         tied = [run.metadata.method_title(other) for other in run.methods if other in each.tied]
         ties = ", ".join(tied[:MAX_NAMES]) + (f" and {len(tied) - MAX_NAMES} more" if len(tied) > MAX_NAMES else "")
-        rows.append(_row(
+        rows.append((
             heading, f"{number(each.values[0])} to {number(each.values[-1])}", each.places_text,
             f"{each.num_above_controls} of {len(each.networks)}", each.answers.text, ties or "none",
         ))  # fmt: skip
@@ -144,7 +144,8 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings
     )  # fmt: skip
     notes = (NO_PLACE,) * any(each is not None and not each.answers.has_place for each in places.values())
     heading = f"{run.metadata.method_title(name)} on {title}"
-    table = Table("rank", heading, header, (Group("", tuple(rows)),), notes, text_last=True)
+    cells = tuple(tuple(map(Cell, row)) for row in rows)
+    table = Table("rank", heading, header, (Group("", cells),), notes, text_last=True)
     return [*to_text(table), *_examples(run, places)]
 
 
@@ -155,10 +156,6 @@ def _examples(run: RunFolder, places: Mapping[str, Standings | None]) -> list[st
             by = f"by {run.metadata.value(metric).title} on {first.network}"
             return [f"  images {by}: best {', '.join(first.best)}; worst {', '.join(first.worst)}"]
     return []
-
-
-def _row(*texts: str) -> tuple[Cell, ...]:
-    return tuple(map(Cell, texts))
 
 
 def _badge(suite: str, part: str, metric: str, standings: Standings) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from axiom_bench.run.verification import recomputed
 from axiom_bench.statistics.labels import Metadata
 
 MAX_LINES = 20
-BITS = 64  # of a seed that nobody could know
 CLOSE = 1e-3  # of a metric's largest value: float32 drops are rounded to about 1e-4
 LEAST = 1e-5  # below it is rounding
 FEW_OFF = 0.1  # of a sample's values: rounding may turn a hit or a rank, on which a value depends by leaps
@@ -34,7 +33,13 @@ KEY = [*PLACE, "method", "metric", "image_id", "target_class"]
 
 def new_seed() -> int:
     """Of the system, so that it isn't known before it is printed."""
-    return secrets.randbits(BITS)
+    return secrets.randbits(64)
+
+
+def first_lines(lines: Sequence[str]) -> list[str]:
+    """MAX_LINES of them, and how many more there are."""
+    more = [f"... and {len(lines) - MAX_LINES} more"] if len(lines) > MAX_LINES else []
+    return [*lines[:MAX_LINES], *more]
 
 
 def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
@@ -57,18 +62,16 @@ def verify(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[
         with progress(f"{name}: a sample, computed anew"):
             parts.append(recomputed(job["config"], seed))
     now = pd.concat(parts, ignore_index=True)
-    how, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
+    way, lines = compared(reading.read_records(folder, run), now, run, Metadata(run))
     images = len(now.drop_duplicates([*PLACE, "image_id"]))
-    verdict = {"values": len(now), "images": images, "seed": seed, "compared": how, "differing": len(lines)}
+    verdict = {"values": len(now), "images": images, "seed": seed, "compared": way, "differing": len(lines)}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     artefacts.write(folder, {**artefacts.read(folder), "verified": {**verdict, "at": when}})
-    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {how}"
+    what = f"{len(now):,} values of {images} images (seed {seed}) were computed anew and compared {way}"
     if not lines:
         return 0, [f"{what}: all are the same."]
-    shown = lines[:MAX_LINES]
-    more = [f"... and {len(lines) - len(shown)} more"] if len(lines) > len(shown) else []
     advice = "What was stored isn't what the same command computes: delete the run folder, and run it again."
-    return 1, [f"{what}: {len(lines)} metrics of methods differ.", *shown, *more, advice]
+    return 1, [f"{what}: {len(lines)} metrics of methods differ.", *first_lines(lines), advice]
 
 
 def compared(
@@ -80,14 +83,14 @@ def compared(
     is_same_machine = is_here and run.get("hardware") == hardware(torch.device(run["device"]))
     if is_same_machine and all(version_of(name) == value for name, value in run["versions"].items()):
         return "bit by bit", list(differing(stored, now))
-    how = "within the gate's tolerances, since hardware or libraries are others"
-    return how, list(moved(stored, now, metadata))
+    way = "within the gate's tolerances, since hardware or libraries are others"
+    return way, list(moved(stored, now, metadata))
 
 
 def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = False) -> Iterator[str]:
     """A line for each metric of a method with a value that isn't the same, bit by bit, of the images in `now`.
     up_to_rounding: with more than one, and more than FEW_OFF, that are further apart than rounding makes them."""
-    for what, _, rows in _groups(_pairs(stored, now)):
+    for what, _, rows in _pairs(stored, now):
         then, again = (rows[name].to_numpy(np.float64) for name in ("value", "value_now"))
         same = (then.view(np.int64) == again.view(np.int64)) | (np.isnan(then) & np.isnan(again))
         few = 0
@@ -104,8 +107,9 @@ def differing(stored: pd.DataFrame, now: pd.DataFrame, up_to_rounding: bool = Fa
             )
 
 
-def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
-    """A row for each value of a sampled image that is stored or computed now: value and status, then and now."""
+def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """(where and what it is, the metric, its rows) of each metric of each method. A row is a value of a sampled image
+    that is stored or computed now, with value and status, then and now."""
     text = dict.fromkeys((*PLACE, "method", "metric", "image_id"), str)
     now = now.astype(text)
     stored = stored.astype(text)
@@ -113,11 +117,7 @@ def _pairs(stored: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     stored = stored[pd.MultiIndex.from_frame(stored[[*PLACE, "image_id"]]).isin(sampled)]
     stored = stored[stored["image_id"] != WHOLE_SET]
     columns = [*KEY, "value", "status"]
-    return stored[columns].merge(now[columns], "outer", KEY, suffixes=("", "_now"), sort=True)
-
-
-def _groups(pairs: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
-    """(where and what it is, the metric, its rows) of each metric of each method."""
+    pairs = stored[columns].merge(now[columns], "outer", KEY, suffixes=("", "_now"), sort=True)
     for place, rows in pairs.groupby([*PLACE, "method", "metric"]):
         model, layer, data, method, metric = map(str, place)
         yield f"{model} at {layer} on {data}: {metric} of {method}", metric, rows
@@ -131,7 +131,7 @@ def _text(value: float, status: Any) -> str:
 
 def moved(stored: pd.DataFrame, now: pd.DataFrame, metadata: Metadata) -> Iterator[str]:
     """A line for each statistic of the sample that isn't within the tolerance of a metric that has one."""
-    for what, metric, rows in _groups(_pairs(stored, now)):
+    for what, metric, rows in _pairs(stored, now):
         then, again = (rows.loc[rows[f"status{end}"] == "ok", f"value{end}"] for end in ("", "_now"))
         text = metadata.value(metric).tolerance
         if len(then) != len(again):

@@ -22,7 +22,7 @@ from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, NoMap, measuring
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
-from axiom_bench.evaluation.stopwatch import PASSES, UNTIMED, Watch
+from axiom_bench.evaluation.stopwatch import PASSES, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation, given
 
 OF_IMAGE = 0x5851F42D4C957F2D  # an odd number of 63 bits: times its row, what a copy's number has of its image
@@ -51,16 +51,16 @@ def measured_by(metric: NamedFunction) -> Iterator[None]:
 
 
 @dataclass
-class KnownScores:
+class ScoredCopies:
     """Copies of images that have been classified, by number, and their scores as one tensor, in the same order: (n,
     most, ...), for each of the classes of `RowsOfImages`."""
 
     copies: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     scores: list[Tensor] = field(default_factory=list)
 
-    def __getitem__(self, rows: slice) -> KnownScores:
+    def __getitem__(self, rows: slice) -> ScoredCopies:
         """Of a trace of these rows: none, since a pass of fewer images has another number of rows."""
-        return KnownScores()
+        return ScoredCopies()
 
 
 @dataclass
@@ -107,7 +107,7 @@ class MetricCall:
             )
 
 
-def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
+def answer_all(tasks: Sequence[MetricCall], watch: Watch = untimed) -> None:
     """Answer the requests of all tasks until each has its result. watch: is told of the passes, and of nothing else.
 
     Raises BenchError with the metric's name.
@@ -115,7 +115,7 @@ def answer_all(tasks: Sequence[MetricCall], watch: Watch = UNTIMED) -> None:
     while pending := [task for task in tasks if task.request is not None]:
         perturbed = [task for task in pending if isinstance(task.request, PerturbedImages)]
         for task in perturbed:
-            with watch.part(PASSES):
+            with watch(PASSES):
                 scores = _scores(task)
             task.send(scores)
         if not perturbed:
@@ -165,7 +165,7 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
     """Answer tasks that wait for the same other trace; each method explains it once. Both are passes."""
     first = tasks[0]
     assert isinstance(first.request, Reexplanation)
-    with watch.part(PASSES), measured_by(first.metric):
+    with watch(PASSES), measured_by(first.metric):
         other = first.request.trace()
     for explanation in {id(task.explanation): task.explanation for task in tasks}.values():
         again: Explanation | None = None
@@ -174,7 +174,7 @@ def _reexplain(tasks: Sequence[MetricCall], watch: Watch) -> None:
             try:
                 with measured_by(task.metric):
                     if again is None:
-                        with watch.part(PASSES):
+                        with watch(PASSES):
                             again = explanation.on(other)
                     answer = task.request.read(again)
             except NoMap as error:
@@ -213,20 +213,20 @@ def _reused(trace: Trace, request: PerturbedImages, rows: int, name: Hashable, n
 
     Copies in passes of another number of rows are told apart, since rounding may depend on it.
     """
-    known = trace.once(("scores of equal copies", name, rows), KnownScores)
+    scored = trace.once(("scores of equal copies", name, rows), ScoredCopies)
     of_images = rows_of_images(trace)
     places = of_images.places[: trace.num_valid, None].expand(-1, request.count).flatten()
     copies = (numbers.cpu() + of_images.numbers[:, None] * OF_IMAGE)[: trace.num_valid].flatten().numpy()
     distinct, first = np.unique(copies, return_index=True)
     wanted = np.zeros(len(copies), dtype=bool)
-    wanted[first[~np.isin(distinct, known.copies)]] = True
+    wanted[first[~np.isin(distinct, scored.copies)]] = True
     if wanted.any():
         chosen = None if wanted.all() else torch.from_numpy(wanted).view(trace.num_valid, request.count)
-        known.scores = [torch.cat([*known.scores, _classified(trace, request, rows, of_images.classes, chosen)])]
-        known.copies = np.concatenate([known.copies, copies[wanted]])
-    order = known.copies.argsort()
-    at = torch.from_numpy(order[np.searchsorted(known.copies, copies, sorter=order)])
-    (scores,) = known.scores
+        scored.scores = [torch.cat([*scored.scores, _classified(trace, request, rows, of_images.classes, chosen)])]
+        scored.copies = np.concatenate([scored.copies, copies[wanted]])
+    order = scored.copies.argsort()
+    at = torch.from_numpy(order[np.searchsorted(scored.copies, copies, sorter=order)])
+    (scores,) = scored.scores
     return scores[at.to(scores.device), places.to(scores.device)].unflatten(0, (trace.num_valid, request.count))
 
 

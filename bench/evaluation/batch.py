@@ -1,4 +1,6 @@
-"""The loop of the benchmark: every method explains a trace, every metric measures each explanation; and its columns."""
+"""The loop of the benchmark: a trace of each batch, which every method explains, and each explanation measured by every
+metric; and the columns of the values. A run's fingerprint of its code starts here and follows the imports.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +8,24 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import CURVE_COLUMNS, LAYER, RECORD_COLUMNS
+from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, described, measure_all, not_applicable
+from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, described, measure_all, without_values
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.evaluation.purity import WATCHED_RATE, Witness, foreign, is_watched, tensors_of
+from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.evaluation.stopwatch import METHODS, METRICS, UNTIMED, Watch
+from axiom_bench.evaluation.stopwatch import LOADING, METHODS, METRICS, TRACE, Watch, untimed
 from axiom_bench.explanation.explanation import Explanation, Map, is_map
 
 Method = Plugin[MethodSpec]
@@ -38,6 +41,92 @@ class MethodLeftOut(UserWarning):
 
 class ZeroMaps(UserWarning):
     """At the layer nothing is to be seen. A run collects these warnings by their category."""
+
+
+class UnreadableImage(Protocol):
+    """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
+
+    image_id: str
+    status: str
+
+
+@dataclass(frozen=True)
+class MethodsByMetrics:
+    """Values to compute: each metric of each method; `methods` is empty for metrics of the layer."""
+
+    methods: tuple[Plugin, ...]
+    metrics: tuple[Plugin, ...]
+
+
+def shard_rows(
+    cut_model: CutModel,
+    batches: Iterable[Batch | UnreadableImage],
+    requests: Sequence[MethodsByMetrics],
+    batch_rows: int,
+    normalise: str = "maximum",
+    watch: Watch = untimed,
+    watched_rate: int = WATCHED_RATE,
+) -> Iterator[Columns]:
+    """The records' columns of what is requested, batch after batch, as `rows_of` yields them.
+
+    batch_rows: the number of rows to which every batch is filled up, with its last one, unless that many don't fit into
+    memory (see cutting.passes). A product's rounding may depend on it; so a value is the same bit by bit however the
+    images are cut into shards. A bad image has a row with its status for each value. watch: is told of the parts; what
+    the batches keep the loop waiting is time of loading. watched_rate: see `purity.is_watched`.
+    """
+
+    def rows(part: Batch, size: int) -> list[Columns]:
+        with watch(TRACE):
+            full = part.repeated(size)
+            trace = replace(traced(cut_model, full), num_padding=len(full) - len(part))
+        return [
+            trimmed(columns, len(full), len(part))
+            for request in requests
+            for columns in rows_of(trace, full, request.methods, request.metrics, normalise, watch, watched_rate)
+        ]
+
+    upcoming = iter(batches)
+    while True:
+        with watch(LOADING):
+            batch = next(upcoming, None)
+        if batch is None:
+            break
+        if isinstance(batch, Batch):
+            for of_part in by_halves(batch, batch_rows, cut_model.limits, rows):
+                yield from of_part
+        else:
+            yield from _bad_image(batch, requests)
+    of_users = foreign(
+        {each.target: each for request in requests for each in (*request.methods, *request.metrics)}.values()
+    )
+    if of_users and cut_model.holds(WITNESS):
+        cast(Witness, cut_model.once(WITNESS, object)).check(of_users)
+
+
+def traced(cut_model: CutModel, batch: Batch) -> Trace:
+    """The batch's trace; an error of the network itself gets a note, since its input's size is the usual cause."""
+    try:
+        return trace_of_batch(cut_model, batch)
+    except RuntimeError as error:
+        height, width = batch.images.shape[-2:]
+        error.add_note(f"raised by the network on images of {height} x {width} pixels; model.resize sets their size")
+        raise
+
+
+def trimmed(part: Columns, size: int, count: int) -> Columns:
+    """The first `count` of every `size` rows; the axes of curves stay as they are."""
+    keep = np.arange(len(part["image_id"])) % size < count
+    return {name: values if name == "axes" else values[keep] for name, values in part.items()}
+
+
+def _bad_image(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> Iterator[Columns]:
+    """A row for each value of a method: NaN, with the reason as status."""
+    nothing = np.array([UNKNOWN_CLASS])
+    for request in requests:
+        names = [method.name for method in request.methods] or [LAYER]
+        for name in names:
+            measurement = without_values(request.metrics, (image.status,))
+            yield from columns((image.image_id,), nothing, nothing, name, measurement)
 
 
 def warn_of_silence(trace: Trace) -> bool:
@@ -60,7 +149,7 @@ def rows_of(
     methods: Sequence[Method],
     metrics: Sequence[Metric],
     normalise: str = "maximum",
-    watch: Watch = UNTIMED,
+    watch: Watch = untimed,
     watched_rate: int = WATCHED_RATE,
 ) -> Iterator[Columns]:
     """Yields the columns of one method at a time, first those of the layer (method "-"); see `columns`.
@@ -72,8 +161,10 @@ def rows_of(
     """
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
-    rows, of_users = BatchRows.of(trace, batch), foreign([*methods, *metrics])
-    annotations = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
+    of_users = foreign([*methods, *metrics])
+    explained_classes, predicted = trace.classes_on_cpu
+    annotations = batch.annotations_of(explained_classes, trace.logits.shape[1])
+    columns_of = partial(columns, batch.image_ids, explained_classes.numpy(), predicted.numpy())
     own = [method for method in methods if not method.is_foreign]
     witness = None
     if of_users and is_watched(batch.image_ids, watched_rate):
@@ -81,12 +172,12 @@ def rows_of(
         measured = partial(_measured, trace, annotations, own, trusted, (), normalise)
         witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *_values(each for _, each in measured())])
     if of_layer:
-        with watch.part(METRICS):
+        with watch(METRICS):
             measurements = measure_all(of_layer, [(Explanation(trace=trace), True)], watch=watch)
-        yield from columns(rows, LAYER, measurements[0])
+        yield from columns_of(LAYER, measurements[0])
     for group in (own, foreign(methods)):
         for name, measurement in _measured(trace, annotations, group, of_method, of_layer, normalise, watch):
-            yield from columns(rows, name, measurement or not_applicable(of_method, len(rows)))
+            yield from columns_of(name, measurement or without_values(of_method, (NOT_APPLICABLE,) * len(batch)))
     if witness is not None:
         witness.check(of_users)
 
@@ -98,17 +189,17 @@ def _measured(
     metrics: Sequence[Metric],
     others: Sequence[Metric],
     normalise: str,
-    watch: Watch = UNTIMED,
+    watch: Watch = untimed,
 ) -> Iterator[tuple[str, Measurement | None]]:
     """(name, measurement) of each method; None for one that doesn't apply to the model. others: see `measure_all`."""
     for group in _groups(trace, methods):
-        with watch.part(METHODS):
+        with watch(METHODS):
             explanations = [explained(trace, annotations, method, normalise) for method in group]
             asked = [
                 (explanation, explanation is not None and is_on_score_scale(method, trace))
                 for method, explanation in zip(group, explanations, strict=True)
             ]
-        with watch.part(METRICS):
+        with watch(METRICS):
             measurements = measure_all(metrics, asked, others, watch)
         for method, explanation, measurement in zip(group, explanations, measurements, strict=True):
             yield method.name, None if explanation is None else measurement
@@ -203,57 +294,36 @@ def _equal(actual: Tensor, expected: Tensor) -> bool:
     return bool((error <= TOLERANCE * expected.abs().flatten(1).amax(1)).all())
 
 
-@dataclass(frozen=True)
-class BatchRows:
-    """What the columns have of a batch, on the CPU: the image, the explained and the predicted class of each row."""
-
-    image_ids: tuple[str, ...]
-    targets: np.ndarray
-    predictions: np.ndarray
-
-    @staticmethod
-    def of(trace: Trace, batch: Batch) -> BatchRows:
-        """Those of a trace of the batch."""
-        explained, predicted = trace.classes_on_cpu
-        return BatchRows(batch.image_ids, explained.numpy(), predicted.numpy())
-
-    def __len__(self) -> int:
-        return len(self.image_ids)
-
-
-def columns(rows: BatchRows, method: str, measurement: Measurement) -> Iterator[Columns]:
+def columns(
+    image_ids: Sequence[str], targets: np.ndarray, predictions: np.ndarray, method: str, measurement: Measurement
+) -> Iterator[Columns]:
     """The columns of a method's values, and those of its curves where it has any, B rows for each value or curve.
 
-    The columns of curves come with "axes", {curve: {at, x, y, title, better}}, for those that can be drawn.
+    image_ids, targets, predictions: of the B rows, the classes explained and predicted. The columns of curves come with
+    "axes", {curve: {at, x, y, title, better}}, for those that can be drawn.
     """
+
+    def shared(measured: Measured) -> Columns:
+        count = len(measured)
+        return {
+            "image_id": np.tile(np.array(image_ids, dtype=object), count),
+            "target_class": np.tile(targets, count),
+            "predicted_class": np.tile(predictions, count),
+            "method": np.full(len(image_ids) * count, method, dtype=object),
+            "status": np.array([status for _, row in measured.values() for status in row], dtype=object),
+        }
+
+    def names(measured: Measured) -> np.ndarray:
+        return np.repeat(np.array(list(measured), dtype=object), len(image_ids))
+
     values, curves = measurement.values, measurement.curves
-    yield {
-        **_shared(rows, method, values),
-        "predicted_class": np.tile(rows.predictions, len(values)),
-        "metric": _names(values, len(rows)),
-        "value": np.concatenate([value.numpy() for value, _ in values.values()]) if values else np.zeros(0),
-    }
+    numbers = [value.numpy() for value, _ in values.values()]
+    yield {**shared(values), "metric": names(values), "value": np.concatenate(numbers) if numbers else np.zeros(0)}
     if curves:
         points = [row for table, _ in curves.values() for row in table.numpy()]
         column = np.empty(len(points), dtype=object)  # of arrays of any lengths
         column[:] = points
-        names = _names(curves, len(rows))
-        yield {**_shared(rows, method, curves), "curve": names, "points": column, "axes": measurement.axes}
-
-
-def _names(measured: Measured, rows: int) -> np.ndarray:
-    return np.repeat(np.array(list(measured), dtype=object), rows)
-
-
-def _shared(rows: BatchRows, method: str, measured: Measured) -> Columns:
-    """The columns that values and curves share."""
-    size, count = len(rows), len(measured)
-    return {
-        "image_id": np.tile(np.array(rows.image_ids, dtype=object), count),
-        "target_class": np.tile(rows.targets, count),
-        "method": np.full(size * count, method, dtype=object),
-        "status": np.array([status for _, row in measured.values() for status in row], dtype=object),
-    }
+        yield {**shared(curves), "curve": names(curves), "points": column, "axes": measurement.axes}
 
 
 def holds_values(part: Columns) -> bool:

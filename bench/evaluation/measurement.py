@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
+from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
 from axiom_bench.evaluation.preconditions import look_up, statuses
 from axiom_bench.evaluation.specs import MAPS, MetricSpec
-from axiom_bench.evaluation.stopwatch import UNTIMED, Watch
+from axiom_bench.evaluation.stopwatch import Watch, untimed
 from axiom_bench.explanation.explanation import Curve, Explanation
 
 Metric = Plugin[MetricSpec]
@@ -51,7 +51,7 @@ def measure_all(
     metrics: Sequence[Metric],
     explanations: Sequence[tuple[Explanation | None, bool]],
     others: Sequence[Metric] = (),
-    watch: Watch = UNTIMED,
+    watch: Watch = untimed,
 ) -> list[Measurement]:
     """A Measurement for each explanation, which comes with whether its method is on the score's scale.
 
@@ -82,7 +82,7 @@ def measure_all(
             if call is not None and call.no_map:
                 met[met == OK], answer = NO_MAP, None
             if answer is None:
-                measurement.values |= _without_values(metric, tuple(met))
+                measurement.values |= without_values([metric], tuple(met)).values
             else:
                 taken = {name for other in (*metrics, *others) if other is not metric for name in _names(other)}
                 _add(measurement, metric, answer, met, taken | {*measurement.values, *measurement.curves})
@@ -100,16 +100,10 @@ def _start(metric: Metric, explanation: Explanation) -> MetricCall:
     return task
 
 
-def _without_values(metric: Metric, row_statuses: Statuses) -> Measured:
-    """NaN in each value of a metric, with a status for each row."""
+def without_values(metrics: Iterable[Metric], row_statuses: Statuses) -> Measurement:
+    """NaN in each value of the metrics, with a status for each row."""
     nothing = torch.full((len(row_statuses),), torch.nan, dtype=torch.float64)
-    return dict.fromkeys(value_names(metric), (nothing, row_statuses))
-
-
-def not_applicable(metrics: Iterable[Metric], rows: int) -> Measurement:
-    """The values of a method that doesn't apply to the model."""
-    values = [_without_values(metric, (NOT_APPLICABLE,) * rows) for metric in metrics]
-    return Measurement({name: value for part in values for name, value in part.items()})
+    return Measurement({name: (nothing, row_statuses) for metric in metrics for name in value_names(metric)})
 
 
 def check_names(metrics: Iterable[Metric]) -> None:

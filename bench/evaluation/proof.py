@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,6 +38,7 @@ from axiom_bench.explanation.explanation import Explanation, Map
 DRAWS = "draws from a global random state, so that its answers aren't the same again; seed a generator of its own"
 KEEPS_STATE = "answers otherwise when it is called again on the same images; something is kept between the calls"
 OF_THE_BATCH = "answers otherwise for an image alone than beside others; its values depend on the batch"
+Call = tuple[Tensor | None, tuple[object, ...], tuple[object, ...]]  # answer, global random states before and after
 Answer = Callable[[Plugin, int], Tensor | None]  # of so many first rows: (rows, values, n); None where it has none
 
 
@@ -78,9 +79,10 @@ def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witn
     """The plug-ins, with the sentence why answers aren't of the image alone. Each is called twice, all others between
     its calls, and then for one row. Raises Interference."""
     unproved = [plugin for plugin in foreign(plugins) if not plugin.spec.unstable]
-    calls: dict[str, list[_Call]] = {}
+    calls: dict[str, list[Call]] = {}
     for plugin in (*unproved, *reversed(unproved)):
-        calls.setdefault(plugin.name, []).append(_Call.of(plugin, answer, count))
+        before = _random_state()
+        calls.setdefault(plugin.name, []).append((answer(plugin, count), before, _random_state()))
         witness.check([plugin])
     reasons = {plugin.name: _reason(plugin, calls[plugin.name], partial(answer, plugin, 1)) for plugin in unproved}
     return [
@@ -89,36 +91,22 @@ def _marked(plugins: Sequence[Plugin], answer: Answer, count: int, witness: Witn
     ]
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What a plug-in answered, and the global random states before and after."""
-
-    answer: Tensor | None
-    before: tuple[object, ...]
-    after: tuple[object, ...]
-
-    @staticmethod
-    def of(plugin: Plugin, answer: Answer, count: int) -> _Call:
-        before = _random_state()
-        return _Call(answer(plugin, count), before, _random_state())
-
-
-def _reason(plugin: Plugin, calls: Sequence[_Call], alone: Callable[[], Tensor | None]) -> str | None:
+def _reason(plugin: Plugin, calls: Sequence[Call], alone: Callable[[], Tensor | None]) -> str | None:
     """Why the answers aren't of the image alone; None where they are, or where there is none."""
-    first, again = calls
-    if first.answer is None or again.answer is None:
+    (first, before, after), (again, before_again, after_again) = calls
+    if first is None or again is None:
         return None
-    if first.before != first.after == again.after:
+    if before != after == after_again:
         raise Interference(
             f"{plugin.name!r} ({plugin.target}) sets a global random seed, which others draw from; draw from a "
             "torch.Generator or a numpy.random.Generator of its own."
         )
-    if first.before != first.after or again.before != again.after:
+    if before != after or before_again != after_again:
         return DRAWS
-    if not torch.equal(first.answer.nan_to_num(), again.answer.nan_to_num()):
+    if not torch.equal(first.nan_to_num(), again.nan_to_num()):
         return KEEPS_STATE
-    scale = first.answer.nan_to_num().abs().amax((0, 2), keepdim=True)
-    return None if _close(first.answer[:1], alone(), scale) else OF_THE_BATCH
+    scale = first.nan_to_num().abs().amax((0, 2), keepdim=True)
+    return None if _close(first[:1], alone(), scale) else OF_THE_BATCH
 
 
 def _random_state() -> tuple[object, ...]:
@@ -154,13 +142,9 @@ def _values(
         explanation = explained(trace, batch[:count], method)
         if explanation is not None:
             read = Explanation(trace=trace) if metric.spec.of == "layer" else explanation
-            witness = Witness(trace.images.device, partial(_tensors, trace, read))
+            witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(read)])  # noqa: B023
             measured = measure(metric, read, bool(method.spec.on_score_scale))
             witness.check([metric])
             columns = [values.reshape(count, -1) for values, _ in measured.values()]
             return torch.cat(columns, 1)[..., None] if columns else None
     return None
-
-
-def _tensors(trace: Trace, explanation: Explanation) -> list[Tensor]:
-    return [*tensors_of(trace), *tensors_of(explanation)]

@@ -8,13 +8,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from axiom_bench.columns import NOT_FINITE
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import Name, check_group, check_values, is_name, shown, worded
 
-EXTRAS = frozenset({"interventions", "other_images"})  # loaded beside the images where something asks for them
+Extra = Literal["interventions", "other_images"]
+EXTRAS = frozenset(get_args(Extra))  # loaded beside the images where something asks for them
+Degree = Annotated[float | None, worded("0, for not spoiled, or more", lambda value: value is None or value >= 0)]
 Better = Literal["lower", "higher", "none"]
 ValueKind = Literal["proportion", "bounded", "ratio", "squared", "count", "unbounded"]
 Read = Literal[
@@ -54,12 +56,12 @@ class MethodSpec:
     library: Name | None = None
     exempt: Texts = field(default_factory=dict)
     wins_by_construction: tuple[Name, ...] = ()
-    requires: tuple[Name, ...] = ()
+    requires: tuple[Extra, ...] = ()
     control: bool | None = None
     blind: bool | None = None
     style: int | None = None
     spoiling: Name | None = None
-    degree: float | None = None
+    degree: Degree = None
     unspoiled: Name | None = None
     computed_from: tuple[Read, ...] = ()
     unstable: str | None = None
@@ -161,13 +163,8 @@ class MetricSpec:
 def method_spec(setting: str, config: Mapping[str, Any]) -> MethodSpec:
     """The metadata of a method. setting: where it is set, as "method.mine". Raises BenchError for a wrong entry."""
     spec = _checked(MethodSpec, setting, config)
-    for name in spec.requires:
-        if name not in EXTRAS:
-            raise unknown(f"entry of {setting}.requires", name, EXTRAS)
     if (spec.spoiling is None) != (spec.degree is None):
         raise BenchError(f"{setting} needs both spoiling, the kind, and degree, a number from 0 on, or neither.")
-    if spec.degree is not None and spec.degree < 0:
-        raise BenchError(f"{setting}.degree must be 0, for not spoiled, or more, not {spec.degree!r}.")
     if spec.unspoiled is not None and spec.spoiling is None:
         raise BenchError(f"{setting}.unspoiled needs spoiling and degree beside it.")
     return spec
@@ -204,21 +201,16 @@ def _needs(setting: str, entries: Any, params: set[str], valid: set[str]) -> tup
         raise BenchError(f"{setting} must be a list of preconditions, not {shown(entries)}.")
     needs = []
     for entry in entries:
-        conditions = list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]
-        for name, where in conditions:
+        for name, where in list(entry.items()) if isinstance(entry, Mapping) else [(entry, {})]:
             if not isinstance(name, str) or name not in valid:
                 raise unknown(f"precondition ({setting})", name, valid)
-            needs.append(Need(name, _where(f"{setting}: {name}", where, params)))
+            if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
+                expected = "a mapping of parameters to lists of values"
+                raise BenchError(f"{setting}: {name} must be {expected}, not {shown(where)}.")
+            if absent := [param for param in where if param not in params]:
+                raise unknown(f"parameter ({setting}: {name})", absent[0], params)
+            needs.append(Need(name, {param: tuple(values) for param, values in where.items()}))
     return tuple(needs)
-
-
-def _where(setting: str, where: Any, params: set[str]) -> dict[str, tuple[Any, ...]]:
-    if not isinstance(where, Mapping) or not all(isinstance(values, list | tuple) for values in where.values()):
-        raise BenchError(f"{setting} must be a mapping of parameters to lists of values, not {shown(where)}.")
-    for name in where:
-        if name not in params:
-            raise unknown(f"parameter ({setting})", name, params)
-    return {name: tuple(values) for name, values in where.items()}
 
 
 def _checked(kind: type[Spec], setting: str, config: Mapping[str, Any]) -> Spec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -18,23 +18,16 @@ PARTS = (LOADING, TRACE, METHODS, PASSES, METRICS)
 MAX_LAPS = 4096  # that are kept before the older ones are added up
 
 
-class Watch(Protocol):
-    """What the loop asks of a watch."""
-
-    def part(self, name: str) -> AbstractContextManager[None]:
-        """The time inside is that of this part, but for that of the parts inside it."""
+Watch = Callable[[str], AbstractContextManager[None]]  # the time inside is that of this part, but for parts inside it
 
 
-class _Untimed:
-    def part(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-UNTIMED: Watch = _Untimed()
+def untimed(part: str) -> AbstractContextManager[None]:
+    """A watch that reads no time."""
+    return nullcontext()
 
 
 class Stopwatch:
-    """Seconds of each part, by the marks where it begins and ends.
+    """Seconds of each part, by the marks where it begins and ends. Its `part` is a Watch.
 
     mark: sets a mark. between: the seconds from one mark to another, asked for a while later.
     """
@@ -57,7 +50,7 @@ class Stopwatch:
         if device.type != "cuda":
             return Stopwatch()
         stream = torch.cuda.current_stream(device)
-        return Stopwatch(lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), _between_events)
+        return Stopwatch(lambda: stream.record_event(torch.cuda.Event(enable_timing=True)), between_events)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -88,6 +81,7 @@ class Stopwatch:
         self._laps = self._laps[count:]
 
 
-def _between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+def between_events(start: torch.cuda.Event, end: torch.cuda.Event) -> float:
+    """Seconds."""
     end.synchronize()
     return start.elapsed_time(end) / 1000

@@ -30,11 +30,6 @@ def aggregate(metric: Plugin) -> Plugin:
     return plugins.from_config("metric", metric.name, {"_target_": target, "params": params})
 
 
-def curve_names(metric: Plugin) -> tuple[str, ...]:
-    """The curves that the metric returns beside its values."""
-    return tuple(metric.spec.curves)
-
-
 def whole_set(metrics: Sequence[Plugin], method: str, curves: pd.DataFrame) -> dict[str, np.ndarray]:
     """The records' columns of one method's values of the whole data set, one row for each value.
 

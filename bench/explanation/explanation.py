@@ -139,42 +139,40 @@ class Explanation(CachesResults):
 
     Boxes and masks are of the explained class only. A heatmap outside of [0, 1] raises BenchError, and so does one that
     isn't finite and has no raw map.
-
-    Attributes:
-        trace: the Trace that was explained.
-        contributions: (B, K, H, W), M = w F, signed; None for a `Map`.
-        raw_map: (B, h, w), signed.
-        heatmap: (B, H', W') in [0, 1].
-        images: (B, 3, H', W').
-        boxes: per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive.
-        masks: (B, H', W') bool.
-        ignored: (B, H', W') bool, pixels that masks leave open, neither object nor background.
-        stored_pixels: per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1.
-        wrong_class: (B,) bool, where the image shows objects of other classes and none of the explained one.
-        others: per row the objects of the image's other classes, of those that the model has.
-        cells: per row the cells of a mosaic that show the explained class, (n, 4) as boxes are.
-        missing: (B,) bool, rows of a Map that has none of their images; None: none.
-        method: what was asked for the answer, for `again`.
-        normalise: as `heatmap` has it.
-        made: a heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for.
     """
 
     trace: Trace | None = None
+    """What was explained."""
     contributions: Tensor | None = None
+    """(B, K, H, W), M = w F, signed; None for a `Map`."""
     raw_map: Tensor | None = None
+    """(B, h, w), signed."""
     heatmap: Tensor | None = None
+    """(B, H', W') in [0, 1]."""
     images: Tensor | None = None
+    """(B, 3, H', W')."""
     boxes: tuple[Tensor, ...] | None = None
+    """Per row (n, 4), x0 y0 x1 y1 in pixels, x1 and y1 exclusive."""
     masks: Tensor | None = None
+    """(B, H', W') bool."""
     ignored: Tensor | None = None
+    """(B, H', W') bool, pixels that masks leave open, neither object nor background."""
     stored_pixels: tuple[tuple[float, float], ...] | None = None
+    """Per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1."""
     wrong_class: Tensor | None = None
+    """(B,) bool, where the image shows objects of other classes and none of the explained one."""
     others: tuple[AnnotatedObjects, ...] | None = None
+    """Per row the objects of the image's other classes, of those that the model has."""
     cells: tuple[Tensor, ...] | None = None
+    """Per row the cells of a mosaic that show the explained class, (n, 4) as boxes are."""
     missing: Tensor | None = None
+    """(B,) bool, rows of a Map that has none of their images; None: none."""
     method: Method | None = None
+    """What was asked for the answer, for `again`."""
     normalise: str = "maximum"
+    """As `heatmap` has it."""
     made: Tensor | None = field(default=None, repr=False, compare=False)
+    """A heatmap of `explanation.heatmap`, whose range needs no check, for which a GPU would be waited for."""
     _results: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

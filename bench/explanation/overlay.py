@@ -175,7 +175,11 @@ class Heatmaps(dict[str, "Tensor"]):
         return f'<div style="{STYLE}">{rows}{note}</div>'
 
     def _row(self, row: int, names: Sequence[str]) -> str:
-        image = picture_of(_smaller(_three_channels(self.images[row].detach().float())))
+        pixels = self.images[row].detach().float()
+        if len(pixels) != 3:  # of any number of channels: their mean
+            pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
+        factor = min(1, SIDE / max(pixels.shape[1:]))
+        image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
         figures = [_figure(image, self._caption(row))]
         for name in names:
             heat = _resized(self[name][row][None].detach().float(), image.shape[:2])[0].cpu().numpy()
@@ -198,17 +202,6 @@ def _rounded(probability: float) -> str:
     """Two decimals; 0 and 1 stand for themselves alone."""
     text = f"{probability:.2f}"
     return {"0.00": "<0.01", "1.00": ">0.99"}.get(text, text) if 0 < probability < 1 else text
-
-
-def _three_channels(image: Tensor) -> Tensor:
-    """(3, H, W) of an image with any number of channels: their mean, unless they are three."""
-    return image if len(image) == 3 else image.mean(0, keepdim=True).expand(3, -1, -1)
-
-
-def _smaller(image: Tensor) -> Tensor:
-    """(3, H, W) with its longer side at most SIDE."""
-    factor = SIDE / max(image.shape[1:])
-    return image if factor >= 1 else _resized(image, [max(1, round(side * factor)) for side in image.shape[1:]])
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:

@@ -187,11 +187,11 @@ def _parsed(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]
 
 
 def _drop_docstrings(tree: ast.Module) -> None:
+    """Also those beside a class's fields."""
     for node in _blocks(tree, for_types=True):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            match node.body[:1]:
-                case [ast.Expr(value=ast.Constant(value=str()))]:
-                    node.body = node.body[1:]
+            texts = [each for each in node.body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
+            node.body = [each for each in node.body if each not in texts]
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

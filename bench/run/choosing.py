@@ -16,7 +16,7 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.evaluation.shard import padded, traced
+from axiom_bench.evaluation.batch import traced
 from axiom_bench.records import files, mirror
 from axiom_bench.records.holdings import key
 from axiom_bench.run.composing import settings
@@ -93,7 +93,7 @@ def _of_shard(job: Job, shard: Shard, batch_rows: int) -> dict[str, Prediction]:
 
 
 def _of_batch(cut_model: CutModel, batch: Batch, batch_rows: int) -> list[Prediction]:
-    trace = traced(cut_model, padded(batch, batch_rows))
+    trace = traced(cut_model, batch.repeated(batch_rows))
     logits = trace.logits[: len(batch)]
     labels = logits.argmax(1)
     if not trace.has_probability:

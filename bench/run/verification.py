@@ -14,9 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values
+from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values, shard_rows
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.evaluation.shard import shard_rows
 from axiom_bench.run.choosing import loaded, on_its_images
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.computing import compute

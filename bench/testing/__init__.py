@@ -12,14 +12,6 @@ from axiom_bench.testing.metric_checks import CHECKS as METRIC_CHECKS
 from axiom_bench.testing.metric_checks import METRIC_CASES, answered, check_metric
 
 __all__ = [
-    "CASES",
-    "METHOD_CHECKS",
-    "METRIC_CASES",
-    "METRIC_CHECKS",
-    "Case",
-    "accepted_cases",
-    "answered",
-    "check_method",
-    "check_metric",
-    "exemptions",
-]
+    "CASES", "METHOD_CHECKS", "METRIC_CASES", "METRIC_CHECKS", "Case", "accepted_cases", "answered", "check_method",
+    "check_metric", "exemptions",
+]  # fmt: skip

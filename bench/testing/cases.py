@@ -151,29 +151,28 @@ def unchanged(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def leaves_network_alone(trace: Trace) -> Iterator[None]:
-    """Raises AssertionError where the cut network or torch's settings change inside."""
-    before = _state(trace.cut_model.model)
+def leaves_alone(model: nn.Module) -> Iterator[None]:
+    """Raises AssertionError where the network or torch's settings change inside."""
+    before = model_state(model) | {name: read() for name, read in SETTINGS.items()}
     yield
-    after = _state(trace.cut_model.model)
+    after = model_state(model) | {name: read() for name, read in SETTINGS.items()}
     changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
     assert not changed, f"it changes what others run: {', '.join(changed)}"
 
 
-def _state(model: nn.Module) -> dict[str, object]:
-    """By name: the bits of parameters and buffers, what makes modules compute otherwise, and torch's settings."""
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    state: dict[str, object] = {
-        f"the network's {name}": (id(tensor), tensor.detach().clone().numpy().tobytes())
-        for name, tensor in tensors.items()
-    }
-    state |= {f"hooks of all modules ({name})": hooks for name, hooks in _hooks(vars(torch_module))}
+def model_state(model: nn.Module) -> dict[str, object]:
+    """All that a method or metric could leave behind on a model, by name: the bits of parameters, gradients and
+    buffers, and what makes modules compute otherwise."""
+    state: dict[str, object] = {f"hooks of all modules ({name})": hooks for name, hooks in _hooks(vars(torch_module))}
+    for name, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items():
+        bits = [None if each is None else each.detach().clone().numpy().tobytes() for each in (tensor, tensor.grad)]
+        state[f"the network's {name}"] = (id(tensor), tensor.requires_grad, bits)
     for name, module in model.named_modules():
         own = vars(module)
         constants = {key: repr(own[key]) for key in getattr(module, "__constants__", ()) if key in own}
         facts = {**constants, **dict(_hooks(own)), "training mode": module.training, "forward": own.get("forward")}
         state |= {f"the network's {name} ({fact})": value for fact, value in {**facts, "class": type(module)}.items()}
-    return state | {name: read() for name, read in SETTINGS.items()}
+    return state
 
 
 def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
@@ -192,17 +191,9 @@ def _own_cut(case: Case) -> CutModel:
 
 
 @cache
-def _cut_with_state(case: Case) -> tuple[CutModel, list[object]]:
+def _cut_with_state(case: Case) -> tuple[CutModel, dict[str, object]]:
     cut_model = cut(case.model(), case.layer)
     return cut_model, model_state(cut_model.model)  # of the cut's copy, whose parameters need no gradient
-
-
-def model_state(model: nn.Module) -> list[object]:
-    """All that a method or metric could leave behind on a model, comparable with ==."""
-    parameters = [(name, p.tolist(), p.requires_grad, p.grad) for name, p in model.named_parameters()]
-    modules = [(name, type(m), m.training, len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks))
-               for name, m in model.named_modules()]  # fmt: skip
-    return [parameters, modules]
 
 
 SomeCase = TypeVar("SomeCase")

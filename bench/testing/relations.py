@@ -104,7 +104,7 @@ RELATIONS = (
 
 def outcomes(metric: Plugin) -> list[Outcome]:
     """Of each relation and value of an image."""
-    once, found = _values(metric, network()), []
+    once, answers = _values(metric, network()), []
     for relation in RELATIONS:
         changed = network()
         relation.of_network(changed)
@@ -112,8 +112,8 @@ def outcomes(metric: Plugin) -> list[Outcome]:
         for name, values in _values(metric, changed, relation.is_mirrored, relation.times).items():
             expected = once[name].repeat(relation.times)
             holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
-            found.append(Outcome(name, relation.name, holds, _difference(values, expected), reason))
-    return found
+            answers.append(Outcome(name, relation.name, holds, _difference(values, expected), reason))
+    return answers
 
 
 def _values(metric: Plugin, model: nn.Module, is_mirrored: bool = False, times: int = 1) -> dict[str, Tensor]:

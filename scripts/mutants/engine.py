@@ -96,7 +96,7 @@ MUTANTS = (
            "an error relative to S = 0 is infinite, not zero_score",
            "return explanation.trace is not None and explanation.trace.scores != 0\n",
            "return explanation.trace is not None and explanation.trace.scores == explanation.trace.scores\n"),
-    Mutant("padded_rows_are_kept", "gate", "bench/evaluation/shard.py", "the last image of a short batch counts twice",
+    Mutant("padded_rows_are_kept", "gate", "bench/evaluation/batch.py", "the last image of a short batch counts twice",
            'keep = np.arange(len(part["image_id"])) % size < count',
            'keep = np.arange(len(part["image_id"])) % size < min(count + 1, size)'),
     Mutant("perturbed_classes_by_batch", "gate", "bench/evaluation/answers.py",

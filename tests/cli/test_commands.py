@@ -90,8 +90,8 @@ def test_cfg_job_prints_the_configuration_and_nothing_else(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", [["--config-dir", "my conf"], ["hydra.searchpath=['my conf']"]])
-def test_every_command_takes_a_user_s_own_folder(tmp_path, capsys, option):
+def test_every_command_takes_a_user_s_own_folder(tmp_path, capsys):
+    option = ["--config-dir", "my conf"]
     write(tmp_path, {
         "my conf/method/own_cam.yaml": "own_cam:\n  _target_: axiom_bench.methods.grad_cam.grad_cam\n",
         "my conf/model/own_net.yaml": "defaults:\n  - scenes_vgg\nname: own_net\n",
@@ -217,7 +217,6 @@ def test_tidy_merges_a_run_s_record_files(tmp_path, capsys):
         (["run", "method=[xgradcam]"], "did you mean 'xgrad_cam'"),
         (["report", "nowhere"], "nowhere is no run folder"),
         ([""], "The command line can't be understood"),
-        (["explain", ".", "--model", "scenes_vgg", "--weights", "no.pth"], "no.pth is not a file"),
         (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
         (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
@@ -322,7 +321,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
-def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch, capsys):
+def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch):
     """As docs/your-method.md walks through it: one picture, and paired tests of it against the others."""
     (tmp_path / "my_own.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n")
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
@@ -334,8 +333,6 @@ def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch, ca
     assert any("mine" in path.read_text() for path in tables.glob("*.csv"))
     table = (tables / "paired_1.md").read_text()
     assert all(f"| {name} | " in table for name in ("Grad-CAM", "XGrad-CAM"))
-    assert main([*TINY, "metric=[confidence_drop]", *own, "report.compare=my"]) == 2
-    assert "There is no method in this run 'my'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["folder.json", "pipe.json", "link.json", "dangling.json", "/dev/null", "/dev/stdout"])

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from copy import deepcopy
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
-from axiom_bench.cli import explain_arguments
+from axiom_bench.cli import explain
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.explain_command import open_upright
-from axiom_bench.cli.explain_images import Classes, ClassScore, Explainer
+from axiom_bench.cli.explain_images import ClassScore, Explainer, chosen_classes, class_name, open_upright
 from axiom_bench.cli.main import main
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.load import load_model
+from axiom_bench.run.composing.composition import Composition, composed
 from axiom_bench.run.spine import configuration
 
 VGG = ["--model", "scenes_vgg", "device=cpu"]
@@ -36,9 +36,14 @@ Capsys = pytest.CaptureFixture[str]
 @pytest.fixture(scope="module", autouse=True)
 def _composed_once():
     """Composing the same settings again takes most of a command's time."""
-    once = cache(explain_arguments._composed)
+
+    @cache
+    def once(words: tuple[str, ...], folder: Path | None) -> Composition:
+        with composed(words, folder) as composition:
+            return composition
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(explain_arguments, "_composed", lambda words, folder: deepcopy(once(tuple(words), folder)))
+        patch.setattr(explain, "composed", lambda words, folder: nullcontext(once(tuple(words), folder)))
         yield
 
 
@@ -110,7 +115,7 @@ def test_the_numbers_are_those_of_the_library():
     model = load_model(config["model"])
     names, errors = ["xgrad_cam", "grad_cam", "random"], ["sensitivity_error", "conservation_error"]
     methods = [plugins.load("method", name) for name in names]
-    explainer = Explainer(model, Classes.of(model), config, methods)
+    explainer = Explainer(model, config, methods)
     with Image.open("scene.png") as stored:
         shown, notes = explainer.explain(Path("scene.png"), stored.convert("RGB"), [3, 7], 1)
     pixels = torch.from_numpy(np.array(stored.convert("RGB"))).permute(2, 0, 1)[None] / 255
@@ -196,11 +201,11 @@ def test_which_method_does_not_apply(tmp_path, capsys):
 
 def test_torchvision_s_networks_have_imagenet_s_class_names():
     config = configuration(["model=resnet18", "model.weights=null", "model.weights_folder=null"])["model"]
-    classes = Classes.of(load_model(config))
-    assert classes.name(207) == "golden retriever"
-    assert classes.chosen("golden retriever,5") == [207, 5]
+    model = load_model(config)
+    assert class_name(model, 207) == "golden retriever"
+    assert chosen_classes(model, "golden retriever,5") == [207, 5]
     with pytest.raises(BenchError, match="did you mean 'golden retriever'"):
-        classes.index("golden retriver")
+        chosen_classes(model, "golden retriver")
 
 
 def test_names_are_text_not_markup():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from axiom_bench.cli.explain_arguments import Output, default_path
+from axiom_bench.cli.explain import Output, default_path
 from axiom_bench.cli.main import main
 from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError

@@ -23,13 +23,8 @@ from axiom_bench.run.computing import compute
 
 SETTINGS = (
     *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
-    *(
-        "method=[grad_cam,xgrad_cam]",
-        "metric=[sensitivity_error,box_iou,zeta]",
-        "runtime.repeats=0",
-        "target=predicted",
-    ),
-    *("pictures.rows=0", "pictures.gallery=0", "data.workers=0"),
+    *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,box_iou,zeta]", "target=predicted"),
+    *("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "data.workers=0"),
 )
 PLUGINS = """
 def gradients(trace):
@@ -233,15 +228,9 @@ def build():
 JSON = "json.loads((HERE / 'w.json').read_text())"
 OF_A_USER = (
     *("model=user", "model.name=bent", "model.architecture=bent:build", "model.weights=null", "model.layer='1'"),
-    *(
-        "model.resize=12",
-        "model.crop=12",
-        "data.size=3",
-        "shard_size=3",
-        "method=[grad_cam]",
-        "metric=[conservation_error_raw]",
-    ),
-    *("+metric.score._target_=bent.score", "+metric.score.reuse=true", "target=predicted", "model.output=bent:Output"),
+    *("model.resize=12", "model.crop=12", "data.size=3", "shard_size=3", "method=[grad_cam]"),
+    *("metric=[conservation_error_raw]", "+metric.score._target_=bent.score", "+metric.score.reuse=true"),
+    *("target=predicted", "model.output=bent:Output"),
 )
 
 

@@ -124,23 +124,6 @@ def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(pyth
     assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
 
 
-def test_a_user_s_configuration_files(python, tmp_path):
-    (tmp_path / "conf/experiment").mkdir(parents=True)
-    mine = "# @package _global_\n# My study.\ndefaults:\n  - override /method: [uniform]\nexperiment: mine\n"
-    (tmp_path / "conf/experiment/mine.yaml").write_text(mine)
-    script = """
-import sys
-from axiom_bench.cli.main import main
-for folder in (["--config-dir", "conf"], [f"hydra.searchpath=['file://{sys.argv[1]}/conf']"]):
-    assert main([*folder, "experiment=mine", "--cfg", "job"]) == 0
-assert main(["list", "experiments", "--config-dir", "conf"]) == 0
-"""
-    out = python("-c", script, str(tmp_path))
-    assert out.count("experiment: mine\n") == 2
-    assert out.count("  uniform:\n") == 2
-    assert re.search(r"^  mine +My study\.$", out, re.MULTILINE)
-
-
 def test_a_notebook_s_calls(python, installed):
     code = """
 import bench, methods, metrics  # the user's own

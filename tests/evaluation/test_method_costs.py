@@ -12,12 +12,12 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.method_costs import measure_runtime, passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
-from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.specs import MethodSpec
-from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, _between_events
+from axiom_bench.evaluation.stopwatch import MAX_LAPS, PARTS, Stopwatch, between_events
 
 
 def plugin(function, name):
@@ -159,7 +159,7 @@ def test_marks_of_a_gpu_are_milliseconds_and_are_waited_for():
             assert end.waited
             return 250.0
 
-    assert _between_events(Mark(), Mark()) == 0.25
+    assert between_events(Mark(), Mark()) == 0.25
 
 
 def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batch):
@@ -199,7 +199,7 @@ def test_the_loop_charges_each_part(clock: Clock, net: nn.Module, batch: ab.Batc
     methods = [replace(of_method, name=name, spec=spec) for name in ("first", "second")]
     metrics = [plugins.of("metric", function) for function in (perturbing, explaining)]
     requests = [MethodsByMetrics(tuple(methods), tuple(metrics))]
-    assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch))
+    assert list(shard_rows(cut_model, loaded(), requests, 2, watch=watch.part))
     expected = {"loading": 2 * LOAD, "trace": 2 * TRUNK, "methods": 2 * 2 * METHOD, "metrics": 2 * 2 * 2 * METRIC,
                 "metrics' passes": 2 * (TRUNK + TRUNK + 2 * METHOD)}  # fmt: skip
     assert {part: watch.seconds()[part] for part in expected} == expected

@@ -9,9 +9,8 @@ from axiom_bench import methods
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import frame, holds_values
+from axiom_bench.evaluation.batch import MethodsByMetrics, frame, holds_values, shard_rows
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.run.choosing import loaded, on_its_images
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.inputs.images import rows

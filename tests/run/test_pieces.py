@@ -12,7 +12,7 @@ import torch
 
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.shard import padded, trimmed
+from axiom_bench.evaluation.batch import trimmed
 from axiom_bench.records import files
 from axiom_bench.run.composing.settings import USER_SETTINGS, Device, bytes_of, keep_freed_memory
 from axiom_bench.run.job import shards
@@ -94,7 +94,7 @@ def test_a_file_is_whole_or_not_there(tmp_path, monkeypatch):
 def test_padding_repeats_the_last_row_and_trimming_takes_it_off_again():
     notes = tuple(Annotation(torch.tensor([row]), torch.zeros(1, 4)) for row in range(3))
     batch = Batch(torch.arange(3.0).view(3, 1, 1, 1), ("a", "b", "c"), torch.tensor([4, 5, 6]), notes)
-    full = padded(batch, 5)
+    full = batch.repeated(5)
     assert full.images.flatten().tolist() == [0, 1, 2, 2, 2]
     assert full.image_ids == ("a", "b", "c", "c", "c")
     assert full.targets.tolist() == [4, 5, 6, 6, 6]

@@ -137,7 +137,7 @@ def draw_little() -> None:
 
 def hold_up(hold: Callable[[int], None]) -> None:
     """In a process of its own: something is awaited inside of each shard."""
-    from axiom_bench.evaluation import shard
+    from axiom_bench.evaluation import batch
     from axiom_bench.run.computing import compute
 
     begun = [0]
@@ -145,7 +145,7 @@ def hold_up(hold: Callable[[int], None]) -> None:
     def rows(*arguments: object) -> object:
         begun[0] += 1
         hold(begun[0])
-        return shard.shard_rows(*arguments)
+        return batch.shard_rows(*arguments)
 
     compute.shard_rows = rows
 

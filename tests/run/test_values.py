@@ -20,10 +20,9 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting import passes
 from axiom_bench.cutting.ablation import batched
 from axiom_bench.cutting.trace import CutModel, Trace
-from axiom_bench.evaluation import shard
-from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_values
+from axiom_bench.evaluation import batch as evaluation
+from axiom_bench.evaluation.batch import MethodLeftOut, MethodsByMetrics, explained, frame, holds_values, shard_rows
 from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.run import choosing
 from axiom_bench.run.computing import compute, samples, whole_set
@@ -181,11 +180,11 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
         batch = images.first_batch(job, job.indices, 2, ())
         assert batch is not None
         request = [MethodsByMetrics(job.methods, job.metrics)]
-        list(shard.shard_rows(job.cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
+        list(evaluation.shard_rows(job.cut_model, [batch[:1]], request, 1))  # what is known of the model is found once
         waits = []
         for part in (batch[:1], batch):
             device.waits.clear()
-            list(shard.shard_rows(job.cut_model, [part], request, len(part)))
+            list(evaluation.shard_rows(job.cut_model, [part], request, len(part)))
             waits.append(device.waits.copy())
     assert waits[0] == waits[1]
     assert waits[0].total() <= MOST_WAITS, waits[0]

@@ -3,12 +3,8 @@
 import argparse
 import io
 import math
-import os
-import signal
-import subprocess
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 from unittest import mock
 
 import finetune_voc
@@ -21,9 +17,7 @@ from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import load_model
 from tests.data.builders import save, xml
-from tests.faults.runs import wait_until
 
-SCRIPT = Path(finetune_voc.__file__)
 SETTINGS = ("--architecture", "shufflenet_v2_x0_5", "--weights", "none", "--epochs", "3", "--batch", "2")
 CHECKPOINTS = ("--checkpoint-steps", "2", "--workers", "0", "--device", "cpu")
 
@@ -42,60 +36,31 @@ def tiny_voc(tmp_path):
     return tmp_path
 
 
-def start(root, output):
-    command = [sys.executable, str(SCRIPT), "--root", str(root), "--output", str(output), *SETTINGS, *CHECKPOINTS]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[1])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
-
-
-def finished(process):
-    printed, _ = process.communicate(timeout=300)
-    return process.returncode, printed
-
-
-class InProcesses:
-    """Runs of the script as it is started, the disturbed one killed at its first checkpoint."""
-
-    def run(self, root, output):
-        code, printed = finished(start(root, output))
-        assert code == 0, printed
-        return printed
-
-    def disturbed(self, root, output):
-        killed = start(root, output)
-        wait_until(lambda: (output / "checkpoint.pt").is_file() or killed.poll() is not None)
-        killed.send_signal(signal.SIGKILL)
-        return finished(killed)[1]
-
-
-class Here:
-    """Runs in this process, the disturbed one stopped behind its first checkpoint."""
-
-    def run(self, root, output, *more):
-        argv = ["finetune_voc.py", "--root", str(root), "--output", str(output), *SETTINGS, *CHECKPOINTS, *more]
-        with mock.patch.object(sys, "argv", argv), redirect_stdout(io.StringIO()) as printed:
-            finetune_voc.main()
-        return printed.getvalue()
-
-    def disturbed(self, root, output):
-        def stop(*arguments):
-            save(*arguments)
-            raise KeyboardInterrupt
-
-        save = finetune_voc.save_checkpoint
-        with mock.patch.object(finetune_voc, "save_checkpoint", stop), pytest.raises(KeyboardInterrupt):
-            self.run(root, output)
-        return ""
+def run(root, output, *more):
+    """What the script prints, in this process."""
+    argv = ["finetune_voc.py", "--root", str(root), "--output", str(output), *SETTINGS, *CHECKPOINTS, *more]
+    with mock.patch.object(sys, "argv", argv), redirect_stdout(io.StringIO()) as printed:
+        finetune_voc.main()
+    return printed.getvalue()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", [Here(), InProcesses()])
-def test_resumed_run_ends_with_the_same_weights(script, tiny_voc, tmp_path):
-    assert "mAP on val: " in script.run(tiny_voc, tmp_path / "undisturbed")
-    assert "mAP" not in script.disturbed(tiny_voc, tmp_path / "killed")
-    assert "continues after step" in script.run(tiny_voc, tmp_path / "killed")
+def test_resumed_run_ends_with_the_same_weights(tiny_voc, tmp_path):
+    """One that was killed behind its first checkpoint."""
+
+    def killed(*arguments):
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    save_checkpoint = finetune_voc.save_checkpoint
+    assert "mAP on val: " in run(tiny_voc, tmp_path / "undisturbed")
+    with mock.patch.object(finetune_voc, "save_checkpoint", killed), pytest.raises(KeyboardInterrupt):
+        run(tiny_voc, tmp_path / "killed")
+    assert "continues after step" in run(tiny_voc, tmp_path / "killed")
     name = "shufflenet_v2_x0_5_voc"
-    resumed, undisturbed = ((tmp_path / run / f"{name}.safetensors").read_bytes() for run in ("killed", "undisturbed"))
+    resumed, undisturbed = (
+        (tmp_path / folder / f"{name}.safetensors").read_bytes() for folder in ("killed", "undisturbed")
+    )
     assert resumed == undisturbed
     assert not list(tmp_path.glob("*/*.new"))
     loaded = load_model(yaml.safe_load((tmp_path / f"undisturbed/model/{name}.yaml").read_text()))
@@ -163,7 +128,7 @@ def test_each_epoch_permutes_the_images_and_draws_anew():
 def test_training_lowers_the_loss_on_photographs(real_root, tmp_path):
     weights = real_root / "weights/shufflenet_v2_x0_5.safetensors"
     more = ("--weights", str(weights), "--epochs", "2", "--batch", "8", "--checkpoint-steps", "8")
-    printed = Here().run(real_root / "data", tmp_path / "real", *more)
+    printed = run(real_root / "data", tmp_path / "real", *more)
     losses = [float(line.rpartition(" ")[2]) for line in printed.splitlines() if line.startswith("step")]
     assert len(losses) == 2
     assert losses[1] < losses[0]

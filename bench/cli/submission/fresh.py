@@ -59,7 +59,7 @@ def distances(
     chosen = settings()
     reference, manifest = chosen["reference"], reading.read_manifest(folder)
     rows = reading.read_records(folder, manifest)
-    known = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
+    published = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
     with progress(f"{part}: fresh images"), TemporaryDirectory() as weights:
         jobs = [_fresh(config, {name, reference}, chosen, seed, Path(weights)) for config in configs]
         drawn = computed_alone(jobs, seed, share=1.0)
@@ -69,7 +69,7 @@ def distances(
         Moved(part, value, float(before.mean()), float(now.mean()), len(now), _p(before, now, value))
         for metric in manifest["metrics"]
         if (value := metadata.value(metric)).has_direction
-        for before, now in [[_by_image(frame, metric, name, reference) for frame in (known, drawn)]]
+        for before, now in [[_by_image(frame, metric, name, reference) for frame in (published, drawn)]]
         if min(len(before), len(now)) > 1
     ]
 

@@ -14,7 +14,7 @@ import pandas as pd
 from axiom_bench.cli.game import check_trusted
 from axiom_bench.cli.rank import overrides_of, published
 from axiom_bench.cli.submission import fresh
-from axiom_bench.cli.verify import MAX_LINES, differing, moved, new_seed
+from axiom_bench.cli.verify import differing, first_lines, moved, new_seed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import publishing, reading, submissions
 from axiom_bench.records.sources import version_of
@@ -39,31 +39,34 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
     submission, seed = submissions.read(folder), new_seed() if seed is None else seed
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
-        return 1, [f"{folder} isn't what was submitted:", *changed[:MAX_LINES]]
+        return 1, [f"{folder} isn't what was submitted:", *first_lines(changed)]
     manifests = {part: reading.read_manifest(folder / part) for part in suite.parts}
     configs = {part: _configs(submission, part, manifest) for part, manifest in manifests.items()}
     for config in (config for of_part in configs.values() for config in of_part):
         if not trust:
             check_trusted(config)
-    if absent := [part for part, of_part in configs.items() if not all(map(_has_images, of_part))]:
+    are_here = {
+        part: all(fresh.is_drawn(each) or Path(each["data"].get("root") or ".").is_dir() for each in of_part)
+        for part, of_part in configs.items()
+    }
+    if absent := [part for part, is_here in are_here.items() if not is_here]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
         return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
     lines, wrong, distances = [f"seed: {seed}"], list[str](), list[fresh.Moved]()
-    known = published(suite.name, required=False)
+    references = published(suite.name, required=False)
     with _importable(folder, submission):
         for part, manifest in manifests.items():
-            accepted, found = _part(folder / part, manifest, configs[part], submission.name, seed)
+            accepted, differences = _part(folder / part, manifest, configs[part], submission.name, seed)
             lines.append(f"{suite.name}/{part}: {accepted}")
-            wrong += found
+            wrong += differences
         for part in manifests if not wrong else ():
-            if part not in known or not all(map(fresh.is_drawn, configs[part])):
+            if part not in references or not all(map(fresh.is_drawn, configs[part])):
                 lines.append(f"{suite.name}/{part}: not checked on unseen images")
             elif submission.name != fresh.settings()["reference"]:
                 stored = reading.read_records(folder / part, manifests[part])
-                distances += fresh.distances(part, configs[part], stored, known[part], submission.name, seed)
+                distances += fresh.distances(part, configs[part], stored, references[part], submission.name, seed)
     if wrong:
-        more = [f"... and {len(wrong) - MAX_LINES} more"] if len(wrong) > MAX_LINES else []
-        return 1, [*lines, f"{submission.method} isn't accepted:", *wrong[:MAX_LINES], *more]
+        return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
     if distances:
         lines.append(f"fresh images: {len(distances)} distances to {fresh.settings()['reference']} compared")
     if marks := list(fresh.marks(distances)):
@@ -91,10 +94,6 @@ def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> 
     device = ["device=cpu"] if manifest.get("device") == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.plain_job(number) for number in range(len(composition.jobs))]
-
-
-def _has_images(config: Mapping[str, Any]) -> bool:
-    return fresh.is_drawn(config) or Path(config["data"].get("root") or ".").is_dir()
 
 
 @contextmanager
@@ -144,8 +143,8 @@ def _part(
     now["value"] = publishing.rounded(now["value"].to_numpy(float)).astype(float)
     if not list(differing(stored, now)):
         return f"{what}, and are the submitted ones bit by bit", lines
-    found = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
-    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *found]
+    differences = [*differing(stored, now, up_to_rounding=True), *moved(stored, now, Metadata({"metrics": metrics}))]
+    return f"{what}, and compared with the submitted ones up to rounding", [*lines, *differences]
 
 
 def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:

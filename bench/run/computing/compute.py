@@ -14,11 +14,19 @@ from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.batch import Columns, curve_frame, frame, holds_values, warn_of_silence
+from axiom_bench.evaluation.batch import (
+    Columns,
+    MethodsByMetrics,
+    curve_frame,
+    frame,
+    holds_values,
+    shard_rows,
+    traced,
+    warn_of_silence,
+)
 from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
-from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows, traced
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
 from axiom_bench.records import files, holdings, mirror
 from axiom_bench.records.holdings import RecordFile, Values
@@ -69,7 +77,7 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
             advance(len(shard))
             continue
         try:
-            file = compute(job, shard, key, wanted, folder, watch, advance)
+            file = compute(job, shard, key, wanted, folder, watch.part, advance)
         except Interference:
             mirror.remove(folder, written)
             raise

@@ -26,7 +26,6 @@ from axiom_bench.evaluation.answers import first_request
 from axiom_bench.evaluation.batch import trace_of_batch
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
-from axiom_bench.evaluation.shard import padded
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
 from axiom_bench.records import store
@@ -59,7 +58,7 @@ def ensure_runtime(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
             return ()
 
         def measured(part: Batch, rows: int) -> pd.DataFrame:
-            trace = trace_of_batch(job.cut_model, padded(part, rows))
+            trace = trace_of_batch(job.cut_model, part.repeated(rows))
             return runtimes(trace, job.methods, repeats)
 
         # On fewer rows where memory asks for it: the table says how many.

@@ -95,7 +95,7 @@ def _images(rows: Iterable[Row]) -> list[str]:
 
 
 def _curves(metric: Plugin, method: str, stored: Mapping[str, Any], folder: Path) -> pd.DataFrame:
-    parts = reading.read_curves(folder, stored, whole_set.curve_names(metric), method)
+    parts = reading.read_curves(folder, stored, metric.spec.curves, method)
     frames = [part.table.to_pandas() for part in parts]
     curves = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(CURVE_COLUMNS))
     return curves[curves["status"] == OK]

@@ -1,4 +1,4 @@
-"""What `axiom-bench explain` is asked for, checked as far as that takes no torch."""
+"""`axiom-bench explain`: what it is asked for, checked as far as that takes no torch, and where it writes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from axiom_bench.cli.terminal import complain, say
 from axiom_bench.data.formats.decoding import SUFFIXES
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
@@ -17,47 +18,53 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.progress import progress
 
-ALL = "all"
-GROUP_OF = {True: "peers", False: "method"}  # by whether a name has the library in it
-
-
-def named_methods(options: Namespace) -> list[str] | None:
-    """The methods' names; None where none is named, or all."""
-    return options.methods.split(",") if options.methods and options.methods != ALL else None
+if TYPE_CHECKING:
+    from axiom_bench.cli.explain_images import ExplainedImage, Explainer
 
 
-def configuration(options: Namespace) -> dict[str, Any]:
-    """The configuration, with the command line's options in it. Raises BenchError where it can't be composed, where no
-    model is named, and for images, weights and code that aren't there."""
+def explain(options: Namespace) -> int:
+    """Explains the images that can be explained, writes them and names the others: the exit code. Raises BenchError."""
+    names = options.methods.split(",") if options.methods and options.methods != "all" else None
+    config = configuration(options, names)
+    images, problems = image_paths(options.images)
+    if not images:
+        raise BenchError(" ".join(problems))
+    output = Output.of(options.output, options.images, images, options.overwrite)
+    with progress("maps"):  # what is imported takes seconds, too
+        from axiom_bench.cli import explain_images
+
+        explained, explainer, notes, unexplained = explain_images.explain(options, names, config, images)
+    written = _write(output, explained, explainer, [*notes, *unexplained], options.colours)
+    say([*notes, *(f"written: {path}" for path in written)])
+    problems += unexplained
+    for problem in problems:
+        complain(problem)
+    return 2 if problems else 0
+
+
+def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, Any]:
+    """The configuration, with the command line's options in it, and the named methods as choices, so that those of a
+    user's own folder are found, too. names: None where no method is named, or all. Raises BenchError where it can't be
+    composed, where no model is named, and for images, weights and code that aren't there."""
     settings.check_images(options.images)
-    config, several = _composed(_overrides(options, named_methods(options)), options.config_dir)
-    chosen = {"weights": options.weights, "layer": options.layer}
-    config["model"] |= {key: value for key, value in chosen.items() if value is not None}
-    settings.check_paths({"model": config["model"]}, several)
-    return config
-
-
-def _composed(overrides: Sequence[str], folder: Path | None) -> tuple[dict[str, Any], set[str]]:
-    with composed(overrides, folder) as composition:
-        return composition.plain(), composition.several
-
-
-def _overrides(options: Namespace, names: Sequence[str] | None) -> list[str]:
-    """The overrides with the named methods as choices, so that those of a user's own folder are found, too. Raises
-    BenchError where no model is named."""
     overrides = [*options.overrides, *([] if options.model is None else [f"model={options.model}"])]
     if not any(override.partition("=")[0] in ("model", "experiment") for override in overrides):
         raise BenchError(
             "Name the model: --model resnet18, or your own: model=user model.architecture=net.py:build model.weights=F."
         )
     if names is None:
-        return [*overrides, *(["method=all"] if options.methods else [])]
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        if "." not in name:
-            groups.setdefault(GROUP_OF["@" in name], []).append(name)
-    return [*overrides, *(f"{group}=[{','.join(named)}]" for group, named in groups.items())]
+        overrides += ["method=all"] if options.methods else []
+    for group, is_of_library in (("method", False), ("peers", True)):
+        chosen = [name for name in names or () if "." not in name and ("@" in name) == is_of_library]
+        overrides += [f"{group}=[{','.join(chosen)}]"] if chosen else []
+    with composed(overrides, options.config_dir) as composition:
+        config = composition.plain()
+    chosen_by_option = {"weights": options.weights, "layer": options.layer}
+    config["model"] |= {key: value for key, value in chosen_by_option.items() if value is not None}
+    settings.check_paths({"model": config["model"]}, composition.several)
+    return config
 
 
 def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -158,3 +165,23 @@ def default_path(names: Sequence[Path]) -> Path:
         own = as_text(Path(os.path.realpath(name)).name if is_folder else name.stem)
         stem, suffix = f"{own}-maps" if own else stem, ".html" if is_folder else ".png"
     return next(path for path in map(Path, (f"{each}{suffix}" for each in numbered(stem))) if not os.path.lexists(path))
+
+
+def _write(
+    output: Output, images: Sequence[ExplainedImage], explainer: Explainer, sentences: Sequence[str], colours: str
+) -> list[Path]:
+    """Writes the files; their paths. Raises BenchError where they can't be written."""
+    # Here: what draws takes a second to import, and a mistake in the arguments has been answered by now.
+    from axiom_bench.cli.explain_drawing import page, picture
+
+    heading = f"{explainer.model.name} at {explainer.model.layer}"
+    pictures = [(output.pictures[image.path], image) for image in images if image.path in output.pictures]
+    with progress("pictures", len(pictures)) as shown:
+        for path, image in pictures:
+            files.write(path, picture(image, heading, PICTURES[path.suffix.lower()], colours))
+            shown.advance(1)
+    if output.page is not None:
+        with progress("page"):
+            text = page(images, explainer.manifest(len(images)), sentences, colours)
+            files.write(output.page, text.encode())
+    return [*(path for path, _ in pictures), *([output.page] if output.page else ())]
