@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.ablation.budget import Drops
+from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
 from axiom_bench.run.computing.costs import Cost

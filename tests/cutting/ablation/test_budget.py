@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation.budget import SAMPLE, within
+from axiom_bench.cutting.ablation.drops import SAMPLE, within
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from tests.cutting.ablation.heads import behind_maps, brute_force, head_graph, naive_drops
