@@ -412,7 +412,7 @@ def trace(
     """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
 
     Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
-    images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: each image's predicted
-    class. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
+    images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: the predicted
+    ones. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
     """
     return CutModel(model, layer, reshape=reshape, output=output).trace(images, targets)
