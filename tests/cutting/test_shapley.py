@@ -46,21 +46,6 @@ def values(score, image, parts, rows=4):
     return answer.tolist()
 
 
-@pytest.mark.parametrize(
-    ("score", "expected"),
-    [
-        (lambda m: 2 * m[:, 0] + 3 * m[:, 1], [2, 3, 0]),
-        (lambda m: m[:, 0] * m[:, 1], [1 / 2, 1 / 2, 0]),  # both are needed: each has 1 as a total effect
-        (lambda m: torch.maximum(m[:, 0], m[:, 1]), [1 / 2, 1 / 2, 0]),  # either is enough: 0 as a total effect
-        (lambda m: m[:, 0] * m[:, 1] * m[:, 2], [1 / 3] * 3),
-        (lambda m: m[:, 0] - m[:, 0] * m[:, 1], [1 / 2, -1 / 2, 0]),
-    ],
-    ids=["sum", "and", "or", "and of three", "suppressed"],
-)
-def test_closed_forms(score, expected):
-    assert values(score, *stripes(3)) == pytest.approx(expected, abs=1e-12)
-
-
 @pytest.mark.parametrize("grounds", [0, 3])
 def test_they_are_the_means_over_all_orders_and_add_up(grounds):
     image, parts = stripes(3, grounds)
