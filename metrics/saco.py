@@ -28,13 +28,11 @@ def saco(
     """Whether groups of pixels of more salience matter more to the model, weighted by how much more -> (B,).
 
     In [-1, 1], higher is better. The pixels, in the order of their salience, are cut into `groups` of equal number,
-    and each group alone is replaced by the fill. A pair of groups has as its weight the difference of their salience.
-    The value is the weight of the pairs whose drops p - p' are in the order of their salience minus that of the others,
-    over the weight of all. The salience is the signed raw map resized to the image, so that a constant added to the map
-    changes nothing; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count
-    as in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.filling`; output: see
-    `shared.perturbation.confidence`. NaN where the map is constant. Raises BenchError for less than two groups, and for
-    more groups than pixels.
+    and each group alone is replaced by the fill; see `coefficient`. The salience is the signed raw map resized to
+    the image; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count as
+    in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.filling`; output: see
+    `confidence` there. NaN where the map is constant. Raises BenchError for less than two groups, and for more
+    groups than pixels.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     pixels = images[0, 0].numel()

@@ -20,11 +20,10 @@ def single_deletion(
 ) -> MetricGenerator[Tensor]:
     """Spearman's correlation of the map's sums in a grid of cells and the score's drops without each -> (B,).
 
-    In [-1, 1], higher is better. grid: cells a side, 4 x 4 as published; each is deleted alone, so images without a
-    cell are the same for all methods: grid^2 passes an image, however many methods there are. The map is the signed raw
-    map resized to the image; the drop is S - S without the cell. fill and blur: see `shared.perturbation.filling`;
-    output: see `shared.perturbation.confidence`.
-    NaN where the map is constant, or all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
+    In [-1, 1], higher is better. grid: cells a side; each is deleted alone, so that all methods share the grid^2
+    passes of an image. The map is the signed raw map resized to the image; the drop is S - S without the cell. fill
+    and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the map is constant, or
+    all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     numbers = cell_numbers(explanation, grid)

@@ -23,12 +23,11 @@ def srg(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """The area between the class's probability as cells are removed, lowest first and highest first -> (B,).
 
-    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is better. What removing
-    any cell does to the network, and so much of the fill, is in both areas and cancels. grid: cells a side, ordered by
-    their mean of the signed raw map resized to the image, equal ones (to 1e-6 of the largest) by position in both
-    orders. So an order that says nothing gains nothing. Both curves start at the image and end at the fill, which needs
-    no pass: 2 (grid^2 - 1) for each method. fill and blur: see `shared.perturbation.filling`; output: see
-    `shared.perturbation.confidence`. NaN where the map is constant. Raises BenchError as `cell_numbers`.
+    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is better. grid: cells
+    a side, ordered by their mean of the signed raw map resized to the image, equal ones (to 1e-6 of the largest) by
+    position in both orders. Both curves start at the image and end at the fill, which needs no pass: 2 (grid^2 - 1)
+    for each method. fill and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the
+    map is constant. Raises BenchError as `cell_numbers`.
     """
     counts = torch.arange(1, grid**2, dtype=torch.float64)
     curves = []
