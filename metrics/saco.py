@@ -15,7 +15,7 @@ from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, numbers_of_parts, scoring
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import where_defined
 
 
 def saco(
@@ -54,9 +54,7 @@ def saco(
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
     value = coefficient(means / group[0].flatten().bincount(), drops)
-    # Infinite where the model's answer isn't finite, since NaN means a constant map.
-    is_constant = constant(given(explanation.raw_map, "raw_map"))
-    return value.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)
+    return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
 
 
 def coefficient(salience: Tensor, drops: Tensor) -> Tensor:

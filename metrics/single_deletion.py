@@ -12,7 +12,7 @@ from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
-from axiom_bench.metrics.shared.similarity import constant, spearman
+from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
 def single_deletion(
@@ -38,7 +38,4 @@ def single_deletion(
     scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     sums = cell_sums(enlarged(explanation), numbers, grid**2)
-    correlation = spearman(sums[:, None], drops[:, None])
-    # Infinite where the model's answer isn't finite, since NaN means that nothing varies.
-    is_constant = constant(given(explanation.raw_map, "raw_map"))
-    return correlation.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)
+    return where_defined(spearman(sums[:, None], drops[:, None]), given(explanation.raw_map, "raw_map"), drops)

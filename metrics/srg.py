@@ -15,7 +15,7 @@ from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import where_defined
 
 
 def srg(
@@ -35,10 +35,7 @@ def srg(
         ranks = cell_ranks(explanation, grid, first)
         key = ("srg", grid, str(fill), blur, output, first)
         curves.append((yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)))
-    gain = curves[0] - curves[1]
-    # Infinite where the model's answer isn't finite, since NaN means a constant map.
-    gain = gain.masked_fill(constant(given(explanation.raw_map, "raw_map"))[:, None], torch.nan)
-    gain = gain.masked_fill(~torch.cat(curves, dim=1).isfinite().all(1, keepdim=True), torch.inf)
+    gain = where_defined(curves[0] - curves[1], given(explanation.raw_map, "raw_map"), torch.cat(curves, dim=1))
     points = functional.pad(gain, (1, 1))
     fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
     label = f"{output}, lowest first - highest first"

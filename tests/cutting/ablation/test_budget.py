@@ -67,7 +67,16 @@ def test_no_budget_is_needed_behind_global_average_pooling():
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 7))
     trace = traces(2, 1, head)
     assert trace.drops.exact.all()
+    assert not trace.drops.error.any()
     assert torch.equal(trace.ablation_drops, traces(2, None, head).ablation_drops)
+
+
+def test_rows_do_not_depend_on_their_batch():
+    trace, alone = traces(3, 8), traces(3, 8)[1:2]
+    torch.testing.assert_close(alone.ablation_drops, trace.ablation_drops[1:2], rtol=0, atol=1e-13)
+    part = trace[1:2]
+    assert torch.equal(part.drops.exact, alone.drops.exact)
+    torch.testing.assert_close(part.drops.error, alone.drops.error, rtol=1e-9, atol=0)
 
 
 def test_dead_channels_are_exact_and_no_part_of_the_budget():
