@@ -25,7 +25,8 @@ def millionths(explanation: Explanation) -> np.ndarray:
     """
 
     def levels() -> np.ndarray:
-        rounded = (scaled(given(explanation.heatmap, "heatmap")) * MILLION).round_().nan_to_num_(0, 0, 0)
+        heatmap = given(explanation.heatmap, "heatmap")
+        rounded = (scaled(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
         return np.asarray(rounded.to("cpu", torch.int32))
 
     return explanation.once("millionths", levels)

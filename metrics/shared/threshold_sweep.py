@@ -62,7 +62,8 @@ def steps_above(explanation: Explanation) -> np.ndarray:
     """How many of FRACTIONS each pixel is above: (B, H', W') uint16; computed once."""
 
     def steps() -> np.ndarray:  # FRACTIONS are even: no search is needed
-        passed: np.ndarray = (millionths(explanation).clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
+        levels = millionths(explanation)
+        passed: np.ndarray = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
         return passed.astype(np.uint16)
 
     return explanation.once("steps above", steps)
