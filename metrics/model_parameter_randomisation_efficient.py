@@ -26,7 +26,7 @@ def model_parameter_randomisation_efficient(
     """(H' - H) / H: how much more complex the map gets when all of the model is randomised -> (B,), higher is better.
 
     H is the entropy of the histogram of the map's values, of `bins` bins of equal width from its least to its
-    largest; H' is the same of the same method's map of the model with all parameters drawn again. The map is the
+    largest. H' is the same of the same method's map of the model with all parameters drawn again. The map is the
     signed raw map resized to the image, its values in millionths of their range. At least -1. NaN where a map is
     constant. Costs one trace, for all methods, and the method. Raises BenchError for less than two bins.
     """

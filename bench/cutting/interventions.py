@@ -2,7 +2,7 @@
 
 The difference that leaving a part out makes to the score is the part's true effect: no pixel is filled, blurred or
 moved, so every version is an image as the data set has them. Where two objects are both needed, or either is enough,
-leaving one out counts their common share twice or not at all; Shapley values share it, and add up to the score less
+leaving one out counts their common share twice or not at all. Shapley values share it, and add up to the score less
 that of the image without any of its parts. Shapley 1953; for explanations Lundberg and Lee, NeurIPS 2017,
 arXiv:1705.07874, there with values of pixels or features that are filled.
 """
