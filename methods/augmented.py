@@ -21,12 +21,10 @@ def augmented(
 ) -> Map:
     """Mean of the wrapped method's heatmaps of mirrored and resized images, mapped back -> (B, H', W').
 
-    scales: factors of the image's sides, resized bilinearly, as in weakly supervised segmentation (Ahn et al., CVPR
-    2019, arXiv:1904.05044, which adds maps up over 0.5, 1, 1.5 and 2). mirrored: also each copy with left and right
-    swapped. All copies explain the image's class, and each heatmap has maximum 1 before the mean. pytorch-grad-cam's
-    `aug_smooth` takes the mean over mirrored copies times 0.9, 1 and 1.1: intensities instead of scales.
-    Costs one trace per copy other than the image itself.
-    Raises BenchError for scales that aren't positive, and where the network takes images of one size only.
+    scales: factors of the image's sides, resized bilinearly, as in Ahn et al., CVPR 2019, arXiv:1904.05044.
+    mirrored: also each copy with left and right swapped. All copies explain the image's class, and each heatmap has
+    maximum 1 before the mean. Costs one trace per copy other than the image itself. Raises BenchError for scales
+    that aren't positive, and where the network takes images of one size only.
     """
     if not scales or min(scales) <= 0:
         raise BenchError(f"Invalid scales={list(scales)}; give positive factors of the sides, such as [0.5,1,2].")

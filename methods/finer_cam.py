@@ -15,12 +15,11 @@ WEIGHTINGS = ("equal", "probability")
 def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3, weighting: str = "equal") -> Tensor:
     """w_k = mean(d(S_c - gamma S_d) / dF_k), S_d the mean score of the classes most like c -> (B, K, 1, 1).
 
-    Grad-CAM of the difference to `references` similar classes: those whose logits are nearest to S_c, above or below
-    (ties go to the first; fewer where the network has fewer). The maps of the comparisons are averaged before the ReLU,
-    as in the paper, with gamma as in the authors' code until March 2025. Since then, and in pytorch-grad-cam, it has
-    gamma=1 and weighting="probability": S_d is the mean weighted by the softmax of these classes' outputs, and the
-    weights are differentiated too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head pass
-    backward. Raises BenchError for a network of one class, for references < 1 and for another weighting.
+    Grad-CAM of the difference to `references` similar classes: those whose logits are nearest to S_c, above or
+    below (ties go to the first; fewer where the network has fewer). weighting: "equal", the paper's; "probability",
+    with gamma=1 the authors' since March 2025: S_d is the mean weighted by the softmax of these classes' outputs,
+    whose weights are differentiated too. Contributions sum to about S_c - gamma S_d, not to S_c. Costs one head
+    pass backward. Raises BenchError for a network of one class, for references < 1 and for another weighting.
     """
     if weighting not in WEIGHTINGS:
         raise unknown("weighting of Finer-CAM", weighting, WEIGHTINGS)

@@ -19,11 +19,9 @@ FUSIONS: dict[str, Callable[..., Tensor]] = {"mean": torch.mean, "maximum": torc
 def fused(trace: Trace, layers: Sequence[str], wrapped: Method = layer_cam, fusion: str = "mean") -> Map:
     """Mean over layers of the wrapped method's heatmaps, each at the image's size with maximum 1 -> (B, H', W').
 
-    layers: dotted names, beside the trace's own layer; each counts once. fusion: "mean"; "maximum", the largest value
-    at each pixel, as in LayerCAM (without its tanh scaling of shallow layers); or "product". That is RefineCAM
-    (Domeniconi et al., 2026, arXiv:2605.14641) as in pytorch-grad-cam, which applies it to Grad-CAM++ and takes the
-    mean otherwise. Costs one trace per further layer. Raises BenchError for no layers, an unknown layer and an unknown
-    fusion.
+    layers: dotted names, beside the trace's own layer; each counts once. fusion: "mean"; "maximum", the largest
+    value at each pixel, as in LayerCAM (without its tanh scaling of shallow layers); or "product", as in RefineCAM.
+    Costs one trace per further layer. Raises BenchError for no layers, an unknown layer and an unknown fusion.
     """
     if isinstance(layers, str) or not layers:
         raise BenchError("The method `fused` needs a list of layers; set its params.layers=[LAYER,LAYER].")

@@ -27,11 +27,10 @@ def group_cam(
     """sum over groups of (f(X M_g + X_b (1 - M_g)) - f(X_b)) M_g, at the image's size -> (B, H', W').
 
     M_g: ReLU of the sum of mean(g_k) F_k over the group's channels, set to 0 where it isn't above its `percentile`
-    (interpolated linearly between values), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel`
-    pixels and `sigma`. f: the class's probability, as in the authors' code; score="logit" takes the logit. That code
-    also has percentile=None, no value set to 0; relu=True, a group that lowers f adds nothing; and scaled=False, the
-    upsampled map in the sum in place of its mask. Groups are neighbours in the layer's order, of sizes equal or one
-    apart; with fewer channels than `groups`, one channel each. A group whose map is zero masks nothing and adds
+    (None: nowhere), upsampled, min-max scaled. X_b: the image blurred by a Gaussian of `kernel` pixels and `sigma`.
+    f: the class's probability; score="logit" takes the logit. relu: a group that lowers f adds nothing.
+    scaled=False: the upsampled map in the sum in place of its mask. Groups are neighbours in the layer's order, of
+    sizes equal or one apart; with fewer channels than `groups`, one channel each. A group whose map is zero adds
     nothing. Costs `groups` + 1 forward passes. Raises BenchError for another score, groups < 1, an even kernel,
     sigma <= 0 and a percentile outside [0, 100].
     """

@@ -15,9 +15,8 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
     """w_k = softmax_k(s), s_k = f(X H_k) for the `top` channels of largest mean(g_k), 0 for all others -> (B, K, 1, 1).
 
     Score-CAM of the channels that the gradient chooses, as in the authors' code: all others keep the score 0 in the
-    softmax, which is little where scores are large (CLIP's are 100 times a cosine). That code upsamples with
-    align_corners=True. A chosen channel that is constant, which min-max can't scale, isn't run and keeps 0, too. X,
-    H_k: see `score_cam`. Costs up to `top` forward passes. Raises BenchError for another score and for top < 1.
+    softmax, and so does a constant one, which min-max can't scale. X, H_k: see `score_cam`. Costs up to `top`
+    forward passes. Raises BenchError for another score and for top < 1.
     """
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")

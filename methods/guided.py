@@ -15,6 +15,7 @@ from torch import Tensor
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
+from axiom_bench.methods.saliency import gradient_at
 from axiom_bench.methods.shared.nonlinear import Interceptor
 from axiom_bench.methods.shared.wrapping import heatmap_of
 from axiom_bench.methods.xgrad_cam import xgrad_cam
@@ -57,11 +58,8 @@ def guided_gradient(trace: Trace) -> Tensor:
 
     Raises BenchError for a network without ReLU.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        images = trace.images.clone().requires_grad_()
-        with GuidedRectifiers() as rectifiers:
-            logits = trace.forward(images.clone())  # a copy: the network may start with an in-place operation
-        if not rectifiers.count:
-            raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out.")
-        scores = logits.gather(1, trace.targets[:, None].clone())
-        return torch.autograd.grad(scores.sum(), images)[0]
+    with GuidedRectifiers() as rectifiers:
+        gradient = gradient_at(trace, trace.images)
+    if not rectifiers.count:
+        raise BenchError("Guided backpropagation needs a network with ReLUs: leave the guided methods out.")
+    return gradient

@@ -23,11 +23,10 @@ def is_cam(
 ) -> Tensor:
     """w_k = softmax_k of the mean over i = 1..N of f(i/N X H_k) - f(X_0) -> (B, K, 1, 1).
 
-    N = `steps`. An integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose scores
-    are shared with `score_cam`. accumulated=True: f of the sum of these images, (N + 1) / 2 X H_k, alone, as in the
-    first author's code; torchcam takes the mean of f over the partial sums. X, H_k and the forms: see `score_cam`.
-    Costs `steps` forward passes per varying channel, accumulated one. Raises BenchError for another score and for
-    steps < 1.
+    N = `steps`: an integral over the mask's strength, from the image of zeros to Score-CAM's masked image, whose
+    scores are shared with `score_cam`. accumulated=True: f of the sum of these images, (N + 1) / 2 X H_k, alone, as
+    in the first author's code. X, H_k and the forms: see `score_cam`. Costs `steps` forward passes per varying
+    channel, accumulated one. Raises BenchError for another score and for steps < 1.
     """
     if steps < 1:
         raise BenchError(f"Invalid steps={steps}; give the number of steps of the integral, at least 1.")

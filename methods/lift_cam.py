@@ -45,10 +45,9 @@ QUOTIENTS = {"div", "truediv", "true_divide", "divide", "itruediv"}
 def lift_cam(trace: Trace) -> Tensor:
     """w_k = sum of DeepLIFT's attributions of F_k, with all maps zero as the baseline -> (B, K, 1, 1).
 
-    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight, itself
-    a part of the score, multiplies F_k once more, so contributions aren't on the score's scale.
-    Costs two head passes forward and one backward; one forward where the baseline is kept. Raises BenchError where the
-    head has an operation without a DeepLIFT rule.
+    An estimate of map k's Shapley value where players are maps: sum_k w_k = S(F) - S(0). As published, a weight,
+    itself a part of the score, multiplies F_k once more. Costs two head passes forward and one backward; one
+    forward where the baseline is kept. Raises BenchError where the head has an operation without a DeepLIFT rule.
     """
     return attributions(trace).sum(XY, keepdim=True)
 

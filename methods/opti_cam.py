@@ -18,10 +18,9 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
     """w = softmax(u), u maximising the class's logit for the image times the map that w gives -> (B, K, 1, 1).
 
     The map sum_k w_k F_k is upsampled, min-max scaled and multiplied with the image; Adam takes `iterations` steps
-    from u = 0, for each image on its own and without random numbers. The objective is the authors' `plain` one, the
-    logit. Unlike their code it doesn't stop early where the loss rises, nor apply ReLU to the layer's maps.
-    Costs a forward and a backward pass of the whole network per iteration.
-    Raises BenchError for iterations < 1 and for learning_rate <= 0.
+    from u = 0, for each image on its own and without random numbers. Unlike the authors' code it doesn't stop early
+    where the loss rises, nor apply ReLU to the layer's maps. Costs a forward and a backward pass of the whole
+    network per iteration. Raises BenchError for iterations < 1 and for learning_rate <= 0.
     """
     if iterations < 1:
         raise BenchError(f"Invalid iterations={iterations}; give the number of Adam's steps, at least 1.")

@@ -18,9 +18,9 @@ def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability",
     """R(y, x) = f(F G_yx), the score of F seen through a small window at each position -> (B, H, W).
 
     G_yx: (1/4, 1/8, 1/16) at (y, x), beside it and diagonally, 0 elsewhere, cut off at the border; gaussian=False
-    keeps the single position, with weight 1. vectors: "own", each position in the window has its own feature vector;
-    "centre", all of them have the one at (y, x), as in the authors' code. f: the class's probability, as there;
-    score="logit" takes the logit. Costs H W head passes. Raises BenchError for another score or other vectors.
+    keeps the single position, with weight 1. vectors: "own", each position in the window has its own feature
+    vector; "centre", all have the one at (y, x), as in the authors' code. f: the class's probability; score="logit"
+    takes the logit. Costs H W head passes. Raises BenchError for another score or other vectors.
     """
     if vectors not in VECTORS:
         raise unknown("vectors of Recipro-CAM", vectors, VECTORS)

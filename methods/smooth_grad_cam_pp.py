@@ -13,11 +13,10 @@ from axiom_bench.errors import BenchError
 def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
     """w_k = sum(alpha relu(D1)), alpha = D2 / (2 D2 + D3 sum(F_k)), 0 for 0/0 -> (B, K, 1, 1).
 
-    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F is the image's own.
-    alpha's numerator is D2 as in Grad-CAM++, to which this reduces without noise, and in torchcam; the paper prints D1.
-    The noise is SmoothGrad's: normal, its standard deviation `sigma` times the range of the image as the network takes
-    it, seeded by the original image and `seed`. torchcam takes 4 samples with standard deviation 0.3, and relu of the
-    last sample's g. Costs one trace per sample. Raises BenchError for samples < 1.
+    D1, D2 and D3 are the means of g_k, g_k^2 and g_k^3 over `samples` noisy copies of the image; F is the image's
+    own. alpha's numerator is D2 as in Grad-CAM++, to which this reduces without noise; the paper prints D1. The
+    noise is normal, its standard deviation `sigma` times the image's range, seeded by the original image and
+    `seed`. Costs one trace per sample. Raises BenchError for samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")

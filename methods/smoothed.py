@@ -17,10 +17,9 @@ from axiom_bench.methods.xgrad_cam import xgrad_cam
 def smoothed(trace: Trace, wrapped: Method = xgrad_cam, samples: int = 25, sigma: float = 0.15, seed: int = 0) -> Map:
     """Mean of the wrapped method's signed maps over noisy copies of the image -> (B, h, w).
 
-    The noise is normal, its standard deviation `sigma` times the range (maximum - minimum) of the image as the network
-    takes it, seeded by the original image and `seed`. All copies explain the image's class. The paper advises a sigma
-    of 0.1 to 0.2 and up to 50 samples; the defaults are those of its code.
-    Costs one trace per sample. Raises BenchError for samples < 1.
+    The noise is normal, its standard deviation `sigma` times the image's range (maximum - minimum), seeded by the
+    original image and `seed`. All copies explain the image's class. Costs one trace per sample. Raises BenchError
+    for samples < 1.
     """
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")

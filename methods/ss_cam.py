@@ -30,14 +30,12 @@ def ss_cam(
 ) -> Tensor:
     """w_k = softmax_k of the mean over samples of f(X (H_k + n)) - f(X_0), n ~ N(0, sigma²) -> (B, K, 1, 1).
 
-    noise: "map" is the paper's first form, noise on the mask, one value per pixel; "input" the second, f(X H_k + n),
-    one value per pixel and colour. As in torchcam n is added to the scaled mask at the image's size, without clipping;
-    N = 10 and sigma = 2 are the paper's, torchcam and the authors' code take 35 samples. That code has relative=True,
-    the standard deviation (sigma / range)^2 with the range of what the noise is added to. It has for "map" also
-    mask="raw", the upsampled map in place of H_k, and `score_cam`'s form of its authors. A sample's noise is the same
-    for all channels, so that they are compared under equal conditions; it is seeded by the original image and `seed`.
-    X, H_k and the forms: see `score_cam`. Costs `samples` forward passes per varying channel. Raises BenchError for
-    another score, noise or mask, for samples < 1 and for a negative sigma.
+    noise: "map" is the paper's first form, noise on the scaled mask at the image's size, one value per pixel;
+    "input" the second, f(X H_k + n), one value per pixel and colour. As in the authors' code are relative=True, the
+    standard deviation (sigma / range)^2 with the range of what the noise is added to, and for "map" mask="raw", the
+    upsampled map in place of H_k. A sample's noise is the same for all channels, seeded by the original image and
+    `seed`. X, H_k and the forms: see `score_cam`. Costs `samples` forward passes per varying channel. Raises
+    BenchError for another score, noise or mask, for samples < 1 and for a negative sigma.
     """
     if noise not in PLACES:
         raise unknown("noise", noise, PLACES)

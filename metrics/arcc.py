@@ -26,11 +26,10 @@ def arcc(
 ) -> MetricGenerator[Tensor]:
     """The harmonic mean of coherency, 1 - complexity and ROAD -> (B,) in [0, 1]; higher is better.
 
-    ADCC with ROAD in the place of 1 - average drop. Coherency and complexity: see `adcc`, with which it shares the map
-    of what the map keeps; fill and blur are of what it doesn't. ROAD: (LeRF - MoRF) of `road_combined`, twice its
-    value, mean over `fractions` of the pixels, at least 0; fractions, noise and seed are its. 0 where one of the three
-    is 0: also where removing what the map marks does no more than removing what it doesn't.
-    NaN where the map, or that of what it keeps, is constant. Costs two passes a fraction, and a trace with the method.
+    ADCC with ROAD in the place of 1 - average drop. Coherency and complexity: see `adcc`, with which it shares the
+    map of what the map keeps; fill and blur are of what it doesn't. ROAD: twice `road_combined`, whose fractions,
+    noise and seed these are, at least 0. 0 where one of the three is 0. NaN where the map, or that of what it
+    keeps, is constant. Costs two passes a fraction, and a trace with the method.
     """
     heatmap = given(explanation.heatmap, "heatmap")
     combined = yield from road_combined(explanation, fractions, noise, "probability", seed)

@@ -16,10 +16,10 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def class_correlation(explanation: Explanation, similarity: str = "pearson") -> MetricGenerator[Tensor]:
     """Similarity of the maps of the explained class and of another class in the image -> (B,), lower is better.
 
-    The other class is the one with the largest box among all other classes, of equal boxes the first in the annotation.
-    It isn't a mean over the other classes, so that every image costs one trace, shared by all methods, and one run of
-    the method. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where
-    the map doesn't depend on the class, NaN where a map is constant.
+    The other class is the one with the largest box among all other classes, of equal boxes the first in the
+    annotation. similarity: see `shared.similarity`; Pearson's correlation of the signed raw maps is in [-1, 1]: 1
+    where the map doesn't depend on the class, NaN where a map is constant. Costs one trace, shared by all methods,
+    and one run of the method.
     """
     trace = given(explanation.trace, "trace")
 

@@ -13,11 +13,10 @@ def class_discriminability(explanation: Explanation, region: str = "boxes") -> d
     """Which of an image's classes a map highlights, for images with objects of several classes -> two values (B,).
 
     class_discriminability: E_c / sum_k E_k in [0, 1], higher is better: E_k is the heatmap's sum over the region of
-    class k, c the explained class, k every class of the image. A pixel in two classes' regions counts for both. Energy
-    outside of all regions is ignored; localization metrics measure that. A constant map has c's share of the areas.
-    class_seen: the class k with the highest energy (of equals the explained class, then the lowest index), the answer
-    that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`.
-    Without energy in any region both are NaN. Raises BenchError for another region.
+    class k, c the explained class, k every class of the image. A pixel in two classes' regions counts for both.
+    class_seen: the class k with the highest energy (of equals the explained class, then the lowest index), the
+    answer that the map suggests in the game of Fig. 4(a). region: "boxes" or "masks", see `shared.regions`. Without
+    energy in any region both are NaN. Raises BenchError for another region.
     """
     of_class, others = energy_of_class(explanation, region), other_energies(explanation, region)
     total = of_class + torch.tensor([sum(row.values()) for row in others], dtype=torch.float64)

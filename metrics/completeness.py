@@ -12,9 +12,8 @@ def completeness(explanation: Explanation) -> dict[str, Tensor]:
     """|S - the map's total| / |S| after each step of the post-processing -> (B,) each; conservation_error is before.
 
     completeness_error_relu: of the raw map R = sum_k M_k after ReLU, |S - sum_xy relu(R)| / |S|.
-    completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number of positions:
-    |S - h w mean(heatmap)| / |S|. Dividing by the maximum removes the score's unit, so a heatmap's total isn't S; a
-    value near 1 means that next to nothing of the score is left in the picture.
+    completeness_error_heatmap: of the heatmap, whose total is its mean times the raw map's number of positions: |S
+    - h w mean(heatmap)| / |S|.
     """
     S = given(explanation.trace, "trace").scores.double()  # (B,)
     raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)

@@ -20,9 +20,8 @@ def deletion_auc(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Area under the class's probability as pixels are removed, highest first -> (B,); lower is better.
 
-    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224 are
-    the published 224 pixels each. fill "zero": 0 in normalised pixels, as the published code has it, the data set's
-    mean colour and not black. fill, output and first: see `shared.pixel_curves.insertion_curve`.
+    {deletion_auc: (B,), deletion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
+    are the published 224 pixels each. fill, output and first: see `shared.pixel_curves.insertion_curve`.
     """
     curve = yield from deletion_curve(explanation, steps, fill, blur, output, first)
     fractions = [step / steps for step in range(steps + 1)]

@@ -11,7 +11,7 @@ def drops_error(explanation: Explanation) -> dict[str, Tensor]:
     """{drops_error: at most sum_k |error of d_k| / sum_k |d_k|, estimated_drops: how many d_k} -> (B,) each.
 
     Without `device.ablation_channels` all drops are exact and both are 0. With it, the bound is one of 95 % where a
-    sample of the channels shows their variance; see `bench/cutting/ablation/budget.py`. A property of the layer, not of
+    sample of the channels shows their variance; see `bench/cutting/ablation/drops.py`. A property of the layer, not of
     a method.
     """
     drops = given(explanation.trace, "trace").drops

@@ -18,11 +18,10 @@ def effective_complexity(
 ) -> MetricGenerator[Tensor]:
     """The smallest fraction of the highest pixels that keeps the prediction -> (B,) in [1/steps, 1], lower is simpler.
 
-    k* = min k with E[loss(y, f) | the k highest pixels stay] < tolerance. Here the loss is |p - p'|, p' the probability
-    when all other pixels are `fill` (see `shared.perturbation.filling`), one fixed value where the paper takes the
-    expectation over the data. k takes `steps` equally spaced values, and all pixels always suffice. See
-    `shared.pixel_order` for the order of pixels. Costs steps - 1 forward passes.
-    Raises BenchError for a tolerance not in [0, 1], steps below 1, or an unknown fill.
+    k* = min k with |p - p'| < tolerance, p' the class's probability where all but the k highest pixels are `fill`
+    (see `shared.perturbation.filling`). k takes `steps` equally spaced values, and all pixels always suffice. See
+    `shared.pixel_order` for the order of pixels. Costs steps - 1 forward passes. Raises BenchError for a tolerance
+    not in [0, 1], steps below 1, or an unknown fill.
     """
     if not 0 <= tolerance <= 1:
         raise BenchError(f"The tolerance of a probability lies in [0, 1]; it is {tolerance}.")

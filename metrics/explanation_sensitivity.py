@@ -20,14 +20,12 @@ def explanation_sensitivity(
 ) -> MetricGenerator[dict[str, Tensor]]:
     """How far the raw map moves when the image moves a little -> two values (B,), >= 0, lower is better.
 
-    max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over the same y.
-    Phi is the signed raw map of the same class, norms are Euclidean over its pixels. The y are `samples` draws, uniform
-    in |y - x| <= radius for each value of the image as the network takes it, seeded by the image and `seed`. This is a
-    lower bound of the maximum over the ball. arXiv:1901.09392 has no division; its authors' code divides, so that a
-    method's scale doesn't count, and draws 50 times with radius 0.2, for a network whose input is in [0, 1]. The mean
-    is the average sensitivity of Bhatt et al., arXiv:2005.00631. A raw map of zeros gives NaN. Costs a trace, for all
-    methods, and the method for each sample.
-    Raises BenchError for less than one sample, and for a radius that is negative or infinite.
+    max_sensitivity: max over y of ||Phi(y) - Phi(x)|| / ||Phi(x)||; avg_sensitivity: the mean over the same y. Phi
+    is the signed raw map of the same class, norms are Euclidean over its pixels. The y are `samples` draws, uniform
+    in |y - x| <= radius for each value of the image as the network takes it, seeded by the image and `seed`. The
+    division is that of the authors' code; the mean is the average sensitivity of Bhatt et al., arXiv:2005.00631. A
+    raw map of zeros gives NaN. Costs a trace, for all methods, and the method for each sample. Raises BenchError
+    for less than one sample, and for a radius that is negative or infinite.
     """
     relative = yield from _relative_changes(explanation, radius, samples, seed)
     return {"max_sensitivity": relative.amax(1), "avg_sensitivity": relative.mean(1)}

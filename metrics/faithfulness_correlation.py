@@ -23,10 +23,9 @@ def faithfulness_correlation(
 ) -> MetricGenerator[Tensor]:
     """Pearson's correlation, over random subsets of pixels, of the map's sum and the score's drop -> (B,) in [-1, 1].
 
-    Higher is better. fraction: of the pixels, the same for every subset, which the paper leaves open; 0.0045 are the
-    224 pixels of Quantus at 224 x 224. subsets: drawn from `seed` and the image, the same for all methods. The map is
-    the signed raw map resized to the image. fill "zero": 0 in normalised pixels, the data set's mean colour, not black.
-    Raises BenchError for a fraction not in (0, 1), and for less than two subsets.
+    Higher is better. fraction: of the pixels, the same for every subset. subsets: drawn from `seed` and the image,
+    the same for all methods. The map is the signed raw map resized to the image. Raises BenchError for a fraction
+    not in (0, 1), and for less than two subsets.
     """
     if not 0 < fraction < 1 or subsets < 2:
         raise BenchError(

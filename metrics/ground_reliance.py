@@ -14,12 +14,10 @@ from axiom_bench.metrics.shared.parts import finite, positive_masses, same
 def ground_reliance(explanation: Explanation, threshold: float = 0.1) -> Tensor:
     """The share of the heatmap on parts without an effect -> (B,) in [0, 1], lower is better.
 
-    A part (object, mark or ground) has no effect where |S - S without it| is at most `threshold` of the largest of the
-    image, up to 1e-6 of it. NaN where every part has an effect, since any map has 0 there; infinite where an effect
-    isn't finite. Negative evidence is cut off by the heatmap's ReLU. A constant map has the share of the image that
-    those parts cover. A layer's maps are coarse, and the mass of an object spills over its edge: compare methods at one
-    layer.
-    Raises BenchError for a threshold not in [0, 1).
+    A part (object, mark or ground) has no effect where |S - S without it| is at most `threshold` of the largest of
+    the image, up to 1e-6 of it. NaN where every part has an effect, since any map has 0 there; infinite where an
+    effect isn't finite. Negative evidence is cut off by the heatmap's ReLU. Raises BenchError for a threshold not
+    in [0, 1).
     """
     if not 0 <= threshold < 1:
         raise BenchError(f"ground_reliance needs a threshold from 0 to below 1, not {threshold}.")

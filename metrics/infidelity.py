@@ -26,13 +26,10 @@ def infidelity(
 ) -> MetricGenerator[Tensor]:
     """Mean, over random squares, of (a sum of the map in the square - the score's drop without it)^2 -> (B,); 0: best.
 
-    Definition 2.1 with square removal. sides: of the squares, as shares of the image's shorter side. squares: number of
-    draws from all squares of these sides in the image, by `seed` and the image, the same for all methods. The authors'
-    code takes all squares of 1 to 10 pixels of an image of 28. The map is the signed raw map resized to the image, and
-    I its square's indicator, since a CAM attributes parts of the score, not of a gradient. scaled: a is the best single
-    factor, as in the published experiments, so that maps in any unit can be compared. The factor may be negative, so a
-    map with its sign flipped has the same value. Otherwise a = 1, for methods on the score's scale. fill "zero": 0 in
-    normalised pixels, the data set's mean colour, not black. In the score's unit, squared.
+    Definition 2.1 with square removal. sides: of the squares, as shares of the image's shorter side. squares:
+    number of draws from all squares of these sides in the image, by `seed` and the image, the same for all methods.
+    The map is the signed raw map resized to the image. scaled: it is multiplied with the best single factor, which
+    may be negative; otherwise it is as it is, for methods on the score's scale. In the score's unit, squared.
     Raises BenchError for sides not in (0, 1], and for less than one square.
     """
     if not sides or not all(0 < side <= 1 for side in sides) or squares < 1:

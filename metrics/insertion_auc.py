@@ -21,9 +21,8 @@ def insertion_auc(
     """Area under the class's probability as pixels appear on a blurred image, highest first -> (B,); higher is better.
 
     {insertion_auc: (B,), insertion: the curve, (B, steps + 1)}. steps: of equal numbers of pixels; 224 at 224 x 224
-    are the published 224 pixels each. fill "rise": the published kernel of 11 x 11 pixels; "blur": a Gaussian of sigma
-    `blur` x the shorter side, 5 pixels at 224 x 224, cut off at three sigma. output and first: see
-    `shared.pixel_curves.insertion_curve`.
+    are the published 224 pixels each. fill "rise": the published kernel of 11 x 11 pixels; see
+    `shared.perturbation.filling` for others. output and first: see `shared.pixel_curves.insertion_curve`.
     """
     curve = yield from insertion_curve(explanation, steps, fill, blur, output, first)
     fractions = [step / steps for step in range(steps + 1)]

@@ -15,9 +15,8 @@ def mass_accuracy(explanation: Explanation) -> dict[str, Tensor]:
     """How much of the map lies in the mask of the explained class -> two values (B,) in [0, 1], higher is better.
 
     mass_accuracy: sum of h inside the mask / sum of h. rank_accuracy: of the K highest pixels, the share inside the
-    mask, K = the mask's pixels; see `shared.pixel_order` for the order of equal pixels. Pixels without a verdict count
-    in neither. Negative evidence is cut off by the heatmap's ReLU. A constant map has the mask's share of the image as
-    mass accuracy.
+    mask, K = the mask's pixels; see `shared.pixel_order` for the order of equal pixels. Pixels without a verdict
+    count in neither. Negative evidence is cut off by the heatmap's ReLU.
     """
     masks = given(explanation.masks, "masks").cpu().numpy()
     sizes = np.array([np.count_nonzero(mask) for mask in masks])

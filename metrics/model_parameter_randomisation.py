@@ -25,14 +25,12 @@ def model_parameter_randomisation(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """The mean over stages of the similarity between the map and the same method's map of a randomised model -> (B,).
 
-    {model_parameter_randomisation: (B,), randomisation: the curve that the paper shows, (B, stages)}. Near 0: the map
-    depends on what the model learned. Near 1: it doesn't, however convincing it looks.
-    order "cascading": the layers are re-initialised from the top down, one more at each stage; "independent": each
-    layer alone. stages: None, one for each module with parameters of its own, as in arXiv:1810.03292; or a number of
-    groups of layers. similarity: see `shared.similarity`; the paper's Spearman without absolute values, on the signed
-    raw map. NaN where a map is constant. The copies depend on the model and `seed` alone, and are made once for a cut.
-    Costs a trace, for all methods, and the method for each stage.
-    Raises BenchError for another order or similarity, and for less than one stage.
+    {model_parameter_randomisation: (B,), randomisation: the curve that the paper shows, (B, stages)}. Near 0: the
+    map depends on what the model learned. order "cascading": the layers are re-initialised from the top down, one
+    more at each stage; "independent": each layer alone. stages: None, one for each module with parameters of its
+    own; or a number of groups of layers. similarity: see `shared.similarity`. NaN where a map is constant. The
+    copies depend on the model and `seed` alone, and are made once for a cut. Costs a trace, for all methods, and
+    the method for each stage. Raises BenchError for another order or similarity, and for less than one stage.
     """
     if stages is not None and stages < 1:
         raise BenchError(f"model_parameter_randomisation needs at least one stage, not stages={stages}.")

@@ -25,12 +25,10 @@ def model_parameter_randomisation_efficient(
 ) -> MetricGenerator[Tensor]:
     """(H' - H) / H: how much more complex the map gets when all of the model is randomised -> (B,), higher is better.
 
-    H is the entropy of the histogram of the map's values, of `bins` bins of equal width from its least to its largest.
-    H' is the same of the same method's map of the model with all parameters drawn again. No two maps are compared, so
-    that noise in both isn't taken for likeness; that the map follows the model is concluded from its complexity alone.
-    The map is the signed raw map resized to the image, its values in millionths of their range. At least -1. NaN where
-    a map is constant. Costs one trace, for all methods, and the method.
-    Raises BenchError for less than two bins.
+    H is the entropy of the histogram of the map's values, of `bins` bins of equal width from its least to its
+    largest. H' is the same of the same method's map of the model with all parameters drawn again. The map is the
+    signed raw map resized to the image, its values in millionths of their range. At least -1. NaN where a map is
+    constant. Costs one trace, for all methods, and the method. Raises BenchError for less than two bins.
     """
     if bins < 2:
         raise BenchError(f"model_parameter_randomisation_efficient needs two bins or more, not bins={bins}.")

@@ -25,12 +25,11 @@ def model_parameter_randomisation_smooth(
 ) -> MetricGenerator[Tensor]:
     """The similarity of the map and the same method's map of a fully randomised model, both smoothed -> (B,).
 
-    Near 0, or below: the map depends on what the model learned. A smoothed map is the mean of the signed raw maps of
-    the image and of samples - 1 noisy copies of it. So noise that is in one map alone, such as shattered gradients,
-    isn't taken for a difference. noise: standard deviation of the normal noise over the image's range, drawn from
-    `seed` and the image. similarity: see `shared.similarity`, of the mean maps. NaN where a smoothed map is constant.
-    Costs 2 samples - 1 traces, for all methods, and the method for each.
-    Raises BenchError for another similarity, less than one sample, and noise that is negative or infinite.
+    Near 0, or below: the map depends on what the model learned. A smoothed map is the mean of the signed raw maps
+    of the image and of samples - 1 noisy copies of it. noise: standard deviation of the normal noise over the
+    image's range, drawn from `seed` and the image. similarity: see `shared.similarity`, of the mean maps. NaN where
+    a smoothed map is constant. Costs 2 samples - 1 traces, for all methods, and the method for each. Raises
+    BenchError for another similarity, less than one sample, and noise that is negative or infinite.
     """
     if samples < 1:
         raise BenchError(f"model_parameter_randomisation_smooth needs at least one sample, not samples={samples}.")

@@ -15,10 +15,9 @@ def object_effects(explanation: Explanation) -> dict[str, Tensor]:
     """Whose removal changes the score: |S - S without a part| over the sum of all parts' -> four shares (B,).
 
     object_effects: of the objects of the explained class; object_effects_others: of all other objects;
-    object_effects_marks: of marks, which are no objects; object_effects_ground: of the ground, the mean over the other
-    grounds. They add up to 1; NaN where no part has an effect, infinite where one isn't finite. Of the network and its
-    image alone: no method has a part in it. Several objects of a class count one by one: where the class's score needs
-    only one of them, the effect of each is small.
+    object_effects_marks: of marks, which are no objects; object_effects_ground: of the ground, the mean over the
+    other grounds. They add up to 1; NaN where no part has an effect, infinite where one isn't finite. Of the
+    network and its image alone. Several objects of a class count one by one.
     """
     trace = given(explanation.trace, "trace")
     rows = zip(parts_of(explanation), trace.part_effects, trace.targets.tolist(), strict=True)

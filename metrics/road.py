@@ -33,10 +33,9 @@ def road_morf(
     """Mean accuracy over fractions of imputed pixels, most relevant first -> (B,); lower is better.
 
     {road_morf: (B,), morf: the curve, (B, fractions)}. fractions: of the pixels, between 0 and 1. noise: standard
-    deviation of the normal noise on imputed pixels, in the network's input as in pytorch-grad-cam, drawn from `seed`
-    and the image; the authors' code adds 0.01 before normalisation. output: "accuracy" as published, 1 where the class
-    is still predicted; or "probability", "logit".
-    Raises BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
+    deviation of the normal noise on imputed pixels, in the network's input, drawn from `seed` and the image.
+    output: "accuracy" as published, 1 where the class is still predicted; or "probability", "logit". Raises
+    BenchError for a fraction that isn't between 0 and 1, and for noise that is negative or infinite.
     """
     points = yield imputed_images(explanation, "highest", fractions, noise, output, seed)
     curve = Curve(points, fractions, "ROAD, most relevant first", "fraction of pixels imputed", output)

@@ -15,7 +15,7 @@ from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, numbers_of_parts, scoring
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION, scaled
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import where_defined
 
 
 def saco(
@@ -28,13 +28,11 @@ def saco(
     """Whether groups of pixels of more salience matter more to the model, weighted by how much more -> (B,).
 
     In [-1, 1], higher is better. The pixels, in the order of their salience, are cut into `groups` of equal number,
-    and each group alone is replaced by the fill. A pair of groups has as its weight the difference of their salience.
-    The value is the weight of the pairs whose drops p - p' are in the order of their salience minus that of the others,
-    over the weight of all. The salience is the signed raw map resized to the image, so that a constant added to the map
-    changes nothing; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count
-    as in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.filling`; output: see
-    `shared.perturbation.confidence`. NaN where the map is constant. Raises BenchError for less than two groups, and for
-    more groups than pixels.
+    and each group alone is replaced by the fill; see `coefficient`. The salience is the signed raw map resized to
+    the image; equal pixels, to 1e-6 of the largest, are in reading order. Equal drops, to the same extent, count as
+    in order. Costs `groups` passes for each method. fill and blur: see `shared.perturbation.filling`; output: see
+    `confidence` there. NaN where the map is constant. Raises BenchError for less than two groups, and for more
+    groups than pixels.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     pixels = images[0, 0].numel()
@@ -56,9 +54,7 @@ def saco(
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
     value = coefficient(means / group[0].flatten().bincount(), drops)
-    # Infinite where the model's answer isn't finite, since NaN means a constant map.
-    is_constant = constant(given(explanation.raw_map, "raw_map"))
-    return value.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)
+    return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
 
 
 def coefficient(salience: Tensor, drops: Tensor) -> Tensor:

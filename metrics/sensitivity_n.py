@@ -26,11 +26,10 @@ def sensitivity_n(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """Pearson's correlation, over subsets of n pixels, of the map's sum and the score's drop, mean over n -> (B,).
 
-    {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is better. fractions: n
-    over the number of pixels, at least one pixel, up to 80 % of them as published. subsets: of each n, the published
-    100, drawn from `seed` and the image, the same for all methods. The map is the signed raw map resized to the image.
-    fill "zero": 0 in normalised pixels, the data set's mean colour. Raises BenchError for a fraction not in (0, 1), and
-    for less than two subsets.
+    {sensitivity_n: (B,) in [-1, 1], sensitivity_n_by_size: the curve, (B, fractions)}; higher is better. fractions:
+    n over the number of pixels, at least one pixel. subsets: of each n, drawn from `seed` and the image, the same
+    for all methods. The map is the signed raw map resized to the image. Raises BenchError for a fraction not in (0,
+    1), and for less than two subsets.
     """
     points = yield from _points(explanation, fractions, subsets, fill, blur, output, seed)
     by_size = Curve(points, fractions, "Sensitivity-n", "fraction of pixels removed", "correlation")

@@ -12,7 +12,7 @@ from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
-from axiom_bench.metrics.shared.similarity import constant, spearman
+from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
 def single_deletion(
@@ -20,11 +20,10 @@ def single_deletion(
 ) -> MetricGenerator[Tensor]:
     """Spearman's correlation of the map's sums in a grid of cells and the score's drops without each -> (B,).
 
-    In [-1, 1], higher is better. grid: cells a side, 4 x 4 as published; each is deleted alone, so images without a
-    cell are the same for all methods: grid^2 passes an image, however many methods there are. The map is the signed raw
-    map resized to the image; the drop is S - S without the cell. fill and blur: see `shared.perturbation.filling`;
-    output: see `shared.perturbation.confidence`.
-    NaN where the map is constant, or all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
+    In [-1, 1], higher is better. grid: cells a side; each is deleted alone, so that all methods share the grid^2
+    passes of an image. The map is the signed raw map resized to the image; the drop is S - S without the cell. fill
+    and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the map is constant, or
+    all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
     """
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     numbers = cell_numbers(explanation, grid)
@@ -39,7 +38,4 @@ def single_deletion(
     scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
     sums = cell_sums(enlarged(explanation), numbers, grid**2)
-    correlation = spearman(sums[:, None], drops[:, None])
-    # Infinite where the model's answer isn't finite, since NaN means that nothing varies.
-    is_constant = constant(given(explanation.raw_map, "raw_map"))
-    return correlation.masked_fill(is_constant, torch.nan).masked_fill(~drops.isfinite().all(1), torch.inf)
+    return where_defined(spearman(sums[:, None], drops[:, None]), given(explanation.raw_map, "raw_map"), drops)

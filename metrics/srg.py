@@ -15,7 +15,7 @@ from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area, partly_filled
 from axiom_bench.metrics.shared.pixel_order import ranks_of
 from axiom_bench.metrics.shared.rounding import MILLION
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import where_defined
 
 
 def srg(
@@ -23,12 +23,11 @@ def srg(
 ) -> MetricGenerator[dict[str, Tensor | Curve]]:
     """The area between the class's probability as cells are removed, lowest first and highest first -> (B,).
 
-    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is better. What removing
-    any cell does to the network, and so much of the fill, is in both areas and cancels. grid: cells a side, ordered by
-    their mean of the signed raw map resized to the image, equal ones (to 1e-6 of the largest) by position in both
-    orders. So an order that says nothing gains nothing. Both curves start at the image and end at the fill, which needs
-    no pass: 2 (grid^2 - 1) for each method. fill and blur: see `shared.perturbation.filling`; output: see
-    `shared.perturbation.confidence`. NaN where the map is constant. Raises BenchError as `cell_numbers`.
+    {srg: (B,) in [-1, 1], relevance_gain: the curve of differences, (B, grid^2 + 1)}; higher is better. grid: cells
+    a side, ordered by their mean of the signed raw map resized to the image, equal ones (to 1e-6 of the largest) by
+    position in both orders. Both curves start at the image and end at the fill, which needs no pass: 2 (grid^2 - 1)
+    for each method. fill and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the
+    map is constant. Raises BenchError as `cell_numbers`.
     """
     counts = torch.arange(1, grid**2, dtype=torch.float64)
     curves = []
@@ -36,10 +35,7 @@ def srg(
         ranks = cell_ranks(explanation, grid, first)
         key = ("srg", grid, str(fill), blur, output, first)
         curves.append((yield partly_filled(explanation, key, ranks, counts, fill, blur, output, inserts=False)))
-    gain = curves[0] - curves[1]
-    # Infinite where the model's answer isn't finite, since NaN means a constant map.
-    gain = gain.masked_fill(constant(given(explanation.raw_map, "raw_map"))[:, None], torch.nan)
-    gain = gain.masked_fill(~torch.cat(curves, dim=1).isfinite().all(1, keepdim=True), torch.inf)
+    gain = where_defined(curves[0] - curves[1], given(explanation.raw_map, "raw_map"), torch.cat(curves, dim=1))
     points = functional.pad(gain, (1, 1))
     fractions = [cells / grid**2 for cells in range(grid**2 + 1)]
     label = f"{output}, lowest first - highest first"

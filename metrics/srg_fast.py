@@ -9,7 +9,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
 from axiom_bench.metrics.shared.pixel_curves import area_weights, few_points, partly_filled
-from axiom_bench.metrics.shared.similarity import constant
+from axiom_bench.metrics.shared.similarity import where_defined
 from axiom_bench.metrics.srg import cell_ranks
 
 
@@ -31,6 +31,4 @@ def srg_fast(
         ranks, key = cell_ranks(explanation, grid, first), ("fast srg", passes, grid, str(fill), blur, output, first)
         curves.append((yield partly_filled(explanation, key, ranks, chosen, fill, blur, output, inserts=False)))
     gain = ((curves[0] - curves[1]) * area_weights(chosen, grid**2)[1:-1].to(curves[0])).sum(1)
-    is_constant = constant(given(explanation.raw_map, "raw_map"))
-    # Infinite where the model's answer isn't finite, since NaN means a constant map.
-    return gain.masked_fill(is_constant, torch.nan).masked_fill(~torch.cat(curves, dim=1).isfinite().all(1), torch.inf)
+    return where_defined(gain, given(explanation.raw_map, "raw_map"), torch.cat(curves, dim=1))

@@ -1,11 +1,9 @@
 """Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
 
-    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--peers] [--passes]
+    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32]
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
 them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
---passes times Ablation-CAM by K + 1 passes of the whole network, as its paper has it, and says how far its drops are.
---peers (extra `peers`) also times grad-cam's AblationCAM, on a tenth of the channels, its time times ten: minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import axiom_bench as ab  # before torch, whose idle threads would otherwise tak
 
 # isort: split
 import argparse
-import copy
 import os
 import statistics
 import time
@@ -43,9 +40,6 @@ SIXTEEN = (
 )
 AXIOMS = ("sensitivity_error", "conservation_error")
 FORWARD = "one forward pass"
-PEER_SHARE = 10  # grad-cam's AblationCAM runs on one channel in ten
-TRAINED = ("squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v2", "resnet18", "resnet50")
-ROWS = 32  # channels that one pass leaves out
 REAL_ROOT = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 Calls = Mapping[str, Callable[[], object]]
 
@@ -58,14 +52,6 @@ class Network:
     model: nn.Module
     layer: str
     images: Tensor
-
-
-def vgg16(batch: int, device: torch.device) -> Network:
-    """VGG-16 with random weights at its last pool, the paper's layer."""
-    torch.manual_seed(0)
-    model = torchvision.models.vgg16(weights=None).eval().to(device)
-    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    return Network("VGG-16 (random weights) at features.30", model, "features.30", images.to(device))
 
 
 def trained(name: str, root: str, layer: str, batch: int, device: torch.device) -> Network:
@@ -86,8 +72,11 @@ def trained(name: str, root: str, layer: str, batch: int, device: torch.device) 
 
 
 def networks(batch: int, device: torch.device) -> Iterator[Network]:
-    """VGG-16, and the trained networks where REAL_ROOT exists."""
-    yield vgg16(batch, device)
+    """VGG-16 with random weights at its last pool, the paper's layer; the trained networks where REAL_ROOT exists."""
+    torch.manual_seed(0)
+    model = torchvision.models.vgg16(weights=None).eval().to(device)
+    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    yield Network("VGG-16 (random weights) at features.30", model, "features.30", images.to(device))
     if not REAL_ROOT.is_dir():
         print(f"no trained networks: {REAL_ROOT} does not exist (set AXIOM_BENCH_REAL)")
         return
@@ -146,92 +135,18 @@ def show(title: str, seconds: dict[str, list[float]], batch: int) -> None:
         print(f"  {name:33s} {1000 * statistics.median(times) / batch:9.2f} ms/image {share}", flush=True)
 
 
-def drops_by_passes(network: Network, image: Tensor, target: int) -> Tensor:
-    """(K,): by how much the target's logit falls without each channel, by K + 1 passes of the whole network."""
-    layer, left_out = network.model.get_submodule(network.layer), torch.empty(0, dtype=torch.long)
-
-    def leave_out(module: nn.Module, inputs: object, activations: Tensor) -> Tensor:
-        kept = torch.ones(
-            len(activations), activations.shape[1], 1, 1, dtype=activations.dtype, device=activations.device
-        )
-        kept[torch.arange(len(left_out)), left_out] = 0
-        return activations * kept
-
-    with torch.inference_mode():
-        score = network.model(image)[0, target]
-        channels = torch.arange(ab.cut(network.model, network.layer).trace(image).activations.shape[1])
-        hook = layer.register_forward_hook(leave_out)
-        parts = []
-        for left_out in channels.split(ROWS):
-            parts.append(score - network.model(image.expand(len(left_out), -1, -1, -1))[:, target])
-        hook.remove()
-    return torch.cat(parts)
-
-
-def show_passes(network: Network, repeats: int, device: torch.device) -> None:
-    """One line: the exact drops and those of K + 1 passes, one image, in turn."""
-    image, cut_model = network.images[:1], ab.cut(network.model, network.layer)
-    exact = cut_model.trace(image)
-    target = int(exact.targets[0])
-    with arithmetic("fp32", device):
-        by_passes = drops_by_passes(network, image, target)
-        calls = {
-            FORWARD: lambda: network.model(image),
-            "exact": lambda: cut_model.trace(image).ablation_drops,
-            "passes": lambda: drops_by_passes(network, image, target),
-        }
-        with torch.no_grad():
-            forward, ours, theirs = map(statistics.median, timed(calls, repeats, device).values())
-    apart = float((by_passes - exact.ablation_drops[0]).abs().max() / by_passes.abs().max())
-    print(
-        f"{network.title}, {len(by_passes)} channels: trace and exact drops {ours / forward:.2f} forward passes, "
-        f"{len(by_passes)} + 1 passes {theirs / forward:.0f}, {theirs / ours:.0f} times slower; drops differ by at "
-        f"most {apart:.0e} of the largest",
-        flush=True,
-    )
-
-
-def show_peer(network: Network, precision: str, device: torch.device) -> None:
-    """Time grad-cam's AblationCAM and `ablation_cam`, one image each, in turn."""
-    from pytorch_grad_cam import AblationCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    image, model = network.images[:1], copy.deepcopy(network.model)
-    cut_model = ab.cut(network.model, network.layer, precision=precision)
-    share, layers = 1 / PEER_SHARE, [model.get_submodule(network.layer)]
-    peer = AblationCAM(model, layers, batch_size=32, ratio_channels_to_ablate=share)
-    calls = {
-        "ours": lambda: methods.get("ablation_cam")(cut_model.trace(image)),
-        "theirs": lambda: peer(image, [ClassifierOutputTarget(0)]),
-    }
-    with arithmetic(precision, device):
-        seconds = {name: statistics.median(times) for name, times in timed(calls, 2, device).items()}
-    ours, theirs = seconds["ours"], PEER_SHARE * seconds["theirs"]
-    print(f"\n{network.title}, one image: grad-cam's AblationCAM on one channel in {PEER_SHARE}, times {PEER_SHARE}")
-    print(f"  ablation_cam {ours:.3f} s, AblationCAM {theirs:.1f} s: {theirs / ours:.0f} times slower")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
-    parser.add_argument("--peers", action="store_true", help="also grad-cam's AblationCAM (minutes)")
-    parser.add_argument("--passes", action="store_true", help="only Ablation-CAM by K + 1 passes (minutes)")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of {options.repeats} rounds")
-    if options.passes:
-        show_passes(trained("own_model", "own_model/images", "features.12", 1, device), options.repeats, device)
-        for name in TRAINED:
-            show_passes(trained(name, "data/imagenet", "default", 1, device), options.repeats, device)
-        return
     for network in networks(options.batch, device):
         show(network.title, timed(cases(network, options.precision), options.repeats, device), options.batch)
-    if options.peers:
-        show_peer(vgg16(1, device), options.precision, device)
 
 
 if __name__ == "__main__":

@@ -148,16 +148,16 @@ def measured(overrides: Sequence[str], with_kernels: bool) -> dict[str, Any]:
             torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     memory = torch.cuda.max_memory_allocated() if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    events = profiled.key_averages() if profiled else ()
     kernels = [
         (event.key, (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1000, event.count)
-        for event in (profiled.key_averages() if profiled else ())
+        for event in events
     ]
-    longest = sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]
-    starts = (event for event in (profiled.key_averages() if profiled else ()) if STARTS_KERNEL.match(event.key))
     return {
-        **{"exit_code": code, "seconds": seconds, "peak_memory": memory, "kernels": longest},
+        **{"exit_code": code, "seconds": seconds, "peak_memory": memory},
+        **{"kernels": sorted(kernels, key=lambda kernel: -kernel[1])[:KERNELS]},
         **{"kernel_seconds": sum(ms for _, ms, _ in kernels) / 1000},
-        **{"starting": sum(event.self_cpu_time_total for event in starts) / 1e6},
+        **{"starting": sum(each.self_cpu_time_total for each in events if STARTS_KERNEL.match(each.key)) / 1e6},
     }
 
 

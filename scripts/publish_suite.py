@@ -26,10 +26,7 @@ from axiom_bench.run.job import Job
 
 ROOT = Path(__file__).resolve().parents[1]
 COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
-OF_CHANNELS = (
-    "gscore_cam",
-    "score_cam",
-)  # on networks of over 64 channels: a pass for each that matters
+OF_CHANNELS = ("gscore_cam", "score_cam")  # on networks of over 64 channels: a pass for each that matters
 WIDE = ("photographs-1",)
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"

@@ -14,6 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -23,19 +24,6 @@ from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
 KEYS = ("logits", "out")  # of the hub's classification networks, and of torchvision's segmentation networks
-
-
-@dataclass(frozen=True)
-class OutputEntry:
-    """The tensor in a network's output: that itself, or an entry of a dict or an attribute of an object."""
-
-    key: str | None
-    is_attribute: bool
-
-    def __call__(self, output: Any) -> Any:
-        if self.key is None:
-            return output
-        return getattr(output, self.key) if self.is_attribute else output[self.key]
 
 
 class Chain(nn.Module):
@@ -105,9 +93,9 @@ def scores_of(function: ScoreFunction | None, output: Any, network: str, images:
     if isinstance(function, nn.Module):
         function = copy.deepcopy(function).to(images.device, images.dtype).eval()
     if isinstance(function, TensorScores):
-        read = function.read or entry_of(output, network)
-        function.check(read(output), network)
-        function = Chain(read, function)
+        steps = [function.read] if function.read else entry_of(output, network)
+        function.check(Chain(*steps)(output), network)
+        function = Chain(*steps, function)
     scores = _called(function, output, name, network)
     return Chain(function) if scores.ndim == 2 else Chain(function, one_column)
 
@@ -119,30 +107,33 @@ def name_of(function: Any) -> str:
     return name if name.isidentifier() else "output"
 
 
-def entry_of(output: Any, network: str) -> OutputEntry:
-    """Where the tensor is: the output itself, or under one of KEYS. Raises BenchError where there is none."""
+def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
+    """From the output to its tensor: nothing where it is one, else what takes the entry or attribute of one of KEYS.
+
+    Raises BenchError where there is none.
+    """
     if isinstance(output, Tensor):
-        return OutputEntry(None, False)
+        return []
     is_dict = isinstance(output, Mapping)
     for key in KEYS:
         value = output.get(key) if is_dict else getattr(output, key, None)
         if isinstance(value, Tensor):
-            return OutputEntry(key, not is_dict)
+            return [itemgetter(key) if is_dict else attrgetter(key)]
     keys = " or ".join(map(repr, KEYS))
     what = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
     raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")
 
 
 def _by_rule(output: Any, network: str) -> Chain | None:
-    entry = entry_of(output, network)
-    tensor = entry(output)
+    steps = entry_of(output, network)
+    tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
     if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
         raise BenchError(
             f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."
         )
-    steps: list[Callable[[Any], Any]] = [*([entry] if entry.key else []), *by_shape[tensor.ndim]]
+    steps = [*steps, *by_shape[tensor.ndim]]
     return Chain(*steps) if steps else None
 
 
@@ -264,17 +255,6 @@ def check_output(output: AnyOutput) -> Output:
     if output not in OUTPUTS:
         raise unknown("output", output, OUTPUTS)
     return OUTPUTS[output]
-
-
-class WithOutput(nn.Module):
-    """A network, images to logits (B, C), followed by an output module, as one network: (B, C')."""
-
-    def __init__(self, network: nn.Module, output: OutputModule) -> None:
-        super().__init__()
-        self.network, self.output = network, output
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.output(self.network(images))
 
 
 def graph_with(head: fx.GraphModule, output: OutputModule) -> fx.GraphModule:

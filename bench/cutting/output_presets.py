@@ -19,7 +19,6 @@ from axiom_bench.errors import BenchError, type_name, unknown
 __all__ = ["detection", "multi_label", "regression", "segmentation", "similarity"]
 Read = Callable[[Any], Tensor]
 KINDS = ("cosine", "dot")
-PREDICTED = "predicted"  # a region
 
 
 def similarity(
@@ -98,7 +97,7 @@ def segmentation(
     and each perturbed one; None: all. Seg-Grad-CAM (Vinogradova, Dibrov and Myers, AAAI 2020).
     Raises BenchError for another region, and for labels that don't fit it.
     """
-    if not (region in (None, PREDICTED) if isinstance(region, str | None) else region.ndim in (2, 3)):
+    if not (region in (None, "predicted") if isinstance(region, str | None) else region.ndim in (2, 3)):
         raise BenchError(f"A region is (H, W), (n, H, W), 'predicted' or None, not {described(region)}.")
     classes = None if labels is None else torch.as_tensor(labels).reshape(-1)
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None

@@ -70,10 +70,9 @@ class Passes:
 
 def count_backward(tensor: Tensor, passes: Passes, name: str) -> None:
     """Adds the tensor's rows to passes.<name> whenever a gradient flows through it."""
-    rows = len(tensor)
 
     def count(gradient: Tensor) -> None:
-        setattr(passes, name, getattr(passes, name) + rows)
+        setattr(passes, name, getattr(passes, name) + len(gradient))
 
     if tensor.requires_grad:
         tensor.register_hook(count)

@@ -20,9 +20,14 @@ class RowsOfImages:
     places: Tensor
     classes: Tensor
 
-    @staticmethod
-    def of(trace: Trace) -> RowsOfImages:
-        """Those of a trace; padded rows are the last valid one."""
+    def __getitem__(self, rows: slice) -> RowsOfImages:
+        return RowsOfImages(self.numbers[rows], self.places[rows], self.classes[rows])
+
+
+def rows_of_images(trace: Trace) -> RowsOfImages:
+    """Those of a trace, compared once; padded rows are the last valid one."""
+
+    def compared() -> RowsOfImages:
         valid, images = trace.num_valid, trace.images[: trace.num_valid]
         is_first = torch.ones(valid, dtype=torch.bool)
         if trace.first_images is None:  # else equal images may be versions of different ones, and draw what these do
@@ -34,10 +39,4 @@ class RowsOfImages:
         padded = torch.arange(len(trace)).clamp(max=valid - 1)
         return RowsOfImages(numbers[padded], places[padded], trace.targets[others[padded].to(trace.targets.device)])
 
-    def __getitem__(self, rows: slice) -> RowsOfImages:
-        return RowsOfImages(self.numbers[rows], self.places[rows], self.classes[rows])
-
-
-def rows_of_images(trace: Trace) -> RowsOfImages:
-    """Those of a trace, compared once."""
-    return trace.once("rows of images", lambda: RowsOfImages.of(trace))
+    return trace.once("rows of images", compared)

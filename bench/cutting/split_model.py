@@ -43,10 +43,6 @@ class CachesResults:
         """Whether `once` would have nothing to compute."""
         return key in self._results
 
-    def results(self) -> list[Any]:
-        """What it keeps, the oldest first."""
-        return list(self._results.values())
-
 
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
@@ -68,7 +64,11 @@ class SplitModel(CachesResults):
         self.limits = Limits(ablation_memory)
         self.reshape = check_reshape(reshape)
         self.output = check_output(output)
-        self.ablation_channels = _checked_budget(ablation_channels)
+        if ablation_channels is not None and ablation_channels < 1:
+            raise BenchError(
+                f"Invalid ablation_channels={ablation_channels}; give the number of channels to ablate, or null: all."
+            )
+        self.ablation_channels = ablation_channels
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
         self._trunk_and_head: TrunkAndHead | None = None
@@ -237,13 +237,6 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
     advice = "; cut one layer at a time" if isinstance(layer, list | tuple) else ""
     example = f" such as {next(iter(names.values()))!r}" if names else ""
     raise BenchError(f"Invalid layer: expected a dotted module name{example}, not {type_name(layer)}{advice}.")
-
-
-def _checked_budget(channels: int | None) -> int | None:
-    """The number itself. Raises BenchError for fewer than one channel."""
-    if channels is not None and channels < 1:
-        raise BenchError(f"Invalid ablation_channels={channels}; give the number of channels to ablate, or null: all.")
-    return channels
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ablation.budget import Drops, all_exact, within
+from axiom_bench.cutting.ablation.drops import Drops, within
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -18,6 +18,7 @@ from axiom_bench.cutting.interventions import (
     checked_interventions,
     checked_other_images,
     effects,
+    shapley_values,
 )
 from axiom_bench.cutting.numerics import XY, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
@@ -181,15 +182,15 @@ class Trace(CachesResults):
         """`ablation_drops`, which of them are exact, and the error of the others. Computed on first use."""
         budget = self.cut_model.ablation_channels
         if budget is None or self.network.has_free_drops(self.activations):
-            return all_exact(self.network.ablation_drops(self.activations, self.targets))
+            values = self.network.ablation_drops(self.activations, self.targets)
+            return Drops(values, torch.ones_like(values, dtype=torch.bool), values.new_zeros(len(values)))
         first_order, dead = (self.gradients * self.activations).sum(XY), dead_channels(self.activations)
         ablate = partial(self.network.ablation_drops, self.activations, self.targets)
         return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
 
     @cached_property
     def true_contributions(self) -> Tensor | None:
-        """The exact contribution of each channel and position to the score, (B, K, H, W), where the model has a method
-        of this name (see TracedNetwork.true_contributions); None where it has none. Computed on first use."""
+        """The exact contribution of each channel and position, (B, K, H, W); see TracedNetwork.true_contributions."""
         return self.network.true_contributions(self.activations, self.targets)
 
     @cached_property
@@ -207,15 +208,11 @@ class Trace(CachesResults):
     @torch.inference_mode(False)
     @torch.no_grad()
     def part_shapley_values(self) -> tuple[Tensor, ...]:
-        """Per row the Shapley value of each part of `interventions`, (n_parts,) each: see `shapley.shapley_values`.
+        """Per row the Shapley value of each part, (n_parts,) each; see `interventions.shapley_values`.
 
-        Without some of n parts there are 2^n - 1 images, of each as many versions as its parts have: as many forward
-        passes. Computed on first use.
-        Raises BenchError where the trace has no interventions, for more than 8 parts, and for grounds that are never
-        seen without objects.
+        n parts have 2^n - 1 sets to be without, of each as many versions as its parts: as many forward passes.
+        Raises BenchError as that, and where the trace has no interventions.
         """
-        from axiom_bench.cutting.shapley import shapley_values
-
         return self._of_parts(shapley_values)
 
     def _of_parts(self, values: Callable[..., tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
@@ -383,8 +380,8 @@ class CutModel(SplitModel):
     ) -> Trace:
         """One trunk pass, one head pass and its gradient.
 
-        images: (B, C', H', W'). targets: (B,) class indices; None means each image's predicted class.
-        interventions: per image its parts; other_images: (B, C', H', W'), another image for each; see Trace.
+        images: (B, C', H', W'). targets: (B,) class indices; None: each image's predicted class. interventions: per
+        image its parts; other_images: (B, C', H', W'), another image for each; see Trace.
         Raises BenchError for a layer without H x W maps, a model without logits or scores, targets out of range.
         """
         return trace_of(self, images, targets, interventions, other_images)
@@ -415,16 +412,7 @@ def trace(
     """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
 
     Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
-
-    Args:
-        model: any nn.Module that maps images to logits (B, C), or to what `output` reads; it isn't changed.
-        layer: dotted name of the target layer, as "layer4".
-        images: (B, C', H', W'), preprocessed as the model expects.
-        targets: (B,) class indices; None: each image's predicted class.
-        reshape: "tokens" for a transformer's layer; see `CutModel`.
-        output: what is explained; see `CutModel`.
-
-    Raises:
-        BenchError: for an unknown layer, one without H x W maps, a model without logits, targets out of range.
+    images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: the predicted
+    ones. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
     """
     return CutModel(model, layer, reshape=reshape, output=output).trace(images, targets)

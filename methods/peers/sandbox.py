@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import MaxPool2dByViews, shared_copy
-from axiom_bench.cutting.output import ScoredNetwork, WithOutput
+from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.cutting.trunk_and_head import ReshapedParts
@@ -78,7 +78,7 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
         if trunk_and_head.scores is not None:
             model = ScoredNetwork(model, trunk_and_head.scores)
         if trunk_and_head.output is not None:
-            model = WithOutput(model, trunk_and_head.output)
+            model = nn.Sequential(model, trunk_and_head.output)
         _count(model, layer, trace.passes)
         try:
             yield Sandbox(model, network, layer, trace.images.clone(), _reshape(trace))

@@ -17,7 +17,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
-from axiom_bench.metrics.shared.similarity import constant, pearson
+from axiom_bench.metrics.shared.similarity import pearson, where_defined
 
 Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
 SUBSETS_AT_ONCE = 64  # drawn and multiplied with a map together
@@ -71,8 +71,7 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
 
     NaN where the map or one of the two is constant; infinite where the model's answer to a subset isn't finite.
     """
-    is_constant, is_infinite = constant(given(explanation.raw_map, "raw_map")), ~drops.isfinite().all(1)
-    return pearson(attributed, drops).masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
+    return where_defined(pearson(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
 
 
 def pixels_at_random(count: int) -> Subset:

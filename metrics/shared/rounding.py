@@ -23,7 +23,13 @@ def millionths(explanation: Explanation) -> np.ndarray:
 
     What isn't finite is 0. A pixel is above a fraction of the maximum where it is greater than `level(fraction)`.
     """
-    return explanation.once("millionths", lambda: _millionths(given(explanation.heatmap, "heatmap")))
+
+    def levels() -> np.ndarray:
+        heatmap = given(explanation.heatmap, "heatmap")
+        rounded = (scaled(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
+        return np.asarray(rounded.to("cpu", torch.int32))
+
+    return explanation.once("millionths", levels)
 
 
 def widened(maps: Tensor) -> Tensor:
@@ -35,12 +41,6 @@ def widened(maps: Tensor) -> Tensor:
 def level(fraction: float) -> int:
     """The greatest number of millionths that isn't above a fraction of the maximum."""
     return math.floor(round(MILLION * fraction, 3))  # 0.15 is 150,000, whatever its last bit says
-
-
-def _millionths(heatmap: Tensor) -> np.ndarray:
-    rounded = (scaled(heatmap) * MILLION).round_().nan_to_num_(0, 0, 0)
-    levels: np.ndarray = rounded.to("cpu", torch.int32).numpy()
-    return levels
 
 
 def scaled(maps: Tensor) -> Tensor:

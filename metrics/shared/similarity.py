@@ -58,6 +58,14 @@ def constant(maps: Tensor) -> Tensor:
     return spread <= CONSTANT_SPREAD[maps.dtype] * values.abs().amax(1)
 
 
+def where_defined(values: Tensor, raw_map: Tensor, answers: Tensor) -> Tensor:
+    """Values (B, ...) with NaN where the raw map (B, h, w) is `constant`, and infinity, since NaN means that, where one
+    of the model's answers (B, n) isn't finite."""
+    rows = (-1, *(1 for _ in values.shape[1:]))
+    is_constant, is_infinite = constant(raw_map).view(rows), ~answers.isfinite().all(1).view(rows)
+    return values.masked_fill(is_constant, torch.nan).masked_fill(is_infinite, torch.inf)
+
+
 def ssim(first: Tensor, second: Tensor) -> Tensor:
     """Mean structural similarity of maps in [0, 1]: two (B, H, W) -> (B,). Wang et al. 2004, Eq. 13.
 

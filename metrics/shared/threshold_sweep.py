@@ -60,7 +60,13 @@ def check_connectivity(connectivity: int) -> None:
 
 def steps_above(explanation: Explanation) -> np.ndarray:
     """How many of FRACTIONS each pixel is above: (B, H', W') uint16; computed once."""
-    return explanation.once("steps above", lambda: _steps(millionths(explanation)))
+
+    def steps() -> np.ndarray:  # FRACTIONS are even: no search is needed
+        levels = millionths(explanation)
+        passed: np.ndarray = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
+        return passed.astype(np.uint16)
+
+    return explanation.once("steps above", steps)
 
 
 def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
@@ -75,12 +81,6 @@ def boxes_above(explanation: Explanation, connectivity: int = 8) -> Boxes:
 def pixels_above(explanation: Explanation) -> Pixels:
     """Pixels above each of FRACTIONS, highest first, and those of them in the mask; computed once."""
     return explanation.once("pixels above", lambda: _pixels(explanation))
-
-
-def _steps(levels: np.ndarray) -> np.ndarray:
-    """FRACTIONS are even steps, so that no search is needed."""
-    passed: np.ndarray = (levels.clip(0, MILLION) * COUNT + MILLION - 1) // MILLION
-    return passed.astype(np.uint16)
 
 
 def _boxes(explanation: Explanation, connectivity: int) -> Boxes:

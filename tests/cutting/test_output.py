@@ -200,15 +200,6 @@ def test_module_of_the_user_stays_as_it_is_and_the_predicted_class_is_the_highes
     assert trace.targets.tolist() == region_sums(model(images())).argmax(1).tolist()
 
 
-def test_batches_and_parts_of_a_trace_agree() -> None:
-    cut_model = ab.cut(Dense(out_of).double(), "trunk", output=softmax_by_loop)
-    together = cut_model.trace(images(), [1, 2, 3])
-    for row in range(3):
-        alone = cut_model.trace(images()[row : row + 1], [row + 1])
-        torch.testing.assert_close(alone.ablation_drops, together.ablation_drops[row : row + 1], rtol=1e-12, atol=0)
-        assert torch.equal(together[row : row + 1].ablation_drops, together.ablation_drops[row : row + 1])
-
-
 def test_every_entry_point_takes_the_function() -> None:
     model = Dense(out_of).double()
     heatmaps = ab.explain(model, "trunk", images(), ["grad_cam"], output=region_sums)
@@ -255,13 +246,3 @@ def test_a_mistake_is_one_sentence(wrap: Any, output: Any, targets: list[int] | 
     with pytest.raises(ab.BenchError, match=message) as error:
         ab.trace(Dense(wrap).double(), "trunk", images(), targets, output=output)
     assert "\n" not in str(error.value)
-
-
-def test_every_method_explains_such_a_network() -> None:
-    """Those that need a rule for each layer, or pooling and one linear layer, have none for every head."""
-    names = [name for name in ab.methods.names() if ab.methods.get(name).spec.library is None]
-    batches = [ab.Batch(images(2), ("a", "b"), torch.tensor([0, 4]), other_images=images(2).flip(0))]
-    model = Dense(out_of).double()
-    table = ab.evaluate(model, "trunk", batches, names, ["sensitivity_error_raw"], output=region_sums)
-    of = dict(table.groupby("method")["status"].agg(set))
-    assert {name for name in names if "not_applicable" in of[name]} == {"cam", "relevance_cam"}

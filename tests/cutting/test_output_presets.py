@@ -5,7 +5,6 @@ from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,6 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.cutting.output import Output
 from axiom_bench.cutting.output_presets import intersection_over_union
-from axiom_bench.evaluation.measurement import measure
-from axiom_bench.evaluation.plugins import with_params
 from tests.cutting.test_output import (
     REGION,
     Deciding,
@@ -111,25 +108,6 @@ def test_metrics_of_probabilities_have_no_value_where_there_is_none(name: str) -
     of = dict(table.groupby("metric")["status"].agg(set))
     assert all("no_probability" in of[metric] <= {"no_probability", "zero_map"} for metric in PROBABILITY)
     assert of[SENSITIVITY] == {"ok"}
-
-
-def test_perturbation_metrics_measure_the_score() -> None:
-    """Deletion's curve of the sum over the region, by plain torch on images with more and more pixels at zero."""
-    wrap, output, by_hand, targets = PRESETS["segmentation of a region"]
-    model = Dense(wrap).double()
-    trace = ab.trace(model, "trunk", images(), targets, output=output)
-    explanation = ab.Explanation.of(trace, trace.activations.abs(), method=lambda trace: trace.activations.abs())
-    deletion = with_params("metric", "deletion_auc", {"output": "logit", "steps": 36})
-    actual, status = measure(deletion, explanation, True)["deletion_auc"]
-    assert set(status) == {"ok"}
-    for row, target in enumerate(targets):
-        order = explanation.heatmap[row].flatten().argsort(descending=True, stable=True)
-        curve = []
-        for count in range(37):
-            image = images()[row].clone().flatten(1)
-            image[:, order[:count]] = 0
-            curve.append(by_hand(model.head(model.trunk(image.view(1, 3, 6, 6))))[0, target].item())
-        assert float(actual[row]) == pytest.approx(np.trapezoid(curve) / 36, rel=1e-9)
 
 
 class Detector(nn.Module):

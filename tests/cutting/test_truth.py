@@ -1,7 +1,5 @@
 """trace.true_contributions: what a model's own method tells, of any nn.Module that has one."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -81,23 +79,6 @@ def test_none_where_the_model_tells_nothing_of_this_layer_or_this_output(images)
     ):  # fmt: skip
         assert ab.trace(model.double(), layer, images, TARGETS, output=output).true_contributions is None
     assert ab.trace(one, "layer", images).true_contributions is not None
-
-
-def test_it_follows_slices_padding_other_targets_images_and_models(model, images):
-    targets = torch.tensor([0, 1, 1])
-    trace, fresh = (replace(ab.trace(model, "layer", images[[0, 1, 1]], targets), num_padding=1) for _ in range(2))
-    truth = trace.true_contributions
-    assert torch.equal(truth[1], truth[2])
-    assert torch.equal(trace[1:3].true_contributions, truth[1:3])
-    assert torch.equal(fresh[:1].true_contributions, truth[:1])
-    other, changed = trace.again(targets=1 - targets), trace.again(images=2 * images)
-    torch.testing.assert_close(other.true_contributions.sum((1, 2, 3)), other.scores)
-    expected = changed.activations * model.weights.detach()[targets][..., None, None]
-    torch.testing.assert_close(changed.true_contributions.sum((1, 2, 3)), expected.sum((1, 2, 3)))
-    second = Additive().double()
-    retold = trace.again(model=second)
-    assert torch.equal(retold.true_contributions, second.true_contributions(retold.activations, targets).detach())
-    assert trace.again(model=WithoutTruth().double()).true_contributions is None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])

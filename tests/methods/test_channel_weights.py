@@ -1,8 +1,6 @@
 """Methods of channel weights: closed forms worked on paper, where both axioms hold, and Axiom-CAM's guards."""
 
 import math
-from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -14,49 +12,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.axiom_cam import SPLITS, axiom_cam
 from axiom_bench.methods.equal_shares import equal_shares
-from axiom_bench.methods.random import random as random_weights
-from axiom_bench.testing import CASES, check_method
+from axiom_bench.testing import CASES
 from tests.methods.plain import linear, seeded, uniform
-
-MAPS = torch.tensor([[[[1, 2], [1, 4]], [[-1, 1], [2, 2]], [[0, 0], [0, 0]]]])
-# One 2x2 case, worked on paper: S = 2 h1 - h2 + 4 h3 + 1/2 with h = relu(z) and
-#
-#     z1 = F1(0,0) + F1(1,1) + F2(1,0) - 3 = 4        F1 = 1 2    F2 = -1 1    F3 = 0 0
-#     z2 = -F1(0,1) + 2 F2(1,1) + 1        = 3             1 4          2 2         0 0
-#     z3 = -F1(1,0) + F2(0,0) + F3(0,0) + 5 = 3       S = 8 - 3 + 12 + 1/2 = 17.5
-#
-# so that g1 = 2 1 / -4 2, g2 = 4 0 / 2 -2, g3 = 4 0 / 0 0.
-# Without F1: z = -1, 5, 4 and S_1 = 11.5. Without F2: z = 2, -1, 4 and S_2 = 20.5. Without F3 nothing changes.
-WEIGHTS = {
-    "grad_cam": [1 / 4, 1, 1],
-    "xgrad_cam": [(2 + 2 - 4 + 8) / 8, (-4 + 4 - 4) / 4, 0],
-    "grad_cam_pp": [2 * 2 / (2 + 2 * 8) + 1 / (2 + 8), 4 / (2 + 4 * 4) + 2 / (2 + 2 * 4), 4 / 2],
-    "ablation_cam": [6 / 17.5, -3 / 17.5, 0],
-    "ablation_cam_axiomatic": [6 / 8, -3 / 4, 0],
-    "uniform": [1, 1, 1],
-    "equal_shares": [17.5 / 2 / 8, 17.5 / 2 / 4, 0],  # F3 is dead
-}
-
-
-@pytest.fixture
-def worked(readout) -> Trace:
-    """Class 1 is the score above, class 0 its negative, class 2 always zero."""
-    hidden, scores = nn.Linear(12, 3), nn.Linear(3, 3)
-    with torch.no_grad():
-        hidden.weight.copy_(torch.tensor([[1, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0],
-                                          [0, -1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0],
-                                          [0, 0, -1, 0, 1, 0, 0, 0, 1, 0, 0, 0]]))  # fmt: skip
-        hidden.bias.copy_(torch.tensor([-3, 1, 5]))
-        scores.weight.copy_(torch.tensor([[-2, 1, -4], [2, -1, 4], [0, 0, 0]]))
-        scores.bias.copy_(torch.tensor([-0.5, 0.5, 0]))
-    return readout(nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), scores), MAPS, target=1)
-
-
-@pytest.mark.parametrize("name", WEIGHTS)
-def test_channel_weights(name, worked):
-    weights = methods.get(name)(worked)
-    assert weights.shape == (1, 3, 1, 1)
-    assert weights.flatten().tolist() == pytest.approx(WEIGHTS[name], abs=1e-14)
 
 
 @pytest.mark.parametrize("shares", ["equal", "activation", "random"])
@@ -69,23 +26,15 @@ def test_shares_conserve_the_score_without_dead_and_guarded_channels(readout, sh
     torch.testing.assert_close(totals.sum(1), trace.scores, rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    ("target", "score", "drops", "published", "axiomatic"),
-    [  # of a negative score S and all drops change sign, so the published weights don't; of a zero score they are NaN
-        (0, -17.5, [-6, 3, 0], WEIGHTS["ablation_cam"], [-6 / 8, 3 / 4, 0]),
-        (2, 0, [0, 0, 0], [math.nan] * 3, [0, 0, 0]),
-    ],
-)
-def test_ablation_cam_of_a_negative_and_of_a_zero_score(worked, target, score, drops, published, axiomatic):
-    other = worked.again(targets=torch.tensor([target]))
-    assert (other.scores.tolist(), other.ablation_drops.tolist()) == ([score], [drops])
-    assert methods.get("ablation_cam")(other).flatten().tolist() == pytest.approx(published, nan_ok=True)
-    assert methods.get("ablation_cam_axiomatic")(other).flatten().tolist() == pytest.approx(axiomatic)
-
-
-def test_cam_by_hand(readout):
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), linear([1, 2, 3], [4, -8, 12]))
-    assert methods.get("cam")(readout(head, MAPS, target=1)).flatten().tolist() == [1, -2, 3]
+def test_ablation_cam_of_a_negative_and_of_a_zero_score(readout):
+    """Of a negative score all drops change sign with it, so the published weights don't; of a zero score they are NaN.
+    The last channel is dead."""
+    maps = torch.tensor([2.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    for weights, published, axiomatic in (([-3.0, 1.0, 9.0], [6 / 5, -1 / 5, 0], [-3, 1, 0]),
+                                          ([1.0, -2.0, 9.0], [math.nan] * 3, [1, -2, 0])):  # fmt: skip
+        trace = readout(linear(weights), maps)
+        assert methods.get("ablation_cam")(trace).flatten().tolist() == pytest.approx(published, nan_ok=True)
+        assert methods.get("ablation_cam_axiomatic")(trace).flatten().tolist() == pytest.approx(axiomatic)
 
 
 POSITIONS = [float(position) for position in range(1, 13)]
@@ -115,14 +64,6 @@ def test_divisions_by_hand(names, weights, maps, expected, readout):
         assert methods.get(name)(trace).flatten().tolist() == pytest.approx(expected, abs=0)
 
 
-def test_random_weights_in_float32_equal_float64():
-    """The pixels are hashed as float32, on the CPU: neither precision nor device changes the weights."""
-    images = CASES["dense"].images().float()
-    single = replace(CASES["dense"], dtype=torch.float32).trace().again(images=images)
-    double = CASES["dense"].trace().again(images=images.double())
-    torch.testing.assert_close(random_weights(single).double(), random_weights(double), rtol=1e-6, atol=0)
-
-
 STEPS = (0.0, 0.3, 1.0)
 ROUNDING = 1e-12  # float64, sums of some hundred terms
 each_split = pytest.mark.parametrize("split", SPLITS)
@@ -131,13 +72,6 @@ each_step = pytest.mark.parametrize("t", STEPS)
 
 def explained(trace: Trace, t: float, split: str) -> Explanation:
     return Explanation.of(trace, axiom_cam(trace, t, split))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("split", [split for split in SPLITS if split != "positive_drops"])
-def test_every_split_passes_the_common_suite(split):
-    """The default split passes it by its YAML."""
-    check_method(partial(axiom_cam, t=0.5, split=split))
 
 
 def test_yaml_parameters_are_the_defaults():
@@ -201,9 +135,3 @@ def test_shares_are_uniform_where_all_parts_are_zero(readout, weight, split):
     trace = readout(linear([weight] * 12, bias=3.0), uniform(1, 3, 2, 2, seed=9))
     assert torch.equal(axiom_cam(trace, 1, split), axiom_cam(trace, 1, "uniform"))
     assert explained(trace, 1, split).channel_totals.sum().item() == pytest.approx(trace.scores.item())
-
-
-@each_split
-def test_float32_conservation(split):
-    explanation = explained(replace(CASES["dense"], dtype=torch.float32).trace(), 1.0, split)
-    assert metrics.get("conservation_error")(explanation).max() < 1e-5

@@ -126,17 +126,6 @@ def test_network_without_relu_is_refused(images):
         methods.get("guided_xgrad_cam")(trace)
 
 
-def test_by_hand():
-    """S = relu(x) - 3 relu(2 x) at x = 1: the gradient is 1 - 6; guided, the negative path is cut, and 1 is left."""
-    model = nn.Sequential(nn.Conv2d(3, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1, bias=False)).double()
-    with torch.no_grad():
-        model[0].weight.copy_(torch.tensor([[1, 0, 0], [2, 0, 0]])[..., None, None])
-        model[3].weight.copy_(torch.tensor([[1, -3]]))
-    trace = ab.trace(model, "1", torch.ones(1, 3, 1, 1))
-    assert guided_gradient(trace).flatten().tolist() == [1, 0, 0]
-    assert trace.gradients.flatten().tolist() == [1, -3]
-
-
 def test_in_place_first_layer_does_not_modify_images(images):
     """Its first step may not overwrite the image that the gradient is taken at."""
     before = images.clone()

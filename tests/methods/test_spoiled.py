@@ -102,34 +102,22 @@ def test_truth_of_a_network_that_tells_it():
     torch.testing.assert_close(truth(trace), torch.where(trace.activations != 0, readout, 0), rtol=1e-12, atol=0)
 
 
-def test_truth_of_images_with_interventions():
-    """Each part's Shapley value over its area: the map sums to the score less that of the bare other grounds."""
+@pytest.mark.parametrize("method", [truth, truth_effects])
+def test_a_part_s_value_is_spread_over_its_area(method):
+    """Its Shapley value, so that the map sums to the score less that of the bare other grounds; or its effect, by
+    passes of the plain network."""
     trace, model = PARTS.trace(), PARTS.model()
-    answer = truth(trace)
+    answer = method(trace)
     assert isinstance(answer, Map)
-    for i, (image, values) in enumerate(zip(PARTS.images(), trace.part_shapley_values, strict=True)):
-        for part, value in zip(parts_of(image), values.tolist(), strict=True):
+    for i, image in enumerate(PARTS.images()):
+        parts, S = parts_of(image), model(image[None])[0, i].item()
+        effects = [S - model(part.images)[:, i].mean().item() for part in parts]
+        values = trace.part_shapley_values[i].tolist() if method is truth else effects
+        for part, value in zip(parts, values, strict=True):
             area = int(part.region.sum())
             density = torch.full((area,), value / area, dtype=torch.float64)
             torch.testing.assert_close(answer.raw[i][part.region], density, **CLOSE)
-        nothing = model(parts_of(image)[-1].bare)[:, i].mean().item()
-        assert answer.raw[i].sum().item() == pytest.approx(model(image[None])[0, i].item() - nothing, abs=1e-12)
-
-
-def test_total_effects_of_images_with_interventions():
-    """Each part's effect, from passes of the plain network, over its area; so the map sums to all effects."""
-    trace, model = PARTS.trace(), PARTS.model()
-    answer = truth_effects(trace)
-    assert isinstance(answer, Map)
-    for i, image in enumerate(PARTS.images()):
-        total = 0.0
-        for part in parts_of(image):
-            without = [model(version[None])[0, i].item() for version in part.images]
-            effect = model(image[None])[0, i].item() - sum(without) / len(without)
-            area = int(part.region.sum())
-            density = torch.full((area,), effect / area, dtype=torch.float64)
-            torch.testing.assert_close(answer.raw[i][part.region], density, **CLOSE)
-            total += effect
+        total = S - model(parts[-1].bare)[:, i].mean().item() if method is truth else sum(effects)
         assert answer.raw[i].sum().item() == pytest.approx(total, abs=1e-12)
 
 

@@ -41,16 +41,6 @@ def test_fused_ignores_repeated_layers(layers):
     assert torch.equal(fused(POOLED.trace(), layers, xgrad_cam).raw, expected)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_raw_map_of_weights_and_maps(case):
-    """Weights of a layer and maps of pixels alike, of a function or of an entry of conf/."""
-    trace = case.trace()
-    expected = (trace.gradients.mean((2, 3), keepdim=True) * trace.activations).sum(1)
-    for wrapped in (grad_cam, methods.get("grad_cam")):
-        assert torch.equal(raw_map_of(wrapped, trace), expected)
-    assert torch.equal(raw_map_of(methods.get("centered"), trace), methods.get("centered")(trace).raw)
-
-
 def test_single_copy_equals_the_wrapped_method():
     trace = POOLED.trace()
     before = asdict(trace.passes)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.ablation.budget import Drops
+from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
 from axiom_bench.run.computing.costs import Cost
@@ -60,25 +60,14 @@ def test_errors_equal_their_formulas(axiom_explanation, drawn):
         assert value(name, axiom_explanation(*drawn)) == pytest.approx(expected, rel=1e-9, abs=1e-9), name
 
 
-@pytest.mark.parametrize(
-    ("S", "d", "m", "expected"),
-    [
-        # |1-2| + |-3+2| over 1 + 3; |-4 - 0| over 4; flat from a factor of 0.5 to 1.5
-        (-4, [1, -3], [2, -2], {"sensitivity_error": 2 / 4, "conservation_error": 4 / 4,
-                                "axiom_floor_distance": (2 + 4 - 2) / (4 + 4), "sensitivity_error_scaled": 2 / 4}),
-        (1, [1, -2, 3], [-1, 2, -3], {"sensitivity_error_scaled": 1}),  # of the opposite sign: the best factor is 0
-        (1, [1, -2, 3], [0, 0, 0], {"sensitivity_error_scaled": 1}),
-        # S - sum d = 4, sum |d| = 8: m = d is one end of the floor, an m that sums to S the other
-        (10, [3, 4, -1], [3, 4, -1], {"sensitivity_error": 0, "conservation_error": 0.4,
-                                      "axiom_floor_sensitivity": 0.5, "axiom_floor_conservation": 0.4}),
-        (10, [3, 4, -1], [4, 7, -1], {"sensitivity_error": 0.5, "conservation_error": 0}),
-    ],
-)  # fmt: skip
-def test_errors_worked_by_hand(S, d, m, expected, axiom_explanation):
-    explanation = axiom_explanation(tensor(S), tensor(d), tensor(m))
-    floor = metrics.get("axiom_floor")(explanation)
-    actual = {name: float(floor[name]) if name in floor else value(name, explanation) for name in expected}
-    assert actual == pytest.approx(expected, abs=EXACT)
+def test_the_ends_of_the_floor_by_hand(axiom_explanation):
+    """S - sum d = 4, sum |d| = 8: m = d is one end of the floor, an m that sums to S the other."""
+    S, d = tensor(10), tensor([3, 4, -1])
+    at_drops, at_score = (axiom_explanation(S, d, m) for m in (d, tensor([4, 7, -1])))
+    floor = {name: float(end) for name, end in metrics.get("axiom_floor")(at_drops).items()}
+    assert floor == pytest.approx({"axiom_floor_sensitivity": 0.5, "axiom_floor_conservation": 0.4}, abs=EXACT)
+    for explanation, ends in ((at_drops, (0, 0.4)), (at_score, (0.5, 0))):
+        assert [value(name, explanation) for name in ("sensitivity_error", "conservation_error")] == pytest.approx(ends)
 
 
 @given(axiom_numbers())

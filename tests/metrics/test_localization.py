@@ -18,7 +18,6 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.metrics.box_iou import box_iou
 from axiom_bench.metrics.energy_pointing_game import energy_pointing_game
 from axiom_bench.metrics.gt_known_loc import gt_known_loc
 from axiom_bench.metrics.mass_accuracy import mass_accuracy
@@ -235,24 +234,6 @@ def cropped(objects, heatmap, mask=None, crowd=()):
 
 def square(*corners):
     return picture((*corners, 1), size=SIDES).float()
-
-
-def test_an_object_cut_by_the_crop_is_what_is_left_of_it():
-    explanation = cropped(((0, (0.0, 5.0, 15.0, 15.0)),), square(0, 5, 5, 15))
-    assert explanation.boxes[0].tolist() == [[0, 5, 5, 15]]
-    assert [float(metric(explanation)) for metric in (box_iou, energy_pointing_game)] == [1, 1]
-    nothing_left = cropped(((0, (0.0, 0.0, 9.0, 20.0)),), square(0, 0, 5, 5))
-    assert len(nothing_left.boxes[0]) == 0
-    assert box_iou(nothing_left).isnan().all()  # its row has status no_annotation
-
-
-def test_objects_of_other_classes_do_not_count_and_of_several_the_best_does():
-    objects = ((0, (10.0, 0.0, 20.0, 10.0)), (1, (20.0, 0.0, 30.0, 10.0)), (0, (20.0, 10.0, 30.0, 20.0)))
-    explanation = cropped(objects, square(10, 10, 20, 20))
-    assert len(explanation.boxes[0]) == 2
-    assert float(box_iou(explanation)) == 1
-    assert float(energy_pointing_game(cropped(objects, square(0, 0, 20, 20)))) == 0.5  # two of four quarters
-    assert float(pointing_game(cropped(objects, square(10, 0, 20, 10)), tolerance=0)) == 0
 
 
 def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():

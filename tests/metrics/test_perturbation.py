@@ -11,14 +11,12 @@ from scipy import ndimage
 
 import axiom_bench as ab
 from axiom_bench import methods, metrics
-from axiom_bench.cutting.passes import LIVE_OUTPUTS
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import perturbation
 from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
-from axiom_bench.run.computing.costs import Cost
 from tests.metrics.build import close, explained, functions, of_map, status, statuses, tensor
 
 average_drop, average_gain, confidence_drop, increase_in_confidence, adcc, arcc, road_combined = functions(
@@ -123,42 +121,6 @@ def test_one_pass_over_what_is_kept_serves_three_metrics(trace, explanation):
     assert trace.passes.trunk_forward - before.trunk_forward == 3 * len(trace)
 
 
-ROW = 3 * 12 * 12 * 8  # bytes of one of the trace's images
-
-
-@pytest.mark.parametrize("rows", [1, 2, 5, 6, 12, 100])
-def test_copies_do_not_depend_on_how_passes_are_cut(trace, rows, monkeypatch):
-    """Five copies of each image, faded: whatever fits into a pass, the same values and as many passes."""
-    sizes = []
-
-    def faded(images, copies):
-        strengths = torch.arange(1.0, 6.0)[copies].double()
-        actual = trace.images[images, None] * strengths[:, None, None, None]
-        sizes.append(actual.shape[0] * actual.shape[1])
-        return actual
-
-    expected = torch.stack(
-        [confidence(trace.forward(trace.images * s), trace.targets, "logit") for s in range(1, 6)], dim=1
-    )
-    bytes_of_a_row = LIVE_OUTPUTS * trace.cut_model.trunk_and_head.sizes.widest * ROW
-    monkeypatch.setattr(trace.cut_model.limits, "memory", int(rows * bytes_of_a_row) + 1)
-    before = replace(trace.passes)
-
-    def metric(explanation):
-        return (yield PerturbedImages("faded", 5, faded, scoring(trace, "logit")))
-
-    actual = plugins.of("metric", metric)(Explanation(trace=trace))
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
-    assert trace.passes.trunk_forward - before.trunk_forward == 5 * len(trace) == sum(sizes)
-    assert trace.passes.head_forward - before.head_forward == 5 * len(trace)
-    assert max(sizes) <= rows
-    assert len(set(sizes)) <= 2  # alike for every image
-    if rows == 12:  # eight rows a pass
-        assert sizes == [5, 5, 5, 5]
-    if rows == 100:
-        assert sizes == [20]
-
-
 def test_of_another_output_logit_is_the_score_and_probability_stays(trace, explain):
     """A trace of margins: S is a margin, and probabilities are still those of the logits."""
     margins = ab.cut(trace.cut_model.model, trace.layer, output="margin").trace(trace.images, trace.targets)
@@ -197,27 +159,6 @@ def test_adcc_is_the_harmonic_mean_of_its_parts(trace):
     assert 0 < actual["adcc"].min() <= actual["adcc"].max() <= 1
 
 
-def answered_with(asking, *answers):
-    """What a metric's generator returns, with what it asks answered in turn."""
-    *first, last = answers
-    for answer in (None, *first):
-        asking.send(answer)
-    with pytest.raises(StopIteration) as end:
-        asking.send(last)
-    return end.value.value
-
-
-def test_adcc_of_a_map_that_stays_and_one_that_turns_around():
-    """h = (1, 0): coherency 1 and 0 for h' = h and its mirror; complexity 1/2; p = p', so no drop: ADCC 3/4 and 0."""
-    logits, h = torch.zeros(2, 2).double(), tensor([[1.0, 0.0]], [[1.0, 0.0]])
-    trace = SimpleNamespace(logits=logits, targets=torch.zeros(2, dtype=torch.long))
-    asking = metrics.get("adcc").call(Explanation(trace=trace, heatmap=h, images=torch.ones(2, 3, 1, 2).double()))
-    actual = answered_with(asking, (torch.stack([h[0], h[0].flip(1)]), logits))
-    close(actual["coherency"], [1, 0])
-    close(actual["complexity"], 0.5)
-    close(actual["adcc"], [3 / (1 + 2 + 1), 0])
-
-
 def test_a_constant_map_has_complexity_and_no_coherency(trace):
     expected = {"coherency": ("constant_map",) * 4, "complexity": ("ok",) * 4, "adcc": ("constant_map",) * 4}
     assert statuses("adcc", of_map(trace, torch.ones(3, 3))) == expected
@@ -247,20 +188,8 @@ def test_arcc_is_the_harmonic_mean_of_its_parts(trace):
         close(actual[row], 3 / sum(1 / part for part in of_row) if of_row[2] > 0 else 0)
 
 
-def test_arcc_by_hand(monkeypatch):
-    """h = (1, 0) that stays: coherency 1, complexity 1/2; ROAD 1/2, more than all, and less than nothing."""
-
-    def road(*_: object):
-        assert (yield "the curves") is None
-        return tensor(0.25, 2.0, -0.1)
-
-    monkeypatch.setattr("axiom_bench.metrics.arcc.road_combined", road)
-    h = tensor([[1.0, 0.0]]).expand(3, 1, 2)
-    asking = metrics.get("arcc").call(Explanation(trace=object(), heatmap=h))
-    close(answered_with(asking, None, (h, None)), [3 / (1 + 2 + 2), 3 / (1 + 2 + 1), 0])
-
-
 def test_beside_adcc_an_image_is_explained_again_once(trace):
+    """Of two explanations of the same map the 8 copies of ROAD are classified once, and each is explained again."""
     calls: list[int] = []
 
     def counted(trace: ab.Trace) -> torch.Tensor:
@@ -269,15 +198,10 @@ def test_beside_adcc_an_image_is_explained_again_once(trace):
 
     expected = [measure(metric, explained(trace, grad_cam), True) for metric in BOTH]
     trace = replace(trace)  # which keeps no scores of copies
-    explanations = [replace(explained(trace, grad_cam), method=counted) for _ in range(2)]
+    explanations = [(replace(explained(trace, grad_cam), method=counted), True) for _ in range(2)]
     before = trace.passes.trunk_forward
-    together = measure_all(BOTH, [(explanation, True) for explanation in explanations])
-    assert calls == [len(trace)] * 2  # once for each explanation
-    # Both have the same map: its 8 copies of ROAD are classified once, and each is explained again by itself.
+    for measured in measure_all(BOTH, explanations):
+        for name, (values, _) in (expected[0] | expected[1]).items():
+            assert torch.equal(measured.values[name][0], values)
+    assert calls == [len(trace)] * 2
     assert trace.passes.trunk_forward - before == (8 + 2) * len(trace)
-    for measured in together:
-        for part in expected:
-            for name, (values, _) in part.items():
-                assert torch.equal(measured.values[name][0], values)
-    cost = Cost.of([], BOTH, trace)
-    assert (cost.own_traces, cost.shared_traces, cost.of_method) == (1, 0, {"adcc": 1, "arcc": 8})

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
-from axiom_bench.cutting.ablation.budget import SAMPLE, within
+from axiom_bench.cutting.ablation.drops import SAMPLE, within
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
 from tests.cutting.ablation.heads import behind_maps, brute_force, head_graph, naive_drops
@@ -41,8 +41,13 @@ def test_exact_drops_are_those_of_the_double_loop(budget):
     assert (drops.exact & ~dead).sum(1).tolist() == [budget + SAMPLE] * 3
     torch.testing.assert_close(drops.values[drops.exact], expected[drops.exact], rtol=0, atol=1e-12)
     assert torch.equal(drops.values[~drops.exact], linear[~drops.exact])
-    for size, exact in zip(linear.abs(), drops.exact, strict=True):
-        assert exact[size.topk(budget).indices].all()
+    for row, exact in enumerate(drops.exact):
+        chosen = linear[row].abs().topk(budget).indices
+        assert exact[chosen].all()
+        sample, rest = (exact & ~dead[row]).index_fill(0, chosen, False), int((~exact).sum())
+        errors = (expected - linear)[row, sample].abs()
+        reach = (19 * errors.var() * (rest + rest**2 / SAMPLE)) ** 0.5  # Cantelli: beyond it in one case of 20
+        torch.testing.assert_close(drops.error[row], rest * errors.mean() + reach, rtol=1e-9, atol=0)
     assert torch.equal(trace.ablation_drops, drops.values)
 
 
@@ -67,6 +72,7 @@ def test_no_budget_is_needed_behind_global_average_pooling():
     head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 7))
     trace = traces(2, 1, head)
     assert trace.drops.exact.all()
+    assert not trace.drops.error.any()
     assert torch.equal(trace.ablation_drops, traces(2, None, head).ablation_drops)
 
 

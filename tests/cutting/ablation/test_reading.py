@@ -61,11 +61,8 @@ def test_logits_gradients_and_drops_equal_the_full_head(name: str):
     (models.resnet18, "layer4", "fc"),
     (models.shufflenet_v2_x0_5, "conv5", "fc"),
     (models.squeezenet1_1, "features.12", None),
-    pytest.param(models.mobilenet_v2, "features.18", "classifier.1", marks=pytest.mark.slow),
     pytest.param(models.densenet121, "features.norm5", None, marks=pytest.mark.slow),
-    pytest.param(models.alexnet, "features.12", None, marks=pytest.mark.slow),
     pytest.param(models.resnet18, "layer3", None, marks=pytest.mark.slow),
-    pytest.param(models.mobilenet_v3_small, "features.12", None, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_linear_heads_of_torchvision(build, layer, fc):
     torch.manual_seed(0)
