@@ -146,6 +146,16 @@ def test_shapley_cam_with_hardsigmoid(maps, readout):
     assert not torch.allclose(shapley_cam(actual), actual.gradients.mean(XY, keepdim=True), rtol=1e-3)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_shapley_cam_with_attention_and_without_autograd(mode, maps, readout):
+    trace = readout(seeded(Attention), maps)
+    expected = shapley_cam(trace)
+    backends = torch.backends.cuda.flash_sdp_enabled()
+    with mode():
+        assert torch.equal(shapley_cam(trace), expected)
+    assert torch.backends.cuda.flash_sdp_enabled() == backends
+
+
 CHOICES = [
     *((gamma, count, "equal") for gamma, count in ((0.6, 3), (1.0, 1), (1.0, 2), (0.0, 2))),
     *((1.0, count, "probability") for count in (1, 2, 3)),

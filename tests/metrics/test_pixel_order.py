@@ -54,10 +54,20 @@ def test_ranks_equal_a_sort_of_tuples(raw_map, first):
     assert pixel_ranks(explanation, first).flatten().tolist() == brute_force_ranks(raw_map, (5, 7), first)
 
 
-def test_without_a_raw_map_pixels_that_are_equal_to_a_millionth_go_by_position():
-    explanation = Explanation(heatmap=tensor([[0.5, 1.0], [1.0 - 1e-8, 0.5]]))
-    assert pixel_ranks(explanation).flatten().tolist() == [2, 0, 1, 3]
-    assert pixel_ranks(explanation, "lowest").flatten().tolist() == [0, 2, 3, 1]
+SIGNED = tensor([[1.0, -2.0, 0.0, -1.0, -2.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("raw_map", "shown", "highest", "lowest"),
+    [  # zeros of the heatmap go by the raw map and then by position; without a raw map by position, after rounding
+        (SIGNED, SIGNED.clamp(min=0), [0, 4, 1, 3, 5, 2], [5, 0, 3, 2, 1, 4]),
+        (None, tensor([[0.5, 1.0], [1.0 - 1e-8, 0.5]]), [2, 0, 1, 3], [0, 2, 3, 1]),
+    ],
+)
+def test_ranks_by_hand(raw_map, shown, highest, lowest):
+    explanation = Explanation(raw_map=raw_map, heatmap=shown)
+    assert pixel_ranks(explanation).flatten().tolist() == highest
+    assert pixel_ranks(explanation, "lowest").flatten().tolist() == lowest
     with pytest.raises(BenchError, match="highest, lowest"):
         pixel_ranks(explanation, "middle")
 
