@@ -145,8 +145,9 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
 def save_figure(run: RunFolder, figure: Figure, folder: Path, formats: Sequence[str]) -> SavedFigure:
     """Write the files of one figure."""
     svg = figure.save(folder, formats, {name: place for place, name in enumerate(method_styles(run))})
-    in_page = (figure.chart, figure.label, figure.frame(), svg)
-    return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number, *in_page)
+    in_page = (figure.chart, figure.label, figure.frame, svg)
+    png = folder / f"{figure.file_name}.png"
+    return SavedFigure(figure.file_name, figure.title, figure.caption, png, figure.number, *in_page)
 
 
 def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:

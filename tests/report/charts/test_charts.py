@@ -39,7 +39,7 @@ def figures(draw: Any, run: RunFolder) -> dict[str, Figure]:
 
 def test_curves_are_means_with_their_bands(rich_run):
     """Method m's curve is p (1 + m) / 10 + i / 100 for image i of 8: the mean of i is 3.5, of its error sqrt(6 / 8)."""
-    frame = figures(curves.draw, rich_run)["Insertion"].frame()
+    frame = figures(curves.draw, rich_run)["Insertion"].frame
     assert set(frame["Network"]) == {"scenes_fc features.9"}
     assert list(frame["Method"]) == [name for name in ("grad_cam", "xgrad_cam", "hires_cam") for _ in range(5)]
     points = frame[frame["Method"] == "xgrad_cam"]
@@ -52,7 +52,7 @@ def test_curves_are_means_with_their_bands(rich_run):
 def test_costs_are_of_trace_and_method(rich_run):
     """The trace takes 10 ms; the methods beyond it 1, 2, 3, ... ms."""
     label, figure = next(iter(figures(costs.draw, rich_run).items()))
-    frame = figure.frame().query("Network == 'scenes_residual'").set_index("Method")
+    frame = figure.frame.query("Network == 'scenes_residual'").set_index("Method")
     assert frame[costs.MS].tolist()[:3] == [11, 12, 13]
     rows = rich_run.summary.query("model == 'scenes_residual' and metric == 'conservation_error'")
     row = rows.set_index("method").loc["xgrad_cam", ["median", "median_low", "median_high"]]
@@ -62,7 +62,7 @@ def test_costs_are_of_trace_and_method(rich_run):
 
 
 def test_depth_follows_the_layers_order(rich_run, usual):
-    frame = figures(by_depth.draw, rich_run)[by_depth.TITLE].frame()
+    frame = figures(by_depth.draw, rich_run)[by_depth.TITLE].frame
     points = frame[frame["Name"] == "Normalised zeta"]  # one model has several layers
     assert points["Layer"].tolist() == ["features.4", "features.9"]
     selected = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
@@ -72,7 +72,7 @@ def test_depth_follows_the_layers_order(rich_run, usual):
 
 
 def test_methods_on_one_spot_are_told(usual):
-    frame = figures(plane.draw, usual)[""].frame()
+    frame = figures(plane.draw, usual)[""].frame
     of_first = frame[frame["Network"] == frame["Network"][0]].set_index("Method")["Also here"]
     assert of_first[["xgrad_cam", "hires_cam", "grad_cam"]].tolist() == ["hires_cam", "xgrad_cam", ""]
     assert at_same_spot(["A", "B", "C"], [0.1, 0.1000001, 0.2]) == ["B", "A", ""]
@@ -123,7 +123,7 @@ def test_a_box_and_the_farthest_outside():
 def test_boxes_are_of_the_records_and_the_headline_comes_first(rich_run):
     drawn = figures(by_method.draw, rich_run)
     assert list(drawn)[:2] == ["Conservation error", "Box IoU"]
-    frame = drawn["Box IoU"].frame().query("Network == 'scenes_fc features.4'").set_index("Name")
+    frame = drawn["Box IoU"].frame.query("Network == 'scenes_fc features.4'").set_index("Name")
     selected = rows_at(rich_run.records.frame(["box_iou"]), rich_run.settings[0])
     selected = selected.query("method == 'xgrad_cam' and status == 'ok'")["value"]
     shown = frame.loc["xgrad_cam"]
@@ -353,7 +353,7 @@ def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_pa
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["B", "A"]
     drawing.save(tmp_path / "figures", ("png",))
-    assert drawing.png_path(tmp_path / "figures").is_file()
+    assert (tmp_path / f"figures/{drawing.file_name}.png").is_file()
 
 
 def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path):

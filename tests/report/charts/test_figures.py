@@ -6,7 +6,6 @@ import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -21,6 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_depth, by_method, plane
 from axiom_bench.report.charts import pictures as figures
+from axiom_bench.report.charts.by_depth import is_clipped, low_end
 from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
 from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.charts.pictures import load
@@ -133,13 +133,13 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
 
 def test_a_logarithmic_axis_ends_a_little_below_what_is_no_rounding():
     medians = np.array([1e-9, 1e-6, 0.3, 3.0])
-    assert by_depth._low_end(medians[2:]) is None
-    assert by_depth._low_end(medians) == 1e-6
-    assert by_depth._low_end(np.array([0.03, 3.0])) == pytest.approx(0.01)
-    assert by_depth._low_end(np.array([0.03, 3.0]), np.array([1e-9, 0.003])) == pytest.approx(0.001)
-    line = SimpleNamespace(points=pd.DataFrame({"median": medians}))
-    assert by_depth._is_clipped(line, 1e-6).tolist() == [True, False, False, False]
-    assert not by_depth._is_clipped(line, None).any()
+    assert low_end(medians[2:]) is None
+    assert low_end(medians) == 1e-6
+    assert low_end(np.array([0.03, 3.0])) == pytest.approx(0.01)
+    assert low_end(np.array([0.03, 3.0]), np.array([1e-9, 0.003])) == pytest.approx(0.001)
+    points = pd.DataFrame({"Median": medians})
+    assert is_clipped(points, 1e-6).tolist() == [True, False, False, False]
+    assert not is_clipped(points, None).any()
 
 
 def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made, make_records):

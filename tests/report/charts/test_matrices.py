@@ -87,7 +87,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     assert "class_seen" not in {*run.metrics, *run.records.metrics}
     assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Figure))
     drawing.save(tmp_path, ("png",))
-    assert drawing.png_path(tmp_path).read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / f"{drawing.file_name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_many_classes_are_cut_to_the_most_explained(run):
