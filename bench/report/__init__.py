@@ -70,7 +70,7 @@ def _write(
     start = time.perf_counter()
     read = read_run(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
-    from axiom_bench.report.tables import result_lines
+    from axiom_bench.report.tables.headline import result_lines
     from axiom_bench.report.writing import write_report
 
     write_report(read, tell)
@@ -90,7 +90,7 @@ def headline(run: RunFolder | Path) -> list[str]:
     stored = stamp.headline(folder, stamp.inputs(folder, manifest))
     if stored is not None:
         return stored
-    from axiom_bench.report.tables import result_lines
+    from axiom_bench.report.tables.headline import result_lines
     from axiom_bench.statistics.run_folder import RunFolder
 
     return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)

@@ -115,7 +115,7 @@ def figures(run: RunFolder) -> Iterator[str]:
 
 
 def tables(run: RunFolder) -> Iterator[str]:
-    for table in all_tables(run, run.summary, run.split_summary):
+    for table in all_tables(run):
         yield from to_markdown(table).splitlines()
 
 

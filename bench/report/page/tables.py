@@ -17,8 +17,9 @@ from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
+from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import group_name, last_lines, warning_lines
+from axiom_bench.report.tables.text import group_name
 from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
@@ -130,22 +131,6 @@ def _listed(params: Mapping[str, Any]) -> str:
 STYLES, SCRIPTS = ("tables.css",), ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")
 
 
-@dataclass(frozen=True)
-class Column:
-    """title, rest: the first line of the heading and the others. term: anchor of its definition, or empty.
-
-    parts: names of the numbers in a cell, where it holds several, such as ("mean", "s.e.").
-    is_off: until a reader asks for it.
-    """
-
-    title: str
-    rest: str
-    is_number: bool
-    term: str
-    parts: tuple[str, ...]
-    is_off: bool = False
-
-
 def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Section:
     """The one table that stands open before all others, below some maps."""
     off = {run.metadata.value(name).title for name in options_of(run).columns_off}
@@ -162,35 +147,8 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
 def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
     """Tables with the same columns, one for each setting, under one set of filters. off: titles of columns that are
     off until a reader asks."""
-    panels = [part("table", table=table, columns=_columns(table, terms, off), terms=terms) for table in tables]
-    labels = [table.label for table in tables]
-    return part("table_block", panels=list(zip(labels, panels, strict=True)))
-
-
-def _columns(table: Table, terms: Terms, off: Collection[str]) -> list[Column]:
-    columns = []
-    for place, text in enumerate(table.header):
-        title, _, rest = text.partition("\n")
-        cells = (row[place] for group in table.groups for row in group.rows)
-        count = max((len(cell.numbers) for cell in cells), default=0)
-        term, parts = terms.titles.get(title, ""), _parts(text, count)
-        columns.append(Column(title, rest, table.alignment[place], term, parts, title in off))
-    return columns
-
-
-def _parts(heading: str, count: int) -> tuple[str, ...]:
-    """Names of the numbers in a column's cells, as its heading's last line says them: "mean ± s.e. ↑".
-
-    >>> _parts("Confidence drop\\nmean \u00b1 s.e.", 2)
-    ('mean', 's.e.')
-    """
-    if count < 2:
-        return ()
-    words = re.findall(r"[^()\[\]/,\u00b1\u2191\u2193\u00a0]*[\w.%]", heading.rpartition("\n")[2])
-    names = [word.strip() for word in words]
-    if len(names) == 2 and count == 3:  # "mean [95 %]"
-        names = [names[0], "low", "high"]
-    return tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
+    panels = [(table.label, part("table", table=table, terms=terms, off=off)) for table in tables]
+    return part("table_block", panels=panels)
 
 
 SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
@@ -199,16 +157,16 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are. trust: of a setting's
     metrics how far their order can be trusted. Beside them stands what the committed scorecard says of each metric."""
-    statements, warnings = findings(run, options_of(run).headline), warning_lines(run)
+    statements = findings(run, options_of(run).headline)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
         "findings",
         failures=run.manifest.get("failures") or (),
-        warnings=warnings,
+        warnings=warning_lines(run),
         is_empty=run.records.empty,
         metrics=[_metric(run, run.metadata.value(name), list(group), terms, trust) for name, group in by_metric],
         no_leader=not leaders(committed_card()),
-        lines=[] if statements else last_lines(run)[len(warnings) :],
+        lines=[] if statements else list(metric_lines(run)),
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
     )
     return Section("findings", "Findings", body, ("findings.css",), ("panels.js",))

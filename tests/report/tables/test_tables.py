@@ -8,8 +8,15 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts
-from axiom_bench.report.tables import pair_frame, pair_tables, place_frame, place_tables, wide_frame, write_tables
-from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table, training_tables
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, place_frame, place_tables
+from axiom_bench.report.tables.summaries import (
+    correctness_tables,
+    overview_table,
+    status_table,
+    training_tables,
+    wide_frame,
+)
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
 from axiom_bench.statistics.labels import NOTHING, rows_at
@@ -47,7 +54,7 @@ def test_what_depends_on_the_batch_is_marked_in_every_table(make_run, make_recor
 
 
 def test_overview_has_the_papers_columns_and_leads_with_the_median_of_ratios(run):
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     assert "|".join(title.split("\n")[0] for title in table.header) == (
         "Method|Sensitivity error|Conservation error|Conservation error, raw|Confidence drop|Box IoU|Run time"
     )
@@ -73,7 +80,7 @@ def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
     absent = (records["method"] == "random") & (records["model"] == "scenes_fc")
     records["status"] = records["status"].mask(absent, "not_applicable")
     records["value"] = records["value"].mask(absent)
-    table = overview_table(run := RunFolder.read(make_run(records, pictures=False)), run.summary)
+    table = overview_table(RunFolder.read(make_run(records, pictures=False)))
     assert ["random" in texts(table, group) for group in (0, 1)] == [False, True]
     (note,) = [note for note in table.notes if "can't explain this network" in note]
     assert note.startswith("scenes_fc: Not measured, can't explain this network: ")
@@ -83,13 +90,13 @@ def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
 def test_nothing_is_bold_where_all_coincide(make_run, make_records):
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
-    rows = texts(overview_table(run, run.summary))
+    rows = texts(overview_table(run))
     assert rows["xgrad_cam"][0] == rows["hires_cam"][0]
     assert not rows["xgrad_cam"][0].startswith("*")  # nobody is worse
 
 
 def test_statuses_are_complete(run):
-    rows = [[cell.text for cell in row] for group in status_table(run, run.summary).groups for row in group.rows]
+    rows = [[cell.text for cell in row] for group in status_table(run).groups for row in group.rows]
     counted = sum(int(count.split()[0]) * (of.count(", ") + 1) * (one.count("; ") + 1) for one, _, of, count in rows)
     assert counted == (run.records.frame()["status"] != "ok").sum()
 
@@ -100,12 +107,12 @@ def test_metrics_with_the_same_statuses_share_a_row(make_records, make_run):
     rows_of_one.loc[rows_of_one["method"] == "random", ["status", "value"]] = ["not_applicable", float("nan")]
     records = pd.concat([rows_of_one, rows_of_one.assign(metric="pointing_game")])
     run = RunFolder.read(make_run(records, pictures=False))
-    (line,) = status_table(run, run.summary).groups[0].rows
+    (line,) = status_table(run).groups[0].rows
     assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
 
 
 def test_correctness_splits_n(run):
-    table = next(iter(correctness_tables(run, run.split_summary)))
+    table = next(iter(correctness_tables(run)))
     rows = texts(table)
     assert int(rows["grad_cam"][0]) + int(rows["grad_cam"][2]) == 120
     assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not on the score's scale: 120"]
@@ -145,7 +152,7 @@ def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run,
     rows = make_records(n=2, layers=layers, methods={"grad_cam": {}, "random": {}}).query("metric == 'box_iou'")
     records = pd.concat([rows.assign(metric=f"metric_{i}") for i in range(60)])
     run = RunFolder.read(make_run(records, layers=layers, pictures=False))
-    wide = wide_frame(run, run.summary)
+    wide = wide_frame(run)
     assert wide.shape == (len(rows.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
 
@@ -172,7 +179,7 @@ def test_programs_get_all_pairs_and_places(run):
 def test_a_winner_by_construction_is_marked(run):
     methods = {**run.manifest["methods"], "grad_cam": {"wins_by_construction": ["conservation_error"]}}
     run = replace(run, manifest={**run.manifest, "methods": methods})
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     rows = texts(table)
     assert rows["grad_cam"][1].endswith("‡")
     assert rows["xgrad_cam"][1].startswith("*")  # the best of the others
@@ -185,7 +192,7 @@ def test_the_overview_says_what_a_reader_must_know_of_a_network(make_run, make_r
     models = artefacts.read(folder)["models"]
     edit_manifest(folder, models={name: {**about, "note": "made for tests."} for name, about in models.items()})
     run = RunFolder.read(folder)
-    assert "scenes_fc, scenes_residual: made for tests." in overview_table(run, run.summary).notes
+    assert "scenes_fc, scenes_residual: made for tests." in overview_table(run).notes
 
 
 SEEDS = dict.fromkeys(("net", "net_seed1", "net_seed2"), ("features.9",))
