@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -119,8 +119,7 @@ def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     return _of_models(run, "maps", "Maps side by side", "Fig 5", chosen or (), drawing)
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """bands: indices of the methods beside each other, in rows below each other. side: of a map, in inches. images:
     how many of them there is room for on a page."""
 
@@ -142,14 +141,10 @@ def grid(methods: int, images: int, width: float, title: float) -> Grid:
 
 
 def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
-    """Rows of pictures (H, W, 3) of one size as one picture, white between them and where a row is short."""
-    height, width = tiles[0][0].shape[:2]
-    rows, columns = len(tiles), max(map(len, tiles))
-    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for i, row in enumerate(tiles):
-        for j, tile in enumerate(row):
-            top, left = i * (height + gap), j * (width + gap)
-            picture[top : top + height, left : left + width] = tile
+    """Rows of pictures (H, W, 3) of one size as one picture, white between them."""
+    edges = ((0, gap), (0, gap), (0, 0))
+    rows = [np.hstack([np.pad(tile, edges, constant_values=255) for tile in row]) for row in tiles]
+    picture: Pixels = np.vstack(rows)[:-gap, :-gap]
     return picture
 
 
