@@ -82,11 +82,12 @@ def read_answers(paths: Sequence[Path]) -> Answers:
         of_player[player] = path, longer
     table = pd.DataFrame([row for _, rows in of_player.values() for row in rows], columns=[*SHARED, *OWN])
     needed, failed = int(table["checks_needed"].iloc[0]), []
-    for player, rows in table.groupby("player"):
-        checks = rows[rows["kind"] == CHECK]
+    for player in sorted(of_player):
+        own = table[table["player"] == player]
+        checks = own[own["kind"] == CHECK]
         if (right := int(checks["correct"].sum())) < needed:
             failed.append(player)
-            stopped = f" and stopped after {len(rows)} pictures" if len(checks) < needed else ""
+            stopped = f" and stopped after {len(own)} pictures" if len(checks) < needed else ""
             named = f"{right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
             notes.append(f"Left out: player {player}, who named {named}.")
     counted = table[~table["player"].isin(failed) & (table["kind"] == PART)].reset_index(drop=True)

@@ -120,10 +120,11 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
     Raises BenchError where a file of the run can't be read or the folder can't be written."""
     figures: Figures = []
     for figure in all_figures(run):
-        if isinstance(figure, Figure):
+        if isinstance(figure, LeftOut):
+            figures.append(figure)
+        else:
             tell(f"figure {figure.file_name}")
-            figure = save_figure(run, figure, run.path / FOLDER, options_of(run).figures.formats)
-        figures.append(figure)
+            figures.append(save_figure(run, figure, run.path / FOLDER, options_of(run).figures.formats))
     return figures
 
 

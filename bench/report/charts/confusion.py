@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,6 @@ def _plot(of_methods: dict[str, pd.DataFrame], classes: list[int], names: list[s
         axes.set_yticks(range(0, len(classes), every), names[::every])
     figure.supxlabel("class seen")
     figure.supylabel("class explained")
-    look = {"location": "top", "aspect": 40, "pad": 0.02, "format": PercentFormatter(1, decimals=0)}
+    look: dict[str, Any] = {"location": "top", "aspect": 40, "pad": 0.02, "format": PercentFormatter(1, decimals=0)}
     figure.colorbar(picture, ax=all_axes, **look).ax.tick_params(labelsize=SMALL)
     return figure

@@ -50,7 +50,7 @@ def _table(run: RunFolder, value: Value, rows: pd.DataFrame, ms: pd.Series) -> p
     rows = rows[rows["method"].isin(ms.index)].set_index("method")
     titles = [run.metadata.method_title(name) for name in rows.index]
     low, high = (rows[f"{value.lead}_{end}"].fillna(rows[value.lead]) for end in ("low", "high"))
-    points = {"Method": titles, MS: ms.reindex(rows.index).astype(float), "Value": rows[value.lead]}
+    points: dict[str, Any] = {"Method": titles, MS: ms.reindex(rows.index).astype(float), "Value": rows[value.lead]}
     counts = {"Rows": rows["n"], "Images": rows["images"]}
     also = {"Also here": at_same_spot(titles, points[MS], points["Value"])}
     return pd.DataFrame({**points, LOW: low, "to": high, **counts, **also})

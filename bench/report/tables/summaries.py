@@ -164,7 +164,8 @@ def _training_cells(found: OverNetworks, rounding: float) -> Iterator[Cell]:
         yield numeric(value, number(value, rounding))
     for low, high in (found.of_all, found.of_these):
         yield interval(found.mean, low, high, rounding)
-    yield span(*found.without_one, rounding)
+    low, high = found.without_one
+    yield span(low, high, rounding)
 
 
 METRICS = "All metrics"
