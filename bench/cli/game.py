@@ -61,8 +61,18 @@ def game(options: Namespace) -> tuple[Path, list[str]]:
 
 
 def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str] | None) -> tuple[Job, str]:
-    """(the job of the run that is played, with the methods that are asked for; the start of its weights' hash)."""
-    entry = _entry(manifest, options)
+    """(the first job that is asked for, with the methods that are asked for; the start of its weights' hash). Raises
+    BenchError, with the jobs that there are."""
+    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
+    if not jobs:
+        raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
+    for entry in jobs:
+        model, _, rest = entry["job"].partition(" at ")
+        if options.model in (None, model) and options.layer in (None, rest.partition(" on ")[0]):
+            break
+    else:
+        wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
+        raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
     config = entry["config"]
     if options.trust:
         add_current_folder()
@@ -96,19 +106,6 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
     left_out = set(entry.get("left_out") or ())  # by data.only_correct
     kept = tuple(index for index in job.indices if job.data.ids[index] not in left_out)
     return replace(job, indices=kept, target="each_label"), weights[:12]
-
-
-def _entry(manifest: Mapping[str, Any], options: Namespace) -> Mapping[str, Any]:
-    """The manifest's entry of the first job that is asked for. Raises BenchError, with the jobs that there are."""
-    jobs: list[Mapping[str, Any]] = [entry for entry in manifest.get("jobs") or () if entry.get("config")]
-    if not jobs:
-        raise BenchError(f"The run in {options.run_folder} has no finished job to make a game of.")
-    for entry in jobs:
-        model, _, rest = entry["job"].partition(" at ")
-        if options.model in (None, model) and options.layer in (None, rest.partition(" on ")[0]):
-            return entry
-    wanted = " at ".join(filter(None, (options.model or "any model", options.layer)))
-    raise unknown("job in this run", wanted, [entry["job"] for entry in jobs])
 
 
 def check_trusted(config: Mapping[str, Any]) -> None:

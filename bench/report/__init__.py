@@ -65,14 +65,13 @@ def _write(
     tell: Callable[[str], None],
 ) -> None:
     from axiom_bench.report.options import options_of, read_run
+    from axiom_bench.report.tables.headline import result_lines
+    from axiom_bench.report.writing import write_report
     from axiom_bench.statistics.ranking import conclusion
 
     start = time.perf_counter()
     read = read_run(run, settings, reload) if isinstance(run, Path) else run
     before = stamp.begin(read.path)
-    from axiom_bench.report.tables import result_lines
-    from axiom_bench.report.writing import write_report
-
     write_report(read, tell)
     tell("headline")
     shown = {"headline": result_lines(read), "conclusion": conclusion(read, options_of(read).headline)[0]}
@@ -90,7 +89,7 @@ def headline(run: RunFolder | Path) -> list[str]:
     stored = stamp.headline(folder, stamp.inputs(folder, manifest))
     if stored is not None:
         return stored
-    from axiom_bench.report.tables import result_lines
+    from axiom_bench.report.tables.headline import result_lines
     from axiom_bench.statistics.run_folder import RunFolder
 
     return result_lines(RunFolder.read(run) if isinstance(run, Path) else run)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from axiom_bench.columns import OK
@@ -204,18 +203,21 @@ def _images(
     values = {setting: measured(run, setting, metrics, {image for _, image in classes}) for setting in settings}
     for entry in pictures:
         setting, image = setting_of(entry), entry["image_id"]
-        explained = classes[setting, image]
-        of_image = values[setting].get((image, entry["target_class"]), {})
+        explained, of_image = classes[setting, image], values[setting].get((image, entry["target_class"]), {})
+        target, predicted = (
+            [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
+            for role in ("target", "predicted")
+        )
         yield {
             "setting": settings.index(setting),
             "id": image,
             # The parts of a link: network, image and, where several classes of the image are explained, the class.
             "key": [run.label(setting), image, *([entry["target_name"]] if len(explained) > 1 else ())],
-            **{"width": entry["width"], "height": entry["height"], "boxes": np.round(entry["boxes"], 1).tolist()},
-            **{
-                role: [entry[f"{role}_class"], entry[f"{role}_name"], _finite(entry[f"{role}_probability"])]
-                for role in ("target", "predicted")
-            },
+            "width": entry["width"],
+            "height": entry["height"],
+            "boxes": np.round(entry["boxes"], 1).tolist(),
+            "target": target,
+            "predicted": predicted,
             "wrong": entry["predicted_class"] not in explained,
             "disagreement": _finite(entry["disagreement"]),
             "picture": placed(entry["picture"], "webp"),
@@ -274,29 +276,27 @@ def measured(
     """{image: {metric: {method: Measured}}} of some images of one setting."""
     shown = run.records.where(run.records.keys["image_id"].isin(list(image_ids)).to_numpy())
     rows = rows_at(shown.frame(value.name for value in metrics), setting)
-    rows = rows[rows["method"] != METHOD_FREE]
-    of_name = {value.name: value for value in metrics}
+    rows = rows[rows["method"] != METHOD_FREE].astype(object)
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
-    columns = ("image_id", "target_class", "metric", "method", "value", "status")
-    plain = pd.DataFrame({name: rows[name].astype(object) for name in columns})
-    for key, selected in plain.groupby(["image_id", "target_class", "metric"], sort=False):
-        image_id, target, metric = cast(tuple[str, int, str], key)
-        values = dict(zip(selected["method"], selected["value"].where(selected["status"] == OK), strict=True))
-        statuses = dict(zip(selected["method"], selected["status"], strict=True))
-        constructed = run.metadata.by_construction(metric)
-        marks = dict.fromkeys(constructed, CONSTRUCTED)
-        about = of_name[metric]
-        is_ranked = not unbeaten(run, setting, metric)
-        unbiased = {name: value for name, value in values.items() if is_ranked and name not in constructed}
-        ranks = ranked(unbiased, about.better, about.rounding)
-        result.setdefault((image_id, target), {})[metric] = {
-            method: Measured(
-                float(f"{value:.6g}"), number(value, about.rounding) + marks.get(method, ""), ranks.get(method)
-            )
-            if math.isfinite(value)
-            else Measured(None, statuses[method].replace("_", " "), None)
-            for method, value in values.items()
-        }
+    for about in metrics:
+        constructed = run.metadata.by_construction(about.name)
+        is_ranked = not unbeaten(run, setting, about.name)
+        of_metric = rows[rows["metric"] == about.name]
+        for key, selected in of_metric.groupby(["image_id", "target_class"], sort=False):
+            values = dict(zip(selected["method"], selected["value"].where(selected["status"] == OK), strict=True))
+            statuses = dict(zip(selected["method"], selected["status"], strict=True))
+            unbiased = {name: value for name, value in values.items() if is_ranked and name not in constructed}
+            ranks = ranked(unbiased, about.better, about.rounding)
+            result.setdefault(cast(Image, key), {})[about.name] = {
+                method: Measured(
+                    float(f"{value:.6g}"),
+                    number(value, about.rounding) + (CONSTRUCTED if method in constructed else ""),
+                    ranks.get(method),
+                )
+                if math.isfinite(value)
+                else Measured(None, statuses[method].replace("_", " "), None)
+                for method, value in values.items()
+            }
     return result
 
 

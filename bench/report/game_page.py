@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,15 +58,9 @@ class Game:
 def page(game: Game) -> str:
     """The whole page. Raises BenchError where it would have more than MAX_BYTES."""
     first, script = html.script("theme.js"), html.script("game.js")
-    text = html.render(
-        "game.html.j2",
-        data=html.as_json(page_data(game)),
-        percent=round(100 * SHARE),
-        styles=[html.style(name) for name in ("page.css", "game.css")],
-        first_script=first,
-        script=script,
-        policy=html.policy([first, script]),
-    )
+    styles = [html.style(name) for name in ("page.css", "game.css")]
+    look = {"styles": styles, "first_script": first, "script": script, "policy": html.policy([first, script])}
+    text = html.render("game.html.j2", data=html.as_json(page_data(game)), percent=round(100 * SHARE), **look)
     size = len(text.encode())
     if size > MAX_BYTES:
         fitting = len(game.images) * MAX_BYTES // size
@@ -79,17 +73,29 @@ def page(game: Game) -> str:
 
 def page_data(game: Game) -> dict[str, Any]:
     """What the script reads. `id` is a hash of all the rest, so that answers can't be taken for another game's."""
-    methods = [*game.titles, FLOOR]
-    cells = 2 * len(methods)
+    titles = {**game.titles, FLOOR: FLOOR_TITLE}
+    cells = 2 * len(titles)
+
+    def about(image: Picture) -> dict[str, Any]:
+        return {"image": image.image_id, "classes": [{"index": index, "name": name} for index, name in image.classes]}
+
+    def pictures(image: Picture) -> Iterator[str]:
+        blob = centred_blob(*image.pixels.shape[:2])
+        of_method = {**image.heatmaps, FLOOR: np.stack([blob, blob])}
+        heat = [of_method[name] for name in titles]
+        for cell in range(cells):
+            method, of_class = method_and_class(cell, len(titles))
+            yield data_uri(image.pixels, visible(heat[method][of_class], SHARE))
+
     data = {
         "setting": dict(game.setting),
         "share": SHARE,
         "seed": game.seed,
         "checks_needed": CHECKS_NEEDED,
-        "methods": [{"name": name, "title": game.titles.get(name, FLOOR_TITLE)} for name in methods],
+        "methods": [{"name": name, "title": title} for name, title in titles.items()],
         "square": latin_square(len(game.images), cells, game.seed).tolist(),
-        "images": [{**_about(image), "pictures": _pictures(image, methods)} for image in game.images],
-        "checks": [{**_about(check), "picture": data_uri(check.pixels)} for check in game.checks],
+        "images": [{**about(image), "pictures": list(pictures(image))} for image in game.images],
+        "checks": [{**about(check), "picture": data_uri(check.pixels)} for check in game.checks],
     }
     return {"id": hashlib.sha256(html.as_json(data).encode()).hexdigest()[:12], **data}
 
@@ -110,18 +116,6 @@ def latin_square(images: int, cells: int, seed: int) -> NDArray[np.int64]:
 def method_and_class(cell: int, methods: int) -> tuple[int, int]:
     """(index of the method, 0 or 1 for the image's class) of a cell; cells that follow each other differ in method."""
     return cell % methods, cell // methods
-
-
-def _about(image: Picture) -> dict[str, Any]:
-    return {"image": image.image_id, "classes": [{"index": index, "name": name} for index, name in image.classes]}
-
-
-def _pictures(image: Picture, methods: Sequence[str]) -> list[str]:
-    """By cell, see `method_and_class`."""
-    blob = centred_blob(*image.pixels.shape[:2])
-    heat = {**image.heatmaps, FLOOR: np.stack([blob, blob])}
-    cells = (method_and_class(cell, len(methods)) for cell in range(2 * len(methods)))
-    return [data_uri(image.pixels, visible(heat[methods[method]][of_class], SHARE)) for method, of_class in cells]
 
 
 def visible(heat: Heat, share: float) -> Mask:

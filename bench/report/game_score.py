@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,8 +37,7 @@ PART, CHECK = "part", "check"
 CANT_TELL = -1  # the answer_index of "can't tell"
 
 
-@dataclass(frozen=True)
-class Answers:
+class Answers(NamedTuple):
     """table: the answers about parts of pictures, columns SHARED and OWN, of the players who count.
     players: how many they are. notes: sentences about who and what doesn't count."""
 
@@ -54,7 +52,14 @@ def read_answers(paths: Sequence[Path]) -> Answers:
     The same answers twice, as in a file saved again later, count once. Raises BenchError, naming the file, for one that
     can't be read, for answers of several games, and for two players with one number.
     """
-    of_file = {path: rows for path in _files(paths) if (rows := _rows(path))}
+    of_file: dict[Path, list[dict[str, Any]]] = {}
+    for path in paths:
+        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
+        if not inside:
+            raise BenchError(f"There is no file of answers (JSON) in {path}.")
+        if not all(file.is_file() for file in inside):
+            raise BenchError(f"There is no file {path}; give the files that players saved, or a folder of them.")
+        of_file |= {file: rows for file in inside if (rows := _rows(file))}
     of_game = {rows[0]["game"]: path for path, rows in of_file.items()}
     if not of_game:
         raise BenchError("The files hold no answers: their players stopped before the first one.")
@@ -76,28 +81,22 @@ def read_answers(paths: Sequence[Path]) -> Answers:
             notes.append(f"Counted once: the answers of player {player}, which are in {before.name} and {path.name}.")
         of_player[player] = path, longer
     table = pd.DataFrame([row for _, rows in of_player.values() for row in rows], columns=[*SHARED, *OWN])
-    failed = {player: why for player in sorted(of_player) if (why := _failure(table[table["player"] == player]))}
-    notes += [f"Left out: player {player}, {why}." for player, why in failed.items()]
-    counted = table[~table["player"].isin(list(failed)) & (table["kind"] == PART)].reset_index(drop=True)
+    needed, failed = int(table["checks_needed"].iloc[0]), []
+    for player in sorted(of_player):
+        own = table[table["player"] == player]
+        checks = own[own["kind"] == CHECK]
+        if (right := int(checks["correct"].sum())) < needed:
+            failed.append(player)
+            stopped = f" and stopped after {len(own)} pictures" if len(checks) < needed else ""
+            named = f"{right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
+            notes.append(f"Left out: player {player}, who named {named}.")
+    counted = table[~table["player"].isin(failed) & (table["kind"] == PART)].reset_index(drop=True)
     if counted.empty:
         raise BenchError(
-            f"No answer counts: of {len(of_player)} players none named {table['checks_needed'][0]} whole pictures "
-            "correctly; more players are needed."
+            f"No answer counts: of {len(of_player)} players none named {needed} whole pictures correctly; more players "
+            "are needed."
         )
     return Answers(counted, counted["player"].nunique(), tuple(notes))
-
-
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The files themselves, and the JSON files of the folders. Raises BenchError."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        if not inside:
-            raise BenchError(f"There is no file of answers (JSON) in {path}.")
-        if not all(file.is_file() for file in inside):
-            raise BenchError(f"There is no file {path}; give the files that players saved, or a folder of them.")
-        found += inside
-    return list(dict.fromkeys(found))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -109,15 +108,6 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         return [{**shared, **{name: kind(row[name]) for name, kind in OWN.items()}} for row in content["answers"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BenchError(f"{path} isn't a file of answers that this version's game saved.") from error
-
-
-def _failure(rows: pd.DataFrame) -> str:
-    """Why a player's answers don't count; empty where they do."""
-    checks = rows[rows["kind"] == CHECK]
-    right, needed = int(checks["correct"].sum()), int(rows["checks_needed"].iloc[0])
-    stopped = f" and stopped after {len(rows)} pictures" if len(checks) < needed else ""
-    named = f"who named {right} of {len(checks)} whole pictures correctly ({needed} are needed){stopped}"
-    return named if right < needed else ""
 
 
 RESAMPLES = 2000
@@ -134,8 +124,7 @@ NOTES = {
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """accuracies: method, n, correct, cant_tell, accuracy, low, high, the best first. pairs: method, other, difference
     (accuracy of method - other), low, high, p, adjusted."""
 
@@ -155,16 +144,16 @@ def report_score(paths: Sequence[Path], output: Path | None = None, seed: int = 
     result = score(read.table, seed)
     tables = _tables(result, dict(zip(read.table["method"], read.table["title"], strict=True)))
     lines = [f"{len(read.table):,} answers of {read.players} players, game {read.table['game'][0]}", *read.notes]
-    contents: dict[Path, str] = {}
-    if output is not None and output.suffix == ".csv":
+    shown = [line for table in tables for line in ("", *to_text(table))]
+    if output is None:
+        return [*lines, *shown]
+    contents = {output: "\n\n".join([*lines, *map(to_markdown, tables)])}
+    if output.suffix == ".csv":
         frames = {output: result.accuracies, output.with_stem(f"{output.stem}_pairs"): result.pairs}
         contents = {path: to_csv(frame) for path, frame in frames.items()}
-    elif output is not None:
-        contents = {output: "\n\n".join([*lines, *map(to_markdown, tables)])}
     for path, text in contents.items():
         files.write(path, text.encode())
-    shown = [line for table in tables for line in ("", *to_text(table))]
-    return [*lines, *shown, *([""] if contents else []), *(f"written: {path}" for path in contents)]
+    return [*lines, *shown, "", *(f"written: {path}" for path in contents)]
 
 
 def score(table: pd.DataFrame, seed: int = 0) -> Score:
@@ -175,19 +164,25 @@ def score(table: pd.DataFrame, seed: int = 0) -> Score:
     counted = marked.agg(n=("correct", "size"), correct=("correct", "sum"), cant_tell=("cant_tell", "sum"))
     counted = counted.reset_index().assign(accuracy=lambda rows: rows["correct"] / rows["n"])
     accuracy, n, methods = counted["accuracy"].to_numpy(), counted["n"].to_numpy(), counted["method"].tolist()
-    parts = [np.diag(accuracy * (1 - accuracy) / n)]  # of independent answers, and by each kind of cluster
-    parts += [cluster_covariance(table, name, methods, seed) for name in ("player", "image")]
+    independent = np.diag(accuracy * (1 - accuracy) / n)
+    by_player, by_image = (cluster_covariance(table, name, methods, seed) for name in ("player", "image"))
     # Of Student's t: the smaller number of clusters - 1; a single cluster tells nothing, so the other decides.
     clusters = [number for name in ("player", "image") if (number := table[name].nunique()) > 1]
     degrees = min(clusters, default=2) - 1
     reach = float(t.ppf(1 - LEVEL / 2, degrees))  # so many standard errors on either side of a number
-    identity = np.eye(len(counted))
 
     def variance(weights: Matrix) -> float:
         """Of the weighted sum of the accuracies."""
-        return joined(*(float(weights @ part @ weights) for part in parts))
+        return joined(*(float(weights @ part @ weights) for part in (independent, by_player, by_image)))
 
-    low, high = _wilsons(counted, np.array([variance(row) for row in identity]), np.diag(parts[0]), reach)
+    # Wilson's intervals for n / design effect answers. The design effect is the variance over that of independent
+    # answers, 1 at least; a method that is always or never right has that of all methods together.
+    identity, alone = np.eye(len(counted)), np.diag(independent)
+    clustered = np.maximum([variance(row) for row in identity], alone)
+    pooled = clustered.sum() / alone.sum() if alone.sum() > 0 else 1.0
+    effect = np.divide(clustered, alone, out=np.full(len(clustered), pooled), where=alone > 0)
+    ends = [wilson(*row, reach) for row in zip(counted["correct"] / effect, n / effect, strict=True)]
+    low, high = np.transpose(ends)
     best = counted.assign(low=low, high=high).sort_values("accuracy", ascending=False, kind="stable")
     pairs = list(combinations(best.index, 2))
     error = np.sqrt([variance(identity[a] - identity[b]) for a, b in pairs])
@@ -195,8 +190,8 @@ def score(table: pd.DataFrame, seed: int = 0) -> Score:
     with np.errstate(divide="ignore", invalid="ignore"):  # without any spread, p is unknown
         p = np.where(error > 0, 2 * t.sf(np.abs(difference) / error, degrees), np.nan)
     names = {"method": [methods[a] for a, _ in pairs], "other": [methods[b] for _, b in pairs]}
-    ends = {"low": difference - reach * error, "high": difference + reach * error}
-    of_pairs = pd.DataFrame({**names, "difference": difference, **ends, "p": p, "adjusted": holm(p)})
+    bounds = {"low": difference - reach * error, "high": difference + reach * error}
+    of_pairs = pd.DataFrame({**names, "difference": difference, **bounds, "p": p, "adjusted": holm(p)})
     return Score(best.reset_index(drop=True), of_pairs)
 
 
@@ -226,16 +221,6 @@ def joined(of_answers: float, by_player: float, by_image: float) -> float:
     return max([*finite, *both], default=of_answers)
 
 
-def _wilsons(counted: pd.DataFrame, clustered: Matrix, independent: Matrix, reach: float) -> Matrix:
-    """Wilson's intervals for n / design effect answers: (2, M). The design effect is the variance over that of
-    independent answers, 1 at least; a method that is always or never right has that of all methods together."""
-    clustered = np.maximum(clustered, independent)
-    pooled = clustered.sum() / independent.sum() if independent.sum() > 0 else 1.0
-    effect = np.divide(clustered, independent, out=np.full(len(clustered), pooled), where=independent > 0)
-    rows = zip(counted["correct"] / effect, counted["n"] / effect, strict=True)
-    return np.array([wilson(correct, n, reach) for correct, n in rows]).T
-
-
 def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
     effective number of answers, not whole."""
@@ -247,25 +232,29 @@ def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
 
 def _tables(score: Score, titles: dict[str, str]) -> list[Table]:
     """As a reader sees them."""
-    accuracies, pairs = [], []
-    for entry in score.accuracies.to_dict("records"):
-        accuracy = numeric(entry["accuracy"], f"{entry['accuracy']:.2f}")
-        cells = (Cell(titles[entry["method"]]), count(entry["n"]), accuracy)
-        unsure = numeric(entry["cant_tell"] / entry["n"], share(entry["cant_tell"], entry["n"]))
-        accuracies.append((*cells, _interval(entry["low"], entry["high"]), unsure))
-    for entry in score.pairs.to_dict("records"):
-        is_clear = entry["adjusted"] < LEVEL
-        names = (Cell(titles[entry["method"]], is_clear), Cell(titles[entry["other"]]))
-        difference = numeric(entry["difference"], f"{entry['difference']:+.2f}")
-        tests = (numeric(entry["p"]), numeric(entry["adjusted"], bold=is_clear))
-        pairs.append((*names, difference, _interval(entry["low"], entry["high"]), *tests))
+
+    def interval(row: dict[Any, Any]) -> Cell:
+        ends = [row["low"], row["high"]]
+        return Cell(f"{ends[0]:.2f} to {ends[1]:.2f}" if np.isfinite(ends).all() else NOTHING)
+
+    accuracies = tuple(
+        (
+            Cell(titles[row["method"]]), count(row["n"]), numeric(row["accuracy"], f"{row['accuracy']:.2f}"),
+            interval(row), numeric(row["cant_tell"] / row["n"], share(row["cant_tell"], row["n"])),
+        )
+        for row in score.accuracies.to_dict("records")
+    )  # fmt: skip
+    pairs = tuple(
+        (
+            Cell(titles[row["method"]], row["adjusted"] < LEVEL), Cell(titles[row["other"]]),
+            numeric(row["difference"], f"{row['difference']:+.2f}"), interval(row), numeric(row["p"]),
+            numeric(row["adjusted"], bold=row["adjusted"] < LEVEL),
+        )
+        for row in score.pairs.to_dict("records")
+    )  # fmt: skip
     of_methods = ("Method", "n", "Accuracy", "Interval", "Can't tell")
     of_pairs = ("Method", "Compared with", "Difference", "Interval", "p", "p adjusted")
     return [
-        Table("accuracy", "What people see", of_methods, (Group("", tuple(accuracies)),), (NOTES["accuracy"],)),
-        Table("pairs", "Methods in pairs", of_pairs, (Group("", tuple(pairs)),), (NOTES["pairs"],), text_columns=2),
+        Table("accuracy", "What people see", of_methods, (Group("", accuracies),), (NOTES["accuracy"],)),
+        Table("pairs", "Methods in pairs", of_pairs, (Group("", pairs),), (NOTES["pairs"],), text_columns=2),
     ]
-
-
-def _interval(low: float, high: float) -> Cell:
-    return Cell(f"{low:.2f} to {high:.2f}" if math.isfinite(low) and math.isfinite(high) else NOTHING)

@@ -178,9 +178,8 @@ def _add_figures(entry: IndexEntry, figures: Sequence[Figure | LeftOut], folder:
         if isinstance(figure, Figure) and exhibit.figures and figure.name.startswith(exhibit.figures):
             named = replace(figure, name=f"{exhibit.file}-{figure.name}")
             named.save(folder, FORMATS)
-            names = [f"{named.file_name}.{kind}" for kind in FORMATS]
-            entry.files += names
-            entry.pictures[names[0]] = figure.caption
+            entry.files += [f"{named.file_name}.{kind}" for kind in FORMATS]
+            entry.pictures[f"{named.file_name}.{FORMATS[0]}"] = figure.caption
         elif isinstance(figure, LeftOut) and figure.number == exhibit.number:
             entry.left_out.append(figure.reason)
 
@@ -242,18 +241,17 @@ def cost_table(run: RunFolder, against: str) -> Table | None:
     time of `against` that is. None where nothing was timed."""
     if run.runtime.empty:
         return None
-    columns = {}
+    columns: dict[str, dict[str, Cell]] = {}
     for setting in run.settings:
         times = milliseconds(run, setting)
         total = times.drop(TRACE, errors="ignore") + times.get(TRACE, float("nan"))
         ratio = total / total.get(against, float("nan"))
-        columns[run.label(setting)] = {
-            name: f"{number(total[name])} ({number(ratio[name])}{TIMES})" for name in total.index
-        }
-    methods = [name for name in run.methods if any(name in c for c in columns.values())]
+        texts = {name: f"{number(total[name])} ({number(ratio[name])}{TIMES})" for name in total.index}
+        columns[run.label(setting)] = {name: Cell(text) for name, text in texts.items()}
     rows = tuple(
-        (Cell(run.metadata.method_title(method)), *(Cell(column.get(method, NOTHING)) for column in columns.values()))
-        for method in methods
+        (Cell(run.metadata.method_title(name)), *(column.get(name, Cell(NOTHING)) for column in columns.values()))
+        for name in run.methods
+        if any(name in column for column in columns.values())
     )
     device, other = run.manifest.get("device") or "an unknown device", run.metadata.method_title(against)
     notes = (

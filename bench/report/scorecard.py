@@ -15,8 +15,8 @@ from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Terms, block
+from axiom_bench.report.tables.headline import warning_lines
 from axiom_bench.report.tables.table import Table, to_csv, to_markdown, to_text
-from axiom_bench.report.tables.text import warning_lines
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -27,7 +27,6 @@ from axiom_bench.report.page.html import Section, assemble, part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.table import Table
-from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -71,38 +70,25 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
     """The whole page. images: the gallery's section. The same run gives the same text."""
-    figures = list(figures)
-    judged = scorecard.judge_in_report(run)
+    figures, judged = list(figures), scorecard.judge_in_report(run)
     trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
-    sections = _sections(run, tables, figures, images, judged, trust)
-    return assemble(header(run, trust), list(sections))
-
-
-def _sections(
-    run: RunFolder,
-    tables: Sequence[Table],
-    figures: Sequence[SavedFigure | LeftOut],
-    images: Section,
-    judged: scorecard.Judged,
-    trust: Mapping[Setting, Mapping[str, str]],
-) -> Iterator[Section]:
     methods, metrics = page_tables.definitions_of(run)
     terms = page_tables.terms(methods, metrics)
+    sections = [page_tables.findings_section(run, terms, trust)]
     if not run.records.empty:
-        yield page_tables.overview(run, tables[0], terms, gallery.row(run))
-    yield page_tables.findings_section(run, terms, trust)
-    if not run.records.empty:
-        if charts := charts_section(run, figures):
-            yield charts
-        if judging_section := scorecard.section(run, judged, terms):
-            yield judging_section
-        yield images
-        yield figures_section(run, figures, IN_GALLERY if images.data else ())
-        yield page_tables.section(tables[1:], terms)
-        yield page_tables.definitions_section(methods, metrics)
-    yield this_run(run)
+        sections = [
+            page_tables.overview(run, tables[0], terms, gallery.row(run)),
+            *sections,
+            *filter(None, (charts_section(run, figures), scorecard.section(run, judged, terms))),
+            images,
+            figures_section(run, figures, IN_GALLERY if images.data else ()),
+            page_tables.section(tables[1:], terms),
+            page_tables.definitions_section(methods, metrics),
+        ]
+    sections.append(this_run(run))
     if reading.is_combined(run.manifest):
-        yield combined_runs(run)
+        sections.append(combined_runs(run))
+    return assemble(header(run, trust), sections)
 
 
 def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> Section | None:
@@ -113,8 +99,8 @@ def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> 
             drawn.setdefault(figure.chart, []).append(figure)
     if not drawn:
         return None
-    styles = [(place, name, style, sign(style)) for place, (name, style) in enumerate(method_styles(run).items())]
     shown = " ".join(figure.svg for each in drawn.values() for figure in each)
+    styles = [(place, name, style, sign(style)) for place, (name, style) in enumerate(method_styles(run).items())]
     methods = [entry for entry in styles if f'data-method="{entry[0]}"' in shown]
     body = part("charts", charts=drawn, methods=methods, written=written)
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
@@ -145,12 +131,13 @@ def save_figures(run: RunFolder, tell: Tell = lambda step: None) -> Figures:
 def save_figure(run: RunFolder, figure: Figure, folder: Path, formats: Sequence[str]) -> SavedFigure:
     """Write the files of one figure."""
     svg = figure.save(folder, formats, {name: place for place, name in enumerate(method_styles(run))})
-    in_page = (figure.chart, figure.label, figure.frame(), svg)
-    return SavedFigure(figure.file_name, figure.title, figure.caption, figure.png_path(folder), figure.number, *in_page)
+    in_page = (figure.chart, figure.label, figure.frame, svg)
+    png = folder / f"{figure.file_name}.png"
+    return SavedFigure(figure.file_name, figure.title, figure.caption, png, figure.number, *in_page)
 
 
 def all_figures(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """In the order of the report; each is drawn when it is asked for."""
+    """In the order of the report; each is made when it is asked for."""
     for draw in FIGURES:
         yield from draw(run)
 

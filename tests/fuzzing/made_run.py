@@ -17,7 +17,7 @@ from PIL import Image
 from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, holdings, reading, store
 from axiom_bench.report.charts.pictures import load
-from axiom_bench.report.tables.text import last_lines
+from axiom_bench.report.tables.headline import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import pictures_of, runtime_of
 

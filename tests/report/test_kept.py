@@ -86,7 +86,7 @@ def look_of(artist: Any) -> str:
 
 
 def figure_lines(figure: Figure) -> Iterator[str]:
-    drawn, frame = figure.draw(), figure.frame()
+    drawn, frame = figure.draw(), figure.frame
     yield f"## {figure.name} ({figure.number}), {short(drawn.get_size_inches())} inches: {figure.title}"
     yield f"{drawn.get_supxlabel()} | {drawn.get_supylabel()} | {figure.caption}"
     if figure.chart:
@@ -115,7 +115,7 @@ def figures(run: RunFolder) -> Iterator[str]:
 
 
 def tables(run: RunFolder) -> Iterator[str]:
-    for table in all_tables(run, run.summary, run.split_summary):
+    for table in all_tables(run):
         yield from to_markdown(table).splitlines()
 
 

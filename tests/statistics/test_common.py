@@ -72,11 +72,11 @@ def test_a_method_that_says_nothing_does_not_win(make_folder):
     run = make_folder(rows_of("hit", SILENT))
     assert common(run)["steady"] == [True, False, 20, 20, 0.75, 1.0]
     assert common(run)["silent"][:4] == [False, True, 0, 0]
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     assert bold_cells(table) == {"silent": [], "steady": ["0.750 [0.533, 0.958]"], "poor": []}
     assert texts(table)["silent"][0] == "1.00†"  # eight images have no interval
     assert any("In common: Hit n = 20 images, 20 rows, without silent." in note for note in table.notes)
-    (details,) = metric_tables(run, run.summary)
+    (details,) = metric_tables(run)
     assert bold_cells(details) == {"silent": [], "steady": ["0.750"], "poor": []}
     assert [line.split() for line in report.headline(run)[3:6]] == [
         ["silent", "1.00†"], ["steady", "*0.750"], ["poor", "0"],
@@ -95,10 +95,10 @@ def test_the_best_is_decided_on_the_images_that_all_compared_methods_have(make_f
         assert (compared, partial, images, n) == (True, method == "a", 18, 18)
         assert value == pytest.approx(mean, rel=1e-15)
     assert common(run, "error")["a"][:4] == [True, False, 20, 20]
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     assert bold_cells(table) == {"a": ["0.500 [0.500, 0.500]†"], "b": [], "c": []}  # all errors coincide
     assert texts(table)["b"][0].startswith("1.26 [")
-    (details,) = metric_tables(run, run.summary)
+    (details,) = metric_tables(run)
     assert details.header[-2] == "In common"
     assert bold_cells(details) == {"a": ["0.500"], "b": [], "c": []}
     assert [row[-2] for row in texts(details).values()] == ["0.500", "0.400", "0.300"]
@@ -141,7 +141,7 @@ def test_the_median_of_a_ratio_is_over_the_common_images(make_folder):
 def test_common_images(make_folder, records, expected, best):
     run = make_folder(pd.concat(records))
     assert {name: tuple(row[:4]) for name, row in common(run).items()} == expected
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     assert [name for name, cells in bold_cells(table).items() if cells] == best
     assert ("In common: Hit" in "".join(table.notes)) == any(partial for _, partial, *_ in expected.values())
 
@@ -151,12 +151,12 @@ APART = {"a": [1.0] * 10 + [NAN] * 10, "b": [NAN] * 10 + [0.5] * 10}
 
 def test_methods_without_an_image_in_common_are_not_ranked(make_folder):
     run = make_folder(rows_of("hit", APART))
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     assert any("In common: Hit none, without a, b." in note for note in table.notes)
     assert not any("*" in line for line in report.headline(run))
     one = make_folder(rows_of("hit", {name: SILENT[name] for name in ("silent", "steady")}))
     for each in (run, one):  # nor is one method alone
-        assert not any(any(cells) for cells in bold_cells(overview_table(each, each.summary)).values())
+        assert not any(any(cells) for cells in bold_cells(overview_table(each)).values())
         assert not [drawing for drawing in ranking.draw(each) if isinstance(drawing, Figure)]
 
 
@@ -172,9 +172,9 @@ def test_each_setting_has_its_own_common_images(make_folder):
     summary = run.summary[run.summary["method"] == "a"].set_index(["model", "data"])
     counts = {("net", "scenes"): 18, ("net", "photos"): 20, ("other", "scenes"): 20}
     assert summary["common_n"].to_dict() == counts
-    notes = overview_table(run, run.summary).notes
+    notes = overview_table(run).notes
     assert any("In common: Hit n = 18 images, 18 rows (net (scenes))." in note for note in notes)
-    first, second, third = metric_tables(run, run.summary)
+    first, second, third = metric_tables(run)
     assert "In common" in first.header + second.header
     assert "In common" not in third.header
 
@@ -183,7 +183,7 @@ def test_correct_and_wrong_images_have_common_images_of_their_own(make_folder):
     records = rows_of("hit", FEW)
     records["predicted_class"] = records["predicted_class"].where(records["image_id"] < "10", 2)
     run = make_folder(records)
-    (table,) = correctness_tables(run, run.split_summary)
+    (table,) = correctness_tables(run)
     counts = run.split_summary.set_index(["method", "split"])["common_n"].to_dict()
     # Of the ten wrong ones a has eight, fewer than nine tenths: b and c are compared on all ten.
     assert counts == {("a", "correct"): 10, ("b", "correct"): 10, ("c", "correct"): 10,
@@ -198,8 +198,8 @@ def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder
     assert not any("*" in line for line in report.headline(random))
     run = make_folder(rows_of("size", FEW))
     assert not any("*" in line for line in report.headline(run))
-    tables = [overview_table(random, random.summary), overview_table(run, run.summary)]
-    for table in (*tables, *metric_tables(run, run.summary), *correctness_tables(run, run.split_summary)):
+    tables = [overview_table(random), overview_table(run)]
+    for table in (*tables, *metric_tables(run), *correctness_tables(run)):
         assert not any(any(cells) for cells in bold_cells(table).values())
 
 
@@ -218,14 +218,14 @@ def test_values_of_the_whole_data_set_lead_and_alone_are_bold(make_folder):
     replicates = ([[0.39, 0.4, 0.41], [0.61, 0.6, 0.62]], [[0.2, 0.4, 0.8], [0.7, 0.6, 0.3]], [[], []])
     # without: as records of several runs that were combined
     sure, unsure, without = (with_whole_set(run, points, **columns) for points in replicates)
-    (details,) = metric_tables(sure, sure.summary)
+    (details,) = metric_tables(sure)
     assert [group.title for group in details.groups] == [
         "Hit of the whole data set [share], higher is better", "Hit [share], higher is better",
     ]  # fmt: skip
     assert bold_cells(details) == {"a": [], "b": ["0.600 [0.580, 0.620]"]}
     assert bold_cells(details, 1) == {"a": [], "b": []}
     for other in (run, unsure, without):
-        (details,) = metric_tables(other, other.summary)
+        (details,) = metric_tables(other)
         assert bold_cells(details) == {"a": [], "b": []}
 
 
@@ -236,7 +236,7 @@ def test_a_value_of_the_whole_data_set_has_the_counts_that_it_was_computed_from(
     columns = {"value": [0.7, 0.6], "images": [18, 20], "rows": [30, 33]}
     columns |= {"common_value": [0.7, 0.75], "common_images": [18, 18], "common_rows": [30, 30]}
     run = with_whole_set(run, [[0.69, 0.7, 0.71], [0.74, 0.75, 0.77]], **columns)
-    (details,) = metric_tables(run, run.summary)
+    (details,) = metric_tables(run)
     cells = texts(details)
     assert [row[:2] for row in cells.values()] == [["18", "30"], ["20", "33"]]
     assert cells["a"][3].startswith("0.700 [")

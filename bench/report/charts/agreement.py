@@ -53,10 +53,9 @@ def draw(run: RunFolder) -> Iterator[Figure]:
             "From, to: the 95 % interval by a bootstrap over images."
         )
         shown = [title for title in titles.values() if title in {*frame["Metric"], *frame["and"]}]
-        plot = partial(_plot, frame, shown)
         name = "agreement" if len(run.settings) == 1 else f"agreement_{number}"
-        title = f"{CHART.title}, {label}"
-        yield Figure(name, title, caption, plot, chart=CHART, label=label, frame=frame.copy)
+        plot = partial(_plot, frame, shown[1:], shown[:-1])
+        yield Figure(name, f"{CHART.title}, {label}", caption, plot, chart=CHART, label=label, frame=frame)
 
 
 def agreement(values: pd.DataFrame) -> pd.DataFrame:
@@ -104,20 +103,17 @@ def _leading_values(run: RunFolder, setting: Setting) -> pd.DataFrame:
     return pd.DataFrame(values).T
 
 
-def _plot(frame: pd.DataFrame, titles: list[str]) -> Canvas:
-    """The later metrics as rows, the earlier as columns."""
-    rows, columns = titles[1:], titles[:-1]
-    texts = frame.assign(text=hover(frame)).pivot(index="Metric", columns="and", values="text")
-    taus = frame.pivot(index="Metric", columns="and", values="Kendall's tau").reindex(index=rows, columns=columns)
-    label = LETTER * max(map(len, titles)) + 0.2
+def _plot(frame: pd.DataFrame, rows: list[str], columns: list[str]) -> Canvas:
+    """rows, columns: the metrics, the earlier as columns and the later as rows."""
+    cells = frame.assign(text=hover(frame)).pivot(index="Metric", columns="and").reindex(index=rows)
+    label = LETTER * max(map(len, [*rows, *columns])) + 0.2
     width = min(CELL, (PAGE - label) / len(columns))
     figure = canvas(label + width * len(columns), 0.7 * label + ROW * len(rows))
     axes = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("PuOr", PUOR)
-    look: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": colours, "cbar": False}
-    is_written = width >= WRITTEN
-    seaborn.heatmap(taus, ax=axes, annot=is_written, fmt=".1f", annot_kws={"size": SMALL - 1}, **look)
-    mark(axes.collections[0], (), texts.reindex(index=rows, columns=columns).fillna("").to_numpy().ravel().tolist())
+    look: dict[str, Any] = {"vmin": -1, "vmax": 1, "cmap": LinearSegmentedColormap.from_list("PuOr", PUOR)}
+    look |= {"annot": width >= WRITTEN, "fmt": ".1f", "annot_kws": {"size": SMALL - 1}, "cbar": False}
+    seaborn.heatmap(cells["Kendall's tau"][columns], ax=axes, **look)
+    mark(axes.collections[0], (), cells["text"][columns].fillna("").to_numpy().ravel().tolist())
     axes.set(xlabel="", ylabel="")
     axes.grid(visible=False)
     axes.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from axiom_bench.report.charts import drawing
-from axiom_bench.report.charts.drawing import LETTER, Chart, Figure, LeftOut, hover
+from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, by_network, hover
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
 from axiom_bench.report.charts.svg import INK, mark
 from axiom_bench.report.options import PAGE, number_of, options_of
@@ -59,8 +58,7 @@ def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Set
 
 def counts_in(groups: Iterable[BoxGroup]) -> str:
     """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups."""
-    counts = [(group.images, len(group.values)) for group in groups]
-    return counts_text(*zip(*counts, strict=True))
+    return counts_text(*zip(*((group.images, len(group.values)) for group in groups), strict=True))
 
 
 LOG_SPREAD = 30.0  # times the smallest median: from here on a linear axis squeezes a box into a line
@@ -99,6 +97,10 @@ def fit(groups: Sequence[Floats]) -> Axis:
     groups = [np.sort(group) for group in groups if len(group)]
     low, high = float(min(group[0] for group in groups)), float(max(group[-1] for group in groups))
     count = sum(map(len, groups))
+
+    def below(least: float) -> int:
+        return sum(int(np.searchsorted(group, least)) for group in groups)
+
     if low >= 0 and high < FLOAT32_ROUNDING:
         return Axis(0.0, FLOAT32_ROUNDING, False, 0, count)
     quartiles = np.array([np.quantile(group, [0.25, 0.5, 0.75]) for group in groups])
@@ -108,16 +110,12 @@ def fit(groups: Sequence[Floats]) -> Axis:
     is_bulk = count - sum(map(len, bulk)) <= MAX_ZEROS * count
     if low >= 0 and high > LOG_SPREAD * above[1] and is_bulk:
         bottom = float(max(min(group[0] for group in bulk if len(group)), above[0] / LOG_SPREAD))
-        return Axis(bottom, high, True, _below(groups, bottom), count)
+        return Axis(bottom, high, True, below(bottom), count)
     reach = FENCE * (quartiles[:, 2] - quartiles[:, 0])
     low = max(low, float((quartiles[:, 0] - reach).min()))
     high = min(high, float((quartiles[:, 2] + reach).max()))
     beyond = sum(len(group) - int(np.searchsorted(group, high, "right")) for group in groups)
-    return Axis(low, high, False, _below(groups, low) + beyond, count)
-
-
-def _below(groups: Sequence[Floats], least: float) -> int:
-    return sum(int(np.searchsorted(group, least)) for group in groups)
+    return Axis(low, high, False, below(low) + beyond, count)
 
 
 def apply_axis(axis: Axis, axes: Any) -> None:
@@ -193,212 +191,146 @@ def draw_boxes(axes: Any, boxes: Sequence[Box], axis: Axis, keys: pd.DataFrame, 
         """Of each box (points, 2)."""
         return list(np.stack([np.stack(point, axis=-1) for point in points], axis=1))
 
-    corners = paths((q1, at - BOX), (q1, at + BOX), (q3, at + BOX), (q3, at - BOX))
-    faces = [(colour, FACE) for colour in colours]
     look: dict[str, Any] = {"linewidths": 0.8, "zorder": 2}
+    corners = paths((q1, at - BOX), (q1, at + BOX), (q3, at + BOX), (q3, at - BOX))
+    faces = PolyCollection(corners, facecolors=[(colour, FACE) for colour in colours], edgecolors=colours,
+                           joinstyle="miter", **look)  # fmt: skip
     whiskers = [*paths((q1, at), (low, at)), *paths((q3, at), (high, at))]
     caps = [*paths((low, at - CAP), (low, at + CAP)), *paths((high, at - CAP), (high, at + CAP))]
     lines = LineCollection(whiskers + caps, colors=4 * colours, capstyle="round", **look)
-    mark(lines, 4 * methods)
     middles = LineCollection(paths((median, at - BOX), (median, at + BOX)), colors=INK, linewidths=1.2, zorder=2.1)
+    mark(faces, methods, titles)
+    mark(lines, 4 * methods)
     mark(middles, methods, titles)
-    faces_of = PolyCollection(corners, facecolors=faces, edgecolors=colours, joinstyle="miter", **look)
-    mark(faces_of, methods, titles)
-    for artist in (faces_of, lines, middles):
+    for artist in (faces, lines, middles):
         axes.add_collection(artist, autolim=False)
     is_shown = (mean >= axis.low) & (mean <= axis.high)
     (diamonds,) = axes.plot(mean[is_shown], at[is_shown], linestyle="none", zorder=2.1, **DIAMOND, markeredgewidth=0.7)
     mark(diamonds, np.array(methods)[is_shown].tolist(), np.array(titles)[is_shown].tolist())
-    _draw_outside(axes, boxes, axis, keys, class_name)
-
-
-def _draw_outside(axes: Any, boxes: Sequence[Box], axis: Axis, keys: pd.DataFrame, class_name: Any) -> None:
-    values, places, methods, titles = [], [], [], []
-    for box in boxes:
-        chosen = farthest_outside(box.group.values, box.row, axis)
-        about = keys.iloc[box.group.keys[chosen]]
-        names = zip(about["image_id"], map(class_name, about["model"], about["target_class"]), strict=True)
-        values.append(axis.drawn(box.group.values[chosen]))
-        places += [box.place] * len(chosen)
-        methods += [box.method] * len(chosen)
-        titles += [f"{image}, {name}: {number(value)}" for (image, name), value in
-                   zip(names, box.group.values[chosen].tolist(), strict=True)]  # fmt: skip
-    (points,) = axes.plot(np.concatenate(values), places, linestyle="none", zorder=2, **FAINT)
-    mark(points, methods, titles)
-
-
-def fewer_points(groups: Iterable[BoxGroup]) -> str:
-    """For the caption of these groups' boxes: whether points may be left out."""
-    is_long = max(len(group.values) for group in groups) > MAX_OUTSIDE
-    return (
-        f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median." if is_long else ""
-    )
+    outside = [(box, farthest_outside(box.group.values, box.row, axis)) for box in boxes]
+    values = np.concatenate([box.group.values[chosen] for box, chosen in outside])
+    about = keys.iloc[np.concatenate([box.group.keys[chosen] for box, chosen in outside])]
+    shown = zip(about["image_id"], about["model"], about["target_class"], values.tolist(), strict=True)
+    titles = [f"{image}, {class_name(model, target)}: {number(value)}" for image, model, target, value in shown]
+    of_point = [box for box, chosen in outside for _ in chosen]
+    (points,) = axes.plot(axis.drawn(values), [box.place for box in of_point], linestyle="none", zorder=2, **FAINT)
+    mark(points, [box.method for box in of_point], titles)
 
 
 BY_METHOD = Chart("by-method", "Each metric by method", "Metric")
 BY_NETWORK = Chart("by-network", "Method-free errors by network", "Error")
+Groups = Mapping[str, BoxGroup]  # by the method, or what else a box is of
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each metric that measures methods. The rows of one are read when it is drawn."""
+    """One figure for each metric that measures methods."""
     defined = run.records.measured(METHOD_FREE, with_value=True)
     for name in metrics_in_order(run, run.records.measured(METHOD_FREE)):
         value = run.metadata.value(name)
         title = f"{value.title} by method"
-        if name in defined:
-            shown = _ByMethod(run, value)
-            look = (BY_METHOD, value.title, shown.frame)
-            yield Figure(f"by_method_{name}", title, shown.caption, shown.plot, "", *look)
-        else:
+        if name not in defined:
             yield LeftOut(title, drawing.not_measured(run, name))
+            continue
+        panels = {run.label(setting): groups for setting, groups in groups_of(run, name, run.methods).items()}
+        counts = counts_in(group for panel in panels.values() for group in panel.values())
+        direction = f", {value.better} is better" if value.has_direction else ""
+        shown = {method for panel in panels.values() for method in panel}
+        caption = f"{value.title} by method{direction}; {counts} in a box; diamonds are means."
+        looks = {
+            method: Look(style.title, style.title, style.colour)
+            for method, style in method_styles(run).items()
+            if method in shown
+        }
+        caption = " ".join([caption, *_without_value(run, name, shown)])
+        yield _figure(run, BY_METHOD, f"by_method_{name}", title, value, panels, looks, caption)
+
+
+def _without_value(run: RunFolder, metric: str, shown: Collection[str]) -> Iterator[str]:
+    """Which methods were measured, and have no value; with their statuses."""
+    records, block = run.records, run.records.blocks[metric]
+    block = block.where(~records.of_whole_set[block.keys])
+    measured = {records.methods[code] for code in np.unique(block.methods)}
+    if missing := [method for method in run.methods if method in measured and method not in shown]:
+        codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
+        titles = ", ".join(map(run.metadata.method_title, missing))
+        yield f"Without a value: {titles} ({', '.join(sorted(records.statuses[code] for code in codes))})."
 
 
 def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each metric of `config.report.figures.over_models`."""
     for name in options_of(run).figures.over_models:
-        shown, figure = _ByNetwork(run, run.metadata.value(name)), number_of(run, name)
-        title = f"{shown.value.title} over models"
-        if shown.panels:
-            look = (BY_NETWORK, shown.value.title, shown.frame)
-            yield Figure(f"over_models_{name}", title, shown.caption, shown.plot, figure, *look)
-        else:
-            yield LeftOut(title, drawing.not_measured(run, name), figure)
+        value, number_in_paper = run.metadata.value(name), number_of(run, name)
+        title = f"{value.title} over models"
+        groups = {run.label(at): group[METHOD_FREE] for at, group in groups_of(run, name, (METHOD_FREE,)).items()}
+        if not groups:
+            yield LeftOut(title, drawing.not_measured(run, name), number_in_paper)
+            continue
+        counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
+        caption = (
+            f"{value.title} over models, one value for each image and explained class; diamonds are means. {counts}."
+        )
+        looks = {
+            label: Look(label, f"{label}: mean {number(float(group.values.mean()))}", drawing.MUTED, 30)
+            for label, group in groups.items()
+        }
+        about = (f"over_models_{name}", title, value, {"": groups}, looks, caption, number_in_paper)
+        yield _figure(run, BY_NETWORK, *about)
 
 
-PANEL = 1.9  # inches: the width of a panel
+class Look(NamedTuple):
+    """Of a box. tick: what stands beside it, in lines of so many letters."""
+
+    title: str
+    tick: str
+    colour: str
+    letters: int = 16
+
+
+def _figure(
+    run: RunFolder, chart: Chart, name: str, title: str, value: Value, panels: Mapping[str, Groups],
+    looks: Mapping[str, Look], caption: str, number_in_paper: str = "",
+) -> Figure:  # fmt: skip
+    """panels: {title: the values of its boxes}. looks: {name of a box: its look}, from the top down."""
+    all_values = [group.values for panel in panels.values() for group in panel.values()]
+    axis = fit(all_values)
+    fewer = f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median."
+    notes = (caption, axis.note, fewer if max(map(len, all_values)) > MAX_OUTSIDE else "")
+    boxes = {
+        panel: [
+            Box(place, groups[name], row(look.title, groups[name]), look.colour, name)
+            for place, (name, look) in enumerate(looks.items())
+            if name in groups
+        ]
+        for panel, groups in panels.items()
+    }
+    frame = by_network({panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()})
+    plot = partial(_plot, run, axis, boxes, looks, axis_title(value))
+    return Figure(name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame)
+
+
 TITLES, LINE, GAP = 0.45, 0.118, 0.05  # inches of height: of title and axis, of a line of text, between two boxes
 
 
-@dataclass(frozen=True)
-class _Boxes(ABC):
-    """Panels of boxes, lying below each other; what they are of is a subclass's."""
-
-    run: RunFolder
-    value: Value
-    letters: ClassVar[int] = 16  # of a name in one line
-
-    @property
-    @abstractmethod
-    def panels(self) -> Mapping[str, Mapping[str, BoxGroup]]:
-        """{title: {name of a box: its values}}."""
-
-    @property
-    @abstractmethod
-    def names(self) -> Mapping[str, tuple[str, str]]:
-        """{name of a box: its title and colour}, from the top down."""
-
-    def tick(self, name: str) -> str:
-        """What stands beside a box."""
-        return self.names[name][0]
-
-    @cached_property
-    def all_groups(self) -> list[BoxGroup]:
-        """Of all panels."""
-        return [group for panel in self.panels.values() for group in panel.values()]
-
-    @cached_property
-    def fitted(self) -> Axis:
-        """Where the values lie."""
-        return fit([group.values for group in self.all_groups])
-
-    @cached_property
-    def rows(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """{(title of a panel, name of a box): what a reader sees of it}."""
-        return {
-            (title, name): row(text, panel[name])
-            for title, panel in self.panels.items()
-            for name, (text, _) in self.names.items()
-            if name in panel
-        }
-
-    def frame(self) -> pd.DataFrame:
-        """A row for each box."""
-        has_several = len(self.panels) > 1
-        return pd.DataFrame([({"Network": key[0]} if has_several else {}) | row for key, row in self.rows.items()])
-
-    def notes(self) -> str:
-        """The end of the caption."""
-        return " ".join(filter(None, (self.fitted.note, fewer_points(self.all_groups))))
-
-    def plot(self) -> Canvas:
-        """The figure."""
-        titles = [drawing.wrapped(self.tick(name), self.letters) for name in self.names]
-        label = LETTER * max(len(line) for title in titles for line in title.split("\n")) + 0.1
-        lines = [1 + title.count("\n") for title in titles]
-        high = TITLES + len(titles) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
-        per_row = drawing.across(len(self.panels), PAGE - label, PANEL, high)
-        figure = drawing.canvas(PAGE, high * -(-len(self.panels) // per_row) + 0.25)
-        drawn = drawing.panels(figure, len(self.panels), per_row, sharey=True, sharex=True)
-        for axes, (title, panel) in zip(drawn, self.panels.items(), strict=True):
-            shown = [
-                Box(place, panel[name], self.rows[title, name], colour, name)
-                for place, (name, (_, colour)) in enumerate(self.names.items())
-                if name in panel
-            ]
-            draw_boxes(axes, shown, self.fitted, self.run.records.keys, self.run.class_name)
-            # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
-            drawing.set_title(axes, title, (PAGE - label) / per_row, y=1.0)
-        apply_axis(self.fitted, drawn[0])  # which all panels share
-        drawn[0].set_ylim(len(titles) - 0.4, -0.6)
-        drawn[0].set_yticks(range(len(titles)), titles)
-        for axes in drawn:
-            for text, name in zip(axes.get_yticklabels(), self.names, strict=False):  # inner panels have none
-                mark(text, [name])
-        figure.supxlabel(axis_title(self.value))
-        return figure
-
-
-class _ByMethod(_Boxes):
-    @cached_property
-    def panels(self) -> Mapping[str, Mapping[str, BoxGroup]]:
-        groups = groups_of(self.run, self.value.name, self.run.methods)
-        return {self.run.label(setting): of_setting for setting, of_setting in groups.items()}
-
-    @cached_property
-    def names(self) -> Mapping[str, tuple[str, str]]:
-        styles = method_styles(self.run)
-        measured = {name for panel in self.panels.values() for name in panel}
-        return {name: (style.title, style.colour) for name, style in styles.items() if name in measured}
-
-    def caption(self) -> str:
-        """What is shown, with n."""
-        value, run = self.value, self.run
-        direction = f", {value.better} is better" if value.has_direction else ""
-        parts = [f"{value.title} by method{direction}; {counts_in(self.all_groups)} in a box; diamonds are means."]
-        block = run.records.blocks[value.name]
-        block = block.where(~run.records.of_whole_set[block.keys])
-        measured = {run.records.methods[code] for code in np.unique(block.methods)}
-        missing = [method for method in run.methods if method in measured and method not in self.names]
-        if missing:
-            is_missing = np.isin(run.records.methods, missing)[block.methods]
-            statuses = sorted(run.records.statuses[code] for code in np.unique(block.statuses[is_missing]))
-            titles = ", ".join(map(run.metadata.method_title, missing))
-            parts.append(f"Without a value: {titles} ({', '.join(statuses)}).")
-        return " ".join(filter(None, (*parts, self.notes())))
-
-
-class _ByNetwork(_Boxes):
-    letters = 30
-
-    @cached_property
-    def groups(self) -> dict[Setting, dict[str, BoxGroup]]:
-        return groups_of(self.run, self.value.name, (METHOD_FREE,))
-
-    @cached_property
-    def panels(self) -> Mapping[str, Mapping[str, BoxGroup]]:
-        of_networks = {self.run.label(setting): group[METHOD_FREE] for setting, group in self.groups.items()}
-        return {"": of_networks} if of_networks else {}
-
-    @cached_property
-    def names(self) -> Mapping[str, tuple[str, str]]:
-        return {label: (label, drawing.MUTED) for label in self.panels[""]}
-
-    def tick(self, name: str) -> str:
-        """With the mean."""
-        return f"{name}: mean {number(float(self.panels[''][name].values.mean()))}"
-
-    def caption(self) -> str:
-        """What is shown, with n."""
-        counts = ", ".join(f"{label} {counts_in([group])}" for label, group in self.panels[""].items())
-        shown = f"{self.value.title} over models, one value for each image and explained class; diamonds are means."
-        return " ".join(filter(None, (shown, f"{counts}.", self.notes())))
+def _plot(
+    run: RunFolder, axis: Axis, boxes: Mapping[str, Sequence[Box]], looks: Mapping[str, Look], label: str
+) -> Canvas:
+    """A panel of boxes, lying below each other, for each title."""
+    ticks = [drawing.wrapped(look.tick, look.letters) for look in looks.values()]
+    beside = LETTER * max(len(line) for tick in ticks for line in tick.split("\n")) + 0.1
+    lines = [1 + tick.count("\n") for tick in ticks]
+    high = TITLES + len(ticks) * (GAP + LINE * max((sum(pair) / 2 for pair in pairwise(lines)), default=lines[0]))
+    per_row = drawing.across(len(boxes), PAGE - beside, PANEL, high)
+    figure = drawing.canvas(PAGE, high * -(-len(boxes) // per_row) + 0.25)
+    drawn = drawing.panels(figure, len(boxes), per_row, sharey=True, sharex=True)
+    for axes, (title, shown) in zip(drawn, boxes.items(), strict=True):
+        draw_boxes(axes, shown, axis, run.records.keys, run.class_name)
+        # On the frame: else each drawing measures all tick labels, of which none can be in the title's way.
+        drawing.set_title(axes, title, (PAGE - beside) / per_row, y=1.0)
+    apply_axis(axis, drawn[0])  # which all panels share
+    drawn[0].set_ylim(len(ticks) - 0.4, -0.6)
+    drawn[0].set_yticks(range(len(ticks)), ticks)
+    for axes in drawn:
+        for text, name in zip(axes.get_yticklabels(), looks, strict=False):  # inner panels have none
+            mark(text, [name])
+    figure.supxlabel(label)
+    return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,12 +29,11 @@ DARK = 0.5  # of a row: from here on the number is white
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each setting and each value that names a class."""
-    counts = run.class_records.counts(run.class_records.metrics)
-    if not counts.get(OK):
-        metric = options_of(run).figures.class_seen
+    if not run.class_records.counts(run.class_records.metrics).get(OK):
+        chosen = options_of(run).figures
         reason = "No metric is chosen: report.figures.class_seen=METRIC."
-        reason = drawing.not_measured(run, metric, NEEDS) if metric else reason
-        yield LeftOut(TITLE, reason, options_of(run).figures.numbers.get(str(metric), ""))
+        reason = drawing.not_measured(run, chosen.class_seen, NEEDS) if chosen.class_seen else reason
+        yield LeftOut(TITLE, reason, chosen.numbers.get(str(chosen.class_seen), ""))
     for name in run.class_records.metrics:
         defined = run.class_records.frame([name])
         for number, setting in enumerate(run.settings):
@@ -56,7 +56,6 @@ def confusion(rows: pd.DataFrame, classes: list[int]) -> np.ndarray:
 def _figure(run: RunFolder, value: Value, setting: Setting, number: int, rows: pd.DataFrame) -> Figure:
     often = rows["target_class"].value_counts(sort=True)
     classes = sorted(often.index[:MAX_CLASSES])
-    methods = [method for method in rows["method"].cat.categories if (rows["method"] == method).any()]
     images = rows.drop_duplicates(["image_id", "target_class"])
     cut = f" The {MAX_CLASSES} of {len(often)} classes that are explained most often."
     caption = (
@@ -65,40 +64,32 @@ def _figure(run: RunFolder, value: Value, setting: Setting, number: int, rows: p
         f"n = {images['image_id'].nunique():,} images, {len(images):,} rows (an image and an explained class)."
     ) + (cut if len(often) > MAX_CLASSES else "")
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
-    titles = [run.metadata.method_title(method) for method in methods]
-    names = [run.class_name(setting.model, index) for index in classes]
-    plot = partial(_plot, rows, methods, titles, classes, names)
+    of_methods = {run.metadata.method_title(str(method)): own
+                  for method, own in rows.groupby("method", observed=True)}  # fmt: skip
+    plot = partial(_plot, of_methods, classes, [run.class_name(setting.model, index) for index in classes])
     return Figure(name, f"{TITLE}, {run.label(setting)}", caption, plot, number_of(run, value.name))
 
 
-def _plot(rows: pd.DataFrame, methods: list[str], titles: list[str], classes: list[int], names: list[str]) -> Canvas:
-    """A panel for each method, all on one scale."""
+def _plot(of_methods: dict[str, pd.DataFrame], classes: list[int], names: list[str]) -> Canvas:
+    """A panel for each method, all on one scale. of_methods: the rows by title."""
     label = LETTER * max(map(len, names)) + 0.6
-    per_row = drawing.across(len(methods), PAGE - label, SIDE, SIDE + 0.3)
+    per_row = drawing.across(len(of_methods), PAGE - label, SIDE, SIDE + 0.3)
     side = min(SIDE, (PAGE - label) / per_row)
     cell = 0.88 * side / len(classes)
     every = 1 + int(LINE / cell)  # class's name
-    figure = drawing.canvas(side * per_row + label, label + (side + 0.25) * -(-len(methods) // per_row))
-    all_axes = drawing.panels(figure, len(methods), per_row, sharex=True, sharey=True)
-    for axes, method, title in zip(all_axes, methods, titles, strict=True):
-        selected = rows[rows["method"] == method]
-        matrix = confusion(selected, classes)
-        picture = axes.imshow(matrix, vmin=0, vmax=1, cmap="Blues", aspect="equal")
-        correct = int((selected["value"] == selected["target_class"]).sum())
-        heading = drawing.wrapped(f"{title}: {share(correct, len(selected))}", int(side / LETTER))
+    figure = drawing.canvas(side * per_row + label, label + (side + 0.25) * -(-len(of_methods) // per_row))
+    all_axes = drawing.panels(figure, len(of_methods), per_row, sharex=True, sharey=True)
+    for axes, (title, rows) in zip(all_axes, of_methods.items(), strict=True):
+        shares = confusion(rows, classes)
+        texts = [[f"{100 * seen:.0f}" if seen >= 0.005 and cell >= CELL else "" for seen in row] for row in shares]
+        picture = drawing.matrix(axes, shares, texts, 1, DARK, SMALL - 1, "equal")
+        correct = int((rows["value"] == rows["target_class"]).sum())
+        heading = drawing.wrapped(f"{title}: {share(correct, len(rows))}", int(side / LETTER))
         axes.set_title(heading, fontsize=SMALL)
         axes.set_xticks(range(0, len(classes), every), names[::every], rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(0, len(classes), every), names[::every])
-        axes.grid(visible=False)
-        if cell >= CELL:
-            for (row, column), share_seen in np.ndenumerate(matrix):
-                if share_seen >= 0.005:
-                    look = {"ha": "center", "va": "center", "color": "white" if share_seen > DARK else "0.2"}
-                    axes.text(column, row, f"{100 * share_seen:.0f}", fontsize=SMALL - 1, **look)
     figure.supxlabel("class seen")
     figure.supylabel("class explained")
-    bar = figure.colorbar(
-        picture, ax=all_axes, location="top", aspect=40, pad=0.02, format=PercentFormatter(1, decimals=0)
-    )
-    bar.ax.tick_params(labelsize=SMALL)
+    look: dict[str, Any] = {"location": "top", "aspect": 40, "pad": 0.02, "format": PercentFormatter(1, decimals=0)}
+    figure.colorbar(picture, ax=all_axes, **look).ax.tick_params(labelsize=SMALL)
     return figure

@@ -16,22 +16,10 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import OK
 from axiom_bench.records import reading
-from axiom_bench.report.charts.drawing import (
-    LETTER,
-    Chart,
-    Figure,
-    LeftOut,
-    across,
-    canvas,
-    hover,
-    legend,
-    panels,
-    set_title,
-    wrapped,
-)  # fmt: skip
+from axiom_bench.report.charts import drawing
+from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, hover
 from axiom_bench.report.charts.styles import BETTER, at_same_spot, method_styles
 from axiom_bench.report.charts.svg import mark
-from axiom_bench.report.options import PAGE
 from axiom_bench.statistics.bootstrap import NORMAL, Floats
 from axiom_bench.statistics.labels import Setting, counts_text
 from axiom_bench.statistics.run_folder import RunFolder
@@ -101,8 +89,6 @@ def _groups(table: pa.Table) -> Iterator[tuple[str, str, NDArray[np.object_], Fl
         yield method, curve, rows["image_id"].to_numpy(), np.asarray(points.flatten()).reshape(len(rows), -1)
 
 
-PANEL = 1.9  # inches: the width of a panel
-LEGEND, ENTRY = 1.4, 0.14  # inches: the width of a legend beside the panels, the height of an entry
 SHADE = 0.15  # of a band, where there are few of them
 BANDS = 4  # from here on each is fainter, so that together they stay lighter than the lines
 MAX_MARKED = 12  # points of a curve that are marked
@@ -110,67 +96,58 @@ MAX_MARKED = 12  # points of a curve that are marked
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each curve with an axis in the manifest; nothing for a run without such."""
-    for name, axis, curves in _curves(run):
+    axes: Mapping[str, Mapping[str, Any]] = run.manifest.get("axes") or {}
+    measured = mean_curves(run, axes)
+    for name, axis in axes.items():
         label = str(axis.get("title", name))
         title = f"{label}: perturbation curves"
+        curves = [curve for curve in measured if curve.curve == name and len(curve.mean) == len(axis["at"])]
         if not curves:
             yield LeftOut(title, f"No method has the curve {name} on any image: the table of statuses says why.")
             continue
-        better = {"higher": "; higher is better", "lower": "; lower is better"}.get(str(axis.get("better")), "")
+        better = BETTER.get(str(axis.get("better")), "")
         counts = counts_text((curve.images for curve in curves), (curve.rows for curve in curves))
         caption = (
-            f"Mean {axis['y']} against the {axis['x']}{better}; bands are 95 % confidence intervals of the mean over "
-            f"rows, by image. {counts} a curve."
+            f"Mean {axis['y']} against the {axis['x']}{better and f'; {better}'}; bands are 95 % confidence intervals "
+            f"of the mean over rows, by image. {counts} a curve."
         )
-        look: dict[str, Any] = {"chart": CHART, "label": label, "frame": partial(_frame, run, axis, curves, MAX_POINTS)}
-        yield Figure(f"perturbation_{name}", title, caption, partial(_plot, run, axis, curves), **look)
-
-
-def _curves(run: RunFolder) -> Iterator[tuple[str, Mapping[str, Any], list[MeanCurve]]]:
-    """(name, axis, its curves on that axis) of each curve with an axis in the manifest."""
-    axes: Mapping[str, Mapping[str, Any]] = run.manifest.get("axes") or {}
-    curves = mean_curves(run, axes)
-    for name, axis in axes.items():
-        yield name, axis, [curve for curve in curves if curve.curve == name and len(curve.mean) == len(axis["at"])]
+        frame, plot = _frame(run, axis, curves, MAX_POINTS), partial(_plot, run, axis, curves)
+        yield Figure(f"perturbation_{name}", title, caption, plot, chart=CHART, label=label, frame=frame)
 
 
 def _frame(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve], most: int) -> pd.DataFrame:
     """A row for each point, of a curve at most so many, evenly."""
-    at, parts = np.asarray(axis["at"], dtype=float), []
+    at, x, parts = np.asarray(axis["at"], dtype=float), str(axis["x"]), []
     drawn = np.unique(np.linspace(0, len(at) - 1, most).round().astype(int))
     for curve in curves:
         half = np.nan_to_num(curve.half_width)  # without a band where there is one image
-        about = {"Network": run.label(curve.setting), "Method": run.metadata.method_title(curve.method)}
         numbers = {"Mean": curve.mean, "95 % interval from": curve.mean - half, "to": curve.mean + half}
-        x = str(axis["x"])
-        points = {x[:1].upper() + x[1:]: at[drawn]} | {name: column[drawn] for name, column in numbers.items()}
-        parts.append(pd.DataFrame(about | points))
+        numbers = {x[:1].upper() + x[1:]: at} | numbers
+        about = {"Network": run.label(curve.setting), "Method": run.metadata.method_title(curve.method)}
+        parts.append(pd.DataFrame(about | {name: column[drawn] for name, column in numbers.items()}))
     table = pd.concat(parts, ignore_index=True)
     spots = (table.groupby("Network").ngroup(), table.iloc[:, 2], table["Mean"])
     return table.assign(**{"Also here": at_same_spot(list(table["Method"]), *spots)})
 
 
 def _plot(run: RunFolder, axis: Mapping[str, Any], curves: Sequence[MeanCurve]) -> Canvas:
-    settings = list(dict.fromkeys(curve.setting for curve in curves))
     styles = {name: style for name, style in method_styles(run).items() if name in {curve.method for curve in curves}}
-    per_row = across(len(settings), PAGE - LEGEND, PANEL, PANEL)
-    figure = canvas(PAGE, max(PANEL * -(-len(settings) // per_row), 0.3 + ENTRY * len(styles)))
-    drawn, faintness = panels(figure, len(settings), per_row, sharex=True, sharey=True), min(1, BANDS / len(styles))
-    every = -(-len(axis["at"]) // MAX_MARKED)
-    titles = _frame(run, axis, curves, len(axis["at"])).assign(text=hover).groupby(["Network", "Method"])["text"]
-    for axes, setting in zip(drawn, settings, strict=True):
+    at, every, alpha = axis["at"], -(-len(axis["at"]) // MAX_MARKED), SHADE * min(1, BANDS / len(styles))
+    titles = _frame(run, axis, curves, len(at)).assign(text=hover).groupby(["Network", "Method"])["text"]
+
+    def fill(setting: Setting, axes: Any) -> None:
         for curve in (curve for curve in curves if curve.setting == setting):
-            at, style = axis["at"], styles[curve.method]
+            style = styles[curve.method]
             look = {"marker": style.marker, "markersize": 3, "markevery": every, "linestyle": style.linestyle}
             (line,) = axes.plot(at, curve.mean, label=style.title, color=style.colour, **look)
             mark(line, [curve.method], list(titles.get_group((run.label(setting), style.title)))[::every])
-            low, high, alpha = curve.mean - curve.half_width, curve.mean + curve.half_width, SHADE * faintness
+            low, high = curve.mean - curve.half_width, curve.mean + curve.half_width
             band = axes.fill_between(at, low, high, color=style.colour, alpha=alpha, linewidth=0)
             mark(band, [curve.method])
-        set_title(axes, run.label(setting), (PAGE - LEGEND) / per_row)
-    legend(figure, [style.title for style in styles.values()])
+
+    shown = {run.label(curve.setting): partial(fill, curve.setting) for curve in curves}
+    figure = drawing.side_by_side(shown, [style.title for style in styles.values()], sharex=True, sharey=True)
     figure.supxlabel(axis["x"])
-    better = BETTER.get(str(axis.get("better")))
-    label = f"Mean {axis['y']}, {better}" if better else f"Mean {axis['y']}"
-    figure.supylabel(wrapped(label, int(PANEL / LETTER)))
+    better = BETTER.get(str(axis.get("better")), "")
+    figure.supylabel(drawing.wrapped(f"Mean {axis['y']}{better and f', {better}'}", int(PANEL / LETTER)))
     return figure

@@ -7,10 +7,10 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -26,7 +26,7 @@ from PIL import Image
 
 from axiom_bench.records import files
 from axiom_bench.report.charts import svg
-from axiom_bench.report.options import HEIGHT
+from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, counts_text, number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -86,22 +86,21 @@ class Chart(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """name: of the files, see `file_name`. text: the caption, or what makes it. plot: draws it, 7 inches wide or less.
+    """name: of the files, see `file_name`. caption: what is shown, with n. plot: draws it, 7 inches wide or less.
     number: of the paper's figure that it is, as "Fig 2(a)".
 
     chart: where the page shows it as SVG, with `frame`, what is drawn by the columns' titles, as a table below it, and
     `label` as its entry in the chart's list. Without one the page shows the PNG among the figures.
-    The figure is drawn when it is asked for: one at a time is in memory.
     """
 
     name: str
     title: str
-    text: str | Callable[[], str]
+    caption: str
     plot: Callable[[], Canvas]
     number: str = ""
     chart: Chart | None = None
     label: str = ""
-    frame: Callable[[], pd.DataFrame] = pd.DataFrame
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     def draw(self) -> Canvas:
         """The figure, drawn anew at each call."""
@@ -109,18 +108,9 @@ class Figure:
             return _with_plain_texts(self.plot())
 
     @property
-    def caption(self) -> str:
-        """What is shown, with n."""
-        return self.text if isinstance(self.text, str) else self.text()
-
-    @property
     def file_name(self) -> str:
         """The name without what can't be in a file's name, without suffix: it may hold a metric's name."""
         return files.safe_name(self.name)
-
-    def png_path(self, folder: Path) -> Path:
-        """Where `save` writes the PNG."""
-        return folder / f"{self.file_name}.png"
 
     def save(self, folder: Path, formats: Sequence[str] = ("png",), places: Mapping[str, int] | None = None) -> Markup:
         """Write a file of each format; the SVG for the page, empty where it has no chart of this. places: of methods.
@@ -147,21 +137,15 @@ class LeftOut:
 def _with_plain_texts(figure: Canvas) -> Canvas:
     """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers. Control
     characters have no sign, and an SVG file can't hold them."""
-    powers = {
-        label
-        for axes in figure.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        if axis.get_scale() != "linear"
-        for label in (*axis.get_majorticklabels(), *axis.get_minorticklabels())
-    }
+    both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    logarithmic = (axis for axis in both if axis.get_scale() != "linear")
+    powers = {label for axis in logarithmic for is_minor in (False, True) for label in axis.get_ticklabels(is_minor)}
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
-        if svg.CONTROL.search(text.get_text()):
-            text.set_text(svg.CONTROL.sub("", text.get_text()))
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            if not axis.get_label_text():  # else it is put beside the tick labels, all measured for it, at each drawing
-                axis.set_label_coords(0, 0)
+        text.set_text(svg.CONTROL.sub("", text.get_text()))
+    for axis in both:
+        if not axis.get_label_text():  # else it is put beside the tick labels, all measured for it, at each drawing
+            axis.set_label_coords(0, 0)
     return figure
 
 
@@ -214,10 +198,10 @@ def across(count: int, width: float, panel: float, row: float, most: int = 3) ->
     return per_row
 
 
-def panels(figure: Canvas, count: int, per_row: int = 3, **how: Any) -> list[Any]:
+def panels(figure: Canvas, count: int, per_row: int = 3, **share: Any) -> list[Any]:
     """`count` axes in rows of at most `per_row`; the rest of the last row is empty."""
     columns = min(count, per_row)
-    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **how).ravel()
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **share).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
     for lowest in axes[max(0, count - columns) : count]:  # shared axes label the last row alone, which may be empty
@@ -235,9 +219,32 @@ def wrapped(name: str, width: int = 14) -> str:
     return "\n".join(part.replace("_ ", "_") for part in parts)
 
 
-def set_title(axes: Any, text: str, inches: float, **how: Any) -> None:
+def set_title(axes: Any, text: str, inches: float, **look: Any) -> None:
     """A panel's title, in as many lines as its width asks for."""
-    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **how)
+    axes.set_title(wrapped(text, int(inches / (1.2 * LETTER))), **look)
+
+
+PANEL, LEGEND, ENTRY = 1.9, 1.4, 0.14  # inches: the width of a panel and of the legend, the height of its entries
+
+
+def side_by_side(
+    shown: Mapping[str, Callable[[Any], None]], order: Sequence[str], square: float | None = None, **share: bool
+) -> Canvas:
+    """A panel for each title, filled by its function, with the legend of all beside them. order: of the legend.
+    square: panels as wide as high, of so many inches at most."""
+    room = PAGE - LEGEND
+    per_row = across(len(shown), room, PANEL, PANEL)
+    side, rows = room / per_row, -(-len(shown) // per_row)
+    height = max(PANEL * rows, 0.3 + ENTRY * len(order))
+    if square is not None:
+        side = min(square, side)
+        height = 0.95 * side * rows
+    figure = canvas(side * per_row + LEGEND, height)
+    for axes, (title, fill) in zip(panels(figure, len(shown), per_row, **share), shown.items(), strict=True):
+        fill(axes)
+        set_title(axes, title, side)
+    legend(figure, order)
+    return figure
 
 
 def legend(figure: Canvas, order: Sequence[str]) -> Any:
@@ -266,6 +273,29 @@ def spread_axis(axes: Any, name: str, values: Floats, from_zero: bool = False) -
     if from_zero or max(-values.min(), values.max()) < FLOAT32_ROUNDING:
         getattr(axes, f"set_{name}lim")(0, max(1.15 * values.max(), SMALLEST))
     getattr(axes, f"{name}axis").set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
+
+
+def matrix(
+    axes: Any, shares: Any, texts: Any, most: float, dark: float, size: float, aspect: Literal["auto", "equal"]
+) -> Any:
+    """Cells in blue, the darker the larger their share, of which `most` would be the darkest, with the texts on them:
+    (rows, columns) both. The image. dark: the share from which on texts are white."""
+    picture = axes.imshow(shares, vmin=0, vmax=most, cmap="Blues", aspect=aspect)
+    axes.grid(visible=False)
+    for (row, column), text in np.ndenumerate(np.asarray(texts, dtype=object)):
+        if text:
+            colour = "white" if np.asarray(shares)[row, column] > dark else "0.2"
+            cell = axes.text(column, row, text, ha="center", va="center", fontsize=size, color=colour)
+            cell.set_in_layout(False)  # there is no room to make for it, which takes as long as drawing
+    return picture
+
+
+def by_network(parts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The frames of several networks as one, which names them in its first column; of one network its own."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    named = [pd.DataFrame({"Network": [label] * len(frame), **frame}) for label, frame in parts.items()]
+    return pd.concat(named, ignore_index=True)
 
 
 def hover(frame: pd.DataFrame) -> list[str]:

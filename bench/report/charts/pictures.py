@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
@@ -41,10 +41,8 @@ class Pictures:
     confidence_perturbed: NDArray[np.floating[Any]]
     confidence_of: str
 
-    @property
-    def slug(self) -> str:
-        """For a file's name: the model and the layer."""
-        return safe_name(f"{self.model}-{self.layer}")
+
+Drawing = Callable[[Pictures], tuple[str, Callable[[], Canvas]] | None]
 
 
 def load(run: RunFolder) -> Iterator[Pictures]:
@@ -63,23 +61,25 @@ def load(run: RunFolder) -> Iterator[Pictures]:
 
 
 def _of_models(
-    run: RunFolder, title: str, number: str, methods: Sequence[str], draw: Callable[[Pictures], Figure | None]
+    run: RunFolder, name: str, title: str, number: str, methods: Sequence[str], draw: Drawing
 ) -> Iterator[Figure | LeftOut]:
     """A figure for each model that stored pictures of images; else why there is none, and the setting that brings it.
-    draw: None where the model lacks the methods."""
+    draw: the caption, and what draws the pictures; None where the model lacks the methods."""
     is_drawn = False
     for pictures in load(run):
-        drawing = draw(pictures) if len(pictures.images) else None
-        if drawing is not None:
+        made = draw(pictures) if len(pictures.images) else None
+        if made is not None:
             is_drawn = True
-            yield drawing
-    if is_drawn:
-        return
-    names = ",".join(methods)
-    reason = f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
-    if not run.manifest.get("pictures"):
-        reason = "The run stored no pictures: pictures.rows=6 stores those of six images."
-    yield LeftOut(title, reason, number)
+            caption, plot = made
+            text = f"{pictures.model} at {pictures.layer}: {caption}"
+            slug = safe_name(f"{pictures.model}-{pictures.layer}")
+            yield Figure(f"{name}_{slug}", f"{title}, {pictures.model}", text, plot, number)
+    if not is_drawn:
+        names = ",".join(methods)
+        reason = f"No network of this run has the maps of {names}: add them with method=[...,{names}]."
+        if not run.manifest.get("pictures"):
+            reason = "The run stored no pictures: pictures.rows=6 stores those of six images."
+        yield LeftOut(title, reason, number)
 
 
 LABEL_GAP = 6  # points between a picture and the label on its left
@@ -97,8 +97,6 @@ def show(axes: Any, image: Pixels, title: str = "", label: str = "") -> None:
         axes.annotate(label, (0, 0.5), (-LABEL_GAP, 0), fontsize=SMALL, **side)
 
 
-GRID_TITLE = "Maps side by side"
-GRID_NUMBER = "Fig 5"
 GRID_SIDE, LEAST_GRID_SIDE = 0.95, 0.52  # inches: of a map, at most and at least
 GRID_NAME = 11  # letters of a class's name in one line
 LINE = 0.125  # inches: the height of a line of text
@@ -109,22 +107,19 @@ def draw_grid(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model; `config.report.figures.grid` may choose the methods, else all are shown."""
     chosen = options_of(run).figures.grid
 
-    def drawing(pictures: Pictures) -> Figure | None:
+    def drawing(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
         methods = [name for name in pictures.methods if not chosen or name in chosen]
-        if not methods:
-            return None
         caption = (
-            f"{pictures.model} at {pictures.layer}: each map, scaled to its maximum, over the grey image; beside a row "
-            f"its explained class. Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
+            "each map, scaled to its maximum, over the grey image; beside a row its explained class. "
+            f"Images: {', '.join(dict.fromkeys(pictures.image_ids))}."
         )
-        plot = partial(_plot_grid, pictures, methods, [run.metadata.method_title(method) for method in methods])
-        return Figure(f"maps_{pictures.slug}", f"{GRID_TITLE}, {pictures.model}", caption, plot, GRID_NUMBER)
+        titles = [run.metadata.method_title(method) for method in methods]
+        return (caption, partial(_plot_grid, pictures, methods, titles)) if methods else None
 
-    return _of_models(run, GRID_TITLE, GRID_NUMBER, chosen or (), drawing)
+    return _of_models(run, "maps", "Maps side by side", "Fig 5", chosen or (), drawing)
 
 
-@dataclass(frozen=True)
-class Grid:
+class Grid(NamedTuple):
     """bands: indices of the methods beside each other, in rows below each other. side: of a map, in inches. images:
     how many of them there is room for on a page."""
 
@@ -146,71 +141,58 @@ def grid(methods: int, images: int, width: float, title: float) -> Grid:
 
 
 def mosaic(tiles: list[list[Pixels]], gap: int) -> Pixels:
-    """Rows of pictures (H, W, 3) of one size as one picture, white between them and where a row is short."""
-    height, width = tiles[0][0].shape[:2]
-    rows, columns = len(tiles), max(map(len, tiles))
-    picture = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
-    for i, row in enumerate(tiles):
-        for j, tile in enumerate(row):
-            top, left = i * (height + gap), j * (width + gap)
-            picture[top : top + height, left : left + width] = tile
+    """Rows of pictures (H, W, 3) of one size as one picture, white between them."""
+    edges = ((0, gap), (0, gap), (0, 0))
+    rows = [np.hstack([np.pad(tile, edges, constant_values=255) for tile in row]) for row in tiles]
+    picture: Pixels = np.vstack(rows)[:-gap, :-gap]
     return picture
 
 
-def _fill(axes: Any, pictures: Pictures, titles: Sequence[str], band: Sequence[int], drawn: Grid) -> None:
-    """A row for each image: itself, then the band's maps. One picture in one pair of axes: a pair of axes for each
-    map took ten times as long. titles: of the methods. band: their places in `pictures`."""
-    tiles = [
-        [image, *(blend(image, pictures.heatmaps[place, i]) for place in band)]
-        for i, image in enumerate(pictures.images[: drawn.images])
-    ]
-    height, width = pictures.images.shape[1:3]
-    gap = max(1, round(GAP * width))
-    show(axes, mosaic(tiles, gap))
-    axes.set_anchor("W")
-    axes.set_xlim(-0.5, (len(drawn.bands[0]) + 1) * (width + gap) - gap - 0.5)
-    for column, title in enumerate(["image", *titles]):
-        axes.text(column * (width + gap) + width / 2, -gap, title, ha="center", va="bottom", fontsize=SMALL)
-    for row, name in enumerate(pictures.class_names[: drawn.images]):
-        place = row * (height + gap) + height / 2
-        axes.text(-gap, place, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
-
-
 def _plot_grid(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
+    """A row for each image: itself, then the band's maps. One picture in one pair of axes: a pair of axes for each map
+    took ten times as long."""
     label = GRID_NAME * LETTER + 0.1
     letters = int(LEAST_GRID_SIDE / LETTER)
     top = LINE * (1 + max(wrapped(title, letters).count("\n") for title in titles))
     drawn = grid(len(methods), len(pictures.images), PAGE - label, top)
-    names = [wrapped(title, int(drawn.side / LETTER)) for title in titles]
-    height = drawn.side * drawn.images + top
-    figure = canvas(drawn.side * (1 + len(drawn.bands[0])) + label, height * len(drawn.bands))
-    parts = figure.subfigures(len(drawn.bands), 1, squeeze=False)[:, 0]
-    for part, band in zip(parts, drawn.bands, strict=True):
+    columns = 1 + len(drawn.bands[0])
+    height, width = pictures.images.shape[1:3]
+    gap = max(1, round(GAP * width))
+    figure = canvas(drawn.side * columns + label, (drawn.side * drawn.images + top) * len(drawn.bands))
+    for part, band in zip(figure.subfigures(len(drawn.bands), 1, squeeze=False)[:, 0], drawn.bands, strict=True):
         places = [pictures.methods.index(methods[i]) for i in band]
-        _fill(part.subplots(), pictures, [names[i] for i in band], places, drawn)
+        images = pictures.images[: drawn.images]
+        tiles = [[image, *(blend(image, pictures.heatmaps[m, i]) for m in places)] for i, image in enumerate(images)]
+        axes = part.subplots()
+        show(axes, mosaic(tiles, gap))
+        axes.set_anchor("W")
+        axes.set_xlim(-0.5, columns * (width + gap) - gap - 0.5)
+        names = [wrapped(titles[i], int(drawn.side / LETTER)) for i in band]
+        for column, name in enumerate(["image", *names]):
+            axes.text(column * (width + gap) + width / 2, -gap, name, ha="center", va="bottom", fontsize=SMALL)
+        for row, name in enumerate(pictures.class_names[: drawn.images]):
+            place = row * (height + gap) + height / 2
+            axes.text(-gap, place, wrapped(name, GRID_NAME), ha="right", va="center", fontsize=SMALL)
     return figure
 
 
-PAIR_TITLE = "Two methods on one image"
-PAIR_NUMBER = "Fig 1"
 PAIR_SIDE = 1.8  # inches, at most
 
 
 def draw_pair(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model, of the methods that `config.report.figures.pair` names, on the first image."""
+    title, number = "Two methods on one image", "Fig 1"
     methods = options_of(run).figures.pair
     titles = [run.metadata.method_title(method) for method in methods]
 
-    def drawing(pictures: Pictures) -> Figure | None:
+    def drawing(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
         if not set(methods) <= set(pictures.methods):
             return None
-        caption = f"{pictures.model} at {pictures.layer}: {' and '.join(titles)} on {pictures.image_ids[0]}."
-        plot = partial(_plot_pair, pictures, methods, titles)
-        return Figure(f"pair_{pictures.slug}", f"{PAIR_TITLE}, {pictures.model}", caption, plot, PAIR_NUMBER)
+        return f"{' and '.join(titles)} on {pictures.image_ids[0]}.", partial(_plot_pair, pictures, methods, titles)
 
     if methods:
-        return _of_models(run, PAIR_TITLE, PAIR_NUMBER, methods, drawing)
-    return iter([LeftOut(PAIR_TITLE, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", PAIR_NUMBER)])
+        return _of_models(run, "pair", title, number, methods, drawing)
+    return iter([LeftOut(title, "No methods are chosen: report.figures.pair=[METHOD,METHOD].", number)])
 
 
 def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]) -> Canvas:
@@ -226,8 +208,6 @@ def _plot_pair(pictures: Pictures, methods: Sequence[str], titles: Sequence[str]
     return figure
 
 
-PERTURBED_TITLE = "Perturbed along the map"
-PERTURBED_NUMBER = "Fig 4(b)"
 MAX_IMAGES = 4
 PERTURBED_SIDE = 1.5  # inches, at most
 PERTURBED_NAME = 10  # letters of a class's name in one line
@@ -236,25 +216,23 @@ MINUS = "\N{MINUS SIGN}"
 
 def draw_perturbed(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each model, of the method that `config.report.figures.perturbed` names."""
+    title, number = "Perturbed along the map", "Fig 4(b)"
     method = options_of(run).figures.perturbed
     if not method:
-        reason = "No method is chosen: report.figures.perturbed=METHOD."
-        return iter([LeftOut(PERTURBED_TITLE, reason, PERTURBED_NUMBER)])
-    title = run.metadata.method_title(method)
+        return iter([LeftOut(title, "No method is chosen: report.figures.perturbed=METHOD.", number)])
+    shown = run.metadata.method_title(method)
 
-    def drawing(pictures: Pictures) -> Figure | None:
-        if method not in pictures.methods:
-            return None
+    def drawing(pictures: Pictures) -> tuple[str, Callable[[], Canvas]] | None:
         is_probability = pictures.confidence_of == "probability"
         meaning = "confidence is the explained class's probability" if is_probability else "score is what is explained"
         caption = (
-            f"{pictures.model} at {pictures.layer}: image, map of {title}, and the image with what the map highlights "
-            f"perturbed; {meaning}. Images: {', '.join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))}."
+            f"image, map of {shown}, and the image with what the map highlights perturbed; {meaning}. "
+            f"Images: {', '.join(dict.fromkeys(pictures.image_ids[:MAX_IMAGES]))}."
         )
-        name, plot = f"perturbed_{pictures.slug}", partial(_plot_perturbed, pictures, method, title)
-        return Figure(name, f"{PERTURBED_TITLE}, {pictures.model}", caption, plot, PERTURBED_NUMBER)
+        is_there = method in pictures.methods
+        return (caption, partial(_plot_perturbed, pictures, method, shown)) if is_there else None
 
-    return _of_models(run, PERTURBED_TITLE, PERTURBED_NUMBER, [method], drawing)
+    return _of_models(run, "perturbed", title, number, [method], drawing)
 
 
 def _plot_perturbed(pictures: Pictures, method: str, title: str) -> Canvas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,21 +13,11 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
 from axiom_bench.columns import OK
-from axiom_bench.report.charts.drawing import (
-    Chart,
-    Figure,
-    LeftOut,
-    across,
-    canvas,
-    hover,
-    legend,
-    panels,
-    set_title,
-    spread_axis,
-)
+from axiom_bench.report.charts import drawing
+from axiom_bench.report.charts.drawing import Chart, Figure, LeftOut, hover
 from axiom_bench.report.charts.styles import GREY, MethodStyle, at_same_spot, axis_title, method_styles
 from axiom_bench.report.charts.svg import mark
-from axiom_bench.report.options import PAGE, options_of
+from axiom_bench.report.options import options_of
 from axiom_bench.statistics.bootstrap import Floats
 from axiom_bench.statistics.labels import Setting, number, rows_at
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -49,11 +40,9 @@ class Plane(NamedTuple):
 def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str], floor: Sequence[str]) -> Plane | None:
     """The methods on the score's scale by two errors; None where no row has both of every such method.
 
-    errors: the metrics of the axes x and y; without any there is no plane. floor: the metrics of the floor's two
-    coordinates, of the same rows; a plane has no floor where a row has none, or none is chosen.
+    errors: the metrics of the axes x and y. floor: the metrics of the floor's two coordinates, of the same rows; a
+    plane has no floor where a row has none, or none is chosen.
     """
-    if not errors:
-        return None
     x, y = errors
     rows = rows_at(run.records.rows([x, y, *floor]), setting)
     rows = rows[rows["status"] == OK].astype({"image_id": str})  # pandas can't look up categories in a pair of columns
@@ -71,8 +60,7 @@ def axiom_plane(run: RunFolder, setting: Setting, errors: Sequence[str], floor: 
         corners = floor_of_means(*(gaps[name].to_numpy(float) for name in floor))
     means = table.mean().unstack().loc[both, [x, y]]
     images = table.index.get_level_values("image_id").nunique()
-    all_rows = run.layouts[setting].images
-    return Plane(means, corners, images, len(table), len(all_rows))
+    return Plane(means, corners, images, len(table), len(run.layouts[setting].images))
 
 
 def floor_of_means(s0: Floats, c0: Floats) -> tuple[Floats, Floats]:
@@ -90,100 +78,80 @@ def floor_of_means(s0: Floats, c0: Floats) -> tuple[Floats, Floats]:
     return sensitivity, conservation.clip(min=0)  # the last corner is 0 but for rounding
 
 
-def _planes(run: RunFolder) -> dict[Setting, Plane]:
-    """Of the settings where a method on the score's scale has both errors."""
-    chosen = options_of(run).figures
-    planes = {setting: axiom_plane(run, setting, chosen.plane, chosen.floor) for setting in run.settings}
-    return {setting: plane for setting, plane in planes.items() if plane is not None}
-
-
-def _caption(run: RunFolder, planes: Mapping[Setting, Plane]) -> str:
-    counts = ", ".join(
-        f"{run.label(setting)} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows"
-        for setting, plane in planes.items()
-    )
-    floor = "Without the axiom floor: its values aren't in this run for these images."
-    if any(plane.floor is not None for plane in planes.values()):
-        floor = "No method can lie below the axiom floor, the line."
-    return (
-        f"Each method on the score's scale: means over the rows where all of them have both errors ({counts}). "
-        f"Methods on one spot are rings around it. {floor}"
-    )
-
-
 FLOOR = "axiom floor"
-PANEL, MOST_PANEL = 1.9, 2.8  # inches: the width of a panel, and the most of it
-LEGEND = 1.4  # inches: the width of a legend beside the panels
+MOST_PANEL = 2.8  # inches: the most of a panel's width
 MAX_CORNERS = 200  # of the floor that are drawn, evenly: one an image would fill a page
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """A panel for each setting where a method on the score's scale has both errors."""
-    if not options_of(run).figures.plane:
+    chosen = options_of(run).figures
+    if not chosen.plane:
         yield LeftOut(CHART.title, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
         return
-    x, y = options_of(run).figures.plane
-    planes = _planes(run)
+    drawn = {run.label(setting): axiom_plane(run, setting, chosen.plane, chosen.floor) for setting in run.settings}
+    planes = {label: plane for label, plane in drawn.items() if plane is not None}
     if not planes:
-        missing = [name for name in (x, y) if name not in run.metrics]
+        missing = [name for name in chosen.plane if name not in run.metrics]
         add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
-        yield LeftOut(CHART.title, f"No method on the score's scale has values of both {x} and {y}{add}.")
+        errors = " and ".join(chosen.plane)
+        yield LeftOut(CHART.title, f"No method on the score's scale has values of both {errors}{add}.")
         return
-    frame, plot = partial(_frame, run, planes), partial(_plot, run, planes)
-    yield Figure("axiom_plane", CHART.title, _caption(run, planes), plot, chart=CHART, frame=frame)
+    counts = ", ".join(
+        f"{label} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows" for label, plane in planes.items()
+    )
+    floor = "Without the axiom floor: its values aren't in this run for these images."
+    if any(plane.floor is not None for plane in planes.values()):
+        floor = "No method can lie below the axiom floor, the line."
+    caption = (
+        f"Each method on the score's scale: means over the rows where all of them have both errors ({counts}). "
+        f"Methods on one spot are rings around it. {floor}"
+    )
+    axis_titles = [axis_title(run.metadata.value(name), "Mean") for name in chosen.plane]
+    frames = {label: _frame(run, plane, axis_titles) for label, plane in planes.items()}
+    plot = partial(_plot, run, planes, frames, axis_titles)
+    yield Figure("axiom_plane", CHART.title, caption, plot, chart=CHART, frame=drawing.by_network(frames))
 
 
-def _titles(run: RunFolder) -> list[str]:
-    """Of the axes x and y."""
-    return [axis_title(run.metadata.value(name), "Mean") for name in options_of(run).figures.plane]
+def _frame(run: RunFolder, plane: Plane, axis_titles: Sequence[str]) -> pd.DataFrame:
+    methods = [run.metadata.method_title(name) for name in plane.points.index]
+    means = dict(zip(axis_titles, plane.points.to_numpy().T, strict=True))
+    return pd.DataFrame({"Method": methods, **means, "Also here": at_same_spot(methods, *means.values())})
 
 
-def _frame(run: RunFolder, planes: Mapping[Setting, Plane]) -> pd.DataFrame:
-    parts = []
-    for setting, plane in planes.items():
-        methods = [run.metadata.method_title(name) for name in plane.points.index]
-        network = {"Network": run.label(setting)} if len(planes) > 1 else {}
-        means = dict(zip(_titles(run), plane.points.to_numpy().T, strict=True))
-        parts.append(
-            pd.DataFrame({**network, "Method": methods, **means, "Also here": at_same_spot(methods, *means.values())})
-        )
-    return pd.concat(parts, ignore_index=True)
-
-
-def _plot(run: RunFolder, planes: Mapping[Setting, Plane]) -> Canvas:
-    room, styles = PAGE - LEGEND, method_styles(run)
-    per_row = across(len(planes), room, PANEL, PANEL)
-    side = min(MOST_PANEL, room / per_row)
-    figure = canvas(side * per_row + LEGEND, 0.95 * side * -(-len(planes) // per_row))
-    texts = iter(hover(_frame(run, planes)))
-    for axes, (setting, plane) in zip(panels(figure, len(planes), per_row), planes.items(), strict=True):
-        _draw_panel(axes, plane, styles, [next(texts) for _ in plane.points.index])
-        set_title(axes, run.label(setting), side)
-    x, y = _titles(run)
-    figure.supxlabel(x)
-    figure.supylabel(y)
-    for handle in legend(figure, [FLOOR, *(style.title for style in styles.values())]).legend_handles:
+def _plot(
+    run: RunFolder, planes: Mapping[str, Plane], frames: Mapping[str, pd.DataFrame], axis_titles: Sequence[str]
+) -> Canvas:
+    styles, texts = method_styles(run), iter(hover(drawing.by_network(frames)))
+    shown = {
+        label: partial(_fill, plane, styles, [next(texts) for _ in plane.points.index])
+        for label, plane in planes.items()
+    }
+    figure = drawing.side_by_side(shown, [FLOOR, *(style.title for style in styles.values())], square=MOST_PANEL)
+    figure.supxlabel(axis_titles[0])
+    figure.supylabel(axis_titles[1])
+    for handle in figure.legends[0].legend_handles:
         if isinstance(handle, Line2D):
             handle.set_markersize(5)
     return figure
 
 
-def _draw_panel(axes: Any, plane: Plane, styles: Mapping[str, MethodStyle], texts: Sequence[str]) -> None:
+def _fill(plane: Plane, styles: Mapping[str, MethodStyle], texts: Sequence[str], axes: Any) -> None:
+    ends = (0.0, 0.0)
     if plane.floor is not None:
+        ends = (plane.floor[0].max(), plane.floor[1].max())
         drawn = np.unique(np.linspace(0, len(plane.floor[0]) - 1, MAX_CORNERS).round().astype(int))
         sensitivity, conservation = plane.floor[0][drawn], plane.floor[1][drawn]
         axes.plot(sensitivity, conservation, color=GREY, linewidth=1.4, label=FLOOR, zorder=2)
         axes.fill_between(sensitivity, conservation, color=GREY, alpha=0.15, linewidth=0, zorder=1)
-    rings: dict[tuple[str, ...], int] = {}
+    rings: Counter[tuple[str, ...]] = Counter()
     for method, (x, y), text in zip(plane.points.index, plane.points.to_numpy(), texts, strict=True):
         # Methods that tie in theory lie on one spot: each later one is a wider ring around the first.
-        spot = (number(x), number(y))
-        rings[spot] = ring = rings.get(spot, -1) + 1
-        style = styles[method]
-        look = {"marker": style.marker, "markersize": 5 + 4 * ring, "markeredgecolor": style.colour}
-        look |= {"markerfacecolor": "none" if ring else style.colour, "markeredgewidth": 1.2}
+        spot, style = (number(x), number(y)), styles[method]
+        look = {"marker": style.marker, "markersize": 5 + 4 * rings[spot], "markeredgecolor": style.colour}
+        look |= {"markerfacecolor": "none" if rings[spot] else style.colour, "markeredgewidth": 1.2}
+        rings[spot] += 1
         (point,) = axes.plot(x, y, label=style.title, linestyle="none", zorder=4, clip_on=False, **look)
         mark(point, [method], [text])
-    ends = (0.0, 0.0) if plane.floor is None else (plane.floor[0].max(), plane.floor[1].max())
     for axis_name, points, end in zip("xy", plane.points.to_numpy().T, ends, strict=True):
-        spread_axis(axes, axis_name, np.append(points, end), from_zero=True)
+        drawing.spread_axis(axes, axis_name, np.append(points, end), from_zero=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
-from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, wrapped
+from axiom_bench.report.charts.drawing import LETTER, SMALL, Figure, LeftOut, canvas, matrix, wrapped
 from axiom_bench.report.options import PAGE, options_of
 from axiom_bench.statistics.labels import FLOAT32_ROUNDING, NOTHING, Setting, Value, number, p_value, rows_at
 from axiom_bench.statistics.ranking import FEWEST_SETTINGS, MeanRanks, mean_ranks
@@ -85,13 +85,8 @@ def _of_one(run: RunFolder, setting: Setting, name: str, title: str, table: pd.D
         f"{shown} what tables lead with: the value of the whole data set, the median of a ratio or square, else the "
         f"mean; on the images that all compared methods have. {CHANCE}"
     )
-    plot = partial(_plot, ahead(table, values), _texts(table, values), values, _titles(run, table))
-    return Figure(name, title, caption, plot)
-
-
-def _texts(table: pd.DataFrame, values: Sequence[Value]) -> pd.DataFrame:
-    rows = (table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values)
-    return pd.DataFrame(list(rows), index=table.index, columns=table.columns)
+    texts = [table.loc[value.name].map(partial(number, rounding=value.rounding)) for value in values]
+    return Figure(name, title, caption, partial(_plot, run, ahead(table, values), np.array(texts), values))
 
 
 def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: list[Value]) -> Figure:
@@ -101,17 +96,13 @@ def _over_all(run: RunFolder, tables: Mapping[Setting, pd.DataFrame], values: li
     methods = [name for name in (run.manifest.get("methods") or shares.columns) if name in shares.columns]
     ordered = [value for value in values if value.name in mean.index]
     mean = mean.reindex(index=[value.name for value in ordered], columns=methods)
-    written = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
+    texts = mean.map(lambda share: NOTHING if np.isnan(share) else f"{100 * share:.0f}")
     caption = (
         f"Over {len(tables)} settings ({', '.join(map(run.label, tables))}): {EACH_ROW}. Numbers are per cent: how "
         f"many of the other methods do worse, mean over the settings; 50 where all print alike. {CHANCE}"
     )
-    plot = partial(_plot, mean, written, ordered, _titles(run, mean))
+    plot = partial(_plot, run, mean, texts.to_numpy(), ordered)
     return Figure("ranking_over_all", f"{TITLE}, over all", caption, plot)
-
-
-def _titles(run: RunFolder, table: pd.DataFrame) -> list[str]:
-    return [run.metadata.method_title(str(method)) for method in table.columns]
 
 
 def _is_written(table: pd.DataFrame) -> bool:
@@ -119,24 +110,18 @@ def _is_written(table: pd.DataFrame) -> bool:
     return (PAGE - 0.15 - LETTER * NAME) / table.shape[1] >= WRITTEN
 
 
-def _plot(shares: pd.DataFrame, texts: pd.DataFrame, values: Sequence[Value], titles: Sequence[str]) -> Canvas:
+def _plot(run: RunFolder, shares: pd.DataFrame, texts: np.ndarray, values: Sequence[Value]) -> Canvas:
     """Metrics x methods: coloured by share, with a text in each cell where there is room."""
+    titles = [run.metadata.method_title(str(method)) for method in shares.columns]
     labels = [wrapped(f"{value.title} {ARROWS[value.better]}", NAME) for value in values]  # the arrow: to the better
     heights = LINE * (1 + max(label.count("\n") for label in labels)) + GAP
-    longest = max(map(len, titles))
-    figure = canvas(PAGE, 0.3 + LETTER * longest + heights * len(labels))
+    figure = canvas(PAGE, 0.3 + LETTER * max(map(len, titles)) + heights * len(labels))
     axes = figure.subplots()
-    axes.imshow(shares, vmin=0, vmax=LIGHTER, cmap="Blues", aspect="auto")
+    texts = texts if _is_written(shares) else np.empty((0, 0))
+    matrix(axes, shares, texts, LIGHTER, DARK, SMALL, "auto")
     axes.set_xticks(range(shares.shape[1]), titles, rotation=90)
     axes.set_yticks(range(len(values)), labels)
     axes.tick_params(length=0)
-    axes.grid(visible=False)
-    if _is_written(shares):
-        for (row, column), share in np.ndenumerate(shares.to_numpy()):
-            colour = "white" if share > DARK else "0.2"
-            text = str(texts.iat[row, column])
-            cell = axes.text(column, row, text, ha="center", va="center", fontsize=SMALL, color=colour)
-            cell.set_in_layout(False)  # there is no room to make for it, which takes as long as drawing
     return figure
 
 
@@ -147,22 +132,21 @@ RANK_LINE, BAR = 0.32, 0.16  # inches between the lines to the names, and betwee
 def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
-    measured = {
-        value: ranks for value in values if value.has_direction and (ranks := mean_ranks(run, value.name)) is not None
-    }
-    if reason := _no_mean_ranks(run, list(measured.values())):
+    measured = [
+        (value, ranks) for value in values if value.has_direction and (ranks := mean_ranks(run, value.name)) is not None
+    ]
+    if reason := _no_mean_ranks(run, [ranks for _, ranks in measured]):
         yield LeftOut(RANKS_TITLE, reason)
         return
-    for value, ranks in measured.items():
+    for value, ranks in measured:
         caption = (
             f"{value.title}: mean rank of each method over {ranks.count} networks or data sets, 1 is best. Bars join "
             f"methods whose mean ranks differ by less than the critical difference, {ranks.critical:.2f} (Nemenyi, 5 "
             f"% over all pairs); that all are alike: {p_value(ranks.p)} (Friedman). Methods that coincide share their "
             "rank."
         )
-        titles = {str(name): run.metadata.method_title(str(name)) for name in ranks.ranks.index}
-        name, plot = f"mean_ranks_{value.name}", partial(_plot_mean_ranks, ranks, titles)
-        yield Figure(name, f"{RANKS_TITLE}, {value.title}", caption, plot)
+        plot = partial(_plot_mean_ranks, ranks, run.metadata.method_title)
+        yield Figure(f"mean_ranks_{value.name}", f"{RANKS_TITLE}, {value.title}", caption, plot)
 
 
 def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
@@ -183,7 +167,7 @@ def _no_mean_ranks(run: RunFolder, all_ranks: Sequence[MeanRanks]) -> str:
     )
 
 
-def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str]) -> Canvas:
+def _plot_mean_ranks(ranks: MeanRanks, title: Callable[[str], str]) -> Canvas:
     count, bars = len(ranks.ranks), ranks.alike()
     left = (count + 1) // 2
     height = 0.9 + BAR * len(bars) + RANK_LINE * left
@@ -207,5 +191,5 @@ def _plot_mean_ranks(ranks: MeanRanks, titles: Mapping[str, str]) -> Canvas:
         y, end = -BAR * (len(bars) + 1) - RANK_LINE * (line + 0.5), 0.7 if is_left else count + 0.3
         axes.plot([rank, rank, end], [0, y, y], color="0.45", linewidth=0.9)
         x, side = (end - 0.08, "right") if is_left else (end + 0.08, "left")
-        axes.text(x, y, f"{titles[str(name)]} {rank:.1f}", ha=side, va="center", fontsize=8)
+        axes.text(x, y, f"{title(str(name))} {rank:.1f}", ha=side, va="center", fontsize=8)
     return figure

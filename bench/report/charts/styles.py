@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -45,29 +45,25 @@ class MethodStyle:
 def method_styles(run: RunFolder) -> dict[str, MethodStyle]:
     """{method: its style}, in the manifest's order, for all methods with records: that of its YAML's number, the same
     in every run; of a method without a number, or with another's, one that is free. Controls are grey."""
-    abouts = {name: run.metadata.method(name) for name in run.methods}
+    is_control = {name: run.metadata.method(name).get("control") is True for name in run.methods}
     numbers: dict[str, int] = {}
     taken: dict[bool, set[int]] = {True: set(), False: set()}  # by whether they are of controls
-    for name, about in abouts.items():
-        number, alike = about.get("style"), taken[_is_control(about)]
+    for name in run.methods:
+        number, alike = run.metadata.method(name).get("style"), taken[is_control[name]]
         if isinstance(number, int) and 0 <= number < MOST_STYLES and number not in alike:
             numbers[name] = number
             alike.add(number)
-    for name in [name for name in abouts if name not in numbers]:
-        alike = taken[_is_control(abouts[name])]
-        numbers[name] = next(number for number in count() if number not in alike)
-        alike.add(numbers[name])
-    return {name: _style(run.metadata.method_title(name), numbers[name], _is_control(abouts[name])) for name in abouts}
-
-
-def _is_control(about: Mapping[str, Any]) -> bool:
-    return about.get("control") is True
-
-
-def _style(title: str, number: int, is_control: bool) -> MethodStyle:
-    turn, colour = divmod(number, len(COLOURS))
-    marker, dash = MARKERS[(colour + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
-    return MethodStyle(title, GREY if is_control else COLOURS[colour], marker, dash)
+    styles = {}
+    for name in run.methods:
+        alike = taken[is_control[name]]
+        turn, colour = divmod(
+            numbers.get(name, next(number for number in count() if number not in alike)), len(COLOURS)
+        )
+        alike.add(turn * len(COLOURS) + colour)
+        marker, dash = MARKERS[(colour + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
+        shade = GREY if is_control[name] else COLOURS[colour]
+        styles[name] = MethodStyle(run.metadata.method_title(name), shade, marker, dash)
+    return styles
 
 
 def sign(style: MethodStyle) -> str:
@@ -85,8 +81,8 @@ def metrics_in_order(run: RunFolder, names: Collection[str]) -> list[str]:
 
 def at_same_spot(titles: Sequence[str], *coordinates: Iterable[float]) -> list[str]:
     """For each point the titles of the others that print the same coordinates: what a reader can't see below it."""
-    spots: dict[tuple[str, ...], list[str]] = {}
     keys = [tuple(map(number, point)) for point in zip(*coordinates, strict=True)]
+    spots: dict[tuple[str, ...], list[str]] = {}
     for title, key in zip(titles, keys, strict=True):
         spots.setdefault(key, []).append(title)
     return [", ".join(other for other in spots[key] if other != title) for title, key in zip(titles, keys, strict=True)]

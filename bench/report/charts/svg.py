@@ -14,6 +14,7 @@ CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ufffe\uffff]")  # an SVG file
 NAMESPACE, LINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 INK, LINE = "#1b1b1f", "#cccccc"  # of text and of rules in every drawing; the page has its own, by theme
 THEME = {INK: "var(--ink)", LINE: "var(--line)"}
+PLACES = frozenset({"d", "x", "y", "width", "height", "transform"})  # attributes with coordinates
 PIXELS = 125 / 72  # of the page for a point: more than in print (96 / 72), where text has 7 or 8 points
 FONT = "'DejaVu Sans', Verdana, sans-serif"  # as wide as the font that decided where labels stand
 
@@ -77,29 +78,22 @@ def _shorten(root: ElementTree.Element) -> None:
     for parent in list(root.iter()):
         for child in list(parent):
             style = child.get("style", "")
-            is_unseen = (
-                child.tag == _tag("path")
-                and "stroke" not in style
-                and "fill: none" in style
-                and parent.tag != _tag("defs")
-            )
-            if is_unseen or child.tag in (_tag("metadata"), _tag("style")):
+            is_empty = child.tag == _tag("path") and "stroke" not in style and "fill: none" in style
+            if (is_empty and parent.tag != _tag("defs")) or child.tag in (_tag("metadata"), _tag("style")):
                 parent.remove(child)
     for element in root.iter():
-        for name in ("d", "x", "y", "width", "height", "transform"):
-            if name in element.attrib and element is not root:
-                shorter = re.sub(
-                    r"\d+\.\d{2,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), element.attrib[name]
-                )
-                element.set(name, re.sub(r"\s+", " ", shorter).strip())
+        for name in PLACES.intersection(element.keys()) if element is not root else ():
+            shorter = re.sub(r"\d+\.\d{2,}", lambda digits: f"{float(digits[0]):.2f}".rstrip("0").rstrip("."),
+                             element.attrib[name])  # fmt: skip
+            element.set(name, re.sub(r"\s+", " ", shorter).strip())
         if element.get("transform", "").startswith("rotate(-0 "):
             del element.attrib["transform"]
         if link := element.attrib.pop(f"{{{LINK}}}href", None):
             element.set("href", link)
         if "style" in element.attrib:
             parts = (part for part in element.attrib["style"].split("; ") if not part.startswith("font-family"))
-            style = "; ".join(parts)
-            element.set("style", re.sub("#[0-9a-f]{6}", lambda found: THEME.get(found[0], found[0]), style))
+            themed = re.sub("#[0-9a-f]{6}", lambda colour: THEME.get(colour[0], colour[0]), "; ".join(parts))
+            element.set("style", themed)
 
 
 def _references(element: ElementTree.Element) -> list[str]:

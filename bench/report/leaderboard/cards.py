@@ -7,16 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from axiom_bench.report.leaderboard.parts import (
-    ABOVE,
-    BACK,
-    HEADER,
-    STYLE,
-    Costs,
-    Part,
-    pages_of,
-    places_cells,
-)
+from axiom_bench.report.leaderboard.parts import ABOVE, BACK, HEADER, STYLE, Costs, Part, pages_of, places_cells
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table

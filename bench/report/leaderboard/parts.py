@@ -17,18 +17,9 @@ from axiom_bench.judging.standing import Standings, standings
 from axiom_bench.records import publishing
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.options import options_of
+from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble, render
-from axiom_bench.report.page.tables import (
-    ON_THE_CARD,
-    SCRIPTS,
-    STYLES,
-    Definition,
-    Terms,
-    block,
-    definitions_of,
-    definitions_section,
-    terms,
-)
+from axiom_bench.report.page.tables import ON_THE_CARD, SCRIPTS, STYLES, Definition, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
 from axiom_bench.statistics.labels import NOTHING, number
@@ -100,7 +91,7 @@ class Part:
     @cached_property
     def definitions(self) -> tuple[list[Definition], list[Definition]]:
         """Of its methods and its metrics."""
-        return definitions_of(self.run)
+        return page_tables.definitions_of(self.run)
 
     @cached_property
     def origin(self) -> str:
@@ -131,17 +122,13 @@ def pages_of(definitions: Iterable[Definition]) -> dict[str, str]:
 def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     """The page of a part, as HTML."""
     methods, metrics = part.definitions
-    linked = Terms(titles=terms([], metrics).titles, pages=pages_of(methods))
-    facts = BACK | {
-        "Suite": str(part.run.config.get("suite_part", "")),
-        "Computed": part.origin,
-        "Images": part.images,
-        "Gallery": link(part.gallery, "maps of all methods") if has_gallery else "",
-    }
+    linked = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
+    facts = {"Suite": str(part.run.config.get("suite_part", "")), "Computed": part.origin, "Images": part.images}
+    facts = BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
     tables = [_section(part, metric, linked) for metric in part.standings]
     return assemble(
         Header(ABOVE, part.name, {name: text for name, text in facts.items() if text}),
-        [*_choices(part, costs), *tables, definitions_section([], metrics)],
+        [*_choices(part, costs), *tables, page_tables.definitions_section([], metrics)],
     )
 
 
@@ -165,15 +152,10 @@ def _data(part: Part, costs: Costs) -> dict[str, Any]:
     run, pages = part.run, pages_of(part.definitions[0])
     networks = [run.label(setting) for setting in run.settings]
     methods = [
-        {
-            "title": run.metadata.method_title(name),
-            "name": name,
-            "page": pages[name],
-            "family": part.family(name),
-            "passes": costs[name][0] if name in costs else None,
-        }
+        {"title": run.metadata.method_title(name), "name": name, "page": pages[name], "family": part.family(name),
+         "passes": costs[name][0] if name in costs else None}
         for name in run.methods
-    ]
+    ]  # fmt: skip
     metrics = []
     for metric, table in part.standings.items():
         value, rows = run.metadata.value(metric), [table.get(name) for name in run.methods]
@@ -195,18 +177,24 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     """A metric's table, a row for each method and a column for each network."""
     run, standings = part.run, part.standings[metric]
     value = run.metadata.value(metric)
-    networks = [run.label(setting) for setting in run.settings]
     compared = {run.label(setting): run.comparisons.of(setting, metric) for setting in run.settings}
     bests = {label: frozenset[str]() if each is None else each.best for label, each in compared.items()}
-    rows = {has: [name for name, each in standings.items() if each.answers.has_place == has] for has in (True, False)}
-    groups = tuple(
-        Group(title, tuple(_row(run, name, standings[name], networks, bests) for name in names))
-        for title, names in (("With a place" if rows[False] else "", rows[True]), (APPLIES, rows[False]))
-        if names
-    )
-    arrow = ARROWS.get(value.better, "")
-    header = (*HEADER, *(f"{name}\n{value.lead}{arrow}" for name in networks))
-    table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)), text_columns=1)
+
+    def row(method: str, each: Standings) -> tuple[Cell, ...]:
+        values = (
+            numeric(at.value, at.value_text, method in best) if (at := each.networks.get(label)) else Cell(NOTHING)
+            for label, best in bests.items()
+        )
+        return (Cell(run.metadata.method_title(method)), *places_cells(each), *values)
+
+    rows = {
+        has: tuple(row(name, each) for name, each in standings.items() if each.answers.has_place == has)
+        for has in (True, False)
+    }
+    titles = {True: "With a place" if rows[False] else "", False: APPLIES}
+    groups = tuple(Group(titles[has], own) for has, own in rows.items() if own)
+    header = (*HEADER, *(f"{label}\n{value.lead}{ARROWS.get(value.better, '')}" for label in bests))
+    table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)))
     return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
 
 
@@ -218,18 +206,6 @@ def places_cells(standings: Standings) -> tuple[Cell, ...]:
         Cell(f"{beats} of {count}", numbers=(beats / count,)),
         Cell(answers.text, numbers=(answers.rows / answers.all_rows,)),
     )
-
-
-def _row(
-    run: RunFolder, method: str, standings: Standings, networks: Iterable[str], bests: Mapping[str, frozenset[str]]
-) -> tuple[Cell, ...]:
-    cells = [
-        numeric(each.value, each.value_text, method in bests[name])
-        if (each := standings.networks.get(name))
-        else Cell(NOTHING)
-        for name in networks
-    ]
-    return (Cell(run.metadata.method_title(method)), *places_cells(standings), *cells)
 
 
 def _notes(part: Part, metric: str, standings: Mapping[str, Standings]) -> Iterable[str]:

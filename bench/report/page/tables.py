@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
@@ -17,8 +17,9 @@ from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
+from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import group_name, last_lines, warning_lines
+from axiom_bench.report.tables.text import group_name
 from axiom_bench.statistics.labels import Setting, Value, number
 from axiom_bench.statistics.ranking import Statement, findings
 from axiom_bench.statistics.run_folder import RunFolder
@@ -62,12 +63,12 @@ def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
     of_methods, of_metrics = [], []
     for name in run.methods:
         about = run.metadata.method(name)
-        of_methods.append(_definition("method", name, run.metadata.method_title(name), about, _method_facts(about)))
+        of_methods.append(_definition("method", name, run.metadata.method_title(name), about, about.get("params")))
     for name in run.metrics:
         about = metrics.get(name) or {}
-        facts = [*_metric_facts(about, params.get(str(about.get("metric"))) or {})]
-        facts += [f"{ON_THE_CARD} {line}." for line in [committed_line(run, name)] if line]
-        of_metrics.append(_definition("metric", name, run.metadata.value(name).title, about, facts))
+        title, line = run.metadata.value(name).title, committed_line(run, name)
+        more = [f"{ON_THE_CARD} {line}."] if line else []
+        of_metrics.append(_definition("metric", name, title, about, params.get(str(about.get("metric"))), more))
     return of_methods, of_metrics
 
 
@@ -77,9 +78,8 @@ def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definit
     return Section("definitions", "Definitions", body, ("definitions.css",), ("definitions.js",))
 
 
-def terms(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Terms:
+def terms(methods: Sequence[Definition], metrics: Sequence[Definition]) -> Terms:
     """Where each method and metric is defined; a title of several has the first."""
-    methods, metrics = list(methods), list(metrics)
     return Terms(
         {name: entry.id for entry in reversed(methods) for name in (entry.title, entry.name)},
         {entry.name: entry.id for entry in metrics},
@@ -87,63 +87,35 @@ def terms(methods: Iterable[Definition], metrics: Iterable[Definition]) -> Terms
     )
 
 
-def _definition(kind: str, name: str, title: str, about: Mapping[str, Any], facts: Iterable[str]) -> Definition:
+def _definition(
+    kind: str, name: str, title: str, about: Mapping[str, Any], params: Any, more: Iterable[str] = ()
+) -> Definition:
+    """A web address that is none stays out: a stranger's may be a script."""
     anchor = f"{kind}-{re.sub(r'[^A-Za-z0-9_.@-]', '-', name)}"
     formula = RESULT.sub("", str(about.get("description") or "")).rstrip(".")
-    return Definition(anchor, name, title, formula, tuple(facts), _cited(about.get("cited")))
+    cited, found = about.get("cited"), {}
+    if cited and isinstance(cited, Mapping):
+        found = {key: str(cited.get(key) or "") for key in ("text", "title", "url")}
+        found["url"] = found["url"] if found["url"].startswith(("https://", "http://")) else ""
+    return Definition(anchor, name, title, formula, (*_facts(about, params), *more), found)
 
 
-def _cited(cited: object) -> Mapping[str, str]:
-    """Without an address that is no page of the web: a stranger's may be a script."""
-    if not cited or not isinstance(cited, Mapping):
-        return {}
-    texts = {name: str(cited.get(name) or "") for name in ("text", "title", "url")}
-    return texts if texts["url"].startswith(("https://", "http://")) else texts | {"url": ""}
-
-
-def _method_facts(about: Mapping[str, Any]) -> Iterable[str]:
-    if about.get("params"):
-        yield f"Parameters: {_listed(about['params'])}."
+def _facts(about: Mapping[str, Any], params: Any) -> Iterator[str]:
+    better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(str(about.get("better")))
+    if direction := " ".join(filter(None, (f"Unit: {about['unit']}." if about.get("unit") else "", better))):
+        yield direction
+    if about.get("definition"):
+        deviation = about.get("deviation")
+        yield f"Follows {about['definition']}" + (f". Differs: {deviation}." if deviation else ".")
+    if params:
+        yield f"Parameters: {', '.join(f'{name}={value}' for name, value in params.items())}."
     if about.get("on_score_scale") is False:
         yield "Not on the score's scale, so the axiom errors don't apply to it."
     if about.get("note"):
         yield str(about["note"])
 
 
-def _metric_facts(about: Mapping[str, Any], params: Mapping[str, Any]) -> Iterable[str]:
-    better = {"lower": "Lower is better.", "higher": "Higher is better."}.get(str(about.get("better")))
-    unit = f"Unit: {about['unit']}." if about.get("unit") else ""
-    yield " ".join(filter(None, (unit, better)))
-    if about.get("definition"):
-        deviation = about.get("deviation")
-        yield f"Follows {about['definition']}" + (f". Differs: {deviation}." if deviation else ".")
-    if params:
-        yield f"Parameters: {_listed(params)}."
-    if about.get("note"):
-        yield str(about["note"])
-
-
-def _listed(params: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value}" for name, value in params.items())
-
-
 STYLES, SCRIPTS = ("tables.css",), ("panels.js", "tables_sort.js", "tables_filter.js", "tables_copy.js")
-
-
-@dataclass(frozen=True)
-class Column:
-    """title, rest: the first line of the heading and the others. term: anchor of its definition, or empty.
-
-    parts: names of the numbers in a cell, where it holds several, such as ("mean", "s.e.").
-    is_off: until a reader asks for it.
-    """
-
-    title: str
-    rest: str
-    is_number: bool
-    term: str
-    parts: tuple[str, ...]
-    is_off: bool = False
 
 
 def overview(run: RunFolder, table: Table, terms: Terms, maps: Markup) -> Section:
@@ -162,35 +134,8 @@ def section(tables: Iterable[Table], terms: Terms) -> Section:
 def block(tables: Sequence[Table], terms: Terms, off: Collection[str] = ()) -> Markup:
     """Tables with the same columns, one for each setting, under one set of filters. off: titles of columns that are
     off until a reader asks."""
-    panels = [part("table", table=table, columns=_columns(table, terms, off), terms=terms) for table in tables]
-    labels = [table.label for table in tables]
-    return part("table_block", panels=list(zip(labels, panels, strict=True)))
-
-
-def _columns(table: Table, terms: Terms, off: Collection[str]) -> list[Column]:
-    columns = []
-    for place, text in enumerate(table.header):
-        title, _, rest = text.partition("\n")
-        cells = (row[place] for group in table.groups for row in group.rows)
-        count = max((len(cell.numbers) for cell in cells), default=0)
-        term, parts = terms.titles.get(title, ""), _parts(text, count)
-        columns.append(Column(title, rest, table.alignment[place], term, parts, title in off))
-    return columns
-
-
-def _parts(heading: str, count: int) -> tuple[str, ...]:
-    """Names of the numbers in a column's cells, as its heading's last line says them: "mean ± s.e. ↑".
-
-    >>> _parts("Confidence drop\\nmean \u00b1 s.e.", 2)
-    ('mean', 's.e.')
-    """
-    if count < 2:
-        return ()
-    words = re.findall(r"[^()\[\]/,\u00b1\u2191\u2193\u00a0]*[\w.%]", heading.rpartition("\n")[2])
-    names = [word.strip() for word in words]
-    if len(names) == 2 and count == 3:  # "mean [95 %]"
-        names = [names[0], "low", "high"]
-    return tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
+    panels = [(table.label, part("table", table=table, terms=terms, off=off)) for table in tables]
+    return part("table_block", panels=panels)
 
 
 SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
@@ -199,16 +144,16 @@ SIDE_BY_SIDE = 4  # settings; of more, a reader chooses one
 def findings_section(run: RunFolder, terms: Terms, trust: Mapping[Setting, Mapping[str, str]]) -> Section:
     """Findings by metric and setting; where nothing can be compared, the values that there are. trust: of a setting's
     metrics how far their order can be trusted. Beside them stands what the committed scorecard says of each metric."""
-    statements, warnings = findings(run, options_of(run).headline), warning_lines(run)
+    statements = findings(run, options_of(run).headline)
     by_metric = groupby(statements, lambda statement: statement.metric)
     body = part(
         "findings",
         failures=run.manifest.get("failures") or (),
-        warnings=warnings,
+        warnings=warning_lines(run),
         is_empty=run.records.empty,
         metrics=[_metric(run, run.metadata.value(name), list(group), terms, trust) for name, group in by_metric],
         no_leader=not leaders(committed_card()),
-        lines=[] if statements else last_lines(run)[len(warnings) :],
+        lines=[] if statements else list(metric_lines(run)),
         side_by_side=len(run.settings) <= SIDE_BY_SIDE,
     )
     return Section("findings", "Findings", body, ("findings.css",), ("panels.js",))
@@ -226,11 +171,12 @@ def _metric(
     cards = []
     for setting in run.settings:
         label = run.label(setting)  # stands above its sentences, and is left out of them
-        if selected := [statement for statement in statements if statement.settings == (setting,)]:
-            sentences = [
-                {"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: "), "numbers": each.numbers}
-                for each in selected
-            ]
+        sentences = [
+            {"kind": each.kind, "text": each.sentence.removeprefix(f"{label}: "), "numbers": each.numbers}
+            for each in statements
+            if each.settings == (setting,)
+        ]
+        if sentences:
             chart, words = _interval_chart(run, setting, value), trust.get(setting, {}).get(value.name, "")
             cards.append({"label": label, "sentences": sentences, "chart": chart, "trust": words})
     return {
@@ -247,9 +193,9 @@ def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
     comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
-    styles, rows = method_styles(run), []
+    rows = []
     for group in comparison.ranked:
-        place, colour = comparison.place(group[0]), styles[group[0]].colour
+        place, colour = comparison.place(group[0]), method_styles(run)[group[0]].colour
         ends = (place.value, place.value_low, place.value_high)
         rows.append(Row(group_name(run, group), colour, *ends, place.is_best))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
@@ -259,8 +205,7 @@ def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
 LOG_SPREAD = 30.0  # times the smallest value: from here on a linear scale draws most dots on one another
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A method's value with the ends of its interval. is_best: drawn stronger."""
 
     title: str

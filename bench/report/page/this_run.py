@@ -78,9 +78,6 @@ def _day(created: object) -> str:
     return f"{when.day} {when:%B %Y}"
 
 
-ABSENT = object()
-
-
 def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
     manifest = run.manifest
@@ -127,8 +124,7 @@ def _correct(run: RunFolder, model: str) -> str:
     split = classified(rows)
     images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
     correct = int(images.sum())
-    left_out = sum(count["chosen"] - count["kept"] for count in run.metadata.images(model).values())
-    total = len(images) + left_out
+    total = len(images) + sum(count["chosen"] - count["kept"] for count in run.metadata.images(model).values())
     return f"{correct:,} of {total:,} ({share(correct, total)})" if len(images) else ""
 
 
@@ -139,8 +135,8 @@ def _data(run: RunFolder) -> list[dict[str, str]]:
         records = run.records.of_images[run.records.of_images["data"] == name]
         bad = records.loc[records["target_class"] == UNKNOWN_CLASS, "image_id"].nunique()
         counts = {"ids": len(data.get("ids") or []), "seen": records["image_id"].nunique(), "bad": bad}
-        notes = ". ".join(data.get("notes") or ())
-        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12], "notes": notes}
+        about = {"name": name, "fingerprint": str(data.get("fingerprint") or "")[:12]}
+        about |= {"notes": ". ".join(data.get("notes") or ())}
         rows.append(about | {of: f"{count:,}" for of, count in counts.items()})
     return rows
 
@@ -157,14 +153,13 @@ def precision(precision: Any) -> str:
 def _stages(seconds: Mapping[str, Mapping[str, float]], work: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
     """The jobs, and of each stage the seconds and share of each job, then their sums, and the images a second: of the
     command that computed a job's values."""
-    names = dict.fromkeys(name for stages in seconds.values() for name in stages)
     totals = {job: sum(stages.values()) for job, stages in seconds.items()}
     rows = {
         name: [
             f"{stages[name]:.1f} ({share(stages[name], totals[job])})" if name in stages else NOTHING
             for job, stages in seconds.items()
         ]
-        for name in names
+        for name in dict.fromkeys(name for stages in seconds.values() for name in stages)
     }
     rows["together"] = [f"{total:.1f}" for total in totals.values()]
     rows["images/s"] = [_images_per_second(work.get(job) or {}) or NOTHING for job in seconds]
@@ -195,47 +190,42 @@ def _images_per_second(work: Mapping[str, Any]) -> str:
 def _configurations(manifest: Mapping[str, Any]) -> dict[str, str]:
     """{title: YAML}: the whole configuration of the first job, and of each other what differs from it."""
     first = manifest.get("config") or {}
-    texts = {"Configuration": _yaml(first)} if first else {}
+    texts = {"Configuration": first} if first else {}
     for job in (manifest.get("jobs") or ())[1:]:
-        differing = _differing(job.get("config") or {}, first)
-        if differing:
-            texts[f"What differs in {job['job']}"] = _yaml(differing)
-    return texts
+        if differing := _differing(job.get("config") or {}, first):
+            texts[f"What differs in {job['job']}"] = differing
+    look: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 100}
+    return {title: str(yaml.safe_dump(dict(config), **look)) for title, config in texts.items()}
 
 
 def _differing(config: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a configuration that the first doesn't have alike; of groups, the entries in them."""
     differing = {}
     for key, value in config.items():
-        other = first.get(key, ABSENT)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            if inner := _differing(value, other):
+        if isinstance(value, Mapping) and isinstance(first.get(key), Mapping):
+            if inner := _differing(value, first[key]):
                 differing[key] = inner
-        elif value != other:
+        elif key not in first or value != first[key]:
             differing[key] = value
     return differing
-
-
-def _yaml(config: Mapping[str, Any]) -> str:
-    return str(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100))
 
 
 def combined_runs(run: RunFolder) -> Section:
     """A table of the runs, and one of the versions."""
     runs = run.manifest["runs"]
+    about = [
+        {
+            "name": f"{each['experiment']}/{each['run']}",
+            "folder": str(each.get("folder") or ""),
+            "made": str(each.get("created") or ""),
+            "models": ", ".join(each.get("models") or ()),
+            "data": ", ".join(each.get("data") or ()),
+            "device": str(each.get("device") or "unknown"),
+            "precision": precision(each.get("precision")) or "unknown",
+            "commit": str(each.get("git_commit") or "")[:12],
+        }
+        for each in runs
+    ]
     libraries = dict.fromkeys(name for each in runs for name in each.get("versions") or ())
     versions = [(name, [(each.get("versions") or {}).get(name) or "" for each in runs]) for name in libraries]
-    return Section("combined", "Combined runs", part("combined", runs=list(map(_about, runs)), versions=versions))
-
-
-def _about(run: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "name": f"{run['experiment']}/{run['run']}",
-        "folder": str(run.get("folder") or ""),
-        "made": str(run.get("created") or ""),
-        "models": ", ".join(run.get("models") or ()),
-        "data": ", ".join(run.get("data") or ()),
-        "device": str(run.get("device") or "unknown"),
-        "precision": precision(run.get("precision")) or "unknown",
-        "commit": str(run.get("git_commit") or "")[:12],
-    }
+    return Section("combined", "Combined runs", part("combined", runs=about, versions=versions))

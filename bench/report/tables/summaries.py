@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables import text
-from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric
+from axiom_bench.report.tables.table import Cell, Group, Table, count, interval, numeric, span
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
 from axiom_bench.statistics.bootstrap import OverNetworks
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.ranking import best, best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
-from axiom_bench.statistics.summary import leading
+from axiom_bench.statistics.summary import KEYS, leading
 
 TIME = Value("time", "Run time", better="lower")
 
 
-def overview_table(run: RunFolder, summary: pd.DataFrame) -> Table:
+def overview_table(run: RunFolder) -> Table:
     """Of the metrics that `options_of` chooses."""
     values = [run.metadata.value(name) for name in options_of(run).columns]
-    rows = leading(summary[summary["metric"].isin([value.name for value in values])])
+    rows = leading(run.summary[run.summary["metric"].isin([value.name for value in values])])
     rows = rows[rows["method"] != METHOD_FREE]
     whole_set = set(rows.loc[rows["whole_set"].astype(bool), "metric"])
     groups = [Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values)) for at in run.settings]
@@ -111,10 +109,10 @@ def _kept(run: RunFolder) -> list[str]:
     return [sentence] if kept else []
 
 
-def headline_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
+def headline_tables(run: RunFolder) -> Iterator[Table]:
     """Of the metrics of `config.report.headline` that the run has, where a method has a value."""
     for name in options_of(run).headline:
-        rows = leading(summary[(summary["metric"] == name) & (summary["method"] != METHOD_FREE)])
+        rows = leading(run.summary[(run.summary["metric"] == name) & (run.summary["method"] != METHOD_FREE)])
         if (rows["n"] > 0).any():
             yield headline_table(run, run.metadata.value(name), rows)
 
@@ -127,7 +125,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
     columns = []
     for setting, of_setting in settings.items():
         cells = of_methods(run, setting, of_setting, value, methods)
-        columns.append([Cell(text.marked(text.statistic(row, value, lead), row), bold) for row, lead, bold in cells])
+        columns.append([text.statistic_cell(row, value, lead, bold) for row, lead, bold in cells])
     _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
     counts = counts_text(defined["images"], defined["n"])
     notes = (f"Shown: {shown}. {counts}.", BOLD_NOTE, INTERVAL_NOTE, *_notes(run, rows))
@@ -164,11 +162,10 @@ def training_tables(run: RunFolder) -> Iterator[Table]:
 def _training_cells(found: OverNetworks, rounding: float) -> Iterator[Cell]:
     for value in found.of_each:
         yield numeric(value, number(value, rounding))
-    for ends in (found.of_all, found.of_these):
-        numbers = (found.mean, float(ends[0]), float(ends[1]))
-        yield Cell(with_interval(*numbers, rounding), numbers=tuple(filter(math.isfinite, numbers)))
-    low, high = (number(end, rounding) for end in found.without_one)
-    yield Cell(low if low == high else f"{low} to {high}", numbers=tuple(map(float, found.without_one)))
+    for low, high in (found.of_all, found.of_these):
+        yield interval(found.mean, low, high, rounding)
+    low, high = found.without_one
+    yield span(low, high, rounding)
 
 
 METRICS = "All metrics"
@@ -181,10 +178,10 @@ METRICS_NOTE = (
 COMMON_NOTE = f"{COMMON}: the same statistic over the images that all compared methods have, where these are fewer."
 
 
-def metric_tables(run: RunFolder, summary: pd.DataFrame) -> Iterator[Table]:
+def metric_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric."""
     for i, setting in enumerate(run.settings, start=1):
-        selected = rows_at(summary, setting)
+        selected = rows_at(run.summary, setting)
         metrics = list(text.by_metric(run, selected))
         has_common = any(on_common_images(rows) for _, _, rows in metrics)
         whole_sets = {value.name for value, whole_set, _ in metrics if whole_set}
@@ -218,8 +215,8 @@ def _metric_rows(
         cells = [Cell(text.name_of(run, entry["method"])), *counts]
         for name in ("median", "mean"):
             leads = name == value.lead
-            cell = text.statistic_cell(entry, value, name, bold=leads and is_bold and not differ)
-            cells.append(cell if leads else replace(cell, text=text.statistic(entry, value, name)))
+            cell_of = text.statistic_cell if leads else text.statistic
+            cells.append(cell_of(entry, value, name, leads and is_bold and not differ))
         cells.append(numeric(entry["standard_error"]))
         if has_common:
             cells.append(numeric(entry[f"common_{value.lead}"], bold=is_bold) if differ else Cell(""))
@@ -234,11 +231,11 @@ CORRECTNESS_NOTE = (
 )
 
 
-def correctness_tables(run: RunFolder, split: pd.DataFrame) -> Iterator[Table]:
+def correctness_tables(run: RunFolder) -> Iterator[Table]:
     """One table for each setting, one group of rows for each metric of single images."""
     notes = (text.target_note(str(run.config.get("target", "label"))), CORRECTNESS_NOTE, INTERVAL_NOTE)
     for i, setting in enumerate(run.settings, start=1):
-        metrics = text.by_metric(run, rows_at(split, setting))
+        metrics = text.by_metric(run, rows_at(run.split_summary, setting))
         rows_of = {value: tuple(_split_rows(run, rows, value)) for value, _, rows in metrics}
         groups = tuple(Group(text.group_title(value), rows, value.name) for value, rows in rows_of.items())
         label, header = run.label(setting), CORRECTNESS_HEADER
@@ -262,9 +259,9 @@ def _split_rows(run: RunFolder, rows: pd.DataFrame, value: Value) -> Iterator[tu
 STATUSES_HEADER = ("Metrics", "Status", "Methods", "Rows of each")
 
 
-def status_table(run: RunFolder, summary: pd.DataFrame) -> Table:
+def status_table(run: RunFolder) -> Table:
     """No rows, and a sentence that says so, where all is ok."""
-    rows = ((run.label(setting), tuple(_status_rows(run, rows_at(summary, setting)))) for setting in run.settings)
+    rows = ((run.label(setting), tuple(_status_rows(run, rows_at(run.summary, setting)))) for setting in run.settings)
     groups = tuple(Group(label, selected) for label, selected in rows if selected)
     notes = () if groups else ("Every row has status ok.",)
     return Table("statuses", "Statuses other than ok", STATUSES_HEADER, groups, notes, text_columns=3)
@@ -317,3 +314,40 @@ def _runtime_row(run: RunFolder, entry: dict[Any, Any]) -> tuple[Cell, ...]:
         count(entry["batch_size"]),
         Cell(str(entry["device"])),
     )
+
+
+_NUMBERS = (
+    "images", "n", "rows", "mean", "mean_low", "mean_high", "median", "median_low", "median_high", "standard_error",
+)  # fmt: skip
+_COMMON = ("compared", "common_images", "common_n", "common_mean", "common_median")
+
+
+def long_frame(run: RunFolder) -> pd.DataFrame:
+    """One row for each setting, method, metric and split (all, correct, wrong, unknown); n: rows with status ok;
+    common_...: of the rows that all compared methods have, see `statistics.common`."""
+    rows = pd.concat([run.summary.assign(split="all"), run.split_summary], ignore_index=True)
+    for about in ("unit", "better"):
+        of_metrics = {name: getattr(run.metadata.value(name), about) for name in run.metrics}
+        rows[about] = rows["metric"].astype(str).map(of_metrics)
+    return rows[[*KEYS, "split", "unit", "better", *_NUMBERS, *_COMMON, "statuses"]]
+
+
+def wide_frame(run: RunFolder) -> pd.DataFrame:
+    """One row for each setting and method: "<metric> mean", "<metric> median", "<metric> n", ..., and the method's
+    milliseconds beyond the trace (of the trace itself in the row of method "-")."""
+    keys, summary = ["model", "layer", "data", "method"], run.summary
+    if summary.empty:
+        return pd.DataFrame(columns=keys)
+    places = pd.MultiIndex.from_frame(summary[keys].drop_duplicates())
+    parts = [pd.DataFrame(index=places)]
+    for name in run.metrics:
+        for whole_set in (True, False):
+            rows = summary[(summary["metric"] == name) & (summary["whole_set"] == whole_set)]
+            title = f"{name} (whole set)" if whole_set else name
+            columns = {statistic: f"{title} {statistic}" for statistic in ("mean", "median", "n")}
+            if len(rows):
+                parts.append(rows.set_index(keys)[list(columns)].rename(columns=columns))
+    table = pd.concat(parts, axis=1).reindex(places).copy().reset_index()  # a copy is in one piece
+    times = {setting: milliseconds(run, setting) for setting in run.settings}
+    spent = [times[Setting(*place)].get(method, float("nan")) for *place, method in table[keys].astype(str).to_numpy()]
+    return table.assign(milliseconds_per_image=spent).convert_dtypes()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.labels import NOTHING, number, with_interval
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,17 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Column:
+    """title, rest: the first line of the heading and the others. is_number: right-aligned. parts: names of the numbers
+    in a cell, where it holds several, such as ("mean", "s.e.")."""
+
+    title: str
+    rest: str
+    is_number: bool
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Table:
     """name: of the files. text_columns: how many leading columns hold words (left-aligned), the others hold numbers,
     except the last where `text_last`. notes: sentences under the table. family: the title that the tables of several
@@ -52,10 +63,10 @@ class Table:
 
     @classmethod
     def of_setting(
-        cls, name: str, family: str, label: str, header: tuple[str, ...], groups: Any, *how: Any, **more: Any
+        cls, name: str, family: str, label: str, header: tuple[str, ...], groups: Any, *more: Any, **named: Any
     ) -> Table:
-        """One of the tables that several settings have; how: from notes on."""
-        table = cls(name, f"{family}, {label}", header, groups, *how, **more)
+        """One of the tables that several settings have; more: from notes on."""
+        table = cls(name, f"{family}, {label}", header, groups, *more, **named)
         return replace(table, family=family, label=label)
 
     @property
@@ -64,6 +75,31 @@ class Table:
         last = len(self.header) - 1
         return tuple(i >= self.text_columns and not (self.text_last and i == last) for i in range(last + 1))
 
+    @property
+    def columns(self) -> list[Column]:
+        """What is known of each column."""
+        columns = []
+        for place, (heading, is_number) in enumerate(zip(self.header, self.alignment, strict=True)):
+            title, _, rest = heading.partition("\n")
+            count = max((len(row[place].numbers) for group in self.groups for row in group.rows), default=0)
+            columns.append(Column(title, rest, is_number, parts_of(heading, count)))
+        return columns
+
+
+def parts_of(heading: str, count: int) -> tuple[str, ...]:
+    """Names of the numbers in a column's cells, as its heading's last line says them: "mean ± s.e. ↑".
+
+    >>> parts_of("Confidence drop\\nmean \u00b1 s.e.", 2)
+    ('mean', 's.e.')
+    """
+    if count < 2:
+        return ()
+    words = re.findall(r"[^()\[\]/,\u00b1\u2191\u2193\u00a0]*[\w.%]", heading.rpartition("\n")[2])
+    names = [word.strip() for word in words]
+    if len(names) == 2 and count == 3:  # "mean [95 %]"
+        names = [names[0], "low", "high"]
+    return tuple(names) if len(names) == count else tuple(str(place) for place in range(1, count + 1))
+
 
 def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
     """A number as `number` writes it, or as this text; one that isn't finite has no place in an order."""
@@ -71,8 +107,20 @@ def numeric(value: float, text: str | None = None, bold: bool = False) -> Cell:
 
 
 def count(value: float) -> Cell:
-    """A whole number, with a separator of thousands."""
-    return numeric(value, f"{int(value):,}")
+    """A whole number, with a separator of thousands; a dash for NaN."""
+    return Cell(NOTHING) if pd.isna(value) else numeric(value, f"{int(value):,}")
+
+
+def interval(value: float, low: float, high: float, rounding: float, bold: bool = False) -> Cell:
+    """A value with the ends of its interval, "0.284 [0.230, 0.354]"."""
+    numbers = tuple(filter(math.isfinite, map(float, (value, low, high))))
+    return Cell(with_interval(value, low, high, rounding), bold, numbers)
+
+
+def span(low: float, high: float, rounding: float) -> Cell:
+    """From the least to the greatest, "0.101 to 0.150"; one number where both print the same."""
+    ends = (number(low, rounding), number(high, rounding))
+    return Cell(" to ".join(dict.fromkeys(ends)), numbers=(float(low), float(high)))
 
 
 _MARKUP = re.compile(r"[\\`*|<\[\]~]|&(?=[#\w]+;)|:(?=//)|(?<=www)\.|(?<![^\W_])_|_(?![^\W_])")
@@ -124,12 +172,8 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|-", re.ASCII)  # and
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """The table without its index, for people, who open it in a spreadsheet; numbers are as they are.
-
-    There, a cell that begins a formula would be computed: such a text or heading has an apostrophe before it, which
-    spreadsheets take for "text". A text that has one already gets another, so that `unquoted` gives every text back.
-    The page's scripts write theirs by the same rule.
-    """
+    """The table without its index, for people, who open it in a spreadsheet; numbers are as they are, texts `quoted`.
+    The page's scripts write theirs by the same rule."""
     texts = {
         str(name): column.astype(object).map(lambda entry: quoted(entry) if isinstance(entry, str) else entry)
         for name, column in frame.items()
@@ -144,7 +188,9 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def quoted(text: str) -> str:
-    """
+    """A cell that begins a formula would be computed: such a text has an apostrophe before it, which spreadsheets take
+    for "text". A text that has one already gets another, so that `unquoted` gives every text back.
+
     >>> quoted("=1+1"), quoted("-0.5"), quoted("a=1")
     ("'=1+1", '-0.5', 'a=1')
     """

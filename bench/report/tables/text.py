@@ -1,22 +1,22 @@
-"""Texts of cells, headings and notes, the same in all tables; and a run's last lines."""
+"""Texts of cells, headings and notes, the same in all tables."""
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from axiom_bench.columns import OK
-from axiom_bench.report.options import options_of
-from axiom_bench.report.tables.table import Cell
+from axiom_bench.report.tables.table import Cell, interval
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at, with_interval
-from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, LEVEL, compare
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, rows_at
+from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, compare
 from axiom_bench.statistics.ranking import on_common_images, unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
-from axiom_bench.statistics.summary import counts_of, leading
+from axiom_bench.statistics.summary import counts_of
 
 ARROWS = {"lower": "\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", "higher": "\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"}
 PARTIAL = "\N{DAGGER}"
@@ -77,17 +77,17 @@ def group_title(value: Value, whole_set: bool = False) -> str:
 Row = Mapping[Hashable, Any]  # of a summary: {column: value}
 
 
-def statistic(row: Row, value: Value, lead: str) -> str:
+def statistic(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
     """The mean or median (lead) of a metric's summary row with its interval: "0.120 [0.101, 0.137]"."""
     if not row.get("n", 0) > 0:
-        return NOTHING
-    return with_interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding)
+        return Cell(NOTHING, bold)
+    return interval(row[lead], row[f"{lead}_low"], row[f"{lead}_high"], value.rounding, bold)
 
 
 def statistic_cell(row: Row, value: Value, lead: str, bold: bool = False) -> Cell:
-    """`statistic`, marked, with its numbers."""
-    numbers = tuple(float(row[name]) for name in (lead, f"{lead}_low", f"{lead}_high")) if row.get("n", 0) > 0 else ()
-    return Cell(marked(statistic(row, value, lead), row), bold, tuple(filter(math.isfinite, numbers)))
+    """`statistic`, marked."""
+    cell = statistic(row, value, lead, bold)
+    return replace(cell, text=marked(cell.text, row))
 
 
 def marked(text: str, row: Row) -> str:
@@ -125,25 +125,20 @@ def control_notes(
 
 
 def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
-    """What the mark means, and how many images decide which method is best, for each metric with such values."""
+    """What the mark means, and how many images decide which method is best, for each metric with such values; and who
+    isn't compared."""
     labels_of: dict[str, list[str]] = {}
     for setting in run.settings:
         for value, _, rows in by_metric(run, rows_at(summary, setting)):
             if on_common_images(rows):
-                labels_of.setdefault(f"{value.title} {_common(run, rows)}", []).append(run.label(setting))
-    if not labels_of:
-        return []
+                compared = rows[rows["compared"]]
+                counts = counts_text(compared["common_images"], compared["common_n"]) if len(compared) else "none"
+                others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
+                text = f"{value.title} {counts}" + (f", without {others}" if others else "")
+                labels_of.setdefault(text, []).append(run.label(setting))
     several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
     parts = (f"{text} ({_listed(labels)})" if several else text for text, labels in labels_of.items())
-    return [f"{PARTIAL_NOTE} {'; '.join(parts)}."]
-
-
-def _common(run: RunFolder, rows: pd.DataFrame) -> str:
-    """ "n = 60 images, 112 rows, without Random": the images that all compared methods have, and who isn't compared."""
-    compared = rows[rows["compared"]]
-    others = names_of(run, rows.loc[(rows["n"] > 0) & ~rows["compared"], "method"])
-    counts = counts_text(compared["common_images"], compared["common_n"]) if len(compared) else "none"
-    return f"{counts}, without {others}" if others else counts
+    return [f"{PARTIAL_NOTE} {'; '.join(parts)}."] if labels_of else []
 
 
 def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
@@ -156,10 +151,9 @@ def interval_notes(run: RunFolder, has_whole_set: bool) -> Iterator[str]:
 def without_value(statuses: str) -> str:
     """The counts of what isn't ok, added up: "ok:3 zero_map:1 zero_map:1" -> "map is zero everywhere: 2"; a dash for
     none."""
-    total: dict[str, int] = {}
+    total: Counter[str] = Counter()
     for pair in statuses.split():
-        for name, count in counts_of(pair).items():
-            total[name] = total.get(name, 0) + count
+        total.update(counts_of(pair))
     return ", ".join(f"{reason(name)}: {count:,}" for name, count in total.items() if name != OK) or NOTHING
 
 
@@ -194,9 +188,9 @@ def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
                 titles_of.setdefault((status, count, names), []).append(value.title)
         for (status, count, methods), titles in titles_of.items():
             part, total = count.split(" of ")
-            how = "Not measured" if part == total else f"On {part} of {total} rows not measured"
-            what = f"{how}, {reason(status)}: {_listed(titles)} of {names_of(run, methods)}."
-            labels_of.setdefault(what, []).append(run.label(setting))
+            where = "Not measured" if part == total else f"On {count} rows not measured"
+            sentence = f"{where}, {reason(status)}: {_listed(titles)} of {names_of(run, methods)}."
+            labels_of.setdefault(sentence, []).append(run.label(setting))
     notes = [
         sentence if len(labels) == len(run.settings) else f"{_listed(labels)}: {sentence}"
         for sentence, labels in labels_of.items()
@@ -268,70 +262,12 @@ def reason(status: str) -> str:
     return REASONS.get(status, status.replace("_", " "))
 
 
-def last_lines(run: RunFolder, told: Collection[str] = ()) -> list[str]:
-    """One line for each metric of `config.report.headline` that was measured and isn't `told`, with every setting; with
-    `config.report.compare`, one more for each that has a direction. `warning_lines` come first."""
-    options = options_of(run)
-    summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
-    measured = [name for name in options.headline if name in set(summary["metric"])]
-    lines = []
-    for value in map(run.metadata.value, (name for name in measured if name not in told)):
-        rows = summary[summary["metric"] == value.name]
-        parts = [f"{run.label(at)}: {_result(rows_at(rows, at), value)}" for at in run.settings]
-        direction = f", {value.better} is better" if value.has_direction else ""
-        statistic = "whole data set" if rows["whole_set"].any() else value.lead
-        lines.append(f"{value.title} ({statistic}{direction}): {'; '.join(parts)}")
-    compared = _compared(run, options.compare, measured) if options.compare else ()
-    return [*warning_lines(run), *lines, *compared]
-
-
-ZERO, MANY_ZERO = "zero_map", 0.5  # a status, and the share of a method's maps from which on a run says so
-
-
-def warning_lines(run: RunFolder) -> list[str]:
-    """What a reader must know first: models with random weights, and methods most of whose maps are zero."""
-    methods: dict[tuple[str, str], list[str]] = {}
-    for setting in run.settings:
-        rows = rows_at(run.summary, setting)
-        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
-            counts = max(map(counts_of, statuses), key=lambda of_metric: of_metric.get(ZERO, 0))
-            zero, total = counts.get(ZERO, 0), sum(counts.values())
-            if zero >= MANY_ZERO * total > 0:
-                share = f"all {total:,}" if zero == total else f"{zero:,} of {total:,}"
-                methods.setdefault((run.label(setting), share), []).append(str(name))
-    zero_maps = (
-        f"{label}: the maps of {names_of(run, names)} are zero on {share} rows; metrics of the map have no value there."
-        for (label, share), names in methods.items()
-    )
-    return [*random_weights_lines(run), *zero_maps]
-
-
 def random_weights_lines(run: RunFolder) -> list[str]:
     """The sentence that a run with random weights is introduced with; none where all models are trained."""
     names = [name for name in run.manifest.get("models") or () if run.metadata.has_random_weights(name)]
     if not names:
         return []
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
-
-
-def _result(rows: pd.DataFrame, value: Value) -> str:
-    """ "0.101 to 0.150 over 4 methods (n = 64 images, 120 rows)"."""
-    defined = rows[rows["n"] > 0]
-    if defined.empty:
-        return "no value"
-    low, high = (number(end, value.rounding) for end in (defined[value.lead].min(), defined[value.lead].max()))
-    methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
-    return f"{low if low == high else f'{low} to {high}'}{methods} ({counts_text(defined['images'], defined['n'])})"
-
-
-def _compared(run: RunFolder, control: str, names: list[str]) -> Iterator[str]:
-    """ "My-CAM, Box IoU (paired, p < 0.05 after Holm): scenes_vgg: better than Random, worse than CAM, Grad-CAM"."""
-    values = [value for value in map(run.metadata.value, names) if value.has_direction]
-    tests = [(run.label(setting), compare_in(run, setting, control, values)) for setting in run.settings]
-    title = run.metadata.method_title(control)
-    for value in values:
-        parts = [f"{label}: {_verdict(run, rows[rows['metric'] == value.name])}" for label, rows in tests]
-        yield f"{title}, {value.title} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:
@@ -347,11 +283,3 @@ def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Valu
     chosen = [value for value in values if value.name in measured]
     kinds = {value.name: value.kind for value in chosen}
     return compare(records, control, {value.name: value.better for value in chosen}, kinds)
-
-
-def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
-    significant = rows[rows["adjusted"] < LEVEL]
-    is_better = significant["is_better"].astype(bool)
-    sides = {"better than": significant[is_better], "worse than": significant[~is_better]}
-    parts = [f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)]
-    return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")

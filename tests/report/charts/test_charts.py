@@ -18,14 +18,14 @@ from matplotlib.figure import Figure as Canvas
 
 from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
-from axiom_bench.report.charts import agreement, by_depth, by_method, costs, curves, plane
+from axiom_bench.report.charts import agreement, by_method, costs, curves, plane
 from axiom_bench.report.charts.by_method import counts_in, groups_of
 from axiom_bench.report.charts.curves import mean_curves
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
 from axiom_bench.report.charts.plane import floor_of_means
-from axiom_bench.report.charts.styles import COLOURS, GREY, at_same_spot, axis_title, method_styles
+from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title, method_styles
 from axiom_bench.report.options import options_of, read_run
-from axiom_bench.statistics.labels import Setting, Value, rows_at
+from axiom_bench.statistics.labels import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import summarise
 from tests.made_runs import write_curves
@@ -39,7 +39,7 @@ def figures(draw: Any, run: RunFolder) -> dict[str, Figure]:
 
 def test_curves_are_means_with_their_bands(rich_run):
     """Method m's curve is p (1 + m) / 10 + i / 100 for image i of 8: the mean of i is 3.5, of its error sqrt(6 / 8)."""
-    frame = figures(curves.draw, rich_run)["Insertion"].frame()
+    frame = figures(curves.draw, rich_run)["Insertion"].frame
     assert set(frame["Network"]) == {"scenes_fc features.9"}
     assert list(frame["Method"]) == [name for name in ("grad_cam", "xgrad_cam", "hires_cam") for _ in range(5)]
     points = frame[frame["Method"] == "xgrad_cam"]
@@ -47,35 +47,6 @@ def test_curves_are_means_with_their_bands(rich_run):
     half = 1.96 * 0.01 * (6 / 8) ** 0.5
     assert (points["to"] - points["Mean"]).tolist() == pytest.approx([half] * 5, rel=1e-3)
     assert frame["Also here"].tolist()[:2] == ["xgrad_cam, hires_cam", ""]  # all begin at one point
-
-
-def test_costs_are_of_trace_and_method(rich_run):
-    """The trace takes 10 ms; the methods beyond it 1, 2, 3, ... ms."""
-    label, figure = next(iter(figures(costs.draw, rich_run).items()))
-    frame = figure.frame().query("Network == 'scenes_residual'").set_index("Method")
-    assert frame[costs.MS].tolist()[:3] == [11, 12, 13]
-    rows = rich_run.summary.query("model == 'scenes_residual' and metric == 'conservation_error'")
-    row = rows.set_index("method").loc["xgrad_cam", ["median", "median_low", "median_high"]]
-    assert label == "Conservation error"
-    shown = frame.loc["xgrad_cam", ["Value", "95 % interval from", "to"]].tolist()
-    assert shown == pytest.approx(row.to_list(), rel=1e-12)
-
-
-def test_depth_follows_the_layers_order(rich_run, usual):
-    frame = figures(by_depth.draw, rich_run)[by_depth.TITLE].frame()
-    points = frame[frame["Name"] == "Normalised zeta"]  # one model has several layers
-    assert points["Layer"].tolist() == ["features.4", "features.9"]
-    selected = rich_run.records.frame(["zeta"]).query("layer == 'features.9'")["value"].quantile([0.25, 0.5, 0.75])
-    shown = points.iloc[1][["Lower quartile", "Median", "Upper quartile"]].tolist()
-    assert shown == pytest.approx(selected.tolist(), rel=1e-12)
-    assert figures(by_depth.draw, usual) == {}
-
-
-def test_methods_on_one_spot_are_told(usual):
-    frame = figures(plane.draw, usual)[""].frame()
-    of_first = frame[frame["Network"] == frame["Network"][0]].set_index("Method")["Also here"]
-    assert of_first[["xgrad_cam", "hires_cam", "grad_cam"]].tolist() == ["hires_cam", "xgrad_cam", ""]
-    assert at_same_spot(["A", "B", "C"], [0.1, 0.1000001, 0.2]) == ["B", "A", ""]
 
 
 def test_a_run_without_values_or_times_has_no_charts_of_them(made, make_records):
@@ -118,16 +89,6 @@ def test_a_box_and_the_farthest_outside():
     many = np.concatenate([np.linspace(0, 1, 1001), np.arange(10, 10 + 2 * by_method.MAX_OUTSIDE)])
     wide = by_method.Axis(0, 100, False, 0, len(many))
     assert len(by_method.farthest_outside(many, box(many), wide)) == by_method.MAX_OUTSIDE
-
-
-def test_boxes_are_of_the_records_and_the_headline_comes_first(rich_run):
-    drawn = figures(by_method.draw, rich_run)
-    assert list(drawn)[:2] == ["Conservation error", "Box IoU"]
-    frame = drawn["Box IoU"].frame().query("Network == 'scenes_fc features.4'").set_index("Name")
-    selected = rows_at(rich_run.records.frame(["box_iou"]), rich_run.settings[0])
-    selected = selected.query("method == 'xgrad_cam' and status == 'ok'")["value"]
-    shown = frame.loc["xgrad_cam"]
-    assert (shown["Rows"], shown["Median"]) == (len(selected), pytest.approx(selected.median()))
 
 
 def test_marks_have_titles_and_their_methods(rich_run):
@@ -340,20 +301,6 @@ def test_bands_are_by_image_over_files(tmp_path, write):
         expected = summarise(pd.DataFrame({**names, **values})).iloc[0]
         assert curve.mean[place] == pytest.approx(expected["mean"], rel=1e-12)
         assert curve.half_width[place] == pytest.approx(1.959964 * expected["standard_error"], rel=1e-9)
-
-
-def test_the_figure_has_a_panel_a_setting_and_a_line_with_a_band_a_method(tmp_path, write):
-    rows = [(method, "deletion", [1.0, 0.1 * i, 0.0], "ok") for method in "ab" for i in range(3)]
-    files = [write(SETTINGS[0], rows), write(SETTINGS[1], rows)]
-    (drawing,) = curves.draw(run_of(tmp_path, files, deletion=DELETION))
-    assert drawing.name == "perturbation_deletion"
-    assert all(text in drawing.caption for text in ("n = 3 images, 3 rows a curve", "lower is better"))
-    figure = drawing.draw()
-    assert [(len(axes.lines), len(axes.collections)) for axes in figure.axes[:2]] == [(2, 2)] * 2
-    (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["B", "A"]
-    drawing.save(tmp_path / "figures", ("png",))
-    assert drawing.png_path(tmp_path / "figures").is_file()
 
 
 def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path):

@@ -6,7 +6,6 @@ import io
 import warnings
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.image
@@ -21,12 +20,12 @@ from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.report.charts import by_depth, by_method, plane
 from axiom_bench.report.charts import pictures as figures
+from axiom_bench.report.charts.by_depth import is_clipped, low_end
 from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
 from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, canvas, style, wrapped
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.report.writing import all_figures
-from axiom_bench.statistics.labels import rows_at
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.charts.conftest import left_out
 
@@ -42,43 +41,6 @@ def texts(labels: Any) -> list[str]:
 @pytest.fixture(scope="module")
 def run(usual: RunFolder) -> RunFolder:
     return usual
-
-
-def test_the_mean_is_beside_each_box(run):
-    zeta, epsilon = drawn(by_method.draw_networks, run)
-    means = run.records.frame(["epsilon"]).groupby("model", observed=True, sort=False)["value"].mean()
-    (axes,) = epsilon.draw().axes
-    assert texts(axes.get_yticklabels()) == [
-        wrapped(f"{name}: mean {means[name]:.2f}", 30) for name in ("scenes_fc", "scenes_residual")
-    ]
-    (diamonds,) = [line.get_xdata() for line in axes.lines if line.get_marker() == "D"]
-    np.testing.assert_allclose(diamonds, means[["scenes_fc", "scenes_residual"]], rtol=1e-12)
-    assert (zeta.name, epsilon.name) == ("over_models_zeta", "over_models_epsilon")
-    assert axes.get_xscale() == "log"
-    assert "scenes_fc n = 120 images, 120 rows, scenes_residual n = 120 images, 120 rows" in epsilon.caption
-
-
-def test_every_metric_of_methods_has_boxes(run):
-    figures = {figure.name: figure for figure in drawn(by_method.draw, run)}
-    names = ("sensitivity_error", "conservation_error", "conservation_error_raw", "confidence_drop", "box_iou")
-    assert sorted(figures) == sorted(f"by_method_{name}" for name in names)
-    caption = figures["by_method_sensitivity_error"].caption
-    assert "Without a value: guided_xgrad_cam, random (not_on_score_scale)." in caption
-    assert "n = 112 to 120 images, 112 to 120 rows in a box" in figures["by_method_confidence_drop"].caption
-
-
-def test_the_plane_has_a_point_for_each_method_on_the_scale_and_the_floor(run):
-    (drawing,) = drawn(plane.draw, run)
-    axes = drawing.draw().axes[0]
-    points = {line.get_label(): line.get_xydata()[0] for line in axes.lines if line.get_marker() != "None"}
-    assert list(points) == ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
-    means = rows_at(run.records.frame(), run.settings[0]).groupby(["method", "metric"], observed=True)["value"].mean()
-    expected = means["xgrad_cam"][["sensitivity_error", "conservation_error"]]
-    np.testing.assert_allclose(points["xgrad_cam"], expected, rtol=1e-12)  # x is sensitivity, y conservation
-    floor = next(line for line in axes.lines if line.get_label() == "axiom floor").get_xydata()
-    ends = means["-"][["axiom_floor_conservation", "axiom_floor_sensitivity"]]
-    np.testing.assert_allclose([floor[0, 1], floor[-1, 0]], ends, rtol=1e-12)
-    assert floor[0, 0] == 0
 
 
 def test_the_plane_does_without_the_floor_and_says_so_but_needs_both_errors(made, make_records):
@@ -133,13 +95,13 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
 
 def test_a_logarithmic_axis_ends_a_little_below_what_is_no_rounding():
     medians = np.array([1e-9, 1e-6, 0.3, 3.0])
-    assert by_depth._low_end(medians[2:]) is None
-    assert by_depth._low_end(medians) == 1e-6
-    assert by_depth._low_end(np.array([0.03, 3.0])) == pytest.approx(0.01)
-    assert by_depth._low_end(np.array([0.03, 3.0]), np.array([1e-9, 0.003])) == pytest.approx(0.001)
-    line = SimpleNamespace(points=pd.DataFrame({"median": medians}))
-    assert by_depth._is_clipped(line, 1e-6).tolist() == [True, False, False, False]
-    assert not by_depth._is_clipped(line, None).any()
+    assert low_end(medians[2:]) is None
+    assert low_end(medians) == 1e-6
+    assert low_end(np.array([0.03, 3.0])) == pytest.approx(0.01)
+    assert low_end(np.array([0.03, 3.0]), np.array([1e-9, 0.003])) == pytest.approx(0.001)
+    points = pd.DataFrame({"Median": medians})
+    assert is_clipped(points, 1e-6).tolist() == [True, False, False, False]
+    assert not is_clipped(points, None).any()
 
 
 def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made, make_records):
@@ -207,15 +169,6 @@ def test_no_pictures_and_no_choice_are_sentences(made, edit_manifest):
     edit_manifest(run.path, config={"target": "label", "report": {"figures": chosen}})
     for draw in (figures.draw_perturbed, figures.draw_pair):
         assert "report.figures." in left_out(draw, RunFolder.read(run.path))
-
-
-def test_overlay_is_hot_where_the_map_is():
-    heat = np.zeros((4, 6))
-    heat[1, 4] = 1
-    shown = blend(np.full((4, 6, 3), 128, np.uint8), heat).astype(int)
-    redness = shown[..., 0] - shown[..., 2]
-    assert np.unravel_index(redness.argmax(), redness.shape) == (1, 4)
-    assert (blend(np.zeros((2, 2, 3), np.uint8), np.full((2, 2), np.nan)) >= 0).all()
 
 
 def test_names_break_at_underscores():

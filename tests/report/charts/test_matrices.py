@@ -87,7 +87,7 @@ def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
     assert "class_seen" not in {*run.metrics, *run.records.metrics}
     assert not any("class_seen" in figure.name for figure in by_method.draw(run) if isinstance(figure, Figure))
     drawing.save(tmp_path, ("png",))
-    assert drawing.png_path(tmp_path).read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / f"{drawing.file_name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_many_classes_are_cut_to_the_most_explained(run):
@@ -131,24 +131,6 @@ def test_the_share_that_does_worse():
     values = [Value("error", "Error", better="lower"), Value("iou", "IoU", better="higher")]
     table = pd.DataFrame([[0.1, 0.2, 0.3], [0.5, NAN, 0.5]], index=["error", "iou"], columns=["a", "b", "c"])
     np.testing.assert_array_equal(ranking.ahead(table, values), [[1, 0.5, 0], [0.5, NAN, 0.5]])
-
-
-def test_one_figure_for_each_setting_with_every_directed_metric_and_first_their_mean(usual):
-    drawings = [drawing for drawing in ranking.draw(usual) if isinstance(drawing, Figure)]
-    names = ["ranking_over_all", *(f"ranking_{i}" for i in range(len(usual.settings)))]
-    assert [drawing.name for drawing in drawings] == names
-    over_all, *each = (drawing.draw().axes[0] for drawing in drawings)
-    axes = each[0]
-    labels = [text.get_text() for text in axes.get_yticklabels()]
-    directed = [value.title for value in map(usual.metadata.value, usual.metrics) if value.better != "none"]
-    assert [label[:-2] for label in labels] == [title for title in directed if title in {one[:-2] for one in labels}]
-    assert "\N{DOWNWARDS ARROW}" in next(label for label in labels if label.startswith("Sensitivity error"))
-    assert len(axes.texts) == len(axes.get_xticklabels()) * len(labels)
-    assert {"\N{EN DASH}"} < {text.get_text() for text in axes.texts}  # methods off the score's scale
-    mean, *shares = [axes.images[0].get_array().filled(NAN) for axes in (over_all, *each)]
-    measured = ~np.isnan(np.array(shares)).all(axis=0)
-    np.testing.assert_array_equal(~np.isnan(mean), measured)
-    np.testing.assert_allclose(mean[measured], np.nanmean(np.array(shares)[:, measured], axis=0), atol=1e-12)
 
 
 def test_a_run_without_the_metric_and_one_of_one_method_say_so(made, make_records):

@@ -12,8 +12,9 @@ import yaml
 
 from axiom_bench.environment import conf_folder
 from axiom_bench.report.page import tables, this_run
-from axiom_bench.report.page.tables import Row, _parts, interval_chart
+from axiom_bench.report.page.tables import Row, interval_chart
 from axiom_bench.report.page.this_run import header
+from axiom_bench.report.tables.table import parts_of
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -98,7 +99,7 @@ def test_numbers_of_a_cell_are_named_after_the_heading():
         ("Error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}", 3): ("median", "low", "high"),
         **{("Trunk fwd / bwd", 2): ("Trunk fwd", "bwd"), ("Images", 1): (), ("Value", 3): ("1", "2", "3")},
     }
-    assert {case: _parts(*case) for case in names} == names
+    assert {case: parts_of(*case) for case in names} == names
 
 
 def test_what_is_to_be_said_of_the_images_stands_below_their_table(run):

@@ -40,7 +40,7 @@ def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     manifest_file.write(folder, manifest)
     run = RunFolder.read(folder)
     path = folder / "report.html"
-    tables = list(all_tables(run, run.summary, run.split_summary))
+    tables = all_tables(run)
     charts = [save_figure(run, figure, folder, ()) for figure in plane.draw(run) if isinstance(figure, Figure)]
     path.write_text(page_of(run, tables, charts, gallery.section(run)), encoding="utf-8")
     return path

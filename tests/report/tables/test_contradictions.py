@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.report.tables import pair_frame, place_frame
+from axiom_bench.report.tables.comparisons import pair_frame, place_frame
 from axiom_bench.statistics.ranking import findings
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import rows_of

@@ -8,11 +8,17 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts
-from axiom_bench.report.tables import pair_frame, pair_tables, place_frame, place_tables, wide_frame, write_tables
-from axiom_bench.report.tables.summaries import correctness_tables, overview_table, status_table, training_tables
+from axiom_bench.report.tables import write_tables
+from axiom_bench.report.tables.comparisons import pair_frame, place_frame
+from axiom_bench.report.tables.summaries import (
+    overview_table,
+    status_table,
+    training_tables,
+    wide_frame,
+)
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
-from axiom_bench.statistics.labels import NOTHING, rows_at
+from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise
 
@@ -46,34 +52,12 @@ def test_what_depends_on_the_batch_is_marked_in_every_table(make_run, make_recor
         assert ("Box IoU\N{NO-BREAK SPACE}§" in text) == ("Box IoU" in text), path.name
 
 
-def test_overview_has_the_papers_columns_and_leads_with_the_median_of_ratios(run):
-    table = overview_table(run, run.summary)
-    assert "|".join(title.split("\n")[0] for title in table.header) == (
-        "Method|Sensitivity error|Conservation error|Conservation error, raw|Confidence drop|Box IoU|Run time"
-    )
-    assert table.header[1] == "Sensitivity error\nmedian [95 %]\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}"
-    assert table.header[3] == "Conservation error, raw\nmean [95 %]"
-    assert [group.title for group in table.groups] == ["scenes_fc", "scenes_residual"]
-    rows = texts(table)
-    values = rows_at(run.records.frame(), run.settings[0]).groupby(["method", "metric"], observed=True)["value"]
-    assert rows["xgrad_cam"][1].startswith(f"{values.median()['xgrad_cam', 'conservation_error']:.3f} [")
-    assert rows["grad_cam"][0].startswith("*")  # lower is better, and all others are a multiple of grad_cam's
-    assert rows["random"][:2] == [NOTHING, NOTHING]
-    assert not rows["grad_cam"][2].startswith("*")  # the raw errors have no better end
-    assert (rows["grad_cam"][-1], rows["hires_cam"][-1]) == ("*11.0*", "13.0")  # trace plus method
-    assert {
-        "n = 120 images, 120 rows; a row is an image and an explained class.",
-        "Not measured, not on the score's scale: Sensitivity error, Conservation error of guided_xgrad_cam, random.",
-        "On 8 of 120 rows not measured, map is zero everywhere: Confidence drop of grad_cam.",
-    } <= set(table.notes)
-
-
 def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
     records = make_records(12)
     absent = (records["method"] == "random") & (records["model"] == "scenes_fc")
     records["status"] = records["status"].mask(absent, "not_applicable")
     records["value"] = records["value"].mask(absent)
-    table = overview_table(run := RunFolder.read(make_run(records, pictures=False)), run.summary)
+    table = overview_table(RunFolder.read(make_run(records, pictures=False)))
     assert ["random" in texts(table, group) for group in (0, 1)] == [False, True]
     (note,) = [note for note in table.notes if "can't explain this network" in note]
     assert note.startswith("scenes_fc: Not measured, can't explain this network: ")
@@ -83,15 +67,9 @@ def test_a_method_without_any_value_is_in_a_note_alone(make_records, make_run):
 def test_nothing_is_bold_where_all_coincide(make_run, make_records):
     records = make_records(20, methods={"xgrad_cam": {"on_score_scale": True}, "hires_cam": {"on_score_scale": True}})
     run = RunFolder.read(make_run(records, pictures=False))
-    rows = texts(overview_table(run, run.summary))
+    rows = texts(overview_table(run))
     assert rows["xgrad_cam"][0] == rows["hires_cam"][0]
     assert not rows["xgrad_cam"][0].startswith("*")  # nobody is worse
-
-
-def test_statuses_are_complete(run):
-    rows = [[cell.text for cell in row] for group in status_table(run, run.summary).groups for row in group.rows]
-    counted = sum(int(count.split()[0]) * (of.count(", ") + 1) * (one.count("; ") + 1) for one, _, of, count in rows)
-    assert counted == (run.records.frame()["status"] != "ok").sum()
 
 
 def test_metrics_with_the_same_statuses_share_a_row(make_records, make_run):
@@ -100,15 +78,8 @@ def test_metrics_with_the_same_statuses_share_a_row(make_records, make_run):
     rows_of_one.loc[rows_of_one["method"] == "random", ["status", "value"]] = ["not_applicable", float("nan")]
     records = pd.concat([rows_of_one, rows_of_one.assign(metric="pointing_game")])
     run = RunFolder.read(make_run(records, pictures=False))
-    (line,) = status_table(run, run.summary).groups[0].rows
+    (line,) = status_table(run).groups[0].rows
     assert [cell.text for cell in line] == ["Box IoU; pointing_game", "not_applicable", "random", "4 of 4"]
-
-
-def test_correctness_splits_n(run):
-    table = next(iter(correctness_tables(run, run.split_summary)))
-    rows = texts(table)
-    assert int(rows["grad_cam"][0]) + int(rows["grad_cam"][2]) == 120
-    assert rows["random"] == ["0", NOTHING, "0", NOTHING, "not on the score's scale: 120"]
 
 
 def test_each_target_rule_says_what_correct_means():
@@ -145,20 +116,9 @@ def test_many_metrics_are_one_wide_row_without_a_warning(make_records, make_run,
     rows = make_records(n=2, layers=layers, methods={"grad_cam": {}, "random": {}}).query("metric == 'box_iou'")
     records = pd.concat([rows.assign(metric=f"metric_{i}") for i in range(60)])
     run = RunFolder.read(make_run(records, layers=layers, pictures=False))
-    wide = wide_frame(run, run.summary)
+    wide = wide_frame(run)
     assert wide.shape == (len(rows.drop_duplicates(["model", "method"])), 4 + 60 * 3 + 1)
     assert not recwarn.list
-
-
-def test_pairs_and_places_are_of_the_same_comparison(run):
-    (pairs, _), (places, _) = pair_tables(run), place_tables(run)
-    assert [group.metric for group in pairs.groups] == ["conservation_error", "box_iou"]  # the headline
-    first = run.comparisons.of(run.settings[0], "conservation_error")
-    assert first is not None
-    assert len(pairs.groups[0].rows) == len(first.pairs) == 3
-    rows = [(row[0].text, row[2].text, row[1].bold) for row in places.groups[1].rows]
-    names = ("grad_cam", "xgrad_cam = hires_cam", "ablation_cam_axiomatic")
-    assert rows == list(zip(names, "123", (True, False, False), strict=True))
 
 
 def test_programs_get_all_pairs_and_places(run):
@@ -172,7 +132,7 @@ def test_programs_get_all_pairs_and_places(run):
 def test_a_winner_by_construction_is_marked(run):
     methods = {**run.manifest["methods"], "grad_cam": {"wins_by_construction": ["conservation_error"]}}
     run = replace(run, manifest={**run.manifest, "methods": methods})
-    table = overview_table(run, run.summary)
+    table = overview_table(run)
     rows = texts(table)
     assert rows["grad_cam"][1].endswith("‡")
     assert rows["xgrad_cam"][1].startswith("*")  # the best of the others
@@ -185,7 +145,7 @@ def test_the_overview_says_what_a_reader_must_know_of_a_network(make_run, make_r
     models = artefacts.read(folder)["models"]
     edit_manifest(folder, models={name: {**about, "note": "made for tests."} for name, about in models.items()})
     run = RunFolder.read(folder)
-    assert "scenes_fc, scenes_residual: made for tests." in overview_table(run, run.summary).notes
+    assert "scenes_fc, scenes_residual: made for tests." in overview_table(run).notes
 
 
 SEEDS = dict.fromkeys(("net", "net_seed1", "net_seed2"), ("features.9",))

@@ -126,7 +126,7 @@ def test_numbers_in_latex():
 
 
 def test_a_headline_table_has_titles_networks_and_counts(usual):
-    tables = {table.name: table for table in headline_tables(usual, usual.summary)}
+    tables = {table.name: table for table in headline_tables(usual)}
     assert list(tables) == ["headline_conservation_error", "headline_box_iou"]
     table = tables["headline_conservation_error"]
     assert table.header == ("Method", "scenes_fc", "scenes_residual")

@@ -1,0 +1,146 @@
+"""A run's main results in 80 columns, and a sentence for each of its metrics: what a command ends with."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Iterator, Sequence
+
+import pandas as pd
+
+from axiom_bench.report.options import options_of
+from axiom_bench.report.tables.summaries import of_methods
+from axiom_bench.report.tables.text import (
+    ARROWS,
+    CONSTRUCTED,
+    PARTIAL,
+    compare_in,
+    control_notes,
+    marked,
+    names_of,
+    random_weights_lines,
+)
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
+from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
+from axiom_bench.statistics.summary import counts_of, leading
+
+TITLE, COLUMN = 27, 13  # characters of a method's title, and of a metric's column with the gap before it
+MOST = (80 - TITLE) // COLUMN  # metrics
+BEST = "*"
+MEANINGS = {
+    BEST: "best, or not significantly worse",
+    NOTHING: "no value",
+    PARTIAL: "on fewer images",
+    CONSTRUCTED: "0 by construction",
+}
+
+
+def result_lines(run: RunFolder) -> list[str]:
+    """The table, a line that says what its signs mean, and a line for each headline metric of the layer alone; with
+    `config.report.compare`, one for each metric that has a direction. `warning_lines` come first."""
+    measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
+    names = [name for name in options_of(run).headline if name in measured]
+    values = [run.metadata.value(name) for name in names[:MOST]]
+    table = list(_table(run, values)) if values else []
+    notes = [f"{sign} {meaning}" for sign, meaning in MEANINGS.items() if any(sign in line for line in table)]
+    notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
+    below = ["; ".join(notes)] if notes else []
+    below += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
+    return [*warning_lines(run), *table, *below, *metric_lines(run, set(names))]
+
+
+def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
+    """The metrics' titles with their arrows, as many lines as the longest takes, the last ones level; and the rows of
+    each setting."""
+    titles = [textwrap.wrap(value.title + ARROWS.get(value.better, ""), COLUMN - 1) for value in values]
+    height = max(map(len, titles))
+    for line in zip(*([""] * (height - len(title)) + title for title in titles), strict=True):
+        yield _row("", line)
+    for setting in run.settings:
+        rows = leading(rows_at(run.summary, setting))
+        rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
+        methods = list(dict.fromkeys(rows.loc[rows["n"] > 0, "method"]))
+        if methods:
+            yield f"{run.label(setting)} ({counts_text([rows['images'].max()], [rows['n'].max()])})"
+        columns = [
+            [
+                BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
+                for row, lead, is_best in of_methods(run, setting, rows, value, methods)
+            ]
+            for value in values
+        ]
+        for name, *cells in zip(methods, *columns, strict=True):
+            yield _row(f"  {run.metadata.method_title(name)}", cells)
+
+
+def _row(title: str, cells: Sequence[str]) -> str:
+    title = title if len(title) < TITLE else f"{title[: TITLE - 4]}..."
+    return f"{title:{TITLE}}{''.join(cell.rjust(COLUMN) for cell in cells)}".rstrip()
+
+
+def last_lines(run: RunFolder) -> list[str]:
+    """`warning_lines`, and a line for each metric."""
+    return [*warning_lines(run), *metric_lines(run)]
+
+
+def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
+    """One line for each metric of `config.report.headline` that was measured and isn't shown elsewhere, with every
+    setting; with `config.report.compare`, one more for each that has a direction."""
+    options = options_of(run)
+    summary = leading(run.summary[run.summary["metric"].isin(options.headline)])
+    values = [run.metadata.value(name) for name in options.headline if name in set(summary["metric"])]
+    for value in values:
+        if value.name not in shown:
+            rows = summary[summary["metric"] == value.name]
+            parts = [f"{run.label(at)}: {_result(rows_at(rows, at), value)}" for at in run.settings]
+            direction = f", {value.better} is better" if value.has_direction else ""
+            statistic = "whole data set" if rows["whole_set"].any() else value.lead
+            yield f"{value.title} ({statistic}{direction}): {'; '.join(parts)}"
+    values = [value for value in values if value.has_direction]
+    if options.compare:
+        tests = {at: compare_in(run, at, options.compare, values) for at in run.settings}
+        for value in values:
+            parts = [f"{run.label(at)}: {_verdict(run, rows[rows['metric'] == value.name])}"
+                     for at, rows in tests.items()]  # fmt: skip
+            about = f"{run.metadata.method_title(options.compare)}, {value.title}"
+            yield f"{about} (paired, p < {LEVEL:g} after Holm): {'; '.join(parts)}"
+
+
+def _result(rows: pd.DataFrame, value: Value) -> str:
+    """ "0.101 to 0.150 over 4 methods (n = 64 images, 120 rows)"."""
+    defined = rows[rows["n"] > 0]
+    if defined.empty:
+        return "no value"
+    ends = (number(end, value.rounding) for end in (defined[value.lead].min(), defined[value.lead].max()))
+    methods = "" if set(defined["method"]) == {METHOD_FREE} else f" over {len(defined)} methods"
+    return f"{' to '.join(dict.fromkeys(ends))}{methods} ({counts_text(defined['images'], defined['n'])})"
+
+
+def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
+    significant = rows[rows["adjusted"] < LEVEL]
+    is_better = significant["is_better"].astype(bool)
+    sides = {"better than": significant[is_better], "worse than": significant[~is_better]}
+    parts = [f"{words} {names_of(run, side['method'])}" for words, side in sides.items() if len(side)]
+    return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")
+
+
+ZERO, MANY_ZERO = "zero_map", 0.5  # a status, and the share of a method's maps from which on a run says so
+
+
+def warning_lines(run: RunFolder) -> list[str]:
+    """What a reader must know first: models with random weights, and methods most of whose maps are zero."""
+    methods: dict[tuple[Setting, str], list[str]] = {}
+    for setting in run.settings:
+        rows = rows_at(run.summary, setting)
+        for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
+            counts = max(map(counts_of, statuses), key=lambda of_metric: of_metric.get(ZERO, 0))
+            zero, total = counts.get(ZERO, 0), sum(counts.values())
+            if zero >= MANY_ZERO * total > 0:
+                share = f"all {total:,}" if zero == total else f"{zero:,} of {total:,}"
+                methods.setdefault((setting, share), []).append(str(name))
+    zero_maps = (
+        f"{run.label(at)}: the maps of {names_of(run, names)} are zero on {share} rows; metrics of the map have no "
+        "value there."
+        for (at, share), names in methods.items()
+    )
+    return [*random_weights_lines(run), *zero_maps]
