@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, reading, store
+from axiom_bench.records import artefacts, reading, record_files, store
 
 BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
 KEPT = (  # of the manifest
@@ -44,12 +44,12 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     of_metrics = {name: about for name, about in manifest["metrics"].items() if about["metric"] in metrics}
     jobs = [_job(target, manifest, job, metrics, _rows(folder, manifest, job, metrics)) for job in manifest["jobs"]]
     records = [name for job in jobs for name in job["records"]]
-    old = [f"{holdings.RECORDS}/{path.name}" for path in (target / holdings.RECORDS).glob("*.parquet")]
+    old = [f"{record_files.RECORDS}/{path.name}" for path in (target / record_files.RECORDS).glob("*.parquet")]
     lists = {kind: [] for kind in artefacts.listed()} | {"records": records}
     config = _config(manifest["config"], metrics) | {"report": manifest["config"]["report"]}
     about = {"config": config, "metrics": of_metrics, "jobs": jobs, "overrides": []}
     artefacts.write(target, {**published, **lists, **about})
-    holdings.remove(target, set(old) - set(records))
+    record_files.remove(target, set(old) - set(records))
 
 
 def add(folder: Path, target: Path, method: str) -> None:
@@ -69,7 +69,7 @@ def add(folder: Path, target: Path, method: str) -> None:
     methods = dict(sorted((published["methods"] | {method: manifest["methods"][method]}).items()))
     added = {**published.get("added", {}), method: {key: manifest.get(key) for key in OF_ADDED}}
     artefacts.write(target, {**published, "methods": methods, "jobs": jobs, "records": records, "added": added})
-    holdings.remove(target, {*published["records"]} - {*records})
+    record_files.remove(target, {*published["records"]} - {*records})
 
 
 def commits(manifest: Mapping[str, Any]) -> str:
@@ -101,9 +101,9 @@ def _job(
     for name, about in manifest["metrics"].items():
         if about["metric"] in metrics:
             names.setdefault(about["metric"], []).append(name)
-    shard = holdings.key(published=job["job"], values=values)
-    notes = {"format": holdings.FORMAT, "shard": shard, "values": values, "names": names, "curves": {}, "axes": {}}
-    name = f"{holdings.RECORDS}/{shard}-{shard[:8]}.parquet"
+    shard = record_files.key(published=job["job"], values=values)
+    notes = {"format": record_files.FORMAT, "shard": shard, "values": values, "names": names, "curves": {}, "axes": {}}
+    name = f"{record_files.RECORDS}/{shard}-{shard[:8]}.parquet"
     store.write(target / name, table, schema=None, metadata=notes, **SMALL)
     about = {key: job[key] for key in ("job", "images", "left_out") if key in job}
     return {**about, "config": _config(job.get("config") or {}, metrics), "records": [name], "values": values}

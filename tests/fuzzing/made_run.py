@@ -15,7 +15,7 @@ import pyarrow as pa
 from PIL import Image
 
 from axiom_bench.gate.baseline import Baseline
-from axiom_bench.records import artefacts, holdings, reading, store
+from axiom_bench.records import artefacts, reading, record_files, store
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.tables.text import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
@@ -126,7 +126,7 @@ def _make(folder: Path) -> None:
     artefacts.write(folder, about)
 
 
-def _shard(folder: Path, shard: str, ids: tuple[str, ...], generator: np.random.Generator) -> holdings.RecordFile:
+def _shard(folder: Path, shard: str, ids: tuple[str, ...], generator: np.random.Generator) -> record_files.RecordFile:
     """Writes the records and curves of some images."""
     classes = [{"image_id": name, "target_class": 1, "predicted_class": place % 2} for place, name in enumerate(ids)]
     rows = [
@@ -144,7 +144,7 @@ def _shard(folder: Path, shard: str, ids: tuple[str, ...], generator: np.random.
     ]
     notes: dict[str, Any] = {"names": {name: [name] for name in (*METRICS, "zeta")}, "curves": {"iou": ["iou_curve"]}}
     notes["axes"] = {"iou_curve": {"title": "IoU"}}
-    return holdings.write(folder, shard, VALUES, pd.DataFrame(rows), pd.DataFrame(curves), notes)
+    return record_files.write(folder, shard, VALUES, pd.DataFrame(rows), pd.DataFrame(curves), notes)
 
 
 def _whole_set(generator: np.random.Generator) -> pd.DataFrame:

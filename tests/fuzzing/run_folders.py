@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from axiom_bench.gate import gate
 from axiom_bench.gate.baseline import COLUMNS, Baseline
-from axiom_bench.records import artefacts, files, holdings, reading, store
+from axiom_bench.records import artefacts, files, reading, record_files, store
 from axiom_bench.report import stamp
 from tests.fuzzing import made_run
 from tests.fuzzing.damage import changed, damaged
@@ -151,7 +151,7 @@ def _check_held(folder: Path) -> None:
     """Of every shard nothing is missing, with the rows that were written, or all is."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", files.DamagedFile)
-        held = holdings.read(folder)
+        held = record_files.read(folder)
     for shard in made_run.SHARDS:
         missing = held.missing(shard, made_run.VALUES)
         assert missing in ({}, made_run.VALUES), f"of {shard} a part is missing: {missing}"
