@@ -39,7 +39,7 @@ REPLACEMENTS = ("deleted", "a folder", "a pipe", "a link", "another file")
 
 
 def attempt(draw: st.DrawFn, folder: Path) -> None:
-    of_kind = draw(st.sampled_from((_files, _manifest, _records, _baseline)))
+    of_kind = draw(st.sampled_from((_files, _files, _manifest, _records, _baseline)))
     note(of_kind.__name__)
     of_kind(draw, folder)
 
@@ -114,7 +114,7 @@ def _files(draw: st.DrawFn, folder: Path) -> None:
     """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts for nothing."""
     write(folder)
     name = draw(st.sampled_from(sorted(made())))
-    how = draw(st.sampled_from(("added", "damaged", "damaged", *REPLACEMENTS)))
+    how = draw(st.sampled_from(("added", *("damaged",) * 6, *REPLACEMENTS)))
     note(f"{name}: {how}")
     if how in REPLACEMENTS:
         _replace(draw, folder / name, how)

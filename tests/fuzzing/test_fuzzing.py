@@ -31,7 +31,7 @@ MANY = 32
 Attempt = Callable[[st.DrawFn, Path], None]
 KINDS: dict[str, tuple[Attempt, int]] = {  # with the number of cases in `make test`
     "data": (data.attempt, 150),
-    "run_folders": (run_folders.attempt, 90),
+    "run_folders": (run_folders.attempt, 110),
     "settings": (settings.attempt, 65),
     "weights": (weights.attempt, 40),
 }
