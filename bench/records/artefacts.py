@@ -248,7 +248,9 @@ def _inside(name: str, info: ValidationInfo) -> str:
     raise PydanticCustomError("file_name", "a file of the run folder")
 
 
-Facts, Texts, Numbers, Values = dict[str, Any], list[str], dict[str, float], dict[str, dict[str, str]]
+Facts = dict[str, Any]
+Numbers = dict[str, float]
+Texts = list[str]
 Scalar = Annotated[Any, PlainValidator(_scalar)]
 Files = list[Annotated[str, AfterValidator(_inside)]]
 
@@ -289,7 +291,9 @@ _MODEL = _entries(
     layers=Texts, depths=Numbers, classes=list[Scalar], images=_by_name(_IMAGES),
 )  # fmt: skip
 _CONFIG = _entries("Config", {Facts: ("model", "report")})
-_JOB = _entries("Job", {}, job=str, config=_CONFIG, images=float, left_out=Texts, records=Files, values=Values)
+_JOB = _entries(
+    "Job", {}, job=str, config=_CONFIG, images=float, left_out=Texts, records=Files, values=dict[str, dict[str, str]]
+)
 _RUN: dict[Any, tuple[str, ...]] = {
     Scalar: ("experiment", "run"),
     str: ("created", "git_commit"),

@@ -242,16 +242,12 @@ def ensure_writable(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:  # some network file systems don't sync folders
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
+    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such call; some network
+    file systems don't sync folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):
+            os.fsync(descriptor)
         os.close(descriptor)
 
 

@@ -72,8 +72,8 @@ def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema)
         table = store.parse(folder / file.name, content, schema)
         yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
-        of_all = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
-        of_all |= dict.fromkeys(("target_class", "predicted_class"), UNKNOWN_CLASS)
+        of_all: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
+        of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
         columns = {name: [of_all[name]] * len(table) if name in of_all else table[name] for name in schema.names}
         yield folder, pa.table(columns).cast(schema)
 
