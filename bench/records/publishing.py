@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, reading, record_files, store
@@ -25,11 +24,6 @@ KEPT = (  # of the manifest
 OF_ADDED = ("created", "git_commit", "hardware", "versions")  # of a method that was added later
 DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration
 PLACES = {"model": ("architecture", "weights", "weights_folder"), "data": ("root", "cache")}  # on one machine
-SMALL: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 19,
-    "use_byte_stream_split": ["value"],
-}  # of pyarrow
 ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are smallest
 
 
@@ -85,8 +79,9 @@ def _of_metrics(job: Mapping[str, Any], metrics: Collection[str]) -> dict[str, d
 
 def _rows(folder: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str]) -> pd.DataFrame:
     """One job's values of these metrics."""
-    counted = {"records": job["records"], "values": _of_metrics(job, metrics)}
-    return reading.read_records(folder, {"experiment": manifest["experiment"], "jobs": [counted]})
+    of_job = {"records": job["records"], "values": _of_metrics(job, metrics)}
+    counted = {key: manifest.get(key) for key in ("experiment", artefacts.HASHES)}
+    return reading.read_records(folder, {**counted, "jobs": [of_job]})
 
 
 def _job(
@@ -96,17 +91,16 @@ def _job(
     values = _of_metrics(job, metrics)
     rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(list(ORDER), kind="stable")
     rows["value"] = rounded(rows["value"].to_numpy())
-    table = pa.Table.from_pandas(rows, store.COMPACT, preserve_index=False)
     names: dict[str, list[str]] = {}
     for name, about in manifest["metrics"].items():
         if about["metric"] in metrics:
             names.setdefault(about["metric"], []).append(name)
+    notes = {"names": names, "curves": {}, "axes": {}, "id": ""}
     shard = record_files.key(published=job["job"], values=values)
-    notes = {"format": record_files.FORMAT, "shard": shard, "values": values, "names": names, "curves": {}, "axes": {}}
-    name = f"{record_files.RECORDS}/{shard}-{shard[:8]}.parquet"
-    store.write(target / name, table, schema=None, metadata=notes, **SMALL)
+    packing = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": ["value"]}
+    file = record_files.write(target, shard, values, rows, pd.DataFrame(), notes, schema=store.COMPACT, **packing)
     about = {key: job[key] for key in ("job", "images", "left_out") if key in job}
-    return {**about, "config": _config(job.get("config") or {}, metrics), "records": [name], "values": values}
+    return {**about, "config": _config(job.get("config") or {}, metrics), "records": [file.name], "values": values}
 
 
 def _config(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 A file `records/<shard key>-<8 digits of its SHA-256>.parquet` holds what one command computed of one shard; its curves,
 if it has any, are in the file of the same name in `curves/`. The metadata is a dict, see `RecordFile`, with a random
-"id", so that no other file has its name, not even a damaged one of the same values. A value is there if the key of its
-(method, metric) is the wanted one.
+"id" but in published files, so that no other file has its name, not even a damaged one of the same values. A value is
+there if the key of its (method, metric) is the wanted one.
 """
 
 from __future__ import annotations
@@ -135,15 +135,17 @@ def open_file(folder: Path, name: str, sha256: str | None = None) -> tuple[Recor
 
 
 def write(
-    folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
-) -> RecordFile:
-    """Writes what one command computed of one shard. notes: names, curves, axes ..., see `RecordFile`. Raises
-    BenchError. The file of curves is written first: where the record file exists, both are complete."""
-    metadata = {"format": FORMAT, "shard": shard, "values": values, **notes, "id": uuid4().hex}
+    folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any],
+    **options: Any,
+) -> RecordFile:  # fmt: skip
+    """Writes what one command computed of one shard. notes: names, curves, axes ..., see `RecordFile`. options: see
+    `store.to_bytes`. Raises BenchError. The file of curves is written first: where the record file exists, both are
+    complete."""
+    metadata = {"format": FORMAT, "shard": shard, "values": values, "id": uuid4().hex, **notes}
     points = store.to_bytes(curves, store.CURVES) if notes["curves"] else b""
     if points:
         metadata["curves_sha256"] = files.sha256(points)
-    content = store.to_bytes(rows, metadata=metadata)
+    content = store.to_bytes(rows, metadata=metadata, **options)
     name = f"{RECORDS}/{shard}-{files.sha256(content)[:8]}.parquet"
     if points:
         files.write(folder / curve_file(name), points)
