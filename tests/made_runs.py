@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.records import artefacts, files, holdings, store
+from axiom_bench.records import artefacts, files, record_files, store
 from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -162,10 +161,10 @@ def write_curves(folder: Path, place: Mapping[str, str], curves: pd.DataFrame, n
     return {"job": f"job {number}", "records": [file.name], "values": counted, "curves": [file.curve_file]}
 
 
-def _record_file(folder: Path, number: int, *content: Any) -> holdings.RecordFile:
+def _record_file(folder: Path, number: int, *content: Any) -> record_files.RecordFile:
     """The name ends in zeros, as that of no file that a run writes: the manifest tells its hash."""
-    file = holdings.write(folder, f"{number:032x}", *content)
-    named = replace(file, name=f"records/{number:032x}-00000000.parquet")
+    file = record_files.write(folder, f"{number:032x}", *content)
+    named = file.model_copy(update={"name": f"records/{number:032x}-00000000.parquet"})
     (folder / file.name).rename(folder / named.name)
     if file.curve_file and named.curve_file:
         (folder / file.curve_file).rename(folder / named.curve_file)

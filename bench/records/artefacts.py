@@ -7,11 +7,16 @@ import hashlib
 import json
 import os
 import stat
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from pathlib import Path, PurePosixPath
+from types import GenericAlias
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, PlainValidator, ValidationError, ValidationInfo, create_model
+from pydantic_core import PydanticCustomError
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import shown
@@ -75,43 +80,7 @@ def outputs(folder: Path) -> list[Path]:
     rows = [artefact for artefact in TABLE if artefact.stamp == "output"]
     named = [folder / artefact.place for artefact in rows if not artefact.suffixes]
     globs = ((folder / artefact.place).glob(f"*.{suffix}") for artefact in rows for suffix in artefact.suffixes)
-    return [*named, *(path for found in globs for path in sorted(found))]
-
-
-def check_folders(folder: Path) -> None:
-    """Raises BenchError where a folder that is read or written leads out of the run folder, or a file that is read
-    first does or is none, as a pipe, which would be waited for. A run folder may come from a stranger."""
-    _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
-
-
-def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """As `check_folders`, for the files that a manifest lists; those of combined runs lie in other folders."""
-    if not manifest.get("runs"):
-        names = dict.fromkeys(_listed_names(manifest))
-        _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
-
-
-def _listed_names(manifest: Mapping[str, Any]) -> Iterator[str]:
-    """The files that it lists."""
-    for kind in listed():
-        yield from manifest.get(kind) or ()
-    for job in manifest.get("jobs") or ():
-        yield from job.get("records") or ()
-
-
-def _check(folder: Path, names: Iterable[str]) -> None:
-    root = os.path.realpath(folder)
-    for name in names:
-        path = os.path.join(folder, name)
-        try:
-            if stat.S_ISREG(os.lstat(path).st_mode):
-                continue
-        except (OSError, ValueError):  # absent: whoever reads it says so
-            continue
-        if os.path.commonpath([root, os.path.realpath(path)]) != root:
-            raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
-        if not (os.path.isfile(path) or os.path.isdir(path)):
-            raise BenchError(f"{path} is no file; run the same command again, which replaces it.")
+    return [*named, *(path for paths in globs for path in sorted(paths))]
 
 
 NAME = "manifest.json"
@@ -153,28 +122,16 @@ def read(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def content_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
-    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it counts."""
-    return files.content_of(folder / name, (manifest.get(HASHES) or {}).get(name))
-
-
-def hashes(folder: Path) -> Mapping[str, str] | None:
-    """{file: SHA-256} as the folder's manifest has them; empty where there is no manifest that can be read, None where
-    it is older than hashes."""
-    try:
-        state = (folder / NAME).stat()
-    except OSError:
-        return {}
-    return _hashes(folder / NAME, state.st_mtime_ns, state.st_size)
-
-
-@lru_cache(maxsize=1)
-def _hashes(path: Path, modified: int, size: int) -> Mapping[str, str] | None:
-    try:
-        listed_hashes = files.read_json(path).get(HASHES)
-    except (OSError, ValueError):
-        return {}
-    return listed_hashes if isinstance(listed_hashes, dict) else None
+def write(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest, completely or not at all, with the hashes of the files that it lists; those that it
+    has stay, so that damage since then is found. Raises BenchError where it can't."""
+    hashes_of_files: dict[str, str] = {}
+    if _problem(manifest) is None:
+        before = manifest.get(HASHES) or {}
+        for name in dict.fromkeys(_listed_names(manifest)):
+            with suppress(OSError):  # who reads it says that it is missing
+                hashes_of_files[name] = before.get(name) or files.sha256(files.read(folder / name))
+    files.write_json(folder / NAME, {**manifest, "format": FORMAT, HASHES: hashes_of_files}, indent=1)
 
 
 def check_format(folder: Path) -> None:
@@ -187,25 +144,172 @@ def check_format(folder: Path) -> None:
         return
 
 
+def content_of(folder: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """The bytes of a file that a manifest lists. Raises `Damaged` where they aren't those that it counts."""
+    return files.content_of(folder / name, (manifest.get(HASHES) or {}).get(name))
+
+
+def hash_of(path: Path) -> str | None:
+    """A file's SHA-256 as the manifest of its run folder has it, if it has."""
+    manifest = path.parents[1] / NAME
+    try:
+        state = manifest.stat()
+        return _hashes(manifest, state.st_mtime_ns, state.st_size).get(f"{path.parent.name}/{path.name}")
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _hashes(path: Path, modified: int, size: int) -> dict[str, str]:
+    try:
+        return files.read_json(path).get(HASHES) or {}
+    except ValueError:
+        return {}
+
+
+def _listed_names(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """The files that it lists."""
+    for kind in listed():
+        yield from manifest.get(kind) or ()
+    for job in manifest.get("jobs") or ():
+        yield from job.get("records") or ()
+
+
+# A run folder may come from a stranger.
+
+
+def check_folders(folder: Path) -> None:
+    """Raises BenchError where a folder that is read or written leads out of the run folder, or a file that is read
+    first does or is none, as a pipe, which would be waited for."""
+    _check(folder, [artefact.place for artefact in TABLE if artefact.suffixes or artefact.read_by])
+
+
+def check_files(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """As `check_folders`, for the files that a manifest lists; those of combined runs lie in other folders."""
+    if not manifest.get("runs"):
+        names = dict.fromkeys(_listed_names(manifest))
+        _check(folder, (*dict.fromkeys(map(os.path.dirname, names)), *names))
+
+
+def _check(folder: Path, names: Iterable[str]) -> None:
+    root = os.path.realpath(folder)
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+        except (OSError, ValueError):  # absent: whoever reads it says so
+            continue
+        if os.path.commonpath([root, os.path.realpath(path)]) != root:
+            raise BenchError(f"{path} leads out of the run folder; put there the files themselves.")
+        if not (os.path.isfile(path) or os.path.isdir(path)):
+            raise BenchError(f"{path} is no file; run the same command again, which replaces it.")
+
+
+MAX_PLACE = 100  # characters of an entry's place in an error
+MAX_PATH = 1000  # characters of a file's name in the folder
+EXPECTED = {  # by pydantic's name of an error
+    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
+    **{"list_type": "a list", "string_type": "text", "scalar_type": "text or a number"},
+    **{"float_type": "a number", "int_type": "a whole number", "bool_type": "true or false"},
+}
+
+
+def problem(value: Mapping[str, Any], model: type[BaseModel], elsewhere: bool = False) -> str | None:
+    """What is wrong with the first entry that isn't of the type that the model says; None where there is none.
+    elsewhere: whether files may be of other folders, as those of combined runs."""
+    try:
+        model.model_validate(value, strict=True, context=elsewhere)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
+        text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
+        if first["type"] == "file_name":
+            return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
+        return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"
+    return None
+
+
 def _problem(manifest: Mapping[str, Any]) -> str | None:
-    from axiom_bench.records import entries  # here: `--help` needs no pydantic
-
-    return entries.problem(manifest, entries.Manifest, elsewhere=bool(manifest.get("runs")))
+    return problem(manifest, _Manifest, elsewhere=bool(manifest.get("runs")))
 
 
-def write(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest, completely or not at all, with the hashes of the files that it lists; those that it
-    has stay, so that damage since then is found. Raises BenchError where it can't."""
-    counted: dict[str, str] = {}
-    if _problem(manifest) is None:
-        before = manifest.get(HASHES) or {}
-        for name in dict.fromkeys(_listed_names(manifest)):
-            counted |= {name: before[name]} if name in before else {}
-            with suppress(OSError):  # who reads it says that it is missing
-                now = hashlib.sha256(files.read(folder / name)).hexdigest()
-                is_new = name not in before or name.endswith(f"-{now[:8]}.parquet")  # as a record file's name says
-                counted[name] = now if is_new else before[name]
-    files.write_json(folder / NAME, {**manifest, "format": FORMAT, HASHES: counted}, indent=1)
+def _scalar(value: object) -> object:
+    if isinstance(value, str | int | float):
+        return value
+    raise PydanticCustomError("scalar_type", "text or a number")
+
+
+def _inside(name: str, info: ValidationInfo) -> str:
+    path = PurePosixPath(name[: MAX_PATH + 1])
+    is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    if info.context or (is_inside and len(name) <= MAX_PATH):
+        return name
+    raise PydanticCustomError("file_name", "a file of the run folder")
+
+
+Facts = dict[str, Any]
+Numbers = dict[str, float]
+Texts = list[str]
+Scalar = Annotated[Any, PlainValidator(_scalar)]
+Files = list[Annotated[str, AfterValidator(_inside)]]
+
+
+def _entries(name: str, types: Mapping[Any, Iterable[str]], **more: Any) -> type[BaseModel]:
+    """A mapping in which each of these entries may be missing, or null; others are free. types: {type: entries}."""
+    of_type = {entry: kind for kind, entries in types.items() for entry in entries}
+    fields: dict[str, Any] = {entry: (kind | None, None) for entry, kind in (of_type | more).items()}
+    return create_model(name, **fields)
+
+
+def _by_name(model: type[BaseModel]) -> Any:
+    return GenericAlias(dict, (str, model))
+
+
+def _each(model: type[BaseModel]) -> Any:
+    return GenericAlias(list, (model,))
+
+
+_PLUGIN: dict[Any, tuple[str, ...]] = {
+    Scalar: ("title", "note", "description", "definition", "deviation"),
+    str: ("reference", "unstable"),
+    Texts: ("computed_from", "wins_by_construction"),
+    Facts: ("params",),
+}
+_CITED = _entries("Cited", {str: ("text", "url")})
+_METHOD = _entries("Method", _PLUGIN, library=str, cited=_CITED)
+_OF_METRIC = dict.fromkeys(("unit", "kind", "better", "tolerance", "of", "metric"), str)
+_METRIC = _entries("Metric", _PLUGIN, **_OF_METRIC, needs=list[Any], cited=_CITED)
+_IMAGES = _entries("Images", {float: ("chosen", "kept")}, others=str, mosaics=Facts)
+_MODEL = _entries(
+    "Model",
+    {
+        str: ("layer", "output", "weights_sha256"),
+        Scalar: ("weights", "note"),
+        bool: ("random_weights", "tells_contributions"),
+    },
+    layers=Texts, depths=Numbers, classes=list[Scalar], images=_by_name(_IMAGES),
+)  # fmt: skip
+_CONFIG = _entries("Config", {Facts: ("model", "report")})
+_JOB = _entries(
+    "Job", {}, job=str, config=_CONFIG, images=float, left_out=Texts, records=Files, values=dict[str, dict[str, str]]
+)
+_RUN: dict[Any, tuple[str, ...]] = {
+    Scalar: ("experiment", "run"),
+    str: ("created", "git_commit"),
+    Texts: ("overrides",),
+    Facts: ("versions",),
+}
+_Manifest = _entries(
+    "Manifest", {**_RUN, Files: listed(), dict[str, Numbers]: OF_JOBS},
+    config=_CONFIG, methods=_by_name(_METHOD), metrics=_by_name(_METRIC), models=_by_name(_MODEL),
+    data=_by_name(_entries("Data", {Texts: ("ids", "notes")}, fingerprint=str)),
+    axes=dict[str, Facts], jobs=_each(_JOB), report_seconds=float,
+    failures=_each(_entries("Failure", {str: ("job", "message")})),
+    added=_by_name(_entries("Added", {str: ("git_commit",)})),
+    runs=_each(_entries("CombinedRun", _RUN, folder=str, models=Texts, data=Texts)),
+    state=str, sha256=dict[str, str],
+)  # fmt: skip
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

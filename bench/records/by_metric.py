@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from axiom_bench.columns import OK, RECORD_COLUMNS, WHOLE_SET
@@ -52,8 +53,14 @@ class Records:
     def of(cls, frame: pd.DataFrame) -> Records:
         """Of a table with the columns of records. Categories keep their order, other names have that of their letters;
         a column that the table lacks is empty, or -1."""
+        columns: dict[str, Any] = {"value": frame["value"].to_numpy(dtype=np.float64)}
+        for name in KEY[-2:]:
+            columns[name] = pa.array(frame[name] if name in frame else [-1] * len(frame), pa.int32())
+        for name in _NAMED:
+            names = frame[name] if name in frame else pd.Series("", frame.index)
+            columns[name] = pa.array(names.astype("category"))
         builder = Builder()
-        builder.add(_columns(frame))
+        builder.add(pa.table(columns))
         return builder.records()
 
     def __len__(self) -> int:
@@ -142,37 +149,37 @@ class Builder:
     """Makes `Records` of tables, one after the other."""
 
     def __init__(self) -> None:
-        self._names: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
+        self._codes: dict[str, dict[str, int]] = {name: {} for name in _NAMED}
         self._keys: dict[tuple[int, ...], int] = {}
         self._first_ok: list[int] = []
         self._parts: dict[int, list[Block]] = {}
         self._count = 0
 
-    def add(self, columns: Mapping[str, Any]) -> None:
-        """columns: of names (see _NAMED) as (codes, the name of each code), of numbers as they are; equally long."""
-        codes = {name: self._global(name, columns[name][1]) for name in _NAMED}
-        values = np.asarray(columns["value"], dtype=np.float64)
-        if not len(values):
+    def add(self, table: pa.Table) -> None:
+        """table: the columns of records, of names (see _NAMED) as dictionaries."""
+        if not len(table):
             return
+        columns = {name: self._coded(name, table[name].combine_chunks()) for name in _NAMED}
+        columns |= {name: table[name].to_numpy() for name in (*KEY[-2:], "value")}
         local, first = _local_keys(columns)
-        names = [codes[name][columns[name][0][first]].tolist() for name in KEY[:-2]]
-        found = zip(*names, *(columns[name][first].tolist() for name in KEY[-2:]), strict=True)
-        keys = np.array([self._keys.setdefault(key, len(self._keys)) for key in found], dtype=np.int32)
+        new = zip(*(columns[name][first].tolist() for name in KEY), strict=True)
+        keys = np.array([self._keys.setdefault(key, len(self._keys)) for key in new], dtype=np.int32)
         self._first_ok += [-1] * (len(self._keys) - len(self._first_ok))
-        methods, metrics, statuses = (codes[name][columns[name][0]] for name in _NAMED[-3:])
-        has_value = np.flatnonzero((statuses == self._names["status"].get(OK, -1)) & np.isfinite(values))
+        is_ok = columns["status"] == self._codes["status"].get(OK, -1)
+        has_value = np.flatnonzero(is_ok & np.isfinite(columns["value"]))
         place = np.full(len(keys), -1)
         place[local[has_value[::-1]]] = self._count + has_value[::-1]
         for key, own in zip(keys.tolist(), place.tolist(), strict=True):
             if own >= 0 and self._first_ok[key] < 0:
                 self._first_ok[key] = own
-        self._count += len(values)
-        self._split(metrics, Block(keys[local], methods, values, statuses))
+        self._count += len(table)
+        self._split(columns["metric"], Block(keys[local], columns["method"], columns["value"], columns["status"]))
 
-    def _global(self, name: str, names: Iterable[object]) -> NDArray[Any]:
-        own = self._names[name]
-        codes = [own.setdefault(str(entry), len(own)) for entry in names]
-        return np.array(codes, dtype=np.int16 if name in _NAMED[-3:] else np.int32)
+    def _coded(self, name: str, column: pa.DictionaryArray) -> NDArray[Any]:
+        """The rows' codes, the same for each name in all tables."""
+        codes = self._codes[name]
+        own = [codes.setdefault(str(entry), len(codes)) for entry in column.dictionary.to_pylist()]
+        return np.array(own, dtype=np.int16 if name in _NAMED[-3:] else np.int32)[column.indices.to_numpy()]
 
     def _split(self, metrics: NDArray[np.int16], rows: Block) -> None:
         order = np.argsort(metrics, kind="stable")
@@ -184,20 +191,20 @@ class Builder:
     def records(self) -> Records:
         """What was added. The builder is used up: its parts are freed one by one."""
         blocks = {}
-        for name, code in self._names["metric"].items():
+        for name, code in self._codes["metric"].items():
             if parts := self._parts.pop(code, None):
                 columns = zip(*(vars(part).values() for part in parts), strict=True)
                 blocks[name] = Block(*map(np.concatenate, columns))
         rows = np.array(list(self._keys), dtype=np.int64).reshape(len(self._keys), len(KEY))
         keys = pd.DataFrame(rows, columns=list(KEY))
         for name in JOB:
-            keys[name] = _category(keys[name].to_numpy(), tuple(self._names[name]))
-        ids = np.array(list(self._names["image_id"]), dtype=object)
+            keys[name] = _category(keys[name].to_numpy(), tuple(self._codes[name]))
+        ids = np.array(list(self._codes["image_id"]), dtype=object)
         letters = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
         rank = np.argsort(letters)
         keys["image_id"] = _category(rank[keys["image_id"].to_numpy()], ids[letters].tolist(), ordered=False)
         keys = keys.astype(dict.fromkeys(KEY[-2:], np.int32))
-        methods, statuses = (tuple(self._names[name]) for name in ("method", "status"))
+        methods, statuses = (tuple(self._codes[name]) for name in ("method", "status"))
         return Records(keys, np.array(self._first_ok, dtype=np.int64), blocks, methods, statuses)
 
 
@@ -205,20 +212,11 @@ def _local_keys(columns: Mapping[str, Any]) -> tuple[Integers, Integers]:
     """(the number of each row's key among these rows, the first row of each key), by first appearance."""
     code = np.zeros(len(columns["value"]), dtype=np.int64)
     for name in KEY:
-        own, names = pd.factorize(columns[name]) if name in KEY[-2:] else columns[name]
-        if len(names) > 1:
-            code = code * len(names) + own
+        own = pd.factorize(columns[name])[0] if name in KEY[-2:] else columns[name]
+        if (count := int(own.max()) + 1) > 1:
+            code = code * count + own
     local = pd.factorize(code)[0]
     return local, np.flatnonzero(np.diff(np.maximum.accumulate(local), prepend=-1))
-
-
-def _columns(frame: pd.DataFrame) -> dict[str, Any]:
-    columns: dict[str, Any] = {name: np.full(len(frame), -1) for name in KEY[-2:]}
-    columns |= {name: frame[name].to_numpy() for name in (*KEY[-2:], "value") if name in frame}
-    for name in _NAMED:
-        own = frame[name].astype("category") if name in frame else pd.Series("", frame.index, dtype="category")
-        columns[name] = (own.cat.codes.to_numpy(), own.cat.categories.tolist())
-    return columns
 
 
 def _category(codes: NDArray[Any], names: Sequence[str], ordered: bool = True) -> Any:

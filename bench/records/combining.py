@@ -13,9 +13,9 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER, WHOLE_SET
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, reading, running, store
+from axiom_bench.records import artefacts, reading, record_files, running, store
 from axiom_bench.records.by_metric import PLACE
-from axiom_bench.records.holdings import Values
+from axiom_bench.records.record_files import Values
 
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
 # A float32 value may differ by this, absolute for values up to 1 and relative above, between devices and batch sizes.
@@ -117,9 +117,9 @@ def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
         for job in run.manifest["jobs"]:
             values: Values = job["values"]
             for other, earlier in before.get(job["job"], ()):
-                same = holdings.without(values, holdings.without(values, earlier["values"]))
+                same = record_files.without(values, record_files.without(values, earlier["values"]))
                 _check_values((other, earlier), (run, job), same)
-                values = holdings.without(values, same)
+                values = record_files.without(values, same)
             before.setdefault(job["job"], []).append((run, job))
             records = [_relative(run.folder / name, folder) for name in job.get("records") or ()]
             yield {**job, "records": records, "values": values}

@@ -75,23 +75,24 @@ class Damaged(BenchError):
     """A file whose bytes aren't those that were written."""
 
 
-def content_of(path: Path, sha256: str | None = None) -> bytes:
-    """A file's bytes. Raises `Damaged` where it is missing, or they don't have this hash."""
+def sha256(content: bytes) -> str:
+    """Hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def content_of(path: Path, digits: str | None = None) -> bytes:
+    """A file's bytes. digits: the first of their SHA-256, or all. Raises `Damaged` where it is missing, or has
+    others."""
     try:
         content = read(path)
     except FileNotFoundError as error:
         raise Damaged(f"The file {path} can't be read: it is missing; run the same command again.") from error
     except OSError as error:
         raise unreadable(path, error) from error
-    if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
-        raise changed(path)
+    if digits and not sha256(content).startswith(digits):
+        what = "is damaged (its checksum doesn't match) and can't be read"
+        raise Damaged(f"The file {path} {what}; run the same command again.")
     return content
-
-
-def changed(path: Path) -> Damaged:
-    """The error for a file whose hash is another one."""
-    what = "is damaged (its checksum doesn't match) and can't be read"
-    return Damaged(f"The file {path} {what}; run the same command again.")
 
 
 def unreadable(path: Path, error: Exception) -> BenchError:
@@ -241,16 +242,12 @@ def ensure_writable(folder: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such call."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:  # some network file systems don't sync folders
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
+    """The new name itself must survive a power cut. Windows can't open a folder, and needs no such call; some network
+    file systems don't sync folders."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):
+            os.fsync(descriptor)
         os.close(descriptor)
 
 

@@ -26,19 +26,20 @@ def held(folder: Path, name: str = RUN, wait: bool = True) -> Iterator[None]:
 
     Raises BenchError where the folder can't be written, and unless it waits while another process holds the lock.
     """
-    lock = FileLock(folder / name)
+    lock, note = FileLock(folder / name), _note(folder, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / name).is_symlink() or (folder / name).is_dir():
             files.discard(folder / name)
-        if not _acquired(lock, PATIENCE):
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
             if not wait:
-                raise BenchError(f"{folder} is in use: {holder(folder, name)}. Wait until that has ended.")
+                raise BenchError(f"{folder} is in use: {holder(folder, name)}. Wait until that has ended.") from None
             print(f"waiting for {folder}: {holder(folder, name)}", file=sys.stderr, flush=True)
             lock.acquire()  # Ctrl-C ends the waiting
     except OSError as error:
         raise files.unwritable(folder, error) from error
-    note = _note(folder, name)
     with suppress(OSError):  # without it nothing is lost but a word
         note.write_bytes(files.to_json(note.name, {**files.process(), "since": f"{datetime.now():%Y-%m-%d %H:%M}"}))
     try:
@@ -53,10 +54,11 @@ def in_use(folder: Path) -> bool:
     """Whether a command that hasn't ended holds the folder."""
     if not (folder / RUN).is_file():
         return False
-    lock = FileLock(folder / RUN)
-    if is_free := _acquired(lock, 0):
-        lock.release()
-    return not is_free
+    try:
+        with FileLock(folder / RUN, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def holder(folder: Path, name: str = RUN) -> str:
@@ -66,14 +68,6 @@ def holder(folder: Path, name: str = RUN) -> str:
         return f"process {about['process']} on {about['host']} holds it since {about['since']} (`kill` ends it)"
     except (OSError, ValueError, KeyError):
         return "another process holds it"
-
-
-def _acquired(lock: FileLock, timeout: float) -> bool:
-    try:
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        return False
-    return True
 
 
 def _note(folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, locks, remote, running
+from axiom_bench.records import artefacts, files, locks, record_files, remote, running
 from axiom_bench.records.remote import Objects
 
 LOCK, BEAT, LEASE = "lock.json", 10.0, 60.0
@@ -32,12 +32,22 @@ class Mirror:
 
     folder: Path
     objects: Objects
-    same: dict[str, State] = field(default_factory=dict)
+    same: dict[str, State | None] = field(default_factory=dict)
 
     def pull(self) -> Collection[str]:
         """Fetches what a reader of the run, or one that goes on with it, needs and isn't here: the names of what is
         there. Raises BenchError where the store or the folder doesn't allow it."""
-        return self._fetch(self.objects.sizes())
+        there = {name: size for name, size in self.objects.sizes().items() if _is_fetched(name)}
+        missing = [name for name, size in there.items() if not self._is_here(name, size)]
+        for start in range(0, len(missing), AT_ONCE):
+            for name, content in self.objects.read_all(missing[start : start + AT_ONCE]).items():
+                path = self.folder / name
+                try:
+                    files.replace(path, content, sync=False)  # after a power cut its size or its checksum tells
+                except OSError as error:
+                    raise files.unwritable(path.parent, error) from error
+                self.same[name] = _state(path)
+        return there
 
     def push(self) -> None:
         """Sends what is new here. Raises BenchError where the store refuses."""
@@ -52,14 +62,6 @@ class Mirror:
                     raise BenchError(f"{error} {kept}") from error
                 self.same[name] = state
 
-    def _fetch(self, sizes: dict[str, int]) -> Collection[str]:
-        there = {name: size for name, size in sizes.items() if _is_fetched(name)}
-        missing = [name for name, size in there.items() if not self._is_here(name, size)]
-        for start in range(0, len(missing), AT_ONCE):
-            for name, content in self.objects.read_all(missing[start : start + AT_ONCE]).items():
-                self._keep(name, content)
-        return there
-
     def _is_here(self, name: str, size: int) -> bool:
         """Whether a file need not be fetched: it was before, or its name tells."""
         state = _state(self.folder / name)
@@ -68,14 +70,6 @@ class Mirror:
             return False
         self.same.setdefault(name, state)
         return True
-
-    def _keep(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        try:
-            files.replace(path, content, sync=False)  # after a power cut its size or its checksum tells
-            self.same[name] = (path.stat().st_size, path.stat().st_mtime_ns)
-        except OSError as error:
-            raise files.unwritable(path.parent, error) from error
 
     def _here(self) -> Iterator[str]:
         """The files of the run here, but for locks, notes and drafts, whose names begin with a dot."""
@@ -106,11 +100,11 @@ def push(folder: Path) -> None:
 
 def remove(folder: Path, names: Sequence[str]) -> None:
     """Deletes record files with their curves, also in the store where the folder is a mirror. Raises BenchError."""
-    holdings.remove(folder, names)
+    record_files.remove(folder, names)
     if (mirror := of(folder)) is not None:
         for name in names:
             mirror.objects.remove(name)
-            mirror.objects.remove(holdings.curve_file(name))
+            mirror.objects.remove(record_files.curve_file(name))
 
 
 def fetched(text: str) -> Path:
@@ -137,6 +131,7 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(objects: Objects) -> Iterator[None]:
+    """Writes the lock again and again until the end."""
     if holder := _holder(objects.read(LOCK)):
         raise BenchError(
             f"{objects.url} is in use: {holder} computes into it. Wait until that has ended; {LEASE:.0f} seconds after "

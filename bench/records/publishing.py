@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, reading, store
+from axiom_bench.records import artefacts, reading, record_files, store
 
 BITS = 17  # of a value: to 4e-6 of it, less than what combining runs takes for the same
 KEPT = (  # of the manifest
@@ -25,11 +24,6 @@ KEPT = (  # of the manifest
 OF_ADDED = ("created", "git_commit", "hardware", "versions")  # of a method that was added later
 DECIDING = ("suite_part", "target", "normalise", "shard_size", "model", "data", "device")  # of a configuration
 PLACES = {"model": ("architecture", "weights", "weights_folder"), "data": ("root", "cache")}  # on one machine
-SMALL: dict[str, Any] = {
-    "compression": "zstd",
-    "compression_level": 19,
-    "use_byte_stream_split": ["value"],
-}  # of pyarrow
 ORDER = ("metric", "method", "image_id", "target_class")  # in which rows are smallest
 
 
@@ -44,12 +38,12 @@ def publish(folder: Path, target: Path, metrics: Collection[str], note: str = ""
     of_metrics = {name: about for name, about in manifest["metrics"].items() if about["metric"] in metrics}
     jobs = [_job(target, manifest, job, metrics, _rows(folder, manifest, job, metrics)) for job in manifest["jobs"]]
     records = [name for job in jobs for name in job["records"]]
-    old = [f"{holdings.RECORDS}/{path.name}" for path in (target / holdings.RECORDS).glob("*.parquet")]
+    old = [f"{record_files.RECORDS}/{path.name}" for path in (target / record_files.RECORDS).glob("*.parquet")]
     lists = {kind: [] for kind in artefacts.listed()} | {"records": records}
     config = _config(manifest["config"], metrics) | {"report": manifest["config"]["report"]}
     about = {"config": config, "metrics": of_metrics, "jobs": jobs, "overrides": []}
     artefacts.write(target, {**published, **lists, **about})
-    holdings.remove(target, set(old) - set(records))
+    record_files.remove(target, set(old) - set(records))
 
 
 def add(folder: Path, target: Path, method: str) -> None:
@@ -69,7 +63,7 @@ def add(folder: Path, target: Path, method: str) -> None:
     methods = dict(sorted((published["methods"] | {method: manifest["methods"][method]}).items()))
     added = {**published.get("added", {}), method: {key: manifest.get(key) for key in OF_ADDED}}
     artefacts.write(target, {**published, "methods": methods, "jobs": jobs, "records": records, "added": added})
-    holdings.remove(target, {*published["records"]} - {*records})
+    record_files.remove(target, {*published["records"]} - {*records})
 
 
 def commits(manifest: Mapping[str, Any]) -> str:
@@ -85,8 +79,9 @@ def _of_metrics(job: Mapping[str, Any], metrics: Collection[str]) -> dict[str, d
 
 def _rows(folder: Path, manifest: Mapping[str, Any], job: Mapping[str, Any], metrics: Collection[str]) -> pd.DataFrame:
     """One job's values of these metrics."""
-    counted = {"records": job["records"], "values": _of_metrics(job, metrics)}
-    return reading.read_records(folder, {"experiment": manifest["experiment"], "jobs": [counted]})
+    of_job = {"records": job["records"], "values": _of_metrics(job, metrics)}
+    counted = {key: manifest.get(key) for key in ("experiment", artefacts.HASHES)}
+    return reading.read_records(folder, {**counted, "jobs": [of_job]})
 
 
 def _job(
@@ -96,17 +91,16 @@ def _job(
     values = _of_metrics(job, metrics)
     rows = rows.astype(dict.fromkeys(("metric", "method"), str)).sort_values(list(ORDER), kind="stable")
     rows["value"] = rounded(rows["value"].to_numpy())
-    table = pa.Table.from_pandas(rows, store.COMPACT, preserve_index=False)
     names: dict[str, list[str]] = {}
     for name, about in manifest["metrics"].items():
         if about["metric"] in metrics:
             names.setdefault(about["metric"], []).append(name)
-    shard = holdings.key(published=job["job"], values=values)
-    notes = {"format": holdings.FORMAT, "shard": shard, "values": values, "names": names, "curves": {}, "axes": {}}
-    name = f"{holdings.RECORDS}/{shard}-{shard[:8]}.parquet"
-    store.write(target / name, table, schema=None, metadata=notes, **SMALL)
+    notes = {"names": names, "curves": {}, "axes": {}, "id": ""}
+    shard = record_files.key(published=job["job"], values=values)
+    packing = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": ["value"]}
+    file = record_files.write(target, shard, values, rows, pd.DataFrame(), notes, schema=store.COMPACT, **packing)
     about = {key: job[key] for key in ("job", "images", "left_out") if key in job}
-    return {**about, "config": _config(job.get("config") or {}, metrics), "records": [name], "values": values}
+    return {**about, "config": _config(job.get("config") or {}, metrics), "records": [file.name], "values": values}
 
 
 def _config(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, Any]:

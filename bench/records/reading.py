@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as arrow
-from numpy.typing import NDArray
 
 from axiom_bench.columns import RUNTIME_COLUMNS, UNKNOWN_CLASS, WHOLE_SET
-from axiom_bench.records import artefacts, holdings, running, store
+from axiom_bench.records import artefacts, record_files, running, store
 from axiom_bench.records.by_metric import NAMES, PLACE, Builder, Records
 from axiom_bench.records.files import Damaged
-from axiom_bench.records.holdings import Values
+from axiom_bench.records.record_files import Values
 
 WHOLE_SET_COLUMNS = tuple(store.WHOLE_SET.names)
 
@@ -52,27 +51,31 @@ def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[str] = ()) -> tuple[Records, Records]:
-    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these."""
+    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these. Raises
+    `Damaged` also where a name or class is missing."""
     builders = Builder(), Builder()
     for path, table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
-        columns = _columns(table, path)
-        codes, names = columns["metric"]
-        is_apart = np.array([name in apart for name in names], dtype=bool)[codes]
-        for builder, chosen_rows in zip(builders, (~is_apart, is_apart), strict=True):
-            if chosen_rows.all():
-                builder.add(columns)
-            elif chosen_rows.any():
-                builder.add({name: _where(column, chosen_rows) for name, column in columns.items()})
+        for name in table.column_names:
+            if name != "value" and table[name].null_count:
+                raise Damaged(f"The file {path} can't be used (its column {name!r}); run the same command again.")
+        if apart:
+            is_apart = _is_one_of(table["metric"], apart)
+            builders[1].add(table.filter(is_apart))
+            table = table.filter(arrow.invert(is_apart))
+        builders[0].add(table)
     return builders[0].records(), builders[1].records()
 
 
 def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> Iterator[tuple[Path, pa.Table]]:
     """The rows of each file that counts, and that file; at the end values of whole data sets."""
-    for file, content, values in holdings.of_manifest(folder, manifest):
+    for file, content, values in record_files.of_manifest(folder, manifest):
         table = store.parse(folder / file.name, content, schema)
         yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
-        yield folder, _as_records(manifest, table).cast(schema)
+        of_all: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
+        of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
+        columns = {name: [of_all[name]] * len(table) if name in of_all else table[name] for name in schema.names}
+        yield folder, pa.table(columns).cast(schema)
 
 
 def _ahead(tables: Iterator[tuple[Path, pa.Table]]) -> Iterator[tuple[Path, pa.Table]]:
@@ -84,44 +87,29 @@ def _ahead(tables: Iterator[tuple[Path, pa.Table]]) -> Iterator[tuple[Path, pa.T
             yield table
 
 
-def _columns(table: pa.Table, path: Path) -> dict[str, Any]:
-    """The columns as `Builder.add` takes them. Raises `Damaged` where a name or class is missing."""
-    columns: dict[str, Any] = {}
-    for name in table.column_names:
-        column = table[name].combine_chunks()
-        if name != "value" and column.null_count:
-            raise Damaged(f"The file {path} can't be used (its column {name!r}); run the same command again.")
-        if pa.types.is_dictionary(column.type):
-            columns[name] = (column.indices.to_numpy(), column.dictionary.to_pylist())
-        else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
-    return columns
-
-
-def _where(column: Any, rows: NDArray[np.bool_]) -> Any:
-    return (column[0][rows], column[1]) if isinstance(column, tuple) else column[rows]
-
-
 def read_curves(
     folder: Path, manifest: Mapping[str, Any], curves: Collection[str] | None = None, method: str | None = None
 ) -> Iterator[CurvePart]:
     """The curves that the manifest counts, one file at a time: those of all files together may be gigabytes. curves:
     names of curves, None for all. method: of one method alone. Raises BenchError as `read_records`."""
     folder = Path(folder)
-    for file, content, values in holdings.of_manifest(folder, manifest):
+    for file, content, values in record_files.of_manifest(folder, manifest):
         metrics = {metric for of_method in values.values() for metric in of_method}
         if file.curve_file is None or not file.curves.keys() & metrics:
             continue
         table = store.read_table(folder / file.curve_file, store.CURVES, file.curves_sha256)
         table = chosen(table, values, file.values, file.curves, "curve")
-        first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
         for column, wanted in (("curve", curves), ("method", None if method is None else [method])):
             if wanted is not None:
-                names = table[column].cast(pa.string())
-                table = table.filter(arrow.is_in(names, pa.array(list(wanted), pa.string())))
+                table = table.filter(_is_one_of(table[column], wanted))
         if len(table):
+            first = store.parse(folder / file.name, content).select(PLACE).slice(0, 1).to_pylist()
             model, layer, data = map(str, first[0].values() if first else ("", "", ""))
             yield CurvePart(model, layer, data, table)
+
+
+def _is_one_of(column: pa.ChunkedArray, names: Collection[str]) -> pa.ChunkedArray:
+    return arrow.is_in(column.cast(pa.string()), pa.array(list(names), pa.string()))
 
 
 def read_runtime(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -162,13 +150,6 @@ def _whole_set_tables(folder: Path, manifest: Mapping[str, Any]) -> Iterator[pa.
             raise Damaged(f"The file {folder / file} holds a value twice; run the same command again.")
         yield table.filter(pa.array([key not in taken for key in keys], pa.bool_()))
         taken |= set(keys) if is_combined(manifest) else set()
-
-
-def _as_records(manifest: Mapping[str, Any], table: pa.Table) -> pa.Table:
-    constant: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
-    constant |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
-    columns = {name: [constant[name]] * len(table) if name in constant else table[name] for name in store.SCHEMA.names}
-    return pa.table(columns).cast(store.SCHEMA)
 
 
 def chosen(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, locks
+from axiom_bench.records import artefacts, files, locks, record_files
 from axiom_bench.records.artefacts import OF_JOBS, common, merge_facts
 
 FOLDER, COMMAND = "running", "command.json"
@@ -49,7 +49,7 @@ def command(folder: Path) -> str | None:
 def announce(folder: Path, job: str, about: Mapping[str, Any]) -> None:
     """A job has begun, or is done. about: a manifest of this job alone; while it runs, with {"shards": {shard key:
     number of images}}, whose record files are still to be found."""
-    files.write_json(folder / FOLDER / f"{holdings.key(job=job)}.json", about)
+    files.write_json(folder / FOLDER / f"{record_files.key(job=job)}.json", about)
 
 
 def end(folder: Path) -> None:
@@ -120,7 +120,7 @@ def _with_files(folder: Path, part: dict[str, Any]) -> dict[str, Any]:
     shards = part.pop("shards", None)
     if shards is None:
         return {**part, "done": [job["images"], job["images"]]}
-    held, wanted = holdings.read(folder, shards.keys()), job["values"]
+    held, wanted = record_files.read(folder, shards.keys()), job["values"]
     listed = held.listed(shards, wanted)
     done = sum(count for shard, count in shards.items() if not held.missing(shard, wanted))
     jobs = [{**job, "records": listed["records"]}]

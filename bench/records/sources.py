@@ -8,18 +8,17 @@ import ast
 import hashlib
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES, ModuleSpec, PathFinder
-from importlib.metadata import Distribution, PackageNotFoundError, distributions, version
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from typing import NamedTuple
 
 PACKAGE = __name__.partition(".")[0]
 ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "methods", "metrics", "models"})
-MODULES = (".py", *EXTENSION_SUFFIXES)
 BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 NO_SOURCE = ("__main__", "__mp_main__")
@@ -79,10 +78,9 @@ class Sources:
         if top == PACKAGE:
             return ()
         if top not in self._distributions:
-            # Of several with one name the first on sys.path counts, as for importlib.metadata.version.
-            first = {entry.metadata["Name"]: entry for entry in reversed(_distributions_of_packages().get(top, ()))}
-            spec = _top_level(top) if first else None
-            installed = (name for name in sorted(first) if spec and _is_installed(first[name], spec))
+            names = sorted(set(_distributions_of_packages().get(top, ())))
+            spec = _top_level(top) if names else None
+            installed = (name for name in names if spec and _is_installed(distribution(name), spec))
             self._distributions[top] = tuple(installed)
         return self._distributions[top]
 
@@ -105,22 +103,7 @@ def label(module: str) -> str:
     return module.rpartition("_")[0] if module.startswith(FROM_FILE) else module
 
 
-@cache
-def _distributions_of_packages() -> Mapping[str, Sequence[Distribution]]:
-    """{top-level package: the installed distributions that hold a part of it}. As importlib.metadata's
-    packages_distributions, which takes ten times as long: it parses every line of every list of files."""
-    packages: dict[str, list[Distribution]] = {}
-    for entry in distributions():
-        tops = (entry.read_text("top_level.txt") or "").split() or _top_level_of_files(entry.read_text("RECORD") or "")
-        for top in tops:
-            packages.setdefault(top, []).append(entry)
-    return packages
-
-
-def _top_level_of_files(record: str) -> set[str]:
-    """The top-level packages and modules of a distribution's list of files: a path, a hash and a size on each line."""
-    paths = (line.partition(",")[0] for line in record.splitlines())
-    return {path.partition("/")[0].partition(".")[0] for path in paths if path.endswith(MODULES)}
+_distributions_of_packages = cache(packages_distributions)
 
 
 @cache

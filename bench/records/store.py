@@ -21,43 +21,39 @@ import pyarrow.parquet as pq
 from axiom_bench.columns import RUNTIME_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files
+from axiom_bench.records.by_metric import PLACE
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
+_TEXT, _NUMBER, _NUMBERS = pa.string(), pa.float64(), pa.list_(pa.float64())
 SCHEMA = pa.schema(
     [
-        *((name, _NAME) for name in ("experiment", "model", "layer", "data")),
-        ("image_id", pa.string()),
+        *((name, _NAME) for name in ("experiment", *PLACE)),
+        ("image_id", _TEXT),
         *((name, pa.int32()) for name in ("target_class", "predicted_class")),  # class indices; -1: unknown
         *((name, _NAME) for name in ("method", "metric")),  # method "-" for a metric of the layer alone
-        ("value", pa.float64()),  # NaN unless status is "ok"
+        ("value", _NUMBER),  # NaN unless status is "ok"
         ("status", _NAME),
     ]
 )
 CURVES = pa.schema(
     [
-        ("image_id", pa.string()),
-        ("target_class", pa.int32()),
-        ("method", _NAME),
-        ("curve", _NAME),
-        ("points", pa.list_(pa.float64())),
-        ("status", _NAME),
+        *(("image_id", _TEXT), ("target_class", pa.int32()), ("method", _NAME), ("curve", _NAME)),
+        *(("points", _NUMBERS), ("status", _NAME)),
     ]
 )
-_TEXT, _NUMBER, _NUMBERS = pa.string(), pa.float64(), pa.list_(pa.float64())
 _COUNTS = [pa.field(name, pa.int64(), nullable=False) for name in ("images", "rows", "common_images", "common_rows")]
 WHOLE_SET = pa.schema(
     [
-        *((name, _TEXT) for name in ("model", "layer", "data", "method", "metric")),
+        *((name, _TEXT) for name in (*PLACE, "method", "metric")),
         *(("value", _NUMBER), ("status", _TEXT), *_COUNTS[:2]),
         *(("common_value", _NUMBER), *_COUNTS[2:]),
         *(("replicates", _NUMBERS), ("common_replicates", _NUMBERS)),
     ]
 )
-_OF_TEXT = ("model", "layer", "data", "method", "step", "device")
-RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else pa.float64()) for name in RUNTIME_COLUMNS]).set(
+_OF_TEXT = (*PLACE, "method", "step", "device")
+RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else _NUMBER) for name in RUNTIME_COLUMNS]).set(
     RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64())
 )
-
 COMPACT = SCHEMA.set(SCHEMA.get_field_index("value"), pa.field("value", pa.float32()))  # as values are published
 CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), pa.field("image_id", _NAME))  # SCHEMA as readers take it fastest
 
@@ -66,10 +62,10 @@ MAX_UNPACKED = 2**30  # bytes of an archive, or of a table; of this more must no
 MAX_RATIO = 500  # records of a run have ten times their file's bytes
 
 
-def write(path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **how: Any) -> None:
-    """Writes rows as one Parquet file, completely or not at all. how: see `to_bytes`. Raises BenchError, naming the
+def write(path: Path, rows: pd.DataFrame | pa.Table, schema: pa.Schema | None = SCHEMA, **options: Any) -> None:
+    """Writes rows as one Parquet file, completely or not at all. options: see `to_bytes`. Raises BenchError, naming the
     folder, where it can't."""
-    files.write(path, to_bytes(rows, schema, **how))
+    files.write(path, to_bytes(rows, schema, **options))
 
 
 def to_bytes(
@@ -81,11 +77,10 @@ def to_bytes(
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
     notes = None if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
+    buffer = io.BytesIO()
     options = {"use_dictionary": repeated, "write_page_checksum": True, **compressed}
-    buffer = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata(notes), buffer, **options)
-    content: bytes = buffer.getvalue().to_pybytes()
-    return content
+    return buffer.getvalue()
 
 
 def read_table(path: Path, schema: pa.Schema | None = None, sha256: str | None = None) -> pa.Table:
@@ -118,13 +113,10 @@ def _check_size(about: pq.FileMetaData, length: int) -> None:
 def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
     """Whether a file of a run folder is there as it was written, arrays or a table with these columns. One that is
     there and isn't usable is told: see `files.warn_damaged`."""
-    name = f"{path.parent.name}/{path.name}"
     try:
-        sha256 = (artefacts.hashes(path.parents[1]) or {}).get(name)
-        if path.suffix == ".npz":
-            read_arrays(path, sha256)
-            return True
-        if set(columns) <= set(read_table(path, sha256=sha256).column_names):
+        sha256 = artefacts.hash_of(path)
+        names = read_arrays(path, sha256) if path.suffix == ".npz" else read_table(path, sha256=sha256).column_names
+        if set(columns) <= set(names):
             return True
     except BenchError:
         pass
@@ -133,19 +125,24 @@ def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
     return False
 
 
-def is_of(content: bytes, columns: Collection[str]) -> bool:
-    """Whether a file's content is a table with these columns."""
-    try:
-        return set(columns) <= set(pq.read_schema(pa.BufferReader(content)).names)
-    except (OSError, ValueError):
-        return False
+def columns_of(content: bytes) -> list[str]:
+    """The names of a Parquet file's columns, from its content; none where it is no such file."""
+    schema = _schema_of(content)
+    return [] if schema is None else list(schema.names)
 
 
-def metadata_of(content: bytes) -> dict[str, Any] | None:
-    """The `metadata` that a file was written with, from its content; None where it has none."""
+def metadata_of(content: bytes) -> Any:
+    """The `metadata` that a Parquet file was written with, from its content; None where it has none."""
+    schema = _schema_of(content)
     try:
-        entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
-        return json.loads(entries[METADATA]) if METADATA in entries else None
+        return json.loads((schema.metadata or {})[METADATA]) if schema else None
+    except (KeyError, ValueError):
+        return None
+
+
+def _schema_of(content: bytes) -> pa.Schema | None:
+    try:
+        return pq.read_schema(pa.BufferReader(content))
     except (OSError, ValueError):
         return None
 
@@ -157,26 +154,18 @@ def to_frame(tables: Iterable[pa.Table], schema: pa.Schema) -> pd.DataFrame:
 
 GALLERY = pa.schema(
     [
-        ("model", pa.string()),
-        ("layer", pa.string()),
-        ("data", pa.string()),
-        ("image_id", pa.string()),
-        ("target_class", pa.int32()),  # the explained class
-        ("target_name", pa.string()),
-        ("target_probability", pa.float64()),  # null where the output has no probability
-        ("predicted_class", pa.int32()),
-        ("predicted_name", pa.string()),
-        ("predicted_probability", pa.float64()),
-        ("width", pa.int32()),  # of the preprocessed image, in pixels
-        ("height", pa.int32()),
+        *((name, _TEXT) for name in (*PLACE, "image_id")),
+        *(("target_class", pa.int32()), ("target_name", _TEXT), ("target_probability", _NUMBER)),  # the explained class
+        *(("predicted_class", pa.int32()), ("predicted_name", _TEXT), ("predicted_probability", _NUMBER)),
+        *(("width", pa.int32()), ("height", pa.int32())),  # of the preprocessed image, in pixels
         ("boxes", pa.list_(pa.list_(pa.float32()))),  # of the explained class: x0 y0 x1 y1, in these pixels
         ("picture", pa.binary()),  # WebP
         ("outline", pa.binary()),  # PNG, transparent but for the edge of the explained class's mask; null: no mask
-        ("methods", pa.list_(pa.string())),  # those that apply
+        ("methods", pa.list_(_TEXT)),  # those that apply
         ("maps", pa.list_(pa.binary())),  # of each method: WebP, grey, 255 for a heatmap's 1; null: not finite
-        ("disagreement", pa.float64()),  # mean of 1 - correlation over the pairs of maps; NaN: fewer than two
+        ("disagreement", _NUMBER),  # mean of 1 - correlation over the pairs of maps; NaN: fewer than two
     ]
-)
+)  # a probability is null where the output has none
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

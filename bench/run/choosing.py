@@ -18,7 +18,7 @@ from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import traced
 from axiom_bench.records import files, mirror
-from axiom_bench.records.holdings import key
+from axiom_bench.records.record_files import key
 from axiom_bench.run.composing import settings
 from axiom_bench.run.computing import compute
 from axiom_bench.run.computing.isolated import chosen_methods

@@ -21,7 +21,7 @@ from axiom_bench.evaluation.batch import shard_rows
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.weights import fit, state_sha256
-from axiom_bench.records.holdings import key
+from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
 from axiom_bench.run.job import Job, Shard
 

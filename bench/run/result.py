@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.records.holdings import Values
+from axiom_bench.records.record_files import Values
 from axiom_bench.run.notes import Notes, joined
 
 

@@ -17,7 +17,7 @@ from rich import get_console
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts, files, holdings, mirror, running
+from axiom_bench.records import artefacts, files, mirror, record_files, running
 from axiom_bench.run import executors, manifest
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
@@ -101,7 +101,7 @@ def _computed(task: Task, result: Result, executor: Executor) -> Result:
     if result.missing:
         _print(result.job, result.cost)
         result = _with_parts(task, result, executor, told)
-    holdings.remove(task.folder, result.damaged)
+    record_files.remove(task.folder, result.damaged)
     if there := len(result.shards) - len(result.missing):
         _print(result.job, f"{there} of {len(result.shards)} shards were already there")
     ended: Result = executors.done(executor, task.config, finish, task, result)

@@ -14,7 +14,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, locks, reading, running
-from axiom_bench.records.holdings import RecordFile
+from axiom_bench.records.record_files import RecordFile
 from axiom_bench.run.computing import compute
 from tests.made_runs import undraw
 

@@ -13,7 +13,7 @@ import yaml
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.cli.submission import verifying
-from axiom_bench.records import artefacts, holdings, store, submissions
+from axiom_bench.records import artefacts, record_files, store, submissions
 from axiom_bench.records.publishing import publish
 
 MODULE = """\
@@ -90,14 +90,14 @@ def falsified(folder, forged=lambda values: 1.5 * values, **about):
     part = folder / "second"
     artefacts.write(part, artefacts.read(part) | about)
     text = json.dumps(artefacts.read(part))
-    for shard, (file,) in holdings.read(part).files.items():
+    for shard, (file,) in record_files.read(part).files.items():
         table = store.read_table(part / file.name, store.SCHEMA).to_pandas()
         table["value"] = forged(table["value"])
         notes = {"names": file.names, "curves": file.curves, "axes": file.axes}
-        written = holdings.write(part, shard, file.values, table, table[:0], notes)
+        written = record_files.write(part, shard, file.values, table, table[:0], notes)
         (part / file.name).unlink()
         text = text.replace(file.name, written.name)
-    artefacts.write(part, json.loads(text))
+    artefacts.write(part, {**json.loads(text), artefacts.HASHES: {}})
 
 
 def rehashed(folder, **about):

@@ -17,7 +17,7 @@ from axiom_bench.cli.finish import keep
 from axiom_bench.cli.main import main
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.records import artefacts, holdings, store
+from axiom_bench.records import artefacts, record_files, store
 from axiom_bench.run import verification
 from axiom_bench.run.computing import compute
 
@@ -153,13 +153,13 @@ def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, caps
 
 def changed(scale: float, **about: str) -> None:
     """The stored values of xgrad_cam's sensitivity error times this. about: keys of the manifest."""
-    manifest = json.dumps({**artefacts.read(FOLDER), **about})
-    for shard, (file,) in holdings.read(FOLDER).files.items():
+    manifest = json.dumps({**artefacts.read(FOLDER), **about, artefacts.HASHES: {}})
+    for shard, (file,) in record_files.read(FOLDER).files.items():
         table = store.read_table(FOLDER / file.name, store.SCHEMA).to_pandas()
         of_method = (table["method"] == "xgrad_cam") & (table["metric"] == "sensitivity_error")
         table["value"] = table["value"].where(~of_method, table["value"] * scale)
         notes = {"names": file.names, "curves": file.curves, "axes": file.axes}
-        written = holdings.write(FOLDER, shard, file.values, table, table[:0], notes)
+        written = record_files.write(FOLDER, shard, file.values, table, table[:0], notes)
         manifest = manifest.replace(file.name, written.name)
     artefacts.write(FOLDER, json.loads(manifest))
 

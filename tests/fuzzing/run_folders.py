@@ -11,122 +11,227 @@ import csv
 import io
 import json
 import os
+import tempfile
 import warnings
-from importlib import resources
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import note
 from hypothesis import strategies as st
 
 from axiom_bench.gate import gate
-from axiom_bench.gate.baseline import COLUMNS, Baseline
-from axiom_bench.records import artefacts, files, holdings, reading, store
+from axiom_bench.gate.baseline import Baseline
+from axiom_bench.records import artefacts, files, reading, record_files, store
 from axiom_bench.report import stamp
-from tests.fuzzing import made_run
-from tests.fuzzing.damage import changed, damaged
+from axiom_bench.report.charts.pictures import load
+from axiom_bench.report.tables.text import last_lines
+from axiom_bench.statistics.run_folder import RunFolder
+from tests.fuzzing.damage import ANYTHING, changed, damaged
+from tests.made_runs import records_of, write_curves, write_run
 
+PLACE = {"model": "net", "layer": "last", "data": "scenes"}
+METHODS = {"cam": {}, "grad_cam": {"params": {"n": 1}}}
 REPLACEMENTS = ("deleted", "a folder", "a pipe", "a link", "another file")
-ADDED = ("records/old.parquet", f"records/{'c' * 32}-00000000.parquet", "{}.tmp", "notes.txt", "running")
-CHANGES = (
-    "a column less", "another name", "another type", "other values", "rows twice", "no rows", "fewer rows",
-    "a column more",
-)  # fmt: skip
-CELLS = (None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})  # of a column of another type
-NUMBERS, PLACES = (float("nan"), float("inf"), -1e308, None), (-1, 2**31 - 1, None)
-TEXTS = ("", "*", "ok", "not a status", "x" * 5000, None)
-ODD = ("", "nan", "inf", "-1e400", "mean:-1", "mean:nan", "median:", "=1+1", "\x00", '"', "\ud7ff", "a" * 100_000)
-GOOD = {  # cells of a baseline that another run may have
-    "n": ("0", "1", "64", "999999999999"),
-    "mean": ("", "0", "-1.5", "1e-30", "3e300", "0.123456789"),
-    "median": ("", "0", "-1.5", "1e-30", "3e300", "0.123456789"),
-    "statuses": ("", "ok:5", "ok:3 zero_map:2", "bad_image:5"),
-    "tolerance": ("median:0.5%", "mean:0.01", "mean:1% median:1e-3", "median:0"),
-}
-GOOD_NAMES = ("other", "caf\xe9", "a b", "net (2)", "'quoted'", "a,b", 'a"b', "*", "-")
 
 
-def attempt_files(draw: st.DrawFn, folder: Path) -> None:
+def attempt(draw: st.DrawFn, folder: Path) -> None:
+    of_kind = draw(st.sampled_from((_files, _files, _manifest, _records, _baseline)))
+    note(of_kind.__name__)
+    of_kind(draw, folder)
+
+
+@cache
+def made() -> Mapping[str, bytes]:
+    """{name: content} of a small run folder with every kind of file that readers read; made once a process."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = write_run(Path(name), records_of(5, {"net": ("last",)}, METHODS), METHODS, {"net": ("last",)})
+        manifest, images = artefacts.read(folder), [f"scene_{number:05d}" for number in range(5)]
+        curves = {"target_class": 0, "method": "cam", "curve": "iou_curve", "status": "ok"}
+        points = pd.DataFrame([{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images])
+        job = write_curves(folder, PLACE, points, 1)
+        row = {**PLACE, "method": "cam", "metric": "best_iou", "value": 0.5, "status": "ok", "images": 5, "rows": 5}
+        row |= {"common_value": 0.5, "common_images": 5, "common_rows": 5, "replicates": [0.4, 0.6]}
+        store.write(folder / "whole_set/a.parquet", pa.Table.from_pylist([row], store.WHOLE_SET), schema=None)
+        picture = {**PLACE, "image_id": images[0], "target_class": 1, "picture": b"", "methods": ["cam"], "maps": [b""]}
+        store.write(folder / "gallery/a.parquet", pa.Table.from_pylist([picture], store.GALLERY), schema=None)
+        lists = {"whole_set": ["whole_set/a.parquet"], "gallery": ["gallery/a.parquet"], "curves": job.pop("curves")}
+        about = {**manifest["metrics"], "best_iou": manifest["metrics"]["box_iou"]}
+        artefacts.write(folder, {**manifest, **lists, "metrics": about, "jobs": [*manifest["jobs"], job]})
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def write(folder: Path) -> None:
+    """Writes the run folder's files."""
+    for name, content in made().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+@cache
+def undisturbed() -> tuple[Mapping[str, pd.DataFrame], bytes]:
+    """What readers make of it, and its baseline's file."""
+    with tempfile.TemporaryDirectory() as name:
+        write(Path(name))
+        Baseline.of(RunFolder.read(Path(name))).write(Path(name) / "baseline.csv")
+        return tables(Path(name)), (Path(name) / "baseline.csv").read_bytes()
+
+
+def tables(folder: Path) -> dict[str, pd.DataFrame]:
+    """All values of a run folder that report, gate and game read. Raises BenchError."""
+    run = RunFolder.read(folder)
+    curves = [part.table.to_pandas() for part in reading.read_curves(run.path, run.manifest)]
+    records = run.records.frame()
+    names = [name for name in records if records[name].dtype == "category"]
+    return {
+        "records": records.astype(dict.fromkeys(names, str)),
+        "runtime": run.runtime.astype(dict.fromkeys(("model", "layer", "data", "method"), str)),
+        "whole_set": run.whole_set,
+        "curves": pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(),
+        "gallery": pd.DataFrame(store.read_gallery(run.path, run.manifest)),
+        "pictures": pd.DataFrame([{"images": each.images.tobytes(), "of": str(each.methods)} for each in load(run)]),
+    }
+
+
+def check_same(folder: Path) -> None:
+    """Reads a run folder of which a file is damaged: raises BenchError, or every value is as it was."""
+    for name, table in tables(folder).items():
+        assert table.equals(undisturbed()[0][name]), f"other {name} were read"
+
+
+def _summarise(draw: st.DrawFn, folder: Path) -> None:
+    """Now and then what is made of the values; it takes several times as long as reading them."""
+    if not draw(st.integers(0, 7)):
+        run = RunFolder.read(folder)
+        last_lines(run)
+        Baseline.of(run)
+
+
+def _files(draw: st.DrawFn, folder: Path) -> None:
     """One file damaged, gone or replaced, or a damaged one that no manifest lists and that counts for nothing."""
-    made_run.write(folder)
-    name = draw(st.sampled_from(sorted(made_run.files())))
-    how = draw(st.sampled_from(("added",) * 3 + ("damaged",) * 8 + REPLACEMENTS * 2))
+    write(folder)
+    name = draw(st.sampled_from(sorted(made())))
+    how = draw(st.sampled_from(("added", *("damaged",) * 6, *REPLACEMENTS)))
     note(f"{name}: {how}")
     if how in REPLACEMENTS:
         _replace(draw, folder / name, how)
     else:
-        other = name if how == "damaged" else draw(st.sampled_from(ADDED)).format(name)
-        (folder / other).write_bytes(draw(damaged(made_run.files()[name])))
-    _check_held(folder)
-    made_run.check_same(folder)
+        added = ("records/old.parquet", f"records/{'c' * 32}-00000000.parquet", f"{name}.tmp", "running")
+        other = name if how == "damaged" else draw(st.sampled_from(added))
+        (folder / other).write_bytes(draw(damaged(made()[name])))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", files.DamagedFile)
+        usable = record_files.read(folder)
+    for shard, of_shard in usable.files.items():
+        assert shard in {Path(name).name.partition("-")[0] for name in made()}, f"other records of {shard}"
+        for file in of_shard:
+            written = store.parse(Path(file.name), made()[file.name])
+            assert store.read_table(folder / file.name).equals(written), f"other rows in {file.name}"
+    check_same(folder)
 
 
-def attempt_manifest(draw: st.DrawFn, folder: Path) -> None:
+def _manifest(draw: st.DrawFn, folder: Path) -> None:
     """Entries of another kind, missing, huge or deep, with a right checksum or none; or damaged bytes."""
-    made_run.write(folder)
+    write(folder)
     path = folder / artefacts.NAME
     if not draw(st.integers(0, 4)):
         path.write_bytes(draw(damaged(path.read_bytes())))
-        made_run.check_same(folder)
+        check_same(folder)
         return
     other = draw(changed(files.read_json(path)))
-    read_manifest(
-        folder, files.to_json(path.name, other) if draw(st.integers(0, 9)) < 7 else json.dumps(other).encode()
-    )
-    if not draw(st.integers(0, 6)):
-        made_run.summarise(folder)
+    is_right = draw(st.integers(0, 9)) < 7
+    read_manifest(folder, files.to_json(path.name, other) if is_right else json.dumps(other).encode())
+    _summarise(draw, folder)
 
 
 def read_manifest(folder: Path, content: bytes) -> None:
     """All that readers make of a run folder with this manifest. Raises BenchError."""
     (folder / artefacts.NAME).write_bytes(content)
-    made_run.tables(folder)
+    tables(folder)
     stamp.inputs(folder, reading.read_manifest(folder))
 
 
-def attempt_records(draw: st.DrawFn, folder: Path) -> None:
+def _records(draw: st.DrawFn, folder: Path) -> None:
     """A Parquet file with other columns, rows, values or notes, and a right checksum; or damaged bytes."""
-    made_run.write(folder)
-    name = draw(st.sampled_from(sorted(name for name in made_run.files() if name.endswith(".parquet"))))
-    path, content = folder / name, made_run.files()[name]
+    write(folder)
+    name = draw(st.sampled_from(sorted(name for name in made() if name.endswith(".parquet"))))
     note(name)
-    if draw(st.integers(0, 4)) < 2:
-        path.write_bytes(draw(damaged(content)))
-        made_run.check_same(folder)
+    if not draw(st.integers(0, 2)):
+        (folder / name).write_bytes(draw(damaged(made()[name])))
+        check_same(folder)
         return
-    notes = store.metadata_of(content)
-    if notes is not None and not draw(st.integers(0, 4)):
+    notes = store.metadata_of(made()[name])
+    if notes is not None and not draw(st.integers(0, 3)):
         notes = draw(changed(notes))
-    store.write(path, draw(_odd_table(pq.read_table(path))), schema=None, metadata=notes)
+    store.write(folder / name, draw(_other_table(pq.read_table(folder / name))), schema=None, metadata=notes)
     artefacts.write(folder, {**artefacts.read(folder), artefacts.HASHES: {}})
-    made_run.tables(folder)
-    if not draw(st.integers(0, 9)):
-        made_run.summarise(folder)
+    tables(folder)
+    _summarise(draw, folder)
 
 
-def attempt_baseline(draw: st.DrawFn, folder: Path) -> None:
-    """The packaged one, which is read, written and read again; or one of the made run, through the gate."""
-    path = folder / "baseline.csv"
-    if draw(st.integers(0, 9)):
-        packaged = (resources.files("axiom_bench") / "baselines" / "quick.csv").read_bytes()
-        path.write_bytes(draw(_other_baseline(packaged)))
-        baseline = Baseline.read(path)
-        baseline.write(folder / "copy.csv")
-        again = Baseline.read(folder / "copy.csv")
-        assert len(again.rows) == len(baseline.rows), "what was read and written has other rows"
-        again.write(folder / "again.csv")
-        assert (folder / "again.csv").read_bytes() == (folder / "copy.csv").read_bytes(), "it reads otherwise"
-        return
-    made_run.write(folder / "run")
+@st.composite
+def _other_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
+    """A well-formed table that no run writes: columns less, more or of another name or type, other values or rows."""
+    columns = {name: table[name] for name in table.column_names}
+    name = draw(st.sampled_from(table.column_names))
+    how = draw(st.sampled_from(("rows", "removed", "renamed", "other values", "another type")))
+    note(f"{name}: {how}")
+    if how == "rows":
+        rows = draw(st.lists(st.integers(0, len(table) - 1), max_size=2 * len(table)))
+        return table.take(pa.array(rows, pa.int64()))
+    if how == "removed":
+        return table.drop_columns([name])
+    if how == "renamed":
+        columns[draw(st.sampled_from([*columns, "other", ""]))] = columns.pop(name)
+        return pa.table(columns)
+    kind = table.schema.field(name).type
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    values = {
+        pa.types.is_floating: st.floats(), pa.types.is_integer: st.integers(-1, 2**31 - 1),
+        pa.types.is_string: st.text(max_size=5) | st.sampled_from(("*", "ok", "x" * 5000)),
+    }  # fmt: skip
+    fitting = next((of_kind for is_kind, of_kind in values.items() if is_kind(plain)), st.none())
+    other = st.sampled_from(columns[name].to_pylist()) | st.none() | fitting
+    if how == "other values":
+        cells = draw(st.lists(other, min_size=len(table), max_size=len(table)))
+        columns[name] = pa.array(cells, plain).cast(kind)
+    else:
+        columns[name] = pa.array([draw(st.sampled_from((None, "x", 1, 0.5, [0.5], b"\xff", {"a": 1})))] * len(table))
+    return pa.table(columns)
+
+
+def _baseline(draw: st.DrawFn, folder: Path) -> None:
+    """Damaged as bytes or with other cells: read, written and read again, and compared with the run, which holds the
+    intact one."""
+    lines = undisturbed()[1].decode().splitlines(keepends=True)
+    first = sum(line.startswith("#") for line in lines)
+    rows = list(csv.reader(io.StringIO("".join(lines[first:]))))
     is_intact = not draw(st.integers(0, 9))
-    content = made_run.baseline()
-    path.write_bytes(content if is_intact else draw(_other_baseline(content)))
+    for _ in range(0 if is_intact else draw(st.integers(1, 3))):
+        row, column = draw(st.sampled_from(rows)), draw(st.integers(0, len(rows[0]) - 1))
+        row[column] = str(draw(st.sampled_from([row[column] for row in rows]) | st.text(max_size=20) | ANYTHING))[
+            : 10**5
+        ]
+        note(f"a cell became {row[column][:40]!r}")
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    content = "".join([*lines[:first], file.getvalue()]).encode("utf-8", "surrogatepass")
+    path = folder / "baseline.csv"
+    path.write_bytes(content if is_intact or draw(st.booleans()) else draw(damaged(content)))
+    write(folder / "run")
     result = gate(folder / "run", path)
     assert result.exit_code in (0, 1, 2), result.exit_code
     assert result.lines, "no word of why"
     assert result.exit_code == 0 or not is_intact, result.lines
+    baseline = Baseline.read(path)
+    baseline.write(folder / "copy.csv")
+    again = Baseline.read(folder / "copy.csv")
+    assert len(again.rows) == len(baseline.rows), "what was read and written has other rows"
+    again.write(folder / "again.csv")
+    assert (folder / "again.csv").read_bytes() == (folder / "copy.csv").read_bytes(), "it reads otherwise"
 
 
 def _replace(draw: st.DrawFn, path: Path, how: str) -> None:
@@ -136,81 +241,11 @@ def _replace(draw: st.DrawFn, path: Path, how: str) -> None:
     path.unlink()
     if how == "a folder":
         path.mkdir()
-        if draw(st.booleans()):
-            (path / "mine.txt").write_text("mine")
+        (path / "mine.txt").write_text("mine")
     elif how == "a pipe":
         os.mkfifo(path)
     elif how == "a link":
         targets = (Path("nowhere"), Path(path.name), Path(os.devnull), Path("/dev/zero"), *others)
         path.symlink_to(draw(st.sampled_from(targets)))
     elif how == "another file":
-        path.write_bytes(draw(st.sampled_from(sorted(set(made_run.files().values()) - {content}))))
-
-
-def _check_held(folder: Path) -> None:
-    """Of every shard nothing is missing, with the rows that were written, or all is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", files.DamagedFile)
-        held = holdings.read(folder)
-    for shard in made_run.SHARDS:
-        missing = held.missing(shard, made_run.VALUES)
-        assert missing in ({}, made_run.VALUES), f"of {shard} a part is missing: {missing}"
-        for file in held.needed(shard, made_run.VALUES):
-            written = store.parse(Path(file.name), made_run.files()[file.name])
-            assert store.read_table(folder / file.name).equals(written), f"other rows in {file.name}"
-
-
-@st.composite
-def _odd_table(draw: st.DrawFn, table: pa.Table) -> pa.Table:
-    """A well-formed table that no run writes."""
-    how, place = draw(st.sampled_from(CHANGES)), draw(st.integers(0, table.num_columns - 1))
-    names, rows, start = list(table.column_names), len(table), draw(st.integers(0, len(table) - 1))
-    note(f"{how}, {names[place]}")
-    if how == "a column less":
-        return table.remove_column(place)
-    if how == "another name":
-        names[place] = draw(st.sampled_from([*names, "other", ""]))
-        return table.rename_columns(names)
-    if how == "another type":
-        return table.set_column(place, names[place], pa.array([draw(st.sampled_from(CELLS))] * rows))
-    if how == "other values":
-        return table.set_column(place, names[place], draw(_odd_column(table, place)))
-    if how == "a column more":
-        return table.append_column(draw(st.sampled_from(["other", *names])), pa.array([0] * rows))
-    if how == "rows twice":
-        return pa.concat_tables([table, table.slice(0, start + 1)])
-    return table.slice(0, 0) if how == "no rows" else table.slice(start)
-
-
-@st.composite
-def _odd_column(draw: st.DrawFn, table: pa.Table, place: int) -> pa.Array:
-    """The column with another value of its type in some rows."""
-    kind = table.schema.field(place).type
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    values: tuple[Any, ...] = NUMBERS if pa.types.is_floating(plain) else (None,)
-    values = PLACES if pa.types.is_integer(plain) else values
-    values = TEXTS if pa.types.is_string(plain) else values
-    value, rows = draw(st.sampled_from(values)), draw(st.sets(st.integers(0, len(table) - 1), min_size=1))
-    column = [value if row in rows else each for row, each in enumerate(table.column(place).to_pylist())]
-    return pa.array(column, plain).cast(kind)
-
-
-@st.composite
-def _other_baseline(draw: st.DrawFn, content: bytes) -> bytes:
-    """Damaged as bytes, or with other cells: those that another run may have, or what no run writes, also as a name."""
-    how = draw(st.sampled_from(("bytes",) * 4 + ("odd",) * 5 + ("good",) * 11))
-    if how == "bytes":
-        return draw(damaged(content))
-    lines = content.decode().splitlines(keepends=True)
-    first = sum(line.startswith("#") for line in lines)
-    rows = list(csv.reader(io.StringIO("".join(lines[first:]))))
-    for _ in range(draw(st.integers(1, 3))):
-        row = draw(st.sampled_from(rows if how == "odd" else rows[1:]))
-        column = draw(st.integers(0, len(row) - 1))
-        cell = row[column]
-        odd = (*ODD, cell * 2, cell[::-1], cell.upper())
-        row[column] = draw(st.sampled_from(odd if how == "odd" else GOOD.get(COLUMNS[column], GOOD_NAMES)))
-        note(f"a cell became {row[column][:40]!r}")
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return "".join([*lines[:first], file.getvalue()]).encode("utf-8", "surrogatepass")
+        path.write_bytes(draw(st.sampled_from(sorted(set(made().values()) - {content}))))

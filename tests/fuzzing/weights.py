@@ -1,9 +1,11 @@
-"""Files of weights: damaged as bytes, odd tensors and names, pickles with code in them."""
+"""Files of weights: damaged as bytes, with other tensors, names or structure, or code in a pickle. Each form that is
+refused is listed in tests/models/test_weights.py."""
 
 from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,66 +14,35 @@ import torch
 from hypothesis import note
 from hypothesis import strategies as st
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from axiom_bench.models import weights
-from tests.fuzzing.damage import damaged
+from tests.fuzzing.damage import PLAIN, damaged
 
 RAN = "axiom-bench-fuzz-ran"  # set in the environment by a pickle whose code has run
 
 
-class Code:
-    """Code that a pickle names: runs as it is loaded."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return exec, (f"import os; os.environ[{RAN!r}] = 'yes'",)
-
-
 class Call:
-    """A function that a pickle names."""
+    """A function that a pickle names: it is called as the pickle is loaded."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.putenv, (RAN, "yes")
 
 
-ODD = {  # in place of one tensor
-    "NaN": lambda tensor: torch.full_like(tensor.double(), float("nan")),
-    "infinite": lambda tensor: torch.full_like(tensor.double(), float("-inf")),
-    "too large for float32": lambda tensor: torch.full_like(tensor.double(), 1e200),
-    "another shape": lambda tensor: torch.zeros(3, 5),
-    "a scalar": lambda tensor: torch.tensor(1.0),
-    "no elements": lambda tensor: torch.zeros(0),
-    "fp8": lambda tensor: tensor.float().to(torch.float8_e5m2),
-    "integers": lambda tensor: tensor.to(torch.int16),
-}
-ODD_IN_PICKLES = {
-    "no tensor": lambda tensor: [None, 3, "x", {}, [tensor], tensor.numpy()][tensor.numel() % 6],
-    "sparse": lambda tensor: tensor.float().to_sparse(),
-    "meta": lambda tensor: tensor.to("meta"),
-    "complex": lambda tensor: tensor.to(torch.complex64),
-    "quantized": lambda tensor: torch.quantize_per_tensor(tensor.float(), 0.1, 0, torch.quint8),
-    "a view of one number": lambda tensor: torch.zeros(1).expand(10**12),
-}
-FILES = {  # in place of all
+FORMS: dict[str, Callable[[dict[str, Tensor]], Any]] = {  # of a file's content
     "as it was saved": lambda state: state,
     "half precision": lambda state: {name: tensor.half() for name, tensor in state.items()},
-    "double precision": lambda state: {name: tensor.double() for name, tensor in state.items()},
-    "bfloat16": lambda state: {name: tensor.bfloat16() for name, tensor in state.items()},
     "of DataParallel": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
 }
-PICKLES = {
+IN_PICKLES: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "under a key": lambda state: {"state_dict": state, "epoch": 3},
-    "under another key": lambda state: {"model": state, "epoch": 3},
     "under a key twice": lambda state: {"model": {"state_dict": state}},
-    "under an unknown key": lambda state: {"weights": state},
-    "integer keys": lambda state: dict(enumerate(state.values())),
     "a list": lambda state: list(state.values()),
-    "code": lambda state: {**state, "x": Code()},
     "a call": lambda state: {**state, "x": Call()},
-    "code as a name": lambda state: {**state, Code(): torch.zeros(1)},
-    "code alone": lambda state: Code(),
-    "a module": lambda state: _network(),
+    "a call as a name": lambda state: {**state, Call(): torch.zeros(1)},
+    "a call alone": lambda state: Call(),
 }
+DTYPES = (torch.float64, torch.bfloat16, torch.float8_e5m2, torch.int16, torch.bool)
 
 
 def attempt(draw: st.DrawFn, folder: Path) -> None:
@@ -92,18 +63,20 @@ def attempt(draw: st.DrawFn, folder: Path) -> None:
 def _contents(draw: st.DrawFn, is_pickle: bool) -> bytes:
     state = _network().state_dict()
     name, zipped = draw(st.sampled_from(sorted(state))), draw(st.booleans())
-    if draw(st.integers(0, 4)) < 2:
-        return draw(damaged(_undamaged(is_pickle, zipped)))
-    odd, files = (ODD | ODD_IN_PICKLES, FILES | PICKLES) if is_pickle else (ODD, FILES)
-    how = draw(st.sampled_from([*odd, *files, "another name"]))
+    how = draw(st.sampled_from(("damaged", "another form", "another tensor", "another name")))
     note(f"{how}, {name}")
-    if how in odd:
-        return _saved({**state, name: odd[how](state[name])}, is_pickle, zipped)
-    if how in files:
-        return _saved(files[how](state), is_pickle, zipped)
-    other = draw(st.sampled_from(("", "x", f"module.{name}", "weight" * 100, "\x00")))
-    renamed = {other if each == name else each: tensor for each, tensor in state.items()}
-    return _saved(renamed, is_pickle, zipped)
+    if how == "damaged":
+        return draw(damaged(_undamaged(is_pickle, zipped)))
+    if how == "another form":
+        forms = FORMS | IN_PICKLES if is_pickle else FORMS
+        return _saved(forms[draw(st.sampled_from(sorted(forms)))](state), is_pickle, zipped)
+    if how == "another tensor":
+        shape = draw(st.just(list(state[name].shape)) | st.lists(st.integers(0, 5), max_size=4))
+        tensor = torch.full(shape, draw(st.floats()), dtype=torch.float64).to(draw(st.sampled_from(DTYPES)))
+        is_plain = is_pickle and draw(st.booleans())
+        return _saved({**state, name: draw(PLAIN) if is_plain else tensor}, is_pickle, zipped)
+    other = draw(st.text(max_size=20) | st.just(f"module.{name}"))
+    return _saved({other if each == name else each: tensor for each, tensor in state.items()}, is_pickle, zipped)
 
 
 @cache

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from axiom_bench.columns import CURVE_COLUMNS
-from axiom_bench.records import holdings
-from axiom_bench.records.holdings import RecordFile, Values
+from axiom_bench.records import record_files
+from axiom_bench.records.record_files import RecordFile, Values
 from tests.made_runs import usual_run  # noqa: F401
 
 SHARD = "0" * 32
@@ -54,7 +54,7 @@ def write_file(tmp_path):
             "axes": {"pair_curve": {"title": "Pair"}} if "pair" in used else {},
         }
         notes |= {"beside": list(beside)} if beside else {}
-        return holdings.write(tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes)
+        return record_files.write(tmp_path, shard, values, rows(values, images, seed), curves(values, images), notes)
 
     return write
 

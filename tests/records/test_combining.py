@@ -10,7 +10,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
-from axiom_bench.records import combining, files, holdings, reading, store
+from axiom_bench.records import combining, files, reading, record_files, store
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
@@ -33,7 +33,7 @@ def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, ima
     )
     notes = {"names": {metric: [metric] for metric in metrics}, "axes": {}}
     notes["curves"] = {"drop": ["drop_curve"]} if "drop" in metrics else {}
-    file = holdings.write(folder, shard, values, table, curves[CURVES.names], notes)
+    file = record_files.write(folder, shard, values, table, curves[CURVES.names], notes)
     config = {"target": "label", "normalise": "maximum"}
     of_job = {"model": {"name": model}, "data": {"name": "scenes"}}
     of_job["metric"] = {metric: {"_target_": f"module.{metric}", "params": {}} for metric in metrics}
@@ -120,7 +120,7 @@ def test_a_folder_named_records_is_no_trap(tmp_path):
     combining.combine([run], tmp_path / "all")
     curves = list(reading.read_curves(tmp_path / "all", reading.read_manifest(tmp_path / "all")))
     assert [len(part.table) for part in curves] == [2]
-    assert holdings.curve_file("../records/one/records/a.parquet") == "../records/one/curves/a.parquet"
+    assert record_files.curve_file("../records/one/records/a.parquet") == "../records/one/curves/a.parquet"
 
 
 @pytest.mark.parametrize("shard", [SHARD, "f" * 32])

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, holdings, reading, store
+from axiom_bench.records import artefacts, files, reading, record_files, store
 
 from .conftest import manifest_of
 
@@ -170,7 +170,9 @@ def test_a_flipped_bit_in_a_page_the_footer_or_the_manifest_is_found(tmp_path, t
         path.write_bytes(content)
 
     for name in (file.name, file.curve_file):
-        assert all(holdings.read(tmp_path).damaged == (path.relative_to(tmp_path).as_posix(),) for path in damage(name))
+        assert all(
+            record_files.read(tmp_path).damaged == (path.relative_to(tmp_path).as_posix(),) for path in damage(name)
+        )
     artefacts.write(tmp_path, manifest)
     for name in (file.name, file.curve_file, "runtime/a.parquet", artefacts.NAME):
         for path in damage(name):

@@ -7,7 +7,7 @@ import pytest
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, reading
+from axiom_bench.records import artefacts, combining, reading, store
 from axiom_bench.records.publishing import add, commits, publish
 from axiom_bench.report import leaderboard
 
@@ -94,6 +94,10 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
         add(usual_run, tmp_path / "published", "xgrad_cam")
 
 
-def test_a_folder_that_is_no_run_is_told(tmp_path):
-    with pytest.raises(BenchError, match=r"is no run folder: it has no manifest\.json"):
-        publish(tmp_path, tmp_path / "published", {"box_iou"})
+def test_a_file_that_is_not_the_run_s_own_is_not_published(usual_run, tmp_path):
+    mine = shutil.copytree(usual_run, tmp_path / "mine")
+    path = mine / reading.read_manifest(mine)["records"][0]
+    table = store.read_table(path)
+    store.write(path, table.slice(1), schema=None, metadata=store.metadata_of(path.read_bytes()))
+    with pytest.raises(BenchError, match="its checksum doesn't match"):
+        publish(mine, tmp_path / "published", {"box_iou"})

@@ -11,7 +11,7 @@ import pytest
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, holdings, reading, store
+from axiom_bench.records import files, reading, record_files, store
 from axiom_bench.report import stamp
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -138,7 +138,7 @@ def test_an_intact_file_in_the_place_of_another_is_noticed(folder, original):
     (folder / of["curves"][0]).symlink_to(folder / of["records"][0])
     with pytest.raises(files.Damaged, match="checksum doesn't match"):
         list(store.read_gallery(folder, reading.read_manifest(folder)))
-    assert holdings.read(folder).damaged == (of["curves"][0],)
+    assert record_files.read(folder).damaged == (of["curves"][0],)
 
 
 def test_a_flipped_digit_of_the_stamp_isnt_told(folder):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, locks
+from axiom_bench.records import artefacts, locks, record_files
 from axiom_bench.run.computing import compute
 from tests.faults.runs import wait_until
 
@@ -30,7 +30,7 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
     after = written(results)
     assert {name: when for name, when in after.items() if name in before} == before
     folder = results / "quick/default"
-    files = (holdings.open_file(folder, f"records/{name}")[0] for name in after if name not in before)
+    files = (record_files.open_file(folder, f"records/{name}")[0] for name in after if name not in before)
     return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
 
 

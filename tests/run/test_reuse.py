@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.records import holdings, reading
+from axiom_bench.records import reading, record_files
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
@@ -74,7 +74,7 @@ def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[f
         forget()
         code, lines, path = compute([*tiny(overrides), f"results={results}"], goes_on=goes_on)
         assert code == 0, lines
-        files = [file for files in holdings.read(path).files.values() for file in files if file.name not in seen]
+        files = [file for files in record_files.read(path).files.values() for file in files if file.name not in seen]
         seen.update(file.name for file in files)
         table = reading.read_records(path, reading.read_manifest(path)).sort_values("image_id")
         of_mine = table.loc[table["method"].astype(str) == "mine", "value"]
@@ -114,13 +114,14 @@ def test_a_killed_command_goes_on_with_what_it_computed(command, results):
     with pytest.raises(KeyboardInterrupt):
         command(*overrides, "data.workers=0")
     Path("stop").unlink()
-    before = sum(map(len, holdings.read(results / RUN).files.values()))
+    before = sum(map(len, record_files.read(results / RUN).files.values()))
     assert before
     command(*overrides, "data.workers=0")
-    files = [file for files in holdings.read(results / RUN).files.values() for file in files]
+    files = [file for files in record_files.read(results / RUN).files.values() for file in files]
     assert len(files) == 5
     command(*overrides, "data.workers=0")  # which that one wasn't killed before
-    assert sum("mine" in file.values for files in holdings.read(results / RUN).files.values() for file in files) == 10
+    by_shard = record_files.read(results / RUN).files
+    assert sum("mine" in file.values for files in by_shard.values() for file in files) == 10
 
 
 def test_a_command_that_goes_on_takes_those_of_the_one_before(command):

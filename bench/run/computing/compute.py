@@ -28,8 +28,8 @@ from axiom_bench.evaluation.plugins import Plugin, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
-from axiom_bench.records import files, holdings, mirror
-from axiom_bench.records.holdings import RecordFile, Values
+from axiom_bench.records import files, mirror, record_files
+from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.computing import costs
 from axiom_bench.run.inputs.images import first_batch, first_row, rows
 from axiom_bench.run.job import Job, Shard
@@ -58,7 +58,7 @@ def decided(job: Job) -> Job:
 def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:
     """({key: shard} of the job's shards that lack values, names of files that are damaged)."""
     shards = {keys.shard(shard): shard for shard in keys.job.shards}
-    held = holdings.read(folder, shards)
+    held = record_files.read(folder, shards)
     for name in held.damaged:
         files.warn_damaged(folder / name)
     return {key: shard for key, shard in shards.items() if held.missing(key, keys.values)}, held.damaged
@@ -72,7 +72,7 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
     watch, before = Stopwatch.on(job.device.device), asdict(job.cut_model.passes)
     start, processor = time.perf_counter(), time.process_time()
     for key, shard in shards.items():
-        wanted = holdings.read(folder, {key}).missing(key, keys.values)
+        wanted = record_files.read(folder, {key}).missing(key, keys.values)
         if not wanted:
             advance(len(shard))
             continue
@@ -97,11 +97,11 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
 
 
 def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
-    """(the files that hold the job's values, as `Holdings.listed` has them; {id of an image with an EXIF orientation:
+    """(the files of the job's values, as `RecordFiles.listed` has them; {id of an image with an EXIF orientation:
     whether it was applied}). Raises BenchError where some have vanished meanwhile: what follows takes the records for
     those of all images."""
     shards = [keys.shard(shard) for shard in keys.job.shards]
-    held = holdings.read(folder, set(shards))
+    held = record_files.read(folder, set(shards))
     if gone := sum(bool(held.missing(key, keys.values)) for key in shards):
         raise BenchError(
             f"{gone} of {len(shards)} shards that were computed are gone from {folder}, or damaged, before the run "
@@ -161,7 +161,7 @@ def compute(
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
     table = frame(of_values).assign(**constants(job))
-    return holdings.write(folder, key, missing, table, curve_frame(of_curves), notes)
+    return record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
 
 
 def counted(batches: Iterator[Batch | BadImage], images: int, advance: Advance) -> Iterator[Batch | BadImage]:

@@ -20,7 +20,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import by_metric as common_rows
 from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
-from axiom_bench.records.holdings import key
+from axiom_bench.records.record_files import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
 from axiom_bench.run.computing.compute import constants
 from axiom_bench.run.job import Job, run_folder

@@ -61,14 +61,6 @@ def test_a_link_inside_the_folder_and_to_the_folder_may_be(plain_run, tmp_path):
     assert len(reading.read_records(tmp_path / "link", reading.read_manifest(tmp_path / "link"))) == 8
 
 
-def test_a_job_names_no_file_outside(plain_run, tmp_path, edit_manifest):
-    (plain_run / "records").rename(tmp_path / "secret")
-    jobs = [{"job": "a", "values": {}, "records": ["../secret/a.parquet"]}]
-    edit_manifest(plain_run, jobs=jobs, records=[])
-    with pytest.raises(BenchError, match=r"names \"\.\./secret/a\.parquet\", which is no file of a run folder"):
-        reading.read_manifest(plain_run)
-
-
 @pytest.mark.parametrize("name", [RECORD, "manifest.json", "report_stamp.json", "tables"])
 def test_a_pipe_is_not_waited_for(plain_run, name):
     (plain_run / name).unlink(missing_ok=True)
@@ -132,18 +124,14 @@ def test_a_report_writes_inside_its_folder(tmp_path, make_run, make_records, edi
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ({"methods": ["grad_cam"]}, "'methods' must be a mapping"),
         ({"methods": {"grad_cam": 3}}, "'methods.grad_cam' must be a mapping, not 3"),
-        ({"models": 3}, "'models' must be a mapping, not 3"),
         ({"records": {"a": 1}}, "'records' must be a list"),
-        ({"jobs": [None]}, "'jobs.0' must be a mapping, not null"),
         ({"jobs": [{"config": {"model": "net"}}]}, "'jobs.0.config.model' must be a mapping, not \"net\""),
         ({"records": ["../../etc/passwd"]}, "'records' names \"../../etc/passwd\", which is no file of a run folder"),
+        ({"jobs": [{"records": ["../secret/a.parquet"]}]}, '"../secret/a.parquet", which is no file of a run folder'),
         ({"pictures": ["/etc/passwd"]}, "which is no file of a run folder"),
         ({"runtime": [None]}, "'runtime.0' must be text, not null"),
-        ({"models": {"net": {"layers": "last"}}}, "'models.net.layers' must be a list, not \"last\""),
         ({"models": {"net": {"random_weights": 1}}}, "'models.net.random_weights' must be true or false, not 1"),
-        ({"data": {"scenes": {"ids": [3]}}}, "'data.scenes.ids.0' must be text, not 3"),
         ({"seconds": {"net": {"values": "fast"}}}, "'seconds.net.values' must be a number, not \"fast\""),
     ],
 )

@@ -1,16 +1,9 @@
 """The record files of a run folder: which values of which shards they hold.
 
 A file `records/<shard key>-<8 digits of its SHA-256>.parquet` holds what one command computed of one shard; its curves,
-if it has any, are in the file of the same name in `curves/`. The metadata (see `entries.RecordNotes`) is a dict:
-
-- "format": 2; "shard": the shard's key;
-- "values": {method: {metric: key}}; "names": {metric: [names of its values]};
-- "curves": {metric: [names of its curves]}; "axes": {curve: how to draw it};
-- "beside": [users' own plug-ins that were called, if any];
-- "turned": {id of an image with an EXIF orientation: whether it is applied};
-- "curves_sha256": of the file of curves, if there is one; "id": of this file alone.
-
-A value is there if the key of its (method, metric) is the wanted one.
+if it has any, are in the file of the same name in `curves/`. The metadata is a dict, see `RecordFile`, with a random
+"id" but in published files, so that no other file has its name, not even a damaged one of the same values. A value is
+there if the key of its (method, metric) is the wanted one.
 """
 
 from __future__ import annotations
@@ -21,14 +14,15 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
-from axiom_bench.records import artefacts, entries, files, store
+from axiom_bench.records import artefacts, files, store
 from axiom_bench.records.files import Damaged
 
 FORMAT = 2
@@ -44,18 +38,20 @@ def key(**facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
-@dataclass(frozen=True)
-class RecordFile:
-    """A complete record file. name: relative to the run folder. See the module for the rest."""
+class RecordFile(BaseModel, frozen=True):
+    """A complete record file, as its metadata say. name: relative to the run folder. names: of each metric's values;
+    curves: names of its curves; axes: {curve: how to draw it}. beside: users' own plug-ins that were called. turned:
+    {id of an image with an EXIF orientation: whether it is applied}. curves_sha256: of the file of curves."""
 
+    format: Literal[2]
     name: str
     shard: str
-    values: Values
-    names: Mapping[str, list[str]]
-    curves: Mapping[str, list[str]]
-    axes: Mapping[str, Any] = field(default_factory=dict)
-    beside: tuple[str, ...] = ()
-    turned: Mapping[str, bool] = field(default_factory=dict)
+    values: dict[str, dict[str, str]]
+    names: dict[str, list[str]]
+    curves: dict[str, list[str]]
+    axes: dict[str, Any]
+    beside: list[str] = []
+    turned: dict[str, bool] = {}
     curves_sha256: str | None = None
 
     @property
@@ -68,7 +64,7 @@ class RecordFile:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class RecordFiles:
     """files: by shard key. damaged: names of files, of records and of their curves, whose bytes changed."""
 
     files: Mapping[str, list[RecordFile]]
@@ -100,75 +96,61 @@ class Holdings:
         return needed, rest
 
 
-def read(folder: Path, shards: Collection[str] | None = None) -> Holdings:
+def read(folder: Path, shards: Collection[str] | None = None) -> RecordFiles:
     """The record files of these shards in the run folder (None: of all shards), every byte of them checked."""
-    held: dict[str, list[RecordFile]] = {}
-    damaged, hashes = [], artefacts.hashes(folder)
+    complete: dict[str, list[RecordFile]] = {}
+    damaged = []
     for path in sorted((folder / RECORDS).glob("*.parquet")):
         match, name = _NAME.fullmatch(path.name), f"{RECORDS}/{path.name}"
-        if match is not None and (shards is None or match[1] in shards):
-            file, curves = None, curve_file(name)
-            with suppress(Damaged):
-                is_listed = hashes is None or name in hashes
-                file, _ = open_file(folder, name, (hashes or {}).get(name), is_named=not is_listed)
-            has_curves = bool(file.curves) if file else os.path.lexists(folder / curves)
-            sha256 = file.curves_sha256 if file else None
-            broken = [] if file else [name]
-            broken += [curves] if has_curves and not _are_curves(folder / curves, sha256) else []
-            damaged += broken
-            if file and not broken:
-                held.setdefault(file.shard, []).append(file)
-    return Holdings(held, tuple(damaged))
+        if match is None or (shards is not None and match[1] not in shards):
+            continue
+        file, curves = None, curve_file(name)
+        with suppress(Damaged):
+            file, _ = open_file(folder, name, artefacts.hash_of(path) or match[2])
+        broken = [] if file else [name]
+        if file.curves if file else os.path.lexists(folder / curves):
+            broken += [] if _are_curves(folder / curves, file.curves_sha256 if file else None) else [curves]
+        damaged += broken
+        if file and not broken:
+            complete.setdefault(file.shard, []).append(file)
+    return RecordFiles(complete, tuple(damaged))
 
 
 def _are_curves(path: Path, sha256: str | None) -> bool:
     try:
-        return store.is_of(files.content_of(path, sha256), store.CURVES.names)
+        return set(store.CURVES.names) <= set(store.columns_of(files.content_of(path, sha256)))
     except Damaged:
         return False
 
 
-def open_file(folder: Path, name: str, sha256: str | None = None, is_named: bool = False) -> tuple[RecordFile, bytes]:
-    """A record file by its metadata, and its content. sha256: of its bytes. is_named: whether its name tells it, as
-    that of a file which no manifest lists. Raises `Damaged` where the bytes aren't as they were written, or the name is
-    that of another shard."""
+def open_file(folder: Path, name: str, sha256: str | None = None) -> tuple[RecordFile, bytes]:
+    """A record file by its metadata, and its content. sha256: of its bytes, or the first digits of it. Raises `Damaged`
+    where the bytes aren't as they were written, or the name is that of another shard."""
     match, content = _NAME.fullmatch(PurePosixPath(name).name), files.content_of(folder / name, sha256)
-    if is_named and match and match[2] != _digits(content):
-        raise files.changed(folder / name)
-    notes = store.metadata_of(content) or {}
-    is_right = entries.problem(notes, entries.RecordNotes) is None and match is not None and match[1] == notes["shard"]
-    if not is_right or not store.is_of(content, store.SCHEMA.names):
-        raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
-    return _record_file(name, notes), content
+    with suppress(ValidationError, TypeError):  # metadata may be any JSON
+        file = RecordFile.model_validate({**(store.metadata_of(content) or {}), "name": name}, strict=True)
+        if match and match[1] == file.shard and set(store.SCHEMA.names) <= set(store.columns_of(content)):
+            return file, content
+    raise Damaged(f"The file {folder / name} holds no records; run the same command again.")
 
 
 def write(
-    folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any]
-) -> RecordFile:
-    """Writes what one command computed of one shard. notes: names, curves, axes ..., see the module. Raises
-    BenchError. The file of curves is written first: where the record file exists, both are complete."""
-    own = uuid4().hex  # so that no other file has its name, not even a damaged one of the same values
-    metadata = {"format": FORMAT, "shard": shard, "values": values, **notes, "id": own}
+    folder: Path, shard: str, values: Values, rows: pd.DataFrame, curves: pd.DataFrame, notes: Mapping[str, Any],
+    **options: Any,
+) -> RecordFile:  # fmt: skip
+    """Writes what one command computed of one shard. notes: names, curves, axes ..., see `RecordFile`. options: see
+    `store.to_bytes`. Raises BenchError. The file of curves is written first: where the record file exists, both are
+    complete."""
+    metadata = {"format": FORMAT, "shard": shard, "values": values, "id": uuid4().hex, **notes}
     points = store.to_bytes(curves, store.CURVES) if notes["curves"] else b""
     if points:
-        metadata["curves_sha256"] = hashlib.sha256(points).hexdigest()
-    content = store.to_bytes(rows, metadata=metadata)
-    name = f"{RECORDS}/{shard}-{_digits(content)}.parquet"
+        metadata["curves_sha256"] = files.sha256(points)
+    content = store.to_bytes(rows, metadata=metadata, **options)
+    name = f"{RECORDS}/{shard}-{files.sha256(content)[:8]}.parquet"
     if points:
         files.write(folder / curve_file(name), points)
     files.write(folder / name, content)
-    return _record_file(name, metadata)
-
-
-def _digits(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:8]
-
-
-def _record_file(name: str, metadata: Mapping[str, Any]) -> RecordFile:
-    about = {key: metadata[key] for key in ("shard", "values", "names", "curves", "axes")}
-    curves_sha256, beside = metadata.get("curves_sha256"), tuple(metadata.get("beside") or ())
-    turned = metadata.get("turned") or {}
-    return RecordFile(name, **about, beside=beside, turned=turned, curves_sha256=curves_sha256)
+    return RecordFile.model_validate({**metadata, "name": name})
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
@@ -192,6 +174,15 @@ def _chosen(values: Values, is_chosen: Callable[[str, str, str], bool]) -> dict[
     return {method: metrics for method, metrics in chosen.items() if metrics}
 
 
+def together(parts: Iterable[Values]) -> dict[str, dict[str, str]]:
+    """The values of all parts; of one that two parts have, the later key."""
+    values: dict[str, dict[str, str]] = {}
+    for part in parts:
+        for method, metrics in part.items():
+            values.setdefault(method, {}).update(metrics)
+    return values
+
+
 def curve_file(name: str) -> str:
     """The file of curves that belongs to a file of records, whose run folder may be another: "../run/records/..."."""
     path = PurePosixPath(name)
@@ -205,8 +196,7 @@ def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Rec
     for job in manifest.get("jobs") or ():
         for name in job.get("records") or ():
             file, content = open_file(folder, name, (manifest.get(artefacts.HASHES) or {}).get(name))
-            before = taken.setdefault(file.shard, {})
+            before = taken.get(file.shard, {})
             if fresh := without(file.holds(job["values"]), before):
-                for method, metrics in fresh.items():
-                    before[method] = {**before.get(method, {}), **metrics}
+                taken[file.shard] = together([before, fresh])
                 yield file, content, fresh

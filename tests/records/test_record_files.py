@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, holdings, locks, reading, store
+from axiom_bench.records import artefacts, locks, reading, record_files, store
 from axiom_bench.records.tidy import tidy
 
 from .conftest import SHARD, manifest_of
@@ -16,20 +16,20 @@ BOTH = {method: TWO[method] | SECOND[method] for method in TWO}
 
 def test_what_is_missing_is_what_no_file_holds(write_file, tmp_path):
     write_file(TWO)
-    held = holdings.read(tmp_path)
+    held = record_files.read(tmp_path)
     wanted = {"cam": {"zeta": "1", "iou": "4"}, "new": {"zeta": "5"}}
     assert held.missing(SHARD, wanted) == {"cam": {"iou": "4"}, "new": {"zeta": "5"}}
     assert held.missing(SHARD, {"cam": {"zeta": "another key"}}) == {"cam": {"zeta": "another key"}}
     assert held.missing("f" * 32, TWO) == TWO
     assert held.missing(SHARD, TWO) == {}
     write_file(TWO, shard="1" * 32)
-    assert set(holdings.read(tmp_path, {"1" * 32}).files) == {"1" * 32}
+    assert set(record_files.read(tmp_path, {"1" * 32}).files) == {"1" * 32}
 
 
 def test_files_of_several_commands_add_up(write_file, tmp_path):
     files = [write_file(TWO), write_file({"cam": {"iou": "4"}}), write_file({"cam": {"unused": "5"}})]
     wanted = {"cam": {"zeta": "1", "iou": "4"}}
-    needed = holdings.read(tmp_path).needed(SHARD, wanted)
+    needed = record_files.read(tmp_path).needed(SHARD, wanted)
     assert {file.name for file in needed} == {file.name for file in files[:2]}
     table = reading.read_records(tmp_path, manifest_of((needed, wanted)))
     assert set(zip(table["method"], table["metric"], strict=True)) == {("cam", "zeta"), ("cam", "iou")}
@@ -80,7 +80,7 @@ def test_a_damaged_file_counts_as_missing_and_is_named(write_file, tmp_path, whi
         path.unlink()
     else:
         path.write_bytes(bytes(content) if change == "flip" else bytes(content[:-20]))
-    held = holdings.read(tmp_path)
+    held = record_files.read(tmp_path)
     gone = (which, change) == ("records", "remove")
     assert held.damaged == (() if gone else (path.relative_to(tmp_path).as_posix(),))
     assert held.missing(SHARD, TWO) == TWO
@@ -119,7 +119,7 @@ def test_small_files_become_one_and_nothing_is_lost(run_folder):
     after, curves_after = read(run_folder)
     pd.testing.assert_frame_equal(after, before, check_exact=True)
     assert curves_after == curves
-    held = holdings.read(run_folder)
+    held = record_files.read(run_folder)
     assert [len(files) for files in held.files.values()] == [1, 1]
     assert held.missing(SHARD, {**BOTH, "gone": {"zeta": "8"}}) == {}
     assert len(files_of(run_folder)) == 4  # two of records, two of curves
@@ -139,12 +139,12 @@ def test_what_was_computed_beside_a_plug_in_is_dropped_on_request(write_file, tm
     ):
         tidy(tmp_path, drop=True, beside="my.ca")
     assert "--drop removes what isn't needed." in tidy(tmp_path, drop=False, beside="my.cam")
-    (merged,) = holdings.read(tmp_path).files[SHARD]
-    assert (merged.beside, merged.values) == (("my.cam", "my.iou"), BOTH)
+    (merged,) = record_files.read(tmp_path).files[SHARD]
+    assert (merged.beside, merged.values) == (["my.cam", "my.iou"], BOTH)
     write_file({"cam": {"new": "9"}})
     lines = tidy(tmp_path, drop=True, beside="my.cam")
     assert any(line.startswith("dropped: zeta of cam, other (2 values") for line in lines)
-    assert holdings.read(tmp_path).files == {}
+    assert record_files.read(tmp_path).files == {}
     assert reading.read_manifest(tmp_path)["records"] == []
 
 
@@ -158,7 +158,7 @@ def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder):
     after, _ = read(run_folder)
     pd.testing.assert_frame_equal(after, before, check_exact=True)
     assert not damaged.exists()
-    held = holdings.read(run_folder)
+    held = record_files.read(run_folder)
     assert held.missing(SHARD, BOTH) == {}
     assert held.missing(SHARD, {"gone": {"zeta": "8"}}) == {"gone": {"zeta": "8"}}
     assert {line for line in lines if line.startswith("dropped")} == {
