@@ -55,7 +55,7 @@ class ModelSpec:
     weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
     published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
     `tokens`, a grid (H, W), or module:class or path.py:class of a Reshape. output: what is explained,
-    a name of load.OUTPUTS, or module:function or path.py:function from what the network returns to scores (B, n).
+    a name of outputs.OUTPUTS, or module:function or path.py:function from what the network returns to scores (B, n).
     resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green
     and blue, or of a network of grey images. classes: the names of the logits, a list or a file of one a line; None: as
     the weights say.

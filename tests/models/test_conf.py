@@ -17,8 +17,7 @@ from axiom_bench.embedded import networks, patches, planted
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
-from axiom_bench.models import sources
-from axiom_bench.models.load import load_model
+from axiom_bench.models.load import find_source, load_model
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names, register_models
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
@@ -70,7 +69,7 @@ LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "v
 def test_large_named_model_has_its_layer_on_the_meta_device(name):
     settings = model_config(name)
     with torch.device("meta"):
-        module = sources.find(ModelSpec.of({**settings, "weights": None})).build()
+        module = find_source(ModelSpec.of({**settings, "weights": None})).build()
     assert settings["layer"] in (LAYERS[name], "default")
     assert module.get_submodule(LAYERS[name])
 
