@@ -105,32 +105,6 @@ class ImageFiles(StoredImages):
         return ()
 
 
-class LabelledImages(StoredImages):
-    """Images of one class each, which `_take` chooses."""
-
-    _synset: dict[str, str]
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
-    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
-        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
-
-        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
-        are. hint: ends the error where none is of the classes.
-        """
-        others = [image for image, synset in synset_of.items() if synset not in self._index]
-        if others and not is_subset:
-            raise BenchError(
-                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
-                "add it there, or set data.classes."
-            )
-        self._synset = synset_of
-        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
-
-
 def image_files(folder: Path) -> list[str]:
     """The ids of the images below a folder: their paths relative to it, with slashes, as text; ascending.
 

@@ -16,8 +16,9 @@ from scipy.ndimage import find_objects
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, Objects, Sample
 from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, LabelledImages, existing, image_files
-from axiom_bench.data.layouts.classes import Classes, class_list, synsets
+from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
+from axiom_bench.data.layouts.classes import Classes, class_list
+from axiom_bench.data.layouts.imagenet import LabelledImages, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
