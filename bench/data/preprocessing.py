@@ -113,13 +113,9 @@ class Preprocessing:
         but for the last. Raises BenchError for parts that don't have what StoredPart says.
         """
         for part in stored:
-            sizes = {(picture.height, picture.width) for picture in (*part.images, *part.bare)}
-            if (
-                len(part.bare) not in (0, len(part.images))
-                or sizes != {size}
-                or part.mask.shape != size
-                or part.mask.dtype != bool
-            ):
+            sizes = {part.mask.shape, *((picture.height, picture.width) for picture in (*part.images, *part.bare))}
+            fits = sizes == {size} and part.mask.dtype == bool and len(part.images) > 0
+            if not fits or len(part.bare) not in (0, len(part.images)):
                 raise BenchError(
                     f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
                     f"images, each of {size[0]} x {size[1]} pixels as the image itself, and as many bare ones or none."
@@ -137,16 +133,12 @@ class Preprocessing:
         last = len(stored) - 1
         numbers = self._mask(masks.argmax(0), self._resized(*size))
         numbers = torch.where(numbers < 0, last, numbers)
+        kept = [place for place in range(len(stored)) if place == last or (numbers == place).any()]
         return tuple(
             Part(
-                part.name,
-                part.label,
-                numbers == place,
-                stacked(part.images),
-                stacked(part.bare) if part.bare else None,
+                part.name, part.label, numbers == place, stacked(part.images), stacked(part.bare) if part.bare else None
             )
-            for place, part in enumerate(stored)
-            if place == last or (numbers == place).any()
+            for place, part in zip(kept, (stored[place] for place in kept), strict=True)
         )
 
     def picture(self, sample: Sample) -> Image.Image:

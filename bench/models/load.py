@@ -36,11 +36,9 @@ class LoadedModel:
 
     module: in eval mode, on the CPU, float32. layer: the dotted name of the target layer. classes: one name per logit,
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
-    state dict. reshape: of a transformer's layer, and output, what is explained, as `CutModel` takes them; the name
-    tells an output that isn't the logits, and output_module is the module behind the network. depth: the place of the
-    layer among all modules, in the order in which the network runs them. random_weights: whether the weights were drawn
-    from the seed. build: the function that built the network, with its arguments bound. note: what a reader must know
-    of its values.
+    state dict. reshape and output: as `CutModel` takes them; the name tells an output that isn't the logits, and
+    output_module is the module behind the network. depth: the place of the layer in the order in which modules run.
+    build: made the network, its arguments bound. note: what a reader must know of its values.
     """
 
     name: str
@@ -162,9 +160,8 @@ def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> Weights:
 
 @dataclass(frozen=True)
 class Source:
-    """One network before its weights: how to build it, what it expects, its published weights by name, and what a
-    reader must know of its values. Also the names of the weights' classes, which count where the network has as
-    many."""
+    """One network before its weights: how to build it, what it expects, its published weights by name, the names of
+    their classes, which count where the network has as many, and what a reader must know of its values."""
 
     build: Callable[[], nn.Module]
     preprocessing: Preprocessing

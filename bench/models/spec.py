@@ -105,21 +105,18 @@ class ModelSpec:
             return None
         file = Path(self.weights).expanduser()
         if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as best.ckpt
-            return _existing(self.weights, [file])
-        if self.weights_folder is None:
+            name, candidates = self.weights, [file]
+        elif self.weights_folder is None:
             return None
-        folder = Path(self.weights_folder).expanduser()
-        return _existing(self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES])
-
-
-def _existing(name: str, candidates: list[Path]) -> Path:
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise BenchError(
-        f"There are no weights for {name!r}: {candidates[0]} is not a file; set model.weights to a local file, "
-        "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
-    )
+        else:
+            folder = Path(self.weights_folder).expanduser()
+            name, candidates = self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES]
+        if not (files := [path for path in candidates if path.is_file()]):
+            raise BenchError(
+                f"There are no weights for {name!r}: {candidates[0]} is not a file; set model.weights to a local file, "
+                "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
+            )
+        return files[0]
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,22 +5,18 @@ import tarfile
 
 import numpy as np
 import pytest
-import torch
 
-from axiom_bench.data.base import UNREADABLE, BadImage
+from axiom_bench.data.base import UNREADABLE
 from axiom_bench.data.formats.archive import Archive, read_compressed
-from axiom_bench.data.loading import batches
 from axiom_bench.errors import BenchError
 from tests.data.builders import (
     BOXES,
     IMAGES,
     KIT,
-    PLAIN,
     SECOND,
     cut,
     labels,
     messages,
-    pack_imagenet,
     write_devkit,
     write_tar,
 )
@@ -58,15 +54,6 @@ def test_class_list_label_file_and_missing_boxes(archives):
     dataset = load(archives)
     assert (labels(dataset), dataset.read(0).objects) == ([(1,)] * 3, ())
     assert "there is no annotation ILSVRC2012_val_00000001.xml" in dataset.read(0).problems[0]
-
-
-def test_truncated_image_in_the_tar_is_a_bad_image(imagenet_root, tmp_path_factory):
-    cut(imagenet_root / "val/n01" / SECOND, 300)
-    dataset = load(pack_imagenet(imagenet_root, tmp_path_factory.mktemp("truncated")))
-    items = list(batches(dataset, range(3), PLAIN, "label", 8))
-    bad = [(part.image_id, part.status) for part in items if isinstance(part, BadImage)]
-    assert bad == [(SECOND, "bad_image")]
-    assert torch.cat([part.targets for part in items if not isinstance(part, BadImage)]).tolist() == [2, 2]
 
 
 def test_names_that_climb_lead_nowhere(archives):
