@@ -10,7 +10,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted
@@ -141,13 +140,3 @@ def test_own_model_composes_and_loads():
     assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
-
-
-@pytest.mark.real
-@ABSENT
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_1"])
-def test_weights_of_the_real_root(name):
-    loaded = load_model(compose_model(name, f"model.weights_folder={REAL / 'weights'}"))
-    assert loaded.preprocessing.resize == 256
-    for key, tensor in load_file(REAL / "weights" / f"{name}.safetensors").items():
-        assert loaded.module.state_dict()[key].equal(tensor.to(loaded.module.state_dict()[key].dtype))

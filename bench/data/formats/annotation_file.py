@@ -29,14 +29,14 @@ def read_objects(
     drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether objects that are
     marked so count.
     """
-    name, content = source if isinstance(source, tuple) else (as_text(source), None)
-    try:
-        if isinstance(source, Path):
-            content, name = content_of(source, MAX_BYTES), as_text(source.name)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        return (), (f"the annotation {as_text(source.name)} can't be read: {why(error)}",)
+    if isinstance(source, Path):
+        try:
+            source = as_text(source.name), content_of(source, MAX_BYTES)
+        except FileNotFoundError:
+            source = as_text(source), None
+        except OSError as error:
+            return (), (f"the annotation {as_text(source.name)} can't be read: {why(error)}",)
+    name, content = source
     if content is None:
         return (), (f"there is no annotation {name}",)
     try:

@@ -33,10 +33,9 @@ LAYOUT = (
 class ImageNetS(LabelledImages, ImageFiles):
     """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
 
-    classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
-    categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
-    the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
-    None: no boxes. Raises BenchError for a missing folder or list.
+    classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's own synset ids, whose
+    sorted order numbers the masks (a list or a file); None: the folders of the split, which must then be all of them.
+    boxes: "mask", for each class in the mask one box around all its pixels; None: no boxes. Raises BenchError.
     """
 
     def __init__(

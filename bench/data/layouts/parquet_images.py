@@ -114,10 +114,9 @@ class ParquetImages(NotedImages):
     """ids: "<file>/<row from 0, nine digits>", "validation-00000-of-00014/000000123".
 
     path: see `files_named`. image: the column of the images, bytes or a struct with a field `bytes`. label, boxes: the
-    columns of labels (class indices or names) and boxes, see `Note.of`; null for none. classes: in the order of the
-    numbers (a list or a file); None: those that Hugging Face keeps in its files, else the numbers. A file that can't be
-    read is an image that can't be read, by the file's name. Raises BenchError where none can be, and for a column that
-    isn't there or is of another kind.
+    columns of labels and boxes, see `Note.of`; None for none. classes: in the order of the numbers (a list or a file);
+    None: those that Hugging Face keeps in its files, else the numbers. A file that can't be read is a bad image by its
+    name. Raises BenchError where none can be, and for a column that isn't there or is of another kind.
     """
 
     def __init__(
