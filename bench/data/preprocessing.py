@@ -133,13 +133,12 @@ class Preprocessing:
         last = len(stored) - 1
         numbers = self._mask(masks.argmax(0), self._resized(*size))
         numbers = torch.where(numbers < 0, last, numbers)
-        kept = [place for place in range(len(stored)) if place == last or (numbers == place).any()]
-        return tuple(
-            Part(
-                part.name, part.label, numbers == place, stacked(part.images), stacked(part.bare) if part.bare else None
-            )
-            for place, part in zip(kept, (stored[place] for place in kept), strict=True)
-        )
+        parts = []
+        for place, part in enumerate(stored):
+            if place == last or (numbers == place).any():
+                bare = stacked(part.bare) if part.bare else None
+                parts.append(Part(part.name, part.label, numbers == place, stacked(part.images), bare))
+        return tuple(parts)
 
     def picture(self, sample: Sample) -> Image.Image:
         """The image resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into

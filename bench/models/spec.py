@@ -48,17 +48,15 @@ DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stan
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as configured. None means "as the weights say" for all that concerns the input.
+    """A model as configured. None means "as the weights say" for classes and all that concerns the input.
 
     source: embedded | torchvision | timm | user. architecture: its name there; for `user`, module:function or
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
-    weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
-    published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
-    `tokens`, a grid (H, W), or module:class or path.py:class of a Reshape. output: what is explained,
-    a name of outputs.OUTPUTS, or module:function or path.py:function from what the network returns to scores (B, n).
-    resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green
-    and blue, or of a network of grey images. classes: the names of the logits, a list or a file of one a line; None: as
-    the weights say.
+    weights drawn with `seed`. weights_folder: its <architecture>.safetensors (.pth, .pt) stands in for published
+    weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps: `tokens`, a
+    grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, or module:function from what the
+    network returns to scores (B, n). resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in
+    pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the logits, a list or a file.
     """
 
     name: Name

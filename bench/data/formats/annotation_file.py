@@ -30,12 +30,13 @@ def read_objects(
     marked so count.
     """
     if isinstance(source, Path):
+        path = source
         try:
-            source = as_text(source.name), content_of(source, MAX_BYTES)
+            source = as_text(path.name), content_of(path, MAX_BYTES)
         except FileNotFoundError:
-            source = as_text(source), None
+            source = as_text(path), None
         except OSError as error:
-            return (), (f"the annotation {as_text(source.name)} can't be read: {why(error)}",)
+            return (), (f"the annotation {as_text(path.name)} can't be read: {why(error)}",)
     name, content = source
     if content is None:
         return (), (f"there is no annotation {name}",)

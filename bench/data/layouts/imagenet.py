@@ -285,16 +285,18 @@ def _devkit(root: Path) -> tuple[dict[int, tuple[str, str]], bytes | None] | Non
     """({the kit's number of a class, from 1: (synset id, name)}, the content of its ground truth or None), from the kit
     below a root or in its archive there; None where there is neither. Raises BenchError."""
     content: dict[str, bytes] = {}
-    meta = root / KIT
+    source = ""
     for name in (TRUTH, META):
         path = next((root / folder / name for folder in KIT_FOLDERS if os.path.isfile(root / folder / name)), None)
+        if path is None:
+            continue
+        source = as_text(path)
         try:
-            content |= {} if path is None else {name: content_of(path, MAX_TEXT)}
+            content[name] = content_of(path, MAX_TEXT)
         except OSError as error:
-            raise BenchError(f"The devkit's file {as_text(str(path))} can't be read: {why(error)}.") from error
-        meta = path or meta
-    if META in content:
-        return _classes_of(content[META], as_text(meta)), content.get(TRUTH)
+            raise BenchError(f"The devkit's file {source} can't be read: {why(error)}.") from error
+    if META in content:  # the last that was read
+        return _classes_of(content[META], source), content.get(TRUTH)
     if not os.path.isfile(root / KIT):
         return None
     content = read_compressed(root / KIT, (META, TRUTH))
