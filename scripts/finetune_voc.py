@@ -33,8 +33,8 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
-from axiom_bench.models import sources, weights
-from axiom_bench.models.sources import Source
+from axiom_bench.models import weights
+from axiom_bench.models.load import Source, find_source
 from axiom_bench.models.spec import ModelSpec
 
 from torchvision.transforms import functional as transforms  # isort: skip
@@ -226,7 +226,7 @@ def main() -> None:
     kwargs = {"num_classes": len(CLASSES)}
     published = None if options.weights == "none" else options.weights
     spec = ModelSpec("voc", "torchvision", options.architecture, weights=published, kwargs=kwargs)
-    source, device = sources.find(spec), torch.device(options.device)
+    source, device = find_source(spec), torch.device(options.device)
     training, validation = (
         Voc(options.root, split, year=options.year) for split in (options.train_split, options.val_split)
     )

@@ -146,13 +146,15 @@ def test_bench_names_no_method_and_no_metric(group):
 
 
 def test_a_kind_of_data_set_touches_its_module_and_the_registry():
-    """But for two kinds that a store may hold, mosaics of a run's images, and VOC's class names."""
+    """But for two kinds that a store may hold, mosaics of a run's images, VOC's class names, and ImageNet-S, which
+    takes its classes as ImageNet does."""
     others = {kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()}
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
         "tar_shards": {"run.inputs.fetching"},
         "parquet_images": {"run.inputs.fetching"},
         "mosaic": {"run.job", "run.choosing", "cli.game"},
-        "voc": {"models.load"},
+        "voc": {"models.outputs"},
+        "imagenet": {"data.layouts.imagenet_s"},
     }
 
 

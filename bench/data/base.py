@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import time
 from abc import ABC, abstractmethod
@@ -84,7 +83,6 @@ Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN
 Seed = Annotated[int, whole(0)]
 Least = Callable[[int, int], tuple[int, int]]  # of a stored image's height and width: those that it needs at least
 BAD_IMAGE = "bad_image"  # the status of an image that can't be read
-MAX_LISTED_CLASSES = 100  # in an error message
 THREADS = 16
 AT_ONCE = 256  # images that wait for a thread
 
@@ -190,8 +188,7 @@ class DataSet(ABC):
         """The sample at this place of `ids`. Raises BadImage where the image is missing or can't be decoded."""
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
-        """As `read`; where a decoder can give a part of the image's size that isn't below `least`, it may have that.
-        None: as `read`."""
+        """As `read`; where a decoder can give a part of the image's size that isn't below `least`, it may have that."""
         return self.read(index)
 
     @abstractmethod
@@ -200,11 +197,8 @@ class DataSet(ABC):
 
     @abstractmethod
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
-        """SHA-256 over the image's and its annotation's bytes, in hexadecimal.
-
-        hashes: of files that were read before, which aren't read again. Of a data set with interventions it covers
-        what decides these too.
-        """
+        """SHA-256 over the image's and its annotation's bytes, and over what decides its interventions, in hexadecimal.
+        hashes: of files that were read before, which aren't read again."""
 
     def files(self, index: int) -> Files:
         """The files that the image and its annotation are read from, those of its fingerprint; () for one that is
@@ -213,10 +207,7 @@ class DataSet(ABC):
 
     def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
         """The parts of the image at this place of `ids`, and versions of it without each; () where this image has
-        none, None where the data set has none at all.
-
-        It is called where a method or metric of the run needs them. Raises BadImage as `read` does.
-        """
+        none, None where the data set has none at all. Called where the run needs them. Raises BadImage as `read`."""
         return None
 
     def versions(self, index: int) -> int:
@@ -259,32 +250,26 @@ def subset(
     that draws its images, all such are chosen, whatever the size. leave_out: ids that are left out of those chosen.
     Raises BenchError where the data set has fewer such images, no such class or id, or none is left.
     """
-    chosen = _chosen(dataset, size, seed, only_classes)
-    if not leave_out:
-        return chosen
-    names = frozenset(leave_out)
-    if strangers := names.difference(dataset.ids):
-        raise BenchError(f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}.")
-    kept = tuple(index for index in chosen if dataset.ids[index] not in names)
-    if not kept:
-        raise BenchError(f"data.leave_out leaves none of the {len(chosen)} images of {dataset.name!r}.")
-    return kept
-
-
-def _chosen(dataset: DataSet, size: int | None, seed: int, only_classes: Sequence[str | int] | None) -> tuple[int, ...]:
-    candidates: Sequence[int] = range(len(dataset))
+    chosen = list(range(len(dataset)))
     description = f"{len(dataset)} images in {dataset.name!r}"
     if only_classes is not None:
         classes = {class_index(dataset, name) for name in only_classes}
-        candidates = [index for index in candidates if classes.intersection(dataset.labels(index))]
-        description = f"{len(candidates)} images of data.only_classes in {dataset.name!r}"
-    if not candidates:
+        chosen = [index for index in chosen if classes.intersection(dataset.labels(index))]
+        description = f"{len(chosen)} images of data.only_classes in {dataset.name!r}"
+    if not chosen:
         raise BenchError(f"There are no images of data.only_classes={list(only_classes or ())} in {dataset.name!r}.")
-    if size is None or (dataset.drawn and only_classes is not None):
-        return tuple(candidates)
-    if not 1 <= size <= len(candidates):
-        raise BenchError(f"data.size={size} of {description}: give 1 to {len(candidates)}, or null for all.")
-    return tuple(sorted(candidates[place] for place in np.random.default_rng(seed).permutation(len(candidates))[:size]))
+    if size is not None and not (dataset.drawn and only_classes is not None):
+        if not 1 <= size <= len(chosen):
+            raise BenchError(f"data.size={size} of {description}: give 1 to {len(chosen)}, or null for all.")
+        places = np.random.default_rng(seed).permutation(len(chosen))[:size]
+        chosen = sorted(chosen[place] for place in places)
+    left_out = frozenset(leave_out or ())
+    if strangers := left_out.difference(dataset.ids):
+        raise BenchError(f"data.leave_out names {min(strangers)!r}, which is no image of {dataset.name!r}.")
+    kept = tuple(index for index in chosen if dataset.ids[index] not in left_out)
+    if not kept:
+        raise BenchError(f"data.leave_out leaves none of the {len(chosen)} images of {dataset.name!r}.")
+    return kept
 
 
 def class_index(dataset: DataSet, name: str | int) -> int:
@@ -294,13 +279,7 @@ def class_index(dataset: DataSet, name: str | int) -> int:
     for names in (dataset.classes, dataset.class_names):
         if name in names:
             return names.index(str(name))
-    all_names = {*dataset.classes, *dataset.class_names}
-    if len(all_names) > MAX_LISTED_CLASSES and not difflib.get_close_matches(str(name), all_names, n=1, cutoff=0.5):
-        raise BenchError(
-            f"There is no class {name!r} among the {len(dataset.classes)} of {dataset.name!r}; "
-            f"name them as {dataset.classes[0]!r}, by their names or by their indices."
-        )
-    raise unknown(f"class of {dataset.name!r}", str(name), all_names)
+    raise unknown(f"class of {dataset.name!r}", str(name), {*dataset.classes, *dataset.class_names})
 
 
 def check_labels(dataset: DataSet, indices: Sequence[int], number_of_classes: int) -> None:
@@ -367,11 +346,8 @@ class Selected(MadeOf):
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:
-    """`data.fingerprint` of the images, in their order.
-
-    By threads where the data set lets several read at once and no hash is known from an earlier run: to find one takes
-    less than a thread does.
-    """
+    """`data.fingerprint` of the images, in their order: by threads where the data set lets several read at once and no
+    hash is known from an earlier run, since to find one takes less than a thread does."""
     of = partial(data.fingerprint, hashes=hashes)
     yield from map(of, indices[:1])  # what all images share is read once
     if hashes.cached or not all(source.threads_may_read for source in data.sources):

@@ -77,15 +77,10 @@ class Scenes(DrawnImages):
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
-        objects = [
-            StoredPart(
-                self.classes[figure.digit],
-                figure.digit,
-                figure.drawn,
-                (Image.fromarray(drawing.image(without=number)),),
-            )
-            for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank)
-        ]
+        objects = []
+        for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank):
+            without = Image.fromarray(drawing.image(without=number))
+            objects.append(StoredPart(self.classes[figure.digit], figure.digit, figure.drawn, (without,)))
         others = scenes.other_grounds(self.split, self.seed, index, self.kind)
         grounds, bare = (
             tuple(Image.fromarray(replace(other, figures=figures).image()) for other in others)
@@ -98,11 +93,10 @@ class Scenes(DrawnImages):
 
 
 class MarkedScenes(Scenes):
-    """The scenes of the same numbers, some with a mark: see `embedded.marked`.
+    """The scenes of the same numbers, some with a mark, which is ground: see `embedded.marked`.
 
     ids: "evaluation-0-000000-with_class", with the placement and, of another mark than a tile, the pattern. label: the
-    mark's class where the scene shows it, else the largest object. The mark is ground: it is neither in the mask nor an
-    object.
+    mark's class where the scene shows it, else the largest object.
     """
 
     def __init__(

@@ -7,12 +7,12 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -72,10 +72,9 @@ class Cache(Protocol):
 class Prepared:
     """One image as a worker sends it: all that is small as numpy, since each tensor would cost a file descriptor.
 
-    targets: the classes to explain, one row each; (None,) for the predicted class. annotation: with arrays in place of
-    tensors. turned: as in `Sample`. parts: name, label, region, and pixels of its images and bare ones; None where
-    nothing asks for them or the data set has none at all. other_image: pixels. damaged: the places of images whose
-    entries in the cache were damaged.
+    targets: the classes to explain, one row each; (None,) for the predicted class. annotation, parts: with arrays in
+    place of tensors, and pixels for images; parts are None where nothing asks for them or the data set has none at all.
+    turned: as in `Sample`. other_image: pixels. damaged: the places of images whose entries in the cache were damaged.
     """
 
     image_id: str
@@ -83,13 +82,14 @@ class Prepared:
     annotation: Annotation
     problems: tuple[str, ...]
     turned: bool | None
-    parts: tuple[tuple[str, int | None, NDArray[np.bool_], NDArray[np.uint8], NDArray[np.uint8] | None], ...] | None
+    parts: Parts | None
     other_image: NDArray[np.uint8] | None
     damaged: tuple[int, ...]
 
 
 # The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes. Its targets and annotation.
 Item = tuple[Tensor | None, Prepared | BadImage | BenchError]
+Converted = TypeVar("Converted", Annotation, Part)
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
 # of a Batch: pixels, target, image id, annotation, interventions, other image
 
@@ -177,17 +177,13 @@ class _Images(Dataset[Item]):
                 self.cache.write(index, image)
         return image
 
-    def _parts(self, index: int, size: tuple[int, int]) -> Any:
+    def _parts(self, index: int, size: tuple[int, int]) -> Parts | None:
         """As `Prepared` has them; () where the data set has none for this image. size: (height, width) as stored."""
         stored = self.dataset.interventions(index)
         if stored is None:
             return None
         parts = self.preprocessing.parts(self.dataset.ids[index], size, stored) if stored else ()
-        arrays = ((part.region, part.images, part.bare) for part in parts)
-        return tuple(
-            (part.name, part.label, *(None if each is None else each.numpy() for each in of_part))
-            for part, of_part in zip(parts, arrays, strict=True)
-        )
+        return tuple(_converted(part, Tensor.numpy) for part in parts)
 
     def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[np.uint8] | None:
         """The pixels of the first other image that can be read; None where there is none."""
@@ -226,10 +222,11 @@ def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]
     return targets
 
 
-def _converted(annotation: Annotation, convert: Callable[[Any], Any]) -> Annotation:
-    """With arrays for tensors, or tensors for arrays."""
-    mask = None if annotation.mask is None else convert(annotation.mask)
-    return replace(annotation, labels=convert(annotation.labels), boxes=convert(annotation.boxes), mask=mask)
+def _converted(value: Converted, convert: Callable[[Any], Any]) -> Converted:
+    """With arrays for its tensors, or tensors for its arrays."""
+    values = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+    kinds = Tensor, np.ndarray
+    return replace(value, **{name: convert(each) for name, each in values.items() if isinstance(each, kinds)})
 
 
 def _chunks(images: _Images, workers: int) -> Iterator[tuple[list[Tensor], list[Item]]]:
@@ -282,14 +279,14 @@ def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
 def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) -> tuple[Parts | None, Tensor | None]:
     """(the parts, the other image (3, H', W') in the size (H', W') of the image itself), normalised."""
 
-    def image(pixels: NDArray[np.uint8]) -> Tensor:
-        return preprocessing.normalised(torch.from_numpy(pixels))
+    def image(pixels: Any) -> Any:
+        return None if pixels is None else preprocessing.normalised(torch.from_numpy(pixels))
 
     parts = None if prepared.parts is None else tuple(
-        Part(name, label, torch.from_numpy(region), image(images), None if bare is None else image(bare))
-        for name, label, region, images, bare in prepared.parts
+        replace(part, region=torch.from_numpy(part.region), images=image(part.images), bare=image(part.bare))
+        for part in prepared.parts
     )  # fmt: skip
-    other = None if prepared.other_image is None else image(prepared.other_image)
+    other = image(prepared.other_image)
     if other is not None and other.shape[-2:] != size:
         other = interpolate(other[None], tuple(size), mode="bilinear", antialias=True)[0]
     return parts, other

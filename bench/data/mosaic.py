@@ -34,8 +34,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Layout:
-    """One mosaic. cells: its images from left to right, then from top to bottom. target: the class that
-    `target=label` explains, which `target_cells` cells show."""
+    """One mosaic. cells: its images from left to right, then from top to bottom. target: what `target=label` explains,
+    the class that `target_cells` cells show."""
 
     cells: tuple[Candidate, ...]
     target: int
@@ -101,17 +101,15 @@ def _by_class(candidates: Sequence[Candidate], seeds: tuple[int, int]) -> list[l
 
 
 class MosaicImages(Selected):
-    """The images that mosaics are made of, those of another data set, and how they are put together.
+    """The images that mosaics are made of, those of another data set, and how they are put together. Which of them are
+    used may depend on a network's predictions, so `mosaics` is called when these are made.
 
-    Which of them are used may depend on a network's predictions, so `mosaics` is called when these are made.
-
-    grid: cells along a side. target_cells: how many of them show the target class, which `target=label` explains; all
-    other classes of a mosaic have one. 1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022).
-    cell: "full", each image at the size that the network expects, so that a mosaic is `grid` times as wide and high;
-    "fit", the mosaic has that size itself. confidence: the least probability that the network gives to the class of an
-    image, which it must predict; None for any image, without asking it. uses: mosaics that an image may be in.
-    size: how many mosaics; None for as many as the images make. seed: of the choice.
-    Raises BenchError for a value that can't be.
+    grid: cells along a side. target_cells: how many of them show the target class; other classes of a mosaic have one.
+    1 is GridPG (Rao et al. 2022), 2 of 2 x 2 is Focus (Arias-Duart et al. 2022). cell: "full", each image at the size
+    that the network expects, so that a mosaic is `grid` times as wide and high; "fit", the mosaic has that size itself.
+    confidence: the least probability that the network gives to the class of an image, which it must predict; None for
+    any image, without asking it. uses: mosaics that an image may be in. size: how many mosaics; None for as many as the
+    images make. Raises BenchError for a value that can't be.
     """
 
     def __init__(
@@ -254,15 +252,12 @@ class Mosaics(MadeOf):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         layout, images = self.layouts[index], self.images
         facts = [images.grid, images.cell, layout.target, repr(self.of_cells), self.cell_size]
-        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in self._used(index)]
+        used = (*layout.cells, *chain.from_iterable(self.others(index)))
+        cells = [(image.image_id, image.label, images.fingerprint(image.index, hashes)) for image in used]
         return hashlib.sha256(repr((facts, cells)).encode()).hexdigest()
 
     def used(self, index: int) -> tuple[int, ...]:
-        return tuple(image.index for image in self._used(index))
-
-    def _used(self, index: int) -> tuple[Candidate, ...]:
-        """The images of the mosaic and of its versions."""
-        return (*self.layouts[index].cells, *chain.from_iterable(self.others(index)))
+        return tuple(image.index for image in (*self.layouts[index].cells, *chain.from_iterable(self.others(index))))
 
     def _seen(self, place: int) -> Image.Image:
         """The image as the network sees it alone."""

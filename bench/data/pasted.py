@@ -106,15 +106,10 @@ class PastedImages(MadeOf):
         """The objects, each with the image without it; the ground with those of other photographs, resized to it."""
         ground, pasted, recipe = self._ground(index), self._objects(index), self.recipes[index]
         regions = [_region(each, (ground.height, ground.width)) for each in pasted]
-        parts = [
-            StoredPart(
-                self.class_names[each.label],
-                each.label,
-                region,
-                (_put(ground, [other for other in pasted if other is not each]),),
-            )
-            for each, region in zip(pasted, regions, strict=True)
-        ]
+        parts = []
+        for each, region in zip(pasted, regions, strict=True):
+            without = _put(ground, [other for other in pasted if other is not each])
+            parts.append(StoredPart(self.class_names[each.label], each.label, region, (without,)))
         grounds = (self.part(index, self.of.read, other).image for other in recipe.others)
         others = tuple(ImageOps.fit(other, ground.size) for other in grounds)
         rest = ~np.any(regions, axis=0)

@@ -113,13 +113,9 @@ class Preprocessing:
         but for the last. Raises BenchError for parts that don't have what StoredPart says.
         """
         for part in stored:
-            sizes = {(picture.height, picture.width) for picture in (*part.images, *part.bare)}
-            if (
-                len(part.bare) not in (0, len(part.images))
-                or sizes != {size}
-                or part.mask.shape != size
-                or part.mask.dtype != bool
-            ):
+            sizes = {part.mask.shape, *((picture.height, picture.width) for picture in (*part.images, *part.bare))}
+            fits = sizes == {size} and part.mask.dtype == bool and len(part.images) > 0
+            if not fits or len(part.bare) not in (0, len(part.images)):
                 raise BenchError(
                     f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
                     f"images, each of {size[0]} x {size[1]} pixels as the image itself, and as many bare ones or none."
@@ -137,17 +133,12 @@ class Preprocessing:
         last = len(stored) - 1
         numbers = self._mask(masks.argmax(0), self._resized(*size))
         numbers = torch.where(numbers < 0, last, numbers)
-        return tuple(
-            Part(
-                part.name,
-                part.label,
-                numbers == place,
-                stacked(part.images),
-                stacked(part.bare) if part.bare else None,
-            )
-            for place, part in enumerate(stored)
-            if place == last or (numbers == place).any()
-        )
+        parts = []
+        for place, part in enumerate(stored):
+            if place == last or (numbers == place).any():
+                bare = stacked(part.bare) if part.bare else None
+                parts.append(Part(part.name, part.label, numbers == place, stacked(part.images), bare))
+        return tuple(parts)
 
     def picture(self, sample: Sample) -> Image.Image:
         """The image resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into

@@ -48,17 +48,15 @@ DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stan
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as configured. None means "as the weights say" for all that concerns the input.
+    """A model as configured. None means "as the weights say" for classes and all that concerns the input.
 
     source: embedded | torchvision | timm | user. architecture: its name there; for `user`, module:function or
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
-    weights drawn with `seed`. weights_folder: a folder whose <architecture>.safetensors (.pth, .pt) stands in for
-    published weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps:
-    `tokens`, a grid (H, W), or module:class or path.py:class of a Reshape. output: what is explained,
-    a name of load.OUTPUTS, or module:function or path.py:function from what the network returns to scores (B, n).
-    resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green
-    and blue, or of a network of grey images. classes: the names of the logits, a list or a file of one a line; None: as
-    the weights say.
+    weights drawn with `seed`. weights_folder: its <architecture>.safetensors (.pth, .pt) stands in for published
+    weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps: `tokens`, a
+    grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, or module:function from what the
+    network returns to scores (B, n). resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in
+    pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the logits, a list or a file.
     """
 
     name: Name
@@ -105,21 +103,18 @@ class ModelSpec:
             return None
         file = Path(self.weights).expanduser()
         if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as best.ckpt
-            return _existing(self.weights, [file])
-        if self.weights_folder is None:
+            name, candidates = self.weights, [file]
+        elif self.weights_folder is None:
             return None
-        folder = Path(self.weights_folder).expanduser()
-        return _existing(self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES])
-
-
-def _existing(name: str, candidates: list[Path]) -> Path:
-    for path in candidates:
-        if path.is_file():
-            return path
-    raise BenchError(
-        f"There are no weights for {name!r}: {candidates[0]} is not a file; set model.weights to a local file, "
-        "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
-    )
+        else:
+            folder = Path(self.weights_folder).expanduser()
+            name, candidates = self.name, [folder / f"{self.architecture}{suffix}" for suffix in WEIGHTS_SUFFIXES]
+        if not (files := [path for path in candidates if path.is_file()]):
+            raise BenchError(
+                f"There are no weights for {name!r}: {candidates[0]} is not a file; set model.weights to a local file, "
+                "model.weights_folder to the folder that holds it, or model.weights=null for random weights."
+            )
+        return files[0]
 
 
 def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,11 @@ def fit(module: nn.Module, weights: Weights, architecture: str) -> None:
             "give the file of this architecture."
         )
     for name, tensor in state.items():
-        if (problem := _problem(tensor, expected[name].dtype)) is not None:
+        if not (dtype := expected[name].dtype).is_floating_point:
+            continue
+        is_floats = tensor.is_floating_point()
+        if not is_floats or not tensor.to(dtype).isfinite().all():
+            problem = "NaN or Inf" if is_floats else f"{str(tensor.dtype).removeprefix('torch.')} numbers"
             raise BenchError(
                 f"The weights {weights.description} hold {problem} in {name!r}; use a checkpoint that is finite, in "
                 "floats."
@@ -137,15 +141,6 @@ def _renamed(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Ord
         if is_wrapped and not any(name.startswith(wrapper) for name in expected):
             names = {name: new.removeprefix(wrapper) for name, new in names.items()}
     return OrderedDict((names[name], tensor) for name, tensor in state.items())
-
-
-def _problem(tensor: Tensor, expected: torch.dtype) -> str | None:
-    """What is wrong with the values of a tensor that is loaded as this type; None where nothing is."""
-    if not expected.is_floating_point:
-        return None
-    if not tensor.is_floating_point():
-        return f"{str(tensor.dtype).removeprefix('torch.')} numbers"
-    return None if tensor.to(expected).isfinite().all() else "NaN or Inf"
 
 
 def file_sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ ROOMS = frozenset({"cutting", "data", "embedded", "evaluation", "explanation", "
 BLOCKS = ("body", "orelse", "handlers", "finalbody", "cases")  # lists of statements in the nodes of `ast`
 TYPE_CHECKING = ("TYPE_CHECKING", "typing.TYPE_CHECKING")
 NO_SOURCE = ("__main__", "__mp_main__")
-FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/sources.py
+FROM_FILE = "axiom_bench_user_"  # how modules are called that were imported from a file: see models/user_code.py
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Batches: rows by target rule, their order, any number of workers, and bad images."""
 
 import logging
-import pickle
 from dataclasses import replace
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Annotation, Batch
-from axiom_bench.data.loading import _Images, _pack, batches
+from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.testing.other_device import OTHER, OtherDevice
@@ -60,21 +59,13 @@ def test_rows_by_target_rule_in_full_batches_and_in_the_order_of_indices():
         assert torch.equal(batch.annotations[row].mask, annotation.mask)
 
 
-def test_images_travel_as_bytes_and_are_normalised_on_the_device():
-    images = _Images(scenes(), range(20), PLAIN, "label")
-    ((stack,), _) = _pack([images[place] for place in range(3)])
-    assert (stack.dtype, stack.shape, stack.is_contiguous()) == (torch.uint8, (3, 3, 24, 24), True)
+def test_images_are_normalised_on_the_device():
     (plain,) = batches(scenes(3), range(3), PLAIN, "label", 3)
     with OtherDevice() as other:
         (moved,) = batches(scenes(3), range(3), PLAIN, "label", 3, device=OTHER)
         assert other.holds(moved.images)
         assert other.holds(moved.targets)
         assert torch.equal(moved.images.cpu(), plain.images)
-
-
-def test_bad_images_can_be_pickled():
-    bad = pickle.loads(pickle.dumps(BadImage("a", "why", "no_annotation")))
-    assert (bad.image_id, bad.message, bad.status) == ("a", "why", "no_annotation")
 
 
 def test_bad_images_are_yielded(folder_root):

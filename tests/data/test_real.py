@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 
-from axiom_bench.data.base import check_labels, subset
+from axiom_bench.data.base import subset
 from axiom_bench.embedded.scenes import tight_box
 from tests.data.builders import labels, load
 
@@ -25,22 +25,6 @@ def test_imagenet_matches_the_provenance_file(real_root):
         assert len(sample.objects) == int(row["boxes"])
         assert sample.problems == ()
     assert labels(dataset) == [(int(solutions[image_id]["class_index"]),) for image_id in dataset.ids]
-
-
-def test_own_model_images_have_ten_classes(real_root):
-    classes = sorted(path.name for path in (real_root / "own_model/images/val").iterdir())
-    dataset = load("imagenet", real_root / "own_model/images", classes=classes)
-    assert np.bincount(np.ravel(labels(dataset))).tolist() == [12] * 10
-    check_labels(dataset, range(len(dataset)), 10)
-    assert all(dataset.read(index).objects for index in range(0, 120, 10))
-
-
-def test_folder_with_the_standard_order_of_classes(real_root):
-    mapping = real_root / "data/imagenet/LOC_synset_mapping.txt"
-    dataset = load("folder", real_root / "data/imagenet_samples", classes=str(mapping))
-    synsets = [line.split()[0] for line in mapping.read_text().splitlines()]
-    assert len(dataset) == 200
-    assert all(synsets[dataset.labels(index)[0]] == dataset.ids[index][:9] for index in range(200))
 
 
 def test_voc_masks_match_boxes(real_root):

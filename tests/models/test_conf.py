@@ -10,15 +10,13 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
-from safetensors.torch import load_file
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
-from axiom_bench.models import sources
-from axiom_bench.models.load import load_model
+from axiom_bench.models.load import find_source, load_model
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names, register_models
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
@@ -70,7 +68,7 @@ LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "v
 def test_large_named_model_has_its_layer_on_the_meta_device(name):
     settings = model_config(name)
     with torch.device("meta"):
-        module = sources.find(ModelSpec.of({**settings, "weights": None})).build()
+        module = find_source(ModelSpec.of({**settings, "weights": None})).build()
     assert settings["layer"] in (LAYERS[name], "default")
     assert module.get_submodule(LAYERS[name])
 
@@ -142,13 +140,3 @@ def test_own_model_composes_and_loads():
     assert (loaded.layer, loaded.number_of_classes, loaded.classes[-1]) == ("features.12", 10, "n03888257")
     assert (loaded.preprocessing.resize, loaded.preprocessing.crop) == ((144, 144), 128)
     assert load_model(compose_model("own_model", "model.layer=last_relu")).layer == "features.11"
-
-
-@pytest.mark.real
-@ABSENT
-@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "resnet50", "shufflenet_v2_x0_5", "squeezenet1_1"])
-def test_weights_of_the_real_root(name):
-    loaded = load_model(compose_model(name, f"model.weights_folder={REAL / 'weights'}"))
-    assert loaded.preprocessing.resize == 256
-    for key, tensor in load_file(REAL / "weights" / f"{name}.safetensors").items():
-        assert loaded.module.state_dict()[key].equal(tensor.to(loaded.module.state_dict()[key].dtype))

@@ -16,7 +16,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.models.sources import import_function
+from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import state_sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

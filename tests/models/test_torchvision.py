@@ -89,8 +89,3 @@ def test_default_layer_of_large_models_on_the_meta_device(name):
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
 def test_last_relu_layer(name, layer):
     assert layers.last_relu(layers.record(build(name).to("meta"), (224, 224))) == layer
-
-
-def test_default_layers_cover_all_families():
-    families = {max((f for f in DEFAULT_LAYERS if name.startswith(f)), key=len, default="vit") for name in NAMES}
-    assert families == {*DEFAULT_LAYERS, "vit"}

@@ -15,37 +15,31 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_objects(
-    path: Path,
+    source: Path | tuple[str, bytes | None],
     class_index: Mapping[str, int],
     first_pixel: int,
     size: tuple[int, int] | None = None,
     difficult: bool = True,
 ) -> tuple[Objects, tuple[str, ...]]:
-    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of a file; see `parse_objects`."""
-    try:
-        content = content_of(path, MAX_BYTES)
-    except FileNotFoundError:
-        return (), (f"there is no annotation {as_text(path)}",)
-    except OSError as error:
-        return (), (f"the annotation {as_text(path.name)} can't be read: {why(error)}",)
-    return parse_objects(content, as_text(path.name), class_index, first_pixel, size, difficult)
-
-
-def parse_objects(
-    content: bytes,
-    name: str,
-    class_index: Mapping[str, int],
-    first_pixel: int,
-    size: tuple[int, int] | None = None,
-    difficult: bool = True,
-) -> tuple[Objects, tuple[str, ...]]:
-    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation's XML, called `name` in problems.
+    """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its name and its
+    content, None where there is none.
 
     class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
     file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
     drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether objects that are
     marked so count.
     """
+    if isinstance(source, Path):
+        path = source
+        try:
+            source = as_text(path.name), content_of(path, MAX_BYTES)
+        except FileNotFoundError:
+            source = as_text(path), None
+        except OSError as error:
+            return (), (f"the annotation {as_text(path.name)} can't be read: {why(error)}",)
+    name, content = source
+    if content is None:
+        return (), (f"there is no annotation {name}",)
     try:
         root = ElementTree.fromstring(content, ElementTree.XMLParser(target=_WithoutEntities()))
         drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))

@@ -52,8 +52,7 @@ def open_scaled(
     EXIF orientation to turn it by). Raises BadImage as `opened`.
 
     least: a JPEG is decoded at a half, a quarter or an eighth of its size where both sides are no smaller than this.
-    upright: whether the orientation is applied, as viewers of photographs do. Boxes and masks of ImageNet, VOC and COCO
-    are in pixels as stored, so those aren't turned. A TIFF's belongs to its format: Pillow applies it.
+    upright: whether the orientation is applied, as viewers do. A TIFF's belongs to its format: Pillow applies it.
     """
     with opened(source, image_id) as image:
         width, height = image.size
@@ -109,7 +108,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     numbers whose range isn't known: floats outside 0 to 1, and whole numbers of 32 bits or with a sign.
     """
     if image.mode == "F" or image.mode.startswith("I"):  # grey, which Pillow alone would clip at 255
-        grey = _eight_bits_of_floats(np.asarray(image)) if image.mode == "F" else _eight_bits(image)
+        grey = _eight_bits(image)
         # Pillow leaves it to its caller that a TIFF's 0 may be white.
         is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
         image = Image.fromarray(255 - grey if is_negative else grey)
@@ -122,21 +121,21 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _eight_bits_of_floats(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 1):  # also where one is NaN
-        raise ValueError(f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 or 16 bits")
-    return (values * 255).round().astype(np.uint8)
-
-
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """The upper eight bits of 16, or of the 12 that a TIFF may have."""
-    bits = 16
+    """Floats from 0 to 1 scaled; the upper eight bits of 16, or of the 12 that a TIFF may have."""
+    values, bits = np.asarray(image), 16
+    if image.mode == "F":
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= 1):  # also where one is NaN
+            raise ValueError(
+                f"its floats go from {low:.4g} to {high:.4g}, not within 0 to 1; save it with 8 or 16 bits"
+            )
+        return (values * 255).round().astype(np.uint8)
     if isinstance(image, TiffImageFile):
         if image.mode == "I":
             raise ValueError("the range of whole numbers with a sign or 32 bits isn't known; save it with 8 or 16 bits")
         (bits,) = image.tag_v2[BITS_PER_SAMPLE]
-    return (np.asarray(image).astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
+    return (values.astype(np.int64) >> (bits - 8)).clip(0, 255).astype(np.uint8)
 
 
 def sha256(*paths: Path | None) -> str:

@@ -76,9 +76,8 @@ def ids_of(names: Iterable[object], source: str) -> tuple[str, ...]:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name or "\0" in name:
-        return False
-    return as_name(as_text(name)) == name  # half a surrogate pair is in no file's name
+    is_below = not path.is_absolute() and ".." not in path.parts and path.name and "\0" not in name
+    return bool(is_below) and as_name(as_text(name)) == name  # half a surrogate pair is in no file's name
 
 
 def shown(value: object) -> str:

@@ -6,16 +6,19 @@ import hashlib
 import os
 import re
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from posixpath import splitext
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.data.base import (
+    NO_VERDICT,
     UNREADABLE,
     BadImage,
     Box,
@@ -29,7 +32,7 @@ from axiom_bench.data.base import (
     clipped,
     is_empty,
 )
-from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, sha256, sha256_of
+from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, opened, sha256, sha256_of
 from axiom_bench.data.formats.files import as_name, as_text, files_below, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
@@ -105,32 +108,6 @@ class ImageFiles(StoredImages):
         return ()
 
 
-class LabelledImages(StoredImages):
-    """Images of one class each, which `_take` chooses."""
-
-    _synset: dict[str, str]
-
-    def labels(self, index: int) -> tuple[int, ...]:
-        return (self._index[self._synset[self.ids[index]]],)
-
-    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
-        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
-
-        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
-        are. hint: ends the error where none is of the classes.
-        """
-        others = [image for image, synset in synset_of.items() if synset not in self._index]
-        if others and not is_subset:
-            raise BenchError(
-                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
-                "add it there, or set data.classes."
-            )
-        self._synset = synset_of
-        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
-        if not self.ids:
-            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
-
-
 def image_files(folder: Path) -> list[str]:
     """The ids of the images below a folder: their paths relative to it, with slashes, as text; ascending.
 
@@ -148,6 +125,30 @@ def existing(folder: Path, layout: str) -> Path:
             "Set data.root, or AXIOM_BENCH_REAL for real_root."
         )
     return folder
+
+
+def read_mask(
+    path: Path,
+    size: tuple[int, int],
+    numbers: Callable[[Image.Image], NDArray[Any]],
+    classes: NDArray[np.int64],
+    ignored: int,
+) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
+    """(class index per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems) of a picture of this (width, height).
+
+    numbers: of the picture, one per pixel. classes: the class index of each number, or BACKGROUND. ignored: the number
+    of pixels without a verdict.
+    """
+    name = as_text(path.name)
+    try:
+        with opened(path, f"the mask {name}") as picture:
+            values = numbers(picture).astype(np.int64)
+    except BadImage as bad:
+        return None, (str(bad),)
+    is_ignored = values == ignored
+    if values.shape != size[::-1] or not (is_ignored | ((values >= 0) & (values < len(classes)))).all():
+        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
+    return np.where(is_ignored, NO_VERDICT, classes[np.where(is_ignored, 0, values)]), ()
 
 
 class PackedImages(StoredImages):
@@ -192,9 +193,8 @@ class Note:
 
     @staticmethod
     def of(label: object, boxes: object, classes: Mapping[str, int]) -> Note:
-        """label: a class index, the name of a class, or None; -1 is none. boxes: a list of [x0, y0, x1, y1] in pixels
-        from 0, x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0, y0, x1, y1]}; or None.
-        """
+        """label: a class index, a class of `classes`, or None; -1 is none. boxes: a list of [x0, y0, x1, y1] in pixels
+        from 0, x1 and y1 exclusive, of the image's class, or {"label": ..., "box": [x0, y0, x1, y1]}; or None."""
         index, problems = _label(label, classes)
         objects: list[tuple[int, Box]] = []
         for entry in boxes if isinstance(boxes, list) else [] if boxes is None else [boxes]:
@@ -222,12 +222,9 @@ def _label(value: object, classes: Mapping[str, int]) -> tuple[int | None, list[
 
 def _corners(box: object) -> Box | None:
     """The box, None for a malformed one."""
-    if not isinstance(box, list) or len(box) != 4:
-        return None
-    if not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):  # NaN is not below it either
-        return None
-    x0, y0, x1, y1 = map(float, box)
-    return x0, y0, x1, y1
+    if not isinstance(box, list) or not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
+        return None  # also for NaN, which isn't below it either
+    return tuple(map(float, box)) if len(box) == 4 else None  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)

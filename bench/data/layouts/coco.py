@@ -1,9 +1,8 @@
 """COCO by its annotation JSON: boxes, masks and crowds; polygons and run lengths become pixels by pycocotools alone.
 
-A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is a region of many
-objects in one box: it is no object here, the mask has no verdict on its pixels but for those of objects, and
-`Sample.crowd` names it. An annotation with no or an empty `segmentation` keeps its box, and its image has no mask, nor
-has one with a malformed annotation: pixels left out of one would pass for background.
+A box is x, y, width, height in pixels from 0, so x1 = x + width, exclusive. A crowd (`iscrowd`) is no object here: the
+mask has no verdict on its pixels but for those of objects. Where an annotation has no `segmentation` or is malformed,
+its image has no mask: pixels left out of one would pass for background.
 """
 
 from __future__ import annotations

@@ -25,12 +25,11 @@ class Folder(ImageFiles):
     """ids: paths below the root, "class/image.jpg" or "image.jpg".
 
     classes: a list or a file, see `class_list`: their order is the index, and other folders are left out. Without them
-    the subfolders are labels where every image lies in one that is called by a class of the network that looks at them.
-    Of a network whose classes have no names, and without one, where there is a subfolder for each class, which is then
-    its place among the sorted ones. Else no image has a label, and `unlabelled` says why.
-    folders: whether a folder is called by its class's name, or by its class's index from 0 alone, as ImageNet-V2's are.
-    network: its classes, called where they are needed.
-    Raises BenchError where there are no images, or a folder of indices is called otherwise.
+    the subfolders are labels where every image lies in one that is called by a class of the network, or, of a network
+    whose classes have no names, where there is a subfolder for each class. Else no image has a label, and `unlabelled`
+    says why. folders: whether a folder is called by its class's name, or by its class's index from 0 alone. network:
+    its classes, called where they are needed. Raises BenchError where there are no images, or a folder of indices is
+    called otherwise.
     """
 
     orientation = "EXIF orientations are applied"
@@ -57,7 +56,14 @@ class Folder(ImageFiles):
         if classes is not None:
             self._set_classes(class_list(classes))
             if folders == "index":
-                self._index = _indices(self.root, subfolders, len(self.classes))
+                number = len(self.classes)
+                wrong = [folder for folder in subfolders if not (folder.isdecimal() and int(folder) < number)]
+                if wrong:
+                    raise BenchError(
+                        f"{self.root / wrong[0]} is no class index from 0 to {number - 1}; "
+                        "set data.folders=name for folders that are called by their classes."
+                    )
+                self._index = {folder: int(folder) for folder in subfolders}
             self.ids = tuple(path for path in self.ids if "/" in path and _first(path) in self._index)
         if not self.ids:
             hint = "with data.classes naming folders" if classes is not None else others or "there are no files in it"
@@ -115,14 +121,3 @@ def _others(paths: Iterable[str]) -> str:
             kinds[_suffix(path) or "without an ending"].append(path)
     counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
     return f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""
-
-
-def _indices(root: Path, folders: Sequence[str], number_of_classes: int) -> dict[str, int]:
-    """{folder: the class index it is called by}. Raises BenchError for a folder that is no index of a class."""
-    wrong = [folder for folder in folders if not (folder.isdecimal() and int(folder) < number_of_classes)]
-    if wrong:
-        raise BenchError(
-            f"{root / wrong[0]} is no class index from 0 to {number_of_classes - 1}; "
-            "set data.folders=name for folders that are called by their classes."
-        )
-    return {folder: int(folder) for folder in folders}

@@ -1,9 +1,8 @@
 """FunnyBirds (Hesse, Schaub-Meyer and Roth, ICCV 2023, arXiv:2308.06248): drawn birds, and the same without parts.
 
-<root>/dataset_<split>.json lists the images in the order of their numbers, each with its `class_idx`; classes.json
-lists the classes. Image 34 of class 12 is <split>/12/000034.png. <split>_part_map has the same path, where each part
-has its colour, and <split>_interventions/12/000034/body_beak_foot_tail_wing.png is the bird without its eyes: the name
-says which parts are left.
+<root>/dataset_<split>.json lists the images in the order of their numbers, each with its `class_idx`. Image 34 of class
+12 is <split>/12/000034.png. <split>_part_map has the same path, where each part has its colour, and
+<split>_interventions/12/000034/body_beak_foot_tail_wing.png is the bird without its eyes: it names the parts left.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
 from axiom_bench.data.base import BadImage, StoredPart
@@ -71,7 +69,11 @@ class FunnyBirds(ImageFiles):
         """Raises BadImage where a file is missing, or no image of the same size."""
         image_id, (label,), (part_map, *versions) = self.ids[index], self.labels(index), self.annotation_paths(index)
         image = open_rgb(self.path(index), image_id)
-        colours, *without, bare = (_sized(path, image_id, image) for path in (part_map, *versions))
+        pictures = [open_rgb(path, image_id) for path in (part_map, *versions)]
+        for path, picture in zip((part_map, *versions), pictures, strict=True):
+            if picture.size != image.size:
+                raise BadImage(image_id, f"{path} has {picture.size} pixels (width, height), the image {image.size}")
+        colours, *without, bare = pictures
         pixels, parts = np.asarray(colours), []
         for (name, of_part), version in zip(COLOURS.items(), without, strict=True):
             mask = np.any([(pixels == colour).all(axis=2) for colour in of_part], axis=0)
@@ -79,13 +81,6 @@ class FunnyBirds(ImageFiles):
                 parts.append(StoredPart(name, label, mask, (version,)))
         ground = ~np.any([part.mask for part in parts], axis=0) if parts else np.ones(pixels.shape[:2], dtype=bool)
         return (*parts, StoredPart(GROUND, None, ground, (image,), (bare,)))
-
-
-def _sized(path: Path, image_id: str, image: Image.Image) -> Image.Image:
-    other = open_rgb(path, image_id)
-    if other.size != image.size:
-        raise BadImage(image_id, f"{path} has {other.size} pixels (width, height), the image {image.size}")
-    return other
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML; or
-the official archives.
+"""ImageNet (ILSVRC2012) as it comes: val/<synset>/*.JPEG, or a flat val/ with a file of labels, and boxes as XML; the
+official archives, of which nothing is unpacked.
 
 The boxes are 0-based and inclusive: in the validation files xmin reaches 0 and xmax the width minus 1, never the width,
 and the challenge's own evaluation measures a side as xmax - xmin + 1. So x1 = xmax + 1 here.
@@ -14,19 +14,20 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from posixpath import basename, splitext
 from typing import Annotated
 
 from PIL import Image
 
-from axiom_bench.data.base import DataSet, Files, Objects, Sample
-from axiom_bench.data.formats.annotation_file import parse_objects, read_objects
+from axiom_bench.data.base import DataSet, Files, Sample
+from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
-from axiom_bench.data.formats.files import as_name, as_text, lines_of, shown, why
-from axiom_bench.data.layouts.bases import ImageFiles, LabelledImages, PackedImages, existing, image_files
-from axiom_bench.data.layouts.classes import ARCHIVE, META, TRUTH, Classes, Devkit, synsets
+from axiom_bench.data.formats.files import MAX_TEXT, as_name, as_text, content_of, lines_of, shown, why
+from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
+from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, Classes, class_list
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
 
@@ -36,21 +37,51 @@ LAYOUT = (
     "tar.gz below <root>"
 )
 VALIDATION = 50_000  # images, ILSVRC2012_val_00000001 and so on
+MAPPING = "LOC_synset_mapping.txt"
+KIT = "ILSVRC2012_devkit_t12.tar.gz"
+META, TRUTH = "meta.mat", "ILSVRC2012_validation_ground_truth.txt"
+KIT_FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of the data set
 IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
-FILES = f"{IMAGES.format(split='val')} and {ARCHIVE} (and {BOXES[0].format(split='val')} for boxes) below <root>"
-LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", ARCHIVE)  # the usual files
+FILES = f"{IMAGES.format(split='val')} and {KIT} (and {BOXES[0].format(split='val')} for boxes) below <root>"
+LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", KIT)  # the usual files
+
+
+class LabelledImages(StoredImages):
+    """Images of one synset each, which `_take` chooses."""
+
+    _synset: dict[str, str]
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._index[self._synset[self.ids[index]]],)
+
+    def _take(self, synset_of: dict[str, str], is_subset: bool, place: Path, hint: str) -> None:
+        """Sets `ids` to the images of `synset_of`, {image: synset id}, that are of the classes, ascending.
+
+        is_subset: whether images of other synsets are left out; else they raise BenchError. place: where the images
+        are. hint: ends the error where none is of the classes.
+        """
+        others = [image for image, synset in synset_of.items() if synset not in self._index]
+        if others and not is_subset:
+            raise BenchError(
+                f"{place / others[0]} is of class {synset_of[others[0]]!r}, which the class list lacks; "
+                "add it there, or set data.classes."
+            )
+        self._synset = synset_of
+        self.ids = tuple(sorted(image for image, synset in synset_of.items() if synset in self._index))
+        if not self.ids:
+            raise BenchError(f"There are no images of the configured classes in {place}; {hint}.")
 
 
 class _WithBoxes(LabelledImages):
-    """Images whose boxes a subclass gives."""
+    """Images whose XML a subclass gives."""
 
     @abstractmethod
-    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
-        """(class and box of each object of an image of this size (width, height), problems)."""
+    def xml(self, index: int) -> Path | tuple[str, bytes | None]:
+        """The file of the image's boxes, or its name and content."""
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        objects, problems = self.objects(index, size)
+        objects, problems = read_objects(self.xml(index), self._index, 0, size)
         return replace(super().annotate(index, image, size), objects=objects, problems=problems)
 
     def keep_first(self, count: int, place: Path) -> None:
@@ -66,11 +97,7 @@ class _WithBoxes(LabelledImages):
 
 class ImageNet(_WithBoxes, ImageFiles):
     """ids: the path below the split, "n01440764/ILSVRC2012_val_00000293.JPEG", or the file name where it is flat.
-
-    classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
-    other synsets are left out. None: the standard order, from <root>/LOC_synset_mapping.txt.
-    labels: the flat layout's file of labels; None looks for the usual names (see `flat_labels`).
-    """
+    The settings are those of `imagenet`."""
 
     def __init__(
         self, root: File | Path, split: Name, classes: Classes | None, labels: File | None, name: Name
@@ -92,12 +119,12 @@ class ImageNet(_WithBoxes, ImageFiles):
         nested = self.boxes / relative
         return (nested if os.path.isfile(nested) else self.boxes / basename(relative),)
 
-    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
-        return read_objects(*self.annotation_paths(index), self._index, first_pixel=0, size=size)
+    def xml(self, index: int) -> Path:
+        return self.annotation_paths(index)[0]
 
 
 class ImageNetArchives(_WithBoxes, PackedImages):
-    """ids: the file names, "ILSVRC2012_val_00000001.JPEG". classes and labels: as in `ImageNet`.
+    """ids: the file names, "ILSVRC2012_val_00000001.JPEG". The settings are those of `imagenet`.
 
     The images are read from their places in the tar; its index of members is built once. Boxes come from their tgz,
     if there is one, which is unpacked into memory (a compressed file can't be read from the middle).
@@ -121,17 +148,16 @@ class ImageNetArchives(_WithBoxes, PackedImages):
     def content(self, index: int) -> bytes:
         return self.archive.read(self.ids[index])
 
-    def objects(self, index: int, size: tuple[int, int]) -> tuple[Objects, tuple[str, ...]]:
-        (boxes,), file = self.annotation(index), f"{Path(self.ids[index]).stem}.xml"
-        if boxes is None:
-            return (), (f"there is no annotation {file} in {self.boxes_file}",)
-        return parse_objects(boxes, file, self._index, first_pixel=0, size=size)
+    def xml(self, index: int) -> tuple[str, bytes | None]:
+        file = f"{Path(self.ids[index]).stem}.xml"
+        content = self._boxes.get(file)
+        return (f"{file} in {self.boxes_file}" if content is None else file), content
 
     def files(self, index: int) -> Files:
         return self.archive.path, self.boxes_file
 
     def annotation(self, index: int) -> tuple[bytes | None]:
-        return (self._boxes.get(f"{Path(self.ids[index]).stem}.xml"),)
+        return (self.xml(index)[1],)
 
     @cached_property
     def _boxes(self) -> dict[str, bytes]:
@@ -148,8 +174,10 @@ def imagenet(
 ) -> DataSet:
     """ImageNet as it lies below the root: a folder <root>/<split>, or else the official tar of its images.
 
-    first: only so many of the validation images, see `first_by_hash`; they must be there.
-    Raises BenchError where there is neither, and for all that the two data sets raise.
+    classes: synset ids in the order of the model's classes (a list or a file), which also picks the images: those of
+    other synsets are left out. None: the standard order, see `synsets`. labels: the flat layout's file of labels; None:
+    see `flat_labels`. first: only so many of the validation images, see `first_by_hash`; they must be there.
+    Raises BenchError where there is neither, and for files that can't be read.
     """
     folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
     data: ImageNet | ImageNetArchives
@@ -186,7 +214,7 @@ def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Se
         if path.suffix == ".csv":  # Kaggle's: the first word of a PredictionString is the synset id, its boxes follow
             rows = csv.DictReader(lines_of(path, "The file of labels"))
             by_stem = _each_once((row["ImageId"], row["PredictionString"].split()[0]) for row in rows)
-        elif path.name in (TRUTH, ARCHIVE):
+        elif path.name in (TRUTH, KIT):
             by_stem = _from_devkit(root, path, images)
         else:
             by_stem = _from_lines(path, classes)
@@ -217,12 +245,80 @@ def _each_once(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def _from_devkit(root: Path, path: Path, images: Sequence[str]) -> dict[str, str]:
-    """The kit's numbers are not the usual class indices: its meta.mat says which synset each stands for."""
-    kit = Devkit.find(root)
+    """Of images called by their number, as ILSVRC2012_val_00000001: the ground truth has one number a line, for the
+    images in order. The kit's numbers are not the usual class indices: its meta.mat says which synset each stands for.
+    """
+    kit = _devkit(root)
     if kit is None:
         raise BenchError(
             f"{path.name} numbers the classes in its own way: put the devkit's {META} beside it, in {root}."
         )
-    if kit.truth is None:
+    synset, truth = kit
+    if truth is None:
         raise BenchError(f"{path} holds no {TRUTH}; it isn't the whole devkit.")
-    return kit.labels([Path(image).stem for image in images])
+    numbers = dict(enumerate(map(int, truth.split()), start=1))
+    stems = [Path(image).stem for image in images]
+    return {stem: synset[numbers[int(stem.rpartition("_")[2])]][0] for stem in stems}
+
+
+def synsets(root: Path, classes: Classes | None) -> dict[str, str]:
+    """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt,
+    else from the devkit, whose ids networks are trained with in ascending order.
+
+    Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
+    """
+    if classes is not None:
+        return class_list(classes)
+    if os.path.isfile(root / MAPPING):
+        return class_list(str(root / MAPPING))
+    kit = _devkit(root)
+    if kit is None:
+        raise BenchError(
+            f"The order of the classes isn't known: there is no {root / MAPPING}. Put it there, a line such as "
+            f"'n01440764 tench' for each class in the model's order, or the devkit ({KIT}), or set data.classes to "
+            "the synset ids in the model's order."
+        )
+    return dict(sorted(kit[0].values()))
+
+
+def _devkit(root: Path) -> tuple[dict[int, tuple[str, str]], bytes | None] | None:
+    """({the kit's number of a class, from 1: (synset id, name)}, the content of its ground truth or None), from the kit
+    below a root or in its archive there; None where there is neither. Raises BenchError."""
+    content: dict[str, bytes] = {}
+    source = ""
+    for name in (TRUTH, META):
+        path = next((root / folder / name for folder in KIT_FOLDERS if os.path.isfile(root / folder / name)), None)
+        if path is None:
+            continue
+        source = as_text(path)
+        try:
+            content[name] = content_of(path, MAX_TEXT)
+        except OSError as error:
+            raise BenchError(f"The devkit's file {source} can't be read: {why(error)}.") from error
+    if META in content:  # the last that was read
+        return _classes_of(content[META], source), content.get(TRUTH)
+    if not os.path.isfile(root / KIT):
+        return None
+    content = read_compressed(root / KIT, (META, TRUTH))
+    if META not in content:
+        raise BenchError(f"{root / KIT} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
+    return _classes_of(content[META], f"{root / KIT}:{META}"), content.get(TRUTH)
+
+
+def _classes_of(meta: bytes, source: str) -> dict[int, tuple[str, str]]:
+    """{number: (synset id, name)} of meta.mat. source: where it is, for errors."""
+    from scipy.io import loadmat  # here, because it takes a fifth of a second to import
+
+    try:
+        entries = loadmat(BytesIO(meta), squeeze_me=True, struct_as_record=False)["synsets"]
+        names = [
+            (int(entry.ILSVRC2012_ID), (str(entry.WNID), str(getattr(entry, "words", entry.WNID)))) for entry in entries
+        ]
+    except Exception as error:  # what scipy raises for a file of another form is not documented
+        raise BenchError(f"{source} can't be read as the kit's table of classes ({why(error)}).") from error
+    # the numbers 1 to 1000 are the challenge's classes; inner nodes of the hierarchy come after
+    classes = {number: entry for number, entry in sorted(names) if number <= IMAGENET_CLASSES}
+    wnids = {wnid for number, (wnid, _) in names if number <= IMAGENET_CLASSES}
+    if [*classes] != [*range(1, len(wnids) + 1)]:
+        raise BenchError(f"{source} doesn't number its classes from 1, each once; get the kit again.")
+    return classes

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import find_objects
 
-from axiom_bench.data.base import BACKGROUND, NO_VERDICT, BadImage, Objects, Sample
-from axiom_bench.data.formats.decoding import opened
+from axiom_bench.data.base import BACKGROUND, Objects, Sample
 from axiom_bench.data.formats.files import as_name, as_text, listed
-from axiom_bench.data.layouts.bases import ImageFiles, LabelledImages, existing, image_files
-from axiom_bench.data.layouts.classes import Classes, class_list, synsets
+from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
+from axiom_bench.data.layouts.classes import Classes, class_list
+from axiom_bench.data.layouts.imagenet import LabelledImages, synsets
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 SIZES = (50, 300, 919)
-OTHER, IGNORED = 0, 1000
+IGNORED = 1000
 MASK = "mask"
 LAYOUT = (
     "the ImageNet-S layout <root>/<split>/<synset>/*.JPEG and <root>/<split>-segmentation/<synset>/*.png, where root "
@@ -33,10 +33,9 @@ LAYOUT = (
 class ImageNetS(LabelledImages, ImageFiles):
     """ids: the path below the split, "n01443537/ILSVRC2012_val_00000236.JPEG".
 
-    classes: synset ids in the order of the model's classes (a list or a file); None: <root>/LOC_synset_mapping.txt.
-    categories: the set's own synset ids, whose sorted order numbers the masks (a list or a file); None: the folders of
-    the split, which must then be all of them. boxes: "mask", for each class in the mask one box around all its pixels;
-    None: no boxes. Raises BenchError for a missing folder or list.
+    classes: synset ids in the order of the model's classes, see `synsets`. categories: the set's own synset ids, whose
+    sorted order numbers the masks (a list or a file); None: the folders of the split, which must then be all of them.
+    boxes: "mask", for each class in the mask one box around all its pixels; None: no boxes. Raises BenchError.
     """
 
     def __init__(
@@ -79,24 +78,15 @@ class ImageNetS(LabelledImages, ImageFiles):
         return f"{self._of_value.tolist()} {self.boxes}"
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        mask, problems = self._mask(index, size)
+        mask, problems = read_mask(*self.annotation_paths(index), size, _numbers, self._of_value, IGNORED)
         objects = () if mask is None or self.boxes is None else boxes_of(mask)
         return Sample(image, self.ids[index], self.labels(index)[0], objects, mask, problems)
 
-    def _mask(self, index: int, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-        """(class per pixel (h, w), BACKGROUND or NO_VERDICT, or None; problems)."""
-        (path,) = self.annotation_paths(index)
-        try:
-            with opened(path, f"the mask {as_text(path.name)}") as picture:
-                colours = np.asarray(picture.convert("RGB")).astype(np.int64)
-        except BadImage as bad:
-            return None, (str(bad),)
-        values = colours[..., 0] + 256 * colours[..., 1]
-        valid = (values < len(self._of_value)) | (values == IGNORED)
-        if values.shape != size[::-1] or not valid.all():
-            return None, (f"the mask {as_text(path.name)} isn't one class per pixel of a {size[0]} x {size[1]} image",)
-        ignored = values == IGNORED
-        return np.where(ignored, NO_VERDICT, self._of_value[np.where(ignored, OTHER, values)]), ()
+
+def _numbers(picture: Image.Image) -> NDArray[np.int64]:
+    """(h, w) red + 256 green."""
+    colours = np.asarray(picture.convert("RGB")).astype(np.int64)
+    return colours[..., 0] + 256 * colours[..., 1]
 
 
 def boxes_of(mask: NDArray[np.int64]) -> Objects:

@@ -1,7 +1,7 @@
 """Parquet files with a row for each image, as Hugging Face publishes ImageNet: the image's own bytes, and its label.
 
 Images are read as a stream, row by row, so that a process holds a page of a column and never a row group, however
-large these are. A column that the footer says would unpack to far more than it has is refused before it is read.
+large these are.
 """
 
 from __future__ import annotations
@@ -29,10 +29,6 @@ SUFFIX = ".parquet"
 DIGITS = 9  # of a row's number in an id
 BYTES = "bytes"  # the field of an image that is a struct
 MAX_IMAGE = 2**28  # bytes of one image's file
-MAX_ROWS = 100_000_000  # of a file; each costs some bytes of memory
-MAX_VALUES = 20_000_000  # of labels or boxes in a row group: a list may claim any number of equal values
-MAX_UNPACKED = 2**30  # bytes of a part of a column, more than which must not be far more than its bytes in the file
-MAX_RATIO = 50  # images hardly pack, and labels that do are few
 BUFFER = 2**20
 ROWS = 1024  # of a small column that are read at once
 LAYOUT = "Parquet files with a row for each image"
@@ -69,7 +65,7 @@ class ParquetFile:
             metadata, schema = file.metadata, file.schema_arrow
         sizes = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
         starts = tuple(accumulate(sizes, initial=0))
-        if not starts[-1] == metadata.num_rows <= MAX_ROWS or min(starts) < 0:
+        if starts[-1] != metadata.num_rows or min(starts) < 0:
             raise Unreadable(f"its row groups have {starts[-1]:,} rows of {metadata.num_rows:,}")
         return ParquetFile(path, metadata, schema, starts)
 
@@ -82,20 +78,16 @@ class ParquetFile:
         return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else []
 
     def values(self, column: str) -> list[Any]:
-        """All of a small column, as Python has them; equal texts are one. Raises Unreadable."""
-        self._check(column, range(self.metadata.num_row_groups), MAX_VALUES)
-        of = self.schema.field(column).type
-        is_text = pa.types.is_string(of) or pa.types.is_large_string(of)
-        with _reading(), self._opened([column] if is_text else None) as file:
+        """All of a small column, as Python has them. Raises Unreadable."""
+        with _reading(), self._opened() as file:
             batches = file.iter_batches(ROWS, columns=[column], use_threads=False)
-            values = [value for batch in batches for value in _listed(batch.column(0))]
+            values = [value for batch in batches for value in batch.column(0).to_pylist()]
         if len(values) != self.metadata.num_rows:
             raise Unreadable(f"its column {column!r} has {len(values):,} rows of {self.metadata.num_rows:,}")
         return values
 
     def rows(self, column: str, group: int) -> Iterator[pa.Scalar]:
         """The bytes of the rows of a row group, each a scalar. Raises Unreadable."""
-        self._check(column, [group], MAX_ROWS)
         with _reading(), self._opened() as file:
             for batch in file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False):
                 array = batch.column(0)
@@ -103,29 +95,9 @@ class ParquetFile:
                     (array,) = array.flatten()
                 yield array[0]
 
-    def _opened(self, as_dictionaries: list[str] | None = None) -> pq.ParquetFile:
-        return pq.ParquetFile(
-            self.path,
-            metadata=self.metadata,
-            read_dictionary=as_dictionaries,
-            pre_buffer=False,
-            buffer_size=BUFFER,
-            page_checksum_verification=True,
-        )
-
-    @_reading()
-    def _check(self, column: str, groups: range | list[int], most: int) -> None:
-        """Raises Unreadable where the footer says that a column would take too much memory."""
-        for group in groups:
-            about = self.metadata.row_group(group)
-            for part in (about.column(place) for place in range(about.num_columns)):
-                if part.path_in_schema != column and not part.path_in_schema.startswith(f"{column}."):
-                    continue
-                packed, unpacked = part.total_compressed_size, part.total_uncompressed_size
-                if unpacked > MAX_UNPACKED and unpacked > MAX_RATIO * packed:
-                    raise Unreadable(f"its column {column!r} would unpack from {packed:,} to {unpacked:,} bytes")
-                if part.num_values > most:
-                    raise Unreadable(f"its column {column!r} has {part.num_values:,} values, more than {most:,}")
+    def _opened(self) -> pq.ParquetFile:
+        options = {"pre_buffer": False, "buffer_size": BUFFER, "page_checksum_verification": True}
+        return pq.ParquetFile(self.path, metadata=self.metadata, **options)
 
 
 def _content(value: pa.Scalar) -> bytes:
@@ -138,22 +110,13 @@ def _content(value: pa.Scalar) -> bytes:
     return content
 
 
-def _listed(array: pa.Array) -> list[Any]:
-    """The values; of a dictionary each once in memory, however often it is repeated."""
-    if not pa.types.is_dictionary(array.type):
-        return array.to_pylist()
-    texts = array.dictionary.to_pylist()
-    return [None if place is None else texts[place] for place in array.indices.to_pylist()]
-
-
 class ParquetImages(NotedImages):
     """ids: "<file>/<row from 0, nine digits>", "validation-00000-of-00014/000000123".
 
     path: see `files_named`. image: the column of the images, bytes or a struct with a field `bytes`. label, boxes: the
-    columns of labels (class indices or names) and boxes, see `Note.of`; null for none. classes: in the order of the
-    numbers (a list or a file); None: those that Hugging Face keeps in its files, else the numbers. A file that can't be
-    read is an image that can't be read, by the file's name. Raises BenchError where none can be, and for a column that
-    isn't there or is of another kind.
+    columns of labels and boxes, see `Note.of`; None for none. classes: in the order of the numbers (a list or a file);
+    None: those that Hugging Face keeps in its files, else the numbers. A file that can't be read is a bad image by its
+    name. Raises BenchError where none can be, and for a column that isn't there or is of another kind.
     """
 
     def __init__(

@@ -27,10 +27,10 @@ LAYOUT = "WebDataset's layout, <key>.jpg (or .jpeg, .png, ...) with <key>.cls or
 class TarShards(NotedImages):
     """ids: "<shard>/<member>", "val-000003/n01440764/000123.jpg".
 
-    path: see `files_named`. label, boxes: the keys of a .json that hold them; see `Note.of`. A .cls, a number or a
-    class, counts before the .json's label. classes: in the order of the numbers (a list or a file); None: the numbers.
-    A shard that is damaged or cut short keeps the images before the damage, and is itself one that can't be read, by
-    the shard's name. So is a key with a .cls or .json and no image. Raises BenchError where nothing can be read.
+    path: see `files_named`. label, boxes: the keys of a .json that hold them, see `Note.of`; a .cls counts before the
+    .json's label. classes: in the order of the numbers (a list or a file); None: the numbers. A shard that is damaged
+    keeps the images before the damage, and is a bad image by its name; so is a key with a .cls or .json and no image.
+    Raises BenchError where nothing can be read.
     """
 
     threads_may_read = True

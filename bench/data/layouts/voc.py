@@ -11,14 +11,12 @@ import os
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from axiom_bench.data.base import NO_VERDICT, BadImage, Sample, classes_of, largest
+from axiom_bench.data.base import BACKGROUND, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.decoding import opened
 from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
-from axiom_bench.data.layouts.bases import ImageFiles, existing
+from axiom_bench.data.layouts.bases import ImageFiles, existing, read_mask
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -81,7 +79,9 @@ class Voc(ImageFiles):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)
         objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
-        mask, problem = read_mask(mask_file, size)
+        classes = np.arange(BACKGROUND, len(CLASSES))  # of a palette's numbers, not its colours: 0 is the background
+        has_mask = os.path.lexists(mask_file)  # most images have none
+        mask, problem = read_mask(mask_file, size, np.array, classes, BORDER) if has_mask else (None, ())
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)
 
 
@@ -99,18 +99,3 @@ def devkit(root: Path, year: int | None = None) -> Path:
         candidates.insert(0, root)
     folder = next((path for path in candidates if os.path.isdir(path / "JPEGImages")), None)
     return folder or existing(expected / "JPEGImages", LAYOUT)
-
-
-def read_mask(path: Path, size: tuple[int, int]) -> tuple[NDArray[np.int64] | None, tuple[str, ...]]:
-    """(classes (h, w), BACKGROUND or NO_VERDICT, or None; problems). No file is no problem: most have none."""
-    if not os.path.lexists(path):
-        return None, ()
-    name = as_text(path.name)
-    try:
-        with opened(path, f"the mask {name}") as picture:
-            values = np.array(picture).astype(np.int64)  # the palette's numbers, not its colours
-    except BadImage as bad:
-        return None, (str(bad),)
-    if values.shape != size[::-1] or not set(np.unique(values)) <= {*range(len(CLASSES) + 1), BORDER}:
-        return None, (f"the mask {name} isn't one class per pixel of a {size[0]} x {size[1]} image",)
-    return np.where(values == BORDER, NO_VERDICT, values - 1), ()  # 0 becomes BACKGROUND

@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.layouts.voc import read_mask
 from tests.data.builders import cut, load, xml
 
 INDEX = {"n01": 0, "n03": 2}
@@ -64,8 +63,8 @@ def test_boxes_are_clipped_and_a_good_one_survives_a_bad_one(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["other size", "colours", "unknown value", "truncated", "named pipe"])
-def test_malformed_mask_is_a_sentence_not_a_crash(tmp_path, kind):
-    path = tmp_path / "mask.png"
+def test_malformed_mask_is_a_sentence_not_a_crash(voc_root, kind):
+    path = voc_root / "VOCdevkit/VOC2012/SegmentationClass/2007_1.png"
     shapes = {"other size": (20, 40), "colours": (30, 40, 3)}
     values = np.full(shapes.get(kind, (30, 40)), 99 if kind == "unknown value" else 3, dtype=np.uint8)
     Image.fromarray(values).save(path)
@@ -74,6 +73,6 @@ def test_malformed_mask_is_a_sentence_not_a_crash(tmp_path, kind):
     if kind == "named pipe":
         path.unlink()
         os.mkfifo(path)
-    mask, problems = read_mask(path, (40, 30))
-    assert mask is None
-    assert "mask.png" in problems[0]
+    sample = load("voc", voc_root).read(0)
+    assert sample.mask is None
+    assert "2007_1.png" in sample.problems[0]

@@ -5,7 +5,7 @@ import pytest
 from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
-from tests.data.builders import labels, save
+from tests.data.builders import SYNSETS, labels, save
 
 IMAGENET = NetworkClasses([f"name {index}" for index in range(1000)], 1000)
 PETS = NetworkClasses(["tabby, tabby cat", "golden retriever", "crane", "crane"], 4)
@@ -79,12 +79,37 @@ def test_other_files_are_counted_and_named(tmp_path):
         load(tmp_path)
 
 
-def test_folders_called_by_index_need_the_network_alone(tmp_path):
+def test_classes_by_hand_choose_the_folders(tmp_path):
+    """Two files of one name are two images."""
+    write(tmp_path, ("cat/1.jpg", "dog/1.jpg", "cow/2.jpg"))
+    data = load(tmp_path, classes=["dog", "bird", "cat"])
+    assert (data.ids, labels(data)) == (("cat/1.jpg", "dog/1.jpg"), [(2,), (0,)])
+
+
+def test_folders_called_by_index(tmp_path):
     """ImageNet-V2: a name of digits is an index, whatever else is called so."""
     write(tmp_path, ("10/a.jpeg", "2/b.jpeg", "0/c.jpeg"))
     network = NetworkClasses(["2", *map(str, range(100, 199))], 100)
     assert labels(load(tmp_path, network, folders="index")) == [(0,), (10,), (2,)]
     assert labels(load(tmp_path, network))[2] == (0,)
+    data = load(tmp_path, folders="index", classes=SYNSETS)
+    assert (data.ids, labels(data)) == (("0/c.jpeg", "10/a.jpeg", "2/b.jpeg"), [(0,), (10,), (2,)])
+    assert data.classes == tuple(SYNSETS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder", "message"),
+    [
+        ({}, "1", r"needs data\.classes"),
+        ({"classes": SYNSETS}, "12", "12 is no class index from 0 to 11"),
+        ({"classes": SYNSETS}, "tench", "tench is no class index"),
+        ({"classes": SYNSETS, "folders": "indices"}, "1", "index"),
+    ],
+)
+def test_invalid_index_folders_error_messages(tmp_path, settings, folder, message):
+    write(tmp_path, ("10/a.jpeg", f"{folder}/"))
+    with pytest.raises(BenchError, match=message):
+        load(tmp_path, **{"folders": "index", **settings})
 
 
 def write(root, names):

@@ -179,17 +179,11 @@ def test_rows_that_share_one_value_take_the_memory_of_one(bomb):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB; all rows would have 200,000
 
 
-def test_what_is_too_large_is_refused(bomb, write, pictures, monkeypatch):
+def test_an_image_that_is_too_large_is_a_bad_image(write, pictures, monkeypatch):
     most = len(pictures[0]) - 1
-    for name, value in (("UNPACKED", 2**20), ("IMAGE", most), ("VALUES", 1000)):
-        monkeypatch.setattr(parquet_images, f"MAX_{name}", value)
-    with pytest.raises(OSError, match=r"^its column 'image' would unpack from \d+ to 4,000,\d+ bytes$"):
-        load(bomb).content(3)
+    monkeypatch.setattr(parquet_images, "MAX_IMAGE", most)
     path = write("a", {"image": structs(pictures[:1]), "label": [0]})
     assert messages(load(path)) == {"a/000000000": f"can't be read: it has {most + 1:,} bytes, more than {most:,}"}
-    path = write("a", {"boxes": pa.array([[[0.0] * 4] * 500, [], [], []])})
-    with pytest.raises(BenchError, match=r"damaged: its column 'boxes' has 2,003 values, more than 1,000"):
-        load(path, boxes="boxes")
 
 
 def test_no_image_is_read_for_the_index_and_only_its_own_row_group_for_one(write):
