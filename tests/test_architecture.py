@@ -149,9 +149,9 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     """But for two kinds that a store may hold, mosaics of a run's images, and VOC's class names."""
     others = {kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()}
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
-        "tar_shards": {"run.inputs.fetching"},
-        "parquet_images": {"run.inputs.fetching"},
-        "mosaic": {"run.job", "run.choosing", "cli.game"},
+        "tar_shards": {"run.fetching"},
+        "parquet_images": {"run.fetching"},
+        "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
         "voc": {"models.load"},
     }
 

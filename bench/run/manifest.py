@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -37,7 +37,7 @@ def facts(job: Job) -> dict[str, Any]:
     """A job's share of the manifest: of all its images, also of those that data.only_correct leaves out."""
     kept, job = len(job.indices), replace(job, indices=job.all_indices)
     model, data = job.model, job.data
-    chosen = {} if job.made_of is None else {"mosaics": asdict(job.made_of)}
+    chosen = {} if job.made_of is None else {"mosaics": dict(job.made_of)}
     counts = {"chosen": len(job.indices), "kept": kept, "others": job.others, **chosen}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},

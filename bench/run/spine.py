@@ -21,13 +21,11 @@ from axiom_bench.records import artefacts, files, holdings, mirror, running
 from axiom_bench.run import executors, manifest
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
-from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.executors import Executor, Local
 from axiom_bench.run.job import chosen, run_folder
-from axiom_bench.run.notes import MACHINE, Notes
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Failure, Result
-from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
+from axiom_bench.run.result import MACHINE, Failure, Notes, Result
+from axiom_bench.run.worker import Task, compute_part, finish, forget, methods_of, prepare
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
@@ -42,7 +40,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     executors.checked(config["executor"])
-    methods, metrics = chosen_methods(config), chosen("metric", config)
+    methods, metrics = methods_of(config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics

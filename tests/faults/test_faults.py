@@ -23,7 +23,7 @@ import pytest
 
 from axiom_bench.cli.benchmark import benchmark
 from axiom_bench.cli.stopping import LINE
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards
 from tests.faults import runs
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line
 
@@ -137,7 +137,7 @@ def test_a_signal_ends_a_run(undisturbed, tmp_path, name):
     """SIGINT as a terminal sends it. One that is inherited as ignored: tests/cli/test_stopping.py."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     _, values, _ = undisturbed(arguments)
-    prepare = [partial(mark, compute, "compute", log_of(folder))]
+    prepare = [partial(mark, shards, "compute", log_of(folder))]
     with (_at_terminal if name == "SIGINT" else _alone)(arguments, folder, prepare) as (run, type_in):
         wait_until(lambda: run.log.exists() and "stage" in run.log.read_text(), run)
         if run.poll() is None:

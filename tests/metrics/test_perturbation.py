@@ -18,7 +18,7 @@ from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared import perturbation
 from axiom_bench.metrics.shared.perturbation import blended, confidence, highlighted, probabilities, scoring
-from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.shards import Cost
 from tests.metrics.build import close, explained, functions, of_map, status, statuses, tensor
 
 average_drop, average_gain, confidence_drop, increase_in_confidence, adcc, arcc, road_combined = functions(

@@ -18,7 +18,7 @@ from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
-from axiom_bench.run.inputs import fetching
+from axiom_bench.run import fetching
 
 from .conftest import rows_of, tiny
 

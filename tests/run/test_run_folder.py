@@ -23,8 +23,7 @@ from axiom_bench.records import artefacts, combining, files, locks, mirror, read
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
-from axiom_bench.run import manifest
-from axiom_bench.run.computing import samples
+from axiom_bench.run import manifest, samples
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import Failure, Result

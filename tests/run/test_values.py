@@ -25,10 +25,8 @@ from axiom_bench.evaluation.batch import MethodLeftOut, explained, frame, holds_
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.shard import MethodsByMetrics, shard_rows
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.run import choosing
-from axiom_bench.run.computing import compute, samples, whole_set
-from axiom_bench.run.inputs import images
-from axiom_bench.run.inputs.images import rows as batches_of
+from axiom_bench.run import choosing, images, samples, shards, whole_set
+from axiom_bench.run.images import rows as batches_of
 from axiom_bench.run.job import Job, cut_of, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
@@ -158,15 +156,15 @@ def test_all_steps_of_a_job(tmp_path):
         other = replace(job.device, device=OTHER)
         job = replace(job, device=other, cut_model=cut_of(job.model, other))
         assert all(map(device.holds, job.cut_model.model.parameters()))
-        keys, folder = Keys(compute.decided(job)), run_folder(config)
-        compute.cost(job, job.shards, None)
-        computed = compute.compute_shards(keys, compute.missing(keys, folder)[0], folder, int)
+        keys, folder = Keys(shards.decided(job)), run_folder(config)
+        shards.cost(job, job.shards, None)
+        computed = shards.compute_shards(keys, shards.missing(keys, folder)[0], folder, int)
         assert computed.shards_computed == len(job.shards) == 1
-        stored = {"records": compute.stored(keys, folder)[0]["records"], "values": keys.values}
+        stored = {"records": shards.stored(keys, folder)[0]["records"], "values": keys.values}
         assert whole_set.ensure_whole_set(keys, stored)
         steps = samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery
         assert all(make(keys, stored) for make in steps)
-        choosing._only_correct(job, folder)
+        choosing.only_correct(job, folder)
 
 
 @pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
@@ -177,7 +175,7 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
         other = replace(job.device, device=OTHER)
-        job = compute.decided(replace(job, device=other, cut_model=cut_of(job.model, other)))
+        job = shards.decided(replace(job, device=other, cut_model=cut_of(job.model, other)))
         batch = images.first_batch(job, job.indices, 2, ())
         assert batch is not None
         request = [MethodsByMetrics(job.methods, job.metrics)]

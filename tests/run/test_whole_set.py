@@ -18,10 +18,10 @@ from axiom_bench.evaluation.whole_set import image_ids, resampled_values
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, running
-from axiom_bench.run.computing import whole_set
-from axiom_bench.run.computing.whole_set import RESAMPLES, draws, replicates
+from axiom_bench.run import whole_set
 from axiom_bench.run.manifest import assemble
 from axiom_bench.run.result import Result
+from axiom_bench.run.whole_set import RESAMPLES, draws, replicates
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 

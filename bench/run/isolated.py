@@ -22,7 +22,6 @@ from multiprocessing.connection import Connection
 from random import Random
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -47,12 +46,11 @@ TRUTH = ("true_contributions", "channel_values", "reading")  # what a planted ne
 ERRORS = {error.__name__: error for error in (Interference, NoMap, BenchError)}
 
 
-def chosen_methods(config: Mapping[str, Any], isolate: bool = False, workers: int = 1) -> tuple[Plugin, ...]:
-    """The configured methods; of a suite's run, or with `isolate`, users' own are isolated. workers: processes, of
-    which each call takes one at random. Raises BenchError as `chosen` does."""
+def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin, ...]:
+    """The configured methods, users' own isolated. workers: processes, of which each call takes one at random. Raises
+    BenchError as `chosen` does."""
     methods = config["method"]
-    entries = methods.items() if isolate or config["suite_part"] else ()
-    foreign = {name: each for name, each in entries if isinstance(each, Mapping) and _is_foreign(each)}
+    foreign = {name: each for name, each in methods.items() if isinstance(each, Mapping) and _is_foreign(each)}
     if not foreign:
         return chosen("method", config)
     ours = {name: each for name, each in methods.items() if name not in foreign}
@@ -74,17 +72,6 @@ def _is_foreign(entry: Mapping[str, Any]) -> bool:
     entries = kinds.signature(imported("method", target, target)).values()
     wrapped = [each.name for each in entries if each.annotation == Method]
     return any("." in str(params.get(name)) for name in wrapped)
-
-
-def runtimes(trace: Trace, methods: Sequence[Plugin], repeats: int) -> pd.DataFrame:
-    """`measure_runtime`; of isolated methods as their process measures it, which measures the other steps, too."""
-    ours = [method for method in methods if not isinstance(method, Isolated)]
-    tables = [measure_runtime(trace, ours, repeats)] if ours else []
-    for method in methods:
-        if isinstance(method, Isolated):
-            rows = method.call.ask(trace, repeats=repeats)["rows"]
-            tables.append(pd.DataFrame([row for row in rows if row["step"] == "method" or not tables]))
-    return pd.concat(tables, ignore_index=True)
 
 
 class Isolated(Plugin[MethodSpec]):

@@ -22,7 +22,6 @@ from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.records.holdings import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
-from axiom_bench.run.computing.compute import constants
 from axiom_bench.run.job import Job, run_folder
 from axiom_bench.run.keys import Keys, is_of_layer
 
@@ -52,7 +51,7 @@ def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"whole_set/{identity}.parquet"
     if not store.is_usable(folder / name, COLUMNS.names):
         rows = [row for metric in metrics for row in _rows(job, metric, {"jobs": [stored]}, folder)]
-        store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[COLUMNS.names], schema=COLUMNS)
+        store.write(folder / name, pd.DataFrame(rows).assign(**job.columns)[COLUMNS.names], schema=COLUMNS)
     return (name,)
 
 
