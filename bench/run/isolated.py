@@ -150,7 +150,7 @@ class Worker:
             weights = {name: each.cpu() for name, each in trace.cut_model.model.state_dict().items()}
         try:
             self.connection.send_bytes(pickle.dumps({**request, "weights": weights}))
-            while "draws" in (about := self._received()):
+            while "draws" in (about := _received(self.connection)):
                 seeds = [each.initial_seed() for each in trace.generators(about["draws"])] if trace else []
                 self.connection.send_bytes(pickle.dumps(seeds))
         except (EOFError, ConnectionError) as error:
@@ -159,20 +159,21 @@ class Worker:
             ended.add_note(f"raised by {request.get('method') or request['describe']!r}")
             raise ended from error
         if "error" in about:
-            raise _error(**about["error"])
+            raise _error(*about["error"])
         self.known.add(request.get("state", ""))
         return about
-
-    def _received(self) -> dict[str, Any]:
-        """Plain data and tensors: anything else is refused."""
-        content: dict[str, Any] = torch.load(io.BytesIO(self.connection.recv_bytes()), weights_only=True)
-        return content
 
 
 def _end(process: Any, connection: Connection) -> None:
     connection.close()
     process.kill()
     process.join()
+
+
+def _received(connection: Connection) -> dict[str, Any]:
+    """Plain data and tensors: anything else is refused."""
+    content: dict[str, Any] = torch.load(io.BytesIO(connection.recv_bytes()), weights_only=True)
+    return content
 
 
 def _send(connection: Connection, content: Mapping[str, Any]) -> None:
@@ -198,7 +199,9 @@ def _serve(connection: Connection, config: Mapping[str, Any], folder: str, threa
             try:
                 about = served.answer(request)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
-                about = {"error": _told(error)}
+                names = [each.__name__ for each in type(error).__mro__]
+                name = next((name for name in names if name in ERRORS), names[0])
+                about = {"error": (name, str(error), getattr(error, "__notes__", []))}
             _send(connection, about)
 
 
@@ -260,12 +263,6 @@ class Served:
         _send(self.connection, {"draws": str(seed)})
         seeds = pickle.loads(self.connection.recv_bytes())
         return [torch.Generator().manual_seed(seeds[int(row)]) for row in images.flatten(1)[:, 0]]
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    names = [each.__name__ for each in type(error).__mro__]
-    name = next((name for name in names if name in ERRORS), names[0])
-    return {"name": name, "text": str(error), "notes": getattr(error, "__notes__", [])}
 
 
 def _error(name: str, text: str, notes: Sequence[str]) -> Exception:

@@ -33,10 +33,7 @@ Shard = tuple[int, ...]  # some images, by their positions in the data set
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
-    """The indices cut, in order, into shards of `size` images, the last may be smaller. Raises BenchError for size <
-    1."""
-    if size < 1:
-        raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
+    """The indices cut, in order, into shards of `size` images, the last may be smaller."""
     return tuple(tuple(indices[start : start + size]) for start in range(0, len(indices), size))
 
 
@@ -189,10 +186,8 @@ class Job:
     @property
     def columns(self) -> dict[str, str]:
         """The columns that are the same in all of the job's records."""
-        return {
-            **{"experiment": self.experiment, "model": self.model.name},
-            **{"layer": self.model.layer, "data": self.data.name},
-        }
+        model = self.model
+        return {"experiment": self.experiment, "model": model.name, "layer": model.layer, "data": self.data.name}
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:

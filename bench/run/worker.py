@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def prepare(task: Task) -> Result:
 def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
     """Computes what is missing of the shards with these keys. excerpts: what to fetch of data in a store; (): all."""
     with collected() as notes:
-        # The classes can't always be told from an excerpt: then all of the data is fetched.
-        for load in [_of_excerpts, _of_job] if excerpts else [_of_job]:
-            keys = load(task, excerpts)
+        loaders: list[Callable[[], Keys]] = [partial(_of_job, task)]
+        if excerpts:  # from which the classes can't always be told: then all of the data is fetched
+            loaders.insert(0, partial(_of_excerpts, task, excerpts))
+        for load in loaders:
+            keys = load()
             by_key = {keys.shard(shard): shard for shard in keys.job.shards}
             if by_key.keys() >= set(wanted):
                 break
@@ -181,7 +184,7 @@ def on_its_images(job: Job) -> Job:
     return job
 
 
-def _of_job(task: Task, _: Sequence[Excerpt] = ()) -> Keys:
+def _of_job(task: Task) -> Keys:
     """The job loaded, on its images, with its keys: by the first task of it that a process does."""
 
     def load() -> Keys:

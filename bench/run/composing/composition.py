@@ -51,12 +51,11 @@ OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren'
 
 @dataclass(frozen=True)
 class Composition:
-    """A command line, composed. typed: the overrides as they were typed. overrides: with `all` replaced by the names.
-    config: what is swept over has its default. jobs: the overrides of each job, in order. several: the axes with
-    several values, of which `config` has only the default's. folders: the user's own."""
+    """A command line, composed. folders: the user's own. overrides: with `all` replaced by the names. config: what is
+    swept over has its default. jobs: the overrides of each job, in order. several: the axes with several values, of
+    which `config` has only the default's."""
 
     folders: Sequence[str]
-    typed: Sequence[str]
     overrides: Sequence[str]
     config: DictConfig
     jobs: Sequence[Sequence[str]]
@@ -85,13 +84,12 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     """Composes a command line; inside, Hydra's errors become sentences. config_folder: a user's own folder of YAML
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
-    typed = overrides
     overrides = [_as_typed(override) for override in _with_suite(overrides)]
     folders, overrides = _search_path(overrides, config_folder)
     register_models()
     try:
         try:
-            composition = _composition(typed, folders, overrides)
+            composition = _composition(folders, overrides)
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
@@ -116,7 +114,7 @@ def base_keys() -> set[str]:
     return {key for key, _ in settings.settings({**nodes, "device": device})}
 
 
-def _composition(typed: Sequence[str], folders: Sequence[str], overrides: Sequence[str]) -> Composition:
+def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
     words = OverridesParser.create().parse_overrides([*overrides])
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()}
@@ -139,7 +137,7 @@ def _composition(typed: Sequence[str], folders: Sequence[str], overrides: Sequen
         config.run = _run_name(plain(config), parsed.keys(), {key: axes[key] for key in several})
         fixed.append(f"run={_quoted(config.run)}")
     jobs = [[*fixed, *job] for job in product(*axes.values())]
-    return Composition(folders, typed, fixed, config, jobs, several)
+    return Composition(folders, fixed, config, jobs, several)
 
 
 @contextmanager
