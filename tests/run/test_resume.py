@@ -118,26 +118,6 @@ def test_a_run_folder_of_another_format_is_refused(run, results, number):
     assert [path.name for path in folder.iterdir()] == [artefacts.NAME]
 
 
-def test_a_run_that_broke_off_goes_on(run, results, monkeypatch):
-    shard_rows, seen = shards.shard_rows, []
-
-    def breaks(*args):
-        seen.append(args)
-        for part in shard_rows(*args):
-            yield part
-            if len(seen) == 2:
-                raise RuntimeError("a power cut")
-
-    monkeypatch.setattr(shards, "shard_rows", breaks)
-    (outcome,) = run()
-    assert outcome.failure is not None
-    assert "a power cut" in outcome.failure.message
-    assert not outcome.failure.mendable
-    assert len(written(results)) == 1  # the first shard's file; nothing of the second
-    monkeypatch.setattr(shards, "shard_rows", shard_rows)
-    assert run()[0].shards_computed == 2
-
-
 INTERFERES = """
 calls = 0
 

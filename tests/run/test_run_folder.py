@@ -301,19 +301,6 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
         assert all(np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"])
 
 
-def test_files_are_kept_and_a_damaged_one_is_made_again(run, results):
-    settings = (*GALLERY, "data.size=3", "pictures.gallery=null")
-    (first,) = run(*settings)
-    (path,) = first.files["gallery"]
-    file = results / "quick/default" / path
-    before, content = file.stat().st_mtime_ns, file.read_bytes()
-    assert run(*settings)[0].files["gallery"] == (path,)
-    assert file.stat().st_mtime_ns == before
-    file.write_bytes(content[:-100])
-    run(*settings)
-    assert file.read_bytes() == content
-
-
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
     monkeypatch.setattr(samples, "IMAGES", 2)
     outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")

@@ -1,4 +1,5 @@
-"""A value depends on nothing but what it is a value of: not on order, shards, workers, or the company it keeps."""
+"""The same bits by every way to run: no value depends on order, shards, workers, executors, or what is computed beside
+it."""
 
 import multiprocessing
 import tarfile
@@ -32,7 +33,7 @@ from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import failure, pictures, rows_of
+from .conftest import ENGINES, failure, pictures, rows_of, slow_engines
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -61,21 +62,24 @@ def test_the_rows_are_those_of_the_loop(expected, job):
     np.testing.assert_allclose(stored["value"], loop["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        (),
-        ("shard_size=3",),
-        ("shard_size=64", "data.workers=2"),
-        ("method=[uniform,xgrad_cam,grad_cam]",),
-        ("metric=[confidence_drop,box_iou,single_deletion,zeta,sensitivity_error]",),
-    ],
-    ids=["again", "shards", "workers", "methods", "metrics"],
-)
+WAYS = {
+    "again": (),
+    "shards": ("shard_size=3",),
+    "workers": ("shard_size=64", "data.workers=2"),
+    "methods": ("method=[uniform,xgrad_cam,grad_cam]",),
+    "metrics": ("metric=[confidence_drop,box_iou,single_deletion,zeta,sensitivity_error]",),
+}
+
+
+@pytest.mark.parametrize("overrides", [*WAYS.values(), *slow_engines()], ids=[*WAYS, *ENGINES])
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
-    other = rows(run(*overrides))
+    """By any executor, too; and a second command computes nothing."""
+    outcomes = run(*overrides)
+    other = rows(outcomes)
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
     pd.testing.assert_frame_equal(other[is_common].reset_index(drop=True), expected, check_exact=True)
+    assert outcomes[0].shards_computed == len(outcomes[0].shards)
+    assert run(*overrides)[0].shards_computed == 0
 
 
 def test_bit_by_bit_in_another_order(job, expected):
