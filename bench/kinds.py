@@ -8,7 +8,6 @@ check(a_function, {"side": 0}, "model.")       # BenchError: model.side must be 
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BeforeValidator, InstanceOf, Strict, TypeAdapter, ValidationError, WrapValidator
+from pydantic import AllowInfNan, BeforeValidator, InstanceOf, Strict, TypeAdapter, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from axiom_bench.errors import BenchError
@@ -29,7 +28,7 @@ MAX_FILE_NAME = 255  # bytes between two slashes
 WORDS = {  # pydantic's type of error: what is expected
     "bool_type": "true or false",
     "int_type": "a whole number",
-    "float_type": "a number",
+    **dict.fromkeys(("float_type", "finite_number"), "a number"),
     "string_type": "a text",
     "none_required": "null",
     "callable_type": "a function",
@@ -173,17 +172,9 @@ def _is_text(value: object) -> bool:
 
 def _of_python(value: object) -> object:
     """A number of NumPy's as one of Python's; one that is beyond float64's range as infinity."""
-    if isinstance(value, bool) or not isinstance(value, Real) or isinstance(value, int | float):
+    if isinstance(value, int | float) or not isinstance(value, Real):
         return value
     return int(value) if isinstance(value, Integral) else float(value)
-
-
-def _finite(value: object) -> object:
-    try:
-        value = float(value) if isinstance(value, Real) and not isinstance(value, bool) else value
-        return value if not isinstance(value, float) or math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 _SHOWN = reprlib.Repr()
@@ -192,7 +183,7 @@ _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 12
 SCALARS: Mapping[Any, Any] = {
     bool: Annotated[bool, Strict()],
     int: Annotated[int, Strict(), BeforeValidator(_of_python)],
-    float: Annotated[float, Strict(), BeforeValidator(_finite)],
+    float: Annotated[float, Strict(), AllowInfNan(False), BeforeValidator(_of_python)],
     str: Annotated[Any, worded("a text", _is_text)],
     Path: Annotated[InstanceOf[Path], worded("a path")],
 }

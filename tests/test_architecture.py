@@ -150,9 +150,9 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
     takes its classes as ImageNet does."""
     others = {kind.__module__: importers(kind.__module__) - {"data.registry"} for kind in KINDS.values()}
     assert {name.rpartition(".")[2]: modules for name, modules in others.items() if modules} == {
-        "tar_shards": {"run.inputs.fetching"},
-        "parquet_images": {"run.inputs.fetching"},
-        "mosaic": {"run.job", "run.choosing", "cli.game"},
+        "tar_shards": {"run.fetching"},
+        "parquet_images": {"run.fetching"},
+        "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
         "voc": {"models.outputs"},
         "imagenet": {"data.layouts.imagenet_s"},
     }

@@ -104,8 +104,8 @@ def _passes(config: Mapping[str, Any]) -> str:
     from axiom_bench.evaluation.plugins import needs_of
     from axiom_bench.models.load import input_size, load_model
     from axiom_bench.run.composing.settings import Device
-    from axiom_bench.run.computing.costs import Cost
     from axiom_bench.run.job import chosen, cut_of
+    from axiom_bench.run.shards import Cost
 
     methods, metrics = chosen("method", config), chosen("metric", config)
     model = load_model({**config["model"], "weights": None})

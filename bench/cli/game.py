@@ -23,7 +23,7 @@ from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder, code_of
-from axiom_bench.run.inputs.fetching import urls
+from axiom_bench.run.fetching import urls
 from axiom_bench.run.job import Job, cut_of, read_hashes
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time

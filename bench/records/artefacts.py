@@ -39,12 +39,12 @@ class Artefact(NamedTuple):
 
 
 TABLE = (
-    Artefact("records", ("parquet",), "axiom_bench.run.computing.compute", "records.reading", "shard", "input"),
-    Artefact("curves", ("parquet",), "axiom_bench.run.computing.compute", "records.reading", "shard", "input"),
-    Artefact("whole_set", ("parquet",), "axiom_bench.run.computing.whole_set", "records.reading", "fetched", "input"),
-    Artefact("runtime", ("parquet",), "axiom_bench.run.computing.samples", "records.reading", "fetched", "input"),
-    Artefact("pictures", ("npz",), "axiom_bench.run.computing.samples", "records.store", "fetched", "input"),
-    Artefact("gallery", ("parquet",), "axiom_bench.run.computing.samples", "records.store", "fetched", "input"),
+    Artefact("records", ("parquet",), "axiom_bench.run.shards", "records.reading", "shard", "input"),
+    Artefact("curves", ("parquet",), "axiom_bench.run.shards", "records.reading", "shard", "input"),
+    Artefact("whole_set", ("parquet",), "axiom_bench.run.whole_set", "records.reading", "fetched", "input"),
+    Artefact("runtime", ("parquet",), "axiom_bench.run.samples", "records.reading", "fetched", "input"),
+    Artefact("pictures", ("npz",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
+    Artefact("gallery", ("parquet",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
     Artefact("predictions", ("json",), "axiom_bench.run.choosing", "run", "once"),
     Artefact("image_hashes.json", (), "axiom_bench.run.job", "run", "here"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running", "here"),

@@ -156,7 +156,7 @@ def read_json_or_none(path: Path) -> dict[str, Any] | None:
 
 
 def warn_damaged(path: Path) -> None:
-    """Tells of a damaged file that is written anew; `run.notes` makes one line of all."""
+    """Tells of a damaged file that is written anew; `run.result` makes one line of all."""
     warnings.warn(DamagedFile(str(path)), stacklevel=2)
 
 

@@ -1,5 +1,5 @@
-"""A job made ready to compute: loaded, its model cut, and on the images that its predictions choose: those that it
-names correctly (data.only_correct), or mosaics of those that it names with confidence (data=mosaic)."""
+"""The images that a model's predictions choose: those that it names correctly (data.only_correct), or mosaics of those
+that it names with confidence (data=mosaic)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.trace import CutModel
@@ -17,43 +16,14 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import Candidate, MosaicImages, Mosaics
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import traced
-from axiom_bench.records import files, mirror
+from axiom_bench.records import files
 from axiom_bench.records.record_files import key
-from axiom_bench.run.composing import settings
-from axiom_bench.run.computing import compute
-from axiom_bench.run.computing.isolated import chosen_methods
-from axiom_bench.run.inputs import images as image_cache
-from axiom_bench.run.inputs.images import first_row, rows
-from axiom_bench.run.job import Job, MosaicChoice, Shard, cut_of, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.images import announce, first_row, rows
+from axiom_bench.run.job import Job, Shard, cut_of
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import progress
 
 OTHERS = "left out by data.only_correct: the model doesn't name them correctly"  # in the manifest
-
-
-def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
-    """The job of a configuration. isolate: see `chosen_methods`. Raises BenchError."""
-    settings.add_current_folder()
-    settings.check(config)
-    mirror.pull(run_folder(config))
-    settings.keep_freed_memory()
-    return Job.of(config, chosen_methods(config, isolate))
-
-
-def on_its_images(job: Job) -> Job:
-    """A loaded job on the images to explain, its users' own plug-ins proved. Raises BenchError where none is left."""
-    folder = run_folder(job.config)
-    job = replace(job, hashes=read_hashes(folder))
-    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
-        image_cache.announce(job)
-    if isinstance(job.data, MosaicImages):
-        job = _on_mosaics(job, job.data, folder)
-    job = replace(job, all_indices=job.indices)
-    if job.config["data"].get("only_correct"):
-        job = _only_correct(job, folder)
-    job = compute.decided(job)
-    keep_hashes(job, folder)
-    return job
 
 
 @dataclass(frozen=True)
@@ -114,7 +84,7 @@ def _read(path: Path) -> dict[str, Prediction] | None:
         return None
 
 
-def _only_correct(job: Job, folder: Path) -> Job:
+def only_correct(job: Job, folder: Path) -> Job:
     """The job with the images whose predicted class is one of their labels. An image that
     can't be read stays: its rows say so. Raises BenchError where no image is left, and where labels aren't the
     model's."""
@@ -135,7 +105,7 @@ def _only_correct(job: Job, folder: Path) -> Job:
     return replace(job, indices=right, left_out=left_out, others=OTHERS)
 
 
-def _on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
+def on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     """The job on the mosaics that its images make, its model cut anew (a cut's first image decides how it runs). Raises
     BenchError where the model gives no probability, where too few images are named with confidence, and where it can't
     take a mosaic."""
@@ -147,20 +117,20 @@ def _on_mosaics(job: Job, images: MosaicImages, folder: Path) -> Job:
     except BenchError as error:
         named = f", named with a probability of at least {images.confidence}: {len(confident)}" if predicted else ""
         raise BenchError(f"{job.name}: {error} Images of one class: {len(candidates)}{named}.") from error
-    choice = MosaicChoice(
-        of=images.of.name,
-        images=len(job.indices),
-        of_one_class=len(candidates),
-        unreadable=sum(each.label is None for each in predicted.values()),
-        confidence=images.confidence,
-        confident=len(confident),
-        classes=len({image.label for image in confident}),
-        mosaics=len(mosaics),
-        in_mosaics=len({image.index for layout in mosaics.layouts for image in layout.cells}),
-    )
+    made_of = {
+        "of": images.of.name,
+        "images": len(job.indices),
+        "of_one_class": len(candidates),
+        "unreadable": sum(each.label is None for each in predicted.values()),
+        "confidence": images.confidence,
+        "confident": len(confident),
+        "classes": len({image.label for image in confident}),
+        "mosaics": len(mosaics),
+        "in_mosaics": len({image.index for layout in mosaics.layouts for image in layout.cells}),
+    }
     model = replace(job.model, preprocessing=mosaics.preprocessing)
-    job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=choice)
-    image_cache.announce(job)
+    job = replace(job, data=mosaics, indices=tuple(range(len(mosaics))), model=model, made_of=made_of)
+    announce(job)
     return replace(job, cut_model=_cut(job, mosaics))
 
 

@@ -22,8 +22,8 @@ from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.records import files, remote
 from axiom_bench.records.files import safe_name
+from axiom_bench.run import fetching
 from axiom_bench.run.composing.settings import Device
-from axiom_bench.run.inputs import fetching
 from axiom_bench.run.progress import progress
 
 HASHES = "image_hashes.json"
@@ -33,37 +33,8 @@ Shard = tuple[int, ...]  # some images, by their positions in the data set
 
 
 def shards(indices: Sequence[int], size: int) -> tuple[Shard, ...]:
-    """The indices cut, in order, into shards of `size` images, the last may be smaller. Raises BenchError for size <
-    1."""
-    if size < 1:
-        raise BenchError(f"shard_size is {size}; it counts images, so give 1 or more.")
+    """The indices cut, in order, into shards of `size` images, the last may be smaller."""
     return tuple(tuple(indices[start : start + size]) for start in range(0, len(indices), size))
-
-
-@dataclass(frozen=True)
-class MosaicChoice:
-    """Which images were chosen, for the manifest. of: their data set. images: those of data.of. of_one_class: of these.
-    unreadable: of these, where the model was asked. confident: those that it names with `confidence`, the same as
-    of_one_class where that is None. in_mosaics: images that a mosaic shows. classes: of the confident ones."""
-
-    of: str
-    images: int
-    of_one_class: int
-    unreadable: int
-    confidence: float | None
-    confident: int
-    classes: int
-    mosaics: int
-    in_mosaics: int
-
-    def line(self) -> str:
-        """For the user."""
-        sure = f" and are named with a probability of at least {self.confidence}" if self.confidence is not None else ""
-        unreadable = f" ({self.unreadable} can't be read)" if self.unreadable else ""
-        return (
-            f"{self.confident} of {self.images} images of {self.of!r}{unreadable} show one class{sure}; "
-            f"{self.in_mosaics} of them are in the {self.mosaics} mosaics."
-        )
 
 
 @dataclass(frozen=True)
@@ -71,8 +42,10 @@ class Job:
     """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
     target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
     images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
-    out, where some may be. made_of: which images mosaics were made of. batch_rows_of_all: of the job that this is a
-    part of."""
+    out, where some may be. made_of: of the images that mosaics were made of, for the manifest: their data set (`of`),
+    how many `images` it has, `of_one_class`, of these `unreadable` where the model was asked, `confident` those that it
+    names with `confidence` (null: all), `in_mosaics` those that a mosaic shows. batch_rows_of_all: of the job that this
+    is a part of."""
 
     config: Mapping[str, Any] = field(compare=False, repr=False)
     experiment: str
@@ -93,7 +66,7 @@ class Job:
     all_indices: tuple[int, ...] = ()
     left_out: tuple[str, ...] = ()
     others: str | None = None
-    made_of: MosaicChoice | None = None
+    made_of: Mapping[str, Any] | None = None
     batch_rows_of_all: int | None = None
 
     @property
@@ -159,10 +132,19 @@ class Job:
 
     def lines(self) -> tuple[str, ...]:
         """For the user, before anything is computed."""
-        made_of = () if self.made_of is None else (self.made_of.line(),)
-        count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
-        left_out = (f"{count}: the model doesn't name them correctly.",) if self.left_out else ()
-        return (*self.notes, *made_of, *left_out)
+        lines = list(self.notes)
+        if (of := self.made_of) is not None:
+            unreadable = f" ({of['unreadable']} can't be read)" if of["unreadable"] else ""
+            sure = f" and are named with a probability of at least {of['confidence']}"
+            lines.append(
+                f"{of['confident']} of {of['images']} images of {of['of']!r}{unreadable} show one class"
+                f"{'' if of['confidence'] is None else sure}; {of['in_mosaics']} of them are in the {of['mosaics']} "
+                "mosaics."
+            )
+        if self.left_out:
+            count = f"{len(self.left_out)} of {len(self.all_indices)} images are left out"
+            lines.append(f"{count}: the model doesn't name them correctly.")
+        return tuple(lines)
 
     @property
     def one_worker(self) -> int:
@@ -200,6 +182,12 @@ class Job:
     def name(self) -> str:
         """The job's name in messages."""
         return f"{self.model.name} at {self.model.layer} on {self.data.name}"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that are the same in all of the job's records."""
+        model = self.model
+        return {"experiment": self.experiment, "model": model.name, "layer": model.layer, "data": self.data.name}
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:

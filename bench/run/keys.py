@@ -65,15 +65,14 @@ class Keys:
     @cached_property
     def values(self) -> dict[str, dict[str, str]]:
         """{method: {metric: key}} of all values that the job has."""
-        keys = {metric.name: self._of_metric(metric) for metric in self.job.metrics}
-        of_layer = {metric.name for metric in self.job.metrics if is_of_layer(metric)}
-        methods: dict[str, str | None] = {LAYER: None}
-        methods |= {method.name: self._of_method(method) for method in self.job.methods}
-        values = {}
-        for method, of_method in methods.items():
-            if names := [name for name in keys if (name in of_layer) == (method == LAYER)]:
-                values[method] = {name: key(method=of_method, metric=keys[name]) for name in names}
-        return values
+        of_layer, of_methods = dict[str, str](), dict[str, str]()
+        for metric in self.job.metrics:
+            (of_layer if metric.spec.of == "layer" else of_methods)[metric.name] = self._of_metric(metric)
+        values = {LAYER: {name: key(method=None, metric=of_metric) for name, of_metric in of_layer.items()}}
+        for method in self.job.methods:
+            of_method = self._of_method(method)
+            values[method.name] = {name: key(method=of_method, metric=each) for name, each in of_methods.items()}
+        return {method: keys for method, keys in values.items() if keys}
 
     def shard(self, shard: Shard) -> str:
         """Key of a shard: the common facts and its images."""
@@ -130,7 +129,7 @@ class Keys:
 
     def _network(self, module: nn.Module) -> list[object]:
         """A network's layers as torch prints them, its tensors beside the weights, and the code of their classes."""
-        code = self.code(sorted({type(part).__module__ for part in module.modules()}))
+        code = self.code({type(part).__module__ for part in module.modules()})
         return [repr(module), tensors_sha256(module), code]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
@@ -221,11 +220,6 @@ def declared_files(entry: Plugin) -> list[tuple[str, str]]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def is_of_layer(metric: Plugin) -> bool:
-    """Whether a metric is of the layer alone, the same for all methods."""
-    return bool(metric.spec.of == "layer")
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

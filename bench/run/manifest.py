@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -20,7 +20,6 @@ from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_
 from axiom_bench.evaluation.specs import MetricSpec
 from axiom_bench.records.artefacts import common, listed, merge_facts
 from axiom_bench.records.sources import version_of
-from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.job import Job
 from axiom_bench.run.result import Result
 
@@ -36,9 +35,10 @@ LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https:
 def facts(job: Job) -> dict[str, Any]:
     """A job's share of the manifest: of all its images, also of those that data.only_correct leaves out."""
     kept, job = len(job.indices), replace(job, indices=job.all_indices)
-    model, data = job.model, job.data
-    chosen = {} if job.made_of is None else {"mosaics": asdict(job.made_of)}
+    model, data, budget = job.model, job.data, job.device.ablation_channels
+    chosen = {} if job.made_of is None else {"mosaics": dict(job.made_of)}
     counts = {"chosen": len(job.indices), "kept": kept, "others": job.others, **chosen}
+    drops = {} if budget is None else {"drops": f"of {budget} channels and a sample exact, others estimated"}
     of_model = {
         **{"layer": model.layer, "depths": {model.layer: model.depth}, "output": model.output.name},
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
@@ -56,14 +56,8 @@ def facts(job: Job) -> dict[str, Any]:
         "data": {data.name: of_data},
         "device": job.device.device.type,  # which GPU of several doesn't matter
         "hardware": hardware(job.device.device),
-        "precision": {"trunk": job.device.precision, "head": job.device.head_precision, **_of_drops(job.device)},
+        "precision": {"trunk": job.device.precision, "head": job.device.head_precision, **drops},
     }
-
-
-def _of_drops(device: Device) -> dict[str, str]:
-    """What a budget of ablations says of the drops, and so of the axioms."""
-    budget = device.ablation_channels
-    return {} if budget is None else {"drops": f"of {budget} channels and a sample exact, others estimated"}
 
 
 def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -33,7 +32,7 @@ def rate(images: float, seconds: float) -> str:
     return f"{images / seconds:.1f} images/s" if images >= seconds else f"{seconds / images:.1f} s/image"
 
 
-class Shown(ABC):
+class Shown:
     """Something that a command is at. title: what; total: of how many images; None: there is nothing to count."""
 
     def __init__(self, title: str, total: int | None, console: Console) -> None:
@@ -63,7 +62,6 @@ class Shown(ABC):
             self._thread.join()
             self._thread = None
 
-    @abstractmethod
     def beat(self) -> None:
         """Shows what is new, if it is time."""
 
@@ -148,9 +146,6 @@ class Silent(Shown):
     """In a process whose command shows what it is at."""
 
     def start(self) -> None:
-        """Shows nothing."""
-
-    def beat(self) -> None:
         """Shows nothing."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,19 +15,18 @@ from omegaconf import DictConfig, OmegaConf
 from rich import get_console
 
 from axiom_bench.cutting.passes import pieces
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, files, mirror, record_files, running
 from axiom_bench.run import executors, manifest
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.composition import Composition, base_keys, composed
-from axiom_bench.run.computing.isolated import chosen_methods
 from axiom_bench.run.executors import Executor, Local
 from axiom_bench.run.job import chosen, run_folder
-from axiom_bench.run.notes import MACHINE, Notes
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import Failure, Result
-from axiom_bench.run.worker import Task, compute_part, finish, forget, prepare
+from axiom_bench.run.result import MACHINE, Failure, Result
+from axiom_bench.run.worker import Task, compute_part, finish, forget, methods_of, prepare
 
 
 def configuration(overrides: Sequence[str], config_folder: Path | None = None) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
     settings.check_keys(config, base_keys())
     settings.check(config)
     executors.checked(config["executor"])
-    methods, metrics = chosen_methods(config), chosen("metric", config)
+    methods, metrics = methods_of(config), chosen("metric", config)
     if config["pictures"]["rows"] and config["pictures"]["perturbation"] not in config["metric"]:
         plugins.load("metric", config["pictures"]["perturbation"])  # which refuses an unknown name
     return methods, metrics
@@ -51,13 +50,7 @@ def check(config: dict[str, Any]) -> tuple[tuple[Plugin, ...], tuple[Plugin, ...
 def run(composition: Composition, config: dict[str, Any], goes_on: bool = False) -> list[Result]:
     """The results of a command line's jobs, in their order; each job once. config: checked. goes_on: with what the
     command before has computed by users' own plug-ins. Raises BenchError where the run folder can't be written."""
-    folder = run_folder(config)
-    files.ensure_writable(folder)
-    with progress(str(config["results"])):
-        mirror.pull(folder)
-    artefacts.check_format(folder)
-    with mirror.held(folder):
-        files.sweep(folder)
+    with _open_folder(config) as folder:
         overrides = list(composition.overrides)
         command = running.command_to_continue(folder, overrides, goes_on) or uuid4().hex
         about_command = {  # what a reader of the unfinished run needs to know of the whole command
@@ -70,60 +63,70 @@ def run(composition: Composition, config: dict[str, Any], goes_on: bool = False)
             return _distinct([run_job(job, command, executor) for job in composition.job_configs()])
 
 
+@contextmanager
+def _open_folder(config: Mapping[str, Any]) -> Iterator[Path]:
+    """The run folder: of this format, writable, with what a store has of it, and locked."""
+    folder = run_folder(config)
+    files.ensure_writable(folder)
+    with progress(str(config["results"])):
+        mirror.pull(folder)
+    artefacts.check_format(folder)
+    with mirror.held(folder):
+        files.sweep(folder)
+        yield folder
+
+
 def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
     """One job, from its configuration to what it leaves in the run folder. A failure is in its result, so that the
     other jobs go on. command: see `Task`."""
-    name = str(OmegaConf.select(config, "model.name"))
+    name, begun = str(OmegaConf.select(config, "model.name")), dict[str, Any]()
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         task = Task(uuid4().hex, command, resolved)
-        result: Result = executors.done(executor, task.config, prepare, task)
+        result: Result = executors.done(executor, resolved, prepare, task)
         begun = {**manifest.of_job(result), "shards": result.shards}
         running.announce(task.folder, result.job, begun)
-        try:
+        _print(*result.notes.get(MACHINE, ()))
+        if result.missing:
             result = _computed(task, result, executor)
-        except (Exception, SystemExit) as error:
-            message = Failure.of(error).message
-            running.announce(task.folder, result.job, {**begun, "failures": [{"job": result.job, "message": message}]})
-            raise
+        record_files.remove(task.folder, result.damaged)
+        if there := len(result.shards) - len(result.missing):
+            _print(f"{result.job}: {there} of {len(result.shards)} shards were already there")
+        result = executors.done(executor, resolved, finish, task, result)
         mirror.pull(task.folder)
         running.announce(task.folder, result.job, manifest.of_job(result))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - one job's defect must not stop the other jobs
-        return Result(name, failure=Failure.of(error))
+        failure = Failure.of(error)
+        if begun:
+            failed = {**begun, "failures": [{"job": result.job, "message": failure.message}]}
+            with suppress(BenchError):  # a disk that is full is told already
+                running.announce(task.folder, result.job, failed)
+        return Result(name, failure=failure)
     finally:
         forget()
     return result
 
 
 def _computed(task: Task, result: Result, executor: Executor) -> Result:
-    """A job that is prepared, with all that it lacks."""
-    told = _told(result.notes, {})
-    if result.missing:
-        _print(result.job, result.cost)
-        result = _with_parts(task, result, executor, told)
-    record_files.remove(task.folder, result.damaged)
-    if there := len(result.shards) - len(result.missing):
-        _print(result.job, f"{there} of {len(result.shards)} shards were already there")
-    ended: Result = executors.done(executor, task.config, finish, task, result)
-    return ended
-
-
-def _with_parts(task: Task, result: Result, executor: Executor, told: dict[str, None]) -> Result:
     """With what is missing, computed in parts; after a failure no further part is begun. Where a plug-in has changed
     what others read, no file that was written beside it stays."""
+    if result.cost is not None:
+        _print(f"{result.job}: {result.cost}")
     tasks = min(len(result.missing), executor.tasks or len(result.missing))
     parts = [result.missing[part] for part in pieces(len(result.missing), -(-len(result.missing) // tasks))]
     in_store = {} if isinstance(executor, Local) else result.in_store  # here all of the data is
-    excerpts = [[in_store[key] for key in keys if key in in_store] for keys in parts]
     start = time.perf_counter()
     with progress(result.job, sum(result.shards[key] for key in result.missing)) as shown:
+        excerpts = ([in_store[key] for key in keys if key in in_store] for keys in parts)
         futures = [executor.submit(compute_part, task, *each) for each in zip(parts, excerpts, strict=True)]
         images = 0
         try:
             for keys, future in zip(parts, list(futures), strict=True):
                 part = executors.result(future, task.config)
                 futures.remove(future)
-                result, told = result + part, _told(part.notes, told)
+                printed = result.notes.get(MACHINE, {})
+                _print(*(sentence for sentence in part.notes.get(MACHINE, ()) if sentence not in printed))
+                result += part
                 images += sum(result.shards[key] for key in keys)
                 shown.advance(images - shown.done)
         except BaseException as error:
@@ -138,18 +141,9 @@ def _with_parts(task: Task, result: Result, executor: Executor, told: dict[str, 
     return replace(result, wall=time.perf_counter() - start)
 
 
-def _told(notes: Notes, told: dict[str, None]) -> dict[str, None]:
-    """Prints what happened on a machine, each sentence once: what has been told by then."""
-    messages = notes.get(MACHINE, {})
-    for message in messages:
-        if message not in told:
-            get_console().print(message, highlight=False, soft_wrap=True, markup=False)
-    return {**told, **messages}
-
-
-def _print(job: str, line: str | None) -> None:
-    if line is not None:
-        get_console().print(f"{job}: {line}", highlight=False, soft_wrap=True)
+def _print(*lines: str) -> None:
+    for line in lines:
+        get_console().print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _distinct(results: Sequence[Result]) -> list[Result]:
@@ -158,10 +152,7 @@ def _distinct(results: Sequence[Result]) -> list[Result]:
     first: dict[str, Result] = {}
     kept = []
     for result in results:
-        if result.failure is not None:
-            kept.append(result)
-        elif result.job not in first:
-            first[result.job] = result
+        if result.failure is not None or first.setdefault(result.job, result) is result:
             kept.append(result)
         elif _without_layer(result.config) != _without_layer(first[result.job].config):
             sentence = "Another job has the same model name, layer and data name; give each its own name (name: NAME)."

@@ -16,12 +16,12 @@ import pandas as pd
 
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values, shard_rows
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.run.choosing import loaded, on_its_images
+from axiom_bench.run import shards
 from axiom_bench.run.composing.settings import add_current_folder, code_of
-from axiom_bench.run.computing import compute
-from axiom_bench.run.computing.isolated import chosen_methods
-from axiom_bench.run.inputs.images import rows
+from axiom_bench.run.images import rows
+from axiom_bench.run.isolated import chosen_methods
 from axiom_bench.run.keys import Keys
+from axiom_bench.run.worker import loaded, on_its_images
 
 KINDS = ("method", "metric")
 SHARE, FEWEST = 0.1, 3  # of a job's images
@@ -81,7 +81,7 @@ def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, 
     sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
     if otherwise:  # by processes that the proof on the first images has taught nothing
         specs = {method.name: method.spec for method in job.methods}
-        methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, True, workers=2))
+        methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, workers=2))
         job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
     else:
         sample = sorted(sample)
@@ -90,7 +90,7 @@ def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, 
         method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
         for method, keys in Keys(job).values.items()
     }
-    requests = compute.requests(job, {method: keys for method, keys in wanted.items() if keys})
+    requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
     batches = rows(job, tuple(sample), required((*job.methods, *job.metrics)))
     parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
-    return frame(filter(holds_values, parts)).assign(**compute.constants(job))
+    return frame(filter(holds_values, parts)).assign(**job.columns)

@@ -10,24 +10,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from axiom_bench.data.base import FileHashes
+from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.plugins import required
+from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.records import artefacts, files, mirror
-from axiom_bench.run import manifest, notes
-from axiom_bench.run.choosing import loaded, on_its_images
-from axiom_bench.run.computing import compute
-from axiom_bench.run.inputs import fetching
-from axiom_bench.run.inputs.remote_files import RemoteFile
-from axiom_bench.run.job import run_folder
+from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
+from axiom_bench.run.composing import settings
+from axiom_bench.run.fetching import RemoteFile
+from axiom_bench.run.job import Job, chosen, keep_hashes, read_hashes, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
-from axiom_bench.run.result import Result
+from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
 
 START, WRITING = "start", "writing"
 TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
@@ -47,11 +47,6 @@ class Task:
         """The run's folder, here."""
         return run_folder(self.config)
 
-    @property
-    def name(self) -> str:
-        """The model's, until the job has one of its own."""
-        return str((self.config.get("model") or {}).get("name"))
-
 
 @dataclass(frozen=True)
 class Excerpt:
@@ -60,6 +55,85 @@ class Excerpt:
     files: Mapping[str, RemoteFile]
     images: Sequence[str]
     batch_rows: int
+
+
+def prepare(task: Task) -> Result:
+    """Loads and checks the job, hashes its images, and tells what is missing."""
+    config, seconds = task.config, dict[str, float]()
+    forget()
+    with collected() as notes, stage(seconds, str(config["model"].get("name")), START):
+        keys = _of_job(task)
+        job, unfrozen = keys.job, list[str]()
+        if config["suite_part"] is not None:
+            from axiom_bench.run.composing import suites  # here: most runs are of none
+
+            unfrozen = suites.check(config["suite_part"], job, config["metric"])
+        facts = manifest.facts(job)
+        facts["data"][job.data.name]["notes"] += unfrozen
+        missing, damaged = shards.missing(keys, task.folder)
+        budget = config["metrics"]["max_forwards_per_image"]
+        cost = shards.cost(job, missing.values(), budget) if missing else None
+        mirror.push(task.folder)
+    return Result(
+        job.name,
+        {**config, "target": job.target},  # which the data decide where it is null
+        facts,
+        len(job.indices),
+        job.left_out,
+        {keys.shard(shard): len(shard) for shard in job.shards},
+        tuple(missing),
+        cost,
+        damaged,
+        _in_store(keys, missing),
+        (*job.lines(), *unfrozen),
+        notes,
+        seconds=seconds,
+        values=keys.values,
+    )
+
+
+def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
+    """Computes what is missing of the shards with these keys. excerpts: what to fetch of data in a store; (): all."""
+    with collected() as notes:
+        loaders: list[Callable[[], Keys]] = [partial(_of_job, task)]
+        if excerpts:  # from which the classes can't always be told: then all of the data is fetched
+            loaders.insert(0, partial(_of_excerpts, task, excerpts))
+        for load in loaders:
+            keys = load()
+            by_key = {keys.shard(shard): shard for shard in keys.job.shards}
+            if by_key.keys() >= set(wanted):
+                break
+        else:
+            raise BenchError(
+                f"{files.host()} has other versions of packages, code or images than the machine that prepared "
+                f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
+            )
+        start = time.perf_counter()
+        part = shards.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
+        rest = time.perf_counter() - start - sum(part.seconds.values())
+    return replace(part, notes=notes, seconds={**part.seconds, WRITING: max(0.0, rest)})
+
+
+def finish(task: Task, result: Result) -> Result:
+    """What is made of a job when its records are there: values of the whole data set, run times, pictures."""
+    mirror.pull(task.folder)
+    seconds = dict(result.seconds)
+    with collected() as notes:
+        keys = _of_job(task)
+        stored, turned = shards.stored(keys, task.folder)
+        made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
+        entry = {"records": stored["records"], "values": keys.values}
+        for kind, writer in artefacts.steps().items():
+            module = import_module(writer)
+            with stage(seconds, result.job, module.STAGES[kind]):
+                made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
+    notes, orientations = joined(result.notes, notes), orientation_lines(turned)
+    for data in result.facts["data"].values():
+        data["notes"] += orientations
+    mirror.push(task.folder)
+    forget()
+    lines = (*result.lines, *note_lines(notes), *orientations)
+    return replace(result, files=made, axes=stored["axes"], seconds=seconds, notes=notes, lines=lines)
 
 
 _held: dict[object, Keys] = {}  # the one job that this process holds, with its keys, by task
@@ -78,93 +152,65 @@ def forget() -> None:
     _held.clear()
 
 
-def prepare(task: Task) -> Result:
-    """Loads and checks the job, hashes its images, and tells what is missing."""
-    seconds: dict[str, float] = {}
-    forget()
-    config = task.config
-    with notes.collected() as told, stage(seconds, task.name, START):
-        keys = _of_job(task)
-        job, unfrozen = keys.job, list[str]()
-        if config["suite_part"] is not None:
-            from axiom_bench.run.composing import suites  # here: most runs are of none
-
-            unfrozen = suites.check(config["suite_part"], job, config["metric"])
-        facts = manifest.facts(job)
-        facts["data"][job.data.name]["notes"] += unfrozen
-        missing, damaged = compute.missing(keys, task.folder)
-        budget = config["metrics"]["max_forwards_per_image"]
-        cost = compute.cost(job, missing.values(), budget) if missing else None
-        mirror.push(task.folder)
-    return Result(
-        job.name,
-        {**config, "target": job.target},  # which the data decide where it is null
-        facts,
-        len(job.indices),
-        job.left_out,
-        {keys.shard(shard): len(shard) for shard in job.shards},
-        tuple(missing),
-        cost,
-        damaged,
-        _in_store(keys, missing),
-        (*job.lines(), *unfrozen),
-        told,
-        seconds=seconds,
-        values=keys.values,
-    )
+def methods_of(config: Mapping[str, Any], isolate: bool = False) -> tuple[Plugin, ...]:
+    """The configured methods; of a suite's run, or with `isolate`, users' own are in a process of their own. Raises
+    BenchError as `chosen` does."""
+    is_isolated = isolate or config["suite_part"] is not None
+    return isolated.chosen_methods(config) if is_isolated else chosen("method", config)
 
 
-def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
-    """Computes what is missing of the shards with these keys. excerpts: what to fetch of data in a store; (): all."""
-    with notes.collected() as told:
-        keys = _of_excerpts(task, excerpts) if excerpts else _of_job(task)
-        by_key = {keys.shard(shard): shard for shard in keys.job.shards}
-        if excerpts and not by_key.keys() >= set(wanted):  # as where the classes can't be told from an excerpt
-            keys = _of_job(task)
-            by_key = {keys.shard(shard): shard for shard in keys.job.shards}
-        if not by_key.keys() >= set(wanted):
-            raise BenchError(
-                f"{files.host()} has other versions of packages, code or images than the machine that prepared "
-                f"{keys.job.name}, so its values would be others; make them the same there, and run the command again."
-            )
-        start = time.perf_counter()
-        part = compute.compute_shards(keys, {key: by_key[key] for key in wanted}, task.folder, advance)
-        rest = time.perf_counter() - start - sum(part.seconds.values())
-    return replace(part, notes=told, seconds={**part.seconds, WRITING: max(0.0, rest)})
+def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
+    """The job of a configuration. isolate: see `methods_of`. Raises BenchError."""
+    settings.add_current_folder()
+    settings.check(config)
+    mirror.pull(run_folder(config))
+    settings.keep_freed_memory()
+    return Job.of(config, methods_of(config, isolate))
 
 
-def finish(task: Task, result: Result) -> Result:
-    """What is made of a job when its records are there: values of the whole data set, run times, pictures."""
-    mirror.pull(task.folder)
-    seconds = dict(result.seconds)
-    with notes.collected() as told:
-        keys = _of_job(task)
-        stored, turned = compute.stored(keys, task.folder)
-        made = {kind: tuple(stored[kind]) for kind in ("records", "curves")}
-        entry = {"records": stored["records"], "values": keys.values}
-        for kind, writer in artefacts.steps().items():
-            module = import_module(writer)
-            with stage(seconds, result.job, module.STAGES[kind]):
-                made[kind] = getattr(module, f"ensure_{kind}")(keys, entry)
-    told, orientations = notes.joined(result.notes, told), notes.of_orientations(turned)
-    for data in result.facts["data"].values():
-        data["notes"] += orientations
-    mirror.push(task.folder)
-    forget()
-    lines = (*result.lines, *notes.lines(told), *orientations)
-    return replace(result, files=made, axes=stored["axes"], seconds=seconds, notes=told, lines=lines)
+def on_its_images(job: Job) -> Job:
+    """A loaded job on the images to explain, its users' own plug-ins proved. Raises BenchError where none is left."""
+    folder = run_folder(job.config)
+    job = replace(job, hashes=read_hashes(folder))
+    if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
+        images.announce(job)
+    if isinstance(job.data, MosaicImages):
+        job = choosing.on_mosaics(job, job.data, folder)
+    job = replace(job, all_indices=job.indices)
+    if job.config["data"].get("only_correct"):
+        job = choosing.only_correct(job, folder)
+    job = shards.decided(job)
+    keep_hashes(job, folder)
+    return job
 
 
 def _of_job(task: Task) -> Keys:
     """The job loaded, on its images, with its keys: by the first task of it that a process does."""
 
     def load() -> Keys:
-        job = on_its_images(loaded(task.config))
-        keys = Keys(job, task.command)
+        keys = Keys(on_its_images(loaded(task.config)), task.command)
         _ = keys.values  # of now, before anything is computed
         return keys
 
     return held(task.id, load)
+
+
+def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
+    """The job on parts of a data set in a store, of which nothing else is fetched. Network, methods and metrics are
+    those of the first part that the process had."""
+    files_here = {name: file for excerpt in excerpts for name, file in excerpt.files.items()}
+    fetching.fetch(list(files_here.values()))
+    data = {**task.config["data"], "path": {name: str(file.copy) for name, file in files_here.items()}, "size": None}
+
+    def load() -> Keys:
+        job = shards.decided(loaded({**task.config, "data": data}))
+        return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
+
+    first = held((task.id, excerpts[0].batch_rows), load)
+    dataset = load_dataset(fetching.here(data), lambda: first.job.model.named_classes)
+    places = {name: place for place, name in enumerate(dataset.ids)}
+    indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
+    return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))
 
 
 def _in_store(keys: Keys, missing: Mapping[str, Sequence[int]]) -> dict[str, Excerpt]:
@@ -182,27 +228,9 @@ def _in_store(keys: Keys, missing: Mapping[str, Sequence[int]]) -> dict[str, Exc
 
     excerpts = {}
     for key, shard in missing.items():
-        images = [job.data.ids[index] for index in shard]
-        excerpts[key] = Excerpt({name: in_store[name] for name in map(file_of, images)}, images, job.batch_rows)
+        ids = [job.data.ids[index] for index in shard]
+        excerpts[key] = Excerpt({name: in_store[name] for name in map(file_of, ids)}, ids, job.batch_rows)
     return excerpts
-
-
-def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
-    """The job on parts of a data set in a store, of which nothing else is fetched. Network, methods and metrics are
-    those of the first part that the process had."""
-    files_here = {name: file for excerpt in excerpts for name, file in excerpt.files.items()}
-    fetching.fetch(list(files_here.values()))
-    data = {**task.config["data"], "path": {name: str(file.copy) for name, file in files_here.items()}, "size": None}
-
-    def load() -> Keys:
-        job = compute.decided(loaded({**task.config, "data": data}))
-        return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
-
-    first = held((task.id, excerpts[0].batch_rows), load)
-    dataset = load_dataset(fetching.here(data), lambda: first.job.model.named_classes)
-    places = {name: place for place, name in enumerate(dataset.ids)}
-    indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
-    return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))
 
 
 @contextmanager

@@ -257,7 +257,7 @@ MUTANTS = (
            "digest = hashlib.sha256(json.dumps(sorted(reached.items())).encode()).hexdigest()",
            'digest = hashlib.sha256(b"").hexdigest()',
            unseen=FRESH, tests=("tests/records/test_sources.py",)),
-    Mutant("bootstrap_of_one_draw", "tests", "bench/run/computing/whole_set.py",
+    Mutant("bootstrap_of_one_draw", "tests", "bench/run/whole_set.py",
            "standard errors of values of a data set are 0",
            "drawn = generator.integers(len(images), size=(RESAMPLES, len(images)))",
            "drawn = generator.integers(len(images), size=(1, len(images))).repeat(RESAMPLES, axis=0)",

@@ -15,7 +15,7 @@ from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files, locks, reading, running
 from axiom_bench.records.record_files import RecordFile
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards
 from tests.made_runs import undraw
 
 TINY = [
@@ -139,7 +139,7 @@ def stopped_results(tmp_path_factory) -> Path:
     """Of a run whose second shard never comes."""
     folder = tmp_path_factory.mktemp("stopped")
     computed: list[str] = []
-    first = compute.compute
+    first = shards.compute
 
     def one_shard(*arguments: Any) -> RecordFile:
         if computed:
@@ -148,7 +148,7 @@ def stopped_results(tmp_path_factory) -> Path:
         return first(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, chdir(folder):
-        patch.setattr(compute, "compute", one_shard)
+        patch.setattr(shards, "compute", one_shard)
         assert main(RUN) == 130
     return folder / "results"
 

@@ -18,8 +18,7 @@ from axiom_bench.cli.main import main
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.records import artefacts, record_files, store
-from axiom_bench.run import verification
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards, verification
 
 SETTINGS = (
     *("run=default", "model=scenes_vgg", "data.size=5", "data.batch_size=4", "shard_size=2", "device=cpu"),
@@ -278,7 +277,7 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
         Scenes(size=2).read(number).image.save("photographs/digit/a.png")
         os.utime("photographs/digit/a.png", (1e9, 1e9))
 
-    def replaced(*arguments, compute_shards=compute.compute_shards):
+    def replaced(*arguments, compute_shards=shards.compute_shards):
         photograph(1)
         return compute_shards(*arguments)
 
@@ -286,7 +285,7 @@ def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, ca
     folder = ("data=folder", "data.root=photographs", "data.classes=null", "data.size=1", "metric=[confidence_drop]")
     with monkeypatch.context() as patch:
         patch.setattr("axiom_bench.data.loading.check_unchanged", lambda *_: None)
-        patch.setattr("axiom_bench.run.worker.compute.compute_shards", replaced)
+        patch.setattr("axiom_bench.run.worker.shards.compute_shards", replaced)
         run(*folder)
     photograph(0)
     assert run(*folder) == 0

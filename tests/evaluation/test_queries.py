@@ -25,7 +25,7 @@ from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.shards import Cost
 from axiom_bench.testing.metric_checks import parts_of
 from tests.every_copy import every_copy_is_classified
 

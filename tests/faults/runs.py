@@ -17,7 +17,7 @@ from typing import Any
 from axiom_bench.cli.main import main
 from axiom_bench.records import artefacts, store
 from axiom_bench.records.reading import read_records
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards
 
 PATIENCE = 120.0  # seconds for a run of seconds, on a machine that does other things as well
 
@@ -65,7 +65,7 @@ def start(arguments: Sequence[str], log: Path, printed: Path, *prepare: Callable
         signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        _replace(compute, "compute", partial(_logged, log))
+        _replace(shards, "compute", partial(_logged, log))
         for change in prepare:
             change()
         sys.argv = ["axiom-bench", *arguments]

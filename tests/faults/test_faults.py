@@ -21,7 +21,7 @@ import pytest
 
 from axiom_bench.cli.benchmark import benchmark
 from axiom_bench.cli.stopping import LINE
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards
 from tests.faults import runs
 from tests.faults.runs import Run, contents, group_is_gone, mark, shards_of, wait_until, write_line
 
@@ -122,7 +122,7 @@ def test_ctrl_c_ends_a_run_with_its_workers(undisturbed, tmp_path):
     """SIGINT for all of its processes, as a terminal sends it. Other signals: tests/cli/test_stopping.py."""
     arguments, folder = (*TINY, "data.size=6"), tmp_path / "results"
     _, values, _ = undisturbed(arguments)
-    run = start(arguments, folder, partial(mark, compute, "compute", log_of(folder)))
+    run = start(arguments, folder, partial(mark, shards, "compute", log_of(folder)))
     wait_until(lambda: run.log.exists() and "stage" in run.log.read_text(), run)
     os.killpg(run.pid, signal.SIGINT)
     before = time.monotonic()

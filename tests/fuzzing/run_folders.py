@@ -28,7 +28,7 @@ from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, files, reading, record_files, store
 from axiom_bench.report import stamp
 from axiom_bench.report.charts.pictures import load
-from axiom_bench.report.tables.text import last_lines
+from axiom_bench.report.tables.headline import last_lines
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.fuzzing.damage import ANYTHING, changed, damaged
 from tests.made_runs import records_of, write_curves, write_run

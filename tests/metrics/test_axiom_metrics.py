@@ -14,7 +14,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.cutting.ablation.drops import Drops
 from axiom_bench.explanation.explanation import Explanation, heatmap
 from axiom_bench.metrics.shared.true_maps import at_size
-from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.shards import Cost
 from tests.metrics.build import close, of_map, status, tensor, values_of
 
 EXACT = 1e-12  # float64, a few additions

@@ -14,7 +14,7 @@ from axiom_bench.evaluation.measurement import measure, measure_all
 from axiom_bench.evaluation.plugins import conf_folder, needs_of
 from axiom_bench.evaluation.preconditions import PRECONDITIONS
 from axiom_bench.evaluation.specs import Need
-from axiom_bench.run.computing.costs import Cost
+from axiom_bench.run.shards import Cost
 from axiom_bench.testing import METRIC_CASES, METRIC_CHECKS, metric_checks
 from axiom_bench.testing.cases import run_checks
 from axiom_bench.testing.metric_checks import with_row

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,9 +37,40 @@ TINY = (
     *("method=[grad_cam,xgrad_cam]", "metric=[sensitivity_error,confidence_drop,zeta]", "runtime.repeats=0"),
     *("pictures.rows=0", "pictures.gallery=0"),
 )
+ENGINES = {
+    "processes": ("executor=processes", "executor.count=2"),
+    "dask": ("executor=dask",),
+    "ray": ("executor=ray",),
+    "submitit": (
+        *("executor=submitit", "executor.cluster=local", "executor.tasks=2"),
+        *("executor.parameters.gpus_per_node=null", "executor.parameters.cpus_per_task=1"),
+    ),
+}
+PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
 Run = Callable[..., list[Result]]
 Rows = Callable[[list[Result]], pd.DataFrame]
 RUN = Path("quick", "default")  # of a tiny run, in its results
+
+
+def slow_engines(*names: str) -> list[Any]:
+    """Settings of these executors, or of all, as parameters: slow, as another process imports what a run needs."""
+
+    def is_absent(name: str) -> bool:
+        return name in PACKAGES and find_spec(PACKAGES[name]) is None
+
+    return [
+        pytest.param(
+            ENGINES[name],
+            marks=[pytest.mark.slow, pytest.mark.skipif(is_absent(name), reason=f"{name} isn't installed")],
+        )
+        for name in names or ENGINES
+    ]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an executor's processes: sums of other numbers of threads differ in rounding."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def failure(outcomes: list[Result]) -> str:

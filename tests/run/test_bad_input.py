@@ -236,7 +236,7 @@ def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
 
 
 def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
-    monkeypatch.setattr("axiom_bench.run.computing.compute.missing", lambda *_: 1 / 0)
+    monkeypatch.setattr("axiom_bench.run.shards.missing", lambda *_: 1 / 0)
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, run())
     assert code == 1
     assert lines[0] == "failed: scenes_vgg: ZeroDivisionError: division by zero"

@@ -10,15 +10,13 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from axiom_bench import methods, metrics
-from axiom_bench.cli.benchmark import check_report, run_jobs
+from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.run import spine
 from axiom_bench.run.composing import composition, settings
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.result import Result
-
-from .conftest import module_of
 
 EXPERIMENTS = [name for name in plugins.names("experiment") if name != "suite"]  # whose parts say the rest
 QUICK = ("experiment=quick", "real_root=/somewhere")
@@ -200,88 +198,6 @@ def test_a_user_s_own_method_stands_beside_the_others(jobs, tmp_path, monkeypatc
     assert {"xgrad_cam", "guided_xgrad_cam", "mine"} < set(config["method"])
     (method,) = [method for method in spine.chosen("method", config) if method.name == "mine"]
     assert method.params == {"power": 2.0}
-
-
-@pytest.mark.parametrize("line", ["1 / 0", "def f(:", "import no_such_library"])
-def test_a_user_s_module_that_cannot_be_imported(jobs, tmp_path, monkeypatch, line):
-    name = f"broken_{abs(hash(line))}"
-    module_of(tmp_path, name, line, monkeypatch)
-    with pytest.raises(BenchError, match="can't be imported"):
-        jobs(*FEW, f"+method.mine._target_={name}.my_cam")
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("method=[xgradcam]", "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
-        ("metric=[box_iuo]", "There is no metric 'box_iuo'; did you mean 'box_iou'"),
-        ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
-        ("data=imagnet", "There is no data 'imagnet'; did you mean 'imagenet'"),
-        ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
-        ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
-        ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),
-        ("data.limit=2", "There is no setting 'data.limit'; did you mean 'data."),
-        ("modle=resnet18", "There is no setting 'modle'; did you mean 'model'"),
-        ("method=[", "The command line can't be understood at 'method=['; write KEY=VALUE"),
-        ("data.classes=[ü]", "and a list of texts with two kinds of quotes: \"KEY=['a','b']\""),
-        ("+method.größe._target_=my.cam", "'+method.größe._target_' can't be a setting"),
-        ("model=scenes_vgg,ünet", "There is no model 'ünet'; did you mean"),
-        ("model=it's", 'There is no model "it\'s"'),
-        ("method=[]", "No method is chosen"),
-        ("+method.mine._target_=no_such.module", "can't be imported"),
-        ("method.grad_cam.params={power:2}", "Invalid value for method.grad_cam.params: Key 'power'"),
-        ("+method.grad_cam.params.power=2", "can't take its params"),
-        ("method.mine._target_=my.cam", "add + to set it: +method.mine._target_=VALUE"),
-        ("method.grad_cam.params.power=2", "add + to set it: +method.grad_cam.params.power=VALUE"),
-        ("method.grad_camm.params.power=2", "There is no method in this run 'grad_camm'; did you mean 'grad_cam'"),
-        ("+method.mine=3", "The method 'mine' is 3; set method.mine._target_=module.function"),
-        ("method.grad_cam.on_score_scale=no", "on_score_scale must be true or false or null, not 'no'"),
-        ("+methods.mine._target_=my_module.my_cam", "There is no setting 'methods'; did you mean 'method'"),
-        ("+runtime.repeat=3", "There is no setting 'runtime.repeat'; did you mean 'runtime.repeats'"),
-        ("+report.headlines=[zeta]", "There is no setting 'report.headlines'; did you mean 'report.headline'"),
-        ("model=[scenes_vgg,scenes_resnet]", "with commas between them: model=a,b"),
-        ("run=null", "run must be the name of a folder, not None"),
-        ("run=", "run must be the name of a folder, not ''"),
-        ("run=../..", "run must be the name of a folder, not '../..'"),
-        ("run=a/b", "run must be the name of a folder, not 'a/b'"),
-        (f"run={'m' * 256}", "run must be the name of a folder, not 'mmm"),
-        ("shard_size=0", "shard_size must be a number of images, 1 or more, not 0"),
-        ("data.size=abc", "data.size must be a number of images, 1 or more, or null for all, not 'abc'"),
-        ("runtime=null", "runtime is a group of settings"),
-        ("report.columns=box_iou", "report.columns must be a list of metrics"),
-        ("runtime.batch_size=0", "runtime.batch_size must be"),
-        ("pictures.perturbation=null", "pictures.perturbation must be"),
-        ("report.headline=zeta", "report.headline must be a list of metrics"),
-        ("device.deterministic=no", "device.deterministic must be true or false, not 'no'"),
-        ("model=user", "model.architecture has no default; set model.architecture=VALUE"),
-        ("method=grad_cam,xgrad_cam", "The brackets are missing in method=grad_cam,xgrad_cam; write method=[grad_cam,"),
-        ("metric=glob(z*)", "The brackets are missing in metric=glob(z*)"),
-        ("data.size=choice(2,3)", "data.size takes one value, not several as in data.size=choice(2,3)"),
-        ("data.seed=0,1", "a text with a comma needs quotes: \"data.seed='a,b'\""),
-        ("data.size=glob(*)", "data.size takes one value, not several"),
-        ("model=glob(no_such*)", "model=glob(no_such*) matches nothing, so there is no job"),
-        ("model=interval(0,1)", "model=interval(0,1) names no values"),
-        ("hydra/sweeper=optuna", "There is no hydra/sweeper 'optuna'"),
-        ("hydra.searchpath=[/no/such/folder]", "There is no folder /no/such/folder (hydra.searchpath)"),
-        ("hydra.searchpath=[pkg://no_such.conf]", "There is no package 'no_such.conf' (hydra.searchpath)"),
-        ("model=[1]", "model='[1]' chooses no model: give its name"),
-        ("device=1.5", "device='1.5' chooses no device"),
-        ("peers=null", "peers='null' chooses no peer"),
-        ("method=[null]", "method='[null]' chooses no method"),
-        ("hydra.sweeper=5", "The configuration can't be put together"),
-        ("hydra/launcher=slurm", "There is no hydra/launcher 'slurm'"),
-        ("hydra.sweeper.params.model=a,b", "hydra.sweeper.params.model takes one value"),
-        ("hydra.searchpath=[/my/zoë]", "write \"hydra.searchpath=['/my/conf']\""),
-        ("hydra.searchpath=['~nobody_here/conf']", "There is no folder '~nobody_here/conf'"),
-        ("~shard_size", "shard_size isn't set"),
-        ("hydra.searchpath=here", "hydra.searchpath must be a list of folders"),
-    ],
-)
-def test_a_wrong_word_is_one_sentence(jobs, override, sentence):
-    with pytest.raises(BenchError) as error:
-        check_report(jobs(*FEW, override)[0], (), ())
-    assert sentence in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 AS_TYPED = {text: text for text in (

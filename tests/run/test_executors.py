@@ -30,18 +30,8 @@ from axiom_bench.run.spine import run_job
 from axiom_bench.run.worker import Task, compute_part
 from tests.faults.runs import group_is_gone, wait_until
 
-from .conftest import RUN, failure, module_of, rows_of, tiny
+from .conftest import ENGINES, PACKAGES, RUN, failure, module_of, rows_of, slow_engines, tiny
 
-WORDS = {
-    "processes": ("executor=processes", "executor.count=2"),
-    "dask": ("executor=dask",),
-    "ray": ("executor=ray",),
-    "submitit": (
-        *("executor=submitit", "executor.cluster=local", "executor.tasks=2"),
-        *("executor.parameters.gpus_per_node=null", "executor.parameters.cpus_per_task=1"),
-    ),
-}
-PACKAGES = {"dask": "distributed", "ray": "ray", "submitit": "submitit"}
 NAMES = sorted(path.stem for path in (conf_folder() / "executor").glob("*.yaml"))
 
 
@@ -49,24 +39,8 @@ def node(name: str) -> dict[str, object]:
     return yaml.safe_load((conf_folder() / f"executor/{name}.yaml").read_text())
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
-    """Sums of other numbers of threads differ in rounding."""
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-@pytest.fixture
-def engine(request) -> tuple[str, ...]:
-    if request.param in PACKAGES:
-        pytest.importorskip(PACKAGES[request.param], reason=f"{request.param} isn't installed")
-    return WORDS[request.param]
-
-
-each_engine = pytest.mark.parametrize("engine", WORDS, indirect=True)
-
-
 def test_every_executor_is_tried():
-    assert {"local", *WORDS} == set(NAMES)
+    assert {"local", *ENGINES} == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -137,17 +111,6 @@ def test_a_worker_with_other_keys_computes_nothing(run, results):
     assert len(list((results / RUN / "records").glob("*.parquet"))) == 3
 
 
-@each_engine
-@pytest.mark.slow
-def test_another_process_gives_the_same_bits_and_a_second_command_computes_nothing(tmp_path, engine):
-    """Slow, as what follows: the other process imports what a run needs."""
-    here = run_jobs([*tiny(()), f"results={tmp_path / 'here'}"])[1]
-    there = run_jobs([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1]
-    assert [outcome.shards_computed for outcome in there] == [3]
-    pd.testing.assert_frame_equal(rows_of(tmp_path / "there", there), rows_of(tmp_path / "here", here))
-    assert run_jobs([*tiny(()), *engine, f"results={tmp_path / 'there'}"])[1][0].shards_computed == 0
-
-
 KILLED = """
 import glob, os, signal, torch
 
@@ -161,8 +124,7 @@ def stops(explanation):
 OWN = ("method=[grad_cam]", "metric=[sensitivity_error]", "+metric.stops._target_=killed_once.stops", "shard_size=1")
 
 
-@each_engine
-@pytest.mark.slow
+@pytest.mark.parametrize("engine", slow_engines(), ids=ENGINES)
 def test_a_worker_that_is_killed_in_the_middle_costs_no_value(tmp_path, monkeypatch, engine):
     """Its shard is done again. submitit's local jobs aren't queued again: there the same command goes on."""
     flag, records = tmp_path / "flag", tmp_path / "there" / RUN / "records"
@@ -189,8 +151,7 @@ def slow(explanation):
 """
 
 
-@pytest.mark.parametrize("engine", ["processes", "dask"], indirect=True)
-@pytest.mark.slow
+@pytest.mark.parametrize("engine", slow_engines("processes", "dask"), ids=["processes", "dask"])
 def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(tmp_path, monkeypatch, engine):
     module_of(tmp_path, "slow_metric", SLOW, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -9,18 +9,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlparse
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
-from axiom_bench.run.inputs import fetching
-
-from .conftest import rows_of, tiny
+from axiom_bench.run import fetching
 
 hub = pytest.importorskip("huggingface_hub.constants", reason="huggingface_hub isn't installed")
 REVISION, REPOSITORY = "0123456789abcdef0123456789abcdef01234567", "owner/images"
@@ -128,13 +124,3 @@ def test_a_file_that_was_changed_and_has_the_same_size_is_another_one(mirror):
     assert before != after
     (copy,) = after.values()
     assert Path(copy).read_bytes() == content
-
-
-def test_a_run_has_the_values_of_the_same_files_here(mirror, tmp_path):
-    chosen = tiny(("data=parquet", "data.size=null", "metric=[sensitivity_error]"))
-    there, here = (
-        rows_of(tmp_path / name, run_jobs([*chosen, f"data.path={path}", f"results={tmp_path / name}"])[1])
-        for name, path in (("there", f"{URL}/data"), ("here", mirror / "data"))
-    )
-    assert len(there) == 16
-    pd.testing.assert_frame_equal(there, here)

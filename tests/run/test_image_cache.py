@@ -22,8 +22,8 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
-from axiom_bench.run.inputs import images
-from axiom_bench.run.inputs.images import SUFFIX, ImageCache
+from axiom_bench.run import images
+from axiom_bench.run.images import SUFFIX, ImageCache
 from axiom_bench.run.job import HASHES, Job, keep_hashes, read_hashes
 from axiom_bench.run.spine import configuration
 

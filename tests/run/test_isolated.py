@@ -11,9 +11,9 @@ from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import MethodsByMetrics, frame, holds_values, shard_rows
 from axiom_bench.evaluation.plugins import required
-from axiom_bench.run.choosing import loaded, on_its_images
 from axiom_bench.run.composing.composition import composed
-from axiom_bench.run.inputs.images import rows
+from axiom_bench.run.images import rows
+from axiom_bench.run.worker import loaded, on_its_images
 
 from .conftest import TINY, failure, module_of
 

@@ -47,7 +47,6 @@ class Weighted(nn.Module):
         return output["out"].sum((2, 3)) * self.weight
 
 module = Weighted()
-not_scores = lambda output: output
 """
 TRANSFORMER = """
 import torch
@@ -120,7 +119,6 @@ def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     [
         ("own.py:missing", "There is no function in .*own.py 'missing'"),
         ("nothing.py:score", "model.output=.*can't be imported .* a function from what the network returns"),
-        ("own.py:not_scores", "output function output must return scores .* it returns a dict"),
     ],
 )
 def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, message):
@@ -130,10 +128,8 @@ def test_a_wrong_output_function_is_one_sentence(job, dense, tmp_path, output, m
 
 
 RESHAPES = {
-    "token": "There is no reshape 'token'; did you mean 'tokens'",
     "[6]": r"model.reshape must be tokens, \[rows, columns\] or a class or null, not \[6\]",
     "nowhere:Mine": "model.reshape='nowhere:Mine' can't be imported .*; give module:class or path/to/file.py:cl",
-    "builtins:dict": r"Invalid reshape {}; give None, 'tokens', a grid \(H, W\), or an object with to_maps and fr",
 }
 
 

@@ -15,10 +15,10 @@ from axiom_bench.data.base import BadImage
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut
 from axiom_bench.evaluation.method_costs import MethodNotTimed
-from axiom_bench.run import notes, worker
 from axiom_bench.run import progress as module
-from axiom_bench.run.computing.compute import counted
+from axiom_bench.run import result, worker
 from axiom_bench.run.progress import BEAT, FIRST_BEAT, Bar, Lines, beating, progress, rate
+from axiom_bench.run.shards import counted
 
 
 def test_a_slow_network_has_seconds_an_image():
@@ -155,7 +155,7 @@ def test_images_count_once_when_their_batch_is_done():
 
 def test_each_sentence_once_and_problems_counted():
     problems, bad = (logging.getLogger(f"axiom_bench.{name}") for name in ("data.loading", "bad_images"))
-    with notes.collected() as collected:
+    with result.collected() as collected:
         for _ in range(3):
             warnings.warn("The method 'cam' is left out: no pooling", MethodLeftOut, stacklevel=1)
             warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
@@ -163,7 +163,7 @@ def test_each_sentence_once_and_problems_counted():
         problems.warning("%s: %s", "b.jpg", "no file")
         for name in ("c.jpg", "d.jpg", "c.jpg"):
             bad.warning("%s: no file", name)
-    assert notes.lines(collected) == (
+    assert result.note_lines(collected) == (
         "The method 'cam' is left out: no pooling",
         "2 images can't be read, the first: c.jpg: no file",
         "2 images have annotations that can't be used, the first: a.jpg: no file",
@@ -174,10 +174,10 @@ def test_other_warnings_go_on_also_of_the_same_words_and_logging_is_as_before():
     logger = logging.getLogger("axiom_bench.data")
     before = (logger.propagate, list(logger.handlers))
     for category in (UserWarning, RuntimeWarning):
-        with pytest.warns(category, match="is left out: "), notes.collected() as collected:
+        with pytest.warns(category, match="is left out: "), result.collected() as collected:
             warnings.warn("The last batch is left out: it has one image", category, stacklevel=1)
-        assert notes.lines(collected) == ()
-    with pytest.raises(ValueError, match="stop"), notes.collected():
+        assert result.note_lines(collected) == ()
+    with pytest.raises(ValueError, match="stop"), result.collected():
         raise ValueError("stop")
     assert (logger.propagate, list(logger.handlers)) == before
 

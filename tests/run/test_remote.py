@@ -17,7 +17,7 @@ from axiom_bench.data.embedded import Scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.gate import gate  # noqa: F401
 from axiom_bench.records import files, remote
-from axiom_bench.run.inputs import fetching
+from axiom_bench.run import fetching
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.faults.runs import Run, contents, shards_of, start, stopped_at_the_end, wait_until
 
@@ -138,7 +138,7 @@ def draw_little() -> None:
 def hold_up(hold: Callable[[int], None]) -> None:
     """In a process of its own: something is awaited inside of each shard."""
     from axiom_bench.evaluation import batch
-    from axiom_bench.run.computing import compute
+    from axiom_bench.run import shards
 
     begun = [0]
 
@@ -147,7 +147,7 @@ def hold_up(hold: Callable[[int], None]) -> None:
         hold(begun[0])
         return batch.shard_rows(*arguments)
 
-    compute.shard_rows = rows
+    shards.shard_rows = rows
 
 
 def mirror_of(tmp_path: Path, name: str) -> Path:

@@ -17,8 +17,8 @@ from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
+from axiom_bench.run import fetching
 from axiom_bench.run.composing import settings
-from axiom_bench.run.inputs import fetching
 from axiom_bench.run.spine import configuration
 from tests.faults.runs import Run, wait_until, write_line
 

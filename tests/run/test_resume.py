@@ -12,7 +12,7 @@ import pytest
 
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, locks, record_files
-from axiom_bench.run.computing import compute
+from axiom_bench.run import shards
 from tests.faults.runs import wait_until
 
 from .conftest import failure
@@ -92,7 +92,7 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
     chosen = ("metric=[max_box_acc,zeta]",)
     before = rows(ran(*chosen))
     shutil.rmtree(results)
-    compute_shard = compute.compute
+    compute_shard = shards.compute
 
     def and_deletes(job, shard, *rest):
         file = compute_shard(job, shard, *rest)
@@ -101,7 +101,7 @@ def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, mon
         return file
 
     with monkeypatch.context() as patch:
-        patch.setattr(compute, "compute", and_deletes)
+        patch.setattr(shards, "compute", and_deletes)
         assert "1 of 3 shards that were computed are gone" in failure(run(*chosen))
     pd.testing.assert_frame_equal(rows(run(*chosen)), before, check_exact=True)
 
@@ -116,26 +116,6 @@ def test_a_run_folder_of_another_format_is_refused(run, results, number):
     with pytest.raises(BenchError, match=f"format {number}, not {artefacts.FORMAT}"):
         artefacts.read(folder)
     assert [path.name for path in folder.iterdir()] == [artefacts.NAME]
-
-
-def test_a_run_that_broke_off_goes_on(run, results, monkeypatch):
-    shard_rows, seen = compute.shard_rows, []
-
-    def breaks(*args):
-        seen.append(args)
-        for part in shard_rows(*args):
-            yield part
-            if len(seen) == 2:
-                raise RuntimeError("a power cut")
-
-    monkeypatch.setattr(compute, "shard_rows", breaks)
-    (outcome,) = run()
-    assert outcome.failure is not None
-    assert "a power cut" in outcome.failure.message
-    assert not outcome.failure.mendable
-    assert len(written(results)) == 1  # the first shard's file; nothing of the second
-    monkeypatch.setattr(compute, "shard_rows", shard_rows)
-    assert run()[0].shards_computed == 2
 
 
 INTERFERES = """

@@ -23,8 +23,7 @@ from axiom_bench.records import artefacts, combining, files, locks, mirror, read
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
-from axiom_bench.run import manifest
-from axiom_bench.run.computing import samples
+from axiom_bench.run import manifest, samples
 from axiom_bench.run.job import run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import Failure, Result
@@ -300,19 +299,6 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
         assert (columns[0], inside[0], columns[-1] + 1, inside[-1] + 1) == (x0, y0, x1, y1)
         assert np.asarray(Image.open(io.BytesIO(row["picture"]))).shape == (96, 96, 3)
         assert all(np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"])
-
-
-def test_files_are_kept_and_a_damaged_one_is_made_again(run, results):
-    settings = (*GALLERY, "data.size=3", "pictures.gallery=null")
-    (first,) = run(*settings)
-    (path,) = first.files["gallery"]
-    file = results / "quick/default" / path
-    before, content = file.stat().st_mtime_ns, file.read_bytes()
-    assert run(*settings)[0].files["gallery"] == (path,)
-    assert file.stat().st_mtime_ns == before
-    file.write_bytes(content[:-100])
-    run(*settings)
-    assert file.read_bytes() == content
 
 
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):

@@ -18,10 +18,10 @@ from axiom_bench.evaluation.whole_set import image_ids, resampled_values
 from axiom_bench.gate import gate, write_baseline
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import reading, running
-from axiom_bench.run.computing import whole_set
-from axiom_bench.run.computing.whole_set import RESAMPLES, draws, replicates
+from axiom_bench.run import whole_set
 from axiom_bench.run.manifest import assemble
 from axiom_bench.run.result import Result
+from axiom_bench.run.whole_set import RESAMPLES, draws, replicates
 from axiom_bench.statistics.run_folder import RunFolder, whole_set_problems
 from axiom_bench.statistics.summary import leading, summarise
 
@@ -170,15 +170,10 @@ def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     np.testing.assert_array_equal(first_run, other)
 
 
-def test_a_lost_side_file_is_made_again_and_metrics_without_curves_have_none(run, ran, folder):
+def test_metrics_without_curves_have_no_side_file(run, folder):
     (without,) = run("metric=[box_iou]", "data.size=2")
     assert without.files["curves"] == ()
     assert not (folder / "curves").exists()
-    first = ran(*CHOSEN)[0]
-    (folder / first.files["curves"][0]).unlink()
-    again = run(*CHOSEN)[0]
-    assert again.shards_computed == 1
-    assert all((folder / name).is_file() for name in again.files["curves"])
 
 
 def test_it_is_no_bad_image_and_counts_the_images_it_is_of(ran, folder, unreported):

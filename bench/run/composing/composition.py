@@ -1,10 +1,12 @@
-"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed by Hydra."""
+"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed by Hydra, and
+sentences for what Hydra refuses."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -16,17 +18,18 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.environment import conf_folder, conf_groups, read_yaml
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
+from axiom_bench.kinds import shown
 from axiom_bench.models.spec import model_names, register_models
 from axiom_bench.records.files import safe_name
-from axiom_bench.run.composing import own_files, sentences, settings
+from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
@@ -39,17 +42,20 @@ NAMING = {  # the settings that give a run its name
     "model.weights": {"model.weights"},
     "model.layer": {"model.layer"},
 }
+NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
+KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
+NOT_NAMES = ("", "null", "true", "false")
+KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
 
 
 @dataclass(frozen=True)
 class Composition:
-    """A command line, composed. typed: the overrides as they were typed. overrides: with `all` replaced by the names.
-    config: what is swept over has its default. jobs: the overrides of each job, in order. several: the axes with
-    several values, of which `config` has only the default's. folders: the user's own."""
+    """A command line, composed. folders: the user's own. overrides: with `all` replaced by the names. config: what is
+    swept over has its default. jobs: the overrides of each job, in order. several: the axes with several values, of
+    which `config` has only the default's."""
 
     folders: Sequence[str]
-    typed: Sequence[str]
     overrides: Sequence[str]
     config: DictConfig
     jobs: Sequence[Sequence[str]]
@@ -78,21 +84,20 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     """Composes a command line; inside, Hydra's errors become sentences. config_folder: a user's own folder of YAML
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
-    typed = overrides
     overrides = [_as_typed(override) for override in _with_suite(overrides)]
     folders, overrides = _search_path(overrides, config_folder)
     register_models()
     try:
         try:
-            composition = _composition(typed, folders, overrides)
+            composition = _composition(folders, overrides)
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
-            raise sentences.unexpected(error, overrides, conf_groups()) from error
+            raise _unexpected(error, overrides, conf_groups()) from error
         yield composition
     except (HydraException, OmegaConfBaseException) as error:
         keys = _keys(folders, overrides)
-        raise sentences.sentence(error, keys, lambda group: _options(folders, group)) from error
+        raise _sentence(error, keys, lambda group: _options(folders, group)) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -109,7 +114,7 @@ def base_keys() -> set[str]:
     return {key for key, _ in settings.settings({**nodes, "device": device})}
 
 
-def _composition(typed: Sequence[str], folders: Sequence[str], overrides: Sequence[str]) -> Composition:
+def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Composition:
     words = OverridesParser.create().parse_overrides([*overrides])
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()}
@@ -132,7 +137,7 @@ def _composition(typed: Sequence[str], folders: Sequence[str], overrides: Sequen
         config.run = _run_name(plain(config), parsed.keys(), {key: axes[key] for key in several})
         fixed.append(f"run={_quoted(config.run)}")
     jobs = [[*fixed, *job] for job in product(*axes.values())]
-    return Composition(folders, typed, fixed, config, jobs, several)
+    return Composition(folders, fixed, config, jobs, several)
 
 
 @contextmanager
@@ -309,3 +314,75 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
 
 def _digits(values: Iterable[str]) -> str:
     return hashlib.sha256(",".join(sorted(values)).encode()).hexdigest()[:4]
+
+
+def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
+    """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set. choices: the
+    entries of a configuration group."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _unread(error.override)
+    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^/\n]*)'", text):
+        return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
+    if "Could not override 'data@data.of'" in text:
+        return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
+    if match := re.search(r"Could not override '([^'@]+)'", text):
+        settings = set(keys)
+        if match[1] not in settings:
+            return _unset(match[1], settings)
+        if "No match in the defaults list" in text:
+            return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        return BenchError(f"Invalid value for {match[1]}: {_first_line(str(cause))}.")
+    if "'${data}_${model}'" in text:
+        return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
+    if match := re.search(r"full_key: (\S+)", text):
+        return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
+    if match := re.match(r"In '([^']+)': (.*)", " ".join(text.split())):
+        return BenchError(f"{match[1]}.yaml can't be used: {match[2].rstrip('.')}.")
+    return BenchError(f"The command line can't be understood: {_first_line(text)}.")
+
+
+def _unread(override: str) -> BenchError:
+    """For what Hydra's grammar can't read, also with its value in quotes."""
+    key, equals, _ = override.partition("=")
+    if equals and not KEY.fullmatch(key):
+        return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
+    return BenchError(
+        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, and a list of texts with two "
+        "kinds of quotes: \"KEY=['a','b']\"."
+    )
+
+
+def _unset(key: str, settings: Collection[str]) -> BenchError:
+    """For a setting that doesn't exist; a user's own method, or another parameter of one, is added with +."""
+    group, _, rest = key.partition(".")
+    name, _, setting = rest.partition(".")
+    if group in ("method", "metric"):
+        is_added = setting == "_target_" or (setting.startswith("params.") and f"{group}.{name}" in settings)
+        if is_added:
+            return BenchError(f"{key} isn't there to be changed; add + to set it: +{key}=VALUE.")
+        if setting and f"{group}.{name}" not in settings:
+            of_run = {entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")}
+            return unknown(f"{group} in this run", name, of_run)
+    return unknown("setting", key, settings)
+
+
+def _unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
+    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told. groups:
+    whose entries are chosen by name."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
+            return BenchError(
+                f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names in brackets where a "
+                f"run takes several; axiom-bench list shows them."
+            )
+    reason = _first_line(str(error)) or "no reason given"
+    return BenchError(f"The configuration can't be put together ({type(error).__name__}: {reason}).")
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0].rstrip(".")

@@ -73,7 +73,7 @@ SETTINGS: Mapping[str, Any] = {
 def check(config: Mapping[str, Any]) -> None:
     """Raises BenchError for a value of the wrong type, and for one that is missing."""
     from axiom_bench.data import registry
-    from axiom_bench.run.inputs import fetching
+    from axiom_bench.run import fetching
 
     for key in GROUPS:
         check_group(key, config.get(key))

@@ -1,4 +1,5 @@
-"""A value depends on nothing but what it is a value of: not on order, shards, workers, or the company it keeps."""
+"""The same bits by every way to run: no value depends on order, shards, workers, executors, or what is computed beside
+it."""
 
 import multiprocessing
 import tarfile
@@ -24,16 +25,14 @@ from axiom_bench.evaluation import batch as evaluation
 from axiom_bench.evaluation.batch import MethodLeftOut, MethodsByMetrics, explained, frame, holds_values, shard_rows
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.run import choosing
-from axiom_bench.run.computing import compute, samples, whole_set
-from axiom_bench.run.inputs import images
-from axiom_bench.run.inputs.images import rows as batches_of
+from axiom_bench.run import choosing, images, samples, shards, whole_set
+from axiom_bench.run.images import rows as batches_of
 from axiom_bench.run.job import Job, cut_of, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import failure, pictures, rows_of
+from .conftest import ENGINES, failure, pictures, rows_of, slow_engines
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -62,21 +61,24 @@ def test_the_rows_are_those_of_the_loop(expected, job):
     np.testing.assert_allclose(stored["value"], loop["value"], rtol=1e-4)  # batches of 4 and of 100 round apart
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        (),
-        ("shard_size=3",),
-        ("shard_size=64", "data.workers=2"),
-        ("method=[uniform,xgrad_cam,grad_cam]",),
-        ("metric=[confidence_drop,box_iou,single_deletion,zeta,sensitivity_error]",),
-    ],
-    ids=["again", "shards", "workers", "methods", "metrics"],
-)
+WAYS = {
+    "again": (),
+    "shards": ("shard_size=3",),
+    "workers": ("shard_size=64", "data.workers=2"),
+    "methods": ("method=[uniform,xgrad_cam,grad_cam]",),
+    "metrics": ("metric=[confidence_drop,box_iou,single_deletion,zeta,sensitivity_error]",),
+}
+
+
+@pytest.mark.parametrize("overrides", [*WAYS.values(), *slow_engines()], ids=[*WAYS, *ENGINES])
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
-    other = rows(run(*overrides))
+    """By any executor, too; and a second command computes nothing."""
+    outcomes = run(*overrides)
+    other = rows(outcomes)
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
     pd.testing.assert_frame_equal(other[is_common].reset_index(drop=True), expected, check_exact=True)
+    assert outcomes[0].shards_computed == len(outcomes[0].shards)
+    assert run(*overrides)[0].shards_computed == 0
 
 
 def test_bit_by_bit_in_another_order(job, expected):
@@ -157,15 +159,15 @@ def test_all_steps_of_a_job(tmp_path):
         other = replace(job.device, device=OTHER)
         job = replace(job, device=other, cut_model=cut_of(job.model, other))
         assert all(map(device.holds, job.cut_model.model.parameters()))
-        keys, folder = Keys(compute.decided(job)), run_folder(config)
-        compute.cost(job, job.shards, None)
-        computed = compute.compute_shards(keys, compute.missing(keys, folder)[0], folder, int)
+        keys, folder = Keys(shards.decided(job)), run_folder(config)
+        shards.cost(job, job.shards, None)
+        computed = shards.compute_shards(keys, shards.missing(keys, folder)[0], folder, int)
         assert computed.shards_computed == len(job.shards) == 1
-        stored = {"records": compute.stored(keys, folder)[0]["records"], "values": keys.values}
+        stored = {"records": shards.stored(keys, folder)[0]["records"], "values": keys.values}
         assert whole_set.ensure_whole_set(keys, stored)
         steps = samples.ensure_runtime, samples.ensure_pictures, samples.ensure_gallery
         assert all(make(keys, stored) for make in steps)
-        choosing._only_correct(job, folder)
+        choosing.only_correct(job, folder)
 
 
 @pytest.mark.parametrize("model", ["scenes_vgg", pytest.param("scenes_resnet", marks=pytest.mark.slow)])
@@ -176,7 +178,7 @@ def test_a_batch_waits_for_the_device_a_few_times(model, monkeypatch):
     with OtherDevice() as device, warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)
         other = replace(job.device, device=OTHER)
-        job = compute.decided(replace(job, device=other, cut_model=cut_of(job.model, other)))
+        job = shards.decided(replace(job, device=other, cut_model=cut_of(job.model, other)))
         batch = images.first_batch(job, job.indices, 2, ())
         assert batch is not None
         request = [MethodsByMetrics(job.methods, job.metrics)]

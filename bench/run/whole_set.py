@@ -22,9 +22,8 @@ from axiom_bench.records import reading, store
 from axiom_bench.records.by_metric import compared_columns
 from axiom_bench.records.record_files import key
 from axiom_bench.records.store import WHOLE_SET as COLUMNS
-from axiom_bench.run.computing.compute import constants
 from axiom_bench.run.job import Job, run_folder
-from axiom_bench.run.keys import Keys, is_of_layer
+from axiom_bench.run.keys import Keys
 
 STAGES = {"whole_set": "whole data set"}
 Floats = NDArray[np.float64]
@@ -52,13 +51,13 @@ def ensure_whole_set(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     name = f"whole_set/{identity}.parquet"
     if not store.is_usable(folder / name, COLUMNS.names):
         rows = [row for metric in metrics for row in _rows(job, metric, {"jobs": [stored]}, folder)]
-        store.write(folder / name, pd.DataFrame(rows).assign(**constants(job))[COLUMNS.names], schema=COLUMNS)
+        store.write(folder / name, pd.DataFrame(rows).assign(**job.columns)[COLUMNS.names], schema=COLUMNS)
     return (name,)
 
 
 def _rows(job: Job, metric: Plugin, stored: Mapping[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     """The rows of one metric. The curves of one method at a time: those of all together may be gigabytes."""
-    methods = [LAYER] if is_of_layer(metric) else [method.name for method in job.methods]
+    methods = [LAYER] if metric.spec.of == "layer" else [method.name for method in job.methods]
     rows_of = {method: frozenset(_rows_of(_curves(metric, method, stored, folder))) for method in methods}
     all_rows = list(frozenset[Row]().union(*rows_of.values()))
     has = [[row in of_method for of_method in rows_of.values()] for row in all_rows]

@@ -22,7 +22,6 @@ from multiprocessing.connection import Connection
 from random import Random
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -47,12 +46,11 @@ TRUTH = ("true_contributions", "channel_values", "reading")  # what a planted ne
 ERRORS = {error.__name__: error for error in (Interference, NoMap, BenchError)}
 
 
-def chosen_methods(config: Mapping[str, Any], isolate: bool = False, workers: int = 1) -> tuple[Plugin, ...]:
-    """The configured methods; of a suite's run, or with `isolate`, users' own are isolated. workers: processes, of
-    which each call takes one at random. Raises BenchError as `chosen` does."""
+def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin, ...]:
+    """The configured methods, users' own isolated. workers: processes, of which each call takes one at random. Raises
+    BenchError as `chosen` does."""
     methods = config["method"]
-    entries = methods.items() if isolate or config["suite_part"] else ()
-    foreign = {name: each for name, each in entries if isinstance(each, Mapping) and _is_foreign(each)}
+    foreign = {name: each for name, each in methods.items() if isinstance(each, Mapping) and _is_foreign(each)}
     if not foreign:
         return chosen("method", config)
     ours = {name: each for name, each in methods.items() if name not in foreign}
@@ -74,17 +72,6 @@ def _is_foreign(entry: Mapping[str, Any]) -> bool:
     entries = kinds.signature(imported("method", target, target)).values()
     wrapped = [each.name for each in entries if each.annotation == Method]
     return any("." in str(params.get(name)) for name in wrapped)
-
-
-def runtimes(trace: Trace, methods: Sequence[Plugin], repeats: int) -> pd.DataFrame:
-    """`measure_runtime`; of isolated methods as their process measures it, which measures the other steps, too."""
-    ours = [method for method in methods if not isinstance(method, Isolated)]
-    tables = [measure_runtime(trace, ours, repeats)] if ours else []
-    for method in methods:
-        if isinstance(method, Isolated):
-            rows = method.call.ask(trace, repeats=repeats)["rows"]
-            tables.append(pd.DataFrame([row for row in rows if row["step"] == "method" or not tables]))
-    return pd.concat(tables, ignore_index=True)
 
 
 class Isolated(Plugin[MethodSpec]):
@@ -163,7 +150,7 @@ class Worker:
             weights = {name: each.cpu() for name, each in trace.cut_model.model.state_dict().items()}
         try:
             self.connection.send_bytes(pickle.dumps({**request, "weights": weights}))
-            while "draws" in (about := self._received()):
+            while "draws" in (about := _received(self.connection)):
                 seeds = [each.initial_seed() for each in trace.generators(about["draws"])] if trace else []
                 self.connection.send_bytes(pickle.dumps(seeds))
         except (EOFError, ConnectionError) as error:
@@ -172,20 +159,21 @@ class Worker:
             ended.add_note(f"raised by {request.get('method') or request['describe']!r}")
             raise ended from error
         if "error" in about:
-            raise _error(**about["error"])
+            raise _error(*about["error"])
         self.known.add(request.get("state", ""))
         return about
-
-    def _received(self) -> dict[str, Any]:
-        """Plain data and tensors: anything else is refused."""
-        content: dict[str, Any] = torch.load(io.BytesIO(self.connection.recv_bytes()), weights_only=True)
-        return content
 
 
 def _end(process: Any, connection: Connection) -> None:
     connection.close()
     process.kill()
     process.join()
+
+
+def _received(connection: Connection) -> dict[str, Any]:
+    """Plain data and tensors: anything else is refused."""
+    content: dict[str, Any] = torch.load(io.BytesIO(connection.recv_bytes()), weights_only=True)
+    return content
 
 
 def _send(connection: Connection, content: Mapping[str, Any]) -> None:
@@ -211,7 +199,9 @@ def _serve(connection: Connection, config: Mapping[str, Any], folder: str, threa
             try:
                 about = served.answer(request)
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's code may raise anything
-                about = {"error": _told(error)}
+                names = [each.__name__ for each in type(error).__mro__]
+                name = next((name for name in names if name in ERRORS), names[0])
+                about = {"error": (name, str(error), getattr(error, "__notes__", []))}
             _send(connection, about)
 
 
@@ -273,12 +263,6 @@ class Served:
         _send(self.connection, {"draws": str(seed)})
         seeds = pickle.loads(self.connection.recv_bytes())
         return [torch.Generator().manual_seed(seeds[int(row)]) for row in images.flatten(1)[:, 0]]
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    names = [each.__name__ for each in type(error).__mro__]
-    name = next((name for name in names if name in ERRORS), names[0])
-    return {"name": name, "text": str(error), "notes": getattr(error, "__notes__", [])}
 
 
 def _error(name: str, text: str, notes: Sequence[str]) -> Exception:

@@ -1,19 +1,24 @@
-"""The values of a job's shards: which are missing, their computation, and the record files that hold them."""
+"""The shards of a job: which lack values, what they cost in forward passes, their computation, and the files that hold
+their values."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from axiom_bench.columns import LAYER
 from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage
-from axiom_bench.data.batch import Batch
+from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.answers import dry_run
 from axiom_bench.evaluation.batch import (
     Columns,
     MethodsByMetrics,
@@ -24,18 +29,21 @@ from axiom_bench.evaluation.batch import (
     traced,
     warn_of_silence,
 )
-from axiom_bench.evaluation.plugins import Plugin, required, value_names
+from axiom_bench.evaluation.method_costs import fresh, passes_of_methods, versions_of
+from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Interference, watched_rate
+from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.evaluation.stopwatch import Stopwatch, Watch
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.records import files, mirror, record_files
 from axiom_bench.records.record_files import RecordFile, Values
-from axiom_bench.run.computing import costs
-from axiom_bench.run.inputs.images import first_batch, first_row, rows
+from axiom_bench.run.images import first_batch, first_row, rows
 from axiom_bench.run.job import Job, Shard
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import Result
 
+MAX_NAMES = 5  # methods and metrics that a sentence names
 Advance = Callable[[int], None]  # is told how many more images are done
 
 
@@ -77,12 +85,11 @@ def compute_shards(keys: Keys, shards: Mapping[str, Shard], folder: Path, advanc
             advance(len(shard))
             continue
         try:
-            file = compute(job, shard, key, wanted, folder, watch.part, advance)
+            written.append(compute(job, shard, key, wanted, folder, watch.part, advance).name)
         except Interference:
             mirror.remove(folder, written)
             raise
         mirror.push(folder)
-        written.append(file.name)
         computed.append(shard)
     return Result(
         job.name,
@@ -122,16 +129,15 @@ def cost(job: Job, shards: Collection[Shard], budget: int | None) -> str | None:
     if not trace.has_gradients and (several := first_batch(job, job.indices, job.batch_size, ())) is not None:
         warn_of_silence(traced(job.cut_model, several))
     versions = None if batch.interventions is None else versions_per_row(job, shards)
-    passes = costs.Cost.of(job.methods, job.metrics, trace, versions)
-    costs.check(passes, job.metrics, budget)
+    passes = Cost.of(job.methods, job.metrics, trace, versions)
+    check_budget(passes, job.metrics, budget)
     return passes.line(sum(map(len, shards)), sum(map(job.rows, shards))) if passes.per_image else None
 
 
-def versions_per_row(job: Job, missing: Collection[Shard]) -> float:
+def versions_per_row(job: Job, shards: Collection[Shard]) -> float:
     """The versions of an image without its parts, on average over the rows of these shards."""
-    counts = [(job.rows((index,)), job.data.versions(index)) for shard in missing for index in shard]
-    number = sum(of_image for of_image, _ in counts)
-    return sum(of_image * versions for of_image, versions in counts) / number if number else 0.0
+    versions = sum(job.rows((index,)) * job.data.versions(index) for shard in shards for index in shard)
+    return versions / max(1, sum(map(job.rows, shards)))
 
 
 def compute(
@@ -143,14 +149,13 @@ def compute(
     curves: dict[str, list[Columns]] = {method: [] for method in missing}
     wanted = requests(job, missing)
     metrics = [metric for request in wanted for metric in request.metrics]
-    extras = required([*metrics, *(method for request in wanted for method in request.methods)])
+    plugins = [*metrics, *(method for request in wanted for method in request.methods)]
     turned: dict[str, bool] = {}
-    batches = counted(rows(job, shard, extras, turned=turned), len(shard), advance)
+    batches = counted(rows(job, shard, required(plugins), turned=turned), len(shard), advance)
     options = job.batch_rows, job.normalise, watch, watched_rate(job.num_batches)
     for part in shard_rows(job.cut_model, batches, wanted, *options):
         if len(part["method"]):
             (values if holds_values(part) else curves)[part["method"][0]].append(part)
-    plugins = [plugin for request in wanted for plugin in (*request.methods, *request.metrics)]
     foreign = sorted({plugin.target for plugin in plugins if plugin.is_foreign})
     notes = {
         **({"beside": foreign} if foreign else {}),
@@ -160,7 +165,7 @@ def compute(
         "axes": {name: axes for parts in curves.values() for part in parts for name, axes in part["axes"].items()},
     }
     of_values, of_curves = (list(chain.from_iterable(parts.values())) for parts in (values, curves))
-    table = frame(of_values).assign(**constants(job))
+    table = frame(of_values).assign(**job.columns)
     return record_files.write(folder, key, missing, table, curve_frame(of_curves), notes)
 
 
@@ -187,6 +192,110 @@ def requests(job: Job, missing: Values) -> list[MethodsByMetrics]:
     ]
 
 
-def constants(job: Job) -> dict[str, str]:
-    """The columns that are the same in all of a job's records."""
-    return {"experiment": job.experiment, "model": job.model.name, "layer": job.model.layer, "data": job.data.name}
+@dataclass(frozen=True)
+class Cost:
+    """Forward passes of one image and explained class, beside the one of its trace. of_methods: of each method,
+    explaining one trace by itself. together: of all methods on one trace. of_method: of each metric, for each method.
+    of_image: of each metric, once for all methods. shared_traces: the other traces that all methods explain again.
+    own_traces: the other traces that each method has of its own."""
+
+    of_methods: Mapping[str, float]
+    together: float
+    of_method: Mapping[str, float]
+    of_image: Mapping[str, float]
+    shared_traces: int = 0
+    own_traces: int = 0
+
+    @staticmethod
+    def of(methods: Sequence[Plugin], metrics: Sequence[Plugin], trace: Trace, versions: float | None = None) -> Cost:
+        """Counted: metrics' requests are answered by zeros, and methods are run on a stand-in of the layer's size.
+        trace: of the real model; its first row is looked at. versions: of an image without its parts, on average, each
+        a pass of `part_effects`; None: as many as the first row has."""
+        row = fresh(trace[:1])
+        alone, together = passes_of_methods(methods, row, versions)
+        explanation = _explanation(row)
+        seen: set[Hashable] = set()
+        of_method: dict[str, float] = {}
+        of_image: dict[str, float] = {}
+        shared_traces = own_traces = 0
+        for metric in metrics:
+            if row.interventions is None and "interventions" in needs_of(metric):
+                continue  # it won't be called
+            had_effects = "part_effects" in vars(row)
+            requests = dry_run(metric, explanation)
+            if "part_effects" in vars(row) and not had_effects:
+                of_image[metric.name] = versions_of(row) if versions is None else versions
+            for request in requests:
+                if is_trace := not isinstance(request, PerturbedImages):
+                    key: Hashable = ("trace", request.of_map, request.key) if request.key is not None else object()
+                    passes, of_all = 1, request.key is not None and not request.of_map
+                else:
+                    key = ("perturbed", request.of_image, request.key)
+                    passes, of_all = request.count, request.of_image
+                if key not in seen:
+                    seen.add(key)
+                    into = of_image if of_all else of_method
+                    into[metric.name] = into.get(metric.name, 0) + passes
+                    shared_traces += is_trace and of_all
+                    own_traces += is_trace and not of_all
+        return Cost(alone, together, of_method, of_image, shared_traces, own_traces)
+
+    @property
+    def explaining(self) -> float:
+        """Of the methods, once for the trace and again for every other trace."""
+        return self.together * (1 + self.shared_traces) + sum(self.of_methods.values()) * self.own_traces
+
+    @property
+    def per_image(self) -> float:
+        """Of all methods and metrics together."""
+        return self.explaining + len(self.of_methods) * sum(self.of_method.values()) + sum(self.of_image.values())
+
+    def by_name(self) -> dict[str, float]:
+        """The passes of each method and each metric for one image. Methods count as if none shared passes."""
+        traces = 1 + self.shared_traces + self.own_traces
+        metrics = {name: len(self.of_methods) * passes for name, passes in self.of_method.items()}
+        for name, passes in self.of_image.items():
+            metrics[name] = metrics.get(name, 0) + passes
+        return {**{name: traces * passes for name, passes in self.of_methods.items()}, **metrics}
+
+    def line(self, images: int, rows: int) -> str:
+        """For the user, before a run: how many passes, and what most are of. rows: number of explained labels of the
+        images, each of which costs as much as an image of one."""
+        unit = "image" if rows == images else "label"
+        return f"at most {rows * self.per_image:,.0f} forward passes beside those of the traces ({self.of_each(unit)})"
+
+    def of_each(self, unit: str) -> str:
+        """How many passes one image or label costs, and what most are of."""
+        return f"{self.per_image:,.0f} for each {unit}: {_largest(self.by_name())}"
+
+
+def check_budget(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> None:
+    """Raises BenchError, naming what costs most, where an image costs more passes than the budget."""
+    if budget is None or cost.per_image <= budget:
+        return
+    by_name = cost.by_name()
+    most_expensive = max(by_name, key=lambda name: by_name[name])
+    kind = "metric" if most_expensive in [metric.name for metric in metrics] else "method"
+    raise BenchError(
+        f"Methods and metrics cost {cost.per_image:,.0f} forward passes for each image and explained class with "
+        f"{len(cost.of_methods)} methods, and the budget metrics.max_forwards_per_image is {budget:,}: "
+        f"{_largest(by_name)}. Leave some out, as with ~{kind}.{most_expensive}, lower their params, or raise the "
+        "budget."
+    )
+
+
+def _explanation(trace: Trace) -> Explanation:
+    """An explanation of one row by its gradients, with box, cell and mask of its class and a box of another class."""
+    height, width = trace.images.shape[-2:]
+    target = int(trace.targets[0])
+    box = torch.tensor([0.0, 0.0, float(width), float(height)])
+    labels = torch.tensor([target, (target + 1) % trace.logits.shape[1]])
+    annotation = Annotation(labels, torch.stack([box, box]), torch.full((height, width), target), cells=True)
+    batch = Batch(trace.images, ("",), trace.targets, (annotation,))
+    return Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
+
+
+def _largest(passes: Mapping[str, float]) -> str:
+    costly = sorted((name for name in passes if passes[name]), key=lambda name: (-passes[name], name))
+    named = [f"{name} {passes[name]:,.0f}" for name in costly[:MAX_NAMES]]
+    return ", ".join([*named, f"and {len(costly) - MAX_NAMES} more"] if len(costly) > MAX_NAMES else named)

@@ -27,7 +27,7 @@ from axiom_bench.evaluation.plugins import required
 from axiom_bench.records import files
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import Sources
-from axiom_bench.run.inputs.fetching import free_bytes, size_text
+from axiom_bench.run.fetching import free_bytes, size_text
 from axiom_bench.run.job import Job
 
 SUFFIX = ".image"
