@@ -7,16 +7,11 @@ import hashlib
 import json
 import os
 import stat
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
-from types import GenericAlias
-from typing import Annotated, Any, Literal, NamedTuple
-
-from pydantic import AfterValidator, BaseModel, PlainValidator, ValidationError, ValidationInfo, create_model
-from pydantic_core import PydanticCustomError
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import shown
@@ -206,110 +201,10 @@ def _check(folder: Path, names: Iterable[str]) -> None:
             raise BenchError(f"{path} is no file; run the same command again, which replaces it.")
 
 
-MAX_PLACE = 100  # characters of an entry's place in an error
-MAX_PATH = 1000  # characters of a file's name in the folder
-EXPECTED = {  # by pydantic's name of an error
-    **dict.fromkeys(("dict_type", "model_type"), "a mapping"),
-    **{"list_type": "a list", "string_type": "text", "scalar_type": "text or a number"},
-    **{"float_type": "a number", "int_type": "a whole number", "bool_type": "true or false"},
-}
-
-
-def problem(value: Mapping[str, Any], model: type[BaseModel], elsewhere: bool = False) -> str | None:
-    """What is wrong with the first entry that isn't of the type that the model says; None where there is none.
-    elsewhere: whether files may be of other folders, as those of combined runs."""
-    try:
-        model.model_validate(value, strict=True, context=elsewhere)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))[:MAX_PLACE]
-        text = textwrap.shorten(json.dumps(first["input"], default=str), 60, placeholder="...")
-        if first["type"] == "file_name":
-            return f"its {first['loc'][0]!r} names {text}, which is no file of a run folder"
-        return f"its {where!r} must be {EXPECTED.get(first['type'], 'something else')}, not {text}"
-    return None
-
-
 def _problem(manifest: Mapping[str, Any]) -> str | None:
-    return problem(manifest, _Manifest, elsewhere=bool(manifest.get("runs")))
+    from axiom_bench.records import entries  # here: `--help` needs no pydantic
 
-
-def _scalar(value: object) -> object:
-    if isinstance(value, str | int | float):
-        return value
-    raise PydanticCustomError("scalar_type", "text or a number")
-
-
-def _inside(name: str, info: ValidationInfo) -> str:
-    path = PurePosixPath(name[: MAX_PATH + 1])
-    is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and "\0" not in name
-    if info.context or (is_inside and len(name) <= MAX_PATH):
-        return name
-    raise PydanticCustomError("file_name", "a file of the run folder")
-
-
-Facts = dict[str, Any]
-Numbers = dict[str, float]
-Texts = list[str]
-Scalar = Annotated[Any, PlainValidator(_scalar)]
-Files = list[Annotated[str, AfterValidator(_inside)]]
-
-
-def _entries(name: str, types: Mapping[Any, Iterable[str]], **more: Any) -> type[BaseModel]:
-    """A mapping in which each of these entries may be missing, or null; others are free. types: {type: entries}."""
-    of_type = {entry: kind for kind, entries in types.items() for entry in entries}
-    fields: dict[str, Any] = {entry: (kind | None, None) for entry, kind in (of_type | more).items()}
-    return create_model(name, **fields)
-
-
-def _by_name(model: type[BaseModel]) -> Any:
-    return GenericAlias(dict, (str, model))
-
-
-def _each(model: type[BaseModel]) -> Any:
-    return GenericAlias(list, (model,))
-
-
-_PLUGIN: dict[Any, tuple[str, ...]] = {
-    Scalar: ("title", "note", "description", "definition", "deviation"),
-    str: ("reference", "unstable"),
-    Texts: ("computed_from", "wins_by_construction"),
-    Facts: ("params",),
-}
-_CITED = _entries("Cited", {str: ("text", "url")})
-_METHOD = _entries("Method", _PLUGIN, library=str, cited=_CITED)
-_OF_METRIC = dict.fromkeys(("unit", "kind", "better", "tolerance", "of", "metric"), str)
-_METRIC = _entries("Metric", _PLUGIN, **_OF_METRIC, needs=list[Any], cited=_CITED)
-_IMAGES = _entries("Images", {float: ("chosen", "kept")}, others=str, mosaics=Facts)
-_MODEL = _entries(
-    "Model",
-    {
-        str: ("layer", "output", "weights_sha256"),
-        Scalar: ("weights", "note"),
-        bool: ("random_weights", "tells_contributions"),
-    },
-    layers=Texts, depths=Numbers, classes=list[Scalar], images=_by_name(_IMAGES),
-)  # fmt: skip
-_CONFIG = _entries("Config", {Facts: ("model", "report")})
-_JOB = _entries(
-    "Job", {}, job=str, config=_CONFIG, images=float, left_out=Texts, records=Files, values=dict[str, dict[str, str]]
-)
-_RUN: dict[Any, tuple[str, ...]] = {
-    Scalar: ("experiment", "run"),
-    str: ("created", "git_commit"),
-    Texts: ("overrides",),
-    Facts: ("versions",),
-}
-_Manifest = _entries(
-    "Manifest", {**_RUN, Files: listed(), dict[str, Numbers]: OF_JOBS},
-    config=_CONFIG, methods=_by_name(_METHOD), metrics=_by_name(_METRIC), models=_by_name(_MODEL),
-    data=_by_name(_entries("Data", {Texts: ("ids", "notes")}, fingerprint=str)),
-    axes=dict[str, Facts], jobs=_each(_JOB), report_seconds=float,
-    failures=_each(_entries("Failure", {str: ("job", "message")})),
-    added=_by_name(_entries("Added", {str: ("git_commit",)})),
-    runs=_each(_entries("CombinedRun", _RUN, folder=str, models=Texts, data=Texts)),
-    state=str, sha256=dict[str, str],
-)  # fmt: skip
+    return entries.problem(manifest)
 
 
 def merge_facts(facts: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
