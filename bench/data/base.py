@@ -346,8 +346,8 @@ class Selected(MadeOf):
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:
-    """`data.fingerprint` of the images, in their order: by threads where the data set lets several read at once and no
-    hash is known from an earlier run, since to find one takes less than a thread does."""
+    """`data.fingerprint` of the images, in their order: by threads where the data set lets several read at once. A hash
+    that is known from an earlier run is found sooner than a thread starts."""
     of = partial(data.fingerprint, hashes=hashes)
     yield from map(of, indices[:1])  # what all images share is read once
     if hashes.cached or not all(source.threads_may_read for source in data.sources):

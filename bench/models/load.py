@@ -160,8 +160,8 @@ def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> Weights:
 
 @dataclass(frozen=True)
 class Source:
-    """One network before its weights: how to build it, what it expects, its published weights by name, the names of
-    their classes, which count where the network has as many, and what a reader must know of its values."""
+    """One network before its weights: how to build it, what it expects, its published weights by name, and what a
+    reader must know of its values. Names of classes count where the network has as many."""
 
     build: Callable[[], nn.Module]
     preprocessing: Preprocessing

@@ -42,10 +42,11 @@ class Job:
     """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
     target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
     images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
-    out, where some may be. made_of: of the images that mosaics were made of, for the manifest: their data set (`of`),
-    how many `images` it has, `of_one_class`, of these `unreadable` where the model was asked, `confident` those that it
-    names with `confidence` (null: all), `in_mosaics` those that a mosaic shows. batch_rows_of_all: of the job that this
-    is a part of."""
+    out, where some may be. batch_rows_of_all: of the job that this is a part of.
+
+    made_of: the images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
+    `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident` counts
+    those that the model names with `confidence` (null: all), and `in_mosaics` those that a mosaic shows."""
 
     config: Mapping[str, Any] = field(compare=False, repr=False)
     experiment: str

@@ -25,11 +25,11 @@ class Folder(ImageFiles):
     """ids: paths below the root, "class/image.jpg" or "image.jpg".
 
     classes: a list or a file, see `class_list`: their order is the index, and other folders are left out. Without them
-    the subfolders are labels where every image lies in one that is called by a class of the network, or, of a network
-    whose classes have no names, where there is a subfolder for each class. Else no image has a label, and `unlabelled`
-    says why. folders: whether a folder is called by its class's name, or by its class's index from 0 alone. network:
-    its classes, called where they are needed. Raises BenchError where there are no images, or a folder of indices is
-    called otherwise.
+    the subfolders are labels where every image lies in one that is called by a class of the network. Of a network whose
+    classes have no names they are where there is a subfolder for each class. Else no image has a label, and
+    `unlabelled` says why. folders: whether a folder is called by its class's name, or by its class's index from 0
+    alone. network: its classes, called where they are needed. Raises BenchError where there are no images, or a folder
+    of indices is called otherwise.
     """
 
     orientation = "EXIF orientations are applied"
