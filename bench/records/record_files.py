@@ -197,6 +197,6 @@ def of_manifest(folder: Path, manifest: Mapping[str, Any]) -> Iterator[tuple[Rec
         for name in job.get("records") or ():
             file, content = open_file(folder, name, (manifest.get(artefacts.HASHES) or {}).get(name))
             before = taken.get(file.shard, {})
-            if fresh := without(file.holds(job["values"]), before):
+            if fresh := without(file.holds(job.get("values") or {}), before):
                 taken[file.shard] = together([before, fresh])
                 yield file, content, fresh

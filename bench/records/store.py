@@ -133,10 +133,10 @@ def columns_of(content: bytes) -> list[str]:
 
 def metadata_of(content: bytes) -> Any:
     """The `metadata` that a Parquet file was written with, from its content; None where it has none."""
-    schema = _schema_of(content)
-    try:
-        return json.loads((schema.metadata or {})[METADATA]) if schema else None
-    except (KeyError, ValueError):
+    try:  # a published file has no Arrow schema, which pq.read_schema takes the metadata from
+        entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+        return json.loads(entries[METADATA]) if METADATA in entries else None
+    except (OSError, ValueError):
         return None
 
 

@@ -324,7 +324,7 @@ def test_what_is_required():
     assert required([method(["other_images"]), metric()]) == {"other_images", "interventions"}
     wrapper = replace(ab.methods.get("smoothed_xgrad_cam"), inner=method(["other_images"]))
     assert required([wrapper]) == {"other_images"}
-    with pytest.raises(BenchError, match="did you mean 'other_images'"):
+    with pytest.raises(BenchError, match="must be 'interventions' or 'other_images'"):
         method(["other_image"])
 
 
