@@ -28,7 +28,7 @@ from axiom_bench.gate.baseline import Baseline
 from axiom_bench.records import artefacts, files, reading, record_files, store
 from axiom_bench.report import stamp
 from axiom_bench.report.charts.pictures import load
-from axiom_bench.report.tables.headline import last_lines
+from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.fuzzing.damage import ANYTHING, changed, damaged
 from tests.made_runs import records_of, write_curves, write_run
@@ -106,7 +106,7 @@ def _summarise(draw: st.DrawFn, folder: Path) -> None:
     """Now and then what is made of the values; it takes several times as long as reading them."""
     if not draw(st.integers(0, 7)):
         run = RunFolder.read(folder)
-        last_lines(run)
+        result_lines(run)
         Baseline.of(run)
 
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest, norm, t, ttest_1samp
 from axiom_bench.errors import BenchError
 from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.comparisons import paired_tables
-from axiom_bench.report.tables.headline import last_lines
+from axiom_bench.report.tables.headline import metric_lines
 from axiom_bench.report.tables.table import to_markdown
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.labels import Value
@@ -258,7 +258,7 @@ def test_a_table_for_each_setting(compared, tmp_path):
 
 def test_the_closing_lines_say_who_is_better(compared, edit_manifest):
     headline = ["sensitivity_error", "box_iou", "zeta"]
-    *_, first, last = last_lines(told(compared.path, edit_manifest, compare="xgrad_cam", headline=headline))
+    *_, first, last = metric_lines(told(compared.path, edit_manifest, compare="xgrad_cam", headline=headline))
     assert first.startswith("xgrad_cam, Sensitivity error (paired, p < 0.05 after Holm): scenes_fc: ")
     assert first.endswith("scenes_residual: better than ablation_cam_axiomatic, worse than grad_cam")  # hires_cam ties
     assert last.startswith("xgrad_cam, Box IoU (paired, p < 0.05 after Holm): scenes_fc: ")
@@ -270,12 +270,12 @@ def test_nothing_sure_is_said_so(make_run, make_records, edit_manifest):
     folder = make_run(make_records(2), pictures=False)
     for control, verdict in (("grad_cam", "no significant difference"), ("random", "no value to compare")):
         run = told(folder, edit_manifest, compare=control, headline=["sensitivity_error"])
-        assert last_lines(run)[-1].endswith(f"scenes_residual: {verdict}")
+        assert [*metric_lines(run)][-1].endswith(f"scenes_residual: {verdict}")
 
 
 def test_nothing_is_compared_unasked(usual):
     assert list(paired_tables(usual)) == []
-    assert not any("paired" in line for line in last_lines(usual))
+    assert not any("paired" in line for line in metric_lines(usual))
 
 
 def test_the_centre_of_each_column_is_that_of_its_values_alone():

@@ -78,11 +78,6 @@ def _row(title: str, cells: Sequence[str]) -> str:
     return f"{title:{TITLE}}{''.join(cell.rjust(COLUMN) for cell in cells)}".rstrip()
 
 
-def last_lines(run: RunFolder) -> list[str]:
-    """`warning_lines`, and a line for each metric."""
-    return [*warning_lines(run), *metric_lines(run)]
-
-
 def metric_lines(run: RunFolder, shown: Collection[str] = ()) -> Iterator[str]:
     """One line for each metric of `config.report.headline` that was measured and isn't shown elsewhere, with every
     setting; with `config.report.compare`, one more for each that has a direction."""
