@@ -46,18 +46,13 @@ def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
     the values of whole data sets, with image id "*". Raises BenchError, naming the file, for one that is missing or
     damaged."""
-    tables = (table for _, table in _record_tables(Path(folder), manifest, store.SCHEMA))
-    return store.to_frame(tables, store.SCHEMA)
+    return store.to_frame(_record_tables(Path(folder), manifest, store.SCHEMA), store.SCHEMA)
 
 
 def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[str] = ()) -> tuple[Records, Records]:
-    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these. Raises
-    `Damaged` also where a name or class is missing."""
+    """As `read_records`, but compact, one file at a time: of all metrics but those `apart`, and of these."""
     builders = Builder(), Builder()
-    for path, table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
-        for name in table.column_names:
-            if name != "value" and table[name].null_count:
-                raise Damaged(f"The file {path} can't be used (its column {name!r}); run the same command again.")
+    for table in _ahead(_record_tables(Path(folder), manifest, store.CODED)):
         if apart:
             is_apart = _is_one_of(table["metric"], apart)
             builders[1].add(table.filter(is_apart))
@@ -66,19 +61,19 @@ def read_by_metric(folder: Path, manifest: Mapping[str, Any], apart: Collection[
     return builders[0].records(), builders[1].records()
 
 
-def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> Iterator[tuple[Path, pa.Table]]:
-    """The rows of each file that counts, and that file; at the end values of whole data sets."""
+def _record_tables(folder: Path, manifest: Mapping[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of each file that counts; at the end values of whole data sets."""
     for file, content, values in record_files.of_manifest(folder, manifest):
         table = store.parse(folder / file.name, content, schema)
-        yield folder / file.name, chosen(table, values, file.values, file.names, "metric")
+        yield chosen(table, values, file.values, file.names, "metric")
     for table in _whole_set_tables(folder, manifest):
         of_all: dict[str, object] = {"experiment": str(manifest["experiment"]), "image_id": WHOLE_SET}
         of_all |= {"target_class": UNKNOWN_CLASS, "predicted_class": UNKNOWN_CLASS}
         columns = {name: [of_all[name]] * len(table) if name in of_all else table[name] for name in schema.names}
-        yield folder, pa.table(columns).cast(schema)
+        yield pa.table(columns).cast(schema)
 
 
-def _ahead(tables: Iterator[tuple[Path, pa.Table]]) -> Iterator[tuple[Path, pa.Table]]:
+def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """The tables, each made by a thread while the one before it is used: hashing and unpacking let Python go on."""
     with ThreadPoolExecutor(1) as thread:
         upcoming = thread.submit(next, tables, None)

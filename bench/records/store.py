@@ -25,29 +25,35 @@ from axiom_bench.records.by_metric import PLACE
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 _TEXT, _NUMBER, _NUMBERS = pa.string(), pa.float64(), pa.list_(pa.float64())
+
+
+def _fields(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    """Columns in which no row lacks a value."""
+    return [pa.field(name, kind, nullable=False) for name in names]
+
+
 SCHEMA = pa.schema(
     [
-        *((name, _NAME) for name in ("experiment", *PLACE)),
-        ("image_id", _TEXT),
-        *((name, pa.int32()) for name in ("target_class", "predicted_class")),  # class indices; -1: unknown
-        *((name, _NAME) for name in ("method", "metric")),  # method "-" for a metric of the layer alone
+        *_fields(_NAME, "experiment", *PLACE),
+        *_fields(_TEXT, "image_id"),
+        *_fields(pa.int32(), "target_class", "predicted_class"),  # class indices; -1: unknown
+        *_fields(_NAME, "method", "metric"),  # method "-" for a metric of the layer alone
         ("value", _NUMBER),  # NaN unless status is "ok"
-        ("status", _NAME),
+        *_fields(_NAME, "status"),
     ]
 )
 CURVES = pa.schema(
     [
-        *(("image_id", _TEXT), ("target_class", pa.int32()), ("method", _NAME), ("curve", _NAME)),
-        *(("points", _NUMBERS), ("status", _NAME)),
+        *(*_fields(_TEXT, "image_id"), *_fields(pa.int32(), "target_class"), *_fields(_NAME, "method", "curve")),
+        *(("points", _NUMBERS), *_fields(_NAME, "status")),
     ]
 )
-_COUNTS = [pa.field(name, pa.int64(), nullable=False) for name in ("images", "rows", "common_images", "common_rows")]
 WHOLE_SET = pa.schema(
     [
-        *((name, _TEXT) for name in (*PLACE, "method", "metric")),
-        *(("value", _NUMBER), ("status", _TEXT), *_COUNTS[:2]),
-        *(("common_value", _NUMBER), *_COUNTS[2:]),
-        *(("replicates", _NUMBERS), ("common_replicates", _NUMBERS)),
+        *_fields(_TEXT, *PLACE, "method", "metric"),
+        *(("value", _NUMBER), *_fields(_TEXT, "status"), *_fields(pa.int64(), "images", "rows")),
+        *(("common_value", _NUMBER), *_fields(pa.int64(), "common_images", "common_rows")),
+        *_fields(_NUMBERS, "replicates", "common_replicates"),
     ]
 )
 _OF_TEXT = (*PLACE, "method", "step", "device")
@@ -55,7 +61,7 @@ RUNTIME = pa.schema([(name, pa.large_string() if name in _OF_TEXT else _NUMBER) 
     RUNTIME_COLUMNS.index("batch_size"), pa.field("batch_size", pa.int64())
 )
 COMPACT = SCHEMA.set(SCHEMA.get_field_index("value"), pa.field("value", pa.float32()))  # as values are published
-CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), pa.field("image_id", _NAME))  # SCHEMA as readers take it fastest
+CODED = SCHEMA.set(SCHEMA.get_field_index("image_id"), *_fields(_NAME, "image_id"))  # SCHEMA as readers take it fastest
 
 METADATA = b"axiom_bench"  # the key of the metadata, as JSON
 MAX_UNPACKED = 2**30  # bytes of an archive, or of a table; of this more must not be far more than those of its file

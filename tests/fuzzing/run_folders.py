@@ -54,7 +54,8 @@ def made() -> Mapping[str, bytes]:
         points = pd.DataFrame([{**curves, "image_id": image, "points": [0.0, 0.5, 1.0]} for image in images])
         job = write_curves(folder, PLACE, points, 1)
         row = {**PLACE, "method": "cam", "metric": "best_iou", "value": 0.5, "status": "ok", "images": 5, "rows": 5}
-        row |= {"common_value": 0.5, "common_images": 5, "common_rows": 5, "replicates": [0.4, 0.6]}
+        row |= {"common_value": 0.5, "common_images": 5, "common_rows": 5}
+        row |= {name: [0.4, 0.6] for name in ("replicates", "common_replicates")}
         store.write(folder / "whole_set/a.parquet", pa.Table.from_pylist([row], store.WHOLE_SET), schema=None)
         picture = {**PLACE, "image_id": images[0], "target_class": 1, "picture": b"", "methods": ["cam"], "maps": [b""]}
         store.write(folder / "gallery/a.parquet", pa.Table.from_pylist([picture], store.GALLERY), schema=None)
