@@ -36,6 +36,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "embedded": BOTTOM,
     "data": {*BOTTOM, "cutting.output", "cutting.interventions", "embedded"},
     "models": {*BOTTOM, "cutting", "data", "embedded"},
+    "examination": {*BOTTOM, "cutting", "data", "models"},
     "methods": {*BOTTOM, "cutting", "explanation", "data.torchvision_import"},
     "metrics": {*BOTTOM, "cutting", "explanation", "evaluation.queries", "data.batch"},
     "evaluation": {*BOTTOM, "cutting", "explanation", "data.base", "data.batch"},
@@ -43,7 +44,7 @@ MAY_IMPORT = {  # a room, or the one module of a room
     "statistics": {*BOTTOM, "records"},
     "judging": {*BOTTOM, "records", "statistics"},
     "report": {*BOTTOM, "records", "statistics", "judging", "explanation.overlay"},
-    "run": {*BOTTOM, "cutting", "explanation", "evaluation", "data", "models", "records"},
+    "run": {*BOTTOM, "cutting", "explanation", "examination", "evaluation", "data", "models", "records"},
     "gate": {*BOTTOM, "records", "statistics", "explanation.overlay"},
 }
 FREE = {"cli", "testing", ""}  # above all others; "" is axiom_bench/__init__ itself

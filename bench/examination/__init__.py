@@ -1,0 +1,1 @@
+"""What is found about a network and its data before anything is computed."""
