@@ -3,44 +3,116 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils._pytree import tree_leaves
 
+from axiom_bench.cutting.hooks import CANT_COPY, give_copies, of_torch
 from axiom_bench.errors import BenchError
+
+COMPILED = "_orig_mod"  # the name of a network within what torch.compile returns
 
 
 @torch.inference_mode(False)
-def shared_copy(model: nn.Module) -> nn.Module:
+def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     """The same structure over the same parameter memory, in eval mode, with requires_grad off.
 
-    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy; modes, hooks and gradients
-    don't cross. Raises BenchError for a model that Python can't copy.
+    Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy; modes and gradients stay out.
+    Of hooks those cross that make weights; with_hooks: and copies of all others. What Python can't copy, as a lock or a
+    file, is shared. Compiled modules become those that they were made from.
+    Raises BenchError for weights that have no gradients or no values, and for a model that Python can't copy.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise BenchError("A TorchScript model can't be cut at a layer; give the nn.Module that it was made from.")
+    _check_weights(model)
     memo: dict[int, Any] = {}
     for module in model.modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             memo[id(tensor)] = _shared(tensor)
-        for value in vars(module).values():
+        for value in tree_leaves(list(vars(module).values())):
             if isinstance(value, Tensor):
-                memo.setdefault(id(value), value.detach())
+                memo.setdefault(id(value), _shared(value))
+        memo.update((id(hooks), of_torch(hooks)) for name, hooks in vars(module).items() if name.endswith("_hooks"))
     try:
-        return copy.deepcopy(model, memo).eval()
-    except (TypeError, RuntimeError, AttributeError) as error:
-        raise BenchError(
-            f"{type(model).__name__} can't be copied ({error}); remove what can't be copied from its attributes."
-        ) from error
+        copied = _deep_copy(model, tried := dict(memo))
+    except CANT_COPY:
+        tried = _with_the_rest_shared(model, memo)
+        copied = _deep_copy(model, tried)
+    if with_hooks:
+        give_copies(model, tried)
+    return copied.eval()
+
+
+def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    for module in reversed(list(model.modules())):
+        if COMPILED in module._modules:
+            memo[id(module)] = copy.deepcopy(module._modules[COMPILED], memo)
+    return copy.deepcopy(model, memo)
+
+
+def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
+    """The memo with every attribute that can't be copied as itself. Raises BenchError for a module that can't."""
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if name not in ("_modules", "_parameters", "_buffers"):
+                try:
+                    copy.deepcopy(value, dict(memo))
+                except CANT_COPY:
+                    memo[id(value)] = value
+    for name, module in reversed(list(model.named_modules())):
+        try:
+            _deep_copy(module, dict(memo))
+        except CANT_COPY as error:
+            place = f"{type(model).__name__}{f'.{name}' if name else ''}"
+            raise BenchError(
+                f"{place} can't be copied ({error}); give a network whose modules copy.deepcopy takes."
+            ) from error
+    return memo
 
 
 def _shared(tensor: Tensor) -> Tensor:
     # An inference tensor can't be saved for a backward pass, so it is the one kind that is copied.
     memory = tensor.clone() if tensor.is_inference() else tensor.detach()
     return nn.Parameter(memory, requires_grad=False) if isinstance(tensor, nn.Parameter) else memory
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Raises BenchError for a network that can have no gradients, and for one without weights yet."""
+    network = type(model).__name__
+    if isinstance(model, torch.jit.ScriptModule):
+        raise BenchError("A TorchScript model can't be cut at a layer; give the nn.Module that it was made from.")
+    for name, module in model.named_modules():
+        kind, weights = type(module), list(module.parameters(recurse=False))
+        if any(map(is_lazy, weights)):
+            raise BenchError(f"The {kind.__name__} {name!r} has no weights yet; call the network on an image once.")
+        of_integers = not all(weight.is_floating_point() or weight.is_complex() for weight in weights)
+        if of_integers or (kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__):
+            raise BenchError(
+                f"{network} is quantised (its {name!r} is a {kind.__name__} of integers), and integers have no "
+                "gradients; give the network as it was before, in floating point."
+            )
+
+
+@contextmanager
+def own_state(copied: nn.Module) -> Iterator[None]:
+    """Runs a copy's first pass: of buffers and other tensors that it writes to, as a counter, it keeps copies."""
+    holders = [holder for module in copied.modules() for holder in (module._buffers, vars(module))]
+    shared = [(holder, name, value) for holder in holders for name, value in holder.items() if type(value) is Tensor]
+    with torch.inference_mode(False):
+        own = [value.clone() for *_, value in shared]
+    for (holder, name, _), value in zip(shared, own, strict=True):
+        holder[name] = value
+    try:
+        yield
+    finally:
+        for (holder, name, before), value in zip(shared, own, strict=True):
+            if holder.get(name) is value and not value._version:
+                holder[name] = before
 
 
 class MaxPool2dByViews(nn.MaxPool2d):

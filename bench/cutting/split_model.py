@@ -10,10 +10,11 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting import hooks
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.model_copy import pool_by_views, shared_copy
+from axiom_bench.cutting.model_copy import COMPILED, pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
@@ -58,7 +59,7 @@ class SplitModel(CachesResults):
         output: AnyOutput = "logits",
         ablation_channels: int | None = None,
     ) -> None:
-        self.layer = _checked_layer(model, layer)
+        self.layer = _checked_layer(model, layer).replace(f"{COMPILED}.", "")
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.limits = Limits(ablation_memory)
@@ -70,6 +71,12 @@ class SplitModel(CachesResults):
             )
         self.ablation_channels = ablation_channels
         self.model = pool_by_views(shared_copy(model))
+        self._with_hooks = pool_by_views(shared_copy(model, with_hooks=True)) if hooks.has_others(model) else None
+        if any(tensor.is_meta for tensor in self.model.parameters()):
+            raise BenchError(
+                f"{type(model).__name__} has weights on the meta device, which have no values; load them first, by "
+                "network.to_empty(device='cpu') and network.load_state_dict(...)."
+            )
         self.passes = Passes()
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
@@ -120,6 +127,9 @@ class SplitModel(CachesResults):
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
             with torch.no_grad(), arithmetic("fp32", self.device):
+                if self._with_hooks is not None and hooks.matter(self._with_hooks, self.model, images[:1]):
+                    self.model = self._with_hooks
+                self._with_hooks = None
                 self._trunk_and_head = trunk_and_head_of(self.model, self.layer, self.reshape, self.output, images[:1])
         return self._trunk_and_head
 
@@ -212,7 +222,11 @@ class SplitModel(CachesResults):
 
     def at(self, layer: str) -> Self:
         """This model cut at another layer, once; both count in the same `passes`."""
-        return self if layer == self.layer else self.once(("cut at", layer), lambda: self._like(self.model, layer))
+        return (
+            self
+            if layer == self.layer
+            else self.once(("cut at", layer), lambda: self._like(self._with_hooks or self.model, layer))
+        )
 
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
@@ -227,8 +241,8 @@ def _checked_layer(model: nn.Module, layer: str) -> str:
         raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
     if isinstance(layer, str):
         existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-        if layer not in existing:
-            raise unknown("layer", layer, existing)
+        if layer not in existing and layer not in (plain := [name.replace(f"{COMPILED}.", "") for name in existing]):
+            raise unknown("layer", layer, plain)
         return layer
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):

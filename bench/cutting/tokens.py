@@ -6,7 +6,7 @@ before them (the class token, registers) have no position. Swin's layers return 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
@@ -88,9 +88,16 @@ def check_reshape(reshape: Any) -> AnyReshape | None:
     )
 
 
-def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: Size) -> Reshape | None:
+def layout(
+    reshape: AnyReshape | None,
+    layer: str,
+    output: Tensor,
+    image_size: Size,
+    channels_last: Callable[[], bool | None] = lambda: None,
+) -> Reshape | None:
     """How this layer's output becomes maps; None where it is maps (B, K, H, W) already.
 
+    channels_last: what the network's operations tell of an output whose sizes look like (B, H, W, K); see ChannelOrder.
     Raises BenchError for tokens without a reshape, and for an output that `reshape` can't be meant for.
     """
     if isinstance(reshape, Reshape):
@@ -98,6 +105,8 @@ def layout(reshape: AnyReshape | None, layer: str, output: Tensor, image_size: S
     shape = tuple(output.shape)
     grid = None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1])
     readings = _readings(shape, grid, image_size)
+    if ChannelsLast() in readings and (last := channels_last()) is not None:
+        readings = [ChannelsLast() if last else None]
     if reshape is None:
         if readings and None not in readings:
             raise BenchError(

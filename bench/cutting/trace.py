@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
+from axiom_bench.cutting.images import checked_images, first_pass
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -25,7 +26,7 @@ from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
@@ -282,19 +283,24 @@ def trace_of(
     other_images: Tensor | None = None,
 ) -> Trace:
     """One trunk pass, one head pass and its gradient; see CutModel.trace."""
-    images = _checked_images(images).to(cut_model.device, cut_model.dtype)
+    images = checked_images(images, cut_model.model).to(cut_model.device, cut_model.dtype)
     with torch.inference_mode(False):
         images = images.clone() if images.is_inference() else images.detach()
         cut_model.split(images)
         with torch.no_grad():
-            activations, sides = cut_model.trunk(images)
+            try:
+                activations, sides = cut_model.trunk(images)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    first_pass(cut_model.model, images[:1])  # its sentence says why
+                raise
         activations = activations.detach().requires_grad_()
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
             outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
         targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
-        gradients = _gradients(cut_model, scores, activations, values is not None)
+        gradients = _gradients(cut_model, scores, activations, sides, values is not None)
     return Trace(
         images=images,
         activations=activations.detach(),
@@ -310,28 +316,33 @@ def trace_of(
     )
 
 
-def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, keep: bool) -> Tensor:
+def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides: Any, keep: bool) -> Tensor:
     """dS/dF, (B, K, H, W). keep: the autograd graph. Raises BenchError where there is no gradient."""
     if not scores.requires_grad and cut_model.output.function is not None:
         raise BenchError(
             f"The scores of the output function {cut_model.output.name} have no gradient; "
             "compute them without detach, no_grad, item or NumPy."
         )
-    gradients = None
+    gradients, network = None, type(cut_model.model).__name__
     if scores.requires_grad:
-        (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keep, allow_unused=True)
+        try:
+            (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keep, allow_unused=True)
+        except Exception as error:  # a network's own backward pass may raise anything
+            if is_out_of_memory(error):
+                raise
+            raise BenchError(
+                f"The gradient of {network} fails ({str(error).splitlines()[0]}); mend it so that "
+                "model(images)[0, 0].backward() runs, for images.requires_grad_()."
+            ) from error
     if gradients is None:
+        maps = activations.detach()
+        if not torch.equal(cut_model.head(maps, sides), cut_model.head(maps + 1, sides)):
+            raise BenchError(
+                f"The scores of {network} depend on the layer {cut_model.layer!r} and have no gradient there; "
+                "compute them without detach, no_grad, inference_mode, item or NumPy."
+            )
         raise BenchError(f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output.")
     return gradients
-
-
-def _checked_images(images: Tensor) -> Tensor:
-    if not isinstance(images, Tensor):
-        advice = "; convert it with torch.from_numpy" if type(images).__module__ == "numpy" else ""
-        raise BenchError(f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{advice}.")
-    if images.ndim != 4 or len(images) == 0:
-        raise BenchError(f"Invalid images: expected (B, 3, H, W) with B >= 1, not the shape {tuple(images.shape)}.")
-    return images
 
 
 def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:

@@ -5,19 +5,22 @@ Sides are the values that cross the cut beside the layer's output, as a skip con
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from axiom_bench.cutting.channel_order import ChannelOrder
+from axiom_bench.cutting.images import first_pass
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
-from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
+from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
 from axiom_bench.errors import BenchError, is_out_of_memory
 
@@ -71,12 +74,26 @@ def cast(sides: Any, dtype: torch.dtype) -> Any:
 
 
 class _Tracer(fx.Tracer):
-    """Remembers which node each call of the target layer returned."""
+    """Remembers which node each call of the target layer returned.
+
+    own_gradient: whether a node was made without a gradient, or in an autograd.Function, which has one of its own.
+    """
+
+    own_gradient = False
 
     def __init__(self, layer: nn.Module, opaque: nn.Module | None) -> None:
         super().__init__()
         self.layer, self.opaque = layer, opaque
         self.outputs: list[Any] = []
+        self.functions = set(_codes_of_functions(torch.autograd.Function))
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """torch's, and a look at where it is called."""
+        frame = sys._getframe() if self.functions and not self.own_gradient else None
+        while frame is not None and frame.f_code not in self.functions:
+            frame = frame.f_back
+        self.own_gradient |= frame is not None or not torch.is_grad_enabled()
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
@@ -91,12 +108,21 @@ class _Tracer(fx.Tracer):
         return output
 
 
+def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
+    """The forward passes of all operations that have been defined with a gradient of their own."""
+    for function in kind.__subclasses__():
+        yield from _codes_of_functions(function)
+        if not function.__module__.startswith("torch.") and hasattr(function.forward, "__code__"):
+            yield function.forward.__code__
+
+
 @dataclass(frozen=True)
 class GraphParts:
     """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits."""
 
     trunk_graph: fx.GraphModule
     head_graph: fx.GraphModule
+    own_gradient: bool  # whether the model's gradient may be another one than the graph's
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
@@ -119,7 +145,8 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
     """
     tracer = _Tracer(network.model.get_submodule(layer), network.scores if opaque_scores else None)
     try:
-        graph = tracer.trace(network)
+        with torch.enable_grad():
+            graph = tracer.trace(network)
     except Exception as error:  # tracing runs the user's code on proxies: anything may come out of it
         raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
@@ -132,7 +159,8 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
     if not any(node.op == "output" for node in after):
         raise CannotSplit(f"the scores don't depend on {layer}")
     trunk, head = _split_graph(graph, cut, after)
-    return GraphParts(fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head"))
+    modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
+    return GraphParts(*modules, tracer.own_gradient)
 
 
 def _split_graph(graph: fx.Graph, cut: fx.Node, after: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
@@ -285,9 +313,7 @@ def trunk_and_head_of(
 
     Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
     """
-    copied_image = image.clone()  # which the model may write to
-    with measured_outputs(image) as sizes:
-        returned = model(copied_image)
+    returned, sizes = first_pass(model, image)
     scores = scores_of(output.function, returned, type(model).__name__, image)
     network = ScoredNetwork(model, scores)
     expected = returned if scores is None else scores(returned)
@@ -299,21 +325,41 @@ def trunk_and_head_of(
         return TrunkAndHead(with_maps, _checked_kinds(with_maps, layer, image, expected), scores, module, sizes)
 
     for opaque_scores in (False, True) if scores is not None else (False,):
-        with suppress(CannotSplit):
+        try:
             parts = split(network, layer, opaque_scores)
+            if output.function is not None or parts.own_gradient:
+                _check_gradient(parts, HookedParts(network, layer), image, may_have_none=output.function is None)
             if output.function is not None:
-                _check_function(parts, HookedParts(network, layer), image, output.name)
+                _check_rows(parts, image, output.name)
             return checked(parts)
+        except CannotSplit:
+            continue
+        except Exception as error:  # the graph of a user's code may raise anything, as for two images of a fixed batch
+            if isinstance(error, BenchError) or is_out_of_memory(error):
+                raise
     return checked(HookedParts(network, layer))
 
 
-def _check_function(parts: GraphParts, hooked: HookedParts, image: Tensor, name: str) -> None:
-    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's function.
+def _check_gradient(parts: GraphParts, hooked: HookedParts, image: Tensor, may_have_none: bool) -> None:
+    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's code.
 
-    Raises BenchError where the scores of two images aren't a row for each.
+    may_have_none: whether the graph's gradient will do where the model has none.
     """
-    if not equal_up_to_rounding(_weighted_gradient(parts, image), _weighted_gradient(hooked, image)):
+    gradient, expected = _weighted_gradient(parts, image), None
+    try:
+        expected = _weighted_gradient(hooked, image)
+    except (CannotSplit, RuntimeError, NotImplementedError):
+        if not may_have_none:
+            raise
+    if expected is None and may_have_none:
+        return
+    zeros = torch.zeros(())
+    if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):
         raise CannotSplit("the graph's gradient isn't the model's")
+
+
+def _check_rows(parts: GraphParts, image: Tensor, name: str) -> None:
+    """Raises BenchError where the scores of two images aren't a row for each."""
     scores = parts.head(*parts.trunk(image))
     of_two = parts.head(*parts.trunk(image.repeat(2, 1, 1, 1)))
     if of_two.shape != (2, scores.shape[1]):
@@ -325,8 +371,8 @@ def _check_function(parts: GraphParts, hooked: HookedParts, image: Tensor, name:
         raise BenchError(f"By the output function {name} an image's scores depend on the other images of its batch.")
 
 
-def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor:
-    """The gradient of sum_j j S_j for the layer's output. Raises CannotSplit where the parts fail."""
+def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor | None:
+    """The gradient of sum_j j S_j for the layer's output, if any. Raises CannotSplit where the parts fail."""
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor):
         raise CannotSplit("the layer returns no tensor")
@@ -339,15 +385,23 @@ def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor
                 raise
             raise CannotSplit(f"the head's graph fails: {error}") from error
         weighted = (scores * torch.arange(1, scores.shape[1] + 1).to(scores)).sum()
-        gradient = torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
-    return torch.zeros_like(activations) if gradient is None else gradient
+        return torch.autograd.grad(weighted, activations, allow_unused=True)[0] if weighted.requires_grad else None
 
 
 def _with_maps(parts: GraphParts | HookedParts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
     """The parts themselves where the layer's output is maps, else with a reshape between them."""
     output, _ = parts.trunk(image)
     size = (image.shape[-2], image.shape[-1])
-    to_and_from_maps = layout(reshape, layer, output, size) if isinstance(output, Tensor) else None
+    if not isinstance(output, Tensor):
+        return parts
+
+    def channels_last() -> bool | None:
+        with ChannelOrder() as order:
+            output, sides = parts.trunk(image)
+            parts.head(output, sides)
+        return order.channels_last(output)
+
+    to_and_from_maps = layout(reshape, layer, output, size, channels_last)
     if to_and_from_maps is None:
         return parts
     check_inverse(to_and_from_maps, layer, output, size)

@@ -16,7 +16,9 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.channel_order import ChannelOrder
+from axiom_bench.cutting.images import check_inputs
+from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
@@ -32,11 +34,15 @@ RELU_TYPES = (nn.ReLU, nn.ReLU6)
 
 @dataclass(frozen=True)
 class Call:
-    """One finished call of a module: its dotted name ("" for the network) and its output."""
+    """One finished call of a module: its dotted name ("" for the network) and its output.
+
+    channels_last: whether an output of four dimensions is (B, H, W, K), None where no operation tells.
+    """
 
     name: str
     module: nn.Module
     output: object
+    channels_last: bool | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,8 +53,8 @@ class Call:
     def is_tokens(self) -> bool:
         """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last (B, H, W, K)."""
         sequence = len(self.shape) == 3 and self.shape[1] > 1
-        channels_last = len(self.shape) == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
-        return sequence or channels_last
+        looks_last = len(self.shape) == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
+        return sequence or (looks_last if self.channels_last is None else self.channels_last)
 
     @property
     def is_map(self) -> bool:
@@ -72,13 +78,14 @@ def record(
     Raises BenchError for a network that can't run on such an image, and for one without scores.
     """
     network = shared_copy(module)
-    calls: list[Call] = []
+    check_inputs(network)
+    ended: list[tuple[str, nn.Module, object]] = []
     for name, child in network.named_modules():
-        child.register_forward_hook(lambda module, _, returned, name=name: calls.append(Call(name, module, returned)))
+        child.register_forward_hook(lambda module, _, returned, name=name: ended.append((name, module, returned)))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), own_state(network), ChannelOrder() as order:
             network(image)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         height, width = input_size
@@ -87,6 +94,7 @@ def record(
             f"({error}). Set model.resize and model.crop to the size that it expects; for grey images, model.mean and "
             "model.std have one number each, [0.5], for RGB three."
         ) from error
+    calls = [Call(*call, order.channels_last(call[-1])) for call in ended]
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
         with torch.no_grad():

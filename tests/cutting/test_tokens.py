@@ -235,10 +235,13 @@ def test_error_messages(which: str, layer: str, reshape: object, sentence: str):
 
 
 def test_ambiguous_layout_is_refused():
-    model = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(), nn.Linear(512, 3))
-    assert ab.trace(model, "0", torch.zeros(1, 3, 32, 32)).activations.shape == (1, 8, 8, 8)
+    """Where no operation tells, as a convolution does."""
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(768, 512), nn.Unflatten(1, (8, 8, 8)), nn.Flatten(), nn.Linear(512, 3)
+    )
+    assert ab.trace(model, "2", torch.zeros(1, 3, 16, 16)).activations.shape == (1, 8, 8, 8)
     with pytest.raises(BenchError, match=r"may be maps \(B, K, H, W\) as well as \(B, H, W, K\)"):
-        ab.trace(model, "0", torch.zeros(1, 3, 32, 32), reshape="tokens")
+        ab.trace(model, "2", torch.zeros(1, 3, 16, 16), reshape="tokens")
 
 
 # tokens, height, width of the image: patches. 201: a class token and four registers.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.ablation.graph import (
     ADD,
@@ -29,6 +30,7 @@ from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
 
+NUMBERS = (int, float, str, torch.dtype, torch.device, type(None))
 EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | IDENTITY | CLAMP.keys()
 
 
@@ -43,9 +45,10 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     expected = module(activations.clone(), *(side.clone() if isinstance(side, Tensor) else side for side in sides))
     bare = HeadGraph(for_one_token(bare, bare.evaluate(*batches[0])), None, (), 0, 0)
     two, three = (bare.evaluate(*batch) for batch in batches)
-    floats = [node for node, value in two.items() if node.op.startswith("call") and _is_floating(value)]
-    if any(two[node].shape[0] != 2 or three[node].shape != (3, *two[node].shape[1:]) for node in floats):
+    calls = [node for node in two if node.op.startswith("call")]
+    if not all(_has_rows(two[node], three[node]) for node in calls):
         return None
+    floats = [node for node in calls if _is_floating(two[node])]
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
         return None
     sizes = [two[node].numel() * two[node].element_size() // 2 for node in (bare.activations, *floats)]
@@ -76,6 +79,16 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
     if name in RESHAPE:
         return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
     return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (name in MEAN and spatial_mean(node))
+
+
+def _has_rows(two: Any, three: Any) -> bool:
+    """Whether every tensor in a value of two and of three images has a row for each, as an LSTM's state hasn't."""
+    pairs = zip(pytree.tree_leaves(two), pytree.tree_leaves(three), strict=True)
+    return all(
+        isinstance(first, Tensor) and first.shape[:1] == (2,) and second.shape == (3, *first.shape[1:])
+        for first, second in pairs
+        if not isinstance(first, NUMBERS)
+    )
 
 
 def _is_floating(value: Any) -> bool:

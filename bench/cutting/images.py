@@ -1,0 +1,122 @@
+"""Images as a user gives them, and a network's first pass over one: read, or refused with the next step."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.model_copy import own_state
+from axiom_bench.cutting.passes import OutputSizes, measured_outputs
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name
+
+COLOURS = (1, 3, 4)
+AS_TRAINED = "normalised as in training"
+
+
+def checked_images(images: Any, model: nn.Module) -> Tensor:
+    """The images themselves, (B, C, H', W') in floating point. Raises BenchError for anything else."""
+    check_inputs(model)
+    if not isinstance(images, Tensor):
+        raise BenchError(
+            f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
+        )
+    if images.ndim != 4 or not images.numel():
+        shape, change = tuple(images.shape), _to_four(images.shape)
+        advice = f"; give images{change}" if change else ""
+        raise BenchError(f"Invalid images: expected (B, 3, H, W) with B >= 1, not the shape {shape}{advice}.")
+    if not images.is_floating_point():
+        scale = "" if images.dtype == torch.bool or images.is_complex() else " / 255"
+        raise BenchError(
+            f"The images are {images.dtype}; give images.float(){scale}, {AS_TRAINED}, or images.float() alone where "
+            "the network itself does that."
+        )
+    return images
+
+
+def check_inputs(model: nn.Module) -> None:
+    """Raises BenchError for a network that takes more than images."""
+    required = [
+        name
+        for name, entry in inspect.signature(model.forward).parameters.items()
+        if entry.default is entry.empty and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
+    ]
+    if len(required) > 1:
+        first, *others = required
+        by_name = ", ".join(f"{name}={name}" for name in others)
+        raise BenchError(
+            f"{type(model).__name__}.forward takes {' and '.join(required)}, and images alone are varied here; bind "
+            f"{' and '.join(others)} of one image, with `class Bound(torch.nn.Module): forward = lambda self, {first}: "
+            f"self.net({first}, {by_name})` and `bound = Bound(); bound.net = net`, whose layers are named 'net....'."
+        )
+
+
+def _from_others(images: Any) -> str:
+    """What makes a tensor (B, C, H', W') of something else, after a semicolon; "" where nothing does."""
+    library = type(images).__module__.split(".")[0]
+    if library == "numpy":
+        scaled = f" / 255, {AS_TRAINED}" if images.dtype.kind in "iu" else ""
+        return f"; convert it with torch.from_numpy(images){_to_four(images.shape)}{scaled}"
+    if library == "PIL" or isinstance(images, str | PathLike):
+        image = "images" if library == "PIL" else "PIL.Image.open(images).convert('RGB')"
+        return f"; give torchvision.transforms.functional.to_tensor({image})[None], {AS_TRAINED}"
+    if isinstance(images, Mapping):
+        names = [name for name, value in images.items() if isinstance(value, Tensor) and value.ndim == 4]
+        return f"; give its images alone, images[{names[0]!r}]" if names else ""
+    if not isinstance(images, list | tuple) or not images:
+        return ""
+    if not isinstance(images[0], Tensor):
+        of_each = _from_others(images[0]).removeprefix("; ").replace("[None]", "").replace("images", "image")
+        return f"; give torch.stack of tensors, and for each image {of_each}" if of_each else ""
+    rows = all(isinstance(image, Tensor) and image.ndim == 3 for image in images)
+    return "; stack images of one size, torch.stack(images)" if rows else "; give its images alone, images[0]"
+
+
+def _to_four(shape: Sequence[int]) -> str:
+    """What is called on an array of images of this shape to make it (B, C, H', W')."""
+    last = len(shape) in (3, 4) and shape[-1] in COLOURS and shape[-3] not in COLOURS
+    crops = len(shape) == 5 and shape[2] in COLOURS
+    new = {2: "[None, None]", 3: "[None]"}.get(len(shape), ".flatten(0, 1)" if crops else "")
+    return (".movedim(-1, -3)" if last else "") + new
+
+
+def first_pass(copied: nn.Module, image: Tensor) -> tuple[Any, OutputSizes]:
+    """What a network's copy returns for one image, (1, C, H', W'), in a pass that writes to nothing of the user's, and
+    the sizes of its outputs. Raises BenchError where the pass fails."""
+    own_image = image.clone()
+    try:
+        with own_state(copied), measured_outputs(image) as sizes:
+            return copied(own_image), sizes
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        if isinstance(error, BenchError) or is_out_of_memory(error):
+            raise
+        raise BenchError(_why(copied, image, (str(error) or type(error).__name__).splitlines()[0])) from error
+
+
+def _why(network: nn.Module, image: Tensor, reason: str) -> str:
+    """Why a network can't run on an image, and what can be done."""
+    name, channels = type(network).__name__, image.shape[1]
+    kinds = {str(tensor.dtype) for tensor in network.parameters()}
+    convolutions = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
+    place, first = next(convolutions, ("", None))
+    expected = channels if first is None else first.in_channels
+    if "channels" in reason and expected != channels:
+        advice = {
+            (1, 3): "images.expand(-1, 3, -1, -1)", (4, 3): "images[:, :3]", (3, 1): "images.mean(1, keepdim=True)"
+        }.get((channels, expected), f"images (B, {expected}, H, W)")  # fmt: skip
+        advice = "images.movedim(-1, -3)" if image.shape[-1] == expected else advice
+        return (
+            f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
+            f"{tuple(image.shape[1:])} have {channels}; give {advice}."
+        )
+    if kinds != {"torch.float32"} and "64" not in "".join(kinds):
+        return f"{name} can't run in {' and '.join(sorted(kinds))} ({reason}); give network.float()."
+    height, width = image.shape[2:]
+    return (
+        f"{name} can't run on an image of {channels} x {height} x {width} ({reason}); make network(images) run in eval "
+        "mode first, on images of the channels and the size that it was trained on."
+    )
