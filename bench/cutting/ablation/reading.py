@@ -31,13 +31,16 @@ from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
 
 NUMBERS = (int, float, str, torch.dtype, torch.device, type(None))
+POWERS = {torch.pow, operator.pow, "pow"}
+STEEP = {torch.sqrt, torch.rsqrt, torch.log, torch.log2, torch.log10, "sqrt", "rsqrt", "log", "log2", "log10"}
 EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | IDENTITY | CLAMP.keys()
 
 
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
-    """The head's graph, checked with one image; None where a value doesn't keep its images in its first dimension.
+    """The head's graph, checked with one image.
 
-    activations: (1, K, H, W); sides: of that image.
+    None where a value doesn't keep its images in its first dimension, and where an operation is steep at 0: x + d has
+    the rounding of x, of which a logarithm near 0 makes any number. activations: (1, K, H, W); sides: of that image.
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
@@ -46,7 +49,7 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     bare = HeadGraph(for_one_token(bare, bare.evaluate(*batches[0])), None, (), 0, 0)
     two, three = (bare.evaluate(*batch) for batch in batches)
     calls = [node for node in two if node.op.startswith("call")]
-    if not all(_has_rows(two[node], three[node]) for node in calls):
+    if not all(_has_rows(two[node], three[node]) for node in calls) or any(_is_steep(bare, node) for node in calls):
         return None
     floats = [node for node in calls if _is_floating(two[node])]
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
@@ -89,6 +92,14 @@ def _has_rows(two: Any, three: Any) -> bool:
         for first, second in pairs
         if not isinstance(first, NUMBERS)
     )
+
+
+def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
+    name = head.operation(node)
+    if name not in POWERS:
+        return name in STEEP
+    exponent = node.kwargs.get("exponent", node.args[-1])
+    return not (isinstance(exponent, int | float) and exponent in (1, 2, 3, 4))
 
 
 def _is_floating(value: Any) -> bool:

@@ -1,0 +1,259 @@
+"""Networks composed as people write them: the values equal a float64 double loop over the network itself, or there is
+one sentence; never a traceback."""
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils.checkpoint import checkpoint
+
+import axiom_bench as ab
+from tests.cutting.conftest import Network
+
+N = 3  # classes
+
+
+def rows(f: Tensor) -> Tensor:
+    """Columns of maps as a sequence: (B, W, K H)."""
+    return f.permute(0, 3, 1, 2).flatten(2)
+
+
+def tokens(f: Tensor) -> Tensor:
+    """Positions of maps as a sequence: (B, H W, K)."""
+    return f.flatten(2).transpose(1, 2)
+
+
+def cells(net: Any, f: Tensor) -> Tensor:
+    sequence = rows(f)
+    hidden = state = sequence.new_zeros(sequence.shape[0], 6)
+    for step in range(sequence.shape[1]):
+        hidden, state = net.r(sequence[:, step], (hidden, state))
+    return hidden
+
+
+def packed(net: Any, f: Tensor) -> Tensor:
+    sequence = rows(f)
+    lengths = [sequence.shape[1]] * sequence.shape[0]
+    return net.r(pack_padded_sequence(sequence, lengths, batch_first=True))[1][0][-1]
+
+
+def flattened_gru(net: Any, f: Tensor) -> Tensor:
+    net.r.flatten_parameters()
+    _, state = net.r(rows(f))
+    return torch.cat((state[-2], state[-1]), 1)
+
+
+def stopped_gate(net: Any, f: Tensor) -> Tensor:
+    with torch.no_grad():
+        gate = f.mean((2, 3), keepdim=True).sigmoid()
+    return (f * gate).mean((2, 3))
+
+
+class Straight(torch.autograd.Function):
+    """Its gradient isn't its function's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.sign() * x.square()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def lstm(k: int, h: int, **options: Any) -> dict[str, nn.Module]:
+    return {"r": nn.LSTM(k * h, 6, **options)}
+
+
+def none(k: int, h: int) -> dict[str, nn.Module]:
+    return {}
+
+
+# name: (modules for K maps of H rows, a function of these and the maps (B, K, H, W) to features (B, n) of any n)
+HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tensor], Tensor]]] = {
+    "mean": (none, lambda net, f: f.mean((2, 3))),
+    "adaptive pool": (lambda k, h: {"p": nn.AdaptiveAvgPool2d(1)}, lambda net, f: net.p(f).flatten(1)),
+    "flatten": (none, lambda net, f: f.flatten(1)),
+    "view in place": (none, lambda net, f: f.relu_().contiguous().view(f.shape[0], -1)),
+    "mlp": (lambda k, h: {"m": nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.GELU(), nn.Dropout(), nn.Linear(8, 6))},
+            lambda net, f: net.m(f)),
+    "softplus": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, 5, 1), nn.Softplus())}, lambda net, f: net.m(f).mean((2, 3))),
+    "lstm": (lambda k, h: lstm(k, h, batch_first=True), lambda net, f: net.r(rows(f))[0][:, -1]),
+    "lstm state": (lambda k, h: lstm(k, h, num_layers=2), lambda net, f: net.r(rows(f).transpose(0, 1))[1][0].mean(0)),
+    "lstm packed": (lambda k, h: lstm(k, h, batch_first=True), packed),
+    "lstm cells": (lambda k, h: {"r": nn.LSTMCell(k * h, 6)}, cells),
+    "gru both ways": (lambda k, h: {"r": nn.GRU(k * h, 6, batch_first=True, bidirectional=True)}, flattened_gru),
+    "rnn": (lambda k, h: {"r": nn.RNN(k * h, 6)}, lambda net, f: net.r(rows(f).transpose(0, 1))[0].amax(0)),
+    "attention": (lambda k, h: {"a": nn.MultiheadAttention(k, 1, batch_first=True)},
+                  lambda net, f: net.a(tokens(f), tokens(f), tokens(f), need_weights=False)[0].mean(1)),
+    "attention, time first": (lambda k, h: {"a": nn.MultiheadAttention(k, 1)}, lambda net, f: (
+        lambda t: net.a(t, t, t)[0].mean(0))(tokens(f).transpose(0, 1))),
+    "attention pooling": (lambda k, h: {"a": nn.MultiheadAttention(k, 1, batch_first=True), "q": nn.Parameter(torch.randn(1, 1, k))},
+                          lambda net, f: net.a(net.q.expand(f.shape[0], -1, -1), tokens(f), tokens(f))[0][:, 0]),
+    "encoder": (lambda k, h: {"e": nn.TransformerEncoderLayer(k, 1, 8, batch_first=True)}, lambda net, f: net.e(tokens(f)).mean(1)),
+    "convolution": (lambda k, h: {"m": nn.Conv2d(k, 5, 3, 2, 1)}, lambda net, f: net.m(f).relu().amax((2, 3))),
+    "transposed": (lambda k, h: {"m": nn.ConvTranspose2d(k, 5, 2, 2)}, lambda net, f: net.m(f).relu().mean((2, 3))),
+    "depthwise": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, k, 3, 1, 1, groups=k), nn.ReLU6())}, lambda net, f: net.m(f).mean((2, 3))),
+    "batch norm": (lambda k, h: {"b": nn.BatchNorm2d(k)}, lambda net, f: functional.silu(net.b(f)).mean((2, 3))),
+    "layer norm": (lambda k, h: {"b": nn.LayerNorm(k)}, lambda net, f: net.b(f.permute(0, 2, 3, 1)).mean((1, 2))),
+    "layer norm of the pool": (lambda k, h: {"b": nn.LayerNorm(k)}, lambda net, f: net.b(f.mean((2, 3)))),
+    "group norm": (lambda k, h: {"b": nn.GroupNorm(1, k)}, lambda net, f: net.b(f).relu().mean((2, 3))),
+    "instance norm": (lambda k, h: {"b": nn.InstanceNorm2d(k)}, lambda net, f: net.b(f).relu().mean((2, 3))),
+    "residual": (lambda k, h: {"m": nn.Conv2d(k, k, 3, 1, 1)}, lambda net, f: (f + net.m(f)).relu_().mean((2, 3))),
+    "dense": (lambda k, h: {"m": nn.Conv2d(k, 4, 1)}, lambda net, f: torch.cat((f, net.m(f)), 1).relu().mean((2, 3))),
+    "pools": (none, lambda net, f: torch.cat((f.mean((2, 3)), f.amax((2, 3)), f.std((2, 3))), 1)),
+    "pyramid": (none, lambda net, f: torch.cat([functional.adaptive_max_pool2d(f, n).flatten(1) for n in (1, 2)], 1)),
+    "einsum": (lambda k, h: {"w": nn.Parameter(torch.randn(5, k))}, lambda net, f: torch.einsum("bkhw,nk->bn", f, net.w)),
+    "bilinear": (none, lambda net, f: torch.bmm(f.flatten(2), tokens(f)).flatten(1)),
+    "nn.Bilinear": (lambda k, h: {"m": nn.Bilinear(k, k, 5)}, lambda net, f: net.m(f.mean((2, 3)), f.amax((2, 3)))),
+    "cosine": (lambda k, h: {"w": nn.Parameter(torch.randn(5, k))},
+               lambda net, f: functional.normalize(f.mean((2, 3)), dim=1) @ functional.normalize(net.w, dim=1).t()),
+    "gate": (lambda k, h: {"m": nn.Conv2d(k, k, 1)}, lambda net, f: (f * net.m(f.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3))),
+    "log-sum-exp": (none, lambda net, f: f.flatten(2).logsumexp(2)),
+    "top places": (none, lambda net, f: f.flatten(2).topk(2, 2).values.mean(2)),
+    "generalised mean": (none, lambda net, f: f.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)),
+    "enlarged": (none, lambda net, f: functional.interpolate(f, scale_factor=2, mode="bilinear").square().mean((2, 3))),
+    "patches": (none, lambda net, f: functional.unfold(f, 2).tanh().mean(2)),
+    "prelu": (lambda k, h: {"m": nn.PReLU(k)}, lambda net, f: net.m(f).mean((2, 3))),
+    "rows in the batch": (lambda k, h: {"m": nn.Linear(k, 5)}, lambda net, f: (
+        net.m(tokens(f).reshape(-1, f.shape[1])).relu().view(f.shape[0], -1, 5).mean(1))),
+    "vmap": (none, lambda net, f: torch.vmap(lambda one: one.relu().mean((1, 2)))(f)),
+    "branch": (none, lambda net, f: f.mean((2, 3)) if f.sum() > 0 else f.amax((2, 3))),
+    "checkpoint": (lambda k, h: {"m": nn.Conv2d(k, 5, 1)}, lambda net, f: checkpoint(net.m, f, use_reentrant=False).mean((2, 3))),
+    "own gradient": (none, lambda net, f: Straight.apply(f).mean((2, 3))),
+    "no_grad": (none, stopped_gate),
+    "codes": (lambda k, h: {"w": nn.Parameter(torch.randn(4, k))},
+              lambda net, f: net.w[torch.cdist(f.mean((2, 3)), net.w).argmin(1)] + f.mean((2, 3))),
+    "experts": (lambda k, h: {"m": nn.ModuleList(nn.Linear(k, 5) for _ in range(2))}, lambda net, f: torch.stack(
+        [m(f.mean((2, 3))) for m in net.m], 1).gather(1, (f.mean((1, 2, 3)) > 0).long()[:, None, None].expand(-1, 1, 5))[:, 0]),
+}  # fmt: skip
+# name: (what the network returns for its logits, the logits in that)
+OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
+    "logits": (lambda z: z, lambda r: r),
+    "a dict": (lambda z: {"logits": z, "hidden": z * 2}, lambda r: r["logits"]),
+    "an object": (lambda z: SimpleNamespace(logits=z), lambda r: r.logits),
+    "one number": (lambda z: z[:, 0], lambda r: r[:, None]),
+    "a tuple": (lambda z: (z, z * 2), lambda r: r[0]),
+}
+BODIES: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "bare": lambda conv: conv,
+    "relu": lambda conv: nn.Sequential(conv, nn.ReLU(inplace=True)),
+    "residual": lambda conv: nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.Tanh()),
+}
+KINDS = {
+    "head": st.sampled_from(sorted(HEADS)), "output": st.sampled_from(sorted(OUTPUTS)), "body": st.sampled_from(sorted(BODIES)),
+    "maps": st.integers(1, 5), "size": st.tuples(st.integers(4, 9), st.integers(4, 9)), "images": st.integers(1, 3),
+    "channels": st.sampled_from((1, 3)), "stride": st.sampled_from((1, 2)), "side": st.booleans(), "wrapped": st.booleans(),
+    "double": st.booleans(), "seed": st.integers(0, 9),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network, its layer, images, and where its logits are."""
+
+    network: nn.Module
+    layer: str
+    images: Tensor
+    logits: Callable[[Any], Tensor]
+
+
+def make(**kind: Any) -> Made:
+    torch.manual_seed(kind["seed"])
+    dtype = torch.float64 if kind["double"] else torch.float32
+    images = torch.randn(kind["images"], kind["channels"], *kind["size"])
+    body = BODIES[kind["body"]](nn.Conv2d(kind["channels"], kind["maps"], 3, kind["stride"], 1))
+    modules, features = HEADS[kind["head"]]
+    returned, logits = OUTPUTS[kind["output"]]
+
+    def forward(net: Any, x: Tensor) -> Any:
+        z = net.classes(features(net, net.body(x)))
+        return returned(z * (1 + x.mean((1, 2, 3))[:, None]) if kind["side"] else z)
+
+    network: nn.Module = Network(forward, body=body, **modules(*body(images).shape[1:3]), classes=nn.LazyLinear(N))
+    with torch.no_grad():
+        network.eval()(images)
+    network = network.to(dtype)
+    return Made(
+        nn.Sequential(network) if kind["wrapped"] else network,
+        "0.body" if kind["wrapped"] else "body",
+        images.to(dtype),
+        logits,
+    )
+
+
+def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean gradients and drops, (B, K), in float64: one pass of the network itself for each channel of each image."""
+    network, images = copy.deepcopy(made.network).double(), made.images.double()
+    weights, drops = [], []
+    for image, target in zip(images.split(1), targets, strict=True):
+
+        def score(change: Callable[[Tensor], Tensor], image: Tensor = image, target: Tensor = target) -> Tensor:
+            handle = network.get_submodule(made.layer).register_forward_hook(
+                lambda module, inputs, f: change(f.clone())
+            )
+            scores = made.logits(network(image.clone()))
+            handle.remove()
+            return scores[0, target]
+
+        kept: list[Tensor] = []
+        score(lambda f, kept=kept: kept.append(f.detach().requires_grad_()) or kept[0] * 1).backward()
+        weights.append(kept[0].grad.mean((2, 3)))
+        with torch.no_grad():
+            full, channels = score(lambda f: f), range(kept[0].shape[1])
+            drops.append(
+                torch.stack([full - score(lambda f, k=k: f.index_fill(1, torch.tensor(k), 0)) for k in channels])
+            )
+    return torch.cat(weights), torch.stack(drops)
+
+
+def check(kind: dict[str, Any]) -> None:
+    made = make(**kind)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trace = ab.trace(made.network, made.layer, made.images)
+            weights, drops = ab.methods.get("grad_cam")(trace)[..., 0, 0], trace.ablation_drops
+    except ab.BenchError as error:
+        assert str(error).endswith(".")
+        assert "\n" not in str(error)
+        return
+    for values, expected in zip((weights, drops), literal(made, trace.targets), strict=True):
+        scale = float(expected.abs().max() + (1 + trace.scores.abs().max()) / 30)
+        torch.testing.assert_close(values.double(), expected, rtol=0, atol=scale * (1e-10 if kind["double"] else 1e-4))
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(3000, marks=pytest.mark.slow)])
+def test_values_equal_a_double_loop_or_one_sentence_says_why(examples):
+    settings_of_run = settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=examples < 100,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    settings_of_run(given(st.fixed_dictionaries(KINDS))(check))()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_head_once(head):
+    common = {
+        "output": "logits",
+        "body": "relu",
+        "maps": 4,
+        "size": (6, 8),
+        "channels": 3,
+        "stride": 1,
+        "wrapped": False,
+    }
+    check({**common, "head": head, "images": 2, "side": False, "double": True, "seed": 0})
