@@ -7,7 +7,8 @@ one image, by copies of the hooks and of what they write to.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, MutableMapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import CellType, FunctionType
 from typing import Any
@@ -18,30 +19,25 @@ from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.passes import equal_up_to_rounding
 
-Hooks = MutableMapping[int, Callable[..., Any]]
+Hooks = Mapping[int, Callable[..., Any]]
 OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
 
 
 def of_torch(hooks: Hooks) -> Hooks:
     """Those of weight norm, spectral norm and pruning, which make the weights."""
-    kept = copy.copy(hooks)
-    for key in [key for key, hook in hooks.items() if not _is_of_torch(hook)]:
-        del kept[key]
-    return kept
+    return OrderedDict((key, hook) for key, hook in hooks.items() if _is_of_torch(hook))
 
 
 def _is_of_torch(hook: object) -> bool:
     return str(getattr(hook, "__module__", "")).startswith("torch.nn.utils.")
 
 
-def has_others(model: nn.Module) -> bool:
-    """Whether a forward pass of the model runs hooks that aren't torch's."""
-    return any(not _is_of_torch(hook) for *_, hooks in _of_forward(model) for hook in hooks.values())
-
-
-def _of_forward(model: nn.Module) -> Iterator[tuple[nn.Module, str, Hooks]]:
-    return ((module, name, getattr(module, name)) for module in model.modules() for name in OF_FORWARD)
+def others(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
+    """The hooks that a forward pass of the model runs and that aren't torch's: (module, attribute, key, hook)."""
+    places = ((module, name) for module in model.modules() for name in OF_FORWARD)
+    all_hooks = ((*place, key, hook) for place in places for key, hook in getattr(*place).items())
+    return [hook for hook in all_hooks if not _is_of_torch(hook[-1])]
 
 
 def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
@@ -49,11 +45,9 @@ def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
 
     Those that can't be copied are left out: one that holds a file watches the network, and computes nothing of it.
     """
-    for module, name, hooks in _of_forward(model):
-        for key, hook in hooks.items():
-            if not _is_of_torch(hook):
-                with suppress(*CANT_COPY):
-                    getattr(memo[id(module)], name)[key] = _apart(hook, memo)
+    for module, name, key, hook in others(model):
+        with suppress(*CANT_COPY):
+            getattr(memo[id(module)], name)[key] = _apart(hook, memo)
 
 
 def _apart(value: Any, memo: dict[int, Any]) -> Any:

@@ -113,7 +113,7 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
             f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
             f"{tuple(image.shape[1:])} have {channels}; give {advice}."
         )
-    if kinds != {"torch.float32"} and "64" not in "".join(kinds):
+    if len(kinds) > 1 or kinds & {"torch.float16", "torch.bfloat16"}:
         return f"{name} can't run in {' and '.join(sorted(kinds))} ({reason}); give network.float()."
     height, width = image.shape[2:]
     return (

@@ -71,7 +71,7 @@ class SplitModel(CachesResults):
             )
         self.ablation_channels = ablation_channels
         self.model = pool_by_views(shared_copy(model))
-        self._with_hooks = pool_by_views(shared_copy(model, with_hooks=True)) if hooks.has_others(model) else None
+        self._with_hooks = pool_by_views(shared_copy(model, with_hooks=True)) if hooks.others(model) else None
         if any(tensor.is_meta for tensor in self.model.parameters()):
             raise BenchError(
                 f"{type(model).__name__} has weights on the meta device, which have no values; load them first, by "

@@ -104,7 +104,7 @@ def test_model_is_unchanged(network, images):
     assert snapshot(model) == before
     with pytest.raises(ab.BenchError, match="Invalid target 5; the model's classes are 0 to 4"):
         ab.trace(*network, images, torch.tensor([0, 1, 5]))
-    with pytest.raises(ab.BenchError, match="takes 3 channels, and these images .* have 2"):
+    with pytest.raises(ab.BenchError, match=r"takes 3 channels, and these images .* have 2"):
         ab.trace(*network, images[:, :2])
     assert snapshot(model) == before
 

@@ -59,6 +59,13 @@ def stopped_gate(net: Any, f: Tensor) -> Tensor:
     return (f * gate).mean((2, 3))
 
 
+def experts(net: Any, f: Tensor) -> Tensor:
+    """Each image's own of two, which its maps choose."""
+    of_both = torch.stack([expert(f.mean((2, 3))) for expert in net.m], 1)
+    chosen = (f.mean((1, 2, 3)) > 0).long()
+    return of_both.gather(1, chosen[:, None, None].expand(-1, 1, 5))[:, 0]
+
+
 class Straight(torch.autograd.Function):
     """Its gradient isn't its function's."""
 
@@ -87,7 +94,8 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
     "view in place": (none, lambda net, f: f.relu_().contiguous().view(f.shape[0], -1)),
     "mlp": (lambda k, h: {"m": nn.Sequential(nn.Flatten(), nn.LazyLinear(8), nn.GELU(), nn.Dropout(), nn.Linear(8, 6))},
             lambda net, f: net.m(f)),
-    "softplus": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, 5, 1), nn.Softplus())}, lambda net, f: net.m(f).mean((2, 3))),
+    "softplus": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, 5, 1), nn.Softplus())},
+                 lambda net, f: net.m(f).mean((2, 3))),
     "lstm": (lambda k, h: lstm(k, h, batch_first=True), lambda net, f: net.r(rows(f))[0][:, -1]),
     "lstm state": (lambda k, h: lstm(k, h, num_layers=2), lambda net, f: net.r(rows(f).transpose(0, 1))[1][0].mean(0)),
     "lstm packed": (lambda k, h: lstm(k, h, batch_first=True), packed),
@@ -98,12 +106,15 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
                   lambda net, f: net.a(tokens(f), tokens(f), tokens(f), need_weights=False)[0].mean(1)),
     "attention, time first": (lambda k, h: {"a": nn.MultiheadAttention(k, 1)}, lambda net, f: (
         lambda t: net.a(t, t, t)[0].mean(0))(tokens(f).transpose(0, 1))),
-    "attention pooling": (lambda k, h: {"a": nn.MultiheadAttention(k, 1, batch_first=True), "q": nn.Parameter(torch.randn(1, 1, k))},
+    "attention pooling": (lambda k, h: {"a": nn.MultiheadAttention(k, 1, batch_first=True),
+                                        "q": nn.Parameter(torch.randn(1, 1, k))},
                           lambda net, f: net.a(net.q.expand(f.shape[0], -1, -1), tokens(f), tokens(f))[0][:, 0]),
-    "encoder": (lambda k, h: {"e": nn.TransformerEncoderLayer(k, 1, 8, batch_first=True)}, lambda net, f: net.e(tokens(f)).mean(1)),
+    "encoder": (lambda k, h: {"e": nn.TransformerEncoderLayer(k, 1, 8, batch_first=True)},
+                lambda net, f: net.e(tokens(f)).mean(1)),
     "convolution": (lambda k, h: {"m": nn.Conv2d(k, 5, 3, 2, 1)}, lambda net, f: net.m(f).relu().amax((2, 3))),
     "transposed": (lambda k, h: {"m": nn.ConvTranspose2d(k, 5, 2, 2)}, lambda net, f: net.m(f).relu().mean((2, 3))),
-    "depthwise": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, k, 3, 1, 1, groups=k), nn.ReLU6())}, lambda net, f: net.m(f).mean((2, 3))),
+    "depthwise": (lambda k, h: {"m": nn.Sequential(nn.Conv2d(k, k, 3, 1, 1, groups=k), nn.ReLU6())},
+                  lambda net, f: net.m(f).mean((2, 3))),
     "batch norm": (lambda k, h: {"b": nn.BatchNorm2d(k)}, lambda net, f: functional.silu(net.b(f)).mean((2, 3))),
     "layer norm": (lambda k, h: {"b": nn.LayerNorm(k)}, lambda net, f: net.b(f.permute(0, 2, 3, 1)).mean((1, 2))),
     "layer norm of the pool": (lambda k, h: {"b": nn.LayerNorm(k)}, lambda net, f: net.b(f.mean((2, 3)))),
@@ -113,12 +124,14 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
     "dense": (lambda k, h: {"m": nn.Conv2d(k, 4, 1)}, lambda net, f: torch.cat((f, net.m(f)), 1).relu().mean((2, 3))),
     "pools": (none, lambda net, f: torch.cat((f.mean((2, 3)), f.amax((2, 3)), f.std((2, 3))), 1)),
     "pyramid": (none, lambda net, f: torch.cat([functional.adaptive_max_pool2d(f, n).flatten(1) for n in (1, 2)], 1)),
-    "einsum": (lambda k, h: {"w": nn.Parameter(torch.randn(5, k))}, lambda net, f: torch.einsum("bkhw,nk->bn", f, net.w)),
+    "einsum": (lambda k, h: {"w": nn.Parameter(torch.randn(5, k))},
+               lambda net, f: torch.einsum("bkhw,nk->bn", f, net.w)),
     "bilinear": (none, lambda net, f: torch.bmm(f.flatten(2), tokens(f)).flatten(1)),
     "nn.Bilinear": (lambda k, h: {"m": nn.Bilinear(k, k, 5)}, lambda net, f: net.m(f.mean((2, 3)), f.amax((2, 3)))),
     "cosine": (lambda k, h: {"w": nn.Parameter(torch.randn(5, k))},
                lambda net, f: functional.normalize(f.mean((2, 3)), dim=1) @ functional.normalize(net.w, dim=1).t()),
-    "gate": (lambda k, h: {"m": nn.Conv2d(k, k, 1)}, lambda net, f: (f * net.m(f.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3))),
+    "gate": (lambda k, h: {"m": nn.Conv2d(k, k, 1)},
+             lambda net, f: (f * net.m(f.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3))),
     "log-sum-exp": (none, lambda net, f: f.flatten(2).logsumexp(2)),
     "top places": (none, lambda net, f: f.flatten(2).topk(2, 2).values.mean(2)),
     "generalised mean": (none, lambda net, f: f.clamp(min=1e-6).pow(3).mean((2, 3)).pow(1 / 3)),
@@ -129,13 +142,13 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
         net.m(tokens(f).reshape(-1, f.shape[1])).relu().view(f.shape[0], -1, 5).mean(1))),
     "vmap": (none, lambda net, f: torch.vmap(lambda one: one.relu().mean((1, 2)))(f)),
     "branch": (none, lambda net, f: f.mean((2, 3)) if f.sum() > 0 else f.amax((2, 3))),
-    "checkpoint": (lambda k, h: {"m": nn.Conv2d(k, 5, 1)}, lambda net, f: checkpoint(net.m, f, use_reentrant=False).mean((2, 3))),
+    "checkpoint": (lambda k, h: {"m": nn.Conv2d(k, 5, 1)},
+                   lambda net, f: checkpoint(net.m, f, use_reentrant=False).mean((2, 3))),
     "own gradient": (none, lambda net, f: Straight.apply(f).mean((2, 3))),
     "no_grad": (none, stopped_gate),
     "codes": (lambda k, h: {"w": nn.Parameter(torch.randn(4, k))},
               lambda net, f: net.w[torch.cdist(f.mean((2, 3)), net.w).argmin(1)] + f.mean((2, 3))),
-    "experts": (lambda k, h: {"m": nn.ModuleList(nn.Linear(k, 5) for _ in range(2))}, lambda net, f: torch.stack(
-        [m(f.mean((2, 3))) for m in net.m], 1).gather(1, (f.mean((1, 2, 3)) > 0).long()[:, None, None].expand(-1, 1, 5))[:, 0]),
+    "experts": (lambda k, h: {"m": nn.ModuleList(nn.Linear(k, 5) for _ in range(2))}, experts),
 }  # fmt: skip
 # name: (what the network returns for its logits, the logits in that)
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
@@ -151,10 +164,11 @@ BODIES: dict[str, Callable[[nn.Module], nn.Module]] = {
     "residual": lambda conv: nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), nn.Tanh()),
 }
 KINDS = {
-    "head": st.sampled_from(sorted(HEADS)), "output": st.sampled_from(sorted(OUTPUTS)), "body": st.sampled_from(sorted(BODIES)),
-    "maps": st.integers(1, 5), "size": st.tuples(st.integers(4, 9), st.integers(4, 9)), "images": st.integers(1, 3),
-    "channels": st.sampled_from((1, 3)), "stride": st.sampled_from((1, 2)), "side": st.booleans(), "wrapped": st.booleans(),
-    "double": st.booleans(), "seed": st.integers(0, 9),
+    "head": st.sampled_from(sorted(HEADS)), "output": st.sampled_from(sorted(OUTPUTS)),
+    "body": st.sampled_from(sorted(BODIES)), "maps": st.integers(1, 5),
+    "size": st.tuples(st.integers(4, 9), st.integers(4, 9)), "images": st.integers(1, 3),
+    "channels": st.sampled_from((1, 3)), "stride": st.sampled_from((1, 2)), "side": st.booleans(),
+    "wrapped": st.booleans(), "double": st.booleans(), "seed": st.integers(0, 9),
 }  # fmt: skip
 
 
@@ -218,15 +232,18 @@ def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check(kind: dict[str, Any]) -> None:
-    made = make(**kind)
+    made, sentence = make(**kind), ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trace = ab.trace(made.network, made.layer, made.images)
             weights, drops = ab.methods.get("grad_cam")(trace)[..., 0, 0], trace.ablation_drops
     except ab.BenchError as error:
-        assert str(error).endswith(".")
-        assert "\n" not in str(error)
+        sentence = str(error)
+    if sentence:
+        assert sentence.endswith(".")
+        assert "\n" not in sentence
+        assert kind["output"] == "a tuple"
         return
     for values, expected in zip((weights, drops), literal(made, trace.targets), strict=True):
         scale = float(expected.abs().max() + (1 + trace.scores.abs().max()) / 30)
