@@ -26,6 +26,16 @@ def silence(trace: Trace) -> str:
     return f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them; {advice}."
 
 
+def one_position(trace: Trace) -> str:
+    """The sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
+    height, width = trace.images.shape[-2:]
+    outputs, _ = _pass(trace.cut_model.model, trace[:1])
+    larger = [name for name, output in outputs if output.ndim == 4 and output.shape[2] * output.shape[3] > 1]
+    other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
+    maps = f"The layer {trace.layer!r} gives maps of 1 x 1 for images of {height} x {width}"
+    return f"{maps}, so that all heatmaps are the same everywhere; {other}."
+
+
 def layer_before(trace: Trace) -> str | None:
     """The last layer before the trace's own, with values of the same shape, at which the gradients of its one image
     aren't all zero; None where there is none. One pass, and its gradient."""

@@ -45,7 +45,10 @@ class CachesResults:
 
 
 class SplitModel(CachesResults):
-    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
+    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
+
+    mates: as `TrunkAndHead` has it; None before the first trace, which finds it.
+    """
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class SplitModel(CachesResults):
         self.ablation_channels = ablation_channels
         self.model = pool_by_views(shared_copy(model))
         self.passes = Passes()
+        self.mates: str | None = None
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 
@@ -120,7 +124,9 @@ class SplitModel(CachesResults):
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
             with torch.no_grad(), arithmetic("fp32", self.device):
-                self._trunk_and_head = trunk_and_head_of(self.model, self.layer, self.reshape, self.output, images[:1])
+                arguments = self.model, self.layer, self.reshape, self.output, images[:1]
+                self._trunk_and_head = trunk_and_head_of(*arguments, self.mates)
+            self.mates = self._trunk_and_head.mates
         return self._trunk_and_head
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
@@ -217,7 +223,7 @@ class SplitModel(CachesResults):
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
         other = type(self)(model, layer, *settings, self.ablation_channels)
-        other.passes, other.limits = self.passes, self.limits
+        other.passes, other.limits, other.mates = self.passes, self.limits, self.mates
         return other
 
 

@@ -5,6 +5,7 @@ Sides are the values that cross the cut beside the layer's output, as a skip con
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
+from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
@@ -263,6 +265,7 @@ class TrunkAndHead:
 
     scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
     what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
+    mates: a sentence where the scores of an image depend on the others of its batch, so that each runs alone; else "".
     """
 
     parts: Parts
@@ -270,6 +273,7 @@ class TrunkAndHead:
     scores: Chain | None
     output: OutputModule | None
     sizes: OutputSizes
+    mates: str
 
     @property
     def head_graph(self) -> fx.GraphModule | None:
@@ -279,11 +283,13 @@ class TrunkAndHead:
 
 
 def trunk_and_head_of(
-    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor
+    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor, mates: str | None = None
 ) -> TrunkAndHead:
     """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
 
-    Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
+    mates: as `TrunkAndHead` has it; None where it isn't known: then two passes tell, with a BatchMates warning.
+    Raises BenchError for a layer without H x W maps, for a model or an output function without scores (B, n), and for
+    scores that differ from call to call.
     """
     copied_image = image.clone()  # which the model may write to
     with measured_outputs(image) as sizes:
@@ -293,12 +299,17 @@ def trunk_and_head_of(
     expected = returned if scores is None else scores(returned)
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
+    if mates is None:
+        mates = batch_mates(network, image, expected)
+        if mates:
+            warnings.warn(mates, BatchMates, stacklevel=2)
 
     def checked(parts: GraphParts | HookedParts) -> TrunkAndHead:
         with_maps = _with_maps(parts, layer, reshape, image)
-        return TrunkAndHead(with_maps, _checked_kinds(with_maps, layer, image, expected), scores, module, sizes)
+        kinds = _checked_kinds(with_maps, layer, image, expected)
+        return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "")
 
-    for opaque_scores in (False, True) if scores is not None else (False,):
+    for opaque_scores in (False, True)[: 0 if mates else 1 if scores is None else 2]:
         with suppress(CannotSplit):
             parts = split(network, layer, opaque_scores)
             if output.function is not None:
