@@ -106,12 +106,13 @@ def _calls(network: ScoredNetwork, images: Tensor) -> list[_Call]:
 
     def recorded(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            place = f"{type(module).__name__} {name!r}" if name else "its forward"
+            part = name.removeprefix("model.")
+            place = {"model": "its forward", "": "output="}.get(name, f"{type(module).__name__} {part!r}")
             calls.append(_Call(place, _tensors(inputs), _tensors(output)))
 
         return hook
 
-    handles = [module.register_forward_hook(recorded(name)) for name, module in network.model.named_modules()]
+    handles = [module.register_forward_hook(recorded(name)) for name, module in network.named_modules()]
     try:
         network(images.clone())
     finally:
@@ -126,20 +127,25 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _place(image: Sequence[_Call], mate: Sequence[_Call], together: Sequence[_Call]) -> str:
-    """The first module that gives other outputs for the same inputs: the network itself where no part of it does."""
-    for place, call in enumerate(together):
-        alone = [calls[place] for calls in (image, mate) if place < len(calls)]
-        takes_other = not _equal(call.inputs, [each.inputs for each in alone])
-        if not takes_other and not _equal(call.outputs, [each.outputs for each in alone]):
+    """The first module that gives other outputs for the same inputs: the network itself where no part of it does, or
+    where other parts are called."""
+    for call, *alone in zip(together, *filter(None, (image, mate)), strict=False):
+        if any(each.module != call.module for each in alone):
+            break
+        takes_same = _equal(call.inputs, [each.inputs for each in alone])
+        if takes_same and not _equal(call.outputs, [each.outputs for each in alone]):
             return call.module
     return together[-1].module
 
 
 def _equal(together: list[Tensor], alone: list[list[Tensor]]) -> bool:
     """Whether tensors are those of one image, or of two after each other."""
-    joined = [torch.cat(parts) if parts[0].ndim else parts[0] for parts in zip(*alone, strict=False)]
-    pairs = zip(together, joined, strict=False)
-    return all(a.shape == b.shape and equal_up_to_rounding(a.double(), b.double()) for a, b in pairs)
+    for tensor, *parts in zip(together, *alone, strict=False):
+        of_images = [part for part in parts if part.ndim and part.shape[1:] == tensor.shape[1:]]
+        joined = torch.cat(of_images) if of_images else tensor
+        if joined.shape == tensor.shape and not equal_up_to_rounding(tensor.double(), joined.double()):
+            return False
+    return True
 
 
 class _Draws(TorchFunctionMode):
