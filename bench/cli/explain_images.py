@@ -260,7 +260,7 @@ def explain(
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
     explainer = Explainer(model, config, methods)
     images: list[ExplainedImage] = []
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(filter(None, [model.recognised]))
     problems: list[str] = []
     with progress("maps", len(paths)) as shown:
         for path in paths:
