@@ -21,6 +21,7 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
 
+FORWARD = "its forward"
 MORE_PASSES = 8  # of a network that draws: two passes may agree by chance, as with a dropout of few units
 
 
@@ -101,13 +102,13 @@ class _Call(NamedTuple):
 
 
 def _calls(network: ScoredNetwork, images: Tensor) -> list[_Call]:
-    """The calls of all modules in one pass, in the order in which they end: the network's own is last."""
+    """The calls of all modules in one pass, in the order in which they end."""
     calls: list[_Call] = []
 
     def recorded(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             part = name.removeprefix("model.")
-            place = {"model": "its forward", "": "output="}.get(name, f"{type(module).__name__} {part!r}")
+            place = {"model": FORWARD, "": "output="}.get(name, f"{type(module).__name__} {part!r}")
             calls.append(_Call(place, _tensors(inputs), _tensors(output)))
 
         return hook
@@ -127,15 +128,15 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _place(image: Sequence[_Call], mate: Sequence[_Call], together: Sequence[_Call]) -> str:
-    """The first module that gives other outputs for the same inputs: the network itself where no part of it does, or
-    where other parts are called."""
+    """The first module that gives other outputs for the same inputs; the network's forward where none does, or where
+    other parts are called."""
     for call, *alone in zip(together, *filter(None, (image, mate)), strict=False):
         if any(each.module != call.module for each in alone):
             break
         takes_same = _equal(call.inputs, [each.inputs for each in alone])
         if takes_same and not _equal(call.outputs, [each.outputs for each in alone]):
             return call.module
-    return together[-1].module
+    return FORWARD
 
 
 def _equal(together: list[Tensor], alone: list[list[Tensor]]) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.output import scores_of
+from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -73,7 +73,6 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
         module.register_forward_hook(record(name))
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
-        answer = network(images)
-        scores = scores_of(trace.cut_model.output.function, answer, type(model).__name__, images)
-        values = trace.cut_model.outputs_of(answer if scores is None else scores(answer))
+        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images)
+        values = trace.cut_model.outputs_of(scores)
         return outputs, values[0, trace.targets[0]]

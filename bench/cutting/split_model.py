@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,6 +17,7 @@ from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.model_copy import pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
+from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
 from axiom_bench.errors import BenchError, type_name, unknown
@@ -58,7 +60,7 @@ class SplitModel(CachesResults):
         head_precision: str = "fp32",
         ablation_memory: int = GIBIBYTE,
         reshape: AnyReshape | None = None,
-        output: AnyOutput = "logits",
+        output: AnyOutput | None = None,
         ablation_channels: int | None = None,
     ) -> None:
         self.layer = _checked_layer(model, layer)
@@ -124,6 +126,10 @@ class SplitModel(CachesResults):
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
             with torch.no_grad(), arithmetic("fp32", self.device):
+                if self.output.returns is None:
+                    self.output = recognised(self.output, self.model, images[:1])
+                    if sentence := note(self.output, "output="):
+                        warnings.warn(sentence, RecognisedOutput, stacklevel=2)
                 arguments = self.model, self.layer, self.reshape, self.output, images[:1]
                 self._trunk_and_head = trunk_and_head_of(*arguments, self.mates)
             self.mates = self._trunk_and_head.mates

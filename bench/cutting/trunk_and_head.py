@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
+from axiom_bench.cutting.ending import KINDS, Ending, take_off
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
@@ -81,8 +82,10 @@ class _Tracer(fx.Tracer):
         self.outputs: list[Any] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
-        return m is self.opaque or isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores and an Ending."""
+        return (
+            m is self.opaque or isinstance(m, nn.MaxPool2d | Ending) or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -126,6 +129,7 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
         raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
+    take_off(graph, network)
     cut = tracer.outputs[-1].node
     after: set[fx.Node] = set()
     for node in graph.nodes:
@@ -294,9 +298,10 @@ def trunk_and_head_of(
     copied_image = image.clone()  # which the model may write to
     with measured_outputs(image) as sizes:
         returned = model(copied_image)
-    scores = scores_of(output.function, returned, type(model).__name__, image)
+    ending = Ending(output.returns) if output.returns in KINDS else None
+    scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
-    expected = returned if scores is None else scores(returned)
+    expected = returned if scores is None else scores(returned) if ending is None else network(image.clone())
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
     if mates is None:
@@ -313,27 +318,15 @@ def trunk_and_head_of(
         with suppress(CannotSplit):
             parts = split(network, layer, opaque_scores)
             if output.function is not None:
-                _check_function(parts, HookedParts(network, layer), image, output.name)
+                _check_function(parts, HookedParts(network, layer), image)
             return checked(parts)
     return checked(HookedParts(network, layer))
 
 
-def _check_function(parts: GraphParts, hooked: HookedParts, image: Tensor, name: str) -> None:
-    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's function.
-
-    Raises BenchError where the scores of two images aren't a row for each.
-    """
+def _check_function(parts: GraphParts, hooked: HookedParts, image: Tensor) -> None:
+    """Raises CannotSplit unless both have the same gradient: torch.fx drops `no_grad` from a user's function."""
     if not equal_up_to_rounding(_weighted_gradient(parts, image), _weighted_gradient(hooked, image)):
         raise CannotSplit("the graph's gradient isn't the model's")
-    scores = parts.head(*parts.trunk(image))
-    of_two = parts.head(*parts.trunk(image.repeat(2, 1, 1, 1)))
-    if of_two.shape != (2, scores.shape[1]):
-        raise BenchError(
-            f"The output function {name} must return a row for each image, and returns shape {tuple(of_two.shape)} "
-            "for 2 images."
-        )
-    if not equal_up_to_rounding(of_two, scores.expand_as(of_two)):
-        raise BenchError(f"By the output function {name} an image's scores depend on the other images of its batch.")
 
 
 def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor:

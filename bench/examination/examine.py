@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
 from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import CutModel, Trace, cut
@@ -30,7 +31,7 @@ def check(
     images: Tensor,
     targets: Tensor | None = None,
     reshape: AnyReshape | None = None,
-    output: AnyOutput = "logits",
+    output: AnyOutput | None = None,
 ) -> tuple[Answer, ...]:
     """What is found about a network and its images before anything is computed, in at most four passes of the batch.
 
@@ -61,10 +62,11 @@ def examine(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
+            warnings.simplefilter("ignore", RecognisedOutput)
             trace = cut_model.trace(images, labels)
     except OtherScores as error:
         return (Answer(SAME, "stop", str(error)),)
-    answers = [question(trace) for question in (_deterministic, _batch, _finite, _layer, _input)]
+    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _input)]
     if labels is not None:
         answers.append(examined_labels(trace.logits.cpu(), trace.targets.cpu(), names))
     return tuple(answers)
@@ -77,6 +79,13 @@ def _deterministic(trace: Trace) -> Answer:
 def _batch(trace: Trace) -> Answer:
     mates = trace.cut_model.mates
     return Answer(BATCH, "note", mates) if mates else Answer(BATCH, "ok", "other images of a batch change no score")
+
+
+def _outputs(trace: Trace) -> Answer:
+    output, count = trace.cut_model.output, trace.logits.shape[1]
+    if sentence := note(output, "output="):
+        return Answer("outputs", "note", sentence)
+    return Answer("outputs", "ok", f"logits of {count} classes" if count > 1 else "one score an image")
 
 
 def _finite(trace: Trace) -> Answer:

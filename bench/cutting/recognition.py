@@ -1,0 +1,111 @@
+"""What a network returns, recognised: logits, probabilities, their logarithms, or probabilities of several labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.ending import KINDS, SOFTMAX, Calls, Ending, logits_before
+from axiom_bench.cutting.output import LOGITS, Output, scores_of
+from axiom_bench.cutting.output_presets import multi_label
+
+ROUNDING = 4e-3  # of the largest probability: bfloat16 has 2e-3
+OTHERS = 3  # images beside the first, where values alone tell
+SENTENCES = {
+    "probabilities": "What the network returns are probabilities: no softmax is taken of them, and the score is the "
+    "logit before its softmax, or the logarithm of the probability where none is seen",
+    "log_probabilities": "What the network returns are logarithms of probabilities: the score is the logit before its "
+    "log-softmax, or the logarithm where none is seen",
+    "labels": "What the network returns are probabilities of labels that don't exclude each other: the score is the "
+    "logit before its sigmoid, and metrics of a softmax probability have no value",
+}
+
+
+class RecognisedOutput(UserWarning):
+    """A network returns something else than logits."""
+
+
+def note(output: Output, setting: str) -> str:
+    """The sentence for an output that was recognised; "" for logits. setting: `output=` or `model.output=`."""
+    sentence = SENTENCES.get(output.returns or "")
+    return f"{sentence}; {setting}logits takes them for logits." if sentence else ""
+
+
+def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
+    """The output with `returns`, for one that doesn't say what the network returns.
+
+    It depends on the network and this image alone: `load_model` decides by an image of random numbers, so that every
+    shard of a job has the same; a CutModel by the first image that it traces. One pass tells whether a softmax or a
+    sigmoid makes what is returned. Where neither does, values that sum to 1 tell, of this image and three others.
+    model: in eval mode, it isn't changed. image: (1, C, H', W'). Raises BenchError as `scores_of` does.
+    """
+    returned, calls = _returned(output, model, image)
+    returns = _by_operations(returned, calls)
+    if returns is None and output.function is None and (of_values := _by_values(returned)):
+        generator = torch.Generator().manual_seed(0)
+        others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
+        is_always = all(_by_values(_returned(output, model, other)[0]) == of_values for other in others)
+        returns = of_values if is_always else None
+    if returns == "labels":
+        presets = {LOGITS.name: multi_label(), "probability": multi_label(probability=True)}
+        output = presets.get(output.name, replace(output, softmax=False))
+    return replace(output, returns=returns or LOGITS.returns)
+
+
+class _Seen(Ending):
+    """Takes nothing off, and keeps what it would be taken off."""
+
+    returned: Tensor
+
+    def check(self, returned: Tensor, network: str) -> None:
+        pass
+
+    def forward(self, returned: Tensor) -> Tensor:
+        self.returned = returned
+        return returned
+
+
+@torch.no_grad()
+def _returned(output: Output, model: nn.Module, image: Tensor) -> tuple[Tensor, Calls]:
+    """The tensor of which an Ending makes logits, and the operations of the pass."""
+    with Calls() as calls:
+        returned = model(image.clone())
+    seen = _Seen("logits")
+    scores = scores_of(output.function, returned, type(model).__name__, image, seen)
+    assert scores is not None
+    scores(returned)
+    return seen.returned, calls
+
+
+def _by_operations(returned: Tensor, calls: Calls) -> str | None:
+    """One of KINDS, where the operations that made a tensor show it, and its values agree; else None."""
+    values, exponentials = returned.double(), returned.double().exp()
+    probabilities = {"probabilities": [values], "log_probabilities": [exponentials], "labels": [values, exponentials]}
+    for returns, kind in KINDS.items():
+        logits = logits_before(returned, calls.of, kind.ends)
+        if logits is not None and (returned.ndim > 1 or kind.ends is not SOFTMAX):
+            made = kind.made(logits.double())
+            if any(_equal(made, each) for each in probabilities[returns]):
+                return returns
+    is_part = logits_before(returned, calls.of, SOFTMAX) is not None  # of probabilities, such as the second of two
+    within = bool(((values >= 0) & (values <= 1)).all() and (values < 1).any())
+    return "labels" if is_part and within else None
+
+
+def _by_values(returned: Tensor) -> str | None:
+    """One of KINDS, where a tensor has such values over dimension 1; else None."""
+    if returned.ndim == 1 or returned.shape[1] == 1:
+        return None
+    values = returned.double()
+    for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
+        sums = probabilities.sum(1)
+        some = ((probabilities > 0) & (probabilities < 1)).any()  # by zeros and ones alone nothing is told
+        if some and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
+            return returns
+    return None
+
+
+def _equal(values: Tensor, others: Tensor) -> bool:
+    return bool((values - others).abs().max() <= ROUNDING * others.abs().max())
