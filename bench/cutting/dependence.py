@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 FORWARD = "its forward"
-MORE_PASSES = 8  # of a network that draws: two passes may agree by chance, as with a dropout of few units
+MORE_PASSES = 32  # of a network that draws: two passes may agree by chance, as with a dropout of few units
 
 
 class OtherScores(BenchError):
@@ -74,6 +75,20 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     )
 
 
+@contextmanager
+def has_scores_alone(model: nn.Module) -> Iterator[None]:
+    """Raises OtherScores for what a BatchNorm without statistics of its own raises for one image, in this block."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise OtherScores(
+            f"{type(model).__name__} normalises by its batch in eval mode too, so that one image has no scores; give "
+            "its BatchNorm running statistics (track_running_stats=True), or take LayerNorm."
+        ) from error
+
+
 def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
     """The error for scores that differ from call to call. It names the module, and what draws random numbers."""
     place, before = _place(_calls(network, image), [], _calls(network, image)), _random_states(image.device)
@@ -107,8 +122,8 @@ def _calls(network: ScoredNetwork, images: Tensor) -> list[_Call]:
 
     def recorded(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            part = name.removeprefix("model.")
-            place = {"model": FORWARD, "": "output="}.get(name, f"{type(module).__name__} {part!r}")
+            of, _, part = name.partition(".")
+            place = "output=" if of != "model" else f"{type(module).__name__} {part!r}" if part else FORWARD
             calls.append(_Call(place, _tensors(inputs), _tensors(output)))
 
         return hook
