@@ -90,11 +90,9 @@ def _outputs(trace: Trace) -> Answer:
 
 def _finite(trace: Trace) -> Answer:
     wrong = int((~trace.logits.isfinite().all(1)).sum())
-    if wrong == len(trace):
-        sentence = f"no image of {wrong} has finite scores; check the weights, and the values that images are given in"
-        return Answer("finite", "stop", sentence)
     if wrong:
-        return Answer("finite", "note", f"{wrong} of {len(trace)} images have scores that aren't finite, and no values")
+        mend = "; check the weights, and the values of images" if wrong == len(trace) else ""
+        return Answer("finite", "note", f"{wrong} of {len(trace)} images have scores that aren't finite{mend}")
     return Answer("finite", "ok", "all scores are finite")
 
 
