@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.ending import KINDS, Ending, take_off
+from axiom_bench.cutting.ending import Ending, take_off
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
@@ -292,7 +292,7 @@ def trunk_and_head_of(
     copied_image = image.clone()  # which the model may write to
     with measured_outputs(image) as sizes:
         returned = model(copied_image)
-    ending = Ending(output.returns) if output.returns in KINDS else None
+    ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
     expected = returned if scores is None else scores(returned) if ending is None else network(image.clone())

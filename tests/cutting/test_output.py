@@ -233,7 +233,7 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
         (lambda o: sums(o["out"].detach()), r"of the output function output have no gradient; compute"),
         (lambda o: means(o["out"])[:1], r"must return a row for each image, and returns shape \(1, 5\) for 2"),
         (lambda o: region_sums(o) / len(o["out"]), r"an image's scores depend on the other images of its batch"),
-        (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
+        (Projection, r"output is one of logits, .*, margin, or a function .* not a class"),
         (3, r"output is one of .* not an int"),
     ]),
     (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),
