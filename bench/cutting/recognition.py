@@ -13,13 +13,10 @@ from axiom_bench.cutting.output_presets import multi_label
 
 NEAR = 4e-3  # of the largest probability: bfloat16 has 2e-3
 OTHERS = 3  # images beside the first, where values alone tell
-SENTENCES = {
-    "probabilities": "What the network returns are probabilities: no softmax is taken of them, and the score is the "
-    "logit before its softmax, or the logarithm of the probability where none is seen",
-    "log_probabilities": "What the network returns are logarithms of probabilities: the score is the logit before its "
-    "log-softmax, or the logarithm where none is seen",
-    "labels": "What the network returns are probabilities of labels that don't exclude each other: the score is the "
-    "logit before its sigmoid, and metrics of a softmax probability have no value",
+SCORES = {
+    "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
+    "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
+    "labels": "probabilities of labels that don't exclude each other, so the score is the logit before its sigmoid",
 }
 
 
@@ -29,8 +26,8 @@ class RecognisedOutput(UserWarning):
 
 def note(output: Output, setting: str) -> str:
     """The sentence for an output that was recognised; "" for logits. setting: how a user says that it returns these."""
-    sentence = SENTENCES.get(output.returns or "")
-    return f"{sentence}; {setting} takes them for logits." if sentence else ""
+    scores = SCORES.get(output.returns or "")
+    return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
 
 
 def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
