@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
@@ -23,31 +22,14 @@ KEPT = {
     *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "movedim", "getitem"),
     *("contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout"),
 }
-CHANGED = {*("clamp", "clip", "clampmin", "clampmax", "exp", "log"), *("add", "radd", "iadd", "div", "truediv")}
+CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # by numbers alone
 
 
-def _log(probabilities: Tensor) -> Tensor:
-    return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
-
-
-def _log_odds(probabilities: Tensor) -> Tensor:
-    return torch.logit(probabilities, torch.finfo(probabilities.dtype).eps)
-
-
-class Kind(NamedTuple):
-    """What a network may return instead of logits. ends: operations that make it of logits. made: probabilities of
-    logits, over dimension 1. undone: logits of what is returned, where the pass hasn't them. bounds: of its values."""
-
-    ends: set[str]
-    made: Callable[[Tensor], Tensor]
-    undone: Callable[[Tensor], Tensor]
-    bounds: tuple[float, float]
-
-
-KINDS = {
-    "probabilities": Kind(SOFTMAX, lambda logits: logits.softmax(1), _log, (0, 1)),
-    "log_probabilities": Kind(SOFTMAX, lambda logits: logits.softmax(1), lambda values: values, (-torch.inf, 0)),
-    "labels": Kind(SIGMOID, torch.sigmoid, _log_odds, (-torch.inf, 1)),
+UNDONE: dict[str, Callable[[Tensor], Tensor]] = {  # in float64, whose bounds hold for every type
+    "logits": lambda logits: logits,
+    "probabilities": lambda probabilities: probabilities.double().clamp_min(1e-300).log().type_as(probabilities),
+    "log_probabilities": lambda logarithms: logarithms,
+    "labels": lambda probabilities: probabilities.double().logit(1e-12).type_as(probabilities),
 }
 
 
@@ -94,80 +76,65 @@ class Calls(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name, options = getattr(function, "__name__", ""), dict(kwargs or {})
-        operation = _plain(name)
-        if operation not in SOFTMAX | SIGMOID | KEPT | CHANGED:
-            return function(*args, **options)
-        before: Any = args[0] if args else options.get("input")
+        operation, before = _plain(name), args[0] if args else options.pop("input", None)
+        known = SOFTMAX | SIGMOID | KEPT | (set() if any(isinstance(each, Tensor) for each in args[1:]) else CHANGED)
+        if operation not in known or not isinstance(before, Tensor):
+            return function(*args, **(kwargs or {}))
         if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # it will be overwritten
             made = self.of(before)
             before = before.clone()
             self._made[id(before)] = (before, made)
-        output = function(*args, **options)
-        others = {key: value for key, value in options.items() if key != "input"}
-        if output is not before:  # as of a cast to what it is already
-            made = Call(operation, before, lambda other: function(other, *args[1:], **others))
-            self._made[id(output)] = (output, made)
+        output = function(*args, **(kwargs or {}))
+        if output is not before:  # as a cast to what it is already
+            again = Call(operation, before, lambda other: function(other, *args[1:], **options))
+            self._made[id(output)] = (output, again)
         return output
 
 
 class Ending(nn.Module):
     """From what a network returns, (B, n), (B,) or (B, n, H, W), to its logits of that shape: those of the pass before
-    its end, else made of what it returns. returns: one of KINDS. calls: of the pass; None where nobody remembers
-    them."""
+    its end, else made of it by UNDONE. returns: a key of UNDONE. calls: of the pass, where they are remembered."""
 
     def __init__(self, returns: str) -> None:
         super().__init__()
         self.returns = returns
         self.calls: Calls | None = None
 
-    def forward(self, returned: Tensor) -> Tensor:
-        logits = None if self.calls is None else logits_before(returned, self.calls.of, KINDS[self.returns].ends)
-        return KINDS[self.returns].undone(returned) if logits is None else logits
+    def forward(self, returned: Any) -> Any:
+        of_graph = isinstance(returned, fx.Proxy)
+        call_of: Any = _call_of if of_graph else self.calls.of if self.calls else lambda _: None
+        logits = logits_before(returned, call_of, SIGMOID if self.returns == "labels" else SOFTMAX)
+        if of_graph and logits is not None:
+            _erase(returned.node, logits.node)
+        return UNDONE[self.returns](returned) if logits is None else logits
 
     def check(self, returned: Tensor, network: str) -> None:
-        """Raises BenchError for values that can't be of this kind."""
-        low, high = float(returned.min()), float(returned.max())
-        lowest, highest = KINDS[self.returns].bounds
-        if low < lowest - 1e-2 or high > highest + 1e-2:
+        """Raises BenchError for values that can't be what they are called."""
+        least, most = map(float, returned.detach().aminmax())
+        if self.returns == "probabilities" and (least < -1e-2 or most > 1 + 1e-2):
             raise BenchError(
-                f"{network} returns values from {low:.3g} to {high:.3g}, which are no {self.returns.replace('_', '-')};"
-                " set model.output=logits (in Python output='logits')."
+                f"{network} returns values from {least:.3g} to {most:.3g}, which are no probabilities; set "
+                "model.output=logits (in Python output='logits')."
             )
 
-    def extra_repr(self) -> str:
-        return self.returns
+
+def _call_of(proxy: Any) -> Call | None:
+    """What made a value of a network that torch.fx is tracing."""
+    node, graph, tracer = proxy.node, proxy.node.graph, proxy.tracer
+    named: Any = tracer.root.get_submodule(node.target) if node.op == "call_module" else node.target
+    name = _plain(named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__))
+    if not node.op.startswith("call") or (len(node.all_input_nodes) != 1 and name not in KEPT):
+        return None
+    source = node.all_input_nodes[0]
+
+    def again(other: fx.Proxy) -> fx.Proxy:
+        return fx.Proxy(graph.node_copy(node, lambda each: other.node if each is source else each), tracer)
+
+    return Call(name, fx.Proxy(source, tracer), again)
 
 
-def take_off(graph: fx.Graph, network: nn.Module) -> None:
-    """Replaces the call of an Ending in a traced network by the logits, where the graph has them."""
-    modules = dict(network.named_modules())
-
-    def call_of(node: fx.Node) -> Call | None:
-        named: Any = modules[str(node.target)] if node.op == "call_module" else node.target
-        name = named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__)
-        if not node.op.startswith("call") or not node.all_input_nodes:
-            return None
-        source = node.all_input_nodes[0]
-        return Call(
-            _plain(name), source, lambda other: graph.node_copy(node, lambda each: other if each is source else each)
-        )
-
-    for node in list(graph.nodes):
-        ending = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(ending, Ending):
-            (returned,) = node.all_input_nodes
-            with graph.inserting_before(node):
-                logits = logits_before(returned, call_of, KINDS[ending.returns].ends)
-            if logits is None and ending.returns == "log_probabilities":
-                logits = returned
-            if logits is not None:
-                node.replace_all_uses_with(logits)
-                _erase(graph, node)
-
-
-def _erase(graph: fx.Graph, node: fx.Node) -> None:
-    """A node that nothing uses, and what it alone was made of."""
-    while not node.users and node.op.startswith("call"):
-        source = node.all_input_nodes[0]
-        graph.erase_node(node)
-        node = source
+def _erase(node: fx.Node, logits: fx.Node) -> None:
+    """Removes a node that nothing uses, and what it alone was made of, as far as the logits."""
+    while not node.users and node is not logits:
+        unused, node = node, node.all_input_nodes[0]
+        node.graph.erase_node(unused)

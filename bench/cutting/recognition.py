@@ -7,19 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.ending import KINDS, SOFTMAX, Calls, Ending, logits_before
-from axiom_bench.cutting.output import LOGITS, Output, scores_of
+from axiom_bench.cutting.ending import SIGMOID, SOFTMAX, Calls, Ending, logits_before
+from axiom_bench.cutting.output import LOGITS, Chain, Output, scores_of
 from axiom_bench.cutting.output_presets import multi_label
 
-ROUNDING = 4e-3  # of the largest probability: bfloat16 has 2e-3
+NEAR = 4e-3  # of the largest probability: bfloat16 has 2e-3
 OTHERS = 3  # images beside the first, where values alone tell
-SENTENCES = {
-    "probabilities": "What the network returns are probabilities: no softmax is taken of them, and the score is the "
-    "logit before its softmax, or the logarithm of the probability where none is seen",
-    "log_probabilities": "What the network returns are logarithms of probabilities: the score is the logit before its "
-    "log-softmax, or the logarithm where none is seen",
-    "labels": "What the network returns are probabilities of labels that don't exclude each other: the score is the "
-    "logit before its sigmoid, and metrics of a softmax probability have no value",
+SCORES = {
+    "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
+    "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
+    "labels": "probabilities of labels that don't exclude each other, so the score is the logit before its sigmoid",
 }
 
 
@@ -28,17 +25,17 @@ class RecognisedOutput(UserWarning):
 
 
 def note(output: Output, setting: str) -> str:
-    """The sentence for an output that was recognised; "" for logits. setting: `output=` or `model.output=`."""
-    sentence = SENTENCES.get(output.returns or "")
-    return f"{sentence}; {setting}logits takes them for logits." if sentence else ""
+    """The sentence for an output that was recognised; "" for logits. setting: how a user says that it returns these."""
+    scores = SCORES.get(output.returns or "")
+    return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
 
 
 def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
     """The output with `returns`, for one that doesn't say what the network returns.
 
-    It depends on the network and this image alone: `load_model` decides by an image of random numbers, so that every
-    shard of a job has the same; a CutModel by the first image that it traces. One pass tells whether a softmax or a
-    sigmoid makes what is returned. Where neither does, values that sum to 1 tell, of this image and three others.
+    It depends on the network and this image alone. `load_model` decides by an image of random numbers, so that every
+    shard of a job has the same, and a CutModel by the first image that it traces. One pass tells whether a softmax or a
+    sigmoid makes what is returned; where neither does, values that sum to 1 do, of this image and three others.
     model: in eval mode, it isn't changed. image: (1, C, H', W'). Raises BenchError as `scores_of` does.
     """
     returned, calls = _returned(output, model, image)
@@ -49,22 +46,10 @@ def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
         is_always = all(_by_values(_returned(output, model, other)[0]) == of_values for other in others)
         returns = of_values if is_always else None
     if returns == "labels":
-        presets = {LOGITS.name: multi_label(), "probability": multi_label(probability=True)}
-        output = presets.get(output.name, replace(output, softmax=False))
+        presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
+        preset = presets.get(output.name) if output.function is None else None
+        output = preset or replace(output, softmax=False)
     return replace(output, returns=returns or LOGITS.returns)
-
-
-class _Seen(Ending):
-    """Takes nothing off, and keeps what it would be taken off."""
-
-    returned: Tensor
-
-    def check(self, returned: Tensor, network: str) -> None:
-        pass
-
-    def forward(self, returned: Tensor) -> Tensor:
-        self.returned = returned
-        return returned
 
 
 @torch.no_grad()
@@ -72,26 +57,25 @@ def _returned(output: Output, model: nn.Module, image: Tensor) -> tuple[Tensor, 
     """The tensor of which an Ending makes logits, and the operations of the pass."""
     with Calls() as calls:
         returned = model(image.clone())
-    seen = _Seen("logits")
-    scores = scores_of(output.function, returned, type(model).__name__, image, seen)
+    scores = scores_of(output.function, returned, type(model).__name__, image, ending := Ending("logits"))
     assert scores is not None
-    scores(returned)
-    return seen.returned, calls
+    return Chain(*scores.functions[: scores.functions.index(ending)])(returned), calls
 
 
 def _by_operations(returned: Tensor, calls: Calls) -> str | None:
     """One of KINDS, where the operations that made a tensor show it, and its values agree; else None."""
-    values, exponentials = returned.double(), returned.double().exp()
-    probabilities = {"probabilities": [values], "log_probabilities": [exponentials], "labels": [values, exponentials]}
-    for returns, kind in KINDS.items():
-        logits = logits_before(returned, calls.of, kind.ends)
-        if logits is not None and (returned.ndim > 1 or kind.ends is not SOFTMAX):
-            made = kind.made(logits.double())
-            if any(_equal(made, each) for each in probabilities[returns]):
-                return returns
-    is_part = logits_before(returned, calls.of, SOFTMAX) is not None  # of probabilities, such as the second of two
-    within = bool(((values >= 0) & (values <= 1)).all() and (values < 1).any())
-    return "labels" if is_part and within else None
+    values = returned.double()
+    if (logits := logits_before(returned, calls.of, SIGMOID)) is not None:
+        made = logits.double().sigmoid()
+        return "labels" if _equal(made, values) or _equal(made, values.exp()) else None
+    if (logits := logits_before(returned, calls.of, SOFTMAX)) is None:
+        return None
+    if logits.ndim > 1 and _equal(made := logits.double().softmax(1), values):
+        return "probabilities"
+    if logits.ndim > 1 and _equal(made, values.exp()):
+        return "log_probabilities"
+    is_part = ((values >= 0) & (values <= 1)).all() and (values < 1).any()  # such as the second of two probabilities
+    return "labels" if is_part else None
 
 
 def _by_values(returned: Tensor) -> str | None:
@@ -108,4 +92,4 @@ def _by_values(returned: Tensor) -> str | None:
 
 
 def _equal(values: Tensor, others: Tensor) -> bool:
-    return bool((values - others).abs().max() <= ROUNDING * others.abs().max())
+    return bool((values - others).abs().max() <= NEAR * others.abs().max())

@@ -129,7 +129,7 @@ class SplitModel(CachesResults):
             with torch.no_grad(), arithmetic("fp32", self.device), has_scores_alone(self.model):
                 if self.output.returns is None:
                     self.output = recognised(self.output, self.model, images[:1])
-                    if sentence := note(self.output, "output="):
+                    if sentence := note(self.output, 'output="logits"'):
                         warnings.warn(sentence, RecognisedOutput, stacklevel=2)
                 arguments = self.model, self.layer, self.reshape, self.output, images[:1]
                 self._trunk_and_head = trunk_and_head_of(*arguments, self.mates)

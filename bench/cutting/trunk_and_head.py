@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
-from axiom_bench.cutting.ending import KINDS, Ending, take_off
+from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
@@ -82,10 +82,8 @@ class _Tracer(fx.Tracer):
         self.outputs: list[Any] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores and an Ending."""
-        return (
-            m is self.opaque or isinstance(m, nn.MaxPool2d | Ending) or super().is_leaf_module(m, module_qualified_name)
-        )
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
+        return m is self.opaque or isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -129,7 +127,6 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
         raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
-    take_off(graph, network)
     cut = tracer.outputs[-1].node
     after: set[fx.Node] = set()
     for node in graph.nodes:
@@ -298,7 +295,7 @@ def trunk_and_head_of(
     copied_image = image.clone()  # which the model may write to
     with measured_outputs(image) as sizes:
         returned = model(copied_image)
-    ending = Ending(output.returns) if output.returns in KINDS else None
+    ending = Ending(output.returns) if output.returns not in (None, "logits") else None
     scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
     expected = returned if scores is None else scores(returned) if ending is None else network(image.clone())

@@ -106,7 +106,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         depth=layers.depth(layer, calls),
         build=source.build,
         note=source.note,
-        recognised=recognition.note(output, "model.output=") if is_recognised else "",
+        recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
     )
 
 
