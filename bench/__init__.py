@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
     from axiom_bench.evaluation.evaluate import evaluate, explain
+    from axiom_bench.examination.examine import check
     from axiom_bench.explanation.explanation import Explanation, Map, heatmap
     from axiom_bench.explanation.overlay import overlay
 
@@ -31,12 +32,13 @@ _MODULES = {  # where each name is defined
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
     "evaluation.evaluate": ("evaluate", "explain"),
+    "examination.examine": ("check",),
     "explanation.explanation": ("Explanation", "Map", "heatmap"),
     "explanation.overlay": ("overlay",),
 }
 __all__ = [
     "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "Map", "Part", "Trace",
-    "cut", "evaluate", "explain", "heatmap", "methods", "metrics", "outputs", "overlay", "trace",
+    "check", "cut", "evaluate", "explain", "heatmap", "methods", "metrics", "outputs", "overlay", "trace",
 ]  # fmt: skip
 
 

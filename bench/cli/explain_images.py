@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.columns import OK
+from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
@@ -150,7 +151,7 @@ class Explainer:
         self.normalise: str = config["normalise"]
         self.device = Device.of(config["device"])
         self.device.prepare()
-        self._cut = cut_of(model, self.device)
+        self.cut_model = cut_of(model, self.device)
 
     def explain(
         self, path: Path, image: Image.Image, targets: Sequence[int], top: int
@@ -159,13 +160,18 @@ class Explainer:
         explain; where there are none, the `top` most probable ones. Raises BenchError where the image can't be resized,
         and where no method applies."""
         pixels = self._pixels(path, image)
-        trace = self._cut.trace(pixels)
+        trace = self.cut_model.trace(pixels)
         of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.network.explained(trace.logits)[0]
+        if of_classes.isnan().any():
+            raise BenchError(
+                f"The network's scores of the image {as_text(path)} are no numbers, as where it divides by the spread "
+                "of an image of one colour; leave it out."
+            )
         ranked = of_classes.argsort(descending=True, stable=True).tolist()
         chosen = list(targets) or ranked[:top]
         if chosen != trace.targets.tolist():
             targets_of_rows = torch.tensor(chosen, device=pixels.device)
-            trace = self._cut.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
+            trace = self.cut_model.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
         maps, notes = self._maps(trace)
         scores = {
             index: ClassScore(index, class_name(self.model, index), float(of_classes[index]), trace.has_probability)
@@ -260,9 +266,10 @@ def explain(
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
     explainer = Explainer(model, config, methods)
     images: list[ExplainedImage] = []
-    notes: dict[str, None] = {}
+    notes: dict[str, None] = dict.fromkeys(filter(None, [model.recognised]))
     problems: list[str] = []
-    with progress("maps", len(paths)) as shown:
+    with progress("maps", len(paths)) as shown, warnings.catch_warnings():
+        warnings.simplefilter("ignore", BatchMates)  # which is said once, below
         for path in paths:
             try:
                 image, turned = open_upright(path)
@@ -277,6 +284,7 @@ def explain(
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
+    notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates]))
     of_named = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
     return images, explainer, [*of_named, *zero_maps(images)], problems
 

@@ -129,6 +129,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
 
     _add_explain(add("explain", "images: top classes and the maps of many methods", calls("cli.explain.explain")))
 
+    about = "what the suite finds about a network and its data before anything is computed: exit 2 where it would stop"
+    _add_configuration(add("doctor", about, calls("cli.doctor.doctor", "overrides", "config_dir")))
+
     listing = add("list", "what can be chosen, one line each", calls("cli.listing.listing", "kind", "config_dir"))
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.model_copy import own_state
-from axiom_bench.cutting.passes import OutputSizes, measured_outputs
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 COLOURS = (1, 3, 4)
@@ -84,17 +83,22 @@ def _to_four(shape: Sequence[int]) -> str:
     return (".movedim(-1, -3)" if last else "") + new
 
 
-def first_pass(copied: nn.Module, image: Tensor) -> tuple[Any, OutputSizes]:
-    """What a network's copy returns for one image, (1, C, H', W'), in a pass that writes to nothing of the user's, and
-    the sizes of its outputs. Raises BenchError where the pass fails."""
-    own_image = image.clone()
+@contextmanager
+def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
+    """Where what is raised in this block is what the network itself raises for the image, (1, C, H', W'), raises a
+    BenchError that says why it can't run on it."""
     try:
-        with own_state(copied), measured_outputs(image) as sizes:
-            return copied(own_image), sizes
-    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        yield
+    except Exception as error:  # a user's code may raise anything
         if isinstance(error, BenchError) or is_out_of_memory(error):
             raise
-        raise BenchError(_why(copied, image, (str(error) or type(error).__name__).splitlines()[0])) from error
+        try:
+            with torch.no_grad():
+                network(image.clone())
+        except Exception as cause:
+            reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            raise BenchError(_why(network, image, reason)) from cause
+        raise
 
 
 def _why(network: nn.Module, image: Tensor, reason: str) -> str:

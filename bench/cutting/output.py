@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from axiom_bench.cutting.ending import Calls, Ending
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
@@ -50,10 +51,19 @@ class ScoredNetwork(nn.Module):
     def __init__(self, model: nn.Module, scores: Chain | None) -> None:
         super().__init__()
         self.model, self.scores = model, scores
+        functions = () if scores is None else scores.functions
+        self.ending = next((function for function in functions if isinstance(function, Ending)), None)
 
     def forward(self, images: Tensor) -> Tensor:
-        output = self.model(images)
-        return output if self.scores is None else self.scores(output)
+        if self.ending is None or self.scores is None or isinstance(images, fx.Proxy):
+            output = self.model(images)
+            return output if self.scores is None else self.scores(output)
+        try:
+            with Calls() as self.ending.calls:
+                output = self.model(images)
+            return self.scores(output)
+        finally:
+            self.ending.calls = None
 
 
 def one_column(scores: Tensor) -> Tensor:
@@ -80,24 +90,29 @@ class TensorScores(nn.Module):
         """Raises BenchError for a tensor of one image that isn't what `forward` takes."""
 
 
-def scores_of(function: ScoreFunction | None, output: Any, network: str, images: Tensor) -> Chain | None:
+def scores_of(
+    function: ScoreFunction | None, output: Any, network: str, images: Tensor, ending: Ending | None = None
+) -> Chain | None:
     """A user's function checked, or the rule for such an output; None where the output is the scores, (B, n).
 
     output: what the network returned for one image. network: its name, for errors. images: a module is copied to their
-    device and type. Raises BenchError for an output without a rule, and for a function that fails or returns another
-    shape.
+    device and type. ending: takes the network's end off. Raises BenchError for an output without a rule, and for a
+    function that fails or returns another shape.
     """
+    end = [] if ending is None else [ending]
     if function is None:
-        return _by_rule(output, network)
+        return _by_rule(output, network, end)
     name = name_of(function)
     if isinstance(function, nn.Module):
         function = copy.deepcopy(function).to(images.device, images.dtype).eval()
     if isinstance(function, TensorScores):
         steps = [function.read] if function.read else entry_of(output, network)
         function.check(Chain(*steps)(output), network)
-        function = Chain(*steps, function)
-    scores = _called(function, output, name, network)
-    return Chain(function) if scores.ndim == 2 else Chain(function, one_column)
+        steps = [*steps, *end, function]
+    else:
+        steps = [function, *end]
+    scores = _called(Chain(*steps), output, name, network)
+    return Chain(*steps) if scores.ndim == 2 else Chain(*steps, one_column)
 
 
 def name_of(function: Any) -> str:
@@ -124,7 +139,7 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
     raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")
 
 
-def _by_rule(output: Any, network: str) -> Chain | None:
+def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
@@ -133,7 +148,9 @@ def _by_rule(output: Any, network: str) -> Chain | None:
             f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."
         )
-    steps = [*steps, *by_shape[tensor.ndim]]
+    for ending in end:
+        ending.check(tensor, network)
+    steps = [*steps, *end, *by_shape[tensor.ndim]]
     return Chain(*steps) if steps else None
 
 
@@ -207,7 +224,8 @@ class Output:
     are_logits: whether a softmax over the outputs is the probability of each class, as for groups of classes; where it
     isn't, probabilities and the predicted class are those of the network's own logits. classes: a name for each of the
     outputs, None where they are the network's own. softmax: whether a softmax over the logits is a probability; where
-    it isn't, metrics that need one have the status `no_probability`.
+    it isn't, metrics that need one have the status `no_probability`. returns: what the network returns, one of
+    `ending.KINDS` or "logits"; None where it is to be recognised.
     """
 
     name: str
@@ -216,6 +234,7 @@ class Output:
     classes: tuple[str, ...] | None = None
     function: ScoreFunction | None = None
     softmax: bool = True
+    returns: str | None = None
 
     def name_of(self, model: str) -> str:
         """The name of a model with this output: `resnet18`, `resnet18+margin`."""
@@ -236,13 +255,22 @@ def _margin(classes: int) -> OutputModule:
     return Margin()
 
 
-LOGITS = Output("logits", are_logits=True)
-OUTPUTS = {output.name: output for output in (LOGITS, Output("probability", _probability), Output("margin", _margin))}
+RECOGNISED = Output("logits", are_logits=True)
+LOGITS = replace(RECOGNISED, returns="logits")
+OUTPUTS = {
+    "logits": LOGITS,
+    **{kind: replace(RECOGNISED, returns=kind) for kind in ("probabilities", "log_probabilities")},
+    "probability": Output("probability", _probability),
+    "margin": Output("margin", _margin),
+}
 AnyOutput = str | Output | ScoreFunction  # what `output=` takes
 
 
-def check_output(output: AnyOutput) -> Output:
-    """The output itself, or that of a name or of a user's function. Raises BenchError for anything else."""
+def check_output(output: AnyOutput | None) -> Output:
+    """The output itself, or that of a name or of a user's function; None: logits, wherever the network has them.
+    Raises BenchError for anything else."""
+    if output is None:
+        return RECOGNISED
     if isinstance(output, Output):
         return output
     if isinstance(output, type) or not (isinstance(output, str) or callable(output)):

@@ -35,7 +35,7 @@ def similarity(
     if references.ndim not in (1, 2):
         raise BenchError(f"References are (n, D) or (D,), not {described(references)}.")
     function = _Similarity(references, kind, 1.0 if scale is None else scale, read)
-    return Output("similarity", are_logits=True, function=function, softmax=scale is not None)
+    return Output("similarity", are_logits=True, function=function, softmax=scale is not None, returns="logits")
 
 
 def regression(function: ScoreFunction | None = None) -> Output:
@@ -43,13 +43,13 @@ def regression(function: ScoreFunction | None = None) -> Output:
 
     function: from what the network returns to the numbers; None where it returns them.
     """
-    return Output("regression", are_logits=True, function=function, softmax=False)
+    return Output("regression", are_logits=True, function=function, softmax=False, returns="logits")
 
 
 def multi_label(function: ScoreFunction | None = None, probability: bool = False) -> Output:
     """Classes that don't exclude each other, (B, C): the class's logit, or with `probability` its sigmoid.
 
-    function: from what the network returns to the logits; None where it returns them.
+    function: from what the network returns to the logits; None where it returns them, or their sigmoid.
     """
     build = (lambda _: Sigmoid()) if probability else None
     return Output("multi_label", build, are_logits=not probability, function=function, softmax=False)
@@ -159,7 +159,8 @@ def detection(
         raise BenchError(
             f"Reference boxes are (n, 4) with n labels, not {described(boxes)} with {len(classes)} labels."
         )
-    return Output("detection", are_logits=True, function=_BoxScores(boxes, classes, iou, read), softmax=False)
+    function = _BoxScores(boxes, classes, iou, read)
+    return Output("detection", are_logits=True, function=function, softmax=False, returns="logits")
 
 
 class _BoxScores(TensorScores):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.output import scores_of
+from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -24,6 +24,16 @@ def silence(trace: Trace) -> str:
     other = layer_before(trace[:1])
     advice = f"choose {other!r}, the nearest one before it where they aren't" if other else "choose another layer"
     return f"The gradients {images} at the layer {layer!r} are zero, and so are maps made of them; {advice}."
+
+
+def one_position(trace: Trace) -> str:
+    """The sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
+    height, width = trace.images.shape[-2:]
+    outputs, _ = _pass(trace.cut_model.model, trace[:1])
+    larger = [name for name, output in outputs if output.ndim == 4 and output.shape[2] * output.shape[3] > 1]
+    other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
+    maps = f"The layer {trace.layer!r} gives maps of 1 x 1 for images of {height} x {width}"
+    return f"{maps}, so that all heatmaps are the same everywhere; {other}."
 
 
 def layer_before(trace: Trace) -> str | None:
@@ -63,7 +73,6 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
         module.register_forward_hook(record(name))
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
-        answer = network(images)
-        scores = scores_of(trace.cut_model.output.function, answer, type(model).__name__, images)
-        values = trace.cut_model.outputs_of(answer if scores is None else scores(answer))
+        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images)
+        values = trace.cut_model.outputs_of(scores)
         return outputs, values[0, trace.targets[0]]

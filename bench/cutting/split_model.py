@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -14,9 +15,11 @@ from axiom_bench.cutting import hooks
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.model_copy import COMPILED, pool_by_views, shared_copy
+from axiom_bench.cutting.dependence import has_scores_alone
+from axiom_bench.cutting.model_copy import COMPILED, own_state, pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
+from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
 from axiom_bench.errors import BenchError, type_name, unknown
@@ -46,7 +49,10 @@ class CachesResults:
 
 
 class SplitModel(CachesResults):
-    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments."""
+    """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
+
+    mates: as `TrunkAndHead` has it; None before the first trace, which finds it.
+    """
 
     def __init__(
         self,
@@ -56,7 +62,7 @@ class SplitModel(CachesResults):
         head_precision: str = "fp32",
         ablation_memory: int = GIBIBYTE,
         reshape: AnyReshape | None = None,
-        output: AnyOutput = "logits",
+        output: AnyOutput | None = None,
         ablation_channels: int | None = None,
     ) -> None:
         self.layer = _checked_layer(model, layer).replace(f"{COMPILED}.", "")
@@ -78,6 +84,7 @@ class SplitModel(CachesResults):
                 "network.to_empty(device='cpu') and network.load_state_dict(...)."
             )
         self.passes = Passes()
+        self.mates: str | None = None
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 
@@ -126,12 +133,32 @@ class SplitModel(CachesResults):
     def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
-            with torch.no_grad(), arithmetic("fp32", self.device):
-                if self._with_hooks is not None and hooks.matter(self._with_hooks, self.model, images[:1]):
-                    self.model = self._with_hooks
-                self._with_hooks = None
-                self._trunk_and_head = trunk_and_head_of(self.model, self.layer, self.reshape, self.output, images[:1])
+            with torch.no_grad(), arithmetic("fp32", self.device), has_scores_alone(self.model):
+                self._take_hooks(images[:1])
+                with own_state(self.model):
+                    self._trunk_and_head = self._split(images[:1])
+            self.mates = self._trunk_and_head.mates
         return self._trunk_and_head
+
+    @property
+    def _user_copy(self) -> nn.Module:
+        """With all hooks until they are known to change nothing."""
+        return self.model if self._with_hooks is None else self._with_hooks
+
+    def _take_hooks(self, image: Tensor) -> None:
+        """Takes the copy with the user's hooks where these change what it returns."""
+        if self._with_hooks is not None:
+            with own_state(self.model), own_state(self._with_hooks):
+                if hooks.matter(self._with_hooks, self.model, image):
+                    self.model = self._with_hooks
+            self._with_hooks = None
+
+    def _split(self, image: Tensor) -> TrunkAndHead:
+        if self.output.returns is None:
+            self.output = recognised(self.output, self.model, image)
+            if sentence := note(self.output, 'output="logits"'):
+                warnings.warn(sentence, RecognisedOutput, stacklevel=2)
+        return trunk_and_head_of(self.model, self.layer, self.reshape, self.output, image, self.mates)
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
@@ -222,16 +249,12 @@ class SplitModel(CachesResults):
 
     def at(self, layer: str) -> Self:
         """This model cut at another layer, once; both count in the same `passes`."""
-        return (
-            self
-            if layer == self.layer
-            else self.once(("cut at", layer), lambda: self._like(self._with_hooks or self.model, layer))
-        )
+        return self if layer == self.layer else self.once(("cut at", layer), lambda: self._like(self._user_copy, layer))
 
     def _like(self, model: nn.Module, layer: str) -> Self:
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
         other = type(self)(model, layer, *settings, self.ablation_channels)
-        other.passes, other.limits = self.passes, self.limits
+        other.passes, other.limits, other.mates = self.passes, self.limits, self.mates
         return other
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
-from axiom_bench.cutting.images import checked_images, first_pass
+from axiom_bench.cutting.images import checked_images, failures_of
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -286,14 +286,10 @@ def trace_of(
     images = checked_images(images, cut_model.model).to(cut_model.device, cut_model.dtype)
     with torch.inference_mode(False):
         images = images.clone() if images.is_inference() else images.detach()
-        cut_model.split(images)
-        with torch.no_grad():
-            try:
+        with failures_of(cut_model.model, images[:1]):
+            cut_model.split(images)
+            with torch.no_grad():
                 activations, sides = cut_model.trunk(images)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    first_pass(cut_model.model, images[:1])  # its sentence says why
-                raise
         activations = activations.detach().requires_grad_()
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
@@ -373,8 +369,10 @@ class CutModel(SplitModel):
         precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.
         ablation_memory: bytes that the ablations may take beside the trace.
         reshape: for a transformer's layer: "tokens", a grid (H, W), or an object with to_maps and from_maps.
-        output: what is explained: "logits", "probability", "margin" (z_c - the highest other logit), one of
-            `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n).
+        output: what is explained: "probability", "margin" (z_c - the highest other logit), one of
+            `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n). None: logits.
+            Where the model returns probabilities, which the first trace recognises with a RecognisedOutput warning,
+            those before its end. "logits", "probabilities" or "log_probabilities" say what it returns.
         ablation_channels: a budget for inner layers: of each image only so many channels, and a sample of the others,
             are ablated; see `Trace.drops`. None: all.
 
@@ -405,7 +403,7 @@ def cut(
     head_precision: str = "fp32",
     ablation_memory: int = GIBIBYTE,
     reshape: AnyReshape | None = None,
-    output: AnyOutput = "logits",
+    output: AnyOutput | None = None,
     ablation_channels: int | None = None,
 ) -> CutModel:
     """Cuts a model once at a layer, for many traces; arguments and errors are those of `CutModel`."""
@@ -418,7 +416,7 @@ def trace(
     images: Tensor,
     targets: Tensor | None = None,
     reshape: AnyReshape | None = None,
-    output: AnyOutput = "logits",
+    output: AnyOutput | None = None,
 ) -> Trace:
     """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
 

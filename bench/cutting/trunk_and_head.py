@@ -6,6 +6,7 @@ Sides are the values that cross the cut beside the layer's output, as a skip con
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -18,9 +19,10 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.channel_order import ChannelOrder
-from axiom_bench.cutting.images import first_pass
+from axiom_bench.cutting.dependence import BatchMates, batch_mates
+from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
-from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding
+from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
 from axiom_bench.errors import BenchError, is_out_of_memory
 
@@ -291,6 +293,7 @@ class TrunkAndHead:
 
     scores: from what the model returns to logits (B, n), None where it returns them; output: the module from logits to
     what is explained, None where that is the logits. sizes: of what the model's operations return for that image.
+    mates: a sentence where the scores of an image depend on the others of its batch, so that each runs alone; else "".
     """
 
     parts: Parts
@@ -298,6 +301,7 @@ class TrunkAndHead:
     scores: Chain | None
     output: OutputModule | None
     sizes: OutputSizes
+    mates: str
 
     @property
     def head_graph(self) -> fx.GraphModule | None:
@@ -307,30 +311,38 @@ class TrunkAndHead:
 
 
 def trunk_and_head_of(
-    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor
+    model: nn.Module, layer: str, reshape: AnyReshape | None, output: Output, image: Tensor, mates: str | None = None
 ) -> TrunkAndHead:
     """Graph parts where they equal the model on this image, (1, 3, H', W'), else hooked parts.
 
-    Raises BenchError for a layer without H x W maps, and for a model or an output function without scores (B, n).
+    mates: as `TrunkAndHead` has it; None where it isn't known: then two passes tell, with a BatchMates warning.
+    Raises BenchError for a layer without H x W maps, for a model or an output function without scores (B, n), and for
+    scores that differ from call to call.
     """
-    returned, sizes = first_pass(model, image)
-    scores = scores_of(output.function, returned, type(model).__name__, image)
+    copied_image = image.clone()  # which the model may write to
+    with measured_outputs(image) as sizes:
+        returned = model(copied_image)
+    ending = Ending(output.returns) if output.returns not in (None, "logits") else None
+    scores = scores_of(output.function, returned, type(model).__name__, image, ending)
     network = ScoredNetwork(model, scores)
-    expected = returned if scores is None else scores(returned)
+    expected = returned if scores is None else scores(returned) if ending is None else network(image.clone())
     module = output.module(expected.shape[1])
     module = None if module is None else module.to(image.device)
+    if mates is None:
+        mates = batch_mates(network, image, expected)
+        if mates:
+            warnings.warn(mates, BatchMates, stacklevel=2)
 
     def checked(parts: GraphParts | HookedParts) -> TrunkAndHead:
         with_maps = _with_maps(parts, layer, reshape, image)
-        return TrunkAndHead(with_maps, _checked_kinds(with_maps, layer, image, expected), scores, module, sizes)
+        kinds = _checked_kinds(with_maps, layer, image, expected)
+        return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "")
 
-    for opaque_scores in (False, True) if scores is not None else (False,):
+    for opaque_scores in (False, True)[: 0 if mates else 1 if scores is None else 2]:
         try:
             parts = split(network, layer, opaque_scores)
             if output.function is not None or parts.own_gradient:
                 _check_gradient(parts, HookedParts(network, layer), image, may_have_none=output.function is None)
-            if output.function is not None:
-                _check_rows(parts, image, output.name)
             return checked(parts)
         except CannotSplit:
             continue
@@ -356,19 +368,6 @@ def _check_gradient(parts: GraphParts, hooked: HookedParts, image: Tensor, may_h
     zeros = torch.zeros(())
     if not equal_up_to_rounding(zeros if gradient is None else gradient, zeros if expected is None else expected):
         raise CannotSplit("the graph's gradient isn't the model's")
-
-
-def _check_rows(parts: GraphParts, image: Tensor, name: str) -> None:
-    """Raises BenchError where the scores of two images aren't a row for each."""
-    scores = parts.head(*parts.trunk(image))
-    of_two = parts.head(*parts.trunk(image.repeat(2, 1, 1, 1)))
-    if of_two.shape != (2, scores.shape[1]):
-        raise BenchError(
-            f"The output function {name} must return a row for each image, and returns shape {tuple(of_two.shape)} "
-            "for 2 images."
-        )
-    if not equal_up_to_rounding(of_two, scores.expand_as(of_two)):
-        raise BenchError(f"By the output function {name} an image's scores depend on the other images of its batch.")
 
 
 def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
 from axiom_bench.cutting.passes import by_halves
-from axiom_bench.cutting.silent import silence
+from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
@@ -131,7 +131,9 @@ def _bad_image(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> 
 
 def warn_of_silence(trace: Trace) -> bool:
     """Whether the layer's gradients are zero for every image, with a ZeroMaps warning that names one where they
-    aren't."""
+    aren't; likewise a warning where its maps have one position."""
+    if trace.activations.shape[-2:].numel() == 1:
+        warnings.warn(one_position(trace), ZeroMaps, stacklevel=2)
     if is_silent := not trace.has_gradients:
         warnings.warn(silence(trace), ZeroMaps, stacklevel=2)
     return is_silent

@@ -43,7 +43,7 @@ def evaluate(
     methods: Sequence[str | Callable],
     metrics: Sequence[str | Callable],
     reshape: AnyReshape | None = None,
-    output: AnyOutput = "logits",
+    output: AnyOutput | None = None,
 ) -> pd.DataFrame:
     """Measure methods on a model: one row per image x method x metric, in the columns of the records. At the end come
     rows with image id "*" for metrics with values of the whole data set.
@@ -96,7 +96,7 @@ def explain(
     targets: Tensor | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
-    output: AnyOutput = "logits",
+    output: AnyOutput | None = None,
 ) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 

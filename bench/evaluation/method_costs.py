@@ -123,7 +123,7 @@ def _stand_in(trace: Trace, pooled: bool) -> Trace:
             head = nn.Sequential(nn.Flatten(), nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
         features, images = _Features(channels, height, width), torch.randn(1, 3, height, width)
     model = nn.Sequential(features, head).eval()
-    output = Output("stand-in", are_logits=True, softmax=trace.cut_model.output.softmax)
+    output = Output("stand-in", are_logits=True, softmax=trace.cut_model.output.softmax, returns="logits")
     return cut(model, "0.relu", ablation_memory=trace.cut_model.ablation_memory, output=output).trace(images)
 
 

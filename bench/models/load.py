@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from axiom_bench.cutting import recognition
+from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, names_of_logits
@@ -38,7 +40,8 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape and output: as `CutModel` takes them; the name tells an output that isn't the logits, and
     output_module is the module behind the network. depth: the place of the layer in the order in which modules run.
-    build: made the network, its arguments bound. note: what a reader must know of its values.
+    build: made the network, its arguments bound. note: what a reader must know of its values. recognised: the sentence
+    about what it returns, where that is no logits and nobody said so.
     """
 
     name: str
@@ -56,6 +59,7 @@ class LoadedModel:
     random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
     note: str = ""
+    recognised: str = ""
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -78,6 +82,11 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     output = find_output(spec.output)
     calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
     reshape = _reshape(spec)
+    if is_recognised := output.returns is None:
+        noise = torch.rand(
+            1, preprocessing.channels, *input_size(preprocessing), generator=torch.Generator().manual_seed(0)
+        )
+        output = recognition.recognised(output, shared_copy(module), noise)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
@@ -97,6 +106,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         depth=layers.depth(layer, calls),
         build=source.build,
         note=source.note,
+        recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
     )
 
 

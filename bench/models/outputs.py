@@ -77,11 +77,13 @@ OUTPUTS = {
 }
 
 
-def find_output(name: str) -> Output:
-    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`.
+def find_output(name: str | None) -> Output:
+    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`; None: recognised.
 
     A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
     """
+    if name is None:
+        return check_output(None)
     if ":" not in name:
         if name not in OUTPUTS:
             raise unknown("model output", name, OUTPUTS)

@@ -54,9 +54,10 @@ class ModelSpec:
     path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
     weights drawn with `seed`. weights_folder: its <architecture>.safetensors (.pth, .pt) stands in for published
     weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps: `tokens`, a
-    grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, or module:function from what the
-    network returns to scores (B, n). resize: the shorter side, or exactly (H, W); crop: the side of the centre crop; in
-    pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the logits, a list or a file.
+    grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, module:function from what the network
+    returns to scores (B, n), or None: logits, recognised. resize: the shorter side, or exactly (H, W); crop: the side
+    of the centre crop; in pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the
+    logits, a list or a file.
     """
 
     name: Name
@@ -66,7 +67,7 @@ class ModelSpec:
     weights_folder: File | None = None
     layer: Name = "default"
     reshape: Grid | None = None
-    output: File = "logits"
+    output: File | None = None
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
     kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
     classes: Classes | None = None

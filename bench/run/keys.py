@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from axiom_bench import kinds
 from axiom_bench.columns import LAYER
-from axiom_bench.cutting.output import TensorScores
+from axiom_bench.cutting.output import LOGITS, TensorScores
 from axiom_bench.cutting.tokens import Reshape
 from axiom_bench.data.loading import batches, others
 from axiom_bench.errors import BenchError
@@ -45,6 +45,7 @@ class Keys:
                 *(model.output.name, repr(model.output_module), tensors_sha256(model.output_module)),
                 self.code([type(model.output_module).__module__]),
                 self._function(model.output.function),
+                *([] if model.output.returns == LOGITS.returns else [model.output.returns]),
             ],
             preprocessing=repr(model.preprocessing),
             target=[job.target, list(job.data.classes)],  # their order tells which output a label, box or mask means

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from axiom_bench.cutting.output import LOGITS
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.plugins import Plugin, value_names, whole_set_value_names
@@ -44,7 +45,8 @@ def facts(job: Job) -> dict[str, Any]:
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
         **{"random_weights": model.random_weights, "tells_contributions": job.cut_model.tells_contributions},
         **{"classes": list(job.class_names)},
-        **({"note": model.note} if model.note else {}),
+        **({} if model.output.returns == LOGITS.returns else {"returns": model.output.returns}),
+        **({"note": note} if (note := f"{model.note} {model.recognised}".strip()) else {}),
     }
     ids = [data.ids[index] for index in job.indices]
     orientations = dict.fromkeys(source.orientation for source in data.sources if source.orientation)

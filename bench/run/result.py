@@ -15,9 +15,11 @@ from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
 
+from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
+from axiom_bench.examination.answer import Answer
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
 from axiom_bench.records.record_files import Values
@@ -70,7 +72,7 @@ class Result:
     each part (see `evaluation.stopwatch`) and stage. wall, processor: seconds of the whole loop over the shards.
 
     values: {method: {metric: key}}, to be taken from the records. files: {kind: paths, relative to the run folder}, see
-    `records.artefacts`. axes: of the curves. failure: why it ended early."""
+    `records.artefacts`. axes: of the curves. answers: of the examination. failure: why it ended early."""
 
     job: str
     config: dict[str, Any] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Result:
     values: Values = field(default_factory=dict)
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     axes: Mapping[str, Any] = field(default_factory=dict)
+    answers: tuple[Answer, ...] = ()
     failure: Failure | None = None
 
     def __add__(self, part: Result) -> Result:
@@ -186,7 +189,9 @@ def collected() -> Iterator[Notes]:
                 notes[LEFT_OUT][str(warning.message)] = None
             elif issubclass(warning.category, DamagedFile):
                 notes[DAMAGED][str(warning.message)] = None
-            elif not issubclass(warning.category, MethodNotTimed):  # that method has a note as left out
+            elif not issubclass(
+                warning.category, (MethodNotTimed, BatchMates)
+            ):  # which others say: as left out, answers
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

@@ -86,7 +86,9 @@ def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
         result: Result = executors.done(executor, resolved, prepare, task)
         begun = {**manifest.of_job(result), "shards": result.shards}
         running.announce(task.folder, result.job, begun)
+        task = replace(task, answers=result.answers)
         _print(*result.notes.get(MACHINE, ()))
+        _print(*(f"{result.job}: {answer.sentence}" for answer in result.answers if answer.level == "note"))
         if result.missing:
             result = _computed(task, result, executor)
         record_files.remove(task.folder, result.damaged)

@@ -9,17 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import FileHashes
+from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import Plugin, required
+from axiom_bench.examination.answer import Answer
+from axiom_bench.examination.examine import BATCH, examine
 from axiom_bench.records import artefacts, files, mirror
 from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
 from axiom_bench.run.composing import settings
@@ -29,6 +36,7 @@ from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
 
+EXAMINED = 64  # images at most
 START, WRITING = "start", "writing"
 TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
 
@@ -36,11 +44,12 @@ TITLES = {START: "model and data", "whole data set": "values of the whole data s
 @dataclass(frozen=True)
 class Task:
     """A job of one command. id: of this job in this command alone. command: which counts in the keys of users' own
-    plug-ins. config: resolved."""
+    plug-ins. config: resolved. answers: of the examination, once the job is prepared."""
 
     id: str
     command: str
     config: dict[str, Any] = field(compare=False)
+    answers: tuple[Answer, ...] = field(default=(), compare=False)
 
     @property
     def folder(self) -> Path:
@@ -73,6 +82,8 @@ def prepare(task: Task) -> Result:
         missing, damaged = shards.missing(keys, task.folder)
         budget = config["metrics"]["max_forwards_per_image"]
         cost = shards.cost(job, missing.values(), budget) if missing else None
+        answers = examined(keys, task.folder, bool(missing))
+        facts["data"][job.data.name]["notes"] += [each.sentence for each in answers if each.level == "note"]
         mirror.push(task.folder)
     return Result(
         job.name,
@@ -89,7 +100,47 @@ def prepare(task: Task) -> Result:
         notes,
         seconds=seconds,
         values=keys.values,
+        answers=answers,
     )
+
+
+def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
+    """What an examination found of the job's network and data, kept in the run folder; () where there is none and none
+    is needed. Raises BenchError for what makes all values meaningless."""
+    path = folder / f"examination/{keys.step('examination', methods=False)}.json"
+    content = files.read_json_or_none(path)
+    if content is None and not is_needed:
+        return ()
+    answers = examination(keys.job) if content is None else tuple(Answer(*each) for each in content["answers"])
+    if stops := [each.sentence for each in answers if each.level == "stop"]:
+        raise BenchError(" ".join(stops))
+    if content is None:
+        files.write_json(path, {"answers": [*map(astuple, answers)]})
+    return answers
+
+
+def examination(job: Job) -> tuple[Answer, ...]:
+    """The answers of `examine` on one batch of at most `EXAMINED` images, drawn over the classes; () where none can be
+    read. Labels are no question where they aren't the model's, or its weights are random."""
+    of_classes: dict[tuple[int, ...], list[int]] = {}
+    for place in np.random.default_rng(0).permutation(len(job.indices)):
+        index = job.indices[place]
+        of_classes.setdefault(job.data.labels(index)[:1], []).append(index)
+    drawn = [index for each in zip_longest(*of_classes.values()) for index in each if index is not None][:EXAMINED]
+    has_labels = job.target == "label" and job.shares_classes and not job.model.random_weights
+    batch = images.first_batch(job if has_labels else replace(job, target="predicted"), drawn, len(drawn), ())
+    if batch is None:
+        return ()
+
+    def answers(part: Batch, _: int) -> tuple[Answer, ...]:
+        return examine(job.cut_model, part.images, part.targets, job.class_names)
+
+    return next(by_halves(batch, len(batch), job.cut_model.limits, answers))
+
+
+def mates(answers: Sequence[Answer]) -> str | None:
+    """As `SplitModel.mates`, by the examination; None where there was none."""
+    return next(("" if each.level == "ok" else each.sentence for each in answers if each.question == BATCH), None)
 
 
 def compute_part(task: Task, wanted: Sequence[str], excerpts: Sequence[Excerpt] = ()) -> Result:
@@ -188,7 +239,9 @@ def _of_job(task: Task) -> Keys:
     """The job loaded, on its images, with its keys: by the first task of it that a process does."""
 
     def load() -> Keys:
-        keys = Keys(on_its_images(loaded(task.config)), task.command)
+        job = loaded(task.config)
+        job.cut_model.mates = mates(task.answers)
+        keys = Keys(on_its_images(job), task.command)
         _ = keys.values  # of now, before anything is computed
         return keys
 
@@ -203,7 +256,9 @@ def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
     data = {**task.config["data"], "path": {name: str(file.copy) for name, file in files_here.items()}, "size": None}
 
     def load() -> Keys:
-        job = shards.decided(loaded({**task.config, "data": data}))
+        job = loaded({**task.config, "data": data})
+        job.cut_model.mates = mates(task.answers)
+        job = shards.decided(job)
         return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
 
     first = held((task.id, excerpts[0].batch_rows), load)

@@ -351,3 +351,20 @@ def test_maps_that_must_be_empty_are_explained_once(capsys):
     assert capsys.readouterr().out.count(sentence) == 1
     (outcome,) = run_jobs([*own, "method=[grad_cam]", "metric=[zeta]", "data.size=2", "runtime.repeats=0"])[1]
     assert sum(sentence in note for note in outcome.lines) == 1
+
+
+def test_an_image_without_finite_scores_is_named_and_the_others_are_explained(tmp_path, capsys) -> None:
+    """A network that divides by the spread of its image has 0 / 0 on a black one."""
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Sequential):\n    def __init__(self):\n        super().__init__("
+        "nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))\n\n"
+        "    def forward(self, x):\n        return super().forward(x / x.std((2, 3), keepdim=True))\n"
+    )
+    Image.new("RGB", (96, 96)).save("black.png")
+    own = ["--model", "user", "model.architecture=net.py:Net", "model.weights=null", "model.resize=96"]
+    chosen = ["--methods", "grad_cam", "--output", "maps.html", "device=cpu"]
+    assert main(["explain", "black.png", "scene.png", *own, *chosen]) == 2
+    printed = capsys.readouterr()
+    assert "written: maps.html" in printed.out
+    (line,) = [line for line in printed.err.splitlines() if "axiom-bench:" in line]
+    assert "scores of the image black.png are no numbers" in line

@@ -82,7 +82,7 @@ def lstm(k: int, h: int, **options: Any) -> dict[str, nn.Module]:
     return {"r": nn.LSTM(k * h, 6, **options)}
 
 
-def none(k: int, h: int) -> dict[str, nn.Module]:
+def none(k: int, h: int) -> dict[str, Any]:
     return {}
 
 
@@ -150,6 +150,17 @@ HEADS: dict[str, tuple[Callable[[int, int], dict[str, Any]], Callable[[Any, Tens
               lambda net, f: net.w[torch.cdist(f.mean((2, 3)), net.w).argmin(1)] + f.mean((2, 3))),
     "experts": (lambda k, h: {"m": nn.ModuleList(nn.Linear(k, 5) for _ in range(2))}, experts),
 }  # fmt: skip
+# Heads whose scores aren't those of an image alone: they run one image at a time, or one sentence says why.
+OF_NO_IMAGE = {
+    "dropout": (none, lambda net, f: functional.dropout(f.mean((2, 3)), 0.5)),
+    "noise": (none, lambda net, f: (f + 0.1 * torch.randn_like(f)).mean((2, 3))),
+    "state": (lambda k, h: {"calls": torch.zeros(1)}, lambda net, f: f.mean((2, 3)) * net.calls.add_(1)),
+    "batch's statistics": (lambda k, h: {"b": nn.BatchNorm2d(k, track_running_stats=False)},
+                           lambda net, f: net.b(f).relu().mean((2, 3))),
+    "batch's maximum": (none, lambda net, f: f.mean((2, 3)) / f.abs().max()),
+    "images as steps": (lambda k, h: lstm(k, h), lambda net, f: net.r(rows(f))[0][:, -1]),
+}  # fmt: skip
+HEADS |= OF_NO_IMAGE
 # name: (what the network returns for its logits, the logits in that)
 OUTPUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[[Any], Tensor]]] = {
     "logits": (lambda z: z, lambda r: r),
@@ -243,7 +254,7 @@ def check(kind: dict[str, Any]) -> None:
     if sentence:
         assert sentence.endswith(".")
         assert "\n" not in sentence
-        assert kind["output"] == "a tuple"
+        assert kind["output"] == "a tuple" or kind["head"] in OF_NO_IMAGE
         return
     for values, expected in zip((weights, drops), literal(made, trace.targets), strict=True):
         scale = float(expected.abs().max() + (1 + trace.scores.abs().max()) / 30)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.methods.peers.sandbox import sandbox
 
@@ -231,14 +232,21 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
         (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
         (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
         (lambda o: sums(o["out"].detach()), r"of the output function output have no gradient; compute"),
-        (lambda o: means(o["out"])[:1], r"must return a row for each image, and returns shape \(1, 5\) for 2"),
-        (lambda o: region_sums(o) / len(o["out"]), r"an image's scores depend on the other images of its batch"),
-        (Projection, r"output is one of logits, probability, margin, or a function .* not a class"),
+        (Projection, r"output is one of logits, .*, margin, or a function .* not a class"),
         (3, r"output is one of .* not an int"),
     ]),
     (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),
     (out_of, partial(column, place=0), [1, 0, 0], r"Invalid target 1; the model.s classes are 0 alone\."),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("output", [lambda o: means(o["out"])[:1], lambda o: region_sums(o) / len(o["out"])])
+def test_a_function_of_the_whole_batch_takes_one_image_at_a_time(output: Any) -> None:
+    model = Dense(out_of).double()
+    with pytest.warns(BatchMates, match="by output="):
+        scores = ab.trace(model, "trunk", images(), output=output).scores
+    alone = [ab.trace(model, "trunk", image, output=output).scores for image in images().split(1)]
+    assert torch.allclose(scores, torch.cat(alone), atol=1e-12)
 
 
 @pytest.mark.parametrize(("wrap", "output", "targets", "message"), MISTAKES)

@@ -88,7 +88,7 @@ def same(first: list[pd.DataFrame], second: list[pd.DataFrame]) -> bool:
 
 
 def test_the_run_has_every_kind_of_file(original):
-    kinds = "curves gallery manifest.json pictures predictions records runtime whole_set"
+    kinds = "curves examination gallery manifest.json pictures predictions records runtime whole_set"
     assert sorted({name.partition("/")[0] for name in original}) == kinds.split()
 
 
@@ -115,7 +115,7 @@ def test_the_same_command_computes_what_is_damaged_again(folder, results, origin
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_readers_refuse_every_damaged_file(folder, original, kind):
     for name, content in original.items():
-        if name.startswith("predictions"):  # which only the command itself reads
+        if name.startswith(("predictions", "examination")):  # which only the command itself reads
             continue
         DAMAGES[kind](folder / name)
         with pytest.raises(BenchError) as caught:  # as report and gate read it, and game

@@ -35,7 +35,7 @@ def assert_exact(drops: Tensor, expected: Tensor, scores: Tensor) -> None:
 def make_trace(model: nn.Module, layer: str, size: int = 64, batch: int = 2, **options: int) -> ab.Trace:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch, 3, size, size, generator=generator, dtype=torch.float64)
-    return ab.cut(model, layer, **options).trace(images, torch.arange(batch) * 3)
+    return ab.cut(model, layer, output="logits", **options).trace(images, torch.arange(batch) * 3)
 
 
 # (network, layer, side of the images, images): one image of a head 4096 wide takes seconds in float64.
@@ -107,8 +107,8 @@ def test_drops_of_each_head_equal_the_double_loop(name):
 @pytest.mark.parametrize("head", ["fully_connected_relu", "convolutions", "class_maps", "split"])
 def test_memory_limit_does_not_change_drops(head, memory):
     model, images = of_head(head), torch.randn(3, 3, 6, 6, dtype=torch.float64)
-    drops = ab.cut(model, "maps", ablation_memory=memory).trace(images).ablation_drops
-    expected = naive_drops(ab.trace(model, "maps", images))
+    drops = ab.cut(model, "maps", ablation_memory=memory, output="logits").trace(images).ablation_drops
+    expected = naive_drops(ab.trace(model, "maps", images, output="logits"))
     assert_exact(drops, expected, torch.ones(1))
 
 

@@ -89,7 +89,7 @@ POOL = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     ((*POOL, nn.Linear(4, 4), nn.Linear(4, 5)), False),
 ])  # fmt: skip
 def test_linear_head_is_recognised(between, linear):
-    trace = ab.trace(nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6))
+    trace = ab.trace(nn.Sequential(nn.Conv2d(3, 4, 1), *between), "0", torch.randn(2, 3, 6, 6), output="logits")
     if linear:
         assert trace.linear_head().shape == (5, 4)
     else:

@@ -1,0 +1,32 @@
+"""`axiom-bench doctor`: what is found about the networks and data of a command line before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from axiom_bench.errors import BenchError
+from axiom_bench.examination.answer import Answer
+from axiom_bench.run import spine, worker
+from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.progress import progress
+
+
+def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
+    """(2 where an answer is a stop, else 0; a line for each answer of each job). Computes no value and writes nothing.
+    Raises BenchError for a command line that can't be composed."""
+    lines, code = [], 0
+    with composed(overrides, config_folder) as composition:
+        spine.check(composition.plain())
+        for number in range(len(composition.jobs)):
+            config = composition.plain_job(number)
+            name = str(config["model"]["name"])
+            with progress(f"{name}: examination"):
+                try:
+                    job = worker.loaded(config)
+                    name, answers = job.name, worker.examination(job)
+                except BenchError as error:
+                    answers = (Answer("settings", "stop", str(error)),)
+            lines += [f"{name}: {answer}" for answer in answers]
+            code = 2 if any(answer.level == "stop" for answer in answers) else code
+    return code, lines

@@ -1,0 +1,95 @@
+"""What a network returns, recognised: logits, probabilities, their logarithms, or probabilities of several labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.ending import SIGMOID, SOFTMAX, Calls, Ending, logits_before
+from axiom_bench.cutting.output import LOGITS, Chain, Output, scores_of
+from axiom_bench.cutting.output_presets import multi_label
+
+NEAR = 4e-3  # of the largest probability: bfloat16 has 2e-3
+OTHERS = 3  # images beside the first, where values alone tell
+SCORES = {
+    "probabilities": "probabilities, so the score is the logit before its softmax, or log p where none is seen",
+    "log_probabilities": "logarithms of probabilities, so the score is the logit before its log-softmax",
+    "labels": "probabilities of labels that don't exclude each other, so the score is the logit before its sigmoid",
+}
+
+
+class RecognisedOutput(UserWarning):
+    """A network returns something else than logits."""
+
+
+def note(output: Output, setting: str) -> str:
+    """The sentence for an output that was recognised; "" for logits. setting: how a user says that it returns these."""
+    scores = SCORES.get(output.returns or "")
+    return f"The network returns {scores}; {setting} takes what it returns for logits." if scores else ""
+
+
+def recognised(output: Output, model: nn.Module, image: Tensor) -> Output:
+    """The output with `returns`, for one that doesn't say what the network returns.
+
+    It depends on the network and this image alone. `load_model` decides by an image of random numbers, so that every
+    shard of a job has the same, and a CutModel by the first image that it traces. One pass tells whether a softmax or a
+    sigmoid makes what is returned; where neither does, values that sum to 1 do, of this image and three others.
+    model: in eval mode, it isn't changed. image: (1, C, H', W'). Raises BenchError as `scores_of` does.
+    """
+    returned, calls = _returned(output, model, image)
+    returns = _by_operations(returned, calls)
+    if returns is None and output.function is None and (of_values := _by_values(returned)):
+        generator = torch.Generator().manual_seed(0)
+        others = (torch.rand(image.shape, generator=generator).to(image) for _ in range(OTHERS))
+        is_always = all(_by_values(_returned(output, model, other)[0]) == of_values for other in others)
+        returns = of_values if is_always else None
+    if returns == "labels":
+        presets = {"logits": multi_label(), "probability": multi_label(probability=True)}
+        preset = presets.get(output.name) if output.function is None else None
+        output = preset or replace(output, softmax=False)
+    return replace(output, returns=returns or LOGITS.returns)
+
+
+@torch.no_grad()
+def _returned(output: Output, model: nn.Module, image: Tensor) -> tuple[Tensor, Calls]:
+    """The tensor of which an Ending makes logits, and the operations of the pass."""
+    with Calls() as calls:
+        returned = model(image.clone())
+    scores = scores_of(output.function, returned, type(model).__name__, image, ending := Ending("logits"))
+    assert scores is not None
+    return Chain(*scores.functions[: scores.functions.index(ending)])(returned), calls
+
+
+def _by_operations(returned: Tensor, calls: Calls) -> str | None:
+    """One of KINDS, where the operations that made a tensor show it, and its values agree; else None."""
+    values = returned.double()
+    if (logits := logits_before(returned, calls.of, SIGMOID)) is not None:
+        made = logits.double().sigmoid()
+        return "labels" if _equal(made, values) or _equal(made, values.exp()) else None
+    if (logits := logits_before(returned, calls.of, SOFTMAX)) is None:
+        return None
+    if logits.ndim > 1 and _equal(made := logits.double().softmax(1), values):
+        return "probabilities"
+    if logits.ndim > 1 and _equal(made, values.exp()):
+        return "log_probabilities"
+    is_part = ((values >= 0) & (values <= 1)).all() and (values < 1).any()  # such as the second of two probabilities
+    return "labels" if is_part else None
+
+
+def _by_values(returned: Tensor) -> str | None:
+    """One of KINDS, where a tensor has such values over dimension 1; else None."""
+    if returned.ndim == 1 or returned.shape[1] == 1:
+        return None
+    values = returned.double()
+    for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
+        sums = probabilities.sum(1)
+        some = ((probabilities > 0) & (probabilities < 1)).any()  # by zeros and ones alone nothing is told
+        if some and (probabilities >= 0).all() and _equal(sums, torch.ones_like(sums)):
+            return returns
+    return None
+
+
+def _equal(values: Tensor, others: Tensor) -> bool:
+    return bool((values - others).abs().max() <= NEAR * others.abs().max())

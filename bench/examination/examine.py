@@ -1,0 +1,150 @@
+"""The examination of a network and a few of its images: each question is a small function of their trace."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from axiom_bench.cutting.dependence import BatchMates, OtherScores
+from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.recognition import RecognisedOutput, note
+from axiom_bench.cutting.silent import one_position, silence
+from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.trace import CutModel, Trace, cut
+from axiom_bench.examination.answer import Answer
+from axiom_bench.examination.labels import examined_labels
+
+SAME = "deterministic"
+BATCH = "batch"  # the question whose note makes images run one at a time
+BYTES = 20.0  # images in 0 to 1, and normalised ones, have smaller values
+NORMALISED = 5.0  # photographs normalised by the mean and deviation of any data set have smaller ones
+FEW = 8  # images, of which the values are looked at
+SPREAD = 0.05  # between black and white there is more
+
+
+def check(
+    model: nn.Module,
+    layer: str,
+    images: Tensor,
+    targets: Tensor | None = None,
+    reshape: AnyReshape | None = None,
+    output: AnyOutput | None = None,
+) -> tuple[Answer, ...]:
+    """What is found about a network and its images before anything is computed, in at most four passes of the batch.
+
+    Questions: are its scores of an image the same at each call, and in each batch? What does it return? Is the layer
+    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name them?
+
+    Args:
+        model: any nn.Module; it isn't changed.
+        layer: dotted name of the target layer.
+        images: (B, C, H', W'), preprocessed as for `explain`; a few of each class say most.
+        targets: (B,), the labels; None where they aren't known.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+
+    Returns:
+        Answers; printing one gives its line: the question, ok, note or stop, and a sentence.
+
+    Raises:
+        BenchError: for an unknown layer, and for images or targets of another form.
+    """
+    return examine(cut(model, layer, reshape=reshape, output=output), images, targets)
+
+
+def examine(
+    cut_model: CutModel, images: Tensor, labels: Tensor | None = None, names: tuple[str, ...] | None = None
+) -> tuple[Answer, ...]:
+    """The answers of `check` for a cut model. names: of its classes. A network that changes is asked nothing else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BatchMates)
+            warnings.simplefilter("ignore", RecognisedOutput)
+            trace = cut_model.trace(images, labels)
+    except OtherScores as error:
+        return (Answer(SAME, "stop", str(error)),)
+    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _input)]
+    if labels is not None:
+        answers.append(examined_labels(trace.logits.cpu(), trace.targets.cpu(), names))
+    return tuple(answers)
+
+
+def _deterministic(trace: Trace) -> Answer:
+    return Answer(SAME, "ok", "the scores of an image are the same at each call")
+
+
+def _batch(trace: Trace) -> Answer:
+    mates = trace.cut_model.mates
+    return Answer(BATCH, "note", mates) if mates else Answer(BATCH, "ok", "other images of a batch change no score")
+
+
+def _outputs(trace: Trace) -> Answer:
+    output, count = trace.cut_model.output, trace.logits.shape[1]
+    if sentence := note(output, "output="):
+        return Answer("outputs", "note", sentence)
+    return Answer("outputs", "ok", f"logits of {count} classes" if count > 1 else "one score an image")
+
+
+def _finite(trace: Trace) -> Answer:
+    wrong = int((~trace.logits.isfinite().all(1)).sum())
+    if wrong:
+        mend = "; check the weights, and the values of images" if wrong == len(trace) else ""
+        return Answer("finite", "note", f"{wrong} of {len(trace)} images have scores that aren't finite{mend}")
+    return Answer("finite", "ok", "all scores are finite")
+
+
+def _layer(trace: Trace) -> Answer:
+    _, channels, height, width = trace.activations.shape
+    if height * width == 1:
+        return Answer("layer", "note", one_position(trace))
+    if not trace.has_gradients:
+        return Answer("layer", "note", silence(trace))
+    maps = f"{trace.layer} gives {channels} maps of {height} x {width}"
+    return Answer("layer", "ok", f"{maps}, and the scores depend on them")
+
+
+def _input(trace: Trace) -> Answer:
+    """Whether the values that the first layer with weights takes look like an image's."""
+    name, values = _first_input(trace.cut_model.model, trace.images[:FEW])
+    low, high = float(values.amin()), float(values.amax())
+    size = " x ".join(map(str, trace.images.shape[1:]))
+    seen = f"images of {size} reach {name} with values from {low:.3g} to {high:.3g}"
+    if high > BYTES and low > -NORMALISED:
+        seen += ", as pixels of 0 to 255 do: divide them by 255, unless the network was trained on them"
+    elif BYTES >= max(high, -low) > NORMALISED and low < 0:
+        seen += (
+            ", as images that are normalised twice: where the network normalises them itself, give them as they are "
+            "(model.mean=[0,0,0] model.std=[1,1,1])"
+        )
+    elif high - low < SPREAD and trace.images.amax() > trace.images.amin():
+        seen += ", which are nearly one value: give mean and std in 0 to 1, and divide pixels by 255 only once"
+    else:
+        return Answer("input", "ok", seen)
+    return Answer("input", "note", seen)
+
+
+@torch.no_grad()
+def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
+    """The name of the first layer with a matrix or kernels that a pass calls, and what it takes of each image."""
+    taken: dict[str, list[Tensor]] = {}
+
+    def take(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
+        def hook(module: nn.Module, inputs: tuple[object, ...]) -> None:
+            taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
+
+        return hook
+
+    with_matrix = {
+        name: part for name, part in model.named_modules() if any(p.ndim > 1 for p in part.parameters(recurse=False))
+    }
+    handles = [part.register_forward_pre_hook(take(name)) for name, part in with_matrix.items() if name]
+    try:
+        for image in images.split(1):
+            model(image.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return next(((name, torch.cat(values)) for name, values in taken.items() if values), ("the network", images))

@@ -1,0 +1,91 @@
+"""What `ab.check` finds about a network and its images: one line for each question."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import axiom_bench as ab
+
+
+class Normalised(nn.Module):
+    """By mean and deviation, as a network that takes images as they are."""
+
+    def __init__(self, network: nn.Module, scale: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.scale = network, scale
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images / self.scale - 0.45) / 0.22)
+
+
+def network(*end: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    body = (nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return nn.Sequential(*body, nn.Linear(8, 4), *end)
+
+
+def images(size: int = 32) -> Tensor:
+    """In 0 to 1."""
+    return torch.rand(8, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def found(model: nn.Module, inputs: Tensor, layer: str = "2", targets: Tensor | None = None) -> dict[str, str]:
+    """{question: level} of all that isn't ok."""
+    answers = ab.check(model, layer, inputs, targets)
+    assert all("\n" not in str(answer) for answer in answers)
+    return {answer.question: answer.level for answer in answers if answer.level != "ok"}
+
+
+def test_each_answer_is_one_line() -> None:
+    lines = [str(answer) for answer in ab.check(network(), "2", (images() - 0.45) / 0.22)]
+    assert [line.partition(",")[0] for line in lines] == [
+        "deterministic: ok", "batch: ok", "outputs: ok", "finite: ok", "layer: ok", "input: ok",
+    ]  # fmt: skip
+    assert "8 maps of 7 x 7" in lines[4]
+    assert "3 x 32 x 32 reach 0 with values from -2.05 to 2.5" in lines[5]
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs"),
+    [
+        (network(), images() * 255),
+        (network(), (images() * 255).byte()),
+        (network(), (images() * 255 - 0.45) / 0.22),
+        (network(), images() / 255),
+        (network(), (images() - 114.0) / 58.0),
+        (Normalised(network()), (images() - 0.45) / 0.22),
+        (Normalised(network()), images() * 255),
+        (Normalised(network(), 255.0), images()),
+    ],
+)
+def test_values_that_look_normalised_otherwise_are_noted(model: nn.Module, inputs: Tensor) -> None:
+    layer = "network.2" if isinstance(model, Normalised) else "2"
+    assert found(model, inputs, layer) == {"input": "note"}
+
+
+def test_a_network_that_normalises_by_itself_takes_images_as_they_are() -> None:
+    assert not found(Normalised(network()), images(), "network.2")
+    assert not found(Normalised(network(), 255.0), images() * 255, "network.2")
+
+
+def test_a_map_of_one_position_is_constant_and_an_earlier_layer_is_named() -> None:
+    assert found(network(), images(), "4") == {"layer": "note"}
+    with pytest.warns(UserWarning, match=r"maps of 1 x 1 for images of 32 x 32, .*; choose '3'"):
+        maps = ab.explain(network(), "4", images(), ["hires_cam"])["hires_cam"]
+    assert maps.flatten(1).std(1).max() < 1e-6
+    assert not found(network(), images(), "3")
+
+
+def test_images_without_finite_scores_are_counted() -> None:
+    broken = network()
+    nn.init.constant_(broken[-1].weight, torch.nan)
+    assert found(broken, images())["finite"] == "note"
+    assert found(network(), torch.cat([images(), torch.full((1, 3, 32, 32), torch.nan)]))["finite"] == "note"
+
+
+def test_what_a_network_returns_and_what_changes_it() -> None:
+    assert found(network(nn.Softmax(1)), images()) == {"outputs": "note"}
+    assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {"deterministic": "stop"}
+    always_on = nn.Dropout()
+    always_on.train = lambda mode=True: always_on  # type: ignore[method-assign]
+    assert found(network(always_on), images()) == {"deterministic": "stop"}
