@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from axiom_bench.errors import BenchError
 from axiom_bench.examination.answer import Answer
 from axiom_bench.run import spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.progress import progress
+from axiom_bench.run.result import Failure
 
 
 def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple[int, list[str]]:
@@ -25,8 +25,11 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
                 try:
                     job = worker.loaded(config)
                     name, answers = job.name, worker.examination(job)
-                except BenchError as error:
-                    answers = (Answer("settings", "stop", str(error)),)
+                except (Exception, SystemExit) as error:  # a user's network may raise anything
+                    failure = Failure.of(error)
+                    if not failure.mendable:
+                        raise
+                    answers = (Answer("settings", "stop", failure.message),)
             lines += [f"{name}: {answer}" for answer in answers]
             code = 2 if any(answer.level == "stop" for answer in answers) else code
     return code, lines

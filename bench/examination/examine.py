@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import CutModel, Trace, cut
+from axiom_bench.cutting.trace import Trace, cut
 from axiom_bench.examination.answer import Answer
 from axiom_bench.examination.labels import examined_labels
 
@@ -52,22 +52,22 @@ def check(
     Raises:
         BenchError: for an unknown layer, and for images or targets of another form.
     """
-    return examine(cut(model, layer, reshape=reshape, output=output), images, targets)
+    cut_model = cut(model, layer, reshape=reshape, output=output)
+    return examine(lambda: cut_model.trace(images, targets), targets is not None)
 
 
-def examine(
-    cut_model: CutModel, images: Tensor, labels: Tensor | None = None, names: tuple[str, ...] | None = None
-) -> tuple[Answer, ...]:
-    """The answers of `check` for a cut model. names: of its classes. A network that changes is asked nothing else."""
+def examine(traced: Callable[[], Trace], has_labels: bool, names: Sequence[str] | None = None) -> tuple[Answer, ...]:
+    """The answers of `check`. traced: makes the trace of a few images, of their labels where these are known. names: of
+    the classes. A network that changes from call to call is asked nothing else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
             warnings.simplefilter("ignore", RecognisedOutput)
-            trace = cut_model.trace(images, labels)
+            trace = traced()
     except OtherScores as error:
         return (Answer(SAME, "stop", str(error)),)
     answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _input)]
-    if labels is not None:
+    if has_labels:
         answers.append(examined_labels(trace.logits.cpu(), trace.targets.cpu(), names))
     return tuple(answers)
 

@@ -24,6 +24,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
+from axiom_bench.evaluation.batch import traced
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.examination.answer import Answer
 from axiom_bench.examination.examine import BATCH, examine
@@ -133,7 +134,7 @@ def examination(job: Job) -> tuple[Answer, ...]:
         return ()
 
     def answers(part: Batch, _: int) -> tuple[Answer, ...]:
-        return examine(job.cut_model, part.images, part.targets, job.class_names)
+        return examine(partial(traced, job.cut_model, part), part.targets is not None, job.class_names)
 
     return next(by_halves(batch, len(batch), job.cut_model.limits, answers))
 
