@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from axiom_bench.kinds import File, Name
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
-SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
+SYNSET_ID = re.compile(r"n\d{8}")
+SYNSET = re.compile(r"(n\d{8})[\s_]+(?=\S)")  # before a name
 IMAGENET_CLASSES = 1000
 
 
@@ -34,15 +36,30 @@ def class_list(classes: Classes) -> dict[str, str]:
     return names
 
 
-def names_of_logits(classes: Classes) -> tuple[str, ...]:
+def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
     """What people call a network's classes, in the order of its logits.
 
     classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name). Raises
     BenchError for a missing file.
     """
     if isinstance(classes, str):
-        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, "model.classes"))
+        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, setting))
     return tuple(map(str, classes))
+
+
+def class_indices(labels: Collection[str], classes: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """{label: class index} of the labels that are called by a class: by itself, its name or one of its names by comma,
+    in any case and with _ or - for spaces, and behind a synset id. A name that two classes have is none."""
+    texts = [_plain(name) for name in names]
+    parts = [(part.strip(), index) for index, text in enumerate(texts) for part in {*text.split(",")}]
+    firsts = [(text.partition(",")[0], index) for index, text in enumerate(texts)]
+    known: dict[str, int] = {}
+    for pairs in (parts, firsts, zip(texts, range(len(texts))), zip(map(_plain, classes), range(len(classes)))):  # noqa: B905
+        listed = [*pairs]
+        counts = Counter(text for text, _ in listed)
+        known |= {text: index for text, index in listed if counts[text] == 1}
+    of_labels = {label: _plain(label if SYNSET_ID.fullmatch(label) else SYNSET.sub("", label)) for label in labels}
+    return {label: known[text] for label, text in of_labels.items() if text in known}
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,15 @@ class NetworkClasses:
     names: Sequence[str] | None
     count: int
 
+    def without(self, background: int | None) -> NetworkClasses:
+        """The classes but for the output that is the background; None: no output is."""
+        if background is None:
+            return self
+        names = None if self.names is None else [*self.names]
+        if names:
+            del names[background]
+        return NetworkClasses(names, self.count - 1)
+
     @property
     def listed(self) -> dict[str, str]:
         """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000 classes, else by
@@ -61,16 +87,13 @@ class NetworkClasses:
         return dict(zip(classes, self.names or classes, strict=True))
 
     def indices(self, folders: Collection[str], only_numbers: bool = False) -> dict[str, int]:
-        """{folder: class index} of the folders that are called by a class: its name, in any case and with _ for spaces,
-        the first of its names by comma, its synset id, or its index. A name that two classes have is none."""
-        names = [] if only_numbers else [_plain(name) for name in self.names or ()]
-        firsts = [name.partition(",")[0] for name in names]
-        known = {first: index for index, first in enumerate(firsts) if firsts.count(first) == 1}
-        known |= {name: index for index, name in enumerate(names) if names.count(name) == 1}
-        if not only_numbers and self.count == IMAGENET_CLASSES:
-            known |= {synset: index for index, synset in enumerate(imagenet_synsets())}
-        numbers = {folder: int(folder) for folder in folders if folder.isdecimal() and int(folder) < self.count}
-        return numbers | {folder: known[_plain(folder)] for folder in folders if _plain(folder) in known}
+        """{folder: class index} of the folders that are called by a class: see `class_indices`, its synset id of
+        ImageNet, or its index. Folders that are all numbers and count from 1 are none."""
+        synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
+        named = {} if only_numbers else class_indices(folders, synsets, self.names or ())
+        numbers = {folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()}
+        from_1 = len(numbers) == len(folders) > 1 and min(numbers.values()) > 0 and max(numbers.values()) == self.count
+        return named | {folder: index for folder, index in numbers.items() if index < self.count and not from_1}
 
 
 def imagenet_synsets() -> list[str]:
@@ -79,7 +102,7 @@ def imagenet_synsets() -> list[str]:
 
 
 def _plain(name: str) -> str:
-    return name.replace("_", " ").strip().casefold()
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def _lines(file: str, setting: str) -> list[str]:

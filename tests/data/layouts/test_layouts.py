@@ -112,8 +112,8 @@ def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
     [
         ("val.txt", "ILSVRC2012_val_00000001.JPEG 2\n", "no label for ILSVRC2012_val_00000002"),
         ("val.txt", "ILSVRC2012_val_00000001.JPEG\n", "can't be read"),
-        ("val.txt", "ILSVRC2012_val_00000001.JPEG 3\n", "class 3 of ILSVRC2012_val_00000001"),
-        ("LOC_val_solution.csv", "Id,Label\n1,n03\n", "can't be read"),
+        ("val.txt", "ILSVRC2012_val_00000001.JPEG 3\n", "class 3, but there are 3 classes"),
+        ("LOC_val_solution.csv", "Id,Label\n1,n03\n", "lists no image of the folder, but '1,n03'; set data.labels"),
         ("ILSVRC2012_validation_ground_truth.txt", "1\n3\n1\n", "meta.mat"),
         ("README", "", "no class folders"),
     ],
