@@ -61,7 +61,7 @@ def examined_labels(
                 return Answer(LABELS, "stop", f"{of}; {reading.remedy}")
     share = f"{right} of {number} images are predicted as labelled (top-1 {100 * right / number:.0f} %, 95 % interval "
     share += f"{100 * low:.0f} to {100 * high:.0f} %, chance {100 / count:.3g} %)"
-    if low > 1 / count or len({*truth}) < 2 or right / number > 1 / count and high > 0.5:
+    if low > 1 / count or len({*truth}) < 2 or (right / number > 1 / count and high > 0.5):
         return Answer(LABELS, "ok", share)
     return Answer(LABELS, "note", f"{share}: no more than chance, so check weights, mean and std, or {IN_ORDER}")
 

@@ -50,7 +50,8 @@ def read_objects(
         return (), (f"the annotation {name} is malformed: {why(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
-    problems = [f"{name}: unknown class {shown(label)}" for label, _ in items if label not in class_index]
+    hint = "set data.classes to the names there, in the order of the network's outputs"
+    problems = [f"{name}: unknown class {shown(label)}; {hint}" for label, _ in items if label not in class_index]
     inside = size or (math.inf, math.inf)
     objects = [(class_index[label], clipped(box, inside)) for label, box in items if label in class_index]
     problems += [f"{name}: empty box {box}" for _, box in objects if is_empty(box)]
