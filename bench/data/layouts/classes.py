@@ -9,14 +9,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import lines_of
+from axiom_bench.data.formats.files import lines_of, plain
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET_ID = re.compile(r"n\d{8}")
-SYNSET = re.compile(r"(n\d{8})[\s_]+(?=\S)")  # before a name
+SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
+PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")  # before a name, as in 001.Black_footed_Albatross
 IMAGENET_CLASSES = 1000
 
 
@@ -47,19 +48,30 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
     return tuple(map(str, classes))
 
 
+def names_of_data(classes: Classes) -> tuple[str, ...]:
+    """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background among them: it would
+    take the number of a class in masks."""
+    names = names_of_logits(classes, "data.classes")
+    if backgrounds := [place for place, name in enumerate(names) if plain(name) == "background"]:
+        raise BenchError(f"data.classes names a background: leave it out, and set model.background={backgrounds[0]}.")
+    return names
+
+
 def class_indices(labels: Collection[str], classes: Sequence[str], names: Sequence[str]) -> dict[str, int]:
-    """{label: class index} of the labels that are called by a class: by itself, its name or one of its names by comma,
-    in any case and with _ or - for spaces, and behind a synset id. A name that two classes have is none."""
-    texts = [_plain(name) for name in names]
-    parts = [(part.strip(), index) for index, text in enumerate(texts) for part in {*text.split(",")}]
-    firsts = [(text.partition(",")[0], index) for index, text in enumerate(texts)]
+    """{label: class index} of the labels that are called by a class: by itself, its name or one of its names by comma.
+    Case, _ and - for spaces, and a synset id or a number before it don't matter. A name of two classes is none."""
+    texts = [_named(name) for name in names]
+    parts = [(index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}]
+    firsts = [(index, text.partition(",")[0]) for index, text in enumerate(texts)]
     known: dict[str, int] = {}
-    for pairs in (parts, firsts, zip(texts, range(len(texts))), zip(map(_plain, classes), range(len(classes)))):  # noqa: B905
-        listed = [*pairs]
-        counts = Counter(text for text, _ in listed)
-        known |= {text: index for text, index in listed if counts[text] == 1}
-    of_labels = {label: _plain(label if SYNSET_ID.fullmatch(label) else SYNSET.sub("", label)) for label in labels}
-    return {label: known[text] for label, text in of_labels.items() if text in known}
+    for pairs in (parts, firsts, [*enumerate(texts)], [*enumerate(map(_named, classes))]):
+        counts = Counter(text for _, text in pairs)
+        known |= {text: index for index, text in pairs if counts[text] == 1}
+    return {label: known[_named(label)] for label in labels if _named(label) in known}
+
+
+def _named(text: str) -> str:
+    return plain(PREFIX.sub("", text, count=1))
 
 
 @dataclass(frozen=True)
@@ -99,10 +111,6 @@ class NetworkClasses:
 def imagenet_synsets() -> list[str]:
     """The synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
     return SYNSETS.read_text(encoding="ascii").split()
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def _lines(file: str, setting: str) -> list[str]:

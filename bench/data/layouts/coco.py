@@ -23,7 +23,7 @@ from PIL import Image
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, clipped, is_empty, largest
 from axiom_bench.data.formats.files import as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
-from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_logits
+from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -64,7 +64,7 @@ class Coco(ImageFiles):
         self.classes = tuple(categories.values())
         self._index_of_category = {category: index for index, category in enumerate(categories)}
         if classes is not None:
-            self.classes = names_of_logits(classes, "data.classes")
+            self.classes = names_of_data(classes)
             known = class_indices(categories.values(), self.classes, self.classes)
             self._index_of_category = {number: known.get(name, OTHER) for number, name in categories.items()}
             others = [name for name in categories.values() if name not in known]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from axiom_bench.data.formats.files import as_text, listed
 from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
-from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
+from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_indices, class_list
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -49,6 +49,7 @@ class Folder(ImageFiles):
         self.ids = tuple(images)
         if classes is not None:
             self._set_classes(class_list(classes))
+            self._index = class_indices(subfolders, self.classes, self.class_names) | {**self._index}
             if folders == "index":
                 number = len(self.classes)
                 wrong = [folder for folder in subfolders if not (folder.isdecimal() and int(folder) < number)]
@@ -81,12 +82,8 @@ class Folder(ImageFiles):
             self._index = index
             by_text = [folder for folder in used if fits and folder.isdecimal() and int(folder) != index[folder]]
             if by_text:
-                order = (
-                    f"the folders are numbered in the order of their text: {by_text[-1]} is output {index[by_text[-1]]}"
-                )
-                self.notes += (
-                    f"{order}, as torchvision's ImageFolder has it; data.folders=index takes them as they are",
-                )
+                example = f"{by_text[-1]} is output {index[by_text[-1]]}"
+                self.notes += (f"folders count as their texts are sorted: {example}; data.folders=index takes numbers",)
             named = {folder: self.class_names[index[folder]] for folder in used if folder.isdecimal()}
             numbers = [f"{folder} is {name}" for folder, name in named.items() if folder != name]
             if numbers:
@@ -94,8 +91,9 @@ class Folder(ImageFiles):
                 self.notes += (f"labels are the indices in the folders' names: {', '.join(numbers[:MAX_SHOWN])}{more}",)
             return
         self._set_classes({})
-        from_1 = network is not None and [folder for folder in used if folder == str(network.count)]
-        hint = f": the folders count to {from_1[0]}, its classes from 0" if from_1 and str(wrong).isdecimal() else ""
+        counted = [int(folder) for folder in used if folder.isdecimal()]
+        from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
+        hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
         self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
         self.notes += (
             f"the images of {self.name!r} have no labels ({self.unlabelled}; {LABELS}), so metrics that need labels, "

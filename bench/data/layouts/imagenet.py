@@ -298,7 +298,7 @@ def _from_devkit(places: Sequence[Path], path: Path, images: Sequence[str]) -> d
 
 def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
     """{synset id: name} in the order of class indices: from `classes`, else from LOC_synset_mapping.txt in one of the
-    places, else from the devkit or Tiny ImageNet's list, whose ids networks are trained with in ascending order.
+    places, else from the devkit or Tiny ImageNet's list. Networks are trained with their ids in ascending order.
 
     Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
     """
@@ -320,7 +320,7 @@ def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
 
 def _devkit(places: Sequence[Path]) -> tuple[dict[int, tuple[str, str]], bytes | None] | None:
     """({the kit's number of a class, from 1: (synset id, name)}, the content of its ground truth or None), from the kit
-    below one of the places or in its archive there; None where there is neither. Raises BenchError."""
+    below a place or in its archive there; None where there is neither. Raises BenchError."""
     content: dict[str, bytes] = {}
     source = ""
     for name in (TRUTH, META):

@@ -77,10 +77,10 @@ def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = T
         return [*labels]
     if all(label.isdecimal() for label in different):
         if (highest := max(map(int, different))) >= len(ids):
-            base = "; they seem to count from 1: write them from 0" if min(map(int, different)) else ""
+            base = ", and its numbers count from 1, as the devkit's own do" if min(map(int, different)) else ""
             raise BenchError(
-                f"{source} names class {highest}, but there are {len(ids)} classes, from 0 on{base}, or put synset ids "
-                "in the place of numbers."
+                f"{source} names class {highest}, but there are {len(ids)} classes, from 0 on{base}; put synset ids or "
+                "names in the place of numbers."
             )
         return [ids[int(label)] for label in labels]
     indices = class_indices(different, ids, [*classes.values()])

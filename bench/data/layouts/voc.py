@@ -15,9 +15,9 @@ from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
+from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of, plain
 from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
-from axiom_bench.data.layouts.classes import Classes, names_of_logits
+from axiom_bench.data.layouts.classes import Classes, names_of_data
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
@@ -70,8 +70,8 @@ class Voc(ImageFiles):
         self._files = {without_ending(file): file for file in reversed(image_files(self.root / "JPEGImages")[0])}
         if not self.ids:
             raise BenchError(f"The list of images {as_text(listed)} is empty.")
-        of_outputs = CLASSES if classes is None else names_of_logits(classes, "data.classes")
-        self._set_classes({name: name for name in of_outputs})
+        self._set_classes({name: name for name in (CLASSES if classes is None else names_of_data(classes))})
+        self._index = {plain(name): index for name, index in self._index.items()} | {**self._index}
 
     def path(self, index: int) -> Path:
         name = self.ids[index]

@@ -160,6 +160,19 @@ def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
 
 
+def test_voc_of_other_classes_and_endings_by_a_classs_own_list(voc_root):
+    root = voc_root / "VOCdevkit/VOC2012"
+    (root / "JPEGImages/2007_1.jpg").rename(root / "JPEGImages/2007_1.JPEG")
+    (root / "ImageSets/Main/dog_val.txt").write_text("2007_1.jpg  1\n2007_2 -1\n")
+    with pytest.raises(BenchError, match=r"leave it out, and set model\.background=0"):
+        load("voc", voc_root, classes=["__background__", "dog"])
+    data = load("voc", voc_root, split="dog_val", classes=["Person", "DOG"])
+    assert (data.ids, data.labels(0), data.read(0).label) == (("2007_1",), (0, 1), 0)
+    assert "are left out: the list says -1 of them" in data.notes[0]
+    (problem,) = load("voc", voc_root, classes=["helmet"]).read(1).problems
+    assert "unknown class 'cat'; set data.classes" in problem
+
+
 def test_voc_years(voc_root):
     """VOC2012 and, with one other image, VOC2007 below one root."""
     of_2012, other = voc_root / "VOCdevkit/VOC2012", voc_root / "VOCdevkit/VOC2007"
