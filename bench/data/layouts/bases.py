@@ -111,8 +111,8 @@ class ImageFiles(StoredImages):
 
 
 def image_files(folder: Path) -> tuple[list[str], str]:
-    """(the ids of the images below a folder: their paths relative to it, with slashes, as text, ascending; a sentence on
-    files of other kinds, "" for none). Hidden files and lists don't count.
+    """(the ids of the images below a folder: their paths relative to it, with slashes, as text, ascending; a sentence
+    on files of other kinds, "" for none). Hidden files and lists don't count.
 
     Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
     BenchError where a folder can't be listed.

@@ -117,12 +117,11 @@ class ImageNet(_WithBoxes, ImageFiles):
         self._set_classes(synsets(places, classes))
         paths, others = image_files(self.folder)
         self.notes = (f"{as_text(self.folder)}: {others}",) if others else ()
-        folder_name = {path: path.partition("/")[0] if "/" in path else "" for path in paths}
-        flat = [path for path, folder in folder_name.items() if folder in ("", "images")]  # Tiny ImageNet's
-        nested = [path for path, folder in folder_name.items() if folder not in ("", "images")]
+        flat = [path for path in paths if "/" not in path or path.startswith("images/")]  # Tiny ImageNet's
+        folders = {path: path.partition("/")[0] for path in paths if "/" in path and not path.startswith("images/")}
         listed = dict(zip(self.classes, self.class_names, strict=True))
-        labels_of = meant([folder_name[path] for path in nested], listed, as_text(self.folder), classes is None)
-        synset = dict(zip(nested, labels_of, strict=True))
+        meanings = meant([*folders.values()], listed, as_text(self.folder), classes is None)
+        synset = dict(zip(folders, meanings, strict=True))
         if flat:
             of_flat, notes = flat_labels(places, labels, flat, listed, self.folder.name)
             synset, self.notes = synset | of_flat, (*self.notes, *notes)
@@ -132,7 +131,8 @@ class ImageNet(_WithBoxes, ImageFiles):
     def _check_boxes(self, flat: Sequence[str]) -> None:
         """Raises BenchError where most labels that a file gives are of none of the image's boxes."""
         compared, wrong, of_file = 0, list[int](), {*flat}
-        for index in [index for index, image in enumerate(self.ids) if image in of_file][:CHECKED]:
+        indices = [index for index, image in enumerate(self.ids) if image in of_file]
+        for index in indices[:: 1 + len(indices) // CHECKED]:
             of_boxes = {label for label, _ in read_objects(self.xml(index), self._index, 0)[0]}
             compared += bool(of_boxes)
             wrong += [index] if of_boxes.isdisjoint(self.labels(index)) and of_boxes else []
@@ -212,12 +212,9 @@ def imagenet(
     see `flat_labels`. first: only so many of the validation images, see `first_by_hash`; they must be there.
     Raises BenchError where there is neither, and for files that can't be read.
     """
-    tar, is_unpacked = (
-        Path(root, IMAGES.format(split=split)),
-        any(os.path.isdir(Path(root, each, split)) for each in TREES),
-    )
+    tar = Path(root, IMAGES.format(split=split))
     data: ImageNet | ImageNetArchives
-    if os.path.isfile(tar) and not is_unpacked:
+    if os.path.isfile(tar) and not any(os.path.isdir(Path(root, tree, split)) for tree in TREES):
         place, data = tar, ImageNetArchives(Path(root), split, classes, labels, name)
     else:
         data = ImageNet(root, split, classes, labels, name)

@@ -64,9 +64,8 @@ class Voc(ImageFiles):
         others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]  # a class's own list, dog_val.txt
         names = dict.fromkeys(without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT])
         self.ids = tuple(sorted(ids_of(names, as_text(listed))))
-        self.notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",) * bool(
-            others
-        )
+        if others:
+            self.notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
         self._files = {without_ending(file): file for file in reversed(image_files(self.root / "JPEGImages")[0])}
         if not self.ids:
             raise BenchError(f"The list of images {as_text(listed)} is empty.")
@@ -92,9 +91,7 @@ class Voc(ImageFiles):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)
         objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
-        classes = np.arange(
-            BACKGROUND, len(self.classes)
-        )  # of a palette's numbers, not its colours: 0 is the background
+        classes = np.arange(BACKGROUND, len(self.classes))  # of a palette's numbers: 0 is the background
         has_mask = os.path.lexists(mask_file)  # most images have none
         mask, problem = read_mask(mask_file, size, np.array, classes, BORDER) if has_mask else (None, ())
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)

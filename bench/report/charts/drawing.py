@@ -36,6 +36,7 @@ DPI = 200
 PNG: dict[str, Any] = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
 MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
+OWN_FONTS = ("Report Sans", "DejaVu Sans")  # the second for signs that the first lacks
 TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
 LETTER = 0.06  # inches: the mean width of a letter of SMALL
 LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
@@ -43,7 +44,7 @@ LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
 _STYLE: Any = {
     **seaborn.axes_style("whitegrid"),
     **seaborn.plotting_context("paper"),
-    "font.family": ["Report Sans", "DejaVu Sans"],  # the second for signs that the first lacks
+    "font.family": [*OWN_FONTS],
     "font.size": TEXT,
     "text.hinting": "none",  # fitting letters to pixels takes time, and none is seen at this resolution
     "axes.titlesize": TEXT,
@@ -141,23 +142,30 @@ def can_draw(text: str) -> bool:
     are drawn from then on take too."""
     missing = {ord(sign) for sign in text if sign.isprintable() and not sign.isspace() and not sign.isascii()}
     families: list[str] = _STYLE["font.family"]
-    for entry in _fonts() if missing else ():
+    for entry in _fonts():
+        if not missing:
+            break
         if held := missing & _signs(entry.fname):
             families += [entry.name] if entry.name not in families else []
             missing -= held
     return not missing
 
 
-@cache
-def _fonts() -> list[font_manager.FontEntry]:
-    """All fonts, the figures' own first; without those whose signs are all alike, or pictures."""
+def _fonts() -> Iterator[font_manager.FontEntry]:
+    """The figures' own fonts, which most texts do with, then those of the machine."""
     _register_fonts()
+    yield from [entry for entry in font_manager.fontManager.ttflist if entry.name in OWN_FONTS]
+    yield from _system_fonts()
+
+
+@cache
+def _system_fonts() -> list[font_manager.FontEntry]:
+    """Without those whose signs are all alike, or pictures."""
     manager = font_manager.fontManager
     for path in {*font_manager.findSystemFonts()} - {entry.fname for entry in manager.ttflist}:
         with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the font
             manager.addfont(path)
-    fonts = [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
-    return sorted(fonts, key=lambda entry: entry.name not in _STYLE["font.family"])
+    return [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
 
 
 @cache
