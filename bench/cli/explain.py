@@ -28,7 +28,7 @@ def explain(options: Namespace) -> int:
     """Explains the images that can be explained, writes them and names the others: the exit code. Raises BenchError."""
     names = options.methods.split(",") if options.methods and options.methods != "all" else None
     config = configuration(options, names)
-    images, problems = image_paths(options.images)
+    images, others, problems = image_paths(options.images)
     if not images:
         raise BenchError(" ".join(problems))
     output = Output.of(options.output, options.images, images, options.overwrite)
@@ -36,6 +36,10 @@ def explain(options: Namespace) -> int:
         from axiom_bench.cli import explain_images
 
         explained, explainer, notes, unexplained = explain_images.explain(options, names, config, images)
+    notes = [*others, *notes]
+    from axiom_bench.cli.explain_drawing import undrawn  # here: what draws takes a second to import
+
+    notes += undrawn(explained) if output.pictures else []
     written = _write(output, explained, explainer, [*notes, *unexplained], options.colours)
     say([*notes, *(f"written: {path}" for path in written)])
     problems += unexplained
@@ -67,24 +71,25 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
     return config
 
 
-def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """The files, each once, and a sentence for each folder without images."""
+def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]]:
+    """The files, each once; a sentence for each folder with others, and for each without images."""
     paths: dict[str, Path] = {}
-    problems = []
+    others, problems = list[str](), list[str]()
     for name in names:
         try:
-            listed = [name / as_name(file) for file in image_files(name)] if os.path.isdir(name) else [name]
+            images, other = image_files(name) if os.path.isdir(name) else ([""], "")
         except BenchError as error:
             problems.append(str(error))
             continue
-        if not listed:
+        if not images:
             suffixes = ", ".join(sorted(SUFFIXES))
-            problems.append(
-                f"There are no images in the folder {as_text(name)}; it has no file that ends in {suffixes}."
-            )
-        for path in listed:
-            paths.setdefault(os.path.realpath(path), path)
-    return list(paths.values()), problems
+            hint = other or f"it has no file that ends in {suffixes}"
+            problems.append(f"There are no images in the folder {as_text(name)}; {hint}.")
+        elif other:
+            others.append(f"{as_text(name)}: {other}.")
+        for image in images:
+            paths.setdefault(os.path.realpath(name / as_name(image)), name / as_name(image))
+    return list(paths.values()), others, problems
 
 
 def numbered(stem: str) -> Iterator[str]:

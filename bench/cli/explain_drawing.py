@@ -19,7 +19,7 @@ from axiom_bench.data.formats.files import as_text
 from axiom_bench.explanation.overlay import blend, disagreement, webp
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report import gallery
-from axiom_bench.report.charts.drawing import canvas, style
+from axiom_bench.report.charts.drawing import can_draw, canvas, style, with_plain_texts
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.statistics.labels import Setting
 from axiom_bench.statistics.run_folder import RunFolder, in_order
@@ -40,7 +40,7 @@ DATELESS: dict[str, dict[str, Any]] = {  # the same explanation gives the same b
 def picture(explained: ExplainedImage, model: str, kind: str, colours: str) -> bytes:
     """The figure as a file. model: named in the heading. kind: matplotlib's name of the format."""
     with style(), matplotlib.rc_context({"svg.hashsalt": "axiom-bench"}):  # else ids in an SVG are drawn by chance
-        figure = _figure(explained, model, colours)
+        figure = with_plain_texts(_figure(explained, model, colours))
         buffer = io.BytesIO()
         options: dict[str, Any] = {"pil_kwargs": {"quality": 92}} if kind in ("jpeg", "webp") else {}
         figure.savefig(buffer, format=kind, dpi=DPI, metadata=DATELESS.get(kind), **options)
@@ -56,7 +56,7 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
     parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     _head(parts[0], explained, model, columns)
     for part, (score, maps), count in zip(parts[1:], explained.maps, rows, strict=True):
-        part.suptitle(f"Explained: {_plain(score.name)} ({score.text})", fontsize=10)
+        part.suptitle(f"Explained: {_name(score)} ({score.text})", fontsize=10)
         for place, shown in enumerate(maps, start=1):
             _panel(part.add_subplot(count, columns, place), explained, shown, colours)
     return figure
@@ -66,12 +66,13 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
     left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
     _bare(left)
     left.imshow(explained.pixels)
-    part.suptitle(_plain(f"{as_text(explained.path.name)}: {model}"), fontsize=10)
+    part.suptitle(f"{as_text(explained.path.name)}: {model}", fontsize=10)
     shares = [score.value if score.is_probability else 0 for score in explained.top]
     right.barh(range(len(shares)), shares, color=BAR, height=0.72)
     for place, score in enumerate(explained.top):
-        name = score.name if len(score.name) <= MAX_NAME else f"{score.name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
-        right.text(0.0, place, f" {_plain(name)}  {score.text}", va="center", fontsize=8)
+        name = _name(score)
+        name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        right.text(0.0, place, f" {name}  {score.text}", va="center", fontsize=8)
     right.set(xlim=(0, 1), ylim=(len(explained.top) - 0.4, -0.6), yticks=[])
     right.set_title("Top classes", fontsize=8, fontweight="normal")
     right.grid(False)
@@ -83,8 +84,8 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
 def _panel(axis: Any, explained: ExplainedImage, shown: ExplainedMap, colours: str) -> None:
     _bare(axis)
     axis.imshow(blend(explained.pixels, shown.heatmap, colours))
-    axis.set_title(_plain(shown.title), loc="center", fontsize=8, fontweight="normal")
-    axis.set_xlabel(_plain("\n".join(shown.lines())), fontsize=6.5)
+    axis.set_title(shown.title, loc="center", fontsize=8, fontweight="normal")
+    axis.set_xlabel("\n".join(shown.lines()), fontsize=6.5)
 
 
 def _bare(axis: Any) -> None:
@@ -94,9 +95,19 @@ def _bare(axis: Any) -> None:
         side.set_visible(False)
 
 
-def _plain(text: str) -> str:
-    """Text as it stands: matplotlib would read a formula between two dollar signs."""
-    return text.replace("$", r"\$")
+def _name(score: ClassScore) -> str:
+    """The class's name, or its number where no font has the signs of its name."""
+    return score.name if can_draw(score.name) else f"class {score.index}"
+
+
+def undrawn(images: Sequence[ExplainedImage]) -> list[str]:
+    """A sentence where pictures have numbers in the place of names."""
+    scores = [score for image in images for score in (*image.top, *(of_class for of_class, _ in image.maps))]
+    names = [*dict.fromkeys(score.name for score in scores if _name(score) != score.name)]
+    sentence = (
+        "signs that no font of this machine has, so pictures show the classes' numbers; install one, such as Noto"
+    )
+    return [f"{len(names)} class names, as {names[0]!r}, have {sentence} Sans CJK."] if names else []
 
 
 def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentences: Sequence[str], colours: str) -> str:

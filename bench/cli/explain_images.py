@@ -22,6 +22,7 @@ from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import open_scaled
 from axiom_bench.data.formats.files import as_text
+from axiom_bench.data.layouts.classes import class_indices
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
@@ -71,6 +72,8 @@ def _class_index(model: LoadedModel, text: str) -> int:
         return same[0]
     if text.isdecimal() and int(text) < model.number_of_classes:
         return int(text)
+    if text in (meant := class_indices([text], [], names)):
+        return meant[text]
     if names and not text.isdecimal():
         raise unknown(f"class of {model.name}", text, names)
     kind = "a name or an index" if names else "an index"

@@ -26,6 +26,7 @@ from axiom_bench.run.result import Result
 from axiom_bench.statistics.run_folder import RunFolder
 
 MAX_NAMES = 5  # of bad images, and of each kind of what is no longer shown
+HINT = "mend what is told above, or choose metrics that need no more than is there"
 MENDABLE, DEFECT = 2, 1  # exit codes: a mistake that the user can mend; a defect of this program
 
 
@@ -34,7 +35,7 @@ def finish(
 ) -> tuple[int, list[str]]:
     """Writes the manifest and the report of a sweep; its exit code and its last lines. overrides: as they were typed.
     verbose: with statuses and the time of each stage, which the page and the manifest have too. Raises BenchError."""
-    folder = run_folder(config)
+    folder, statuses = run_folder(config), Counter({"ok": 1})  # where every job has failed, a line says why
     with progress("report") as shown:
         completed = [result for result in results if result.failure is None]
         lines = [f"{result.job}: {line}" for result in results for line in result.lines]
@@ -45,7 +46,8 @@ def finish(
         if written is not None:
             run = RunFolder.of(folder, written)  # not read: another command may write its own by now
             dropped = no_longer_shown(before, written)
-            lines += [*_counts(run, completed, verbose), *([dropped] if dropped else [])]
+            statuses = sum((Counter(rows.counts(rows.metrics)) for rows in (run.records, run.class_records)), Counter())
+            lines += [*_counts(run, completed, statuses, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
             return_freed_memory()
             with seldom_collected():
@@ -57,7 +59,9 @@ def finish(
                 lines += time_lines(times, time.perf_counter() - start)
             mirror.push(folder)
             lines += [*report.headline(run), f"report: {remote.named(page)}"]
-        return exit_code(results), [*lines, *failed(results)]
+        if not statuses["ok"]:
+            lines.append(f"There is no value: {_undefined(statuses) or 'no image has a row'}; {HINT}.")
+        return exit_code(results) or MENDABLE * (not statuses["ok"]), [*lines, *failed(results)]
 
 
 def keep(config: dict[str, Any], results: Sequence[Result], overrides: Sequence[str] = ()) -> dict[str, Any] | None:
@@ -88,22 +92,24 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(run: RunFolder, completed: Sequence[Result], verbose: bool) -> Iterator[str]:
+def _counts(run: RunFolder, completed: Sequence[Result], statuses: Mapping[str, int], verbose: bool) -> Iterator[str]:
     """A line where nothing was computed, one of the images left out; verbose: one of the statuses other than ok."""
     if not any(result.shards_computed for result in completed):
         shards = sum(len(result.shards) for result in completed)
         yield f"{shards} of {shards} shards were already there: nothing was computed"
+    if verbose and (undefined := _undefined(statuses)):
+        yield f"values: {statuses['ok']} ok, {undefined}"
     parts = [run.records, run.class_records]
-    counts: Counter[str] = sum((Counter(rows.counts(rows.metrics)) for rows in parts), Counter())
-    undefined = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if status != "ok")
-    if undefined and verbose:
-        yield f"values: {counts['ok']} ok, {undefined}"
     columns = {"data": str, "image_id": str}
     rows = pd.concat([part.of_images[[*columns, "target_class"]].astype(columns) for part in parts])
     bad = rows[rows["target_class"] == UNKNOWN_CLASS].drop_duplicates()
     if len(bad):
         names = ", ".join(bad["image_id"].head(MAX_NAMES)) + (", ..." if len(bad) > MAX_NAMES else "")
         yield f"images left out: {len(bad)} ({names})"
+
+
+def _undefined(statuses: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "ok")
 
 
 def failed(results: Sequence[Result]) -> Iterator[str]:

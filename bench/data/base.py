@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -343,6 +343,48 @@ class Selected(MadeOf):
 
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         return self.of.fingerprint(self.indices[index], hashes)
+
+
+class WithBackground(Selected):
+    """The images of another data set for a network with one output more, the background, at this place of its classes;
+    -1: the last. Raises BenchError for a place that no output has."""
+
+    def __init__(self, of: DataSet, place: int) -> None:
+        super().__init__(of, range(len(of)))
+        count = len(of.classes)
+        if place > count:
+            raise BenchError(
+                f"model.background={place} is no output: {of.name!r} has {count} classes; give 0 to {count}."
+            )
+        self.place, self.drawn, self.orientation = place % (count + 1), of.drawn, of.orientation
+        classes, names = ([*of_data[: self.place], "background", *of_data[self.place :]]
+                          for of_data in (of.classes, of.class_names))  # fmt: skip
+        self._set_classes(dict(zip(classes, names, strict=True)))
+
+    def read(self, index: int) -> Sample:
+        return self.read_scaled(index, None)
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        sample = self.of.read_scaled(index, least)
+        label = None if sample.label is None else self._output(sample.label)
+        mask = None if sample.mask is None else sample.mask + (sample.mask >= self.place)
+        objects, crowd = (
+            tuple((self._output(label), box) for label, box in of) for of in (sample.objects, sample.crowd)
+        )
+        return replace(sample, label=label, objects=objects, crowd=crowd, mask=mask)
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return tuple(map(self._output, self.of.labels(index)))
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
+        parts = self.of.interventions(index)
+        return parts and tuple(replace(p, label=None if p.label is None else self._output(p.label)) for p in parts)
+
+    def versions(self, index: int) -> int:
+        return self.of.versions(index)
+
+    def _output(self, label: int) -> int:
+        return label + (label >= self.place)
 
 
 def fingerprints(data: DataSet, indices: Sequence[int], hashes: FileHashes) -> Iterator[str]:

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
@@ -153,7 +153,7 @@ class _Images(Dataset[Item]):
         decode = partial(self._decoded, damaged)
         try:
             image = decode(index)
-            targets = _targets(self.rule, name, image.label, image.annotation.labels.tolist())
+            targets = _targets(self.rule, name, image)
             parts = self._parts(index, image.size) if "interventions" in self.extras else None
             other = self._other_image(index, decode) if "other_images" in self.extras else None
         except (BadImage, BenchError) as error:  # raised from a worker it would carry a traceback
@@ -212,13 +212,14 @@ def others(dataset: DataSet, index: int) -> Iterator[int]:
         yield place + (place >= index)
 
 
-def _targets(rule: str, image_id: str, label: int | None, present: Iterable[int]) -> tuple[int | None, ...]:
+def _targets(rule: str, image_id: str, image: Decoded) -> tuple[int | None, ...]:
     if rule == "predicted":
         return (None,)
-    labels = [] if label is None else [label]
-    targets = tuple(labels) if rule == "label" else tuple(sorted({*labels, *present}))
+    labels = [] if image.label is None else [image.label]
+    targets = tuple(labels) if rule == "label" else tuple(sorted({*labels, *image.annotation.labels.tolist()}))
     if not targets:
-        raise BadImage(image_id, f"has no class to explain with target={rule}", status="no_annotation")
+        why = "".join(f"; {problem}" for problem in image.problems[:1])
+        raise BadImage(image_id, f"has no class to explain with target={rule}{why}", status="no_annotation")
     return targets
 
 
@@ -303,8 +304,7 @@ def _batches(
             if isinstance(prepared, BenchError):
                 raise prepared
             if isinstance(prepared, BadImage):
-                if prepared.status == BAD_IMAGE:
-                    bad_images.warning("%s", prepared)
+                (bad_images if prepared.status == BAD_IMAGE else log).warning("%s", prepared)
                 yield prepared
                 continue
             if source.cache is not None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter
 from typing import Annotated, Any
 
-from axiom_bench.data.base import DataSet, Seed, Selected, subset
+from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
@@ -66,9 +66,12 @@ NEEDED = ("size", "seed", "batch_size", "workers")  # of a data set that a run l
 NETWORK = "network"  # a parameter that is no setting: the classes of the network, where a data set asks for them
 
 
-def load_dataset(cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] | None = None) -> DataSet:
+def load_dataset(
+    cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] | None = None, background: int | None = None
+) -> DataSet:
     """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
-    network: gives the classes of the network that will see the images; called by data sets that need them.
+    network: gives the classes of the network that will see the images; called by data sets that need them. background:
+    the output of the network that is no class of the data.
 
     Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
@@ -76,16 +79,18 @@ def load_dataset(cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] |
     values = {key: cfg[key] for key in parameters if key in cfg}
     if "of" in values:  # the images that the configuration of another data set chooses
         of = values["of"]
-        dataset = load_dataset(of, network)
+        dataset = load_dataset(of, network, background)
         values["of"] = Selected(
             dataset, subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"), of.get("leave_out"))
         )
     if NETWORK in signature(KINDS[cfg["kind"]]):
-        values[NETWORK] = network
+        values[NETWORK] = network and (lambda: network().without(background))
     try:
-        return KINDS[cfg["kind"]](**values)
+        dataset = KINDS[cfg["kind"]](**values)
     except OSError as error:  # no permission, a folder that is no longer there
         raise BenchError(f"The data set {cfg['kind']!r} can't be read: {error}.") from error
+    is_as_it_is = background is None or "of" in values or dataset.unlabelled
+    return dataset if is_as_it_is else WithBackground(dataset, int(background or 0))
 
 
 def check_loading(cfg: Mapping[str, Any], prefix: str = "data.") -> None:

@@ -57,7 +57,7 @@ class ModelSpec:
     grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, module:function from what the network
     returns to scores (B, n), or None: logits, recognised. resize: the shorter side, or exactly (H, W); crop: the side
     of the centre crop; in pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the
-    logits, a list or a file.
+    logits, a list or a file. background: the logit that is no class of the data, 0, or -1 for the last.
     """
 
     name: Name
@@ -76,6 +76,7 @@ class ModelSpec:
     mean: Mean | None = None
     std: Std | None = None
     interpolation: Name | None = None
+    background: Annotated[int, whole(-1, "an output, 0 or higher, or -1 for the last")] | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:

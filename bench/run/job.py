@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.models.spec import ModelSpec
 from axiom_bench.records import files, remote
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import fetching
@@ -87,7 +88,7 @@ class Job:
         methods, metrics = methods or chosen("method", config), chosen("metric", config)
         data = config["data"]
         network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
-        dataset = load_dataset(fetching.here(data), lambda: network().named_classes)
+        dataset = data_of(config, data, network)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         preprocessing = replace(network().preprocessing, scaled_decoding=data.get("scaled_decoding", False))
@@ -125,10 +126,11 @@ class Job:
         of_model, of_data = self.model.number_of_classes, len(self.data.classes)
         check_labels(self.data, self.indices, of_model)
         if not self.shares_classes:
+            background = "model.background=0 if output 0 is the background (-1: the last), " * (of_model == of_data + 1)
             raise BenchError(
                 f"The model {self.model.name} has {of_model} classes and the data set {self.data.name} {of_data}, so "
-                "labels don't name the model's classes; choose data that fits, set data.classes, target=predicted, or, "
-                "for an ImageNet model on VOC, model.output=voc_groups."
+                f"labels don't name the model's classes; set {background}data.classes to the model's classes in the "
+                "order of its outputs, target=predicted, or, for an ImageNet model on VOC, model.output=voc_groups."
             )
 
     def lines(self) -> tuple[str, ...]:
@@ -230,6 +232,12 @@ class Job:
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def data_of(config: Mapping[str, Any], data: Mapping[str, Any], network: Callable[[], LoadedModel]) -> DataSet:
+    """The data set of these settings for a job's network, which is loaded where the data ask for it."""
+    background = ModelSpec.of(config["model"]).background
+    return load_dataset(fetching.here(data), lambda: network().named_classes, background)
 
 
 def cut_of(model: LoadedModel, device: Device) -> CutModel:

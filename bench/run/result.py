@@ -27,7 +27,7 @@ from axiom_bench.run.images import SUFFIX
 
 CACHE = "data.cache"
 LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
-BAD_IMAGES, PROBLEMS = "images can't be read", "images have annotations that can't be used"
+BAD_IMAGES, PROBLEMS = "images can't be read", "images have no annotation, or one that can't be used"
 MACHINE = "memory that ran out, and processes that died"
 LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
 TURNED = "images are turned upright, as their EXIF orientation says"

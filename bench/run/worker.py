@@ -22,7 +22,6 @@ from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import FileHashes
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.mosaic import MosaicImages
-from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
 from axiom_bench.evaluation.plugins import Plugin, required
@@ -32,7 +31,7 @@ from axiom_bench.records import artefacts, files, mirror
 from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
 from axiom_bench.run.composing import settings
 from axiom_bench.run.fetching import RemoteFile
-from axiom_bench.run.job import Job, chosen, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.job import Job, chosen, data_of, keep_hashes, read_hashes, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
@@ -263,7 +262,7 @@ def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
         return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
 
     first = held((task.id, excerpts[0].batch_rows), load)
-    dataset = load_dataset(fetching.here(data), lambda: first.job.model.named_classes)
+    dataset = data_of(task.config, data, lambda: first.job.model)
     places = {name: place for place, name in enumerate(dataset.ids)}
     indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
     return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))

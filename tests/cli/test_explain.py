@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from axiom_bench.embedded import scenes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.models.load import load_model
+from axiom_bench.report.charts.drawing import can_draw
 from axiom_bench.run.composing.composition import Composition, composed
 from axiom_bench.run.spine import configuration
 
@@ -156,6 +158,22 @@ def test_colours():
     assert main(["explain", "scene.png", *ONE, "--output", "e.html", "--colours", "cividis"]) == 0
     options = re.findall(r'<option value="(.*?)"', Path("e.html").read_text())
     assert options[:2] == ["cividis", "inferno"]
+
+
+def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys):
+    Path("photos").mkdir()
+    scene.save("photos/a.jfif", "JPEG")
+    scene.save("photos/c.jp2")
+    Path("photos/b.heic").write_bytes(b"")
+    nobodys = [chr(code) for code in range(0x10000, 0x1F000) if chr(code).isprintable() and not can_draw(chr(code))]
+    classes = ",".join(f"'{sign}'" for sign in nobodys[:10])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert main(["explain", "photos", *ONE, f"model.classes=[{classes}]", "--output", "maps"]) == 0
+    text = capsys.readouterr().out
+    assert "photos: not read: 1 .heic (b.heic); save photographs as JPEG or PNG." in text
+    assert re.search(r"\d class names, as '.+', have signs that no font of this machine has", text)
+    assert {path.name for path in Path("maps").iterdir()} == {"a.png", "c.png", "index.html"}
 
 
 def test_a_user_s_own_network_and_classes(tmp_path, capsys):

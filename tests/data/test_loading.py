@@ -82,6 +82,8 @@ def test_an_image_without_a_class_is_yielded_and_a_class_outside_the_crop_isn_t(
     dataset = load("voc", voc_root)
     for rule in ("label", "each_label"):
         assert rows(batches(dataset, range(3), PLAIN, rule, 8))[0] == ("2007_3", "no_annotation")
+        (why,) = (item.message for item in batches(dataset, [2], PLAIN, rule))
+        assert why.startswith(f"has no class to explain with target={rule}; there is no annotation")
     assert len(rows(batches(dataset, range(3), PLAIN, "predicted", 8))) == 3
     xml(voc_root / "VOCdevkit/VOC2012/Annotations/2007_2.xml", [("cat", 1, 1, 2, 30), ("cow", 15, 1, 26, 30)])
     cropped = Preprocessing(30, 10, (0, 0, 0), (1, 1, 1))  # of 40 x 30 the crop keeps columns 15 to 24: the cow

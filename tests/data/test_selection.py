@@ -116,3 +116,24 @@ def test_configuration_error_messages(imagenet_root, config, message):
     root = {"root": str(imagenet_root)} if "root" in config else {}
     with pytest.raises(BenchError, match=message):
         load_dataset(config | root)
+
+
+@pytest.mark.parametrize("place", [0, 5, -1])
+def test_a_background_output_moves_the_classes_behind_it(voc_root, place):
+    plain, config = load("voc", voc_root), {"kind": "voc", "root": str(voc_root)}
+    data = load_dataset(config, background=place)
+    assert (len(data.classes), data.classes[place]) == (21, "background")
+    names = [*plain.classes, None]  # of a mask's -1
+    for index in range(3):
+        sample, before = data.read(index), plain.read(index)
+        assert [data.classes[label] for label in data.labels(index)] == [names[label] for label in plain.labels(index)]
+        assert [(data.classes[label], box) for label, box in sample.objects] == [
+            (names[label], box) for label, box in before.objects
+        ]
+        for label in {*before.mask.ravel()} if before.mask is not None else ():
+            (there,) = {*sample.mask[before.mask == label]}
+            assert there == label if label < 0 else data.classes[there] == names[label]
+    with pytest.raises(BenchError, match=r"model\.background=21 is no output.* 0 to 20"):
+        load_dataset(config, background=21)
+    of = {"kind": "mosaic", "of": config, "confidence": None}
+    assert load_dataset(of, background=place).classes == data.classes

@@ -102,12 +102,15 @@ def test_an_image_that_may_be_read_again_is_computed(run, rows, of_folder, monke
     assert "bad_image" not in set(table[table["image_id"] == "1/grey.png"]["status"])
 
 
-def test_only_bad_images(run, rows, of_folder, folder):
+def test_only_bad_images(run, rows, of_folder, folder, results, monkeypatch, unreported):
     for path in folder.glob("[0-5]/*"):
         path.unlink()
     outcomes = run(*of_folder, "runtime.repeats=1", "pictures.rows=2")
     assert outcomes[0].failure is None
     assert set(rows(outcomes)["status"]) == {"bad_image"}
+    monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
+    code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
+    assert (code, lines[-1].startswith("There is no value: 15 bad_image; ")) == (2, True)
     assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
 

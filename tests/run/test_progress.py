@@ -166,7 +166,7 @@ def test_each_sentence_once_and_problems_counted():
     assert result.note_lines(collected) == (
         "The method 'cam' is left out: no pooling",
         "2 images can't be read, the first: c.jpg: no file",
-        "2 images have annotations that can't be used, the first: a.jpg: no file",
+        "2 images have no annotation, or one that can't be used, the first: a.jpg: no file",
     )
 
 

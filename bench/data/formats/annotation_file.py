@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from axiom_bench.data.base import Box, Objects, clipped, is_empty
-from axiom_bench.data.formats.files import as_text, content_of, shown, why
+from axiom_bench.data.formats.files import as_text, content_of, plain, shown, why
 
 MAX_BYTES = 2**24  # of one image's annotation; ImageNet's largest has 25 kB
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -24,10 +24,10 @@ def read_objects(
     """(objects with 0-based boxes, x1 and y1 exclusive; problems) of an annotation: a file, or its name and its
     content, None where there is none.
 
-    class_index: by the name that the file uses. first_pixel: the number of the first pixel in the file, 0 or 1; the
-    file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image; boxes that were
-    drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether objects that are
-    marked so count.
+    class_index: by the file's name of it, or by that made `plain`. first_pixel: the number of the first pixel in the
+    file, 0 or 1; the file's xmax and ymax are the last pixel inside the box. size: (width, height) of the stored image;
+    boxes that were drawn on an image of another size are not used, and boxes are clipped to it. difficult: whether
+    objects that are marked so count.
     """
     if isinstance(source, Path):
         path = source
@@ -45,12 +45,15 @@ def read_objects(
         drawn_on = tuple(int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
         marked = [(item, (item.findtext("difficult") or "0").strip() == "1") for item in root.iter("object")]
         counted = [item for item, is_difficult in marked if difficult or not is_difficult]
-        items = [(item.findtext("name") or "", _box(item, first_pixel)) for item in counted]
+        names = [item.findtext("name") or "" for item in counted]
+        names = [plain(name) if name not in class_index and plain(name) in class_index else name for name in names]
+        items = [(name, _box(item, first_pixel)) for name, item in zip(names, counted, strict=True)]
     except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:  # LookupError: an encoding
         return (), (f"the annotation {name} is malformed: {why(error)}",)
     if size is not None and all(drawn_on) and drawn_on != size:
         return (), (f"the annotation {name} is for {drawn_on} pixels (width, height), the image has {size}",)
-    problems = [f"{name}: unknown class {shown(label)}" for label, _ in items if label not in class_index]
+    hint = "set data.classes to the names there, in the order of the network's outputs"
+    problems = [f"{name}: unknown class {shown(label)}; {hint}" for label, _ in items if label not in class_index]
     inside = size or (math.inf, math.inf)
     objects = [(class_index[label], clipped(box, inside)) for label, box in items if label in class_index]
     problems += [f"{name}: empty box {box}" for _, box in objects if is_empty(box)]

@@ -20,11 +20,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 from axiom_bench.data.base import UNREADABLE, BadImage, Least
 from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, why
 
-SUFFIXES = frozenset({".jpeg", ".jpg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".gif"})
 # Pillow's other readers aren't asked: PostScript, for one, would be run by another program.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
 if find_spec("PIL.AvifImagePlugin"):  # from Pillow 11.3 on
     FORMATS += ("AVIF",)
+# The endings of names that Pillow has for them; an MPO, of some cameras, is a JPEG with more behind it.
+SUFFIXES = frozenset(end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO"))
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
 TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -235,3 +235,12 @@ def _choices(inside: str) -> Sequence[str]:
     if not 0 <= last - first < MAX_FILES:
         raise BenchError(f"data.path: {{{shown(inside)[1:-1]}}} is no range of at most {MAX_FILES:,} numbers.")
     return [str(number).zfill(len(ends[1])) for number in range(first, last + 1)]
+
+
+def plain(name: str) -> str:
+    """A class's name as people write it, in any case and with _ or - for spaces.
+
+    >>> plain("Great_white-shark")
+    'great white shark'
+    """
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -39,6 +40,7 @@ from axiom_bench.errors import BenchError
 
 MAX_CLASS = 999_999  # class indices are counted in thousands
 _NUMBER = re.compile(r"-1|[0-9]{1,9}")
+LISTS = (".txt", ".csv", ".tsv", ".json", ".xml")  # endings of what stands beside images and is none
 UNLABELLED = -1  # the label of images whose class isn't told, as in ImageNet's test set on Hugging Face
 
 
@@ -108,13 +110,22 @@ class ImageFiles(StoredImages):
         return ()
 
 
-def image_files(folder: Path) -> list[str]:
-    """The ids of the images below a folder: their paths relative to it, with slashes, as text; ascending.
+def image_files(folder: Path) -> tuple[list[str], str]:
+    """(the ids of the images below a folder: their paths relative to it, with slashes, as text, ascending; a sentence
+    on files of other kinds, "" for none). Hidden files and lists don't count.
 
     Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
     BenchError where a folder can't be listed.
     """
-    return sorted(as_text(path) for path in files_below(folder) if splitext(path)[1].lower() in SUFFIXES)
+    images, kinds = list[str](), defaultdict[str, list[str]](list)
+    for path in sorted(map(as_text, files_below(folder))):
+        ending = splitext(path)[1].lower()
+        if ending in SUFFIXES:
+            images.append(path)
+        elif ending not in LISTS and not f"/{path}".count("/.") and os.path.isfile(folder / as_name(path)):
+            kinds[ending or "without an ending"].append(path)
+    counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
+    return images, f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""
 
 
 def existing(folder: Path, layout: str) -> Path:

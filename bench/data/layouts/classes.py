@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import lines_of
+from axiom_bench.data.formats.files import lines_of, plain
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
 Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
+SYNSET_ID = re.compile(r"n\d{8}")
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
+PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")  # before a name, as in 001.Black_footed_Albatross
 IMAGENET_CLASSES = 1000
 
 
@@ -34,15 +37,41 @@ def class_list(classes: Classes) -> dict[str, str]:
     return names
 
 
-def names_of_logits(classes: Classes) -> tuple[str, ...]:
+def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
     """What people call a network's classes, in the order of its logits.
 
     classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name). Raises
     BenchError for a missing file.
     """
     if isinstance(classes, str):
-        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, "model.classes"))
+        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, setting))
     return tuple(map(str, classes))
+
+
+def names_of_data(classes: Classes) -> tuple[str, ...]:
+    """The names of a data set's classes, as `names_of_logits`. Raises BenchError for a background among them: it would
+    take the number of a class in masks."""
+    names = names_of_logits(classes, "data.classes")
+    if backgrounds := [place for place, name in enumerate(names) if plain(name) == "background"]:
+        raise BenchError(f"data.classes names a background: leave it out, and set model.background={backgrounds[0]}.")
+    return names
+
+
+def class_indices(labels: Collection[str], classes: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """{label: class index} of the labels that are called by a class: by itself, its name or one of its names by comma.
+    Case, _ and - for spaces, and a synset id or a number before it don't matter. A name of two classes is none."""
+    texts = [_named(name) for name in names]
+    parts = [(index, part.strip()) for index, text in enumerate(texts) for part in {*text.split(",")}]
+    firsts = [(index, text.partition(",")[0]) for index, text in enumerate(texts)]
+    known: dict[str, int] = {}
+    for pairs in (parts, firsts, [*enumerate(texts)], [*enumerate(map(_named, classes))]):
+        counts = Counter(text for _, text in pairs)
+        known |= {text: index for index, text in pairs if counts[text] == 1}
+    return {label: known[_named(label)] for label in labels if _named(label) in known}
+
+
+def _named(text: str) -> str:
+    return plain(PREFIX.sub("", text, count=1))
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,15 @@ class NetworkClasses:
     names: Sequence[str] | None
     count: int
 
+    def without(self, background: int | None) -> NetworkClasses:
+        """The classes but for the output that is the background; None: no output is."""
+        if background is None:
+            return self
+        names = None if self.names is None else [*self.names]
+        if names:
+            del names[background]
+        return NetworkClasses(names, self.count - 1)
+
     @property
     def listed(self) -> dict[str, str]:
         """{class: its readable name}, in order of class index: by ImageNet's synset ids for 1,000 classes, else by
@@ -61,25 +99,18 @@ class NetworkClasses:
         return dict(zip(classes, self.names or classes, strict=True))
 
     def indices(self, folders: Collection[str], only_numbers: bool = False) -> dict[str, int]:
-        """{folder: class index} of the folders that are called by a class: its name, in any case and with _ for spaces,
-        the first of its names by comma, its synset id, or its index. A name that two classes have is none."""
-        names = [] if only_numbers else [_plain(name) for name in self.names or ()]
-        firsts = [name.partition(",")[0] for name in names]
-        known = {first: index for index, first in enumerate(firsts) if firsts.count(first) == 1}
-        known |= {name: index for index, name in enumerate(names) if names.count(name) == 1}
-        if not only_numbers and self.count == IMAGENET_CLASSES:
-            known |= {synset: index for index, synset in enumerate(imagenet_synsets())}
-        numbers = {folder: int(folder) for folder in folders if folder.isdecimal() and int(folder) < self.count}
-        return numbers | {folder: known[_plain(folder)] for folder in folders if _plain(folder) in known}
+        """{folder: class index} of the folders that are called by a class: see `class_indices`, its synset id of
+        ImageNet, or its index. Folders that are all numbers and count from 1 are none."""
+        synsets = imagenet_synsets() if self.count == IMAGENET_CLASSES else []
+        named = {} if only_numbers else class_indices(folders, synsets, self.names or ())
+        numbers = {folder: int(folder) for folder in {*folders} - named.keys() if folder.isdecimal()}
+        from_1 = len(numbers) == len(folders) > 1 and min(numbers.values()) > 0 and max(numbers.values()) == self.count
+        return named | {folder: index for folder, index in numbers.items() if index < self.count and not from_1}
 
 
 def imagenet_synsets() -> list[str]:
     """The synset ids of ILSVRC2012's 1,000 classes, in the standard order."""
     return SYNSETS.read_text(encoding="ascii").split()
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ").strip().casefold()
 
 
 def _lines(file: str, setting: str) -> list[str]:

@@ -23,12 +23,14 @@ from PIL import Image
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT, Box, Sample, clipped, is_empty, largest
 from axiom_bench.data.formats.files import as_text, content_of, ids_of, shown, why
 from axiom_bench.data.layouts.bases import ImageFiles, existing
-from axiom_bench.errors import BenchError
+from axiom_bench.data.layouts.classes import Classes, class_indices, names_of_data
+from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "the COCO layout <root>/<split>/*.jpg with <root>/annotations/instances_<split>.json"
 Entry = Mapping[str, Any]
 Id = int | str
+OTHER = -1  # of a category: no class of the network
 SIDES = ("width", "height")
 USED = ("id", "category_id", "bbox", "segmentation", "iscrowd")  # of an annotation
 Region = NDArray[np.bool_]  # (h, w)
@@ -41,12 +43,18 @@ MAX_BYTES = 2**32  # of the annotation file; COCO's largest has 0.5 GB
 class Coco(ImageFiles):
     """ids: the file names in the JSON. classes: its categories by ascending id, from 0. label: the largest box's class.
 
-    annotations: the JSON below the root; None: annotations/instances_<split>.json. Raises BenchError where a file isn't
-    there or is of another form, and where pycocotools isn't installed.
+    annotations: the JSON below the root; None: annotations/instances_<split>.json. classes: the names of the network's
+    outputs in their order (a list or a file), whose categories count alone; None: all. Raises BenchError where a file
+    isn't there or is of another form, where pycocotools isn't installed, and where no category is one of the classes.
     """
 
     def __init__(
-        self, root: File | Path, split: Name = "val2017", annotations: File | None = None, name: Name = "coco"
+        self,
+        root: File | Path,
+        split: Name = "val2017",
+        annotations: File | None = None,
+        classes: Classes | None = None,
+        name: Name = "coco",
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
@@ -55,6 +63,14 @@ class Coco(ImageFiles):
         images, self._objects, categories = _read(path)
         self.classes = tuple(categories.values())
         self._index_of_category = {category: index for index, category in enumerate(categories)}
+        if classes is not None:
+            self.classes = names_of_data(classes)
+            known = class_indices(categories.values(), self.classes, self.classes)
+            self._index_of_category = {number: known.get(name, OTHER) for number, name in categories.items()}
+            others = [name for name in categories.values() if name not in known]
+            if not known:
+                raise unknown(f"category of {as_text(path)}", self.classes[0], others)
+            self.notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",) * bool(others)
         ids = ids_of((entry["file_name"] for entry in images), as_text(path))
         self._entries = dict(zip(ids, images, strict=True))
         self.ids = tuple(sorted(ids))
@@ -82,7 +98,12 @@ class Coco(ImageFiles):
         regions: list[tuple[int, Region | None]] = []
         for annotation in self._of(index):
             try:
-                label, box = self._index_of_category[annotation["category_id"]], _box(annotation["bbox"], size)
+                label = self._index_of_category.get(annotation["category_id"])
+                if label is None:
+                    raise ValueError(f"its category {shown(annotation['category_id'])} isn't listed")
+                if label == OTHER:
+                    continue
+                box = _box(annotation["bbox"], size)
                 verdict = NO_VERDICT if annotation.get("iscrowd") else label
                 regions.append((verdict, pixels(annotation.get("segmentation"), size)))
             except (KeyError, TypeError, ValueError, OverflowError) as error:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from posixpath import splitext
 
-from axiom_bench.data.formats.decoding import SUFFIXES
-from axiom_bench.data.formats.files import as_name, as_text, files_below, listed
-from axiom_bench.data.layouts.bases import ImageFiles, existing
-from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
+from axiom_bench.data.formats.files import as_text, listed
+from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
+from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_indices, class_list
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -49,12 +45,11 @@ class Folder(ImageFiles):
         if folders == "index" and classes is None and network is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
         subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
-        below = sorted(map(as_text, files_below(self.root)))
-        self.ids = tuple(path for path in below if _suffix(path) in SUFFIXES)
-        unknown_files = (path for path in below if _suffix(path) not in SUFFIXES)
-        others = _others(path for path in unknown_files if os.path.isfile(self.root / as_name(path)))
+        images, others = image_files(self.root)
+        self.ids = tuple(images)
         if classes is not None:
             self._set_classes(class_list(classes))
+            self._index = class_indices(subfolders, self.classes, self.class_names) | {**self._index}
             if folders == "index":
                 number = len(self.classes)
                 wrong = [folder for folder in subfolders if not (folder.isdecimal() and int(folder) < number)]
@@ -85,6 +80,10 @@ class Folder(ImageFiles):
         if flat is None and wrong is None:
             self._set_classes(names)
             self._index = index
+            by_text = [folder for folder in used if fits and folder.isdecimal() and int(folder) != index[folder]]
+            if by_text:
+                example = f"{by_text[-1]} is output {index[by_text[-1]]}"
+                self.notes += (f"folders count as their texts are sorted: {example}; data.folders=index takes numbers",)
             named = {folder: self.class_names[index[folder]] for folder in used if folder.isdecimal()}
             numbers = [f"{folder} is {name}" for folder, name in named.items() if folder != name]
             if numbers:
@@ -92,7 +91,10 @@ class Folder(ImageFiles):
                 self.notes += (f"labels are the indices in the folders' names: {', '.join(numbers[:MAX_SHOWN])}{more}",)
             return
         self._set_classes({})
-        self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network"
+        counted = [int(folder) for folder in used if folder.isdecimal()]
+        from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
+        hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
+        self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
         self.notes += (
             f"the images of {self.name!r} have no labels ({self.unlabelled}; {LABELS}), so metrics that need labels, "
             "boxes or masks have no value",
@@ -107,17 +109,3 @@ class Folder(ImageFiles):
 
 def _first(path: str) -> str:
     return path.partition("/")[0]
-
-
-def _suffix(path: str) -> str:
-    return splitext(path)[1].lower()
-
-
-def _others(paths: Iterable[str]) -> str:
-    """How many files of each other kind there are, and the first of each; "" for none. Hidden ones don't count."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        if not any(part.startswith(".") for part in path.split("/")):
-            kinds[_suffix(path) or "without an ending"].append(path)
-    counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
-    return f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""

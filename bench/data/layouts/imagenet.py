@@ -11,7 +11,7 @@ import csv
 import hashlib
 import os
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from io import BytesIO
@@ -25,9 +25,10 @@ from axiom_bench.data.base import DataSet, Files, Sample
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
 from axiom_bench.data.formats.decoding import SUFFIXES
-from axiom_bench.data.formats.files import MAX_TEXT, as_name, as_text, content_of, lines_of, shown, why
+from axiom_bench.data.formats.files import MAX_TEXT, as_name, as_text, content_of, why
 from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
 from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, Classes, class_list
+from axiom_bench.data.layouts.label_files import meant, read_list
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name, whole
 
@@ -44,7 +45,14 @@ KIT_FOLDERS = ("", "data", "ILSVRC2012_devkit_t12/data")  # below the root of th
 IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
 FILES = f"{IMAGES.format(split='val')} and {KIT} (and {BOXES[0].format(split='val')} for boxes) below <root>"
-LABELS = ("LOC_val_solution.csv", "val.txt", TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", KIT)  # the usual files
+TREES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # from a root to the splits: plain, and Kaggle's
+WNIDS = "wnids.txt"  # the classes of Tiny ImageNet
+LABELS = (  # the usual files
+    *("LOC_{split}_solution.csv", "{split}.txt", "{split}/{split}_annotations.txt"),  # Kaggle's, plain, Tiny ImageNet's
+    *("{split}.csv", "labels.csv", "labels.txt", "imagenet_2012_validation_synset_labels.txt", "synset_labels.txt"),
+    *(TRUTH, f"ILSVRC2012_devkit_t12/data/{TRUTH}", KIT),
+)
+CHECKED = 64  # images whose labels are compared with their boxes
 
 
 class LabelledImages(StoredImages):
@@ -103,15 +111,38 @@ class ImageNet(_WithBoxes, ImageFiles):
         self, root: File | Path, split: Name, classes: Classes | None, labels: File | None, name: Name
     ) -> None:
         self.root, self.name = existing(Path(root), LAYOUT), name
-        self.folder = existing(self.root / split, LAYOUT)
-        self.boxes = self.root / "Annotations" / "CLS-LOC" / split
-        self._set_classes(synsets(self.root, classes))
-        paths = list(image_files(self.folder))
-        synset = {path: path.partition("/")[0] for path in paths if "/" in path}
-        flat = [path for path in paths if "/" not in path]
+        self.folder = folder_of(self.root, split)
+        places, below = places_of(self.root, self.folder), f"Annotations/CLS-LOC/{self.folder.name}"
+        self.boxes = next((place / below for place in places if os.path.isdir(place / below)), self.root / below)
+        self._set_classes(synsets(places, classes))
+        paths, others = image_files(self.folder)
+        self.notes = (f"{as_text(self.folder)}: {others}",) if others else ()
+        flat = [path for path in paths if "/" not in path or path.startswith("images/")]  # Tiny ImageNet's
+        folders = {path: path.partition("/")[0] for path in paths if "/" in path and not path.startswith("images/")}
+        listed = dict(zip(self.classes, self.class_names, strict=True))
+        meanings = meant([*folders.values()], listed, as_text(self.folder), classes is None)
+        synset = dict(zip(folders, meanings, strict=True))
         if flat:
-            synset |= flat_labels(self.root, labels, flat, self.classes)
+            of_flat, notes = flat_labels(places, labels, flat, listed, self.folder.name)
+            synset, self.notes = synset | of_flat, (*self.notes, *notes)
         self._take(synset, classes is not None, self.folder, f"expected {LAYOUT}")
+        self._check_boxes(flat)
+
+    def _check_boxes(self, flat: Sequence[str]) -> None:
+        """Raises BenchError where most labels that a file gives are of none of the image's boxes."""
+        compared, wrong, of_file = 0, list[int](), {*flat}
+        indices = [index for index, image in enumerate(self.ids) if image in of_file]
+        for index in indices[:: 1 + len(indices) // CHECKED]:
+            of_boxes = {label for label, _ in read_objects(self.xml(index), self._index, 0)[0]}
+            compared += bool(of_boxes)
+            wrong += [index] if of_boxes.isdisjoint(self.labels(index)) and of_boxes else []
+        if len(wrong) > compared / 2:
+            image, boxes = self.ids[wrong[0]], read_objects(self.xml(wrong[0]), self._index, 0)[0]
+            raise BenchError(
+                f"{len(wrong)} of {compared} labels name no class of the image's boxes, as {image}: it is labelled "
+                f"{self._synset[image]}, its boxes are {self.classes[boxes[0][0]]}; set data.labels to the list of "
+                "these images, or data.classes to the classes in the order of its indices."
+            )
 
     def annotation_paths(self, index: int) -> tuple[Path]:
         """Validation boxes lie flat, training boxes in a folder for each synset."""
@@ -139,8 +170,10 @@ class ImageNetArchives(_WithBoxes, PackedImages):
         if not images:
             member = next(iter(self.archive.members), "nothing")
             raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")
-        self._set_classes(synsets(root, classes))
-        synset = flat_labels(root, labels, images, self.classes)
+        self._set_classes(synsets([root], classes))
+        listed = dict(zip(self.classes, self.class_names, strict=True))
+        synset, notes = flat_labels([root], labels, images, listed, split)
+        self.notes = tuple(notes)
         self._take(synset, classes is not None, self.archive.path, "see data.classes")
         paths = (root / name.format(split=split) for name in BOXES)
         self.boxes_file = next((path for path in paths if os.path.isfile(path)), None)
@@ -179,12 +212,13 @@ def imagenet(
     see `flat_labels`. first: only so many of the validation images, see `first_by_hash`; they must be there.
     Raises BenchError where there is neither, and for files that can't be read.
     """
-    folder, tar = Path(root, split), Path(root, IMAGES.format(split=split))
+    tar = Path(root, IMAGES.format(split=split))
     data: ImageNet | ImageNetArchives
-    if os.path.isfile(tar) and not os.path.isdir(folder):
+    if os.path.isfile(tar) and not any(os.path.isdir(Path(root, tree, split)) for tree in TREES):
         place, data = tar, ImageNetArchives(Path(root), split, classes, labels, name)
     else:
-        place, data = folder, ImageNet(root, split, classes, labels, name)
+        data = ImageNet(root, split, classes, labels, name)
+        place = data.folder
     if first is not None:
         data.keep_first(first, place)
     return data
@@ -197,97 +231,98 @@ def first_by_hash(count: int) -> list[str]:
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count]
 
 
-def flat_labels(root: Path, name: str | None, images: Sequence[str], classes: Sequence[str]) -> dict[str, str]:
-    """{image file: synset id}. name: the file of labels below the root, or None for the first usual one that exists:
-    Kaggle's solution file, lines "image label", or the devkit's.
+def folder_of(root: Path, split: str) -> Path:
+    """The folder of a split's images, in a plain root or Kaggle's. Raises BenchError where there is none."""
+    folders = [root / tree / split for tree in TREES]
+    return existing(next((folder for folder in folders if os.path.isdir(folder)), folders[0]), LAYOUT)
+
+
+def places_of(root: Path, folder: Path) -> list[Path]:
+    """Where files beside the images are looked for: the root, and the folders above the images', in Kaggle's tree up to
+    the one that holds all of it."""
+    places = [root, Path(os.path.abspath(folder)).parent]
+    while places[-1].name in ("CLS-LOC", "Data", "ILSVRC"):
+        places.append(places[-1].parent)
+    return places
+
+
+def flat_labels(
+    places: Sequence[Path], name: str | None, images: Sequence[str], classes: Mapping[str, str], split: str
+) -> tuple[dict[str, str], list[str]]:
+    """({image file: synset id}, what a reader must know). name: the file of labels below one of the places, or None for
+    the first usual one that exists. classes: {synset id: name}.
 
     Raises BenchError where there is no such file, a line can't be read, or an image has no label.
     """
-    candidates = [name] if name else [*LABELS]
-    path = next((root / candidate for candidate in candidates if os.path.isfile(root / candidate)), None)
+    candidates = [name] if name else [each.format(split=split) for each in LABELS]
+    folders = [*places, *([Path()] if name else [])]
+    path = next((place / each for each in candidates for place in folders if os.path.isfile(place / each)), None)
     if path is None:
         raise BenchError(
-            f"The images in {root} lie in no class folders, and there is no file of labels; expected one of "
+            f"The images in {places[0]} lie in no class folders, and there is no file of labels; expected one of "
             f"{', '.join(candidates)} below it, or data.labels naming a file of lines 'image label'."
         )
+    notes: list[str] = []
     try:
-        if path.suffix == ".csv":  # Kaggle's: the first word of a PredictionString is the synset id, its boxes follow
-            rows = csv.DictReader(lines_of(path, "The file of labels"))
-            by_stem = _each_once((row["ImageId"], row["PredictionString"].split()[0]) for row in rows)
-        elif path.name in (TRUTH, KIT):
-            by_stem = _from_devkit(root, path, images)
+        if path.name in (TRUTH, KIT):
+            synset_of = _from_devkit(places, path, images)
         else:
-            by_stem = _from_lines(path, classes)
+            synset_of, notes = read_list(path, images, classes)
     except (ValueError, IndexError, KeyError, AttributeError, csv.Error) as error:
         raise BenchError(f"The file of labels {as_text(path)} can't be read: {why(error)}.") from error
-    missing = [image for image in images if Path(image).stem not in by_stem]
-    if missing:
-        raise BenchError(f"{path} has no label for {missing[0]} ({len(missing)} images in all).")
-    return {image: by_stem[Path(image).stem] for image in images}
+    if missing := [image for image in images if image not in synset_of]:
+        raise BenchError(
+            f"{path} has no label for {missing[0]} ({len(missing)} images in all); add them to it, or set data.labels."
+        )
+    return synset_of, notes
 
 
-def _from_lines(path: Path, classes: Sequence[str]) -> dict[str, str]:
-    """Lines "image label"; a label is a synset id, or a class index from 0 in the order of the classes."""
-    words = [line.split() for line in lines_of(path, "The file of labels")]
-    for line in words:
-        if line[1].isdigit() and int(line[1]) >= len(classes):
-            raise ValueError(f"class {line[1]} of {line[0]}, but there are {len(classes)} classes")
-    return _each_once((Path(image).stem, classes[int(label)] if label.isdigit() else label) for image, label in words)
-
-
-def _each_once(labels: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """{image: label}. Raises ValueError for an image with two."""
-    by_image: dict[str, str] = {}
-    for image, label in labels:
-        if by_image.setdefault(as_text(image), label) != label:
-            raise ValueError(f"{shown(image)} has two labels, {by_image[as_text(image)]!r} and {label!r}")
-    return by_image
-
-
-def _from_devkit(root: Path, path: Path, images: Sequence[str]) -> dict[str, str]:
+def _from_devkit(places: Sequence[Path], path: Path, images: Sequence[str]) -> dict[str, str]:
     """Of images called by their number, as ILSVRC2012_val_00000001: the ground truth has one number a line, for the
     images in order. The kit's numbers are not the usual class indices: its meta.mat says which synset each stands for.
     """
-    kit = _devkit(root)
+    kit = _devkit(places)
     if kit is None:
         raise BenchError(
-            f"{path.name} numbers the classes in its own way: put the devkit's {META} beside it, in {root}."
+            f"{path.name} numbers the classes in its own way: put the devkit's {META} beside it, in {places[0]}."
         )
     synset, truth = kit
     if truth is None:
         raise BenchError(f"{path} holds no {TRUTH}; it isn't the whole devkit.")
     numbers = dict(enumerate(map(int, truth.split()), start=1))
-    stems = [Path(image).stem for image in images]
-    return {stem: synset[numbers[int(stem.rpartition("_")[2])]][0] for stem in stems}
+    return {image: synset[numbers[int(Path(image).stem.rpartition("_")[2])]][0] for image in images}
 
 
-def synsets(root: Path, classes: Classes | None) -> dict[str, str]:
-    """{synset id: name} in the order of class indices: from `classes`, else from the root's LOC_synset_mapping.txt,
-    else from the devkit, whose ids networks are trained with in ascending order.
+def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
+    """{synset id: name} in the order of class indices: from `classes`, else from LOC_synset_mapping.txt in one of the
+    places, else from the devkit or Tiny ImageNet's list. Networks are trained with their ids in ascending order.
 
     Never from the folders that happen to exist: a subset of ImageNet would number its classes anew.
     """
     if classes is not None:
         return class_list(classes)
-    if os.path.isfile(root / MAPPING):
-        return class_list(str(root / MAPPING))
-    kit = _devkit(root)
+    if mapping := next((place / MAPPING for place in places if os.path.isfile(place / MAPPING)), None):
+        return class_list(str(mapping))
+    kit = _devkit(places)
+    if kit is None and (listed := next((place / WNIDS for place in places if os.path.isfile(place / WNIDS)), None)):
+        return dict(sorted(class_list(str(listed)).items()))
     if kit is None:
         raise BenchError(
-            f"The order of the classes isn't known: there is no {root / MAPPING}. Put it there, a line such as "
+            f"The order of the classes isn't known: there is no {places[0] / MAPPING}. Put it there, a line such as "
             f"'n01440764 tench' for each class in the model's order, or the devkit ({KIT}), or set data.classes to "
             "the synset ids in the model's order."
         )
     return dict(sorted(kit[0].values()))
 
 
-def _devkit(root: Path) -> tuple[dict[int, tuple[str, str]], bytes | None] | None:
+def _devkit(places: Sequence[Path]) -> tuple[dict[int, tuple[str, str]], bytes | None] | None:
     """({the kit's number of a class, from 1: (synset id, name)}, the content of its ground truth or None), from the kit
-    below a root or in its archive there; None where there is neither. Raises BenchError."""
+    below a place or in its archive there; None where there is neither. Raises BenchError."""
     content: dict[str, bytes] = {}
     source = ""
     for name in (TRUTH, META):
-        path = next((root / folder / name for folder in KIT_FOLDERS if os.path.isfile(root / folder / name)), None)
+        paths = (place / folder / name for place in places for folder in KIT_FOLDERS)
+        path = next(filter(os.path.isfile, paths), None)
         if path is None:
             continue
         source = as_text(path)
@@ -297,12 +332,13 @@ def _devkit(root: Path) -> tuple[dict[int, tuple[str, str]], bytes | None] | Non
             raise BenchError(f"The devkit's file {source} can't be read: {why(error)}.") from error
     if META in content:  # the last that was read
         return _classes_of(content[META], source), content.get(TRUTH)
-    if not os.path.isfile(root / KIT):
+    archive = next((place / KIT for place in places if os.path.isfile(place / KIT)), None)
+    if archive is None:
         return None
-    content = read_compressed(root / KIT, (META, TRUTH))
+    content = read_compressed(archive, (META, TRUTH))
     if META not in content:
-        raise BenchError(f"{root / KIT} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
-    return _classes_of(content[META], f"{root / KIT}:{META}"), content.get(TRUTH)
+        raise BenchError(f"{archive} holds no {META}; it isn't the kit of ILSVRC2012's tasks 1 and 2.")
+    return _classes_of(content[META], f"{archive}:{META}"), content.get(TRUTH)
 
 
 def _classes_of(meta: bytes, source: str) -> dict[int, tuple[str, str]]:

@@ -53,9 +53,11 @@ class ImageNetS(LabelledImages, ImageFiles):
         self.root, self.name = existing(Path(root), LAYOUT), name
         self.folder = existing(self.root / split, LAYOUT)
         self.masks = existing(self.root / f"{split}-segmentation", LAYOUT)
-        self._set_classes(synsets(self.root, classes))
+        self._set_classes(synsets([self.root], classes))
         self._of_value = self._classes_of_values(categories)
-        synset = {path: path.partition("/")[0] for path in image_files(self.folder) if "/" in path}
+        images, others = image_files(self.folder)
+        self.notes = (f"{as_text(self.folder)}: {others}",) if others else ()
+        synset = {path: path.partition("/")[0] for path in images if "/" in path}
         self._take(synset, True, self.folder, f"expected {LAYOUT}")
 
     def _classes_of_values(self, categories: Classes | None) -> NDArray[np.int64]:

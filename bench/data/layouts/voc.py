@@ -15,8 +15,10 @@ from PIL import Image
 
 from axiom_bench.data.base import BACKGROUND, Sample, classes_of, largest
 from axiom_bench.data.formats.annotation_file import read_objects
-from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of
-from axiom_bench.data.layouts.bases import ImageFiles, existing, read_mask
+from axiom_bench.data.formats.files import as_name, as_text, ids_of, lines_of, plain
+from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files, read_mask
+from axiom_bench.data.layouts.classes import Classes, names_of_data
+from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -26,6 +28,7 @@ CLASSES = (  # in the alphabetical order of the challenge: a mask's value is the
     "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )
 # fmt: on
+ABSENT = "-1"  # in the list of a class: no object of it
 BORDER = 255  # of a mask: around objects, and over those that the annotators left open
 YEARS = (2012, 2007)  # in the order in which they are looked for
 LAYOUT = (
@@ -39,7 +42,8 @@ class Voc(ImageFiles):
 
     image_set: "Main" (all images with boxes) or "Segmentation" (those with masks). year: which of the years below the
     root, 2012 or 2007; None takes the one there is, 2012 before 2007. VOC 2007 has a `test` split with annotations.
-    difficult: whether objects marked so count.
+    difficult: whether objects marked so count. classes: the names in the XML in the order of the network's outputs (a
+    list or a file), by which a mask's values are numbered from 1 too; None: VOC's twenty.
     """
 
     def __init__(
@@ -49,20 +53,28 @@ class Voc(ImageFiles):
         image_set: Name = "Main",
         year: int | None = None,
         difficult: bool = True,
+        classes: Classes | None = None,
         name: Name = "voc",
     ) -> None:
         self.name, self.root, self.difficult = name, devkit(Path(root), year), difficult
         listed = self.root / "ImageSets" / image_set / f"{split}.txt"
         if not os.path.isfile(listed):
             raise BenchError(f"There is no list of images {as_text(listed)}; expected {LAYOUT}.")
-        lines = lines_of(listed, "The list of images")
-        self.ids = tuple(sorted(ids_of(dict.fromkeys(line.split()[0] for line in lines), as_text(listed))))
+        words = [line.split() for line in lines_of(listed, "The list of images")]
+        others = [name for name, *verdict in words if verdict[:1] == [ABSENT]]  # a class's own list, dog_val.txt
+        names = dict.fromkeys(without_ending(name) for name, *verdict in words if verdict[:1] != [ABSENT])
+        self.ids = tuple(sorted(ids_of(names, as_text(listed))))
+        if others:
+            self.notes = (f"{len(others)} images of {as_text(listed)} are left out: the list says -1 of them",)
+        self._files = {without_ending(file): file for file in reversed(image_files(self.root / "JPEGImages")[0])}
         if not self.ids:
             raise BenchError(f"The list of images {as_text(listed)} is empty.")
-        self._set_classes({name: name for name in CLASSES})
+        self._set_classes({name: name for name in (CLASSES if classes is None else names_of_data(classes))})
+        self._index = {plain(name): index for name, index in self._index.items()} | {**self._index}
 
     def path(self, index: int) -> Path:
-        return self.root / "JPEGImages" / f"{as_name(self.ids[index])}.jpg"
+        name = self.ids[index]
+        return self.root / "JPEGImages" / as_name(self._files.get(name, f"{name}.jpg"))
 
     def annotation_paths(self, index: int) -> tuple[Path, Path]:
         name = as_name(self.ids[index])
@@ -79,7 +91,7 @@ class Voc(ImageFiles):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         boxes_file, mask_file = self.annotation_paths(index)
         objects, problems = read_objects(boxes_file, self._index, 1, size, self.difficult)
-        classes = np.arange(BACKGROUND, len(CLASSES))  # of a palette's numbers, not its colours: 0 is the background
+        classes = np.arange(BACKGROUND, len(self.classes))  # of a palette's numbers: 0 is the background
         has_mask = os.path.lexists(mask_file)  # most images have none
         mask, problem = read_mask(mask_file, size, np.array, classes, BORDER) if has_mask else (None, ())
         return Sample(image, self.ids[index], largest(objects), objects, mask, problems + problem)

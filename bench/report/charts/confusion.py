@@ -66,7 +66,9 @@ def _figure(run: RunFolder, value: Value, setting: Setting, number: int, rows: p
     name = f"confusion_{value.name}" + (f"_{number}" if len(run.settings) > 1 else "")
     of_methods = {run.metadata.method_title(str(method)): own
                   for method, own in rows.groupby("method", observed=True)}  # fmt: skip
-    plot = partial(_plot, of_methods, classes, [run.class_name(setting.model, index) for index in classes])
+    names = [run.class_name(setting.model, index) for index in classes]
+    names = [name if drawing.can_draw(name) else str(index) for index, name in zip(classes, names, strict=True)]
+    plot = partial(_plot, of_methods, classes, names)
     return Figure(name, f"{TITLE}, {run.label(setting)}", caption, plot, number_of(run, value.name))
 
 

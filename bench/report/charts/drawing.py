@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -35,6 +36,7 @@ DPI = 200
 PNG: dict[str, Any] = {"compress_level": 3}  # 6, the default, takes three times as long for a tenth fewer bytes
 MUTED = "#0072b2"  # of what belongs to no method
 FONTS = Path(__file__).parent / "fonts"  # DejaVu Sans with fewer signs: see scripts/subset_fonts.py
+OWN_FONTS = ("Report Sans", "DejaVu Sans")  # the second for signs that the first lacks
 TEXT, SMALL = 8, 7  # points: figures are drawn at the size at which they are printed
 LETTER = 0.06  # inches: the mean width of a letter of SMALL
 LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
@@ -42,7 +44,7 @@ LEAST_PANEL = 0.85  # inches: the width of a panel that can still be read
 _STYLE: Any = {
     **seaborn.axes_style("whitegrid"),
     **seaborn.plotting_context("paper"),
-    "font.family": ["Report Sans", "DejaVu Sans"],  # the second for signs that the first lacks
+    "font.family": [*OWN_FONTS],
     "font.size": TEXT,
     "text.hinting": "none",  # fitting letters to pixels takes time, and none is seen at this resolution
     "axes.titlesize": TEXT,
@@ -105,7 +107,7 @@ class Figure:
     def draw(self) -> Canvas:
         """The figure, drawn anew at each call."""
         with style():
-            return _with_plain_texts(self.plot())
+            return with_plain_texts(self.plot())
 
     @property
     def file_name(self) -> str:
@@ -134,15 +136,59 @@ class LeftOut:
     number: str = ""
 
 
-def _with_plain_texts(figure: Canvas) -> Canvas:
+@cache
+def can_draw(text: str) -> bool:
+    """Whether there are fonts with all signs of a text: the figures' own, or others of this machine, which figures that
+    are drawn from then on take too."""
+    missing = {ord(sign) for sign in text if sign.isprintable() and not sign.isspace() and not sign.isascii()}
+    families: list[str] = _STYLE["font.family"]
+    for entry in _fonts():
+        if not missing:
+            break
+        if held := missing & _signs(entry.fname):
+            families += [entry.name] if entry.name not in families else []
+            missing -= held
+    return not missing
+
+
+def _fonts() -> Iterator[font_manager.FontEntry]:
+    """The figures' own fonts, which most texts do with, then those of the machine."""
+    _register_fonts()
+    yield from [entry for entry in font_manager.fontManager.ttflist if entry.name in OWN_FONTS]
+    yield from _system_fonts()
+
+
+@cache
+def _system_fonts() -> list[font_manager.FontEntry]:
+    """Without those whose signs are all alike, or pictures."""
+    manager = font_manager.fontManager
+    for path in {*font_manager.findSystemFonts()} - {entry.fname for entry in manager.ttflist}:
+        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the font
+            manager.addfont(path)
+    return [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
+
+
+@cache
+def _signs(file: str) -> frozenset[int]:
+    try:
+        return frozenset(font_manager.get_font(file).get_charmap())
+    except (OSError, RuntimeError):  # a damaged one
+        return frozenset()
+
+
+def with_plain_texts(figure: Canvas) -> Canvas:
     """Names of classes and models may hold dollar signs, which are text; only logarithmic axes write powers. Control
-    characters have no sign, and an SVG file can't hold them."""
+    characters have no sign, and an SVG file can't hold them. A sign that no font has is shown by its code."""
     both = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
     logarithmic = (axis for axis in both if axis.get_scale() != "linear")
     powers = {label for axis in logarithmic for is_minor in (False, True) for label in axis.get_ticklabels(is_minor)}
     for text in set(figure.findobj(Text)) - powers:
         text.set_parse_math(False)
-        text.set_text(svg.CONTROL.sub("", text.get_text()))
+        signs = svg.CONTROL.sub("", text.get_text())
+        if not signs.isascii():
+            signs = "".join(sign if can_draw(sign) else f"U+{ord(sign):04X}" for sign in signs)
+            text.set_fontfamily(_STYLE["font.family"])
+        text.set_text(signs)
     for axis in both:
         if not axis.get_label_text():  # else it is put beside the tick labels, all measured for it, at each drawing
             axis.set_label_coords(0, 0)

@@ -33,6 +33,7 @@ from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
+RARE = ("model.background",)  # settings that no file has to write down
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 PLACES = {"data.root", "data.path"}
@@ -188,6 +189,7 @@ def _as_typed(override: str) -> str:
     """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
     ASCII. Lists and mappings stay."""
     key, equals, value = override.partition("=")
+    override = f"++{override}" if key in RARE else override
     if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
         return override
     values = value.split(",") if key in AXES else [value]

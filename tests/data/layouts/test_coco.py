@@ -204,3 +204,15 @@ def test_missing_pycocotools_error_message(coco_root, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(BenchError, match=r"'\.\[coco\]"):
         load(coco_root)
+
+
+def test_the_networks_classes_choose_the_categories(coco_root):
+    """By name in any case, in the order of the outputs; the others are counted, and are ground in the mask."""
+    data = load_kind("coco", coco_root, classes=["Toothbrush", "tree", "dog"])
+    place = data.ids.index("000007.jpg")
+    assert data.labels(place) == (2,)
+    assert data.read(place).objects == ((2, (10, 5, 20, 15)),)
+    assert {*data.read(place).mask.ravel()} == {-1, 2}
+    assert "1 categories are no class of data.classes, as ['person']" in data.notes[0]
+    with pytest.raises(BenchError, match=r"no category of .* 'bog'; did you mean 'dog'"):
+        load_kind("coco", coco_root, classes=["bog"])

@@ -27,6 +27,7 @@ def load(root, network=None, **settings):
         (("b/1.jpg", "a/2.jpg", "c/3.jpg"), UNNAMED, (0, 1, 2), ("a", "b", "c")),  # as torchvision's ImageFolder
         (("b/1.jpg", "a/2.jpg"), None, (0, 1), ("a", "b")),
         (("0/1.jpg", "2/3.jpg"), UNNAMED, (0, 2), ("0", "1", "2")),
+        (("tabby_cat/1.jpg", "002.Golden-Retriever/2.jpg"), PETS, (1, 0), ("0", "1", "2", "3")),
     ],
 )
 def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected, classes):
@@ -49,6 +50,7 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("tabby/1.jpg", "holiday/2.jpg"), PETS, "'holiday' is no class of the network"),
         (("tabby/1.jpg", "2.jpg"), PETS, "2.jpg lies in no folder"),
         (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # of two
+        (("1/1.jpg", "04/2.jpg"), PETS, "'04' is no class of the network: the folders count to 4, its classes from 0"),
         (("n01440764/1.jpg",), PETS, "'n01440764' is no class of the network"),
         (("a/1.jpg", "b/2.jpg"), UNNAMED, "'a' is no class of the network"),
         (("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"), PETS, "'a' is no class of the network"),  # by chance as many
@@ -68,6 +70,12 @@ def test_numbers_taken_for_classes_are_told(tmp_path):
     assert load(tmp_path, IMAGENET).notes == ("labels are the indices in the folders' names: 1 is name 1, 2 is name 2",)
 
 
+def test_numbers_in_the_order_of_their_text_are_told(tmp_path):
+    write(tmp_path, [f"{number}/1.jpg" for number in range(11)])
+    (note,) = load(tmp_path, NetworkClasses(None, 11)).notes
+    assert "9 is output 10; data.folders=index takes numbers" in note
+
+
 def test_other_files_are_counted_and_named(tmp_path):
     write(tmp_path, ("1.jpg", "IMG_1.HEIC", "a/IMG_2.heic", "b.pdf", "README", ".DS_Store", ".git/config", "x.bmp/"))
     sentence = "not read: 2 .heic (IMG_1.HEIC), 1 .pdf (b.pdf), 1 without an ending (README); save photographs as JPEG"
@@ -82,7 +90,7 @@ def test_other_files_are_counted_and_named(tmp_path):
 def test_classes_by_hand_choose_the_folders(tmp_path):
     """Two files of one name are two images."""
     write(tmp_path, ("cat/1.jpg", "dog/1.jpg", "cow/2.jpg"))
-    data = load(tmp_path, classes=["dog", "bird", "cat"])
+    data = load(tmp_path, classes=["Dog", "bird", "cat"])
     assert (data.ids, labels(data)) == (("cat/1.jpg", "dog/1.jpg"), [(2,), (0,)])
 
 

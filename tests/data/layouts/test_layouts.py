@@ -79,16 +79,6 @@ def test_imagenet_chooses_the_first_by_hash_whatever_else_is_there(imagenet_root
         imagenet(imagenet_root, first=3)
 
 
-FLAT = {
-    "LOC_val_solution.csv": "ImageId,PredictionString\nILSVRC2012_val_00000001,n03 0 0 39 29 n03 4 5 6 7 \n"
-    "ILSVRC2012_val_00000002,n01 1 2 3 4 \nILSVRC2012_val_00000003,n03 1 2 3 4 \n",
-    "val.txt": "ILSVRC2012_val_00000001.JPEG 2\nILSVRC2012_val_00000002.JPEG 0\nILSVRC2012_val_00000003.JPEG 2\n",
-    "mine.txt": "ILSVRC2012_val_00000001 n03\nILSVRC2012_val_00000002 n01\nILSVRC2012_val_00000003 n03\n",
-    # The devkit numbers classes in its own order: here n03 is 1, n02 is 2, n01 is 3.
-    "ILSVRC2012_validation_ground_truth.txt": "1\n3\n1\n",
-}
-
-
 @pytest.fixture
 def flat_root(imagenet_root):
     for path in list((imagenet_root / "val").glob("*/*.JPEG")):
@@ -96,12 +86,12 @@ def flat_root(imagenet_root):
     return imagenet_root
 
 
-@pytest.mark.parametrize("name", FLAT)
-def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
-    (flat_root / name).write_text(FLAT[name])
+def test_flat_imagenet_with_the_devkits_ground_truth(flat_root):
+    """The devkit numbers classes in its own order: here n03 is 1, n02 is 2, n01 is 3."""
+    (flat_root / "ILSVRC2012_validation_ground_truth.txt").write_text("1\n3\n1\n")
     synsets = np.array([(1, "n03"), (2, "n02"), (3, "n01")], dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")])
     savemat(flat_root / "meta.mat", {"synsets": synsets[:, None]})
-    dataset = imagenet(flat_root, **({"labels": "mine.txt"} if name == "mine.txt" else {}))
+    dataset = imagenet(flat_root)
     assert dataset.ids == tuple(f"ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2, 3))
     assert [dataset.read(index).label for index in range(3)] == [2, 0, 2]
     assert len(dataset.read(0).objects) == 2
@@ -112,8 +102,8 @@ def test_flat_imagenet_with_a_file_of_labels(flat_root, name):
     [
         ("val.txt", "ILSVRC2012_val_00000001.JPEG 2\n", "no label for ILSVRC2012_val_00000002"),
         ("val.txt", "ILSVRC2012_val_00000001.JPEG\n", "can't be read"),
-        ("val.txt", "ILSVRC2012_val_00000001.JPEG 3\n", "class 3 of ILSVRC2012_val_00000001"),
-        ("LOC_val_solution.csv", "Id,Label\n1,n03\n", "can't be read"),
+        ("val.txt", "ILSVRC2012_val_00000001.JPEG 3\n", "class 3, but there are 3 classes"),
+        ("LOC_val_solution.csv", "Id,Label\n1,n03\n", "lists no image of the folder, but '1,n03'; set data.labels"),
         ("ILSVRC2012_validation_ground_truth.txt", "1\n3\n1\n", "meta.mat"),
         ("README", "", "no class folders"),
     ],
@@ -158,6 +148,19 @@ def test_difficult_objects_of_voc_count_unless_they_are_left_out(voc_root):
     assert plain.fingerprint(0) != every.fingerprint(0)
     path.write_text(path.read_text().replace("<name>person</name>", "<name>person</name><difficult>1</difficult>"))
     assert (plain.read(0).objects, plain.read(0).problems) == ((), ())  # not a file without objects
+
+
+def test_voc_of_other_classes_and_endings_by_a_classs_own_list(voc_root):
+    root = voc_root / "VOCdevkit/VOC2012"
+    (root / "JPEGImages/2007_1.jpg").rename(root / "JPEGImages/2007_1.JPEG")
+    (root / "ImageSets/Main/dog_val.txt").write_text("2007_1.jpg  1\n2007_2 -1\n")
+    with pytest.raises(BenchError, match=r"leave it out, and set model\.background=0"):
+        load("voc", voc_root, classes=["__background__", "dog"])
+    data = load("voc", voc_root, split="dog_val", classes=["Person", "DOG"])
+    assert (data.ids, data.labels(0), data.read(0).label) == (("2007_1",), (0, 1), 0)
+    assert "are left out: the list says -1 of them" in data.notes[0]
+    (problem,) = load("voc", voc_root, classes=["helmet"]).read(1).problems
+    assert "unknown class 'cat'; set data.classes" in problem
 
 
 def test_voc_years(voc_root):

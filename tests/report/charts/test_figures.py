@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure as Canvas
-from matplotlib.font_manager import FontProperties, findfont
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
 from axiom_bench.errors import BenchError
@@ -22,7 +22,7 @@ from axiom_bench.report.charts import by_depth, by_method, plane
 from axiom_bench.report.charts import pictures as figures
 from axiom_bench.report.charts.by_depth import is_clipped, low_end
 from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
-from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, canvas, style, wrapped
+from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, can_draw, canvas, style, wrapped
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.report.writing import all_figures
@@ -317,3 +317,22 @@ def test_a_panel_without_values_has_no_boxes():
     draw_boxes(axes, [], Axis(0, 1, False, 0, 0), pd.DataFrame(), str)
     assert not axes.collections
     assert not axes.lines
+
+
+def test_signs_that_the_figures_fonts_lack(tmp_path):
+    """Another font of this machine draws them, as matplotlib's own STIX; what none has is shown by its code."""
+    own, other = ({*get_font(findfont(name)).get_charmap()} for name in ("DejaVu Sans", "STIXGeneral"))
+    sign, signs = chr(min(other - own)), map(chr, range(0x10000, 0x1F000))
+    nobodys = next(each for each in signs if each.isprintable() and not can_draw(each))
+    assert (can_draw("\u00e9\n"), can_draw(sign), can_draw(f"a{nobodys}")) == (True, True, False)
+
+    def plot() -> Canvas:
+        figure = canvas(2, 2)
+        figure.subplots().set_title(f"{sign}{nobodys}")
+        return figure
+
+    figure = Figure("name", "title", "", plot)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.save(tmp_path)
+    assert figure.draw().axes[0].get_title("left") + figure.draw().axes[0].get_title() == f"{sign}U+{ord(nobodys):X}"

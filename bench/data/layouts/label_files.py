@@ -1,0 +1,128 @@
+"""Labels as people write them down: lists of images with a synset id, an index or a name, and folders that are called
+so. Each is read in one way that fits all of it, or refused."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from posixpath import basename, splitext
+
+from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.files import as_text, lines_of, shown
+from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
+from axiom_bench.errors import BenchError, unknown
+
+BOXES = "predictionstring"  # Kaggle's: the synset id, and then a box and other objects
+HEADINGS = {  # of columns that hold a label; without any it is the first that isn't the image's
+    *("label", "labels", "class", "target", "synset", "wnid", "category", BOXES, "class_name", "class_id"),
+    *("class_index", "class_idx", "label_name", "label_id", "label_index", "label_idx"),
+}
+NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})")  # validation images, from 1
+ENDINGS = "|".join(map(re.escape, sorted(SUFFIXES)))
+WORDS = re.compile(rf"\s*(.+?(?:{ENDINGS})|\S+)\s+(\S.*)", re.IGNORECASE)  # an image's name may have spaces
+LEAST_ALIKE = 3  # labels that are all the same look as if there were none
+LINES = "set data.labels to a list of lines 'image label'"
+Classes = Mapping[str, str]  # {class: its readable name}, in order of class index
+
+
+def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict[str, str], list[str]]:
+    """({image: class} of those that the list names, what a reader must know). images: their paths below the folder.
+
+    Columns are separated by tabs, commas, semicolons or spaces, under headings or not; a list of labels alone is in the
+    order of the images' names. Raises BenchError where no image is named, for a label that is none, and where lines or
+    columns name two classes for an image; ValueError for a line without a label.
+    """
+    lines, name = lines_of(path, "The file of labels"), as_text(path)
+    by_stem = {_stem(image): image for image in images}
+    tables = ((rows, _column(rows, by_stem)) for rows in _tables(lines))
+    rows, place = next(((rows, column) for rows, column in tables if column is not None), ([], 0))
+    if not rows:
+        ordered = _in_order(name, [line.strip() for line in lines], images)
+        return dict(zip(ordered, meant([*ordered.values()], classes, name), strict=True)), []
+    head = [cell.strip().lower() for cell in rows[0]] if _stem(rows[0][place]) not in by_stem else []
+    others = [column for column in range(len(rows[0])) if column != place]
+    columns = [column for column in others if head and head[column] in HEADINGS] or others[:1]
+    if not columns or any(len(row) <= max(place, *columns) for row in rows):
+        raise ValueError("a line has no label")
+    listed = [(_stem(row[place]), row) for row in rows[bool(head) :]]
+    of_images = [(by_stem[stem], row) for stem, row in listed if stem in by_stem]
+    named = defaultdict[str, dict[str, None]](dict)
+    for column in columns:
+        cells = [row[column].strip() for _, row in of_images]
+        cells = [cell.split()[0] for cell in cells] if head and head[column] == BOXES else cells
+        for (image, _), label in zip(of_images, meant(cells, classes, name), strict=True):
+            named[image][label] = None
+    if wrong := [image for image in named if len(named[image]) > 1]:
+        both = f"{len(wrong)} images, as {wrong[0]}: {' and '.join(named[wrong[0]])}"
+        raise BenchError(f"{name} names two classes for {both}; correct its lines, or remove the column that is wrong.")
+    labels, notes = {image: next(iter(of_image)) for image, of_image in named.items()}, []
+    if absent := [stem for stem, _ in listed if stem not in by_stem]:
+        notes = [f"{len(absent)} of {len(listed)} images of {name} aren't in the folder, as {absent[0]}"]
+    if len({*labels.values()}) == 1 and len(labels) >= LEAST_ALIKE:
+        notes += [f"all {len(labels)} labels of {name} are {next(iter(labels.values()))}: are they labels?"]
+    return labels, notes
+
+
+def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = True) -> list[str]:
+    """The classes of labels that are all of them classes or synset ids, or all indices from 0, or all names.
+
+    source: the list or folder, for errors. strict: whether a label that is no class's name is refused, with the
+    nearest; else it stays as it is. Raises BenchError, for indices that count from 1 too.
+    """
+    different, ids = {*labels}, [*classes]
+    if all(label in classes or SYNSET_ID.fullmatch(label) for label in different):
+        return [*labels]
+    if all(label.isdecimal() for label in different):
+        if (highest := max(map(int, different))) >= len(ids):
+            base = ", and its numbers count from 1, as the devkit's own do" if min(map(int, different)) else ""
+            raise BenchError(
+                f"{source} names class {highest}, but there are {len(ids)} classes, from 0 on{base}; put synset ids or "
+                "names in the place of numbers."
+            )
+        return [ids[int(label)] for label in labels]
+    indices = class_indices(different, ids, [*classes.values()])
+    if strict and (missing := sorted(different - indices.keys())):
+        names = {part.strip() for name in classes.values() for part in name.split(",")}
+        raise unknown(f"class, as {source} names it,", missing[0], {*classes, *names})
+    return [ids[indices[label]] if label in indices else label for label in labels]
+
+
+def without_ending(name: str) -> str:
+    """A name without the ending of an image."""
+    stem, ending = splitext(name)
+    return stem if ending.lower() in SUFFIXES else name
+
+
+def _stem(name: str) -> str:
+    return as_text(without_ending(basename(name.strip())))
+
+
+def _tables(lines: Sequence[str]) -> Iterator[list[list[str]]]:
+    """The lines in columns, by each separator that the first line has."""
+    for separator in "\t,;":
+        if lines and separator in lines[0]:
+            yield [row for row in csv.reader(lines, delimiter=separator) if row]
+    yield [[*match.groups()] if (match := WORDS.fullmatch(line)) else [line] for line in lines]
+
+
+def _column(rows: list[list[str]], images: Collection[str]) -> int | None:
+    """The column that names images; None where none does."""
+    counts = [sum(_stem(cell) in images for cell in column) for column in zip(*rows, strict=False)]
+    return counts.index(max(counts)) if any(counts) else None
+
+
+def _in_order(name: str, labels: Sequence[str], images: Sequence[str]) -> dict[str, str]:
+    """{image: label} of a list of labels alone, a line for each image by its number or by the order of names."""
+    if not labels or not all(label.isdecimal() or SYNSET_ID.fullmatch(label) for label in labels):
+        raise BenchError(f"{name} lists no image of the folder, but {shown(' '.join(labels[-1:]))}; {LINES} of these.")
+    if labels[0].isdecimal() and "0" not in labels:
+        raise BenchError(f"{name} has numbers from 1, as the devkit, whose numbers aren't class indices; {LINES}.")
+    numbers = [NUMBERED.fullmatch(_stem(image)) for image in images]
+    if all(number and 0 < int(number[1]) <= len(labels) for number in numbers):
+        return {image: labels[int(number[1]) - 1] for image, number in zip(images, numbers, strict=True) if number}
+    if len(labels) != len(images):
+        raise BenchError(f"{name} has {len(labels)} labels alone, and there are {len(images)} images; {LINES}.")
+    return dict(zip(sorted(images), labels, strict=True))

@@ -1,0 +1,120 @@
+"""ImageNet's trees and lists of labels as people have them: the right classes, or a sentence with the next step."""
+
+import pytest
+
+from axiom_bench.errors import BenchError
+from tests.data.builders import labels, load, save, xml
+
+SYNSETS = ["n01440764", "n01443537", "n01484850", "n01491361"]  # 0, 1, 2 and 3
+NAMES = ["tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark, white shark", "tiger shark"]
+STEMS = [f"ILSVRC2012_val_{number:08d}" for number in (1, 2, 3, 4)]
+ORDER = [2, 0, 3, 1]  # the right labels
+IDS = [SYNSETS[label] for label in ORDER]
+
+
+def lines(form, *columns, head=""):
+    return head + "".join(f"{form.format(stem, *each)}\n" for stem, *each in zip(STEMS, *columns, strict=True))
+
+
+LISTS = {
+    "LOC_val_solution.csv": lines("{},{} 1 2 9 9 n01440764 3 4 5 6 ", IDS, head="ImageId,PredictionString\n"),
+    "synsets.csv": lines("{},{}", IDS, head="ImageId,Class\n"),
+    "indices.csv": lines("{}.JPEG,{}", ORDER, head="filename,label\n"),
+    "paths.csv": lines("/data/val/{}.JPEG,{}", ORDER, head="path,target\n"),
+    "several.csv": lines("7,{},{},{},x", ORDER, IDS, head="row,image,label,synset,comment\n"),
+    "names.csv": lines('{},"{}"', [NAMES[label] for label in ORDER], head="id,class_name\n"),
+    "firsts.tsv": lines("{}.JPEG\t{}", [NAMES[label].split(",")[0].title().replace(" ", "_") for label in ORDER]),
+    "words.txt": lines("{}.JPEG {}", [NAMES[label] for label in ORDER]),
+    "imagenet_2012_validation_synset_labels.txt": "\n".join(IDS),
+    "semicolons.csv": lines("{};{}", ORDER),
+    "val/val_annotations.txt": lines("{}.JPEG\t{}\t0\t1\t44\t62", IDS),
+}
+
+
+@pytest.fixture
+def root(tmp_path):
+    for number, stem in enumerate(STEMS):
+        save(tmp_path / "val" / f"{stem}.JPEG", seed=number)
+    mapping = zip(SYNSETS, NAMES, strict=True)
+    (tmp_path / "LOC_synset_mapping.txt").write_text("".join(f"{synset} {name}\n" for synset, name in mapping))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_are_read_by_their_columns(root, name):
+    (root / name).write_text(LISTS[name])
+    assert labels(load("imagenet", root, labels=name)) == [(label,) for label in ORDER]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (lines("{},{}", [1, 2, 3, 4], head="image,label\n"), "names class 4, but there are 4 .* count from 1"),
+        (lines("{},{},{}", IDS, [0, 1, 2, 3], head="image,synset,label\n"), "two classes for 4 images, as .*remove"),
+        (lines("{},{}", ORDER) + f"{STEMS[0]},3\n", "two classes for 1 images, as ILSVRC2012_val_00000001"),
+        (lines("{},{}", ["tench", "gold fish", "tiger shark", "tench"]), "'gold fish'; did you mean 'goldfish'"),
+        ("3\n1\n4\n2\n", "numbers from 1, as the devkit"),
+        ("other.JPEG,1\nmore.JPEG,2\n", "lists no image of the folder, but 'more.JPEG,2'; set data.labels"),
+        ("\n".join(IDS[:3]), "has 3 labels alone, and there are 4 images"),
+    ],
+)
+def test_lists_that_say_something_else_are_refused(root, text, message):
+    (root / "mine.csv").write_text(text)
+    with pytest.raises(BenchError, match=message):
+        load("imagenet", root, labels="mine.csv")
+
+
+def test_what_a_list_says_beside_its_labels_is_told(root):
+    (root / "labels.csv").write_text(lines("{},{}", [1, 1, 1, 1]) + "absent.JPEG,2\n")
+    absent, alike = load("imagenet", root).notes
+    assert "1 of 5 images of" in absent
+    assert "absent" in absent
+    assert "all 4 labels of" in alike
+
+
+def test_labels_that_the_boxes_contradict_are_refused(root):
+    (root / "val.csv").write_text(lines("{}.JPEG,{}", [1, 1, 1, 1], head="filename,label\n"))
+    for stem, synset in zip(STEMS, IDS, strict=True):
+        xml(root / f"Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+    with pytest.raises(BenchError, match=r"3 of 4 labels name no class of the image's boxes, as .*data\.labels"):
+        load("imagenet", root)
+
+
+@pytest.mark.parametrize(
+    "names", [SYNSETS, ["0", "1", "2", "3"], ["Tench", "goldfish", "great_white_shark", "tiger-shark"]]
+)
+def test_folders_of_synsets_indices_and_names(root, names):
+    for label, stem in zip(ORDER, STEMS, strict=True):
+        (root / "val" / names[label]).mkdir()
+        (root / f"val/{stem}.JPEG").rename(root / "val" / names[label] / f"{stem}.JPEG")
+    data = load("imagenet", root)
+    assert {image.rpartition("/")[2]: data.labels(place)[0] for place, image in enumerate(data.ids)} == {
+        f"{stem}.JPEG": label for label, stem in zip(ORDER, STEMS, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("below", "split"),
+    [("", "val"), ("ILSVRC/Data/CLS-LOC", "val"), ("", "ILSVRC/Data/CLS-LOC/val")],
+)
+def test_kaggles_tree_from_any_of_its_folders(root, below, split):
+    """With its labels at the top and its boxes in between."""
+    (root / "ILSVRC/Data/CLS-LOC").mkdir(parents=True)
+    (root / "val").rename(root / "ILSVRC/Data/CLS-LOC/val")
+    (root / "LOC_val_solution.csv").write_text(LISTS["LOC_val_solution.csv"])
+    for stem, synset in zip(STEMS, IDS, strict=True):
+        xml(root / f"ILSVRC/Annotations/CLS-LOC/val/{stem}.xml", [(synset, 2, 3, 11, 12)])
+    data = load("imagenet", root / below, split=split)
+    assert [data.read(index).objects for index in range(4)] == [((label, (2, 3, 12, 13)),) for label in ORDER]
+
+
+def test_tiny_imagenet(root):
+    (root / "LOC_synset_mapping.txt").rename(root / "words.txt")
+    (root / "wnids.txt").write_text("\n".join(reversed(SYNSETS)))
+    (root / "val").rename(root / "images")
+    (root / "val").mkdir()
+    (root / "images").rename(root / "val/images")
+    (root / "val/val_annotations.txt").write_text(LISTS["val/val_annotations.txt"])
+    data = load("imagenet", root)
+    assert (data.classes, labels(data)) == (tuple(SYNSETS), [(label,) for label in ORDER])
+    assert data.read(0).image.size == (40, 30)
