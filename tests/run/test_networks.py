@@ -101,6 +101,21 @@ def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
     assert of["average_drop"] <= {"no_probability", "zero_map"}
 
 
+def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
+    """It is recognised by the network alone, so that all shards agree; logits that are recognised have no other key."""
+    (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
+    (tmp_path / "ends.py").write_text(f"{POOLED.format(classes=10)[:-2]}, nn.Softmax(1))\n")
+    sizes = ("model.resize=96", "model.crop=96", "metric=[deletion_auc_fast,sensitivity_error,average_drop]")
+    settings = [("model=user", f"model.architecture={tmp_path}/{name}.py:build", *sizes) for name in ("plain", "ends")]
+    (first,), (second,) = (run(*each) for each in settings)
+    assert [each.facts["models"]["user"].get("returns") for each in (first, second)] == [None, "probabilities"]
+    assert "The network returns probabilities" in second.facts["models"]["user"]["note"]
+    plain, ends = (rows([each]) for each in (first, second))
+    assert ends[["value", "status"]].equals(plain[["value", "status"]])
+    keys = [Keys(job(*settings[place], *more)).common for place in (0, 1) for more in ([], ["model.output=logits"])]
+    assert keys[0] == keys[1] != keys[2] != keys[3]
+
+
 @pytest.mark.parametrize("name", ["left_half", "Weighted", "module"])
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
