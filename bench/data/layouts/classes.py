@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from axiom_bench.data.formats.files import lines_of, plain
+from axiom_bench.data.formats.files import lines_of, plain, why
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import File, Name
 
@@ -18,6 +19,7 @@ SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET_ID = re.compile(r"n\d{8}")
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
 PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")  # before a name, as in 001.Black_footed_Albatross
+NUMBERED = re.compile(r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?")  # a class behind its index
 IMAGENET_CLASSES = 1000
 
 
@@ -40,12 +42,16 @@ def class_list(classes: Classes) -> dict[str, str]:
 def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[str, ...]:
     """What people call a network's classes, in the order of its logits.
 
-    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name). Raises
-    BenchError for a missing file.
+    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" and "207: golden
+    retriever" the name), or JSON. Raises BenchError for a missing file.
     """
-    if isinstance(classes, str):
-        return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, setting))
-    return tuple(map(str, classes))
+    if not isinstance(classes, str):
+        return tuple(map(str, classes))
+    lines = [SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, setting)]
+    numbered = [match.groups() for line in lines if (match := NUMBERED.fullmatch(line))]
+    if [number for number, _ in numbered] == [str(place) for place in range(len(lines))]:
+        return tuple(name for _, name in numbered)
+    return tuple(lines)
 
 
 def names_of_data(classes: Classes) -> tuple[str, ...]:
@@ -116,4 +122,17 @@ def imagenet_synsets() -> list[str]:
 def _lines(file: str, setting: str) -> list[str]:
     if not os.path.isfile(file):
         raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
-    return lines_of(Path(file), "The list of classes")
+    lines = lines_of(Path(file), "The list of classes")
+    return _of_json("".join(lines), f"{setting}={file}") if file.endswith(".json") else lines
+
+
+def _of_json(text: str, source: str) -> list[str]:
+    """A line for each class of a list, of {index: name or [synset id, name]}, or of {name: index}."""
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and all(type(value) is int for value in content.values()):
+            content = {index: name for name, index in content.items()}
+        entries = [content[key] for key in sorted(content, key=int)] if isinstance(content, dict) else [*content]
+        return [" ".join(entry) if isinstance(entry, list) else str(entry) for entry in entries]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BenchError(f"{source} holds no list of classes ({why(error)}); give one class a line.") from error

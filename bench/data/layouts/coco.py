@@ -134,6 +134,8 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
         for annotation in content["annotations"]:
             by_image[annotation["image_id"]].append({key: annotation[key] for key in USED if key in annotation})
         _check_ids([*images, *by_image], "images")
+        if by_image and not by_image.keys() & images.keys():
+            raise ValueError(f"no annotation is of an image of it, as that of the image {next(iter(by_image))!r}")
     except RecursionError as error:
         raise BenchError(f"{as_text(path)} can't be read: it is nested too deeply.") from error
     except OSError as error:

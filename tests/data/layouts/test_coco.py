@@ -110,6 +110,10 @@ REFUSED = {  # the text of the file, or how its content is changed
     "half a surrogate pair": (another(file_name="\ud800.jpg"), "no path"),
     "an id that is a list": (another(id=[7]), "isn't COCO's form"),
     "an image that is text": (lambda content: content["images"].append("7"), "isn't COCO's form"),
+    "annotations of other images": (
+        lambda content: [entry.update(image_id=700) for entry in content["annotations"]],
+        "no annotation is of an image of it, as that of the image 700",
+    ),
     "cut": ("{", "COCO's form"),
     "a list": ("[]", "COCO's form"),
     "without categories": ('{"images": []}', "categories"),

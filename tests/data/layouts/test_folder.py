@@ -2,7 +2,7 @@
 
 import pytest
 
-from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets
+from axiom_bench.data.layouts.classes import NetworkClasses, imagenet_synsets, names_of_logits
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.errors import BenchError
 from tests.data.builders import SYNSETS, labels, save
@@ -131,3 +131,22 @@ def write(root, names):
         else:
             path.parent.mkdir(exist_ok=True)
             path.write_text("other")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("index.json", '{"0": ["n01440764", "tench, Tinca"], "1": ["n01443537", "goldfish"]}'),
+        ("map.json", '{"goldfish": 1, "tench, Tinca": 0}'),
+        ("list.json", '["tench, Tinca", "goldfish"]'),
+        ("clsidx.txt", "{0: 'tench, Tinca',\n 1: 'goldfish'}\n"),
+        ("numbered.txt", "0 tench, Tinca\n1 goldfish\n"),
+        ("synsets.txt", "n01440764 tench, Tinca\nn01443537 goldfish\n"),
+    ],
+)
+def test_files_of_names_as_people_have_them(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert names_of_logits(str(tmp_path / name)) == ("tench, Tinca", "goldfish")
+    (tmp_path / "other.json").write_text("{}x")
+    with pytest.raises(BenchError, match=r"model\.classes=.*other\.json holds no list of classes"):
+        names_of_logits(str(tmp_path / "other.json"))
