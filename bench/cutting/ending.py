@@ -23,9 +23,8 @@ KEPT = {
     *("contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout"),
 }
 CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # by numbers alone
-
-
 JOINED = {"cat", "concat", "stack"}  # of several heads
+KNOWN = SOFTMAX | SIGMOID | KEPT | CHANGED | JOINED
 UNDONE: dict[str, Callable[[Tensor], Tensor]] = {  # in float64, whose bounds hold for every type
     "logits": lambda logits: logits,
     "probabilities": lambda probabilities: probabilities.double().clamp_min(1e-300).log().type_as(probabilities),
@@ -81,15 +80,10 @@ class Calls(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name, options = getattr(function, "__name__", ""), dict(kwargs or {})
-        operation, before = _plain(name), args[0] if args else options.pop("input", None)
-        known = (
-            SOFTMAX
-            | SIGMOID
-            | KEPT
-            | JOINED
-            | (set() if any(isinstance(each, Tensor) for each in args[1:]) else CHANGED)
-        )
-        if operation not in known or not isinstance(before, Tensor | list | tuple):
+        operation = _plain(name)
+        before: Any = args[0] if args else options.pop("input", None)
+        is_by_tensor = operation in CHANGED and any(isinstance(each, Tensor) for each in args[1:])
+        if operation not in KNOWN or is_by_tensor or isinstance(before, Tensor) == (operation in JOINED):
             return function(*args, **(kwargs or {}))
         if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # it will be overwritten
             made = self.of(before)
