@@ -23,8 +23,8 @@ KEPT = {
     *("contiguous", "clone", "to", "type", "float", "double", "half", "bfloat16", "identity", "dropout"),
 }
 CHANGED = {"clamp", "clip", "clampmin", "clampmax", "exp", "log", "add", "radd", "iadd"}  # by numbers alone
-
-
+JOINED = {"cat", "concat", "stack"}  # of several heads
+KNOWN = SOFTMAX | SIGMOID | KEPT | CHANGED | JOINED
 UNDONE: dict[str, Callable[[Tensor], Tensor]] = {  # in float64, whose bounds hold for every type
     "logits": lambda logits: logits,
     "probabilities": lambda probabilities: probabilities.double().clamp_min(1e-300).log().type_as(probabilities),
@@ -49,6 +49,10 @@ def logits_before(value: T, call_of: Callable[[T], Call | None], ends: set[str])
         value = call.source
         if call.operation in ends:
             return reduce(lambda logits, again: again(logits), reversed(kept), value)
+        if call.operation in JOINED:
+            parts = [logits_before(part, call_of, ends) for part in call.source]
+            joined = None if any(part is None for part in parts) else call.again(parts)
+            return joined if joined is None else reduce(lambda logits, again: again(logits), reversed(kept), joined)
         if call.operation in KEPT:
             kept.append(call.again)
         elif call.operation not in CHANGED:
@@ -76,9 +80,10 @@ class Calls(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name, options = getattr(function, "__name__", ""), dict(kwargs or {})
-        operation, before = _plain(name), args[0] if args else options.pop("input", None)
-        known = SOFTMAX | SIGMOID | KEPT | (set() if any(isinstance(each, Tensor) for each in args[1:]) else CHANGED)
-        if operation not in known or not isinstance(before, Tensor):
+        operation = _plain(name)
+        before: Any = args[0] if args else options.pop("input", None)
+        is_by_tensor = operation in CHANGED and any(isinstance(each, Tensor) for each in args[1:])
+        if operation not in KNOWN or is_by_tensor or isinstance(before, Tensor) == (operation in JOINED):
             return function(*args, **(kwargs or {}))
         if operation == "iadd" or name.endswith("_") != name.endswith("__"):  # it will be overwritten
             made = self.of(before)
@@ -123,6 +128,9 @@ def _call_of(proxy: Any) -> Call | None:
     node, graph, tracer = proxy.node, proxy.node.graph, proxy.tracer
     named: Any = tracer.root.get_submodule(node.target) if node.op == "call_module" else node.target
     name = _plain(named if isinstance(named, str) else getattr(named, "__name__", type(named).__name__))
+    if name in JOINED and node.op == "call_function" and node.args:
+        parts = [fx.Proxy(each, tracer) for each in node.args[0]]
+        return Call(name, parts, lambda others: node.target(others, *node.args[1:], **node.kwargs))
     if not node.op.startswith("call") or (len(node.all_input_nodes) != 1 and name not in KEPT):
         return None
     source = node.all_input_nodes[0]

@@ -62,6 +62,7 @@ ENDS: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {  # end, what it re
     "log of softmax": (lambda z: (z.softmax(1) + 1e-12).log(), "log_probabilities", None),
     "sigmoid": (nn.Sigmoid(), "labels", None),
     "sigmoid in place": (lambda z: z.sigmoid_(), "labels", None),
+    "heads": (lambda z: torch.stack([z[:, place].sigmoid() for place in range(4)], 1), "labels", None),
     "log of sigmoid": (logsigmoid, "labels", None),
     "said": (lambda z: softmax(z, 1), "probabilities", "probabilities"),
 }
