@@ -18,6 +18,7 @@ from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
+from axiom_bench.cutting.wrappers import layer_name, unwrap_parts, unwrapped
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -58,7 +59,8 @@ class SplitModel(CachesResults):
         output: AnyOutput = "logits",
         ablation_channels: int | None = None,
     ) -> None:
-        self.layer = _checked_layer(model, layer)
+        if not isinstance(model, nn.Module):
+            raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.limits = Limits(ablation_memory)
@@ -69,7 +71,8 @@ class SplitModel(CachesResults):
                 f"Invalid ablation_channels={ablation_channels}; give the number of channels to ablate, or null: all."
             )
         self.ablation_channels = ablation_channels
-        self.model = pool_by_views(shared_copy(model))
+        self.model = pool_by_views(unwrap_parts(shared_copy(unwrapped(model))))
+        self.layer = _checked_layer(unwrapped(model), self.model, layer)
         self.passes = Passes()
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
@@ -221,15 +224,12 @@ class SplitModel(CachesResults):
         return other
 
 
-def _checked_layer(model: nn.Module, layer: str) -> str:
-    """The layer's name itself. Raises BenchError where the model has no such layer, or is none."""
-    if not isinstance(model, nn.Module):
-        raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
+def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
+    """The layer's name in the copy. Raises BenchError where there is no such layer."""
     if isinstance(layer, str):
-        existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-        if layer not in existing:
-            raise unknown("layer", layer, existing)
-        return layer
+        if (name := layer_name(copy, layer)) is None:
+            raise unknown("layer", layer, [name for name, _ in copy.named_modules(remove_duplicate=False) if name])
+        return name
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
         place = f"its name is {names[layer]!r}" if layer in names else "it isn't part of this model"
