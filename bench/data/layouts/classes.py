@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -16,6 +18,7 @@ Classes = Sequence[Name | int] | File  # a list, or a file of one class a line
 SYNSETS = Path(__file__).parent.parent / "imagenet_synsets.txt"
 SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
 IMAGENET_CLASSES = 1000
+HEADINGS = ("name", "names", "class", "classes", "label", "labels", "class_name", "category")
 
 
 def class_list(classes: Classes) -> dict[str, str]:
@@ -37,9 +40,12 @@ def class_list(classes: Classes) -> dict[str, str]:
 def names_of_logits(classes: Classes) -> tuple[str, ...]:
     """What people call a network's classes, in the order of its logits.
 
-    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name). Raises
-    BenchError for a missing file.
+    classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" the name), a JSON
+    list, a JSON mapping or a CSV file of indices and names in any order. Raises BenchError for a missing file, and
+    where indices aren't 0, 1, 2, ...
     """
+    if isinstance(classes, str) and classes.lower().endswith((".json", ".csv")):
+        return _numbered(_rows(_lines(classes, "model.classes"), classes), classes)
     if isinstance(classes, str):
         return tuple(SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, "model.classes"))
     return tuple(map(str, classes))
@@ -86,3 +92,28 @@ def _lines(file: str, setting: str) -> list[str]:
     if not os.path.isfile(file):
         raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
     return lines_of(Path(file), "The list of classes")
+
+
+def _rows(lines: Sequence[str], file: str) -> list[list[str]]:
+    """(index, name) or (name, index) of each class, or its name alone, below a CSV file's heading."""
+    if file.lower().endswith(".csv"):
+        rows = [[cell.strip() for cell in row[:2]] for row in csv.reader(lines)]
+        is_heading = not any(map(str.isdecimal, rows[0])) if len(rows[0]) > 1 else rows[0][0].lower() in HEADINGS
+        return rows[is_heading:]
+    try:
+        content = json.loads("\n".join(lines))
+        entries = enumerate(content) if isinstance(content, list) else content.items()
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise BenchError(f"model.classes: {file} is no JSON of names ({error}); give a list or a mapping.") from error
+    return [[str(key), str(value[-1] if isinstance(value, list) else value)] for key, value in entries]  # Keras's lists
+
+
+def _numbered(rows: list[list[str]], file: str) -> tuple[str, ...]:
+    """The names in the order of the indices, which may be in either column; as they stand where there are none."""
+    if all(len(row) == 1 for row in rows):
+        return tuple(row[0] for row in rows)
+    for place in (0, -1):
+        names = {row[place]: row[-1 - place] for row in rows}
+        if len(names) == len(rows) and names.keys() == {str(index) for index in range(len(names))}:
+            return tuple(names[str(index)] for index in range(len(names)))
+    raise BenchError(f"model.classes: {file} must number its classes from 0 on, each once; give their names in order.")
