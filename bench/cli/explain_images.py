@@ -260,7 +260,7 @@ def explain(
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
     explainer = Explainer(model, config, methods)
     images: list[ExplainedImage] = []
-    notes: dict[str, None] = {}
+    notes = dict.fromkeys(model.lines)
     problems: list[str] = []
     with progress("maps", len(paths)) as shown:
         for path in paths:

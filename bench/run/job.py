@@ -133,7 +133,7 @@ class Job:
 
     def lines(self) -> tuple[str, ...]:
         """For the user, before anything is computed."""
-        lines = list(self.notes)
+        lines = [*self.model.lines, *self.notes]
         if (of := self.made_of) is not None:
             unreadable = f" ({of['unreadable']} can't be read)" if of["unreadable"] else ""
             sure = f" and are named with a probability of at least {of['confidence']}"

@@ -27,7 +27,7 @@ from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
-from axiom_bench.models.spec import model_names, register_models
+from axiom_bench.models.spec import AS_BUILT, model_names, register_models
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
@@ -44,6 +44,7 @@ NAMING = {  # the settings that give a run its name
 }
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
+OPEN = re.compile(r"\+*(model\.(?:weights_key|kwargs(?:\..*)?))")  # settings that not every file has
 NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
@@ -186,8 +187,10 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 def _as_typed(override: str) -> str:
     """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
-    ASCII. Lists and mappings stay."""
+    ASCII. Lists and mappings stay. What not every file has, as the arguments of a network's builder, needs no +."""
     key, equals, value = override.partition("=")
+    if match := OPEN.fullmatch(key):
+        key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
     if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
         return override
     values = value.split(",") if key in AXES else [value]
@@ -299,7 +302,9 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
     is_own = data.get("kind") in OWN_FILES
     place = data.get("root") or data.get("path") if is_own and "data.name" not in keys else None
     file = str(model["architecture"]).rpartition(":")[0] if "model.name" not in keys else ""
-    weights = "random_weights" if model["weights"] is None else Path(str(model["weights"])).stem
+    is_user_s = model["source"] == "user"  # whose function may load them
+    no_file = "" if is_user_s else "random_weights"
+    weights = no_file if model["weights"] in (None, AS_BUILT) else Path(str(model["weights"])).stem
     names = {
         "data": Path(os.path.abspath(os.path.expanduser(place))).name if isinstance(place, str) else data["name"],
         "model": Path(file).stem or model["name"],
