@@ -354,7 +354,7 @@ def _user(spec: ModelSpec) -> Source:
     def published(name: str) -> Weights:
         raise BenchError(
             f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to a .safetensors, "
-            ".pth or .pt file, or model.weights=as_built for those of {spec.architecture}."
+            f".pth or .pt file, or model.weights=as_built for those that {spec.architecture} loads."
         )
 
     build = partial(import_function(spec.architecture), **spec.kwargs)
