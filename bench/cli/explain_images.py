@@ -269,7 +269,7 @@ def explain(
     targets = [] if options.targets is None else chosen_classes(model, options.targets)
     explainer = Explainer(model, config, methods)
     images: list[ExplainedImage] = []
-    notes: dict[str, None] = dict.fromkeys(filter(None, [model.recognised]))
+    notes = dict.fromkeys(filter(None, [*model.lines, model.recognised]))
     problems: list[str] = []
     with progress("maps", len(paths)) as shown, warnings.catch_warnings():
         warnings.simplefilter("ignore", BatchMates)  # which is said once, below

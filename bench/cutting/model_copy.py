@@ -11,13 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.hooks import CANT_COPY, give_copies, of_torch
 from axiom_bench.errors import BenchError
-
-COMPILED = "_orig_mod"  # the name of a network within what torch.compile returns
 
 
 @torch.inference_mode(False)
@@ -26,7 +23,7 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
 
     Changing a weight in place (an optimiser's step, load_state_dict) shows in the copy; modes and gradients stay out.
     Of hooks those cross that make weights; with_hooks: and copies of all others. What Python can't copy, as a lock or a
-    file, is shared. Compiled modules become those that they were made from.
+    file, is shared.
     Raises BenchError for weights that have no gradients or no values, and for a model that Python can't copy.
     """
     _check_weights(model)
@@ -39,20 +36,13 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
                 memo.setdefault(id(value), _shared(value))
         memo.update((id(hooks), of_torch(hooks)) for name, hooks in vars(module).items() if name.endswith("_hooks"))
     try:
-        copied = _deep_copy(model, tried := dict(memo))
+        copied = copy.deepcopy(model, tried := dict(memo))
     except CANT_COPY:
         tried = _with_the_rest_shared(model, memo)
-        copied = _deep_copy(model, tried)
+        copied = copy.deepcopy(model, tried)
     if with_hooks:
         give_copies(model, tried)
     return copied.eval()
-
-
-def _deep_copy(model: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    for module in reversed(list(model.modules())):
-        if COMPILED in module._modules:
-            memo[id(module)] = copy.deepcopy(module._modules[COMPILED], memo)
-    return copy.deepcopy(model, memo)
 
 
 def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:
@@ -66,7 +56,7 @@ def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, A
                     memo[id(value)] = value
     for name, module in reversed(list(model.named_modules())):
         try:
-            _deep_copy(module, dict(memo))
+            copy.deepcopy(module, dict(memo))
         except CANT_COPY as error:
             place = f"{type(model).__name__}{f'.{name}' if name else ''}"
             raise BenchError(
@@ -82,14 +72,12 @@ def _shared(tensor: Tensor) -> Tensor:
 
 
 def _check_weights(model: nn.Module) -> None:
-    """Raises BenchError for a network that can have no gradients, and for one without weights yet."""
+    """Raises BenchError for a network that can have no gradients."""
     network = type(model).__name__
     if isinstance(model, torch.jit.ScriptModule):
         raise BenchError("A TorchScript model can't be cut at a layer; give the nn.Module that it was made from.")
     for name, module in model.named_modules():
         kind, weights = type(module), list(module.parameters(recurse=False))
-        if any(map(is_lazy, weights)):
-            raise BenchError(f"The {kind.__name__} {name!r} has no weights yet; call the network on an image once.")
         of_integers = not all(weight.is_floating_point() or weight.is_complex() for weight in weights)
         if of_integers or (kind.__module__.startswith("torch.ao.") and ".quantized." in kind.__module__):
             raise BenchError(

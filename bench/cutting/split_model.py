@@ -16,12 +16,13 @@ from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.dependence import has_scores_alone
-from axiom_bench.cutting.model_copy import COMPILED, own_state, pool_by_views, shared_copy
+from axiom_bench.cutting.model_copy import own_state, pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
+from axiom_bench.cutting.wrappers import layer_name, unwrap_parts, unwrapped
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -65,7 +66,8 @@ class SplitModel(CachesResults):
         output: AnyOutput | None = None,
         ablation_channels: int | None = None,
     ) -> None:
-        self.layer = _checked_layer(model, layer).replace(f"{COMPILED}.", "")
+        if not isinstance(model, nn.Module):
+            raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
         self.precision = check_precision(precision)
         self.head_precision = check_precision(head_precision)
         self.limits = Limits(ablation_memory)
@@ -76,13 +78,12 @@ class SplitModel(CachesResults):
                 f"Invalid ablation_channels={ablation_channels}; give the number of channels to ablate, or null: all."
             )
         self.ablation_channels = ablation_channels
-        self.model = pool_by_views(shared_copy(model))
-        self._with_hooks = pool_by_views(shared_copy(model, with_hooks=True)) if hooks.others(model) else None
-        if any(tensor.is_meta for tensor in self.model.parameters()):
-            raise BenchError(
-                f"{type(model).__name__} has weights on the meta device, which have no values; load them first, by "
-                "network.to_empty(device='cpu') and network.load_state_dict(...)."
-            )
+        plain = unwrapped(model)
+        self.model = pool_by_views(unwrap_parts(shared_copy(plain)))
+        self._with_hooks = (
+            pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True))) if hooks.others(plain) else None
+        )
+        self.layer = _checked_layer(plain, self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
         self._trunk_and_head: TrunkAndHead | None = None
@@ -258,15 +259,12 @@ class SplitModel(CachesResults):
         return other
 
 
-def _checked_layer(model: nn.Module, layer: str) -> str:
-    """The layer's name itself. Raises BenchError where the model has no such layer, or is none."""
-    if not isinstance(model, nn.Module):
-        raise BenchError(f"Invalid model: expected a torch.nn.Module, not {type_name(model)}.")
+def _checked_layer(model: nn.Module, copy: nn.Module, layer: str) -> str:
+    """The layer's name in the copy. Raises BenchError where there is no such layer."""
     if isinstance(layer, str):
-        existing = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
-        if layer not in existing and layer not in (plain := [name.replace(f"{COMPILED}.", "") for name in existing]):
-            raise unknown("layer", layer, plain)
-        return layer
+        if (name := layer_name(copy, layer)) is None:
+            raise unknown("layer", layer, [name for name, _ in copy.named_modules(remove_duplicate=False) if name])
+        return name
     names = {module: name for name, module in model.named_modules() if name}
     if isinstance(layer, nn.Module):
         place = f"its name is {names[layer]!r}" if layer in names else "it isn't part of this model"

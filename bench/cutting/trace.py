@@ -26,6 +26,7 @@ from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.wrappers import check_finite, check_shapes
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
@@ -407,6 +408,9 @@ def cut(
     ablation_channels: int | None = None,
 ) -> CutModel:
     """Cuts a model once at a layer, for many traces; arguments and errors are those of `CutModel`."""
+    if isinstance(model, nn.Module):
+        check_shapes(model)
+        check_finite(model)
     return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
 
 
@@ -424,4 +428,4 @@ def trace(
     images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: the predicted
     ones. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
     """
-    return CutModel(model, layer, reshape=reshape, output=output).trace(images, targets)
+    return cut(model, layer, reshape=reshape, output=output).trace(images, targets)

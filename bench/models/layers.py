@@ -20,6 +20,7 @@ from axiom_bench.cutting.channel_order import ChannelOrder
 from axiom_bench.cutting.images import check_inputs
 from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
+from axiom_bench.cutting.wrappers import layer_name
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 
@@ -196,6 +197,7 @@ def _class_layer(calls: Sequence[Call]) -> int:
 def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool) -> str:
     """The first name of the layer, if it exists, is called, and its output is maps (at its last call, which is cut)."""
     names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
+    layer = layer_name(module, layer) or layer
     if layer not in names:
         close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
         raise unknown("layer", layer, names if close else [name for name, _ in module.named_children()])

@@ -18,6 +18,7 @@ from axiom_bench.cutting import recognition
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
+from axiom_bench.cutting.wrappers import check_shapes, unwrap_parts, unwrapped
 from axiom_bench.data.layouts.classes import NetworkClasses, names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
@@ -25,10 +26,11 @@ from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
 from axiom_bench.models import layers, weights
 from axiom_bench.models.outputs import find_output
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import AS_BUILT, ModelSpec
 from axiom_bench.models.user_code import called, import_function
 from axiom_bench.models.weights import Weights
 
+CLASSES = "num_classes"  # as torchvision and timm call it
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -40,8 +42,8 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape and output: as `CutModel` takes them; the name tells an output that isn't the logits, and
     output_module is the module behind the network. depth: the place of the layer in the order in which modules run.
-    build: made the network, its arguments bound. note: what a reader must know of its values. recognised: the sentence
-    about what it returns, where that is no logits and nobody said so.
+    build: made the network, its arguments bound. note: what a reader must know of its values. lines: how it was made,
+    for the user. recognised: the sentence about what it returns, where that is no logits and nobody said so.
     """
 
     name: str
@@ -60,6 +62,7 @@ class LoadedModel:
     build: Callable[[], nn.Module] | None = None
     note: str = ""
     recognised: str = ""
+    lines: tuple[str, ...] = ()
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -72,10 +75,8 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
 
     Raises BenchError for anything in it that can't be: names, files, weights, layer, input size, number of classes.
     """
-    spec = ModelSpec.of(cfg)
-    source = find_source(spec)
-    module = _build(spec, source)
-    loaded = _weights(spec, source, module)
+    spec = _with_count(ModelSpec.of(cfg))
+    module, source, loaded, lines = _made(spec, find_source(spec))
     settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
     configured = {key: value for key, value in settings.items() if value is not None}
     preprocessing = replace(source.preprocessing, **configured)
@@ -98,7 +99,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         classes=output.classes or classes,
         preprocessing=preprocessing,
         weights=loaded.description,
-        random_weights=spec.weights is None,
+        random_weights=loaded.are_random,
         weights_sha256=loaded.sha256,
         reshape=reshape,
         output=output,
@@ -107,6 +108,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         build=source.build,
         note=source.note,
         recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
+        lines=tuple(f"{spec.name}: {line}" for line in lines),
     )
 
 
@@ -119,16 +121,28 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
 def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int) -> tuple[str, ...] | None:
     """The configured names, those of the weights, or `id2label` of transformers; None where there aren't as many as
     logits. Raises BenchError where other than `number` names are configured."""
-    configured = names_of_logits(spec.classes) if spec.classes else ()
-    if configured and len(configured) != number:
+    configured = () if isinstance(spec.classes, int) else names_of_logits(spec.classes or ())
+    if (count := _count(spec)) not in (None, number):
         raise BenchError(
-            f"model.classes names {len(configured)} classes, and {spec.name} has {number} logits; "
+            f"model.classes names {count} classes, and {spec.name} has {number} logits; "
             "name each logit once, in the order of the logits."
         )
     of_parts = (getattr(getattr(part, "config", None), "id2label", None) for part in module.modules())
     labels = (entry for entry in of_parts if isinstance(entry, Mapping) and entry.get(0) != "LABEL_0")  # unnamed there
     listed = (tuple(str(entry.get(index, index)) for index in range(len(entry))) for entry in labels)
     return next((names for names in (configured, source.classes or (), *listed) if len(names) == number), None)
+
+
+def _count(spec: ModelSpec) -> int | None:
+    """How many classes are configured, by their number or their names."""
+    return spec.classes if isinstance(spec.classes, int) else len(names_of_logits(spec.classes or ())) or None
+
+
+def _with_count(spec: ModelSpec) -> ModelSpec:
+    """A library's network with random weights is built with as many classes as are configured."""
+    is_open = spec.source in ("torchvision", "timm") and spec.weights is None and CLASSES not in spec.kwargs
+    count = _count(spec) if is_open else None
+    return spec if count is None else replace(spec, kwargs={CLASSES: count, **spec.kwargs})
 
 
 def _build(spec: ModelSpec, source: Source) -> nn.Module:
@@ -144,9 +158,14 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
                 f"{spec.architecture} can't be built with model.kwargs={shown(dict(spec.kwargs))}: "
                 f"{type(error).__name__}: {error}."
             ) from error
+    if isinstance(module, Mapping | tuple | list):  # beside the network may stand transforms or a config
+        parts = list(module.values() if isinstance(module, Mapping) else module)
+        networks = [part for part in parts if isinstance(part, nn.Module)]
+        module = networks[0] if len(networks) == 1 else module
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
-    return module.eval()
+    check_shapes(module)
+    return unwrap_parts(unwrapped(module)).eval()
 
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
@@ -157,27 +176,71 @@ def _reshape(spec: ModelSpec) -> AnyReshape | None:
     return check_reshape(called(import_function(spec.reshape, "model.reshape", expected), "model.reshape"))
 
 
-def _weights(spec: ModelSpec, source: Source, module: nn.Module) -> Weights:
-    """The configured weights, loaded into the module."""
-    if spec.weights is None:
-        state = module.state_dict()
-        return Weights(state, f"random, seed {spec.seed}", weights.state_sha256(state))
-    file = spec.weights_file
+def _made(spec: ModelSpec, source: Source) -> tuple[nn.Module, Source, Weights, list[str]]:
+    """The network with its weights, built as the file of weights has it, and sentences on how it came to them."""
+    module = _build(spec, source)
+    if spec.weights is None or (spec.source == "user" and spec.weights == AS_BUILT):
+        return module, source, *_of_itself(spec, source, module)
+    file, lines = spec.weights_file, list[str]()
     loaded = source.published(spec.weights) if file is None else weights.read(file)
-    weights.fit(module, loaded, spec.architecture)
-    return loaded
+    fits = weights.places(loaded, weights.tensors_of(module))[0].fits
+    if file is not None and not fits and (kwargs := _of_the_file(spec, source, loaded)):
+        source = replace(source, build=partial(source.build, **kwargs))
+        module = _build(spec, source)
+        text = ", ".join(f"{name}={value}" for name, value in kwargs.items())
+        lines = [f"{spec.architecture} is built with {text}, as {loaded.description} has it."]
+    lines += weights.fit(module, loaded, spec.architecture, spec.weights_key)
+    if spec.weights_key is not None:  # not the file alone decides which they are
+        loaded = replace(loaded, sha256=weights.state_sha256(module.state_dict()))
+    return module, source, loaded, lines
+
+
+def _of_itself(spec: ModelSpec, source: Source, module: nn.Module) -> tuple[Weights, list[str]]:
+    """The weights with which it was built. Where a user's function has loaded them, no seed changes them."""
+    built = Weights(None, "as built", weights.state_sha256(module.state_dict()))
+    if spec.weights == AS_BUILT:
+        return built, []
+    if spec.source == "user":
+        other = _build(replace(spec, seed=spec.seed ^ 1), source)
+        if weights.state_sha256(other.state_dict()) == built.sha256:
+            return built, ["its weights don't change with model.seed, so they count as model.weights=as_built."]
+    return replace(built, description=f"random, seed {spec.seed}", are_random=True), []
+
+
+def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, Any]:
+    """The arguments with which a library's network is the one in a file: of another number of classes, or without
+    auxiliary heads; {} where there are none. Raises BenchError for a last layer of another form."""
+    for kwargs in source.variants if CLASSES not in spec.kwargs else ():
+        with torch.random.fork_rng(devices=[]):
+            few, more = (weights.tensors_of(source.build(**kwargs, num_classes=count)) for count in (2, 3))
+        heads = {name for name in few if few[name].shape != more[name].shape}
+        place = weights.places(loaded, few)[0]
+        counts = {place.tensors[name].shape[:1] for name in heads & place.tensors.keys()}
+        if not heads.issuperset([*place.wrong, *place.missing]):
+            continue
+        if place.missing:
+            raise BenchError(
+                f"{loaded.description} has another last layer than {spec.architecture} ({place.missing[0]} is missing, "
+                f"unexpected: {', '.join(place.unexpected[:3]) or 'nothing'}); write a function that builds yours, and "
+                "set model=user model.architecture=net.py:build."
+            )
+        if not place.unexpected and len(counts) == 1:
+            return {**kwargs, CLASSES: counts.pop()[0]}
+    return {}
 
 
 @dataclass(frozen=True)
 class Source:
     """One network before its weights: how to build it, what it expects, its published weights by name, and what a
-    reader must know of its values. Names of classes count where the network has as many."""
+    reader must know of its values. Names of classes count where the network has as many. variants: arguments with which
+    others may have built it, where it takes a number of classes."""
 
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     preprocessing: Preprocessing
     published: Callable[[str], Weights]
     classes: tuple[str, ...] | None = None
     note: str = ""
+    variants: tuple[Mapping[str, Any], ...] = ()
 
 
 def find_source(spec: ModelSpec) -> Source:
@@ -240,13 +303,15 @@ def _torchvision(spec: ModelSpec) -> Source:
     entry = member(str(spec.weights)) if is_published else next(iter(members))
     expects, classes = entry.transforms(), tuple(entry.meta.get("categories") or ())
     mean, std, sides = tuple(expects.mean), tuple(expects.std), (expects.resize_size[0], expects.crop_size[0])
-    kwargs = dict(spec.kwargs)
+    kwargs, variants = dict(spec.kwargs), list[Mapping[str, Any]]([{}])
     if spec.architecture in ("googlenet", "inception_v3"):
         # What their builders switch on by themselves for published weights, which we load ourselves: they rescale their
         # input inside the network, and their files hold auxiliary heads (idle in eval mode).
         kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
+        variants += [{"aux_logits": False}]
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
-    return Source(build, Preprocessing(*sides, mean, std, expects.interpolation.value), published, classes)
+    preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
+    return Source(build, preprocessing, published, classes, variants=tuple(variants))
 
 
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
@@ -281,7 +346,7 @@ def _timm(spec: ModelSpec) -> Source:
     resize = sides if expects.crop_mode == "squash" else sides[0]
     preprocessing = Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation)
     build = partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs)
-    return Source(build, preprocessing, published, _timm_classes(expects))
+    return Source(build, preprocessing, published, _timm_classes(expects), variants=({},))
 
 
 def _timm_classes(expects: Any) -> tuple[str, ...]:
@@ -298,7 +363,7 @@ def _user(spec: ModelSpec) -> Source:
     def published(name: str) -> Weights:
         raise BenchError(
             f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to a .safetensors, "
-            ".pth or .pt file, or model.weights=null for random weights."
+            f".pth or .pt file, or model.weights=as_built for those that {spec.architecture} loads."
         )
 
     build = partial(import_function(spec.architecture), **spec.kwargs)

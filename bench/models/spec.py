@@ -21,7 +21,8 @@ from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name, check, check_group, whole, worded
 
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+AS_BUILT = "as_built"  # weights: those with which a user's function returns the network
 MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
 SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
 
@@ -51,13 +52,15 @@ class ModelSpec:
     """A model as configured. None means "as the weights say" for classes and all that concerns the input.
 
     source: embedded | torchvision | timm | user. architecture: its name there; for `user`, module:function or
-    path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, or None for random
-    weights drawn with `seed`. weights_folder: its <architecture>.safetensors (.pth, .pt) stands in for published
-    weights. layer: default | last_relu | a dotted name. reshape: how a transformer's layer becomes maps: `tokens`, a
-    grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS, module:function from what the network
-    returns to scores (B, n), or None: logits, recognised. resize: the shorter side, or exactly (H, W); crop: the side
-    of the centre crop; in pixels. mean, std: of red, green and blue, or of grey images. classes: the names of the
-    logits, a list or a file. background: the logit that is no class of the data, 0, or -1 for the last.
+    path.py:function. weights: `default`, the name of published weights (IMAGENET1K_V1), a file, `as_built` for those
+    that a user's function loads, or None for random weights drawn with `seed`. weights_folder: its
+    <architecture>.safetensors (.pth, .pt) stands in for published weights. weights_key: where in the file the network
+    is, if it is there several times. layer: default | last_relu | a dotted name. reshape: how a transformer's layer
+    becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS,
+    module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
+    side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
+    images. classes: the names of the logits, a list or a file, or their number. background: the logit that is no class
+    of the data, 0, or -1 for the last.
     """
 
     name: Name
@@ -65,12 +68,13 @@ class ModelSpec:
     architecture: File
     weights: File | None = "default"
     weights_folder: File | None = None
+    weights_key: Name | None = None
     layer: Name = "default"
     reshape: Grid | None = None
     output: File | None = None
     seed: Annotated[int, whole(SEEDS[0], "a whole number", SEEDS[1])] = 0
     kwargs: Annotated[Mapping[str, Any], worded("a mapping")] = field(default_factory=dict)
-    classes: Classes | None = None
+    classes: Classes | Annotated[int, whole(1, "a number of classes")] | None = None
     resize: Size | None = None
     crop: Side | None = None
     mean: Mean | None = None
@@ -101,10 +105,10 @@ class ModelSpec:
     @property
     def weights_file(self) -> Path | None:
         """The local file of weights, None for published or random ones. Raises BenchError for a missing file."""
-        if self.weights is None:
+        if self.weights in (None, AS_BUILT):
             return None
         file = Path(self.weights).expanduser()
-        if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as best.ckpt
+        if self.weights.endswith(WEIGHTS_SUFFIXES) or (file.suffix and file.is_file()):  # such as model.h5
             name, candidates = self.weights, [file]
         elif self.weights_folder is None:
             return None

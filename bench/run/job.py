@@ -135,7 +135,7 @@ class Job:
 
     def lines(self) -> tuple[str, ...]:
         """For the user, before anything is computed."""
-        lines = [*self.notes, *filter(None, [self.model.recognised])]
+        lines = [*self.model.lines, *self.notes, *filter(None, [self.model.recognised])]
         if (of := self.made_of) is not None:
             unreadable = f" ({of['unreadable']} can't be read)" if of["unreadable"] else ""
             sure = f" and are named with a probability of at least {of['confidence']}"

@@ -12,12 +12,14 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from axiom_bench.data.layouts.classes import names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.models.user_code import import_function
 from axiom_bench.models.weights import state_sha256
+from tests.models.builders import filled
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 OWN = """
@@ -33,6 +35,15 @@ def build(width: int = 4, classes: int = 3) -> nn.Module:
     shape = Shape(width)
     return nn.Sequential(nn.Conv2d(3, shape.width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                          nn.Linear(shape.width, classes))
+
+def trained() -> nn.Module:
+    network = build()
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return network
+
+def beside() -> tuple[nn.Module, str]:
+    return nn.DataParallel(trained()), "a transform"
 
 def nothing() -> int:
     return 3
@@ -195,7 +206,7 @@ def test_timm(monkeypatch):
         ({"mean": [0.5, 0.5]}, "mean must be three numbers, .* or one for a network of grey images"),
         ({"mean": [0.5]}, "1 means and 3 standard deviations; give three of each .* or ab.evaluate"),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'"),
-        ({"classes": ["tench"]}, "names 1 classes, and squeezenet1_1 has 1000 logits"),
+        ({"classes": ["tench"], "kwargs": {"num_classes": 3}}, "names 1 classes, and squeezenet1_1 has 3 logits"),
         ({"kwargs": {"depth": 3}}, "can't be built with model.kwargs"),
         ({"layer": "features.13"}, "no layer 'features.13'; did you mean .*'features.12'"),
         ({"crop": 8}, "can't run on one RGB image of 8x8 pixels"),
@@ -237,6 +248,46 @@ def test_files_of_the_same_name_are_different_modules(tmp_path):
     assert [sys.modules[build.__module__].build for build in builds] == builds
 
 
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"])
+def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, name):
+    """torchvision's googlenet leaves its auxiliary heads out once it has loaded its weights."""
+    tuned = filled(name, num_classes=5)
+    kept = {name: tensor for name, tensor in tuned.state_dict().items() if not name.startswith("aux")}
+    torch.save({"model": kept}, tmp_path / "mine.pth")
+    settings = {"name": name, "source": "torchvision", "weights": str(tmp_path / "mine.pth"), "crop": 64}
+    loaded = load_model(settings | {"classes": 5})
+    assert (loaded.number_of_classes, loaded.random_weights) == (5, False)
+    assert "num_classes=5, as mine.pth has it" in loaded.lines[0]
+    assert all(torch.equal(loaded.module.state_dict()[each], tensor) for each, tensor in kept.items())
+    with pytest.raises(BenchError, match=f"model.classes names 4 classes, and {name} has 5 logits"):
+        load_model(settings | {"classes": ["a", "b", "c", "d"]})
+
+
+def test_a_last_layer_of_another_form_is_the_user_s_own_network(tmp_path):
+    tuned = torchvision.models.squeezenet1_1()
+    tuned.classifier[1] = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Conv2d(512, 5, 1))
+    torch.save(tuned.state_dict(), tmp_path / "mine.pth")
+    message = r"classifier\.1\.weight is missing, unexpected: classifier\.1\.1\.weight.* set model=user model\.arch"
+    with pytest.raises(BenchError, match=message):
+        squeezenet(weights=str(tmp_path / "mine.pth"))
+
+
+def test_random_weights_have_as_many_classes_as_are_configured():
+    assert squeezenet(classes=3).number_of_classes == 3
+    assert squeezenet(classes=["a", "b"]).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("weights", [None, "as_built"])
+@pytest.mark.parametrize(("function", "is_random"), [("build", True), ("trained", False), ("beside", False)])
+def test_weights_that_a_function_has_loaded_are_not_random(own_network, weights, function, is_random):
+    architecture = own_network["architecture"].replace(":build", f":{function}")
+    loaded = load_model(own_network | {"architecture": architecture, "weights": weights})
+    assert loaded.random_weights == (is_random and weights is None)
+    assert loaded.weights == ("random, seed 0" if loaded.random_weights else "as built")
+    assert loaded.weights_sha256 == state_sha256(loaded.module.state_dict())
+    assert [*loaded.lines] == [each for each in loaded.lines if "as_built" in each and not is_random]
+
+
 HEAD = """
 from types import SimpleNamespace
 from torch import nn
@@ -271,6 +322,28 @@ def test_names_of_a_user_s_classes(tmp_path, names, file, expected):
     (tmp_path / "names.txt").write_text("one\ntwo\n")
     with pytest.raises(BenchError, match=r"model\.classes names 2 classes, and n has 3 logits"):
         load_model(config | {"kwargs": {"names": names}, "classes": str(tmp_path / "names.txt")})
+
+
+NAMED = {  # a file's ending, and what it holds
+    "list": (".json", '["cat", "dog", "cow"]'),
+    "by index": (".json", '{"2": "cow", "0": "cat", "1": "dog"}'),
+    "by name": (".json", '{"dog": 1, "cow": 2, "cat": 0}'),
+    "Keras's": (".json", '{"0": ["n1", "cat"], "1": ["n2", "dog"], "2": ["n3", "cow"]}'),
+    "a column": (".csv", "name\ncat\ndog\ncow\n"),
+    "a table": (".csv", "id,name,count\n1,dog,5\n0,cat,7\n2,cow,9\n"),
+    "without a heading": (".csv", "cat,0\ndog,1\ncow,2\n"),
+}
+
+
+@pytest.mark.parametrize("form", NAMED)
+def test_classes_named_as_people_name_them(tmp_path, form):
+    suffix, text = NAMED[form]
+    (file := tmp_path / f"names{suffix}").write_text(text)
+    assert names_of_logits(str(file)) == ("cat", "dog", "cow")
+    file.write_text(text.replace("2", "3"))
+    if "2" in text:
+        with pytest.raises(BenchError, match="must number its classes from 0 on"):
+            names_of_logits(str(file))
 
 
 def test_names_of_the_weights_classes():

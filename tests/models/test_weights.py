@@ -2,12 +2,15 @@
 
 import hashlib
 import os
-from collections import OrderedDict
+import shutil
+from argparse import Namespace
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -46,7 +49,7 @@ def test_round_trip(tmp_path, suffix):
     assert weights.read(path).description == f"mine{suffix}"
 
 
-CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], dict[str, object]]] = {
+CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "under state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "under model": lambda state: {"model": state, "epoch": 3},
     "in each other, of nn.DataParallel": lambda state: {
@@ -59,6 +62,22 @@ CHECKPOINTS: dict[str, Callable[[dict[str, Tensor]], dict[str, object]]] = {
         "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.001}]},
     },
     "float16": lambda state: {name: t.half() if t.is_floating_point() else t for name, t in state.items()},
+    "under another key, beside what isn't read": lambda state: {
+        "epoch": 3,
+        "ema": None,
+        "net": state,
+        "args": Namespace(out=Path("x")),
+        "best": np.float64(0.5),
+        "history": defaultdict(list, loss=[0.1]),
+    },
+    "in a list, in a mapping": lambda state: [3, {"state": {"model": state}}],
+    "of torch.compile": lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},
+    "twice the same": lambda state: {"model": state, "best": {name: tensor.clone() for name, tensor in state.items()}},
+    "with an average's count, a loss's weights and a profiler's counts": lambda state: {
+        "state_dict": {f"model.model.{name}": tensor for name, tensor in state.items()}
+        | {"n_averaged": torch.tensor(1), "criterion.weight": torch.ones(5), "model.model.fc.total_ops": torch.ones(1)}
+    },
+    "a part wrapped": lambda state: {name.replace("fc.", "fc.module."): tensor for name, tensor in state.items()},
     "without num_batches_tracked": lambda state: {name: t for name, t in state.items() if "tracked" not in name},
 }
 
@@ -70,6 +89,30 @@ def test_forms_of_checkpoints(tmp_path, form):
     weight = fitted(tmp_path / "mine.pth").fc.weight
     assert weight.dtype == torch.float32
     assert torch.equal(weight, state["fc.weight"].half().float() if form == "float16" else state["fc.weight"])
+
+
+def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(tmp_path):
+    one, other = network().state_dict(), network().state_dict()
+    wrapped = {f"module.encoder_q.{name}": tensor for name, tensor in one.items()} | {"module.queue": torch.zeros(2)}
+    file = weights.read(save({"state_dict": wrapped}, tmp_path / "a.pth"))
+    told = "the network is at state_dict.module.encoder_q in a.pth; left out: module.queue."
+    assert weights.fit(network(), file, "mine") == [told]
+    file = weights.read(save({"model": one, "model_ema": {"module": other}}, tmp_path / "b.pth"))
+    with pytest.raises(BenchError, match=r"at model, model_ema\.module; choose one by model\.weights_key=model\."):
+        weights.fit(network(), file, "mine")
+    for key, state in (("model", one), ("model_ema.module", other), ("model_ema", other)):
+        weights.fit(module := network(), file, "mine", key)
+        assert torch.equal(module.fc.weight, state["fc.weight"])
+    with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
+        weights.fit(network(), file, "mine", "emma")
+
+
+def test_a_network_s_file_fits_what_stands_around_it_and_no_smaller_network(tmp_path):
+    file = weights.read(save(network().state_dict(), tmp_path / "a.pth"))
+    weights.fit(around := nn.Sequential(network()), file, "mine")
+    assert torch.equal(around[0].fc.weight, file.state["fc.weight"])
+    with pytest.raises(BenchError, match=r"don't fit mine \(unexpected: fc\.weight, fc\.bias\)"):
+        weights.fit(network()[:2], file, "mine")
 
 
 def test_a_name_that_is_no_prefix(tmp_path):
@@ -119,6 +162,22 @@ def test_code_in_a_pickle_is_not_run(tmp_path, legacy, place):
     assert (tmp_path / "ran").exists()  # it would have
 
 
+class Copy(Touch):
+    """As Touch, by a function that torch's own reader doesn't know as dangerous."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return shutil.copyfile, (__file__, str(self.path))
+
+
+def test_an_object_beside_the_weights_is_left_out_and_its_code_not_run(tmp_path):
+    state, file = network().state_dict(), tmp_path / "evil.pth"
+    torch.save({"model": state, "args": Copy(tmp_path / "ran")}, file)
+    assert torch.equal(fitted(file).fc.weight, state["fc.weight"])
+    assert not (tmp_path / "ran").exists()
+    torch.load(file, weights_only=False)
+    assert (tmp_path / "ran").exists()  # it would have
+
+
 def with_weight(tensor: object) -> dict[object, object]:
     return {**network().state_dict(), "fc.weight": tensor}
 
@@ -128,7 +187,7 @@ def with_variance(value: float) -> dict[str, Tensor]:
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
-    "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "hold no state dict"),
+    "integer keys": (lambda: dict(enumerate(network().state_dict().values())), "don't fit mine"),
     "no tensors": (lambda: {"fc.weight": [1.0]}, "hold no state dict"),
     "one tensor": (lambda: torch.zeros(3), "hold no state dict"),
     "sparse": (lambda: with_weight(torch.eye(2, 4).to_sparse()), "hold a sparse tensor, 'fc.weight'"),
@@ -147,10 +206,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a scalar": (lambda: with_weight(torch.tensor(1.0)), r"of the wrong shape: fc.weight \(\) for \(2, 4\)"),
     "nothing but a view": (lambda: with_weight(torch.zeros(1).expand(10**12)), "of the wrong shape: fc.weight"),
-    "empty": (lambda: {}, "don't fit mine"),
+    "empty": (lambda: {}, "hold no state dict"),
     "NaN": (lambda: with_variance(float("nan")), r"hold NaN or Inf in 'norm\.running_var'"),
     "infinity": (lambda: with_variance(float("inf")), r"hold NaN or Inf in 'norm\.running_var'"),
-    "a module": (network, "the file is damaged, or holds more than tensors"),  # which only code could restore
+    "a module": (network, r"a whole pickled object, .*model\.state_dict"),  # which only code could restore
     "no weights": (lambda: {"epoch": 3}, "hold no state dict"),
 }
 
@@ -184,6 +243,32 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, suffix):
         with pytest.raises(BenchError, match=r"can't be read \(it is no file\)"):
             weights.read(path)
         (os.unlink if make is os.mkfifo else os.rmdir)(path)
+
+
+OTHERS = {
+    "keras.h5": (b"\x89HDF\r\n", "HDF5"),
+    "page.pth": (b"<!DOCTYPE html>", "web page"),
+    "net.onnx": (b"\x08\x07\x12\x07pytorch", "another library"),
+    "lfs.pth": (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    "model.safetensors.index.json": (b'{"weight_map": {}}', "several files"),
+    "net.pth.tar.gz": (b"\x1f\x8b\x08", "unpack it"),
+    "empty.ckpt": (b"", "it is empty"),
+    "script.pt": (None, r"it is TorchScript\); .*torch\.jit\.load"),
+    "b.zip": (None, "zip of other files"),
+    "model-00002-of-00003.safetensors": (None, "a part of several files"),
+}
+
+
+def test_files_of_another_kind_are_called_by_it(tmp_path):
+    torch.jit.script(nn.ReLU()).save(str(tmp_path / "script.pt"))
+    with ZipFile(tmp_path / "b.zip", "w") as archive:
+        archive.writestr("folder/net.pth", "")
+    save(network().state_dict(), tmp_path / "model-00002-of-00003.safetensors")
+    for name, (content, said) in OTHERS.items():
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(BenchError, match=said):
+            weights.read(tmp_path / name)
 
 
 def test_state_hash_depends_on_values_and_names():

@@ -273,8 +273,9 @@ RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than
     "data=webdataset data.path=s3://bucket/val": "val",
     "data=mosaic data.of=imagenet data.size=4": "mosaic_imagenet",
     f"{OWN} model.weights=net.pth data=voc": "voc-net",
-    f"{OWN} model.weights=null": "net-random_weights",
-    f"{OWN} model.weights=null model.name=mine": "mine-random_weights",
+    f"{OWN} model.weights=null": "net",  # whose function may load its weights
+    f"{OWN} model.weights=as_built model.name=mine": "mine",
+    "model=resnet18 model.weights=null": "resnet18-random_weights",
     "model=resnet18 model.weights=tuned.pth": "resnet18-tuned",
     "model=resnet18 model.layer=layer3,layer4": "resnet18-f564",
     "model.layer=features.9 model=scenes_vgg": "scenes_vgg-features.9",

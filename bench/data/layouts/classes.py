@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -21,6 +22,7 @@ SYNSET = re.compile(r"n\d{8}\s+(?=\S)")  # before a name
 PREFIX = re.compile(r"(n\d{8}[\s_-]+|\d+\.\s*)(?=[^\d\s])")  # before a name, as in 001.Black_footed_Albatross
 NUMBERED = re.compile(r"\{?\s*(\d+)(?:\s*[:,]\s*|\s+)['\"]?(\S.*?)['\"]?,?\}?")  # a class behind its index
 IMAGENET_CLASSES = 1000
+HEADINGS = ("name", "names", "class", "classes", "label", "labels", "class_name", "category")
 
 
 def class_list(classes: Classes) -> dict[str, str]:
@@ -43,11 +45,15 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
     """What people call a network's classes, in the order of its logits.
 
     classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" and "207: golden
-    retriever" the name), or JSON. Raises BenchError for a missing file.
+    retriever" the name), a JSON list, a JSON mapping or a CSV file of indices and names in any order. Raises BenchError
+    for a missing file, and where indices aren't 0, 1, 2, ...
     """
     if not isinstance(classes, str):
         return tuple(map(str, classes))
-    lines = [SYNSET.sub("", line.strip(), count=1) for line in _lines(classes, setting)]
+    lines = _lines(classes, setting)
+    if classes.lower().endswith((".json", ".csv")):
+        return _numbered(_rows(lines, f"{setting}={classes}"), f"{setting}={classes}")
+    lines = [SYNSET.sub("", line.strip(), count=1) for line in lines]
     numbered = [match.groups() for line in lines if (match := NUMBERED.fullmatch(line))]
     if [number for number, _ in numbered] == [str(place) for place in range(len(lines))]:
         return tuple(name for _, name in numbered)
@@ -122,17 +128,29 @@ def imagenet_synsets() -> list[str]:
 def _lines(file: str, setting: str) -> list[str]:
     if not os.path.isfile(file):
         raise BenchError(f"{setting}: there is no file {file!r}; give a list, or a file of one class a line.")
-    lines = lines_of(Path(file), "The list of classes")
-    return _of_json("".join(lines), f"{setting}={file}") if file.endswith(".json") else lines
+    return lines_of(Path(file), "The list of classes")
 
 
-def _of_json(text: str, source: str) -> list[str]:
-    """A line for each class of a list, of {index: name or [synset id, name]}, or of {name: index}."""
+def _rows(lines: Sequence[str], source: str) -> list[list[str]]:
+    """(index, name) or (name, index) of each class, or its name alone, below a CSV file's heading."""
+    if source.lower().endswith(".csv"):
+        rows = [[cell.strip() for cell in row[:2]] for row in csv.reader(lines)]
+        is_heading = not any(map(str.isdecimal, rows[0])) if len(rows[0]) > 1 else rows[0][0].lower() in HEADINGS
+        return rows[is_heading:]
     try:
-        content = json.loads(text)
-        if isinstance(content, dict) and all(type(value) is int for value in content.values()):
-            content = {index: name for name, index in content.items()}
-        entries = [content[key] for key in sorted(content, key=int)] if isinstance(content, dict) else [*content]
-        return [" ".join(entry) if isinstance(entry, list) else str(entry) for entry in entries]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise BenchError(f"{source} holds no list of classes ({why(error)}); give one class a line.") from error
+        content = json.loads("\n".join(lines))
+        entries = enumerate(content) if isinstance(content, list) else content.items()
+    except (ValueError, RecursionError, AttributeError) as error:
+        raise BenchError(f"{source} is no JSON of names ({why(error)}); give a list or a mapping.") from error
+    return [[str(key), str(value[-1] if isinstance(value, list) else value)] for key, value in entries]  # Keras's lists
+
+
+def _numbered(rows: list[list[str]], source: str) -> tuple[str, ...]:
+    """The names in the order of the indices, which may be in either column; as they stand where there are none."""
+    if all(len(row) == 1 for row in rows):
+        return tuple(row[0] for row in rows)
+    for place in (0, -1):
+        names = {row[place]: row[-1 - place] for row in rows}
+        if len(names) == len(rows) and names.keys() == {str(index) for index in range(len(names))}:
+            return tuple(names[str(index)] for index in range(len(names)))
+    raise BenchError(f"{source} must number its classes from 0 on, each once; give their names in order.")

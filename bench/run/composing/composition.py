@@ -27,13 +27,13 @@ from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
-from axiom_bench.models.spec import model_names, register_models
+from axiom_bench.models.spec import AS_BUILT, model_names, register_models
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
-RARE = ("model.background",)  # settings that no file has to write down
+RARE = ("model.background", "model.weights_key")  # settings that no file has to write down
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 PLACES = {"data.root", "data.path"}
@@ -45,6 +45,7 @@ NAMING = {  # the settings that give a run its name
 }
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
+OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")  # what needs no + before it
 NOT_NAMES = ("", "null", "true", "false")
 KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
@@ -187,9 +188,10 @@ def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 def _as_typed(override: str) -> str:
     """KEY=VALUE, the value in quotes where Hydra's grammar can't read it, as a path with parentheses or letters outside
-    ASCII. Lists and mappings stay."""
+    ASCII. Lists and mappings stay. What not every file has, as the arguments of a network's builder, needs no +."""
     key, equals, value = override.partition("=")
-    override = f"++{override}" if key in RARE else override
+    if match := OPEN.fullmatch(key):
+        key, override = f"++{match[1]}", f"++{match[1]}{equals}{value}"
     if not equals or value.startswith(("[", "{")) or _is_read(override) or not _is_read(f"{key}="):
         return override
     values = value.split(",") if key in AXES else [value]
@@ -301,7 +303,9 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
     is_own = data.get("kind") in OWN_FILES
     place = data.get("root") or data.get("path") if is_own and "data.name" not in keys else None
     file = str(model["architecture"]).rpartition(":")[0] if "model.name" not in keys else ""
-    weights = "random_weights" if model["weights"] is None else Path(str(model["weights"])).stem
+    is_user_s = model["source"] == "user"  # whose function may load them
+    no_file = "" if is_user_s else "random_weights"
+    weights = no_file if model["weights"] in (None, AS_BUILT) else Path(str(model["weights"])).stem
     names = {
         "data": Path(os.path.abspath(os.path.expanduser(place))).name if isinstance(place, str) else data["name"],
         "model": Path(file).stem or model["name"],
