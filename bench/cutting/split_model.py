@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.dependence import has_scores_alone
+from axiom_bench.cutting.dependence import one_image_is_enough
 from axiom_bench.cutting.model_copy import pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
@@ -126,7 +126,7 @@ class SplitModel(CachesResults):
     def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
-            with torch.no_grad(), arithmetic("fp32", self.device), has_scores_alone(self.model):
+            with torch.no_grad(), arithmetic("fp32", self.device), one_image_is_enough(self.model):
                 if self.output.returns is None:
                     self.output = recognised(self.output, self.model, images[:1])
                     if sentence := note(self.output, 'output="logits"'):
