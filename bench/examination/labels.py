@@ -36,9 +36,9 @@ def examined_labels(
     labels: (n,) class indices from 0, as the data set gives them; both arrays or CPU tensors. names: of the C classes
     in the order of the outputs, which tells an alphabetical order. classes: C, which predicted classes don't tell.
 
-    "ok" above chance, and where nothing can be told (fewer than 5 images, or not enough of other classes); "note" at
-    chance; "stop" where labels counted from another number or in another order fit the same images clearly better: the
-    95 % intervals are apart. Don't ask it of random weights. Raises ValueError where the lengths differ.
+    "ok" above chance, and where nothing can be told (fewer than 5 images, or of one class). "note" at chance. "stop"
+    where labels counted from another number or in another order fit the same images clearly better: the 95 % intervals
+    are apart. Don't ask it of random weights. Raises ValueError where the lengths differ.
 
     >>> print(examined_labels([1, 2, 3, 4, 5, 6], [0, 1, 2, 3, 4, 5], classes=10).sentence[:77])
     6 of 6 images fit if each label is 1 too low, and 0 of 6 fit as labelled; set
