@@ -42,7 +42,13 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
         copied = copy.deepcopy(model, tried)
     if with_hooks:
         give_copies(model, tried)
-    return copied.eval()
+    for module in copied.eval().modules():
+        if isinstance(
+            module, nn.RNNBase
+        ):  # of which cuDNN has no gradient in eval mode; the mode decides dropout alone
+            module.dropout = 0.0
+            module.train()
+    return copied
 
 
 def _with_the_rest_shared(model: nn.Module, memo: dict[int, Any]) -> dict[int, Any]:

@@ -15,7 +15,7 @@ from axiom_bench.cutting import hooks
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
-from axiom_bench.cutting.dependence import has_scores_alone
+from axiom_bench.cutting.dependence import one_image_is_enough
 from axiom_bench.cutting.model_copy import own_state, pool_by_views, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
@@ -134,7 +134,7 @@ class SplitModel(CachesResults):
     def split(self, images: Tensor) -> TrunkAndHead:
         """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
         if self._trunk_and_head is None:
-            with torch.no_grad(), arithmetic("fp32", self.device), has_scores_alone(self.model):
+            with torch.no_grad(), arithmetic("fp32", self.device), one_image_is_enough(self.model):
                 self._take_hooks(images[:1])
                 with own_state(self.model):
                     self._trunk_and_head = self._split(images[:1])

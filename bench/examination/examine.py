@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -131,16 +132,11 @@ def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
     """The name of the first layer with a matrix or kernels that a pass calls, and what it takes of each image."""
     taken: dict[str, list[Tensor]] = {}
 
-    def take(name: str) -> Callable[[nn.Module, tuple[object, ...]], None]:
-        def hook(module: nn.Module, inputs: tuple[object, ...]) -> None:
-            taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
+    def take(_: nn.Module, inputs: tuple[object, ...], name: str) -> None:
+        taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
 
-        return hook
-
-    with_matrix = {
-        name: part for name, part in model.named_modules() if any(p.ndim > 1 for p in part.parameters(recurse=False))
-    }
-    handles = [part.register_forward_pre_hook(take(name)) for name, part in with_matrix.items() if name]
+    parts = [each for each in model.named_modules() if each[0] and any(p.ndim > 1 for p in each[1].parameters(False))]
+    handles = [part.register_forward_pre_hook(partial(take, name=name)) for name, part in parts]
     try:
         for image in images.split(1):
             model(image.clone())

@@ -122,6 +122,14 @@ def test_what_cannot_be_copied_is_shared_and_what_the_forward_keeps_is_not_the_u
     assert (network.calls, len(network.kept)) == (1, 1)
 
 
+def test_a_recurrent_head_of_two_layers_has_no_dropout_and_a_gradient():
+    """cuDNN differentiates recurrent layers in training mode alone, where they have dropout between layers."""
+    recurrent = nn.LSTM(6, 6, 2, batch_first=True, dropout=0.5)
+    network = net(lambda net, x: net.fc(net.r(net.c(x).mean(2).transpose(1, 2))[0][:, -1]), r=recurrent)
+    has_right_drops(network)
+    assert (recurrent.training, recurrent.dropout) == (False, 0.5)
+
+
 class Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -49,7 +49,6 @@ def test_each_answer_is_one_line() -> None:
     ("model", "inputs"),
     [
         (network(), images() * 255),
-        (network(), (images() * 255).byte()),
         (network(), (images() * 255 - 0.45) / 0.22),
         (network(), images() / 255),
         (network(), (images() - 114.0) / 58.0),
@@ -86,6 +85,3 @@ def test_images_without_finite_scores_are_counted() -> None:
 def test_what_a_network_returns_and_what_changes_it() -> None:
     assert found(network(nn.Softmax(1)), images()) == {"outputs": "note"}
     assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {"deterministic": "stop"}
-    always_on = nn.Dropout()
-    always_on.train = lambda mode=True: always_on  # type: ignore[method-assign]
-    assert found(network(always_on), images()) == {"deterministic": "stop"}

@@ -71,7 +71,7 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert (written["device"], written["precision"]) == ("cpu", {"trunk": "fp32", "head": "fp32"})
     assert list(written["methods"]) == ["grad_cam", "cam", "centered"]  # in the command line's order
     assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
-    kinds = {"gallery", "manifest.json", "pictures", "records", "runtime"}
+    kinds = {"examination", "gallery", "manifest.json", "pictures", "records", "runtime"}
     assert {path.name for path in folder.iterdir()} == kinds | {locks.RUN}
     assert not list(folder.rglob("*.tmp"))
 

@@ -39,8 +39,8 @@ EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | ID
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
     """The head's graph, checked with one image.
 
-    None where a value doesn't keep its images in its first dimension, and where an operation is steep at 0: x + d has
-    the rounding of x, of which a logarithm near 0 makes any number. activations: (1, K, H, W); sides: of that image.
+    None where a value doesn't keep its images in its first dimension, and where an operation is steep at 0. There x + d
+    has the rounding of x, of which a logarithm makes any number. activations: (1, K, H, W); sides: of that image.
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
