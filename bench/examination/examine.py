@@ -22,7 +22,7 @@ SAME = "deterministic"
 BATCH = "batch"  # the question whose note makes images run one at a time
 BYTES = 20.0  # images in 0 to 1, and normalised ones, have smaller values
 NORMALISED = 5.0  # photographs normalised by the mean and deviation of any data set have smaller ones
-FEW = 8  # images, of which the values are looked at
+FEW = 4  # images, of which the values are looked at
 SPREAD = 0.05  # between black and white there is more
 
 
