@@ -124,6 +124,7 @@ def test_degrees_controls_and_reliability(made):
     shown = line_table([run], table, label="net")
     assert shown.groups[0].rows[1][6].text.startswith("0.33")
     assert shown.header[-1] == "Verdict"
+    assert shown.alignment[-2:] == (True, False)  # words behind the numbers stand on the left
 
 
 def test_pairs_are_ordered_by_all_images_where_there_are_few(make_judged):

@@ -7,7 +7,7 @@ import pytest
 
 from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, reading, store
+from axiom_bench.records import artefacts, combining, reading, record_files, store
 from axiom_bench.records.publishing import add, commits, publish
 from axiom_bench.report import leaderboard
 
@@ -42,6 +42,8 @@ def test_a_second_time_writes_the_same_bytes_and_other_metrics_replace_the_files
     publish(usual_run, tmp_path, {"box_iou"})
     assert {*rows(tmp_path)["metric"]} == {*reading.read_manifest(tmp_path)["metrics"]} == {"box_iou"}
     assert len(files(tmp_path)) == len(first)
+    published = record_files.of_manifest(tmp_path, reading.read_manifest(tmp_path))
+    assert [file.names for file, *_ in published] == [{"box_iou": ["box_iou"]}] * 2
 
 
 def test_it_stands_beside_a_run(usual_run, tmp_path):
@@ -70,6 +72,7 @@ def test_what_is_said_of_the_images_stands_under_every_table(usual_run, tmp_path
     leaderboard.write({"suite": {"part": tmp_path / "published"}}, tmp_path / "site")
     page = (tmp_path / "site/suite-part.html").read_text()
     assert page.count("Images: Altered subset of 24 photographs.") == 2
+    assert "Altered subset of 24 photographs" in (tmp_path / "site/index.html").read_text()
 
 
 def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from axiom_bench.report.charts.curves import mean_curves
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
 from axiom_bench.report.charts.plane import floor_of_means
 from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title, method_styles
+from axiom_bench.report.charts.svg import inline, mark
 from axiom_bench.report.options import options_of, read_run
 from axiom_bench.statistics.labels import Setting, Value
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
@@ -89,6 +92,17 @@ def test_a_box_and_the_farthest_outside():
     many = np.concatenate([np.linspace(0, 1, 1001), np.arange(10, 10 + 2 * by_method.MAX_OUTSIDE)])
     wide = by_method.Axis(0, 100, False, 0, len(many))
     assert len(by_method.farthest_outside(many, box(many), wide)) == by_method.MAX_OUTSIDE
+
+
+def test_one_title_is_of_the_whole_mark_and_two_are_of_its_parts():
+    canvas, file = Canvas(), io.BytesIO()
+    axes = canvas.subplots()
+    for points, titles in (([1, 0], ["all"]), ([0, 1], ["first", "second"])):
+        mark(axes.plot([0, 1], points, "o")[0], (), titles)
+    canvas.savefig(file, format="svg")
+    elements = ElementTree.fromstring(inline(file.getvalue(), "both", {})).iter()
+    owners = {title.text: each.tag for each in elements for title in each.findall(f"{SVG}title")}
+    assert owners == {"all": f"{SVG}g", "first": f"{SVG}use", "second": f"{SVG}use"}
 
 
 def test_marks_have_titles_and_their_methods(rich_run):
