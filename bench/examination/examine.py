@@ -15,6 +15,7 @@ from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.data.batch import Batch
 from axiom_bench.examination.answer import Answer
 from axiom_bench.examination.labels import examined_labels
 
@@ -57,9 +58,12 @@ def check(
     return examine(lambda: cut_model.trace(images, targets), targets is not None)
 
 
-def examine(traced: Callable[[], Trace], has_labels: bool, names: Sequence[str] | None = None) -> tuple[Answer, ...]:
+def examine(
+    traced: Callable[[], Trace], has_labels: bool, names: Sequence[str] | None = None, others: Sequence[Batch] = ()
+) -> tuple[Answer, ...]:
     """The answers of `check`. traced: makes the trace of a few images, of their labels where these are known. names: of
-    the classes. A network that changes from call to call is asked nothing else."""
+    the classes. others: more images, of which labels alone are asked. A network that changes from call to call is asked
+    nothing else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
@@ -69,7 +73,10 @@ def examine(traced: Callable[[], Trace], has_labels: bool, names: Sequence[str] 
         return (Answer(SAME, "stop", str(error)),)
     answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _input)]
     if has_labels:
-        answers.append(examined_labels(trace.logits.cpu(), trace.targets.cpu(), names))
+        with torch.no_grad():
+            logits = [trace.logits, *(trace.network.forward_logits(batch.images) for batch in others)]
+        labels = [trace.targets, *(batch.targets for batch in others if batch.targets is not None)]
+        answers.append(examined_labels(torch.cat(logits).cpu(), torch.cat([each.cpu() for each in labels]), names))
     return tuple(answers)
 
 

@@ -36,7 +36,7 @@ from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
 
-EXAMINED = 64  # images at most
+EXAMINED, MOST_BATCHES = 64, 3  # images, in batches, at most
 START, WRITING = "start", "writing"
 TITLES = {START: "model and data", "whole data set": "values of the whole data set"}  # of stages, while they go on
 
@@ -120,22 +120,24 @@ def examined(keys: Keys, folder: Path, is_needed: bool) -> tuple[Answer, ...]:
 
 
 def examination(job: Job) -> tuple[Answer, ...]:
-    """The answers of `examine` on one batch of at most `EXAMINED` images, drawn over the classes; () where none can be
+    """The answers of `examine` on images drawn over the classes, a batch at a time, three at most; () where none can be
     read. Labels are no question where they aren't the model's, or its weights are random."""
     of_classes: dict[tuple[int, ...], list[int]] = {}
     for place in np.random.default_rng(0).permutation(len(job.indices)):
         index = job.indices[place]
         of_classes.setdefault(job.data.labels(index)[:1], []).append(index)
-    drawn = [index for each in zip_longest(*of_classes.values()) for index in each if index is not None][:EXAMINED]
+    drawn = [index for each in zip_longest(*of_classes.values()) for index in each if index is not None]
+    drawn = drawn[: min(EXAMINED, MOST_BATCHES * job.batch_rows)]
     has_labels = job.target == "label" and job.shares_classes and not job.model.random_weights
     batch = images.first_batch(job if has_labels else replace(job, target="predicted"), drawn, len(drawn), ())
     if batch is None:
         return ()
 
-    def answers(part: Batch, _: int) -> tuple[Answer, ...]:
-        return examine(partial(traced, job.cut_model, part), part.targets is not None, job.class_names)
+    def answers(part: Batch, rows: int) -> tuple[Answer, ...]:
+        others = [batch[start : start + rows] for start in range(len(part), len(batch), rows)]
+        return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others)
 
-    return next(by_halves(batch, len(batch), job.cut_model.limits, answers))
+    return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers))
 
 
 def mates(answers: Sequence[Answer]) -> str | None:

@@ -190,8 +190,8 @@ PAIR = {"image": IMAGES, "depth": IMAGES[:, :1]}
 SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # network, layer, images, the sentence
     "dynamic int8": (dynamic, "c", IMAGES, r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point"),
     "int8": (of_integers, "c", IMAGES, r"its 'fc' is a Linear of integers"),
-    "lazy": (lambda: net(fc=nn.LazyLinear(4)), "c", IMAGES, r"LazyLinear 'fc' has no weights yet; call the network"),
-    "meta": (lambda: net().to("meta"), "c", IMAGES, r"meta device, which have no values; load them first"),
+    "lazy": (lambda: net(fc=nn.LazyLinear(4)), "c", IMAGES, r"'fc.weight' has no shape yet; call the network"),
+    "meta": (lambda: net().to("meta"), "c", IMAGES, r"no values .device meta.; build it on a device"),
     "half a float16": (half, "c", IMAGES, r"can't run in torch.float16 and torch.float64 .*; give network.float"),
     "no gradient": (lambda: net(without_gradient), "c", IMAGES, r"depend on the layer 'c' and have no gradient there"),
     "two inputs, one given": (Two, "c", IMAGES, r"Two.forward takes image and depth.*self.net\(image, depth=depth\)"),

@@ -228,7 +228,7 @@ def test_an_image_too_small_for_the_network(run, of_folder, tmp_path):
     """A network without model.resize takes images as they are."""
     layers = "nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)"
     network = user_network(tmp_path, f"from torch import nn\ndef build():\n    return nn.Sequential({layers})\n")
-    assert "raised by the network on images of 96 x 1 pixels; model.resize" in failure(run(*network, *of_folder))
+    assert "on an image of 3 x 96 x 1" in failure(run(*network, *of_folder))
 
 
 def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def network(tmp_path):
 
 def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run, results, network):
     message = failure(run(*network("dropout")))
-    assert "by dropout in its forward" in message
+    assert "by dropout in Net" in message
     assert "\n" not in message
     assert not list((results / RUN).glob("records/*"))
 

@@ -98,7 +98,7 @@ def test_a_value_of_the_wrong_kind_is_one_sentence(check, keys, values):
         ("model.crop", 10**30, "model.crop must be a side in pixels"),
         ("model.resize", [96, 2**63], "model.resize must be pixels"),
         ("model.seed", 2**64, "model.seed must be"),
-        ("model.output", None, "model.output must be"),
+        ("model.output", 5, "model.output must be"),
         ("model.kwargs", {5: 1}, "model.kwargs must be a mapping"),
         ("model.colour", "red", "no model setting 'colour'"),
         ("model", {"source": "embedded"}, "has no name"),

@@ -45,8 +45,8 @@ def names_of_logits(classes: Classes, setting: str = "model.classes") -> tuple[s
     """What people call a network's classes, in the order of its logits.
 
     classes: a list, or a file of one name a line ("golden retriever"; of "n02099601 golden retriever" and "207: golden
-    retriever" the name), a JSON list, a JSON mapping or a CSV file of indices and names in any order. Raises BenchError
-    for a missing file, and where indices aren't 0, 1, 2, ...
+    retriever" the name). A file may be a JSON list, or a JSON mapping or CSV of indices and names in any order. Raises
+    BenchError for a missing file, and where indices aren't 0, 1, 2, ...
     """
     if not isinstance(classes, str):
         return tuple(map(str, classes))

@@ -148,5 +148,5 @@ def test_files_of_names_as_people_have_them(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert names_of_logits(str(tmp_path / name)) == ("tench, Tinca", "goldfish")
     (tmp_path / "other.json").write_text("{}x")
-    with pytest.raises(BenchError, match=r"model\.classes=.*other\.json holds no list of classes"):
+    with pytest.raises(BenchError, match=r"model\.classes=.*other\.json is no JSON of names"):
         names_of_logits(str(tmp_path / "other.json"))
