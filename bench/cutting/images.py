@@ -121,6 +121,6 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
         return f"{name} can't run in {' and '.join(sorted(kinds))} ({reason}); give network.float()."
     height, width = image.shape[2:]
     return (
-        f"{name} can't run on an image of {channels} x {height} x {width} ({reason}); give images of the channels and the "
-        "size that it was trained on, on the command line by model.resize and model.crop."
+        f"{name} can't run on an image of {channels} x {height} x {width} ({reason}); give images of the channels and "
+        "the size that it was trained on, on the command line by model.resize and model.crop."
     )
