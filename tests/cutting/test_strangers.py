@@ -209,7 +209,7 @@ SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # netw
     "list": (net, "c", list(IMAGES), r"torch.stack\(images\)"),
     "batch with labels": (net, "c", [IMAGES, torch.tensor([1, 2])], r"give its images alone, images\[0\]"),
     "dict": (net, "c", {"pixel_values": IMAGES}, r"images\['pixel_values'\]"),
-    "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images of the channels and the size"),
+    "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images"),
 }  # fmt: skip
 
 
