@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -34,7 +34,8 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
         for value in tree_leaves(list(vars(module).values())):
             if isinstance(value, Tensor):
                 memo.setdefault(id(value), _shared(value))
-        memo.update((id(hooks), of_torch(hooks)) for name, hooks in vars(module).items() if name.endswith("_hooks"))
+        hooks_by_name = ((name, value) for name, value in vars(module).items() if isinstance(value, Mapping))
+        memo.update((id(hooks), of_torch(hooks)) for name, hooks in hooks_by_name if name.endswith("_hooks"))
     try:
         copied = copy.deepcopy(model, tried := dict(memo))
     except CANT_COPY:

@@ -17,7 +17,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
     and inside a module without a forward of its own, as some averages are."""
     children = list(model.children())
     is_torchs = type(model).__module__.startswith(WRAPPERS)
-    has_no_forward = type(model).forward is nn.Module.forward and "forward" not in vars(model)
+    forward = getattr(type(model), "forward", None)  # a TorchScript class has none
+    has_no_forward = forward is nn.Module.forward and "forward" not in vars(model)
     return unwrapped(children[0]) if len(children) == 1 and (is_torchs or has_no_forward) else model
 
 
@@ -66,7 +67,12 @@ def check_shapes(model: nn.Module) -> None:
 
 
 def check_finite(model: nn.Module) -> None:
-    """Raises BenchError for a parameter that holds NaN or infinity."""
-    for name, each in model.named_parameters():
-        if each.is_floating_point() and each.numel() and not torch.stack(each.detach().aminmax()).isfinite().all():
+    """Raises BenchError for a parameter that holds NaN or infinity, and for a buffer that holds NaN (an attention mask
+    may hold infinity)."""
+    parameters = dict(model.named_parameters())
+    for name, each in {**parameters, **dict(model.named_buffers())}.items():
+        if not each.is_floating_point() or not each.numel():
+            continue
+        extremes = torch.stack(each.detach().aminmax())
+        if extremes.isnan().any() or (name in parameters and extremes.isinf().any()):
             raise BenchError(f"The network's {name!r} holds NaN or infinity; load weights that are finite.")

@@ -130,6 +130,19 @@ def test_a_recurrent_head_of_two_layers_has_no_dropout_and_a_gradient():
     assert (recurrent.training, recurrent.dropout) == (False, 0.5)
 
 
+def test_a_graph_module_is_a_network():
+    graph = torch.fx.symbolic_trace(net())
+    assert torch.equal(ab.trace(graph, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops)
+
+
+def test_an_autocast_around_a_call_rounds_no_gradient():
+    expected = ab.trace(net().float(), "c", IMAGES)
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = ab.trace(net().float(), "c", IMAGES)
+        assert torch.equal(trace.gradient_of(lambda outputs: outputs[:, 0]), expected.gradient_of(lambda z: z[:, 0]))
+    assert torch.equal(trace.gradients, expected.gradients)
+
+
 class Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -190,6 +203,7 @@ PAIR = {"image": IMAGES, "depth": IMAGES[:, :1]}
 SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # network, layer, images, the sentence
     "dynamic int8": (dynamic, "c", IMAGES, r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point"),
     "int8": (of_integers, "c", IMAGES, r"its 'fc' is a Linear of integers"),
+    "TorchScript": (lambda: torch.jit.trace(net(), IMAGES), "c", IMAGES, r"give the nn.Module that it was made from"),
     "lazy": (lambda: net(fc=nn.LazyLinear(4)), "c", IMAGES, r"'fc.weight' has no shape yet; call the network"),
     "meta": (lambda: net().to("meta"), "c", IMAGES, r"no values .device meta.; build it on a device"),
     "half a float16": (half, "c", IMAGES, r"can't run in torch.float16 and torch.float64 .*; give network.float"),

@@ -62,6 +62,12 @@ NOT_READY = {
         r"'0\.weight' has no shape .*call the network",
     ),
     "meta": (lambda: with_bias([0.0, 0.0, 0.0], "meta"), r"'4\.bias' has no values"),
+    "NaN in statistics": (
+        lambda: nn.Sequential(*network()[:2], nn.BatchNorm2d(4), *network()[2:]).apply(
+            lambda part: part.running_var.fill_(torch.nan) if isinstance(part, nn.BatchNorm2d) else None
+        ),
+        r"'2\.running_var' holds NaN",
+    ),
     "NaN": (lambda: with_bias([0.0, float("nan"), 0.0]), r"'4\.bias' holds NaN"),
 }
 
