@@ -248,6 +248,13 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Turns off an autocast that stands around a call, which would round gradients to bfloat16."""
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+        yield
+
+
 def equal_up_to_rounding(values: Tensor, expected: Tensor) -> bool:
     """Equal up to the rounding of the largest finite value; NaN equals NaN.
 

@@ -23,7 +23,7 @@ from axiom_bench.cutting.interventions import (
 )
 from axiom_bench.cutting.numerics import XY, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
-from axiom_bench.cutting.passes import Passes
+from axiom_bench.cutting.passes import Passes, without_autocast
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.wrappers import check_finite, check_shapes
@@ -153,6 +153,7 @@ class Trace(CachesResults):
         """
         return self.network.head(activations, rows)
 
+    @without_autocast()
     def gradient_of(self, scores: Callable[[Tensor], Tensor]) -> Tensor:
         """d scores / dF, (B, K, H, W), of other scores (B,) that the outputs (B, C) are made into.
 
@@ -276,6 +277,7 @@ class Trace(CachesResults):
         )
 
 
+@without_autocast()
 def trace_of(
     cut_model: SplitModel,
     images: Tensor,

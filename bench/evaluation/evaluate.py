@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.output import AnyOutput
-from axiom_bench.cutting.passes import by_halves
+from axiom_bench.cutting.passes import by_halves, without_autocast
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import cut
 from axiom_bench.data.batch import Batch
@@ -36,6 +36,7 @@ from axiom_bench.explanation.explanation import Explanation, given, heatmap
 from axiom_bench.explanation.overlay import Heatmaps
 
 
+@without_autocast()
 def evaluate(
     model: nn.Module,
     layer: str,
@@ -88,6 +89,7 @@ def evaluate(
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
 
+@without_autocast()
 def explain(
     model: nn.Module,
     layer: str,
