@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -136,14 +136,38 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
             return [itemgetter(key) if is_dict else attrgetter(key)]
     keys = " or ".join(map(repr, KEYS))
     what = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
-    raise BenchError(f"{network} returns {what}; give output=, a function from what it returns to scores (B, n).")
+    if type(output).__module__ == "numpy":
+        raise BenchError(f"{network} returns {what}; let its forward return a tensor, computed without NumPy.")
+    example = next((f", such as lambda returned: returned{place}" for place in _places_of_scores(output)), "")
+    raise BenchError(
+        f"{network} returns {what}; give output=, a function from what it returns to scores (B, n){example}."
+    )
+
+
+def _places_of_scores(output: Any) -> Iterator[str]:
+    """Where what a network returns holds scores (B, n), as in code: "['age']", "[0]", ".age"."""
+    if isinstance(output, Mapping):
+        values = {f"[{key!r}]": value for key, value in output.items()}
+    elif isinstance(output, list | tuple):
+        values = {f"[{index}]": value for index, value in enumerate(output)}
+    else:
+        values = {f".{name}": value for name, value in getattr(output, "__dict__", {}).items()}
+    shapes = {place: value for place, value in values.items() if isinstance(value, Tensor) and value.ndim == 2}
+    return (place for place, value in shapes.items() if value.is_floating_point())
 
 
 def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
     steps = entry_of(output, network)
     tensor = Chain(*steps)(output)
     by_shape: dict[int, list[Callable[[Any], Any]]] = {1: [one_column], 2: [], 4: [mean_of_maps]}
-    if tensor.ndim not in by_shape or len(tensor) != 1 or not tensor.is_floating_point():
+    is_squeezed = tensor.ndim == 0 or (tensor.ndim == 1 and len(tensor) > 1)  # of one image, as squeeze() leaves it
+    if is_squeezed:
+        by_shape[tensor.ndim] = [partial(torch.reshape, shape=(-1, tensor.numel()))]
+    if not tensor.is_floating_point():
+        raise BenchError(
+            f"{network} returns {described(tensor)}, a decision; let its forward return the scores that it is made of."
+        )
+    if tensor.ndim not in by_shape or not (is_squeezed or len(tensor) == 1):
         raise BenchError(
             f"{network} returns {described(tensor)} for one image, not scores (B, n), (B,) or (B, n, H, W); "
             "give output=, a function from what it returns to scores (B, n)."

@@ -70,9 +70,10 @@ def _by_operations(returned: Tensor, calls: Calls) -> str | None:
         return "labels" if _equal(made, values) or _equal(made, values.exp()) else None
     if (logits := logits_before(returned, calls.of, SOFTMAX)) is None:
         return None
-    if logits.ndim > 1 and _equal(made := logits.double().softmax(1), values):
+    made = logits.double().softmax(min(logits.ndim - 1, 1))
+    if _equal(made, values):
         return "probabilities"
-    if logits.ndim > 1 and _equal(made, values.exp()):
+    if _equal(made, values.exp()):
         return "log_probabilities"
     is_part = ((values >= 0) & (values <= 1)).all() and (values < 1).any()  # such as the second of two probabilities
     return "labels" if is_part else None
@@ -80,9 +81,9 @@ def _by_operations(returned: Tensor, calls: Calls) -> str | None:
 
 def _by_values(returned: Tensor) -> str | None:
     """One of KINDS, where a tensor has such values over dimension 1; else None."""
-    if returned.ndim == 1 or returned.shape[1] == 1:
+    values = returned.double() if returned.ndim > 1 else returned.double().reshape(1, -1)
+    if values.shape[1] == 1:
         return None
-    values = returned.double()
     for returns, probabilities in (("probabilities", values), ("log_probabilities", values.exp())):
         sums = probabilities.sum(1)
         some = ((probabilities > 0) & (probabilities < 1)).any()  # by zeros and ones alone nothing is told

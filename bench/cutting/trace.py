@@ -367,7 +367,8 @@ class CutModel(SplitModel):
 
     Args:
         model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads. Logits are
-            found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W).
+            found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W),
+            squeezed or not.
         layer: a dotted module name.
         precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.
         ablation_memory: bytes that the ablations may take beside the trace.

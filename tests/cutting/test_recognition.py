@@ -54,6 +54,7 @@ ENDS: dict[str, tuple[Callable[[Tensor], Any], str, Any]] = {  # end, what it re
     "clamped": (lambda z: softmax(z, 1).clamp(1e-7, 1 - 1e-7), "probabilities", None),
     "clamped in place": (lambda z: softmax(z, 1).clamp_(1e-7), "probabilities", None),
     "squeezed": (lambda z: softmax(z[:, :, None, None], 1).squeeze(3).view(z.size(0), -1), "probabilities", None),
+    "squeezed by one image": (lambda z: softmax(z[:, :, None], 1).squeeze(), "probabilities", None),
     "dict": (lambda z: {"logits": softmax(z, 1)}, "probabilities", None),
     "object": (lambda z: SimpleNamespace(logits=log_softmax(z, 1)), "log_probabilities", None),
     "tuple": (lambda z: (z.softmax(-1), z), "probabilities", lambda returned: returned[0]),

@@ -143,6 +143,12 @@ def test_an_autocast_around_a_call_rounds_no_gradient():
     assert torch.equal(trace.gradients, expected.gradients)
 
 
+def test_one_image_behind_a_squeeze_has_the_drops_of_two():
+    network = net(lambda net, x: net.fc(net.c(x).relu().mean((2, 3), keepdim=True).squeeze()))
+    drops = ab.trace(network, "c", IMAGES[:1], [1]).ablation_drops
+    torch.testing.assert_close(drops, ab.trace(net(), "c", IMAGES, [1, 1]).ablation_drops[:1], rtol=0, atol=1e-13)
+
+
 class Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -39,8 +39,9 @@ EACH_TOKEN = {nn.Linear, nn.LayerNorm, functional.layer_norm} | ELEMENTWISE | ID
 def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor, sides: Any) -> HeadGraph | None:
     """The head's graph, checked with one image.
 
-    None where a value doesn't keep its images in its first dimension, and where an operation is steep at 0. There x + d
-    has the rounding of x, of which a logarithm makes any number. activations: (1, K, H, W); sides: of that image.
+    None where a value doesn't keep its images in its first dimension, be it one, and where an operation is steep at 0.
+    There x + d has the rounding of x, of which a logarithm makes any number. activations: (1, K, H, W); sides: of that
+    image.
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
@@ -49,7 +50,9 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     bare = HeadGraph(for_one_token(bare, bare.evaluate(*batches[0])), None, (), 0, 0)
     two, three = (bare.evaluate(*batch) for batch in batches)
     calls = [node for node in two if node.op.startswith("call")]
-    if not all(_has_rows(two[node], three[node]) for node in calls) or any(_is_steep(bare, node) for node in calls):
+    if not all(_has_rows(two[node], three[node]) for node in calls) or any(
+        _is_steep(bare, node) or _loses_one_row(node) for node in calls
+    ):
         return None
     floats = [node for node in calls if _is_floating(two[node])]
     if not equal_up_to_rounding(two[bare.logits][:1], expected):
@@ -92,6 +95,11 @@ def _has_rows(two: Any, three: Any) -> bool:
         for first, second in pairs
         if not isinstance(first, NUMBERS)
     )
+
+
+def _loses_one_row(node: fx.Node) -> bool:
+    """Whether it squeezes every dimension of size 1, the images' too where there is one."""
+    return node.target in ("squeeze", torch.squeeze) and len((*node.args, *node.kwargs)) == 1
 
 
 def _is_steep(head: HeadGraph, node: fx.Node) -> bool:
