@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
+from axiom_bench.cutting.output import described
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
 from axiom_bench.evaluation.plugins import Plugin, needs_of, value_names
@@ -168,13 +169,6 @@ def _judged(metric: Metric, values: Any, met: np.ndarray, dimensions: int) -> tu
     status = np.where((met == OK) & points.isinf().any(1).numpy(), NOT_FINITE, status)
     missing = torch.from_numpy(status != OK)
     return values.masked_fill(missing[:, None] if dimensions == 2 else missing, torch.nan), tuple(status)
-
-
-def described(answer: Any) -> str:
-    """The shape of a tensor, with what numbers it has where these are no usual ones; the type of anything else."""
-    if not isinstance(answer, Tensor):
-        return f"a {type(answer).__name__}"
-    return f"{tuple(answer.shape)}{'' if answer.is_floating_point() else f' of {answer.dtype}'}"
 
 
 def on_cpu(answers: Sequence[Returned]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.output import described
 from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
@@ -56,10 +58,15 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
     """
     check_normalise(normalise)
     if not is_map(raw_map):
+        of_tensor = "map[None]" if getattr(raw_map, "ndim", 3) == 2 else "map.abs() or map.float()"
+        mended = of_tensor if isinstance(raw_map, Tensor) else "torch.as_tensor(map)"
         raise BenchError(
-            f"A map is a floating-point tensor (B, h, w) of at least one pixel, not {tuple(raw_map.shape)} of "
-            f"{raw_map.dtype}; a complex one's .abs(), or another's .float(), may be what is meant."
+            f"A map is a floating-point tensor (B, h, w) of at least one pixel, not {described(raw_map)}; "
+            f"{mended} may be one."
         )
+    sides = (size, size) if isinstance(size, int) else size
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise BenchError(f"The size of a heatmap is (H', W') in whole pixels, not {size!r}.")
     positive = raw_map.clamp(min=0)
     resized = functional.interpolate(positive[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     if normalise == "minmax":
@@ -68,9 +75,11 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
     return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
 
 
-def is_map(raw_map: Tensor) -> bool:
+def is_map(raw_map: object) -> bool:
     """Whether a heatmap can be made of it: floating point, (B, h, w), at least one pixel."""
-    return raw_map.ndim == 3 and raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
+    return (
+        isinstance(raw_map, Tensor) and raw_map.ndim == 3 and raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
+    )
 
 
 def check_heatmap(heatmap: object, finite: bool) -> None:
@@ -84,6 +93,23 @@ def check_heatmap(heatmap: object, finite: bool) -> None:
             "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), "
             "which makes one of any map (B, h, w)."
         )
+
+
+def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
+    """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape."""
+    if boxes is not None and not (len(boxes) == len(heatmap) and all(map(_are_boxes, boxes))):
+        raise BenchError("Boxes are a tensor (n, 4) for each image, x0 y0 x1 y1 in pixels; give boxes=(of_image, ...).")
+    is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
+    if masks is not None and not is_mask:
+        raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
+
+
+def _are_boxes(boxes: object) -> bool:
+    """Corners in order, and not all in [0, 1], as shares of the image's sides are."""
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+        return False
+    are_shares = len(boxes) > 0 and boxes.max() <= 1 and (boxes % 1).any()
+    return bool((boxes[:, 2:] >= boxes[:, :2]).all() and not are_shares)
 
 
 def _in_range(values: Tensor) -> bool:
@@ -179,6 +205,7 @@ class Explanation(CachesResults):
         if self.heatmap is not None and self.heatmap is not self.made:
             # Where a raw map isn't finite, a status says so; a heatmap alone has none.
             check_heatmap(self.heatmap, finite=self.raw_map is None)
+            check_objects(self.boxes, self.masks, self.heatmap)
 
     @staticmethod
     def of(

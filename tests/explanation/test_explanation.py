@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 import pytest
@@ -98,14 +99,21 @@ def test_heatmap_by_hand():
     assert ab.heatmap(torch.rand(2, 3, 5), (6, 20)).shape == (2, 6, 20)  # height and width
 
 
-@pytest.mark.parametrize(
-    "raw", [torch.ones(2, 0, 0), torch.ones(2, 2), torch.ones(2, 2, 2) + 1j, torch.ones(2, 2, 2) > 0]
-)
-def test_what_is_no_map_is_refused_with_what_it_is(raw):
-    with pytest.raises(
-        BenchError, match=r"A map is a floating-point tensor \(B, h, w\) of at least one pixel, not \(2"
-    ):
-        ab.heatmap(raw, (4, 4))
+BOX, ONES = torch.tensor([[1, 2, 3, 4]]), torch.ones(2, 4, 4)
+NO_MAPS = [torch.ones(2, 0, 0), ONES[0], ONES + 1j, ONES > 0, ONES.numpy(), None]
+NO_OBJECTS = [*({"boxes": (BOX, each)} for each in (BOX[0], BOX.numpy(), BOX.flip(1), BOX / 4)),
+              {"boxes": [BOX]}, {"masks": ONES}, {"masks": ONES[:, :2] > 0}]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "sentence"), [
+    *((partial(ab.heatmap, each, (4, 4)), r"A map is a floating-point tensor \(B, h, w\) .*, not") for each in NO_MAPS),
+    *((partial(ab.heatmap, ONES, each), "size of a heatmap") for each in ((4,), (0, 4), (4.0, 4.0), "44", 0)),
+    *((partial(ab.Explanation, heatmap=ONES, **each), "^Boxes are|^Masks are") for each in NO_OBJECTS),
+])  # fmt: skip
+def test_what_is_no_map_size_box_or_mask_is_refused(call, sentence):
+    assert len(ab.Explanation(heatmap=ONES, boxes=(BOX, BOX[:0]), masks=ONES > 0)) == 2
+    with pytest.raises(BenchError, match=sentence):
+        call()
 
 
 def test_a_map_without_a_positive_value_stays_zero():
