@@ -42,7 +42,8 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     names = sorted(names)
     text = repr(name)
     message = f"There is no {kind} {text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
-    near = difflib.get_close_matches(str(name)[:MAX_NAME_LENGTH], names, n=3, cutoff=0.5)
+    lower, by_lower = str(name)[:MAX_NAME_LENGTH].lower(), {each.lower(): each for each in names}
+    near = [by_lower[each] for each in difflib.get_close_matches(lower, by_lower, 3, 0.5)]
     if near:
         return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")
     if not names:

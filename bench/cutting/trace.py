@@ -354,7 +354,10 @@ def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
     if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
         raise BenchError(f"{expected}, not {indices.dtype} values.")
     if indices.shape != (rows,):
-        raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}.")
+        advice = f"; give [{int(indices)}] * {rows}" if indices.ndim == 0 else ""
+        if indices.shape == logits.shape and indices.count_nonzero() == rows:
+            advice = "; give targets.argmax(1)"
+        raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
     outside = indices[(indices < 0) | (indices >= classes)]
     if len(outside):
         valid = f"0 to {classes - 1}" if classes > 1 else "0 alone"

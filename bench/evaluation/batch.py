@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
+from axiom_bench.cutting.output import described
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, described, measure_all, without_values
+from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, measure_all, without_values
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.specs import MethodSpec
@@ -241,10 +242,11 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
     is_real = isinstance(answer, Tensor) and not answer.is_complex()
     if is_real and _broadcasts(answer.shape, trace.activations.shape):
         return answer.detach()
+    hint = "; give weights[:, :, None, None]" if is_real and answer.shape == trace.activations.shape[:2] else ""
     raise BenchError(
         f"The method {method.name!r} returned {described(answer.raw if isinstance(answer, Map) else answer)}; a method "
         f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an "
-        "axiom_bench.Map of (B, h, w), floating point and of at least one pixel."
+        f"axiom_bench.Map of (B, h, w), floating point and of at least one pixel{hint}."
     )
 
 

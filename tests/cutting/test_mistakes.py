@@ -52,6 +52,8 @@ MISTAKES: list[tuple[Callable[[nn.Module, Tensor], object], str]] = [
     (lambda model, images: ab.trace(model, "conv", images.numpy()), r"a numpy\.ndarray; .* with torch\.from_numpy"),
     *((lambda model, images, wrong=wrong: ab.trace(model, "conv", images, wrong), TARGETS)
       for wrong in (["cat", "dog", "cow"], "cat", {"a": 1}, torch.tensor([0.5, 1.0, 2.0]), [True] * 3)),
+    (lambda model, images: ab.trace(model, "conv", images, 1), r"not the shape \(\); give \[1\] \* 3"),
+    (lambda model, images: ab.trace(model, "conv", images, torch.eye(5).long()[:3]), r"give targets\.argmax\(1\)"),
     (lambda model, images: ab.trace(model, "conv", images, [0, 1]), r"\(3,\) integers, not .* shape \(2,\)"),
     (lambda _, images: ab.trace(flattened(), "conv", images), r"Network returns shape \(1, 4, 16\) for one image, not"),
     (lambda model, images: ab.trace(model, "conv", images)[0], r"Invalid index 0 of a trace; .* such as trace\[0:1\]"),
