@@ -20,11 +20,12 @@ AS_TRAINED = "normalised as in training"
 def checked_images(images: Any, model: nn.Module) -> Tensor:
     """The images themselves, (B, C, H', W') in floating point. Raises BenchError for anything else."""
     check_inputs(model)
-    if not isinstance(images, Tensor):
-        raise BenchError(
-            f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
-        )
+    check_tensor(images)
     if images.ndim != 4 or not images.numel():
+        convolutions = [part for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)]
+        if convolutions and images.ndim - 2 == len(convolutions[0].kernel_size) != 2:
+            kind = type(convolutions[0]).__name__
+            raise BenchError(f"The network has {kind} layers, and maps of images alone are made; give one with Conv2d.")
         shape, change = tuple(images.shape), _to_four(images.shape)
         advice = f"; give images{change}" if change else ""
         raise BenchError(f"Invalid images: expected (B, 3, H, W) with B >= 1, not the shape {shape}{advice}.")
@@ -35,6 +36,14 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             "the network itself does that."
         )
     return images
+
+
+def check_tensor(images: Any) -> None:
+    """Raises BenchError for images that aren't a tensor."""
+    if not isinstance(images, Tensor):
+        raise BenchError(
+            f"Invalid images: expected a tensor (B, 3, H, W), not {type_name(images)}{_from_others(images)}."
+        )
 
 
 def check_inputs(model: nn.Module) -> None:
@@ -122,5 +131,6 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
     height, width = image.shape[2:]
     return (
         f"{name} can't run on an image of {channels} x {height} x {width} ({reason}); give images of the channels and "
-        "the size that it was trained on, on the command line by model.resize and model.crop."
+        "the size that it was trained on, on the command line by model.resize and model.crop, or put it into a module "
+        "whose forward hands it what it takes, as self.net(list(images))."
     )

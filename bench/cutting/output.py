@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -136,24 +136,14 @@ def entry_of(output: Any, network: str) -> list[Callable[[Any], Any]]:
             return [itemgetter(key) if is_dict else attrgetter(key)]
     keys = " or ".join(map(repr, KEYS))
     what = f"a dict of {list(output)} without {keys}" if is_dict else f"{type_name(output)}, not a tensor"
-    if type(output).__module__ == "numpy":
-        raise BenchError(f"{network} returns {what}; let its forward return a tensor, computed without NumPy.")
-    example = next((f", such as lambda returned: returned{place}" for place in _places_of_scores(output)), "")
+    entries = dict(enumerate(output)) if isinstance(output, list | tuple) else output
+    is_dict = isinstance(entries, Mapping)
+    values = entries if is_dict else getattr(output, "__dict__", {})
+    scores = (key for key, value in values.items() if isinstance(value, Tensor) and value.ndim == 2)
+    examples = (f", such as lambda returned: returned{f'[{key!r}]' if is_dict else f'.{key}'}" for key in scores)
     raise BenchError(
-        f"{network} returns {what}; give output=, a function from what it returns to scores (B, n){example}."
+        f"{network} returns {what}; give output=, a function from what it returns to scores (B, n){next(examples, '')}."
     )
-
-
-def _places_of_scores(output: Any) -> Iterator[str]:
-    """Where what a network returns holds scores (B, n), as in code: "['age']", "[0]", ".age"."""
-    if isinstance(output, Mapping):
-        values = {f"[{key!r}]": value for key, value in output.items()}
-    elif isinstance(output, list | tuple):
-        values = {f"[{index}]": value for index, value in enumerate(output)}
-    else:
-        values = {f".{name}": value for name, value in getattr(output, "__dict__", {}).items()}
-    shapes = {place: value for place, value in values.items() if isinstance(value, Tensor) and value.ndim == 2}
-    return (place for place, value in shapes.items() if value.is_floating_point())
 
 
 def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:

@@ -10,6 +10,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
+from axiom_bench.cutting.images import check_tensor
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import by_halves, without_autocast
 from axiom_bench.cutting.tokens import AnyReshape
@@ -177,9 +178,7 @@ def _as_batch(entry: Any, first: int) -> Batch:
             "(B, 3, H, W) with targets (B,), or with None for the predicted class."
         )
     images, targets = entry
-    if not isinstance(images, Tensor):
-        hint = "; convert them with torch.from_numpy" if type(images).__module__ == "numpy" else ""
-        raise BenchError(f"The images of a batch are a tensor (B, 3, H, W), not a {type(images).__name__}{hint}.")
+    check_tensor(images)
     return Batch(images, tuple(str(first + row) for row in range(len(images))), targets)
 
 

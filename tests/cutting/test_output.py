@@ -225,7 +225,6 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
         (lambda maps: (maps, sums(maps)), r"scores \(B, n\), such as lambda returned: returned\[1\]\."),
         (lambda maps: {"age": sums(maps)}, r"such as lambda returned: returned\['age'\]\."),
         (lambda maps: SimpleNamespace(age=sums(maps)), r"such as lambda returned: returned\.age\."),
-        (lambda maps: sums(maps).detach().numpy(), r"a numpy\.ndarray.*; let its forward return a tensor"),
         (lambda maps: maps.flatten(2), r"Dense returns shape \(1, 5, 36\) for one image, not scores \(B, n\)"),
         (lambda maps: maps.argmax(1).flatten(1), r"shape \(1, 36\) of torch\.int64, a decision; let its forward"),
     ]),
