@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from axiom_bench.errors import BenchError, type_name
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
     Columns,
+    ZeroMaps,
     answer_of,
     curve_frame,
     frame,
@@ -126,6 +128,9 @@ def explain(
     images = images[None] if isinstance(images, Tensor) and images.ndim == 3 else images
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, targets)
     warn_of_silence(trace)
+    if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
+        sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
+        warnings.warn(sentence, ZeroMaps, stacklevel=3)
     raw_maps: dict[str, Tensor | None] = dict.fromkeys(method.name for method in plugins_of_methods)
     for method in sorted(plugins_of_methods, key=lambda method: method.is_foreign):
         witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None

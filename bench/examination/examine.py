@@ -93,6 +93,10 @@ def _outputs(trace: Trace) -> Answer:
     output, count = trace.cut_model.output, trace.logits.shape[1]
     if sentence := note(output, "output="):
         return Answer("outputs", "note", sentence)
+    values = trace.logits
+    if count > 1 and output.function is None and len(values) > 1 and values.amin() >= 0 and values.amax() <= 1:
+        seen = f"{count} values in 0 to 1; if they are probabilities of several labels, set output=torch.logit"
+        return Answer("outputs", "note", seen)
     return Answer("outputs", "ok", f"logits of {count} classes" if count > 1 else "one score an image")
 
 

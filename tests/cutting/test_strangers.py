@@ -149,6 +149,13 @@ def test_one_image_behind_a_squeeze_has_the_drops_of_two():
     torch.testing.assert_close(drops, ab.trace(net(), "c", IMAGES, [1, 1]).ablation_drops[:1], rtol=0, atol=1e-13)
 
 
+def test_an_image_of_nan_is_named_and_the_others_have_their_maps():
+    images = IMAGES.index_fill(0, torch.tensor([1]), torch.nan)
+    with pytest.warns(UserWarning, match=r"scores of the images \[1\] aren't finite"):
+        maps = ab.explain(net(), "c", images, ["grad_cam"])["grad_cam"]
+    assert torch.equal(maps[:1], ab.explain(net(), "c", IMAGES[:1], ["grad_cam"])["grad_cam"])
+
+
 class Straight(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
