@@ -99,7 +99,7 @@ def test_heatmap_by_hand():
     assert ab.heatmap(torch.rand(2, 3, 5), (6, 20)).shape == (2, 6, 20)  # height and width
 
 
-BOX, ONES = torch.tensor([[1, 2, 3, 4]]), torch.ones(2, 4, 4)
+BOX, ONES = torch.tensor([[1, 2, 3, 4]]), torch.ones(2, 16, 16)
 NO_MAPS = [torch.ones(2, 0, 0), ONES[0], ONES + 1j, ONES > 0, ONES.numpy(), None]
 NO_OBJECTS = [*({"boxes": (BOX, each)} for each in (BOX[0], BOX.numpy(), BOX.flip(1), BOX / 4)),
               {"boxes": [BOX]}, {"masks": ONES}, {"masks": ONES[:, :2] > 0}]  # fmt: skip
