@@ -230,8 +230,10 @@ def _place(
     own = {wanted[short]: name for name, short in inner.items() if short in wanted and alike[short] == 1}
     state = before[: before.rfind(INNER) + 1]  # the names beside it are those of the same state dict
     within = [name for name in tensors if name.startswith(state) and INNER not in name[len(state) :]]
-    beside = [name for name in within if name not in own.values()]
-    unexpected = [inner[name] for name in beside if name in inner and not _is_count(tensors[name])]
+    taken = {*own.values()}
+    beside = [name for name in within if name not in taken]
+    # One whole number, as of steps, is no layer's.
+    layers = [name for name in beside if name in inner and (tensors[name].ndim or tensors[name].dtype != torch.int64)]
     missing = [name for name in expected if name not in own and not name.endswith(COUNTED)]
     wrong = sorted(name for name, full in own.items() if tensors[full].shape != expected[name].shape)
     return Place(
@@ -240,13 +242,8 @@ def _place(
         missing,
         wrong,
         [name.removeprefix(state) for name in beside],
-        [name for name in unexpected if not ADDED.match(name)],
+        [inner[name] for name in layers if not ADDED.match(inner[name])],
     )
-
-
-def _is_count(tensor: Tensor) -> bool:
-    """Whether it is one whole number, as of steps or epochs: no layer has such a weight."""
-    return not (tensor.ndim or tensor.is_floating_point() or tensor.is_complex())
 
 
 def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None = None) -> list[str]:

@@ -87,36 +87,30 @@ def loaded(file: weights.Weights, nested: bool, key: str | None = None) -> State
     return fit if isinstance(fit, str) else module.state_dict()
 
 
-def check_one(result: State | str, kind: dict[str, Any]) -> None:
-    if kind["fault"] is not None:
-        assert isinstance(result, str)
-        return
-    assert not isinstance(result, str), result
-    put_in = copy_of(kind["seed"], None, "half" if kind["form"] == "half" else "plain")
-    for name, tensor in put_in.items():
-        assert torch.equal(result[name], tensor.to(result[name].dtype)), name
-
-
 def check(path: Any, copies: dict[Any, dict[str, Any]], beside: set[str], around: str, nested: bool) -> None:
     torch.save(AROUND[around](content_of(copies, beside)), path)
     file = weights.read(path)
     fitting = {
-        ".".join(filter(None, (around, *keys, prefix.rstrip(".")))) or "top": kind
+        ".".join(filter(None, (around, *keys, prefix.rstrip(".")))) or "top": (
+            kind["seed"],
+            kind["fault"],
+            kind["form"],
+        )
         for (keys, prefix), kind in copies.items()
         if kind["fault"] not in UNFIT
     }
-    result = loaded(file, nested)
-    if not fitting:
-        assert isinstance(result, str)
-        assert "don't fit mine" in result
+    result, chosen = loaded(file, nested), next(iter(fitting.values()), None)
+    if chosen is None:
+        assert "don't fit mine" in str(result)
         return
-    if len({(kind["seed"], kind["fault"], kind["form"] == "half") for kind in fitting.values()}) == 1:
-        check_one(result, next(iter(fitting.values())))
-        return
-    assert isinstance(result, str), "it holds two networks of other values"
-    (key,) = re.findall(r"choose one by model\.weights_key=(.+)\.$", result)
-    of_key = fitting.get(key) or next(kind for name, kind in fitting.items() if weights.unwrapped_name(name) == key)
-    check_one(loaded(file, nested, key), of_key)
+    if len({(*of_copy[:2], of_copy[2] == "half") for of_copy in fitting.values()}) > 1:
+        (key,) = re.findall(r"choose one by model\.weights_key=(.+)\.$", str(result))
+        plain = {weights.unwrapped_name(name): of_copy for name, of_copy in fitting.items()}
+        result, chosen = loaded(file, nested, key), fitting.get(key) or plain[key]
+    seed, fault, form = chosen
+    assert isinstance(result, str) == (fault is not None), result
+    for name, tensor in {} if fault else copy_of(seed, None, "half" if form == "half" else "plain").items():
+        assert torch.equal(result[name], tensor.to(result[name].dtype)), name
 
 
 @lengths(150)
