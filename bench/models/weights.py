@@ -7,7 +7,7 @@ import re
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
@@ -196,26 +196,32 @@ def _unusable(tensor: Tensor) -> str | None:
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
     """All places of a file where a network with this state dict fits; where it fits nowhere, the one that has most of
     it. Names are taken as they are, then without those of wrappers, and each without what all of the network's begin
-    with."""
+    with; last with _ for dots, as averages have them (ema_fc_weight)."""
     tensors, found = weights.tensors, list[Place]()
-    starts = [(name, each.end()) for name in tensors for each in re.finditer(rf"^|[.{INNER}]", name)]
-    for form in (str, unwrapped_name):
-        wanted = {form(name): name for name in expected}
+    for unwrap, dot in ((str, "."), (unwrapped_name, "."), (unwrapped_name, "_")):
+        form = partial(_form, unwrap, dot)
+        starts = [(name, each.end()) for name in tensors for each in re.finditer(rf"^|[.{dot}{INNER}]", name)]
         inner = dict.fromkeys((name[:start], form(name[start:])) for name, start in starts)
+        of_network = {unwrap(name): name for name in expected}
         while True:
+            wanted = {name.replace(".", dot): own for name, own in of_network.items()}
             counts = Counter(before for before, name in inner if name in wanted)
             counts = counts or Counter(name[: name.rfind(INNER) + 1] for name in tensors)
             befores = [before for before, count in counts.items() if count > max(counts.values()) / 2]
             found += [_place(tensors, form, wanted, expected, befores, before) for before in befores]
-            if len({name.partition(".")[0] for name in wanted}) != 1 or not all("." in name for name in wanted):
+            if len({name.partition(".")[0] for name in of_network}) != 1 or not all("." in name for name in of_network):
                 break
-            wanted = {name.partition(".")[2]: own for name, own in wanted.items()}
+            of_network = {name.partition(".")[2]: own for name, own in of_network.items()}
     fitting: dict[frozenset[int], Place] = {}  # the same tensors may fit by several forms of their names
     for place in found:
         if place.fits:
             fitting.setdefault(frozenset(map(id, place.tensors.values())), place)
     closest = min(found, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected))
     return [*fitting.values()] or [closest]
+
+
+def _form(unwrap: Callable[[str], str], dot: str, name: str) -> str:
+    return unwrap(name).replace(".", dot)
 
 
 def _place(

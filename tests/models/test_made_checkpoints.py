@@ -28,6 +28,7 @@ FORMS: dict[str, Callable[[State], State]] = {  # of no other values
     "plain": lambda state: state,
     "half": lambda state: {name: t.half() if t.is_floating_point() else t for name, t in state.items()},
     "a part wrapped": lambda state: {name.replace("fc.", "fc.module."): tensor for name, tensor in state.items()},
+    "in one word": lambda state: {name.replace(".", "_"): tensor for name, tensor in state.items()},
     "without counts": lambda state: {name: tensor for name, tensor in state.items() if "tracked" not in name},
     "with a loss's weights": lambda state: {**state, "criterion.weight": torch.ones(2), "n_averaged": torch.tensor(1)},
 }
@@ -44,7 +45,7 @@ AROUND: dict[str, Callable[[object], object]] = {
     "": lambda content: content, "runs.1": lambda content: {"runs": [3, content]}, "0": lambda content: (content, "x"),
 }  # fmt: skip
 KEYS = st.lists(st.sampled_from(("model", "state_dict", "ema", "net")), max_size=2, unique=True).map(tuple)
-PREFIXES = st.sampled_from(("", "", "module.", "_orig_mod.", "core.", "core.core.", "body.module.", "teacher."))
+PREFIXES = st.sampled_from(("", "", "module.", "_orig_mod.", "core.", "core.core.", "body.module.", "teacher.", "ema_"))
 COPY = st.fixed_dictionaries({
     "seed": st.sampled_from((0, 0, 1)), "fault": st.sampled_from((None, None, None, *FAULTS)),
     "form": st.sampled_from(sorted(FORMS)),
