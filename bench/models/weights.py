@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
@@ -22,8 +22,8 @@ from axiom_bench.errors import BenchError, unknown
 
 INNER = "\0"  # between a checkpoint's key and what is under it; between a module and its tensors stands a dot
 COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
-# What training adds beside a network's own tensors: losses, heads that rest in eval mode, counters of profilers.
-ADDED = re.compile(r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params)|n_averaged)(\.|$)")
+# What training adds beside a network's own tensors: losses, heads that rest in eval mode, counts of profilers.
+ADDED = re.compile(r"(\w*(criterion|loss|metric)\w*|aux\w*|AuxLogits|(.*\.)?total_(ops|params))(\.|$)")
 DTYPES = (  # of weights, and of the counts and indices beside them
     torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.bool,
     torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64,
@@ -196,36 +196,60 @@ def _unusable(tensor: Tensor) -> str | None:
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
     """All places of a file where a network with this state dict fits; where it fits nowhere, the one that has most of
     it. Names are taken as they are, then without those of wrappers, and each without what all of the network's begin
-    with."""
-    closest: list[Place] = []
-    for form in (str, unwrapped_name):
-        tensors = {form(name): tensor for name, tensor in weights.tensors.items()}
-        wanted = {form(name): name for name in expected}
+    with; last with _ for dots, as averages have them (ema_fc_weight)."""
+    tensors, found = weights.tensors, list[Place]()
+    for unwrap, dot in ((str, "."), (unwrapped_name, "."), (unwrapped_name, "_")):
+        form = partial(_form, unwrap, dot)
+        starts = [(name, each.end()) for name in tensors for each in re.finditer(rf"^|[.{dot}{INNER}]", name)]
+        inner = dict.fromkeys((name[:start], form(name[start:])) for name, start in starts)
+        of_network = {unwrap(name): name for name in expected}
         while True:
-            starts = ((name, each.end()) for name in tensors for each in re.finditer(rf"^|[.{INNER}]", name))
-            counts = Counter(name[:start] for name, start in starts if name[start:] in wanted)
+            wanted = {name.replace(".", dot): own for name, own in of_network.items()}
+            counts = Counter(before for before, name in inner if name in wanted)
             counts = counts or Counter(name[: name.rfind(INNER) + 1] for name in tensors)
-            most = max(counts.values(), default=0)
-            found = [_place(tensors, wanted, expected, before) for before in counts if counts[before] > most / 2]
-            if fitting := [place for place in found if place.fits]:
-                return fitting
-            closest += found
-            if len({name.partition(".")[0] for name in wanted}) != 1 or not all("." in name for name in wanted):
+            befores = [before for before, count in counts.items() if count > max(counts.values()) / 2]
+            found += [_place(tensors, form, wanted, expected, befores, before) for before in befores]
+            if len({name.partition(".")[0] for name in of_network}) != 1 or not all("." in name for name in of_network):
                 break
-            wanted = {name.partition(".")[2]: own for name, own in wanted.items()}
-    return [min(closest, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected))]
+            of_network = {name.partition(".")[2]: own for name, own in of_network.items()}
+    fitting: dict[frozenset[int], Place] = {}  # the same tensors may fit by several forms of their names
+    for place in found:
+        if place.fits:
+            fitting.setdefault(frozenset(map(id, place.tensors.values())), place)
+    closest = min(found, key=lambda place: len(place.missing) + len(place.wrong) + len(place.unexpected))
+    return [*fitting.values()] or [closest]
 
 
-def _place(tensors: dict[str, Tensor], wanted: dict[str, str], expected: Mapping[str, Tensor], before: str) -> Place:
-    own = {name: tensors[before + inner] for inner, name in wanted.items() if before + inner in tensors}
+def _form(unwrap: Callable[[str], str], dot: str, name: str) -> str:
+    return unwrap(name).replace(".", dot)
+
+
+def _place(
+    tensors: dict[str, Tensor], form: Callable[[str], str], wanted: dict[str, str], expected: Mapping[str, Tensor],
+    befores: Sequence[str], before: str,
+) -> Place:  # fmt: skip
+    """befores: of all places, of which one may lie within another."""
+    others = tuple(each for each in befores if each.startswith(before) and each != before)
+    inside = [name for name in tensors if name.startswith(before) and not name.startswith(others)]
+    inner = {name: form(name.removeprefix(before)) for name in inside}
+    alike = Counter(inner.values())  # a network isn't put together from several copies
+    own = {wanted[short]: name for name, short in inner.items() if short in wanted and alike[short] == 1}
     state = before[: before.rfind(INNER) + 1]  # the names beside it are those of the same state dict
     within = [name for name in tensors if name.startswith(state) and INNER not in name[len(state) :]]
-    beside = [name for name in within if not name.startswith(before) or name[len(before) :] not in wanted]
-    inner = [name.removeprefix(before) for name in beside if name.startswith(before)]
+    taken = {*own.values()}
+    beside = [name for name in within if name not in taken]
+    # One whole number, as of steps, is no layer's.
+    layers = [name for name in beside if name in inner and (tensors[name].ndim or tensors[name].dtype != torch.int64)]
     missing = [name for name in expected if name not in own and not name.endswith(COUNTED)]
-    wrong = sorted(name for name, tensor in own.items() if tensor.shape != expected[name].shape)
-    left = [name.removeprefix(state) for name in beside], [name for name in inner if not ADDED.match(name)]
-    return Place(before, own, missing, wrong, *left)
+    wrong = sorted(name for name, full in own.items() if tensors[full].shape != expected[name].shape)
+    return Place(
+        before,
+        {name: tensors[own[name]] for name in expected if name in own},
+        missing,
+        wrong,
+        [name.removeprefix(state) for name in beside],
+        [inner[name] for name in layers if not ADDED.match(inner[name])],
+    )
 
 
 def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None = None) -> list[str]:

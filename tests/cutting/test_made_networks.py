@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import axiom_bench as ab
 from tests.cutting.conftest import Network
 from tests.cutting.made_heads import HEADS, OF_NO_IMAGE
+from tests.made import lengths, run, value_or_sentence
 
 N = 3  # classes
 
@@ -103,34 +103,27 @@ def literal(made: Made, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check(kind: dict[str, Any]) -> None:
-    made, sentence = make(**kind), ""
-    try:
+    made = make(**kind)
+
+    def values_of() -> tuple[Tensor, Tensor, ab.Trace]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trace = ab.trace(made.network, made.layer, made.images)
-            weights, drops = ab.methods.get("grad_cam")(trace)[..., 0, 0], trace.ablation_drops
-    except ab.BenchError as error:
-        sentence = str(error)
-    if sentence:
-        assert sentence.endswith(".")
-        assert "\n" not in sentence
+            return ab.methods.get("grad_cam")(trace)[..., 0, 0], trace.ablation_drops, trace
+
+    result = value_or_sentence(values_of)
+    if isinstance(result, str):
         assert kind["output"] == "a tuple" or kind["head"] in OF_NO_IMAGE
         return
+    weights, drops, trace = result
     for values, expected in zip((weights, drops), literal(made, trace.targets), strict=True):
         scale = float(expected.abs().max() + (1 + trace.scores.abs().max()) / 30)
         torch.testing.assert_close(values.double(), expected, rtol=0, atol=scale * (1e-10 if kind["double"] else 1e-3))
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(3000, marks=pytest.mark.slow)])
+@lengths(60)
 def test_values_equal_a_double_loop_or_one_sentence_says_why(examples):
-    settings_of_run = settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=examples < 100,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
-    settings_of_run(given(st.fixed_dictionaries(KINDS))(check))()
+    run(check, KINDS, examples)
 
 
 @pytest.mark.parametrize("head", HEADS)

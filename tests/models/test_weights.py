@@ -105,6 +105,14 @@ def test_a_place_in_a_checkpoint_is_told_and_two_of_other_values_are_asked_for(t
         assert torch.equal(module.fc.weight, state["fc.weight"])
     with pytest.raises(BenchError, match=r"no place of the network in b\.pth 'emma'"):
         weights.fit(network(), file, "mine", "emma")
+    average = {f"ema_{name.replace('.', '_')}": tensor for name, tensor in other.items()}  # as mmcv's hook writes it
+    file = weights.read(save({"state_dict": one | average}, tmp_path / "c.pth"))
+    with pytest.raises(
+        BenchError, match=r"at state_dict, state_dict\.ema_; choose one by model\.weights_key=state_dict\."
+    ):
+        weights.fit(network(), file, "mine")
+    weights.fit(module := network(), file, "mine", "state_dict.ema_")
+    assert torch.equal(module.fc.weight, other["fc.weight"])
 
 
 def test_a_network_s_file_fits_what_stands_around_it_and_no_smaller_network(tmp_path):

@@ -46,7 +46,7 @@ IMAGES = "ILSVRC2012_img_{split}.tar"
 BOXES = ("ILSVRC2012_bbox_{split}_v3.tgz", "ILSVRC2012_bbox_{split}_v2.tgz")
 FILES = f"{IMAGES.format(split='val')} and {KIT} (and {BOXES[0].format(split='val')} for boxes) below <root>"
 TREES = ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC")  # from a root to the splits: plain, and Kaggle's
-WNIDS = "wnids.txt"  # the classes of Tiny ImageNet
+WNIDS, WORDS = "wnids.txt", "words.txt"  # the classes of Tiny ImageNet, and the names of these and others
 LABELS = (  # the usual files
     *("LOC_{split}_solution.csv", "{split}.txt", "{split}/{split}_annotations.txt"),  # Kaggle's, plain, Tiny ImageNet's
     *("{split}.csv", "labels.csv", "labels.txt", "imagenet_2012_validation_synset_labels.txt", "synset_labels.txt"),
@@ -305,7 +305,9 @@ def synsets(places: Sequence[Path], classes: Classes | None) -> dict[str, str]:
         return class_list(str(mapping))
     kit = _devkit(places)
     if kit is None and (listed := next((place / WNIDS for place in places if os.path.isfile(place / WNIDS)), None)):
-        return dict(sorted(class_list(str(listed)).items()))
+        words = listed.with_name(WORDS)
+        names = class_list(str(words)) if os.path.isfile(words) else {}
+        return {synset: names.get(synset, synset) for synset in sorted(class_list(str(listed)))}
     if kit is None:
         raise BenchError(
             f"The order of the classes isn't known: there is no {places[0] / MAPPING}. Put it there, a line such as "

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from posixpath import basename, splitext
 
@@ -100,12 +100,13 @@ def _stem(name: str) -> str:
     return as_text(without_ending(basename(name.strip())))
 
 
-def _tables(lines: Sequence[str]) -> Iterator[list[list[str]]]:
-    """The lines in columns, by each separator that the first line has."""
-    for separator in "\t,;":
-        if lines and separator in lines[0]:
-            yield [row for row in csv.reader(lines, delimiter=separator) if row]
-    yield [[*match.groups()] if (match := WORDS.fullmatch(line)) else [line] for line in lines]
+def _tables(lines: Sequence[str]) -> list[list[list[str]]]:
+    """The lines in columns by each separator that the first has; first those that have as many columns in each line,
+    since names have commas too."""
+    separators = [separator for separator in "\t;," if lines and separator in lines[0]]
+    tables = [[row for row in csv.reader(lines, delimiter=separator) if row] for separator in separators]
+    words = [[*match.groups()] if (match := WORDS.fullmatch(line)) else [line] for line in lines]
+    return sorted([*tables, words], key=lambda rows: len({*map(len, rows)}))
 
 
 def _column(rows: list[list[str]], images: Collection[str]) -> int | None:
