@@ -17,7 +17,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     and inside a module without a forward of its own, as some averages are."""
     children = list(model.children())
     is_torchs = type(model).__module__.startswith(WRAPPERS)
-    has_no_forward = type(model).forward is nn.Module.forward and "forward" not in vars(model)
+    has_no_forward = getattr(type(model), "forward", None) is nn.Module.forward and "forward" not in vars(model)
     return unwrapped(children[0]) if len(children) == 1 and (is_torchs or has_no_forward) else model
 
 
