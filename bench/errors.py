@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 MAX_LISTED = 60  # names in an error message; of more, the first NUM_EXAMPLES are listed
 NUM_EXAMPLES = 12
@@ -42,7 +43,8 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     names = sorted(names)
     text = repr(name)
     message = f"There is no {kind} {text if len(text) <= MAX_NAME_LENGTH else text[:MAX_NAME_LENGTH] + '...'}"
-    near = difflib.get_close_matches(str(name)[:MAX_NAME_LENGTH], names, n=3, cutoff=0.5)
+    typed, matches = str(name)[:MAX_NAME_LENGTH], partial(difflib.get_close_matches, possibilities=names, cutoff=0.5)
+    near = matches(typed) or matches(typed.lower())
     if near:
         return BenchError(f"{message}; did you mean {' or '.join(map(repr, near))}?")
     if not names:
