@@ -24,7 +24,8 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             with progress(f"{name}: examination"):
                 try:
                     job = worker.loaded(config)
-                    name, answers = job.name, worker.examination(job)
+                    notes = (Answer("data", "note", sentence) for sentence in job.notes)
+                    name, answers = job.name, (*notes, *worker.examination(job))
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
                     failure = Failure.of(error)
                     if not failure.mendable:

@@ -75,7 +75,9 @@ def parse(argv: Sequence[str]) -> Namespace:
             rest = [argument for argument in rest if argument.startswith("-")]
     unrecognized = [argument for argument in rest if not hasattr(options, "overrides") or not OVERRIDE.match(argument)]
     if unrecognized:
-        top.error(f"unrecognized arguments: {' '.join(unrecognized)}")
+        is_setting = hasattr(options, "overrides") and unrecognized[0].startswith("--")
+        hint = f"; a setting has no dashes: {unrecognized[0].strip('-').partition('=')[0]}=VALUE" if is_setting else ""
+        top.error(f"unrecognized arguments: {' '.join(unrecognized)}{hint}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options

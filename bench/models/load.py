@@ -3,6 +3,8 @@ target layer and preprocessing."""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -154,9 +156,10 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
         except BenchError:
             raise
         except (Exception, SystemExit) as error:  # a user's code may raise anything
+            missing = re.search(r"missing \d+ required .*?'(\w+)'", str(error))
             raise BenchError(
                 f"{spec.architecture} can't be built with model.kwargs={shown(dict(spec.kwargs))}: "
-                f"{type(error).__name__}: {error}."
+                f"{type(error).__name__}: {error}{f'; set model.kwargs.{missing[1]}=VALUE' if missing else ''}."
             ) from error
     if isinstance(module, Mapping | tuple | list):  # beside the network may stand transforms or a config
         parts = list(module.values() if isinstance(module, Mapping) else module)
@@ -165,7 +168,7 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
     check_shapes(module)
-    return unwrap_parts(unwrapped(module)).eval()
+    return unwrap_parts(unwrapped(module)).cpu().float().eval()
 
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:
@@ -366,5 +369,6 @@ def _user(spec: ModelSpec) -> Source:
             f".pth or .pt file, or model.weights=as_built for those that {spec.architecture} loads."
         )
 
-    build = partial(import_function(spec.architecture), **spec.kwargs)
+    made = import_function(spec.architecture)
+    build = partial(copy.deepcopy, made) if isinstance(made, nn.Module) else partial(made, **spec.kwargs)
     return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)

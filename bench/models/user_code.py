@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Mapping
 from importlib.machinery import SourceFileLoader
@@ -29,7 +30,7 @@ class _TextLoader(SourceFileLoader):
 def import_function(path: str, setting: str = "model.architecture", expected: str = EXPECTED) -> Callable[..., Any]:
     """The function (or class) that builds what a setting names. Raises BenchError where there is none at that path."""
     where, colon, name = path.rpartition(":")
-    if not colon:
+    if not colon and not path.endswith(".py"):
         where, _, name = path.rpartition(".")
     if not where or not name:
         raise BenchError(f"{setting}={path!r} names no function; {expected}.")
@@ -38,9 +39,11 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
     try:
         module = _from_file(Path(where).expanduser()) if where.endswith(".py") else importlib.import_module(where)
     except (Exception, SystemExit) as error:  # importing runs the user's code, which may raise anything
-        raise BenchError(
-            f"{setting}={path!r} can't be imported ({type(error).__name__}: {error}); {expected}."
-        ) from error
+        what = f"{setting}={path!r} can't be imported ({type(error).__name__}: {error})"
+        package = os.path.relpath(Path(where).expanduser().with_suffix("")).strip("./").replace(os.sep, ".")
+        of_package = f"import it as a part of its package, {setting}={package}:{name}, from the folder above that"
+        advice = of_package if "relative import" in str(error) else expected
+        raise BenchError(f"{what}; {advice}.") from error
     function = getattr(module, name, None)
     if not callable(function):
         raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])
@@ -63,6 +66,8 @@ def _from_file(path: Path) -> ModuleType:
     if spec is None:
         raise ImportError(f"{path} isn't a Python file")
     module = importlib.util.module_from_spec(spec)
+    if (folder := str(path.parent.resolve())) not in sys.path:
+        sys.path.append(folder)  # as `python net.py` has it, but last: it hides no installed package
     sys.modules[module.__name__] = module  # dataclasses look their own module up there
     try:
         loader.exec_module(module)

@@ -262,6 +262,6 @@ def unwritable(folder: Path, error: OSError) -> BenchError:
     why = "the disk is full" if full else (error.strerror or str(error)).lower()
     mend = "free some space, or write elsewhere" if full else "allow writing there, or write elsewhere"
     return BenchError(
-        f"Can't write results to {folder}: {why}; {mend} with results=FOLDER. What was written is kept: "
-        "the same command goes on from there."
+        f"Can't write results to {folder}: {why}; {mend} with results=FOLDER (explain: --output FILE). "
+        "What was written is kept: the same command goes on from there."
     )

@@ -148,8 +148,9 @@ def orientation_lines(turned: Mapping[str, bool]) -> list[str]:
 
 
 def counted(what: str, images: Collection[str]) -> list[str]:
-    """How many there are, and the first; nothing for none."""
-    return [f"{len(images)} {what}, the first: {next(iter(images))}"] if images else []
+    """How many there are, each image once, and the first message, which begins with its image; nothing for none."""
+    count = len({image.partition(": ")[0] for image in images})
+    return [f"{count} {what}, the first: {next(iter(images))}"] if images else []
 
 
 def damaged_line(paths: Collection[str]) -> str:

@@ -129,6 +129,7 @@ def test_options_may_stand_among_overrides():
             *("--confg job", "data.size=3 --methods cam", "gate a --baseline b.csv c=d", "compare . . c=d"),
             *("verify . c=d", "tidy a c=d", "judge . c=d", "game . c=d"),
         )),
+        ("--model=resnet18", "--model=resnet18; a setting has no dashes: model=VALUE"),
         *((argv, "is no run folder") for argv in ("compare . c=d", "judge . --truth . c=d")),
     ],
 )  # fmt: skip

@@ -45,6 +45,12 @@ def trained() -> nn.Module:
 def beside() -> tuple[nn.Module, str]:
     return nn.DataParallel(trained()), "a transform"
 
+def needs(n):
+    return build(classes=n)
+
+def script():
+    return __import__("torch").jit.script(build())
+
 def nothing() -> int:
     return 3
 
@@ -64,6 +70,7 @@ def squeezenet(**settings: Any) -> LoadedModel:
 def own_network(tmp_path):
     """A user's network, as a file."""
     (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "relative.py").write_text("from .mine import build\n")
     (tmp_path / "raises.py").write_text("def build():\n    return 1\n1 / 0\n")
     return {"name": "mine", "source": "user", "architecture": f"{tmp_path / 'mine.py'}:build", "weights": None}
 
@@ -227,6 +234,10 @@ def test_error_messages(settings, message):
         ("build", "names no function"),
         ("{folder}/raises.py:build", "can't be imported .ZeroDivisionError"),
         ("{folder}/mine.py:raises", "can't be built with model.kwargs={}: RuntimeError: not today"),
+        ("{folder}/mine.py", "names no function"),
+        ("{folder}/mine.py:needs", r"argument: 'n'; set model\.kwargs\.n=VALUE"),
+        ("{folder}/mine.py:script", "A TorchScript model can't be cut"),
+        ("{folder}/relative.py:build", r"as a part of its package, model\.architecture=.*\.relative:build, from"),
         ("{folder}/mine.py:nothing", "must return an nn.Module, not an int"),
     ],
 )
@@ -236,6 +247,15 @@ def test_user_network_error_messages(own_network, tmp_path, architecture, messag
     assert not [name for name in sys.modules if "raises" in name and name.startswith("axiom_bench_user_")]
     with pytest.raises(BenchError, match=r"no weights called 'default'; set model\.weights"):
         load_model({**own_network, "weights": "default"})
+
+
+def test_a_network_in_half_precision_one_in_place_of_a_function_and_modules_beside_the_file(own_network, tmp_path):
+    (tmp_path / "beside_mine.py").write_text("from mine import build\n")
+    (tmp_path / "other.py").write_text("from beside_mine import build\nhalf = lambda: build().half()\nnet = build()\n")
+    for name in ("half", "net"):
+        module = load_model({**own_network, "architecture": f"{tmp_path / 'other.py'}:{name}"}).module
+        assert {each.dtype for each in module.parameters()} == {torch.float32}
+    assert module.state_dict().keys() == load_model(own_network).module.state_dict().keys()
 
 
 def test_files_of_the_same_name_are_different_modules(tmp_path):

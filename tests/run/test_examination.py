@@ -84,3 +84,8 @@ def test_doctor_says_what_can_not_be_loaded_and_goes_on(network, capsys):
     printed = capsys.readouterr().out
     assert "settings: stop, There is no layer 'cnov'; did you mean 'conv'" in printed
     assert "layer: ok, conv gives 8 maps" in printed
+
+
+def test_doctor_says_what_a_run_notes_of_the_data(network, capsys, tmp_path):
+    assert main(["doctor", *tiny(network("none")), *pictures(tmp_path / "photos", "a.png")]) == 0
+    assert "data: note, the images of 'folder' have no labels (a.png lies in no folder" in capsys.readouterr().out

@@ -161,6 +161,7 @@ def test_each_sentence_once_and_problems_counted():
             warnings.warn("No run time for the method 'cam': no pooling", MethodNotTimed, stacklevel=1)
             problems.warning("%s: %s", "a.jpg", "no file")
         problems.warning("%s: %s", "b.jpg", "no file")
+        problems.warning("%s: %s", "b.jpg", "no class")
         for name in ("c.jpg", "d.jpg", "c.jpg"):
             bad.warning("%s: no file", name)
     assert result.note_lines(collected) == (

@@ -149,6 +149,13 @@ def test_what_cannot_be_is_one_sentence(check, key, value, sentence):
 TYPED = [
     ("method=[xgradcam]", "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
     ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
+    ("method=[GradCAM]", "did you mean 'grad_cam'"),
+    ("metrics=[zeta]", "metrics has settings below it, as metrics.max_forwards_per_image; set metric=[...]"),
+    ("+model.layer=conv", "The setting model.layer exists; leave out the + before it"),
+    ("method=[cam],[fem]", "write method=[cam,fem]"),
+    ("model=net.py:build", "set model=user model.architecture=net.py:build"),
+    ("data=./photos", "set data=folder data.root=./photos"),
+    ("data.root=photos", "add data=folder"),
     ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
     ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
     ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),

@@ -72,5 +72,7 @@ def _box(item: ElementTree.Element, first_pixel: int) -> Box:
     values = [float(item.findtext(f"bndbox/{corner}") or "nan") for corner in CORNERS]
     if not all(map(math.isfinite, values)):
         raise ValueError(f"a box of {values}")
+    if max(values) <= 1 and any(value % 1 for value in values):
+        raise ValueError(f"a box of {values}, which are parts of the image and must be pixels")
     x0, y0, x1, y1 = values
     return x0 - first_pixel, y0 - first_pixel, x1 - first_pixel + 1, y1 - first_pixel + 1

@@ -94,9 +94,11 @@ def opened(source: Path | BytesIO, image_id: str) -> Iterator[Image.Image]:
     except NotRegular as error:
         raise BadImage(image_id, str(error)) from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise BadImage(image_id, f"too many pixels to decode: {error}") from error
+        raise BadImage(image_id, "too many pixels to decode; make it smaller") from error
     except Image.UnidentifiedImageError as error:
-        raise BadImage(image_id, "can't be decoded: it is no image, or one of a kind that isn't read") from error
+        empty = isinstance(source, Path) and not source.stat().st_size
+        what = "it is no image, or one of a kind that isn't read; save it as JPEG or PNG"
+        raise BadImage(image_id, f"can't be decoded: {'the file is empty' if empty else what}") from error
     except Exception as error:  # what Pillow's readers raise for damaged files is not documented
         raise BadImage(image_id, f"can't be decoded: {why(error)}") from error
 

@@ -150,11 +150,14 @@ def files_below(folder: Path) -> Iterator[str]:
 def listed(folder: Path) -> list[tuple[str, bool]]:
     """(name, whether it is a folder or a link to one) of what a folder holds, by ascending name.
 
+    What is hidden is left out, as a notebook's .ipynb_checkpoints, and so is __MACOSX, which a Mac's archives have.
+
     Raises BenchError where it can't be listed.
     """
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry.name, _is_folder(entry)) for entry in entries)
+            shown = (entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX")
+            return sorted((entry.name, _is_folder(entry)) for entry in shown)
     except OSError as error:
         raise BenchError(f"The folder {as_text(folder)} can't be listed: {why(error)}; allow reading it.") from error
 

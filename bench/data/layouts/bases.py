@@ -122,7 +122,7 @@ def image_files(folder: Path) -> tuple[list[str], str]:
         ending = splitext(path)[1].lower()
         if ending in SUFFIXES:
             images.append(path)
-        elif ending not in LISTS and not f"/{path}".count("/.") and os.path.isfile(folder / as_name(path)):
+        elif ending not in LISTS and os.path.isfile(folder / as_name(path)):
             kinds[ending or "without an ending"].append(path)
     counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
     return images, f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""

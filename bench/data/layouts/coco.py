@@ -71,6 +71,8 @@ class Coco(ImageFiles):
             if not known:
                 raise unknown(f"category of {as_text(path)}", self.classes[0], others)
             self.notes = (f"{len(others)} categories are no class of data.classes, as {others[:1]}",) * bool(others)
+        if images and all(str(entry["file_name"]).startswith(f"{split}/") for entry in images):
+            self.folder = self.root
         ids = ids_of((entry["file_name"] for entry in images), as_text(path))
         self._entries = dict(zip(ids, images, strict=True))
         self.ids = tuple(sorted(ids))
@@ -89,7 +91,7 @@ class Coco(ImageFiles):
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
         image_id, entry = self.ids[index], self._entries[self.ids[index]]
         expected = tuple(entry[side] for side in SIDES)
-        if expected != size:
+        if None not in expected and expected != size:
             problem = f"{image_id}: the annotations are for {expected} pixels (width, height), the image has {size}"
             return Sample(image, image_id, problems=(problem,))
         objects: list[tuple[int, Box]] = []
@@ -181,6 +183,8 @@ def _dumped(annotation: Entry) -> str:
 def _box(values: Any, size: tuple[int, int]) -> Box:
     """x, y, width, height as x0, y0, x1, y1, clipped to the image. Raises ValueError for an empty one."""
     x, y, width, height = finite(values)
+    if max(values) <= 1 and any(value % 1 for value in values):
+        raise ValueError(f"a box of {values}, which are parts of the image and must be pixels")
     box = clipped((x, y, x + width, y + height), size)
     if is_empty(box):
         raise ValueError(f"an empty box {values}")

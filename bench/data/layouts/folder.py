@@ -15,6 +15,7 @@ LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png,
 FOLDERS = ("name", "index")
 LABELS = "folders that are called by the network's classes (names, ImageNet's synset ids or indices) are labels"
 MAX_SHOWN = 3  # folders of a note
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # of folders that hold the classes'
 
 
 class Folder(ImageFiles):
@@ -46,7 +47,7 @@ class Folder(ImageFiles):
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
         subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
         images, others = image_files(self.root)
-        self.ids = tuple(images)
+        self.ids, left_out = tuple(images), list[str]()
         if classes is not None:
             self._set_classes(class_list(classes))
             self._index = class_indices(subfolders, self.classes, self.class_names) | {**self._index}
@@ -59,11 +60,14 @@ class Folder(ImageFiles):
                         "set data.folders=name for folders that are called by their classes."
                     )
                 self._index = {folder: int(folder) for folder in subfolders}
-            self.ids = tuple(path for path in self.ids if "/" in path and _first(path) in self._index)
+            self.ids = tuple(path for path in images if "/" in path and _first(path) in self._index)
+            left_out = [path for path in images if "/" not in path or _first(path) not in self._index]
         if not self.ids:
             hint = "with data.classes naming folders" if classes is not None else others or "there are no files in it"
             raise BenchError(f"There are no images in {as_text(self.root)}; expected {LAYOUT}; {hint}.")
         self.notes = (f"{as_text(self.root)}: {others}",) if others else ()
+        if left_out:
+            self.notes += (f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}",)
         if classes is None:
             self._label(subfolders, folders, None if network is None else network())
 
@@ -77,7 +81,8 @@ class Folder(ImageFiles):
         if network is not None and (folders == "index" or not fits):
             names, index = network.listed, network.indices(used, only_numbers=folders == "index")
         wrong = next((folder for folder in used if folder not in index), None)
-        if flat is None and wrong is None:
+        splits = {*map(str.lower, used)} <= SPLITS and all(path.count("/") > 1 for path in self.ids)
+        if flat is None and wrong is None and not splits:
             self._set_classes(names)
             self._index = index
             by_text = [folder for folder in used if fits and folder.isdecimal() and int(folder) != index[folder]]
@@ -95,6 +100,8 @@ class Folder(ImageFiles):
         from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
         hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
         self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
+        if splits:
+            self.unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(self.root / used[-1])}"
         self.notes += (
             f"the images of {self.name!r} have no labels ({self.unlabelled}; {LABELS}), so metrics that need labels, "
             "boxes or masks have no value",

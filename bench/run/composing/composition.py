@@ -280,6 +280,7 @@ def _values(folders: Sequence[str], override: Override) -> list[str]:
     key, line = override.get_key_element().lstrip("+"), str(override.input_line)
     if key in LISTS:
         names = line.partition("=")[2]
+        names = names.replace("[", "").replace("]", "")
         raise BenchError(f"The brackets are missing in {line}; write {key}=[{names}] for several in one run.")
     if key not in AXES:
         raise BenchError(
@@ -328,8 +329,13 @@ def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], It
     text = str(error)
     if isinstance(error, OverrideParseException):
         return _unread(error.override)
-    if match := re.search(r"Could not (?:find|load) '([\w/]+)/([^/\n]*)'", text):
-        return unknown(KINDS.get(match[1], match[1]), match[2], choices(match[1]))
+    if match := re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/([^\n]*)'", text):
+        name = match[2]
+        if match[1] == "model" and re.search(r"\.py\b|:", name):
+            return BenchError(f"model={name} is code of your own; set model=user model.architecture={name}.")
+        if match[1] == "data" and ("/" in name or os.path.isdir(name)):
+            return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
+        return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
     if match := re.search(r"Could not override '([^'@]+)'", text):
@@ -342,6 +348,12 @@ def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], It
         while cause.__cause__ is not None:
             cause = cause.__cause__
         return BenchError(f"Invalid value for {match[1]}: {_first_line(str(cause))}.")
+    if match := re.search(r"already at '([^']+)'", text):
+        return BenchError(f"The setting {match[1]} exists; leave out the + before it.")
+    if match := re.search(r"Error merging override ([\w.]+)=", text):
+        instead = "set metric=[...]" if match[1] == "metrics" else "set one of these"
+        below = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
+        return BenchError(f"{match[1]} has settings below it, as {below}; {instead}.")
     if "'${data}_${model}'" in text:
         return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
     if match := re.search(r"full_key: (\S+)", text):
@@ -357,14 +369,16 @@ def _unread(override: str) -> BenchError:
     if equals and not KEY.fullmatch(key):
         return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
     return BenchError(
-        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, and a list of texts with two "
-        "kinds of quotes: \"KEY=['a','b']\"."
+        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, a text with signs as "
+        "\"KEY='a & b'\", and a list of texts with two kinds of quotes: \"KEY=['a','b']\"."
     )
 
 
 def _unset(key: str, settings: Collection[str]) -> BenchError:
     """For a setting that doesn't exist; a user's own method, or another parameter of one, is added with +."""
     group, _, rest = key.partition(".")
+    if key in ("data.root", "data.path", "data.labels"):
+        return BenchError(f"The data set that is chosen has no {key}; add data=folder, or voc, coco, ...")
     name, _, setting = rest.partition(".")
     if group in ("method", "metric"):
         is_added = setting == "_target_" or (setting.startswith("params.") and f"{group}.{name}" in settings)

@@ -38,6 +38,7 @@ MALFORMED = {  # the text of the file, or what is done with it
     "named pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     "link to itself": lambda path: (path.unlink(), path.symlink_to(path.name)),
     "swapped corners": an_object("n01", "9").replace("<xmax>9", "<xmax>1").replace("<ymin>1", "<ymin>9"),
+    "parts of the image": an_object("n01", "0.1").replace(">9<", ">0.9<"),
     "a long text": an_object("x" * 9999, "1"),
     "bytes": lambda path: path.write_bytes(bytes(range(256))),
 }

@@ -161,7 +161,7 @@ def tiff(values):
 BROKEN = {
     "missing": (lambda path: None, "there is no file"),
     "truncated": (lambda path: cut(save(path, 64, 64), path.stat().st_size // 2), "can't be decoded"),
-    "empty": (lambda path: path.write_bytes(b""), "is no image"),
+    "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "text": (lambda path: path.write_text("<html>404</html>"), "is no image"),
     "folder": (lambda path: path.mkdir(), "no regular file"),
     # Pillow gives PostScript to Ghostscript, which runs it.

@@ -81,7 +81,7 @@ ODD = {
     "link to nothing": (lambda path: path.symlink_to("gone.jpg"), "there is no file"),
     "link to its folder": (lambda path: path.symlink_to("../cat"), "no regular file"),
     "link to itself": (lambda path: path.symlink_to(path.name), "Too many levels"),
-    "no bytes": (lambda path: path.touch(), "is no image"),
+    "no bytes": (lambda path: path.touch(), "the file is empty"),
 }
 
 

@@ -140,6 +140,7 @@ def test_what_would_lose_an_image_is_refused(coco_root, kind):
 MALFORMED = {
     "no box": {"bbox": None},
     "empty box": {"bbox": [3, 3, 0, 4]},
+    "parts of the image": {"bbox": [0.1, 0.1, 0.5, 0.5]},
     "outside": {"bbox": [50, 3, 4, 4]},
     "word": {"bbox": ["a", 1, 2, 3]},
     "unknown category": {"category_id": 4},
@@ -191,6 +192,16 @@ def test_annotations_of_another_size_are_not_used(coco_root):
     sample = load(coco_root).read(2)
     assert (sample.objects, sample.mask) == ((), None)
     assert "(40, 30)" in sample.problems[0]
+
+
+def test_names_that_begin_with_the_split_s_folder_and_images_without_a_size(coco_root):
+    before = load(coco_root).read(0)
+    with changed(coco_root) as content:
+        for entry in content["images"]:
+            entry["file_name"] = f"val2017/{entry['file_name']}"
+            del entry["width"]
+    sample = load(coco_root).read(0)
+    assert (sample.image_id, sample.objects) == (f"val2017/{before.image_id}", before.objects)
 
 
 def test_fingerprint_depends_on_annotations(coco_root):

@@ -53,12 +53,18 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("1/1.jpg", "04/2.jpg"), PETS, "'04' is no class of the network: the folders count to 4, its classes from 0"),
         (("n01440764/1.jpg",), PETS, "'n01440764' is no class of the network"),
         (("a/1.jpg", "b/2.jpg"), UNNAMED, "'a' is no class of the network"),
+        (
+            ("test/a/1.jpg", "train/a/2.jpg", "val/b/3.jpg"),
+            UNNAMED,
+            "test, train, val are splits: set data.root={}/val",
+        ),
         (("a/1.jpg", "b/2.jpg", "c/3.jpg", "d/4.jpg"), PETS, "'a' is no class of the network"),  # by chance as many
     ],
 )
 def test_other_folders_label_nothing_and_no_image_is_left_out(tmp_path, files, network, why):
     write(tmp_path, files)
     data = load(tmp_path, network)
+    why = why.format(tmp_path)
     assert (data.unlabelled, data.classes, data.ids) == (why, (), tuple(sorted(files)))
     assert labels(data) == [()] * len(files)
     assert data.read(0).label is None
@@ -87,11 +93,19 @@ def test_other_files_are_counted_and_named(tmp_path):
         load(tmp_path)
 
 
+def test_what_notebooks_and_macs_leave_is_no_class_and_no_image(tmp_path):
+    write(tmp_path, ("a/1.jpg", "b/2.jpg", "b/._2.jpg", "b/.ipynb_checkpoints/2-checkpoint.jpg", "c/3.jpg"))
+    write(tmp_path, (".ipynb_checkpoints/4.jpg", "__MACOSX/a/._1.jpg"))
+    data = load(tmp_path, UNNAMED)
+    assert (data.ids, labels(data)) == (("a/1.jpg", "b/2.jpg", "c/3.jpg"), [(0,), (1,), (2,)])
+
+
 def test_classes_by_hand_choose_the_folders(tmp_path):
     """Two files of one name are two images."""
     write(tmp_path, ("cat/1.jpg", "dog/1.jpg", "cow/2.jpg"))
     data = load(tmp_path, classes=["Dog", "bird", "cat"])
     assert (data.ids, labels(data)) == (("cat/1.jpg", "dog/1.jpg"), [(2,), (0,)])
+    assert data.notes == ("1 images are left out, in no folder of data.classes, as cow/2.jpg",)
 
 
 def test_folders_called_by_index(tmp_path):
