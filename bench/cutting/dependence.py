@@ -22,6 +22,7 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
 
+ROUNDINGS = 8
 MORE_PASSES = 32  # of a network that draws: two passes may agree by chance, as with a dropout of few units
 
 
@@ -51,13 +52,14 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
             raise
         together, reason = scores[:0], str(error).strip().partition("\n")[0] or type(error).__name__
     alone = torch.cat([scores, of_mate])
-    are_same = together.shape == alone.shape and equal_up_to_rounding(together, alone)
+    of_each = together.shape == alone.shape
+    are_same = of_each and equal_up_to_rounding(together, alone)
     draws = _random_states(image.device) != before
     again = [network(image.clone()) for _ in range(MORE_PASSES if draws else not are_same)]
-    remembers = together.shape != alone.shape and torch.equal(of_mate, scores)  # the first image, as a cache does
+    remembers = not of_each and torch.equal(of_mate, scores)  # the first image, as a cache does
     if remembers or not all(equal_up_to_rounding(other, scores) for other in again):
         raise _changes(network, image)
-    if are_same:
+    if are_same or (of_each and _is_rounding(network, image, together - alone)):
         return ""
     name = type(network.model).__name__
     if reason:
@@ -75,6 +77,14 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
 def _takes_batch(part: nn.Module) -> bool:
     """Whether a module normalises by the statistics of its batch in eval mode too."""
     return isinstance(part, nn.modules.batchnorm._NormBase) and (part.training or part.running_mean is None)
+
+
+def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
+    """Whether scores differ by no more than a change of the image's last bits makes, times `ROUNDINGS`: some deep
+    networks, as EfficientNetV2 and MaxViT, make a rounding large."""
+    signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
+    changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
+    return bool(difference.abs().max() <= ROUNDINGS * (changed - network(image.clone())).abs().max())
 
 
 @contextmanager
