@@ -113,7 +113,8 @@ class Proxy:
             setattr(trace.passes, name, getattr(trace.passes, name) + count)
         answer, missing = about["answer"]
         if not isinstance(answer, Tensor):
-            return type(about["returned"], (), {})()  # what a method can't return is told by its type
+            kind = about["returned"]  # what a method can't return is told by its type
+            return None if kind == "NoneType" else type(kind, (), {"__module__": "builtins"})()
         answer = answer.to(trace.images.device)
         return Map(answer, missing) if about["returned"] == "Map" else answer
 
