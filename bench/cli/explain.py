@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axiom_bench.cli.terminal import complain, say
-from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import as_name, as_text
 from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
@@ -82,8 +82,8 @@ def image_paths(names: Sequence[Path]) -> tuple[list[Path], list[str], list[str]
             problems.append(str(error))
             continue
         if not images:
-            suffixes = ", ".join(sorted(SUFFIXES))
-            hint = other or f"it has no file that ends in {suffixes}"
+            endings = ", ".join(sorted(suffixes()))
+            hint = other or f"it has no file that ends in {endings}"
             problems.append(f"There are no images in the folder {as_text(name)}; {hint}.")
         elif other:
             others.append(f"{as_text(name)}: {other}.")

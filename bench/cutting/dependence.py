@@ -22,7 +22,7 @@ from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
 
-ROUNDINGS = 8
+LAST_BITS = 8  # times what a change of an image's last bits makes is no dependence
 MORE_PASSES = 32  # of a network that draws: two passes may agree by chance, as with a dropout of few units
 
 
@@ -80,11 +80,11 @@ def _takes_batch(part: nn.Module) -> bool:
 
 
 def _is_rounding(network: ScoredNetwork, image: Tensor, difference: Tensor) -> bool:
-    """Whether scores differ by no more than a change of the image's last bits makes, times `ROUNDINGS`: some deep
+    """Whether scores differ by no more than a change of the image's last bits makes, times `LAST_BITS`: some deep
     networks, as EfficientNetV2 and MaxViT, make a rounding large."""
     signs = torch.randn(image.shape, generator=torch.Generator().manual_seed(0)).sign().to(image)
     changed = network(image * (1 + torch.finfo(image.dtype).eps * signs))
-    return bool(difference.abs().max() <= ROUNDINGS * (changed - network(image.clone())).abs().max())
+    return bool(difference.abs().max() <= LAST_BITS * (changed - network(image.clone())).abs().max())
 
 
 @contextmanager

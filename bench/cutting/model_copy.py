@@ -1,20 +1,35 @@
-"""The copy of a model that runs here: it shares the parameters, pools faster, and the user's model stays unchanged."""
+"""The copy of a model that runs here: without what stands around it, sharing its parameters, pooling faster. The user's
+model stays unchanged.
+
+Hooks that are its arithmetic run in the copy; all others neither run nor are they copied. torch's own, as weight
+norm's, make the weights. Whether another one changes what the network returns is tried once, on one image, by copies of
+the hooks and of what they write to.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import reduce
+from types import CellType, FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.utils._pytree import tree_leaves
 
-from axiom_bench.cutting.hooks import CANT_COPY, give_copies, of_torch
+from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError
+
+Hooks = Mapping[int, Callable[..., Any]]
+OF_FORWARD = ("_forward_pre_hooks", "_forward_hooks")
+CANT_COPY = (TypeError, RuntimeError, AttributeError, ValueError, OSError)
+WRAPPERS = ("torch.nn.parallel", "torch._dynamo", "torch.optim.swa_utils")  # where torch has them
+WRAPPED = ("module", "_orig_mod")  # what these call the network
 
 
 @torch.inference_mode(False)
@@ -108,6 +123,131 @@ def own_state(copied: nn.Module) -> Iterator[None]:
         for (holder, name, before), value in zip(shared, own, strict=True):
             if holder.get(name) is value and not value._version:
                 holder[name] = before
+
+
+def of_torch(hooks: Hooks) -> Hooks:
+    """Those of weight norm, spectral norm and pruning, which make the weights."""
+    return OrderedDict((key, hook) for key, hook in hooks.items() if _is_of_torch(hook))
+
+
+def _is_of_torch(hook: object) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("torch.nn.utils.")
+
+
+def other_hooks(model: nn.Module) -> list[tuple[nn.Module, str, int, Callable[..., Any]]]:
+    """The hooks that a forward pass of the model runs and that aren't torch's: (module, attribute, key, hook)."""
+    places = ((module, name) for module in model.modules() for name in OF_FORWARD)
+    all_hooks = ((*place, key, hook) for place in places for key, hook in getattr(*place).items())
+    return [hook for hook in all_hooks if not _is_of_torch(hook[-1])]
+
+
+def give_copies(model: nn.Module, memo: dict[int, Any]) -> None:
+    """Gives a model's copy, found in the deep copy's memo, the hooks that aren't torch's.
+
+    Those that can't be copied are left out: one that holds a file watches the network, and computes nothing of it.
+    """
+    for module, name, key, hook in other_hooks(model):
+        with suppress(*CANT_COPY):
+            getattr(memo[id(module)], name)[key] = _apart(hook, memo)
+
+
+def _apart(value: Any, memo: dict[int, Any]) -> Any:
+    """A copy that writes to nothing of the original's: a function with copies of its closure and global containers."""
+    if not isinstance(value, FunctionType):
+        return copy.deepcopy(value, memo)
+    used = {name: value.__globals__.get(name) for name in value.__code__.co_names}
+    containers = {name: place for name, place in used.items() if isinstance(place, list | dict | set)}
+    defaults, containers = copy.deepcopy((value.__defaults__, containers), memo)
+    cells = tuple(CellType(_apart(cell.cell_contents, memo)) for cell in value.__closure__ or ())
+    function = FunctionType(value.__code__, value.__globals__ | containers, value.__name__, defaults, cells)
+    function.__kwdefaults__ = copy.deepcopy(value.__kwdefaults__, memo)
+    return function
+
+
+def hooks_matter(with_hooks: nn.Module, without: nn.Module, image: Tensor) -> bool:
+    """Whether the hooks change what the network returns for an image; False where the pass fails."""
+    try:
+        with torch.enable_grad():
+            returned, expected = (_tensors(net(image.clone().requires_grad_())) for net in (with_hooks, without))
+    except Exception:  # noqa: BLE001 - hooks may raise anything, and then they return no other value
+        return False
+    return len(returned) != len(expected) or not all(map(_equal, returned, expected))
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and equal_up_to_rounding(one, other)
+
+
+def _tensors(returned: Any) -> list[Tensor]:
+    """The floating-point tensors of what a network returns, also of an object such as a dataclass."""
+    parts = [part if isinstance(part, Tensor) else getattr(part, "__dict__", part) for part in tree_leaves(returned)]
+    return [leaf.detach() for leaf in tree_leaves(parts) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch's wrappers (nn.DataParallel, DistributedDataParallel, torch.compile's, AveragedModel),
+    and inside a module without a forward of its own, as some averages are."""
+    children = list(model.children())
+    is_torchs = type(model).__module__.startswith(WRAPPERS)
+    forward = getattr(type(model), "forward", None)  # a TorchScript class has none
+    has_no_forward = forward is nn.Module.forward and "forward" not in vars(model)
+    return unwrapped(children[0]) if len(children) == 1 and (is_torchs or has_no_forward) else model
+
+
+def unwrap_parts(model: nn.Module) -> nn.Module:
+    """Takes torch's wrappers away from around the parts, in place: for copies, and networks built here. Returns it."""
+    for part in list(model.modules()):
+        for name, child in part._modules.items():
+            if child is not None and type(child).__module__.startswith(WRAPPERS):
+                part._modules[name] = unwrapped(child)
+    return model
+
+
+def unwrapped_name(name: str) -> str:
+    """The name of a module or tensor as it is without wrappers.
+
+    >>> unwrapped_name("module.features.module.0.weight")
+    'features.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in WRAPPED)
+
+
+def layer_name(model: nn.Module, layer: str) -> str | None:
+    """The name of a layer that is called with or without what stands around the network; None where there is none."""
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    plain, count = unwrapped_name(layer), len(list(model.parameters()))
+
+    def is_inside(name: str) -> bool:
+        outer = name.removesuffix(f".{plain}")
+        return outer != name and len(list(model.get_submodule(outer).parameters())) == count
+
+    same = [name for name in names if unwrapped_name(name) == plain]
+    return layer if layer in names else next(iter([*same, *filter(is_inside, names)]), None)
+
+
+def check_shapes(model: nn.Module) -> None:
+    """Raises BenchError for tensors of lazy layers before a first pass, without values, or on several devices."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name, tensor in tensors.items():
+        if is_lazy(tensor):
+            raise BenchError(f"The network's {name!r} has no shape yet; call the network on an image once.")
+        if tensor.is_meta:
+            raise BenchError(f"The network's {name!r} has no values (device meta); build it on a device, with weights.")
+    if len(devices := {str(tensor.device): name for name, tensor in tensors.items()}) > 1:
+        places = ", ".join(f"{name!r} on {device}" for device, name in devices.items())
+        raise BenchError(f"The network is on several devices ({places}); move it to one with model.to(device).")
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises BenchError for a parameter that holds NaN or infinity, and for a buffer that holds NaN (an attention mask
+    may hold infinity)."""
+    parameters = dict(model.named_parameters())
+    for name, each in {**parameters, **dict(model.named_buffers())}.items():
+        if not each.is_floating_point() or not each.numel():
+            continue
+        extremes = torch.stack(each.detach().aminmax())
+        if extremes.isnan().any() or (name in parameters and extremes.isinf().any()):
+            raise BenchError(f"The network's {name!r} holds NaN or infinity; load weights that are finite.")
 
 
 class MaxPool2dByViews(nn.MaxPool2d):

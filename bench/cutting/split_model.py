@@ -11,18 +11,25 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting import hooks
 from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.dependence import one_image_is_enough
-from axiom_bench.cutting.model_copy import own_state, pool_by_views, shared_copy
+from axiom_bench.cutting.model_copy import (
+    hooks_matter,
+    layer_name,
+    other_hooks,
+    own_state,
+    pool_by_views,
+    shared_copy,
+    unwrap_parts,
+    unwrapped,
+)
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import Limits, Passes, arithmetic, check_precision, count_backward
 from axiom_bench.cutting.recognition import RecognisedOutput, note, recognised
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.cutting.trunk_and_head import TrunkAndHead, cast, select, trunk_and_head_of
-from axiom_bench.cutting.wrappers import layer_name, unwrap_parts, unwrapped
 from axiom_bench.errors import BenchError, type_name, unknown
 
 GIBIBYTE = 2**30
@@ -81,7 +88,7 @@ class SplitModel(CachesResults):
         plain = unwrapped(model)
         self.model = pool_by_views(unwrap_parts(shared_copy(plain)))
         self._with_hooks = (
-            pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True))) if hooks.others(plain) else None
+            pool_by_views(unwrap_parts(shared_copy(plain, with_hooks=True))) if other_hooks(plain) else None
         )
         self.layer = _checked_layer(plain, self.model, layer)
         self.passes = Passes()
@@ -150,7 +157,7 @@ class SplitModel(CachesResults):
         """Takes the copy with the user's hooks where these change what it returns."""
         if self._with_hooks is not None:
             with own_state(self.model), own_state(self._with_hooks):
-                if hooks.matter(self._with_hooks, self.model, image):
+                if hooks_matter(self._with_hooks, self.model, image):
                     self.model = self._with_hooks
             self._with_hooks = None
 

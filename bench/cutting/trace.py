@@ -21,12 +21,12 @@ from axiom_bench.cutting.interventions import (
     effects,
     shapley_values,
 )
+from axiom_bench.cutting.model_copy import check_finite, check_shapes
 from axiom_bench.cutting.numerics import XY, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes, without_autocast
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.wrappers import check_finite, check_shapes
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")

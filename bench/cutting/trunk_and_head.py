@@ -18,12 +18,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.channel_order import ChannelOrder
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Ending
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
-from axiom_bench.cutting.tokens import AnyReshape, ChannelsLast, Reshape, check_inverse, layout
+from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
 from axiom_bench.errors import BenchError, is_out_of_memory
 
 Hook = Callable[[nn.Module, Any, Any], Any]

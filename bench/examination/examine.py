@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
-from axiom_bench.cutting.output import AnyOutput
+from axiom_bench.cutting.output import LOGITS, AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
@@ -91,12 +91,8 @@ def _batch(trace: Trace) -> Answer:
 
 def _outputs(trace: Trace) -> Answer:
     output, count = trace.cut_model.output, trace.logits.shape[1]
-    if sentence := note(output, "output="):
-        return Answer("outputs", "note", sentence)
-    values = trace.logits
-    if count > 1 and output.function is None and len(values) > 1 and values.amin() >= 0 and values.amax() <= 1:
-        seen = f"{count} values in 0 to 1; if they are probabilities of several labels, set output=torch.logit"
-        return Answer("outputs", "note", seen)
+    if output.returns != LOGITS.returns:
+        return Answer("outputs", "note", note(output, "output="))
     return Answer("outputs", "ok", f"logits of {count} classes" if count > 1 else "one score an image")
 
 

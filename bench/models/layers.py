@@ -16,11 +16,10 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.channel_order import ChannelOrder
 from axiom_bench.cutting.images import check_inputs
-from axiom_bench.cutting.model_copy import own_state, shared_copy
+from axiom_bench.cutting.model_copy import layer_name, own_state, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
-from axiom_bench.cutting.wrappers import layer_name
+from axiom_bench.cutting.tokens import ChannelOrder
 from axiom_bench.data.preprocessing import RGB
 from axiom_bench.errors import BenchError, unknown
 

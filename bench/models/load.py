@@ -17,10 +17,9 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting import recognition
-from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.cutting.wrappers import check_shapes, unwrap_parts, unwrapped
 from axiom_bench.data.layouts.classes import NetworkClasses, names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
@@ -123,7 +122,7 @@ def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
 def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int) -> tuple[str, ...] | None:
     """The configured names, those of the weights, or `id2label` of transformers; None where there aren't as many as
     logits. Raises BenchError where other than `number` names are configured."""
-    configured = () if isinstance(spec.classes, int) else names_of_logits(spec.classes or ())
+    configured = () if isinstance(spec.classes, int | None) else names_of_logits(spec.classes)
     if (count := _count(spec)) not in (None, number):
         raise BenchError(
             f"model.classes names {count} classes, and {spec.name} has {number} logits; "
@@ -137,7 +136,8 @@ def _class_names(spec: ModelSpec, source: Source, module: nn.Module, number: int
 
 def _count(spec: ModelSpec) -> int | None:
     """How many classes are configured, by their number or their names."""
-    return spec.classes if isinstance(spec.classes, int) else len(names_of_logits(spec.classes or ())) or None
+    classes = spec.classes
+    return classes if isinstance(classes, int | None) else len(names_of_logits(classes)) or None
 
 
 def _with_count(spec: ModelSpec) -> ModelSpec:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from axiom_bench.cutting.wrappers import unwrapped_name
+from axiom_bench.cutting.model_copy import unwrapped_name
 from axiom_bench.errors import BenchError, unknown
 
 INNER = "\0"  # between a checkpoint's key and what is under it; between a module and its tensors stands a dot

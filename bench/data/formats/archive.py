@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self
 
-from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import as_text, open_regular, why
 from axiom_bench.errors import BenchError
 
@@ -36,7 +36,7 @@ class Archive:
     def of(path: Path) -> Archive:
         """Reads the headers of all members. Raises BenchError where the file is no tar, compressed, damaged or cut
         short, and where two images have one name."""
-        archive, error = Archive.readable(path, _without_folders, tuple(SUFFIXES))
+        archive, error = Archive.readable(path, _without_folders, tuple(suffixes()))
         if error is not None:
             raise _unreadable(path, error) from error
         return archive

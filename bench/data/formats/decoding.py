@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -24,8 +25,6 @@ from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, wh
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
 if find_spec("PIL.AvifImagePlugin"):  # from Pillow 11.3 on
     FORMATS += ("AVIF",)
-# The endings of names that Pillow has for them; an MPO, of some cameras, is a JPEG with more behind it.
-SUFFIXES = frozenset(end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO"))
 BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of a TIFF
 TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,6 +38,13 @@ TURNS: Mapping[object, Image.Transpose] = {  # by the EXIF orientation; 1 is upr
 ON_ITS_SIDE = 5  # from this orientation on width and height change places
 ABSENT = b"absent"  # in a hash, for a file that isn't there
 PIECE = 2**20  # bytes that are hashed at once: a file may be larger than the memory
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings of names that Pillow has for FORMATS, in lower case. Asking it imports all of its readers. An MPO, of
+    some cameras, is a JPEG with more behind it."""
+    return frozenset(end for end, kind in Image.registered_extensions().items() if kind in (*FORMATS, "MPO"))
 
 
 def open_rgb(source: Path | BytesIO, image_id: str) -> Image.Image:

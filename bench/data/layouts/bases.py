@@ -33,7 +33,7 @@ from axiom_bench.data.base import (
     clipped,
     is_empty,
 )
-from axiom_bench.data.formats.decoding import SUFFIXES, open_scaled, opened, sha256, sha256_of
+from axiom_bench.data.formats.decoding import open_scaled, opened, sha256, sha256_of, suffixes
 from axiom_bench.data.formats.files import as_name, as_text, files_below, shown, why
 from axiom_bench.data.layouts.classes import Classes, class_list
 from axiom_bench.errors import BenchError
@@ -120,7 +120,7 @@ def image_files(folder: Path) -> tuple[list[str], str]:
     images, kinds = list[str](), defaultdict[str, list[str]](list)
     for path in sorted(map(as_text, files_below(folder))):
         ending = splitext(path)[1].lower()
-        if ending in SUFFIXES:
+        if ending in suffixes():
             images.append(path)
         elif ending not in LISTS and os.path.isfile(folder / as_name(path)):
             kinds[ending or "without an ending"].append(path)

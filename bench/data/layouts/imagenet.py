@@ -24,7 +24,7 @@ from PIL import Image
 from axiom_bench.data.base import DataSet, Files, Sample
 from axiom_bench.data.formats.annotation_file import read_objects
 from axiom_bench.data.formats.archive import Archive, read_compressed
-from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import MAX_TEXT, as_name, as_text, content_of, why
 from axiom_bench.data.layouts.bases import ImageFiles, PackedImages, StoredImages, existing, image_files
 from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, Classes, class_list
@@ -166,7 +166,7 @@ class ImageNetArchives(_WithBoxes, PackedImages):
     def __init__(self, root: Path, split: str, classes: Classes | None, labels: str | None, name: str) -> None:
         self.root, self.name = root, name
         self.archive = Archive.of(root / IMAGES.format(split=split))
-        images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in SUFFIXES)
+        images = sorted(file for file in self.archive.members if Path(file).suffix.lower() in suffixes())
         if not images:
             member = next(iter(self.archive.members), "nothing")
             raise BenchError(f"{self.archive.path} holds no images but {member}; expected {FILES}.")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from posixpath import basename, splitext
 
-from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import as_text, lines_of, shown
 from axiom_bench.data.layouts.classes import SYNSET_ID, class_indices
 from axiom_bench.errors import BenchError, unknown
@@ -21,8 +21,6 @@ HEADINGS = {  # of columns that hold a label; without any it is the first that i
     *("class_index", "class_idx", "label_name", "label_id", "label_index", "label_idx"),
 }
 NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})")  # validation images, from 1
-ENDINGS = "|".join(map(re.escape, sorted(SUFFIXES)))
-WORDS = re.compile(rf"\s*(.+?(?:{ENDINGS})|\S+)\s+(\S.*)", re.IGNORECASE)  # an image's name may have spaces
 LEAST_ALIKE = 3  # labels that are all the same look as if there were none
 LINES = "set data.labels to a list of lines 'image label'"
 Classes = Mapping[str, str]  # {class: its readable name}, in order of class index
@@ -93,7 +91,7 @@ def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = T
 def without_ending(name: str) -> str:
     """A name without the ending of an image."""
     stem, ending = splitext(name)
-    return stem if ending.lower() in SUFFIXES else name
+    return stem if ending.lower() in suffixes() else name
 
 
 def _stem(name: str) -> str:
@@ -105,8 +103,10 @@ def _tables(lines: Sequence[str]) -> list[list[list[str]]]:
     since names have commas too."""
     separators = [separator for separator in "\t;," if lines and separator in lines[0]]
     tables = [[row for row in csv.reader(lines, delimiter=separator) if row] for separator in separators]
-    words = [[*match.groups()] if (match := WORDS.fullmatch(line)) else [line] for line in lines]
-    return sorted([*tables, words], key=lambda rows: len({*map(len, rows)}))
+    endings = "|".join(map(re.escape, sorted(suffixes())))
+    words = re.compile(rf"\s*(.+?(?:{endings})|\S+)\s+(\S.*)", re.IGNORECASE)  # an image's name may have spaces
+    by_space = [[*match.groups()] if (match := words.fullmatch(line)) else [line] for line in lines]
+    return sorted([*tables, by_space], key=lambda rows: len({*map(len, rows)}))
 
 
 def _column(rows: list[list[str]], images: Collection[str]) -> int | None:

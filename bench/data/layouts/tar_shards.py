@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from axiom_bench.data.formats.archive import Archive
-from axiom_bench.data.formats.decoding import SUFFIXES
+from axiom_bench.data.formats.decoding import suffixes
 from axiom_bench.data.formats.files import Paths, as_text, files_named, open_regular, why
 from axiom_bench.data.layouts.bases import Entry, Note, NotedImages
 from axiom_bench.data.layouts.classes import Classes
@@ -69,7 +69,7 @@ class TarShards(NotedImages):
             return
         with open_regular(archive.path) as file:
             for key, members in keys.items():
-                images = [member for ending, member in members if ending in SUFFIXES]
+                images = [member for ending, member in members if ending in suffixes()]
                 if not images and not {LABEL, NOTE} & {ending for ending, _ in members}:
                     continue  # a README, or what belongs to no image
                 note = self._note(archive, file, dict(members))
