@@ -180,7 +180,9 @@ def brute_force_drops(
     scores = head(activations, sides).gather(1, targets[:, None])[:, 0]
     image, channel = (~dead_channels(activations) if live is None else live).nonzero(as_tuple=True)
     row_bytes = TENSORS_IN_A_PASS * activations[0].numel() * activations.element_size()
-    for rows, ablated in zip(*(index.split(max(1, memory // row_bytes)) for index in (image, channel)), strict=True):
+    at_once = max(1, memory // row_bytes)
+    for first in range(0, len(image), at_once):
+        rows, ablated = image[first : first + at_once], channel[first : first + at_once]
         maps = activations[rows]
         maps[torch.arange(len(rows), device=maps.device), ablated] = 0
         logits = head(maps, select(sides, kinds, rows, batch))

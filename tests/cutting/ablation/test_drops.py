@@ -166,6 +166,17 @@ def test_dead_channels_have_zero_drop():
     assert dead == [[False, True, False, False, True, False]] * 2
 
 
+def test_where_all_channels_are_dead_no_pass_is_run():
+    """Of a network that runs in whole passes, too."""
+    model = deciding().double()
+    model.get_submodule("conv").requires_grad_(False).weight.zero_()
+    model.conv.bias.zero_()
+    trace = make_trace(model, "conv", 6)
+    before = trace.cut_model.passes.head_forward
+    assert not trace.ablation_drops.any()
+    assert trace.cut_model.passes.head_forward == before + 2
+
+
 @pytest.mark.parametrize(("build", "layer", "size"), [
     pytest.param(models.squeezenet1_1, "features.11", 64, marks=pytest.mark.slow),
     pytest.param(models.resnet18, "layer3.1.conv2", 32, marks=pytest.mark.slow),
