@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, is_zipfile
+from zipfile import BadZipFile, ZipFile, ZipInfo, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -147,28 +147,28 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
                 return kind, step
     if isinstance(error, OSError | SafetensorError):  # torch's messages don't help: "101", or nothing
         return str(error).split("\n")[0][:MAX_REASON], SAVE
-    members = ZipFile(path).namelist() if is_zipfile(path) else ["data.pkl"]
-    if any(name.endswith("constants.pkl") for name in members):
+    names = [member.filename for member in _members(path)]
+    if any(name.endswith("constants.pkl") for name in names):
         step = f"torch.save(torch.jit.load({path.name!r}).state_dict(), 'weights.pth')"
         return "it is TorchScript", f"write a file of its state dict: {step}"
-    return (
-        (DAMAGED, SAVE)
-        if any(name.endswith("data.pkl") for name in members)
-        else ("it is a zip of other files", UNPACK)
-    )
+    is_damaged = not names or any(name.endswith("data.pkl") for name in names)
+    return (DAMAGED, SAVE) if is_damaged else ("it is a zip of other files", UNPACK)
 
 
 def _check_size(path: Path) -> None:
     """Raises OSError for a checkpoint whose archive would unpack to far more than it has."""
-    if not is_zipfile(path):
-        return
-    try:
-        with ZipFile(path) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-    except (BadZipFile, NotImplementedError, ValueError):  # torch says what it is
-        return
+    unpacked = sum(member.file_size for member in _members(path))
     if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
         raise OSError(f"it would unpack to {unpacked:,} bytes")
+
+
+def _members(path: Path) -> list[ZipInfo]:
+    """Of a zip file; none of a file that is no whole one."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.infolist()
+    except (BadZipFile, OSError, ValueError, NotImplementedError):  # torch says what it is
+        return []
 
 
 def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Tensor]]:

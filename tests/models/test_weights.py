@@ -263,6 +263,7 @@ OTHERS = {
     "empty.ckpt": (b"", "it is empty"),
     "script.pt": (None, r"it is TorchScript\); .*torch\.jit\.load"),
     "b.zip": (None, "zip of other files"),
+    "torn.pth": (None, "the file is damaged"),
     "model-00002-of-00003.safetensors": (None, "a part of several files"),
 }
 
@@ -272,6 +273,9 @@ def test_files_of_another_kind_are_called_by_it(tmp_path):
     with ZipFile(tmp_path / "b.zip", "w") as archive:
         archive.writestr("folder/net.pth", "")
     save(network().state_dict(), tmp_path / "model-00002-of-00003.safetensors")
+    torch.save(network().state_dict(), tmp_path / "torn.pth")
+    torn = (tmp_path / "torn.pth").read_bytes().replace(b"PK\1\2", b"PK\0\0")  # where a zip lists its files
+    (tmp_path / "torn.pth").write_bytes(torn)
     for name, (content, said) in OTHERS.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
