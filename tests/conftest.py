@@ -17,6 +17,8 @@ from typing import IO, Any
 import hypothesis
 import pytest
 import torch
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from omegaconf import OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
@@ -29,8 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.set_num_threads(1)  # as many workers as cores; more threads would only wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start, too
     os.fsync = lambda descriptor: None  # no test cuts the power, and each write would wait for the disk
-    hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no failure
-    hypothesis.settings.load_profile("untimed")
+    # The same examples each time, whatever else was imported; a busy machine is no failure.
+    is_same = config.getoption("--hypothesis-seed") is None
+    hypothesis.settings.register_profile("same", deadline=None, derandomize=is_same, database=None)
+    hypothesis.settings.load_profile("same")
+    providers._get_local_constants = Constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

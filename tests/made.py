@@ -1,4 +1,4 @@
-"""Input composed by hypothesis: a short run that is the same every time, and a long one that is slow."""
+"""Input composed by hypothesis: a short run, and a long one that is slow."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +15,7 @@ def lengths(short: int) -> pytest.MarkDecorator:
 
 
 def run(check: Callable[[dict[str, Any]], None], kinds: dict[str, st.SearchStrategy[Any]], examples: int) -> None:
-    run_of = settings(
-        max_examples=examples,
-        deadline=None,
-        derandomize=examples < 1000,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    run_of = settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     run_of(given(st.fixed_dictionaries(kinds))(check))()
 
 

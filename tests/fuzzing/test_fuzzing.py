@@ -44,27 +44,21 @@ class HangsError(BaseException):
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_input_is_read_or_refused(kind):
     attempt, cases = KINDS[kind]
-    check(attempt, cases, derandomize=True)
+    check(attempt, cases)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_much_damaged_input_is_read_or_refused(kind, request):
+def test_much_damaged_input_is_read_or_refused(kind):
     """The same cases each time, or those of `--hypothesis-seed=N`."""
     attempt, cases = KINDS[kind]
-    check(attempt, MANY * cases, derandomize=request.config.getoption("--hypothesis-seed") is None)
+    check(attempt, MANY * cases)
 
 
-def check(attempt: Attempt, cases: int, derandomize: bool = False) -> None:
+def check(attempt: Attempt, cases: int) -> None:
     """Tries so many cases, each in a folder of its own. Raises what the first finding raises."""
 
-    @hypothesis.settings(
-        max_examples=cases,
-        derandomize=derandomize,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
+    @hypothesis.settings(max_examples=cases, suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(st.data())
     def run(drawn: st.DataObject) -> None:
         with tempfile.TemporaryDirectory() as folder, _at_most(SECONDS), warnings.catch_warnings():
