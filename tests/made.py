@@ -11,7 +11,7 @@ from axiom_bench.errors import BenchError
 
 
 def lengths(short: int) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("examples", [short, pytest.param(32 * short, marks=pytest.mark.slow)])
+    return pytest.mark.parametrize("examples", [short, pytest.param(16 * short, marks=pytest.mark.slow)])
 
 
 def run(check: Callable[[dict[str, Any]], None], kinds: dict[str, st.SearchStrategy[Any]], examples: int) -> None:
