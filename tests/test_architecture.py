@@ -102,6 +102,7 @@ def forbidden_imports(room_name: str) -> dict[str, list[str]]:
     return forbidden
 
 
+@pytest.mark.slow
 def test_all_rooms_are_listed():
     assert {room(name) for name in sources()} == {*MAY_IMPORT, *FREE}
 
@@ -225,6 +226,7 @@ def import_all(names: list[str], results: Any) -> None:
     results.put(([name for name in FOLDERS if name in sys.modules], hidden, replaced))
 
 
+@pytest.mark.slow
 def test_single_import_name_and_no_hidden_module():
     context = multiprocessing.get_context("fork")
     results = context.SimpleQueue()
@@ -236,6 +238,7 @@ def test_single_import_name_and_no_hidden_module():
     assert results.get() == ([], [], [])
 
 
+@pytest.mark.slow
 def test_records_statistics_report_and_gate_import_no_torch():
     """In a fresh process."""
     names = [name for name in sources() if room(name) in WITHOUT_TORCH]

@@ -90,6 +90,7 @@ def test_cfg_job_prints_the_configuration_and_nothing_else(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_every_command_takes_a_user_s_own_folder(tmp_path, capsys):
     option = ["--config-dir", "my conf"]
     write(tmp_path, {
@@ -142,6 +143,7 @@ def test_an_unknown_option_and_a_setting_in_the_place_of_a_run_folder(argv, sent
     assert (code, sentence in error) == (2, True), error
 
 
+@pytest.mark.slow
 def test_run_report_and_gate(tmp_path, capsys):
     """One run; its report again; a baseline of it holds, and of another run it doesn't."""
     folder, baseline = tmp_path / "results/quick/default", tmp_path / "baseline.csv"
@@ -172,6 +174,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_a_network_of_grey_images(tmp_path, capsys):
     Image.fromarray(scenes.draw("evaluation", 0, 0).image).save("scene.png")
     (tmp_path / "grey.py").write_text(GREY)
@@ -186,6 +189,7 @@ def test_a_network_of_grey_images(tmp_path, capsys):
     assert Path("results/quick/grey/report.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     metric = ["metric=[confidence_drop]", "pictures.rows=0"]
     assert main([*TINY, *metric, "model=scenes_vgg,scenes_resnet"]) == 0
@@ -197,6 +201,7 @@ def test_a_report_that_shows_less_than_before_says_so(tmp_path, capsys):
     assert "no longer shows" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tidy_merges_a_run_s_record_files(tmp_path, capsys):
     overrides = [*TINY, "pictures.rows=0"]
     for names in ("confidence_drop", "confidence_drop,zeta"):
@@ -274,6 +279,7 @@ for line in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_a_path_that_leads_nowhere_is_answered_before_torch_is_imported(tmp_path):
     write(tmp_path, {"there.html": "", "there.png": ""})
     command = [sys.executable, "-c", LOOP, *MISSING]
@@ -308,6 +314,7 @@ def test_a_process_collects_its_garbage_at_its_end():
     assert done.stderr == "collected"
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_named_and_the_others_are_reported(tmp_path, capsys):
     tiny = [override for override in TINY if not override.startswith("model=")]
     assert main([*tiny, "model=scenes_vgg", "model.layer=features.13,no_such_layer"]) == 2
@@ -322,6 +329,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
     assert "the same command goes on from there" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_user_s_own_method_is_explained_and_compared(tmp_path, monkeypatch):
     """As docs/your-method.md walks through it: one picture, and paired tests of it against the others."""
     (tmp_path / "my_own.py").write_text("def my_cam(trace, power=1.0):\n    return trace.gradients.relu() ** power\n")

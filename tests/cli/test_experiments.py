@@ -107,6 +107,7 @@ def test_a_reader_that_stops_early_is_no_defect(tmp_path, typed):
     assert (stopped.returncode, stopped.stderr) == (141, "")  # 128 + SIGPIPE, as a shell has it
 
 
+@pytest.mark.slow
 @real
 @photographs
 @reported
@@ -167,6 +168,7 @@ def test_without_the_groups_the_sentence_names_them(tmp_path, capsys):
     assert "model.output=voc_groups" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @reported
 def test_shortcut(command, tmp_path):
     """Each method that does better than a map that depends on no class shows the mark where it counts, and only there.
@@ -230,6 +232,7 @@ def test_paper(names, tmp_path):
     assert figures == {"over_models_zeta", "over_models_epsilon"}
 
 
+@pytest.mark.slow
 @undrawn
 def test_the_papers_figures_and_tables_have_a_file_each(tmp_path, capsys):
     methods = "method=[grad_cam,ablation_cam,xgrad_cam,guided_xgrad_cam]"
@@ -263,6 +266,7 @@ def test_every_metric_and_method_of_the_paper_is_in_its_experiments():
         assert exhibit.against is None or exhibit.against in config["method"]
 
 
+@pytest.mark.slow
 def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp_path, monkeypatch, capsys):
     commands: list[list[str]] = []
 

@@ -160,6 +160,7 @@ def test_colours():
     assert options[:2] == ["cividis", "inferno"]
 
 
+@pytest.mark.slow
 def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys):
     Path("photos").mkdir()
     scene.save("photos/a.jfif", "JPEG")
@@ -176,6 +177,7 @@ def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys
     assert {path.name for path in Path("maps").iterdir()} == {"a.png", "c.png", "index.html"}
 
 
+@pytest.mark.slow
 def test_a_user_s_own_network_and_classes(tmp_path, capsys):
     (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
     network = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.resize=96"]
@@ -197,6 +199,7 @@ def test_a_user_s_own_network_and_classes(tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_which_method_does_not_apply(tmp_path, capsys):
     """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
     command = ["explain", "scene.png", *VGG, "--output", "e.png", "--overwrite"]
@@ -359,6 +362,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 def test_maps_that_must_be_empty_are_explained_once(capsys):
     """By explain, and by a run, before it computes; a layer that works is named."""
     Path("vit.py").write_text(VIT)

@@ -78,6 +78,7 @@ def test_the_default_is_named_after_the_image_or_the_folder_and_is_free():
             path.unlink()
 
 
+@pytest.mark.slow
 def test_nothing_is_replaced_unasked(capsys):
     """A second time the default has another name; what --output names is there, and stays until --overwrite."""
     save_scene("scene.png")

@@ -58,6 +58,7 @@ def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert (run / "game.html").stat().st_size < 10e6
 
 
+@pytest.mark.slow
 def test_the_same_command_makes_the_same_page(run, tmp_path):
     options = ("--images", "3", "--methods", "xgrad_cam,centered", "--output")
     for name in ("a", "b"):

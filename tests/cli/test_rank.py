@@ -50,6 +50,7 @@ def published(tiny_suite, kept, tmp_path, monkeypatch):
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
 
 
+@pytest.mark.slow
 def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     """Half of Grad-CAM has Grad-CAM's map, so that it is told from it by no confidence drop, and errors of its own."""
     assert main(["rank", "halved.grad_cam", "--suite", "tiny", "--json", "places.json"]) == 0
@@ -85,6 +86,7 @@ ANSWERS = {  # the words behind `rank`: the exit code, and how often a pattern i
 }
 
 
+@pytest.mark.slow
 def test_what_rank_says_of_methods_and_of_mistakes(published, tmp_path, capsys):
     for (method, *words), (code, pattern, count) in ANSWERS.items():
         assert main(["rank", method, "--suite", "tiny", *words]) == code
@@ -103,6 +105,7 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
     assert "tiny/second: 4 methods" in printed
 
 
+@pytest.mark.slow
 def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp_path, capsys):
     folder = tmp_path / "reference/tiny/first"
     manifest = reading.read_manifest(folder)
@@ -131,6 +134,7 @@ def test_the_leaderboard_has_a_page_for_each_part_and_each_method(published, tmp
     assert "file is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_submission_stands_beside_the_published_values(published, tmp_path, capsys):
     """As self-reported where images are read: few could compute its values again."""
     assert main(["submit", "halved.grad_cam", "--suite", "tiny", "--output", "sent", "--licence", "<MIT>"]) == 0
@@ -154,6 +158,7 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
     assert "sent isn't what was submitted: halved.py isn't as it was submitted" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_report_of_a_run_beside_the_published_values(published, tmp_path, capsys):
     compute(["suite=tiny/second", "+method.mine._target_=halved.grad_cam", "method=[]", *QUICK])
     run = "results/suite/tiny-second"

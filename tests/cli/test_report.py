@@ -81,6 +81,7 @@ def test_runs_that_disagree(runs, capsys):
     assert not Path("never").exists()
 
 
+@pytest.mark.slow
 def test_settings_change_the_report_and_not_the_run(runs, capsys):
     folder = Path(runs[0])
     before = (folder / "manifest.json").read_bytes()
@@ -159,6 +160,7 @@ def stopped(stopped_results, _elsewhere) -> None:
     shutil.copytree(stopped_results, "results")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stopped")
 def test_a_stopped_run_is_reported_as_such(capsys):
     capsys.readouterr()
@@ -181,6 +183,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
     assert len(reading.read_records(FOLDER, reading.read_manifest(FOLDER))["image_id"].unique()) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("stopped")
 def test_watching_ends_when_the_run_ends(monkeypatch):
     """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""

@@ -65,6 +65,7 @@ def verified(folder, capsys, *options):
     return code, printed.out + printed.err
 
 
+@pytest.mark.slow
 def test_an_honest_submission_is_accepted(author, capsys):
     folder = author()
     about = json.loads((folder / "submission.json").read_text())
@@ -83,6 +84,7 @@ def test_code_of_a_submission_runs_only_with_trust(author, capsys):
     assert "method.my_half._target_=submitted_cam.half. Add --trust" in text
 
 
+@pytest.mark.slow
 def test_a_method_of_ours_needs_no_trust(author, capsys):
     assert verified(author(method="grad_cam"), capsys)[0] == 0
 
@@ -128,6 +130,7 @@ SPOILT = [  # what is done to a folder, whether its hashes are made anew, and wh
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spoil", "is_rehashed", "sentence"), SPOILT)
 def test_what_is_not_as_it_was_computed_is_refused(author, capsys, spoil, is_rehashed, sentence):
     folder = author()
@@ -152,6 +155,7 @@ def test_a_submission_whose_images_are_not_here_stays_self_reported(author, caps
     assert "accepted" not in text
 
 
+@pytest.mark.slow
 def test_values_that_differ_between_processes_are_refused(author, capsys):
     code, text = verified(author(varies=True), capsys, "--trust")
     assert code == 1
@@ -173,6 +177,7 @@ def test_a_submission_of_something_else_is_refused(author, tmp_path, capsys):
         assert (code, message in text) == (2, True), text
 
 
+@pytest.mark.slow
 def test_what_cannot_be_submitted(author, tmp_path, capsys):
     (tmp_path / "used").mkdir()
     (tmp_path / "used/notes.txt").write_text("")
@@ -213,6 +218,7 @@ def half(trace):
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", OTHERWISE.values(), ids=OTHERWISE)
 def test_a_method_that_looks_at_other_requests_is_refused(author, tiny_suite, capsys, monkeypatch, module):
     monkeypatch.setattr(f"{__name__}.MODULE", module)
@@ -273,6 +279,7 @@ def learnt(author, tiny_suite, tmp_path, monkeypatch):
     return submitted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knows", [False, True])
 def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, knows):
     """By fresh images: it is Grad-CAM on those that it knows, and its negative on others. One that is as bad on all of
@@ -286,6 +293,7 @@ def test_a_method_that_knows_the_published_images_is_marked(learnt, capsys, know
         assert re.search(line, text)
 
 
+@pytest.mark.slow
 def test_a_method_that_knows_the_channels_of_a_planted_network_is_marked(learnt, capsys):
     code, text = verified(learnt(BY_PLACE, False, "data=planted", "model=planted_additive"), capsys, "--trust")
     assert (code, "is marked" in text) == (1, True), text

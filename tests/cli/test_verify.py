@@ -93,6 +93,7 @@ def verified(capsys, *options) -> tuple[int, list[str]]:
     return code, printed.out.splitlines()
 
 
+@pytest.mark.slow
 def test_an_untouched_run_is_the_same_bit_by_bit(run, capsys):
     run()
     code, lines = verified(capsys)
@@ -117,6 +118,7 @@ def test_a_method_that_the_run_left_out_is_left_out_in_silence(run, capsys, recw
 FLAT = ("metric=[sensitivity_error,zeta]", "+metric.flat._target_=axiom_bench.metrics.gini.gini")
 
 
+@pytest.mark.slow
 def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
     """A metric writes to others' maps, as before there was a proof: the same command without it shows their values."""
     with monkeypatch.context() as patch:
@@ -133,6 +135,7 @@ def test_values_of_a_guard_that_is_off_are_named(run, capsys, monkeypatch):
     assert lines[-1].endswith("delete the run folder, and run it again.")
 
 
+@pytest.mark.slow
 def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
     run("+method.centred._target_=verified_plugins.centred")
     assert main(["verify", str(FOLDER)]) == 2
@@ -142,6 +145,7 @@ def test_what_depends_on_the_batch_isnt_the_same_again(run, capsys):
     assert all(" of centred differs in " in line for line in lines[1:-1])
 
 
+@pytest.mark.slow
 def test_a_run_of_a_users_own_method_alone_has_all_its_values_compared(run, capsys):
     """The layer's metrics too, which have no method."""
     run("method=[]", "+method.mine._target_=verified_plugins.gradients")
@@ -163,6 +167,7 @@ def changed(scale: float, **about: str) -> None:
     artefacts.write(FOLDER, json.loads(manifest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hardware", "scale", "code"), [
     (None, 1 + 1e-15, 1), ("another CPU", 1 + 1e-9, 0), ("another CPU", 1.5, 1),
 ])  # fmt: skip
@@ -271,6 +276,7 @@ def test_a_stale_value_is_named(run, capsys, monkeypatch, kind):
     assert any("score of grad_cam differs in 3 of 3 values" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_an_image_that_is_replaced_between_hashing_and_decoding_is_named(run, capsys, monkeypatch):
     def photograph(number: int) -> None:
         Path("photographs/digit").mkdir(parents=True, exist_ok=True)

@@ -124,6 +124,7 @@ def test_the_command_runs_a_user_s_method_that_imports_the_folder_s_modules(pyth
     assert any("mine" in path.read_text() for path in (tmp_path / "results/quick/default/tables").glob("*.csv"))
 
 
+@pytest.mark.slow
 def test_a_notebook_s_calls(python, installed):
     code = """
 import bench, methods, metrics  # the user's own

@@ -31,6 +31,7 @@ def _written(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_method_is_ten_lines_and_passes_its_one_line_test():
     assert sum(bool(line.strip()) for line in FILES["my_module"].splitlines()) <= 10
     importlib.import_module("test_my_module").test_my_cam()

@@ -30,6 +30,7 @@ class Deadly(Scenes):
         return super().read(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "end"), [(signal.SIGKILL, "SIGKILL"), (3, "exit code 3"), (0, "exit code 0")])
 def test_an_image_that_kills_its_process_is_named_and_can_be_left_out(code, end):
     before, children = signal.getsignal(signal.SIGCHLD), multiprocessing.active_children()
@@ -55,6 +56,7 @@ def test_what_can_t_be_left_out_is_a_sentence(leave_out, message):
         subset(Deadly(None, 0), None, 0, leave_out=leave_out)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_images_are_asked_for():
     """Not in the caller's code, where torch's own handler would."""
     loaded = batches(Deadly(None, 0), [place % SIZE for place in range(SIZE * 9)], PLAIN, "label", 8, 1)
@@ -67,6 +69,7 @@ def test_a_worker_that_dies_while_the_caller_computes_raises_where_the_next_imag
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.slow
 def test_other_errors_of_a_worker_are_raised(monkeypatch):
     def fail(*_):
         raise RuntimeError("a defect")

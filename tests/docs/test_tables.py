@@ -70,6 +70,7 @@ main(["list", "methods"])
 """
 
 
+@pytest.mark.slow
 def test_tables_are_up_to_date():
     stale = [path.name for path in write_docs.out_of_date()]
     assert not stale, f"{stale}: run `python scripts/write_docs.py`"

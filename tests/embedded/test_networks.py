@@ -82,6 +82,7 @@ def test_the_layer_is_the_last_with_maps(name):
     assert spatial[-1] == layer
 
 
+@pytest.mark.slow
 def test_maps_of_the_vgg_localize_and_break_the_axioms():
     """The goals of its training, on the scenes of the default run and as many again.
 
@@ -134,6 +135,7 @@ def score(name: str, images: list[np.ndarray]) -> Tensor:
         return networks.load(name)((stacked - mean) / std)[:, marked.CLASS]
 
 
+@pytest.mark.slow
 def test_one_network_goes_by_the_mark_and_the_other_ignores_it():
     """On 40 scenes with its digit and 40 without, that no training saw, each with and without the mark: the same but
     for the tile. On 1,000 scenes (docs/studies/shortcut.md) the shares bounded here are at most 0.01 or at least

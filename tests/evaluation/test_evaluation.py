@@ -173,6 +173,7 @@ def test_a_map_without_a_positive_value_earns_no_score(net, batch):
     assert set(table.status) == {"zero_map"}
 
 
+@pytest.mark.slow
 def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     images = batch.images.clone()
     images[1] = float("nan")

@@ -87,6 +87,7 @@ def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     assert counted == cost.per_image
 
 
+@pytest.mark.slow
 def test_every_value_is_the_same_together_and_alone(traced):
     """Bit by bit, in float32: all methods and generator metrics together, and each metric alone with one of them."""
     few = [with_few_passes(metric) for metric in ASKING]

@@ -72,6 +72,7 @@ def test_the_hard_rows_are_hard():
     assert {"mask_iou", "max_box_acc (whole set)", "deletion_auc"} <= set(rows["metric"])
 
 
+@pytest.mark.slow
 def test_a_fault_in_a_method_moves(tmp_path, monkeypatch, capsys):
     """XGrad-CAM is computed again with weights 1 % larger; the other method's records are already there."""
     monkeypatch.chdir(tmp_path)

@@ -90,6 +90,7 @@ def timed(make_run):
     return make
 
 
+@pytest.mark.slow
 def test_run_times_are_ratios_and_optional(timed, make_run, records, tmp_path):
     run = timed(records, 2.0)
     plain = write_baseline(run, tmp_path / "plain.csv")

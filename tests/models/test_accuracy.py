@@ -26,6 +26,7 @@ ACCURACY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "step", "accuracy"), ACCURACY)
 def test_top_1_accuracy(real_root, name, step, accuracy):
     """To one image: kernels of another machine may turn a close call."""

@@ -110,6 +110,7 @@ def test_configuration_overrides_the_preprocessing_of_the_weights():
     assert load_model(root.model).preprocessing.crop == 64
 
 
+@pytest.mark.slow
 def test_preprocessing_of_published_weights_and_of_files(no_network, tmp_path):
     """MobileNetV2's second weights want 232 pixels, its first 256: the standard that a file from elsewhere gets."""
     state = torchvision.models.mobilenet_v2().state_dict()
@@ -161,6 +162,7 @@ def test_timms_failed_download_says_what_to_do(monkeypatch):
         load_model({**TIMM, "weights": "default"})
 
 
+@pytest.mark.slow
 def test_inception_rescales_its_input():
     """torchvision switches it on only for weights that it loads itself; a local copy of its file needs it as well."""
     loaded = load_model({"name": "inception_v3", "source": "torchvision", "weights": None})
@@ -268,6 +270,7 @@ def test_files_of_the_same_name_are_different_modules(tmp_path):
     assert [sys.modules[build.__module__].build for build in builds] == builds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5", "googlenet"])
 def test_a_fine_tuned_network_is_built_with_the_classes_of_its_file(tmp_path, name):
     """torchvision's googlenet leaves its auxiliary heads out once it has loaded its weights."""

@@ -74,6 +74,7 @@ def suppress_by_loop(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Ten
     return torch.stack(kept) if kept else left
 
 
+@pytest.mark.slow
 def test_a_detection_network_of_torchvision(monkeypatch):
     if not torchvision.extension._has_ops():
         monkeypatch.setattr(torchvision.ops.boxes, "nms", suppress_by_loop)
@@ -117,6 +118,7 @@ def test_networks_of_timm_as_features_and_of_grey_images():
     assert trace.cut_model.trunk_and_head.head_graph is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_networks_of_transformers(kind):
     transformers = pytest.importorskip("transformers")

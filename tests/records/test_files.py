@@ -153,6 +153,7 @@ def test_pages_have_checksums_too(tmp_path, table):
         pq.read_table(path, page_checksum_verification=True)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_in_a_page_the_footer_or_the_manifest_is_found(tmp_path, table, write_file):
     """Also where no manifest lists the file yet: 160 bits all over a record file and its curves."""
     values = {"cam": {"pair": "1"}}

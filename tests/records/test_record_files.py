@@ -168,6 +168,7 @@ def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder):
     }
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_and_one_that_is_no_run_are_refused(run_folder):
     before = files_of(run_folder)
     with locks.held(run_folder), pytest.raises(BenchError, match="is in use"):

@@ -39,6 +39,7 @@ def left_out(page: str) -> dict[str, str]:
     return dict(re.findall(r"<li><code>(.*?)</code>: (.*?)</li>", page))
 
 
+@pytest.mark.slow
 def test_a_report_writes_the_index_of_all_runs_beside_it(results):
     report.write(results / "quick/default")
     page = (results / index.NAME).read_text()
@@ -54,6 +55,7 @@ def test_a_report_writes_the_index_of_all_runs_beside_it(results):
     assert named((results / index.NAME).read_text())[0].startswith('<a href="voc/%3Ci%3Erun/report.html">')
 
 
+@pytest.mark.slow
 def test_the_conclusion_is_the_report_s_title(results, make_run, edit_manifest):
     folder = make_run(records_of(120, MODELS, METHODS), "results/quick/more")
     edit_manifest(folder, experiment="quick", run="more")

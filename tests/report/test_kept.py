@@ -119,6 +119,7 @@ def tables(run: RunFolder) -> Iterator[str]:
         yield from to_markdown(table).splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["figures", "tables"])
 def test_whatever_a_report_shows_is_as_it_was(usual, rich, name):
     made = {

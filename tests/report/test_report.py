@@ -76,6 +76,7 @@ def test_the_page_is_whole_and_stands_alone(small_run):
     assert "torch 2.13.0" in text
 
 
+@pytest.mark.slow
 def test_names_are_text_not_markup_and_again_gives_the_same_bytes(small_run, few_records):
     markup = "<script>alert(1)</script>"
     folder = small_run(few_records.replace({"method": {"random": markup}}), methods={"grad_cam": {}, markup: {}})
@@ -241,6 +242,7 @@ def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):
     assert width == round(600 / DPI * 125)
 
 
+@pytest.mark.slow
 def test_random_weights_are_named_and_nothing_is_called_best(make_run, make_records, edit_manifest):
     """Six methods with 0 ± 0 were all bold. The other model of the run is as before."""
     records = make_records(12)

@@ -50,6 +50,7 @@ def of_folder(folder) -> tuple[str, ...]:
     return ("data=folder", f"data.root={folder}", "data.classes=null", "data.size=null", "data.workers=0")
 
 
+@pytest.mark.slow
 def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monkeypatch, unreported):
     (outcome,) = run(*of_folder)
     assert outcome.failure is None
@@ -71,6 +72,7 @@ def test_bad_images_are_rows_and_are_counted(run, rows, of_folder, results, monk
     assert lines[-2:] == ["one number", f"report: {results}/quick/default/report.html"]
 
 
+@pytest.mark.slow
 def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     """The ids are stored as text, the pipe isn't waited for, and the same command finds all of it again."""
     (folder / GOOD[0]).rename(folder / "0" / os.fsdecode(b"caf\xe9.jpg"))
@@ -86,6 +88,7 @@ def test_names_and_files_that_are_odd(run, rows, of_folder, folder):
     assert (again.failure, again.shards_computed, again.files["records"]) == (None, 0, outcome.files["records"])
 
 
+@pytest.mark.slow
 def test_an_image_that_may_be_read_again_is_computed(run, rows, of_folder, monkeypatch):
     before = files.open_regular
 
@@ -132,6 +135,7 @@ def test_data_that_are_not_there_stop_the_command(run, data):
         run(f"data={data}", "data.root=/no/where", "data.size=null")
 
 
+@pytest.mark.slow
 def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
     """The same photograph stored upright and on its side; the orientation is part of its key, and of no other's."""
     photos = pictures(tmp_path / "photos", "a.png")
@@ -156,6 +160,7 @@ def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp
     assert again.facts["data"]["folder"]["notes"][-1] == told
 
 
+@pytest.mark.slow
 def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):
     (folder / "99").mkdir()
     Image.fromarray(np.zeros((96, 96, 3), np.uint8)).save(folder / "99" / "a.png")
@@ -166,6 +171,7 @@ def test_classes_of_the_data_and_of_the_model(run, of_folder, folder):
     assert "has 10 classes and the data set folder 9" in failure(run(*chosen, nine))
 
 
+@pytest.mark.slow
 def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):
     """Finite weights can still overflow on the way."""
     state = networks.scenes_vgg().state_dict()
@@ -179,6 +185,7 @@ def test_weights_and_activations_that_are_not_finite(run, rows, tmp_path):
     assert table["value"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
     good, bad = run("model=scenes_vgg", "model.layer=features.13,layer4")
     assert good.failure is None
@@ -190,6 +197,7 @@ def test_a_job_that_fails_leaves_the_others_alone(run, tmp_path):
     assert "the same model name, layer and data name" in failure([second])
 
 
+@pytest.mark.slow
 def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run, results):
     """The default layer of scenes_vgg is features.13."""
     (outcome,) = run("run=3", "model.layer=default,features.13")
@@ -197,6 +205,7 @@ def test_a_run_may_be_a_number_and_a_layer_that_is_named_twice_is_one_job(run, r
     assert (results / "quick" / "3" / "records").is_dir()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["method", "metric"])
 def test_an_exception_or_exit_in_a_user_s_function_names_it(run, tmp_path, monkeypatch, kind):
     """It can be mended, says where, and takes no other job with it."""
@@ -231,6 +240,7 @@ def test_an_image_too_small_for_the_network(run, of_folder, tmp_path):
     assert "on an image of 3 x 96 x 1" in failure(run(*network, *of_folder))
 
 
+@pytest.mark.slow
 def test_a_user_s_method_of_nan(run, rows, tmp_path, monkeypatch):
     module_of(tmp_path, "all_nan", "def mine(trace):\n    return trace.gradients * float('nan')\n", monkeypatch)
     table = rows(run("+method.mine._target_=all_nan.mine", "+method.mine.on_score_scale=true"))
@@ -247,6 +257,7 @@ def test_a_defect_is_no_mistake_of_the_user(run, monkeypatch, results):
     assert "test_bad_input.py" in lines[1]  # where it happened
 
 
+@pytest.mark.slow
 def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("axiom_bench.run.spine.run_job", lambda _: pytest.fail("a job ran"))
@@ -254,6 +265,7 @@ def test_no_permission_stops_before_anything(tmp_path, monkeypatch):
         run_jobs([f"results={tmp_path}/file"])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
     replace, written = os.replace, []
 
@@ -273,6 +285,7 @@ def test_a_disk_that_fills_up_keeps_what_is_done(run, results, monkeypatch):
     assert run()[0].shards_computed == 2  # one of three was whole
 
 
+@pytest.mark.slow
 def test_an_image_that_kills_the_process_that_reads_it_is_named_and_left_out(run, rows, monkeypatch):
     """The first one, which is read before all others, when the costs are counted."""
     read, parent = Scenes.read, os.getpid()

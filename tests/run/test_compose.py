@@ -45,6 +45,7 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
         yield compose
 
 
+@pytest.mark.slow
 def test_the_experiments_and_their_networks(jobs):
     names = "blind gate layers methods mosaic paper paper_two_classes planted quick real seeds shortcut truth"
     assert " ".join(EXPERIMENTS) == f"{names} truth_planted voc"
@@ -66,6 +67,7 @@ def assert_set(experiment: str, config: dict[str, Any]) -> None:
     assert "???" not in [value for _, value in settings.settings(config)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
     """Its first job; `test_every_job_of_an_experiment_composes` has the others."""
@@ -87,6 +89,7 @@ def metrics_of(choice: str, *overrides: str) -> list[str]:
     return list(spine.configuration([f"metric={choice}", FEW[0], *overrides, *QUICK])["metric"])
 
 
+@pytest.mark.slow
 def test_without_a_choice_the_folders_are_the_choice():
     """All of them, or all with each metric in its fast form."""
     config = spine.configuration(["experiment=methods", FEW[1]])
@@ -98,6 +101,7 @@ def test_without_a_choice_the_folders_are_the_choice():
     assert len(set(fast) - set(slow)) == sum(map(bool, metric_of.values())) == 6
 
 
+@pytest.mark.slow
 def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
     (tmp_path / "metric").mkdir()
     for name, more in (("mine", ""), ("mine_fast", "  fast_form_of: mine\n")):
@@ -108,6 +112,7 @@ def test_a_users_own_fast_form_stands_for_its_metric(tmp_path):
     assert fast & {"mine", "mine_fast"} == {"mine_fast"}
 
 
+@pytest.mark.slow
 def test_real_gives_the_own_model_its_own_photographs(jobs):
     configs = {config["model"]["name"]: config for config in jobs("experiment=real", "real_root=/somewhere", *FEW)}
     assert len(configs) == 6
@@ -167,6 +172,7 @@ def own_conf(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["['{}']", "['file://{}']", None], ids=["searchpath", "url", "config_folder"])
 def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
     words = (FEW[1], f"hydra.searchpath={way.format(own_conf)}") if way else FEW[1:]
@@ -182,6 +188,7 @@ def test_a_folder_of_the_user_s_own(jobs, own_conf, way):
         assert list(config["method"]) == sorted([*methods.names(), "own_cam"])
 
 
+@pytest.mark.slow
 def test_mistakes_in_a_folder_of_the_user_s_own(jobs, own_conf):
     with pytest.raises(BenchError, match="There is no experiment 'mime'; did you mean 'mine'"):
         jobs("experiment=mime", config_folder=own_conf)
@@ -242,6 +249,7 @@ def test_a_wrong_experiment_of_a_user_is_named_with_its_line(tmp_path, text):
     assert sentence in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_user_s_files_may_leave_out_their_names(tmp_path):
     """The key around a method's entry, and an experiment's name, also where that begins with another's settings."""
     for path, text in {

@@ -243,6 +243,7 @@ def test_the_budget_names_what_costs_most_and_the_way_out(trace):
             check_budget(Cost.of(chosen, several, trace), several, 101)
 
 
+@pytest.mark.slow
 def test_all_metrics_together_cost_at_most_what_is_announced(trace):
     """Of one method: every metric of conf/metric/ that applies, on one explanation, counted. On 96 pixels many of the
     224 steps of a curve change the same ones, and are classified once."""
@@ -262,6 +263,7 @@ def test_all_metrics_together_cost_at_most_what_is_announced(trace):
     assert 0.8 * announced < counted < announced
 
 
+@pytest.mark.slow
 def test_all_fast_costs_a_third_of_all_with_the_default_methods():
     """As docs/studies/budget.md says, of an image and class; a run of many images shares no more than that counts."""
     job = Job.of(spine.configuration(["model=scenes_vgg", "metric=all_fast"]))
@@ -271,6 +273,7 @@ def test_all_fast_costs_a_third_of_all_with_the_default_methods():
     assert cost.per_image == 2535
 
 
+@pytest.mark.slow
 def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, results):
     failure = run("metrics.max_forwards_per_image=1")[0].failure
     assert failure.mendable
@@ -279,6 +282,7 @@ def test_a_run_over_its_budget_is_refused_before_anything_is_computed(run, resul
     assert run("metrics.max_forwards_per_image=1", "~metric.confidence_drop")[0].failure is None
 
 
+@pytest.mark.slow
 def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, rows, capsys):
     outcomes = run("target=each_label")
     output = capsys.readouterr().out
@@ -348,6 +352,7 @@ def test_the_key_of_a_method_covers_the_other_images(job):
     assert len({key(job), key(job, "other_images"), key(more, "other_images")}) == 3
 
 
+@pytest.mark.slow
 def test_a_run_of_scenes_costs_what_is_announced():
     """Scenes have different numbers of objects, and a row for each."""
     names = ["object_effects", "object_deletion", "ground_reliance", "target_shift"]

@@ -43,6 +43,7 @@ def test_a_network_that_draws_ends_its_job_by_one_sentence_and_has_no_values(run
     assert not list((results / RUN).glob("records/*"))
 
 
+@pytest.mark.slow
 def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alone(run, rows, network, results, capsys):
     together = run(*network("batch"))
     assert "BatchNorm2d" in (worker.mates(together[0].answers) or "")  # as all shards are told
@@ -57,6 +58,7 @@ def test_a_network_that_depends_on_batch_mates_has_the_values_of_each_image_alon
     assert table["value"].to_numpy() == pytest.approx(one_by_one["value"].to_numpy(), abs=1e-6, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_answers_that_are_ok_print_nothing_and_a_second_command_reads_them(run, results, network, capsys, monkeypatch):
     run(*network("none"))
     (stored,) = (results / RUN).glob("examination/*.json")
@@ -79,6 +81,7 @@ def test_doctor_prints_an_answer_a_line_and_its_exit_code_says_whether_a_run_wou
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_doctor_says_what_can_not_be_loaded_and_goes_on(network, capsys):
     assert main(["doctor", *tiny(network("none")), "model.layer=conv,cnov"]) == 2
     printed = capsys.readouterr().out

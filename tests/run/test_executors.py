@@ -103,6 +103,7 @@ def test_what_an_engine_can_t_end_is_a_sentence_and_status_tells_it(run, results
     assert list(status(results / RUN))[1:] == [f"{job}: 0 of 5 images so far.", f"failed: {job}: {message}"]
 
 
+@pytest.mark.slow
 def test_a_worker_with_other_keys_computes_nothing(run, results):
     """As one with other versions of packages does, whose values would stand under a wrong key."""
     (outcome,) = run()
@@ -242,6 +243,7 @@ class Elsewhere:
         return future
 
 
+@pytest.mark.slow
 def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, monkeypatch):
     """Of tar files in a store; the values are those of the same files here."""
     monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))

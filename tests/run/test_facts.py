@@ -100,6 +100,7 @@ def test_a_shards_content_is_in_its_key():
     assert original.data_fingerprint != other.data_fingerprint
 
 
+@pytest.mark.slow
 def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, unreported):
     """A changed map is measured anew, and nothing else is; a file that is written again as it was changes nothing."""
     folder = tmp_path / "maps"
@@ -125,6 +126,7 @@ def test_the_content_of_files_that_a_method_reads_counts(run, rows, tmp_path, un
     assert set(values(2, np.eye(7))[0].loc["evaluation-0-000002", "status"]) == {"ok"}
 
 
+@pytest.mark.slow
 def test_another_order_of_the_classes_explains_other_classes(job, tmp_path):
     folder, rest = pictures(tmp_path, "a/1.png", "b/2.png"), ",".join(f"'{number}'" for number in range(2, 10))
     original, swapped, renamed = (
@@ -210,6 +212,7 @@ def network(job, tmp_path) -> Callable[..., Job]:
     return build
 
 
+@pytest.mark.slow
 def test_a_networks_builder_and_its_arguments_count(network):
     original, same, other = (keys(network(f"+model.kwargs.power={power}")) for power in (1.0, 1.0, 2.0))
     assert original == same
@@ -217,6 +220,7 @@ def test_a_networks_builder_and_its_arguments_count(network):
     assert keys(network()).isdisjoint(keys(network(function="other")))
 
 
+@pytest.mark.slow
 def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_networks(network, tmp_path):
     original = network(file="a/mine.py")
     assert keys(original) == keys(network(file="b/mine.py"))
@@ -226,6 +230,7 @@ def test_where_a_networks_file_lies_doesnt_count_and_two_of_one_stem_are_two_net
     assert sys.modules[type(original.model.module[-1]).__module__].__file__ == str(tmp_path / "a/mine.py")
 
 
+@pytest.mark.slow
 def test_whether_a_torchvision_network_transforms_its_input_counts(job):
     net = (
         "model=googlenet",

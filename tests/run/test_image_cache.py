@@ -84,6 +84,7 @@ def assert_equal(first, second):
             assert note.mask is same.mask is None or torch.equal(note.mask, same.mask)
 
 
+@pytest.mark.slow
 def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, run, results, tmp_path, capsys):
     both = "model=scenes_vgg,scenes_resnet"
     jobs = {"plain": run(*of_folder, both, "run=plain")}
@@ -106,6 +107,7 @@ def test_a_second_network_and_a_second_run_decode_nothing(of_folder, decoded, ru
     assert all(frame.equals(plain) for frame in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_boxes_masks_and_extras_are_the_same(tmp_path, workers):
     """Scenes have all: several objects, masks, versions without an object, other images; one has no entry."""
@@ -179,6 +181,7 @@ def test_damaged_entries_are_told_and_made_anew(tmp_path, damage):
         assert_equal(read(dataset, cache), plain)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
     dataset, once = Scenes(size=6, seed=1), tmp_path / "once"
     cache = cache_of(dataset, tmp_path / "cache")
@@ -200,6 +203,7 @@ def test_a_killed_writer_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_too_little_space_and_a_folder_that_can_t_be_written_are_sentences(of_folder, run, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     assert failure(run(*of_folder, f"data.cache={tmp_path / 'file'}")).startswith(

@@ -88,6 +88,7 @@ def cheat(name):
     return {"own": {"_target_": f"cheats.{name}"}}
 
 
+@pytest.mark.slow
 def test_the_bits_are_those_of_this_process(values, tmp_path, monkeypatch):
     """Of controls, Score-CAM, smoothed, guided and whole-network methods, as a user's own; on other traces, too."""
     controls = [name for name in methods.names() if methods.get(name).spec.control]
@@ -110,6 +111,7 @@ def test_the_bits_are_those_of_this_process(values, tmp_path, monkeypatch):
         np.testing.assert_array_equal(here[name].to_numpy(), there[name].to_numpy(), err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["frames", "collector", "redraw", "detector"])
 def test_what_a_cheat_looks_for_is_not_there(values, name):
     for isolate, status in ((False, "not_finite"), (True, "ok")):
@@ -117,6 +119,7 @@ def test_what_a_cheat_looks_for_is_not_there(values, name):
         assert found["status"].unique().tolist() == [status]
 
 
+@pytest.mark.slow
 def test_a_planted_network_tells_no_truth(values):
     words = "model=planted_or", "data=planted", "data.size=2", "metric=[box_iou]"
     assert values(cheat("truth"), False, *words)[0]["status"].unique().tolist() == ["ok"]
@@ -124,6 +127,7 @@ def test_a_planted_network_tells_no_truth(values):
         values(cheat("truth"), True, *words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [

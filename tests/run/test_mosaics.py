@@ -44,6 +44,7 @@ def finished(outcomes: list[Result], results: Path) -> tuple[dict, list[str]]:
     return json.loads((results / RUN / "manifest.json").read_text()), lines
 
 
+@pytest.mark.slow
 def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     assert outcomes[0].failure is None
     records = rows(outcomes)
@@ -64,6 +65,7 @@ def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
 
 
+@pytest.mark.slow
 def test_focus_on_scenes(run, rows, results):
     outcomes = run("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
     located = values(rows(outcomes), "focus")
@@ -75,6 +77,7 @@ def test_focus_on_scenes(run, rows, results):
     assert data.target_cells == 2
 
 
+@pytest.mark.slow
 def test_only_images_that_the_model_names_with_confidence(run, results):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
     stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
@@ -103,6 +106,7 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
         assert (other.failure, other.shards_computed) == (None, shards)
 
 
+@pytest.mark.slow
 def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
     written, _ = finished(outcomes, results)
@@ -112,6 +116,7 @@ def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     assert set(written["data"]["mosaic_scenes"]["ids"]) == {*ids[0], *ids[1]}
 
 
+@pytest.mark.slow
 def test_mosaics_of_which_the_model_predicts_a_class(run):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
@@ -137,6 +142,7 @@ def test_sentences_of_a_job(run, override):
 MISTAKEN = ("data=mosaic", *MOSAIC[2:])
 
 
+@pytest.mark.slow
 def test_data_of_chooses_a_data_set_with_its_settings():
     data = configuration(["data=mosaic", "data.of=voc", "data.of.size=7"])["data"]
     assert (data["name"], data["of"]["kind"], data["of"]["size"]) == ("mosaic_voc", "voc", 7)
@@ -159,6 +165,7 @@ def build():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("view", "reason"),
     [("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"), ("reshape(-1, 4 * 12 * 12)", "shape")],
@@ -194,6 +201,7 @@ def test_photographs(run, rows, real_root):
     assert {image.count(".JPEG") for image, _ in located.index} == {4}
 
 
+@pytest.mark.slow
 def test_only_images_that_the_model_names_correctly(run, ran, rows, results, undrawn):
     """The others are counted on the screen, in the manifest and in the report; without the filter nothing is said."""
     outcomes, folder = ran(*CORRECT), results / RUN

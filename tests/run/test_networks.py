@@ -101,6 +101,7 @@ def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
     assert of["average_drop"] <= {"no_probability", "zero_map"}
 
 
+@pytest.mark.slow
 def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
     """It is recognised by the network alone, so that all shards agree; logits that are recognised have no other key."""
     (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
@@ -116,6 +117,7 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     assert keys[0] == keys[1] != keys[2] != keys[3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["left_half", "Weighted", "module"])
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
@@ -161,6 +163,7 @@ def transformer(tmp_path) -> tuple[str, ...]:
     return (*network, "model.layer=encoder.layers.encoder_layer_1.ln_1")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
     table = rows(run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]"))
     of = table[(table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")]
@@ -189,6 +192,7 @@ def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
     return {name: set(part["status"]) for name, part in rows.groupby("metric")}
 
 
+@pytest.mark.slow
 def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(net, run, rows, results):
     """target=predicted; and a picture names the model's class by its index."""
     (outcome,) = run(*net(7), "pictures.rows=2")
@@ -222,6 +226,7 @@ def test_a_planted_network_is_measured_against_its_truth(run, rows):
     assert set(status["truth_correlation", "saliency"]) == {"ok"}
 
 
+@pytest.mark.slow
 def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows):
     assert set(rows(run("data.size=2", "method=[hires_cam]", TRUTH))["status"]) == {"no_truth"}
     planted = ("model=planted_and", *PLANTED[:2], "method=[hires_cam]", TRUTH)
@@ -233,6 +238,7 @@ def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows
     assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {"no_truth"}
 
 
+@pytest.mark.slow
 def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     config = plain(configuration(["model=planted_and", "data.size=7"]))
     assert (config["data"]["kind"], config["data"]["size"], config["target"]) == ("planted", 7, "label")
@@ -243,6 +249,7 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
         run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
 
 
+@pytest.mark.slow
 def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows, job, tmp_path, results):
     """And are called by the network's own names, where they go by `model.classes` too."""
     photos = pictures(tmp_path / "photos", "a.jpg", "2020/b.jpg")

@@ -238,6 +238,7 @@ def test_what_can_not_be_found_or_used_is_a_sentence(local, monkeypatch, asked, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_values_and_keys_of_a_run_are_those_of_local_files(run, rows, results, tmp_path):
     path = tmp_path / "parquet/val/0.parquet"
     path.parent.mkdir(parents=True)

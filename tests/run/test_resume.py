@@ -34,6 +34,7 @@ def computed(results: Path, before: dict[str, int]) -> list[dict[str, set[str]]]
     return [{method: set(metrics) for method, metrics in file.values.items()} for file in files]
 
 
+@pytest.mark.slow
 def test_a_repeated_run_computes_nothing(run, ran, results, capsys):
     first = ran()[0]
     assert (len(first.shards), first.shards_computed) == (3, 3)
@@ -49,6 +50,7 @@ def test_a_repeated_run_computes_nothing(run, ran, results, capsys):
 BOTH, ERRORS = ("grad_cam", "xgrad_cam"), {"sensitivity_error", "confidence_drop"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "missing"),
     [
@@ -72,6 +74,7 @@ def test_what_is_missing_is_computed_and_nothing_else(run, ran, rows, results, o
     pd.testing.assert_frame_equal(later, rows(run(*overrides.split())), check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["records", "curves"])
 def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, folder):
     chosen = ("metric=[max_box_acc,zeta]",)
@@ -88,6 +91,7 @@ def test_a_damaged_file_is_named_and_computed_again(run, ran, rows, results, fol
     assert (again.shards_computed, again.lines) == (0, ())
 
 
+@pytest.mark.slow
 def test_a_file_that_vanishes_under_a_run_is_missed(run, ran, rows, results, monkeypatch):
     chosen = ("metric=[max_box_acc,zeta]",)
     before = rows(ran(*chosen))
@@ -130,6 +134,7 @@ def mine(trace):
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(run, results, tmp_path, monkeypatch):
     """What earlier commands computed without it stays."""
     (tmp_path / "interferes.py").write_text(INTERFERES)
@@ -155,6 +160,7 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
     pd.testing.assert_frame_equal(rows(outcomes), before)
 
 
+@pytest.mark.slow
 def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results):
     ran()
     with redirect_stderr(io.StringIO()) as told, ThreadPoolExecutor(1) as pool:

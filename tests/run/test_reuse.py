@@ -83,6 +83,7 @@ def command(results: Path, folder: Path) -> Callable[..., tuple[set[str], list[f
     return run
 
 
+@pytest.mark.slow
 def test_a_users_own_is_computed_again_by_every_command_and_the_suites_own_is_not(command):
     """So nothing that it reads can make its values stale."""
     assert command(*MINE)[0] == {"grad_cam", "mine"}
@@ -92,6 +93,7 @@ def test_a_users_own_is_computed_again_by_every_command_and_the_suites_own_is_no
     assert command(*MINE, "+method.mine.reuse=true", "run=other")[1] == values
 
 
+@pytest.mark.slow
 def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(command):
     reused = (*MINE, "+method.mine.reuse=true", "+method.mine.files=[w.json]")
     assert command(*reused)[0] == {"grad_cam", "mine"}
@@ -108,6 +110,7 @@ def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(comm
     assert command(*reused, "+method.mine.params.scale=2")[0] == {"mine"}
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_with_what_it_computed(command, results):
     overrides = ("+method.mine._target_=users_cam.stopping", "method=[grad_cam]", "metric=[gini]", "shard_size=1")
     Path("stop").touch()
@@ -124,6 +127,7 @@ def test_a_killed_command_goes_on_with_what_it_computed(command, results):
     assert sum("mine" in file.values for files in by_shard.values() for file in files) == 10
 
 
+@pytest.mark.slow
 def test_a_command_that_goes_on_takes_those_of_the_one_before(command):
     """As `submit` after `rank`: also with other run times."""
     first = command(*MINE)[1]
@@ -166,6 +170,7 @@ CHANGING = {  # {what: (settings, whether another command computes it anew)}
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "anew"), CHANGING.values(), ids=CHANGING)
 def test_what_another_command_computes_anew(keys, overrides, anew):
     chosen = ("method=[grad_cam]", "metric=[confidence_drop]", *overrides)
@@ -174,6 +179,7 @@ def test_what_another_command_computes_anew(keys, overrides, anew):
     assert {(of, name) for of in one for name in one[of] if one[of][name] != other[of][name]} == anew
 
 
+@pytest.mark.slow
 def test_a_plug_in_of_an_installed_distribution_counts_by_its_version(keys, monkeypatch):
     found = Sources.distributions
     monkeypatch.setattr(
@@ -224,6 +230,7 @@ def test_a_networks_file_is_compiled_from_the_text_that_is_hashed(folder):
     assert answers[0][0] != answers[1][0]
 
 
+@pytest.mark.slow
 def test_the_manifest_names_the_command_and_no_run_goes_on_where_it_ended(command, results):
     names = []
     for _ in range(2):

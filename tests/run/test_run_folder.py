@@ -76,6 +76,7 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert not list(folder.rglob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_path, unreported):
     """And a repeated run measures no time again."""
     assert all(0 < work["images_per_second"] < 1e4 for work in written["work"].values())
@@ -94,6 +95,7 @@ def test_the_seconds_of_the_command_that_computed_are_kept(written, folder, tmp_
     assert {path: (copy / path).stat().st_mtime_ns for path in written["runtime"]} == before
 
 
+@pytest.mark.slow
 def test_the_manifest_says_whether_weights_are_random(run):
     """The report reads it there, and calls nothing best for such a model."""
     for weights, is_random in (("null", True), ("default", False)):
@@ -136,6 +138,7 @@ def test_pictures_show_what_was_measured(written, folder):
         np.testing.assert_allclose(shown, measured["value"], atol=1e-5)  # batches of 3 and of 4 round apart
 
 
+@pytest.mark.slow
 def test_pictures_of_an_output_without_probability_show_the_score(run, results):
     metric = ("metric=[confidence_drop]", "metric.confidence_drop.params.output=logit")
     outcomes = run("model.output=multi_label", *metric, "method=[uniform]", "pictures.rows=2", "data.size=3")
@@ -219,6 +222,7 @@ CURVES = (
 )
 
 
+@pytest.mark.slow
 def test_perturbation_curves_are_kept_listed_and_drawn(run, results):
     outcomes, folder = run(*CURVES), results / RUN
     code, _ = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
@@ -278,6 +282,7 @@ def test_images_are_spread_over_the_runs():
     assert samples.spread((), None) == ()
 
 
+@pytest.mark.slow
 def test_a_row_has_picture_classes_boxes_and_maps(run, results):
     (outcome,) = run(*GALLERY, "data.size=4", "pictures.gallery=2", "model.weights=default")
     rows = gallery_of(outcome, results)
@@ -301,6 +306,7 @@ def test_a_row_has_picture_classes_boxes_and_maps(run, results):
         assert all(np.asarray(Image.open(io.BytesIO(heatmap))).max() > 240 for heatmap in row["maps"])
 
 
+@pytest.mark.slow
 def test_many_images_are_in_several_files_which_the_manifest_lists(run, results, monkeypatch):
     monkeypatch.setattr(samples, "IMAGES", 2)
     outcomes = run(*GALLERY, "data.size=3", "pictures.gallery=null")

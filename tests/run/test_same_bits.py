@@ -70,6 +70,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", [*WAYS.values(), *slow_engines()], ids=[*WAYS, *ENGINES])
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
     """By any executor, too; and a second command computes nothing."""
@@ -91,6 +92,7 @@ def test_bit_by_bit_in_another_order(job, expected):
     np.testing.assert_array_equal(table["value"], expected["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="a spawned process has no fixtures")
 def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
     """Two processes with the same command, three shards."""
@@ -104,6 +106,7 @@ def test_bit_by_bit_where_processes_share_a_run(run, rows, expected):
     pd.testing.assert_frame_equal(rows([outcome]), expected, check_exact=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "threads"),
     [(("data.batch_size=1",), 1), (("device.ablation_memory=4KiB",), 1), ((), 2)],
@@ -115,6 +118,7 @@ def test_what_moves_rounding_alone(run, rows, expected, request, overrides, thre
     assert_equal_up_to_rounding(rows(run(*overrides)), expected)
 
 
+@pytest.mark.slow
 def test_a_budget_of_ablations_is_in_the_manifest_and_its_error_in_the_records(run, rows):
     metrics = "metric=[sensitivity_error,zeta,drops_error]"
     exact = rows(run(metrics, "model.layer=features.6")).set_index("metric")["value"]
@@ -133,6 +137,7 @@ def assert_equal_up_to_rounding(actual: pd.DataFrame, expected: pd.DataFrame) ->
     assert ((actual["value"] - expected["value"]).abs() / scale).max() < 1e-5  # of its range, in float32
 
 
+@pytest.mark.slow
 def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypatch):
     """However large data.batch_size is: each padded row costs as much as an image."""
     trace, traced, large = CutModel.trace, [], job("data.batch_size=64")
@@ -152,6 +157,7 @@ SETTINGS = (
 MOST_WAITS = 9  # 283 for four images before they were counted
 
 
+@pytest.mark.slow
 def test_all_steps_of_a_job(tmp_path):
     config = configuration([*SETTINGS, f"results={tmp_path}"])
     job = Job.of(config)
@@ -201,6 +207,7 @@ def _no_garbage(monkeypatch) -> None:
     monkeypatch.setattr(passes, "free", lambda: None)
 
 
+@pytest.mark.slow
 def test_batches_are_halved(run, rows, expected, monkeypatch, capsys):
     trace = CutModel.trace
 
@@ -234,6 +241,7 @@ def test_what_a_batch_gave_before_it_failed_isnt_counted_twice(run, rows, expect
     assert_equal_up_to_rounding(rows([outcome]), expected)
 
 
+@pytest.mark.slow
 def test_an_image_that_doesnt_fit_stops_the_run_with_a_sentence(run, rows, monkeypatch):
     """No row says "out of memory": it would stand there still on a machine with more."""
     trace, calls = CutModel.trace, count(1)
@@ -276,6 +284,7 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_values_equal_those_of_a_folder_and_damage_has_a_row(root, run, rows):
     of_folder = rows(run("data=folder", f"data.root={root / 'folder'}", "data.classes=null", *PACKED))
     for kind in ("webdataset", "parquet"):

@@ -192,6 +192,7 @@ def test_a_suite_or_part_that_is_not_there(tiny_suite):
         expanded(["suite=tiny/frist"])
 
 
+@pytest.mark.slow
 def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_suite, run):
     code, _, manifests = run()
     assert (code, [manifest["run"] for manifest in manifests]) == (0, ["tiny-first", "tiny-second"])
@@ -201,6 +202,7 @@ def test_a_run_writes_each_part_and_goes_on_where_it_is_frozen_as_it_was(tiny_su
     assert [[*manifest["methods"]] for manifest in again] == [["grad_cam", "hires_cam"]] * 2
 
 
+@pytest.mark.slow
 def test_what_differs_from_what_was_frozen_is_named_and_nothing_is_computed(tiny_suite, run, tmp_path):
     _, _, manifests = run(suite="tiny/second")
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("suite/tiny-second/records/*")}
@@ -250,6 +252,7 @@ IMAGENET = ["data=imagenet", "data.first=3", "metric=[box_iou,sensitivity_error]
 VOC = ["data=voc", "data.image_set=Segmentation", "model.output=voc_groups", "metric=[box_iou,mask_iou]"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "settings", "rows"), [(imagenet_files, IMAGENET, 3), (voc_files, VOC, 2)])
 def test_images_that_were_not_at_hand_are_compared_by_their_names(tiny_suite, run, tmp_path, make, settings, rows):
     """A run says so, with its images' fingerprint; and of weights the first digits of their SHA-256 are compared."""

@@ -119,6 +119,7 @@ def silent_on(name: str, classes: list[int]) -> tuple[str, str]:
     return f"+method.{name}._target_=own_maps.silent", f"+method.{name}.params.classes={classes}"
 
 
+@pytest.mark.slow
 def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path, monkeypatch):
     """Of three methods one lacks a few rows, one most of them and one all of them: the latter two aren't compared."""
     module_of(tmp_path, "own_maps", OWN, monkeypatch)
@@ -150,6 +151,7 @@ def test_values_on_the_rows_that_all_compared_methods_have(run, folder, tmp_path
     assert summary["partial"].to_dict() == {"uniform": False, "few": True, "most": True, "all": False}
 
 
+@pytest.mark.slow
 def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
     """As where the records of two runs were combined."""
     finished = read(folder, run("metric=[pxap]", "data.size=6")[0])
@@ -161,6 +163,7 @@ def test_values_of_other_images_or_methods_are_named_not_computed(run, folder):
         assert "run the same command again" in sentence
 
 
+@pytest.mark.slow
 def test_a_repeated_run_and_other_shards_give_the_same(run, ran, folder):
     first, again = ran(*CHOSEN)[0], run(*CHOSEN)[0]
     assert (again.values, again.files) == (first.values, first.files)

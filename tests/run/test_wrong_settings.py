@@ -75,6 +75,7 @@ def check(composed_config, monkeypatch) -> Check:
     return with_setting
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "values"), [(NAMES, NO_NAMES), (COUNTS, NO_COUNTS), (GROUPS, NO_GROUPS)], ids=["name", "count", "group"]
 )

@@ -17,6 +17,7 @@ def step(name: str, code: str, seconds: float = 60, run: bool = False) -> gpu.St
     return gpu.Step(name, (sys.executable, "-S", "-c", code), seconds, run)
 
 
+@pytest.mark.slow
 def test_steps_that_fail_and_hang(tmp_path):
     forever = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); time.sleep(600)"
     outcomes = [
@@ -76,6 +77,7 @@ def test_made_images_are_photographs_by_other_names(real_root, tmp_path, monkeyp
     assert not sample.problems
 
 
+@pytest.mark.slow
 def test_every_run_is_one_that_there_is(tmp_path):
     """Composed and checked as a run is before it loads anything."""
     steps = list(gpu.steps(gpu.GPU, tmp_path))
@@ -92,6 +94,7 @@ def test_every_run_is_one_that_there_is(tmp_path):
         check(config)
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_memory_and_its_kernels(tmp_path, monkeypatch):
     few = ("data.size=1", "method=[grad_cam]", "metric=[zeta]", "model=scenes_resnet", *gpu.NO_PICTURES)
     out = tmp_path / "run.json"

@@ -58,6 +58,7 @@ def test_a_document_without_a_place_for_a_table_is_refused():
         filled(text, {"b": [["x"], ["1"]]})
 
 
+@pytest.mark.slow
 def test_the_committed_tables_are_of_the_published_values():
     runs = runs_of(SUITES)
     question = QUESTIONS[0]

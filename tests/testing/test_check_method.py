@@ -120,6 +120,7 @@ def test_failure_message_contains_expected_and_actual(method, sentence):
         check_method(method)
 
 
+@pytest.mark.slow
 def test_a_users_function_and_a_registered_name_pass_and_an_error_is_raised_with_a_note():
     check_method(user_cam)
     check_method("xgrad_cam")

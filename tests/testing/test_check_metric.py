@@ -108,6 +108,7 @@ def test_failure_message_contains_metric_check_and_case(metric, sentence):
         check_metric(metric)
 
 
+@pytest.mark.slow
 def test_users_functions_and_a_registered_name_pass_and_an_error_is_raised_with_a_note():
     for metric in (mean_of_heatmap, several_values, "gini"):
         check_metric(metric)

@@ -36,6 +36,7 @@ def rows_of(monkeypatch):
     return rows
 
 
+@pytest.mark.slow
 def test_a_metric_that_rewards_concentration_alone_is_won_by_the_optimised_map(rows_of):
     made = rows_of("concentration")["optimised"]
     assert (made.network, made.value, made.passes, made.n) == ("scenes_vgg", 1, False, 12)
@@ -43,6 +44,7 @@ def test_a_metric_that_rewards_concentration_alone_is_won_by_the_optimised_map(r
     assert (lower.passes, float(lower.about.split()[0])) == (False, pytest.approx(1e-4, abs=1e-4))
 
 
+@pytest.mark.slow
 def test_a_metric_that_reads_the_image_is_won_by_no_blind_map_and_driven_above_the_methods(rows_of):
     made = rows_of("inside")
     assert {kind: row.passes for kind, row in made.items()} == {
@@ -64,6 +66,7 @@ def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passe
     assert (row.test, row.n, row.passes, row.value) == ("gaming", 12, passes, float(not passes))
 
 
+@pytest.mark.slow
 def test_a_metric_of_contributions_and_one_that_costs_too_much_have_a_sentence(rows_of, monkeypatch):
     with pytest.raises(BenchError, match=r"of_channels.*no contributions"):
         rows_of("of_channels")

@@ -239,6 +239,7 @@ def test_all_but_the_pixels_stays_and_these_are_close(voc_root):
         assert torch.equal(*pair)
 
 
+@pytest.mark.slow
 def test_scaled_decoding_is_off_and_part_of_the_key():
     with composed(["experiment=quick", "data.size=1"]) as composition:
         config = composition.plain_job()

@@ -124,6 +124,7 @@ def test_marks_have_titles_and_their_methods(rich_run):
     assert {part.get("data-method") for part in parts(svg, "data-method")} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_a_drawing_for_the_page_is_the_same_again_in_its_colours_and_ids(rich_run):
     """Of two figures in one page no id is the same, and each is text with what isn't seen left out."""
     made = [svg_of(figure) for figure in figures(by_method.draw, rich_run).values()]

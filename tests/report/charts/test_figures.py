@@ -240,6 +240,7 @@ def test_the_fonts_come_with_the_package_and_others_stand_in_for_missing_signs()
             figure.draw_without_rendering()
 
 
+@pytest.mark.slow
 def test_no_label_is_cut_off_or_overlaps_in_print(run):
     """Every figure is as wide as it may be or less, every text lies inside it and has 7 points or more (numbers in
     cells 6), and tick labels of one axis don't touch."""

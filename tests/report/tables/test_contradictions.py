@@ -60,6 +60,7 @@ def odd(make_run, edit_manifest):
     return RunFolder.read(folder)
 
 
+@pytest.mark.slow
 def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     summary = odd.summary.set_index(["model", "metric", "method"])
     places, pairs = place_frame(odd), pair_frame(odd)

@@ -92,6 +92,7 @@ def test_other_statuses_add_up():
     assert without_value("ok:3") == NOTHING
 
 
+@pytest.mark.slow
 def test_every_table_is_there_in_every_format_and_csv_has_full_precision(run, tmp_path):
     names = {table.name for table in write_tables(run, tmp_path)}
     assert {"overview", "metrics_1", "metrics_2", "correctness_1", "statuses", "runtime"} <= names
