@@ -116,7 +116,7 @@ def degrees_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.D
 
 def trained(run: RunFolder) -> list[Setting]:
     """The settings with trained weights: an untrained network ranks no method."""
-    return [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
+    return [setting for setting in run.settings if run.ranks(setting)]
 
 
 def rows_of(run: RunFolder, setting: Setting, metric: str) -> Iterator[Row]:

@@ -66,6 +66,7 @@ def _write(
 ) -> None:
     from axiom_bench.report.options import options_of, read_run
     from axiom_bench.report.tables.headline import result_lines
+    from axiom_bench.report.tables.text import accuracy_text
     from axiom_bench.report.writing import write_report
     from axiom_bench.statistics.ranking import conclusion
 
@@ -74,7 +75,8 @@ def _write(
     before = stamp.begin(read.path)
     write_report(read, tell)
     tell("headline")
-    shown = {"headline": result_lines(read), "conclusion": conclusion(read, options_of(read).headline)[0]}
+    shown = {"headline": result_lines(read), "accuracy": accuracy_text(read)}
+    shown["conclusion"] = conclusion(read, options_of(read).headline)[0]
     stamp.write(read.path, inputs, shown, before, time.perf_counter() - start)
 
 

@@ -189,7 +189,7 @@ def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dic
     """ranks: whether a value may be called the best: the maps of a network without training are no better or worse."""
     shown = number_of_images([entry for entry in pictures if setting_of(entry) == setting])
     kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
-    ranks = not run.metadata.has_random_weights(setting.model)
+    ranks = run.ranks(setting)
     return {"label": run.label(setting), "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept}
 
 

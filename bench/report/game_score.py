@@ -24,6 +24,7 @@ from axiom_bench.records import files
 from axiom_bench.report.tables.table import Cell, Group, Table, count, numeric, to_csv, to_markdown, to_text
 from axiom_bench.statistics.labels import NOTHING, share
 from axiom_bench.statistics.paired_tests import LEVEL, holm
+from axiom_bench.statistics.summary import wilson
 
 FORMAT = 1
 SHARED = {  # by all answers of a file
@@ -219,15 +220,6 @@ def joined(of_answers: float, by_player: float, by_image: float) -> float:
     finite = [value for value in (by_player, by_image) if math.isfinite(value)]
     both = [by_player + by_image - of_answers] if len(finite) == 2 else []
     return max([*finite, *both], default=of_answers)
-
-
-def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
-    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
-    effective number of answers, not whole."""
-    share, square = correct / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _tables(score: Score, titles: dict[str, str]) -> list[Table]:

@@ -86,13 +86,14 @@ def page(root: Path) -> str:
 
 def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:
     has_report = os.path.isfile(folder / stamp.PAGE)
+    accuracy = stamp.shown(folder, "accuracy")
     unfinished = "its last command hasn't ended" if os.path.isdir(folder / running.FOLDER) else ""
     return Run(
         name,
         quote(os.fsencode(f"{name}/{stamp.PAGE}")) if has_report else "",
         _time(manifest.get("created")),
-        stamp.conclusion(folder),
-        dict(_facts(manifest)),
+        stamp.shown(folder, "conclusion"),
+        dict(_facts(manifest)) | ({"Accuracy": accuracy} if accuracy else {}),
         "; ".join(filter(None, ("" if has_report else "no report yet", unfinished))),
     )
 

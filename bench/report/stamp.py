@@ -81,14 +81,15 @@ def seconds(folder: Path) -> float | None:
     return taken if isinstance(taken, float) else None
 
 
-def conclusion(folder: Path) -> str:
-    """The title of the folder's report where it says who is best, however old; empty where there is none."""
-    return str(_read(folder).get("conclusion") or "")
+def shown(folder: Path, name: str) -> str:
+    """A text that the folder's report shows, however old; empty where there is none. name: "conclusion", its title
+    where it says who is best or why nobody is; "accuracy"."""
+    return str(_read(folder).get(name) or "")
 
 
 def write(folder: Path, inputs: str, shown: Mapping[str, Any], before: Mapping[str, State], seconds: float) -> None:
     """Record that the folder's report is of these inputs, and what else shows of it: "headline", which takes longer to
-    compute than to read, and "conclusion".
+    compute than to read, "conclusion" and "accuracy".
 
     before: from `begin`. seconds: that it took. Raises BenchError where the folder can't be written.
     """

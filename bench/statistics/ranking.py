@@ -14,7 +14,7 @@ import pandas as pd
 
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.labels import Setting, Value, number, p_value
+from axiom_bench.statistics.labels import Setting, Value, number, p_value, share
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -103,7 +103,7 @@ def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
 
 def _of_trained(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
     """None for a model with random weights, whose values rank no method."""
-    return None if run.metadata.has_random_weights(setting.model) else run.comparisons.of(setting, metric)
+    return run.comparisons.of(setting, metric) if run.ranks(setting) else None
 
 
 def on_common_images(rows: pd.DataFrame) -> bool:
@@ -138,7 +138,7 @@ class Statement:
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     """Of the metrics with a direction, in their order, those in which a control is unbeaten everywhere last; what holds
     in all settings first; none of models with random weights."""
-    settings = [setting for setting in run.settings if not run.metadata.has_random_weights(setting.model)]
+    settings = [setting for setting in run.settings if run.ranks(setting)]
     leading, last = list[Statement](), list[Statement]()
     for name in metrics:
         value = run.metadata.value(name)
@@ -152,7 +152,7 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
 
 def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | None, list[str]]:
     """Who is best, in the first setting and metric that tell methods apart; that setting, and all its metrics in which
-    the same methods are. ("", None, []) where nothing is told apart."""
+    the same methods are. (`at_chance`'s first sentence or "", None, []) where nothing is told apart."""
     directed = [name for name in metrics if name in run.metrics and run.metadata.value(name).has_direction]
     for setting in run.settings:
         leaders = {name: methods for name in directed if (methods := best_methods(run, setting, name))}
@@ -169,7 +169,23 @@ def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | N
             if len(methods) > 1:
                 does = does.replace("has", "have").replace("leads", "lead")
             return f"{names} {does} {titles} on {run.label(setting)}", setting, [value.name for value in shared]
-    return "", None, []
+    return next(iter(at_chance(run)), ""), None, []
+
+
+MEND = "Check weights, mean and std, and that labels count the classes in the order of the network's outputs."
+
+
+def at_chance(run: RunFolder) -> list[str]:
+    """A sentence, without its point, for each network that names its images no better than chance; none of random
+    weights."""
+    settings = [at for at in run.settings if not (run.ranks(at) or run.metadata.has_random_weights(at.model))]
+    found = {(at.model, at.data): run.label(at) for at in settings}
+    return [
+        f"{label} names {accuracy} images as labelled, no more than chance ({share(accuracy.chance, 1)}), so its "
+        "values rank no method"
+        for place, label in found.items()
+        for accuracy in (run.accuracies[place],)
+    ]
 
 
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:

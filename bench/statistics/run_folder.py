@@ -201,6 +201,27 @@ class RunFolder:
         data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
         return " ".join([setting.model, *layer, *data])
 
+    @cached_property
+    def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
+        """{(model, data set): how often the model names its images as labelled}, where labels are explained."""
+        rows = self.records.of_images.drop_duplicates(["model", "data", *ROW])
+        made = {}
+        for place, group in rows.groupby(["model", "data"], sort=False, observed=True):
+            model, data = map(str, place)
+            images = self.metadata.images(model).get(data) or {}
+            left_out = images["chosen"] - images["kept"] if images.get("others") else 0
+            about = (self.manifest.get("models") or {}).get(model) or {}
+            found = summaries.accuracy(group, left_out, len(about.get("classes") or ()))
+            if found is not None and self.config.get("target") != "predicted":
+                made[model, data] = found
+        return made
+
+    def ranks(self, setting: Setting) -> bool:
+        """Whether the values of a setting rank methods: not those of a model with random weights, nor of one that names
+        its images no better than chance."""
+        found = self.accuracies.get((setting.model, setting.data))
+        return not self.metadata.has_random_weights(setting.model) and not (found and found.is_chance)
+
     def class_name(self, model: str, index: int) -> str:
         """What a model's class is called; its index where nobody says."""
         names = ((self.manifest.get("models") or {}).get(model) or {}).get("classes") or ()

@@ -3,7 +3,9 @@ all compared methods have, which decide which method is best: statistics over di
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, matrix
 from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
-from axiom_bench.statistics.labels import Metadata
+from axiom_bench.statistics.labels import Metadata, share
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
 SPLIT_KEYS = (*KEYS, "split")
@@ -20,6 +22,7 @@ COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
 ENDS = ("mean_low", "mean_high", "median_low", "median_high")  # of intervals
+LEAST_IMAGES = 5  # below these an accuracy is told, and decides nothing
 MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
 
 
@@ -84,6 +87,44 @@ def classified(records: pd.DataFrame) -> pd.Series:
     is_known = (target >= 0) & (predicted >= 0)
     names = np.select([is_known & (target == predicted), is_known], ["correct", "wrong"], "unknown")
     return pd.Series(pd.Categorical(names, SPLITS, ordered=True), index=records.index)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How many labelled images a network names as they are labelled. chance: the share of
+    images of which a random answer names a label; 0 where the number of classes isn't known."""
+
+    correct: int
+    images: int
+    chance: float
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether that is no more than chance, by the 95 % interval. Of few images that can't be told."""
+        low, high = wilson(self.correct, self.images, NORMAL)
+        is_few = self.images < LEAST_IMAGES or (self.correct > self.chance * self.images and high > 0.5)
+        return low <= self.chance and not is_few
+
+    def __str__(self) -> str:
+        return f"{self.correct:,} of {self.images:,} ({share(self.correct, self.images)})"
+
+
+def accuracy(rows: pd.DataFrame, left_out: int, classes: int) -> Accuracy | None:
+    """Of one network on one data set; None where no label is known. rows: one for each image and class that is
+    explained. left_out: images that `only_correct` left out, which count as wrong."""
+    known = rows[classified(rows) != "unknown"]
+    right = (known["target_class"] == known["predicted_class"]).groupby(known["image_id"], observed=True).any()
+    chance = len(known) / len(right) / classes if classes and len(right) else 0.0
+    return Accuracy(int(right.sum()), len(right) + left_out, chance) if len(right) else None
+
+
+def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
+    effective number of answers, not whole."""
+    share, square = correct / n, z * z / n
+    middle = (share + square / 2) / (1 + square)
+    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame]:

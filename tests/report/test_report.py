@@ -92,7 +92,7 @@ def test_names_are_text_not_markup_and_again_gives_the_same_bytes(small_run, few
 def test_the_headline_is_a_table_of_80_columns(usual_run):
     first, second, network, *lines = report.headline(usual_run)
     assert [first.split(), second.split()] == [["Conservation"], ["error", "↓", "Box", "IoU", "↑"]]
-    assert network == "scenes_fc (n = 120 images, 120 rows)"
+    assert network == "scenes_fc (n = 120 images, 120 rows), accuracy 98 of 120 (82 %)"
     (best,) = (line.split() for line in lines[:6] if line.split()[1].startswith("*"))
     assert best[0] == "grad_cam"
     assert any(line.startswith("scenes_residual (n = ") for line in lines)
@@ -128,7 +128,7 @@ def test_a_run_leads_with_the_metrics_that_it_has(make_records, small_run, chose
 def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
     """Two classes of each image: twice the rows, and no more images."""
     folder = small_run(pd.concat([few_records, few_records.assign(target_class=few_records["target_class"] + 1)]))
-    assert "scenes_fc (n = 12 images, 24 rows)" in report.headline(folder)
+    assert any(line.startswith("scenes_fc (n = 12 images, 24 rows), ") for line in report.headline(folder))
     report.write(folder)
     assert "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
 
@@ -228,6 +228,17 @@ def test_methods_most_of_whose_maps_are_zero_are_named(small_run, few_records):
     first, second = report.headline(small_run(few_records))[:2]
     assert first == sentences[0]
     assert "are zero" not in second
+
+
+def test_a_method_whose_maps_are_not_finite_is_named(small_run, few_records):
+    """It had no row in the last lines, and nobody said why."""
+    rows = few_records.index[few_records["method"] == "grad_cam"]
+    few_records.loc[rows, ["value", "status"]] = [np.nan, "not_finite"]
+    (first, *_) = report.headline(small_run(few_records))
+    assert first.startswith("scenes_fc: the maps of grad_cam aren't finite on all 12 rows, which have no value; guard")
+    few_records.loc[few_records.index[few_records["metric"] == "box_iou"], "status"] = "ok"  # a metric's own
+    few_records["value"] = few_records["value"].fillna(0.5)
+    assert not any("aren't finite" in line for line in report.headline(small_run(few_records)))
 
 
 def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):

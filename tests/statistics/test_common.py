@@ -10,6 +10,7 @@ from axiom_bench import report
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.report.page.tables import Terms, block
+from axiom_bench.report.page.this_run import header
 from axiom_bench.report.tables.latex import to_latex
 from axiom_bench.report.tables.summaries import correctness_tables, metric_tables, overview_table
 from axiom_bench.report.tables.table import to_markdown
@@ -201,6 +202,27 @@ def test_random_weights_and_metrics_without_a_direction_rank_nothing(make_folder
     tables = [overview_table(random), overview_table(run)]
     for table in (*tables, *metric_tables(run), *correctness_tables(run)):
         assert not any(any(cells) for cells in bold_cells(table).values())
+
+
+def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(make_folder):
+    records = rows_of("hit", FEW)
+    model = {"net": {"layer": "last", "classes": ["cat", "dog"]}}
+    right = make_folder(records, models=model)
+    assert any("*" in line for line in report.headline(right))
+    assert header(right).facts["Accuracy"] == "net 20 of 20 (100 %)"
+    wrong = make_folder(records.assign(predicted_class=1 - records["target_class"]), models=model)
+    lines = report.headline(wrong)
+    said = "net names 0 of 20 (0 %) images as labelled, no more than chance (50 %), so its values rank no"
+    assert lines[0].startswith(said)
+    assert any(line.startswith("net (") and line.endswith("accuracy 0 of 20 (0 %)") for line in lines)
+    assert not any("*" in line for line in lines)
+    assert header(wrong).title.startswith(said)
+    assert "Check weights" in header(wrong).notices[0]
+    for table in (overview_table(wrong), *metric_tables(wrong), *correctness_tables(wrong)):
+        assert not any(any(cells) for cells in bold_cells(table).values())
+    unknown = make_folder(records.assign(predicted_class=-1), models=model)
+    assert header(unknown).facts["Accuracy"] == "not known"
+    assert any("*" in line for line in report.headline(unknown))
 
 
 def with_whole_set(run, replicates, **columns):

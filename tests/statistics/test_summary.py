@@ -12,6 +12,8 @@ from axiom_bench.statistics.ranking import best
 from axiom_bench.statistics.summary import (
     KEYS,
     SPLIT_KEYS,
+    Accuracy,
+    accuracy,
     aggregated,
     bootstrap_error,
     classified,
@@ -28,6 +30,31 @@ def rows(**columns):
     defaults = {"model": "m", "layer": "l", "data": "d", "method": "a", "metric": "e", "status": "ok"}
     classes = {"target_class": 1, "predicted_class": 1, "image_id": [str(i) for i in range(n)]}
     return pd.DataFrame({**defaults, **classes, **columns})
+
+
+@pytest.mark.parametrize(
+    ("correct", "images", "chance", "expected"),
+    [
+        (13, 64, 0.19, True),
+        (20, 64, 0.19, False),  # Wilson's interval is 21 % to 43 %
+        (0, 30, 0.001, True),
+        (1, 4, 0.25, False),  # too few to tell
+        (3, 5, 0.25, False),
+        (0, 5, 0.25, True),
+        (0, 30, 0.0, True),  # of a network whose classes nobody counted
+        (1, 30, 0.0, False),
+    ],
+)
+def test_accuracy_that_is_no_more_than_chance(correct, images, chance, expected):
+    assert Accuracy(correct, images, chance).is_chance == expected
+
+
+def test_an_image_counts_once_and_any_of_its_labels_will_do():
+    """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no label."""
+    labelled = rows(image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2])
+    assert accuracy(labelled, 0, 6) == Accuracy(1, 2, 3 / 2 / 6)
+    assert str(accuracy(labelled, 1, 0)) == "1 of 3 (33 %)"
+    assert accuracy(labelled.assign(predicted_class=-1), 0, 6) is None
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     fitting = {}
     for setting in run.settings:
         table = leads(rows_at(summary, setting), values)
-        if table.shape[1] > 1 and len(table) and not run.metadata.has_random_weights(setting.model):
+        if table.shape[1] > 1 and len(table) and run.ranks(setting):
             fitting[setting] = table
     if len(fitting) > 1:
         yield _over_all(run, fitting, values)
@@ -45,6 +45,8 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             yield _of_one(run, setting, name, title, fitting[setting])
         elif run.metadata.has_random_weights(setting.model):
             yield LeftOut(title, "The weights are random: values of an untrained network rank no method.")
+        elif not run.ranks(setting):
+            yield LeftOut(title, "Values of a network that is no better than chance rank no method.")
         else:
             yield LeftOut(title, "It takes two methods with values, and a metric with a direction.")
 

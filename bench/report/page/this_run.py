@@ -14,10 +14,10 @@ from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
+from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.labels import NOTHING, Setting, number, share
-from axiom_bench.statistics.ranking import conclusion
+from axiom_bench.statistics.ranking import MEND, at_chance, conclusion
 from axiom_bench.statistics.run_folder import RunFolder
-from axiom_bench.statistics.summary import classified
 
 MANY = 6  # names; more are counted
 VERSIONS = ("axiom-bench", "torch")
@@ -37,6 +37,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     shown = _count(len(rows), "row")
     facts = {
         "Networks": _names([_network(run, name) for name in models], "networks"),
+        "Accuracy": accuracy_text(run),
         "Images": f"{_count(images, 'image')} of {data}, {shown}" if images else "none",
         "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
     }
@@ -46,8 +47,10 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
     of_setting = (trust or {}).get(setting, {}) if setting else {}
     lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
-    facts, notices = {name: text for name, text in facts.items() if text}, tuple(running.sentences(run.manifest))
-    return Header(above, title, facts, notices, run.manifest.get("reload"), lines)
+    notes = [note for data in (run.manifest.get("data") or {}).values() for note in data.get("notes") or ()]
+    mending = [MEND, *(f"{note[:1].upper()}{note[1:]}." for note in notes)] if at_chance(run) else []
+    facts, notices = {name: text for name, text in facts.items() if text}, running.sentences(run.manifest)
+    return Header(above, title, facts, (*notices, *mending), run.manifest.get("reload"), lines)
 
 
 def _network(run: RunFolder, name: str) -> str:
@@ -107,25 +110,10 @@ def _models(run: RunFolder) -> list[dict[str, str]]:
                 for count in run.metadata.images(name).values())  # fmt: skip
         sha256 = str(model.get("weights_sha256") or "")[:12]
         layers = ", ".join(model.get("layers") or [model.get("layer", "")])
+        correct = [str(found) for (of, _), found in run.accuracies.items() if of == name]
         about = {"name": name, "layers": layers, "weights": str(model.get("weights", "")), "sha256": sha256}
-        models.append({**about, "images": ", ".join(kept), "correct": _correct(run, name)})
+        models.append({**about, "images": ", ".join(kept), "correct": ", ".join(correct)})
     return models
-
-
-def _correct(run: RunFolder, model: str) -> str:
-    """How many images have a label that the model predicts: "108 of 120 (90 %)"; empty where no label is known.
-
-    Images that the model left out since it names them wrongly count as well.
-    """
-    rows = run.records.of_images[run.records.of_images["model"] == model]
-    if run.config.get("target") == "predicted" or rows.empty:
-        return ""
-    rows = rows.drop_duplicates(["data", "image_id", "target_class"])
-    split = classified(rows)
-    images = (split[split != "unknown"] == "correct").groupby([rows["data"], rows["image_id"]], observed=True).any()
-    correct = int(images.sum())
-    total = len(images) + sum(count["chosen"] - count["kept"] for count in run.metadata.images(model).values())
-    return f"{correct:,} of {total:,} ({share(correct, total)})" if len(images) else ""
 
 
 def _data(run: RunFolder) -> list[dict[str, str]]:

@@ -79,7 +79,7 @@ def _compared(
                 without = (f"; without {names_of(run, names)}, {why}" for why, names in left_out.items() if names)
                 title = group_title(value, comparison.of_whole_set) + "".join(without)
                 groups.append(Group(title, rows, value.name))
-        if groups and not run.metadata.has_random_weights(setting.model):
+        if groups and run.ranks(setting):
             yield i, setting, tuple(groups)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pandas as pd
 
+from axiom_bench.columns import NOT_FINITE
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.summaries import of_methods
 from axiom_bench.report.tables.text import (
@@ -21,6 +23,7 @@ from axiom_bench.report.tables.text import (
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.ranking import MEND, at_chance
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
@@ -61,7 +64,9 @@ def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
         rows = rows[(rows["method"] != METHOD_FREE) & rows["metric"].isin([value.name for value in values])]
         methods = list(dict.fromkeys(rows.loc[rows["n"] > 0, "method"]))
         if methods:
-            yield f"{run.label(setting)} ({counts_text([rows['images'].max()], [rows['n'].max()])})"
+            counts = counts_text([rows["images"].max()], [rows["n"].max()])
+            accuracy = run.accuracies.get((setting.model, setting.data), "not known")
+            yield f"{run.label(setting)} ({counts}), accuracy {accuracy}"
         columns = [
             [
                 BEST * is_best + marked(number(row[lead], value.rounding) if row.get("n", 0) > 0 else NOTHING, row)
@@ -119,23 +124,31 @@ def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
     return ", ".join(parts) or ("no significant difference" if len(rows) else "no value to compare")
 
 
-ZERO, MANY_ZERO = "zero_map", 0.5  # a status, and the share of a method's maps from which on a run says so
+ZERO = "zero_map"
+OF_MAPS = {  # status: (the share of a method's maps from which on it is said, what is said)
+    ZERO: (0.5, "are zero on {} rows; metrics of the map have no value there."),
+    NOT_FINITE: (0.0, "aren't finite on {} rows, which have no value; guard divisions by 0, as guarded_divide does."),
+}
 
 
 def warning_lines(run: RunFolder) -> list[str]:
-    """What a reader must know first: models with random weights, and methods most of whose maps are zero."""
+    """What a reader must know first: networks of random weights or no better than chance; methods without maps."""
+    at_chances = [f"{sentence}. {MEND}" for sentence in at_chance(run)]
+    return [*random_weights_lines(run), *at_chances, *_map_lines(run, ZERO, max), *_map_lines(run, NOT_FINITE, min)]
+
+
+def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]) -> Iterator[str]:
+    """The methods with many maps of a status. of_metrics: whether the metric with the most or the fewest of it tells: a
+    map that is zero has values of other metrics."""
     methods: dict[tuple[Setting, str], list[str]] = {}
+    least, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
         for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
-            counts = max(map(counts_of, statuses), key=lambda of_metric: of_metric.get(ZERO, 0))
-            zero, total = counts.get(ZERO, 0), sum(counts.values())
-            if zero >= MANY_ZERO * total > 0:
-                share = f"all {total:,}" if zero == total else f"{zero:,} of {total:,}"
+            counts = of_metrics(map(counts_of, statuses), key=lambda of_metric: of_metric.get(status, 0))
+            found, total = counts.get(status, 0), sum(counts.values())
+            if found > 0 and found >= least * total:
+                share = f"all {total:,}" if found == total else f"{found:,} of {total:,}"
                 methods.setdefault((setting, share), []).append(str(name))
-    zero_maps = (
-        f"{run.label(at)}: the maps of {names_of(run, names)} are zero on {share} rows; metrics of the map have no "
-        "value there."
-        for (at, share), names in methods.items()
-    )
-    return [*random_weights_lines(run), *zero_maps]
+    for (at, share), names in methods.items():
+        yield f"{run.label(at)}: the maps of {names_of(run, names)} {sentence.format(share)}"

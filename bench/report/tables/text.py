@@ -12,7 +12,7 @@ import pandas as pd
 from axiom_bench.columns import OK
 from axiom_bench.report.tables.table import Cell, interval
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
-from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, rows_at
+from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, rows_at, share
 from axiom_bench.statistics.paired_tests import COMPARE_COLUMNS, compare
 from axiom_bench.statistics.ranking import on_common_images, unbeaten
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder, whole_set_problems
@@ -268,6 +268,19 @@ def random_weights_lines(run: RunFolder) -> list[str]:
     if not names:
         return []
     return [f"Random weights: {', '.join(names)}. Values of an untrained network rank no method: none is called best."]
+
+
+MOST_NETWORKS = 6  # accuracies; of more, the least and the highest
+
+
+def accuracy_text(run: RunFolder) -> str:
+    """Of each network how many images it names as they are labelled; of many, between which shares that lies."""
+    if len(run.accuracies) > MOST_NETWORKS:
+        shares = sorted(each.correct / each.images for each in run.accuracies.values())
+        return f"{share(shares[0], 1)} to {share(shares[-1], 1)} of the images are named as labelled"
+    several = len({data for _, data in run.accuracies}) > 1
+    texts = (f"{model}{f' ({data})' * several} {each}" for (model, data), each in run.accuracies.items())
+    return ", ".join(texts) or "not known"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:

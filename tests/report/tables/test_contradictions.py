@@ -51,7 +51,8 @@ def odd(make_run, edit_manifest):
             values, images = values_of(case, kind, generator)
             rows = rows_of(kind, dict(zip("abc", values.T, strict=True)), model=case.replace(" ", "_"))
             place = np.arange(len(images)) - np.searchsorted(images, images)
-            frames.append(rows.assign(image_id=[f"{i:02d}" for i in images] * 3, target_class=np.tile(place, 3)))
+            classes = dict.fromkeys(("target_class", "predicted_class"), np.tile(place, 3))
+            frames.append(rows.assign(image_id=[f"{i:02d}" for i in images] * 3, **classes))
     layers = {case.replace(" ", "_"): ("last",) for case in CASES}
     folder = make_run(
         pd.concat(frames), methods={name: {} for name in "abc"}, layers=layers, runtime=False, pictures=False
