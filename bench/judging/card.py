@@ -77,12 +77,12 @@ def frame(rows: Iterable[Row]) -> pd.DataFrame:
 
 
 def card(runs: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:
-    """The rows of all tests, for all settings with trained weights. metrics: names of values; of those without a
+    """The rows of all tests, for all settings that rank methods. metrics: names of values; of those without a
     direction there are no rows."""
     return frame(
         row
         for run in runs
-        for setting in trained(run)
+        for setting in ranking_settings(run)
         for metric in metrics
         if metric in run.metrics and run.metadata.value(metric).has_direction
         for row in rows_of(run, setting, metric)
@@ -114,8 +114,8 @@ def degrees_of(run: RunFolder, setting: Setting, metrics: Sequence[str]) -> pd.D
     return frame(rows)
 
 
-def trained(run: RunFolder) -> list[Setting]:
-    """The settings with trained weights: an untrained network ranks no method."""
+def ranking_settings(run: RunFolder) -> list[Setting]:
+    """The settings whose values rank methods."""
     return [setting for setting in run.settings if run.ranks(setting)]
 
 

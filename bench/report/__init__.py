@@ -75,8 +75,8 @@ def _write(
     before = stamp.begin(read.path)
     write_report(read, tell)
     tell("headline")
-    shown = {"headline": result_lines(read), "accuracy": accuracy_text(read)}
-    shown["conclusion"] = conclusion(read, options_of(read).headline)[0]
+    sentence = conclusion(read, options_of(read).headline)[0]
+    shown = {"headline": result_lines(read), "conclusion": sentence, "accuracy": accuracy_text(read)}
     stamp.write(read.path, inputs, shown, before, time.perf_counter() - start)
 
 

@@ -186,11 +186,11 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
 
 
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
-    """ranks: whether a value may be called the best: the maps of a network without training are no better or worse."""
+    """ranks: whether a value may be called the best: see `RunFolder.ranks`."""
     shown = number_of_images([entry for entry in pictures if setting_of(entry) == setting])
     kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
-    ranks = run.ranks(setting)
-    return {"label": run.label(setting), "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept}
+    label, ranks = run.label(setting), run.ranks(setting)
+    return {"label": label, "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept}
 
 
 def _images(

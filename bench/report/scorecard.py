@@ -9,7 +9,7 @@ import pandas as pd
 
 from axiom_bench.errors import BenchError
 from axiom_bench.judging import judgement
-from axiom_bench.judging.card import DEGREES, RECOVERY, degrees_of, judge, trained
+from axiom_bench.judging.card import DEGREES, RECOVERY, degrees_of, judge, ranking_settings
 from axiom_bench.judging.judgement import is_small, spoiled_methods
 from axiom_bench.records import files, running
 from axiom_bench.report.card import line_table
@@ -46,7 +46,7 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     names, cases = judgement.chosen_metrics(run, metrics), [RunFolder.read(path) for path in truth]
     judgement.check(run)
     recovered = recovery_of_runs(cases, names) if truth else None
-    judged = {setting: judge(run, setting, names) for setting in trained(run)}
+    judged = {setting: judge(run, setting, names) for setting in ranking_settings(run)}
     if recovered is not None:
         judged = {
             setting: pd.concat([rows[~rows["test"].isin([DEGREES, RECOVERY])], recovered], ignore_index=True)
@@ -77,7 +77,7 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
         if not spoiled_methods(run):
             raise BenchError(f"{run.path} has no spoiled explainers: run it with spoiled=all to judge metrics by it.")
         selected = [name for name in metrics if name in run.metrics]
-        rows = pd.concat([degrees_of(run, setting, selected) for setting in trained(run)])
+        rows = pd.concat([degrees_of(run, setting, selected) for setting in ranking_settings(run)])
         name = f"{run.manifest['experiment']}/{run.manifest['run']}"
         parts.append(rows.assign(network=f"{name}, " + rows["network"].astype(str)))
     recovered = pd.concat(parts, ignore_index=True)
@@ -87,18 +87,18 @@ def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.D
 
 
 def judge_in_report(run: RunFolder) -> Judged:
-    """Of the settings with trained weights; none of a run with many values, which takes long."""
+    """Of the settings that rank methods; none of a run with many values, which takes long."""
     names = judgement.chosen_metrics(run, None)
-    settings = trained(run) if names and is_small(run) else []
+    settings = ranking_settings(run) if names and is_small(run) else []
     return {setting: judge(run, setting, names, in_report=True) for setting in settings}
 
 
 def section(run: RunFolder, judged: Judged, terms: Terms) -> Section | None:
-    """None where no setting has trained weights, and for values of the layer alone.
+    """None where no setting ranks methods, and for values of the layer alone.
 
     judged: `judge_in_report` of the run. Where there are none the section holds only the command that judges it.
     """
-    if not trained(run) or not judgement.chosen_metrics(run, None):
+    if not ranking_settings(run) or not judgement.chosen_metrics(run, None):
         return None
     body = part(
         "judging",

@@ -43,11 +43,11 @@ class MeanRanks:
 
 
 def mean_ranks(run: RunFolder, metric: str) -> MeanRanks | None:
-    """Of the methods that have a place in all settings of trained networks; methods that coincide share theirs. None
+    """Of the methods that have a place in all settings that rank methods; methods that coincide share theirs. None
     for fewer than two methods or settings."""
     columns = {}
     for place, setting in enumerate(run.settings):
-        if (comparison := _of_trained(run, setting, metric)) is not None:
+        if (comparison := _ranking(run, setting, metric)) is not None:
             values = comparison.places["value"]  # methods that coincide have the same
             of_method = {name: values[group[0]] for group in comparison.groups for name in group}
             columns[place] = pd.Series(of_method, dtype=float)
@@ -88,21 +88,21 @@ def best(values: pd.Series, value: Value) -> pd.Series:
 
 
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
-    """The methods that are bold: see `comparison.Comparison.places`. None for a model with random weights, or where a
-    control is unbeaten."""
-    comparison = _of_trained(run, setting, metric)
+    """The methods that are bold: see `comparison.Comparison.places`. None for a model that ranks none, or where
+    a control is unbeaten."""
+    comparison = _ranking(run, setting, metric)
     return comparison.best if comparison is not None else frozenset()
 
 
 def unbeaten(run: RunFolder, setting: Setting, metric: str) -> tuple[str, ...]:
-    """The controls that no method is significantly better than; see `comparison.Comparison`. None for a model with
-    random weights."""
-    comparison = _of_trained(run, setting, metric)
+    """The controls that no method is significantly better than; see `comparison.Comparison`. None for a model that
+    ranks none."""
+    comparison = _ranking(run, setting, metric)
     return comparison.unbeaten if comparison is not None else ()
 
 
-def _of_trained(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
-    """None for a model with random weights, whose values rank no method."""
+def _ranking(run: RunFolder, setting: Setting, metric: str) -> Comparison | None:
+    """None for a model whose values rank no method: see `RunFolder.ranks`."""
     return run.comparisons.of(setting, metric) if run.ranks(setting) else None
 
 
@@ -137,7 +137,7 @@ class Statement:
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     """Of the metrics with a direction, in their order, those in which a control is unbeaten everywhere last; what holds
-    in all settings first; none of models with random weights."""
+    in all settings first; none of models that rank no method."""
     settings = [setting for setting in run.settings if run.ranks(setting)]
     leading, last = list[Statement](), list[Statement]()
     for name in metrics:
@@ -176,15 +176,12 @@ MEND = "Check weights, mean and std, and that labels count the classes in the or
 
 
 def at_chance(run: RunFolder) -> list[str]:
-    """A sentence, without its point, for each network that names its images no better than chance; none of random
-    weights."""
-    settings = [at for at in run.settings if not (run.ranks(at) or run.metadata.has_random_weights(at.model))]
-    found = {(at.model, at.data): run.label(at) for at in settings}
+    """A sentence, without its point, for each trained network that names its images no better than chance."""
     return [
-        f"{label} names {accuracy} images as labelled, no more than chance ({share(accuracy.chance, 1)}), so its "
-        "values rank no method"
-        for place, label in found.items()
-        for accuracy in (run.accuracies[place],)
+        f"{run.network(*place)} names {accuracy} images as labelled, no more than chance "
+        f"({share(accuracy.chance, 1)}), so its values rank no method"
+        for place, accuracy in run.accuracies.items()
+        if accuracy.is_chance and not run.metadata.has_random_weights(place[0])
     ]
 
 

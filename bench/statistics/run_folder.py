@@ -201,6 +201,10 @@ class RunFolder:
         data = [f"({setting.data})"] * (len({other.data for other in same}) > 1)
         return " ".join([setting.model, *layer, *data])
 
+    def network(self, model: str, data: str) -> str:
+        """The model's name, with the data set where the run has several."""
+        return f"{model} ({data})" if len(self.manifest.get("data") or ()) > 1 else model
+
     @cached_property
     def accuracies(self) -> Mapping[tuple[str, str], summaries.Accuracy]:
         """{(model, data set): how often the model names its images as labelled}, where labels are explained."""

@@ -22,6 +22,7 @@ COUNTS = ("images", "n", "rows", "statuses")
 STATISTICS = ("images", "n", "rows", "mean", "median", "standard_error", "statuses")
 SPLITS = ("correct", "wrong", "unknown")
 ENDS = ("mean_low", "mean_high", "median_low", "median_high")  # of intervals
+ONE_SIDED = 1.644854  # quantile of the standard normal distribution for 95 %
 LEAST_IMAGES = 5  # below these an accuracy is told, and decides nothing
 MOST_PLACES = 8  # of each key, for which a list of all possible ones is worth its memory
 
@@ -91,8 +92,8 @@ def classified(records: pd.DataFrame) -> pd.Series:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many labelled images a network names as they are labelled. chance: the share of
-    images of which a random answer names a label; 0 where the number of classes isn't known."""
+    """How many labelled images a network names as they are labelled. chance: the share of images of which a random
+    answer names a label; 0 where the number of classes isn't known."""
 
     correct: int
     images: int
@@ -100,8 +101,8 @@ class Accuracy:
 
     @property
     def is_chance(self) -> bool:
-        """Whether that is no more than chance, by the 95 % interval. Of few images that can't be told."""
-        low, high = wilson(self.correct, self.images, NORMAL)
+        """Whether that isn't above chance, by Wilson's one-sided 95 % limit. Of few images that can't be told."""
+        low, high = wilson(self.correct, self.images, ONE_SIDED)
         is_few = self.images < LEAST_IMAGES or (self.correct > self.chance * self.images and high > 0.5)
         return low <= self.chance and not is_few
 
@@ -121,9 +122,9 @@ def accuracy(rows: pd.DataFrame, left_out: int, classes: int) -> Accuracy | None
 def wilson(correct: float, n: float, z: float) -> tuple[float, float]:
     """Wilson's score interval of a share, Journal of the American Statistical Association 22, 1927. n may be an
     effective number of answers, not whole."""
-    share, square = correct / n, z * z / n
-    middle = (share + square / 2) / (1 + square)
-    half = z * math.sqrt(share * (1 - share) / n + square / (4 * n)) / (1 + square)
+    part, square = correct / n, z * z / n
+    middle = (part + square / 2) / (1 + square)
+    half = z * math.sqrt(part * (1 - part) / n + square / (4 * n)) / (1 + square)
     return max(0.0, middle - half), min(1.0, middle + half)
 
 

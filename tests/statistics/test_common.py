@@ -220,6 +220,8 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
     assert "Check weights" in header(wrong).notices[0]
     for table in (overview_table(wrong), *metric_tables(wrong), *correctness_tables(wrong)):
         assert not any(any(cells) for cells in bold_cells(table).values())
+    layers = pd.concat([records, records.assign(layer="first")]).assign(predicted_class=1 - records["target_class"])
+    assert report.headline(make_folder(layers, models=model))[0].startswith(said)  # once, of the network
     unknown = make_folder(records.assign(predicted_class=-1), models=model)
     assert header(unknown).facts["Accuracy"] == "not known"
     assert any("*" in line for line in report.headline(unknown))

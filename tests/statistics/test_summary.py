@@ -36,7 +36,9 @@ def rows(**columns):
     ("correct", "images", "chance", "expected"),
     [
         (13, 64, 0.19, True),
-        (20, 64, 0.19, False),  # Wilson's interval is 21 % to 43 %
+        (20, 64, 0.19, False),  # Wilson's lower limit is 23 %
+        (5, 25, 0.1, False),  # the limit is 10.1 %
+        (4, 25, 0.1, True),
         (0, 30, 0.001, True),
         (1, 4, 0.25, False),  # too few to tell
         (3, 5, 0.25, False),

@@ -48,7 +48,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     of_setting = (trust or {}).get(setting, {}) if setting else {}
     lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
     notes = [note for data in (run.manifest.get("data") or {}).values() for note in data.get("notes") or ()]
-    mending = [MEND, *(f"{note[:1].upper()}{note[1:]}." for note in notes)] if at_chance(run) else []
+    mending = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if at_chance(run) else []
     facts, notices = {name: text for name, text in facts.items() if text}, running.sentences(run.manifest)
     return Header(above, title, facts, (*notices, *mending), run.manifest.get("reload"), lines)
 

@@ -67,7 +67,7 @@ def pair_tables(run: RunFolder) -> Iterator[Table]:
 def _compared(
     run: RunFolder, metrics: Iterable[str], rows_of: Rows
 ) -> Iterator[tuple[int, Setting, tuple[Group, ...]]]:
-    """(number, setting, a group of rows for each of the metrics with a direction), where a trained network has any."""
+    """(number, setting, a group of rows for each of the metrics with a direction), where one that ranks has any."""
     values = [value for value in map(run.metadata.value, metrics) if value.has_direction and value.name in run.metrics]
     for i, setting in enumerate(run.settings, start=1):
         groups = []

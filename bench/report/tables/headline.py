@@ -144,6 +144,7 @@ def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[st
     least, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
+        rows = rows[rows["method"] != METHOD_FREE]
         for name, statuses in rows[~rows["whole_set"].astype(bool)].groupby("method", sort=False)["statuses"]:
             counts = of_metrics(map(counts_of, statuses), key=lambda of_metric: of_metric.get(status, 0))
             found, total = counts.get(status, 0), sum(counts.values())

@@ -278,9 +278,7 @@ def accuracy_text(run: RunFolder) -> str:
     if len(run.accuracies) > MOST_NETWORKS:
         shares = sorted(each.correct / each.images for each in run.accuracies.values())
         return f"{share(shares[0], 1)} to {share(shares[-1], 1)} of the images are named as labelled"
-    several = len({data for _, data in run.accuracies}) > 1
-    texts = (f"{model}{f' ({data})' * several} {each}" for (model, data), each in run.accuracies.items())
-    return ", ".join(texts) or "not known"
+    return ", ".join(f"{run.network(*place)} {each}" for place, each in run.accuracies.items()) or "not known"
 
 
 def compare_in(run: RunFolder, setting: Setting, control: str, values: list[Value]) -> pd.DataFrame:

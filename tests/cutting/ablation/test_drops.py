@@ -174,7 +174,7 @@ def test_where_all_channels_are_dead_no_pass_is_run():
     trace = make_trace(model, "conv", 6)
     before = trace.cut_model.passes.head_forward
     assert not trace.ablation_drops.any()
-    assert trace.cut_model.passes.head_forward == before + 2
+    assert trace.cut_model.passes.head_forward == before + 2  # the scores of both images
 
 
 @pytest.mark.parametrize(("build", "layer", "size"), [
