@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
     from axiom_bench.cutting import output_presets as outputs
+    from axiom_bench.cutting.dependence import FixedDraws
     from axiom_bench.cutting.interventions import Part
     from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
     from axiom_bench.data.batch import Annotation, Batch
@@ -27,6 +28,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {  # where each name is defined
+    "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
     "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
     "data.batch": ("Annotation", "Batch"),
@@ -37,7 +39,7 @@ _MODULES = {  # where each name is defined
     "explanation.overlay": ("overlay",),
 }
 __all__ = [
-    "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "Map", "Part", "Trace",
+    "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "FixedDraws", "Map", "Part", "Trace",
     "check", "cut", "evaluate", "explain", "heatmap", "methods", "metrics", "outputs", "overlay", "trace",
 ]  # fmt: skip
 

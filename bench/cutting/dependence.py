@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map
 
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
@@ -108,7 +109,10 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
         network(image.clone())
     if _random_states(image.device) != before:
         by = f"by {drawing.place or 'random numbers'}"
-        mend = "switch that off in eval mode, as F.dropout(x, p, self.training) does, or draw it once, in __init__"
+        mend = (
+            "switch that off in eval mode, as F.dropout(x, p, self.training) does, or, where it is meant to draw, "
+            "explain fixed draws of it: axiom_bench.FixedDraws(network, seed), or model.draw=0,1,2 for three of them"
+        )
     else:
         by = "by what it keeps from call to call"
         mend = "reset that in forward, or, where only the first call differs, call the network once before"
@@ -116,6 +120,44 @@ def _changes(network: ScoredNetwork, image: Tensor) -> OtherScores:
         f"{type(network.model).__name__} gives the same image other scores at each call, {by}, so that no value would "
         f"mean anything; {mend}."
     )
+
+
+class FixedDraws(nn.Module):
+    """A network that draws random numbers by design, as Monte Carlo dropout does, with one fixed draw of them.
+
+    Each pass of each image draws the same numbers, so that its scores are a function of the image, which has gradients,
+    ablation drops and values like any other. Several draws are several networks. Each image runs alone, and each drop
+    costs a pass. The generators of torch, NumPy and Python are afterwards as they were before.
+
+    Args:
+        module: the network; its layers keep their names.
+        seed: 0 to 2^32 - 1, of the numbers that are drawn.
+    """
+
+    def __init__(self, module: nn.Module, seed: int = 0) -> None:
+        super().__init__()
+        self.module, self.seed = module, seed
+
+    def extra_repr(self) -> str:
+        """As torch prints it."""
+        return f"seed={self.seed}"
+
+    def forward(self, images: Tensor) -> Any:
+        """What the network returns for images (B, C, H', W')."""
+        returned = [self._drawn(image) for image in images.split(1)]
+        return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *returned)
+
+    def _drawn(self, image: Tensor) -> Any:
+        of_numpy, of_python = np.random.get_state(), random.getstate()
+        with torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            np.random.seed(self.seed)
+            random.seed(self.seed)
+            try:
+                return self.module(image)
+            finally:
+                np.random.set_state(of_numpy)
+                random.setstate(of_python)
 
 
 class _Draws(TorchFunctionMode):

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from axiom_bench.cutting import recognition
+from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
@@ -78,6 +79,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     """
     spec = _with_count(ModelSpec.of(cfg))
     module, source, loaded, lines = _made(spec, find_source(spec))
+    name = spec.name
+    if spec.draw is not None:
+        module, name = FixedDraws(module, spec.draw), f"{name}+draw{spec.draw}"
     settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
     configured = {key: value for key, value in settings.items() if value is not None}
     preprocessing = replace(source.preprocessing, **configured)
@@ -93,9 +97,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
-        name=output.name_of(spec.name),
+        name=output.name_of(name),
         module=module,
-        layer=layer,
+        layer=layer if spec.draw is None else layer.removeprefix("module."),
         number_of_classes=len(output.classes or ()) or number_of_classes,
         classes=output.classes or classes,
         preprocessing=preprocessing,

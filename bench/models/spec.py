@@ -60,7 +60,7 @@ class ModelSpec:
     module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
     side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
     images. classes: the names of the logits, a list or a file, or their number. background: the logit that is no class
-    of the data, 0, or -1 for the last.
+    of the data, 0, or -1 for the last. draw: the seed of what a network draws that is random by design, see FixedDraws.
     """
 
     name: Name
@@ -81,6 +81,7 @@ class ModelSpec:
     std: Std | None = None
     interpolation: Name | None = None
     background: Annotated[int, whole(-1, "an output, 0 or higher, or -1 for the last")] | None = None
+    draw: Annotated[int, whole(0, "a seed", 2**32 - 1)] | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:

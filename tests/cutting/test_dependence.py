@@ -117,6 +117,33 @@ def test_scores_that_change_from_call_to_call_are_one_sentence(case: str) -> Non
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("case", ["dropout", "rare dropout", "module in training", "noise", "Python's numbers"])
+def test_fixed_draws_are_a_network_like_any_other(case: str) -> None:
+    net = network(CHANGING[case][0])
+    states = random.getstate(), torch.get_rng_state()
+    trace = ab.trace(ab.FixedDraws(net, 3), "conv", images(), output="logits")
+    assert random.getstate() == states[0]
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+    def drawn(maps: Tensor) -> Tensor:
+        torch.manual_seed(3)
+        random.seed(3)
+        return net.of_maps(net, maps)
+
+    for row, image in enumerate(images().split(1)):
+        maps = net.conv(image)
+        logits, target = drawn(maps), trace.targets[row]
+        assert torch.allclose(trace.logits[row], logits[0], atol=1e-12)
+        for channel in range(6):
+            ablated = maps.clone()
+            ablated[:, channel] = 0
+            drop = (logits - drawn(ablated))[0, target]
+            assert trace.ablation_drops[row, channel] == pytest.approx(drop.item(), abs=1e-12)
+    other = ab.trace(ab.FixedDraws(net, 4), "conv", images(), output="logits")
+    few_draws = case in ("rare dropout", "Python's numbers")
+    assert few_draws or not torch.equal(other.logits, trace.logits)
+
+
 def test_a_batch_norm_that_takes_no_image_alone_is_one_sentence() -> None:
     net = network(lambda net, maps: net.part(means(net, maps)), nn.BatchNorm1d(5, track_running_stats=False))
     with pytest.raises(OtherScores, match="track_running_stats=True"):

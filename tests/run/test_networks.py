@@ -67,6 +67,17 @@ from torch import nn
 def build():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, {classes}))
 """
+RANDOM = """
+from torch import nn
+
+class Drawing(nn.Module):
+    def forward(self, features):
+        return nn.functional.dropout(features)
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+                         Drawing(), nn.Linear(16, 10))
+"""
 TRUTH = "metric=[truth_channel_error,truth_correlation,truth_mass_outside,truth_rank_agreement]"
 PLANTED = ("model.weights=default", "data.size=3", "method=[hires_cam,xgrad_cam,saliency]", TRUTH)
 
@@ -268,3 +279,16 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     named = job(*photos, f"model.classes={tmp_path}/names.txt")
     assert named.class_names[3] == "number 3"
     assert Keys(named).common == Keys(job(*photos)).common  # names decide no value
+
+
+@pytest.mark.slow
+def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
+    (tmp_path / "drawing.py").write_text(RANDOM)
+    network = ("model=user", f"model.architecture={tmp_path}/drawing.py:build", "model.resize=32", "model.crop=32")
+    network += ("method=[grad_cam]", "metric=[sensitivity_error]")
+    assert "model.draw=0,1,2" in failure(run(*network))
+    table = rows(run(*network, "model.draw=range(0,3)"))
+    assert {*table["model"]} == {"user+draw0", "user+draw1", "user+draw2"}
+    assert {*table["layer"]} == {"1"}
+    assert {*table["status"]} == {"ok"}
+    assert table.groupby("image_id", observed=True)["value"].nunique().min() == 3

@@ -32,8 +32,8 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
-AXES = ("model", "model.layer", "data")  # what may take several values, each of them a job
-RARE = ("model.background", "model.weights_key")  # settings that no file has to write down
+AXES = ("model", "model.layer", "model.draw", "data")  # what may take several values, each of them a job
+RARE = ("model.background", "model.draw", "model.weights_key")  # settings that no file has to write down
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 PLACES = {"data.root", "data.path"}
@@ -42,6 +42,7 @@ NAMING = {  # the settings that give a run its name
     "model": {"model", "model.name", "model.architecture"},
     "model.weights": {"model.weights"},
     "model.layer": {"model.layer"},
+    "model.draw": {"model.draw"},
 }
 NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
 KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
@@ -284,14 +285,14 @@ def _values(folders: Sequence[str], override: Override) -> list[str]:
         raise BenchError(f"The brackets are missing in {line}; write {key}=[{names}] for several in one run.")
     if key not in AXES:
         raise BenchError(
-            f"{key} takes one value, not several as in {line}; only {AXES[0]}, {AXES[1]} and {AXES[2]} take several. "
+            f"{key} takes one value, not several as in {line}; only {', '.join(AXES)} take several. "
             f"Start a run for each value, with run=NAME; a text with a comma needs quotes: \"{key}='a,b'\"."
         )
     if not override.is_discrete_sweep():
         raise BenchError(f"{line} names no values; write {key}=a,b.")
     value = override.value()
     listed = value.filter(_options(folders, key)) if isinstance(value, Glob) else override.sweep_string_iterator()
-    values = [f"{key}={name}" for name in dict.fromkeys(listed)]
+    values = [f"{'++' if key in RARE else ''}{key}={name}" for name in dict.fromkeys(listed)]
     if not values:
         raise BenchError(f"{line} matches nothing, so there is no job; axiom-bench list names the choices.")
     return values
@@ -312,6 +313,7 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
         "model": Path(file).stem or model["name"],
         "model.weights": "" if weights == DEFAULT else weights,
         "model.layer": model["layer"],
+        "model.draw": "" if model.get("draw") is None else f"draw{model['draw']}",
     }
     names |= {key: _digits(value.partition("=")[2] for value in values) for key, values in several.items()}
     deciding = {*keys} - (set() if is_own else PLACES)
