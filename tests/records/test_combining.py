@@ -18,14 +18,24 @@ METRICS = {"error": {"better": "lower"}, "drop": {"better": "higher"}, "zeta": {
 JOB = ("jobs", 0, "config")
 
 
-def make(folder, methods=("a",), metrics=("error",), model="net", value=0.0, images=("x", "y"), shard=SHARD, **changes):
-    """A run of one job, with a curve for each row of the metric "drop"."""
+def make(
+    folder,
+    methods=("a",),
+    metrics=("error",),
+    model="net",
+    value=0.0,
+    images=("x", "y"),
+    shard=SHARD,
+    moved="",
+    **changes,
+):
+    """A run of one job, with a curve for each row of the metric "drop". moved: images whose values are another."""
     values = {method: {metric: f"{shard[:4]} {method} {metric}" for metric in metrics} for method in methods}
     keys = {"experiment": "test", "model": model, "layer": "last", "data": "scenes", "status": "ok"}
     keys |= {"target_class": 1, "predicted_class": 1}
     table = pd.DataFrame(
         {**keys, "image_id": image, "method": method, "metric": metric,
-         "value": value + "xyz".index(image) + 10 * list(METRICS).index(metric)}
+         "value": value + ord(image) - ord("x") + 10 * list(METRICS).index(metric) + (image in moved)}
         for method in methods for metric in metrics for image in images
     )  # fmt: skip
     curves = table[table["metric"] == "drop"].assign(
@@ -138,6 +148,15 @@ def test_an_equal_value_counts_once(tmp_path, shard):
 def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
     one, two = make(tmp_path / "one", value=100.0), make(tmp_path / "two", value=100.0 + 1e-4, shard="f" * 32)
     assert combined(tmp_path / "all", one, two)["value"].tolist() == [100.0, 101.0]
+
+
+def test_few_values_that_a_rounding_moves_are_no_conflict(tmp_path):
+    """As conservation error where a score is nearly 0, on a machine with other kernels."""
+    images = tuple(map(chr, range(ord("A"), ord("A") + 40)))
+    one = make(tmp_path / "one", images=images)
+    assert len(combined(tmp_path / "all", one, make(tmp_path / "two", images=images, shard="f" * 32, moved="AB"))) == 40
+    with pytest.raises(BenchError, match=r"image A, class 1: -55 \(ok\) in .*, and 2 more differ"):
+        combining.combine([one, make(tmp_path / "three", images=images, shard="e" * 32, moved="ABC")], tmp_path / "b")
 
 
 @pytest.mark.parametrize(

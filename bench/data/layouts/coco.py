@@ -147,7 +147,31 @@ def _read(path: Path) -> tuple[list[Entry], dict[Id, list[Entry]], dict[Id, str]
             f"{as_text(path)} isn't COCO's form of instances ({shown(error)}); it must hold images, annotations and "
             "categories."
         ) from error
+    if corners := _corners(images, by_image):
+        raise BenchError(
+            f"The boxes of {as_text(path)} are corners x0, y0, x1, y1, as {corners[0]}; COCO's are x, y, width, height."
+        )
     return [*images.values()], dict(by_image), dict(sorted(names.items()))
+
+
+def _corners(images: Mapping[Id, Entry], by_image: Mapping[Id, list[Entry]]) -> list[list[float]]:
+    """The boxes that leave their images as x, y, width, height, where all boxes are inside as corners and at least two
+    and a quarter of them leave; else []."""
+    count, leaving = 0, []
+    for number, of_image in by_image.items():
+        sides = [images.get(number, {}).get(side) or math.inf for side in SIDES]
+        for annotation in of_image:
+            try:
+                box = finite(annotation.get("bbox"))
+                (x, y, *ends), count = box, count + 1
+                inside = [start < end <= side + 1 for start, end, side in zip((x, y), ends, sides, strict=True)]
+            except (TypeError, ValueError, OverflowError):  # told where it is read
+                continue
+            if not all(inside):
+                return []
+            if x + ends[0] > sides[0] + 1 or y + ends[1] > sides[1] + 1:
+                leaving.append(box)
+    return leaving if len(leaving) >= max(2, count / 4) else []
 
 
 def _image(entry: Entry) -> Entry:

@@ -21,6 +21,7 @@ HEADINGS = {  # of columns that hold a label; without any it is the first that i
     *("class_index", "class_idx", "label_name", "label_id", "label_index", "label_idx"),
 }
 NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})")  # validation images, from 1
+ZEROS, ONES = ("0", "0.0", "0."), ("1", "1.0", "1.")
 LEAST_ALIKE = 3  # labels that are all the same look as if there were none
 LINES = "set data.labels to a list of lines 'image label'"
 Classes = Mapping[str, str]  # {class: its readable name}, in order of class index
@@ -29,9 +30,10 @@ Classes = Mapping[str, str]  # {class: its readable name}, in order of class ind
 def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict[str, str], list[str]]:
     """({image: class} of those that the list names, what a reader must know). images: their paths below the folder.
 
-    Columns are separated by tabs, commas, semicolons or spaces, under headings or not; a list of labels alone is in the
-    order of the images' names. Raises BenchError where no image is named, for a label that is none, and where lines or
-    columns name two classes for an image; ValueError for a line without a label.
+    Columns are separated by tabs, commas, semicolons or spaces, under headings or not; each class may have a column of
+    0 and 1. A list of labels alone is in the order of the images' names. Raises BenchError where no image is named, for
+    a label that is none, and where lines or columns name two classes for an image; ValueError for a line without a
+    label.
     """
     lines, name = lines_of(path, "The file of labels"), as_text(path)
     by_stem = {_stem(image): image for image in images}
@@ -42,10 +44,14 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
         return dict(zip(ordered, meant([*ordered.values()], classes, name), strict=True)), []
     head = [cell.strip().lower() for cell in rows[0]] if _stem(rows[0][place]) not in by_stem else []
     others = [column for column in range(len(rows[0])) if column != place]
-    columns = [column for column in others if head and head[column] in HEADINGS] or others[:1]
+    headed = [column for column in others if head and head[column] in HEADINGS]
+    columns = headed or others[:1]
     if not columns or any(len(row) <= max(place, *columns) for row in rows):
         raise ValueError("a line has no label")
     listed = [(_stem(row[place]), row) for row in rows[bool(head) :]]
+    if not headed and (labels_of_rows := _one_hot(head, [row for _, row in listed], others)):
+        listed = [(stem, [label]) for (stem, _), label in zip(listed, labels_of_rows, strict=True)]
+        head, columns = [], [0]
     of_images = [(by_stem[stem], row) for stem, row in listed if stem in by_stem]
     named = defaultdict[str, dict[str, None]](dict)
     for column in columns:
@@ -62,6 +68,15 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
     if len({*labels.values()}) == 1 and len(labels) >= LEAST_ALIKE:
         notes += [f"all {len(labels)} labels of {name} are {next(iter(labels.values()))}: are they labels?"]
     return labels, notes
+
+
+def _one_hot(head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[str]:
+    """The heading of each row's only 1 among the columns of 0 and 1; [] where there are fewer than three, or a row has
+    another number of them."""
+    of_bits = [column for column in columns if {row[column].strip() for row in rows} <= {*ZEROS, *ONES}]
+    ones = [[column for column in of_bits if row[column].strip() in ONES] for row in rows]
+    is_one_hot = bool(head) and len(of_bits) >= LEAST_ALIKE and all(len(of_row) == 1 for of_row in ones)
+    return [head[of_row[0]] for of_row in ones] if is_one_hot else []
 
 
 def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = True) -> list[str]:

@@ -91,6 +91,19 @@ def test_compressed_run_lengths_are_as_pycocotools_decodes_them(coco_root):
         assert np.array_equal(pixels(text, (53, 37)), expected)
 
 
+def test_boxes_by_their_corners_are_refused(coco_root):
+    with changed(coco_root) as content:
+        content["annotations"] = [
+            annotation(number, 7, 18, box, None)
+            for number, box in enumerate([[10, 5, 20, 15], [25, 8, 39, 30], [0, 16, 30, 29], [4, 3, 12, 9]])
+        ]
+    with pytest.raises(BenchError, match=r"are corners .* as \[25\.0, 8\.0, 39\.0, 30\.0\]; COCO's are x, y, width"):
+        load(coco_root)
+    with changed(coco_root) as content:
+        content["annotations"][3]["bbox"] = [30, 20, 10, 10]  # no corners
+    assert load(coco_root).labels(2) == (1,)
+
+
 def another(group="images", **entry):
     """A change that adds an entry to a group."""
     image = {"id": 8, "file_name": "000008.jpg", "width": 40, "height": 30} if group == "images" else {}
