@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
+from axiom_bench.cutting.numerics import dead_channels
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import one_position, silence
@@ -248,6 +249,29 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
         f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an "
         f"axiom_bench.Map of (B, h, w), floating point and of at least one pixel{hint}."
     )
+
+
+def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> None:
+    """A ZeroMaps warning where maps of images with finite scores aren't finite, once for each method of a cut model."""
+    values = answer.raw if isinstance(answer, Map) else answer
+    wrong = ~values.expand(len(trace), *values.shape[1:]).isfinite()
+    rows = wrong.flatten(1).any(1) & trace.logits.isfinite().all(1)
+    if isinstance(answer, Map) and answer.missing is not None:
+        rows &= ~answer.missing.to(rows.device)
+    key = ("maps that aren't finite", method.name)
+    if not rows.any() or trace.cut_model.holds(key):
+        return
+    trace.cut_model.once(key, lambda: True)
+    row = int(rows.nonzero()[0])
+    name = row if trace.image_ids is None else trace.image_ids[row]
+    where = f"{int(wrong[row].sum())} of {wrong[row].numel()} pixels are NaN or infinite"
+    if not isinstance(answer, Map):
+        channels = wrong[row].flatten(1).any(1)
+        dead = int((channels & dead_channels(trace.activations[row : row + 1])[0]).sum())
+        where = f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or infinite, {dead} of them "
+        where += "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
+    of_images = f"aren't finite for {int(rows.sum())} of {len(trace)} images"
+    warnings.warn(f"The maps of {method.name!r} {of_images}: of image {name} {where}.", ZeroMaps, stacklevel=3)
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:

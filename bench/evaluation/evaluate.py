@@ -28,6 +28,7 @@ from axiom_bench.evaluation.batch import (
     holds_values,
     rows_of,
     trace_of_batch,
+    warn_of_non_finite,
     warn_of_silence,
 )
 from axiom_bench.evaluation.measurement import Metric, check_names
@@ -135,6 +136,7 @@ def explain(
     for method in sorted(plugins_of_methods, key=lambda method: method.is_foreign):
         witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
         if (answer := answer_of(method, trace)) is not None:
+            warn_of_non_finite(method, trace, answer)
             raw_maps[method.name] = Explanation.of(trace, answer).raw_map
         if witness is not None:
             witness.check([method])

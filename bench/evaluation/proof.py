@@ -28,6 +28,7 @@ from axiom_bench.evaluation.batch import (
     explained,
     holds_values,
     rows_of,
+    warn_of_non_finite,
     with_score_scale,
 )
 from axiom_bench.evaluation.measurement import Metric, measure
@@ -129,6 +130,7 @@ def _answer(rows: Callable[[int], Trace], method: Method, count: int) -> Tensor 
     witness.check([method])
     if answer is None:
         return None
+    warn_of_non_finite(method, trace, answer)
     values = answer.raw if isinstance(answer, Map) else answer.expand(count, *answer.shape[1:])
     return values.reshape(count, 1, -1).double()  # weights may be integers, or true and false
 

@@ -12,6 +12,7 @@ from axiom_bench.gate.baseline import IMAGES, Baseline, find
 from axiom_bench.gate.by_image import ByImage, MovedImage, most_moved
 from axiom_bench.gate.findings import (
     BETTER,
+    ORDER,
     Finding,
     Row,
     by_key,
@@ -99,6 +100,7 @@ def _compared(run_folder: Path, baseline: Path, options: GateOptions) -> GateRes
     else:
         findings += moved_values(expected.rows, actual.rows, better)
     rows, name = tuple(by_key(actual.rows)), printable(str(baseline))
+    findings.sort(key=lambda finding: ORDER.index(finding.verdict))  # the worst first
     if not findings:
         within = "show no change" if options.sampled else "are within their tolerances"
         return GateResult(HOLDS, f"Holds: {len(rows)} rows of {name} {within}.", rows=rows)

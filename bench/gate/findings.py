@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from axiom_bench.columns import OK
 from axiom_bench.errors import BenchError
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.summary import counts_of
@@ -74,6 +75,7 @@ def is_run_time(metric: str) -> bool:
 
 
 BETTER, WORSE, CHANGED = "better", "worse", "changed"  # verdicts
+ORDER = (WORSE, CHANGED, BETTER)
 KEY = ("model", "layer", "data", "method", "metric")
 Row = tuple[str, ...]  # the names of KEY
 
@@ -164,12 +166,18 @@ def moved_values(expected: pd.DataFrame, actual: pd.DataFrame, better: Better) -
     for key, before, after in _in_both(expected, actual):
         for name in ("n", "statuses", "tolerance"):
             if before[name] != after[name]:
-                yield Finding(key, name, f"{name} was {before[name]}, is {after[name]}")
+                verdict = WORSE if name != "tolerance" and _values(after) < _values(before) else CHANGED
+                yield Finding(key, name, f"{name} was {before[name]}, is {after[name]}", verdict)
         floor = FLOOR if is_run_time(key[-1]) else MACHINE_DIFFERENCE
         for limit in tolerance(after["tolerance"], after["metric"], floor):
             a, b = float(before[limit.statistic]), float(after[limit.statistic])
             if not limit.holds(a, b):
                 yield moved(key, limit, a, b, direction(key[-1], better))
+
+
+def _values(row: Mapping[str, str]) -> int:
+    """How many rows have a value: a map that became zero has none."""
+    return counts_of(str(row["statuses"])).get(OK, 0)
 
 
 def moved(key: Row, limit: Limit, before: float, after: float, better: str, more: str = "") -> Finding:

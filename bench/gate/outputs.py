@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 from axiom_bench.explanation.overlay import blend
 from axiom_bench.gate.by_image import MovedImage
 from axiom_bench.gate.comparison import HOLDS, MOVED, NOT_COMPARABLE, GateResult
-from axiom_bench.gate.findings import BETTER, KEY, WORSE, Finding, percent, printable
+from axiom_bench.gate.findings import BETTER, KEY, ORDER, WORSE, Finding, percent, printable
 from axiom_bench.records import files
 from axiom_bench.statistics.labels import number
 
@@ -105,7 +105,6 @@ def _number(value: float | None) -> float | None:
 
 MAX_FINDINGS = 50  # in the table; a page of all would be too long for a summary of GitHub Actions (1 MiB)
 SIGNS = {BETTER: "better", WORSE: "**worse**"}
-ORDER = {WORSE: 0, BETTER: 2}
 MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)")
 
 
@@ -124,7 +123,7 @@ def markdown(result: GateResult, pictured: dict[int, Sequence[str]]) -> str:
     titles = {HOLDS: "The gate holds", NOT_COMPARABLE: "The gate can't compare"}
     parts = [f"## {titles.get(result.exit_code, 'The gate moved')}", escaped(result.conclusion)]
     parts += map(escaped, result.notes)
-    in_order = sorted(result.findings, key=lambda finding: (ORDER.get(finding.verdict, 1), -finding.size))
+    in_order = sorted(result.findings, key=lambda finding: (ORDER.index(finding.verdict), -finding.size))
     if in_order:  # the worst first
         head = ("model, layer, data", "method", "metric", "what", "before", "after", "change", "")
         parts.append(_table(head, ":--- :--- :--- :--- ---: ---: ---: :---", map(_cells, in_order[:MAX_FINDINGS])))

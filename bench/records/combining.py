@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER, WHOLE_SET
@@ -20,7 +19,7 @@ from axiom_bench.records.record_files import Values
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
 # A float32 value may differ by this, absolute for values up to 1 and relative above, between devices and batch sizes.
 SAME = 1e-5
-FEW = 0.05  # of a method's values may differ by more: a denominator near 0, and a threshold, make a rounding large
+FEW = 0.05  # of a method's values may differ by more: a threshold makes a rounding large
 PACKAGE = __name__.partition(".")[0]
 KEY = ("image_id", "target_class", "method", "metric")
 OF_A_MODEL = ("weights_sha256", "output")
@@ -185,7 +184,12 @@ def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mappi
         return
     columns = [*KEY, "value", "status"]
     both = rows[0][columns].merge(rows[1][columns], on=list(KEY), how="outer", suffixes=("_1", "_2"))
-    close = np.isclose(both["value_1"], both["value_2"], rtol=SAME, atol=SAME, equal_nan=True)
+    metrics = second[0].manifest.get("metrics") or {}
+    is_ratio = both["metric"].map(lambda name: metrics.get(name, {}).get("kind") == "ratio")
+    size = both["value_2"].abs()
+    within = SAME * (1 + size.where(~is_ratio, size**2 + size))  # a ratio is large where its denominator is nearly 0
+    close = (both["value_1"] == both["value_2"]) | both[["value_1", "value_2"]].isna().all(axis=1)
+    close |= (both["value_1"] - both["value_2"]).abs() <= within
     both["differs"] = ~close | (both["status_1"] != both["status_2"])
     is_missing = both[["status_1", "status_2"]].isna().any(axis=1)
     are_many = both.groupby(["method", "metric"])["differs"].transform("mean") > FEW

@@ -14,7 +14,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins, whole_set
-from axiom_bench.evaluation.batch import MethodsByMetrics, frame, rows_of, shard_rows, with_score_scale
+from axiom_bench.evaluation.batch import MethodsByMetrics, ZeroMaps, frame, rows_of, shard_rows, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
@@ -182,6 +182,29 @@ def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     assert set(table.status[(table.image_id == "b") & (table.metric != "guarded_channels")]) <= {"not_finite"}
     others = ~table.image_id.isin(["b", "*"])  # a value of the whole data set is of the good images
     np.testing.assert_allclose(table.value[others], clean.value[others], rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("answer", "where"),
+    [
+        (
+            lambda trace: trace.gradients.sum((2, 3), True) / trace.activations.sum((2, 3), True) * 0 / 0,
+            "the weights of",
+        ),
+        (lambda trace: ab.Map(torch.full((len(trace), 2, 2), torch.inf)), "image 0 4 of 4 pixels"),
+    ],
+)
+def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
+    def mine(trace):
+        return answer(trace)
+
+    for call in (
+        lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
+        lambda: evaluate(net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]),
+    ):
+        with pytest.warns(ZeroMaps, match=f"The maps of 'mine' aren't finite for 4 of 4 images: .*{where}") as caught:
+            call()
+        assert len([each for each in caught if each.category is ZeroMaps]) == 1
 
 
 def test_no_batch_gives_an_empty_table_with_all_columns(net):

@@ -76,7 +76,9 @@ def test_every_change_moves_it_both_ways(make_run, records, usual, usual_baselin
 
 
 def test_what_moved_is_told(against, records):
-    assert "not_finite" in against(some_nan(records, "ok"))[1]
+    lost = against(some_nan(records, "ok"))[1].splitlines()
+    assert "not_finite" in "".join(lost)
+    assert "n was 39, is 35, which is worse" in lost[0]  # fewer values, before what merely changed
     code, output = against(records, metrics=OTHER_TOLERANCE)
     assert (code, "tolerance was median:0.5%, is median:50%" in output) == (1, True)
 

@@ -150,8 +150,17 @@ def test_the_rounding_of_another_machine_is_no_conflict(tmp_path):
     assert combined(tmp_path / "all", one, two)["value"].tolist() == [100.0, 101.0]
 
 
+def test_a_large_ratio_has_a_small_denominator(tmp_path, monkeypatch):
+    one, two = make(tmp_path / "one", value=53.029), make(tmp_path / "two", value=53.031, shard="f" * 32)
+    with pytest.raises(BenchError, match="Two values of error"):
+        combining.combine([one, two], tmp_path / "all")
+    monkeypatch.setitem(METRICS, "error", {"better": "lower", "kind": "ratio"})
+    two = make(tmp_path / "three", value=53.031, shard="f" * 32)
+    assert len(combined(tmp_path / "all", one, two)) == 2
+
+
 def test_few_values_that_a_rounding_moves_are_no_conflict(tmp_path):
-    """As conservation error where a score is nearly 0, on a machine with other kernels."""
+    """As IoU at a threshold, on a machine with other kernels."""
     images = tuple(map(chr, range(ord("A"), ord("A") + 40)))
     one = make(tmp_path / "one", images=images)
     assert len(combined(tmp_path / "all", one, make(tmp_path / "two", images=images, shard="f" * 32, moved="AB"))) == 40
