@@ -230,15 +230,22 @@ def test_methods_most_of_whose_maps_are_zero_are_named(small_run, few_records):
     assert "are zero" not in second
 
 
-def test_a_method_whose_maps_are_not_finite_is_named(small_run, few_records):
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        ("not_finite", "aren't finite on all 12 rows, which have no value; guard"),
+        ("no_map", "are missing on all 12 rows; one is called by its image's id, as "),
+    ],
+)
+def test_a_method_without_maps_is_named(small_run, few_records, status, sentence):
     """It had no row in the last lines, and nobody said why."""
     rows = few_records.index[few_records["method"] == "grad_cam"]
-    few_records.loc[rows, ["value", "status"]] = [np.nan, "not_finite"]
+    few_records.loc[rows, ["value", "status"]] = [np.nan, status]
     (first, *_) = report.headline(small_run(few_records))
-    assert first.startswith("scenes_fc: the maps of grad_cam aren't finite on all 12 rows, which have no value; guard")
+    assert first.startswith(f"scenes_fc: the maps of grad_cam {sentence}")
     few_records.loc[few_records.index[few_records["metric"] == "box_iou"], "status"] = "ok"  # a metric's own
     few_records["value"] = few_records["value"].fillna(0.5)
-    assert not any("aren't finite" in line for line in report.headline(small_run(few_records)))
+    assert not any(sentence[:12] in line for line in report.headline(small_run(few_records)))
 
 
 def test_photographs_are_smaller_in_the_page_than_beside_it(tmp_path):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pandas as pd
 
-from axiom_bench.columns import NOT_FINITE
+from axiom_bench.columns import NO_MAP, NOT_FINITE
 from axiom_bench.report.options import options_of
 from axiom_bench.report.tables.summaries import of_methods
 from axiom_bench.report.tables.text import (
@@ -125,23 +125,25 @@ def _verdict(run: RunFolder, rows: pd.DataFrame) -> str:
 
 
 ZERO = "zero_map"
-OF_MAPS = {  # status: (the share of a method's maps from which on it is said, what is said)
-    ZERO: (0.5, "are zero on {} rows; metrics of the map have no value there."),
-    NOT_FINITE: (0.0, "aren't finite on {} rows, which have no value; guard divisions by 0, as guarded_divide does."),
+OF_MAPS = {  # status: (see `_map_lines`, the share of a method's maps from which on it is said, what is said)
+    ZERO: (max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
+    NOT_FINITE: (min, 0.0, "aren't finite on {} rows, which have no value; guard divisions as guarded_divide does."),
+    NO_MAP: (min, 0.0, "are missing on {} rows; one is called by its image's id, as {}, and never explains again."),
 }
 
 
 def warning_lines(run: RunFolder) -> list[str]:
     """What a reader must know first: networks of random weights or no better than chance; methods without maps."""
     at_chances = [f"{sentence}. {MEND}" for sentence in at_chance(run)]
-    return [*random_weights_lines(run), *at_chances, *_map_lines(run, ZERO, max), *_map_lines(run, NOT_FINITE, min)]
+    of_maps = (line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count))
+    return [*random_weights_lines(run), *at_chances, *of_maps]
 
 
 def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]) -> Iterator[str]:
     """The methods with many maps of a status. of_metrics: whether the metric with the most or the fewest of it tells: a
     map that is zero has values of other metrics."""
     methods: dict[tuple[Setting, str], list[str]] = {}
-    least, sentence = OF_MAPS[status]
+    _, least, sentence = OF_MAPS[status]
     for setting in run.settings:
         rows = rows_at(run.summary, setting)
         rows = rows[rows["method"] != METHOD_FREE]
@@ -152,4 +154,5 @@ def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[st
                 share = f"all {total:,}" if found == total else f"{found:,} of {total:,}"
                 methods.setdefault((setting, share), []).append(str(name))
     for (at, share), names in methods.items():
-        yield f"{run.label(at)}: the maps of {names_of(run, names)} {sentence.format(share)}"
+        first = next(iter((run.manifest.get("data") or {}).get(at.data, {}).get("ids") or ["IMAGE_ID"]))
+        yield f"{run.label(at)}: the maps of {names_of(run, names)} {sentence.format(share, first)}"
