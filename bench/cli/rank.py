@@ -12,6 +12,7 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
@@ -72,6 +73,7 @@ def rank(
         names = {name for manifest in manifests.values() for name in manifest["metrics"]}
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
+    method = method if "." in method else plugins.matching("method", method)
     name = submissions.name_of(method)
     lines, places, costs = list[str](), dict[str, dict[str, Standings | None]](), list[float]()
     for part, folder in folders.items():

@@ -45,6 +45,10 @@ class ZeroMaps(UserWarning):
     """At the layer nothing is to be seen. A run collects these warnings by their category."""
 
 
+class NotFiniteMaps(ZeroMaps):
+    """A method's maps aren't finite. A run collects these warnings by their category."""
+
+
 class UnreadableImage(Protocol):
     """An image that couldn't be read, such as the data's `BadImage`: its id, and the reason as a status."""
 
@@ -252,7 +256,7 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
 
 
 def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> None:
-    """A ZeroMaps warning where maps of images with finite scores aren't finite, once for each method of a cut model."""
+    """A NotFiniteMaps warning where maps of images with finite scores aren't, once for each method of a cut model."""
     values = answer.raw if isinstance(answer, Map) else answer
     wrong = ~values.expand(len(trace), *values.shape[1:]).isfinite()
     rows = wrong.flatten(1).any(1) & trace.logits.isfinite().all(1)
@@ -271,7 +275,7 @@ def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> No
         where = f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or infinite, {dead} of them "
         where += "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"
     of_images = f"aren't finite for {int(rows.sum())} of {len(trace)} images"
-    warnings.warn(f"The maps of {method.name!r} {of_images}: of image {name} {where}.", ZeroMaps, stacklevel=3)
+    warnings.warn(f"The maps of {method.name!r} {of_images}: of image {name} {where}.", NotFiniteMaps, stacklevel=3)
 
 
 def _broadcasts(shape: torch.Size, to: torch.Size) -> bool:

@@ -120,7 +120,7 @@ def explain(
         output: what is explained; see `CutModel`.
 
     Returns:
-        A dict, which a notebook shows as pictures.
+        A dict, which a notebook shows as pictures; its keys are names as they were given.
 
     Raises:
         BenchError: as `evaluate` does.
@@ -141,8 +141,13 @@ def explain(
         if witness is not None:
             witness.check([method])
     map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
+    names = {
+        each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
+    }
     maps = {
-        name: heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items() if raw_map is not None
+        names.get(name, name): heatmap(given(raw_map, "raw_map"), map_size)
+        for name, raw_map in raw_maps.items()
+        if raw_map is not None
     }
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities)

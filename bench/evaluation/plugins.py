@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -114,12 +115,35 @@ def names_of_all(kind: str) -> list[str]:
     return [name for name in names(kind) if not needs_setting(_config(kind, name))]
 
 
+def matching(kind: str, text: str) -> str:
+    """The entry that a text names as people write it, without regard to case, spaces and signs, or its printed title;
+    the text itself where it is a name already, or is no entry's or several.
+
+    >>> [matching("method", text) for text in ("GradCAM++", "x-grad-cam", "Grad-CAM", "grad_cam", "MyCAM")]
+    ['grad_cam_pp', 'xgrad_cam', 'grad_cam', 'grad_cam', 'MyCAM']
+    """
+    return text if text in names(kind) else _by_letters(kind).get(_letters(text), text)
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.casefold().replace("+", "p"))
+
+
+@cache
+def _by_letters(kind: str) -> dict[str, str]:
+    entries: dict[str, set[str]] = {}
+    for name in names(kind):
+        for text in (name, str(_config(kind, name).get("title"))):
+            entries.setdefault(_letters(text), set()).add(name)
+    return {letters: of_text.pop() for letters, of_text in entries.items() if len(of_text) == 1}
+
+
 @cache
 def load(kind: str, name: str) -> Plugin:
-    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml, or a method of conf/spoiled/.
-
-    Raises BenchError, with the nearest names, where there is none.
+    """The entry conf/<kind>/<name>.yaml, of a method@library conf/peers/<name>.yaml, or a method of conf/spoiled/; the
+    name may be written as `matching` reads it. Raises BenchError, with the nearest names, where there is none.
     """
+    name = matching(kind, name) if kind in ("method", "metric") else name
     return from_config(kind, name, _config(kind, name))
 
 

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.errors import BenchError, is_out_of_memory
-from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps
+from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
 from axiom_bench.examination.answer import Answer
 from axiom_bench.records import artefacts
@@ -27,6 +27,7 @@ from axiom_bench.run.images import SUFFIX
 
 CACHE = "data.cache"
 LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
+OF_FIRST = "maps of the first batch that aren't finite"  # told before anything is computed
 BAD_IMAGES, PROBLEMS = "images can't be read", "images have no annotation, or one that can't be used"
 MACHINE = "memory that ran out, and processes that died"
 LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
@@ -171,7 +172,7 @@ def damaged_line(paths: Collection[str]) -> str:
 @contextmanager
 def collected() -> Iterator[Notes]:
     """Collects the notes of the code inside; other warnings are issued again when it ends."""
-    notes: dict[str, dict[str, None]] = {kind: {} for kind in (LEFT_OUT, *LOGS.values(), DAMAGED)}
+    notes: dict[str, dict[str, None]] = {kind: {} for kind in (LEFT_OUT, OF_FIRST, *LOGS.values(), DAMAGED)}
     handlers = {logging.getLogger(name): _Handler(notes[kind]) for name, kind in LOGS.items()}
     propagated = {log: log.propagate for log in handlers}
     for log, handler in handlers.items():
@@ -186,7 +187,9 @@ def collected() -> Iterator[Notes]:
             log.removeHandler(handler)
             log.propagate = propagated[log]
         for warning in caught:
-            if issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
+            if issubclass(warning.category, NotFiniteMaps):
+                notes[OF_FIRST][str(warning.message)] = None
+            elif issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
                 notes[LEFT_OUT][str(warning.message)] = None
             elif issubclass(warning.category, DamagedFile):
                 notes[DAMAGED][str(warning.message)] = None

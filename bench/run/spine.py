@@ -25,7 +25,7 @@ from axiom_bench.run.composing.composition import Composition, base_keys, compos
 from axiom_bench.run.executors import Executor, Local
 from axiom_bench.run.job import chosen, run_folder
 from axiom_bench.run.progress import progress
-from axiom_bench.run.result import LEFT_OUT, MACHINE, Failure, Result
+from axiom_bench.run.result import MACHINE, OF_FIRST, Failure, Result
 from axiom_bench.run.worker import Task, compute_part, finish, forget, methods_of, prepare
 
 
@@ -87,8 +87,7 @@ def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
         begun = {**manifest.of_job(result), "shards": result.shards}
         running.announce(task.folder, result.job, begun)
         task = replace(task, answers=result.answers)
-        _print(*result.notes.get(MACHINE, ()), *(f"{result.job}: {line}" for line in result.notes.get(LEFT_OUT, ())))
-        result = replace(result, notes={**result.notes, LEFT_OUT: {}})
+        _print(*result.notes.get(MACHINE, ()), *(f"{result.job}: {line}" for line in result.notes.get(OF_FIRST, ())))
         _print(*(f"{result.job}: {answer.sentence}" for answer in result.answers if answer.level == "note"))
         if result.missing:
             result = _computed(task, result, executor)

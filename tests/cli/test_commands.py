@@ -220,12 +220,12 @@ def test_tidy_merges_a_run_s_record_files(tmp_path, capsys):
     [
         (["reprot", "results"], "There is no command 'reprot'; did you mean 'report'"),
         (["model=resnt18"], "There is no model 'resnt18'; did you mean 'resnet18'"),
-        (["run", "method=[xgradcam]"], "did you mean 'xgrad_cam'"),
+        (["run", "method=[xgrad_can]"], "did you mean 'xgrad_cam'"),
         (["report", "nowhere"], "nowhere is no run folder"),
         ([""], "The command line can't be understood"),
         (["report.columns=[box_iuo]"], "There is no metric for report.columns 'box_iuo'; did you mean 'box_iou'"),
         (["report.headline=[zeta,epsilo]"], "for report.headline 'epsilo'; did you mean 'epsilon'"),
-        (["report.compare=xgradcam"], "There is no method in this run 'xgradcam'; did you mean 'xgrad_cam'"),
+        (["report.compare=xgrad_can"], "There is no method in this run 'xgrad_can'; did you mean 'xgrad_cam'"),
         (["--config-dir", "no_conf"], "no_conf (--config-dir)"),
     ],
 )

@@ -91,10 +91,10 @@ def test_quick(process, networks, settings, tmp_path, request):
     assert f"{len(networks)} of {len(networks)} shards were already there: nothing was computed" in again.stdout
     assert "images/s" not in again.stdout
 
-    wrong = typed(tmp_path, "method=[xgradcam]")
+    wrong = typed(tmp_path, "method=[xgrad_can]")
     assert wrong.returncode == 2
     *progress, sentence = wrong.stderr.splitlines()
-    assert sentence.startswith("axiom-bench: There is no method 'xgradcam'; did you mean")
+    assert sentence.startswith("axiom-bench: There is no method 'xgrad_can'; did you mean")
     assert all(line.startswith("methods and metrics: ") for line in progress)  # on a slow machine
 
 

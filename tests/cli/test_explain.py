@@ -307,7 +307,7 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
         (["scene.png"], "Name the model: --model resnet18"),
         (["model=resnet18"], "Name an image, or a folder of images"),
         (["scene.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
-        (["scene.png", *VGG, "--methods", "gradcam"], "did you mean 'grad_cam'"),
+        (["scene.png", *VGG, "--methods", "grad_cams"], "did you mean 'grad_cam'"),
         (["scene.png", *ONE, "--layer", "features.99"], "features.99"),
         (["scene.png", *ONE, "--top", "0"], "--top is 0"),
         (["scene.png", *ONE, "--targets", "12"], "There is no class '12' of scenes_vgg"),

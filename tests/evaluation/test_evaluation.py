@@ -14,7 +14,7 @@ from axiom_bench import methods, metrics
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins, whole_set
-from axiom_bench.evaluation.batch import MethodsByMetrics, ZeroMaps, frame, rows_of, shard_rows, with_score_scale
+from axiom_bench.evaluation.batch import MethodsByMetrics, NotFiniteMaps, frame, rows_of, shard_rows, with_score_scale
 from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
@@ -202,9 +202,19 @@ def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
         lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
         lambda: evaluate(net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]),
     ):
-        with pytest.warns(ZeroMaps, match=f"The maps of 'mine' aren't finite for 4 of 4 images: .*{where}") as caught:
+        with pytest.warns(
+            NotFiniteMaps, match=f"The maps of 'mine' aren't finite for 4 of 4 images: .*{where}"
+        ) as caught:
             call()
-        assert len([each for each in caught if each.category is ZeroMaps]) == 1
+        assert len([each for each in caught if each.category is NotFiniteMaps]) == 1
+
+
+def test_methods_are_named_as_people_write_them(net, batch):
+    maps = explain(net, "1", batch.images, ["GradCAM", "XGrad-CAM"])
+    expected = explain(net, "1", batch.images, ["grad_cam", "xgrad_cam"])
+    assert list(maps) == ["GradCAM", "XGrad-CAM"]
+    assert all(torch.equal(*each) for each in zip(maps.values(), expected.values(), strict=True))
+    assert {*evaluate(net, "1", [batch], ["Grad-CAM"], ["Box IoU"])["method"]} == {"grad_cam"}
 
 
 def test_no_batch_gives_an_empty_table_with_all_columns(net):
@@ -248,7 +258,7 @@ TAKEN = "another metric's name; return it under"
     (["confidence_drop", returning("mine", "confidence_drop")], f"returned 'confidence_drop', {TAKEN}"),
     (["zeta", thief], f"The metric 'thief' returned 'zeta', {TAKEN}"),  # of the layer
     ([area, returning("area_too", "area")], f"The metric 'area_too' returned 'area', {TAKEN}"),
-    (["boxiou"], "did you mean 'box_iou'"),
+    (["box_iuo"], "did you mean 'box_iou'"),
     ("zeta", r"metrics is a list of names or callables, not 'zeta'; pass metrics=\['zeta'\]"),
 ])  # fmt: skip
 def test_a_metric_can_not_take_another_ones_name(net, batch, chosen, sentence):
@@ -301,7 +311,7 @@ def test_batches_of_another_form_are_one_sentence(net, batch, wrong, sentence):
     (methods.get("cam"), r"not an axiom_bench\.evaluation\.plugins\.Plugin; pass methods=\[\.\.\.\]\.$"),
     ([3], r"A method is a name or a callable, not 3"),
     (["grad_cam", "grad_cam"], r"two methods named 'grad_cam'; list each of them once"),
-    (["xgradcam"], "did you mean 'xgrad_cam'"),
+    (["xgrad_can"], "did you mean 'xgrad_cam'"),
 ])  # fmt: skip
 def test_what_is_no_list_of_plugins_is_one_sentence(net, batch, chosen, sentence):
     with pytest.raises(BenchError, match=sentence):

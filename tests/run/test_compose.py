@@ -219,6 +219,17 @@ def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
     assert data["root"] == AS_TYPED[typed]
 
 
+def test_entries_are_named_as_they_are_printed(jobs):
+    """But for the user's own, whose names are kept."""
+    names = ("method=[GradCAM, Grad-CAM++,'XGrad-CAM']", "metric=[Sensitivity error]", "report.compare=xgradcam")
+    config, *_ = jobs(*names, "+method.HiResCAM._target_=axiom_bench.methods.hires_cam.hires_cam")
+    assert list(config["method"]) == ["grad_cam", "grad_cam_pp", "xgrad_cam", "HiResCAM"]
+    assert list(config["metric"]) == ["sensitivity_error"]
+    assert config["report"]["compare"] == "xgrad_cam"
+    config, *_ = jobs("+method.HiResCAM._target_=axiom_bench.methods.hires_cam.hires_cam", "report.compare=HiResCAM")
+    assert config["report"]["compare"] == "HiResCAM"
+
+
 def test_lists_and_commas_between_models_stay(jobs):
     own = ("+method.mine._target_=axiom_bench.methods.grad_cam.grad_cam", "+method.mine.note=zoë's")
     configs = jobs("model=scenes_vgg,scenes_resnet", "data.only_classes=['ü',b]", FEW[1], *own)

@@ -148,9 +148,9 @@ def test_what_cannot_be_is_one_sentence(check, key, value, sentence):
 
 
 TYPED = [
-    ("method=[xgradcam]", "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
+    ("method=[xgrad_can]", "There is no method 'xgrad_can'; did you mean 'xgrad_cam'"),
     ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
-    ("method=[GradCAM]", "did you mean 'grad_cam'"),
+    ("method=[GradCAMs]", "did you mean 'grad_cam'"),
     ("metrics=[zeta]", "metrics has settings below it, as metrics.max_forwards_per_image; set metric=[...]"),
     ("+model.layer=conv", "The setting model.layer exists; leave out the + before it"),
     ("method=[cam],[fem]", "write method=[cam,fem]"),

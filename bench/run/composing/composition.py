@@ -92,7 +92,7 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     register_models()
     try:
         try:
-            composition = _composition(folders, overrides)
+            composition = _composition(folders, _with_names(folders, overrides))
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
@@ -197,6 +197,22 @@ def _as_typed(override: str) -> str:
         return override
     values = value.split(",") if key in AXES else [value]
     return f"{key}={','.join(map(_quoted, values))}"
+
+
+def _with_names(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The overrides in which method=[...], metric=[...] and report.compare=... name entries as conf/ does, where they
+    are written otherwise, as GradCAM or Grad-CAM++. The user's own keep their names."""
+
+    def named(match: re.Match[str]) -> str:
+        group = match[1] if match[1] in LISTS else "method"
+        own = {path.stem for folder in folders for path in Path(folder.partition("://")[2], group).glob("*.yaml")}
+        own |= {override.split(".")[1] for override in overrides if override.startswith(f"+{group}.")}
+        names = [name.strip().strip("'\"") for name in match[3].split(",")]
+        names = [name if name in own else plugins.matching(group, name) for name in names]
+        return f"{match[1]}={match[2]}{','.join(names)}{match[4]}"
+
+    pattern = re.compile(r"(method|metric|report\.compare)=(\[?)([^\[\]{}]+)(\]?)")
+    return [named(match) if (match := pattern.fullmatch(override)) else override for override in overrides]
 
 
 def _is_read(override: str) -> bool:
