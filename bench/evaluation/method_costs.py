@@ -28,6 +28,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Explanation
 
 HIDDEN, MAX_CLASSES = 4, 16  # of the stand-in
+MAX_SECONDS = 20.0  # of the rounds that are timed: no other one begins after them
 
 
 class MethodNotTimed(UserWarning):
@@ -139,16 +140,20 @@ class Step:
 def measure_runtime(trace: Trace, methods: Sequence[Plugin], repeats: int = 5) -> pd.DataFrame:
     """Time every step on one batch: a row per step, in RUNTIME_COLUMNS; model and data are "-", for the caller to set.
 
-    trace: of the batch. milliseconds_per_image: median over `repeats` rounds, after one that counts passes and warms
-    up. forwards: the median over rounds of the time against that round's plain forward pass. Passes are counted per
-    image. A method's time goes from the trace to the heatmap, with the ablation drops if it needs them.
-    peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't be measured.
+    trace: of the batch. milliseconds_per_image: median over `repeats` rounds, or those that begin within MAX_SECONDS,
+    after one that counts passes and warms up. forwards: the median over rounds of the time against that round's plain
+    forward pass. Passes are counted per image. A method's time goes from the trace to the heatmap, with the ablation
+    drops if it needs them. peak_memory_bytes: the maximum that a step allocated beyond its start, NaN where that can't
+    be measured.
     A method that doesn't apply to the model has no row, and a warning says so.
     """
     device = trace.images.device
     passes = {step: _passes(step, trace) for step in _steps(trace, methods)}
     steps = [step for step, counted in passes.items() if counted is not None]
-    rounds = np.array([[_seconds(step, trace) for step in steps] for _ in range(repeats)])
+    timed: list[list[float]] = []
+    while len(timed) < repeats and sum(map(sum, timed)) < MAX_SECONDS:
+        timed.append([_seconds(step, trace) for step in steps])
+    rounds = np.array(timed)
     rows = [
         {
             "method": step.method,

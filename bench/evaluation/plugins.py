@@ -116,8 +116,9 @@ def names_of_all(kind: str) -> list[str]:
 
 
 def matching(kind: str, text: str) -> str:
-    """The entry that a text names as people write it, without regard to case, spaces and signs, or its printed title;
-    the text itself where it is a name already, or is no entry's or several.
+    """The entry that a text names: by its name or printed title, without regard to case, spaces and signs.
+
+    The text itself where it is a name already, and where it is no entry's, or several.
 
     >>> [matching("method", text) for text in ("GradCAM++", "x-grad-cam", "Grad-CAM", "grad_cam", "MyCAM")]
     ['grad_cam_pp', 'xgrad_cam', 'grad_cam', 'grad_cam', 'MyCAM']

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import axiom_bench as ab
 from axiom_bench.columns import RUNTIME_COLUMNS
-from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation import method_costs, plugins
 from axiom_bench.evaluation.batch import MethodsByMetrics, shard_rows
 from axiom_bench.evaluation.method_costs import measure_runtime, passes_of_methods
 from axiom_bench.evaluation.plugins import Plugin
@@ -27,6 +27,16 @@ def plugin(function, name):
 def measured(net, batch, *methods, repeats=2):
     table = measure_runtime(ab.trace(net, "1", batch.images, batch.targets), methods, repeats=repeats)
     return table.set_index([table.step.where(table.step != "method", table.method)])
+
+
+def test_slow_methods_are_timed_in_fewer_rounds(net, batch, monkeypatch):
+    calls = []
+    slow = plugin(lambda trace: calls.append(1) or trace.gradients, "slow")
+    for seconds, rounds in ((1e9, 4), (1e-9, 1)):
+        monkeypatch.setattr(method_costs, "MAX_SECONDS", seconds)
+        calls.clear()
+        assert measured(net, batch, slow, repeats=4)["milliseconds_per_image"]["slow"] > 0
+        assert len(calls) == rounds + 2  # one counts passes, and one measures memory
 
 
 def test_a_row_per_step_with_its_passes_and_memory(net, batch):
