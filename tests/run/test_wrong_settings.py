@@ -157,6 +157,7 @@ TYPED = [
     ("model=net.py:build", "set model=user model.architecture=net.py:build"),
     ("data=./photos", "set data=folder data.root=./photos"),
     ("data.root=photos", "add data=folder"),
+    ("data=folder data.kind=fold data.root=/nowhere", "There is no kind of data set 'fold'; did you mean 'folder'"),
     ("device=gpu", "There is no device 'gpu'; did you mean 'cpu'"),
     ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
     ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),

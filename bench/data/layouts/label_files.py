@@ -21,7 +21,7 @@ HEADINGS = {  # of columns that hold a label; without any it is the first that i
     *("class_index", "class_idx", "label_name", "label_id", "label_index", "label_idx"),
 }
 NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})")  # validation images, from 1
-ZEROS, ONES = ("0", "0.0", "0."), ("1", "1.0", "1.")
+ZEROS, ONES, LEAST_COLUMNS = ("0", "0.0", "0."), ("1", "1.0", "1."), 3  # of a list with a column for each class
 LEAST_ALIKE = 3  # labels that are all the same look as if there were none
 LINES = "set data.labels to a list of lines 'image label'"
 Classes = Mapping[str, str]  # {class: its readable name}, in order of class index
@@ -49,7 +49,7 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
     if not columns or any(len(row) <= max(place, *columns) for row in rows):
         raise ValueError("a line has no label")
     listed = [(_stem(row[place]), row) for row in rows[bool(head) :]]
-    if not headed and (labels_of_rows := _one_hot(head, [row for _, row in listed], others)):
+    if not headed and (labels_of_rows := _one_hot(name, head, [row for _, row in listed], others)):
         listed = [(stem, [label]) for (stem, _), label in zip(listed, labels_of_rows, strict=True)]
         head, columns = [], [0]
     of_images = [(by_stem[stem], row) for stem, row in listed if stem in by_stem]
@@ -70,13 +70,21 @@ def read_list(path: Path, images: Sequence[str], classes: Classes) -> tuple[dict
     return labels, notes
 
 
-def _one_hot(head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[str]:
-    """The heading of each row's only 1 among the columns of 0 and 1; [] where there are fewer than three, or a row has
-    another number of them."""
+def _one_hot(name: str, head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> list[str]:
+    """The heading of each row's only 1 among three or more columns of 0 and 1; [] where there are no such columns.
+    Raises BenchError for a row with another number of them."""
+    if not head or any(len(row) != len(head) for row in rows):
+        return []
     of_bits = [column for column in columns if {row[column].strip() for row in rows} <= {*ZEROS, *ONES}]
-    ones = [[column for column in of_bits if row[column].strip() in ONES] for row in rows]
-    is_one_hot = bool(head) and len(of_bits) >= LEAST_ALIKE and all(len(of_row) == 1 for of_row in ones)
-    return [head[of_row[0]] for of_row in ones] if is_one_hot else []
+    if len(of_bits) < LEAST_COLUMNS:
+        return []
+    ones = [[head[column] for column in of_bits if row[column].strip() in ONES] for row in rows]
+    if wrong := [of_row for of_row in ones if len(of_row) != 1]:
+        raise BenchError(
+            f"{name} has {len(of_bits)} columns of 0 and 1, and {len(wrong)} of {len(rows)} lines have no 1 or several, "
+            f"as {', '.join(wrong[0][:3]) or 'none'}; give each image one class, or call the column of labels 'label'."
+        )
+    return [of_row[0] for of_row in ones]
 
 
 def meant(labels: Sequence[str], classes: Classes, source: str, strict: bool = True) -> list[str]:

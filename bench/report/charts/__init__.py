@@ -1,1 +1,1 @@
-"""Interactive charts of report.html: Vega-Lite specs by Altair, and the numbers behind them, computed from the run."""
+"""Charts of the page and its files: the numbers behind each, computed from the run, and its drawing."""

@@ -207,6 +207,7 @@ def _with_names(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
         group = match[1] if match[1] in LISTS else "method"
         own = {path.stem for folder in folders for path in Path(folder.partition("://")[2], group).glob("*.yaml")}
         own |= {override.split(".")[1] for override in overrides if override.startswith(f"+{group}.")}
+        own |= {plugins.ALL, plugins.ALL_FAST, "null"}
         names = [name.strip().strip("'\"") for name in match[3].split(",")]
         names = [name if name in own else plugins.matching(group, name) for name in names]
         return f"{match[1]}={match[2]}{','.join(names)}{match[4]}"

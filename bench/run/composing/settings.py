@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -291,8 +292,9 @@ def _check_data(data: Mapping[str, Any]) -> None:
     if isinstance(of := data.get("of"), Mapping):
         _check_data(of)
     if isinstance(root, str) and root != "???" and "://" not in root and not os.path.isdir(root):
-        module = import_module(f"{LAYOUTS}.{kind}")
-        module.existing(Path(root), module.LAYOUT)
+        with suppress(ModuleNotFoundError):  # a kind of another module's, or an unknown one, which is told later
+            module = import_module(f"{LAYOUTS}.{kind}")
+            module.existing(Path(root), module.LAYOUT)
     if isinstance(path, str) and path != "???" and "://" not in path and not os.path.lexists(path):
         from axiom_bench.data.formats.files import (
             files_named,  # here, and above: what reads images takes long to import
