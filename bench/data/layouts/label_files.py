@@ -81,8 +81,8 @@ def _one_hot(name: str, head: Sequence[str], rows: Sequence[Sequence[str]], colu
     ones = [[head[column] for column in of_bits if row[column].strip() in ONES] for row in rows]
     if wrong := [of_row for of_row in ones if len(of_row) != 1]:
         raise BenchError(
-            f"{name} has {len(of_bits)} columns of 0 and 1, and {len(wrong)} of {len(rows)} lines have no 1 or several, "
-            f"as {', '.join(wrong[0][:3]) or 'none'}; give each image one class, or call the column of labels 'label'."
+            f"{name} has {len(of_bits)} columns of 0 and 1, and {len(wrong)} of {len(rows)} lines name no class or "
+            f"several, as {', '.join(wrong[0][:3]) or 'none'}; give each image one, or call a column 'label'."
         )
     return [of_row[0] for of_row in ones]
 
