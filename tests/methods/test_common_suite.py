@@ -69,7 +69,7 @@ def test_yaml_metadata_is_complete(name):
 @pytest.mark.parametrize("library", ["", "@torchcam"])
 def test_unknown_method(library):
     with pytest.raises(BenchError, match=f"did you mean 'xgrad_cam{library}'"):
-        methods.get(f"xgradcam{library}")
+        methods.get(f"xgrad_can{library}")
 
 
 def test_assumptions_about_the_tiny_networks():

@@ -43,7 +43,7 @@ WRONG = [
     ("group_cam", {"sigma": 0.0}, "sigma=0.0"),
     ("gscore_cam", {"score": "logits"}, "did you mean 'logit'"),
     ("gscore_cam", {"top": 0}, "top=0"),
-    ("guided", {"wrapped": "gradcam"}, "did you mean 'grad_cam'"),
+    ("guided", {"wrapped": "grad_cams"}, "did you mean 'grad_cam'"),
     ("integrated_gradients", {"steps": 0}, "steps=0"),
     ("is_cam", {"steps": 0}, "steps=0"),
     ("kpca_cam", {"kernel": "sigmoide"}, "did you mean 'sigmoid'"),
