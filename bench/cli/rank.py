@@ -82,7 +82,7 @@ def rank(
             return failed, [*lines, *messages]
         with TemporaryDirectory() as combined:
             both = Path(combined) / "combined"
-            manifest = combining.combine([computed, folder], both)
+            manifest = combining.combine([computed, folder], both, compared=False)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             places[part] = _standings(run, name, metrics)
             lines += [*_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]

@@ -130,7 +130,7 @@ class FixedDraws(nn.Module):
     costs a pass. The generators of torch, NumPy and Python are afterwards as they were before.
 
     Args:
-        module: the network; its layers keep their names.
+        module: the network; its layers are named with or without `module.` before them.
         seed: 0 to 2^32 - 1, of the numbers that are drawn.
     """
 

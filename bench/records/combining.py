@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER, WHOLE_SET
@@ -19,7 +20,6 @@ from axiom_bench.records.record_files import Values
 OF_A_RUN = ("experiment", "run", "created", "overrides", "device", "precision", "versions", "git_commit")
 # A float32 value may differ by this, absolute for values up to 1 and relative above, between devices and batch sizes.
 SAME = 1e-5
-FEW = 0.05  # of a method's values may differ by more: a threshold makes a rounding large
 PACKAGE = __name__.partition(".")[0]
 KEY = ("image_id", "target_class", "method", "metric")
 OF_A_MODEL = ("weights_sha256", "output")
@@ -34,9 +34,10 @@ class Run(NamedTuple):
     manifest: Mapping[str, Any]
 
 
-def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
-    """Write the manifest of a combination into a folder; the manifest. Raises BenchError for a run that isn't complete
-    or can't be read, where two runs disagree, and for a folder that holds something else."""
+def combine(folders: Sequence[Path], folder: Path, compared: bool = True) -> dict[str, Any]:
+    """Write the manifest of a combination into a folder; the manifest. compared: whether two runs may disagree in no
+    value; False where they are of different machines, so that the first run's count. Raises BenchError for a run that
+    isn't complete or can't be read, where two runs disagree, and for a folder that holds something else."""
     runs = [Run(path, reading.read_manifest(path)) for path in {path.resolve(): path for path in folders}.values()]
     if folder.resolve() in {run.folder.resolve() for run in runs}:
         raise BenchError(f"{folder} is one of the runs; give --output a folder of its own.")
@@ -51,7 +52,7 @@ def combine(folders: Sequence[Path], folder: Path) -> dict[str, Any]:
         if not run.manifest.get("jobs") or not all("values" in job for job in run.manifest["jobs"]):
             raise BenchError(f"{run.folder} lacks the records of a job; run its command again.")
     _check_names(runs)
-    combined = _combined(runs, folder.resolve())
+    combined = _combined(runs, folder.resolve(), compared)
     artefacts.write(folder, combined)
     return combined
 
@@ -61,7 +62,7 @@ def default_folder(folders: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path.resolve().parent for path in folders])) / "combined"
 
 
-def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
+def _combined(runs: Sequence[Run], folder: Path, compared: bool) -> dict[str, Any]:
     first, manifests = runs[0].manifest, [run.manifest for run in runs]
     facts = artefacts.merge_facts(reversed(manifests))  # the last counts: where two titles differ, the first run's
     others = [manifest.get("versions") or {} for manifest in manifests]
@@ -80,7 +81,7 @@ def _combined(runs: Sequence[Run], folder: Path) -> dict[str, Any]:
         **{key: artefacts.common(manifest.get(key) for manifest in manifests) for key in ("device", "precision")},
         "versions": versions,
         "git_commit": first.get("git_commit") if len(commits) == 1 else None,
-        "jobs": list(_jobs(runs, folder)),
+        "jobs": list(_jobs(runs, folder, compared)),
         **{kind: list(_listed(runs, folder, kind)) for kind in artefacts.listed()},
         artefacts.HASHES: {
             _relative(run.folder / name, folder): sha256
@@ -110,15 +111,17 @@ def _about(run: Run, folder: Path) -> dict[str, Any]:
     return {"folder": _relative(run.folder, folder), **about, **names}
 
 
-def _jobs(runs: Sequence[Run], folder: Path) -> Iterator[dict[str, Any]]:
-    """The jobs of all runs, each with the values that none before it has. Raises BenchError where two values differ."""
+def _jobs(runs: Sequence[Run], folder: Path, compared: bool) -> Iterator[dict[str, Any]]:
+    """The jobs of all runs, each with the values that none before it has. Raises BenchError where two values that are
+    compared differ."""
     before: dict[str, list[tuple[Run, Mapping[str, Any]]]] = {}
     for run in runs:
         for job in run.manifest["jobs"]:
             values: Values = job["values"]
             for other, earlier in before.get(job["job"], ()):
                 same = record_files.without(values, record_files.without(values, earlier["values"]))
-                _check_values((other, earlier), (run, job), same)
+                if compared:
+                    _check_values((other, earlier), (run, job), same)
                 values = record_files.without(values, same)
             before.setdefault(job["job"], []).append((run, job))
             records = [_relative(run.folder / name, folder) for name in job.get("records") or ()]
@@ -177,23 +180,14 @@ def _check_names(runs: Sequence[Run]) -> None:
 
 def _check_values(first: tuple[Run, Mapping[str, Any]], second: tuple[Run, Mapping[str, Any]], same: Values) -> None:
     """Raises BenchError where two runs' jobs of one model, layer and data set disagree in a value. same: the values
-    that both jobs have. Values that differ by less than SAME are equal, NaN equals NaN of one status, and FEW of a
-    method's values by one metric may differ by more."""
+    that both jobs have. Values that differ by less than SAME are equal; NaN equals NaN of one status."""
     rows = [_rows_of(run, job, same) for run, job in (first, second)]
     if not any(map(len, rows)):
         return
     columns = [*KEY, "value", "status"]
     both = rows[0][columns].merge(rows[1][columns], on=list(KEY), how="outer", suffixes=("_1", "_2"))
-    metrics = second[0].manifest.get("metrics") or {}
-    is_ratio = both["metric"].map(lambda name: metrics.get(name, {}).get("kind") == "ratio")
-    size = both["value_2"].abs()
-    within = SAME * (1 + size.where(~is_ratio, size**2 + size))  # a ratio is large where its denominator is nearly 0
-    close = (both["value_1"] == both["value_2"]) | both[["value_1", "value_2"]].isna().all(axis=1)
-    close |= (both["value_1"] - both["value_2"]).abs() <= within
-    both["differs"] = ~close | (both["status_1"] != both["status_2"])
-    is_missing = both[["status_1", "status_2"]].isna().any(axis=1)
-    are_many = both.groupby(["method", "metric"])["differs"].transform("mean") > FEW
-    differing = both[both["differs"] & (is_missing | are_many)]
+    close = np.isclose(both["value_1"], both["value_2"], rtol=SAME, atol=SAME, equal_nan=True)
+    differing = both[~close | (both["status_1"] != both["status_2"])]
     if differing.empty:
         return
     row = differing.iloc[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -184,13 +185,15 @@ def test_images_that_are_not_finite_leave_the_others_alone(net, batch):
     np.testing.assert_allclose(table.value[others], clean.value[others], rtol=1e-10, atol=1e-12)
 
 
+def divided(trace):
+    """XGrad-CAM as the paper writes it: 0 / 0 at a dead channel."""
+    return (trace.gradients * trace.activations).sum((2, 3), True) / trace.activations.sum((2, 3), True)
+
+
 @pytest.mark.parametrize(
     ("answer", "where"),
     [
-        (
-            lambda trace: trace.gradients.sum((2, 3), True) / trace.activations.sum((2, 3), True) * 0 / 0,
-            "the weights of",
-        ),
+        (divided, "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
         (lambda trace: ab.Map(torch.full((len(trace), 2, 2), torch.inf)), "image 0 4 of 4 pixels"),
     ],
 )
@@ -198,6 +201,10 @@ def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
     def mine(trace):
         return answer(trace)
 
+    net = deepcopy(net)
+    with torch.no_grad():
+        net[0].weight[1], net[0].bias[1] = 0, -1  # behind a ReLU
+    where = where.format(len(net[0].weight))
     for call in (
         lambda: explain(net, "1", batch.images, [mine, "xgrad_cam"]),
         lambda: evaluate(net, "1", [(batch.images, None)] * 2, [mine, "xgrad_cam"], ["sensitivity_error"]),

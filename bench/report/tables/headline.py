@@ -128,7 +128,7 @@ ZERO = "zero_map"
 OF_MAPS = {  # status: (see `_map_lines`, the share of a method's maps from which on it is said, what is said)
     ZERO: (max, 0.5, "are zero on {} rows; metrics of the map have no value there."),
     NOT_FINITE: (min, 0.0, "aren't finite on {} rows, which have no value; guard divisions as guarded_divide does."),
-    NO_MAP: (min, 0.0, "are missing on {} rows; one is called by its image's id, as {}, and never explains again."),
+    NO_MAP: (min, 0.0, "are missing on {} rows; one is called by its image's id, as {}. Re-explanations have none."),
 }
 
 

@@ -27,10 +27,9 @@ LISTS = {
     "words.txt": lines("{}.JPEG {}", [NAMES[label] for label in ORDER]),
     "imagenet_2012_validation_synset_labels.txt": "\n".join(IDS),
     "one_hot.csv": lines(
-        "{},{},x,{},{},{}",
-        *([f"{float(label == each)}" for label in ORDER] for each in (0,)),
-        *([f"{float(label == each)}" for label in ORDER] for each in (1, 2, 3)),
-        head=f"image,{SYNSETS[0]},comment,{','.join(SYNSETS[1:])}\n",
+        "{},x,{},{},{},{}",
+        *([float(label == each) for label in ORDER] for each in range(4)),
+        head=f"image,comment,{','.join(SYNSETS)}\n",
     ),
     "semicolons.csv": lines("{};{}", ORDER),
     "val/val_annotations.txt": lines("{}.JPEG\t{}\t0\t1\t44\t62", IDS),
