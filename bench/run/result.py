@@ -29,7 +29,8 @@ CACHE = "data.cache"
 LEFT_OUT, DAMAGED = "methods, and layers without gradients", "damaged files"
 OF_FIRST = "maps of the first batch that aren't finite"  # told before anything is computed
 BAD_IMAGES, PROBLEMS = "images can't be read", "images have no annotation, or one that can't be used"
-MACHINE = "memory that ran out, and processes that died"
+MACHINE = "memory that ran out, processes that died, and kernels that add in any order"
+ANY_ORDER = " does not have a deterministic implementation"  # how torch warns, behind the kernel's name
 LOGS = {"axiom_bench.data": PROBLEMS, "axiom_bench.bad_images": BAD_IMAGES, "axiom_bench.machine": MACHINE}
 TURNED = "images are turned upright, as their EXIF orientation says"
 AS_STORED = "images aren't turned as their EXIF orientation says: annotations are in stored pixels"
@@ -187,7 +188,13 @@ def collected() -> Iterator[Notes]:
             log.removeHandler(handler)
             log.propagate = propagated[log]
         for warning in caught:
-            if issubclass(warning.category, NotFiniteMaps):
+            kernel, adds_in_any_order, _ = str(warning.message).partition(ANY_ORDER)
+            if adds_in_any_order:
+                sentence = (
+                    f"{kernel} adds in any order on this GPU: the last digits of values may change from run to run."
+                )
+                notes[MACHINE][sentence] = None
+            elif issubclass(warning.category, NotFiniteMaps):
                 notes[OF_FIRST][str(warning.message)] = None
             elif issubclass(warning.category, (MethodLeftOut, ZeroMaps)):
                 notes[LEFT_OUT][str(warning.message)] = None
