@@ -17,7 +17,7 @@ from axiom_bench.judging.standing import Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
-from axiom_bench.report.tables.text import ARROWS
+from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.run_folder import RunFolder
@@ -85,7 +85,8 @@ def rank(
             manifest = combining.combine([computed, folder], both, compared=False)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             places[part] = _standings(run, name, metrics)
-            lines += [*_lines(run, f"{suite}/{part}", name, places[part]), *_note(suite, part), ""]
+            lines += [*_lines(run, f"{suite}/{part}", name, places[part]), f"  accuracy: {accuracy_text(run)}"]
+            lines += [*_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:

@@ -14,6 +14,7 @@ from axiom_bench.gate.by_image import moved_rows
 from axiom_bench.gate.findings import KEY, MACHINE_DIFFERENCE, printable
 from axiom_bench.records import reading
 from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.run_folder import RunFolder
 
 ENTRIES = ("models", "data", "methods", "metrics")  # of a manifest
 FACTS = ("versions", "device", "hardware", "precision")
@@ -26,14 +27,16 @@ def compare(one: Path, other: Path) -> tuple[int, list[str]]:
     float32 rounds. Raises BenchError for a folder that is no run."""
     manifests = [reading.read_manifest(folder) for folder in (one, other)]
     frames = [reading.read_records(folder, run) for folder, run in zip((one, other), manifests, strict=True)]
-    about = [*_settings(*map(_flat, manifests)), *_images(*manifests)]
+    accuracies = list(_accuracies(*(RunFolder.of(*run) for run in zip((one, other), manifests, strict=True))))
+    about = [*_settings(*map(_flat, manifests)), *_images(*manifests), *(line for line in accuracies if "->" in line)]
     values = list(_values(*frames))
     shown, more = values[:MAX_LINES], len(values) - MAX_LINES
     lines = [*about, *shown, *([f"... and {more} more metrics of methods"] if more > 0 else [])]
     if not lines:
-        return 0, [f"{one} and {other}: the same settings, and the same {len(frames[0]):,} values."]
+        return 0, [*accuracies, f"{one} and {other}: the same settings, and the same {len(frames[0]):,} values."]
     count = f"{len(values)} metrics of methods differ" if values else "no value that both have differs"
-    return 1, [*map(printable, lines), f"{one} -> {other}: {count}."]
+    same = [line for line in accuracies if line not in about]
+    return 1, [*map(printable, [*same, *lines]), f"{one} -> {other}: {count}."]
 
 
 def _flat(run: Mapping[str, Any]) -> dict[str, str]:
@@ -56,6 +59,13 @@ def _settings(before: Mapping[str, str], after: Mapping[str, str]) -> Iterator[s
         was, is_now = before.get(name, "absent"), after.get(name, "absent")
         if was != is_now:
             yield f"{name}: {was[:MAX_SHOWN]} -> {is_now[:MAX_SHOWN]}"
+
+
+def _accuracies(before: RunFolder, after: RunFolder) -> Iterator[str]:
+    """Of each network how many images it names as labelled, in both runs, or before and after."""
+    for place in {**before.accuracies, **after.accuracies}:
+        texts = [str(run.accuracies.get(place, "not known")) for run in (before, after)]
+        yield f"accuracy of {before.network(*place)}: {' -> '.join(dict.fromkeys(texts))}"
 
 
 def _images(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:

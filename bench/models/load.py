@@ -44,8 +44,9 @@ class LoadedModel:
     None where the order is the data set's own. weights: where they come from. weights_sha256: of the file, else of the
     state dict. reshape and output: as `CutModel` takes them; the name tells an output that isn't the logits, and
     output_module is the module behind the network. depth: the place of the layer in the order in which modules run.
-    build: made the network, its arguments bound. note: what a reader must know of its values. lines: how it was made,
-    for the user. recognised: the sentence about what it returns, where that is no logits and nobody said so.
+    build: made the network, its arguments bound. note: what a reader must know of its values. accuracy: that published
+    for its weights, a share of ImageNet's validation images; 0 if unknown. lines: how it was made, for the user.
+    recognised: the sentence about what it returns, where that is no logits and nobody said so.
     """
 
     name: str
@@ -63,6 +64,7 @@ class LoadedModel:
     random_weights: bool = False
     build: Callable[[], nn.Module] | None = None
     note: str = ""
+    accuracy: float = 0.0
     recognised: str = ""
     lines: tuple[str, ...] = ()
 
@@ -112,6 +114,7 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         depth=layers.depth(layer, calls),
         build=source.build,
         note=source.note,
+        accuracy=0.0 if output.classes else source.accuracy,
         recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
         lines=tuple(f"{spec.name}: {line}" for line in lines),
     )
@@ -240,7 +243,7 @@ def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, 
 class Source:
     """One network before its weights: how to build it, what it expects, its published weights by name, and what a
     reader must know of its values. Names of classes count where the network has as many. variants: arguments with which
-    others may have built it, where it takes a number of classes."""
+    others may have built it, where it takes a number of classes. accuracy: published for the weights; 0 if unknown."""
 
     build: Callable[..., nn.Module]
     preprocessing: Preprocessing
@@ -248,6 +251,7 @@ class Source:
     classes: tuple[str, ...] | None = None
     note: str = ""
     variants: tuple[Mapping[str, Any], ...] = ()
+    accuracy: float = 0.0
 
 
 def find_source(spec: ModelSpec) -> Source:
@@ -318,7 +322,10 @@ def _torchvision(spec: ModelSpec) -> Source:
         variants += [{"aux_logits": False}]
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
     preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
-    return Source(build, preprocessing, published, classes, variants=tuple(variants))
+    # Of a folder's file nobody says which set it is: `default` stands for the one of the lowest accuracy.
+    sets = [each for each in members if spec.weights in ("default", each.name)]
+    accuracy = min((each.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100 for each in sets), default=0.0)
+    return Source(build, preprocessing, published, classes, variants=tuple(variants), accuracy=accuracy)
 
 
 def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:

@@ -113,6 +113,7 @@ class _Model(Entries):
     weights_sha256: Text = None
     random_weights: bool | None = None
     tells_contributions: bool | None = None
+    published_accuracy: float = 0.0
     note: ScalarOrNone = None
     classes: list[Scalar] | None = None
     images: dict[str, _Images] | None = None

@@ -45,6 +45,7 @@ def facts(job: Job) -> dict[str, Any]:
         **{"weights": model.weights, "weights_sha256": model.weights_sha256, "images": {data.name: counts}},
         **{"random_weights": model.random_weights, "tells_contributions": job.cut_model.tells_contributions},
         **{"classes": list(job.class_names)},
+        **({"published_accuracy": model.accuracy} if model.accuracy else {}),
         **({} if model.output.returns == LOGITS.returns else {"returns": model.output.returns}),
         **({"note": note} if (note := f"{model.note} {model.recognised}".strip()) else {}),
     }

@@ -185,6 +185,17 @@ def at_chance(run: RunFolder) -> list[str]:
     ]
 
 
+def below_published(run: RunFolder) -> list[str]:
+    """A sentence, without its point, for each network that names significantly fewer images than is published for its
+    weights, and more than chance."""
+    return [
+        f"{run.network(*place)} names {accuracy} images as labelled, fewer than the {share(accuracy.published, 1)} of "
+        "ImageNet that are published for its weights"
+        for place, accuracy in run.accuracies.items()
+        if accuracy.is_below_published and not accuracy.is_chance
+    ]
+
+
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
     won = {setting: comparison for setting, comparison in differing.items() if not comparison.unbeaten}

@@ -215,7 +215,8 @@ class RunFolder:
             images = self.metadata.images(model).get(data) or {}
             left_out = images["chosen"] - images["kept"] if images.get("others") else 0
             about = (self.manifest.get("models") or {}).get(model) or {}
-            found = summaries.accuracy(group, left_out, len(about.get("classes") or ()))
+            classes, published = len(about.get("classes") or ()), about.get("published_accuracy") or 0.0
+            found = summaries.accuracy(group, left_out, classes, published)
             if found is not None and self.config.get("target") != "predicted":
                 made[model, data] = found
         return made

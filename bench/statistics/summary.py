@@ -93,11 +93,13 @@ def classified(records: pd.DataFrame) -> pd.Series:
 @dataclass(frozen=True)
 class Accuracy:
     """How many labelled images a network names as they are labelled. chance: the share of images of which a random
-    answer names a label; 0 where the number of classes isn't known."""
+    answer names a label; 0 where the number of classes isn't known. published: what is known of the network's weights
+    on ImageNet's validation images; 0 if unknown."""
 
     correct: int
     images: int
     chance: float
+    published: float = 0.0
 
     @property
     def is_chance(self) -> bool:
@@ -106,17 +108,22 @@ class Accuracy:
         is_few = self.images < LEAST_IMAGES or (self.correct > self.chance * self.images and high > 0.5)
         return low <= self.chance and not is_few
 
+    @property
+    def is_below_published(self) -> bool:
+        """By Wilson's one-sided 95 % limit."""
+        return wilson(self.correct, self.images, ONE_SIDED)[1] < self.published
+
     def __str__(self) -> str:
         return f"{self.correct:,} of {self.images:,} ({share(self.correct, self.images)})"
 
 
-def accuracy(rows: pd.DataFrame, left_out: int, classes: int) -> Accuracy | None:
+def accuracy(rows: pd.DataFrame, left_out: int, classes: int, published: float = 0.0) -> Accuracy | None:
     """Of one network on one data set; None where no label is known. rows: one for each image and class that is
     explained. left_out: images that `only_correct` left out, which count as wrong."""
     known = rows[classified(rows) != "unknown"]
     right = (known["target_class"] == known["predicted_class"]).groupby(known["image_id"], observed=True).any()
     chance = len(known) / len(right) / classes if classes and len(right) else 0.0
-    return Accuracy(int(right.sum()), len(right) + left_out, chance) if len(right) else None
+    return Accuracy(int(right.sum()), len(right) + left_out, chance, published) if len(right) else None
 
 
 def wilson(correct: float, n: float, z: float) -> tuple[float, float]:

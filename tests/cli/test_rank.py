@@ -68,6 +68,7 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     of_errors = {each["network"]: each["value"] for each in standings["first"]["sensitivity_error"]["networks"]}
     assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
     assert "my_grad_cam on tiny/first" in printed
+    assert re.search(r"^  accuracy: scenes_vgg \d+ of \d+ \(.*\), scenes_resnet ", printed, re.MULTILINE)
     assert re.search(r"Confidence drop ↑ .* \d to \d of \d .*Grad-CAM", printed)
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
     assert "![tiny/first sensitivity_error: place" in printed

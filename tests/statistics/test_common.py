@@ -222,6 +222,11 @@ def test_a_network_no_better_than_chance_ranks_nothing_and_that_is_the_title(mak
         assert not any(any(cells) for cells in bold_cells(table).values())
     layers = pd.concat([records, records.assign(layer="first")]).assign(predicted_class=1 - records["target_class"])
     assert report.headline(make_folder(layers, models=model))[0].startswith(said)  # once, of the network
+    half = records.assign(predicted_class=(records["target_class"] + records["image_id"].astype(int) % 5 // 2) % 2)
+    known = make_folder(half, models={"net": {**model["net"], "published_accuracy": 0.99}})
+    said = "net names 12 of 20 (60 %) images as labelled, fewer than the 99 % of ImageNet that are published for"
+    assert report.headline(known)[0].startswith(said)
+    assert header(known).notices[0].startswith(said)
     unknown = make_folder(records.assign(predicted_class=-1), models=model)
     assert header(unknown).facts["Accuracy"] == "not known"
     assert any("*" in line for line in report.headline(unknown))

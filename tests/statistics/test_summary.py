@@ -51,6 +51,19 @@ def test_accuracy_that_is_no_more_than_chance(correct, images, chance, expected)
     assert Accuracy(correct, images, chance).is_chance == expected
 
 
+@pytest.mark.parametrize(
+    ("correct", "images", "published", "expected"),
+    [
+        (26, 60, 0.698, True),
+        (38, 60, 0.698, False),  # Wilson's upper limit is 72.8 %
+        (0, 1, 0.698, False),  # and here 73 %
+        (0, 60, 0.0, False),  # nothing is published
+    ],
+)
+def test_accuracy_below_the_published_one(correct, images, published, expected):
+    assert Accuracy(correct, images, 0.001, published).is_below_published == expected
+
+
 def test_an_image_counts_once_and_any_of_its_labels_will_do():
     """Image 0 has two labels, of which one is named; image 1 is named wrongly; image 2 has no label."""
     labelled = rows(image_id=["0", "0", "1", "2"], target_class=[1, 2, 3, -1], predicted_class=[2, 2, 2, 2])

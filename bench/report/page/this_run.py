@@ -16,7 +16,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.labels import NOTHING, Setting, number, share
-from axiom_bench.statistics.ranking import MEND, at_chance, conclusion
+from axiom_bench.statistics.ranking import MEND, at_chance, below_published, conclusion
 from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
@@ -48,9 +48,10 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     of_setting = (trust or {}).get(setting, {}) if setting else {}
     lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
     notes = [note for data in (run.manifest.get("data") or {}).values() for note in data.get("notes") or ()]
-    mending = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if at_chance(run) else []
+    below = [f"{sentence}." for sentence in below_published(run)]
+    mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
     facts, notices = {name: text for name, text in facts.items() if text}, running.sentences(run.manifest)
-    return Header(above, title, facts, (*notices, *mending), run.manifest.get("reload"), lines)
+    return Header(above, title, facts, (*notices, *below, *mend), run.manifest.get("reload"), lines)
 
 
 def _network(run: RunFolder, name: str) -> str:

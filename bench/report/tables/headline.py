@@ -23,7 +23,7 @@ from axiom_bench.report.tables.text import (
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.statistics.ranking import MEND, at_chance
+from axiom_bench.statistics.ranking import MEND, at_chance, below_published
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
@@ -134,9 +134,9 @@ OF_MAPS = {  # status: (see `_map_lines`, the share of a method's maps from whic
 
 def warning_lines(run: RunFolder) -> list[str]:
     """What a reader must know first: networks of random weights or no better than chance; methods without maps."""
-    at_chances = [f"{sentence}. {MEND}" for sentence in at_chance(run)]
+    inaccurate = [f"{sentence}. {MEND}" for sentence in (*at_chance(run), *below_published(run))]
     of_maps = (line for status, (count, *_) in OF_MAPS.items() for line in _map_lines(run, status, count))
-    return [*random_weights_lines(run), *at_chances, *of_maps]
+    return [*random_weights_lines(run), *inaccurate, *of_maps]
 
 
 def _map_lines(run: RunFolder, status: str, of_metrics: Callable[..., Counter[str]]) -> Iterator[str]:
