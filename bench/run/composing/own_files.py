@@ -107,9 +107,31 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
     if group == "experiment":
         if problems := list(_problems(content, is_global, file)):
             raise BenchError(" ".join(problems))
+        content = _with_sweep(content)
         if "experiment" not in content:
             content["experiment"] = name.rpartition("/")[2]
     return content
+
+
+def _with_sweep(content: DictConfig) -> DictConfig:
+    """An experiment in which models, data sets or layers with commas between them are Hydra's sweep over them."""
+    several: dict[str, str] = {}
+    defaults = OmegaConf.to_container(content.get("defaults") or OmegaConf.create([]))
+    assert isinstance(defaults, list)
+    for default in list(defaults):
+        for key, value in default.items() if isinstance(default, dict) else ():
+            group = str(key).removeprefix("override ").lstrip("/")
+            if group in ("model", "data") and (isinstance(value, list) or "," in str(value)):
+                several[group] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                defaults.remove(default)
+    for key in ("layer", "draw"):
+        value = OmegaConf.select(content, f"model.{key}")
+        if value is not None and (OmegaConf.is_list(value) or "," in str(value)):
+            several[f"model.{key}"] = ",".join(map(str, value)) if OmegaConf.is_list(value) else str(value)
+            del content["model"][key]
+    if not several:
+        return content
+    return OmegaConf.merge(content, {"defaults": defaults, "hydra": {"sweeper": {"params": several}}})
 
 
 def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
