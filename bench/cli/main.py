@@ -29,7 +29,7 @@ OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=
 EXAMPLES = """\
 examples:
   axiom-bench                                    the embedded models on the embedded scenes
-  axiom-bench method=[grad_cam,xgrad_cam]        two methods only
+  axiom-bench "method=[grad_cam,xgrad_cam]"      two methods only
   axiom-bench model=resnet18 data=imagenet data.root=/data/imagenet
   axiom-bench experiment=real                    photographs and weights of real_root
   axiom-bench paper data.root=/data/imagenet     the paper's figures and tables, a file each

@@ -354,6 +354,8 @@ def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], It
             return BenchError(f"model={name} is code of your own; set model=user model.architecture={name}.")
         if match[1] == "data" and ("/" in name or os.path.isdir(name)):
             return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
+        if (match[1], name) == ("device", "mps"):
+            return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
         return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
