@@ -155,7 +155,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
     verify.add_argument("--trust", action="store_true", help=TRUST)
 
-    add("reference", "the published values of a suite", calls("cli.rank.reference", "suite")).add_argument("suite")
+    values = add("reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv"))
+    values.add_argument("suite", nargs="?", help="default: all that have some")
+    values.add_argument("--csv", type=Path, metavar="FILE", help="writes every value there, as values.csv.gz")
 
     pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)
