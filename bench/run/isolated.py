@@ -135,7 +135,7 @@ class Worker:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         has_server = "forkserver" in multiprocessing.get_all_start_methods()  # Windows has none
-        context = multiprocessing.get_context("forkserver" if has_server else "spawn")
+        context = multiprocessing.get_context("forkserver") if has_server else multiprocessing.get_context("spawn")
         if has_server:
             context.set_forkserver_preload([__name__, "axiom_bench.data.torchvision_import"])
         self.connection, there = context.Pipe()

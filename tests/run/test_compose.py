@@ -284,6 +284,7 @@ SWEEPS = (
     "defaults:\n- override /model: scenes_vgg,scenes_resnet\nmodel: {layer: 'default,last_relu'}\n",
     "defaults:\n- override /model: [scenes_vgg, scenes_resnet]\nmodel: {layer: [default, last_relu]}\n",
     "hydra: {sweeper: {params: {model: 'scenes_vgg,scenes_resnet', model.layer: 'default,last_relu'}}}\n",
+    "hydra: {sweeper: {params: {model: [scenes_vgg, scenes_resnet], model.layer: [default, last_relu]}}}\n",
 )
 
 

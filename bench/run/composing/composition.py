@@ -128,7 +128,8 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
             raise BenchError(
                 f"{group} can't be set: models, layers and data sets are a run's jobs, `executor=` spreads them."
             )
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    params = [f"{key}={','.join(map(str, values)) if OmegaConf.is_list(values) else values}"
+              for key, values in (config.hydra.sweeper.params or {}).items()]  # fmt: skip
     of_experiment = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(params)}
     axes = {
         key: swept.get(key) or _values(folders, each)

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.object_type import ObjectType
@@ -114,24 +115,26 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 
 def _with_sweep(content: DictConfig) -> DictConfig:
-    """An experiment in which models, data sets or layers with commas between them are Hydra's sweep over them."""
-    several: dict[str, str] = {}
-    defaults = OmegaConf.to_container(content.get("defaults") or OmegaConf.create([]))
-    assert isinstance(defaults, list)
-    for default in list(defaults):
+    """An experiment in which several models, data sets or layers, by commas or as a list, are Hydra's sweep."""
+    several: dict[str, Any] = {}
+
+    def taken(key: str, value: object) -> bool:
+        """Whether it is several values, which then are the sweep's."""
+        if is_several := isinstance(value, list) or "," in str(value):
+            several[key] = value
+        return is_several
+
+    plain: Any = OmegaConf.to_container(content)
+    for default in list(plain.get("defaults") or ()):
         for key, value in default.items() if isinstance(default, dict) else ():
             group = str(key).removeprefix("override ").lstrip("/")
-            if group in ("model", "data") and (isinstance(value, list) or "," in str(value)):
-                several[group] = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-                defaults.remove(default)
-    for key in ("layer", "draw"):
-        value = OmegaConf.select(content, f"model.{key}")
-        if value is not None and (OmegaConf.is_list(value) or "," in str(value)):
-            several[f"model.{key}"] = ",".join(map(str, value)) if OmegaConf.is_list(value) else str(value)
-            del content["model"][key]
-    if not several:
-        return content
-    return OmegaConf.merge(content, {"defaults": defaults, "hydra": {"sweeper": {"params": several}}})
+            if group in ("model", "data") and taken(group, value):
+                plain["defaults"].remove(default)
+    if isinstance(plain.get("model"), dict):
+        plain["model"] = {key: value for key, value in plain["model"].items()
+                          if key not in ("layer", "draw") or not taken(f"model.{key}", value)}  # fmt: skip
+    sweep = {"hydra": {"sweeper": {"params": several}}}
+    return DictConfig(OmegaConf.merge(plain, sweep)) if several else content
 
 
 def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:
