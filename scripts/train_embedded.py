@@ -223,10 +223,8 @@ def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: di
     results: dict[str, object] = {**values, "parameters": parameters, **cost}
     print(file.stem, json.dumps(results, indent=2), flush=True)
     path = networks.weights_file(name).with_name("training.json")
-    entries = json.loads(path.read_text(encoding="utf-8")) | {
-        "command": "python scripts/train_embedded.py",
-        file.stem: results,
-    }
+    about = {"command": "python scripts/train_embedded.py", file.stem: results}
+    entries = json.loads(path.read_text(encoding="utf-8")) | about
     path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

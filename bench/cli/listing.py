@@ -100,9 +100,8 @@ def _peer(path: Path) -> str:
 
 def _comment(path: Path) -> str:
     """The first comment of a YAML file, which says what it is; "" where there is none."""
-    comments = (
-        line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
-    )
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = (line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
