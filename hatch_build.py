@@ -48,7 +48,7 @@ def renew() -> None:
         link, target = PACKAGE / name, os.path.relpath(path, PACKAGE)
         if not link.is_symlink() or os.readlink(link) != target:
             link.unlink(missing_ok=True)
-            link.symlink_to(target)
+            link.symlink_to(target, target_is_directory=path.is_dir())  # which Windows asks
 
 
 if __name__ == "__main__":

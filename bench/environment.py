@@ -29,7 +29,7 @@ def read_yaml(path: Path) -> Any:
     """A YAML file's content, by libyaml where it is there, which takes a tenth of the time."""
     import yaml  # here: `--help` needs none
 
-    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def num_cores() -> int:

@@ -201,7 +201,9 @@ def write_model(module: nn.Module, name: str, architecture: str, kwargs: Mapping
     spec = ModelSpec(name, "torchvision", architecture, weights=str(file), kwargs=kwargs, classes=CLASSES)
     settings = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(spec).items()}
     path.parent.mkdir(exist_ok=True)
-    path.write_text(f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}")
+    path.write_text(
+        f"# {architecture}, fine-tuned on Pascal VOC.\n{yaml.safe_dump(settings, sort_keys=False)}", encoding="utf-8"
+    )
     return path
 
 

@@ -166,9 +166,9 @@ def stages(out: Path) -> dict[str, float]:
     """{stage: seconds} of the run that wrote this JSON, as its manifest has them, and of its report."""
     seconds: Counter[str] = Counter()
     for manifest in out.parent.glob(f"results/*/{out.stem}/manifest.json"):
-        for of_job in json.loads(manifest.read_text())["seconds"].values():
+        for of_job in json.loads(manifest.read_text(encoding="utf-8"))["seconds"].values():
             seconds.update(of_job)
-        seconds["report"] += json.loads(manifest.with_name("report_stamp.json").read_text())["seconds"]
+        seconds["report"] += json.loads(manifest.with_name("report_stamp.json").read_text(encoding="utf-8"))["seconds"]
     return dict(seconds)
 
 
@@ -192,7 +192,7 @@ def take(step: Step, folder: Path, device: str, left: float) -> Outcome:
         return Outcome(step, "left out")
     limit, start = min(step.seconds, left), time.monotonic()
     environment = {**os.environ, "AXIOM_BENCH_REAL": str(REAL), "AXIOM_BENCH_TEST_DEVICE": device}
-    with (folder / f"{step.name}.txt").open("w") as output:
+    with (folder / f"{step.name}.txt").open("w", encoding="utf-8") as output:
         output.write(f"$ {' '.join(step.command)}\n")
         output.flush()
         settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "start_new_session": True}
@@ -232,7 +232,7 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
     lines += ["| step | status | s |", "| --- | --- | ---: |"]
     lines += [f"| {each.step.name} | {each.status} | {each.seconds:.0f} |" for each in outcomes]
     written = {each.step.name: folder / f"{each.step.name}.json" for each in outcomes if each.step.run}
-    results = {name: json.loads(path.read_text()) for name, path in written.items() if path.exists()}
+    results = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in written.items() if path.exists()}
     lines += ["", "## Runs", "", "| run | s | peak memory |", "| --- | ---: | ---: |"]
     lines += [
         f"| {name} | {run['seconds']:.1f} | {run['peak_memory'] / 2**30:.2f} GiB |"
@@ -252,7 +252,7 @@ def page(outcomes: Sequence[Outcome], folder: Path, sizes: Sizes) -> str:
     for each in outcomes:
         output = folder / f"{each.step.name}.txt"
         if output.exists() and (each.status != "done" or not each.step.run):
-            last = output.read_text(errors="replace").splitlines()[-LAST:]
+            last = output.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST:]
             lines += ["", f"## {each.step.name}", "", "```", *last, "```"]
     return "\n".join(lines) + "\n"
 
@@ -274,7 +274,7 @@ def main() -> int:
     options = arguments()
     if options.folder == TAKE:
         result = measured(options.overrides, options.kernels) | {"stages": stages(options.out)}
-        options.out.write_text(json.dumps(result, indent=1))
+        options.out.write_text(json.dumps(result, indent=1), encoding="utf-8")
         return int(result["exit_code"])
     sizes, folder, end = CPU if options.cpu else GPU, Path(options.folder).resolve(), time.monotonic() + options.seconds
     if folder.exists() and any(folder.iterdir()) and not (folder / PAGE).exists():
@@ -288,7 +288,7 @@ def main() -> int:
     for step in (step for step in steps(sizes, folder) if options.only in step.name):
         outcomes.append(take(step, folder, sizes.device, end - time.monotonic()))
         print(f"{step.name}: {outcomes[-1].status}, {outcomes[-1].seconds:.0f} s", flush=True)
-        (folder / PAGE).write_text(page(outcomes, folder, sizes))
+        (folder / PAGE).write_text(page(outcomes, folder, sizes), encoding="utf-8")
     shutil.rmtree(folder / MADE)
     return int(any(each.status != "done" for each in outcomes))
 

@@ -223,18 +223,19 @@ def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: di
     results: dict[str, object] = {**values, "parameters": parameters, **cost}
     print(file.stem, json.dumps(results, indent=2), flush=True)
     path = networks.weights_file(name).with_name("training.json")
-    entries = json.loads(path.read_text()) | {"command": "python scripts/train_embedded.py", file.stem: results}
-    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n")
+    about = {"command": "python scripts/train_embedded.py", file.stem: results}
+    entries = json.loads(path.read_text(encoding="utf-8")) | about
+    path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def write_settings(name: str, seed: int) -> None:
     """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights."""
     folder = conf_folder() / "model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
-    _, _, settings = (folder / f"{name}.yaml").read_text().partition("\n")
+    _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
     settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
     settings = settings.replace("weights: default", f"weights: seed{seed}", 1)
-    (folder / f"{name}_seed{seed}.yaml").write_text(title + settings)
+    (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
@@ -79,6 +80,7 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
     else:
         check_trusted(config)
     if methods is not None:
+        methods = [name if name in config["method"] else plugins.matching("method", name) for name in methods]
         for name in methods:
             if name not in config["method"]:
                 raise unknown("method", name, config["method"])

@@ -79,7 +79,7 @@ def docstring(target: str) -> str:
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return ""
     try:
-        tree = ast.parse(Path(spec.origin).read_text())
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     except SyntaxError:  # a user's own module: running it says where
         return ""
     for node in tree.body:
@@ -100,7 +100,8 @@ def _peer(path: Path) -> str:
 
 def _comment(path: Path) -> str:
     """The first comment of a YAML file, which says what it is; "" where there is none."""
-    comments = (line.removeprefix("#").strip() for line in path.read_text().splitlines() if line.startswith("#"))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comments = (line.removeprefix("#").strip() for line in lines if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 

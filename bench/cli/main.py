@@ -29,7 +29,7 @@ OVERRIDE = re.compile(r"(\+{0,2}|~)[^\W\d][\w/@.~:-]*(=|$)")  # KEY=VALUE, +KEY=
 EXAMPLES = """\
 examples:
   axiom-bench                                    the embedded models on the embedded scenes
-  axiom-bench method=[grad_cam,xgrad_cam]        two methods only
+  axiom-bench "method=[grad_cam,xgrad_cam]"      two methods only
   axiom-bench model=resnet18 data=imagenet data.root=/data/imagenet
   axiom-bench experiment=real                    photographs and weights of real_root
   axiom-bench paper data.root=/data/imagenet     the paper's figures and tables, a file each
@@ -155,7 +155,9 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
     verify.add_argument("--trust", action="store_true", help=TRUST)
 
-    add("reference", "the published values of a suite", calls("cli.rank.reference", "suite")).add_argument("suite")
+    values = add("reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv"))
+    values.add_argument("suite", nargs="?", help="default: all that have some")
+    values.add_argument("--csv", type=Path, metavar="FILE", help="writes every value there, as values.csv.gz")
 
     pages = calls("cli.leaderboard.leaderboard", "output", "submissions")
     board = add("leaderboard", "the static site of all published values", pages)

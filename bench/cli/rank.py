@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pandas as pd
+
 from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standings, standings
@@ -42,10 +45,20 @@ def published(suite: str, required: bool = True) -> dict[str, Path]:
     return there
 
 
-def reference(suite: str) -> list[str]:
-    """The headline of each part's published values, with what they were computed by."""
+def reference(suite: str | None, csv: Path | None = None) -> list[str]:
+    """The headline of each part's published values, with what they were computed by. suite: None for all. csv: the
+    values are written there instead, in the columns of `results/reference/README.md`. Raises BenchError."""
+    suites = [suite] if suite else [name for name in entry_names("suite") if published(name, required=False)]
+    parts = [(name, part, folder) for name in suites for part, folder in published(name).items()]
+    if csv is not None:
+        files.check_output(csv)
+        runs = (reading.read_records(folder, reading.read_manifest(folder)) for *_, folder in parts)
+        values = pd.concat(dict(zip(((name, part) for name, part, _ in parts), runs, strict=True)))
+        text = values.rename_axis(["suite", "part", None]).droplevel(2).to_csv(lineterminator="\n").encode()
+        files.write(csv, gzip.compress(text, mtime=0) if csv.suffix == ".gz" else text)
+        return [f"{len(values):,} values of {', '.join(suites)}: {csv}"]
     lines: list[str] = []
-    for part, folder in published(suite).items():
+    for suite, part, folder in parts:
         run = RunFolder.read(folder)
         about = run.manifest
         made = f"{publishing.commits(about)}, {str(about.get('created'))[:10]}, {about.get('hardware')}"

@@ -14,6 +14,7 @@ from axiom_bench.cli import stopping
 from axiom_bench.cli.terminal import say_line
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
+from axiom_bench.evaluation import plugins
 from axiom_bench.records import combining, locks, mirror, reading, remote, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
@@ -44,6 +45,8 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
     else:
         folder = output or combining.default_folder(folders)
         manifest = combining.combine(folders, folder)
+    if (name := settings.get("compare")) and name not in (manifest.get("methods") or ()):
+        settings["compare"] = plugins.matching("method", name)
     _check(manifest, settings)
     return folder, settings
 

@@ -1,4 +1,4 @@
-"""The scorecard of metrics: one row for each metric, test and network. How each is computed and read: docs/judging.md.
+"""The scorecard of metrics: one row for each metric, test and network. How each is computed: docs/which-metric.md.
 
 Tests have a right answer that is known beforehand:
 

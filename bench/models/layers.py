@@ -198,8 +198,10 @@ def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: boo
     names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
     layer = layer_name(module, layer) or layer
     if layer not in names:
-        close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
-        raise unknown("layer", layer, names if close else [name for name, _ in module.named_children()])
+        maps = [call.name for call in calls if call.name and (call.is_map or call.is_tokens)]
+        outer = [name for name in maps if "." not in name]  # few, for a name that is near none
+        close = difflib.get_close_matches(layer, maps, n=1, cutoff=0.5)
+        raise unknown("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
     target = module.get_submodule(layer)
     layer = next(name for name, child in module.named_modules() if child is target)  # a shared module has several names
     outputs = [call for call in calls if call.name == layer]  # the last one is cut

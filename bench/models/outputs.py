@@ -53,7 +53,7 @@ class LogSumExpGroups(OutputModule):
 def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
     """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
     indices: dict[str, list[int]] = {name: [] for name in CLASSES}
-    with GROUPS.open(newline="") as file:
+    with GROUPS.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             indices[row["voc"]].append(int(row["index"]))
     return {name: tuple(indices) for name, indices in indices.items()}

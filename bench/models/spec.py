@@ -157,7 +157,7 @@ def model_names() -> list[str]:
 def model_config(name: str) -> dict[str, Any]:
     """The settings of a named model as in its YAML, ${...} not filled in. Raises BenchError for an unknown name."""
     if name in _files():
-        settings = yaml.safe_load(_files()[name].read_text())
+        settings = yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
         assert isinstance(settings, dict)
         return settings
     if name not in _without_file():
@@ -185,7 +185,7 @@ def classifiers() -> dict[str, str]:
 
 def _of_module(path: Path) -> Iterator[tuple[str, str]]:
     """Every function of a module that is decorated with @register_model(); with another name it is no classifier."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     described = {node.name: _default(node) for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and "register_model()" in map(ast.unparse, node.decorator_list):

@@ -62,7 +62,7 @@ NOTES = {
     "agree, 0 where they agree as by chance.",
     NEEDED: f"n for tau {TAU:g}: images of which two sets would agree by it; \N{LESS-THAN OR EQUAL TO} where the "
     "halves do, \N{ALMOST EQUAL TO} extrapolated, with its range; \N{GREATER-THAN OR EQUAL TO} where methods may be "
-    "tied, and no number may do (docs/judging.md).",
+    "tied, and no number may do (docs/which-metric.md).",
     PLACE: "Best control: the control with the best value, its place and, in brackets, the places that can't be "
     "excluded.",
 }

@@ -189,7 +189,7 @@ def with_settings(
 @cache
 def _defaults() -> dict[str, Any]:
     """The block `report` of conf/config.yaml."""
-    defaults: dict[str, Any] = yaml.safe_load((conf_folder() / "config.yaml").read_text())["report"]
+    defaults: dict[str, Any] = yaml.safe_load((conf_folder() / "config.yaml").read_text(encoding="utf-8"))["report"]
     return defaults
 
 

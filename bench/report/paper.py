@@ -101,7 +101,7 @@ class Paper:
 @cache
 def paper() -> Paper:
     """As conf/paper.yaml has it."""
-    content: dict[str, Any] = yaml.safe_load((conf_folder() / "paper.yaml").read_text())
+    content: dict[str, Any] = yaml.safe_load((conf_folder() / "paper.yaml").read_text(encoding="utf-8"))
     exhibits = tuple(Exhibit(**with_tuples(entry)) for entry in content.pop("exhibits"))
     return Paper(**with_tuples(content), exhibits=exhibits)
 

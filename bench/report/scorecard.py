@@ -64,7 +64,7 @@ def write_judgement(folder: Path, truth: Sequence[Path] = (), metrics: Collectio
     hint = [] if truth or spoiled_methods(run) else [NO_TRUTH]
     warnings = [*running.sentences(run.manifest), *warning_lines(run)]
     places = f"written: {run.path / 'tables'}/{{{', '.join(written)}}}"
-    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/judging.md.", places]
+    return [*warnings, *lines, *notes, *hint, "How each is computed and read: docs/which-metric.md.", places]
 
 
 def recovery_of_runs(cases: Sequence[RunFolder], metrics: Sequence[str]) -> pd.DataFrame:

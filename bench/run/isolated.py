@@ -134,8 +134,10 @@ class Worker:
     """The process of a job's own methods; it ends with this object. config: of model, device and these methods."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, "axiom_bench.data.torchvision_import"])
+        has_server = "forkserver" in multiprocessing.get_all_start_methods()  # Windows has none
+        context = multiprocessing.get_context("forkserver") if has_server else multiprocessing.get_context("spawn")
+        if has_server:
+            context.set_forkserver_preload([__name__, "axiom_bench.data.torchvision_import"])
         self.connection, there = context.Pipe()
         arguments = there, config, os.getcwd(), torch.get_num_threads()
         self.process = context.Process(target=_serve, args=arguments, daemon=True)

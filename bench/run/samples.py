@@ -38,6 +38,7 @@ from axiom_bench.run.keys import Keys
 STAGES = {"runtime": "run times", "pictures": "pictures", "gallery": "pictures"}
 FORMAT = 1  # counted up when what a file of the gallery holds changes
 IMAGES = 32  # in a file of the gallery
+RAW = "raw_map_"  # before the name of a method
 ROW_AXIS = {  # of the arrays that have an axis of rows
     **dict.fromkeys(("images", "image_ids", "class_names", "confidence"), 0),
     **dict.fromkeys(("heatmaps", "perturbed", "confidence_perturbed"), 1),
@@ -80,14 +81,15 @@ def runtimes(trace: Trace, methods: Sequence[Plugin], repeats: int) -> pd.DataFr
 
 def ensure_pictures(keys: Keys, stored: Mapping[str, Any]) -> tuple[str, ...]:
     """The file with the job's pictures, relative to the run folder; made where it isn't there yet. Settings of
-    pictures: rows (how many; 0: no file) and perturbation (the metric whose perturbation is shown)."""
+    pictures: rows (how many; 0: no file), perturbation (the metric whose perturbation is shown) and arrays (raw maps
+    too)."""
     job, folder = keys.job, run_folder(keys.job.config)
     config = job.config["pictures"]
     if not config["rows"]:
         return ()
     configured = {entry.name: entry for entry in job.metrics}
     metric = configured.get(config["perturbation"]) or plugins.load("metric", config["perturbation"])
-    settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names
+    settings = config["rows"], metric.target, sorted(metric.params.items()), job.class_names, config["arrays"]
     name = keys.step("pictures", *settings)
     path = f"pictures/{job.file_stem}-{name[:12]}.npz"
     if not store.is_usable(folder / path):
@@ -135,7 +137,7 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     """The arrays of a file, of N rows and the M methods that apply. images (N, H, W, 3) uint8, image_ids, class_names
     and confidence (N,), methods (M,), heatmaps (M, N, H, W) uint8, 255 for 1, perturbed (M, N, H, W, 3) uint8,
     confidence_perturbed (M, N), model, layer. confidence_of: "probability", of the class, or "score", S itself where
-    the output has no probability."""
+    the output has no probability. With pictures.arrays also raw_map_METHOD (N, h, w) float32."""
     trace = trace_of_batch(job.cut_model, batch)
     explanations = _explanations(job, trace, batch)
     perturbed = [_perturbed(metric, explanation) for explanation in explanations.values()]
@@ -143,7 +145,9 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
         confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
     heatmaps = [given(each.heatmap, "heatmap").nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
     denormalise = job.model.preprocessing.denormalise
+    raw = {f"{RAW}{name}": given(each.raw_map, "raw_map").float() for name, each in explanations.items()}
     return {
+        **{name: maps.cpu().numpy() for name, maps in raw.items() if job.config["pictures"]["arrays"]},
         "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
@@ -161,7 +165,7 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays of all rows, from those of some rows each; where no method applies, those of methods have no rows."""
     joined = dict(parts[0])
-    for name, axis in ROW_AXIS.items():
+    for name, axis in (ROW_AXIS | {name: 0 for name in joined if name.startswith(RAW)}).items():
         if joined[name].ndim > axis:
             joined[name] = np.concatenate([part[name] for part in parts], axis)
     return joined

@@ -60,7 +60,7 @@ def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
 
 @pytest.mark.slow
 def test_the_same_command_makes_the_same_page(run, tmp_path):
-    options = ("--images", "3", "--methods", "xgrad_cam,centered", "--output")
+    options = ("--images", "3", "--methods", "xgradcam,centered", "--output")
     for name in ("a", "b"):
         assert main(["game", str(run), *options, str(tmp_path / name)]) == 0
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -74,7 +74,7 @@ def test_the_same_command_makes_the_same_page(run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--methods", "xgradcam"], "There is no method 'xgradcam'; did you mean 'xgrad_cam'"),
+        (["--methods", "xgradcamm"], "There is no method 'xgradcamm'; did you mean 'xgrad_cam'"),
         (["--methods", "cam"], "The method 'cam' is left out"),
         (["--methods", "centered", "--images", "500"], "data.size=2000"),
         (["--images", "0"], "--images 0: give 1 or more"),

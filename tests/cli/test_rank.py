@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
+from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.records import artefacts, reading
 from axiom_bench.records.publishing import publish
 from tests.made_suites import TINY
@@ -104,6 +107,11 @@ def test_the_published_values_are_shown_with_their_origin(published, capsys):
     printed = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
     assert re.search(r"^tiny/first: 4 methods, commit \w+, 20\d\d-\d\d-\d\d", printed, re.MULTILINE)
     assert "tiny/second: 4 methods" in printed
+    assert main(["reference", "tiny", "--csv", "values.csv.gz"]) == 0
+    values = pd.read_csv("values.csv.gz")
+    assert list(values) == ["suite", "part", *RECORD_COLUMNS]
+    assert set(values["part"]) == {"first", "second"}
+    assert len(values) == int(capsys.readouterr().out.split()[0])
 
 
 @pytest.mark.slow
@@ -188,3 +196,12 @@ def test_a_suite_that_is_not_there_or_has_no_values(tiny_suite, capsys):
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_published_values_are_plain_parquet_with_the_columns_of_their_readme():
+    folder = Path(__file__).parents[2] / "results/reference"
+    columns = re.findall(r"^\| `(\w+)`", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert columns == list(RECORD_COLUMNS)
+    for records in folder.glob("*/*/records"):
+        file = next(records.iterdir())
+        assert list(pd.read_parquet(file)) == columns

@@ -44,12 +44,19 @@ def test_nothing_is_loaded_from_the_network(site: Path):
 def test_notebooks_are_pages_with_their_outputs(site: Path):
     notebooks = [path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb")]
     pages = {name: (site / "notebooks" / f"{name}.html").read_text() for name in notebooks}
-    assert len(pages) == 3
+    assert len(pages) == 4
     for name, page in pages.items():
         assert f'href="{name}.ipynb"' in page
         assert '<table border="1" class="dataframe">' in page  # what a cell shows
     loaded = r"""["'(](?:https?:)?//[^"' )]+\.(?:js|css|mjs)"""  # by a script, as nbconvert's pages load MathJax
     assert not {url for page in pages.values() for url in re.findall(loaded, page)}
+
+
+@pytest.mark.slow
+def test_the_list_for_language_models_leads_to_pages(site: Path):
+    links = re.findall(r"\]\((\S+)\)", (site / "llms.txt").read_text(encoding="utf-8"))
+    assert links
+    assert not [link for link in links if not (site / link).is_file()]
 
 
 @pytest.mark.slow

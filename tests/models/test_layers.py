@@ -108,7 +108,8 @@ def test_default_and_last_relu(network, default, last_relu):
         (Tokens(stem=0, tokens=4), "default", "tokens or vectors"),
         (nn.Sequential(nn.Flatten(), nn.Linear(768, 5)), "default", "tokens or vectors"),
         (resnet(), "1.0.secnd", r"no layer '1\.0\.secnd'; did you mean '1\.0\.second'"),
-        (resnet(), "zz", r"no layer 'zz'; there are: 0, 1, 2, 3, 4\."),
+        (resnet(), "zz", r"no layer 'zz'; there are: 0, 1\."),  # which give maps
+        (resnet(), "1.0.secnd.4", r"did you mean '1\.0\.second'"),
         (resnet(), "4", r"'4' gives \(1, 5\), not maps .* as '1' is"),
         (resnet(), "2", r"'2' gives \(1, 4, 1, 1\), not maps"),
         (idle(), "idle", "'idle' isn't called"),

@@ -280,6 +280,26 @@ def test_a_user_s_files_may_leave_out_their_names(tmp_path):
         }
 
 
+SWEEPS = (
+    "defaults:\n- override /model: scenes_vgg,scenes_resnet\nmodel: {layer: 'default,last_relu'}\n",
+    "defaults:\n- override /model: [scenes_vgg, scenes_resnet]\nmodel: {layer: [default, last_relu]}\n",
+    "hydra: {sweeper: {params: {model: 'scenes_vgg,scenes_resnet', model.layer: 'default,last_relu'}}}\n",
+    "hydra: {sweeper: {params: {model: [scenes_vgg, scenes_resnet], model.layer: [default, last_relu]}}}\n",
+)
+
+
+@pytest.mark.parametrize("text", SWEEPS)
+def test_a_sweep_in_a_user_s_file(tmp_path, text):
+    """As on the command line, which can set one model in its place."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(G + text)
+    with composed(["experiment=mine", *FEW], tmp_path) as composition:
+        chosen = [(config["model"]["name"], config["model"]["layer"]) for config in composition.job_configs()]
+    assert chosen == [(name, layer) for name in ("scenes_vgg", "scenes_resnet") for layer in ("default", "last_relu")]
+    with composed(["experiment=mine", "model=scenes_vgg", *FEW], tmp_path) as composition:
+        assert len(composition.jobs) == 2
+
+
 OWN = "model=user model.architecture=a/net.py:build"
 RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than its experiment
     "data.size=3": "default",

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
@@ -33,7 +34,7 @@ from .conftest import RUN, tiny
 SMALL = (
     *("model=scenes_vgg,scenes_resnet", "data.size=4", "data.batch_size=4", "method=[grad_cam,cam,centered]"),
     *("metric=[conservation_error,confidence_drop,zeta]", "runtime.repeats=1", "runtime.batch_size=2"),
-    *("pictures.rows=3", "device=cpu", "run=default"),
+    *("pictures.rows=3", "pictures.arrays=true", "device=cpu", "run=default"),
 )
 IDS = [f"evaluation-0-{number:06d}" for number in range(4)]
 STAGES = [
@@ -127,6 +128,8 @@ def test_pictures_show_what_was_measured(written, folder):
     assert {name: vgg[name].shape for name in shapes} == shapes
     assert vgg["images"].dtype == vgg["perturbed"].dtype == np.uint8
     assert vgg["image_ids"].tolist()[0] == IDS[0]
+    maps = ab.heatmap(torch.from_numpy(vgg["raw_map_grad_cam"]), (96, 96))  # of pictures.arrays
+    np.testing.assert_allclose(maps.numpy(), vgg["heatmaps"][0] / 255, atol=0.5 / 255 + 1e-5)
     assert str(vgg["confidence_of"]) == "probability"
     assert np.ptp(vgg["images"]) > 100  # a picture as people see it, not normalised pixels
     table = reading.read_records(folder, written)

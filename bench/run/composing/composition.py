@@ -128,7 +128,8 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
             raise BenchError(
                 f"{group} can't be set: models, layers and data sets are a run's jobs, `executor=` spreads them."
             )
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    params = [f"{key}={','.join(map(str, values)) if OmegaConf.is_list(values) else values}"
+              for key, values in (config.hydra.sweeper.params or {}).items()]  # fmt: skip
     of_experiment = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(params)}
     axes = {
         key: swept.get(key) or _values(folders, each)
@@ -354,6 +355,8 @@ def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], It
             return BenchError(f"model={name} is code of your own; set model=user model.architecture={name}.")
         if match[1] == "data" and ("/" in name or os.path.isdir(name)):
             return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
+        if (match[1], name) == ("device", "mps"):
+            return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
         return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
     if "Could not override 'data@data.of'" in text:
         return BenchError("data.of chooses the images of mosaics; add data=mosaic.")

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.core.object_type import ObjectType
@@ -107,9 +108,33 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
     if group == "experiment":
         if problems := list(_problems(content, is_global, file)):
             raise BenchError(" ".join(problems))
+        content = _with_sweep(content)
         if "experiment" not in content:
             content["experiment"] = name.rpartition("/")[2]
     return content
+
+
+def _with_sweep(content: DictConfig) -> DictConfig:
+    """An experiment in which several models, data sets or layers, by commas or as a list, are Hydra's sweep."""
+    several: dict[str, Any] = {}
+
+    def taken(key: str, value: object) -> bool:
+        """Whether it is several values, which then are the sweep's."""
+        if is_several := isinstance(value, list) or "," in str(value):
+            several[key] = value
+        return is_several
+
+    plain: Any = OmegaConf.to_container(content)
+    for default in list(plain.get("defaults") or ()):
+        for key, value in default.items() if isinstance(default, dict) else ():
+            group = str(key).removeprefix("override ").lstrip("/")
+            if group in ("model", "data") and taken(group, value):
+                plain["defaults"].remove(default)
+    if isinstance(plain.get("model"), dict):
+        plain["model"] = {key: value for key, value in plain["model"].items()
+                          if key not in ("layer", "draw") or not taken(f"model.{key}", value)}  # fmt: skip
+    sweep = {"hydra": {"sweeper": {"params": several}}}
+    return DictConfig(OmegaConf.merge(plain, sweep)) if several else content
 
 
 def _problems(content: DictConfig, is_global: bool, file: str) -> Iterator[str]:

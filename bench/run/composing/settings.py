@@ -61,6 +61,7 @@ SETTINGS: Mapping[str, Any] = {
     "runtime.batch_size": Annotated[int, whole(1, "a number of rows", MAX_ROWS)],
     "pictures.rows": Annotated[int, whole(0, "a number of rows", MAX_PICTURES)],
     "pictures.gallery": Annotated[int, whole(0, "a number of images")] | None,
+    "pictures.arrays": bool,
     "pictures.perturbation": Name,
     "device.name": Name,
     "device.precision": Name,
