@@ -15,7 +15,7 @@ from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.card import family
-from axiom_bench.records import artefacts, combining, reading, submissions
+from axiom_bench.records import artefacts, combining, publishing, reading, submissions
 from axiom_bench.records.submissions import Submission
 from axiom_bench.report.leaderboard import write
 from axiom_bench.report.options import Options
@@ -64,18 +64,23 @@ def _checked(folder: Path) -> Submission:
 
 
 def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path) -> Path:
-    """The run folder of a part's published values with the submissions' own; their titles say which they are."""
+    """The run folder of a part's published values with the submissions' own; each with its title, commit and day."""
     if not submitted:
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
     own = reading.read_manifest(published)
     how = "self-reported" if _has_owners(own) else "submitted"
-    methods = dict(manifest["methods"])
-    for submission in (submission for _, submission in submitted if submission.name not in own["methods"]):
+    methods, added = dict(manifest["methods"]), dict(own.get("added") or {})
+    for folder, submission in submitted:
+        if submission.name in own["methods"]:
+            continue
+        computed = reading.read_manifest(folder / part)
+        added[submission.name] = {key: computed.get(key) for key in publishing.OF_ADDED}
         about = methods[submission.name]
         origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
         titled = {"title": f"{about.get('title') or submission.name} ({how})", "note": f"{how.capitalize()}: {origin}"}
         methods[submission.name] = {**about, **titled}
+    manifest |= {key: own.get(key) for key in publishing.OF_ADDED} | {"added": added}
     artefacts.write(combined, {**manifest, "methods": methods, "published": list(own["methods"])})
     return combined
 

@@ -67,9 +67,12 @@ def add(folder: Path, target: Path, method: str) -> None:
 
 
 def commits(manifest: Mapping[str, Any]) -> str:
-    """What computed published values: "commit a62805a2, of equal_shares 7b050d5a"."""
-    added = (f", of {name} {str(about['git_commit'])[:8]}" for name, about in (manifest.get("added") or {}).items())
-    return f"commit {str(manifest.get('git_commit'))[:8]}{''.join(added)}"
+    """What computed published values: "commit a62805a2, of equal_shares 7b050d5a (2026-11-24)"."""
+    added = (manifest.get("added") or {}).items()
+    texts = (
+        f", of {name} {str(about['git_commit'] or '?')[:8]} ({str(about['created'])[:10]})" for name, about in added
+    )
+    return f"commit {str(manifest.get('git_commit'))[:8]}{''.join(texts)}"
 
 
 def _of_metrics(job: Mapping[str, Any], metrics: Collection[str]) -> dict[str, dict[str, str]]:

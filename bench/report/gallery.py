@@ -58,23 +58,25 @@ def section(run: RunFolder) -> Section:
     return section_of(gallery_data(run, pictures, inline))
 
 
-def row(run: RunFolder) -> Markup:
+def row(run: RunFolder, most: int | None = MOST_MAPS, address: str = f"#{ID}") -> Markup:
     """The maps of the first image of the first setting, one for all methods that have the same; empty where the run
-    stored no pictures."""
-    entry = next((entry for setting in run.settings for entry in entries(run) if setting_of(entry) == setting), None)
-    if entry is None:
+    stored no pictures. most: how many maps; None for all, on the network of most. address: of all images."""
+    stored = [entry for setting in run.settings for entry in entries(run) if setting_of(entry) == setting]
+    if not stored:
         return Markup("")
+    entry = stored[0] if most else max(stored, key=lambda entry: len(entry["maps"]))
     titles: dict[bytes, list[str]] = {}
     for name, heatmap in zip(entry["methods"], entry["maps"], strict=True):
         if name in run.methods and heatmap is not None:
             titles.setdefault(heatmap, []).append(run.metadata.method_title(name))
-    shown = [(" = ".join(names), inline(heatmap, "webp")) for heatmap, names in titles.items()][:MOST_MAPS]
+    shown = [(" = ".join(names), inline(heatmap, "webp")) for heatmap, names in titles.items()][:most]
     return part(
         "maps",
         colours=next(colour_maps()),
         picture=inline(entry["picture"], "webp"),
         ratio=f"{entry['width']} / {entry['height']}",
         maps=shown,
+        address=address,
         caption=f"{entry['image_id']}, class {entry['target_name']}, on {run.label(setting_of(entry))}",
     )
 

@@ -159,6 +159,9 @@ def test_a_submission_stands_beside_the_published_values(published, tmp_path, ca
     assert (
         "Submitted: halved.grad_cam, licence: &lt;MIT&gt;." in (tmp_path / "board/method-my_grad_cam.html").read_text()
     )
+    sent, own = (reading.read_manifest(tmp_path / name) for name in ("sent/first", "reference/tiny/first"))
+    computed = f"of my_grad_cam {str(sent['git_commit'])[:8]} ({sent['created'][:10]})"
+    assert f"commit {str(own['git_commit'])[:8]}, {computed}, torch" in pages["first"]
     rows = re.findall(r'<th scope="row"[^>]*>(?:<[^>]*>)*([^<]*)', pages["first"])
     assert {"Grad-CAM", "my_grad_cam (submitted)"} <= {*rows}
     assert "Grad-CAM (submitted)" not in rows

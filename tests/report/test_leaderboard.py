@@ -103,16 +103,48 @@ def test_each_method_has_a_page_with_its_cost_its_places_and_its_ties(board, usu
     assert broken_links(board) == []
 
 
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory):
+    """The site of the committed values, as `make leaderboard` builds it."""
+    site = tmp_path_factory.mktemp("committed")
+    assert main(["leaderboard", "--output", str(site)]) == 0
+    return site
+
+
 @pytest.mark.slow
-def test_the_leaderboard_of_the_committed_values_is_whole(tmp_path):
-    """As `make leaderboard` builds it."""
-    assert main(["leaderboard", "--output", str(tmp_path / "site")]) == 0
+def test_the_leaderboard_of_the_committed_values_is_whole(committed):
     folders = (conf_folder().with_name("reference")).glob("*/*/manifest.json")
     parts = {f"{path.parts[-3]}-{path.parts[-2]}.html" for path in folders}
     assert parts
-    assert parts <= {path.name for path in (tmp_path / "site").iterdir()}
-    assert broken_links(tmp_path / "site") == []
-    assert max(path.stat().st_size for path in (tmp_path / "site").iterdir()) < 1_000_000
+    assert parts <= {path.name for path in committed.iterdir()}
+    assert broken_links(committed) == []
+    assert max(path.stat().st_size for path in committed.iterdir()) < 1_000_000
+
+
+@pytest.mark.slow
+def test_no_page_of_the_committed_values_is_longer_than_ten_screens(committed, open_page):
+    for path in sorted(committed.glob("*.html")):
+        page = open_page(path, viewport={"width": 1280, "height": 800})
+        assert page.evaluate("document.documentElement.scrollHeight") <= 8000, path.name
+        page.close()
+
+
+def test_the_first_screen_says_who_leads_on_how_much_and_how_sure(board, open_page):
+    leads = re.compile(r"(on [12] of 2 networks, places \d to \d of \d|Nobody: )[^$]*95 % interval, n = \d+ images")
+    for name in ("index", "suite-1-part"):
+        page = open_page(board / f"{name}.html", viewport={"width": 1280, "height": 800})
+        panel = page.locator(".board-leads article", has_text=leads).first
+        assert panel.locator("circle").count() == panel.locator(".findings-name").count() >= 2
+        assert panel.evaluate("node => node.getBoundingClientRect().bottom") <= 800
+
+
+def test_paper_has_all_columns_the_chart_and_what_is_folded(board, open_page):
+    page = open_page(board / "suite-1-part.html", viewport={"width": 1030, "height": 720}, color_scheme="dark")
+    page.evaluate("for (const fold of document.querySelectorAll('.page-fold')) fold.open = false")
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert all(page.locator(name).last.is_visible() for name in ("#box_iou td", "#board-chart svg"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1030
 
 
 def test_a_card_says_what_a_method_wins_by_construction_and_where_it_fails(

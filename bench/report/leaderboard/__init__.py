@@ -11,10 +11,8 @@ from axiom_bench.records import files
 from axiom_bench.report import gallery
 from axiom_bench.report.index import NAME, Run
 from axiom_bench.report.leaderboard import cards
-from axiom_bench.report.leaderboard.parts import ABOVE, BACK, ORDER, STYLE, Costs, Part, link, page, pages_of
-from axiom_bench.report.options import options_of
+from axiom_bench.report.leaderboard.parts import ABOVE, BACK, ORDER, STYLE, Costs, Part, leading, link, page, pages_of
 from axiom_bench.report.page.html import Header, Section, assemble, part, render
-from axiom_bench.statistics.ranking import conclusion
 from axiom_bench.statistics.run_folder import RunFolder
 
 TITLE = "Which method explains a CNN faithfully?"
@@ -36,7 +34,7 @@ def write(
     parts = [Part.read(suite, name, folder) for suite, folders in suites.items() for name, folder in folders.items()]
     costs = costs or {}
     shown = {f"{suite}/{name}": RunFolder.read(folder) for (suite, name), folder in (galleries or {}).items()}
-    pages = {NAME: _index(parts), **{each.page: page(each, costs, each.name in shown) for each in parts}}
+    pages = {NAME: _index(parts, shown), **{each.page: page(each, costs, each.name in shown) for each in parts}}
     pages |= {each.gallery: _gallery(each, shown[each.name]) for each in parts if each.name in shown}
     pages |= {cards.METRICS: cards.metrics(parts), **cards.methods(parts, costs)}
     for name, (title, heading) in TEXTS.items():
@@ -47,7 +45,8 @@ def write(
     return [output / name for name in pages]
 
 
-def _index(parts: Sequence[Part]) -> str:
+def _index(parts: Sequence[Part], shown: Mapping[str, RunFolder]) -> str:
+    """shown: {a part's name: its run with pictures}."""
     families: dict[str, dict[str, str]] = {}
     metrics: dict[str, str] = {}
     for each in parts:
@@ -60,10 +59,15 @@ def _index(parts: Sequence[Part]) -> str:
     runs = part("runs", runs=[_entry(each) for each in parts], left_out={})
     lists = {**{name: families[name] for name in ORDER if name in families}, "Metrics": metrics}
     sections = [
+        leading("Who leads", [each.panel(next(iter(each.standings)), f"{each.name}: ") for each in parts]),
         Section("suites", "Suites", runs, ("index.css", STYLE), ("index.js",)),
         Section("methods", "Methods and metrics", render("leaderboard/lists.html.j2", lists=lists)),
         Section("limits", "What it can't tell, and your method", render("leaderboard/about.html.j2")),
     ]
+    if pictured := [each for each in parts if each.name in shown]:
+        most = max(pictured, key=lambda each: len(each.run.methods))
+        row = gallery.row(shown[most.name], None, most.gallery)
+        sections.insert(1, Section("maps", f"Maps of {len(most.run.methods)} methods", row, ("maps.css", STYLE)))
     return assemble(Header(ABOVE, TITLE, {}), sections)
 
 
@@ -84,5 +88,4 @@ def _entry(part: Part) -> Run:
         "Computed": part.origin,
     }
     created = datetime.fromisoformat(str(manifest["created"]))
-    leading = conclusion(part.run, options_of(part.run).headline)[0]
-    return Run(part.name, part.page, created, leading, facts, "")
+    return Run(part.name, part.page, created, "", facts, "")

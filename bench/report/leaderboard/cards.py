@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
-from axiom_bench.report.leaderboard.parts import ABOVE, BACK, HEADER, STYLE, Costs, Part, pages_of, places_cells
+from axiom_bench.report.leaderboard.parts import ABOVE, BACK, HEADER, STYLE, Costs, Part, folded, pages_of, places_cells
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
 from axiom_bench.report.tables.table import Cell, Group, Table
@@ -16,6 +16,7 @@ from axiom_bench.statistics.labels import number
 
 METRICS = "metrics.html"
 COLUMNS = ("Metric", *HEADER[1:], "Values\nlowest to highest", "Can't be told from\non every network")
+MOST_METRICS = 12  # in a table; one of more is folded
 COUNTED = "counted for a layer of 512 channels of 7 x 7"
 
 
@@ -34,15 +35,10 @@ def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
 
 def metrics(parts: Sequence[Part]) -> str:
     """The page of all metrics by which methods are ranked."""
-    first: dict[str, tuple[Part, Definition]] = {}
-    for part in parts:
-        for entry in part.definitions[1]:
-            if entry.name in part.standings:
-                first.setdefault(entry.name, (part, entry))
-    sections = [
-        Section(name, entry.title, _card(_metric_facts(parts, entry), entry), (STYLE,))
-        for name, (_, entry) in first.items()
-    ]
+    first: dict[str, Definition] = {}
+    for entry in (entry for part in parts for entry in part.definitions[1] if entry.name in part.standings):
+        first.setdefault(entry.name, entry)
+    sections = [Section(name, entry.title, _metric(parts, entry), (STYLE,)) for name, entry in first.items()]
     return assemble(Header(ABOVE, "Metrics", BACK), sections)
 
 
@@ -70,10 +66,11 @@ def _method_facts(part: Part, entry: Definition, titles: Mapping[str, str], cost
     }
 
 
-def _metric_facts(parts: Iterable[Part], entry: Definition) -> dict[str, Iterable[str]]:
+def _metric(parts: Iterable[Part], entry: Definition) -> Markup:
     asking = (part for part in parts if entry.name in part.standings)
     links = [f'<a href="{part.page}#{entry.name}">{escape(part.name)}</a>' for part in asking]
-    return {"Definition": [entry.formula], "Notes": entry.facts, "Places": [Markup(", ".join(links))]}
+    facts = {"Notes": entry.facts, "Places": [Markup(", ".join(links))]}
+    return folded(entry.formula or "About it", _card(facts, entry), is_open=False)
 
 
 def _places(part: Part, method: str) -> Section:
@@ -93,4 +90,5 @@ def _places(part: Part, method: str) -> Section:
         "the networks that the method has alone, which are too few for a place. A metric leads to all methods' values.",
     )
     table = Table(f"places_{part.page}", part.name, COLUMNS, (Group("", tuple(rows)),), notes, text_last=True)
-    return Section(part.page.removesuffix(".html"), part.name, block([table], Terms(pages=links)), STYLES, SCRIPTS)
+    body = folded(f"Places by {len(rows)} metrics", block([table], Terms(pages=links)), len(rows) <= MOST_METRICS)
+    return Section(part.page.removesuffix(".html"), part.name, body, STYLES, SCRIPTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,10 +20,11 @@ from axiom_bench.report.card import committed_line
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Header, Section, assemble, render
-from axiom_bench.report.page.tables import ON_THE_CARD, SCRIPTS, STYLES, Definition, Terms, block
+from axiom_bench.report.page.tables import ON_THE_CARD, SCRIPTS, STYLES, Definition, Terms, block, intervals
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS, BOLD_NOTE, CONSTRUCTED, control_notes
 from axiom_bench.statistics.labels import NOTHING, number
+from axiom_bench.statistics.ranking import names_in_words
 from axiom_bench.statistics.run_folder import RunFolder
 
 ABOVE = "axiom-bench, leaderboard"
@@ -42,6 +44,8 @@ SHAPE = re.compile(r"-> (\([^)]*\))")  # of what a method returns, at the end of
 FAMILIES = {"(B, K, 1, 1)": "One weight a channel", "(B, K, H, W)": "One weight a position"}
 MAP, OTHER, CONTROL = "No weighting of the layer", "Others", "Controls"
 ORDER = (*FAMILIES.values(), MAP, OTHER, CONTROL)
+MOST_ROWS = 100  # of all tables of a page; of more the tables are folded
+BEST = 4  # methods in a small chart
 DIGITS = 5  # of the numbers that scripts read
 HEADER = ("Method", "Places", "Above all controls", "Values on\nnetworks, images")
 Costs = Mapping[str, tuple[int, str]]  # {method: (passes of the whole network for an image, all of them in words)}
@@ -105,6 +109,23 @@ class Part:
         """What the data sets say of their images."""
         return ". ".join(note for data in self.run.manifest["data"].values() for note in data.get("notes") or ())
 
+    def panel(self, metric: str, above: str = "") -> dict[str, Any]:
+        """Who is best by a metric, or not significantly worse, on most networks; the values on the first of these."""
+        run, value, table = self.run, self.run.metadata.value(metric), self.standings[metric]
+        compared = {setting: each for setting in run.settings if (each := run.comparisons.of(setting, metric))}
+        counts = Counter(name for each in compared.values() for name in each.best)
+        leaders = [name for name in table if counts[name] == max(counts.values(), default=1)]
+        unbeaten = {name for each in compared.values() for name in each.unbeaten}
+        named = [(name,) for name in leaders or run.methods if name in {*leaders, *unbeaten}]
+        shown = next(setting for setting, each in compared.items() if each.best.issuperset(leaders[:1]))
+        names = names_in_words(run, named, "and" if leaders else "or") if named else "another"
+        return {
+            "title": f"{above}{value.title}{ARROWS.get(value.better, '')}", "link": f"{self.page}#{metric}",
+            "names": names, "count": max(counts.values(), default=0), "networks": len(run.settings),
+            "places": "".join(table[name].places_text for name in leaders[:1]),
+            "shown": run.label(shown), "chart": intervals(run, shown, value, BEST),
+        }  # fmt: skip
+
     def family(self, method: str) -> str:
         """By what the method returns; controls are a family of their own."""
         about = self.run.metadata.method(method)
@@ -125,11 +146,22 @@ def page(part: Part, costs: Costs, has_gallery: bool) -> str:
     linked = Terms(titles=page_tables.terms([], metrics).titles, pages=pages_of(methods))
     facts = {"Suite": str(part.run.config.get("suite_part", "")), "Computed": part.origin, "Images": part.images}
     facts = BACK | facts | {"Gallery": link(part.gallery, "maps of all methods") if has_gallery else ""}
-    tables = [_section(part, metric, linked) for metric in part.standings]
+    sections = [leading("Who leads, by metric", map(part.panel, part.standings)), *_choices(part, costs)]
+    sections += [_section(part, metric, linked) for metric in part.standings]
     return assemble(
         Header(ABOVE, part.name, {name: text for name, text in facts.items() if text}),
-        [*_choices(part, costs), *tables, page_tables.definitions_section([], metrics)],
+        [*sections, page_tables.definitions_section([], metrics)],
     )
+
+
+def leading(title: str, panels: Iterable[Mapping[str, Any]]) -> Section:
+    """Who leads: a small chart of each panel, see `Part.panel`."""
+    return Section("leads", title, render("leaderboard/leads.html.j2", panels=list(panels)), ("findings.css", STYLE))
+
+
+def folded(summary: str, body: Markup, is_open: bool) -> Markup:
+    """A section's body under a line that opens it; paper shows it, and the section's address."""
+    return render("leaderboard/folded.html.j2", summary=summary, body=body, is_open=is_open)
 
 
 def _choices(part: Part, costs: Costs) -> Iterable[Section]:
@@ -195,7 +227,9 @@ def _section(part: Part, metric: str, linked: Terms) -> Section:
     groups = tuple(Group(titles[has], own) for has, own in rows.items() if own)
     header = (*HEADER, *(f"{label}\n{value.lead}{ARROWS.get(value.better, '')}" for label in bests))
     table = Table(metric, value.title, header, groups, tuple(_notes(part, metric, standings)))
-    return Section(metric, value.title, block([table], linked), STYLES, SCRIPTS)
+    summary = f"Table: {len(standings)} methods on {len(run.settings)} networks"
+    body = folded(summary, block([table], linked), sum(map(len, part.standings.values())) <= MOST_ROWS)
+    return Section(metric, value.title, body, STYLES, SCRIPTS)
 
 
 def places_cells(standings: Standings) -> tuple[Cell, ...]:

@@ -177,7 +177,7 @@ def _metric(
             if each.settings == (setting,)
         ]
         if sentences:
-            chart, words = _interval_chart(run, setting, value), trust.get(setting, {}).get(value.name, "")
+            chart, words = intervals(run, setting, value), trust.get(setting, {}).get(value.name, "")
             cards.append({"label": label, "sentences": sentences, "chart": chart, "trust": words})
     return {
         "title": value.title,
@@ -189,15 +189,17 @@ def _metric(
     }
 
 
-def _interval_chart(run: RunFolder, setting: Setting, value: Value) -> Markup:
+def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None = None) -> Markup:
+    """The chart of a metric's values in a setting, of the best `most` groups of methods; empty where there is one."""
     comparison = run.comparisons.of(setting, value.name)
     if comparison is None or len(comparison.groups) < 2:
         return Markup("")
     rows = []
-    for group in comparison.ranked:
+    for group in comparison.ranked[:most]:
         place, colour = comparison.place(group[0]), method_styles(run)[group[0]].colour
         ends = (place.value, place.value_low, place.value_high)
-        rows.append(Row(group_name(run, group), colour, *ends, place.is_best))
+        more = f" and {len(group) - most} more" if most and len(group) > most else ""
+        rows.append(Row(group_name(run, group[:most]) + more, colour, *ends, place.is_best))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
     return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value)
 

@@ -49,6 +49,7 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers
         svg = page.locator(f"#chart-{chart} figure:visible svg[role=img]")
         assert svg.get_attribute("aria-label")
         assert svg.bounding_box()["width"] > 100
+        assert svg.evaluate("node => node.parentNode.scrollWidth - node.parentNode.clientWidth") <= 0  # no label is cut
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert barriers(page) == []
 

@@ -144,6 +144,8 @@ def test_one_network_at_a_time_but_in_print_every_one_of_what_is_open(open_page,
     assert {"Overview", "Models"} <= set(printed)
     assert printed.count("All metrics") == 2
     assert "Places" not in printed
+    assert page.locator("#tables summary", has_text="Places").is_visible()
+    assert page.locator("#charts svg[role=img]").first.is_visible()
     assert page.get_by_text("In brackets: 95 % intervals").first.is_visible()  # a folded note
     assert not page.locator(".page-bar").is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")

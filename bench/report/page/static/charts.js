@@ -1,4 +1,5 @@
-// The switch of methods: it acts on all charts, and is in the address, so that a link shows the same. And "Save SVG".
+// The switch of methods: it acts on all charts, and is in the address, so that a link shows the same. And "Save SVG",
+// and on a narrow screen the size of drawings.
 (() => {
   "use strict";
   const boxes = [...document.querySelectorAll(".chart-methods input")];
@@ -30,6 +31,12 @@
       update();
     });
     update();
+  }
+
+  // On a narrow screen a drawing is as wide as the screen, or as large as elsewhere in a box that scrolls.
+  for (const plot of document.querySelectorAll(".chart-plot")) {
+    plot.addEventListener("click", () => plot.classList.toggle("chart-large"));
+    plot.addEventListener("keydown", (event) => { if (event.key === "Enter") plot.classList.toggle("chart-large"); });
   }
 
   // A file of its own: with the colours of the theme in place of the page's custom properties.

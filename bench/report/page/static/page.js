@@ -62,6 +62,7 @@
   }
   function reveal() {
     const target = document.getElementById(fragment());
+    target?.querySelector(":scope > .page-fold")?.setAttribute("open", "");
     for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
     if (target) target.scrollIntoView();
   }
@@ -100,6 +101,7 @@
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details[data-print]:not([open])")];
     for (const part of opened) part.open = true;
+    for (const image of document.querySelectorAll('img[loading="lazy"]')) image.loading = "eager";
   });
   addEventListener("afterprint", () => {
     for (const part of opened) part.open = false;

@@ -2,8 +2,10 @@
 // a table of all points.
 (() => {
   "use strict";
-  const HEIGHT = 340;
-  const MARGIN = { top: 26, right: 16, bottom: 40, left: 56 };
+  const LEAST = 340; // pixels: the height
+  const LINE = 13; // of a name
+  const LETTER = 5.9;
+  const MARGIN = { top: 26, right: 16, bottom: 40, left: 56 }; // the first column's names come beside the left one
   const LOG_SPREAD = 30; // times the smallest value: from here on a linear scale draws most points on one another
   const { methods, metrics, networks } = JSON.parse(document.getElementById("board").textContent);
   const [metricList, networkList] = document.querySelectorAll("#board-axes select");
@@ -50,10 +52,13 @@
 
   function draw(all, metric) {
     const width = Math.max(260, chart.clientWidth);
+    const first = all.filter((point) => point.x === all[0].x);
+    const HEIGHT = Math.max(LEAST, MARGIN.top + MARGIN.bottom + LINE * first.length);
+    const names = 24 + LETTER * Math.max(...first.map((point) => point.method.title.length));
     const values = all.map((point) => point.y);
     const isLog = metric.lead === "median" && Math.min(...values) > 0 && Math.max(...values) > LOG_SPREAD * Math.min(...values);
     const [across, up] = [axis(methods.map((method) => method.passes).filter(Boolean), true), axis(values, isLog)];
-    const x = (value) => MARGIN.left + PAD + across.at(value) * (width - MARGIN.left - MARGIN.right - 2 * PAD);
+    const x = (value) => MARGIN.left + names + across.at(value) * (width - MARGIN.left - MARGIN.right - names - PAD);
     const y = (value) => HEIGHT - MARGIN.bottom - up.at(value) * (HEIGHT - MARGIN.top - MARGIN.bottom);
     const end = width - MARGIN.right;
     const grid = [
@@ -68,7 +73,7 @@
     ];
     const front = all.filter((point) => point.isFront);
     const path = front.map((point, place) => `${place ? `H${x(point.x)}V` : `M${x(point.x)} `}${y(point.y)}`).join("");
-    const svg = element("svg", { width, height: HEIGHT, role: "img", "aria-label": `Passes for an image against ${metric.title}` },
+    const svg = element("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": `Passes for an image against ${metric.title}` },
       ...grid, element("path", { class: "board-line", d: `${path}${front.length ? `H${end}` : ""}` }), ...labels);
     for (const point of [...all.filter((other) => !other.isFront), ...front]) {
       const title = element("title", {}, `${point.method.title}: ${point.x} passes, ${text(point.y)}`);
@@ -76,27 +81,48 @@
       svg.append(element("g", { class: point.isFront ? "board-on" : "" }, circle));
     }
     chart.replaceChildren(svg);
-    name(svg, front, x, y, width);
+    name(svg, all, x, y, width);
   }
 
-  // The front's names, of those at one place the first, where none covers another.
-  function name(svg, front, x, y, width) {
-    const boxes = [];
-    const isFree = (box) => boxes.every((other) => box.x > other.x + other.width || other.x > box.x + box.width
-      || box.y > other.y + other.height || other.y > box.y + box.height);
-    for (const [place, point] of front.entries()) {
-      if (place && front[place - 1].x === point.x) continue; // of one cost the front has one value
-      const more = front.filter((other) => other.x === point.x).length - 1;
-      const isLeft = x(point.x) < width / 2;
-      const label = element("text", { x: x(point.x) + (isLeft ? 8 : -8), "text-anchor": isLeft ? "start" : "end" },
-        `${point.method.title}${more ? ` and ${more} more` : ""}`);
-      svg.append(element("g", { class: "board-on" }, label));
-      for (const shift of [-7, 17, -21, 31, -35]) {
-        label.setAttribute("y", y(point.y) + shift);
-        if (isFree(label.getBBox())) break;
+  // The names of all points: those of fewest passes to the left of their column, the others to the right, each joined to
+  // its point, one under another. Where another column leaves no room, a point has its name when it is pointed at.
+  function name(svg, all, x, y, width) {
+    const taken = all.map((point) => ({ x: x(point.x) - 5, y: y(point.y) - 5, width: 10, height: 10 }));
+    const isFree = (box) => taken.every((other) => box.x > other.x + other.width || other.x > box.x + box.width
+      || box.y >= other.y + other.height || other.y >= box.y + box.height);
+    const columns = Map.groupBy([...all].sort((a, b) => y(a.y) - y(b.y)), (point) => point.x);
+    for (const [passes, points] of columns) {
+      const isFirst = passes === Math.min(...columns.keys());
+      const sides = isFirst ? [-1] : x(passes) > width - 130 ? [-1, 1] : [1, -1];
+      const heights = spread(points.map((point) => y(point.y)));
+      for (const [place, point] of points.entries()) {
+        for (const [shift, side] of [0, -LINE, LINE, -2 * LINE, 2 * LINE].flatMap((shift) => sides.map((side) => [shift, side]))) {
+          const [to, height] = [x(passes) + 20 * side, heights[place] + shift];
+          const label = element("text", { x: to + 3 * side, y: height + 4, "text-anchor": side < 0 ? "end" : "start" }, point.method.title);
+          const group = element("g", { class: `board-name${point.isFront ? " board-on" : ""}` }, label,
+            element("path", { d: `M${x(passes) + 6 * side} ${y(point.y)}L${to} ${height}` }));
+          svg.append(group);
+          const box = label.getBBox();
+          if (isFree(box) && box.x + box.width <= width) {
+            taken.push(box);
+            break;
+          }
+          group.remove();
+        }
       }
-      boxes.push(label.getBBox());
     }
+  }
+
+  // Heights, in order, at least LINE apart and within the frame.
+  function spread(heights) {
+    const placed = [];
+    for (const height of heights) placed.push(Math.max(height, (placed.at(-1) ?? -Infinity) + LINE));
+    let most = chart.firstChild.height.baseVal.value - MARGIN.bottom;
+    for (let place = placed.length - 1; place >= 0; place -= 1) {
+      placed[place] = Math.min(placed[place], most);
+      most = placed[place] - LINE;
+    }
+    return placed;
   }
 
   function list(all) {

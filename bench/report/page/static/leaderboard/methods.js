@@ -14,6 +14,7 @@
       && words.every((word) => `${method.title} ${method.name}`.toLowerCase().includes(word)));
     const hidden = new Set(methods.filter((method) => !shown.includes(method)).map((method) => method.page));
     for (const [row, page] of rows) row.classList.toggle("tables-out", hidden.has(page));
+    if (hidden.size) for (const fold of document.querySelectorAll(".page-fold")) fold.open = true;
     count.textContent = hidden.size ? `${shown.length} of ${methods.length}` : "";
     document.dispatchEvent(new CustomEvent("boardfilter", { detail: hidden }));
   }
