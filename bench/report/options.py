@@ -37,16 +37,14 @@ Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg
 class Figures:
     """Which metrics and methods the figures show; an empty choice leaves a figure out.
 
-    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
-    its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
-    class_seen: the metric of the classes that maps show. numbers: {metric: the paper's figure that shows it}.
-    formats: of the files, png and others of FORMATS.
+    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane. grid: methods of the maps, or
+    None for all. perturbed: a method. pair: two methods. class_seen: the metric of the classes that maps show.
+    numbers: {metric: the paper's figure that shows it}. formats: of the files, png and others of FORMATS.
     """
 
     over_models: Metrics
     by_depth: Metrics
     plane: Metrics
-    floor: Metrics
     grid: Methods | None
     perturbed: Method | None
     pair: Methods
@@ -57,7 +55,7 @@ class Figures:
     @property
     def values(self) -> dict[str, Collection[str]]:
         """{setting: the names of values that it chooses}."""
-        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane", "floor")}
+        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane")}
         seen = () if self.class_seen is None else (self.class_seen,)
         return {
             f"figures.{name}": names for name, names in (lists | {"class_seen": seen, "numbers": self.numbers}).items()
@@ -69,9 +67,8 @@ class Figures:
                 raise unknown("format of report.figures.formats", name, FORMATS)
         if FORMATS[0] not in self.formats:
             raise BenchError(f"report.figures.formats needs {FORMATS[0]}, which report.html shows: [{FORMATS[0]},pdf].")
-        for key in ("plane", "floor"):
-            if len(getattr(self, key)) not in (0, 2):
-                raise BenchError(f"report.figures.{key} needs two metrics, of the axes x and y, or none: [].")
+        if len(self.plane) not in (0, 2):
+            raise BenchError("report.figures.plane needs two metrics, of the axes x and y, or none: [].")
 
 
 @dataclass(frozen=True)
@@ -112,14 +109,13 @@ class Options:
         for name, options in GROUPS.items():
             setting = f"report.{name}"
             group = _group(setting, chosen.pop(name, None))
-            group.pop(GONE, None)
-            selected = _checked(setting, options, group)
+            selected = _checked(setting, options, {key: group[key] for key in group if key not in GONE})
             groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
         selected = _checked("report", cls, chosen)
         return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
-GONE = "columns"  # of figures, in the manifests of runs that are older than one width
+GONE = ("columns", "floor")  # of figures, in the manifests of older runs
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"
