@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
-from axiom_bench.environment import conf_folder
+from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import check, check_group, worded
 
@@ -86,12 +86,14 @@ class Latex:
 class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order; columns_off:
     those of them that the page shows when a reader asks.
-    compare: the method that the paired tests compare with every other; None: no such tests."""
+    compare: the method that the paired tests compare with every other; None: no such tests. rival: the method that the
+    title compares it with."""
 
     headline: Metrics
     columns: Metrics
     columns_off: Metrics
     compare: Method | None
+    rival: Method
     figures: Figures
     latex: Latex
 
@@ -131,6 +133,7 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     methods: those of the run. values: all names of values that a run may have, in it or not.
     """
     of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
+    of_methods["rival"] = (options.rival,) * (options.rival != _defaults()["rival"])  # which a run need not have
     of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
     for chosen, names, kind in ((of_methods, methods, "method"), (options.values, values, "metric")):
         for key, requested in chosen.items():
@@ -141,8 +144,11 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
 
 def options_of(run: RunFolder) -> Options:
     """What the report of a run shows: of the headline and the columns what the run has. Where it has nothing of the
-    headline, its own metrics lead, in the order given; they also take the place of absent columns. Raises BenchError
-    for an unknown key of `config.report`."""
+    headline, its own metrics lead, in the order given; they also take the place of absent columns. Where no metric of
+    the headline tells methods apart, the first column that does leads. A user's own metrics are columns, too. Raises
+    BenchError for an unknown key of `config.report`."""
+    from axiom_bench.statistics.ranking import tells_apart  # here: not where options are checked before a run
+
     options = Options.of(run.config)
     directed = [name for name in run.metrics if run.metadata.value(name).has_direction] or list(run.metrics)
     headline, columns = (
@@ -151,7 +157,14 @@ def options_of(run: RunFolder) -> Options:
     if options.headline and not headline:
         headline, columns = tuple(directed[: len(options.columns) or 1]), ()
     columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
-    return replace(options, headline=headline, columns=columns)
+    shipped, entries = entry_names("metric"), run.manifest.get("metrics") or {}
+    own = [name for name in run.metrics if (entries.get(name) or {}).get("metric", name) not in shipped]
+    columns = tuple(dict.fromkeys([*columns, *own]))
+    if headline and not any(tells_apart(run, name) for name in headline):
+        headline = (*[name for name in columns if name not in headline and tells_apart(run, name)][:1], *headline)
+    others = [name for name in run.methods if name != options.compare and name not in run.metadata.controls]
+    rival = options.rival if options.rival in others else next(iter(others), options.rival)
+    return replace(options, headline=headline, columns=columns, rival=rival)
 
 
 def number_of(run: RunFolder, value: str) -> str:

@@ -61,20 +61,21 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     if not chosen.plane:
         yield LeftOut(CHART.title, "No two errors are chosen: report.figures.plane=[METRIC,METRIC].")
         return
-    drawn = {run.label(setting): axiom_plane(run, setting, chosen.plane) for setting in run.settings}
+    settings, same = drawing.told_apart(run, *chosen.plane)
+    drawn = {run.label(setting): axiom_plane(run, setting, chosen.plane) for setting in settings}
     planes = {label: plane for label, plane in drawn.items() if plane is not None}
     if not planes:
         missing = [name for name in chosen.plane if name not in run.metrics]
         add = f"; add metric=[...,{','.join(missing)}]" if missing else ""
         errors = " and ".join(chosen.plane)
-        yield LeftOut(CHART.title, f"No method on the score's scale has values of both {errors}{add}.")
+        yield LeftOut(CHART.title, same or f"No method on the score's scale has values of both {errors}{add}.")
         return
     counts = ", ".join(
         f"{label} {plane.images:,} images, {plane.rows:,} of {plane.all_rows:,} rows" for label, plane in planes.items()
     )
     caption = (
         f"Each method on the score's scale, over the rows where all of them have both errors ({counts}). "
-        "Methods on one spot are rings around it."
+        f"Methods on one spot are rings around it. {same}"
     )
     axes = [run.metadata.value(name) for name in chosen.plane]
     axis_titles = [axis_title(value, value.lead.capitalize()) for value in axes]
