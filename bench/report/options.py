@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
+from axiom_bench.columns import LAYER
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import check, check_group, worded
@@ -158,7 +159,8 @@ def options_of(run: RunFolder) -> Options:
         headline, columns = tuple(directed[: len(options.columns) or 1]), ()
     columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
     shipped, entries = entry_names("metric"), run.manifest.get("metrics") or {}
-    own = [name for name in run.metrics if (entries.get(name) or {}).get("metric", name) not in shipped]
+    of_methods = [name for name in run.metrics if name in run.records.measured(LAYER)]
+    own = [name for name in of_methods if (entries.get(name) or {}).get("metric", name) not in shipped]
     columns = tuple(dict.fromkeys([*columns, *own]))
     if headline and not any(tells_apart(run, name) for name in headline):
         headline = (*[name for name in columns if name not in headline and tells_apart(run, name)][:1], *headline)

@@ -76,7 +76,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
     caption = (
         f"Each method on the score's scale, over the rows where all of them have both errors ({counts}). "
         f"Methods on one spot are rings around it. {same}"
-    )
+    ).rstrip()
     axes = [run.metadata.value(name) for name in chosen.plane]
     axis_titles = [axis_title(value, value.lead.capitalize()) for value in axes]
     frames = {label: _frame(run, plane, axis_titles) for label, plane in planes.items()}
