@@ -144,7 +144,7 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
 def conclusion(
     run: RunFolder, metrics: Sequence[str], compare: str | None = None, rival: str = ""
 ) -> tuple[str, Setting | None, list[str]]:
-    """`verdict` of a method to compare; else who is best, in the first setting and metric that tell methods apart, that
+    """`verdict` of a method to compare. Else who is best, in the first setting and metric that tell methods apart; that
     setting, and all its metrics in which the same methods are. Else a sentence, None and []: `at_chance`'s first, or
     that no metric tells; "" where no two methods are compared."""
     if compare is not None and (sentence := verdict([run], compare, rival, metrics)):
@@ -208,8 +208,8 @@ COMPARED = {1: "significantly better than", -1: "significantly worse than", 0: "
 
 
 def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
-    """Whether a method is better than another, on how many networks and images and by how much, by the first metric in
-    which they differ anywhere; by the first that compares both where they coincide in all; "" where none does."""
+    """Whether a method is better than another, by how much, and on how many networks and images. By the first metric in
+    which they differ anywhere, else the first that compares both; "" where none does."""
     verdicts = filter(None, (_verdict(runs, method, rival, name) for name in metrics))
     first = next(verdicts, (False, ""))
     return next((sentence for differ, sentence in chain([first], verdicts) if differ), first[1])
