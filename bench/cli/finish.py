@@ -47,7 +47,7 @@ def finish(
             run = RunFolder.of(folder, written)  # not read: another command may write its own by now
             dropped = no_longer_shown(before, written)
             statuses = sum((Counter(rows.counts(rows.metrics)) for rows in (run.records, run.class_records)), Counter())
-            lines += [*_counts(run, completed, statuses, verbose), *([dropped] if dropped else [])]
+            lines += [*_counts(run, statuses, verbose), *([dropped] if dropped else [])]
             start = time.perf_counter()
             return_freed_memory()
             with seldom_collected():
@@ -92,11 +92,8 @@ def _previous_manifest(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _counts(run: RunFolder, completed: Sequence[Result], statuses: Mapping[str, int], verbose: bool) -> Iterator[str]:
-    """A line where nothing was computed, one of the images left out; verbose: one of the statuses other than ok."""
-    if not any(result.shards_computed for result in completed):
-        shards = sum(len(result.shards) for result in completed)
-        yield f"{shards} of {shards} shards were already there: nothing was computed"
+def _counts(run: RunFolder, statuses: Mapping[str, int], verbose: bool) -> Iterator[str]:
+    """A line of the images left out; verbose: one of the statuses other than ok."""
     if verbose and (undefined := _undefined(statuses)):
         yield f"values: {statuses['ok']} ok, {undefined}"
     parts = [run.records, run.class_records]

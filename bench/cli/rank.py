@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +23,7 @@ from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
 from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
 
 QUIET = ("pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
@@ -89,6 +90,7 @@ def rank(
     method = method if "." in method else plugins.matching("method", method)
     name = submissions.name_of(method)
     lines, places, costs = list[str](), dict[str, dict[str, Standings | None]](), list[float]()
+    runs = list[RunFolder]()
     for part, folder in folders.items():
         failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
         if failed:
@@ -97,7 +99,8 @@ def rank(
             both = Path(combined) / "combined"
             manifest = combining.combine([computed, folder], both, compared=False)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
-            places[part] = _standings(run, name, metrics)
+            runs.append(run)
+            places[part] = _standings(run, name, metrics, output is not None)
             lines += [*_lines(run, f"{suite}/{part}", name, places[part]), f"  accuracy: {accuracy_text(run)}"]
             lines += [*_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
@@ -109,7 +112,9 @@ def rank(
         files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
         lines.append(f"written: {output}")
     compared = ((part, metric, of) for part, by in places.items() for metric, of in by.items() if of)
-    return 0, [*lines, *(_badge(suite, *first) for first in islice(compared, 1))]
+    lines += [_badge(suite, *first) for first in islice(compared, 1)]
+    answer = verdict(runs, name, Options.of(runs[0].config).rival, list(dict.fromkeys(chain(*places.values()))))
+    return 0, [*lines, *filter(None, [answer])]
 
 
 def computed_part(
@@ -128,13 +133,16 @@ def overrides_of(method: str, name: str, *others: str) -> list[str]:
     return [f"method=[{','.join(others)}]", *own]
 
 
-def _standings(run: RunFolder, name: str, metrics: Sequence[str]) -> dict[str, Standings | None]:
+def _standings(run: RunFolder, name: str, metrics: Sequence[str], examples: bool) -> dict[str, Standings | None]:
     """{metric: the method's standings; None without a value}, of those asked for, or all that have a direction, the
-    headline first."""
+    headline first. examples: whether all have best and worst images, not the first alone, which is printed."""
     headline = Options.of(run.config).headline
     wanted = [metric for metric in run.metrics if run.metadata.value(metric).has_direction]
     wanted.sort(key=lambda metric: headline.index(metric) if metric in headline else len(headline))
-    return {metric: standings(run, metric, name) for metric in wanted if not metrics or metric in metrics}
+    made = dict[str, Standings | None]()
+    for metric in wanted if not metrics else [metric for metric in wanted if metric in metrics]:
+        made[metric] = standings(run, metric, name, examples or not any(made.values()))
+    return made
 
 
 def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings | None]) -> list[str]:

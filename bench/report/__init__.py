@@ -75,7 +75,8 @@ def _write(
     before = stamp.begin(read.path)
     write_report(read, tell)
     tell("headline")
-    sentence = conclusion(read, options_of(read).headline)[0]
+    options = options_of(read)
+    sentence = conclusion(read, options.headline, options.compare, options.rival)[0]
     shown = {"headline": result_lines(read), "conclusion": sentence, "accuracy": accuracy_text(read)}
     stamp.write(read.path, inputs, shown, before, time.perf_counter() - start)
 

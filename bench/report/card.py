@@ -193,8 +193,11 @@ def _words(run: RunFolder, card: pd.DataFrame) -> Iterator[str]:
     if AGREEMENT in rows and int(rows[AGREEMENT]["about"].split()[0]) < MIN_METHODS:
         yield f"fewer than {MIN_METHODS} methods that differ"
     elif tau is not None and math.isfinite(tau["value"]):
-        order = "order holds" if tau["value"] >= TAU else f"order unsure by halves {tau['about']}"
-        yield f"{order} (tau of halves {tau['value']:.2f})"
+        yield (
+            "two halves of the images agree on the order"
+            if tau["value"] >= TAU
+            else (f"unsure: two halves, {tau['about'].removeprefix('of ')} each, order the methods otherwise")
+        )
     if control is not None and control["about"] in (BEATS, UNCLEAR):
         yield f"{run.metadata.method_title(control['truth'])}, a control, is {control['about']}"
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
 
-from axiom_bench.environment import conf_folder
+from axiom_bench.columns import LAYER
+from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import check, check_group, worded
 
@@ -37,16 +38,14 @@ Formats = Annotated[tuple[Word, ...], worded("a list of formats, as [png,pdf,svg
 class Figures:
     """Which metrics and methods the figures show; an empty choice leaves a figure out.
 
-    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane; floor: the two coordinates of
-    its floor. grid: methods of the maps side by side, None for all. perturbed: a method. pair: two methods.
-    class_seen: the metric of the classes that maps show. numbers: {metric: the paper's figure that shows it}.
-    formats: of the files, png and others of FORMATS.
+    over_models, by_depth: metrics of the layer. plane: the two errors of the axiom plane. grid: methods of the maps, or
+    None for all. perturbed: a method. pair: two methods. class_seen: the metric of the classes that maps show.
+    numbers: {metric: the paper's figure that shows it}. formats: of the files, png and others of FORMATS.
     """
 
     over_models: Metrics
     by_depth: Metrics
     plane: Metrics
-    floor: Metrics
     grid: Methods | None
     perturbed: Method | None
     pair: Methods
@@ -57,7 +56,7 @@ class Figures:
     @property
     def values(self) -> dict[str, Collection[str]]:
         """{setting: the names of values that it chooses}."""
-        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane", "floor")}
+        lists = {name: getattr(self, name) for name in ("over_models", "by_depth", "plane")}
         seen = () if self.class_seen is None else (self.class_seen,)
         return {
             f"figures.{name}": names for name, names in (lists | {"class_seen": seen, "numbers": self.numbers}).items()
@@ -69,9 +68,8 @@ class Figures:
                 raise unknown("format of report.figures.formats", name, FORMATS)
         if FORMATS[0] not in self.formats:
             raise BenchError(f"report.figures.formats needs {FORMATS[0]}, which report.html shows: [{FORMATS[0]},pdf].")
-        for key in ("plane", "floor"):
-            if len(getattr(self, key)) not in (0, 2):
-                raise BenchError(f"report.figures.{key} needs two metrics, of the axes x and y, or none: [].")
+        if len(self.plane) not in (0, 2):
+            raise BenchError("report.figures.plane needs two metrics, of the axes x and y, or none: [].")
 
 
 @dataclass(frozen=True)
@@ -89,12 +87,14 @@ class Latex:
 class Options:
     """headline: the metrics of a run's last lines. columns: the metrics of the overview table, in order; columns_off:
     those of them that the page shows when a reader asks.
-    compare: the method that the paired tests compare with every other; None: no such tests."""
+    compare: the method that the paired tests compare with every other; None: no such tests. rival: the method that the
+    title compares it with."""
 
     headline: Metrics
     columns: Metrics
     columns_off: Metrics
     compare: Method | None
+    rival: Method
     figures: Figures
     latex: Latex
 
@@ -112,14 +112,13 @@ class Options:
         for name, options in GROUPS.items():
             setting = f"report.{name}"
             group = _group(setting, chosen.pop(name, None))
-            group.pop(GONE, None)
-            selected = _checked(setting, options, group)
+            selected = _checked(setting, options, {key: group[key] for key in group if key not in GONE})
             groups[name] = options(**with_tuples({**deepcopy(defaults[name]), **selected}))
         selected = _checked("report", cls, chosen)
         return cls(**with_tuples({**deepcopy(defaults), **selected}) | groups)
 
 
-GONE = "columns"  # of figures, in the manifests of runs that are older than one width
+GONE = ("columns", "floor")  # of figures, in the manifests of older runs
 GROUPS: dict[str, Any] = {"figures": Figures, "latex": Latex}
 KEYS = tuple(  # of all settings, as a command line names them
     f"report.{group}{field.name}"
@@ -135,6 +134,7 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
     methods: those of the run. values: all names of values that a run may have, in it or not.
     """
     of_methods = {"compare": (options.compare,), "figures.pair": options.figures.pair}
+    of_methods["rival"] = (options.rival,) * (options.rival != _defaults()["rival"])  # which a run need not have
     of_methods |= {"figures.perturbed": (options.figures.perturbed,), "figures.grid": options.figures.grid or ()}
     for chosen, names, kind in ((of_methods, methods, "method"), (options.values, values, "metric")):
         for key, requested in chosen.items():
@@ -145,8 +145,11 @@ def check_names(options: Options, methods: Collection[str], values: Collection[s
 
 def options_of(run: RunFolder) -> Options:
     """What the report of a run shows: of the headline and the columns what the run has. Where it has nothing of the
-    headline, its own metrics lead, in the order given; they also take the place of absent columns. Raises BenchError
-    for an unknown key of `config.report`."""
+    headline, its own metrics lead, in the order given; they also take the place of absent columns. Where no metric of
+    the headline tells methods apart, the first column that does leads. A user's own metrics are columns, too. Raises
+    BenchError for an unknown key of `config.report`."""
+    from axiom_bench.statistics.ranking import tells_apart  # here: not where options are checked before a run
+
     options = Options.of(run.config)
     directed = [name for name in run.metrics if run.metadata.value(name).has_direction] or list(run.metrics)
     headline, columns = (
@@ -155,7 +158,15 @@ def options_of(run: RunFolder) -> Options:
     if options.headline and not headline:
         headline, columns = tuple(directed[: len(options.columns) or 1]), ()
     columns = tuple(dict.fromkeys([*columns, *headline, *directed]))[: len(options.columns)]
-    return replace(options, headline=headline, columns=columns)
+    shipped, entries = entry_names("metric"), run.manifest.get("metrics") or {}
+    of_methods = [name for name in run.metrics if name in run.records.measured(LAYER)]
+    own = [name for name in of_methods if (entries.get(name) or {}).get("metric", name) not in shipped]
+    columns = tuple(dict.fromkeys([*columns, *own]))
+    if headline and not any(tells_apart(run, name) for name in headline):
+        headline = (*[name for name in columns if name not in headline and tells_apart(run, name)][:1], *headline)
+    others = [name for name in run.methods if name != options.compare and name not in run.metadata.controls]
+    rival = options.rival if options.rival in others else next(iter(others), options.rival)
+    return replace(options, headline=headline, columns=columns, rival=rival)
 
 
 def number_of(run: RunFolder, value: str) -> str:

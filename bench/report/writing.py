@@ -73,7 +73,7 @@ def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure 
     figures, judged = list(figures), scorecard.judge_in_report(run)
     trust = {setting: in_words(run, rows) for setting, rows in judged.items()}
     methods, metrics = page_tables.definitions_of(run)
-    terms = page_tables.terms(methods, metrics)
+    terms = page_tables.terms(methods, metrics, [*map(run.metadata.method_title, run.metadata.controls)])
     sections = [page_tables.findings_section(run, terms, trust)]
     if not run.records.empty:
         sections = [
@@ -102,7 +102,8 @@ def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> 
     shown = " ".join(figure.svg for each in drawn.values() for figure in each)
     styles = [(place, name, style, sign(style)) for place, (name, style) in enumerate(method_styles(run).items())]
     methods = [entry for entry in styles if f'data-method="{entry[0]}"' in shown]
-    body = part("charts", charts=drawn, methods=methods, written=written)
+    controls = [*map(run.metadata.method_title, run.metadata.controls)]
+    body = part("charts", charts=drawn, methods=methods, written=written, controls=controls)
     return Section("charts", "Charts", body, ("charts.css",), ("panels.js", "charts.js"))
 
 

@@ -60,7 +60,11 @@ def run(composition: Composition, config: dict[str, Any], goes_on: bool = False)
         }
         running.begin(folder, about_command)
         with executors.opened(config["executor"], folder) as executor:
-            return _distinct([run_job(job, command, executor) for job in composition.job_configs()])
+            results = _distinct([run_job(job, command, executor) for job in composition.job_configs()])
+        shards = sum(len(result.shards) for result in results)
+        if there := sum(len(result.shards) - result.shards_computed for result in results):
+            _print(f"{there} of {shards} shards were already there" + ": nothing was computed" * (there == shards))
+        return results
 
 
 @contextmanager
@@ -92,8 +96,6 @@ def run_job(config: DictConfig, command: str, executor: Executor) -> Result:
         if result.missing:
             result = _computed(task, result, executor)
         record_files.remove(task.folder, result.damaged)
-        if there := len(result.shards) - len(result.missing):
-            _print(f"{result.job}: {there} of {len(result.shards)} shards were already there")
         result = executors.done(executor, resolved, finish, task, result)
         mirror.pull(task.folder)
         running.announce(task.folder, result.job, manifest.of_job(result))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -77,16 +78,6 @@ def _friedman(table: pd.DataFrame) -> float:
         return float(friedmanchisquare(*table.to_numpy()).pvalue)
 
 
-def best(values: pd.Series, value: Value) -> pd.Series:
-    """Which entries are best in the metric's direction, as printed: values that print the same tie. NaN is never best,
-    and a metric without a direction has no best entry. For numbers without images, such as run times."""
-    defined = values.dropna()
-    if not value.has_direction or defined.empty:
-        return pd.Series(False, index=values.index)
-    printed = number(defined.min() if value.better == "lower" else defined.max())
-    return values.map(lambda entry: pd.notna(entry) and number(entry) == printed).astype(bool)
-
-
 def best_methods(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
     """The methods that are bold: see `comparison.Comparison.places`. None for a model that ranks none, or where
     a control is unbeaten."""
@@ -150,12 +141,16 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
     return [*leading, *last]
 
 
-def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | None, list[str]]:
-    """Who is best, in the first setting and metric that tell methods apart; that setting, and all its metrics in which
-    the same methods are. (`at_chance`'s first sentence or "", None, []) where nothing is told apart."""
-    directed = [name for name in metrics if name in run.metrics and run.metadata.value(name).has_direction]
+def conclusion(
+    run: RunFolder, metrics: Sequence[str], compare: str | None = None, rival: str = ""
+) -> tuple[str, Setting | None, list[str]]:
+    """`verdict` of a method to compare. Else who is best, in the first setting and metric that tell methods apart; that
+    setting, and all its metrics in which the same methods are. Else a sentence, None and []: `at_chance`'s first, or
+    that no metric tells; "" where no two methods are compared."""
+    if compare is not None and (sentence := verdict([run], compare, rival, metrics)):
+        return sentence, None, []
     for setting in run.settings:
-        leaders = {name: methods for name in directed if (methods := best_methods(run, setting, name))}
+        leaders = {name: methods for name in metrics if (methods := _ahead(run, setting, name))}
         for methods in leaders.values():
             shared = [run.metadata.value(name) for name, others in leaders.items() if others == methods]
             names = names_in_words(run, [(name,) for name in run.methods if name in methods])
@@ -168,8 +163,96 @@ def conclusion(run: RunFolder, metrics: Sequence[str]) -> tuple[str, Setting | N
                 does = "leads in"  # of some means better than others, but not significantly
             if len(methods) > 1:
                 does = does.replace("has", "have").replace("leads", "lead")
-            return f"{names} {does} {titles} on {run.label(setting)}", setting, [value.name for value in shared]
-    return next(iter(at_chance(run)), ""), None, []
+            same = [at for at in run.settings if all(_ahead(run, at, value.name) == methods for value in shared)]
+            where = f"{_listed([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
+            return f"{names} {does} {titles} on {where}", setting, [value.name for value in shared]
+    each = [_ranking(run, setting, name) for setting in run.settings for name in metrics]
+    images = [comparison.images for comparison in each if comparison is not None and len(comparison.places) > 1]
+    nobody = f"No metric tells which method is best with {_images(max(images))}" if images else ""
+    return next(iter((*at_chance(run), nobody))), None, []
+
+
+def _ahead(run: RunFolder, setting: Setting, metric: str) -> frozenset[str]:
+    """The methods that are best, where a method that is no control is worse, or only one is compared; else none."""
+    best, comparison = best_methods(run, setting, metric), _ranking(run, setting, metric)
+    methods = {*comparison.places.index} - run.metadata.controls if comparison else {""}
+    return best if best and (methods - best or len(methods) == 1) else frozenset()
+
+
+def tells_apart(run: RunFolder, metric: str) -> bool:
+    """Whether a method is significantly worse by a metric than the best, on any network."""
+    return any(_ahead(run, setting, metric) for setting in run.settings)
+
+
+def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
+    """A sentence of the networks on which all methods but controls have the same values of metrics; "" without one."""
+    titles: dict[tuple[str, ...], list[str]] = {}
+    for name in metrics:
+        if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
+            titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
+    return " ".join(
+        f"On {_listed(labels)} all methods, controls aside, have the same {_listed(of_labels)}, as they must by "
+        "algebra before global average pooling and one linear layer."
+        for labels, of_labels in titles.items()
+    )
+
+
+def coincide(run: RunFolder, setting: Setting, metric: str) -> bool:
+    """Whether several methods are ranked, and all but controls have the same values."""
+    comparison = _ranking(run, setting, metric)
+    groups = [group for group in comparison.groups if not {*group} <= run.metadata.controls] if comparison else []
+    return len(groups) == 1 and len(groups[0]) > 1
+
+
+COMPARED = {1: "significantly better than", -1: "significantly worse than", 0: "not significantly different from"}
+
+
+def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
+    """Whether a method is better than another, by how much, and on how many networks and images. By the first metric in
+    which they differ anywhere, else the first that compares both; "" where none does."""
+    verdicts = filter(None, (_verdict(runs, method, rival, name) for name in metrics))
+    first = next(verdicts, (False, ""))
+    return next((sentence for differ, sentence in chain([first], verdicts) if differ), first[1])
+
+
+def _verdict(runs: Sequence[RunFolder], method: str, rival: str, metric: str) -> tuple[bool, str] | None:
+    """Whether they differ in a metric, and the sentence; None where no network has both."""
+    where: dict[int, list[str]] = {1: [], -1: [], 0: []}
+    differences, images, values = list[float](), list[int](), list[float]()
+    for run in runs:
+        value, title = run.metadata.value(metric), run.metadata.method_title
+        for setting in run.settings:
+            comparison = _ranking(run, setting, metric)
+            if comparison is None or not {method, rival} <= {*comparison.places.index}:
+                continue
+            own, other = comparison.group_of(method)[0], comparison.group_of(rival)[0]
+            sign = 0
+            difference = comparison.place(method).value - comparison.place(rival).value
+            if own != other and comparison.differ(own, other):
+                sign = 1 if (difference > 0) == (value.better == "higher") else -1
+            where[sign].append(run.label(setting))
+            differences += [difference] * (own != other)
+            images.append(comparison.images)
+            values = [comparison.place(name).value for name in (method, rival)]
+    if not images or not value.has_direction:
+        return None
+    text, count = partial(number, rounding=value.rounding), len(images)
+    about = f"{title(rival)} in {in_sentence(value.title)}"
+    on_images = f"{' to '.join(dict.fromkeys(f'{each:,}' for each in (min(images), max(images))))} images"
+    if not differences:
+        return False, f"{title(method)} coincides with {about} on {_networks(count, count)}, {on_images}"
+    first, *others = sorted((sign for sign in where if where[sign]), key=lambda sign: -len(where[sign]))
+    place = where[first][0] if count == 1 else _networks(len(where[first]), count)
+    more = "".join(f", {COMPARED[sign]} it on {len(where[sign])}" for sign in others)
+    ends = " to ".join(dict.fromkeys(map(text, (min(differences), max(differences)))))
+    shown = f"{text(values[0])} against {text(values[1])}" if count == 1 else f"difference {ends}"
+    sentence = f"{title(method)} is {COMPARED[first]} {about} on {place}{more}"
+    return True, f"{sentence}: {value.lead} {shown}, {on_images}{' each' * (count > 1)}"
+
+
+def _networks(count: int, total: int) -> str:
+    every = {1: "the network", 2: "both networks"}.get(total, f"all {total} networks")
+    return every if count == total else f"{count} of {total} networks"
 
 
 MEND = "Check weights, mean and std, and that labels count the classes in the order of the network's outputs."

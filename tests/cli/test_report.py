@@ -61,6 +61,7 @@ def test_two_networks(runs, capsys):
     page = (folder / "report.html").read_text()
     assert "Combined runs" in page
     assert all(text in page for text in ("scenes_vgg", "scenes_resnet", "quick/scenes_vgg", "../scenes_resnet"))
+    assert "axiom-bench report ../scenes_vgg ../scenes_resnet --output ." in page
     assert len(list((folder / "figures").glob("maps_*.png"))) == 2
     stamp = (folder / "report_stamp.json").read_bytes()
     assert main(["report", *runs]) == 0  # nothing has changed

@@ -115,9 +115,12 @@ def test_the_command_takes_truth_from_other_runs(make, truth, capsys):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     lines = {line.split("  ")[1].split("\N{NO-BREAK SPACE}")[0]: line for line in rows}
     assert "1.00 [1.00, 1.00]" in lines["Box IoU"]
-    assert "passes: 100% of spoiled explanations in the right order; order unsure" in lines["Box IoU"]
+    assert "passes: 100% of spoiled explanations in the right order; unsure: two halves, " in lines["Box IoU"]
     assert "a control, is not significantly different from the best method" in lines["Box IoU"]
-    assert "fails: 75% of spoiled explanations in the right order; order holds (" in lines["Confidence drop"]
+    assert (
+        "fails: 75% of spoiled explanations in the right order; two halves of the images agree on the order"
+        in lines["Confidence drop"]
+    )
     assert "a control, is better than the best method" in lines["Sensitivity error"]
     assert {path.name for path in (run / "tables").iterdir()} == {"judging.csv", "judging_1.md"}
     table = pd.read_csv(run / "tables/judging.csv", keep_default_na=False, na_values={"value": ""})

@@ -62,7 +62,7 @@ def test_the_conclusion_is_the_report_s_title(results, make_run, edit_manifest):
     page = report.write(folder).read_text()
     title = re.search(r"<h1>(.*?)</h1>", page)
     assert title is not None
-    assert title[1].endswith(" has the lowest conservation error on scenes_fc")
+    assert title[1].endswith(" has the lowest conservation error on scenes_fc and scenes_residual")
     assert f'<p class="index-conclusion">{title[1]}</p>' in (results / index.NAME).read_text()
 
 

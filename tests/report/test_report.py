@@ -96,14 +96,15 @@ def test_the_headline_is_a_table_of_80_columns(usual_run):
     (best,) = (line.split() for line in lines[:6] if line.split()[1].startswith("*"))
     assert best[0] == "grad_cam"
     assert any(line.startswith("scenes_residual (n = ") for line in lines)
-    assert lines[-1] == f"* best, or not significantly worse; {NOTHING} no value"
+    assert lines[-1] == "grad_cam has the lowest conservation error on scenes_fc and scenes_residual"
+    assert lines[-2] == f"* best, or not significantly worse; {NOTHING} no value"
     assert max(map(len, (first, second, network, *lines))) <= 80
 
 
 def test_the_headline_tells_the_layer_s_metrics_below_its_table(make_records, small_run):
     records = make_records(12, layers={"scenes_fc": ("features.9",)}, methods={"xgrad_cam": {}, "hires_cam": {}})
     config = {"target": "label", "report": {"headline": ["conservation_error", "zeta", "nothing"]}}
-    *table, free = report.headline(small_run(records, {"config": config}))  # nothing is said of what wasn't measured
+    *table, free, _ = report.headline(small_run(records, {"config": config}))  # nothing is said of what wasn't measured
     first, second = (line.split() for line in table[3:5])
     assert [first[0], second[0]] == ["xgrad_cam", "hires_cam"]
     assert first[1] == second[1]

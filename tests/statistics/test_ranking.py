@@ -8,9 +8,12 @@ import pytest
 
 from axiom_bench.report.charts import ranking
 from axiom_bench.report.charts.drawing import Figure, LeftOut
+from axiom_bench.report.options import options_of
+from axiom_bench.report.tables.headline import result_lines
 from axiom_bench.report.tables.text import control_notes
 from axiom_bench.statistics.ranking import (
     best_methods,
+    coincidences,
     conclusion,
     critical_difference,
     findings,
@@ -175,10 +178,15 @@ def test_the_conclusion_names_the_best_with_all_metrics_that_say_so(make_told):
     assert metrics == [ERROR]
     names = [run.metadata.method_title(name) for name in run.methods if name in best_methods(run, setting, ERROR)]
     assert len(names) > 1
-    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} lead in conservation error on one"
+    assert sentence == f"{', '.join(names[:-1])} and {names[-1]} lead in conservation error on one and two"
     twins = make_told({"low": 0.0, "twin": 0.0, "far": 9.0}, networks=("one",))
     assert conclusion(twins, [ERROR])[0] == "Low and Twin have the lowest conservation error on one"
-    assert conclusion(make_told({"low": 0.0, "twin": 0.0}, networks=("one",)), [ERROR]) == ("", None, [])
+    run = make_told({"low": 0.0, "twin": 0.0}, networks=("one",))
+    assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
+    assert coincidences(run, [ERROR]).startswith(
+        "On one all methods, controls aside, have the same conservation error, as they must"
+    )
+    assert coincidences(make_told(), [ERROR]) == ""
 
 
 def test_settings_that_agree_say_so_first(make_told):
@@ -212,7 +220,7 @@ def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
     """Low and Twin are controls, and no method is better than they."""
     methods = {name: {"title": name.title(), "control": name in ("low", "twin")} for name in SHIFTS}
     run = make_told(methods=methods)
-    assert conclusion(run, [ERROR]) == ("", None, [])
+    assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
     first, second = findings(run, [ERROR])
     assert (first.kind, second.kind) == ("control", "control")
     says = (
@@ -237,6 +245,37 @@ def test_a_metric_that_a_control_wins_does_not_lead(write):
     run = write(pd.concat(records), {"net": ("last",)}, methods=methods)
     assert conclusion(run, [ERROR, other])[0] == "Mine has the lowest sensitivity error on net"
     assert [(each.kind, each.metric) for each in findings(run, [ERROR, other])] == [("best", other), ("control", ERROR)]
+
+
+def test_a_control_that_loses_tells_no_methods_apart(write):
+    """Where all methods coincide, the next column leads in which one is better."""
+    low, high = np.random.default_rng(0).uniform([[1], [3]], [[2], [4]], (2, 40))
+    records = [rows_of(ERROR, {"same": low, "mine": low, "nothing": high}),
+               rows_of("box_iou", {"same": low, "mine": high, "nothing": low / 2}),
+               rows_of("own", {"same": low, "mine": high, "nothing": low})]  # fmt: skip
+    methods = {name: {"title": name.title(), "control": name == "nothing"} for name in ("same", "mine", "nothing")}
+    config = {"report": {"headline": [ERROR], "columns": [ERROR, "box_iou"]}}
+    run = write(pd.concat(records), {"net": ("last",)}, methods=methods, config=config)
+    assert options_of(run).headline == ("box_iou", ERROR)
+    assert options_of(run).columns == (ERROR, "box_iou", "own")  # a user's metric is one more
+    assert conclusion(run, options_of(run).headline)[0] == "Mine has the highest box IoU on net"
+    assert "On net all methods, controls aside, have the same conservation error" in " ".join(result_lines(run))
+
+
+def test_the_title_says_whether_the_compared_method_is_better(make_told):
+    def answer(compare, rival, **told):
+        run = make_told(config={"report": {"headline": [ERROR], "compare": compare, "rival": rival}}, **told)
+        return result_lines(run)[-1]
+
+    one = r"(\w+) is significantly (\w+) than (\w+) in conservation error on one: median (\S+) against (\S+), 40 images"
+    *words, own, other = re.fullmatch(one, answer("far", "low", networks=("one",))).groups()
+    assert words == ["Far", "worse", "Low"]
+    assert float(own) == pytest.approx(float(other) + 1, abs=0.6)
+    both = "Low is significantly better than Far in conservation error on both networks: median difference -"
+    assert answer("low", "far").startswith(both)
+    assert answer("low", "far").endswith(", 40 images each")
+    assert answer("low", "twin") == "Low coincides with Twin in conservation error on both networks, 40 images"
+    assert answer("low", "absent").startswith("Low coincides with Twin")
 
 
 def test_random_weights_say_nothing(make_told):

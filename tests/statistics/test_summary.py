@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from axiom_bench.statistics.labels import Setting, Value, rows_at
-from axiom_bench.statistics.ranking import best
+from axiom_bench.statistics.labels import Setting, rows_at
 from axiom_bench.statistics.summary import (
     KEYS,
     SPLIT_KEYS,
@@ -116,23 +115,6 @@ def test_classes_split_rows():
     assert classified(records).tolist() == ["correct", "wrong", "correct", "unknown"]
     means = summarise(records, SPLIT_KEYS).set_index("split")["mean"]
     assert means.to_dict() == {"correct": 2.5, "wrong": 2.0, "unknown": 8.0}
-
-
-@pytest.mark.parametrize(
-    ("better", "values", "expected"),
-    [
-        ("lower", [0.2, 0.1, 0.3], [False, True, False]),
-        ("higher", [0.2, 0.1, 0.3], [False, False, True]),
-        ("none", [0.2, 0.1, 0.3], [False, False, False]),
-        ("lower", [0.10001, 0.10002, 0.11], [True, True, False]),  # what prints the same ties
-        ("lower", [np.nan, 0.5, np.nan], [False, True, False]),
-        ("higher", [np.nan, np.nan], [False, False]),
-        ("higher", [-0.2, -0.1], [False, True]),
-        ("lower", [5e-8, 6e-8, 1e-5], [True, True, False]),  # float32's rounding: nobody is better by it
-    ],
-)
-def test_best(better, values, expected):
-    assert best(pd.Series(values), Value("x", "X", better=better)).tolist() == expected
 
 
 def test_counts_of_a_status_text_and_rows_of_a_setting():

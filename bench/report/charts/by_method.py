@@ -231,7 +231,12 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         if name not in defined:
             yield LeftOut(title, drawing.not_measured(run, name))
             continue
-        panels = {run.label(setting): groups for setting, groups in groups_of(run, name, run.methods).items()}
+        settings, same = drawing.told_apart(run, name)
+        groups_by = groups_of(run, name, run.methods)
+        panels = {run.label(setting): groups_by[setting] for setting in settings if setting in groups_by}
+        if not panels:
+            yield LeftOut(title, same)
+            continue
         counts = counts_in(group for panel in panels.values() for group in panel.values())
         direction = f", {value.better} is better" if value.has_direction else ""
         shown = {method for panel in panels.values() for method in panel}
@@ -241,7 +246,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             for method, style in method_styles(run).items()
             if method in shown
         }
-        caption = " ".join([caption, *_without_value(run, name, shown)])
+        caption = " ".join(filter(None, [caption, same, *_without_value(run, name, shown)]))
         yield _figure(run, BY_METHOD, f"by_method_{name}", title, value, panels, looks, caption)
 
 
@@ -264,6 +269,9 @@ def draw_networks(run: RunFolder) -> Iterator[Figure | LeftOut]:
         groups = {run.label(at): group[METHOD_FREE] for at, group in groups_of(run, name, (METHOD_FREE,)).items()}
         if not groups:
             yield LeftOut(title, drawing.not_measured(run, name), number_in_paper)
+            continue
+        if max(float(np.abs(group.values).max()) for group in groups.values()) < FLOAT32_ROUNDING:
+            yield LeftOut(title, "All values are 0 but for rounding.", number_in_paper)
             continue
         counts = ", ".join(f"{label} {counts_in([group])}" for label, group in groups.items())
         caption = (
@@ -294,7 +302,6 @@ def _figure(
     all_values = [group.values for panel in panels.values() for group in panel.values()]
     axis = fit(all_values)
     fewer = f"Dots: values beyond the whiskers, of each box the {MAX_OUTSIDE} farthest from its median."
-    notes = (caption, axis.note, fewer if max(map(len, all_values)) > MAX_OUTSIDE else "")
     boxes = {
         panel: [
             Box(place, groups[name], row(look.title, groups[name]), look.colour, name)
@@ -304,6 +311,10 @@ def _figure(
         for panel, groups in panels.items()
     }
     frame = by_network({panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()})
+    zero = [box.method for each in boxes.values() for box in each if axis.log and box.row["Median"] < FLOAT32_ROUNDING]
+    boxes = {panel: [box for box in shown if box.method not in zero] for panel, shown in boxes.items()}
+    left = f"Not drawn, at 0 but for rounding: {', '.join(looks[name].title for name in dict.fromkeys(zero))}."
+    notes = (caption, axis.note, left if zero else "", fewer if max(map(len, all_values)) > MAX_OUTSIDE else "")
     plot = partial(_plot, run, axis, boxes, looks, axis_title(value))
     return Figure(name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame)
 

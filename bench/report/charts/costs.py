@@ -32,14 +32,15 @@ def draw(run: RunFolder) -> Iterator[Figure]:
     rows = rows[(rows["method"] != METHOD_FREE) & (rows["n"] > 0)]
     for value in map(run.metadata.value, metrics_in_order(run, set(rows["metric"]))):
         selected = rows[rows["metric"] == value.name]
-        tables = {run.label(at): _table(run, value, rows_at(selected, at), ms) for at, ms in costs.items()}
+        settings, same = drawing.told_apart(run, value.name)
+        tables = {run.label(at): _table(run, value, rows_at(selected, at), costs[at]) for at in settings if at in costs}
         tables = {label: table for label, table in tables.items() if len(table)}
         if not value.has_direction or not tables:
             continue
         frame = drawing.by_network(tables)
         caption = (
             f"Cost: run time of trace and method together, measured apart from the run. Quality: the {value.lead} with "
-            f"its 95 % interval, by image. {counts_text(frame['Images'], frame['Rows'])} a point."
+            f"its 95 % interval, by image. {counts_text(frame['Images'], frame['Rows'])} a point. {same}".rstrip()
         )
         plot, title = partial(_plot, run, value, tables), f"{value.title} and cost"
         yield Figure(f"cost_{value.name}", title, caption, plot, chart=CHART, label=value.title, frame=frame)

@@ -29,7 +29,8 @@ from axiom_bench.records import files
 from axiom_bench.report.charts import svg
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.statistics.bootstrap import Floats
-from axiom_bench.statistics.labels import FLOAT32_ROUNDING, counts_text, number
+from axiom_bench.statistics.labels import FLOAT32_ROUNDING, Setting, counts_text, number
+from axiom_bench.statistics.ranking import coincide
 from axiom_bench.statistics.run_folder import RunFolder
 
 DPI = 200
@@ -353,6 +354,14 @@ def hover(frame: pd.DataFrame) -> list[str]:
 def written(value: Any) -> str:
     """A cell of a frame as readers see it."""
     return number(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
+    """The settings in which methods differ by one of these metrics, and a sentence on the others, whose chart would
+    show one spot."""
+    same = [setting for setting in run.settings if all(coincide(run, setting, name) for name in metrics)]
+    note = f"Not drawn, since all methods, controls aside, have the same values: {', '.join(map(run.label, same))}."
+    return [setting for setting in run.settings if setting not in same], note if same else ""
 
 
 def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:

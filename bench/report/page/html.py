@@ -39,7 +39,7 @@ class Section:
 class Header:
     """above: the line over the title. facts: {what: sentence}. notices: sentences about a run that hasn't ended.
     reload: seconds after which the page loads itself again, while a run is watched. trust: {metric: how far its part of
-    the title can be trusted}."""
+    the title can be trusted}. also: a sentence below the title."""
 
     above: str
     title: str
@@ -47,6 +47,7 @@ class Header:
     notices: tuple[str, ...] = ()
     reload: int | None = None
     trust: Mapping[str, str] = field(default_factory=dict)
+    also: str = ""
 
 
 FOLDER = Path(__file__).parent / "templates"

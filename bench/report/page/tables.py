@@ -47,12 +47,13 @@ class Definition:
 @dataclass(frozen=True)
 class Terms:
     """Anchors of the definitions. methods: by name and by title. metrics: by name. titles: of metrics, by title. pages:
-    other pages that a word of a table leads to, by that word."""
+    other pages that a word of a table leads to, by that word. controls: titles of methods that explain nothing."""
 
     methods: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, str] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     pages: Mapping[str, str] = field(default_factory=dict)
+    controls: Collection[str] = ()
 
 
 def definitions_of(run: RunFolder) -> tuple[list[Definition], list[Definition]]:
@@ -78,12 +79,13 @@ def definitions_section(methods: Iterable[Definition], metrics: Iterable[Definit
     return Section("definitions", "Definitions", body, ("definitions.css",), ("definitions.js",))
 
 
-def terms(methods: Sequence[Definition], metrics: Sequence[Definition]) -> Terms:
+def terms(methods: Sequence[Definition], metrics: Sequence[Definition], controls: Collection[str] = ()) -> Terms:
     """Where each method and metric is defined; a title of several has the first."""
     return Terms(
         {name: entry.id for entry in reversed(methods) for name in (entry.title, entry.name)},
         {entry.name: entry.id for entry in metrics},
         {entry.title: entry.id for entry in reversed(metrics)},
+        controls=controls,
     )
 
 
@@ -199,7 +201,8 @@ def intervals(run: RunFolder, setting: Setting, value: Value, most: int | None =
         place, colour = comparison.place(group[0]), method_styles(run)[group[0]].colour
         ends = (place.value, place.value_low, place.value_high)
         more = f" and {len(group) - most} more" if most and len(group) > most else ""
-        rows.append(Row(group_name(run, group[:most]) + more, colour, *ends, place.is_best))
+        is_control = run.metadata.controls.issuperset(group)
+        rows.append(Row(group_name(run, group[:most]) + more, colour, *ends, place.is_best, is_control))
     images = f"{comparison.images} image{'' if comparison.images == 1 else 's'}"
     return interval_chart(f"{value.title}, {value.lead} with 95 % interval, n = {images}", rows, value)
 
@@ -216,6 +219,7 @@ class Row(NamedTuple):
     low: float
     high: float
     is_best: bool = False
+    is_control: bool = False
 
 
 def interval_chart(label: str, rows: Sequence[Row], value: Value) -> Markup:

@@ -16,7 +16,7 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
 from axiom_bench.statistics.labels import NOTHING, Setting, number, share
-from axiom_bench.statistics.ranking import MEND, at_chance, below_published, conclusion
+from axiom_bench.statistics.ranking import MEND, at_chance, below_published, coincidences, conclusion
 from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
@@ -43,7 +43,8 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     }
     counts = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
     above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
-    sentence, setting, metrics = conclusion(run, options_of(run).headline)
+    options = options_of(run)
+    sentence, setting, metrics = conclusion(run, options.headline, options.compare, options.rival)
     title, above = (sentence, f"{above}: {counts}") if sentence else (counts, above)
     of_setting = (trust or {}).get(setting, {}) if setting else {}
     lines = {run.metadata.value(name).title: of_setting[name] for name in metrics if of_setting.get(name)}
@@ -51,7 +52,8 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     below = [f"{sentence}." for sentence in below_published(run)]
     mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
     facts, notices = {name: text for name, text in facts.items() if text}, running.sentences(run.manifest)
-    return Header(above, title, facts, (*notices, *below, *mend), run.manifest.get("reload"), lines)
+    notices = (*notices, *below, *mend)
+    return Header(above, title, facts, notices, run.manifest.get("reload"), lines, coincidences(run, options.headline))
 
 
 def _network(run: RunFolder, name: str) -> str:
@@ -85,7 +87,10 @@ def _day(created: object) -> str:
 def this_run(run: RunFolder) -> Section:
     """Tables of models, data and seconds; sentences; the folded configuration; the command, with a button."""
     manifest = run.manifest
-    commands = (["axiom-bench", *(each.get("overrides") or ())] for each in manifest.get("runs") or [manifest])
+    runs = manifest.get("runs") or ()
+    commands = [["axiom-bench", *(each.get("overrides") or ())] for each in runs or [manifest]]
+    if runs:
+        commands += [["axiom-bench", "report", *(str(each.get("folder")) for each in runs), "--output", "."]]
     body = part(
         "this_run",
         models=_models(run),
@@ -93,6 +98,7 @@ def this_run(run: RunFolder) -> Section:
         device=manifest.get("device"),
         precision=precision(manifest.get("precision")),
         versions=manifest.get("versions") or {},
+        is_combined=bool(runs),
         commit=manifest.get("git_commit"),
         added=manifest.get("added") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),

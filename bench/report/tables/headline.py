@@ -23,7 +23,7 @@ from axiom_bench.report.tables.text import (
 )
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
 from axiom_bench.statistics.paired_tests import LEVEL
-from axiom_bench.statistics.ranking import MEND, at_chance, below_published
+from axiom_bench.statistics.ranking import MEND, at_chance, below_published, coincidences, conclusion
 from axiom_bench.statistics.run_folder import METHOD_FREE, RunFolder
 from axiom_bench.statistics.summary import counts_of, leading
 
@@ -40,7 +40,8 @@ MEANINGS = {
 
 def result_lines(run: RunFolder) -> list[str]:
     """The table, a line that says what its signs mean, and a line for each headline metric of the layer alone; with
-    `config.report.compare`, one for each metric that has a direction. `warning_lines` come first."""
+    `config.report.compare`, one for each metric that has a direction. `warning_lines` come first, the conclusion
+    last."""
     measured = set(run.summary.loc[run.summary["method"] != METHOD_FREE, "metric"])
     names = [name for name in options_of(run).headline if name in measured]
     values = [run.metadata.value(name) for name in names[:MOST]]
@@ -49,7 +50,10 @@ def result_lines(run: RunFolder) -> list[str]:
     notes += [f"{len(names) - MOST} more metrics in the report"] if len(names) > MOST else []
     below = ["; ".join(notes)] if notes else []
     below += control_notes(run, run.settings, names[:MOST], f"marked {BEST}")
-    return [*warning_lines(run), *table, *below, *metric_lines(run, set(names))]
+    options = options_of(run)
+    answer, *_ = conclusion(run, options.headline, options.compare, options.rival)
+    below += filter(None, [coincidences(run, options.headline)])
+    return [*warning_lines(run), *table, *below, *metric_lines(run, set(names)), *filter(None, [answer])]
 
 
 def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
@@ -75,7 +79,8 @@ def _table(run: RunFolder, values: Sequence[Value]) -> Iterator[str]:
             for value in values
         ]
         for name, *cells in zip(methods, *columns, strict=True):
-            yield _row(f"  {run.metadata.method_title(name)}", cells)
+            control = " (control)" if name in run.metadata.controls else ""
+            yield _row(f"  {run.metadata.method_title(name)}{control}", cells)
 
 
 def _row(title: str, cells: Sequence[str]) -> str:

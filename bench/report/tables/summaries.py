@@ -13,11 +13,9 @@ from axiom_bench.report.tables.table import Cell, Group, Table, count, interval,
 from axiom_bench.report.tables.text import BOLD_NOTE, INTERVAL_NOTE, PARTIAL
 from axiom_bench.statistics.bootstrap import OverNetworks
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, counts_text, number, rows_at
-from axiom_bench.statistics.ranking import best, best_methods, on_common_images
+from axiom_bench.statistics.ranking import best_methods, on_common_images
 from axiom_bench.statistics.run_folder import METHOD_FREE, TRACE, RunFolder, milliseconds
 from axiom_bench.statistics.summary import KEYS, leading
-
-TIME = Value("time", "Run time", better="lower")
 
 
 def overview_table(run: RunFolder) -> Table:
@@ -29,12 +27,14 @@ def overview_table(run: RunFolder) -> Table:
     groups = [Group(run.label(at), _overview_rows(run, at, rows_at(rows, at), values)) for at in run.settings]
     time = ("Run time\nms/image\N{NO-BREAK SPACE}\N{DOWNWARDS ARROW}",) if len(run.runtime) else ()
     header = ("Method", *(text.heading(value, value.name in whole_set) for value in values), *time)
+    about = (text.legend(run, rows), *text.random_weights_lines(run), *run.metadata.model_notes())
     notes = (
-        *text.random_weights_lines(run), *run.metadata.model_notes(), *_counts(run, rows), BOLD_NOTE,
+        *about, *_counts(run, rows), BOLD_NOTE,
         *text.interval_notes(run, bool(whole_set)), *_notes(run, rows), _time_note(run), *text.metric_notes(values),
         *_kept(run),
     )  # fmt: skip
-    return Table("overview", "Overview", header, tuple(group for group in groups if group.rows), notes)
+    shown = tuple(group for group in groups if group.rows)
+    return Table("overview", "Overview", header, shown, notes, num_open=len(about))
 
 
 def _notes(run: RunFolder, rows: pd.DataFrame) -> list[str]:
@@ -57,8 +57,7 @@ def _overview_rows(
     ]
     if len(run.runtime):
         times = milliseconds(run, setting)
-        total = times.reindex(methods) + times.get(TRACE, float("nan"))
-        columns.append([numeric(ms, bold=bold) for ms, bold in zip(total, best(total, TIME), strict=True)])
+        columns.append([*map(numeric, times.reindex(methods) + times.get(TRACE, float("nan")))])
     return _rows(run, methods, columns)
 
 
@@ -94,7 +93,7 @@ def _time_note(run: RunFolder) -> str:
         return "Run time wasn't measured in this run."
     traces = {run.label(setting): milliseconds(run, setting).get(TRACE) for setting in run.settings}
     times = ", ".join(f"{label} {number(ms)} ms" for label, ms in traces.items() if ms is not None)
-    return f"Run time: one trace ({times}), which all methods share, plus the method itself."
+    return f"Run time, never bold: one trace ({times}), which all methods share, plus the method itself."
 
 
 def _kept(run: RunFolder) -> list[str]:
@@ -128,7 +127,7 @@ def headline_table(run: RunFolder, value: Value, rows: pd.DataFrame) -> Table:
         columns.append([text.statistic_cell(row, value, lead, bold) for row, lead, bold in cells])
     _, _, shown = text.heading(value, bool(rows["whole_set"].any())).partition("\n")
     counts = counts_text(defined["images"], defined["n"])
-    notes = (f"Shown: {shown}. {counts}.", BOLD_NOTE, INTERVAL_NOTE, *_notes(run, rows))
+    notes = (f"Shown: {shown}. {counts}. {text.legend(run, rows)}", BOLD_NOTE, INTERVAL_NOTE, *_notes(run, rows))
     header = ("Method", *map(run.label, settings))
     groups = (Group("", _rows(run, methods, columns)),)
     return Table(f"headline_{value.name}", text.group_title(value), header, groups, notes)
@@ -193,7 +192,7 @@ def metric_tables(run: RunFolder) -> Iterator[Table]:
             cells = tuple(_metric_rows(run, rows, value, best_names, has_common))
             groups.append(Group(text.group_title(value, whole_set), cells, value.name))
         notes = (
-            METRICS_NOTE, BOLD_NOTE, *text.interval_notes(run, bool(whole_sets)),
+            f"{text.legend(run, selected)} {METRICS_NOTE}", BOLD_NOTE, *text.interval_notes(run, bool(whole_sets)),
             *text.control_notes(run, [setting], run.metrics), *text.construction_notes(run, selected),
             *text.common_notes(run, selected),
             *((COMMON_NOTE,) if has_common else ()), *text.metric_notes(value for value, _, _ in metrics),

@@ -49,7 +49,8 @@ class Column:
 class Table:
     """name: of the files. text_columns: how many leading columns hold words (left-aligned), the others hold numbers,
     except the last where `text_last`. notes: sentences under the table. family: the title that the tables of several
-    settings share, and label: this one's setting; both empty for a table of the whole run."""
+    settings share, and label: this one's setting; both empty for a table of the whole run. num_open: how many notes the
+    page shows before a reader opens the others."""
 
     name: str
     title: str
@@ -60,6 +61,7 @@ class Table:
     text_last: bool = False
     family: str = ""
     label: str = ""
+    num_open: int = 1
 
     @classmethod
     def of_setting(

@@ -99,6 +99,20 @@ def marked(text: str, row: Row) -> str:
     return text + "".join(mark for mark, is_marked in marks.items() if is_marked == True)  # noqa: E712 - it may be NaN
 
 
+def legend(run: RunFolder, summary: pd.DataFrame) -> str:
+    """What bold and the marks of these summary rows mean, and which methods are controls: what stands beside a table,
+    in a line; further notes give the rules."""
+    rows = summary[summary["n"] > 0]
+    words = ["Bold: the best, and those not significantly worse."]
+    if rows["partial"].eq(True).any():
+        words.append(f"{PARTIAL} on fewer images or rows than another method.")
+    if rows["by_construction"].eq(True).any():
+        words.append(f"{CONSTRUCTED} 0 by the method's own formula, so not ranked.")
+    if controls := [name for name in dict.fromkeys(rows["method"]) if name in run.metadata.controls]:
+        words.append(f"Controls, which explain nothing: {names_of(run, controls)}.")
+    return " ".join(words)
+
+
 def construction_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
     """Which methods win by construction in what, of these summary rows."""
     rows = summary[summary["by_construction"].astype(bool) & (summary["n"] > 0)]

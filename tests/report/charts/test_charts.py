@@ -1,4 +1,4 @@
-"""The charts of the page: their numbers against the records, their SVG, curves, the floor, and the look of methods."""
+"""The charts of the page: their numbers against the records, their SVG, curves, and the look of methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from axiom_bench.report.charts import agreement, by_method, costs, curves, plane
 from axiom_bench.report.charts.by_method import counts_in, groups_of
 from axiom_bench.report.charts.curves import mean_curves
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
-from axiom_bench.report.charts.plane import floor_of_means
 from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title, method_styles
 from axiom_bench.report.charts.svg import inline, mark
 from axiom_bench.report.options import options_of, read_run
@@ -59,20 +58,16 @@ def test_a_run_without_values_or_times_has_no_charts_of_them(made, make_records)
         assert figures(draw, nothing) == {}
 
 
-def test_an_empty_choice_leaves_plane_or_floor_out_and_a_plane_needs_two_metrics(usual_run):
+def test_an_empty_choice_leaves_the_plane_out_and_a_plane_needs_two_metrics(usual_run):
     run = read_run(usual_run, {"figures": {"plane": []}})
     assert "report.figures.plane=[METRIC,METRIC]" in left_out(plane.draw, run)
-    (figure,) = plane.draw(read_run(usual_run, {"figures": {"floor": []}}))
-    assert isinstance(figure, Figure)
-    assert "Without the axiom floor" in figure.caption
-    figure.draw()
     for names in (["box_iou"], ["box_iou", "zeta", "epsilon"]):
         with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
             options_of(read_run(usual_run, {"figures": {"plane": names}}))
 
 
-def test_an_old_manifest_with_two_widths_of_figures_is_read(usual_run):
-    options_of(read_run(usual_run, {"figures": {"columns": True}}))
+def test_an_old_manifest_with_two_widths_of_figures_and_a_floor_is_read(usual_run):
+    options_of(read_run(usual_run, {"figures": {"columns": True, "floor": []}}))
 
 
 def test_a_box_and_the_farthest_outside():
@@ -202,33 +197,6 @@ def test_no_two_methods_share_a_style():
     for kind in (True, False):
         numbers = [spec.style for spec in specs if bool(spec.control) is kind]
         assert sorted(numbers) == list(range(len(numbers)))
-
-
-@pytest.mark.parametrize(
-    ("s0", "c0", "floor"),
-    [
-        # Image 1: c0 = 4, s0 = 1 (slope 4); image 2: c0 = 1, s0 = 1 (slope 1). The steeper step comes first.
-        ([1.0, 1.0], [1.0, 4.0], ([0, 0.5, 1.0], [2.5, 0.5, 0.0])),
-        ([0.0, 1.0], [0.0, 1.0], ([0, 0.5, 0.5], [0.5, 0, 0])),  # an image without a gap adds nothing
-    ],
-)
-def test_two_images_by_hand(s0, c0, floor):
-    np.testing.assert_allclose(floor_of_means(np.array(s0), np.array(c0)), floor, atol=1e-15)
-
-
-def test_it_falls_is_convex_and_no_mixture_lies_below():
-    """An image may put any part of its gap into either error; the means of all such choices lie on or above."""
-    generator = np.random.default_rng(0)
-    s0, c0 = generator.uniform(0.1, 1, 50), generator.lognormal(0, 2, 50)
-    sensitivity, conservation = floor_of_means(s0, c0)
-    slopes = np.diff(conservation) / np.diff(sensitivity)
-    assert (slopes < 0).all()
-    assert (np.diff(slopes) > -1e-9 * np.abs(slopes[1:])).all()
-    np.testing.assert_allclose([sensitivity[-1], conservation[0]], [s0.mean(), c0.mean()], rtol=1e-12)
-    s0, c0 = s0[:8], c0[:8]
-    parts = generator.beta(0.3, 0.3, (500, 8))
-    floor = np.interp((parts * s0).mean(axis=1), *floor_of_means(s0, c0))
-    assert (((1 - parts) * c0).mean(axis=1) >= floor - 1e-12).all()
 
 
 def test_groups_are_those_of_the_rows(make_run, make_records):

@@ -30,7 +30,7 @@ def with_manifest(run: RunFolder, **changes: Any) -> RunFolder:
 
 def test_the_head_says_what_ran_and_counts_many_networks(run):
     head = header(run, {run.settings[0]: {"conservation_error": "the order holds", "box_iou": "no"}})
-    assert head.title.endswith(" has the lowest conservation error on scenes_fc")
+    assert head.title.endswith(" has the lowest conservation error on scenes_fc and scenes_residual")
     assert head.above.endswith(": 6 methods on 2 networks and 120 images")
     assert head.trust == {"Conservation error": "the order holds"}
     untold = with_manifest(run, config={**run.config, "report": {"headline": []}})
