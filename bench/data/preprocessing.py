@@ -81,7 +81,7 @@ class Preprocessing:
         `picture`."""
         return self.normalised(self.pixels(sample)), self.annotation(sample)
 
-    def of_photograph(self, image: Image.Image, name: str) -> Tensor:
+    def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
         """(3, H', W'), or (1, H', W'), of an RGB image. Raises BenchError where it wouldn't fit into memory."""
         try:
             return self.normalised(self.pixels(Sample(image, name)))

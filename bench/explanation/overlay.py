@@ -166,12 +166,9 @@ class Heatmaps(dict[str, "Tensor"]):
         self.layer, self.classes, self.pictures = layer, classes, pictures
 
     def __repr__(self) -> str:
-        names, classes = list(self), [self._name(int(index)) for index in self.explained]
-        size = " x ".join(map(str, self.images.shape[2:]))
-        return (
-            f"Heatmaps({_listed(names)}; {len(self.images)} of {size}, layer {self.layer!r}, "
-            f"explained: {_listed(classes)})"
-        )
+        classes = [self._name(int(index)) for index in self.explained]
+        of = f"{len(self.images)} of {' x '.join(map(str, self.images.shape[2:]))}, layer {self.layer!r}"
+        return f"Heatmaps({_listed(list(self))}; {of}, explained: {_listed(classes)})"
 
     def picture(self, row: int) -> Image.Image:
         """An image as the network saw it, for `axiom_bench.overlay`."""
@@ -183,9 +180,7 @@ class Heatmaps(dict[str, "Tensor"]):
         self._draw(path, os.path.splitext(path)[1].lower().removeprefix(".") or "no ending")
 
     def show(self) -> None:
-        """Shows the maps: in a notebook below the cell, else by the machine's viewer of pictures. Raises BenchError
-        where there is none."""
-        from PIL import ImageShow
+        """Shows the maps: in a notebook below the cell, else by the machine's viewer of pictures."""
         from rich import get_console
 
         if get_console().is_jupyter:
@@ -194,8 +189,7 @@ class Heatmaps(dict[str, "Tensor"]):
             display(self)
             return
         self._draw(buffer := io.BytesIO(), "png")
-        if not ImageShow.show(Image.open(buffer)):
-            raise BenchError("This machine has no viewer of pictures; maps.save('maps.png') writes a file.")
+        Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
         from matplotlib.figure import Figure  # here: `import axiom_bench` and a trace don't need it

@@ -51,14 +51,13 @@ from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.examination.examine import BYTES, NORMALISED
 from axiom_bench.explanation.explanation import Explanation, given, heatmap
-from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, drawn_over, picture_of
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import model_config
 from axiom_bench.run.progress import progress, where_seen
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
-COLOURED = (1, 3, 4)  # channels of a photograph
 STANDARD = Preprocessing(256, 224, load.IMAGENET_MEAN, load.IMAGENET_STD)  # of a network of which nobody says another
 
 
@@ -114,8 +113,10 @@ def evaluate(
     """
     method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
     check_names(metric_plugins)
-    model = _network(model)
-    layer, reshape, output = _known(model, layer, (224, 224), 3, reshape, output)
+    model, loaded = _network(model)
+    if loaded:
+        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+    layer = _layer_of(model, (3, 224, 224), bool(reshape), output) if layer is None else layer
     cut_model = cut(model, layer, reshape=reshape, output=output)
     parts: list[Columns] = []
     is_proved, stream = False, _as_batches(batches)
@@ -136,8 +137,7 @@ def evaluate(
                 parts += of_part
             shown.advance(len(batch))
     rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
-    loaded = getattr(model, "loaded", None)
-    name = loaded.name if isinstance(loaded, LoadedModel) else cut_model.output.name_of(type(model).__name__)
+    name = loaded.name if loaded else cut_model.output.name_of(type(model).__name__)
     facts = {"experiment": "-", "model": name, "layer": layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
@@ -184,14 +184,15 @@ def explain(
     if images is None:
         raise BenchError("Give images by name: ab.explain(model, images='photo.jpg').")
     by_default = methods == ()
-    methods = _default_methods() if by_default else methods
+    if by_default:  # those of a run
+        defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
+        methods = next(each["method"] for each in defaults if "method" in each)
     plugins_of_methods = chosen("method", methods)
-    model = _network(model)
-    images, pictures = _prepared(images, model, preprocessing)
-    layer, reshape, output = _known(
-        model, layer, (images.shape[-2], images.shape[-1]), images.shape[-3], reshape, output
-    )
-    loaded = getattr(model, "loaded", None)
+    model, loaded = _network(model)
+    images, pictures = _prepared(images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    if loaded:
+        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+    layer = _layer_of(model, images.shape[-3:], bool(reshape), output) if layer is None else layer
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, _indices(targets, loaded, len(images)))
     warn_of_silence(trace)
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
@@ -216,9 +217,7 @@ def explain(
         if raw_map is not None
     }
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
-    classes = loaded.classes if isinstance(loaded, LoadedModel) else None
-    if len(classes or ()) != trace.logits.shape[1]:  # as of a network whose last layer was replaced since
-        classes = None
+    classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
 
 
@@ -242,98 +241,57 @@ def overlay(
     return drawn_over(picture_of(image), heatmap, colours, opacity)
 
 
-def _network(model: nn.Module | str) -> nn.Module:
+def _network(model: nn.Module | str) -> tuple[nn.Module, LoadedModel | None]:
+    """The network, and what is known of one that `load_model` has made. Raises BenchError for anything else."""
     model = load_model(model) if isinstance(model, str) else model
     if not isinstance(model, nn.Module):
         raise BenchError(f"Invalid model: expected a torch.nn.Module or a model's name, not {type_name(model)}.")
-    return model
-
-
-def _default_methods() -> Sequence[str]:
-    """Those of a run where none is named."""
-    defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
-    methods: Sequence[str] = next(each["method"] for each in defaults if "method" in each)
-    return methods
-
-
-def _known(
-    model: nn.Module,
-    layer: str | None,
-    size: tuple[int, int],
-    channels: int,
-    reshape: AnyReshape | None,
-    output: AnyOutput | None,
-) -> tuple[str, AnyReshape | None, AnyOutput | None]:
-    """Layer, reshape and output: as given, else as the loaded network has them, else found. size: of images with so
-    many channels."""
     loaded = getattr(model, "loaded", None)
-    if isinstance(loaded, LoadedModel):
-        reshape, output = (
-            (loaded.reshape if reshape is None else reshape),
-            (loaded.output if output is None else output),
-        )
-        layer = loaded.layer if layer is None else layer
-    if layer is None:
-        calls = layers.record(model, size, check_output(output).function, channels)
-        layer = layers.choose(model, "default", calls, reshape is not None)
-    return layer, reshape, output
+    return model, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _prepared(images: Any, model: nn.Module, preprocessing: Any) -> tuple[Tensor, NDArray[np.uint8] | None]:
+def _layer_of(model: nn.Module, shape: Sequence[int], is_reshaped: bool, output: AnyOutput | None) -> str:
+    """The last spatial layer. shape: of an image, (C, H', W')."""
+    calls = layers.record(model, (shape[1], shape[2]), check_output(output).function, shape[0])
+    return layers.choose(model, "default", calls, is_reshaped)
+
+
+def _prepared(
+    images: Any, model: nn.Module, preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None
+) -> tuple[Tensor, Pixels | None]:
     """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
     Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
     like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
-    is_array = isinstance(images, np.ndarray)
-    if is_array and images.dtype.kind == "f" and _has_channels_first(images):
-        images = torch.from_numpy(images).to(like)
-    if not isinstance(images, str | PathLike | Image.Image | np.ndarray | list | tuple) and not _is_bytes(images):
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
+        images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
+    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
+    entries = [images] if is_one else images if isinstance(images, list | tuple | np.ndarray | Tensor) else []
+    if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
         check_tensor(images)
         if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
-            sentence = (
-                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: divide them by 255 and "
-                "normalise them as in training, or give the bytes (a path, a PIL image, uint8), which is done for you."
+            warnings.warn(
+                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
+                "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
+                stacklevel=5,
             )
-            warnings.warn(sentence, stacklevel=5)
         return images[None] if images.ndim == 3 else images, None
-    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
-    entries = [images] if is_one else list(images)
-    if not entries or any(isinstance(each, Tensor) and not _is_bytes(each) for each in entries):
-        check_tensor(images)
     photographs = [_photograph(each) for each in entries]
-    preprocessing = _preprocessing_of(model) if preprocessing is None else preprocessing
-    if not isinstance(preprocessing, Preprocessing):
-        rows = [preprocessing(photograph) for photograph in photographs]
-    else:
-        rows = [preprocessing.of_photograph(each, f"{row}") for row, each in enumerate(photographs)]
-    if not all(isinstance(row, Tensor) and row.ndim == 3 for row in rows) or len({row.shape for row in rows}) > 1:
-        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
-        raise BenchError(
-            f"Preprocessed images have the shapes {shapes}; give a preprocessing to tensors (3, H', W') of one size, "
-            "or explain one image at a time."
+    if preprocessing is None:
+        preprocessing = STANDARD
+        warnings.warn(
+            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are resized to 256 pixels, "
+            "the centre of 224 is cropped, and normalised by ImageNet's mean and deviation. Say another way by "
+            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W).",
+            stacklevel=5,
         )
+    known = preprocessing if isinstance(preprocessing, Preprocessing) else None
+    prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
+    rows = [prepare(each) for each in photographs]
+    if not all(isinstance(row, Tensor) for row in rows) or len({row.shape for row in rows}) > 1:
+        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
+        raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
     batch = torch.stack(rows)
-    pictures = preprocessing.denormalise(batch) if isinstance(preprocessing, Preprocessing) else None
-    return batch.to(like), pictures
-
-
-def _preprocessing_of(model: nn.Module) -> Preprocessing:
-    if isinstance(loaded := getattr(model, "loaded", None), LoadedModel):
-        return loaded.preprocessing
-    sentence = (
-        f"Nobody says how images are preprocessed for this {type(model).__name__}: their shorter side is resized to "
-        "256 pixels, the centre of 224 cropped, and ImageNet's mean and deviation normalise it. Say another way by "
-        "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W)."
-    )
-    warnings.warn(sentence, stacklevel=6)
-    return STANDARD
-
-
-def _is_bytes(image: object) -> bool:
-    return isinstance(image, Tensor) and image.dtype == torch.uint8
-
-
-def _has_channels_first(array: NDArray[Any]) -> bool:
-    return array.ndim > 2 and array.shape[-3] in COLOURED and array.shape[-1] not in COLOURED
+    return batch.to(like), known.denormalise(batch) if known else None
 
 
 def _photograph(image: Any) -> Image.Image:
@@ -345,31 +303,26 @@ def _photograph(image: Any) -> Image.Image:
             return as_rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
             raise BenchError(f"The image can't be decoded: {why(error)}.") from error
-    values = np.asarray(image.cpu() if isinstance(image, Tensor) else image)
-    values = np.moveaxis(values, -3, -1) if _has_channels_first(values) else values
-    values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
-    if values.dtype.kind == "f" and values.size and values.min() >= 0 and values.max() <= 255:
-        if values.max() > 1:
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
+        if not (image.min() >= 0 and image.max() <= 255):
+            raise BenchError(
+                f"This array holds values from {image.min():.3g} to {image.max():.3g}, no photograph's: give 0 to 255, "
+                "or floats in [0, 1]; normalised images channels first, (3, H, W)."
+            )
+        if image.max() > 1:
             warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=6)
-        values = (values * (1 if values.max() > 1 else 255)).round().astype(np.uint8)
-    if values.dtype != np.uint8 or not values.size or not (values.ndim == 2 or values.shape[2:] in ((3,), (4,))):
-        raise BenchError(
-            f"This image is {type_name(image)} of shape {values.shape} and type {values.dtype}, no photograph: give a "
-            "path, a PIL image, or an array (H, W, 3) of 0 to 255, or of floats in [0, 1] without NaN."
-        )
-    return as_rgb(Image.fromarray(values))
+            image = image / 255
+    return Image.fromarray(picture_of(image))
 
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
     """Of classes; those that are named are looked up. Raises BenchError for an unknown name."""
-    targets = [targets] * count if isinstance(targets, int | str) else targets
-    if not isinstance(targets, list | tuple) or not any(isinstance(each, str) for each in targets):
-        return targets
-    if not isinstance(loaded, LoadedModel):
-        raise BenchError(
-            f"This network's classes have no names here, so {targets[0]!r} is none; give indices, or ab.load_model's."
-        )
-    return [loaded.class_index(each) if isinstance(each, str) else each for each in targets]
+    listed = [targets] * count if isinstance(targets, int | str) else targets
+    if not isinstance(listed, list | tuple) or not any(isinstance(each, str) for each in listed):
+        return listed
+    if loaded is None:
+        raise BenchError("The classes of this network have no names here; give indices, or a network of ab.load_model.")
+    return [loaded.class_index(each) if isinstance(each, str) else each for each in listed]
 
 
 def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:

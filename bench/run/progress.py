@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 
 from rich import get_console
@@ -164,12 +164,10 @@ def silent() -> Iterator[None]:
 def where_seen() -> Iterator[None]:
     """For Python: what the code inside is at, and prints, is shown on a terminal and in a notebook alone."""
     console = get_console()
-    if _is_terminal(console) or console.is_jupyter:
-        yield
-        return
-    before, console.quiet = console.quiet, True
+    before, is_seen = console.quiet, _is_terminal(console) or console.is_jupyter
+    console.quiet = before or not is_seen
     try:
-        with silent():
+        with nullcontext() if is_seen else silent():
             yield
     finally:
         console.quiet = before
