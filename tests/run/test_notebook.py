@@ -92,8 +92,7 @@ def test_a_mistake_is_one_sentence(network, photo, images):
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if "axiom_bench" in example])
 def test_the_examples_of_the_docs_have_five_lines_and_run(example, request, photo):
-    lines = example.strip().splitlines()
-    assert len(lines) == 5
+    assert len(list(filter(None, example.splitlines()))) <= 5
     photo.save("photo.jpg")
     photo.save("other.jpg")
     names: dict[str, object] = {}
