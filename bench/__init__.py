@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from axiom_bench import methods, metrics
+    from axiom_bench.cli.rank import rank, results
     from axiom_bench.cutting import output_presets as outputs
     from axiom_bench.cutting.dependence import FixedDraws
     from axiom_bench.cutting.interventions import Part
     from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
-    from axiom_bench.evaluation.evaluate import evaluate, explain
     from axiom_bench.examination.examine import check
     from axiom_bench.explanation.explanation import Explanation, Map, heatmap
-    from axiom_bench.explanation.overlay import overlay
+    from axiom_bench.records.reading import read_run
+    from axiom_bench.run.notebook import evaluate, explain, load_model, overlay
 
 # Idle OpenMP threads spin for milliseconds by default and keep other processes from the core; with no spinning, each
 # small operation waits for a thread to wake. OpenMP reads it when torch is loaded; a setting of the user has priority.
@@ -28,19 +29,21 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {  # where each name is defined
+    "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
     "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
-    "evaluation.evaluate": ("evaluate", "explain"),
     "examination.examine": ("check",),
     "explanation.explanation": ("Explanation", "Map", "heatmap"),
-    "explanation.overlay": ("overlay",),
+    "records.reading": ("read_run",),
+    "run.notebook": ("evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
     "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "FixedDraws", "Map", "Part", "Trace",
-    "check", "cut", "evaluate", "explain", "heatmap", "methods", "metrics", "outputs", "overlay", "trace",
+    "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs", "overlay", "rank",
+    "read_run", "results", "trace",
 ]  # fmt: skip
 
 

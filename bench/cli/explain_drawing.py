@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from axiom_bench.cli.explain_images import DATA, ClassScore, ExplainedImage, ExplainedMap
 from axiom_bench.data.formats.files import as_text
-from axiom_bench.explanation.overlay import blend, disagreement, webp
+from axiom_bench.explanation.overlay import blend, disagreement, panel, webp
 from axiom_bench.records.by_metric import Records
 from axiom_bench.report import gallery
 from axiom_bench.report.charts.drawing import can_draw, canvas, style, with_plain_texts
@@ -58,14 +58,14 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
     for part, (score, maps), count in zip(parts[1:], explained.maps, rows, strict=True):
         part.suptitle(f"Explained: {_name(score)} ({score.text})", fontsize=10)
         for place, shown in enumerate(maps, start=1):
-            _panel(part.add_subplot(count, columns, place), explained, shown, colours)
+            pixels = blend(explained.pixels, shown.heatmap, colours)
+            panel(part.add_subplot(count, columns, place), pixels, shown.title, "\n".join(shown.lines()))
     return figure
 
 
 def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> None:
     left, right = part.subplots(1, 2, width_ratios=[1, columns - 1])
-    _bare(left)
-    left.imshow(explained.pixels)
+    panel(left, explained.pixels, "")
     part.suptitle(f"{as_text(explained.path.name)}: {model}", fontsize=10)
     shares = [score.value if score.is_probability else 0 for score in explained.top]
     right.barh(range(len(shares)), shares, color=BAR, height=0.72)
@@ -79,20 +79,6 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
     right.tick_params(labelsize=7)
     for side in ("left", "right", "top"):
         right.spines[side].set_visible(False)
-
-
-def _panel(axis: Any, explained: ExplainedImage, shown: ExplainedMap, colours: str) -> None:
-    _bare(axis)
-    axis.imshow(blend(explained.pixels, shown.heatmap, colours))
-    axis.set_title(shown.title, loc="center", fontsize=8, fontweight="normal")
-    axis.set_xlabel("\n".join(shown.lines()), fontsize=6.5)
-
-
-def _bare(axis: Any) -> None:
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    for side in axis.spines.values():
-        side.set_visible(False)
 
 
 def _name(score: ClassScore) -> str:

@@ -18,12 +18,10 @@ from PIL import Image
 from axiom_bench.columns import OK
 from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.data.base import BadImage, Sample
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.formats.decoding import open_scaled
+from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
-from axiom_bench.data.layouts.classes import class_indices
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
     MethodLeftOut,
@@ -59,26 +57,7 @@ def chosen_classes(model: LoadedModel, text: str) -> list[int]:
     """The indices of classes that are named by comma, each by index or name. Raises BenchError, with the nearest names,
     for no such class, and for a name that several classes have."""
     names = [text] if text in (model.classes or ()) else text.split(",")  # a name may have a comma
-    return list(dict.fromkeys(_class_index(model, name.strip()) for name in names))
-
-
-def _class_index(model: LoadedModel, text: str) -> int:
-    names = model.classes or ()
-    same = [place for place, name in enumerate(names) if name == text]
-    if len(same) > 1:
-        places = " and ".join(map(str, same))
-        raise BenchError(f"{len(same)} classes of {model.name} are called {text!r}; give an index: {places}.")
-    if same:
-        return same[0]
-    if text.isdecimal() and int(text) < model.number_of_classes:
-        return int(text)
-    if text in (meant := class_indices([text], [], names)):
-        return meant[text]
-    if names and not text.isdecimal():
-        raise unknown(f"class of {model.name}", text, names)
-    kind = "a name or an index" if names else "an index"
-    last = model.number_of_classes - 1
-    raise BenchError(f"There is no class {text!r} of {model.name}; give {kind} from 0 to {last}.")
+    return list(dict.fromkeys(model.class_index(name.strip()) for name in names))
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,7 @@ class Explainer:
         """The image explained, and a sentence for each method that doesn't apply to the model. targets: the classes to
         explain; where there are none, the `top` most probable ones. Raises BenchError where the image can't be resized,
         and where no method applies."""
-        pixels = self._pixels(path, image)
+        pixels = self.model.preprocessing.of_photograph(image, as_text(path))[None].to(self.device.device)
         trace = self.cut_model.trace(pixels)
         of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.network.explained(trace.logits)[0]
         if of_classes.isnan().any():
@@ -186,14 +165,6 @@ class Explainer:
             top=[scores[index] for index in ranked[:TOP]],
             maps=[(scores[index], of_class) for index, of_class in zip(chosen, maps, strict=True)],
         ), notes
-
-    def _pixels(self, path: Path, image: Image.Image) -> torch.Tensor:
-        """(1, 3, H', W'), preprocessed for the model."""
-        try:
-            pixels, _ = self.model.preprocessing(Sample(image, as_text(path)))
-        except BadImage as error:
-            raise BenchError(f"The image {error}.") from error
-        return pixels[None].to(self.device.device)
 
     def _maps(self, trace: Trace) -> tuple[list[list[ExplainedMap]], list[str]]:
         """For each row of the trace every method's map; and a sentence for each method that is left out."""
@@ -242,16 +213,6 @@ def configured(kind: str, names: Iterable[str], config: Mapping[str, Any]) -> li
     of_kind = config[kind]
     return [plugins.from_config(kind, name, of_kind[name]) if name in of_kind else plugins.of(kind, name)
             for name in names]  # fmt: skip
-
-
-def open_upright(path: Path) -> tuple[Image.Image, bool]:
-    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises BenchError where the file
-    can't be read as an image."""
-    try:
-        image, _, turned = open_scaled(path, as_text(path), None, upright=True)
-    except BadImage as error:
-        raise BenchError(f"The image {error}.") from error
-    return image, bool(turned)
 
 
 def explain(

@@ -164,7 +164,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     board.add_argument("submissions", type=Path, nargs="*", metavar="SUBMISSION", help="shown beside them")
     board.add_argument("--output", type=Path, required=True, metavar="FOLDER")
 
-    ranked = calls("cli.rank.rank", "method", "suite", "metrics", "json", "overrides")
+    ranked = calls("cli.rank.rank_and_print", "method", "suite", "metrics", "json", "overrides")
     rank = add("rank", "a method's places among the published values of a suite", ranked)
     _add_method(rank)
     rank.add_argument("--suite", default="scenes-1", metavar="NAME", help="default: scenes-1, which needs no files")

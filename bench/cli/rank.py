@@ -1,27 +1,31 @@
-"""`axiom-bench reference`, `rank` and `leaderboard`: published values, a method's places among them, all as pages."""
+"""`axiom-bench reference` and `rank`: published values, and a method's places among them; `axiom_bench.results` and
+`axiom_bench.rank` are the same in Python."""
 
 from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
 
 from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
+from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.environment import conf_folder, entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.judging.standing import Standings, standings
+from axiom_bench.judging.standing import Standing, Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
 from axiom_bench.report.options import Options
 from axiom_bench.report.tables.table import Cell, Group, Table, to_text
 from axiom_bench.report.tables.text import ARROWS, accuracy_text
 from axiom_bench.run.composing.suites import Suite
+from axiom_bench.run.progress import where_seen
 from axiom_bench.statistics.labels import number
 from axiom_bench.statistics.ranking import verdict
 from axiom_bench.statistics.run_folder import RunFolder
@@ -53,9 +57,8 @@ def reference(suite: str | None, csv: Path | None = None) -> list[str]:
     parts = [(name, part, folder) for name in suites for part, folder in published(name).items()]
     if csv is not None:
         files.check_output(csv)
-        runs = (reading.read_records(folder, reading.read_manifest(folder)) for *_, folder in parts)
-        values = pd.concat(dict(zip(((name, part) for name, part, _ in parts), runs, strict=True)))
-        text = values.rename_axis(["suite", "part", None]).droplevel(2).to_csv(lineterminator="\n").encode()
+        values = pd.concat([results(name).assign(suite=name) for name in suites])[["suite", "part", *RECORD_COLUMNS]]
+        text = values.to_csv(index=False, lineterminator="\n").encode()
         files.write(csv, gzip.compress(text, mtime=0) if csv.suffix == ".gz" else text)
         return [f"{len(values):,} values of {', '.join(suites)}: {csv}"]
     lines: list[str] = []
@@ -74,47 +77,109 @@ def _note(suite: str, part: str) -> list[str]:
     return [f"  {note}"] if note else []
 
 
+def results(suite: str) -> pd.DataFrame:
+    """The published values of a suite: the column `part`, and those of `axiom_bench.evaluate`. Raises BenchError for a
+    suite that isn't there, or has none."""
+    frames = [reading.read_run(folder).assign(part=part) for part, folder in published(suite).items()]
+    return pd.concat(frames, ignore_index=True)
+
+
 def rank(
+    method: str | Callable, suite: str = "scenes-1", metrics: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A method's places among the published values of a suite, as `axiom-bench rank` computes them, or continues to.
+
+    Args:
+        method: a function in a module that can be imported, its dotted path, or a name of `axiom-bench list methods`.
+        suite: one of `axiom-bench list suites`; the default needs no files.
+        metrics: names of values; left out: all that have a direction.
+        overrides: of what the suite leaves free, as ["real_root=FOLDER"].
+
+    Returns:
+        For each part, metric and network the method's value, the first and the last place that can't be excluded, of
+            how many, and whether it is above all controls. Without any value the network is "-" and the place 0.
+
+    Raises:
+        BenchError: for an unknown method, suite or metric, and for a method that fails.
+    """
+    with where_seen():
+        code, lines, places = _places(_path(method), suite, metrics, overrides)
+    if code:
+        raise BenchError("\n".join(lines))
+    rows = [
+        (part, metric, label, each.value, each.place_low, each.place_high, each.groups, each.beats_controls)
+        for part, by_metric in places.items()
+        for metric, of in by_metric.items()
+        for label, each in (of.networks if of else {"-": Standing("-")}).items()
+    ]
+    keys = ["part", "metric", "network"]
+    columns = [*keys, "value", "place_low", "place_high", "of", "above_controls"]
+    return pd.DataFrame(rows, columns=columns).set_index(keys)
+
+
+def _path(method: Any) -> str:
+    """The dotted path of a function. Raises BenchError for one that another process can't import."""
+    if isinstance(method, str):
+        return method
+    module, name = getattr(method, "__module__", None), getattr(method, "__qualname__", "<")
+    if module in (None, "__main__") or not all(map(str.isidentifier, name.split("."))):
+        raise BenchError(
+            "A suite runs a method in a process of its own, which can't import one of a script, a notebook or another "
+            "function; write it to a file, as my_file.py, and give ab.rank('my_file.my_cam')."
+        )
+    return f"{module}.{name}"
+
+
+def rank_and_print(
     method: str, suite: str, metrics: Sequence[str], output: Path | None, overrides: Sequence[str] = ()
 ) -> tuple[int, list[str]]:
-    """Computes a method's values of a suite, or continues, and compares them with the published ones: the exit code and
-    the lines to print. method: a name of conf/method, or the dotted path of one's own. metrics: names of values; () for
-    all that have a direction. output: a JSON file of all standings. overrides: of what the suite leaves free. Raises
-    BenchError."""
+    """As `rank`: the exit code and the lines to print. output: a JSON file of all standings. Raises BenchError."""
+    code, lines, places = _places(method, suite, metrics, overrides, output is not None)
+    if output is not None and not code:
+        about = {"suite": suite, "sha256": Suite.of(suite).sha256, "method": _name(method)}
+        files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
+        lines.insert(0, f"written: {output}")
+    return code, lines
+
+
+def _name(method: str) -> str:
+    return method if "." in method else plugins.matching("method", method)
+
+
+def _places(
+    method: str, suite: str, metrics: Sequence[str], overrides: Sequence[str], examples: bool = False
+) -> tuple[int, list[str], dict[str, dict[str, Standings | None]]]:
+    """The exit code, the lines to print, and the standings by part and metric. examples: see `_standings`."""
     folders = published(suite)
     manifests = {part: reading.read_manifest(folder) for part, folder in folders.items()}
     for metric in metrics:
         names = {name for manifest in manifests.values() for name in manifest["metrics"]}
         if metric not in names:
             raise unknown(f"metric of the suite {suite}", metric, names)
-    method = method if "." in method else plugins.matching("method", method)
+    method = _name(method)
     name = submissions.name_of(method)
     lines, places, costs = list[str](), dict[str, dict[str, Standings | None]](), list[float]()
     runs = list[RunFolder]()
     for part, folder in folders.items():
         failed, messages, computed = computed_part(suite, part, method, name, REPEATS, overrides)
         if failed:
-            return failed, [*lines, *messages]
+            return failed, [*lines, *messages], {}
         with TemporaryDirectory() as combined:
             both = Path(combined) / "combined"
             manifest = combining.combine([computed, folder], both, compared=False)
             run = RunFolder.of(both, {**manifest, "published": list(manifests[part]["methods"])})
             runs.append(run)
-            places[part] = _standings(run, name, metrics, output is not None)
+            places[part] = _standings(run, name, metrics, examples)
             lines += [*_lines(run, f"{suite}/{part}", name, places[part]), f"  accuracy: {accuracy_text(run)}"]
             lines += [*_note(suite, part), ""]
         times = run.runtime[(run.runtime["step"] == "method") & (run.runtime["method"].astype(str) == name)]
         costs += list(times["forwards"].dropna())
     if costs:
         lines.append(f"cost: {number(min(costs))} to {number(max(costs))} forward passes' time, beyond the trace")
-    if output is not None:
-        about = {"suite": suite, "sha256": Suite.of(suite).sha256, "method": method}
-        files.write(output, json.dumps(about | {"parts": places}, indent=1, default=Standings.as_dict).encode())
-        lines.append(f"written: {output}")
     compared = ((part, metric, of) for part, by in places.items() for metric, of in by.items() if of)
     lines += [_badge(suite, *first) for first in islice(compared, 1)]
     answer = verdict(runs, name, Options.of(runs[0].config).rival, list(dict.fromkeys(chain(*places.values()))))
-    return 0, [*lines, *filter(None, [answer])]
+    return 0, [*lines, *filter(None, [answer])], places
 
 
 def computed_part(

@@ -81,6 +81,13 @@ class Preprocessing:
         `picture`."""
         return self.normalised(self.pixels(sample)), self.annotation(sample)
 
+    def of_photograph(self, image: Image.Image, name: str = "") -> Tensor:
+        """(3, H', W'), or (1, H', W'), of an RGB image. Raises BenchError where it wouldn't fit into memory."""
+        try:
+            return self.normalised(self.pixels(Sample(image, name)))
+        except BadImage as error:
+            raise BenchError(f"The image {error}.") from error
+
     def read(self, dataset: DataSet, index: int) -> Sample:
         """The image at this place of the data set, as this preprocessing wants it decoded."""
         if self.scaled_decoding and self.resize is not None:

@@ -1,5 +1,5 @@
-"""A heatmap over its image: `axiom_bench.overlay`, the same blend of arrays for the report, what a notebook shows, and
-pictures and maps as a gallery has them.
+"""A heatmap over its image: the blend of `axiom_bench.overlay` and of the report, what a notebook shows and
+`maps.save` draws, and pictures and maps as a gallery has them.
 
 Imports no torch, since the report doesn't.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import os
+import textwrap
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,9 @@ MAX_SIDE = 256  # of a picture of the gallery, in pixels; larger ones are shown 
 QUALITY = 90  # of WebP: a map differs by 0.3 % of its range on average, 5 % at most
 MAX_IMAGES = 4  # that a notebook shows
 MAX_METHODS = 24
+MAX_NAMED = 6  # methods and classes in a line
+COLUMNS = 6  # of a drawn picture
+INCHES, CAPTION, DPI = 1.9, 0.45, 150  # a drawn map's side, and the height of its title
 SIDE = 180  # pixels of a picture's longer side
 FIGURE = '<figure style="margin:0;width:{side}px">{picture}<figcaption>{caption}</figcaption></figure>'
 ROW = '<div style="display:flex;flex-wrap:wrap;gap:10px;margin:6px 0 16px">{figures}</div>'
@@ -36,29 +42,12 @@ Pixels = NDArray[np.uint8]
 Heat = NDArray[np.floating[Any]]
 
 
-def overlay(
-    image: Tensor | Image.Image | NDArray[Any],
-    heatmap: Tensor | NDArray[Any],
-    colours: str = COLOURS,
-    opacity: float = OPACITY,
-) -> Image.Image:
-    """The heatmap in colour over the grey image, as a picture of the image's size.
-
-    Args:
-        image: a tensor (3, H, W), a PIL image, or an array (H, W, 3); integers from 0 to 255, or floats in [0, 1].
-            Floats beyond, as a network's preprocessing leaves them, are scaled to their own minimum and maximum.
-        heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is shown as no heat.
-        colours: a colour map of matplotlib, as "viridis" or "jet".
-        opacity: of the colours, 0 to 1.
-
-    Raises:
-        BenchError: for anything of another type, shape or range.
-    """
-    pixels = picture_of(image)
-    heat = _heat(heatmap, pixels.shape[:2])
+def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float) -> Image.Image:
+    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError."""
+    heat = _heat(heatmap, image.shape[:2])
     if not 0 <= opacity <= 1:
         raise BenchError(f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone.")
-    return Image.fromarray(blend(pixels, heat, colours, opacity))
+    return Image.fromarray(blend(image, heat, colours, opacity))
 
 
 def blend(image: Pixels, heatmap: Heat, colours: str = COLOURS, opacity: float = OPACITY) -> Pixels:
@@ -106,7 +95,8 @@ def _heat(heatmap: Tensor | NDArray[Any], size: tuple[int, ...]) -> Heat:
     if values.shape != tuple(size):
         raise BenchError(
             f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {size[0]} x {size[1]}; "
-            f"ab.heatmap(raw_map, ({size[0]}, {size[1]})) makes one of the image's size, and ab.explain(..., size=...)."
+            f"ab.heatmap(raw_map, ({size[0]}, {size[1]})) makes one of the image's size, and ab.explain(..., "
+            "size=...). Of a photograph, maps.picture(0) is what the network saw."
         )
     heat: Heat = values.astype(np.float32)
     low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
@@ -156,15 +146,72 @@ class Heatmaps(dict[str, "Tensor"]):
     """{method: heatmap (B, H', W')}, of one batch; in a notebook, each image with every method's map over it.
 
     images: (B, 3, H, W), as they were explained. explained: (B,), the class that each row explains. probabilities:
-    (B, C), None where the model's output has none. Pictures are made when they are shown, of the first images and
-    methods alone.
+    (B, C), None where the model's output has none. layer: where they were explained. classes: their names, where these
+    are known. pictures: (B, H, W, 3), the images before they were normalised. Pictures are made when they are shown, of
+    the first images and methods alone.
     """
 
     def __init__(
-        self, maps: dict[str, Tensor], images: Tensor, explained: Tensor, probabilities: Tensor | None
+        self,
+        maps: dict[str, Tensor],
+        images: Tensor,
+        explained: Tensor,
+        probabilities: Tensor | None,
+        layer: str = "",
+        classes: Sequence[str] | None = None,
+        pictures: Pixels | None = None,
     ) -> None:
         super().__init__(maps)
         self.images, self.explained, self.probabilities = images, explained, probabilities
+        self.layer, self.classes, self.pictures = layer, classes, pictures
+
+    def __repr__(self) -> str:
+        classes = [self._name(int(index)) for index in self.explained]
+        of = f"{len(self.images)} of {' x '.join(map(str, self.images.shape[2:]))}, layer {self.layer!r}"
+        return f"Heatmaps({_listed(list(self))}; {of}, explained: {_listed(classes)})"
+
+    def picture(self, row: int) -> Image.Image:
+        """An image as the network saw it, for `axiom_bench.overlay`."""
+        return Image.fromarray(picture_of(self._pixels(row)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Draws all images with every method's map over them into a .png, .jpg, .webp, .pdf or .svg file; one that is
+        there is replaced. Raises BenchError where it can't be written."""
+        self._draw(path, os.path.splitext(path)[1].lower().removeprefix(".") or "no ending")
+
+    def show(self) -> None:
+        """Shows the maps: in a notebook below the cell, else by the machine's viewer of pictures."""
+        from rich import get_console
+
+        if get_console().is_jupyter:
+            from IPython.display import display
+
+            display(self)
+            return
+        self._draw(buffer := io.BytesIO(), "png")
+        Image.open(buffer).show()
+
+    def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
+        from matplotlib.figure import Figure  # here: `import axiom_bench` and a trace don't need it
+
+        columns = min(1 + len(self), COLUMNS)
+        rows = math.ceil((1 + len(self)) / columns)
+        height = len(self.images) * rows * (INCHES + CAPTION) + CAPTION
+        figure = Figure((columns * INCHES + CAPTION, height), layout="constrained")
+        axes = figure.subplots(len(self.images) * rows, columns, squeeze=False).reshape(len(self.images), -1)
+        for row, of_image in enumerate(axes):
+            image = picture_of(self._pixels(row))
+            panel(of_image[0], image, self._caption(row))
+            for axis, (name, heatmaps) in zip(of_image[1:], self.items(), strict=False):
+                heat = _resized(heatmaps[row][None].detach().float(), image.shape[:2])[0].cpu().numpy()
+                panel(axis, blend(image, heat), name)
+            for axis in of_image[1 + len(self) :]:
+                axis.set_axis_off()
+        figure.suptitle(f"Layer {self.layer}" if self.layer else "", fontsize=9, parse_math=False)
+        try:
+            figure.savefig(file, format=kind, dpi=DPI)
+        except (OSError, ValueError) as error:
+            raise BenchError(f"Can't write {file}: {error}.") from error
 
     def _repr_html_(self) -> str:
         names = list(self)[:MAX_METHODS]
@@ -175,9 +222,7 @@ class Heatmaps(dict[str, "Tensor"]):
         return f'<div style="{STYLE}">{rows}{note}</div>'
 
     def _row(self, row: int, names: Sequence[str]) -> str:
-        pixels = self.images[row].detach().float()
-        if len(pixels) != 3:  # of any number of channels: their mean
-            pixels = pixels.mean(0, keepdim=True).expand(3, -1, -1)
+        pixels = self._pixels(row)
         factor = min(1, SIDE / max(pixels.shape[1:]))
         image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
         figures = [_figure(image, self._caption(row))]
@@ -186,16 +231,42 @@ class Heatmaps(dict[str, "Tensor"]):
             figures.append(_figure(blend(image, heat), name))
         return ROW.format(figures="".join(figures))
 
+    def _pixels(self, row: int) -> Tensor:
+        """(3, H, W): of an image of any other number of channels their mean."""
+        if self.pictures is not None:
+            return self.explained.new_tensor(self.pictures[row]).movedim(-1, 0) / 255
+        pixels = self.images[row].detach().float()
+        return pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
+
+    def _name(self, index: int) -> str:
+        return self.classes[index] if self.classes else f"class {index}"
+
     def _caption(self, row: int) -> str:
         """ "top class 3 (0.91)", and the class that is explained where it is another."""
         explained = int(self.explained[row])
         if self.probabilities is None:
-            return f"image {row}: class {explained} explained"
+            return f"image {row}: {self._name(explained)} explained"
         probabilities = self.probabilities[row]
         top = int(probabilities.argmax())
         text = {index: _rounded(float(probabilities[index])) for index in (top, explained)}
-        other = "" if top == explained else f"; explained: class {explained} ({text[explained]})"
-        return f"image {row}: top class {top} ({text[top]}){other}"
+        other = "" if top == explained else f"; explained: {self._name(explained)} ({text[explained]})"
+        return f"image {row}: top {self._name(top)} ({text[top]}){other}"
+
+
+def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
+    """A picture on matplotlib's axes, without ticks and frame, between its title and a note."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    axis.imshow(pixels)
+    axis.set_title(textwrap.fill(title, 32), loc="center", fontsize=8, fontweight="normal", parse_math=False)
+    axis.set_xlabel(note, fontsize=6.5)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _rounded(probability: float) -> str:

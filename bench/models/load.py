@@ -21,7 +21,7 @@ from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.data.layouts.classes import NetworkClasses, names_of_logits
+from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, type_name, unknown
@@ -72,6 +72,26 @@ class LoadedModel:
     def named_classes(self) -> NetworkClasses:
         """By which a data set may know them."""
         return NetworkClasses(self.classes, self.number_of_classes)
+
+    def class_index(self, text: str) -> int:
+        """Of a class that is named by name or index. Raises BenchError, with the nearest names, for no such class, and
+        for a name that several classes have."""
+        names = self.classes or ()
+        same = [place for place, name in enumerate(names) if name == text]
+        if len(same) > 1:
+            places = " and ".join(map(str, same))
+            raise BenchError(f"{len(same)} classes of {self.name} are called {text!r}; give an index: {places}.")
+        if same:
+            return same[0]
+        if text.isdecimal() and int(text) < self.number_of_classes:
+            return int(text)
+        if text in (meant := class_indices([text], [], names)):
+            return meant[text]
+        if names and not text.isdecimal():
+            raise unknown(f"class of {self.name}", text, names)
+        kind = "a name or an index" if names else "an index"
+        last = self.number_of_classes - 1
+        raise BenchError(f"There is no class {text!r} of {self.name}; give {kind} from 0 to {last}.")
 
 
 def load_model(cfg: Mapping[str, Any]) -> LoadedModel:

@@ -42,6 +42,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_run(folder: str | Path) -> pd.DataFrame:
+    """The values of a run folder, in the columns of `axiom_bench.evaluate`: a row for each image, method and metric.
+
+    Those of the whole data set, at the end, have image id "*". With xarray, `.set_index([...])["value"].to_xarray()`
+    makes dimensions of columns. Raises BenchError for a folder that is none of a run, or damaged.
+    """
+    return read_records(Path(folder), read_manifest(Path(folder)))
+
+
 def read_records(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     """The rows that the manifest counts, job after job, in columns.RECORD_COLUMNS; names are categories. At the end
     the values of whole data sets, with image id "*". Raises BenchError, naming the file, for one that is missing or

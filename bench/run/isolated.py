@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -141,7 +143,12 @@ class Worker:
         self.connection, there = context.Pipe()
         arguments = there, config, os.getcwd(), torch.get_num_threads()
         self.process = context.Process(target=_serve, args=arguments, daemon=True)
-        self.process.start()
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")  # else it imports a script anew, which may ask for this
+        try:
+            self.process.start()
+        finally:
+            sys.modules["__main__"] = main
         there.close()
         self.known = set[str]()  # networks' weights that it has
         weakref.finalize(self, _end, self.process, self.connection)

@@ -7,7 +7,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from importlib.util import find_spec
 
 from rich import get_console
 from rich.console import Console
@@ -159,6 +160,23 @@ def silent() -> Iterator[None]:
         _stack.pop()
 
 
+@contextmanager
+def where_seen() -> Iterator[None]:
+    """For Python: what the code inside is at, and prints, is shown on a terminal and in a notebook alone."""
+    console = get_console()
+    before, is_seen = console.quiet, _is_terminal(console) or console.is_jupyter
+    console.quiet = before or not is_seen
+    try:
+        with nullcontext() if is_seen else silent():
+            yield
+    finally:
+        console.quiet = before
+
+
+def _is_terminal(console: Console) -> bool:
+    return console.is_terminal and console.file.isatty()  # not a log with colours, as FORCE_COLOR asks for
+
+
 def advance(images: int) -> None:
     """So many more images are done of what is shown."""
     if _stack:
@@ -170,8 +188,8 @@ def progress(title: str, total: int | None = None, console: Console | None = Non
     """Shows what the code inside is at; what was shown until then goes on when it ends. total: see `Shown`. A log's
     lines go to standard error, since how many there are depends on the machine."""
     console = console or get_console()
-    is_terminal = console.is_terminal and console.file.isatty()  # not a log with colours, as FORCE_COLOR asks for
-    shown: Shown = Bar(title, total, console) if is_terminal else Lines(title, total, Console(stderr=True))
+    has_bars = _is_terminal(console) or (console.is_jupyter and find_spec("ipywidgets") is not None)
+    shown: Shown = Bar(title, total, console) if has_bars else Lines(title, total, Console(stderr=True))
     if _stack and isinstance(_stack[0], Silent):
         shown = Silent(title, total, console)
     if _stack:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import axiom_bench as ab
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.cli.main import main
 from axiom_bench.columns import RECORD_COLUMNS
@@ -72,6 +73,11 @@ def test_a_method_stands_where_its_values_do(published, tmp_path, capsys):
     assert of_errors["scenes_resnet"] == pytest.approx(0.5, abs=0.01)  # Grad-CAM has none there
     assert "my_grad_cam on tiny/first" in printed
     assert re.search(r"^  accuracy: scenes_vgg \d+ of \d+ \(.*\), scenes_resnet ", printed, re.MULTILINE)
+    frame = ab.rank("halved.grad_cam", "tiny", ["confidence_drop"])
+    assert not "".join(capsys.readouterr())
+    for each in drops["first"]:
+        low, high = frame.loc[("first", "confidence_drop", each["network"]), ["place_low", "place_high"]]
+        assert (low, high) == (each["place_low"], each["place_high"])
     assert re.search(r"Confidence drop ↑ .* \d to \d of \d .*Grad-CAM", printed)
     assert re.search(r"^cost: [\d.]+ to [\d.]+ forward passes' time", printed, re.MULTILINE)
     assert "![tiny/first sensitivity_error: place" in printed

@@ -16,12 +16,12 @@ from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins, whole_set
 from axiom_bench.evaluation.batch import MethodsByMetrics, NotFiniteMaps, frame, rows_of, shard_rows, with_score_scale
-from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec, Need, ValueSpec
 from axiom_bench.evaluation.whole_set import aggregate, resampled_values
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run.notebook import evaluate, explain
 from tests.metrics.build import with_fewer
 
 METRICS = ["sensitivity_error", "conservation_error", "conservation_error_raw", "zeta", "box_iou", "pointing_game"]

@@ -20,11 +20,11 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.answers import MetricCall, answer_all, dry_run, rows_per_pass
 from axiom_bench.evaluation.batch import explained, frame, rows_of
-from axiom_bench.evaluation.evaluate import evaluate
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.run.notebook import evaluate
 from axiom_bench.run.shards import Cost
 from axiom_bench.testing.metric_checks import parts_of
 from tests.every_copy import every_copy_is_classified

@@ -19,13 +19,13 @@ from axiom_bench.data.layouts.voc import CLASSES
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import on_score_scale
-from axiom_bench.evaluation.evaluate import evaluate, explain
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
 from axiom_bench.models import outputs
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
+from axiom_bench.run.notebook import evaluate, explain
 
 from torchvision.models._meta import _IMAGENET_CATEGORIES  # isort: skip
 

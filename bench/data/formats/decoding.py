@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from axiom_bench.data.base import UNREADABLE, BadImage, Least
 from axiom_bench.data.formats.files import NotRegular, as_text, open_regular, why
+from axiom_bench.errors import BenchError
 
 # Pillow's other readers aren't asked: PostScript, for one, would be run by another program.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "PPM", "BMP", "WEBP", "TIFF", "JPEG2000")
@@ -73,6 +74,16 @@ def open_scaled(
             return picture, (width, height), False if turn in TURNS else None
         size = (height, width) if turn >= ON_ITS_SIDE else (width, height)
         return picture.transpose(TURNS[turn]), size, True
+
+
+def open_upright(path: Path) -> tuple[Image.Image, bool]:
+    """The RGB image as it is looked at, and whether its EXIF orientation turned it. Raises BenchError where the file
+    can't be read as an image."""
+    try:
+        image, _, turned = open_scaled(path, as_text(path), None, upright=True)
+    except BadImage as error:
+        raise BenchError(f"The image {error}.") from error
+    return image, bool(turned)
 
 
 def orientation(image: Image.Image) -> int:

@@ -1,0 +1,378 @@
+"""Python's front door: `axiom_bench.load_model`, `explain`, `evaluate` and `overlay`, for photographs in any form.
+The loop is that of a run, without records."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from axiom_bench.columns import LAYER, RECORD_COLUMNS
+from axiom_bench.cutting.images import check_tensor
+from axiom_bench.cutting.output import AnyOutput, check_output
+from axiom_bench.cutting.passes import by_halves, without_autocast
+from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.trace import cut
+from axiom_bench.data.batch import Batch
+from axiom_bench.data.formats.decoding import as_rgb, open_upright
+from axiom_bench.data.formats.files import why
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.environment import conf_folder, read_yaml
+from axiom_bench.errors import BenchError, type_name
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import (
+    Columns,
+    MethodLeftOut,
+    ZeroMaps,
+    answer_of,
+    curve_frame,
+    frame,
+    holds_values,
+    rows_of,
+    trace_of_batch,
+    warn_of_non_finite,
+    warn_of_silence,
+)
+from axiom_bench.evaluation.measurement import Metric, check_names
+from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.evaluation.proof import proved
+from axiom_bench.evaluation.purity import Witness, tensors_of
+from axiom_bench.evaluation.whole_set import aggregating, whole_set
+from axiom_bench.examination.examine import BYTES, NORMALISED
+from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
+from axiom_bench.models import layers, load
+from axiom_bench.models.load import LoadedModel
+from axiom_bench.models.spec import model_config
+from axiom_bench.run.progress import progress, where_seen
+
+Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
+STANDARD = Preprocessing(256, 224, load.IMAGENET_MEAN, load.IMAGENET_STD)  # of a network of which nobody says another
+
+
+def load_model(name: str, weights: str | None = "default", **settings: Any) -> nn.Module:
+    """A network by its name, in eval mode, on the CPU.
+
+    `model.loaded` says what is known of it: preprocessing, classes, layer, which `explain` uses.
+
+    Args:
+        name: one of `axiom-bench list models`.
+        weights: "default", the name of a published set, a .safetensors, .pth or .pt file, or None: random ones.
+        settings: others of conf/model/user.yaml, as classes=["cat", "dog"].
+
+    Raises:
+        BenchError: for an unknown name or setting, and for weights that aren't there or don't fit.
+    """
+    loaded = load.load_model({**model_config(name), "weights": weights, **settings})
+    for sentence in filter(None, [*loaded.lines, loaded.recognised]):
+        warnings.warn(sentence, stacklevel=2)
+    vars(loaded.module)["loaded"] = loaded
+    return loaded.module
+
+
+@without_autocast()
+def evaluate(
+    model: nn.Module | str,
+    layer: str | None,
+    batches: Iterable[Batch | tuple[Tensor, Tensor | None]],
+    methods: Sequence[str | Callable],
+    metrics: Sequence[str | Callable],
+    reshape: AnyReshape | None = None,
+    output: AnyOutput | None = None,
+) -> pd.DataFrame:
+    """Measure methods on a model: one row per image x method x metric, in the columns of the records. At the end come
+    rows with image id "*" for metrics with values of the whole data set.
+
+    Args:
+        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        layer: dotted name of the target layer; None: the last spatial one.
+        batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
+            image ids, boxes and masks.
+        methods: names or callables.
+        metrics: names or callables.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+
+    Returns:
+        The values, with their unit and a status that says why a value is NaN; a method that doesn't apply to the model
+            has "not_applicable".
+
+    Raises:
+        BenchError: for an unknown name or layer, and for batches, methods or metrics of another form.
+    """
+    method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
+    check_names(metric_plugins)
+    model, loaded = _network(model)
+    if loaded:
+        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+    layer = _layer_of(model, (3, 224, 224), bool(reshape), output) if layer is None else layer
+    cut_model = cut(model, layer, reshape=reshape, output=output)
+    parts: list[Columns] = []
+    is_proved, stream = False, _as_batches(batches)
+    listed = list(stream) if isinstance(batches, list | tuple) else None
+
+    def columns(part: Batch, _: int) -> list[Columns]:
+        nonlocal method_plugins, metric_plugins, is_proved
+        trace = trace_of_batch(cut_model, part)
+        if not is_proved:
+            warn_of_silence(trace)
+            method_plugins, metric_plugins = proved(method_plugins, metric_plugins, trace, part)
+            is_proved = True
+        return list(rows_of(trace, part, method_plugins, metric_plugins))
+
+    with where_seen(), progress("evaluate", None if listed is None else sum(map(len, listed))) as shown:
+        for batch in stream if listed is None else listed:
+            for of_part in by_halves(batch, len(batch), cut_model.limits, columns):
+                parts += of_part
+            shown.advance(len(batch))
+    rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
+    name = loaded.name if loaded else cut_model.output.name_of(type(model).__name__)
+    facts = {"experiment": "-", "model": name, "layer": layer, "data": "-"}
+    return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
+
+
+@without_autocast()
+def explain(
+    model: nn.Module | str,
+    layer: str | None = None,
+    images: Tensor | Photograph | Sequence[Photograph] | None = None,
+    methods: Sequence[str | Callable] = (),
+    targets: Tensor | int | str | Sequence[int | str] | None = None,
+    size: tuple[int, int] | None = None,
+    reshape: AnyReshape | None = None,
+    output: AnyOutput | None = None,
+    preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
+) -> Heatmaps:
+    """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
+
+    A method that doesn't apply to the model is left out, with a MethodLeftOut warning; a layer where all gradients are
+    zero gets a ZeroMaps warning, which names another.
+
+    Args:
+        model: any nn.Module, which isn't changed, or a name that `load_model` takes.
+        layer: dotted name of the target layer; None: the last spatial one, which the result names.
+        images: photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
+            W), or a list of these. Or a tensor as the network takes it, (B, 3, H', W') or (3, H', W'), in floating
+            point, which isn't preprocessed.
+        methods: names or callables; left out: those of `axiom-bench explain`.
+        targets: (B,), or one class for all images, each an index or a name of the network's classes; None for the
+            predicted class.
+        size: (H', W') of the heatmaps in pixels.
+        reshape: "tokens" for a transformer; see `CutModel`.
+        output: what is explained; see `CutModel`.
+        preprocessing: of photographs, a function from a PIL image to a tensor (3, H', W'), as `weights.transforms()`
+            of torchvision; None: the network's own. Where nobody knows it a warning says what is taken for it.
+
+    Returns:
+        A dict, which a notebook shows as pictures, `maps.save("maps.png")` draws into a file, and `maps.show()` opens;
+            its keys are names as they were given.
+
+    Raises:
+        BenchError: as `evaluate` does, and for a photograph that can't be read.
+    """
+    if images is None:
+        raise BenchError("Give images by name: ab.explain(model, images='photo.jpg').")
+    by_default = methods == ()
+    if by_default:  # those of a run
+        defaults = read_yaml(conf_folder() / "config.yaml")["defaults"]
+        methods = next(each["method"] for each in defaults if "method" in each)
+    plugins_of_methods = chosen("method", methods)
+    model, loaded = _network(model)
+    images, pictures = _prepared(images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    if loaded:
+        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+    layer = _layer_of(model, images.shape[-3:], bool(reshape), output) if layer is None else layer
+    trace = cut(model, layer, reshape=reshape, output=output).trace(images, _indices(targets, loaded, len(images)))
+    warn_of_silence(trace)
+    if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
+        sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
+        warnings.warn(sentence, ZeroMaps, stacklevel=3)
+    raw_maps: dict[str, Tensor | None] = dict.fromkeys(method.name for method in plugins_of_methods)
+    with warnings.catch_warnings(action="ignore", category=MethodLeftOut) if by_default else nullcontext():
+        for method in sorted(plugins_of_methods, key=lambda method: method.is_foreign):
+            witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+            if (answer := answer_of(method, trace)) is not None:
+                warn_of_non_finite(method, trace, answer)
+                raw_maps[method.name] = Explanation.of(trace, answer).raw_map
+            if witness is not None:
+                witness.check([method])
+    map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
+    names = {
+        each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
+    }
+    maps = {
+        names.get(name, name): heatmap(given(raw_map, "raw_map"), map_size)
+        for name, raw_map in raw_maps.items()
+        if raw_map is not None
+    }
+    probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
+    classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
+    return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
+
+
+def overlay(
+    image: Tensor | Photograph, heatmap: Tensor | NDArray[Any], colours: str = COLOURS, opacity: float = OPACITY
+) -> Image.Image:
+    """The heatmap in colour over the grey image, as a picture of the image's size.
+
+    Args:
+        image: a path, a PIL image, a tensor (3, H, W), or an array (H, W, 3); integers from 0 to 255, or floats in
+            [0, 1]. Floats beyond, as a network's preprocessing leaves them, are scaled to their own minimum and
+            maximum.
+        heatmap: (H, W) or (1, H, W) in [0, 1]; NaN is shown as no heat.
+        colours: a colour map of matplotlib, as "viridis" or "jet".
+        opacity: of the colours, 0 to 1.
+
+    Raises:
+        BenchError: for anything of another type, shape or range.
+    """
+    image = _photograph(image) if isinstance(image, str | PathLike | Image.Image) else image
+    return drawn_over(picture_of(image), heatmap, colours, opacity)
+
+
+def _network(model: nn.Module | str) -> tuple[nn.Module, LoadedModel | None]:
+    """The network, and what is known of one that `load_model` has made. Raises BenchError for anything else."""
+    model = load_model(model) if isinstance(model, str) else model
+    if not isinstance(model, nn.Module):
+        raise BenchError(f"Invalid model: expected a torch.nn.Module or a model's name, not {type_name(model)}.")
+    loaded = getattr(model, "loaded", None)
+    return model, loaded if isinstance(loaded, LoadedModel) else None
+
+
+def _layer_of(model: nn.Module, shape: Sequence[int], is_reshaped: bool, output: AnyOutput | None) -> str:
+    """The last spatial layer. shape: of an image, (C, H', W')."""
+    calls = layers.record(model, (shape[1], shape[2]), check_output(output).function, shape[0])
+    return layers.choose(model, "default", calls, is_reshaped)
+
+
+def _prepared(
+    images: Any, model: nn.Module, preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None
+) -> tuple[Tensor, Pixels | None]:
+    """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
+    Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
+    like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
+        images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
+    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
+    entries = [images] if is_one else images if isinstance(images, list | tuple | np.ndarray | Tensor) else []
+    if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
+        check_tensor(images)
+        if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
+            warnings.warn(
+                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
+                "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
+                stacklevel=5,
+            )
+        return images[None] if images.ndim == 3 else images, None
+    photographs = [_photograph(each) for each in entries]
+    if preprocessing is None:
+        preprocessing = STANDARD
+        warnings.warn(
+            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are resized to 256 pixels, "
+            "the centre of 224 is cropped, and normalised by ImageNet's mean and deviation. Say another way by "
+            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W).",
+            stacklevel=5,
+        )
+    known = preprocessing if isinstance(preprocessing, Preprocessing) else None
+    prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
+    rows = [prepare(each) for each in photographs]
+    if not all(isinstance(row, Tensor) for row in rows) or len({row.shape for row in rows}) > 1:
+        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
+        raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
+    batch = torch.stack(rows)
+    return batch.to(like), known.denormalise(batch) if known else None
+
+
+def _photograph(image: Any) -> Image.Image:
+    """In RGB, as it is looked at. Raises BenchError for what can't be read as a photograph."""
+    if isinstance(image, str | PathLike):
+        return open_upright(Path(image))[0]
+    if isinstance(image, Image.Image):
+        try:
+            return as_rgb(ImageOps.exif_transpose(image))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
+            raise BenchError(f"The image can't be decoded: {why(error)}.") from error
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
+        if not (image.min() >= 0 and image.max() <= 255):
+            raise BenchError(
+                f"This array holds values from {image.min():.3g} to {image.max():.3g}, no photograph's: give 0 to 255, "
+                "or floats in [0, 1]; normalised images channels first, (3, H, W)."
+            )
+        if image.max() > 1:
+            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=6)
+            image = image / 255
+    return Image.fromarray(picture_of(image))
+
+
+def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:
+    """Of classes; those that are named are looked up. Raises BenchError for an unknown name."""
+    listed = [targets] * count if isinstance(targets, int | str) else targets
+    if not isinstance(listed, list | tuple) or not any(isinstance(each, str) for each in listed):
+        return listed
+    if loaded is None:
+        raise BenchError("The classes of this network have no names here; give indices, or a network of ab.load_model.")
+    return [loaded.class_index(each) if isinstance(each, str) else each for each in listed]
+
+
+def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
+    """The plug-ins of a list of names or callables. kind: "method" or "metric".
+
+    Raises BenchError for anything but a list, and for two entries of one name.
+    """
+    if isinstance(entries, str) or not isinstance(entries, Iterable):
+        hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) else f"{kind}s=[...]"
+        given = repr(entries) if isinstance(entries, str) else type_name(entries)
+        raise BenchError(f"{kind}s is a list of names or callables, not {given}; pass {hint}.")
+    listed = [plugins.of(kind, entry) for entry in entries]
+    for index, entry in enumerate(listed):
+        if entry.name in [other.name for other in listed[:index]]:
+            raise BenchError(f"There are two {kind}s named {entry.name!r}; list each of them once.")
+    return listed
+
+
+def _as_batches(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Batches with image ids; bare (images, targets) are numbered in their order. Raises BenchError for other forms."""
+    if isinstance(batches, Batch | Tensor | dict | str) or not isinstance(batches, Iterable):
+        raise BenchError(
+            f"batches is an iterable of (images, targets) or of axiom_bench.Batch, not a {type(batches).__name__}; "
+            "pass a list, such as [(images, targets)]."
+        )
+    first = 0
+    for entry in batches:
+        batch = entry if isinstance(entry, Batch) else _as_batch(entry, first)
+        first += len(batch)
+        yield batch
+
+
+def _as_batch(entry: Any, first: int) -> Batch:
+    if not isinstance(entry, tuple | list) or len(entry) != 2:
+        raise BenchError(
+            f"A batch is (images, targets) or an axiom_bench.Batch, not a {type(entry).__name__}; pass images "
+            "(B, 3, H, W) with targets (B,), or with None for the predicted class."
+        )
+    images, targets = entry
+    check_tensor(images)
+    return Batch(images, tuple(str(first + row) for row in range(len(images))), targets)
+
+
+def _of_whole_set(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:
+    """The columns of the values of the whole data set, method after method, from the curves among the parts."""
+    with_aggregate = aggregating(metrics)
+    by_method: dict[str, list[Columns]] = {}
+    for part in parts:
+        if with_aggregate and len(part["method"]):
+            by_method.setdefault(part["method"][0], []).extend([] if holds_values(part) else [part])
+    for method, curves in by_method.items():
+        of_method = [metric for metric in with_aggregate if (metric.spec.of == "layer") == (method == LAYER)]
+        yield whole_set(of_method, method, curve_frame(curves))

@@ -1,0 +1,125 @@
+"""Python as people type it: photographs in any form, names of networks and classes, and the examples of the docs."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.embedded import scenes
+from axiom_bench.errors import BenchError
+from axiom_bench.explanation.overlay import Heatmaps
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = re.findall(
+    r"```python\n(.*?)```", (ROOT / "docs/your-network.md").read_text().partition("## In Python")[2], re.S
+)
+ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    return ab.load_model("scenes_resnet")
+
+
+@pytest.fixture(autouse=True)
+def photo(tmp_path, monkeypatch) -> Image.Image:
+    monkeypatch.chdir(tmp_path)
+    image = Image.fromarray(scenes.draw("evaluation", 0, 0).image)
+    image.save("photo.png")
+    return image
+
+
+def explained(network: torch.nn.Module, images: object, **options: object) -> Heatmaps:
+    return ab.explain(network, images=images, methods=["GradCAM"], **options)
+
+
+def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, photo):
+    pixels = np.asarray(photo)
+    tensor = network.loaded.preprocessing.of_photograph(photo)
+    turned = photo.transpose(Image.Transpose.ROTATE_90)
+    (exif := turned.getexif())[ORIENTATION] = 6
+    turned.save("turned.png", exif=exif)
+    photo.convert("RGBA").save("rgba.png")
+    expected = ab.explain(network, "layer4", tensor[None], ["grad_cam"])["grad_cam"]
+    forms = ["photo.png", Path("rgba.png"), "turned.png", Image.open("turned.png"), photo, pixels, pixels / 255]
+    forms += [torch.from_numpy(pixels.copy()).permute(2, 0, 1), tensor, tensor.double().numpy()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for form in forms:
+            assert torch.equal(explained(network, form)["GradCAM"], expected)
+        both = explained(network, ["photo.png", photo], targets="digit 3")
+    assert repr(both) == "Heatmaps(GradCAM; 2 of 96 x 96, layer 'layer4', explained: digit 3, digit 3)"
+    with pytest.warns(UserWarning, match="floats up to 255"):
+        assert torch.equal(explained(network, pixels.astype(np.float32))["GradCAM"], expected)
+    with pytest.warns(UserWarning, match="values up to 2.., as pixels of 0 to 255 do"):
+        explained(network, torch.from_numpy(pixels.copy()).permute(2, 0, 1).float())
+    assert ab.explain(network.half(), images=photo, methods=["GradCAM"])["GradCAM"].isfinite().all()
+    network.float()
+
+
+def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
+    other = torch.nn.Sequential(network)
+    with pytest.warns(UserWarning, match="how images are preprocessed for this Sequential: .* preprocessing=weights"):
+        assert explained(other, photo).images.shape == (1, 3, 224, 224)
+    prepared = explained(other, photo, preprocessing=network.loaded.preprocessing.of_photograph)
+    assert (prepared.layer, prepared.images.shape[-1]) == ("0.layer4", 96)
+
+
+MISTAKES = {  # images and options, and the sentence
+    "nowhere.jpg": ({}, "The image nowhere.jpg: there is no file nowhere.jpg."),
+    "cut.jpg": ({}, "The image cut.jpg: can't be decoded: image file is truncated"),
+    None: ({}, r"Give images by name: ab.explain\(model, images='photo.jpg'\)"),
+    3: ({}, "expected a tensor .* not an int"),
+    "photo.png": ({"targets": "digit 33"}, "There is no class of scenes_resnet 'digit 33'; did you mean 'digit 3'"),
+}
+
+
+@pytest.mark.parametrize("images", MISTAKES)
+def test_a_mistake_is_one_sentence(network, photo, images):
+    photo.save("whole.jpg")
+    Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-900])
+    options, sentence = MISTAKES[images]
+    with pytest.raises(BenchError, match=sentence):
+        explained(network, images, **options)
+    with pytest.raises(BenchError, match="give 0 to 255"):
+        explained(network, np.full((96, 96, 3), np.nan))
+
+
+@pytest.mark.parametrize("example", [example for example in EXAMPLES if "axiom_bench" in example])
+def test_the_examples_of_the_docs_have_five_lines_and_run(example, request, photo):
+    assert len(list(filter(None, example.splitlines()))) <= 5
+    photo.save("photo.jpg")
+    photo.save("other.jpg")
+    names: dict[str, object] = {}
+    exec(example.replace('"resnet18"', '"scenes_resnet"'), names)
+    if "maps.png" in example:
+        assert Image.open("maps.png").width > 300
+    else:
+        assert [*names["table"].columns] == ["conservation_error", "sensitivity_error"]
+
+
+def test_an_example_with_a_trained_network_and_a_photograph(real_root):
+    network = ab.load_model("resnet18", weights=str(real_root / "weights/resnet18.safetensors"))
+    shark = next((real_root / "data/imagenet_samples").rglob("*great_white_shark.JPEG"))
+    maps = explained(network, shark)
+    assert repr(maps) == "Heatmaps(GradCAM; 1 of 224 x 224, layer 'layer4', explained: great white shark)"
+    ab.overlay(maps.picture(0), maps["GradCAM"][0])
+    with pytest.raises(BenchError, match=r"maps.picture\(0\)"):
+        ab.overlay(shark, maps["GradCAM"][0])
+
+
+def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
+    published = ab.results("photographs-1")
+    one = ab.evaluate(network, None, [(torch.rand(1, 3, 96, 96), None)], ["GradCAM"], ["sensitivity_error"])
+    assert [*published.columns] == [*one.columns, "part"]
+    assert {*one["model"]} == {"scenes_resnet"}
+    assert {*published["part"]} == {"boxes", "masks", "own"}
+    with pytest.raises(BenchError, match="no run folder"):
+        ab.read_run("nowhere")
+    with pytest.raises(BenchError, match=r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"):
+        ab.rank(lambda trace: trace.gradients)
