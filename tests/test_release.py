@@ -55,4 +55,5 @@ def test_workflows_try_the_lowest_python_and_the_lowest_dependencies():
     matrix = workflow(ROOT / ".github/workflows/tests.yml")["jobs"]["versions"]["strategy"]["matrix"]
     least = PROJECT["requires-python"].removeprefix(">=")
     assert matrix["python"][0] == least
-    assert {"python": least, "resolution": "lowest-direct"} in matrix["include"]
+    assert {"os": "ubuntu-latest", "python": least, "resolution": "lowest-direct"} in matrix["include"]
+    assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}

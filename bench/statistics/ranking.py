@@ -191,8 +191,8 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
         if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
             titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
     return " ".join(
-        f"On {_listed(labels)} all methods, controls aside, have the same {_listed(of_labels)}, as they must by "
-        "algebra before global average pooling and one linear layer."
+        f"On {_listed(labels)} all methods, controls aside, have the same {_listed(of_labels)}. Before global average "
+        "pooling and one linear layer they must, by algebra."
         for labels, of_labels in titles.items()
     )
 

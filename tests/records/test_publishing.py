@@ -91,7 +91,7 @@ def test_a_method_is_added_as_if_it_had_been_published_with_the_others(usual_run
     publish(usual_run, tmp_path / "at_once", names)
     assert files(tmp_path / "published/records") == files(tmp_path / "at_once/records")
     later = reading.read_manifest(tmp_path / "published")
-    assert commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]}"
+    assert commits(later) == f"commit earlier0, of xgrad_cam {manifest['git_commit'][:8]} (2026-01-02)"
     combining.combine([usual_run, tmp_path / "published"], tmp_path / "both")
     with pytest.raises(BenchError, match="has values of xgrad_cam already"):
         add(usual_run, tmp_path / "published", "xgrad_cam")

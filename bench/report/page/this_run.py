@@ -51,8 +51,8 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     notes = [note for data in (run.manifest.get("data") or {}).values() for note in data.get("notes") or ()]
     below = [f"{sentence}." for sentence in below_published(run)]
     mend = [MEND, *(f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in notes)] if below or at_chance(run) else []
-    facts, notices = {name: text for name, text in facts.items() if text}, running.sentences(run.manifest)
-    notices = (*notices, *below, *mend)
+    facts = {name: text for name, text in facts.items() if text}
+    notices = (*running.sentences(run.manifest), *below, *mend)
     return Header(above, title, facts, notices, run.manifest.get("reload"), lines, coincidences(run, options.headline))
 
 
