@@ -108,8 +108,8 @@ def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentence
     if sentences:
         sections.append(Section("notes", "Notes", render("explain_notes.html.j2", sentences=sentences)))
     count = f"{len(images)} image{'s' if len(images) > 1 else ''}"
-    header = Header("axiom-bench explain", f"{count} explained", {"Network": f"{model} at {setting.layer}"})
-    return assemble(header, sections)
+    facts = {"Network": f"{model} at {setting.layer}", "Accuracy": "not known: the images have no labels"}
+    return assemble(Header("axiom-bench explain", f"{count} explained", facts), sections)
 
 
 def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:

@@ -33,6 +33,7 @@ from axiom_bench.evaluation.batch import (
 )
 from axiom_bench.evaluation.measurement import Measurement, measure_all
 from axiom_bench.evaluation.plugins import Plugin
+from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel, load_model
 from axiom_bench.run.composing import settings
@@ -134,6 +135,7 @@ class Explainer:
         self.device = Device.of(config["device"])
         self.device.prepare()
         self.cut_model = cut_of(model, self.device)
+        self.input_note: str | None = None  # on the values of the first image, once it is explained
 
     def explain(
         self, path: Path, image: Image.Image, targets: Sequence[int], top: int
@@ -143,6 +145,9 @@ class Explainer:
         and where no method applies."""
         pixels = self.model.preprocessing.of_photograph(image, as_text(path))[None].to(self.device.device)
         trace = self.cut_model.trace(pixels)
+        if self.input_note is None:
+            answer = examined_input(trace)
+            self.input_note = answer.sentence if answer.level == "note" else ""
         of_classes = trace.logits[0].softmax(0) if trace.has_probability else trace.network.explained(trace.logits)[0]
         if of_classes.isnan().any():
             raise BenchError(
@@ -248,7 +253,7 @@ def explain(
             shown.advance(1)
     if not images:
         raise BenchError(" ".join(dict.fromkeys(problems)))
-    notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates]))
+    notes |= dict.fromkeys(filter(None, [explainer.cut_model.mates, explainer.input_note]))
     of_named = [note for note in notes if names is not None or not note.startswith("The method ")]  # which nobody named
     return images, explainer, [*of_named, *zero_maps(images)], problems
 

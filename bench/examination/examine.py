@@ -71,7 +71,7 @@ def examine(
             trace = traced()
     except OtherScores as error:
         return (Answer(SAME, "stop", str(error)),)
-    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, _input)]
+    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, examined_input)]
     if has_labels:
         with torch.no_grad():
             logits = [trace.logits, *(trace.network.forward_logits(batch.images) for batch in others)]
@@ -114,7 +114,7 @@ def _layer(trace: Trace) -> Answer:
     return Answer("layer", "ok", f"{maps}, and the scores depend on them")
 
 
-def _input(trace: Trace) -> Answer:
+def examined_input(trace: Trace) -> Answer:
     """Whether the values that the first layer with weights takes look like an image's."""
     name, values = _first_input(trace.cut_model.model, trace.images[:FEW])
     low, high = float(values.amin()), float(values.amax())

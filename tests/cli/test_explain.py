@@ -249,6 +249,13 @@ def test_images_of_every_mode_are_explained(scene):
     np.testing.assert_array_equal(*(np.asarray(open_upright(Path("modes", n))[0]) for n in ("grey.png", "grey16.png")))
 
 
+def test_values_that_no_image_has_and_unknown_accuracy_are_told(scene, capsys):
+    as_bytes = ("model.mean=[0,0,0]", "model.std=[0.004,0.004,0.004]")
+    assert main(["explain", "scene.png", *ONE, *as_bytes, "--output", "e.html"]) == 0
+    assert re.search(r"^images of .*, as pixels of 0 to 255 do: divide", capsys.readouterr().out, re.MULTILINE)
+    assert "not known: the images have no labels" in Path("e.html").read_text()
+
+
 def test_what_cannot_be_read_has_a_sentence_and_the_rest_is_explained(scene, capsys):
     scene.resize((400, 400)).save("whole.jpg")
     Path("truncated.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-2000])
