@@ -1,6 +1,8 @@
 """A user's method in a process of its own: the same bits, nothing to look at but what a method may know, its errors."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -140,3 +142,21 @@ def test_an_error_of_the_method_is_told_with_its_line(values, tmp_path, tiny_sui
     words = f"+method.own._target_=cheats.{name}", f"results={tmp_path}", "pictures.rows=0", "pictures.gallery=0"
     outcomes = run_jobs(["suite=tiny/second", "method=[]", "runtime.repeats=0", *words])[1]
     assert re.search(message, failure(outcomes))
+
+
+SCRIPT = """\
+from axiom_bench.run.isolated import chosen_methods
+from axiom_bench.run.spine import configuration
+
+(method,) = chosen_methods(configuration(["method=[]", "+method.mine._target_=mine.my_cam"]))
+print(method.description)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_runs_once(tmp_path):
+    """As one that calls `axiom_bench.rank`."""
+    (tmp_path / "mine.py").write_text('def my_cam(trace):\n    "Mine."\n    return trace.gradients\n')
+    (tmp_path / "script.py").write_text(SCRIPT)
+    run = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.stdout == "Mine.\n", run.stderr
