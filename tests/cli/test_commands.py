@@ -150,8 +150,9 @@ def test_run_report_and_gate(tmp_path, capsys):
     assert main(["run", *TINY]) == 0
     last = capsys.readouterr().out.splitlines()
     assert last[-1] == f"report: {folder.relative_to(tmp_path)}/report.html"
-    assert last[-6].split() == ["Sensitivity", "Conservation"]
-    assert max(map(len, last[-6:])) <= 80
+    assert last[-2] == "No metric tells which method is best with 3 images"
+    assert last[-7].split() == ["Sensitivity", "Conservation"]
+    assert max(map(len, last[-7:])) <= 80
     page = (folder / "report.html").read_bytes()
 
     assert main(["report", str(folder)]) == 0

@@ -57,11 +57,11 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_a_phone(charts, barriers
 def test_titles_units_numbers_and_tables(charts):
     page = charts()
     assert "Conservation error [ratio], lower is better" in texts(page, "by-method")
-    assert "Mean sensitivity error [ratio], lower is better" in texts(page, "axiom-plane")
+    assert "Median sensitivity error [ratio], lower is better" in texts(page, "axiom-plane")
     assert "Mean probability, higher is better" in " ".join(texts(page, "curves"))
     assert "Milliseconds an image, with the trace" in texts(page, "costs")
     marked = page.locator("#chart-axiom-plane svg title").all_text_contents()
-    assert any("Mean sensitivity error [ratio], lower is better: 0." in title for title in marked)
+    assert any("Median sensitivity error [ratio], lower is better: 0." in title for title in marked)
     page.locator("#chart-by-method figure:visible summary").click()
     table = page.locator("#chart-by-method table:visible")
     assert table.locator("thead th").all_text_contents()[:5] == ["Network", "Name", "Rows", "Images", "Median"]
