@@ -311,9 +311,14 @@ def _figure(
         for panel, groups in panels.items()
     }
     frame = by_network({panel: pd.DataFrame([box.row for box in shown]) for panel, shown in boxes.items()})
-    zero = [box.method for each in boxes.values() for box in each if axis.log and box.row["Median"] < FLOAT32_ROUNDING]
-    boxes = {panel: [box for box in shown if box.method not in zero] for panel, shown in boxes.items()}
-    left = f"Not drawn, at 0 but for rounding: {', '.join(looks[name].title for name in dict.fromkeys(zero))}."
+    zero = {  # for which a logarithmic axis has no place
+        (panel, box.place): f"{looks[box.method].title}{f' on {panel}' * bool(panel)}"
+        for panel, each in boxes.items()
+        for box in each
+        if axis.log and box.row["Upper quartile"] < FLOAT32_ROUNDING
+    }
+    boxes = {panel: [box for box in each if (panel, box.place) not in zero] for panel, each in boxes.items()}
+    left = f"Not drawn, at 0 but for rounding: {', '.join(zero.values())}."
     notes = (caption, axis.note, left if zero else "", fewer if max(map(len, all_values)) > MAX_OUTSIDE else "")
     plot = partial(_plot, run, axis, boxes, looks, axis_title(value))
     return Figure(name, title, " ".join(filter(None, notes)), plot, number_in_paper, chart, value.title, frame)

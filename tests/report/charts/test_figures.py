@@ -27,6 +27,7 @@ from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.report.writing import all_figures
 from axiom_bench.statistics.run_folder import RunFolder
+from tests.made_runs import rows_of
 from tests.report.charts.conftest import left_out
 
 PLANE = ("sensitivity_error", "conservation_error")
@@ -38,6 +39,18 @@ def drawn(draw: Any, run: RunFolder) -> list[Figure]:
 
 def texts(labels: Any) -> list[str]:
     return [label.get_text() for label in labels]
+
+
+def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(made):
+    """One of 2 x 12 boxes: of more values at 0 the axis wouldn't be logarithmic."""
+    layers, methods = {"one": ("last",), "two": ("last",)}, {f"method_{number}": {} for number in range(12)}
+    values = 10.0 ** np.random.default_rng(0).uniform(-4, 2, (2, 12, 40))
+    values[0, 0] = 1e-9
+    rows = (rows_of("sensitivity_error", dict(zip(methods, of, strict=True)), model=model)
+            for model, of in zip(layers, values, strict=True))  # fmt: skip
+    (figure,) = drawn(by_method.draw, made(pd.concat(rows, ignore_index=True), layers=layers, methods=methods))
+    assert "Not drawn, at 0 but for rounding: method_0 on one." in figure.caption
+    assert [len(axes.collections[0].get_paths()) for axes in figure.plot().axes] == [11, 12]
 
 
 @pytest.fixture(scope="module")
