@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -116,11 +117,14 @@ def evaluate(
     model, loaded = _network(model)
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
-    layer = _layer_of(model, (3, 224, 224), bool(reshape), output) if layer is None else layer
-    cut_model = cut(model, layer, reshape=reshape, output=output)
     parts: list[Columns] = []
     is_proved, stream = False, _as_batches(batches)
     listed = list(stream) if isinstance(batches, list | tuple) else None
+    if layer is None:  # that of the first batch's images
+        first = next(stream if listed is None else iter(listed), None)
+        stream = stream if first is None else chain([first], stream)
+        layer = _layer_of(model, (3, 224, 224) if first is None else first.images.shape[1:], bool(reshape), output)
+    cut_model = cut(model, layer, reshape=reshape, output=output)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved

@@ -113,6 +113,15 @@ def test_an_example_with_a_trained_network_and_a_photograph(real_root):
         ab.overlay(shark, maps["GradCAM"][0])
 
 
+def test_a_layer_that_nobody_names_is_found_by_images_of_any_form():
+    parts = (torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 5))
+    grey, images = torch.nn.Sequential(*parts), torch.rand(3, 1, 8, 8)
+    for batches in ([(images, None)], iter([(images[:2], None), (images[2:], None)])):
+        values = ab.evaluate(grey, None, batches, ["grad_cam"], ["sensitivity_error"])
+        assert [*values["image_id"]] == ["0", "1", "2"]
+        assert {*values["layer"]} == {"1"}
+
+
 def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
     published = ab.results("photographs-1")
     one = ab.evaluate(network, None, [(torch.rand(1, 3, 96, 96), None)], ["GradCAM"], ["sensitivity_error"])
