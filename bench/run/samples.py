@@ -145,9 +145,9 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
         confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
     heatmaps = [given(each.heatmap, "heatmap").nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
     denormalise = job.model.preprocessing.denormalise
-    raw = {f"{RAW}{name}": given(each.raw_map, "raw_map").float() for name, each in explanations.items()}
+    maps = {name: given(each.raw_map, "raw_map") for name, each in explanations.items()}
     return {
-        **{name: maps.cpu().numpy() for name, maps in raw.items() if job.config["pictures"]["arrays"]},
+        **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.config["pictures"]["arrays"]},
         "images": denormalise(trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
