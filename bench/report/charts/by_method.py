@@ -246,16 +246,17 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
             for method, style in method_styles(run).items()
             if method in shown
         }
-        caption = " ".join(filter(None, [caption, same, *_without_value(run, name, shown)]))
+        with_value = {method for groups in groups_by.values() for method in groups}
+        caption = " ".join(filter(None, [caption, same, *_without_value(run, name, with_value)]))
         yield _figure(run, BY_METHOD, f"by_method_{name}", title, value, panels, looks, caption)
 
 
-def _without_value(run: RunFolder, metric: str, shown: Collection[str]) -> Iterator[str]:
+def _without_value(run: RunFolder, metric: str, with_value: Collection[str]) -> Iterator[str]:
     """Which methods were measured, and have no value; with their statuses."""
     records, block = run.records, run.records.blocks[metric]
     block = block.where(~records.of_whole_set[block.keys])
     measured = {records.methods[code] for code in np.unique(block.methods)}
-    if missing := [method for method in run.methods if method in measured and method not in shown]:
+    if missing := [method for method in run.methods if method in measured and method not in with_value]:
         codes = np.unique(block.statuses[np.isin(records.methods, missing)[block.methods]])
         titles = ", ".join(map(run.metadata.method_title, missing))
         yield f"Without a value: {titles} ({', '.join(sorted(records.statuses[code] for code in codes))})."

@@ -53,6 +53,15 @@ def test_a_box_at_0_is_left_out_of_a_logarithmic_axis_where_it_is_at_0_alone(mad
     assert [len(axes.collections[0].get_paths()) for axes in figure.plot().axes] == [11, 12]
 
 
+def test_a_method_with_values_where_all_coincide_is_not_without_a_value(made):
+    layers, methods = {"one": ("last",), "two": ("last",)}, {"low": {}, "high": {}, "cam": {}}
+    apart = rows_of("sensitivity_error", {"low": [0.1] * 9, "high": [0.5] * 9, "cam": [np.nan] * 9}, model="one")
+    same = rows_of("sensitivity_error", dict.fromkeys(methods, [0.2] * 9), model="two")
+    (figure,) = drawn(by_method.draw, made(pd.concat([apart, same]), layers=layers, methods=methods))
+    assert "have the same values: two." in figure.caption
+    assert "Without a value" not in figure.caption
+
+
 @pytest.fixture(scope="module")
 def run(usual: RunFolder) -> RunFolder:
     return usual
