@@ -217,11 +217,15 @@ def _means_and_errors(weights: Floats, total: Floats, count: Floats, num_units: 
     rows, squares_of_rows = (np.broadcast_to(weights @ part, shape) for part in (columns, columns**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = total.sum(axis=0) / count.sum(axis=0)
-        size, total = weights @ total**2, total - centre * count  # squares about 0 would cancel where it is far away
-        means, total_squares = (weights @ total) / rows, weights @ total**2
-        squares = total_squares - 2 * means * (weights @ (total * count)) + means**2 * squares_of_rows
+        about_zero, total = total, total - centre * count  # squares about 0 would cancel where it is far away
+        sums, total_squares = weights @ total, weights @ total**2
+        means, products = sums / rows, sums if (count == 1).all() else weights @ (total * count)
+        squares = total_squares - 2 * means * products + means**2 * squares_of_rows
         # Of equal values the squares are rounding of the terms, which may be negative.
-        squares = np.where(squares > np.maximum(1e-12 * total_squares, 1e-24 * size), squares, 0.0)
+        least = 1e-24 * weights.max() * (about_zero**2).sum(axis=0)
+        if (squares <= least).any(axis=0)[least > 0].any():
+            least = 1e-24 * (weights @ about_zero**2)
+        squares = np.where(squares > np.maximum(1e-12 * total_squares, least), squares, 0.0)
         return centre + means, np.sqrt(num_units / (num_units - 1) * squares) / rows
 
 
