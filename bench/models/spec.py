@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -136,17 +135,6 @@ def _resolved(config: Mapping[str, Any]) -> dict[str, Any]:
         raise BenchError(f"The model's settings can't be read: {str(error).splitlines()[0]}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
-
-
-def register_models(mentioned_in: str | None = None) -> None:
-    """Makes `model=vgg11_bn` work on the command line: a Hydra node for each torchvision classifier without a YAML.
-
-    mentioned_in: only those whose name is in this text, since Hydra copies all nodes each time that it composes.
-    """
-    for name in _without_file():
-        if mentioned_in is not None and name not in mentioned_in:
-            continue
-        ConfigStore.instance().store(group="model", name=name, node=model_config(name))
 
 
 def model_names() -> list[str]:

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted
@@ -17,8 +15,8 @@ from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models.load import find_source, load_model
-from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names, register_models
-from axiom_bench.run.composing.composition import RARE
+from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names
+from axiom_bench.run.composing.composition import RARE, composed
 
 FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36"}
@@ -43,15 +41,8 @@ ABSENT = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are 
 
 def compose_model(name: str, *overrides: str) -> DictConfig:
     """The model node as the command line composes it."""
-    register_models(name)
-    with initialize_config_dir(str(conf_folder().resolve()), version_base=None):
-        config = compose(overrides=[f"+model={name}", *overrides])
-    return OmegaConf.create({"real_root": str(REAL), "model": config.model}).model
-
-
-@pytest.fixture(autouse=True)
-def _own_config_store(monkeypatch):
-    monkeypatch.setattr(ConfigStore.instance(), "repo", dict(ConfigStore.instance().repo))
+    with composed([f"model={name}", f"real_root={REAL}", *overrides]) as composition:
+        return composition.config.model
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -27,7 +27,7 @@ from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
-from axiom_bench.models.spec import AS_BUILT, model_names, register_models
+from axiom_bench.models.spec import AS_BUILT
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
@@ -89,7 +89,6 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     for an axis other than AXES, and where there is no job."""
     overrides = [_as_typed(override) for override in _with_suite(overrides)]
     folders, overrides = _search_path(overrides, config_folder)
-    register_models()
     try:
         try:
             composition = _composition(folders, _with_names(folders, overrides))
@@ -162,7 +161,7 @@ def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
 
 def _path(folders: Sequence[str]) -> str:
-    return f"{SEARCH_PATH}=[{','.join(map(_quoted, folders))}]"
+    return f"{SEARCH_PATH}=[{','.join(map(_quoted, [*folders, own_files.CLASSIFIERS]))}]"
 
 
 def _quoted(text: str) -> str:
@@ -173,7 +172,7 @@ def _options(folders: Sequence[str], group: str) -> list[str]:
     """The entries of a configuration group, of conf/, of the user's folders, and of torchvision."""
     with _hydra() as loader:
         options = loader.get_group_options(group, config_name="config", overrides=[_path(folders)])
-    return sorted({*options, *(model_names() if group == "model" else ())})
+    return sorted({*options})
 
 
 def _keys(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:

@@ -1,5 +1,5 @@
 """A user's own folders of YAML files, as a source of Hydra's: methods and metrics with or without their name around
-them, experiments with or without theirs; and what Hydra couldn't say in words."""
+them, experiments with or without theirs; torchvision's networks as another; and what Hydra couldn't say in words."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from axiom_bench.environment import conf_groups
 from axiom_bench.errors import BenchError
 from axiom_bench.kinds import is_path, shown
+from axiom_bench.models.spec import classifiers, model_config
 
 SCHEME = "own"
+CLASSIFIERS = "classifiers://torchvision"
 PLUGINS = ("method", "metric", "peers", "spoiled")  # groups whose files hold {name: entry}
 GLOBAL = "# @package _global_"
 
@@ -67,7 +69,40 @@ class OwnFiles(ConfigSource):
         return os.path.join(self.path, self._normalize_file_name(config_path))
 
 
+class Classifiers(ConfigSource):
+    """torchvision's networks, as entries of the group `model`. Hydra's own store for what has no file would be copied
+    whole each time that it composes."""
+
+    @staticmethod
+    def scheme() -> str:
+        """As Hydra asks for it."""
+        return CLASSIFIERS.partition("://")[0]
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The settings of a network."""
+        settings = OmegaConf.create(model_config(Path(config_path).stem))
+        return ConfigResult(self.provider, self.full_path(), settings, {"package": None})
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether it is where networks are."""
+        return config_path.strip("/") == "model"
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether it is a network's name."""
+        group, _, name = config_path.rpartition("/")
+        return self.is_group(group) and name.removesuffix(".yaml") in classifiers()
+
+    def available(self) -> bool:
+        """It is."""
+        return True
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names of the networks."""
+        return sorted(classifiers()) if self.is_group(config_path) and results_filter != ObjectType.GROUP else []
+
+
 Plugins.instance().register(OwnFiles)
+Plugins.instance().register(Classifiers)
 
 
 def url(option: str, folder: str) -> str:
