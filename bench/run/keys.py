@@ -59,8 +59,14 @@ class Keys:
 
     def on(self, job: Job) -> Keys:
         """The keys of the job with other images of its data set, whose common key is the same."""
+        keys = self.told(job)
+        vars(keys)["values"] = self.values
+        return keys
+
+    def told(self, job: Job) -> Keys:
+        """The keys of the job with what is told of its plug-ins, whose code and common key are the same."""
         keys = Keys(job, self.command)
-        vars(keys).update({name: getattr(self, name) for name in ("common", "values", "_sources")})
+        vars(keys).update(common=self.common, _sources=self._sources)
         return keys
 
     @cached_property

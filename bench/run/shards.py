@@ -4,6 +4,7 @@ their values."""
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -39,19 +40,27 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.records import files, mirror, record_files
 from axiom_bench.records.record_files import RecordFile, Values
 from axiom_bench.run.images import first_batch, first_row, rows
-from axiom_bench.run.job import Job, Shard
+from axiom_bench.run.job import Job, Shard, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.result import Result
 
+MARKS = ("unstable", "on_score_scale")
 MAX_NAMES = 5  # methods and metrics that a sentence names
 Advance = Callable[[int], None]  # is told how many more images are done
 
 
-def decided(job: Job) -> Job:
-    """The job with its users' own plug-ins proved, and every method's scale known, on the first batch."""
+def decided(job: Job, command: str = "") -> Job:
+    """The job with its users' own plug-ins proved, and every method's scale known, on the first batch. Where no value
+    is missing, that is read from the run folder. command: see `Keys`."""
     plugins = (*job.methods, *job.metrics)
     if all(method.spec.on_score_scale is not None for method in job.methods) and not any(p.is_foreign for p in plugins):
         return job
+    keys, folder = Keys(job, command), run_folder(job.config)
+    path = folder / f"examination/{keys.step('proof', keys.values)}.json"
+    if (kept := files.read_json_or_none(path)) is not None:
+        told = replace(job, methods=_told(job.methods, kept["methods"]), metrics=_told(job.metrics, kept["metrics"]))
+        if not missing(keys.told(told), folder)[0]:
+            return told
     first = next((batch for batch in rows(job, job.indices, required(plugins)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
@@ -59,8 +68,25 @@ def decided(job: Job) -> Job:
     def proof(part: Batch, _: int) -> tuple[list[Plugin], list[Plugin]]:
         return proved(job.methods, job.metrics, traced(job.cut_model, part), part)
 
-    methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof))
-    return replace(job, methods=tuple(methods), metrics=tuple(metrics))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        methods, metrics = next(by_halves(first, len(first), job.cut_model.limits, proof))
+    for each in caught:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    job = replace(job, methods=tuple(methods), metrics=tuple(metrics))
+    if not caught:  # else the next command says it again
+        files.write_json(path, {"methods": _marks(job.methods), "metrics": _marks(job.metrics)})
+    return job
+
+
+def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
+    """{name: what a proof says of it}."""
+    specs = {each.name: vars(each.spec) for each in plugins}
+    return {name: {mark: spec[mark] for mark in MARKS if mark in spec} for name, spec in specs.items()}
+
+
+def _told(plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]) -> tuple[Plugin, ...]:
+    return tuple(replace(each, spec=replace(each.spec, **marks[each.name])) for each in plugins)
 
 
 def missing(keys: Keys, folder: Path) -> tuple[dict[str, Shard], tuple[str, ...]]:

@@ -221,8 +221,9 @@ def loaded(config: Mapping[str, Any], isolate: bool = False) -> Job:
     return Job.of(config, methods_of(config, isolate))
 
 
-def on_its_images(job: Job) -> Job:
-    """A loaded job on the images to explain, its users' own plug-ins proved. Raises BenchError where none is left."""
+def on_its_images(job: Job, command: str = "") -> Job:
+    """A loaded job on the images to explain, its users' own plug-ins proved. command: see `Keys`. Raises BenchError
+    where none is left."""
     folder = run_folder(job.config)
     job = replace(job, hashes=read_hashes(folder))
     if not isinstance(job.data, MosaicImages) or job.data.confidence is not None:  # else they aren't read alone
@@ -232,7 +233,7 @@ def on_its_images(job: Job) -> Job:
     job = replace(job, all_indices=job.indices)
     if job.config["data"].get("only_correct"):
         job = choosing.only_correct(job, folder)
-    job = shards.decided(job)
+    job = shards.decided(job, command)
     keep_hashes(job, folder)
     return job
 
@@ -243,7 +244,7 @@ def _of_job(task: Task) -> Keys:
     def load() -> Keys:
         job = loaded(task.config)
         job.cut_model.mates = mates(task.answers)
-        keys = Keys(on_its_images(job), task.command)
+        keys = Keys(on_its_images(job, task.command), task.command)
         _ = keys.values  # of now, before anything is computed
         return keys
 
@@ -260,7 +261,7 @@ def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
     def load() -> Keys:
         job = loaded({**task.config, "data": data})
         job.cut_model.mates = mates(task.answers)
-        job = shards.decided(job)
+        job = shards.decided(job, task.command)
         return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
 
     first = held((task.id, excerpts[0].batch_rows), load)

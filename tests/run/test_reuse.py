@@ -25,6 +25,7 @@ from .conftest import RUN, tiny
 
 PLUGIN = """
 import json
+import torch
 from pathlib import Path
 from axiom_bench.kinds import File
 from users_help import FACTOR
@@ -39,6 +40,11 @@ def stopping(trace):
     if Path("stop").exists() and trace.image_ids[-1] >= "evaluation-0-000004":
         raise KeyboardInterrupt
     return trace.gradients
+
+def drawing(trace):
+    with open("calls", "a") as file:
+        file.write("x")
+    return trace.gradients * torch.rand(1)
 
 def metric(explanation):
     return explanation.trace.scores
@@ -108,6 +114,20 @@ def test_reuse_takes_what_follows_from_source_parameters_and_declared_files(comm
         change()
         assert command(*reused)[0] == {"mine"}
     assert command(*reused, "+method.mine.params.scale=2")[0] == {"mine"}
+
+
+@pytest.mark.slow
+def test_a_stored_run_takes_what_was_said_of_a_plug_in_and_doesnt_call_it(command, results):
+    drawing = ("+method.mine._target_=users_cam.drawing", "+method.mine.reuse=true", *MINE[1:])
+    for _ in range(2):
+        command(*drawing)
+        calls = Path("calls").read_text()
+        assert "draws from a global random state" in str(reading.read_manifest(results / RUN)["methods"]["mine"])
+    Path("calls").write_text("")
+    command(*drawing)
+    assert calls and not Path("calls").read_text()
+    assert command(*drawing, "data.size=6")[0] == {"grad_cam", "mine"}
+    assert Path("calls").read_text()
 
 
 @pytest.mark.slow
