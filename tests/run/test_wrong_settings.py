@@ -162,6 +162,7 @@ TYPED = [
     ("device=mps", "Apple's GPUs have no float64, in which values are measured; use device=cpu"),
     ("experiment=papr", "There is no experiment 'papr'; did you mean 'paper'"),
     ("data.sise=4", "There is no setting 'data.sise'; did you mean 'data.size'"),
+    ("/", "'/' is a path, not KEY=VALUE"),
     ("method=[", "The command line can't be understood at 'method=['; write KEY=VALUE"),
     ("data.classes=[ü]", "and a list of texts with two kinds of quotes: \"KEY=['a','b']\""),
     ("+method.größe._target_=my.cam", "'+method.größe._target_' can't be a setting"),

@@ -389,6 +389,10 @@ def _unread(override: str) -> BenchError:
     key, equals, _ = override.partition("=")
     if equals and not KEY.fullmatch(key):
         return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
+    if not equals and os.path.exists(override):
+        return BenchError(
+            f"{shown(override)} is a path, not KEY=VALUE; axiom-bench --help says what takes run folders."
+        )
     return BenchError(
         f"The command line can't be understood at {shown(override)}; write KEY=VALUE, a text with signs as "
         "\"KEY='a & b'\", and a list of texts with two kinds of quotes: \"KEY=['a','b']\"."
