@@ -1,5 +1,7 @@
 """What `ab.check` finds about a network and its images: one line for each question."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -82,3 +84,43 @@ def test_images_without_finite_scores_are_counted() -> None:
 def test_what_a_network_returns_and_what_changes_it() -> None:
     assert found(network(nn.Softmax(1)), images()) == {"outputs": "note"}
     assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {"deterministic": "stop"}
+
+
+def told_by_grey(scale: float, shift: float) -> tuple[nn.Module, Tensor, Tensor]:
+    """A network that names images by their grey value where they reach it as scale x + shift, and such x in 0 to 1."""
+    labels = torch.arange(40) % 8
+    pixels = ((labels + 0.5) / 8)[:, None, None, None].expand(-1, 3, 8, 8) + (images(8)[:1] - 0.5) / 40
+    levels = scale * (torch.arange(8) + 0.5) / 8 + shift
+    conv = nn.Conv2d(3, 8, 1)
+    conv.weight.data.copy_(levels[:, None, None, None].expand(-1, 3, 1, 1) * 2 / 3)
+    conv.bias.data.copy_(-(levels**2))
+    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten()), pixels, labels
+
+
+NORMAL = (1 / 0.226, -0.449 / 0.226)  # the mean of ImageNet's three
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "meaning"),
+    [
+        (
+            NORMAL,
+            lambda x: x,
+            r"40 of 40 images fit if values are normalised by ImageNet's .*, and \d+ of 40 fit as given",
+        ),
+        (NORMAL, lambda x: 255 * x, "are divided by 255 and normalised by ImageNet's"),
+        (NORMAL, lambda x: ((x - 0.449) / 0.226 - 0.449) / 0.226, "are denormalised, and"),
+        ((1, 0), lambda x: (x - 0.449) / 0.226, "are denormalised, and"),
+        ((1, 0), lambda x: 255 * x, "are divided by 255, and"),
+        ((255, 0), lambda x: x, "are multiplied by 255, and"),
+        ((255, 0), lambda x: (x - 0.449) / 0.226, "are denormalised and multiplied by 255, and"),
+    ],
+)
+def test_another_range_of_pixels_that_fits_labels_better_is_a_stop(trained, given, meaning):
+    model, pixels, labels = told_by_grey(*trained)
+    by_question = {answer.question: answer for answer in ab.check(model, "0", given(pixels), labels)}
+    assert by_question["input"].level == "stop"
+    assert re.search(f"{meaning}.*; give them so", by_question["input"].sentence)
+    right = pixels * trained[0] + trained[1]
+    for few, inputs in ((slice(None), right), (slice(4), given(pixels))):  # what fits, and too few to tell
+        assert all(answer.level != "stop" for answer in ab.check(model, "0", inputs[few], labels[few]))
