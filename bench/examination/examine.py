@@ -29,12 +29,8 @@ FEW = 4  # images, of which the values are looked at
 SPREAD = 0.05  # between black and white there is more
 Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
 AS_PIXELS, AS_BYTES = ((0.0,) * 3, (1.0,) * 3), ((0.0,) * 3, (1 / 255,) * 3)
-OF_IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
-RANGES: dict[Normalisation, str] = {
-    AS_PIXELS: "",
-    OF_IMAGENET: "normalised by ImageNet's mean and standard deviation",
-    AS_BYTES: "multiplied by 255",
-}
+OF_IMAGENET, BY = (IMAGENET_MEAN, IMAGENET_STD), "normalised by ImageNet's mean and standard deviation"
+RANGES: dict[Normalisation, str] = {AS_PIXELS: "", OF_IMAGENET: BY, AS_BYTES: "multiplied by 255"}
 
 
 def check(
@@ -159,15 +155,17 @@ def _other_range(
 ) -> Answer | None:
     """A stop where the labels fit clearly better with another range of values; None where they don't, or where not even
     all images could tell. batches: of images, whose logits (n, C) and labels (n,) these are."""
-    (number, classes), right = logits.shape, int((logits.argmax(1) == labels).sum())
-    if not fits_better(np.ones(number, bool), labels.numpy(), right, classes):
+    (number, classes), right, truth = logits.shape, int((logits.argmax(1) == labels).sum()), labels.numpy()
+    if not fits_better(np.ones(number, bool), truth, right, classes):
         return None
 
     def of_channels(values: Sequence[float]) -> Tensor:
         one_each = values if len(values) == trace.images.shape[1] else [float(np.mean(values))]
         return torch.tensor(one_each).to(trace.images).view(-1, 1, 1)
 
-    mean, std = map(of_channels, known or _guessed(trace.images))
+    low, high = trace.images.amin(), trace.images.amax()
+    probable = AS_BYTES if high > BYTES and low > -NORMALISED else OF_IMAGENET if low < 0 else AS_PIXELS
+    mean, std = map(of_channels, known or probable)
     pixels, found = [images.to(std) * std + mean for images in batches], []
     undone = next((words for scale, words in ((1, ""), (255, "divided by 255"))
                    if torch.allclose(pixels[0] * scale, trace.images, atol=1e-3)), "denormalised")  # fmt: skip
@@ -177,20 +175,13 @@ def _other_range(
         if not torch.allclose(others[0], trace.images, atol=1e-3):
             predicted = torch.cat([trace.network.forward_logits(images).argmax(1).cpu() for images in others])
             settings = (f"[{','.join(f'{value:.6g}' for value in each.flatten().tolist())}]" for each in (mean, std))
-            found.append(((predicted == labels).numpy(), then, "set model.mean={} model.std={}".format(*settings)))
+            found.append((predicted.numpy() == truth, then, "set model.mean={} model.std={}".format(*settings)))
     fits, then, remedy = max(found, key=lambda each: each[0].sum())
-    if not fits_better(fits, labels.numpy(), right, classes):
+    if not fits_better(fits, truth, right, classes):
         return None
     meaning = " and ".join(filter(None, (undone, then)))
     sentence = f"{fits.sum()} of {number} images fit if values are {meaning}, and {right} of {number} fit as given"
     return Answer("input", "stop", f"{sentence}; {remedy if known else 'give them so'}")
-
-
-def _guessed(images: Tensor) -> Normalisation:
-    """How images of such values were probably normalised."""
-    if images.amax() > BYTES and images.amin() > -NORMALISED:
-        return AS_BYTES
-    return OF_IMAGENET if images.amin() < 0 else AS_PIXELS
 
 
 @torch.no_grad()

@@ -300,33 +300,20 @@ def test_a_sweep_in_a_user_s_file(tmp_path, text):
         assert len(composition.jobs) == 2
 
 
-LAYERS = "model.layer={resnet18:[layer3,layer4],vgg16:'features.27,features.29'}"
-OF_FILE = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
+OF_EACH = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
 
 
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["model=resnet18,vgg16,alexnet", LAYERS], ""),
-        (["model=resnet18,vgg16,alexnet"], f"model: {{layer: {OF_FILE}}}"),
-        ([], f"hydra: {{sweeper: {{params: {{model: 'resnet18,vgg16,alexnet', model.layer: {OF_FILE}}}}}}}"),
-        ([LAYERS], "defaults: [override /model: 'resnet18,vgg16,alexnet']\nmodel: {layer: [layer1, layer2]}"),
-    ],
-)
-def test_layers_of_each_network(tmp_path, words, text):
-    """A network without an entry keeps its default; the command line stands in the place of a file."""
+@pytest.mark.parametrize("text", ["", f"model: {{layer: {OF_EACH}}}"])
+def test_layers_of_each_network(tmp_path, text):
+    """A network that isn't named keeps its default."""
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(G + text + "\nrun: default\n")
-    with composed(["experiment=mine", *words, *FEW], tmp_path) as composition:
-        chosen = [f"{config.model.name} {config.model.layer}" for config in composition.job_configs()]
-    resnet, vgg = ["resnet18 layer3", "resnet18 layer4"], ["vgg16 features.27", "vgg16 features.29"]
-    assert chosen == [*resnet, *vgg, "alexnet default"]
-
-
-def test_layers_of_a_network_that_the_run_has_not():
-    words = ["model=resnet18", "model.layer={resnet:layer3}", *FEW]
-    with pytest.raises(BenchError, match=r"in this run for model\.layer's 'resnet'; did you mean 'resnet18'"):
-        spine.configuration(words)
+    words = ["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW, *([] if text else [f"model.layer={OF_EACH}"])]
+    with composed(words, tmp_path) as composition:
+        chosen = " ".join(str(config.model.layer) for config in composition.job_configs())
+    assert chosen == "layer3 layer4 features.27 features.29 default"
+    with pytest.raises(BenchError, match=r"in this run for model\.layer's 'vgg'; did you mean 'vgg16'"):
+        spine.configuration(["model=vgg16", "model.layer={vgg:features.29}"])
 
 
 OWN = "model=user model.architecture=a/net.py:build"
@@ -347,7 +334,6 @@ RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than
     "model=resnet18 model.weights=tuned.pth": "resnet18-tuned",
     "model=resnet18 model.layer=layer3,layer4": "resnet18-f564",
     "model=resnet18,vgg16 model.layer={resnet18:[layer3,layer4],vgg16:features.29}": "4e28-c799",
-    "model=resnet18,vgg16 model.layer={vgg16:features.29,resnet18:[layer4,layer3]}": "4e28-c799",
     "model.layer=features.9 model=scenes_vgg": "scenes_vgg-features.9",
     "experiment=voc data.root=/data model.weights_folder=null": "default",
     "experiment=layers": "default",

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from PIL import Image
 
 from axiom_bench.cli.main import main
 from axiom_bench.run import worker
@@ -88,37 +87,6 @@ def test_doctor_says_what_can_not_be_loaded_and_goes_on(network, capsys):
     printed = capsys.readouterr().out
     assert "settings: stop, There is no layer 'cnov'; did you mean 'conv'" in printed
     assert "layer: ok, conv gives 8 maps" in printed
-
-
-BY_GREY = """
-import torch
-from torch import nn
-
-def build():
-    levels, conv = 32 * torch.arange(8.0), nn.Conv2d(3, 8, 1)
-    conv.weight.data.copy_(levels[:, None, None, None].expand(-1, 3, 1, 1) * 2 / 3)
-    conv.bias.data.copy_(-(levels**2))
-    return nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-"""
-
-
-def test_pixels_that_fit_labels_better_in_another_range_end_a_job_and_the_settings_are_named(run, tmp_path, capsys):
-    (tmp_path / "grey.py").write_text(BY_GREY)
-    of_data = pictures(tmp_path / "photos", *(f"{number % 8}/{number}.png" for number in range(16)))
-    for path in (tmp_path / "photos").glob("*/*"):
-        Image.new("RGB", (64, 64), (32 * int(path.parent.name),) * 3).save(path)
-    of_model = (
-        "model=user",
-        f"model.architecture={tmp_path}/grey.py:build",
-        "model.weights=as_built",
-        "model.layer='0'",
-    )
-    settings = (*of_model, "model.resize=[64,64]", "data.batch_size=16", "shard_size=16", *of_data)
-    message = failure(run(*settings))
-    assert "16 of 16 images fit if values are denormalised and multiplied by 255" in message
-    mend = message.partition("; set ")[2].split()
-    assert main(["doctor", *tiny(settings), *mend]) == 0
-    assert "16 of 16 images are predicted as labelled" in capsys.readouterr().out
 
 
 def test_doctor_says_what_a_run_notes_of_the_data(network, capsys, tmp_path):

@@ -123,9 +123,8 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()}
     layers: Any = parsed[LAYER].value() if LAYER in parsed else None
-    one_value = [word for word in words if not word.is_sweep_override()]
-    fixed = [str(word.input_line) for word in one_value if not isinstance(layers, dict) or word is not parsed[LAYER]]
-    fixed = _with_all(folders, fixed)
+    rest = [word for word in words if not (isinstance(layers, dict) and word is parsed[LAYER])]
+    fixed = _with_all(folders, [str(word.input_line) for word in rest if not word.is_sweep_override()])
     config = _config(folders, fixed)
     for group in ("hydra/launcher", "hydra/sweeper"):
         if config.hydra.runtime.choices[group] != "basic":

@@ -115,8 +115,7 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 
 def _with_sweep(content: DictConfig) -> DictConfig:
-    """An experiment in which several models, data sets or layers, by commas, as a list or, of layers, as a mapping from
-    networks, are Hydra's sweep."""
+    """An experiment in which several models, data sets or layers, by commas, list or mapping, are Hydra's sweep."""
     several: dict[str, Any] = {}
 
     def taken(key: str, value: object) -> bool:
