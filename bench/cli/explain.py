@@ -17,7 +17,7 @@ from axiom_bench.data.layouts.bases import image_files
 from axiom_bench.errors import BenchError
 from axiom_bench.records import files
 from axiom_bench.run.composing import settings
-from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.composing.composition import LAYER, composed
 from axiom_bench.run.progress import progress
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def configuration(options: Namespace, names: Sequence[str] | None) -> dict[str, 
         chosen = [name for name in names or () if "." not in name and ("@" in name) == is_of_library]
         overrides += [f"{group}=[{','.join(chosen)}]"] if chosen else []
     with composed(overrides, options.config_dir) as composition:
-        config = composition.plain()
+        config = composition.plain_job()
+    if len(composition.jobs) > 1 and any(word.partition("=")[0] in ("model", LAYER) for word in overrides):
+        raise BenchError("explain takes one network and one layer; name them: --model resnet18 --layer layer4.")
     chosen_by_option = {"weights": options.weights, "layer": options.layer}
     config["model"] |= {key: value for key, value in chosen_by_option.items() if value is not None}
     settings.check_paths({"model": config["model"]}, composition.several)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,8 @@ from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Trace, cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.examination.answer import Answer
-from axiom_bench.examination.labels import examined_labels
+from axiom_bench.examination.labels import examined_labels, fits_better
+from axiom_bench.models.load import IMAGENET_MEAN, IMAGENET_STD
 
 SAME = "deterministic"
 BATCH = "batch"  # the question whose note makes images run one at a time
@@ -25,6 +27,10 @@ BYTES = 20.0  # images in 0 to 1, and normalised ones, have smaller values
 NORMALISED = 5.0  # photographs normalised by the mean and deviation of any data set have smaller ones
 FEW = 4  # images, of which the values are looked at
 SPREAD = 0.05  # between black and white there is more
+Normalisation = tuple[Sequence[float], Sequence[float]]  # mean and std, of the channels of pixels in 0 to 1
+AS_PIXELS, AS_BYTES = ((0.0,) * 3, (1.0,) * 3), ((0.0,) * 3, (1 / 255,) * 3)
+OF_IMAGENET, BY = (IMAGENET_MEAN, IMAGENET_STD), "normalised by ImageNet's mean and standard deviation"
+RANGES: dict[Normalisation, str] = {AS_PIXELS: "", OF_IMAGENET: BY, AS_BYTES: "multiplied by 255"}
 
 
 def check(
@@ -35,10 +41,12 @@ def check(
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
 ) -> tuple[Answer, ...]:
-    """What is found about a network and its images before anything is computed, in at most four passes of the batch.
+    """What is found about a network and its images before anything is computed, in at most four passes of the batch,
+    and two more where many labels don't fit.
 
     Questions: are its scores of an image the same at each call, and in each batch? What does it return? Is the layer
-    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name them?
+    spatial, and do the scores depend on it? Are the values that enter it plausible? With targets: does it name
+    them, and would it name clearly more with another range of values?
 
     Args:
         model: any nn.Module; it isn't changed.
@@ -59,11 +67,15 @@ def check(
 
 
 def examine(
-    traced: Callable[[], Trace], has_labels: bool, names: Sequence[str] | None = None, others: Sequence[Batch] = ()
+    traced: Callable[[], Trace],
+    has_labels: bool,
+    names: Sequence[str] | None = None,
+    others: Sequence[Batch] = (),
+    normalisation: Normalisation | None = None,
 ) -> tuple[Answer, ...]:
     """The answers of `check`. traced: makes the trace of a few images, of their labels where these are known. names: of
-    the classes. others: more images, of which labels alone are asked. A network that changes from call to call is asked
-    nothing else."""
+    the classes. others: more images, of which labels alone are asked. normalisation: of the images; None where nobody
+    knows it. A network that changes from call to call is asked nothing else."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", BatchMates)
@@ -71,13 +83,16 @@ def examine(
             trace = traced()
     except OtherScores as error:
         return (Answer(SAME, "stop", str(error)),)
-    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer, examined_input)]
-    if has_labels:
-        with torch.no_grad():
-            logits = [trace.logits, *(trace.network.forward_logits(batch.images) for batch in others)]
-        labels = [trace.targets, *(batch.targets for batch in others if batch.targets is not None)]
-        answers.append(examined_labels(torch.cat(logits).cpu(), torch.cat([each.cpu() for each in labels]), names))
-    return tuple(answers)
+    answers = [question(trace) for question in (_deterministic, _batch, _outputs, _finite, _layer)]
+    if not has_labels:
+        return (*answers, examined_input(trace))
+    batches = [trace.images, *(batch.images for batch in others)]
+    with torch.no_grad():
+        logits = torch.cat([trace.logits, *map(trace.network.forward_logits, batches[1:])]).cpu()
+    of_others = [batch.targets for batch in others if batch.targets is not None]
+    labels = torch.cat([each.cpu() for each in (trace.targets, *of_others)])
+    other_range = _other_range(trace, batches, logits, labels, normalisation)
+    return (*answers, other_range or examined_input(trace), examined_labels(logits, labels, names))
 
 
 def _deterministic(trace: Trace) -> Answer:
@@ -132,6 +147,41 @@ def examined_input(trace: Trace) -> Answer:
     else:
         return Answer("input", "ok", seen)
     return Answer("input", "note", seen)
+
+
+@torch.no_grad()
+def _other_range(
+    trace: Trace, batches: Sequence[Tensor], logits: Tensor, labels: Tensor, known: Normalisation | None
+) -> Answer | None:
+    """A stop where the labels fit clearly better with another range of values; None where they don't, or where not even
+    all images could tell. batches: of images, whose logits (n, C) and labels (n,) these are."""
+    (number, classes), right, truth = logits.shape, int((logits.argmax(1) == labels).sum()), labels.numpy()
+    if not fits_better(np.ones(number, bool), truth, right, classes):
+        return None
+
+    def of_channels(values: Sequence[float]) -> Tensor:
+        one_each = values if len(values) == trace.images.shape[1] else [float(np.mean(values))]
+        return torch.tensor(one_each).to(trace.images).view(-1, 1, 1)
+
+    low, high = trace.images.amin(), trace.images.amax()
+    probable = AS_BYTES if high > BYTES and low > -NORMALISED else OF_IMAGENET if low < 0 else AS_PIXELS
+    mean, std = map(of_channels, known or probable)
+    pixels, found = [images.to(std) * std + mean for images in batches], []
+    undone = next((words for scale, words in ((1, ""), (255, "divided by 255"))
+                   if torch.allclose(pixels[0] * scale, trace.images, atol=1e-3)), "denormalised")  # fmt: skip
+    for taken, then in RANGES.items():
+        mean, std = map(of_channels, taken)
+        others = [(images - mean) / std for images in pixels]
+        if not torch.allclose(others[0], trace.images, atol=1e-3):
+            predicted = torch.cat([trace.network.forward_logits(images).argmax(1).cpu() for images in others])
+            settings = (f"[{','.join(f'{value:.6g}' for value in each.flatten().tolist())}]" for each in (mean, std))
+            found.append((predicted.numpy() == truth, then, "set model.mean={} model.std={}".format(*settings)))
+    fits, then, remedy = max(found, key=lambda each: each[0].sum())
+    if not fits_better(fits, truth, right, classes):
+        return None
+    meaning = " and ".join(filter(None, (undone, then)))
+    sentence = f"{fits.sum()} of {number} images fit if values are {meaning}, and {right} of {number} fit as given"
+    return Answer("input", "stop", f"{sentence}; {remedy if known else 'give them so'}")
 
 
 @torch.no_grad()

@@ -52,18 +52,25 @@ def examined_labels(
     if number < LEAST_IMAGES:
         return Answer(LABELS, "ok", f"whether labels fit the outputs can't be told from {number} images")
     low, high = wilson(right, number)
-    if count >= LEAST_CLASSES:
-        fitting = [(int((predicted == each.outputs).sum()), each) for each in _readings(predicted, truth, count, names)]
-        for fits, reading in sorted(fitting, key=lambda pair: -pair[0]):
-            least = wilson(fits, number)[0]
-            if least > max(high, 1 / count) and len({*truth[predicted == reading.outputs]}) >= LEAST_LABELS:
-                of = f"{fits} of {number} images fit if {reading.meaning}, and {right} of {number} fit as labelled"
-                return Answer(LABELS, "stop", f"{of}; {reading.remedy}")
+    fitting = [(predicted == each.outputs, each) for each in _readings(predicted, truth, count, names)]
+    for fits, reading in sorted(fitting, key=lambda pair: -pair[0].sum()):
+        if fits_better(fits, truth, right, count):
+            of = f"{fits.sum()} of {number} images fit if {reading.meaning}, and {right} of {number} fit as labelled"
+            return Answer(LABELS, "stop", f"{of}; {reading.remedy}")
     share = f"{right} of {number} images are predicted as labelled (top-1 {100 * right / number:.0f} %, 95 % interval "
     share += f"{100 * low:.0f} to {100 * high:.0f} %, chance {100 / count:.3g} %)"
     if low > 1 / count or len({*truth}) < 2 or (right / number > 1 / count and high > 0.5):
         return Answer(LABELS, "ok", share)
     return Answer(LABELS, "note", f"{share}: no more than chance, so check weights, mean and std, or {IN_ORDER}")
+
+
+def fits_better(fits: NDArray[np.bool_], labels: Indices, right: int, classes: int) -> bool:
+    """Whether images (n,) fit clearly better in another way than as they are, where `right` do, and better than by
+    chance: the 95 % intervals are apart, and several labels are named right. Below 5 images or 4 classes never."""
+    if len(fits) < LEAST_IMAGES or classes < LEAST_CLASSES:
+        return False
+    least = wilson(int(fits.sum()), len(fits))[0]
+    return least > max(wilson(right, len(fits))[1], 1 / classes) and len({*labels[fits]}) >= LEAST_LABELS
 
 
 def wilson(right: int, number: int) -> tuple[float, float]:

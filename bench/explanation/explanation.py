@@ -98,18 +98,22 @@ def check_heatmap(heatmap: object, finite: bool) -> None:
 def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
     """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape."""
     if boxes is not None and not (len(boxes) == len(heatmap) and all(_are_boxes(each, heatmap) for each in boxes)):
-        raise BenchError("Boxes are a tensor (n, 4) for each image, x0 y0 x1 y1 in pixels; give boxes=(of_image, ...).")
+        raise BenchError(
+            "Boxes are a tensor (n, 4) for each image, x0 y0 x1 y1 in its pixels; give boxes=(of_image, ...)."
+        )
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
 
 
 def _are_boxes(boxes: object, heatmap: Tensor) -> bool:
-    """Corners in order, and not all in the first of 16 x 16 or more pixels, as shares of an image's sides are."""
+    """Corners in order, none beside the image as in pixels of a larger one, and not all in the first of 16 x 16 or more
+    pixels, as shares of an image's sides are."""
     if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
         return False
     are_shares = min(heatmap.shape[1:]) >= 16 and len(boxes) > 0 and boxes.max() <= 1 and (boxes % 1).any()
-    return bool((boxes[:, 2:] >= boxes[:, :2]).all() and not are_shares)
+    touch = (boxes[:, :2] <= boxes.new_tensor(heatmap.shape[:0:-1])).all() and (boxes[:, 2:] >= 0).all()
+    return bool((boxes[:, 2:] >= boxes[:, :2]).all() and touch and not are_shares)
 
 
 def _in_range(values: Tensor) -> bool:

@@ -51,7 +51,7 @@ from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
 from axiom_bench.examination.examine import BYTES, NORMALISED
-from axiom_bench.explanation.explanation import Explanation, given, heatmap
+from axiom_bench.explanation.explanation import Explanation, check_objects, given, heatmap
 from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
@@ -355,6 +355,8 @@ def _as_batches(batches: Iterable[Any]) -> Iterator[Batch]:
     first = 0
     for entry in batches:
         batch = entry if isinstance(entry, Batch) else _as_batch(entry, first)
+        if batch.annotations:
+            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
         first += len(batch)
         yield batch
 

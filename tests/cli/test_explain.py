@@ -316,6 +316,8 @@ def test_what_is_no_file_and_names_that_are_not_utf8(scene, capsys):
         (["scene.png", "--model", "scenes_vg"], "did you mean 'scenes_vgg'"),
         (["scene.png", *VGG, "--methods", "grad_cams"], "did you mean 'grad_cam'"),
         (["scene.png", *ONE, "--layer", "features.99"], "features.99"),
+        (["scene.png", *ONE, "model.layer=features.9,features.13"], "explain takes one network and one layer"),
+        (["scene.png", "--model", "scenes_vgg,scenes_resnet"], "explain takes one network and one layer"),
         (["scene.png", *ONE, "--top", "0"], "--top is 0"),
         (["scene.png", *ONE, "--targets", "12"], "There is no class '12' of scenes_vgg"),
         (["scene.png", *ONE, "--colours", "jett"], "There is no colour map 'jett'; did you mean 'jet'"),

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench.examination.examine import examine
 
 
 class Normalised(nn.Module):
@@ -82,3 +83,34 @@ def test_images_without_finite_scores_are_counted() -> None:
 def test_what_a_network_returns_and_what_changes_it() -> None:
     assert found(network(nn.Softmax(1)), images()) == {"outputs": "note"}
     assert found(network(nn.BatchNorm1d(4, track_running_stats=False)), images()) == {"deterministic": "stop"}
+
+
+BYTES, NORMAL = (255.0, 0.0), (1 / 0.226, -0.449 / 0.226)  # the mean of ImageNet's three
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "meaning"),
+    [
+        (NORMAL, (1.0, 0.0), "normalised by ImageNet's mean and standard deviation"),
+        (NORMAL, BYTES, "divided by 255 and normalised by ImageNet's mean and standard deviation"),
+        (NORMAL, (NORMAL[0] ** 2, NORMAL[1] * (NORMAL[0] + 1)), "denormalised"),
+        ((1.0, 0.0), BYTES, "divided by 255"),
+        (BYTES, NORMAL, "denormalised and multiplied by 255"),
+    ],
+)
+def test_another_range_of_pixels_that_fits_labels_better_is_a_stop(trained, given, meaning):
+    """Of a network that names images by how grey they are."""
+    labels, greys, conv = torch.arange(40) % 8, torch.arange(8) / 8 + 1 / 16, nn.Conv2d(3, 8, 1)
+    conv.weight.data.copy_(((greys * trained[0] + trained[1]) * 2 / 3)[:, None, None, None].expand(-1, 3, 1, 1))
+    conv.bias.data.copy_(-((greys * trained[0] + trained[1]) ** 2))
+    model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    pixels = greys[labels][:, None, None, None] + (images(8)[:1] - 0.5) / 40
+    (found,) = (each for each in ab.check(model, "0", pixels * given[0] + given[1], labels) if each.level == "stop")
+    assert f"40 of 40 images fit if values are {meaning}, and " in found.sentence
+    known = ((-given[1] / given[0],) * 3, (1 / given[0],) * 3)
+    answers = examine(lambda: ab.trace(model, "0", pixels * given[0] + given[1], labels), True, normalisation=known)
+    mean = "[0.485,0.456,0.406] model.std=[0.229,0.224,0.225]" if trained == NORMAL else "[0,0,0] model.std="
+    assert any(f"; set model.mean={mean}" in each.sentence for each in answers)
+    for rows, (scale, shift) in ((40, trained), (4, given)):  # what fits, and too few to tell
+        answers = ab.check(model, "0", (pixels * scale + shift)[:rows], labels[:rows])
+        assert not any(each.level == "stop" for each in answers)

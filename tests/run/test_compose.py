@@ -300,6 +300,22 @@ def test_a_sweep_in_a_user_s_file(tmp_path, text):
         assert len(composition.jobs) == 2
 
 
+OF_EACH = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
+
+
+@pytest.mark.parametrize("text", ["", f"model: {{layer: {OF_EACH}}}"])
+def test_layers_of_each_network(tmp_path, text):
+    """A network that isn't named keeps its default."""
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text(G + text + "\nrun: default\n")
+    words = ["experiment=mine", "model=resnet18,vgg16,alexnet", *FEW, *([] if text else [f"model.layer={OF_EACH}"])]
+    with composed(words, tmp_path) as composition:
+        chosen = " ".join(str(config.model.layer) for config in composition.job_configs())
+    assert chosen == "layer3 layer4 features.27 features.29 default"
+    with pytest.raises(BenchError, match=r"in this run for model\.layer's 'vgg'; did you mean 'vgg16'"):
+        spine.configuration(["model=vgg16", "model.layer={vgg:features.29}"])
+
+
 OWN = "model=user model.architecture=a/net.py:build"
 RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than its experiment
     "data.size=3": "default",
@@ -317,6 +333,7 @@ RUN_NAMES = {  # of a command that gives no name: what it chooses otherwise than
     "model=resnet18 model.weights=null": "resnet18-random_weights",
     "model=resnet18 model.weights=tuned.pth": "resnet18-tuned",
     "model=resnet18 model.layer=layer3,layer4": "resnet18-f564",
+    "model=resnet18,vgg16 model.layer={resnet18:[layer3,layer4],vgg16:features.29}": "4e28-c799",
     "model.layer=features.9 model=scenes_vgg": "scenes_vgg-features.9",
     "experiment=voc data.root=/data model.weights_folder=null": "default",
     "experiment=layers": "default",

@@ -132,3 +132,13 @@ def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
         ab.read_run("nowhere")
     with pytest.raises(BenchError, match=r"can't import one of a script.*ab.rank\('my_file.my_cam'\)"):
         ab.rank(lambda trace: trace.gradients)
+
+
+@pytest.mark.parametrize("box", [[100, 100, 200, 200], [50, 50, 20, 20]])
+def test_a_box_beside_the_image_is_refused(network, box):
+    """Its IoU was 0, and ok."""
+    note = ab.Annotation(torch.tensor([3]), torch.tensor([box]))
+    with pytest.raises(BenchError, match="Boxes are a tensor"):
+        ab.evaluate(
+            network, "layer3", [ab.Batch(torch.rand(1, 3, 96, 96), ("a",), None, (note,))], ["cam"], ["box_iou"]
+        )

@@ -32,7 +32,8 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
-AXES = ("model", "model.layer", "model.draw", "data")  # what may take several values, each of them a job
+LAYER = "model.layer"
+AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
 RARE = ("model.background", "model.draw", "model.weights_key")  # settings that no file has to write down
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
@@ -120,15 +121,19 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
     words = OverridesParser.create().parse_overrides([*overrides])
     parsed = {word.get_key_element().lstrip("+"): word for word in words}
     swept = {key: _values(folders, word) for key, word in parsed.items() if word.is_sweep_override()}
-    fixed = _with_all(folders, [str(word.input_line) for word in words if not word.is_sweep_override()])
+    layers: Any = parsed[LAYER].value() if LAYER in parsed else None
+    rest = [word for word in words if not (isinstance(layers, dict) and word is parsed[LAYER])]
+    fixed = _with_all(folders, [str(word.input_line) for word in rest if not word.is_sweep_override()])
     config = _config(folders, fixed)
     for group in ("hydra/launcher", "hydra/sweeper"):
         if config.hydra.runtime.choices[group] != "basic":
             raise BenchError(
                 f"{group} can't be set: models, layers and data sets are a run's jobs, `executor=` spreads them."
             )
-    params = [f"{key}={','.join(map(str, values)) if OmegaConf.is_list(values) else values}"
-              for key, values in (config.hydra.sweeper.params or {}).items()]  # fmt: skip
+    of_file = plain(config.hydra.sweeper)["params"] or {}
+    layers = of_file.get(LAYER) if LAYER not in parsed else layers
+    params = [f"{key}={','.join(map(str, values)) if isinstance(values, list) else values}"
+              for key, values in of_file.items() if key != LAYER or not isinstance(values, dict)]  # fmt: skip
     of_experiment = {each.get_key_element(): each for each in OverridesParser.create().parse_overrides(params)}
     axes = {
         key: swept.get(key) or _values(folders, each)
@@ -136,11 +141,31 @@ def _composition(folders: Sequence[str], overrides: Sequence[str]) -> Compositio
         if key in swept or key not in parsed
     } | swept
     several = {key for key, values in axes.items() if len(values) > 1}
+    networks = axes.get("model", [f"model={config.hydra.runtime.choices.model}"])
+    of_networks = _of_networks(layers if isinstance(layers, dict) else {}, networks)
     if "run" not in parsed and OmegaConf.select(config, "run") == DEFAULT:
-        config.run = _run_name(plain(config), parsed.keys(), {key: axes[key] for key in several})
+        differing = {key: axes[key] for key in several}
+        if isinstance(layers, dict):
+            differing[LAYER] = [f"{LAYER}={network}{own}" for network, each in of_networks.items() for own in each]
+        config.run = _run_name(plain(config), parsed.keys(), differing)
         fixed.append(f"run={_quoted(config.run)}")
-    jobs = [[*fixed, *job] for job in product(*axes.values())]
+    jobs = [[*fixed, *job, *own] for job in product(*axes.values())
+            for own in of_networks[next((word for word in job if word in of_networks), networks[0])]]  # fmt: skip
     return Composition(folders, fixed, config, jobs, several)
+
+
+def _of_networks(layers: Mapping[str, Any], networks: Sequence[str]) -> dict[str, list[list[str]]]:
+    """What each network's jobs have beside `model=NAME`: a layer of its entry, else nothing. Raises BenchError for the
+    entry of a network that the run hasn't."""
+    for name in layers:
+        if f"model={name}" not in networks:
+            there = [network.partition("=")[2] for network in networks]
+            raise unknown(f"network in this run for {LAYER}'s", name, there)
+    own: dict[str, list[list[str]]] = {network: [[]] for network in networks}
+    for name, entry in layers.items():
+        listed = entry if isinstance(entry, list) else str(entry).split(",")
+        own[f"model={name}"] = [[f"{LAYER}={_quoted(str(layer))}"] for layer in dict.fromkeys(listed)] or [[]]
+    return own
 
 
 @contextmanager

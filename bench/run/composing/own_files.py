@@ -150,12 +150,12 @@ def completed(content: DictConfig, config: str, is_global: bool, file: str) -> D
 
 
 def _with_sweep(content: DictConfig) -> DictConfig:
-    """An experiment in which several models, data sets or layers, by commas or as a list, are Hydra's sweep."""
+    """An experiment in which several models, data sets or layers, by commas, list or mapping, are Hydra's sweep."""
     several: dict[str, Any] = {}
 
     def taken(key: str, value: object) -> bool:
         """Whether it is several values, which then are the sweep's."""
-        if is_several := isinstance(value, list) or "," in str(value):
+        if is_several := isinstance(value, list | dict) or "," in str(value):
             several[key] = value
         return is_several
 
