@@ -46,7 +46,7 @@ class ZeroMaps(UserWarning):
 
 
 class NotFiniteMaps(ZeroMaps):
-    """A method's maps aren't finite. A run collects these warnings by their category."""
+    """A method's maps, or a metric's values, aren't finite. A run collects these warnings by their category."""
 
 
 class UnreadableImage(Protocol):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from axiom_bench.columns import NOT_FINITE
 from axiom_bench.cutting.trace import Trace, trace_of
 from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import (
@@ -24,6 +25,7 @@ from axiom_bench.evaluation.batch import (
     TOLERANCE,
     Method,
     MethodLeftOut,
+    NotFiniteMaps,
     answer_of,
     explained,
     holds_values,
@@ -147,6 +149,9 @@ def _values(
             witness = Witness(trace.images.device, lambda: [*tensors_of(trace), *tensors_of(read)])  # noqa: B023
             measured = measure(metric, read, bool(method.spec.on_score_scale))
             witness.check([metric])
+            if measured and all({*statuses} == {NOT_FINITE} for _, statuses in measured.values()):
+                text = f"The values of the metric {metric.name!r} aren't finite for any of the first {count} images."
+                warnings.warn(text, NotFiniteMaps, stacklevel=2)
             columns = [values.reshape(count, -1) for values, _ in measured.values()]
             return torch.cat(columns, 1)[..., None] if columns else None
     return None

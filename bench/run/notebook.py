@@ -359,6 +359,8 @@ def _as_batches(batches: Iterable[Any]) -> Iterator[Batch]:
             check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
         first += len(batch)
         yield batch
+    if not first:
+        warnings.warn("There is no image in batches; a generator that was read before is empty.", stacklevel=4)
 
 
 def _as_batch(entry: Any, first: int) -> Batch:

@@ -216,6 +216,14 @@ def test_maps_that_are_not_finite_are_told_once(net, batch, answer, where):
         assert len([each for each in caught if each.category is NotFiniteMaps]) == 1
 
 
+def test_a_metric_without_a_finite_value_is_told(net, batch):
+    def mine(explanation):
+        return explanation.trace.scores.double() * torch.nan
+
+    with pytest.warns(NotFiniteMaps, match=r"The values of the metric 'mine' aren't finite for any of the first \d"):
+        evaluate(net, "1", [(batch.images, None)], ["grad_cam"], [mine, "gini"])
+
+
 def test_methods_are_named_as_people_write_them(net, batch):
     maps = explain(net, "1", batch.images, ["GradCAM", "XGrad-CAM"])
     expected = explain(net, "1", batch.images, ["grad_cam", "xgrad_cam"])
@@ -225,7 +233,8 @@ def test_methods_are_named_as_people_write_them(net, batch):
 
 
 def test_no_batch_gives_an_empty_table_with_all_columns(net):
-    assert tuple(evaluate(net, "1", [], METHODS, METRICS).columns) == RECORD_COLUMNS
+    with pytest.warns(UserWarning, match="There is no image in batches"):
+        assert tuple(evaluate(net, "1", [], METHODS, METRICS).columns) == RECORD_COLUMNS
     assert frame([]).empty
 
 
