@@ -35,6 +35,16 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(maps[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
 
 
+def convolved(values: Tensor, kernel: Tensor) -> Tensor:
+    """The separable convolution of padded values (B, C, *space) with one kernel along each axis of space."""
+    channels, space = values.shape[1], axes(values)
+    for axis in space:
+        along = kernel.view(*(-1 if each == axis else 1 for each in space))
+        kernels = along.expand(channels, 1, *along.shape)
+        values = getattr(functional, f"conv{len(space)}d")(values, kernels, groups=channels)
+    return values
+
+
 def dead_channels(activations: Tensor) -> Tensor:
     """Channels that are zero everywhere: (B, K, *space) -> bool (B, K). Their ablation changes nothing."""
     return activations.abs().amax(axes(activations)) == 0

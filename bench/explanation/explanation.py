@@ -216,7 +216,7 @@ class Explanation(CachesResults):
     def __post_init__(self) -> None:
         if self.heatmap is not None and self.heatmap is not self.made:
             # Where a raw map isn't finite, a status says so; a heatmap alone has none.
-            images = self.images if self.images is not None or self.trace is None else self.trace.images
+            images = getattr(self.trace, "images", None) if self.images is None else self.images
             check_heatmap(self.heatmap, self.raw_map is None, images)
             check_objects(self.boxes, self.masks, self.heatmap)
 

@@ -40,11 +40,13 @@ def mass(explanation):
 @pytest.mark.parametrize("axes", KERNELS)
 def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
     with pytest.warns(MethodLeftOut) as caught:
-        values = ab.evaluate(network(axes), "1", [(images(axes), None)], [of_images, of_any], [mass, "box_iou"])
+        values = ab.evaluate(
+            network(axes), "1", [(images(axes), None)], [of_images, of_any], [mass, "grid_pointing_game"]
+        )
     assert set(values.status) == {"not_applicable"}
     assert values.value.isna().all()
     sentences = " ".join(str(warning.message) for warning in caught)
-    for name in ("of_images", "mass", "box_iou"):
+    for name in ("of_images", "mass", "grid_pointing_game"):
         assert f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}" in sentences
     assert "'of_any'" not in sentences
     with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
