@@ -108,7 +108,9 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
     A box has its starts and then its ends, each with the last axis first: (n, 2) of signals, (n, 6) of volumes.
     """
     if boxes is not None and not (len(boxes) == len(heatmap) and all(_are_boxes(each, heatmap) for each in boxes)):
-        raise BenchError("Boxes are a tensor (n, 4) for each image, x0 y0 x1 y1 in pixels; give boxes=(of_image, ...).")
+        corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
+        of_each = corners.get(heatmap.ndim - 1, "(n, 4) for each image, x0 y0 x1 y1")
+        raise BenchError(f"Boxes are a tensor {of_each} in pixels; give boxes=(of_image, ...).")
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")

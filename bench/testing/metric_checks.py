@@ -310,7 +310,7 @@ def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
 
     assert explanation.trace is not None
     assert explanation.boxes is not None
-    boxes = tuple(torch.zeros(0, 4) if i == row else boxes for i, boxes in enumerate(explanation.boxes))
+    boxes = tuple(boxes[:0] if i == row else boxes for i, boxes in enumerate(explanation.boxes))
     maps = {name: getattr(explanation, name) for name in ("contributions", "raw_map", "heatmap")}
     fields: dict[str, Any] = {name: changed(values) for name, values in maps.items() if values is not None}
     trace = replace(explanation.trace, scores=changed(explanation.trace.scores))

@@ -10,7 +10,9 @@ from axiom_bench import methods, metrics
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
-from axiom_bench.testing.cases import Case
+from axiom_bench.testing import METHOD_CHECKS, METRIC_CHECKS, exemptions
+from axiom_bench.testing.cases import OTHER_CASES, Case, run_checks
+from axiom_bench.testing.method_checks import channel_equivariant, follows_the_device
 from axiom_bench.testing.metric_checks import IMAGES, METRIC_CASES
 from tests.methods.plain import with_fewer
 from tests.metrics.build import with_fewer as metric_with_fewer
@@ -77,3 +79,22 @@ def test_a_metric_is_the_same_with_a_side_of_1(name, size):
             twins, of_twins = high.get(value, (numbers, ()))
             same &= statuses == of_twins and torch.allclose(twins, numbers, 1e-9, 1e-9, equal_nan=True)
     assert same == (name not in METRICS and not (len(size) == 2 and name in NOT_OF_VOLUMES)), METRICS.get(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", methods.names())
+def test_a_method_of_signals_and_volumes_passes_the_common_suite(name):
+    method = with_fewer(name)
+    checks = [check for check in METHOD_CHECKS if check not in (follows_the_device, channel_equivariant)]
+    accepted = {data: case for data, case in OTHER_CASES.items() if not isinstance(explanation(name, case), str)}
+    assert accepted or name == "augmented_xgrad_cam"
+    run_checks(method, [check for check in checks if check.__name__ not in exemptions(method)], accepted, {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", metrics.names())
+def test_a_metric_of_signals_and_volumes_passes_the_common_suite(name):
+    metric, case = metric_with_fewer(name), METRIC_CASES["weights"]
+    cases = {str(size): replace(case, case=replace(case.case, size=size)) for size in ((28,), (6, 12, 14))
+             if len(size) in metric.dimensions}  # fmt: skip
+    run_checks(metric, METRIC_CHECKS, cases, {})
