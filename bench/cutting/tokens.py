@@ -109,9 +109,10 @@ def layout(
     if len(image_size) != 2:
         is_longer = len(shape) == len(image_size) + 2 and any(map(int.__gt__, shape[2:], image_size))
         if reshape is not None or is_longer or channels_last():
+            problem = "a side is longer than the input" if is_longer else "its channels are last"
             raise BenchError(
                 f"The layer {layer!r} gives {shape} for inputs of {_text(image_size)}: "
-                f"{'a side is longer than the input' if is_longer else 'its channels are last'}; give a network of "
+                f"{problem if reshape is None else f'reshape={reshape} is of images'}; give a network of "
                 f"channels first, (B, C, {SPACES[len(image_size)]}), or a reshape object with to_maps and from_maps."
             )
         return None
