@@ -7,18 +7,9 @@ from torch import nn
 import axiom_bench as ab
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.testing import Case
 
-KERNELS = {1: nn.Conv1d, 3: nn.Conv3d}
-
-
-def network(axes):
-    torch.manual_seed(0)
-    pool = {1: nn.AdaptiveAvgPool1d, 3: nn.AdaptiveAvgPool3d}[axes]
-    return nn.Sequential(KERNELS[axes](2, 6, 3), nn.ReLU(), pool(1), nn.Flatten(), nn.Linear(6, 4)).eval()
-
-
-def images(axes):
-    return torch.randn(2, 2, *(6, 7, 8)[:axes], generator=torch.Generator().manual_seed(1))
+CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}
 
 
 def of_images(trace):
@@ -37,12 +28,12 @@ def mass(explanation):
     return explanation.heatmap.double().mean((-2, -1))
 
 
-@pytest.mark.parametrize("axes", KERNELS)
+@pytest.mark.parametrize("axes", CASES)
 def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
     with pytest.warns(MethodLeftOut) as caught:
-        values = ab.evaluate(
-            network(axes), "1", [(images(axes), None)], [of_images, of_any], [mass, "grid_pointing_game"]
-        )
+        data = [(CASES[axes].images(), None)]
+        metrics = [mass, "grid_pointing_game"]
+        values = ab.evaluate(CASES[axes].model(), "features", data, [of_images, of_any], metrics)
     assert set(values.status) == {"not_applicable"}
     assert values.value.isna().all()
     sentences = " ".join(str(warning.message) for warning in caught)
@@ -50,12 +41,12 @@ def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
         assert f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}" in sentences
     assert "'of_any'" not in sentences
     with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
-        plugins.of("method", of_images)(ab.trace(network(axes), "1", images(axes)))
+        plugins.of("method", of_images)(CASES[axes].trace())
 
 
-@pytest.mark.parametrize("axes", KERNELS)
+@pytest.mark.parametrize("axes", CASES)
 def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes):
-    trace = ab.trace(network(axes), "1", images(axes))
+    trace = CASES[axes].trace()
     expected = (of_any(trace)[..., None] * trace.activations.flatten(2)).sum(1)
     for method in (of_any, plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"})):
         raw_map = ab.Explanation.of(trace, plugins.of("method", method)(trace)).raw_map
@@ -66,11 +57,12 @@ def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes)
         plugins.from_config("method", "mine", entry | {"dimensions": [4]})
 
 
-@pytest.mark.parametrize("axes", KERNELS)
+@pytest.mark.parametrize("axes", CASES)
 def test_maps_have_the_size_of_the_input_and_are_not_drawn(axes, tmp_path):
-    maps = ab.explain(network(axes), images=images(axes)[0], methods=[of_any])
-    assert maps.layer == "1"
-    assert maps["of_any"].shape == (1, *images(axes).shape[2:])
+    case = CASES[axes]
+    maps = ab.explain(case.model(), images=case.images()[0], methods=[of_any])
+    assert maps.layer == "features.3"
+    assert maps["of_any"].shape == (1, *case.size)
     for draw in (lambda: maps.save(tmp_path / "maps.png"), lambda: maps.picture(0)):
         with pytest.raises(ab.BenchError, match="Maps of images are drawn"):
             draw()
@@ -82,7 +74,7 @@ class Last(nn.Module):
 
     def __init__(self, axes):
         super().__init__()
-        self.conv, self.norm, self.axes = KERNELS[axes](2, 6, 3), nn.LayerNorm(6), axes
+        self.conv, self.norm, self.axes = getattr(nn, f"Conv{axes}d")(2, 6, 3), nn.LayerNorm(6), axes
         self.head = nn.Linear(6, 4)
 
     def forward(self, x):
@@ -95,4 +87,4 @@ def test_channels_last_are_refused():
     with pytest.raises(ab.BenchError, match="a side is longer than the input"):
         ab.trace(Last(1), "conv", torch.randn(1, 8, 2))
     with pytest.raises(ab.BenchError, match="its channels are last"):
-        ab.trace(Last(3), "norm", images(3))
+        ab.trace(Last(3), "norm", torch.randn(1, 2, 9, 8, 7))

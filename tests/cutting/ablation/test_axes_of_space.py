@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import axiom_bench as ab
+from axiom_bench.data.torchvision_import import torchvision
 
 
 def of(axes, name):
@@ -34,13 +35,13 @@ HEADS = {
 }  # fmt: skip
 
 
-def one_by_one(head, trace):
+def one_by_one(head, trace, channels=None):
     """S - S_k by a pass for each channel: (B, K)."""
     F, rows = trace.activations, torch.arange(len(trace))
     with torch.no_grad():
         return torch.stack([
             trace.scores - head(F.clone().index_fill_(1, torch.tensor([k]), 0))[rows, trace.targets]
-            for k in range(F.shape[1])
+            for k in channels or range(F.shape[1])
         ], 1)  # fmt: skip
 
 
@@ -56,3 +57,15 @@ def test_drops_are_those_of_a_loop(axes, name):
     assert trace.cut_model.head_graph(trace.activations, trace.network.sides) is not None  # not by whole passes
     expected = one_by_one(head, trace)
     torch.testing.assert_close(trace.ablation_drops, expected, rtol=0, atol=1e-12 * expected.abs().max().item())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["r3d_18", "mc3_18"])
+def test_drops_of_a_network_of_videos(name):
+    torch.manual_seed(0)
+    network = getattr(torchvision.models.video, name)(weights=None).double().eval()
+    for layer in ("layer4", "layer4.0"):
+        trace = ab.trace(network, layer, torch.randn(1, 3, 4, 32, 32, dtype=torch.float64))
+        expected = one_by_one(trace.head, trace, range(0, 512, 100))
+        actual = trace.ablation_drops[:, ::100]
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-10 * expected.abs().max().item())
