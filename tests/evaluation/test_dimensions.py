@@ -30,9 +30,8 @@ def mass(explanation):
 
 @pytest.mark.parametrize("axes", CASES)
 def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
+    data, metrics = [(CASES[axes].images(), None)], [mass, "grid_pointing_game"]
     with pytest.warns(MethodLeftOut) as caught:
-        data = [(CASES[axes].images(), None)]
-        metrics = [mass, "grid_pointing_game"]
         values = ab.evaluate(CASES[axes].model(), "features", data, [of_images, of_any], metrics)
     assert set(values.status) == {"not_applicable"}
     assert values.value.isna().all()
