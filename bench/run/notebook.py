@@ -98,8 +98,8 @@ def evaluate(
     Args:
         model: any nn.Module, which isn't changed, or a name that `load_model` takes.
         layer: dotted name of the target layer; None: the last spatial one.
-        batches: (images (B, 3, H', W'), signals or volumes, targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
-            image ids, boxes and masks.
+        batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
+            image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do.
         methods: names or callables.
         metrics: names or callables.
         reshape: "tokens" for a transformer; see `CutModel`.
