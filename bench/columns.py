@@ -18,5 +18,5 @@ UNKNOWN_CLASS = -1
 OK = "ok"  # the status of a value that is defined
 NOT_FINITE = "not_finite"
 NO_MAP = "no_map"  # the method has no map of the image, or none of what a metric changed
-NOT_APPLICABLE = "not_applicable"  # the method can't explain this model
+NOT_APPLICABLE = "not_applicable"  # the method can't explain this model, or the metric isn't of such data
 NO_IMAGE = "no_image"  # no image has the curve that a value of the whole data set is made of

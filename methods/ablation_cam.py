@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 
 
@@ -14,4 +15,4 @@ def ablation_cam(trace: Trace) -> Tensor:
     """
     S = trace.scores[:, None]
     weights = trace.ablation_drops / S.masked_fill(S == 0, float("nan"))
-    return weights[..., None, None]
+    return over_space(weights, trace.activations)

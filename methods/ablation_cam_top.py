@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.ablation_cam import ablation_cam
 from axiom_bench.methods.shared.masking import top_channels
@@ -17,4 +18,4 @@ def ablation_cam_top(trace: Trace, top: int = 10, ranking: str = "variance") -> 
     once. Raises BenchError for another ranking and for top < 1.
     """
     channels = top_channels(trace.activations, top, ranking)
-    return ablation_cam(trace).masked_fill(~channels[..., None, None], 0)
+    return ablation_cam(trace).masked_fill(~over_space(channels, trace.activations), 0)

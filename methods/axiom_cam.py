@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, dead_channels, guarded_channels, guarded_divide
+from axiom_bench.cutting.numerics import axes, dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
@@ -19,8 +19,8 @@ from axiom_bench.errors import BenchError, unknown
 SPLITS: dict[str, Callable[[Trace], Tensor]] = {
     "positive_drops": lambda trace: trace.ablation_drops.clamp(min=0),
     "drops": lambda trace: trace.ablation_drops.abs(),
-    "gradients": lambda trace: (trace.gradients * trace.activations).sum(XY).abs(),
-    "activations": lambda trace: trace.activations.sum(XY).abs(),
+    "gradients": lambda trace: (trace.gradients * trace.activations).sum(axes(trace.activations)).abs(),
+    "activations": lambda trace: trace.activations.sum(axes(trace.activations)).abs(),
     "uniform": lambda trace: torch.ones_like(trace.ablation_drops),
 }
 

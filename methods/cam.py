@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 
 
@@ -12,6 +13,5 @@ def cam(trace: Trace) -> Tensor:
 
     The division by H W puts it on the score's scale. Raises BenchError for any other head.
     """
-    H, W = trace.activations.shape[-2:]
-    weights = trace.linear_head()[trace.targets] / (H * W)
-    return weights[..., None, None]
+    positions = trace.activations.shape[2:].numel()
+    return over_space(trace.linear_head()[trace.targets] / positions, trace.activations)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.threads import in_threads
 from axiom_bench.cutting.trace import Trace
 
@@ -70,7 +71,7 @@ def eigen_cam(trace: Trace) -> Tensor:
     v_k >= 0.
     """
     F = trace.activations
-    return principal_direction(F).to(F)[..., None, None]
+    return over_space(principal_direction(F).to(F), F)
 
 
 def eigen_grad_cam(trace: Trace) -> Tensor:
@@ -81,7 +82,7 @@ def eigen_grad_cam(trace: Trace) -> Tensor:
     map correlates positively with HiResCAM's, sum_k g_k F_k.
     """
     F, g = trace.activations, trace.gradients
-    return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g
+    return over_space(principal_direction(g.double() * F.double()).to(F), F) * g
 
 
 def seg_eigen_cam(trace: Trace) -> Tensor:
@@ -92,4 +93,4 @@ def seg_eigen_cam(trace: Trace) -> Tensor:
     paper flips maps whose minimum is further from 0 than their maximum; behind a ReLU no value is negative here.
     """
     F, g = trace.activations, trace.gradients.abs()
-    return principal_direction(g.double() * F.double()).to(F)[..., None, None] * g
+    return over_space(principal_direction(g.double() * F.double()).to(F), F) * g

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, dead_channels, guarded_channels, guarded_divide
+from axiom_bench.cutting.numerics import axes, dead_channels, guarded_channels, guarded_divide
 from axiom_bench.cutting.trace import Trace
 
 
@@ -17,7 +17,7 @@ def equal_shares(trace: Trace, shares: Literal["equal", "activation", "random"] 
     shares: "equal"; "activation", in proportion to |sum(F_k)|; "random", uniform numbers by the image and `seed`.
     """
     F = trace.activations
-    sums, excluded = F.sum(XY), dead_channels(F) | guarded_channels(F)
+    sums, excluded = F.sum(axes(F)), dead_channels(F) | guarded_channels(F)
     if shares == "activation":
         parts = sums.abs()
     elif shares == "random":

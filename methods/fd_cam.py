@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -23,8 +23,8 @@ def fd_cam(trace: Trace, quantile: float = 0.95) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         groups = _groups(trace.activations, quantile)
         scores = trace.per_image(lambda row: _switched(trace, row, groups[row]))
-    weights = _minmax(scores).exp() * _minmax(trace.gradients.mean(XY)) - 0.5
-    return weights[..., None, None]
+    weights = _minmax(scores).exp() * _minmax(trace.gradients.mean(axes(trace.gradients))) - 0.5
+    return over_space(weights, trace.activations)
 
 
 def _groups(activations: Tensor, quantile: float) -> Tensor:
@@ -42,7 +42,7 @@ def _switched(trace: Trace, image: int, groups: Tensor) -> Tensor:
     kept = torch.cat([groups, ~groups])
     parts = []
     for rows in pieces(len(kept), trace.cut_model.limits.head_rows_at_once(maps)):
-        switched = kept[rows, :, None, None] * maps
+        switched = over_space(kept[rows], trace.activations) * maps
         parts.append(trace.head(switched, torch.full((len(switched),), image))[:, target])
     alone, without = torch.cat(parts).chunk(2)
     return alone + trace.scores[image] - without

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Map
 
@@ -14,7 +14,7 @@ def fem(trace: Trace, deviations: float = 2.0) -> Map:
     pytorch-grad-cam's FEM weights F_k itself by the share of such positions.
     """
     F = trace.activations
-    mean = F.mean(XY, keepdim=True)
+    mean = F.mean(axes(F), keepdim=True)
     distance = F - mean
-    threshold = deviations * distance.square().mean(XY, keepdim=True).sqrt()
+    threshold = deviations * distance.square().mean(axes(F), keepdim=True).sqrt()
     return Map((mean * (distance > threshold)).sum(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
@@ -33,7 +33,8 @@ def finer_cam(trace: Trace, gamma: float = 0.6, references: int = 3, weighting: 
         similar = outputs.gather(1, nearest.clone())  # which autograd keeps: no tensor of inference mode
         return similar.mean(1) if weighting == "equal" else (similar.softmax(1) * similar).sum(1)
 
-    return (trace.gradients - gamma * trace.gradient_of(compared)).mean(XY, keepdim=True)
+    compared_gradients = trace.gradients - gamma * trace.gradient_of(compared)
+    return compared_gradients.mean(axes(compared_gradients), keepdim=True)
 
 
 def nearest_classes(trace: Trace, count: int) -> Tensor:

@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import RESIZING, axes, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.nonlinear import Interceptor
+from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
 
 Reduction = Callable[[Tensor], Tensor]
 
@@ -26,14 +27,14 @@ def full_grad(trace: Trace, align_corners: bool = False) -> Map:
     which makes a channel without influence equal to the strongest.) The trace's layer isn't used. Costs one forward and
     backward pass. Raises BenchError for a transformer, whose linear layers act on tokens.
     """
-    height, width = trace.images.shape[-2:]
+    size, mode = tuple(trace.images.shape[2:]), RESIZING[trace.dimensions]
 
     def saliency(term: Tensor) -> Tensor:
         """A term -> (B, H', W'). The resize is linear, so it may follow the sum over channels."""
-        if term.ndim != 4:
-            return term.new_zeros(len(term), height, width)
+        if term.ndim != trace.images.ndim:
+            return term.new_zeros(len(term), *size)
         layer = _min_max(term.abs()).sum(1, keepdim=True)
-        return functional.interpolate(layer, (height, width), mode="bilinear", align_corners=align_corners)[:, 0]
+        return functional.interpolate(layer, size, mode=mode, align_corners=align_corners)[:, 0]
 
     return Map(full_gradients(trace, saliency))
 
@@ -86,7 +87,7 @@ class BiasedLayers(Interceptor):
 def _convolution(
     z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor | None:
-    return None if bias is None else bias[:, None, None]
+    return None if bias is None else over_space(bias, z)
 
 
 def _linear(z: Tensor, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
@@ -120,13 +121,12 @@ def _batch_norm(
         return None
     shift = running_mean / (running_var + eps).sqrt()
     shift = shift if weight is None else shift * weight
-    return (-shift if bias is None else bias - shift)[:, None, None]
+    return over_space(-shift if bias is None else bias - shift, z)
 
 
 # Function -> its bias from its output z and its arguments, in a shape that broadcasts to z.
 BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
-    functional.conv2d: _convolution,
-    functional.conv_transpose2d: _convolution,
+    **{getattr(functional, name): _convolution for name in of_layers("conv", "conv_transpose")},
     functional.linear: _linear,
     functional.batch_norm: _batch_norm,
     functional.hardtanh: _clipped,
@@ -136,6 +136,7 @@ BIASES: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
 
 def _min_max(term: Tensor) -> Tensor:
     """Min-max scaling of each image of (B, C, h, w) to [0, 1]; a constant one becomes 0."""
-    shifted = term - term.amin((1, 2, 3), keepdim=True)
-    largest = shifted.amax((1, 2, 3), keepdim=True)
+    of_each = axes(term, 1)
+    shifted = term - term.amin(of_each, keepdim=True)
+    largest = shifted.amax(of_each, keepdim=True)
     return shifted / largest.where(largest > 0, 1)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 
 
 def grad_cam(trace: Trace) -> Tensor:
     """w_k = mean(g_k), the mean over x and y -> (B, K, 1, 1)."""
-    return trace.gradients.mean(XY, keepdim=True)
+    return trace.gradients.mean(axes(trace.gradients), keepdim=True)

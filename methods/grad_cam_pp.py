@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 
 
@@ -17,6 +17,6 @@ def grad_cam_pp(trace: Trace) -> Tensor:
     """
     F, g = trace.activations, trace.gradients  # (B, K, H, W)
     # alpha is reduced by g^2, since g^3 underflows; the terms with g = 0 are 0.
-    denominator = 2 + g * F.sum(XY, keepdim=True)
+    denominator = 2 + g * F.sum(axes(F), keepdim=True)
     terms = torch.where(denominator == 0, 0, g.relu() / denominator)
-    return terms.sum(XY, keepdim=True)
+    return terms.sum(axes(F), keepdim=True)

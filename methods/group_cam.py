@@ -7,11 +7,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes, over_space, resized
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
-from axiom_bench.methods.shared.masking import masked_scores, minmax, resized, score_index
+from axiom_bench.methods.shared.masking import masked_scores, minmax, score_index
 
 
 def group_cam(
@@ -45,21 +45,21 @@ def group_cam(
     index = score_index(trace, score)
     with torch.inference_mode(False), torch.no_grad():
         maps = _group_maps(trace, groups)
-        size = (trace.images.shape[-2], trace.images.shape[-1])
+        size = trace.images.shape[2:]
 
         def saliency(row: int) -> Tensor:
             upsampled = resized(_denoised(maps[row], percentile), size)
             kept, blurred = minmax(upsampled), _blurred(trace.images[row], kernel, sigma)
             gains = _gains(trace, row, kept, blurred)[:, index]
             gains = gains.relu() if relu else gains
-            return (gains[:, None, None] * (kept if scaled else upsampled)).sum(0)
+            return (over_space(gains, upsampled[:, None]) * (kept if scaled else upsampled)).sum(0)
 
         return Map(trace.per_image(saliency))
 
 
 def _group_maps(trace: Trace, groups: int) -> Tensor:
     """relu of the sums of mean(g_k) F_k over each group's channels: (B, groups, H, W)."""
-    weighted = trace.gradients.mean(XY, keepdim=True) * trace.activations
+    weighted = trace.gradients.mean(axes(trace.gradients), keepdim=True) * trace.activations
     channels = weighted.shape[1]
     groups = min(groups, channels)
     bounds = [channels * group // groups for group in range(groups + 1)]
@@ -70,8 +70,8 @@ def _denoised(maps: Tensor, percentile: float | None) -> Tensor:
     """The maps (n, H, W) with values that aren't above the map's percentile set to 0."""
     if percentile is None:
         return maps
-    threshold = maps.flatten(1).quantile(percentile / 100, dim=1)[:, None, None]
-    return maps.where(maps > threshold, 0)
+    threshold = maps.flatten(1).quantile(percentile / 100, dim=1)
+    return maps.where(maps > over_space(threshold, maps[:, None]), 0)
 
 
 def _gains(trace: Trace, row: int, kept: Tensor, blurred: Tensor) -> Tensor:
@@ -93,7 +93,9 @@ def _blurred(image: Tensor, kernel: int, sigma: float) -> Tensor:
     """A separable Gaussian blur of (3, H', W'); the image is reflected at its borders, repeatedly where it is small."""
     x = torch.arange(kernel, device=image.device, dtype=torch.float64) - kernel // 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
-    return _blurred_rows(_blurred_rows(image, weights).mT, weights).mT
+    for axis in axes(image, 1)[::-1]:
+        image = _blurred_rows(image.movedim(axis, -1), weights).movedim(-1, axis)
+    return image
 
 
 def _blurred_rows(image: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.masking import channel_scores, score_index, varying_channels
@@ -22,7 +22,7 @@ def gscore_cam(trace: Trace, top: int = 300, score: str = "logit") -> Tensor:
         raise BenchError(f"Invalid top={top}; give the number of channels to run, at least 1.")
     index = score_index(trace, score)
     varying = varying_channels(trace.activations)
-    order = trace.gradients.mean(XY).argsort(dim=1, descending=True, stable=True)
+    order = trace.gradients.mean(axes(trace.gradients)).argsort(dim=1, descending=True, stable=True)
     channels = torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying
     scores = trace.once(("masked image", "largest gradients", top), lambda: channel_scores(trace, channels))
-    return scores[..., index].softmax(1)[..., None, None]
+    return over_space(scores[..., index].softmax(1), trace.activations)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor
@@ -26,12 +27,12 @@ def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) 
     Raises BenchError for another kernel, and for a layer of more than 4096 positions.
     """
     F = trace.activations
-    K, H, W = F.shape[1:]
+    K, *space = F.shape[1:]
     if kernel not in KERNELS:
         raise unknown("kernel of KPCA-CAM", kernel, KERNELS)
-    if H * W > MAX_POSITIONS:
+    if prod(space) > MAX_POSITIONS:
         raise BenchError(
-            f"KPCA-CAM needs a kernel matrix over all {H} x {W} positions of {trace.layer!r}; "
+            f"KPCA-CAM needs a kernel matrix over all {' x '.join(map(str, space))} positions of {trace.layer!r}; "
             f"choose a layer of at most {MAX_POSITIONS}."
         )
     x = F.double().flatten(2).mT  # (B, H W, K)
@@ -39,7 +40,7 @@ def kpca_cam(trace: Trace, kernel: str = "sigmoid", gamma: float | None = None) 
     similarity = _centred(KERNELS[kernel](x, 1 / K if gamma is None else gamma))
     u = leading_vector(similarity, x.sum(2))
     variance = torch.einsum("bi,bij,bj->b", u, similarity, u).clamp(min=0)
-    return Map((variance.sqrt()[:, None] * u).to(F).unflatten(1, (H, W)))
+    return Map((variance.sqrt()[:, None] * u).to(F).unflatten(1, space))
 
 
 def _sigmoid(x: Tensor, gamma: float) -> Tensor:

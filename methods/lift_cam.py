@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.nonlinear import (
@@ -25,15 +25,16 @@ from axiom_bench.methods.shared.nonlinear import (
     Call,
     NonlinearCalls,
     differentiable,
+    of_layers,
 )
 
 # Linear in all of their tensors together.
 SUMS = {"add", "radd", "iadd", "sub", "rsub", "isub", "cat", "concat", "concatenate", "stack"}
 # Linear in one of their tensors, if the others don't depend on the activations.
 LINEAR = {
-    *("linear", "conv1d", "conv2d", "conv_transpose2d", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d"),
+    *("linear", "batch_norm", *of_layers("conv", "conv_transpose", "avg_pool", "adaptive_avg_pool", "dropout")),
     *("mul", "rmul", "imul", "matmul", "mm", "bmm", "neg", "mean", "sum", "interpolate", "upsample", "pad"),
-    *("dropout", "dropout2d", "alpha_dropout", "feature_alpha_dropout"),
+    *("dropout", "alpha_dropout", "feature_alpha_dropout"),
     *("flatten", "unflatten", "view", "view_as", "reshape", "squeeze", "unsqueeze", "permute", "transpose", "t"),
     *("movedim", "swapaxes", "expand", "expand_as", "repeat", "roll", "flip", "getitem", "get", "chunk", "split"),
     *("unbind", "narrow", "select", "index_select", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
@@ -49,7 +50,7 @@ def lift_cam(trace: Trace) -> Tensor:
     itself a part of the score, multiplies F_k once more. Costs two head passes forward and one backward; one
     forward where the baseline is kept. Raises BenchError where the head has an operation without a DeepLIFT rule.
     """
-    return attributions(trace).sum(XY, keepdim=True)
+    return attributions(trace).sum(axes(trace.activations), keepdim=True)
 
 
 class Baseline(NonlinearCalls):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space, resized
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.methods.shared.masking import minmax, pass_slices
@@ -36,7 +36,7 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
 def _optimised(trace: Trace, rows: slice, iterations: int, learning_rate: float) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         images, maps, targets = (part[rows].clone() for part in (trace.images, trace.activations, trace.targets))
-        u = torch.zeros_like(maps[:, :, :1, :1])
+        u = over_space(maps.new_zeros(maps.shape[:2]), maps)
         first, second = torch.zeros_like(u), torch.zeros_like(u)
         for step in range(1, iterations + 1):
             variable = u.requires_grad_()
@@ -52,6 +52,4 @@ def _optimised(trace: Trace, rows: slice, iterations: int, learning_rate: float)
 
 def _masks(weights: Tensor, maps: Tensor, images: Tensor) -> Tensor:
     """(B, K, 1, 1), (B, K, H, W) -> (B, 1, H', W')."""
-    combined = (weights * maps).sum(1, keepdim=True)
-    size = (images.shape[-2], images.shape[-1])
-    return minmax(functional.interpolate(combined, size=size, mode="bilinear", align_corners=False)[:, 0])[:, None]
+    return minmax(resized((weights * maps).sum(1), images.shape[2:]))[:, None]

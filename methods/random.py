@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 
 
@@ -15,4 +16,4 @@ def random(trace: Trace, seed: int = 0) -> Tensor:
     """
     channels = trace.activations.shape[1]
     draws = [torch.randn(channels, generator=draw, dtype=torch.float64) for draw in trace.generators(seed)]
-    return torch.stack(draws).to(trace.activations, non_blocking=True)[..., None, None]
+    return over_space(torch.stack(draws).to(trace.activations, non_blocking=True), trace.activations)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
@@ -33,9 +36,8 @@ def recipro_cam(trace: Trace, gaussian: bool = True, score: str = "probability",
 
 def _windows(activations: Tensor, gaussian: bool) -> Tensor:
     """The window at each position: (H W, H, W)."""
-    height, width = activations.shape[2:]
-    rows, columns = (_bands(length, gaussian).to(activations) for length in (height, width))
-    return torch.einsum("ay,bx->abyx", rows, columns).flatten(0, 1)
+    bands = (_bands(length, gaussian).to(activations) for length in activations.shape[2:])
+    return reduce(torch.kron, bands).unflatten(1, activations.shape[2:])
 
 
 def _bands(length: int, gaussian: bool) -> Tensor:
@@ -51,7 +53,9 @@ def _scores(trace: Trace, image: int, windows: Tensor, vectors: str) -> Tensor:
     maps, target = trace.activations[image], int(trace.targets[image])
     parts = []
     for rows in pieces(len(windows), trace.cut_model.limits.head_rows_at_once(maps)):
-        windowed = windows[rows, None] * (maps if vectors == "own" else maps.flatten(1).T[rows, :, None, None])
+        windowed = windows[rows, None] * (
+            maps if vectors == "own" else over_space(maps.flatten(1).T[rows], trace.activations)
+        )
         logits = trace.network.head_logits(windowed, torch.full((len(windowed),), image))
         parts.append(class_scores(trace, logits, target))
     return torch.cat(parts)

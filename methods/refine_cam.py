@@ -45,7 +45,7 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     def recording(name: str) -> torch.utils.hooks.RemovableHandle:
         def record(module: nn.Module, inputs: object, output: object) -> None:
             sizes.pop(name, None)
-            if isinstance(output, Tensor) and output.ndim == 4:
+            if isinstance(output, Tensor) and output.ndim == trace.images.ndim:
                 sizes[name] = tuple(output.shape[2:])
 
         return model.get_submodule(name).register_forward_hook(record)

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.methods.shared.nonlinear import Interceptor
+from axiom_bench.methods.shared.nonlinear import Interceptor, of_layers
 
 
 def relevance_cam(trace: Trace) -> Tensor:
@@ -25,7 +25,7 @@ def relevance_cam(trace: Trace) -> Tensor:
     logits = trace.logits
     others = -1 / max(logits.shape[1] - 1, 1)
     start = torch.full_like(logits, others).scatter(1, trace.targets[:, None], 1)
-    return relevances(trace, start).sum(XY, keepdim=True)
+    return relevances(trace, start).sum(axes(trace.activations), keepdim=True)
 
 
 def relevances(trace: Trace, start: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def _by_a_number(name: str, args: tuple[Any, ...]) -> bool:
 
 
 RULES: dict[str, Callable[..., Tensor]] = {
-    **dict.fromkeys(("linear", "conv2d", "conv_transpose2d"), _z_plus),
+    **dict.fromkeys(("linear", *of_layers("conv", "conv_transpose")), _z_plus),
     **dict.fromkeys(
         ("batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish"), _unit_by_unit
     ),
@@ -110,7 +110,7 @@ RULES: dict[str, Callable[..., Tensor]] = {
 PROPORTIONAL = frozenset(
     {
         *("relu", "threshold", "dropout", "mean", "sum", "add", "iadd", "radd"),
-        *("max_pool2d", "avg_pool2d", "adaptive_max_pool2d", "adaptive_avg_pool2d"),
+        *of_layers("max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool"),
         *("cat", "concat", "stack", "chunk", "split", "getitem", "get", "clone", "contiguous", "to", "float", "double"),
         *("flatten", "unflatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "expand"),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.shared.masking import (
     baseline_scores,
@@ -57,7 +58,7 @@ def weights_of(
 ) -> Tensor:
     """Weights (B, K, 1, 1) from scores (B, K) of `channels`, bool (B, K); see `score_cam` for the forms."""
     if channel_softmax:
-        return softmax_over(scores, channels)[..., None, None]
+        return over_space(softmax_over(scores, channels), trace.activations)
     if baseline:
         scores = scores - trace.once("image of zeros", lambda: baseline_scores(trace))[..., score_index(trace, score)]
-    return scores.masked_fill(~channels, 0)[..., None, None]
+    return over_space(scores.masked_fill(~channels, 0), trace.activations)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.methods.shared.nonlinear import MAX_POOLING, PIECEWISE_LINEAR, Call, NonlinearCalls
 
@@ -23,7 +23,7 @@ def shapley_cam(trace: Trace) -> Tensor:
     is_zero = trace.cut_model.once("shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None)
     product = None if is_zero else _hessian_product(trace)
     g = trace.gradients if product is None else trace.gradients - product / 2
-    return g.mean(XY, keepdim=True)
+    return g.mean(axes(g), keepdim=True)
 
 
 class ConstantSlopes(NonlinearCalls):

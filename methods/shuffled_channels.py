@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
@@ -24,5 +25,5 @@ def shuffled_channels(trace: Trace, wrapped: Method = xgrad_cam, seed: int = 0) 
         raise BenchError("The wrapped method returns a map without channel weights; wrap one such as xgrad_cam.")
     draws = trace.generators(seed)
     orders = torch.stack([torch.randperm(trace.activations.shape[1], generator=draw) for draw in draws])
-    orders = orders.to(weights.device)[..., None, None].expand(-1, -1, *weights.shape[2:])
+    orders = over_space(orders.to(weights.device), weights).expand(-1, -1, *weights.shape[2:])
     return weights.expand(*orders.shape).gather(1, orders)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, noisy
+from axiom_bench.cutting.numerics import axes, noisy
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 
@@ -21,17 +21,17 @@ def smooth_grad_cam_pp(trace: Trace, samples: int = 25, sigma: float = 0.15, see
     if samples < 1:
         raise BenchError(f"Invalid samples={samples}; give the number of noisy copies, at least 1.")
     D1, D2, D3, unit = _mean_powers(trace, samples, sigma, seed)
-    denominator = 2 * D2 + D3 * (unit * trace.activations.sum(XY, keepdim=True))
+    denominator = 2 * D2 + D3 * (unit * trace.activations.sum(axes(D1), keepdim=True))
     alpha = torch.where(denominator == 0, 0, D2 / denominator)
-    return unit * (alpha * D1.relu()).sum(XY, keepdim=True)
+    return unit * (alpha * D1.relu()).sum(axes(D1), keepdim=True)
 
 
 def _mean_powers(trace: Trace, samples: int, sigma: float, seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The means of g / unit and its second and third power, and the unit (B, 1, 1, 1), the maximum of |g| per image.
+    """The means of g / unit and its second and third power, and the unit (B, 1, ...), the maximum of |g| per image.
 
     The unit prevents an underflow of g^3.
     """
-    unit = trace.gradients.abs().amax((1, 2, 3), keepdim=True)
+    unit = trace.gradients.abs().amax(axes(trace.gradients, 1), keepdim=True)
     unit = unit.masked_fill(unit == 0, 1)
     first, second, third = (torch.zeros_like(trace.gradients) for _ in range(3))
     draws = trace.generators(seed)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.methods.score_cam import weights_of
-from axiom_bench.methods.shared.masking import masked_scores, minmax, resized, score_index, varying_channels
+from axiom_bench.methods.shared.masking import masked_scores, minmax, score_index, varying_channels
 
 PLACES = ("map", "input")
 MASKS = ("scaled", "raw")
@@ -69,7 +70,7 @@ class Noise:
 
     def masked(self, image: Tensor, maps: Tensor, draws: Tensor) -> Tensor:
         """The image (C, H', W') under maps (n, H, W) with noise (n, 1 or C, H', W'): (n, C, H', W')."""
-        upsampled = resized(maps, (image.shape[-2], image.shape[-1]))
+        upsampled = resized(maps, image.shape[1:])
         mask = (minmax(upsampled) if self.mask == "scaled" else upsampled)[:, None]
         noiseless = mask if self.noise == "map" else image * mask
         noisy = noiseless + (self._spread(noiseless) * draws if self.relative else draws)
@@ -77,7 +78,8 @@ class Noise:
 
     def _spread(self, values: Tensor) -> Tensor:
         """(sigma / range)^2 of each of (n, C, H', W'), 0 where it is constant: (n, 1, 1, 1)."""
-        extent = values.amax((1, 2, 3), keepdim=True) - values.amin((1, 2, 3), keepdim=True)
+        of_each = axes(values, 1)
+        extent = values.amax(of_each, keepdim=True) - values.amin(of_each, keepdim=True)
         return torch.where(extent > 0, self.sigma / extent, 0).square()
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.cutting.trace import Trace
 
 
 def uniform(trace: Trace) -> Tensor:
     """w_k = 1 -> (B, K, 1, 1)."""
-    return torch.ones_like(trace.activations[..., :1, :1])
+    return over_space(trace.activations.new_ones(trace.activations.shape[:2]), trace.activations)

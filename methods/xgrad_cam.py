@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY, guarded_divide
+from axiom_bench.cutting.numerics import axes, guarded_divide
 from axiom_bench.cutting.trace import Trace
 
 
 def xgrad_cam(trace: Trace) -> Tensor:
     """w_k = sum(g_k F_k) / sum(F_k), sums over x and y -> (B, K, 1, 1)."""
     F, g = trace.activations, trace.gradients  # (B, K, H, W)
-    return guarded_divide((g * F).sum(XY), F)
+    return guarded_divide((g * F).sum(axes(F)), F)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.average_drop import relative_drop
@@ -23,7 +24,7 @@ def adcc(explanation: Explanation, fill: Fill = "zero", blur: float = 0.05) -> M
     trace, heatmap = given(explanation.trace, "trace"), given(explanation.heatmap, "heatmap")
     kept, logits = yield kept_map(explanation, fill, blur)
     coherency = (1 + pearson(heatmap, kept)) / 2
-    complexity = heatmap.double().mean((1, 2))
+    complexity = heatmap.double().mean(axes(heatmap, 1))
     drop = relative_drop(trace, logits)
     harmonic = 3 / (1 / coherency + 1 / (1 - complexity) + 1 / (1 - drop))
     # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.road import road_combined
@@ -41,7 +42,7 @@ def harmonic_mean(heatmap: Tensor, kept: Tensor, combined: Tensor) -> Tensor:
     """Of coherency, 1 - complexity and twice ROAD, cut to [0, 1]: two (B, H', W') and (B,) -> (B,); see `arcc`."""
     road = (2 * combined).clamp(0, 1)
     coherency = (1 + pearson(heatmap, kept)) / 2
-    harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean((1, 2))) + 1 / road)
+    harmonic = 3 / (1 / coherency + 1 / (1 - heatmap.double().mean(axes(heatmap, 1))) + 1 / road)
     # Infinite where a map or the model's answer isn't finite, since NaN means a constant map.
     has_map = kept.flatten(1).isfinite().all(1)
     return harmonic.masked_fill(~(has_map & combined.isfinite()), torch.inf)

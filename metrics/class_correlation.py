@@ -34,5 +34,6 @@ def class_correlation(explanation: Explanation, similarity: str = "pearson") -> 
 
 def _class_of_largest_box(objects: AnnotatedObjects, default: int) -> int:
     """The class of the largest box; `default` where there is none, in a row whose value is dropped."""
-    areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(1)
+    starts, ends = objects.boxes.chunk(2, 1)
+    areas = (ends - starts).prod(1)
     return int(objects.labels[areas.argmax()]) if len(areas) else default

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 
 
@@ -17,8 +17,9 @@ def completeness(explanation: Explanation) -> dict[str, Tensor]:
     """
     S = given(explanation.trace, "trace").scores.double()  # (B,)
     raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
-    heatmap_total = given(explanation.heatmap, "heatmap").double().mean(XY) * raw_map[0].numel()
+    space = axes(raw_map, 1)
+    heatmap_total = given(explanation.heatmap, "heatmap").double().mean(space) * raw_map[0].numel()
     return {
-        "completeness_error_relu": (S - raw_map.clamp(min=0).sum(XY)).abs() / S.abs(),
+        "completeness_error_relu": (S - raw_map.clamp(min=0).sum(space)).abs() / S.abs(),
         "completeness_error_heatmap": (S - heatmap_total).abs() / S.abs(),
     }

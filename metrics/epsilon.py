@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 
 
@@ -15,4 +15,4 @@ def epsilon(explanation: Explanation) -> Tensor:
     """
     trace = given(explanation.trace, "trace")
     S = trace.scores  # (B,)
-    return (S - (trace.gradients * trace.activations).sum(XY).sum(1)).abs() / S.abs()
+    return (S - (trace.gradients * trace.activations).sum(axes(trace.activations)).sum(1)).abs() / S.abs()

@@ -36,7 +36,7 @@ def infidelity(
         raise BenchError(
             f"infidelity needs sides in (0, 1] and at least one square, not sides {list(sides)} and {squares} squares."
         )
-    shorter = min(given(explanation.images, "images").shape[-2:])
+    shorter = min(given(explanation.images, "images").shape[2:])
     draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
     removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)

@@ -26,8 +26,9 @@ def mask_iou(explanation: Explanation, fraction: float | str = 0.15) -> Tensor:
         return torch.from_numpy(curves.max(1) if fraction == BEST else curves[:, FRACTIONS.index(float(fraction))])
     masks = given(explanation.masks, "masks").cpu().numpy()
     above = (millionths(explanation) > level(float(fraction))) & counted_pixels(explanation)
-    either = np.count_nonzero(above | masks, axis=(1, 2))
-    return torch.from_numpy(_share(np.count_nonzero(above & masks, axis=(1, 2)), either))
+    space = tuple(range(1, masks.ndim))
+    hit, either = (np.count_nonzero(pixels, axis=space) for pixels in (above & masks, above | masks))
+    return torch.from_numpy(_share(hit, either))
 
 
 def _share(part: np.ndarray, total: np.ndarray) -> np.ndarray:

@@ -60,5 +60,5 @@ def _raw_map(explanation: Explanation) -> Tensor:
 def _mean(explanation: Explanation, raw_map: Tensor) -> Explanation:
     """A mean map, in the type of the raw map, at least float32: its rounding tells a constant map."""
     maps = raw_map.to(widened(given(explanation.raw_map, "raw_map")).dtype)
-    height, width = given(explanation.heatmap, "heatmap").shape[1:]
-    return Explanation(raw_map=maps, heatmap=heatmap(maps, (height, width), explanation.normalise))
+    made = heatmap(maps, given(explanation.heatmap, "heatmap").shape[1:], explanation.normalise)
+    return Explanation(raw_map=maps, heatmap=made, made=made)

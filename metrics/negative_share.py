@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 
 
@@ -15,4 +15,5 @@ def negative_share(explanation: Explanation) -> Tensor:
     better.
     """
     raw_map = given(explanation.raw_map, "raw_map").double()  # (B, h, w)
-    return (-raw_map).clamp(min=0).sum(XY) / raw_map.abs().sum(XY)
+    space = axes(raw_map, 1)
+    return (-raw_map).clamp(min=0).sum(space) / raw_map.abs().sum(space)

@@ -95,8 +95,8 @@ def imputed_images(
     def perturbed(rows: slice, copies: slice) -> Tensor:
         from axiom_bench.metrics.shared.imputation import impute  # here, because numba takes a third of a second
 
-        hole = ranks[rows, None] < counts[copies, None, None]  # (rows, copies, H', W')
-        repeated = images[rows, None].expand(-1, hole.shape[1], -1, -1, -1)
+        hole = torch.stack([ranks[rows] < count for count in counts[copies]], 1)  # (rows, copies, H', W')
+        repeated = torch.stack([images[rows]] * hole.shape[1], 1)
         imputed = impute(repeated.flatten(0, 1), hole.flatten(0, 1)).view_as(repeated)
         return imputed + noise * hole[:, :, None] * normal[rows, None]
 

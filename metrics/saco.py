@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
@@ -45,14 +46,16 @@ def saco(
     numbers = torch.arange(groups, device=group.device)
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
-        removed = group[rows, None] == numbers[copies, None, None]  # (rows, copies, H', W')
+        removed = torch.stack([group[rows] == number for number in numbers[copies]], 1)  # (rows, copies, ...)
         return torch.where(removed[:, :, None], filled[rows, None], images[rows, None])
 
     key = ("saco", groups, str(fill), blur, output)
     same = ("one part filled", str(fill), blur, output), numbers_of_parts(group, groups)
     scores = yield PerturbedImages(key, groups, perturbed, scoring(trace, output), same=same)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
-    means = torch.stack([salience.where(group == number, 0.0).sum((1, 2)) for number in range(groups)], dim=1)
+    means = torch.stack(
+        [salience.where(group == number, 0.0).sum(axes(salience, 1)) for number in range(groups)], dim=1
+    )
     value = coefficient(means / group[0].flatten().bincount(), drops)
     return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
 

@@ -31,7 +31,7 @@ def single_deletion(
     filled = filling(images, fill, blur).expand_as(images)
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
-        deleted = numbers == cells[copies, None, None]  # (copies, H', W')
+        deleted = torch.stack([numbers == cell for cell in cells[copies]])  # (copies, H', W')
         return torch.where(deleted[:, None], filled[rows, None], images[rows, None])
 
     key = ("single deletion", grid, str(fill), blur, output)

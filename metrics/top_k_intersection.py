@@ -20,5 +20,5 @@ def top_k_intersection(explanation: Explanation, k: int = 1000) -> Tensor:
     """
     if k < 1:
         raise BenchError(f"top_k_intersection's k is {k}; it counts pixels, so give 1 or more.")
-    num_pixels = np.minimum(k, np.count_nonzero(counted_pixels(explanation), axis=(1, 2)))
+    num_pixels = np.minimum(k, counted_pixels(explanation).reshape(len(explanation), -1).sum(1))
     return torch.from_numpy(highest_in_mask(explanation, num_pixels) / np.maximum(num_pixels, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.true_maps import true_contributions
 
@@ -14,6 +15,7 @@ def truth_channel_error(explanation: Explanation) -> Tensor:
     m_k = sum_xy M_k, t_k = sum_xy T_k, both signed: sensitivity_error with the truth in the ablation drops' place. NaN
     where all t_k are 0.
     """
-    t, m = true_contributions(explanation).sum((2, 3)), explanation.channel_totals.double()  # (B, K)
+    truth = true_contributions(explanation)
+    t, m = truth.sum(axes(truth)), explanation.channel_totals.double()  # (B, K)
     size = t.abs().sum(1)
     return (m - t).abs().sum(1) / size.masked_fill(size == 0, float("nan"))

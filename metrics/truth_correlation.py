@@ -18,7 +18,7 @@ def truth_correlation(explanation: Explanation) -> dict[str, Tensor]:
     """
     shown, raw_map = given(explanation.heatmap, "heatmap"), given(explanation.raw_map, "raw_map")
     truth = true_raw_map(explanation)
-    signed = pearson(at_size(raw_map, (truth.shape[1], truth.shape[2])), truth)
+    signed = pearson(at_size(raw_map, truth.shape[1:]), truth)
     return {
         "truth_correlation": pearson(shown.double(), true_heatmap(explanation)).masked_fill(
             constant(shown), float("nan")

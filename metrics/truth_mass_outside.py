@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.true_maps import true_heatmap
 
@@ -19,4 +20,5 @@ def truth_mass_outside(explanation: Explanation) -> Tensor:
     """
     shown, truth = given(explanation.heatmap, "heatmap").double(), true_heatmap(explanation)
     outside = (truth <= NOTHING).double().masked_fill(truth.isnan(), torch.nan)
-    return (shown * outside).sum((1, 2)) / shown.sum((1, 2))
+    space = axes(shown, 1)
+    return (shown * outside).sum(space) / shown.sum(space)

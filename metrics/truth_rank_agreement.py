@@ -18,7 +18,7 @@ def truth_rank_agreement(explanation: Explanation) -> dict[str, Tensor]:
     Values are equal where they agree to 1e-6 of the map's largest |value|. NaN where the truth is constant.
     """
     truth = true_raw_map(explanation)
-    size = truth.shape[1], truth.shape[2]
+    size = truth.shape[1:]
     shown, true_shown = (
         at_size(maps, size) for maps in (given(explanation.heatmap, "heatmap"), true_heatmap(explanation))
     )

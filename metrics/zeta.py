@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 
 
@@ -15,4 +15,4 @@ def zeta(explanation: Explanation) -> Tensor:
     """
     trace = given(explanation.trace, "trace")
     d = trace.ablation_drops  # (B, K)
-    return (d - (trace.gradients * trace.activations).sum(XY)).abs().sum(1) / d.abs().sum(1)
+    return (d - (trace.gradients * trace.activations).sum(axes(trace.activations))).abs().sum(1) / d.abs().sum(1)

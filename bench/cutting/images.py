@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
 COLOURS = (1, 3, 4)
@@ -18,17 +19,17 @@ AS_TRAINED = "normalised as in training"
 
 
 def checked_images(images: Any, model: nn.Module) -> Tensor:
-    """The images themselves, (B, C, H', W') in floating point. Raises BenchError for anything else."""
+    """The images themselves, (B, C, *space) in floating point. Raises BenchError for anything else."""
     check_inputs(model)
     check_tensor(images)
-    if images.ndim != 4 or not images.numel():
-        convolutions = [part for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd)]
-        if convolutions and images.ndim - 2 == len(convolutions[0].kernel_size) != 2:
-            kind = type(convolutions[0]).__name__
-            raise BenchError(f"The network has {kind} layers, and maps of images alone are made; give one with Conv2d.")
-        shape, change = tuple(images.shape), _to_four(images.shape)
+    dimensions = dimensions_of(model)
+    if images.ndim - 2 not in dimensions or not images.numel():
+        shape, expected, change = tuple(images.shape), "(B, 3, H, W)", _to_four(images.shape)
+        if dimensions[0] != 2:
+            change = "[None]" if images.ndim == dimensions[0] + 1 else ""
+            expected = f"(B, C, {SPACES[dimensions[0]]}), as the network's convolutions take,"
         advice = f"; give images{change}" if change else ""
-        raise BenchError(f"Invalid images: expected (B, 3, H, W) with B >= 1, not the shape {shape}{advice}.")
+        raise BenchError(f"Invalid images: expected {expected} with B >= 1, not the shape {shape}{advice}.")
     if not images.is_floating_point():
         scale = "" if images.dtype == torch.bool or images.is_complex() else " / 255"
         raise BenchError(
@@ -36,6 +37,13 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             "the network itself does that."
         )
     return images
+
+
+def dimensions_of(model: nn.Module) -> list[int]:
+    """How many axes of space a network's inputs may have, the likeliest first: those of its convolutions, in their
+    order, or any where it has none."""
+    kernels = (part.kernel_size for part in model.modules() if isinstance(part, nn.modules.conv._ConvNd))
+    return [*map(len, kernels)] or [2, 1, 3]
 
 
 def check_tensor(images: Any) -> None:
@@ -120,17 +128,18 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
     if "channels" in reason and expected != channels:
         advice = {
             (1, 3): "images.expand(-1, 3, -1, -1)", (4, 3): "images[:, :3]", (3, 1): "images.mean(1, keepdim=True)"
-        }.get((channels, expected), f"images (B, {expected}, H, W)")  # fmt: skip
-        advice = "images.movedim(-1, -3)" if image.shape[-1] == expected else advice
+        }.get((channels, expected)) if image.ndim == 4 else None  # fmt: skip
+        advice = advice or f"images (B, {expected}, {SPACES[image.ndim - 2]})"
+        advice = f"images.movedim(-1, {1 - image.ndim})" if image.shape[-1] == expected else advice
         return (
             f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
             f"{tuple(image.shape[1:])} have {channels}; give {advice}."
         )
     if len(kinds) > 1 or kinds & {"torch.float16", "torch.bfloat16"}:
         return f"{name} can't run in {' and '.join(sorted(kinds))} ({reason}); give network.float()."
-    height, width = image.shape[2:]
+    size = " x ".join(map(str, image.shape[1:]))
     return (
-        f"{name} can't run on an image of {channels} x {height} x {width} ({reason}); give images of the channels and "
+        f"{name} can't run on an image of {size} ({reason}); give images of the channels and "
         "the size that it was trained on, on the command line by model.resize and model.crop, or put it into a module "
         "whose forward hands it what it takes, as self.net(list(images))."
     )

@@ -104,7 +104,7 @@ def scores_of(
     for block in in_passes(versions, rows):
         missing, of = rows - len(block), index[first : first + len(block)]
         first += len(block)
-        filled = torch.cat([block, block[-1:].expand(missing, -1, -1, -1)])
+        filled = torch.cat([block, block[-1:].expand(missing, *block.shape[1:])])
         answer = score(filled, torch.cat([of, of[-1:].expand(missing)]))[: len(block)]
         passes.leave_out(missing)
         unchanged = (block == images[of]).flatten(1).all(1)

@@ -28,11 +28,11 @@ def silence(trace: Trace) -> str:
 
 def one_position(trace: Trace) -> str:
     """The sentence for a layer with maps of one position, with the nearest earlier layer that has more."""
-    height, width = trace.images.shape[-2:]
+    dims, size = trace.images.ndim, " x ".join(map(str, trace.images.shape[2:]))
     outputs, _ = _pass(trace.cut_model.model, trace[:1])
-    larger = [name for name, output in outputs if output.ndim == 4 and output.shape[2] * output.shape[3] > 1]
+    larger = [name for name, output in outputs if output.ndim == dims and output.shape[2:].numel() > 1]
     other = f"choose {larger[-1]!r}, or larger images" if larger else "give larger images"
-    maps = f"The layer {trace.layer!r} gives maps of 1 x 1 for images of {height} x {width}"
+    maps = f"The layer {trace.layer!r} gives maps of {' x '.join('1' * trace.dimensions)} for images of {size}"
     return f"{maps}, so that all heatmaps are the same everywhere; {other}."
 
 
@@ -45,7 +45,7 @@ def layer_before(trace: Trace) -> str | None:
     place = len(names) - 1 - names[::-1].index(cut_model.layer)
     before = [(name, output) for name, output in outputs[:place] if output.shape == outputs[place][1].shape]
     gradients = torch.autograd.grad(score, [output for _, output in before], allow_unused=True)
-    size = (trace.images.shape[-2], trace.images.shape[-1])
+    size = tuple(trace.images.shape[2:])
     for (name, output), gradient in reversed(list(zip(before, gradients, strict=True))):
         if gradient is None:
             continue

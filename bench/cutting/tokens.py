@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.errors import BenchError, unknown
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # (H', W') but for a reshape of the user's own
 MAX_LEADING_TOKENS = 8  # one class token, one of distillation, four registers are usual
 
 
@@ -105,6 +106,16 @@ def layout(
     if isinstance(reshape, Reshape):
         return reshape
     shape = tuple(output.shape)
+    if len(image_size) != 2:
+        is_longer = len(shape) == len(image_size) + 2 and any(map(int.__gt__, shape[2:], image_size))
+        if reshape is not None or is_longer or channels_last():
+            problem = "a side is longer than the input" if is_longer else "its channels are last"
+            raise BenchError(
+                f"The layer {layer!r} gives {shape} for inputs of {_text(image_size)}: "
+                f"{problem if reshape is None else f'reshape={reshape} is of images'}; give a network of "
+                f"channels first, (B, C, {SPACES[len(image_size)]}), or a reshape object with to_maps and from_maps."
+            )
+        return None
     grid = None if reshape is None or isinstance(reshape, str) else (reshape[0], reshape[1])
     readings = _readings(shape, grid, image_size)
     if ChannelsLast() in readings and (last := channels_last()) is not None:
@@ -165,11 +176,14 @@ def _text(size: Size) -> str:
     return "x".join(map(str, size))
 
 
-def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: tuple[int, int]) -> None:
+def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: Size) -> None:
     """Raises BenchError unless `from_maps` undoes `to_maps` on the output of the layer, bit by bit, for maps."""
     maps, rest = reshape.to_maps(output, image_size)
-    if not isinstance(maps, Tensor) or maps.ndim != 4 or len(maps) != len(output):
-        raise BenchError(f"The reshape of the layer {layer!r} must give maps (B, K, H, W) from {tuple(output.shape)}.")
+    if not isinstance(maps, Tensor) or maps.ndim != len(image_size) + 2 or len(maps) != len(output):
+        raise BenchError(
+            f"The reshape of the layer {layer!r} must give maps (B, K, {SPACES[len(image_size)]}) from "
+            f"{tuple(output.shape)}."
+        )
     back = reshape.from_maps(maps, rest)
     if back.shape != output.shape or not torch.allclose(back, output, rtol=0, atol=0, equal_nan=True):
         raise BenchError(f"The reshape of the layer {layer!r} isn't invertible: from_maps(*to_maps(x, size)) isn't x.")
@@ -177,18 +191,25 @@ def check_inverse(reshape: Reshape, layer: str, output: Tensor, image_size: tupl
 
 # The order of a value's channels is decided by the operations that make and read it. Its sizes can't tell: maps of as
 # many rows as channels look like a grid.
-FIRST = {
-    *("conv2d", "conv_transpose2d", "batch_norm", "group_norm", "instance_norm", "interpolate", "pixel_shuffle"),
-    *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
+FIRST = {"batch_norm", "group_norm", "instance_norm", "interpolate", "pixel_shuffle"} | {
+    f"{name}{axes}d"
+    for name in ("conv", "conv_transpose", "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    for axes in SPACES
 }
 LAST = {"linear", "layer_norm", "rms_norm"}
 
 
 class ChannelOrder(TorchFunctionMode):
-    """Watches a forward pass. Values of one shape of which one is made of the other have one order."""
+    """Watches a forward pass. Values of one shape of which one is made of the other have one order.
 
-    def __init__(self) -> None:
+    ndim: of the values that are watched, 4 of images.
+    """
+
+    def __init__(self, ndim: int = 4) -> None:
         super().__init__()
+        space = tuple(range(2, ndim))
+        self.ndim, self.of_first, self.of_last = ndim, space, tuple(axis - 1 for axis in space)
+        self.to_first, self.to_last = (0, ndim - 1, *self.of_last), (0, *space, 1)
         self._values: list[Tensor] = []  # kept, so that no later value has the identity of one of them
         self._alike: dict[int, int] = {}
         self._last: dict[int, bool] = {}
@@ -201,26 +222,26 @@ class ChannelOrder(TorchFunctionMode):
         """One operation, and what it tells."""
         result = function(*args, **(kwargs or {}))
         name = getattr(function, "__name__", "").strip("_")
-        source, dims = args[0] if args else None, _dims(args[1:], kwargs or {})
+        source, dims = args[0] if args else None, self._dims(args[1:], kwargs or {})
         if name in FIRST:
             self._tell(source, False)
             self._tell(result, False)
         elif name == "linear" or (name in LAST and len(dims) == 1):
             self._tell(source, True)
             self._tell(result, True)
-        elif name == "permute" and dims in ((0, 3, 1, 2), (0, 2, 3, 1)):
-            self._tell(source, dims == (0, 3, 1, 2))
-            self._tell(result, dims == (0, 2, 3, 1))
-        elif name in ("mean", "amax") and dims in ((2, 3), (1, 2)):
-            self._tell(source, dims == (1, 2))
-        elif _is_map(result):
+        elif name == "permute" and dims in (self.to_first, self.to_last) and self.ndim > 3:
+            self._tell(source, dims == self.to_first)
+            self._tell(result, dims == self.to_last)
+        elif name in ("mean", "amax") and dims in (self.of_first, self.of_last) and self.ndim > 3:
+            self._tell(source, dims == self.of_last)
+        elif self._is_map(result):
             for value in args:
-                if _is_map(value) and value.shape == result.shape:
+                if self._is_map(value) and value.shape == result.shape:
                     self._join(value, result)
         return result
 
     def _tell(self, value: object, last: bool) -> None:
-        if _is_map(value):
+        if self._is_map(value):
             self._values.append(value)
             self._last.setdefault(self._first_alike(id(value)), last)
 
@@ -237,13 +258,11 @@ class ChannelOrder(TorchFunctionMode):
             key = self._alike[key]
         return key
 
+    def _is_map(self, value: object) -> TypeGuard[Tensor]:
+        return isinstance(value, Tensor) and value.ndim == self.ndim
 
-def _is_map(value: object) -> TypeGuard[Tensor]:
-    return isinstance(value, Tensor) and value.ndim == 4
-
-
-def _dims(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
-    """The dimensions, or the sizes, that an operation on a value of four dimensions is called with."""
-    given = kwargs.get("dim", kwargs.get("dims", kwargs.get("normalized_shape", args)))
-    flat = tree_leaves(given)
-    return tuple(dim % 4 if dim < 0 else dim for dim in flat if type(dim) is int)
+    def _dims(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
+        """The dimensions, or the sizes, that an operation on a value that is watched is called with."""
+        given = kwargs.get("dim", kwargs.get("dims", kwargs.get("normalized_shape", args)))
+        flat = tree_leaves(given)
+        return tuple(dim % self.ndim if dim < 0 else dim for dim in flat if type(dim) is int)

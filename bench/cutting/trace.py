@@ -22,7 +22,7 @@ from axiom_bench.cutting.interventions import (
     shapley_values,
 )
 from axiom_bench.cutting.model_copy import check_finite, check_shapes
-from axiom_bench.cutting.numerics import XY, dead_channels, generators
+from axiom_bench.cutting.numerics import axes, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes, without_autocast
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
@@ -39,9 +39,9 @@ class Trace(CachesResults):
     """Detached tensors of one batch. `trace[i:j]` is the trace of some of its images.
 
     Attributes:
-        images: (B, 3, H', W').
-        activations: F, (B, K, H, W).
-        gradients: g = dS/dF, (B, K, H, W).
+        images: (B, 3, H', W'); of signals (B, C, L'), of volumes (B, C, D', H', W').
+        activations: F, (B, K, H, W), (B, K, L) or (B, K, D, H, W).
+        gradients: g = dS/dF, of the shape of the activations.
         scores: S, (B,), what is explained: the class's pre-softmax logit unless the cut has another output.
         logits: (B, C), whose softmax is the probability of each class.
         targets: (B,), the explained classes.
@@ -105,6 +105,11 @@ class Trace(CachesResults):
     def layer(self) -> str:
         """The dotted name of the target layer."""
         return self.cut_model.layer
+
+    @property
+    def dimensions(self) -> int:
+        """How many axes of space the activations have: 1 of signals, 2 of images, 3 of volumes."""
+        return self.activations.ndim - 2
 
     @property
     def dtype(self) -> torch.dtype:
@@ -187,7 +192,10 @@ class Trace(CachesResults):
         if budget is None or self.network.has_free_drops(self.activations):
             values = self.network.ablation_drops(self.activations, self.targets)
             return Drops(values, torch.ones_like(values, dtype=torch.bool), values.new_zeros(len(values)))
-        first_order, dead = (self.gradients * self.activations).sum(XY), dead_channels(self.activations)
+        first_order, dead = (
+            (self.gradients * self.activations).sum(axes(self.activations)),
+            dead_channels(self.activations),
+        )
         ablate = partial(self.network.ablation_drops, self.activations, self.targets)
         return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
 
@@ -369,7 +377,8 @@ class CutModel(SplitModel):
     """A model cut at a layer: `trunk -> activations -> head`. The user's model is never edited.
 
     Args:
-        model: any nn.Module that maps images (B, C', H', W') to logits (B, C), or to what `output` reads. Logits are
+        model: any nn.Module that maps images (B, C', H', W'), signals (B, C', L') or volumes (B, C', D', H', W') to
+            logits (B, C), or to what `output` reads. Logits are
             found in a dict ("logits" or "out"), in an object with `.logits`, and made of (B,) and (B, C, H, W),
             squeezed or not.
         layer: a dotted module name.
@@ -398,7 +407,7 @@ class CutModel(SplitModel):
 
         images: (B, C', H', W'). targets: (B,) class indices; None: each image's predicted class. interventions: per
         image its parts; other_images: (B, C', H', W'), another image for each; see Trace.
-        Raises BenchError for a layer without H x W maps, a model without logits or scores, targets out of range.
+        Raises BenchError for a layer without such maps, a model without logits or scores, targets out of range.
         """
         return trace_of(self, images, targets, interventions, other_images)
 

@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Ending
+from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
 from axiom_bench.cutting.tokens import AnyReshape, ChannelOrder, ChannelsLast, Reshape, check_inverse, layout
@@ -250,7 +251,7 @@ class ReshapedParts:
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Maps (B, K, H, W) and the sides."""
         output, sides = self.parts.trunk(images)
-        maps, rest = self.reshape.to_maps(output, (images.shape[-2], images.shape[-1]))
+        maps, rest = self.reshape.to_maps(output, tuple(images.shape[2:]))
         return maps, (rest, *sides)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
@@ -389,12 +390,12 @@ def _weighted_gradient(parts: GraphParts | HookedParts, image: Tensor) -> Tensor
 def _with_maps(parts: GraphParts | HookedParts, layer: str, reshape: AnyReshape | None, image: Tensor) -> Parts:
     """The parts themselves where the layer's output is maps, else with a reshape between them."""
     output, _ = parts.trunk(image)
-    size = (image.shape[-2], image.shape[-1])
+    size = tuple(image.shape[2:])
     if not isinstance(output, Tensor):
         return parts
 
     def channels_last() -> bool | None:
-        with ChannelOrder() as order:
+        with ChannelOrder(image.ndim) as order:
             output, sides = parts.trunk(image)
             parts.head(output, sides)
         return order.channels_last(output)
@@ -409,14 +410,14 @@ def _with_maps(parts: GraphParts | HookedParts, layer: str, reshape: AnyReshape 
 def _checked_kinds(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> list[SideKind]:
     """The kinds of side values. Raises CannotSplit where the parts aren't the model, BenchError without maps."""
     activations, sides = parts.trunk(image)
-    if not isinstance(activations, Tensor) or activations.ndim != 4:
+    if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
         is_tensor = isinstance(activations, Tensor)
         given = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
         raise BenchError(
-            f"The layer {layer!r} gives {given}, not maps (B, K, H, W); "
+            f"The layer {layer!r} gives {given}, not maps (B, K, {SPACES[image.ndim - 2]}); "
             "choose a convolution, activation or pooling layer before the maps are flattened."
         )
-    kinds = kinds_of(sides, parts.trunk(image.repeat(2, 1, 1, 1))[1]) if sides else []
+    kinds = kinds_of(sides, parts.trunk(torch.cat([image, image]))[1]) if sides else []
     if parts.head_graph is not None:
         if kinds is None:
             raise CannotSplit("a value that crosses the cut doesn't travel with its image")

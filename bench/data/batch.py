@@ -148,7 +148,8 @@ class Batch:
         """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
-        return self._masks() == targets.cpu()[:, None, None]
+        masks = self._masks()
+        return masks == targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
 
     def ignored(self) -> Tensor | None:
         """(B, H', W') bool: the pixels without a verdict; None where there are none."""
@@ -168,7 +169,7 @@ class Batch:
 
     def _masks(self) -> Tensor:
         """(B, H', W'), background where a row has no mask; (0,) without annotations."""
-        empty = torch.full(self.images.shape[-2:], BACKGROUND)
+        empty = torch.full(self.images.shape[2:], BACKGROUND)
         masks = [empty if annotation.mask is None else annotation.mask for annotation in self.annotations]
         return torch.stack(masks) if masks else torch.zeros(0)
 

@@ -244,7 +244,7 @@ def _classified(
     scores: list[Tensor] = []
     for images in in_passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
-        filled = torch.cat([images, images[-1:].expand(missing, -1, -1, -1)]) if missing else images
+        filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
         logits = trace.network.forward_logits(filled)[: len(images)]
         trace.passes.leave_out(missing)
         of_pass = classes[start : start + len(images)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.columns import CURVE_COLUMNS, LAYER, NOT_APPLICABLE, RECORD_COLUMNS, UNKNOWN_CLASS
-from axiom_bench.cutting.numerics import dead_channels
+from axiom_bench.cutting.numerics import SPACES, dead_channels
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import one_position, silence
@@ -28,7 +28,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.purity import WATCHED_RATE, WITNESS, Witness, foreign, is_watched, tensors_of
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.evaluation.stopwatch import LOADING, METHODS, METRICS, TRACE, Watch, untimed
-from axiom_bench.explanation.explanation import Explanation, Map, is_map
+from axiom_bench.explanation.explanation import Explanation, Map, is_map, weighted
 
 Method = Plugin[MethodSpec]
 Columns = dict[str, Any]  # arrays by the name of a column; of curves, also their "axes"
@@ -39,6 +39,10 @@ TOLERANCE = 1e-3  # ablation drops in float32 are rounded to about 1e-4; another
 
 class MethodLeftOut(UserWarning):
     """A method doesn't apply to the model and has no values. A run collects these warnings by their category."""
+
+
+class MetricsLeftOut(MethodLeftOut):
+    """Metrics don't apply to the data and have no values."""
 
 
 class ZeroMaps(UserWarning):
@@ -138,7 +142,7 @@ def _bad_image(image: UnreadableImage, requests: Sequence[MethodsByMetrics]) -> 
 def warn_of_silence(trace: Trace) -> bool:
     """Whether the layer's gradients are zero for every image, with a ZeroMaps warning that names one where they
     aren't; likewise a warning where its maps have one position."""
-    if trace.activations.shape[-2:].numel() == 1:
+    if trace.activations.shape[2:].numel() == 1:
         warnings.warn(one_position(trace), ZeroMaps, stacklevel=2)
     if is_silent := not trace.has_gradients:
         warnings.warn(silence(trace), ZeroMaps, stacklevel=2)
@@ -167,6 +171,8 @@ def rows_of(
     `purity.is_watched`. Raises BenchError where a method or a metric returns a wrong shape, or changes what others
     read.
     """
+    if refusals := [why for metric in metrics if (why := metric.refusal(trace.dimensions)) is not None]:
+        warnings.warn(f"Metrics are left out: {' '.join(refusals)}", MetricsLeftOut, stacklevel=2)
     of_layer = [metric for metric in metrics if metric.spec.of == "layer"]
     of_method = [metric for metric in metrics if metric.spec.of == "method"]
     of_users = foreign([*methods, *metrics])
@@ -242,16 +248,15 @@ def answer_of(method: Method, trace: Trace) -> Tensor | Map | None:
     except BenchError as error:
         warnings.warn(f"The method {method.name!r} is left out: {error}", MethodLeftOut, stacklevel=2)
         return None
-    if isinstance(answer, Map) and is_map(answer.raw) and len(answer.raw) == len(trace):
+    if isinstance(answer, Map) and is_map(answer.raw, trace.dimensions) and len(answer.raw) == len(trace):
         return replace(answer, raw=answer.raw.detach())
     is_real = isinstance(answer, Tensor) and not answer.is_complex()
-    if is_real and _broadcasts(answer.shape, trace.activations.shape):
+    if is_real and (answer.shape == trace.activations.shape[:2] or _broadcasts(answer.shape, trace.activations.shape)):
         return answer.detach()
-    hint = "; give weights[:, :, None, None]" if is_real and answer.shape == trace.activations.shape[:2] else ""
     raise BenchError(
         f"The method {method.name!r} returned {described(answer.raw if isinstance(answer, Map) else answer)}; a method "
-        f"returns real weights that broadcast to the activations {tuple(trace.activations.shape)}, or an "
-        f"axiom_bench.Map of (B, h, w), floating point and of at least one pixel{hint}."
+        f"returns real weights (B, K), or that broadcast to the activations {tuple(trace.activations.shape)}, or an "
+        f"axiom_bench.Map of (B, {SPACES[trace.dimensions].lower()}), floating point and of at least one pixel."
     )
 
 
@@ -311,12 +316,12 @@ def on_score_scale(method: Callable[[Trace], Any], trace: Trace) -> bool:
     answer = method(rows)
     if isinstance(answer, Map):
         return False
-    contributions = answer * rows.activations
+    contributions = weighted(answer, rows.activations)
     scaled_output, scaled_input = rows.scaled(output=FACTOR), rows.scaled(inputs=FACTOR)
     return (
         bool(contributions.any())
-        and _equal(method(scaled_output) * scaled_output.activations, FACTOR * contributions)
-        and _equal(method(scaled_input) * scaled_input.activations, contributions)
+        and _equal(weighted(method(scaled_output), scaled_output.activations), FACTOR * contributions)
+        and _equal(weighted(method(scaled_input), scaled_input.activations), contributions)
     )
 
 

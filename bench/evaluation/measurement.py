@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.columns import NO_MAP, NOT_FINITE, OK
+from axiom_bench.columns import NO_MAP, NOT_APPLICABLE, NOT_FINITE, OK
 from axiom_bench.cutting.output import described
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.answers import MetricCall, answer_all
@@ -67,13 +67,20 @@ def measure_all(
     measurements = [Measurement() for _ in explanations]
     applicable = [(place, *each) for place, each in zip(measurements, explanations, strict=True)]
     asked = [(place, explanation, scale) for place, explanation, scale in applicable if explanation is not None]
-    look_up((needs_of(metric), explanation, scale) for _, explanation, scale in asked for metric in metrics)
+    look_up(
+        (needs_of(metric), explanation, scale)
+        for _, explanation, scale in asked
+        for metric in metrics
+        if explanation.dimensions in metric.dimensions
+    )
     of_maps = _maps_on_cpu([each for _, each, _ in asked]) if any(map(reads_maps, metrics)) else [None] * len(asked)
     for is_foreign in (False, True):  # what users' own change reaches no value of the suite's own
         calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
         for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=True):
             for metric in (metric for metric in metrics if metric.is_foreign == is_foreign):
-                met = statuses(needs_of(metric), explanation, scale)
+                needs, applies = needs_of(metric), explanation.dimensions in metric.dimensions
+                not_applicable = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
+                met = statuses(needs, explanation, scale) if applies else not_applicable
                 read = maps if maps is not None and reads_maps(metric) else explanation
                 calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
         answer_all([call for *_, call in calls if call is not None], watch)

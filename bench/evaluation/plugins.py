@@ -21,7 +21,7 @@ from axiom_bench import kinds
 from axiom_bench.environment import conf_folder as conf_folder
 from axiom_bench.environment import entry_names, read_yaml
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.evaluation.specs import EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
+from axiom_bench.evaluation.specs import DATA, EXTRAS, MethodSpec, MetricSpec, method_spec, metric_spec
 
 Spec = TypeVar("Spec", bound=MethodSpec | MetricSpec)
 
@@ -60,7 +60,11 @@ class Plugin(Generic[Spec]):
         """A method's weights or Map of a trace, or a metric's values of an explanation.
 
         What a metric asks the model is answered at once. An error of the function gets a note with its name and place.
+        Raises BenchError for maps of so many axes of space as it isn't made for.
         """
+        dimensions = getattr(argument, "dimensions", None)  # the curves that an aggregate takes have none
+        if dimensions is not None and (refusal := self.refusal(dimensions)) is not None:
+            raise BenchError(refusal)
         with self.noting_errors():
             answer = self.call(argument)
         if not inspect.isgenerator(answer):
@@ -87,6 +91,20 @@ class Plugin(Generic[Spec]):
             if raised is error:
                 raise
             raise raised from error
+
+    @property
+    def dimensions(self) -> set[int]:
+        """How many axes of space it is made for, with the method that it wraps."""
+        own: set[int] = set(self.spec.dimensions or (2,))
+        return own & self.inner.dimensions if self.inner else own
+
+    def refusal(self, dimensions: int) -> str | None:
+        """Why it can't be called where maps have so many axes of space; None where it can."""
+        if dimensions in self.dimensions:
+            return None
+        made_for = " and ".join(DATA[each] for each in sorted(self.dimensions)) or "other data than what it wraps"
+        mended = f"; where it holds for them too, say so by dimensions: [{dimensions}]" if self.is_foreign else ""
+        return f"{self.name!r} is made for {made_for}, and these are {DATA[dimensions]}{mended}."
 
     @property
     def description(self) -> str:
@@ -209,6 +227,7 @@ def _spec(
     kind: str, name: str, function: Callable[..., Any], params: Mapping[str, Any], config: dict[str, Any]
 ) -> MethodSpec | MetricSpec:
     """The metadata of an entry with this function and params. Raises BenchError."""
+    config.setdefault("dimensions", _declared(function))
     if kind == "method":
         return method_spec(f"method.{name}", config)
     from axiom_bench.evaluation.preconditions import PRECONDITIONS  # here, because it imports torch
@@ -289,8 +308,16 @@ def of(kind: str, entry: str | Callable[..., Any]) -> Plugin:
     if not callable(entry):
         raise BenchError(f"A {kind} is a name or a callable, not {entry!r}.")
     name = getattr(entry, "__name__", type(entry).__name__)
-    spec = MethodSpec() if kind == "method" else MetricSpec()
-    return Plugin(name, f"{getattr(entry, '__module__', '')}.{name}", entry, spec, bare=True)
+    target = f"{getattr(entry, '__module__', '')}.{name}"
+    is_own = target.startswith(f"{PACKAGE}.") and name in names(kind)  # as a wrapper's default
+    dimensions: Any = load(kind, name).spec.dimensions if is_own else _declared(entry)
+    spec = (MethodSpec if kind == "method" else MetricSpec)(dimensions=dimensions)
+    return Plugin(name, target, entry, spec, bare=True)
+
+
+def _declared(function: Callable[..., Any]) -> tuple[int, ...]:
+    """What a function says of itself where no YAML file does: its attribute `dimensions`."""
+    return tuple(getattr(function, "dimensions", ()))
 
 
 def imported(kind: str, name: str, target: str) -> Callable[..., Any]:

@@ -109,7 +109,7 @@ PRECONDITIONS = {
     "positive_truth": Precondition("zero_truth", _of_trace(_positive_truth), after=TRUTH),
     "nonzero_map": Precondition(
         "zero_map",
-        lambda explanation, _: explanation.heatmap is not None and explanation.heatmap.amax((1, 2)) > 0,
+        lambda explanation, _: explanation.heatmap is not None and explanation.heatmap.flatten(1).amax(1) > 0,
     ),
     "finite_score": Precondition(
         NOT_FINITE, lambda explanation, _: explanation.trace is None or explanation.trace.scores.isfinite()

@@ -26,6 +26,8 @@ MAPS = "maps"  # what a metric reads that needs neither the model nor a pass's t
 RULE = re.compile(r"(mean|median):\d{1,9}(\.\d{1,9})?(e-?\d{1,2})?%?")  # what `gate.findings` reads
 Tolerance = Annotated[str, worded("median:0.5%, mean:0.01, or both with a space", lambda text: _is_tolerance(text))]
 Texts = Annotated[Mapping[str, str], worded("a mapping to texts")]
+DATA = {1: "signals", 2: "images", 3: "volumes"}  # by the number of axes of space
+Dimensions = Annotated[tuple[Literal[1, 2, 3], ...], worded("a list of 1, 2 and 3", lambda of: set(of) <= {1, 2, 3})]
 Spec = TypeVar("Spec", "MethodSpec", "MetricSpec", "ValueSpec")
 
 
@@ -44,6 +46,7 @@ class MethodSpec:
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     computed_from: of a right explanation, a truth, what makes it right; of several forms all.
+    dimensions: how many axes of space it is made for: 1, signals; 2, images; 3, volumes. None listed: images alone.
     reuse: whether a later command takes the values of a user's own, which depend on nothing but its source, what this
     imports beside it, its parameters and `files`: paths of what it reads.
     """
@@ -65,6 +68,7 @@ class MethodSpec:
     unspoiled: Name | None = None
     computed_from: tuple[Read, ...] = ()
     unstable: str | None = None
+    dimensions: Dimensions = ()
     reuse: bool | None = None
     files: tuple[str, ...] = ()
 
@@ -117,7 +121,7 @@ class MetricSpec:
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     changes_under: {relation of `testing.relations`: why the values change under it}.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
-    unstable, reuse, files: as a method's.
+    unstable, dimensions, reuse, files: as a method's.
     """
 
     title: Name | None = None
@@ -141,6 +145,7 @@ class MetricSpec:
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)
     unstable: str | None = None
+    dimensions: Dimensions = ()
     reuse: bool | None = None
     files: tuple[str, ...] = ()
 

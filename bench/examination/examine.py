@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 import torch
@@ -120,12 +121,12 @@ def _finite(trace: Trace) -> Answer:
 
 
 def _layer(trace: Trace) -> Answer:
-    _, channels, height, width = trace.activations.shape
-    if height * width == 1:
+    _, channels, *size = trace.activations.shape
+    if prod(size) == 1:
         return Answer("layer", "note", one_position(trace))
     if not trace.has_gradients:
         return Answer("layer", "note", silence(trace))
-    maps = f"{trace.layer} gives {channels} maps of {height} x {width}"
+    maps = f"{trace.layer} gives {channels} maps of {' x '.join(map(str, size))}"
     return Answer("layer", "ok", f"{maps}, and the scores depend on them")
 
 

@@ -12,10 +12,9 @@ from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import SPACES, axes, over_space, resized
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
@@ -31,7 +30,7 @@ class Map:
     It has no contributions, so the axioms don't apply to it.
 
     Attributes:
-        raw: (B, h, w), signed, any h and w.
+        raw: (B, h, w), signed, any h and w; of signals (B, l), of volumes (B, d, h, w).
         missing: (B,) bool on the CPU, the rows without a map, whose values have the status "no_map"; None: none.
     """
 
@@ -42,14 +41,15 @@ class Map:
         return Map(self.raw[rows], None if self.missing is None else self.missing[rows])
 
 
-def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") -> Tensor:
+def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") -> Tensor:
     """ReLU, bilinear resize (align_corners=False), scaling: (B, h, w) -> (B, H', W') in [0, 1].
 
-    A map without a positive value stays all zero. NaN stays NaN.
+    Of signals and volumes the resize is linear or trilinear. A map without a positive value stays all zero. NaN stays
+    NaN.
 
     Args:
-        raw_map: (B, h, w), floating point.
-        size: (H', W') in pixels.
+        raw_map: (B, h, w), (B, l) or (B, d, h, w), floating point.
+        size: (H', W') in pixels, (L',) or (D', H', W').
         normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first (what pytorch-grad-cam
             does).
 
@@ -57,50 +57,60 @@ def heatmap(raw_map: Tensor, size: tuple[int, int], normalise: str = "maximum") 
         BenchError: for another normalise, and for what `is_map` says is none.
     """
     check_normalise(normalise)
-    if not is_map(raw_map):
-        of_tensor = "map[None]" if getattr(raw_map, "ndim", 3) == 2 else "map.abs() or map.float()"
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    dimensions = raw_map.ndim - 1 if isinstance(raw_map, Tensor) else 0
+    if not max(1, dimensions) <= len(sides) <= 3 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise BenchError(f"The size of a heatmap is (H', W') in whole pixels, a side for each axis, not {size!r}.")
+    if not is_map(raw_map, len(sides)):
+        of_tensor = "map[None]" if dimensions == len(sides) - 1 else "map.abs() or map.float()"
         mended = of_tensor if isinstance(raw_map, Tensor) else "torch.as_tensor(map)"
         raise BenchError(
-            f"A map is a floating-point tensor (B, h, w) of at least one pixel, not {described(raw_map)}; "
-            f"{mended} may be one."
+            f"A map is a floating-point tensor (B, {SPACES[len(sides)].lower()}) of at least one pixel, not "
+            f"{described(raw_map)}; {mended} may be one."
         )
-    sides = (size, size) if isinstance(size, int) else size
-    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
-        raise BenchError(f"The size of a heatmap is (H', W') in whole pixels, not {size!r}.")
-    positive = raw_map.clamp(min=0)
-    resized = functional.interpolate(positive[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    maps = resized(raw_map.clamp(min=0), sides)
+    space = axes(maps, 1)
     if normalise == "minmax":
-        resized = resized - resized.amin((1, 2), keepdim=True)
-    maximum = resized.amax((1, 2), keepdim=True)
-    return resized / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
+        maps = maps - maps.amin(space, keepdim=True)
+    maximum = maps.amax(space, keepdim=True)
+    return maps / torch.where(maximum == 0, torch.ones_like(maximum), maximum)
 
 
-def is_map(raw_map: object) -> bool:
-    """Whether a heatmap can be made of it: floating point, (B, h, w), at least one pixel."""
-    return (
-        isinstance(raw_map, Tensor) and raw_map.ndim == 3 and raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
-    )
+def is_map(raw_map: object, dimensions: int) -> bool:
+    """Whether a heatmap can be made of it: floating point, (B, h, w) of images, at least one pixel."""
+    if not isinstance(raw_map, Tensor) or raw_map.ndim != dimensions + 1:
+        return False
+    return raw_map.is_floating_point() and 0 not in raw_map.shape[1:]
 
 
-def check_heatmap(heatmap: object, finite: bool) -> None:
-    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1].
+def weighted(weights: Tensor, activations: Tensor) -> Tensor:
+    """Contributions w F, of the activations' shape (B, K, *space): weights (B, K), or that broadcast to them."""
+    return (over_space(weights, activations) if weights.ndim == 2 else weights) * activations
+
+
+def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
+    """Raises BenchError unless it is a floating-point tensor (B, H', W') in [0, 1], of the axes that images have.
 
     finite: whether NaN and infinity are refused too.
     """
-    maps = heatmap if isinstance(heatmap, Tensor) and heatmap.ndim == 3 and heatmap.is_floating_point() else None
+    ndim = 3 if images is None else images.ndim - 1
+    maps = heatmap if isinstance(heatmap, Tensor) and heatmap.ndim == ndim and heatmap.is_floating_point() else None
     if maps is None or not (_in_range(maps) or (not finite and _in_range(maps[maps.isfinite()]))):
         raise BenchError(
             "A heatmap is a floating-point tensor (B, H', W') with values in [0, 1]; pass ab.heatmap(map, (H', W')), "
-            "which makes one of any map (B, h, w)."
+            "which makes one of any map (B, h, w), and of signals and volumes images= too."
         )
 
 
 def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
-    """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape."""
+    """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape.
+
+    A box has its starts and then its ends, each with the last axis first: (n, 2) of signals, (n, 6) of volumes.
+    """
     if boxes is not None and not (len(boxes) == len(heatmap) and all(_are_boxes(each, heatmap) for each in boxes)):
-        raise BenchError(
-            "Boxes are a tensor (n, 4) for each image, x0 y0 x1 y1 in its pixels; give boxes=(of_image, ...)."
-        )
+        corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
+        of_each = corners.get(heatmap.ndim - 1, "(n, 4) for each image, x0 y0 x1 y1")
+        raise BenchError(f"Boxes are a tensor {of_each} in its pixels; give boxes=(of_image, ...).")
     is_mask = isinstance(masks, Tensor) and masks.dtype == torch.bool and masks.shape == heatmap.shape
     if masks is not None and not is_mask:
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
@@ -109,11 +119,12 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
 def _are_boxes(boxes: object, heatmap: Tensor) -> bool:
     """Corners in order, none beside the image as in pixels of a larger one, and not all in the first of 16 x 16 or more
     pixels, as shares of an image's sides are."""
-    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 4:
+    if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 2 * (heatmap.ndim - 1):
         return False
     are_shares = min(heatmap.shape[1:]) >= 16 and len(boxes) > 0 and boxes.max() <= 1 and (boxes % 1).any()
-    touch = (boxes[:, :2] <= boxes.new_tensor(heatmap.shape[:0:-1])).all() and (boxes[:, 2:] >= 0).all()
-    return bool((boxes[:, 2:] >= boxes[:, :2]).all() and touch and not are_shares)
+    starts, ends = boxes.chunk(2, 1)
+    touch = (starts <= boxes.new_tensor(heatmap.shape[:0:-1])).all() and (ends >= 0).all()
+    return bool((ends >= starts).all() and touch and not are_shares)
 
 
 def _in_range(values: Tensor) -> bool:
@@ -167,7 +178,8 @@ class AnnotatedRows(Protocol):
 class Explanation(CachesResults):
     """A metric reads some of these fields; `Explanation(heatmap=h, boxes=b)` is enough for one that needs no more.
 
-    Boxes and masks are of the explained class only. A heatmap outside of [0, 1] raises BenchError, and so does one that
+    Shapes are those of images; signals have one axis of space and volumes three, as in a Trace. Boxes and masks are of
+    the explained class only. A heatmap outside of [0, 1] raises BenchError, and so does one that
     isn't finite and has no raw map.
     """
 
@@ -208,7 +220,8 @@ class Explanation(CachesResults):
     def __post_init__(self) -> None:
         if self.heatmap is not None and self.heatmap is not self.made:
             # Where a raw map isn't finite, a status says so; a heatmap alone has none.
-            check_heatmap(self.heatmap, finite=self.raw_map is None)
+            images = getattr(self.trace, "images", None) if self.images is None else self.images
+            check_heatmap(self.heatmap, self.raw_map is None, images)
             check_objects(self.boxes, self.masks, self.heatmap)
 
     @staticmethod
@@ -219,16 +232,15 @@ class Explanation(CachesResults):
         method: Method | None = None,
         normalise: str = "maximum",
     ) -> Explanation:
-        """From a method's result: weights that broadcast to the activations, or a Map.
+        """From a method's result: weights (B, K), or that broadcast to the activations, or a Map.
 
         batch: the trace's, for its annotations, or what they say of the trace's targets.
         """
-        contributions = None if isinstance(answer, Map) else answer * trace.activations
+        contributions = None if isinstance(answer, Map) else weighted(answer, trace.activations)
         raw_map = answer.raw if isinstance(answer, Map) else contributions.sum(1)  # type: ignore[union-attr]
-        height, width = trace.images.shape[-2:]
         if batch is not None and not isinstance(batch, Mapping):
             batch = batch.annotations_of(trace.classes_on_cpu[0], trace.logits.shape[1])
-        made = heatmap(raw_map, (height, width), normalise)
+        made = heatmap(raw_map, trace.images.shape[2:], normalise)
         return Explanation(
             trace=trace,
             contributions=contributions,
@@ -268,7 +280,13 @@ class Explanation(CachesResults):
         """m_k = sum over x, y of M_k: (B, K)."""
         if self.contributions is None:
             raise BenchError("This explanation is a Map, which has no contributions per channel.")
-        return self.contributions.sum(XY)
+        return self.contributions.sum(axes(self.contributions))
+
+    @property
+    def dimensions(self) -> int:
+        """How many axes of space it has: 1 of signals, 2 of images, 3 of volumes."""
+        maps = self.heatmap if self.heatmap is not None else self.raw_map
+        return maps.ndim - 1 if maps is not None else 2 if self.trace is None else self.trace.dimensions
 
     def again(
         self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None

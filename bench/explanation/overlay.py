@@ -171,7 +171,9 @@ class Heatmaps(dict[str, "Tensor"]):
         return f"Heatmaps({_listed(list(self))}; {of}, explained: {_listed(classes)})"
 
     def picture(self, row: int) -> Image.Image:
-        """An image as the network saw it, for `axiom_bench.overlay`."""
+        """An image as the network saw it, for `axiom_bench.overlay`. Raises BenchError for signals and volumes."""
+        if (refusal := self._refusal) is not None:
+            raise BenchError(refusal)
         return Image.fromarray(picture_of(self._pixels(row)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -192,6 +194,8 @@ class Heatmaps(dict[str, "Tensor"]):
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
+        if (refusal := self._refusal) is not None:
+            raise BenchError(refusal)
         from matplotlib.figure import Figure  # here: `import axiom_bench` and a trace don't need it
 
         columns = min(1 + len(self), COLUMNS)
@@ -213,7 +217,15 @@ class Heatmaps(dict[str, "Tensor"]):
         except (OSError, ValueError) as error:
             raise BenchError(f"Can't write {file}: {error}.") from error
 
+    @property
+    def _refusal(self) -> str | None:
+        """Why no picture is made; None where one is."""
+        shape = tuple(self.images.shape[2:])
+        return None if len(shape) == 2 else f"Maps of images are drawn, and these are of {shape}; plot maps[name][0]."
+
     def _repr_html_(self) -> str:
+        if (refusal := self._refusal) is not None:
+            return f"<p>{escape(repr(self))}. {escape(refusal)}</p>"
         names = list(self)[:MAX_METHODS]
         rows = "".join(self._row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
         left = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}

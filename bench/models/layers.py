@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +37,15 @@ RELU_TYPES = (nn.ReLU, nn.ReLU6)
 class Call:
     """One finished call of a module: its dotted name ("" for the network) and its output.
 
-    channels_last: whether an output of four dimensions is (B, H, W, K), None where no operation tells.
+    channels_last: whether an output of as many dimensions as the input is (B, H, W, K), None where no operation tells.
+    ndim: of the input, (B, C, *space).
     """
 
     name: str
     module: nn.Module
     output: object
     channels_last: bool | None = None
+    ndim: int = 4
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -52,14 +55,16 @@ class Call:
     @property
     def is_tokens(self) -> bool:
         """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last (B, H, W, K)."""
+        if self.ndim != 4:
+            return len(self.shape) == self.ndim and bool(self.channels_last)
         sequence = len(self.shape) == 3 and self.shape[1] > 1
         looks_last = len(self.shape) == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
         return sequence or (looks_last if self.channels_last is None else self.channels_last)
 
     @property
     def is_map(self) -> bool:
-        """Whether the output is a feature map: (B, K, H, W) with H W > 1."""
-        return len(self.shape) == 4 and self.shape[2] * self.shape[3] > 1 and not self.is_tokens
+        """Whether the output is a feature map: (B, K, H, W) with H W > 1, of as many dimensions as the input."""
+        return len(self.shape) == self.ndim and prod(self.shape[2:]) > 1 and not self.is_tokens
 
     @property
     def description(self) -> str:
@@ -68,7 +73,7 @@ class Call:
 
 
 def record(
-    module: nn.Module, input_size: tuple[int, int], function: ScoreFunction | None = None, channels: int = RGB
+    module: nn.Module, input_size: tuple[int, ...], function: ScoreFunction | None = None, channels: int = RGB
 ) -> tuple[Call, ...]:
     """Every call of one forward pass over one black image, in the order in which the calls end; the network is last,
     with its scores (1, n) as its output.
@@ -85,20 +90,20 @@ def record(
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
     try:
-        with torch.no_grad(), own_state(network), ChannelOrder() as order:
+        with torch.no_grad(), own_state(network), ChannelOrder(image.ndim) as order:
             network(image)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
-        height, width = input_size
         raise BenchError(
-            f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of {height}x{width} pixels "
+            f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of "
+            f"{'x'.join(map(str, input_size))} pixels "
             f"({error}). Set model.resize and model.crop to the size that it expects; for grey images, model.mean and "
             "model.std have one number each, [0.5], for RGB three."
         ) from error
-    calls = [Call(*call, order.channels_last(call[-1])) for call in ended]
+    calls = [Call(*call, order.channels_last(call[-1]), image.ndim) for call in ended]
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
         with torch.no_grad():
-            calls[-1] = Call("", network, scores(calls[-1].output))
+            calls[-1] = Call("", network, scores(calls[-1].output), ndim=image.ndim)
     return tuple(calls)
 
 
@@ -189,7 +194,7 @@ def _class_layer(calls: Sequence[Call]) -> int:
     if not with_matrix:
         return len(calls)
     shape = calls[with_matrix[-1]].shape
-    channels = shape[1] if len(shape) == 4 else shape[-1]
+    channels = shape[1] if len(shape) == calls[-1].ndim else shape[-1]
     return with_matrix[-1] if channels == calls[-1].shape[1] else len(calls)
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.images import check_tensor
+from axiom_bench.cutting.images import check_tensor, dimensions_of
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, without_autocast
 from axiom_bench.cutting.tokens import AnyReshape
@@ -99,7 +99,7 @@ def evaluate(
         model: any nn.Module, which isn't changed, or a name that `load_model` takes.
         layer: dotted name of the target layer; None: the last spatial one.
         batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
-            image ids, boxes and masks.
+            image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do.
         methods: names or callables.
         metrics: names or callables.
         reshape: "tokens" for a transformer; see `CutModel`.
@@ -196,7 +196,7 @@ def explain(
     images, pictures = _prepared(images, model, preprocessing or (loaded.preprocessing if loaded else None))
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
-    layer = _layer_of(model, images.shape[-3:], bool(reshape), output) if layer is None else layer
+    layer = _layer_of(model, images.shape[1:], bool(reshape), output) if layer is None else layer
     trace = cut(model, layer, reshape=reshape, output=output).trace(images, _indices(targets, loaded, len(images)))
     warn_of_silence(trace)
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
@@ -211,7 +211,7 @@ def explain(
                 raw_maps[method.name] = Explanation.of(trace, answer).raw_map
             if witness is not None:
                 witness.check([method])
-    map_size = size or (trace.images.shape[-2], trace.images.shape[-1])
+    map_size = size or trace.images.shape[2:]
     names = {
         each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
     }
@@ -256,7 +256,7 @@ def _network(model: nn.Module | str) -> tuple[nn.Module, LoadedModel | None]:
 
 def _layer_of(model: nn.Module, shape: Sequence[int], is_reshaped: bool, output: AnyOutput | None) -> str:
     """The last spatial layer. shape: of an image, (C, H', W')."""
-    calls = layers.record(model, (shape[1], shape[2]), check_output(output).function, shape[0])
+    calls = layers.record(model, tuple(shape[1:]), check_output(output).function, shape[0])
     return layers.choose(model, "default", calls, is_reshaped)
 
 
@@ -266,9 +266,11 @@ def _prepared(
     """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
     Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
     like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
-    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
+    ndim = dimensions_of(model)[0] + 2  # of a batch
+    is_float = isinstance(images, np.ndarray) and images.dtype.kind == "f"
+    if is_float and (ndim != 4 or (images.ndim > 2 and images.shape[-3] == 3)):
         images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
-    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
+    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
     entries = [images] if is_one else images if isinstance(images, list | tuple | np.ndarray | Tensor) else []
     if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
         check_tensor(images)
@@ -278,7 +280,7 @@ def _prepared(
                 "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
                 stacklevel=5,
             )
-        return images[None] if images.ndim == 3 else images, None
+        return images[None] if images.ndim == ndim - 1 else images, None
     photographs = [_photograph(each) for each in entries]
     if preprocessing is None:
         preprocessing = STANDARD

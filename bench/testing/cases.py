@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial, wraps
+from math import prod
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.modules.module as torch_module
 from torch import Tensor, nn
 
+from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.trace import CutModel, Trace, cut
 from axiom_bench.embedded.planted import channel_shapley
 from axiom_bench.errors import unknown
@@ -33,20 +35,24 @@ TRACE_TENSORS = ("images", "other_images", "activations", "gradients", "scores",
 
 
 class TinyNetwork(nn.Module):
-    """Two convolutions with in-place ReLUs, the first of stride 2, and a head over `channels` maps."""
+    """Two convolutions with in-place ReLUs, the first of stride 2, and a head over `channels` maps, for images of a
+    size (H', W'), or signals and volumes. Along a side of 1 it has kernels of 1, so that it is as without that side."""
 
-    def __init__(self, head: str, channels: int, map_size: tuple[int, int]) -> None:
+    def __init__(self, head: str, channels: int, size: tuple[int, ...]) -> None:
         super().__init__()
+        convolution, pool = (getattr(nn, f"{name}{len(size)}d") for name in ("Conv", "AdaptiveAvgPool"))
+        kernel, stride = (tuple(1 if side == 1 else each for side in size) for each in (3, 2))
+        padding = tuple(each // 2 for each in kernel)
         self.features = nn.Sequential(
-            nn.Conv2d(3, 5, 3, stride=2, padding=1),
+            convolution(3, 5, kernel, stride=stride, padding=padding),
             nn.ReLU(inplace=True),
-            nn.Conv2d(5, channels, 3, padding=1),
+            convolution(5, channels, kernel, padding=padding),
             nn.ReLU(inplace=True),
         )
         if head == "pooled":
-            self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES))
+            self.head = nn.Sequential(pool(1), nn.Flatten(), nn.Linear(channels, CLASSES))
         else:
-            inputs = channels * map_size[0] * map_size[1]
+            inputs = channels * prod(-(-side // 2) for side in size)
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(inputs, 6), nn.ReLU(inplace=True), nn.Linear(6, CLASSES))
 
     @property
@@ -70,18 +76,18 @@ class TellingNetwork(TinyNetwork):
     """A network that tells its true contributions; see TracedNetwork.true_contributions."""
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """Shapley values of the channels, shared among their positions by |F|: (B, K, H, W); exact where pooled."""
+        """Shapley values of the channels, shared among their positions by |F|: F's shape; exact where pooled."""
         values = [
             channel_shapley(partial(self._scores, F, c), F.new_ones(1, len(F)))
             for F, c in zip(activations, targets.tolist(), strict=True)
         ]
         magnitude = activations.abs()
-        totals = magnitude.sum((2, 3), keepdim=True)
-        return torch.cat(values)[..., None, None] * magnitude / totals.masked_fill(totals == 0, 1)
+        totals = magnitude.sum(axes(magnitude), keepdim=True)
+        return over_space(torch.cat(values), magnitude) * magnitude / totals.masked_fill(totals == 0, 1)
 
     def _scores(self, activations: Tensor, target: int, joined: Tensor) -> Tensor:
         """The target's logit with the channels that have joined, the others zero: (N,) from joined (N, K)."""
-        logits: Tensor = self.head(activations * joined.to(activations)[..., None, None])
+        logits: Tensor = self.head(activations * over_space(joined.to(activations), activations[None]))
         return logits[:, target].double()
 
 
@@ -91,14 +97,14 @@ class Case:
 
     head: "dense" (flatten, linear, ReLU, linear) or "pooled" (global average pooling, linear).
     layer: "features.3", a ReLU, or "features.2", the convolution before it, whose maps are signed.
-    size: (H', W') of the images; the layer's maps are half as large. tells: whether the network tells its true
-    contributions.
+    size: (H', W') of the images, (L',) or (D', H', W'); the layer's maps are half as large. tells: whether the network
+    tells its true contributions.
     """
 
     head: str = "dense"
     layer: str = "features.3"
     channels: int = 4
-    size: tuple[int, int] = (8, 12)
+    size: tuple[int, ...] = (8, 12)
     rows: int = 3
     dtype: torch.dtype = torch.float64
     tells: bool = False
@@ -108,7 +114,7 @@ class Case:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             build = TellingNetwork if self.tells else TinyNetwork
-            network = build(self.head, self.channels, (-(-self.size[0] // 2), -(-self.size[1] // 2)))
+            network = build(self.head, self.channels, self.size)
         return network.to(self.dtype).eval()
 
     def other_images(self) -> Tensor:
@@ -138,6 +144,7 @@ class Case:
 
 
 CASES = {"pooled": Case("pooled"), "dense": Case(), "signed": Case(layer="features.2")}
+OTHER_CASES = {"signals": Case(layer="features.2", size=(12,)), "volumes": Case("pooled", size=(4, 6, 2))}
 
 
 @contextmanager

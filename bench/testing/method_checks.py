@@ -16,9 +16,10 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.explanation.explanation import Map, Method, heatmap
+from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 from axiom_bench.testing.cases import (
     CASES,
+    OTHER_CASES,
     TRACE_TENSORS,
     Case,
     leaves_alone,
@@ -45,7 +46,7 @@ def finite(method: Method, case: Case) -> None:
 
 
 def shape_is_declared(method: Method, case: Case) -> None:
-    """Weights are (B, K, 1, 1) or (B, K, H, W); a Map is (B, h, w)."""
+    """Weights are (B, K), (B, K, 1, 1) or (B, K, H, W); a Map is (B, h, w)."""
     _assert_shape(_answer(method, case), case.trace())
 
 
@@ -121,7 +122,7 @@ def follows_the_image(method: Method, case: Case) -> None:
     first traced (`trace.generators(seed)`), not to the bits of its perturbed copy."""
     trace = case.trace()
     moved = trace.images.clone()
-    moved[:, 0, 0, 0] += 1e-6
+    moved.flatten(1)[:, 0] += 1e-6
     answer = _answer(method, case)
     again = method(trace.again(images=moved))
     expected, actual = _raw_map(answer, trace), _raw_map(again, trace)
@@ -141,7 +142,7 @@ def channel_equivariant(method: Method, case: Case) -> None:
     _assert_equal(_raw_map(reordered_answer, reordered), _raw_map(answer, trace))
     if not isinstance(answer, Map):
         ones = torch.ones_like(trace.activations)
-        _assert_equal(_values(reordered_answer) * ones, (answer * ones)[:, order])
+        _assert_equal(weighted(_values(reordered_answer), ones), weighted(answer, ones)[:, order])
 
 
 def dead_channel_is_silent(method: Method, case: Case) -> None:
@@ -191,7 +192,7 @@ def takes_one_channel(method: Method, case: Case) -> None:
 def takes_one_pixel(method: Method, case: Case) -> None:
     """Maps of one pixel, H = W = 1, and a single image."""
     for check in (shape_is_declared, finite):
-        check(method, replace(case, size=(2, 2), rows=1))
+        check(method, replace(case, size=(2,) * len(case.size), rows=1))
 
 
 def works_without_autograd(method: Method, case: Case) -> None:
@@ -233,6 +234,8 @@ CHECKS: tuple[Callable[[Method, Case], None], ...] = (  # the others rely on the
 def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) -> None:
     """Run every check on each tiny network; networks that the method refuses with a BenchError are left out.
 
+    They take images, and signals and volumes where the method's `dimensions` say so.
+
     method: a name from `conf/method`, or a callable. exempt: {name of a check: reason why the method fails it by
     design}; such a check must fail. The `exempt` of the method's YAML counts too.
     Raises AssertionError, with the check's and the network's name, and BenchError for an exempt check that doesn't
@@ -242,6 +245,7 @@ def check_method(method: str | Method, exempt: Mapping[str, str] | None = None) 
     cases = accepted_cases(plugin)
     assert cases, f"{plugin.name} refuses all of the tiny networks: {', '.join(CASES)}: {_refusal(plugin, Case())}"
     by_name = {f"the {name} network": case for name, case in cases.items()}
+    by_name |= {f"a network of {name}": case for name, case in OTHER_CASES.items() if _refusal(plugin, case) is None}
     run_checks(plugin, CHECKS, by_name, {**exemptions(plugin), **(exempt or {})})
 
 
@@ -274,18 +278,19 @@ def _values(answer: Tensor | Map) -> Tensor:
 
 
 def _raw_map(answer: Tensor | Map, trace: Trace) -> Tensor:
-    return answer.raw if isinstance(answer, Map) else (answer * trace.activations).sum(1)
+    return answer.raw if isinstance(answer, Map) else weighted(answer, trace.activations).sum(1)
 
 
 def _assert_shape(answer: Tensor | Map, trace: Trace) -> None:
-    B, K, H, W = trace.activations.shape
-    values = _values(answer)
+    full, values = tuple(trace.activations.shape), _values(answer)
+    B, K, *space = full
     assert isinstance(values, Tensor), f"a {type(values).__name__} is neither a tensor nor an ab.Map of one"
     shape = tuple(values.shape)
     if isinstance(answer, Map):
-        assert (len(shape), shape[0]) == (3, B), f"the map is {shape}, not ({B}, h, w)"
+        assert (len(shape), shape[0]) == (len(full) - 1, B), f"the map is {shape}, not ({B}, h, w)"
     else:
-        assert shape in {(B, K, 1, 1), (B, K, H, W)}, f"the weights are {shape}, not {(B, K, 1, 1)} or {(B, K, H, W)}"
+        per_channel = (B, K, *(1 for _ in space))
+        assert shape in {(B, K), per_channel, full}, f"the weights are {shape}, not {per_channel} or {full}"
 
 
 def _assert_equal(actual: Tensor, expected: Tensor) -> None:

@@ -60,10 +60,11 @@ class MetricCase:
         """The explanation of a trace of the same image size: a box of the explained class, and one of the next.
         mirrored: whether the images are, left and right swapped; then so are annotations and parts. ids: of the
         images; by default their rows."""
-        height, width = self.case.size
-        boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
-        object_pixels = torch.zeros(height, width, dtype=torch.bool)
-        object_pixels[3:11, 2:9] = True
+        size, width = self.case.size, self.case.size[-1]
+        box = tuple(_slices(size, (2, 9), (3, 11)))
+        boxes = torch.tensor([_corners(box), _corners(_slices(size, (0, 6), (0, 12)))])
+        object_pixels = torch.zeros(size, dtype=torch.bool)
+        object_pixels[box] = True
         if mirrored:
             boxes = torch.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], dim=1)
             object_pixels = object_pixels.flip(1)
@@ -88,8 +89,9 @@ class MetricCase:
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
     """Of an image (3, H', W') an object of class `target`, one of another class, a mark that changes nothing, and the
     ground: blank without it, or inverted."""
-    first, second, mark = torch.zeros(3, *image.shape[1:], dtype=torch.bool, device=image.device)
-    first[3:11, 2:7], second[1:9, 8:12], mark[:2, :2] = True, True, True
+    first, second, mark = regions = torch.zeros(3, *image.shape[1:], dtype=torch.bool, device=image.device)
+    for region, places in zip(regions, (((2, 7), (3, 11)), ((8, 12), (1, 9)), ((0, 2), (0, 2))), strict=True):
+        region[tuple(_slices(image.shape[1:], *places))] = True
     ground = ~(first | second | mark)
     grounds = torch.stack([image.masked_fill(ground, 0), torch.where(ground, -image, image)])
     return (
@@ -98,6 +100,18 @@ def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:
         Part("mark", None, mark, image[None]),
         Part(GROUND, None, ground, grounds, grounds.masked_fill(~ground, 0)),
     )
+
+
+def _slices(size: Sequence[int], *places: tuple[int, int]) -> list[slice]:
+    """One for each side, from places along the last sides, the last first; all of a third side. Sides of 1 don't
+    count."""
+    along = iter(places)
+    return [slice(0, 1) if side == 1 else slice(*next(along, (0, side))) for side in size[::-1]][::-1]
+
+
+def _corners(box: Sequence[slice]) -> list[float]:
+    """Starts, then ends, the last axis first."""
+    return [float(side) for ends in ([each.start for each in box], [each.stop for each in box]) for side in ends[::-1]]
 
 
 def _mirrored(part: Part) -> Part:
@@ -296,7 +310,7 @@ def with_row(explanation: Explanation, row: int, number: float) -> Explanation:
 
     assert explanation.trace is not None
     assert explanation.boxes is not None
-    boxes = tuple(torch.zeros(0, 4) if i == row else boxes for i, boxes in enumerate(explanation.boxes))
+    boxes = tuple(boxes[:0] if i == row else boxes for i, boxes in enumerate(explanation.boxes))
     maps = {name: getattr(explanation, name) for name in ("contributions", "raw_map", "heatmap")}
     fields: dict[str, Any] = {name: changed(values) for name, values in maps.items() if values is not None}
     trace = replace(explanation.trace, scores=changed(explanation.trace.scores))

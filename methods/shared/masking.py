@@ -7,13 +7,12 @@ values don't depend on the rest of its batch, in float32 not by a bit. Scores of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.passes import pieces
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
@@ -24,7 +23,7 @@ RANKINGS = ("variance", "mean")
 
 def varying_channels(activations: Tensor) -> Tensor:
     """Channels that aren't constant, so that min-max can scale them: (B, K, H, W) -> bool (B, K)."""
-    return activations.amax(XY) != activations.amin(XY)
+    return activations.amax(axes(activations)) != activations.amin(axes(activations))
 
 
 def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Tensor:
@@ -37,13 +36,14 @@ def top_channels(activations: Tensor, top: int, ranking: str = "variance") -> Te
         raise unknown("ranking of channels", ranking, RANKINGS)
     if top < 1:
         raise BenchError(f"Invalid top={top}; give the number of channels to keep, at least 1.")
-    rank = activations.var(XY, correction=0) if ranking == "variance" else activations.mean(XY)
+    space = axes(activations)
+    rank = activations.var(space, correction=0) if ranking == "variance" else activations.mean(space)
     varying = varying_channels(activations)
     order = rank.masked_fill(~varying, -torch.inf).argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(varying).scatter(1, order[:, :top], True) & varying
 
 
-def masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def masks(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps resized to the image (bilinear, align_corners=False) and scaled to [0, 1]; a constant map becomes 0.
 
     maps: (n, H, W). Returns (n, H', W').
@@ -51,15 +51,11 @@ def masks(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return minmax(resized(maps, size))
 
 
-def resized(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, align_corners=False: (n, H, W) -> (n, H', W')."""
-    return functional.interpolate(maps[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-
-
 def minmax(maps: Tensor) -> Tensor:
     """(map - minimum) / (maximum - minimum) of each map; a constant map becomes 0. (n, H, W) -> (n, H, W)."""
-    low = maps.amin(XY, keepdim=True)
-    span = maps.amax(XY, keepdim=True) - low  # torch.aminmax takes ten times as long
+    space = axes(maps, 1)
+    low = maps.amin(space, keepdim=True)
+    span = maps.amax(space, keepdim=True) - low  # torch.aminmax takes ten times as long
     return (maps - low) / torch.where(span == 0, 1, span)
 
 
@@ -89,7 +85,7 @@ def channel_scores(trace: Trace, channels: Tensor, strength: float = 1.0) -> Ten
 
     channels: bool (B, K), the channels to run; the scores of all others are 0.
     """
-    size = (trace.images.shape[-2], trace.images.shape[-1])
+    size = trace.images.shape[2:]
 
     def scores(row: int) -> Tensor:
         image, maps = strength * trace.images[row], trace.activations[row, channels[row]]

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from axiom_bench.cutting.numerics import SPACES
+
 # Names of functions and methods, without the underscores of in-place and operator forms.
 PIECEWISE_LINEAR = {
     *("relu", "relu6", "hardtanh", "clamp", "clip", "threshold", "leaky_relu", "prelu", "rrelu", "hardsigmoid"),
@@ -25,7 +27,14 @@ SMOOTH = {
     *("elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "sigmoid", "tanh", "hardswish", "logsigmoid"),
     *("log_sigmoid", "softsign", "tanhshrink"),
 }
-MAX_POOLING = {"max_pool2d", "adaptive_max_pool2d"}
+
+
+def of_layers(*names: str) -> list[str]:
+    """Names of torch's functions for signals, images and volumes: "conv" -> conv1d, conv2d, conv3d."""
+    return [f"{name}{axes}d" for name in names for axes in SPACES]
+
+
+MAX_POOLING = frozenset(of_layers("max_pool", "adaptive_max_pool"))
 
 
 class Interceptor(TorchFunctionMode):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
-from axiom_bench.explanation.explanation import Map, Method, heatmap
+from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
 
 
 def answer_of(wrapped: Method, trace: Trace) -> Tensor | Map:
@@ -26,13 +26,12 @@ def raw_map_of(wrapped: Method, trace: Trace) -> Tensor:
     Raises BenchError for a name.
     """
     answer = answer_of(wrapped, trace)
-    return answer.raw if isinstance(answer, Map) else (answer * trace.activations).sum(1)
+    return answer.raw if isinstance(answer, Map) else weighted(answer, trace.activations).sum(1)
 
 
 def heatmap_of(wrapped: Method, trace: Trace) -> Tensor:
     """The wrapped method's heatmap: ReLU, resized to the image, divided by its maximum -> (B, H', W')."""
-    height, width = trace.images.shape[-2:]
-    return heatmap(raw_map_of(wrapped, trace), (height, width))
+    return heatmap(raw_map_of(wrapped, trace), trace.images.shape[2:])
 
 
 def other_trace(trace: Trace) -> Trace:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import resized
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Explanation, given
 
@@ -13,24 +17,35 @@ from axiom_bench.explanation.explanation import Explanation, given
 def enlarged(explanation: Explanation) -> Tensor:
     """The signed raw map, resized bilinearly to the image's size: (B, H', W') in float64."""
     raw_map = given(explanation.raw_map, "raw_map").double()
-    height, width = given(explanation.heatmap, "heatmap").shape[1:]
-    return functional.interpolate(raw_map[:, None], (height, width), mode="bilinear", align_corners=False)[:, 0]
+    return resized(raw_map, given(explanation.heatmap, "heatmap").shape[1:])
 
 
 def cell_numbers(explanation: Explanation, grid: int) -> Tensor:
     """The number of each pixel's cell, 0 to grid^2 - 1 in reading order: int64 (H', W'), on the images' device.
 
-    Cells have equal sides where `grid` divides the image's, and sides that differ by a pixel elsewhere.
+    Cells have equal sides where `grid` divides the image's, and sides that differ by a pixel elsewhere. Signals and
+    volumes have as many cells: grid^2 one after the other, or a factor of it along each axis, as 2 x 2 x 4.
     Raises BenchError for a grid of less than two cells a side, and for one of more cells than pixels a side.
     """
-    height, width = given(explanation.heatmap, "heatmap").shape[1:]
-    if not 2 <= grid <= min(height, width):
-        raise BenchError(
-            f"A grid has 2 to {min(height, width)} cells a side on images of {height} x {width} pixels, not {grid}."
-        )
-    device = given(explanation.images, "images").device
-    down, across = (torch.arange(length, device=device) * grid // length for length in (height, width))
-    return down[:, None] * grid + across
+    sides = given(explanation.heatmap, "heatmap").shape[1:]
+    counts = cells_along(sides, grid)
+    if grid < 2 or any(count > side for count, side in zip(counts, sides, strict=True)):
+        size = " x ".join(map(str, sides))
+        raise BenchError(f"A grid has 2 to {min(sides)} cells a side on images of {size} pixels, not {grid}.")
+    numbers = torch.zeros((), dtype=torch.long, device=given(explanation.images, "images").device)
+    for side, count in zip(sides, counts, strict=True):
+        numbers = numbers[..., None] * count + torch.arange(side, device=numbers.device) * count // side
+    return numbers
+
+
+def cells_along(sides: Sequence[int], grid: int) -> list[int]:
+    """The numbers of cells along each axis, as even as their product grid^2 lets them be, the larger along the longer
+    sides, and 1 along a side of 1."""
+    longer = sorted((axis for axis, side in enumerate(sides) if side > 1), key=lambda axis: -sides[axis])
+    factors = [count for count in range(1, grid**2 + 1) if grid**2 % count == 0]
+    even = min((each for each in product(factors, repeat=len(longer)) if prod(each) == grid**2), key=sum, default=())
+    along = dict(zip(longer, sorted(even, reverse=True), strict=False))
+    return [along.get(axis, 1) for axis in range(len(sides))]
 
 
 def cell_sums(maps: Tensor, numbers: Tensor, count: int) -> Tensor:

@@ -36,14 +36,24 @@ SMALLEST = np.finfo(np.float64).tiny  # divisor, for a residual that has vanishe
 def impute(images: Tensor, hole: Tensor, tolerance: float = TOLERANCE) -> Tensor:
     """Fill holes with the weighted mean of the neighbours: (R, 3, H', W'), bool (R, H', W') -> (R, 3, H', W').
 
+    Of signals, (R, C, L), the neighbours count 1/2 each, which is a linear interpolation.
+
     hole: True for pixels to fill; an image without any other pixel becomes NaN. tolerance: the energy norm of the
     error, relative to the range of a channel's observed pixels (at least their largest magnitude), at which iterations
     stop. The default is within 1e-3 of a direct solve for pixels of unit variance. Each image is solved alone, in
     float64 and on the CPU wherever it lies, so that its result depends on no other; torch's threads share the images.
     """
-    solve = partial(_imputed, tolerance=tolerance)
+    solve = partial(_imputed, tolerance=tolerance) if hole.ndim == 3 else _interpolated
     filled = in_threads(solve, images.cpu().double().contiguous().numpy(), hole.contiguous().cpu().numpy())
     return torch.stack([torch.from_numpy(image) for image in filled]).to(images)
+
+
+def _interpolated(signal: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """The exact solution for signals: (C, L) float64, bool (L,) -> (C, L), NaN without a position to go by."""
+    if hole.all():
+        return np.full_like(signal, np.nan)
+    places = np.arange(len(hole))
+    return np.stack([np.interp(places, places[~hole], channel[~hole]) for channel in signal])
 
 
 class Level(NamedTuple):

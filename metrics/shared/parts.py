@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import GROUND, Parts
+from axiom_bench.cutting.numerics import resized
 from axiom_bench.cutting.threads import one_thread
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import rounded
@@ -73,7 +73,7 @@ def _sums(explanation: Explanation, maps: Tensor) -> list[Tensor]:
     for raw, parts in zip(maps.cpu().double(), parts_of(explanation), strict=True):
         regions = [part.region.cpu() for part in parts]
         if regions and raw.shape != regions[0].shape:
-            raw = functional.interpolate(raw[None, None], size=regions[0].shape, mode="bilinear")[0, 0]
+            raw = resized(raw[None], regions[0].shape)[0]
         sums.append(_over(raw, regions))
     return sums
 

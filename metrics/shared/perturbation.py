@@ -12,6 +12,7 @@ import torch.nn.functional as functional
 from scipy import ndimage
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes, convolved, over_space
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation.queries import PerturbedImages, Reexplanation
@@ -105,18 +106,19 @@ def filling(images: Tensor, fill: Fill, blur: float = 0.05) -> Tensor:
     ImageNet [-2.118, -2.036, -1.804].
     Raises BenchError for another fill, and for a blur that is needed and not in (0, 1].
     """
+    space = axes(images)
     if fill == "mean":
-        return images.mean((2, 3), keepdim=True)
+        return images.mean(space, keepdim=True)
     if fill == "zero":
         return images.new_zeros(())
     if fill == "blur":
         if not 0 < blur <= 1:
             raise BenchError(f"The blur, a share of the image's shorter side, lies above 0 and up to 1; it is {blur}.")
-        return _blurred(images, blur * min(images.shape[-2:]))
+        return _blurred(images, blur * min(images.shape[2:]))
     if fill == "rise":
         return _blurred_as_rise(images)
     if not isinstance(fill, str) and len(fill) == images.shape[1]:
-        return images.new_tensor(list(fill))[:, None, None]
+        return over_space(images.new_tensor(list(fill)), images)
     raise BenchError(
         f"A perturbation's fill is 'mean', 'zero', 'blur', 'rise' or {images.shape[1]} numbers, not {fill!r}."
     )
@@ -127,7 +129,7 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     kernel = torch.exp(-(steps**2) / (2 * sigma**2))
-    return _convolved(functional.pad(images, (reach,) * 4, "replicate"), kernel / kernel.sum())
+    return convolved(functional.pad(images, (reach, reach) * len(axes(images)), "replicate"), kernel / kernel.sum())
 
 
 def _blurred_as_rise(images: Tensor) -> Tensor:
@@ -136,14 +138,7 @@ def _blurred_as_rise(images: Tensor) -> Tensor:
     impulse = np.zeros(RISE_KERNEL)
     impulse[RISE_KERNEL // 2] = 1
     kernel = torch.from_numpy(ndimage.gaussian_filter1d(impulse, RISE_SIGMA)).to(images)
-    return _convolved(functional.pad(images, (RISE_KERNEL // 2,) * 4), kernel)
-
-
-def _convolved(images: Tensor, kernel: Tensor) -> Tensor:
-    """The separable convolution of padded images with a kernel for rows and columns alike."""
-    kernels = kernel.expand(images.shape[1], 1, -1)
-    columns = functional.conv2d(images, kernels[:, :, :, None], groups=images.shape[1])
-    return functional.conv2d(columns, kernels[:, :, None, :], groups=images.shape[1])
+    return convolved(functional.pad(images, (RISE_KERNEL // 2,) * 2 * len(axes(images))), kernel)
 
 
 def numbers_of_first(ranks: Tensor, counts: Tensor) -> Tensor:

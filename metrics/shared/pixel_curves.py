@@ -14,6 +14,7 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import over_space
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
@@ -75,7 +76,7 @@ def partly_filled(
     limits = counts.to(ranks.device).expand(len(ranks), -1)
 
     def perturbed(rows: slice, copies: slice) -> Tensor:
-        changed = ranks[rows, None, None] < limits[rows, copies, None, None, None]
+        changed = ranks[rows, None, None] < over_space(limits[rows, copies], ranks[:, None, None])
         return torch.where(changed, end[rows, None], start[rows, None])
 
     same = ("partly filled", str(fill), blur, output, inserts), numbers_of_first(ranks, limits)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import resized
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.rounding import MILLION, scaled, widened
@@ -42,10 +42,7 @@ def pixel_keys(explanation: Explanation) -> Tensor:
     heatmap = given(explanation.heatmap, "heatmap")
     keys = _millionths(heatmap) * (2 * MILLION + 1)
     if explanation.raw_map is not None:
-        raw_map = widened(explanation.raw_map)[:, None]
-        size = (heatmap.shape[1], heatmap.shape[2])
-        resized = functional.interpolate(raw_map, size=size, mode="bilinear", align_corners=False)
-        keys = keys + _millionths(resized[:, 0])
+        keys = keys + _millionths(resized(widened(explanation.raw_map), heatmap.shape[1:]))
     return keys
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes, resized
 from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
@@ -19,7 +20,7 @@ from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, scoring
 from axiom_bench.metrics.shared.similarity import pearson, where_defined
 
-Subset = Callable[[torch.Generator, tuple[int, int]], Tensor]
+Subset = Callable[[torch.Generator, tuple[int, ...]], Tensor]
 SUBSETS_AT_ONCE = 64  # drawn and multiplied with a map together
 KEPT_PIXELS = 20 * 20  # of a raw map: the weights of 900 subsets take 3 MB per image; as bits of 224 x 224, 6 MB
 
@@ -77,8 +78,8 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
 def pixels_at_random(count: int) -> Subset:
     """A subset of `count` pixels, all equally likely."""
 
-    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
-        order = torch.rand(size[0] * size[1], generator=generator, dtype=torch.float64)
+    def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
+        order = torch.rand(prod(size), generator=generator, dtype=torch.float64)
         return (order <= order.kthvalue(count).values).view(size)
 
     return draw
@@ -91,15 +92,14 @@ def square_at_random(sides: Sequence[int]) -> Subset:
     `multinomial`, give other numbers in another version of torch.
     """
 
-    def draw(generator: torch.Generator, size: tuple[int, int]) -> Tensor:
+    def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
         positions = [[max(1, length - side + 1) for length in size] for side in sides]  # of each side, down and across
-        counts = [down * across for down, across in positions]
+        counts = [prod(each) for each in positions]
         number, chosen = int(torch.randint(sum(counts), (1,), generator=generator)), 0
         while number >= counts[chosen]:
             number, chosen = number - counts[chosen], chosen + 1
-        side, (top, left) = sides[chosen], divmod(number, positions[chosen][1])
-        inside = torch.zeros(size, dtype=torch.bool)
-        inside[top : top + side, left : left + side] = True
+        first, inside = np.unravel_index(number, positions[chosen]), torch.zeros(size, dtype=torch.bool)
+        inside[tuple(slice(start, start + sides[chosen]) for start in first)] = True
         return inside
 
     return draw
@@ -111,11 +111,11 @@ def _sums(trace: Trace, raw_map: Tensor, subsets: Subsets) -> Tensor:
     The resize R is linear, so the sum over a subset's pixels s is <s, R m> = <R's, m>, and R's is the same for all
     methods whose maps have this size. For large maps it isn't kept.
     """
-    size, images = (raw_map.shape[1], raw_map.shape[2]), trace.images
-    if size[0] * size[1] > KEPT_PIXELS:
-        maps = functional.interpolate(raw_map[:, None], images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    size, images = raw_map.shape[1:], trace.images
+    if len(size) != 2 or size.numel() > KEPT_PIXELS:
+        maps, space = resized(raw_map, images.shape[2:]), axes(raw_map, 1)
         return trace.per_image(
-            lambda row: torch.cat([(drawn * maps[row]).sum(XY) for drawn in _drawn(trace, row, subsets)])
+            lambda row: torch.cat([(drawn * maps[row]).sum(space) for drawn in _drawn(trace, row, subsets)])
         )
 
     def pixel_weights() -> Tensor:
@@ -140,7 +140,7 @@ def _resize(length: int, to: int) -> Tensor:
 def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
     """All of an image's subsets, several at a time: bool (n, H', W'). They are drawn once for all rows of the image and
     kept as bits."""
-    size = (trace.images.shape[-2], trace.images.shape[-1])
+    size = tuple(trace.images.shape[2:])
 
     def draw_all() -> list[np.ndarray]:
         (generator,) = trace.generators(subsets.seed, slice(row, row + 1))
@@ -149,5 +149,5 @@ def _drawn(trace: Trace, row: int, subsets: Subsets) -> Iterator[Tensor]:
     image = int(rows_of_images(trace).numbers[row])
     kept = trace.once((subsets.kind, "drawn", image, subsets.seed, len(subsets.draws)), draw_all)
     for first in range(0, len(kept), SUBSETS_AT_ONCE):
-        bits = np.unpackbits(np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=size[0] * size[1])
+        bits = np.unpackbits(np.stack(kept[first : first + SUBSETS_AT_ONCE]), axis=1, count=prod(size))
         yield torch.from_numpy(bits.view(bool)).view(-1, *size).to(trace.images.device)

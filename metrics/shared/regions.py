@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,9 +24,8 @@ def energy_of_class(explanation: Explanation, region: str) -> Tensor:
     if region == "masks":
         inside = list(given(explanation.masks, "masks").cpu())
     elif region in ("boxes", "cells"):
-        size = (maps.shape[1], maps.shape[2])
         boxes_of_rows = explanation.boxes if region == "boxes" else explanation.cells
-        inside = [union(boxes, size) for boxes in given(boxes_of_rows, region)]
+        inside = [union(boxes, maps.shape[1:]) for boxes in given(boxes_of_rows, region)]
     else:
         raise BenchError(f"A region is 'boxes', 'cells' or 'masks', not {region!r}.")
     return energy_in(explanation, inside)
@@ -47,12 +46,12 @@ def other_energies(explanation: Explanation, region: str) -> list[dict[int, floa
     return [_energies(heatmap, objects, region) for heatmap, objects in zip(maps, others, strict=True)]
 
 
-def union(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+def union(boxes: Tensor, size: Sequence[int]) -> Tensor:
     """(n, 4) boxes in pixels -> bool (H', W'): the pixels whose centre lies in one of them."""
-    inside = torch.zeros(size, dtype=torch.bool)
+    inside = torch.zeros(*size, dtype=torch.bool)
     first_centres = (boxes.cpu().double() - 0.5).ceil().clamp(0, max(size)).long()  # at an edge or beyond it
-    for x0, y0, x1, y1 in first_centres.tolist():
-        inside[y0:y1, x0:x1] = True
+    for starts, ends in zip(*(corner.flip(1).tolist() for corner in first_centres.chunk(2, 1)), strict=True):
+        inside[tuple(map(slice, starts, ends))] = True
     return inside
 
 
@@ -73,8 +72,7 @@ def _energies(heatmap: Tensor, objects: AnnotatedObjects, region: str) -> dict[i
         mask = torch.tensor(-1) if objects.mask is None else objects.mask.cpu()
         regions = {label: mask == label for label in mask.unique().tolist() if label >= 0}
     else:
-        size = (heatmap.shape[0], heatmap.shape[1])
-        regions = {label: union(objects.boxes_of(label), size) for label in objects.labels.unique().tolist()}
+        regions = {label: union(objects.boxes_of(label), heatmap.shape) for label in objects.labels.unique().tolist()}
     return {label: float(_energy(heatmap, inside)) for label, inside in regions.items()}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.explanation.explanation import Explanation, given
 
 MILLION = 1_000_000
@@ -46,5 +47,5 @@ def level(fraction: float) -> int:
 def scaled(maps: Tensor) -> Tensor:
     """Maps over their largest magnitude: (B, H', W') -> the same; a map of zeros stays zero."""
     maps = widened(maps)
-    largest = maps.abs().amax((1, 2), keepdim=True)
+    largest = maps.abs().amax(axes(maps, 1), keepdim=True)
     return maps / torch.where(largest > 0, largest, torch.inf)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import axes, convolved
 from axiom_bench.errors import unknown
 from axiom_bench.explanation.explanation import Explanation, given
 
@@ -28,7 +28,7 @@ def similarity(first: Explanation, second: Explanation, kind: str) -> Tensor:
         raise unknown("similarity of maps", kind, KINDS)
     if kind == "ssim":
         maps = given(first.heatmap, "heatmap"), given(second.heatmap, "heatmap")
-        visible = torch.stack([heatmap.amax((1, 2)) > 0 for heatmap in maps]).all(0)
+        visible = torch.stack([heatmap.flatten(1).amax(1) > 0 for heatmap in maps]).all(0)
         values = ssim(*maps).masked_fill(~visible, torch.nan)
     else:
         correlation = pearson if kind == "pearson" else spearman
@@ -78,7 +78,7 @@ def ssim(first: Tensor, second: Tensor) -> Tensor:
     var_a, var_b, cov = square_a - mean_a**2, square_b - mean_b**2, product - mean_a * mean_b
     C1, C2 = K1**2, K2**2
     numerator = (2 * mean_a * mean_b + C1) * (2 * cov + C2)
-    return (numerator / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean((1, 2))
+    return (numerator / ((mean_a**2 + mean_b**2 + C1) * (var_a + var_b + C2))).mean(axes(a, 1))
 
 
 def _centred(values: Tensor) -> Tensor:
@@ -100,10 +100,8 @@ def _ranks(maps: Tensor) -> Tensor:
 
 def _windowed(planes: Tensor) -> Tensor:
     """Means under the Gaussian window, where it lies inside: (B, C, H, W) -> (B, C, H - side + 1, W - side + 1)."""
-    side = min(WINDOW, *planes.shape[-2:])
+    side = min(WINDOW, *planes.shape[2:])
     side -= 1 - side % 2
     steps = torch.arange(side, dtype=planes.dtype, device=planes.device) - side // 2
     kernel = torch.exp(-(steps**2) / (2 * SIGMA**2))
-    kernel = (kernel / kernel.sum()).expand(planes.shape[1], 1, -1)
-    rows = functional.conv2d(planes, kernel[:, :, :, None], groups=planes.shape[1])
-    return functional.conv2d(rows, kernel[:, :, None, :], groups=planes.shape[1])
+    return convolved(planes, kernel / kernel.sum())

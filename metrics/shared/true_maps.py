@@ -6,10 +6,13 @@ scaling make. A raw map is signed, and is compared with the truth's signed raw m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from axiom_bench.cutting.numerics import resized
 from axiom_bench.explanation.explanation import Explanation, given, heatmap
 
 
@@ -28,12 +31,12 @@ def true_raw_map(explanation: Explanation) -> Tensor:
 
 def true_heatmap(explanation: Explanation) -> Tensor:
     """The truth's positive evidence, made as the explanation's heatmap is: (B, H', W') in [0, 1], in float64."""
-    height, width = given(explanation.heatmap, "heatmap").shape[-2:]
-    return heatmap(true_raw_map(explanation), (height, width), explanation.normalise)
+    size = given(explanation.heatmap, "heatmap").shape[1:]
+    return heatmap(true_raw_map(explanation), size, explanation.normalise)
 
 
-def at_size(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Maps (B, h, w) in float64 at (H, W): means of its cells along a longer side, bilinear along a shorter one."""
-    between = max(maps.shape[1], size[0]), max(maps.shape[2], size[1])
-    enlarged = functional.interpolate(maps.double()[:, None], size=between, mode="bilinear", align_corners=False)
-    return functional.adaptive_avg_pool2d(enlarged, size)[:, 0]
+    enlarged = resized(maps.double(), list(map(max, maps.shape[1:], size)))
+    pool = getattr(functional, f"adaptive_avg_pool{len(size)}d")
+    return pool(enlarged[:, None], tuple(size))[:, 0]

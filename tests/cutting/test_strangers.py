@@ -236,7 +236,7 @@ SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # netw
     "list": (net, "c", list(IMAGES), r"torch.stack\(images\)"),
     "batch with labels": (net, "c", [IMAGES, torch.tensor([1, 2])], r"give its images alone, images\[0\]"),
     "dict": (net, "c", {"pixel_values": IMAGES}, r"images\['pixel_values'\]"),
-    "volumes": (lambda: nn.Sequential(nn.Conv3d(1, 2, 3)), "0", IMAGES[None], r"has Conv3d layers, and maps of images"),
+    "a volume": (lambda: nn.Sequential(nn.Conv3d(4, 2, 3)), "0", IMAGES, r"C, D, H, W\), .*; give images\[None\]"),
     "list wanted": (lambda: net(lambda net, x: net.c(torch.stack(x))), "c", IMAGES, r"self.net\(list\(images\)\)"),
     "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images"),
 }  # fmt: skip

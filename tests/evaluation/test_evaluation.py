@@ -146,11 +146,10 @@ def test_a_method_and_a_metric_of_a_wrong_shape_are_named(trace, batch):
         with pytest.raises(BenchError, match="metric 'mine' returned"):
             measure(plugin(lambda _, answer=answer: answer), Explanation.of(trace, trace.gradients), True)
     maps = (torch.zeros(3, 2, 2), torch.zeros(4, 0, 0), torch.zeros(4, 2, 2, dtype=imaginary), torch.ones(4, 2, 2) > 0)
-    weights = (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 6), torch.zeros(4, 6, 1, 1, dtype=imaginary))
+    weights = (torch.zeros(6), torch.zeros(4, 5, 1, 1), torch.zeros(4, 5), torch.zeros(4, 6, 1, 1, dtype=imaginary))
     for answer in (*weights, *map(ab.Map, maps), [1]):
         method = plugin(lambda _, answer=answer: answer, on_score_scale=None)
-        hint = r".*give weights\[:, :, None, None\]" if answer is weights[2] else ""
-        with pytest.raises(BenchError, match=f"method 'mine' returned{hint}"):
+        with pytest.raises(BenchError, match="method 'mine' returned"):
             list(rows_of(trace, batch, [method], [metrics.get("box_iou")]))
 
 

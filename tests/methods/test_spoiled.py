@@ -55,7 +55,7 @@ class TellingCase(Case):
     """A network that tells its contributions; its images have no interventions."""
 
     def model(self) -> TellingNetwork:
-        return seeded(lambda: TellingNetwork("pooled", self.channels, (1, 1)), 1).to(self.dtype)
+        return seeded(lambda: TellingNetwork("pooled", self.channels, self.size), 1).to(self.dtype)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 While channels don't mix, ablating channel k changes channel k alone. So the K differences, one per ablation, fit in a
 tensor of the size of the activations themselves. difference[b, k] is what ablation k does to channel k of image b, (G,
-K, h, w), or (G, K, features) once the maps are flattened to (G, K * features).
+K, *space), or (G, K, features) once the maps are flattened to (G, K * features).
 
 Heads that flatten and go on through linear layers and activations, as AlexNet's and VGG's, need no rows: the first
 layer takes all K ablations of all images for its own work, dz = W_k d_k. What is behind is computed image by image,
@@ -22,7 +22,9 @@ from torch import Tensor, fx, nn
 from axiom_bench.cutting.ablation.graph import (
     ADD,
     AVERAGE_POOL,
+    BATCH_NORM,
     CLAMP,
+    CONVOLUTION,
     ELEMENTWISE,
     IDENTITY,
     MAX_POOL,
@@ -36,6 +38,7 @@ from axiom_bench.cutting.ablation.graph import (
     is_output,
     spatial_mean,
 )
+from axiom_bench.cutting.numerics import axes
 
 Differences = dict[fx.Node, Tensor]
 # Below this share of a layer's units, or of the channels, gathering them is cheaper than a full product.
@@ -57,9 +60,9 @@ class Blocks(NamedTuple):
 OF_PROCESSOR, OF_GPU = Blocks(1, 1024, 256), Blocks(*(sys.maxsize,) * 3)  # a GPU has all at once
 
 
-def is_flat(difference: Tensor) -> bool:
-    """Whether the value itself is (G, K * features)."""
-    return difference.ndim == 3
+def is_flat(value: Tensor) -> bool:
+    """Whether a value is (G, K * features), whose differences are (G, K, features)."""
+    return value.ndim == 2
 
 
 def channelwise_differences(head: HeadGraph, values: Values) -> Differences:
@@ -98,26 +101,27 @@ def _pass(head: HeadGraph, node: fx.Node, sources: list[Tensor], values: Values)
         return head.evaluated_difference(node, x.reshape(difference.shape), difference)
     if name in RESHAPE:
         batch, channels = difference.shape[:2]
-        if value.ndim == 2 and value.shape[1] == difference[0].numel():
+        if is_flat(value) and value.shape[1] == difference[0].numel():
             return difference.reshape(batch, channels, -1)
-        return difference.reshape(value.shape) if value.ndim == 4 and value.shape[1] == channels else None
-    return None if is_flat(difference) else _spatial(head, node, x, difference)
+        is_maps = value.ndim == values[head.activations].ndim and value.shape[1] == channels
+        return difference.reshape(value.shape) if is_maps else None
+    return None if is_flat(x) else _spatial(head, node, x, difference)
 
 
 def _spatial(head: HeadGraph, node: fx.Node, x: Tensor, difference: Tensor) -> Tensor | None:
-    """Operations on maps (G, K, h, w)."""
+    """Operations on maps (G, K, *space)."""
     name = head.operation(node)
     if name in MAX_POOL:
         return head.evaluated_difference(node, x, difference)
     if name in AVERAGE_POOL:
         return head.apply(node, lambda source: difference)
-    if name in MEAN and spatial_mean(node):
-        means = difference.mean((2, 3), keepdim=True)
+    if name in MEAN and spatial_mean(node, x):
+        means = difference.mean(axes(x), keepdim=True)
         return means if node.kwargs.get("keepdim") or True in node.args[2:] else means.flatten(2)
-    if name is nn.BatchNorm2d:
-        scale = batch_norm_scale(head.layer(node))
+    if name in BATCH_NORM:
+        scale = batch_norm_scale(head.layer(node), x)
         return None if scale is None else difference * scale
-    if name is nn.Conv2d:
+    if name in CONVOLUTION:
         conv = head.layer(node)
         if conv.groups == conv.in_channels == conv.out_channels and conv.padding_mode == "zeros":
             return conv._conv_forward(difference, conv.weight, None)
@@ -219,7 +223,7 @@ class LinearChain:
                 yield slice(first, first + num_images), slice(start, start + num_channels)
 
 
-def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | None:
+def linear_chain_of(head: HeadGraph, values: Values, channelwise: Differences) -> LinearChain | None:
     """The chain from the end of the channelwise operations to the scores; None where something else lies between."""
     operations = {nn.Linear, *CLAMP, *ELEMENTWISE, *IDENTITY}
     nodes: list[fx.Node] = []
@@ -231,7 +235,7 @@ def linear_chain_of(head: HeadGraph, channelwise: Differences) -> LinearChain | 
             return None
         nodes.insert(0, node)
         node = first_input(node)
-    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not is_flat(channelwise[node]):
+    if node is None or len(nodes) < 2 or head.operation(nodes[0]) is not nn.Linear or not is_flat(values[node]):
         return None
     return LinearChain(head, nodes, channelwise[node])
 

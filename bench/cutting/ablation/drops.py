@@ -31,10 +31,10 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
 )
 from axiom_bench.cutting.ablation.rows import AblationRows
-from axiom_bench.cutting.numerics import dead_channels
+from axiom_bench.cutting.numerics import axes, dead_channels
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 
-HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, H, W) and their side values -> logits (R, C)
+HeadPass = Callable[[Tensor, Any], Tensor]  # activations (R, K, *space) and their side values -> logits (R, C)
 
 # A pass holds several tensors of the image's or the maps' size at once; this many is generous for the usual networks.
 TENSORS_IN_A_PASS = 32
@@ -103,7 +103,7 @@ def _score_differences(group: ImageGroup) -> Tensor:
     if class_layer is not None and class_layer.all_input_nodes[0] in group.channelwise:
         before = group.channelwise[class_layer.all_input_nodes[0]]
         return _tail(group, _class_row(group, class_layer, before), slice(None))
-    chain = linear_chain_of(group.head, group.channelwise)
+    chain = linear_chain_of(group.head, group.values, group.channelwise)
     if chain is not None:
         return chain.scores(group.values, group.targets, group.live, group.memory)
     differences = torch.zeros_like(group.live, dtype=group.values[group.head.activations].dtype)
@@ -124,8 +124,8 @@ def _scores_of_rows(group: ImageGroup, rows: AblationRows) -> Tensor:
     before = rows.difference_at(class_layer.all_input_nodes[0])
     layer = group.head.layer(class_layer)
     weight = layer.weight[group.targets[image]]
-    convolution = isinstance(layer, nn.Conv2d)
-    row = layer._conv_forward(before, weight, None)[:, 0] if convolution else before @ weight[0]
+    is_linear = isinstance(layer, nn.Linear)
+    row = before @ weight[0] if is_linear else layer._conv_forward(before, weight, None)[:, 0]
     return _tail(group, row[None], image)[0]
 
 
@@ -138,7 +138,8 @@ def _class_row(group: ImageGroup, class_layer: fx.Node, difference: Tensor) -> T
     # One depthwise convolution: every channel of every image has its own kernel.
     kernels = weight.flatten(0, 1)[:, None]
     maps = difference.flatten(0, 1)[None]
-    row = nn.functional.conv2d(maps, kernels, None, layer.stride, layer.padding, layer.dilation, len(kernels))
+    convolve = getattr(nn.functional, f"conv{maps.ndim - 2}d")
+    row = convolve(maps, kernels, None, layer.stride, layer.padding, layer.dilation, len(kernels))
     return row[0].unflatten(0, difference.shape[:2])
 
 
@@ -152,9 +153,9 @@ def _tail(group: ImageGroup, difference: Tensor, images: slice) -> Tensor:
         if name in CLAMP:
             difference = clamp_difference(x, difference, *CLAMP[name])
         elif name in RESHAPE:
-            difference = difference.flatten(2).squeeze(2) if difference.ndim == 4 else difference
+            difference = difference.flatten(2).squeeze(2) if difference.ndim > 2 else difference
         elif name in MEAN:
-            difference = difference.mean((-2, -1), keepdim=True)
+            difference = difference.mean(axes(difference), keepdim=True)
         elif name in AVERAGE_POOL:
             difference = group.head.apply(node, lambda source, pooled=difference: pooled)  # type: ignore[misc]
         elif name not in IDENTITY:

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn.functional import linear
 
 from axiom_bench.cutting.model_copy import MaxPool2dByViews
+from axiom_bench.cutting.numerics import axes, over_space
 from axiom_bench.cutting.output import OutputModule
 
 Values = dict[fx.Node, Any]
@@ -30,19 +31,28 @@ IN_PLACE_FORMS: dict[Any, Any] = {
     torch.relu_: torch.relu,
 }
 IDENTITY = {
-    *(nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout),
-    *(functional.dropout, functional.dropout2d, "contiguous", "clone"),
+    *(nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout),
+    *(functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d, "contiguous", "clone"),
 }
 RESHAPE = {
     *(nn.Flatten, nn.Unflatten, torch.flatten, torch.reshape, torch.squeeze),
     *("flatten", "view", "reshape", "squeeze"),
 }
 MEAN = {torch.mean, "mean"}
-AVERAGE_POOL = {nn.AvgPool2d, nn.AdaptiveAvgPool2d, functional.avg_pool2d, functional.adaptive_avg_pool2d}
-MAX_POOL = {
-    *(nn.MaxPool2d, MaxPool2dByViews, nn.AdaptiveMaxPool2d),
-    *(functional.max_pool2d, functional.adaptive_max_pool2d),
+AVERAGE_POOL = {
+    *(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d),
+    *(functional.avg_pool1d, functional.avg_pool2d, functional.avg_pool3d),
+    *(functional.adaptive_avg_pool1d, functional.adaptive_avg_pool2d, functional.adaptive_avg_pool3d),
 }
+MAX_POOL = {
+    *(nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, MaxPool2dByViews),
+    *(nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d),
+    *(functional.max_pool1d, functional.max_pool2d, functional.max_pool3d),
+    *(functional.adaptive_max_pool1d, functional.adaptive_max_pool2d, functional.adaptive_max_pool3d),
+}
+CONVOLUTION = {nn.Conv1d, nn.Conv2d, nn.Conv3d}
+BATCH_NORM = {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
 CLAMP: dict[Any, tuple[float, float | None]] = {
     **dict.fromkeys((nn.ReLU, functional.relu, torch.relu, "relu"), (0.0, None)),
     **dict.fromkeys((nn.ReLU6, functional.relu6), (0.0, 6.0)),
@@ -84,18 +94,22 @@ def clamp_difference(
     return moved if high is None else torch.minimum(moved, high - y, out=moved)
 
 
-def batch_norm_scale(norm: nn.BatchNorm2d) -> Tensor | None:
-    """The factor (K, 1, 1) of a batch norm in eval mode; None for one that keeps no running statistics."""
+def batch_norm_scale(norm: Any, values: Tensor) -> Tensor | None:
+    """The factor (K, 1, ...) of a batch norm of values (n, K, *space) in eval mode; None for one that keeps no running
+    statistics."""
     if norm.running_var is None:
         return None
     scale = torch.rsqrt(norm.running_var + norm.eps)
-    return (scale if norm.weight is None else scale * norm.weight)[:, None, None]
+    return over_space(scale if norm.weight is None else scale * norm.weight, values)
 
 
-def spatial_mean(node: fx.Node) -> bool:
-    """Whether a mean runs over x and y only."""
+def spatial_mean(node: fx.Node, values: Tensor) -> bool:
+    """Whether a mean of values (B, K, *space) runs over the axes of space only, and over all of them."""
     dims = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-    return isinstance(dims, (list, tuple)) and {int(dim) % 4 for dim in dims} == {2, 3}
+    listed = [dims] if isinstance(dims, int) else dims
+    return (
+        isinstance(listed, (list, tuple)) and {int(dim) % values.ndim for dim in listed} == set(axes(values)) != set()
+    )
 
 
 @dataclass(frozen=True)

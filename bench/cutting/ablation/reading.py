@@ -16,6 +16,7 @@ from axiom_bench.cutting.ablation.graph import (
     ADD,
     AVERAGE_POOL,
     CLAMP,
+    CONVOLUTION,
     ELEMENTWISE,
     IDENTITY,
     MEAN,
@@ -25,7 +26,7 @@ from axiom_bench.cutting.ablation.graph import (
     first_input,
     spatial_mean,
 )
-from axiom_bench.cutting.numerics import XY
+from axiom_bench.cutting.numerics import axes
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.cutting.trunk_and_head import SideKind, select
 from axiom_bench.errors import BenchError
@@ -40,8 +41,8 @@ def read_head(module: fx.GraphModule, kinds: list[SideKind], activations: Tensor
     """The head's graph, checked with one image.
 
     None where a value doesn't keep its images in its first dimension, be it one, and where an operation is steep at 0.
-    There x + d has the rounding of x, of which a logarithm makes any number. activations: (1, K, H, W); sides: of that
-    image.
+    There x + d has the rounding of x, of which a logarithm makes any number. activations: (1, K, *space), sides:
+    of that image.
     """
     bare = HeadGraph(module, None, (), 0, 0)
     rows = [torch.zeros(count, dtype=torch.long, device=activations.device) for count in (2, 3)]
@@ -68,7 +69,7 @@ def _class_layer(head: HeadGraph, values: Values) -> tuple[fx.Node | None, tuple
     node = head.logits
     while node.op != "placeholder":
         name = head.operation(node)
-        if (name is nn.Linear and values[node].ndim == 2) or (name is nn.Conv2d and head.layer(node).groups == 1):
+        if (name is nn.Linear and values[node].ndim == 2) or (name in CONVOLUTION and head.layer(node).groups == 1):
             return node, tuple(reversed(tail))
         source = first_input(node)
         if source is None or not _keeps_classes_apart(head, node, source, values):
@@ -84,7 +85,9 @@ def _keeps_classes_apart(head: HeadGraph, node: fx.Node, source: fx.Node, values
         return False
     if name in RESHAPE:
         return values[source].shape[2:].numel() == 1 and values[node].shape == values[source].shape[:2]
-    return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (name in MEAN and spatial_mean(node))
+    return name in IDENTITY | AVERAGE_POOL | ELEMENTWISE | CLAMP.keys() or (
+        name in MEAN and spatial_mean(node, values[source])
+    )
 
 
 def _has_rows(two: Any, three: Any) -> bool:
@@ -117,7 +120,7 @@ def _is_floating(value: Any) -> bool:
 def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) -> Tensor:
     """The linear layer's weight (C, K). Raises BenchError for any other head.
 
-    head: None where it can't be read as a graph. activations: (1, K, H, W), sides: of that image. The graph names the
+    head: None where it can't be read as a graph. activations: (1, K, *space), sides: of that image. The graph names the
     last linear layer; that its input is the average of the maps is seen on random activations, which no other
     operation in between would leave equal to their average.
     """
@@ -132,7 +135,7 @@ def linear_head_weight(head: HeadGraph | None, activations: Tensor, sides: Any) 
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(activations.shape, generator=generator).to(activations, non_blocking=True)
     pooled = head.evaluate(maps, sides)[head.class_layer.all_input_nodes[0]]
-    if pooled.shape != maps.shape[:2] or not torch.allclose(pooled, maps.mean(XY), rtol=1e-4, atol=1e-6):
+    if pooled.shape != maps.shape[:2] or not torch.allclose(pooled, maps.mean(axes(maps)), rtol=1e-4, atol=1e-6):
         raise refusal
     return head.layer(head.class_layer).weight.detach()
 

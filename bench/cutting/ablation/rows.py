@@ -20,7 +20,9 @@ from torch.utils import _pytree as pytree
 from axiom_bench.cutting.ablation.batched import Differences, is_flat, sparse_product
 from axiom_bench.cutting.ablation.graph import (
     ADD,
+    BATCH_NORM,
     CLAMP,
+    CONVOLUTION,
     LINEAR_IN_ITS_INPUT,
     MULTIPLY,
     SHAPE_ONLY,
@@ -69,7 +71,7 @@ class AblationRows:
         ablated = channelwise[self.image, self.channels]
         rows = ablated.new_zeros(len(ablated), *channelwise.shape[1:])
         rows[torch.arange(len(ablated), device=ablated.device), self.channels] = ablated
-        return rows.flatten(1) if is_flat(channelwise) else rows
+        return rows.flatten(1) if is_flat(self.values[node]) else rows
 
     def value_of(self, node: fx.Node) -> Any:
         """The image's own value (1, ...), which broadcasts against rows."""
@@ -86,9 +88,9 @@ class AblationRows:
             return self.head.apply(node, lambda source: self.difference_of(source, differences))
         source = first_input(node)
         before = None if source is None else self.channelwise.get(source)
-        if name is nn.Conv2d and before is not None and _separable(self.head.layer(node)):
+        if name in CONVOLUTION and before is not None and _separable(self.head.layer(node)):
             return self._first_convolution(self.head.layer(node), before, self.value_of(node).shape[2:])
-        if name is nn.Linear and before is not None and is_flat(before):
+        if name is nn.Linear and source is not None and before is not None and is_flat(self.values[source]):
             return self._first_product(self.head.layer(node), before)
         if name is nn.MultiheadAttention and (moved := self._attention(node, differences)) is not None:
             return moved, None
@@ -113,17 +115,17 @@ class AblationRows:
     def _linear(self, node: fx.Node, difference: Tensor) -> Tensor | None:
         """The linear part of a layer; None for a layer that has no such form here."""
         name = self.head.operation(node)
-        if name not in (nn.Linear, nn.Conv2d, nn.BatchNorm2d):
+        if name not in {nn.Linear} | CONVOLUTION | BATCH_NORM:
             return None
         layer = self.head.layer(node)
         if name is nn.Linear:
             if difference.ndim != 2:
                 return functional.linear(difference, layer.weight)
             return sparse_product(difference, layer.weight, (difference != 0).any(0))
-        if name is nn.Conv2d:
+        if name in CONVOLUTION:
             zeros = layer.padding_mode == "zeros"
             return layer._conv_forward(difference, layer.weight, None) if zeros else None
-        scale = batch_norm_scale(layer)
+        scale = batch_norm_scale(layer, difference)
         return None if scale is None else difference * scale
 
     def _first_product(self, layer: nn.Linear, before: Tensor) -> Tensor:
@@ -132,10 +134,9 @@ class AblationRows:
         weight = layer.weight.unflatten(1, before.shape[1:])[:, self.channels]
         return torch.bmm(features, weight.permute(1, 2, 0))[:, 0]
 
-    def _first_convolution(self, layer: nn.Conv2d, before: Tensor, size: tuple[int, int]) -> Tensor:
-        """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, h, w)."""
-        maps = before[self.image, self.channels][:, None]
-        columns = functional.unfold(maps, layer.kernel_size, layer.dilation, layer.padding, layer.stride)  # type: ignore[arg-type]
+    def _first_convolution(self, layer: Any, before: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Each ablation changes one input channel, so that channel's kernels are all it needs: (n, C, *size)."""
+        columns = _columns(before[self.image, self.channels], layer)
         kernels = layer.weight[:, self.channels].transpose(0, 1).flatten(2)
         return torch.bmm(kernels, columns).unflatten(2, size)
 
@@ -213,9 +214,20 @@ class AblationRows:
         )
 
 
-def _separable(layer: nn.Conv2d) -> bool:
+def _separable(layer: Any) -> bool:
     """Whether each input channel has kernels of its own, and the padding is given in pixels of zeros."""
     return layer.groups == 1 and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _columns(maps: Tensor, layer: Any) -> Tensor:
+    """As torch's `unfold` in any number of axes: (n, *space) -> (n, kernel positions, positions of the output)."""
+    windows = functional.pad(maps, [side for padding in layer.padding[::-1] for side in (padding, padding)])
+    for axis, (kernel, dilation, stride) in enumerate(
+        zip(layer.kernel_size, layer.dilation, layer.stride, strict=True), 1
+    ):
+        windows = windows.unfold(axis, dilation * (kernel - 1) + 1, stride)[..., ::dilation]
+    n = maps.ndim
+    return windows.permute(0, *range(n, 2 * n - 1), *range(1, n)).flatten(n).flatten(1, n - 1)
 
 
 def _is_index(value: Any) -> bool:

@@ -1,0 +1,89 @@
+"""Methods and metrics are called for as many axes of space as they are made for, and say so for others."""
+
+import pytest
+import torch
+from torch import nn
+
+import axiom_bench as ab
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.batch import MethodLeftOut
+from axiom_bench.testing import Case
+
+CASES = {1: Case("pooled", size=(12,)), 3: Case("pooled", size=(4, 6, 5))}
+
+
+def of_images(trace):
+    """Wrong elsewhere, and in silence: of signals a mean over channels, of volumes one over two axes of three."""
+    return trace.gradients.mean((-2, -1), keepdim=True)
+
+
+def of_any(trace):
+    return trace.gradients.flatten(2).mean(2)
+
+
+of_any.dimensions = (1, 2, 3)
+
+
+def mass(explanation):
+    return explanation.heatmap.double().mean((-2, -1))
+
+
+@pytest.mark.parametrize("axes", CASES)
+def test_what_is_made_for_images_has_a_status_and_a_reason_elsewhere(axes):
+    data, metrics = [(CASES[axes].images(), None)], [mass, "grid_pointing_game"]
+    with pytest.warns(MethodLeftOut) as caught:
+        values = ab.evaluate(CASES[axes].model(), "features", data, [of_images, of_any], metrics)
+    assert set(values.status) == {"not_applicable"}
+    assert values.value.isna().all()
+    sentences = " ".join(str(warning.message) for warning in caught)
+    for name in ("of_images", "mass", "grid_pointing_game"):
+        assert f"'{name}' is made for images, and these are {'signals' if axes == 1 else 'volumes'}" in sentences
+    assert "'of_any'" not in sentences
+    with pytest.raises(ab.BenchError, match=f"say so by dimensions: .{axes}"):
+        plugins.of("method", of_images)(CASES[axes].trace())
+
+
+@pytest.mark.parametrize("axes", CASES)
+def test_a_function_says_what_it_is_made_for_by_its_attribute_or_its_entry(axes):
+    trace = CASES[axes].trace()
+    expected = (of_any(trace)[..., None] * trace.activations.flatten(2)).sum(1)
+    for method in (of_any, plugins.from_config("method", "mine", {"_target_": f"{__name__}.of_any"})):
+        raw_map = ab.Explanation.of(trace, plugins.of("method", method)(trace)).raw_map
+        torch.testing.assert_close(raw_map.flatten(1), expected)
+    entry = {"_target_": f"{__name__}.of_images", "dimensions": [axes]}
+    assert plugins.from_config("method", "mine", entry).dimensions == {axes}
+    with pytest.raises(ab.BenchError, match="dimensions"):
+        plugins.from_config("method", "mine", entry | {"dimensions": [4]})
+
+
+@pytest.mark.parametrize("axes", CASES)
+def test_maps_have_the_size_of_the_input_and_are_not_drawn(axes, tmp_path):
+    case = CASES[axes]
+    maps = ab.explain(case.model(), images=case.images()[0], methods=[of_any])
+    assert maps.layer == "features.3"
+    assert maps["of_any"].shape == (1, *case.size)
+    for draw in (lambda: maps.save(tmp_path / "maps.png"), lambda: maps.picture(0)):
+        with pytest.raises(ab.BenchError, match="Maps of images are drawn"):
+            draw()
+    assert "Maps of images are drawn" in maps._repr_html_()
+
+
+class Last(nn.Module):
+    """Takes (B, L, C), or gives (B, D, H, W, K)."""
+
+    def __init__(self, axes):
+        super().__init__()
+        self.conv, self.norm, self.axes = getattr(nn, f"Conv{axes}d")(2, 6, 3), nn.LayerNorm(6), axes
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        if self.axes == 1:
+            return self.head(self.conv(x.transpose(1, 2)).mean(2))
+        return self.head(self.norm(self.conv(x).movedim(1, -1)).mean((1, 2, 3)))
+
+
+def test_channels_last_are_refused():
+    with pytest.raises(ab.BenchError, match="a side is longer than the input"):
+        ab.trace(Last(1), "conv", torch.randn(1, 8, 2))
+    with pytest.raises(ab.BenchError, match="its channels are last"):
+        ab.trace(Last(3), "norm", torch.randn(1, 2, 9, 8, 7))
