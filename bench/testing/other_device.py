@@ -54,6 +54,8 @@ class OtherDevice:
         self._stack = ExitStack()
 
     def __enter__(self) -> OtherDevice:
+        self._stack.callback(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(1)  # of several, other threads would compute what is refused and marked in this one alone
         self._stack.enter_context(_Calls(self))
         self._stack.enter_context(_Operations(self))
         return self

@@ -12,7 +12,7 @@ from axiom_bench.evaluation.measurement import measure
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.testing import METHOD_CHECKS, METRIC_CHECKS, exemptions
 from axiom_bench.testing.cases import OTHER_CASES, Case, run_checks
-from axiom_bench.testing.method_checks import channel_equivariant, follows_the_device
+from axiom_bench.testing.method_checks import channel_equivariant
 from axiom_bench.testing.metric_checks import IMAGES, METRIC_CASES
 from tests.methods.plain import with_fewer
 from tests.metrics.build import with_fewer as metric_with_fewer
@@ -85,7 +85,7 @@ def test_a_metric_is_the_same_with_a_side_of_1(name, size):
 @pytest.mark.parametrize("name", methods.names())
 def test_a_method_of_signals_and_volumes_passes_the_common_suite(name):
     method = with_fewer(name)
-    checks = [check for check in METHOD_CHECKS if check not in (follows_the_device, channel_equivariant)]
+    checks = [check for check in METHOD_CHECKS if (name, check) != ("opti_cam", channel_equivariant)]  # by 8e-13
     accepted = {data: case for data, case in OTHER_CASES.items() if not isinstance(explanation(name, case), str)}
     assert accepted or name == "augmented_xgrad_cam"
     run_checks(method, [check for check in checks if check.__name__ not in exemptions(method)], accepted, {})

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from axiom_bench.methods.eigen_cam import leading_vector
 from axiom_bench.testing.other_device import MixedDevices, OtherDevice
 
 
@@ -64,6 +65,20 @@ def test_devices_compare_as_they_are(device, maps):
     assert maps.device == maps.relu().device == torch.ones(1).to(maps).device
     assert maps.device != torch.ones(1).device
     assert maps.device != maps.cpu().device
+
+
+def test_what_other_threads_would_compute_is_on_the_device_too():
+    """In other threads nothing would be marked."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with OtherDevice() as device:
+            symmetric = torch.eye(3, dtype=torch.float64).repeat(4, 1, 1)
+            device.put(symmetric)
+            leading_vector(symmetric, symmetric[:, 0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_memory_used_again_is_of_no_device_and_nothing_is_refused_outside():
