@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.output import LOGITS, AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
@@ -116,7 +117,7 @@ def _layer(trace: Trace) -> Answer:
 
 def examined_input(trace: Trace) -> Answer:
     """Whether the values that the first layer with weights takes look like an image's."""
-    name, values = _first_input(trace.cut_model.model, trace.images[:FEW])
+    name, values = _first_input(trace[:FEW])
     low, high = float(values.amin()), float(values.amax())
     size = " x ".join(map(str, trace.images.shape[1:]))
     seen = f"images of {size} reach {name} with values from {low:.3g} to {high:.3g}"
@@ -135,9 +136,10 @@ def examined_input(trace: Trace) -> Answer:
 
 
 @torch.no_grad()
-def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
+def _first_input(trace: Trace) -> tuple[str, Tensor]:
     """The name of the first layer with a matrix or kernels that a pass calls, and what it takes of each image."""
     taken: dict[str, list[Tensor]] = {}
+    model, images = trace.cut_model.model, trace.images
 
     def take(_: nn.Module, inputs: tuple[object, ...], name: str) -> None:
         taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
@@ -145,8 +147,9 @@ def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
     parts = [each for each in model.named_modules() if each[0] and any(p.ndim > 1 for p in each[1].parameters(False))]
     handles = [part.register_forward_pre_hook(partial(take, name=name)) for name, part in parts]
     try:
-        for image in images.split(1):
-            model(image.clone())
+        for row in range(len(trace)):
+            with bound(model, trace[row : row + 1].other_inputs):
+                model(images[row : row + 1].clone())
     finally:
         for handle in handles:
             handle.remove()
