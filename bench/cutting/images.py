@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -30,8 +30,8 @@ class SeveralInputs:
     """
 
     forward: Callable[..., Any]
-    keys: tuple[Hashable, ...]
-    explained: Hashable
+    keys: tuple[Any, ...]
+    explained: int | str
     as_dict: bool
     others: OtherInputs = ()
 
@@ -56,11 +56,6 @@ class SeveralInputs:
     def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
         """Makes a copy of the network one of images alone. others: of the passes until they are bound."""
         vars(model)["forward"] = replace(self, forward=model.forward, others=others)
-
-    @property
-    def form(self) -> tuple[Any, ...]:
-        """What has to be the same in all traces of a cut."""
-        return self.keys, self.explained, self.as_dict
 
 
 def several_inputs(model: nn.Module) -> SeveralInputs | None:
@@ -103,7 +98,9 @@ def _is_batch(value: Any, model: nn.Module) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim - 2 in dimensions_of(model)
 
 
-def taken_apart(model: nn.Module, inputs: Any, explained: Hashable = None) -> tuple[SeveralInputs, Tensor, OtherInputs]:
+def taken_apart(
+    model: nn.Module, inputs: Any, explained: int | str | None
+) -> tuple[SeveralInputs, Tensor, OtherInputs]:
     """How the network takes several inputs, the explained images, and the other inputs.
 
     inputs: a tuple, in the order of forward's arguments, or a dict, by their names or as forward takes one. explained:
@@ -112,7 +109,7 @@ def taken_apart(model: nn.Module, inputs: Any, explained: Hashable = None) -> tu
     """
     name, takes = type(model).__name__, several_inputs(model)
     forward = model.forward if takes is None else takes.forward
-    entries: dict[Hashable, Any] = dict(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
+    entries: dict[Any, Any] = dict(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
     keys, parameters = tuple(entries), inspect.signature(forward).parameters
     by_name = isinstance(inputs, Mapping)
     as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)

@@ -145,7 +145,7 @@ class SplitModel(CachesResults):
         Raises BenchError where the cut model was traced with other ones.
         """
         before = several_inputs(self.model)
-        if before and before.form == inputs.form:
+        if before and (before.keys, before.explained) == (inputs.keys, inputs.explained):
             before.others = ()  # of a copy that was made in a pass
             return
         if before or self._trunk_and_head is not None:
