@@ -115,7 +115,8 @@ def taken_apart(
     as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)
     if not (as_dict or (_binds(forward, **entries) if by_name else _binds(forward, *inputs))):
         given = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
-        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {given}; give one input for each.")
+        mend = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
+        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {given}; give {mend}.")
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(
@@ -248,6 +249,10 @@ def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
                 network(image.clone())
         except Exception as cause:
             reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            if (takes := several_inputs(network)) and takes.as_dict:
+                name, entries = type(network).__name__, " and ".join(takes.keys)
+                mend = f"where it takes images alone, give images[{takes.explained!r}]"
+                raise BenchError(f"{name} can't run on a dict of {entries} ({reason[:80]}); {mend}.") from cause
             raise BenchError(_why(network, image, reason)) from cause
         raise
 

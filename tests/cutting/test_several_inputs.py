@@ -198,6 +198,8 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "explained": (lambda: ab.trace(TwoBranches(), LAYER, BY_NAME, explained="imgae"), r"'imgae'; did you mean 'image'"),
     "of metadata": (lambda: ab.trace(TwoBranches(), LAYER, INPUTS, explained=1), r"Invalid images: .* shape \(3, 2\)"),
     "two images": (lambda: ab.evaluate(Siamese(), LAYER, [(PAIR, None)], [], []), r"0 and 1 has .*explained=0"),
+    "of a batch": (lambda: ab.trace(of_row(0)[0], LAYER, (IMAGE, WORD)), r"takes image, not 2 .* give images\[0\]"),
+    "a batch": (lambda: ab.trace(of_row(0)[0], LAYER, {"x": IMAGE, "y": WORD}), r"a dict of x and y .* images\['x'\]"),
     "another cut": (cut_twice, r"cut the model again"),
     "images alone": (without_rows, r"to trace.forward the rows"),
     "last call": (lambda: ab.trace(Siamese(hard=True), LAYER, PAIR, explained=0), r"at its last call, doesn't depend"),
