@@ -36,11 +36,12 @@ def opti_cam(trace: Trace, iterations: int = 100, learning_rate: float = 0.1) ->
 def _optimised(trace: Trace, rows: slice, iterations: int, learning_rate: float) -> Tensor:
     with torch.inference_mode(False), torch.enable_grad():
         images, maps, targets = (part[rows].clone() for part in (trace.images, trace.activations, trace.targets))
+        index = torch.arange(len(trace))[rows]
         u = over_space(maps.new_zeros(maps.shape[:2]), maps)
         first, second = torch.zeros_like(u), torch.zeros_like(u)
         for step in range(1, iterations + 1):
             variable = u.requires_grad_()
-            logits = trace.forward(images * _masks(variable.softmax(1), maps, images))
+            logits = trace.forward(images * _masks(variable.softmax(1), maps, images), index)
             (gradient,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), variable)
             # Not torch.optim's Adam, whose first step imports a compiler, which takes seconds.
             first = DECAY * first + (1 - DECAY) * gradient

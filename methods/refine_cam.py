@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
@@ -53,7 +54,7 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     siblings = [name for name, _ in model.named_modules() if name and name.rpartition(".")[0] == parent]
     handles = [recording(name) for name in siblings]
     try:
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), bound(model, trace[:1].other_inputs):
             model(trace.images[:1].clone())
     finally:
         for handle in handles:

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -94,7 +95,8 @@ def _similarities(
 
 def _trace_of_stage(trace: Trace, key: tuple[str, str, int, int], stage: int) -> Trace:
     def cuts() -> list[SplitModel]:
-        copies = randomised(trace.cut_model.model, trace.images[:1], *key[1:])
+        with bound(trace.cut_model.model, trace[:1].other_inputs):
+            copies = randomised(trace.cut_model.model, trace.images[:1], *key[1:])
         return [trace.cut_model.on(copy) for copy in copies]
 
     return trace.again(model=trace.cut_model.once(key, cuts)[stage])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
+from axiom_bench.cutting.images import others_of
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import equal_up_to_rounding
 from axiom_bench.errors import BenchError, is_out_of_memory
@@ -42,12 +43,12 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     Raises OtherScores where those of one image differ from call to call.
     """
     before = _random_states(image.device)
-    low, high = image.amin(), image.amax()
-    mate = (image + (low + high) / 2) / 2 + (low == high)  # in the range of the image's values, with less contrast
-    pair, reason = torch.cat([image, mate]), ""
-    of_mate = network(mate.clone())
+    others, reason = others_of(network.model, 1), ""
+    mate, *other_mates = (_mate(each) for each in (image, *others))
+    pairs = tuple(torch.cat(pair) for pair in zip(others, other_mates, strict=True))
+    of_mate = network(mate.clone(), tuple(other_mates))
     try:
-        together = network(pair.clone())
+        together = network(torch.cat([image, mate]), pairs)
     except Exception as error:  # a network that is made for one image may raise anything for two
         if is_out_of_memory(error):
             raise
@@ -73,6 +74,14 @@ def batch_mates(network: ScoredNetwork, image: Tensor, scores: Tensor) -> str:
     own = [f"{type(part).__name__} {place!r}" for place, part in network.model.named_modules() if _takes_batch(part)]
     by = f"{own[0]} takes the batch's statistics" if own else "as by statistics, attention or recurrence over images"
     return f"{name} gives an image other scores beside others ({by}), so each image runs alone, which takes longer."
+
+
+def _mate(values: Tensor) -> Tensor:
+    """Another image in the range of the image's values, with less contrast; whole numbers, as of words, stay."""
+    if not values.is_floating_point():
+        return values
+    low, high = values.amin(), values.amax()
+    return (values + (low + high) / 2) / 2 + (low == high)
 
 
 def _takes_batch(part: nn.Module) -> bool:

@@ -3,19 +3,153 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from os import PathLike
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.numerics import SPACES
-from axiom_bench.errors import BenchError, is_out_of_memory, type_name
+from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
+OtherInputs = tuple[Tensor, ...]  # what a network takes beside the explained images, (B, ...) each
 COLOURS = (1, 3, 4)
 AS_TRAINED = "normalised as in training"
+
+
+@dataclass
+class SeveralInputs:
+    """The forward pass of a copy of a network with several inputs: it takes the explained images alone, and the others
+    from `bound`, so that every pass is as that of a network of images.
+
+    forward: the network's own. keys: of its inputs, in the order in which they were given: places or names. explained:
+    the key of the images. as_dict: whether it takes them as one dict. others: the other inputs of the pass that runs.
+    """
+
+    forward: Callable[..., Any]
+    keys: tuple[Any, ...]
+    explained: int | str
+    as_dict: bool
+    others: OtherInputs = ()
+
+    def __call__(self, images: Tensor) -> Any:
+        others = self.others if isinstance(images, fx.Proxy) else self.of(len(images))
+        places = iter(range(len(self.keys)))
+        values = {key: images if key == self.explained else others[next(places)] for key in self.keys}
+        if self.as_dict:
+            return self.forward(values)
+        return self.forward(*values.values()) if 0 in values else self.forward(**values)
+
+    def of(self, count: int) -> OtherInputs:
+        """Copies of the other inputs for so many images; those of one image are repeated. Raises BenchError where they
+        aren't of as many images."""
+        if len(self.others) != len(self.keys) - 1 or not all(len(each) in (1, count) for each in self.others):
+            raise BenchError(
+                f"The network takes {', '.join(map(repr, self.keys))}, and this pass has no others for its "
+                f"{count} images; give all inputs to trace, and to trace.forward the rows that its images are of."
+            )
+        return tuple(each.expand(count, *each.shape[1:]).clone() for each in self.others)
+
+    def give(self, model: nn.Module, others: OtherInputs = ()) -> None:
+        """Makes a copy of the network one of images alone. others: of the passes until they are bound."""
+        vars(model)["forward"] = replace(self, forward=model.forward, others=others)
+
+
+def several_inputs(model: nn.Module) -> SeveralInputs | None:
+    """How a copy of a network takes several inputs; None where it takes images alone."""
+    return model.forward if isinstance(model.forward, SeveralInputs) else None
+
+
+def others_of(model: nn.Module, count: int) -> OtherInputs:
+    """The other inputs that are bound for so many images, if the network takes any."""
+    takes = several_inputs(model)
+    return () if takes is None else takes.of(count)
+
+
+@contextmanager
+def bound(model: nn.Module, others: OtherInputs) -> Iterator[None]:
+    """Passes of this copy of a network in this block have these other inputs, a row for each image or one for all."""
+    takes = several_inputs(model)
+    if takes is None:
+        yield
+        return
+    before, takes.others = takes.others, others
+    try:
+        yield
+    finally:
+        takes.others = before
+
+
+def are_several(images: Any, model: nn.Module) -> bool:
+    """Whether this is several inputs: a dict, or a tuple of tensors with a batch that the network may convolve.
+
+    A list, and a tuple of anything else, is several images.
+    """
+    if isinstance(images, tuple):
+        is_batch = any(_is_batch(each, model) for each in images)
+        return len(images) > 1 and is_batch and all(isinstance(each, Tensor) for each in images)
+    return isinstance(images, Mapping) and len(images) > 1
+
+
+def _is_batch(value: Any, model: nn.Module) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.ndim - 2 in dimensions_of(model)
+
+
+def taken_apart(
+    model: nn.Module, inputs: Any, explained: int | str | None
+) -> tuple[SeveralInputs, Tensor, OtherInputs]:
+    """How the network takes several inputs, the explained images, and the other inputs.
+
+    inputs: a tuple, in the order of forward's arguments, or a dict, by their names or as forward takes one. explained:
+    the place or name of the images; None: the one batch that the network may convolve.
+    Raises BenchError for inputs that forward doesn't take, for more than one such batch, and for other numbers of rows.
+    """
+    name, takes = type(model).__name__, several_inputs(model)
+    forward = model.forward if takes is None else takes.forward
+    entries: dict[Any, Any] = dict(inputs if isinstance(inputs, Mapping) else enumerate(inputs))
+    keys, parameters = tuple(entries), inspect.signature(forward).parameters
+    by_name = isinstance(inputs, Mapping)
+    as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)
+    if not (as_dict or (_binds(forward, **entries) if by_name else _binds(forward, *inputs))):
+        given = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
+        mend = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
+        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {given}; give {mend}.")
+    for key, value in entries.items():
+        if not isinstance(value, Tensor):
+            raise BenchError(
+                f"The input {key!r} is {type_name(value)}, not a tensor with a row for each image; let the network "
+                "itself hold what is the same for all images."
+            )
+    batches = [key for key, value in entries.items() if _is_batch(value, model)]
+    if explained is not None and explained not in entries:
+        raise unknown("input", explained, map(str, entries))
+    if explained is None and len(batches) != 1:
+        which = " and ".join(map(repr, batches)) or "none of them"
+        raise BenchError(
+            f"{name}.forward takes {' and '.join(parameters)}, and {which} has the axes of its convolutions' images; "
+            f"say which one is explained, as by explained={(batches or keys)[0]!r}."
+        )
+    key = batches[0] if explained is None else explained
+    images, others = entries[key], tuple(value for other, value in entries.items() if other != key)
+    for other, value in entries.items():
+        if value.shape[:1] != images.shape[:1]:
+            raise BenchError(
+                f"The input {other!r} has the shape {tuple(value.shape)}, and the explained one {tuple(images.shape)}; "
+                "give a row of each for each image."
+            )
+    return SeveralInputs(forward, keys, key, as_dict), images, others
+
+
+def _binds(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+    """Whether a function takes these arguments."""
+    try:
+        inspect.signature(forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    return True
 
 
 def checked_images(images: Any, model: nn.Module) -> Tensor:
@@ -65,9 +199,10 @@ def check_inputs(model: nn.Module) -> None:
         first, *others = required
         by_name = ", ".join(f"{name}={name}" for name in others)
         raise BenchError(
-            f"{type(model).__name__}.forward takes {' and '.join(required)}, and images alone are varied here; bind "
-            f"{' and '.join(others)} of one image, with `class Bound(torch.nn.Module): forward = lambda self, {first}: "
-            f"self.net({first}, {by_name})` and `bound = Bound(); bound.net = net`, whose layers are named 'net....'."
+            f"{type(model).__name__}.forward takes {' and '.join(required)}: in Python give ({', '.join(required)}), a "
+            f"row of each for each image; on the command line bind {' and '.join(others)} of one image, with "
+            f"`class Bound(torch.nn.Module): forward = lambda self, {first}: self.net({first}, {by_name})` and "
+            "`bound = Bound(); bound.net = net`, whose layers are named 'net....'."
         )
 
 
@@ -114,6 +249,10 @@ def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
                 network(image.clone())
         except Exception as cause:
             reason = (str(cause) or type(cause).__name__).splitlines()[0]
+            if (takes := several_inputs(network)) and takes.as_dict:
+                name, entries = type(network).__name__, " and ".join(takes.keys)
+                mend = f"where it takes images alone, give images[{takes.explained!r}]"
+                raise BenchError(f"{name} can't run on a dict of {entries} ({reason[:80]}); {mend}.") from cause
             raise BenchError(_why(network, image, reason)) from cause
         raise
 

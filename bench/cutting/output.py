@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from axiom_bench.cutting.ending import Calls, Ending
+from axiom_bench.cutting.images import OtherInputs, bound
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 ScoreFunction = Callable[[Any], Tensor]  # what the network returns for B images -> (B, n)
@@ -44,8 +46,8 @@ class Chain(nn.Module):
 class ScoredNetwork(nn.Module):
     """A network and the scores of what it returns: images (B, C, H', W') -> scores (B, n).
 
-    It is called with the images alone, so that its other arguments keep their defaults while it is traced.
-    scores: None where the network itself returns them.
+    It is called with the images and the other inputs, if any, so that further arguments keep their defaults while it is
+    traced. scores: None where the network itself returns them.
     """
 
     def __init__(self, model: nn.Module, scores: Chain | None) -> None:
@@ -54,7 +56,12 @@ class ScoredNetwork(nn.Module):
         functions = () if scores is None else scores.functions
         self.ending = next((function for function in functions if isinstance(function, Ending)), None)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, others: OtherInputs | None = None) -> Tensor:
+        """others: the other inputs; None: those that are bound."""
+        with nullcontext() if others is None else bound(self.model, others):
+            return self._scores(images)
+
+    def _scores(self, images: Tensor) -> Tensor:
         if self.ending is None or self.scores is None or isinstance(images, fx.Proxy):
             output = self.model(images)
             return output if self.scores is None else self.scores(output)

@@ -28,10 +28,11 @@ def rows_of_images(trace: Trace) -> RowsOfImages:
     """Those of a trace, compared once; padded rows are the last valid one."""
 
     def compared() -> RowsOfImages:
-        valid, images = trace.num_valid, trace.images[: trace.num_valid]
+        valid = trace.num_valid
         is_first = torch.ones(valid, dtype=torch.bool)
         if trace.first_images is None:  # else equal images may be versions of different ones, and draw what these do
-            is_first[1:] = (images[1:] != images[:-1]).flatten(1).any(1).cpu()
+            inputs = [each[:valid].reshape(valid, -1) for each in (trace.images, *trace.other_inputs)]
+            is_first[1:] = torch.stack([(each[1:] != each[:-1]).any(1) for each in inputs]).any(0).cpu()
         rows, numbers = torch.arange(valid), is_first.cumsum(0) - 1
         firsts = is_first.nonzero()[:, 0][numbers]
         places = rows - firsts

@@ -73,6 +73,6 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
         module.register_forward_hook(record(name))
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()
-        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images)
+        scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images, trace.other_inputs)
         values = trace.cut_model.outputs_of(scores)
         return outputs, values[0, trace.targets[0]]

@@ -15,6 +15,7 @@ from axiom_bench.cutting.ablation.drops import ablation_drops, has_closed_form
 from axiom_bench.cutting.ablation.graph import HeadGraph, Values
 from axiom_bench.cutting.ablation.reading import linear_head_weight, read_head
 from axiom_bench.cutting.dependence import one_image_is_enough
+from axiom_bench.cutting.images import OtherInputs, SeveralInputs, bound, others_of, several_inputs
 from axiom_bench.cutting.model_copy import (
     hooks_matter,
     layer_name,
@@ -138,12 +139,30 @@ class SplitModel(CachesResults):
             raise BenchError("The model isn't split before its first trace; call trace(images) first.")
         return self._trunk_and_head
 
+    def take(self, inputs: SeveralInputs) -> None:
+        """Makes this copy of the network one of images, with other inputs that are bound around each pass.
+
+        Raises BenchError where the cut model was traced with other ones.
+        """
+        before = several_inputs(self.model)
+        if before and (before.keys, before.explained) == (inputs.keys, inputs.explained):
+            before.others = ()  # of a copy that was made in a pass
+            return
+        if before or self._trunk_and_head is not None:
+            raise BenchError(
+                "This cut model was traced with other inputs or another explained one; cut the model again."
+            )
+        for model in filter(None, (self.model, self._with_hooks)):
+            inputs.give(model)
+
     def split(self, images: Tensor) -> TrunkAndHead:
-        """Trunk and head, made with the first image of (B, 3, H', W') on the first call."""
+        """Trunk and head, made with the first image of (B, 3, H', W') on the first call; its other inputs are bound."""
         if self._trunk_and_head is None:
+            others = others_of(self.model, 1)
             with torch.no_grad(), arithmetic("fp32", self.device), one_image_is_enough(self.model):
-                self._take_hooks(images[:1])
-                with own_state(self.model):
+                with bound(self._user_copy, others):
+                    self._take_hooks(images[:1])
+                with own_state(self.model), bound(self.model, others):
                     self._trunk_and_head = self._split(images[:1])
             self.mates = self._trunk_and_head.mates
         return self._trunk_and_head
@@ -168,9 +187,9 @@ class SplitModel(CachesResults):
                 warnings.warn(sentence, RecognisedOutput, stacklevel=2)
         return trunk_and_head_of(self.model, self.layer, self.reshape, self.output, image, self.mates)
 
-    def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
+    def trunk(self, images: Tensor, *others: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and side values in the model's type, for images (B, 3, H', W'); counted."""
-        with arithmetic(self.precision, self.device):
+        with arithmetic(self.precision, self.device), bound(self.model, others):
             activations, sides = self.trunk_and_head.parts.trunk(images)
         self.passes.trunk_forward += len(images)
         count_backward(activations, self.passes, "trunk_backward")
@@ -187,16 +206,16 @@ class SplitModel(CachesResults):
         """As `head`, but logits (R, C), whose softmax is the probability of each class."""
         return self.class_logits_of(self._network_logits(activations, sides))
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, *others: Tensor) -> Tensor:
         """Outputs (B, C) of the model in eval mode, differentiable in the images; counted as trunk and head.
 
         Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
         """
-        return self.head(*self.trunk(images.to(self.device, self.dtype)))
+        return self.head(*self.trunk(images.to(self.device, self.dtype), *others))
 
-    def forward_logits(self, images: Tensor) -> Tensor:
+    def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
         """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
-        return self.head_logits(*self.trunk(images.to(self.device, self.dtype)))
+        return self.head_logits(*self.trunk(images.to(self.device, self.dtype), *others))
 
     def outputs_of(self, network_logits: Tensor) -> Tensor:
         """From the network's own logits to outputs."""
@@ -263,6 +282,8 @@ class SplitModel(CachesResults):
         settings = (self.precision, self.head_precision, self.ablation_memory, self.reshape, self.output)
         other = type(self)(model, layer, *settings, self.ablation_channels)
         other.passes, other.limits, other.mates = self.passes, self.limits, self.mates
+        if inputs := several_inputs(self.model):
+            other.take(inputs)
         return other
 
 
@@ -288,7 +309,7 @@ class TracedNetwork:
     sides: what crosses the cut beside the activations; batch: of so many images. head_values: of the head's nodes,
     which spare the ablations a head pass; None where they aren't kept. kept_pass: activations and the outputs made of
     them, whose autograd graph spares other gradients a head pass; likewise. output_scale: a factor of the scores;
-    input_scale: of the activations, by which the head's input is divided.
+    input_scale: of the activations, by which the head's input is divided. others: the images' other inputs.
     """
 
     cut_model: SplitModel
@@ -298,12 +319,15 @@ class TracedNetwork:
     kept_pass: tuple[Tensor, Tensor] | None = None
     output_scale: float = 1.0
     input_scale: float = 1.0
+    others: OtherInputs = ()
 
     def __getitem__(self, rows: slice) -> TracedNetwork:
         index = torch.arange(self.batch)[rows]
         all_rows = len(index) == self.batch
         values, kept = (self.head_values, self.kept_pass) if all_rows else (None, None)
-        return replace(self, sides=self._sides_of(index), batch=len(index), head_values=values, kept_pass=kept)
+        others = tuple(each[rows] for each in self.others)
+        sides = self._sides_of(index)
+        return replace(self, sides=sides, batch=len(index), head_values=values, kept_pass=kept, others=others)
 
     def scaled(self, output: float, inputs: float) -> TracedNetwork:
         """The same network with its scores times `output`, and its head's input divided by `inputs`."""
@@ -325,13 +349,19 @@ class TracedNetwork:
         """Logits (R, C) for any activations at the layer, whose softmax is the probability of each class; as `head`."""
         return self._logit_scale * self.cut_model.head_logits(self._unscaled(activations), self._sides_of(rows))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Outputs (B, C) of the whole model for other images, differentiable in them."""
-        return self.output_scale * self.cut_model.forward(images)
+    def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Outputs (R, C) of the whole model for other images, differentiable in them; see Trace.forward."""
+        return self.output_scale * self.cut_model.forward(images, *self.others_of(rows))
 
-    def forward_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of the whole model for other images, whose softmax is the probability of each class."""
-        return self._logit_scale * self.cut_model.forward_logits(images)
+    def forward_logits(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Logits (R, C) of the whole model for other images, whose softmax is the probability of each class."""
+        return self._logit_scale * self.cut_model.forward_logits(images, *self.others_of(rows))
+
+    def others_of(self, rows: Tensor | None) -> OtherInputs:
+        """The other inputs of the images of these rows; None: of all, in order."""
+        if rows is None:
+            return self.others
+        return tuple(each.index_select(0, rows.to(each.device)) for each in self.others)
 
     def explained(self, logits: Tensor) -> Tensor:
         """The outputs (R, C) that belong to logits (R, C), as `forward_logits` gives them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
-from axiom_bench.cutting.images import checked_images, failures_of
+from axiom_bench.cutting.images import (
+    OtherInputs,
+    are_several,
+    bound,
+    checked_images,
+    failures_of,
+    taken_apart,
+)
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
@@ -27,8 +34,10 @@ from axiom_bench.cutting.output import AnyOutput
 from axiom_bench.cutting.passes import Passes, without_autocast
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
+from axiom_bench.cutting.trunk_and_head import cast
 from axiom_bench.errors import BenchError, is_out_of_memory, type_name
 
+Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
 COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
@@ -102,6 +111,11 @@ class Trace(CachesResults):
         return self.network.cut_model
 
     @property
+    def other_inputs(self) -> OtherInputs:
+        """What the network takes beside the images, (B, ...) each, in the order in which they were given."""
+        return self.network.others
+
+    @property
     def layer(self) -> str:
         """The dotted name of the target layer."""
         return self.cut_model.layer
@@ -169,9 +183,13 @@ class Trace(CachesResults):
             (gradient,) = torch.autograd.grad(scores(outputs).sum(), leaf, retain_graph=True)
         return gradient
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Outputs (B, C) of the whole model for other images, differentiable in them: column c is their S."""
-        return self.network.forward(images)
+    def forward(self, images: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Outputs (R, C) of the whole model for other images, differentiable in them: column c is their S.
+
+        rows: (R,) the row of the trace whose `other_inputs` each image has, for networks that take several inputs; None
+        for one image per row, in order.
+        """
+        return self.network.forward(images, rows)
 
     def linear_head(self) -> Tensor:
         """The final layer's weight (C, K). Raises BenchError unless the head is global average pooling + linear."""
@@ -236,7 +254,7 @@ class Trace(CachesResults):
         limit = min(self.cut_model.rows_at_once(self.images[0]), MAX_ROWS)
 
         def score(images: Tensor, index: Tensor) -> Tensor:
-            return self.forward(images).gather(1, self.targets[index, None])[:, 0]
+            return self.forward(images, index).gather(1, self.targets[index, None])[:, 0]
 
         rows, parts = 2 ** (limit.bit_length() - 1), self.interventions[: self.num_valid]
         images, scores = self.images[: len(parts)], self.scores[: len(parts)]
@@ -245,7 +263,8 @@ class Trace(CachesResults):
 
     def at(self, layer: str) -> Trace:
         """The trace of the same images and targets at another layer of the same model; passes are counted together."""
-        other = self._with_extras(trace_of(self.cut_model.at(layer), self.images, self.targets), self.num_padding)
+        other = trace_of(self.cut_model.at(layer), self.images, self.targets, others=self.other_inputs)
+        other = self._with_extras(other, self.num_padding)
         return other if self.network.output_scale == 1 else other.scaled(output=self.network.output_scale)
 
     def again(
@@ -253,13 +272,15 @@ class Trace(CachesResults):
     ) -> Trace:
         """The trace of other images, other classes or another model at the same layer; None keeps this trace's.
 
+        The images have this trace's `other_inputs`, if any.
         model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
         The padded rows are as many as here where these rows end in as many equal ones; else there are none.
         As many images as here are taken for versions of these, row by row, and draw what these do; see `generators`.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        other, last = trace_of(cut_model, images, targets), slice(self.num_valid - 1, None)
+        other = trace_of(cut_model, images, targets, others=self.other_inputs)
+        last = slice(self.num_valid - 1, None)
         same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
         return self._with_extras(other, self.num_padding if same else 0)
 
@@ -288,19 +309,27 @@ class Trace(CachesResults):
 @without_autocast()
 def trace_of(
     cut_model: SplitModel,
-    images: Tensor,
+    images: Inputs,
     targets: Tensor | Sequence[int] | None,
     interventions: Sequence[Sequence[Part]] | None = None,
     other_images: Tensor | None = None,
+    explained: int | str | None = None,
+    others: OtherInputs = (),
 ) -> Trace:
-    """One trunk pass, one head pass and its gradient; see CutModel.trace."""
-    images = checked_images(images, cut_model.model).to(cut_model.device, cut_model.dtype)
+    """One trunk pass, one head pass and its gradient; see CutModel.trace. others: the other inputs, where images are a
+    tensor."""
+    model = cut_model.model
+    if are_several(images, model):
+        inputs, images, others = taken_apart(model, images, explained)
+        cut_model.take(inputs)
+    images = checked_images(images, model).to(cut_model.device, cut_model.dtype)
     with torch.inference_mode(False):
         images = images.clone() if images.is_inference() else images.detach()
-        with failures_of(cut_model.model, images[:1]):
+        others = cast(tuple(each.detach().to(images.device, copy=True) for each in others), cut_model.dtype)
+        with bound(model, tuple(each[:1] for each in others)), failures_of(model, images[:1]):
             cut_model.split(images)
             with torch.no_grad():
-                activations, sides = cut_model.trunk(images)
+                activations, sides = cut_model.trunk(images, *others)
         activations = activations.detach().requires_grad_()
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
@@ -316,7 +345,7 @@ def trace_of(
         logits=logits.detach(),
         targets=targets,
         network=TracedNetwork(
-            cut_model, sides, len(images), values, None if values is None else (activations, outputs)
+            cut_model, sides, len(images), values, None if values is None else (activations, outputs), others=others
         ),
         interventions=None if interventions is None else checked_interventions(interventions, images),
         other_images=None if other_images is None else checked_other_images(other_images, images),
@@ -398,18 +427,20 @@ class CutModel(SplitModel):
 
     def trace(
         self,
-        images: Tensor,
+        images: Inputs,
         targets: Tensor | None = None,
         interventions: Sequence[Sequence[Part]] | None = None,
         other_images: Tensor | None = None,
+        explained: int | str | None = None,
     ) -> Trace:
         """One trunk pass, one head pass and its gradient.
 
-        images: (B, C', H', W'). targets: (B,) class indices; None: each image's predicted class. interventions: per
-        image its parts; other_images: (B, C', H', W'), another image for each; see Trace.
+        images: (B, C', H', W'), or several inputs, with `explained` as `axiom_bench.trace` has it. targets: (B,) class
+        indices; None: each image's predicted class. interventions: per image its parts; other_images: (B, C', H', W'),
+        another image for each; see Trace.
         Raises BenchError for a layer without such maps, a model without logits or scores, targets out of range.
         """
-        return trace_of(self, images, targets, interventions, other_images)
+        return trace_of(self, images, targets, interventions, other_images, explained)
 
 
 def cut(
@@ -432,15 +463,21 @@ def cut(
 def trace(
     model: nn.Module,
     layer: str,
-    images: Tensor,
+    images: Inputs,
     targets: Tensor | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
+    explained: int | str | None = None,
 ) -> Trace:
     """Cut and trace in one, for notebooks: one trunk pass, one head pass and its gradient.
 
     Activations, gradients and drops are those of Fu et al. 2020, arXiv:2008.02312, section 3: F, g = dS/dF and S - S_k.
     images: (B, C', H', W'), preprocessed as the model expects. targets: (B,) class indices; None: the predicted
     ones. The model isn't changed. Other arguments, and errors, are those of `CutModel` and its `trace`.
+
+    A network with several inputs gets a tuple of tensors, in the order of forward's arguments, or a dict, by their
+    names or as the one dict that forward takes. Each has a row for each image. explained: the place or name of what is
+    explained, where several inputs have the axes of the network's convolutions. The others are `Trace.other_inputs`,
+    and stay with their images in every pass.
     """
-    return cut(model, layer, reshape=reshape, output=output).trace(images, targets)
+    return cut(model, layer, reshape=reshape, output=output).trace(images, targets, explained=explained)

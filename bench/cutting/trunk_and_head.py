@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Ending
+from axiom_bench.cutting.images import OtherInputs, others_of, several_inputs
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
@@ -120,15 +121,19 @@ def _codes_of_functions(kind: Any) -> Iterator[CodeType]:
 
 @dataclass(frozen=True)
 class GraphParts:
-    """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits."""
+    """Parts by torch.fx. trunk: images -> (activations, sides). head: (activations, *sides) -> logits.
 
+    The trunk's graph has the network's other inputs as its second argument, which come from what is bound to `model`.
+    """
+
+    model: nn.Module
     trunk_graph: fx.GraphModule
     head_graph: fx.GraphModule
     own_gradient: bool  # whether the model's gradient may be another one than the graph's
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and sides for images (B, 3, H', W'), which are never written to."""
-        return self.trunk_graph(images.clone())
+        return self.trunk_graph(images.clone(), others_of(self.model, len(images)))
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C). Works on copies, so that an in-place first operation overwrites nothing."""
@@ -153,16 +158,26 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
         raise CannotSplit(f"torch.fx can't trace {type(network.model).__name__}: {error}") from error
     if not tracer.outputs or not isinstance(tracer.outputs[-1], fx.Proxy):
         raise CannotSplit(f"{layer} isn't called, or returns no tensor")
-    cut = tracer.outputs[-1].node
-    after: set[fx.Node] = set()
-    for node in graph.nodes:
-        if any(source is cut or source in after for source in node.all_input_nodes):
-            after.add(node)
+    nodes = [output.node for output in tracer.outputs if isinstance(output, fx.Proxy)]
+    if several_inputs(network.model):  # a layer may be called on each of them
+        of_images = _after(graph, next(iter(graph.nodes)))
+        nodes = [node for node in nodes if node in of_images] or nodes
+    cut = nodes[-1]
+    after = _after(graph, cut)
     if not any(node.op == "output" for node in after):
         raise CannotSplit(f"the scores don't depend on {layer}")
     trunk, head = _split_graph(graph, cut, after)
     modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
-    return GraphParts(*modules, tracer.own_gradient)
+    return GraphParts(network.model, *modules, tracer.own_gradient)
+
+
+def _after(graph: fx.Graph, start: fx.Node) -> set[fx.Node]:
+    """The nodes that depend on this one."""
+    after: set[fx.Node] = set()
+    for node in graph.nodes:
+        if any(source is start or source in after for source in node.all_input_nodes):
+            after.add(node)
+    return after
 
 
 def _split_graph(graph: fx.Graph, cut: fx.Node, after: set[fx.Node]) -> tuple[fx.Graph, fx.Graph]:
@@ -188,8 +203,8 @@ class HookedParts:
     """Parts of a model that torch.fx can't follow: forward hooks on a parameter-sharing copy.
 
     Such a model may branch on its data, so each image runs in a batch of its own. The head is the whole model with the
-    layer's output replaced, so it costs a whole forward pass an image. The sides are the images and, per image, which
-    call of the layer is cut: the last one.
+    layer's output replaced, so it costs a whole forward pass an image. The sides are the images, per image which call
+    of the layer is cut, the last one, and the other inputs.
     """
 
     head_graph: None = None
@@ -200,10 +215,11 @@ class HookedParts:
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and the sides. Raises BenchError where the model doesn't call the layer."""
-        activations, calls = [], []
-        for image in images.split(1):
+        activations, calls, others = [], [], others_of(self.network.model, len(images))
+        for image, *others_of_image in zip(*(each.split(1) for each in (images, *others)), strict=True):
             outputs: list[Any] = []
-            self._run(image, lambda module, inputs, output, outputs=outputs: outputs.append(output))  # type: ignore[misc]
+            hook = lambda module, inputs, output, outputs=outputs: outputs.append(output)  # noqa: E731
+            self._run(image, tuple(others_of_image), hook)
             if not outputs:
                 raise BenchError(
                     f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."
@@ -212,15 +228,14 @@ class HookedParts:
             calls.append(len(outputs))
         if not all(isinstance(part, Tensor) for part in activations):
             raise BenchError(f"The layer {self.layer!r} returns no tensor; choose one that returns (B, K, H, W) maps.")
-        return torch.cat(activations), (images, torch.tensor(calls))
+        return torch.cat(activations), (images, torch.tensor(calls), *others)
 
     def head(self, activations: Tensor, sides: tuple[Any, ...]) -> Tensor:
         """Logits (B, C) of the model with the layer's output replaced by the activations."""
-        images, calls = sides
-        rows = zip(activations.split(1), images.split(1), calls.tolist(), strict=True)
+        rows = zip(*(each.split(1) for each in (activations, *sides)), strict=True)
         return torch.cat([self._head_of_image(*row) for row in rows])
 
-    def _head_of_image(self, activations: Tensor, image: Tensor, call: int) -> Tensor:
+    def _head_of_image(self, activations: Tensor, image: Tensor, call: Tensor, *others: Tensor) -> Tensor:
         count = 0
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
@@ -228,12 +243,12 @@ class HookedParts:
             count += 1
             return activations.clone() if count == call else output
 
-        return self._run(image, replace)
+        return self._run(image, others, replace)
 
-    def _run(self, image: Tensor, hook: Hook) -> Any:
+    def _run(self, image: Tensor, others: OtherInputs, hook: Hook) -> Any:
         handle = self.network.model.get_submodule(self.layer).register_forward_hook(hook)
         try:
-            return self.network(image.clone())
+            return self.network(image.clone(), others)
         finally:
             handle.remove()
 
@@ -335,7 +350,7 @@ def trunk_and_head_of(
 
     def checked(parts: GraphParts | HookedParts) -> TrunkAndHead:
         with_maps = _with_maps(parts, layer, reshape, image)
-        kinds = _checked_kinds(with_maps, layer, image, expected)
+        kinds = _checked_kinds(model, with_maps, layer, image, expected)
         return TrunkAndHead(with_maps, kinds, scores, module, sizes, mates or "")
 
     for opaque_scores in (False, True)[: 0 if mates else 1 if scores is None else 2]:
@@ -407,7 +422,7 @@ def _with_maps(parts: GraphParts | HookedParts, layer: str, reshape: AnyReshape 
     return ReshapedParts(parts, to_and_from_maps)
 
 
-def _checked_kinds(parts: Parts, layer: str, image: Tensor, expected: Tensor) -> list[SideKind]:
+def _checked_kinds(model: nn.Module, parts: Parts, layer: str, image: Tensor, expected: Tensor) -> list[SideKind]:
     """The kinds of side values. Raises CannotSplit where the parts aren't the model, BenchError without maps."""
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
@@ -416,6 +431,11 @@ def _checked_kinds(parts: Parts, layer: str, image: Tensor, expected: Tensor) ->
         raise BenchError(
             f"The layer {layer!r} gives {given}, not maps (B, K, {SPACES[image.ndim - 2]}); "
             "choose a convolution, activation or pooling layer before the maps are flattened."
+        )
+    if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
+        raise BenchError(
+            f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that does, "
+            "or the other input by explained=."
         )
     kinds = kinds_of(sides, parts.trunk(torch.cat([image, image]))[1]) if sides else []
     if parts.head_graph is not None:

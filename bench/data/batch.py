@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.images import OtherInputs
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 
@@ -70,13 +71,14 @@ class Batch:
     """Rows to explain: one row per image and explained class.
 
     Attributes:
-        images: (B, 3, H', W'), normalised as the weights expect.
+        images: (B, 3, H', W'), normalised as the weights expect; `evaluate` takes several inputs for it too.
         image_ids: B names.
         targets: (B,) class indices, or None for "the predicted class".
         annotations: B, or empty for a data set without.
         interventions: per row the image's parts with versions of it without each, no parts where it has none; None
             where nothing asks for them.
         other_images: (B, 3, H', W'), for each row another image of the data set; None as above.
+        other_inputs: what the network takes beside the images, (B, ...) each: `evaluate` takes them out of `images`.
     """
 
     images: Tensor
@@ -85,6 +87,7 @@ class Batch:
     annotations: tuple[Annotation, ...] = ()
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
+    other_inputs: OtherInputs = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -114,7 +117,9 @@ class Batch:
                 return values[index.to(values.device, non_blocking=True)]
             return tuple(values[row] for row in index.tolist()) if values else values
 
-        return Batch(**{entry.name: rows(getattr(self, entry.name)) for entry in fields(self)})
+        names = [entry.name for entry in fields(self) if entry.name != "other_inputs"]
+        others = tuple(map(rows, self.other_inputs))
+        return Batch(**{name: rows(getattr(self, name)) for name in names}, other_inputs=others)
 
     def annotations_of(self, targets: Tensor, classes: int) -> dict[str, Any]:
         """What the annotations say of the explained classes (B,) of a model of so many, as an Explanation's fields.

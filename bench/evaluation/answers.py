@@ -239,13 +239,16 @@ def _classified(
     Rows that fill up a pass don't count as passes.
     """
     classes = classes[: trace.num_valid].repeat_interleave(request.count, 0)
+    of_images = torch.arange(len(classes), device=classes.device) // request.count
     if wanted is not None:
-        classes = classes[wanted.flatten().nonzero()[:, 0].to(classes.device)]
+        chosen = wanted.flatten().nonzero()[:, 0].to(classes.device)
+        classes, of_images = classes[chosen], of_images[chosen]
     scores: list[Tensor] = []
     for images in in_passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
-        logits = trace.network.forward_logits(filled)[: len(images)]
+        of_rows = of_images[torch.arange(start, start + rows, device=classes.device).clamp(max=len(classes) - 1)]
+        logits = trace.network.forward_logits(filled, of_rows)[: len(images)]
         trace.passes.leave_out(missing)
         of_pass = classes[start : start + len(images)]
         scores.append(torch.stack([request.score(logits, column) for column in of_pass.unbind(1)], 1))

@@ -63,7 +63,8 @@ def proved(
         """The suite's own, of one image, computed from it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", MethodLeftOut)
-            fresh = trace_of(trace.cut_model, first.images, targets, first.interventions, first.other_images)
+            extras = first.interventions, first.other_images
+            fresh = trace_of(trace.cut_model, first.images, targets, *extras, others=first.other_inputs)
             for part in rows_of(replace(fresh, image_ids=first.image_ids), first, own_methods, own_metrics):
                 yield from [part["value"]] if holds_values(part) else part["points"]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.output import LOGITS, AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
@@ -132,7 +133,7 @@ def _layer(trace: Trace) -> Answer:
 
 def examined_input(trace: Trace) -> Answer:
     """Whether the values that the first layer with weights takes look like an image's."""
-    name, values = _first_input(trace.cut_model.model, trace.images[:FEW])
+    name, values = _first_input(trace[:FEW])
     low, high = float(values.amin()), float(values.amax())
     size = " x ".join(map(str, trace.images.shape[1:]))
     seen = f"images of {size} reach {name} with values from {low:.3g} to {high:.3g}"
@@ -154,10 +155,11 @@ def examined_input(trace: Trace) -> Answer:
 def _other_range(
     trace: Trace, batches: Sequence[Tensor], logits: Tensor, labels: Tensor, known: Normalisation | None
 ) -> Answer | None:
-    """A stop where the labels fit clearly better with another range of values; None where they don't, or where not even
-    all images could tell. batches: of images, whose logits (n, C) and labels (n,) these are."""
+    """A stop where the labels fit clearly better with another range of pixels; None where they don't, for signals and
+    volumes, and where not even all images could tell. batches: of images, whose logits (n, C) and labels (n,) these
+    are."""
     (number, classes), right, truth = logits.shape, int((logits.argmax(1) == labels).sum()), labels.numpy()
-    if not fits_better(np.ones(number, bool), truth, right, classes):
+    if trace.dimensions != 2 or not fits_better(np.ones(number, bool), truth, right, classes):
         return None
 
     def of_channels(values: Sequence[float]) -> Tensor:
@@ -186,9 +188,10 @@ def _other_range(
 
 
 @torch.no_grad()
-def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
+def _first_input(trace: Trace) -> tuple[str, Tensor]:
     """The name of the first layer with a matrix or kernels that a pass calls, and what it takes of each image."""
     taken: dict[str, list[Tensor]] = {}
+    model, images = trace.cut_model.model, trace.images
 
     def take(_: nn.Module, inputs: tuple[object, ...], name: str) -> None:
         taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
@@ -196,8 +199,9 @@ def _first_input(model: nn.Module, images: Tensor) -> tuple[str, Tensor]:
     parts = [each for each in model.named_modules() if each[0] and any(p.ndim > 1 for p in each[1].parameters(False))]
     handles = [part.register_forward_pre_hook(partial(take, name=name)) for name, part in parts]
     try:
-        for image in images.split(1):
-            model(image.clone())
+        for row in range(len(trace)):
+            with bound(model, trace[row : row + 1].other_inputs):
+                model(images[row : row + 1].clone())
     finally:
         for handle in handles:
             handle.remove()

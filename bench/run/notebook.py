@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from os import PathLike
@@ -20,11 +21,12 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.images import check_tensor, dimensions_of
+from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor, dimensions_of, taken_apart
+from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, without_autocast
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import cut
+from axiom_bench.cutting.trace import Inputs, cut, trace_of
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import as_rgb, open_upright
 from axiom_bench.data.formats.files import why
@@ -86,11 +88,12 @@ def load_model(name: str, weights: str | None = "default", **settings: Any) -> n
 def evaluate(
     model: nn.Module | str,
     layer: str | None,
-    batches: Iterable[Batch | tuple[Tensor, Tensor | None]],
+    batches: Iterable[Batch | tuple[Inputs, Tensor | None]],
     methods: Sequence[str | Callable],
     metrics: Sequence[str | Callable],
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
+    explained: int | str | None = None,
 ) -> pd.DataFrame:
     """Measure methods on a model: one row per image x method x metric, in the columns of the records. At the end come
     rows with image id "*" for metrics with values of the whole data set.
@@ -99,11 +102,13 @@ def evaluate(
         model: any nn.Module, which isn't changed, or a name that `load_model` takes.
         layer: dotted name of the target layer; None: the last spatial one.
         batches: (images (B, 3, H', W'), targets (B,) or None for the predicted class), or `axiom_bench.Batch`es with
-            image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do.
+            image ids, boxes and masks. Signals (B, C, L') and volumes (B, C, D', H', W') stand as images do, and so do
+            several inputs; see `axiom_bench.trace`.
         methods: names or callables.
         metrics: names or callables.
         reshape: "tokens" for a transformer; see `CutModel`.
         output: what is explained; see `CutModel`.
+        explained: which of several inputs is explained; see `axiom_bench.trace`.
 
     Returns:
         The values, with their unit and a status that says why a value is NaN; a method that doesn't apply to the model
@@ -118,16 +123,20 @@ def evaluate(
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
     parts: list[Columns] = []
-    is_proved, stream = False, _as_batches(batches)
+    forms: list[SeveralInputs] = []
+    is_proved, stream = False, _as_batches(batches, partial(_apart, model, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
     if layer is None:  # that of the first batch's images
         first = next(stream if listed is None else iter(listed), None)
         stream = stream if first is None else chain([first], stream)
-        layer = _layer_of(model, (3, 224, 224) if first is None else first.images.shape[1:], bool(reshape), output)
+        like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
+        layer = _layer_of(model, like, bool(reshape), output, forms)
     cut_model = cut(model, layer, reshape=reshape, output=output)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved
+        for form in forms:
+            cut_model.take(form)
         trace = trace_of_batch(cut_model, part)
         if not is_proved:
             warn_of_silence(trace)
@@ -150,13 +159,14 @@ def evaluate(
 def explain(
     model: nn.Module | str,
     layer: str | None = None,
-    images: Tensor | Photograph | Sequence[Photograph] | None = None,
+    images: Inputs | Photograph | Sequence[Photograph] | None = None,
     methods: Sequence[str | Callable] = (),
     targets: Tensor | int | str | Sequence[int | str] | None = None,
     size: tuple[int, int] | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
     preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None = None,
+    explained: int | str | None = None,
 ) -> Heatmaps:
     """Heatmaps of several methods from one pass: {name: (B, H', W') in [0, 1]}, at the images' size or at `size`.
 
@@ -168,7 +178,8 @@ def explain(
         layer: dotted name of the target layer; None: the last spatial one, which the result names.
         images: photographs: a path, a PIL image, an array (H, W, 3) of 0 to 255 or of floats in [0, 1], bytes (3, H,
             W), or a list of these. Or a tensor as the network takes it, (B, 3, H', W') or (3, H', W'), in floating
-            point, which isn't preprocessed.
+            point, which isn't preprocessed. Several inputs are a dict, or a tuple of tensors of which one in floating
+            point is a batch; a list, and any other tuple, is photographs.
         methods: names or callables; left out: those of `axiom-bench explain`.
         targets: (B,), or one class for all images, each an index or a name of the network's classes; None for the
             predicted class.
@@ -177,6 +188,7 @@ def explain(
         output: what is explained; see `CutModel`.
         preprocessing: of photographs, a function from a PIL image to a tensor (3, H', W'), as `weights.transforms()`
             of torchvision; None: the network's own. Where nobody knows it a warning says what is taken for it.
+        explained: which of several inputs is explained; see `axiom_bench.trace`.
 
     Returns:
         A dict, which a notebook shows as pictures, `maps.save("maps.png")` draws into a file, and `maps.show()` opens;
@@ -193,11 +205,17 @@ def explain(
         methods = next(each["method"] for each in defaults if "method" in each)
     plugins_of_methods = chosen("method", methods)
     model, loaded = _network(model)
-    images, pictures = _prepared(images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    forms: list[SeveralInputs] = []
+    batch = _apart(model, explained, forms, Batch(images, ()))  # type: ignore[arg-type]
+    images, pictures = _prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    batch = replace(batch, images=images)
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
-    layer = _layer_of(model, images.shape[1:], bool(reshape), output) if layer is None else layer
-    trace = cut(model, layer, reshape=reshape, output=output).trace(images, _indices(targets, loaded, len(images)))
+    layer = _layer_of(model, batch, bool(reshape), output, forms) if layer is None else layer
+    cut_model = cut(model, layer, reshape=reshape, output=output)
+    for form in forms:
+        cut_model.take(form)
+    trace = trace_of(cut_model, images, _indices(targets, loaded, len(images)), others=batch.other_inputs)
     warn_of_silence(trace)
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
         sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
@@ -254,9 +272,24 @@ def _network(model: nn.Module | str) -> tuple[nn.Module, LoadedModel | None]:
     return model, loaded if isinstance(loaded, LoadedModel) else None
 
 
-def _layer_of(model: nn.Module, shape: Sequence[int], is_reshaped: bool, output: AnyOutput | None) -> str:
-    """The last spatial layer. shape: of an image, (C, H', W')."""
-    calls = layers.record(model, tuple(shape[1:]), check_output(output).function, shape[0])
+def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInputs], batch: Batch) -> Batch:
+    """The batch with its explained images alone as `images`, and how the network takes several inputs, in `forms`."""
+    if not are_several(batch.images, model):
+        return batch
+    form, images, others = taken_apart(model, batch.images, explained)
+    forms.append(form)
+    return replace(batch, images=images, other_inputs=others)
+
+
+def _layer_of(
+    model: nn.Module, batch: Batch, is_reshaped: bool, output: AnyOutput | None, forms: list[SeveralInputs]
+) -> str:
+    """The last spatial layer, with the other inputs of the batch's first image."""
+    if forms:
+        model = shared_copy(model)
+        forms[0].give(model, tuple(each[:1] for each in batch.other_inputs))
+    channels, *size = batch.images.shape[1:]
+    calls = layers.record(model, tuple(size), check_output(output).function, channels)
     return layers.choose(model, "default", calls, is_reshaped)
 
 
@@ -347,8 +380,9 @@ def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
     return listed
 
 
-def _as_batches(batches: Iterable[Any]) -> Iterator[Batch]:
-    """Batches with image ids; bare (images, targets) are numbered in their order. Raises BenchError for other forms."""
+def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    """Batches with image ids; bare (images, targets) are numbered in their order. Raises BenchError for other forms.
+    apart: see `_apart`."""
     if isinstance(batches, Batch | Tensor | dict | str) or not isinstance(batches, Iterable):
         raise BenchError(
             f"batches is an iterable of (images, targets) or of axiom_bench.Batch, not a {type(batches).__name__}; "
@@ -356,24 +390,26 @@ def _as_batches(batches: Iterable[Any]) -> Iterator[Batch]:
         )
     first = 0
     for entry in batches:
-        batch = entry if isinstance(entry, Batch) else _as_batch(entry, first)
+        batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
+        check_tensor(batch.images)
         if batch.annotations:
             check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
+        if not isinstance(entry, Batch):
+            batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
         first += len(batch)
         yield batch
     if not first:
         warnings.warn("There is no image in batches; a generator that was read before is empty.", stacklevel=4)
 
 
-def _as_batch(entry: Any, first: int) -> Batch:
+def _as_batch(entry: Any) -> Batch:
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise BenchError(
             f"A batch is (images, targets) or an axiom_bench.Batch, not a {type(entry).__name__}; pass images "
             "(B, 3, H, W) with targets (B,), or with None for the predicted class."
         )
     images, targets = entry
-    check_tensor(images)
-    return Batch(images, tuple(str(first + row) for row in range(len(images))), targets)
+    return Batch(images, (), targets)
 
 
 def _of_whole_set(metrics: Sequence[Metric], parts: Iterable[Columns]) -> Iterator[Columns]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.model_copy import MaxPool2dByViews, shared_copy
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.passes import Passes
@@ -81,7 +82,8 @@ def sandbox(trace: Trace, library: str) -> Iterator[Sandbox]:
             model = nn.Sequential(model, trunk_and_head.output)
         _count(model, layer, trace.passes)
         try:
-            yield Sandbox(model, network, layer, trace.images.clone(), _reshape(trace))
+            with bound(network, trace.other_inputs):
+                yield Sandbox(model, network, layer, trace.images.clone(), _reshape(trace))
         except BenchError:
             raise
         except Exception as error:

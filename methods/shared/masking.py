@@ -64,9 +64,9 @@ def masked_scores(trace: Trace, image: int, count: int, masked: Callable[[slice]
 
     image: its index in the batch. masked: slice of range(count) -> these copies, (rows, 3, H', W').
     """
-    target = int(trace.targets[image])
+    target, network = int(trace.targets[image]), trace.network[image : image + 1]
     slices = pass_slices(trace, count)
-    parts = [class_scores(trace, trace.network.forward_logits(masked(rows)), target) for rows in slices]
+    parts = [class_scores(trace, network.forward_logits(masked(rows)), target) for rows in slices]
     return torch.cat(parts) if parts else trace.activations.new_zeros(0, 2)
 
 
@@ -107,8 +107,10 @@ def scores_of_all_channels(trace: Trace, strength: float = 1.0) -> Tensor:
 @torch.no_grad()
 def baseline_scores(trace: Trace) -> Tensor:
     """Logit and probability of each image's class for an image of zeros: (B, 1, 2)."""
-    logits = trace.network.forward_logits(torch.zeros_like(trace.images[:1]))
-    return torch.cat([class_scores(trace, logits, int(target)) for target in trace.targets])[:, None]
+    rows = torch.arange(len(trace) if trace.other_inputs else 1)
+    logits = trace.network.forward_logits(torch.zeros_like(trace.images[rows]), rows).expand_as(trace.logits)
+    pairs = zip(logits.split(1), trace.targets.tolist(), strict=True)
+    return torch.cat([class_scores(trace, of_image, target) for of_image, target in pairs])[:, None]
 
 
 def class_scores(trace: Trace, logits: Tensor, target: int) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
@@ -41,7 +42,8 @@ def fully_randomised(trace: Trace, seed: int) -> SplitModel:
     """The last stage of a cascading randomisation, cut where the trace's model is; made once for a cut."""
 
     def cut() -> SplitModel:
-        (copy,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed)
+        with bound(trace.cut_model.model, trace[:1].other_inputs):
+            (copy,) = randomised(trace.cut_model.model, trace.images[:1], "cascading", 1, seed)
         return trace.cut_model.on(copy)
 
     return trace.cut_model.once(("fully randomised", seed), cut)

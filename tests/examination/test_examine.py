@@ -114,3 +114,9 @@ def test_another_range_of_pixels_that_fits_labels_better_is_a_stop(trained, give
     for rows, (scale, shift) in ((40, trained), (4, given)):  # what fits, and too few to tell
         answers = ab.check(model, "0", (pixels * scale + shift)[:rows], labels[:rows])
         assert not any(each.level == "stop" for each in answers)
+
+
+def test_labelled_signals_are_asked_for_no_range_of_pixels() -> None:
+    model = nn.Sequential(nn.Conv1d(3, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(6, 5))
+    answers = ab.check(model, "1", torch.randn(20, 3, 30), torch.arange(20) % 5)
+    assert [each.question for each in answers][-2:] == ["input", "labels"]
