@@ -151,19 +151,21 @@ class FixedDraws(nn.Module):
         """As torch prints it."""
         return f"seed={self.seed}"
 
-    def forward(self, images: Tensor) -> Any:
-        """What the network returns for images (B, C, H', W')."""
-        returned = [self._drawn(image) for image in images.split(1)]
+    def forward(self, images: Tensor, *others: Tensor) -> Any:
+        """What the network returns for images (B, C, H', W'), and other inputs in its order."""
+        returned = [
+            self._drawn(*each) for each in zip(images.split(1), *(each.split(1) for each in others), strict=True)
+        ]
         return tree_map(lambda *parts: torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0], *returned)
 
-    def _drawn(self, image: Tensor) -> Any:
+    def _drawn(self, *inputs: Tensor) -> Any:
         of_numpy, of_python = np.random.get_state(), random.getstate()
-        with torch.random.fork_rng([image.device] if image.device.type == "cuda" else []):
+        with torch.random.fork_rng([inputs[0].device] if inputs[0].device.type == "cuda" else []):
             torch.manual_seed(self.seed)
             np.random.seed(self.seed)
             random.seed(self.seed)
             try:
-                return self.module(image)
+                return self.module(*inputs)
             finally:
                 np.random.set_state(of_numpy)
                 random.setstate(of_python)

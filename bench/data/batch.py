@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.images import OtherInputs
 from axiom_bench.cutting.interventions import Parts
 from axiom_bench.data.base import BACKGROUND, NO_VERDICT
 
@@ -87,7 +86,7 @@ class Batch:
     annotations: tuple[Annotation, ...] = ()
     interventions: tuple[Parts, ...] | None = None
     other_images: Tensor | None = None
-    other_inputs: OtherInputs = ()
+    other_inputs: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)

@@ -103,6 +103,7 @@ def test_exact_drops_equal_a_loop(hard):
             handle.remove()
             close(part.ablation_drops[:, channel], scores - ablated)
     close(trace.at("features.0").scores, trace.scores)
+    close(ab.trace(ab.FixedDraws(model), LAYER, INPUTS).ablation_drops, trace.ablation_drops)
     assert [each.tolist() for each in trace[1:].other_inputs] == [each[1:].tolist() for each in INPUTS[1:]]
 
 
