@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, Protocol, TypeVar
 
@@ -102,12 +102,14 @@ def check_heatmap(heatmap: object, finite: bool, images: Tensor | None) -> None:
         )
 
 
-def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor) -> None:
+def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor, touching: bool = False) -> None:
     """Raises BenchError unless boxes are pixels, (n, 4) for each image, and masks bool, of the heatmap's shape.
+    touching: whether a box beside its image, as in pixels of a larger one, is refused too.
 
     A box has its starts and then its ends, each with the last axis first: (n, 2) of signals, (n, 6) of volumes.
     """
-    if boxes is not None and not (len(boxes) == len(heatmap) and all(_are_boxes(each, heatmap) for each in boxes)):
+    are_boxes = partial(_are_boxes, heatmap=heatmap, touching=touching)
+    if boxes is not None and not (len(boxes) == len(heatmap) and all(map(are_boxes, boxes))):
         corners = {1: "(n, 2) for each signal, x0 x1", 3: "(n, 6) for each volume, x0 y0 z0 x1 y1 z1"}
         of_each = corners.get(heatmap.ndim - 1, "(n, 4) for each image, x0 y0 x1 y1")
         raise BenchError(f"Boxes are a tensor {of_each} in its pixels; give boxes=(of_image, ...).")
@@ -116,15 +118,14 @@ def check_objects(boxes: Sequence[object] | None, masks: object, heatmap: Tensor
         raise BenchError(f"Masks are bool, as masks > 0, of {described(heatmap)} as heatmaps, not {described(masks)}.")
 
 
-def _are_boxes(boxes: object, heatmap: Tensor) -> bool:
-    """Corners in order, none beside the image as in pixels of a larger one, and not all in the first of 16 x 16 or more
-    pixels, as shares of an image's sides are."""
+def _are_boxes(boxes: object, heatmap: Tensor, touching: bool) -> bool:
+    """Corners in order, and not all in the first of 16 x 16 or more pixels, as shares of an image's sides are."""
     if not isinstance(boxes, Tensor) or boxes.ndim != 2 or boxes.shape[1] != 2 * (heatmap.ndim - 1):
         return False
     are_shares = min(heatmap.shape[1:]) >= 16 and len(boxes) > 0 and boxes.max() <= 1 and (boxes % 1).any()
     starts, ends = boxes.chunk(2, 1)
     touch = (starts <= boxes.new_tensor(heatmap.shape[:0:-1])).all() and (ends >= 0).all()
-    return bool((ends >= starts).all() and touch and not are_shares)
+    return bool((ends >= starts).all() and (touch or not touching) and not are_shares)
 
 
 def _in_range(values: Tensor) -> bool:

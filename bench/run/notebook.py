@@ -393,7 +393,7 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         batch = apart(entry if isinstance(entry, Batch) else _as_batch(entry))
         check_tensor(batch.images)
         if batch.annotations:
-            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0])
+            check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0], touching=True)
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
         first += len(batch)
