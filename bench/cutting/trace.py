@@ -432,15 +432,16 @@ class CutModel(SplitModel):
         interventions: Sequence[Sequence[Part]] | None = None,
         other_images: Tensor | None = None,
         explained: int | str | None = None,
+        other_inputs: OtherInputs = (),
     ) -> Trace:
         """One trunk pass, one head pass and its gradient.
 
         images: (B, C', H', W'), or several inputs, with `explained` as `axiom_bench.trace` has it. targets: (B,) class
         indices; None: each image's predicted class. interventions: per image its parts; other_images: (B, C', H', W'),
-        another image for each; see Trace.
+        another image for each; see Trace. other_inputs: those of a trace before, where images are a tensor.
         Raises BenchError for a layer without such maps, a model without logits or scores, targets out of range.
         """
-        return trace_of(self, images, targets, interventions, other_images, explained)
+        return trace_of(self, images, targets, interventions, other_images, explained, other_inputs)
 
 
 def cut(

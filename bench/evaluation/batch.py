@@ -20,7 +20,7 @@ from axiom_bench.cutting.numerics import SPACES, dead_channels
 from axiom_bench.cutting.output import described
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.cutting.silent import one_position, silence
-from axiom_bench.cutting.trace import CutModel, Trace, trace_of
+from axiom_bench.cutting.trace import CutModel, Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.measurement import Measured, Measurement, Metric, measure_all, without_values
@@ -152,7 +152,7 @@ def warn_of_silence(trace: Trace) -> bool:
 def trace_of_batch(cut_model: CutModel, batch: Batch) -> Trace:
     """The trace of a batch, with what the batch has beside its images."""
     extras = batch.interventions, batch.other_images
-    trace = trace_of(cut_model, batch.images, batch.targets, *extras, others=batch.other_inputs)
+    trace = cut_model.trace(batch.images, batch.targets, *extras, None, batch.other_inputs)
     return replace(trace, image_ids=batch.image_ids)
 
 
