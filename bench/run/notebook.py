@@ -277,7 +277,8 @@ def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInp
     if not are_several(batch.images, model):
         return batch
     form, images, others = taken_apart(model, batch.images, explained)
-    forms.append(form)
+    if form not in forms:  # of many batches there is one, or the cut refuses the second
+        forms.append(form)
     return replace(batch, images=images, other_inputs=others)
 
 
