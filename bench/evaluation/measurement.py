@@ -78,9 +78,10 @@ def measure_all(
         calls: list[tuple[Measurement, Metric, np.ndarray, MetricCall | None]] = []
         for (measurement, explanation, scale), maps in zip(asked, of_maps, strict=True):
             for metric in (metric for metric in metrics if metric.is_foreign == is_foreign):
-                needs, applies = needs_of(metric), explanation.dimensions in metric.dimensions
-                not_applicable = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
-                met = statuses(needs, explanation, scale) if applies else not_applicable
+                if explanation.dimensions in metric.dimensions:
+                    met = statuses(needs_of(metric), explanation, scale)
+                else:
+                    met = np.full(len(explanation), NOT_APPLICABLE, dtype=object)
                 read = maps if maps is not None and reads_maps(metric) else explanation
                 calls.append((measurement, metric, met, _start(metric, read) if (met == OK).any() else None))
         answer_all([call for *_, call in calls if call is not None], watch)
