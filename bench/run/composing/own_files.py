@@ -1,5 +1,5 @@
-"""A user's own folders of YAML files, as a source of Hydra's: methods and metrics with or without their name around
-them, experiments with or without theirs. torchvision's networks as another; and what Hydra couldn't say in words."""
+"""Sources of Hydra's beside conf/. A user's own folders of YAML files: methods and metrics with or without their name
+around them, experiments with or without theirs. torchvision's networks. And what Hydra couldn't say in words."""
 
 from __future__ import annotations
 
