@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import whole
@@ -76,7 +76,7 @@ def _stamp(path: Path | None) -> tuple[str, int]:
 
 
 T = TypeVar("T")
-Box = tuple[float, float, float, float]
+Box = tuple[float, ...]  # starts, then ends, which are exclusive; the last axis first: x0, y0, x1, y1 of images
 Objects = tuple[tuple[int, Box], ...]
 MAX_DRAWN = 1_000_000  # numbers of six digits, so that ids ascend
 Drawn = Annotated[int, whole(1, "a number of images, which are drawn", MAX_DRAWN)]
@@ -102,16 +102,18 @@ class BadImage(Exception):
 class Sample:
     """One image as it is stored, decoded.
 
-    image: RGB. label: the class index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in
-    stored pixels, x1 and y1 exclusive. mask: (h, w) int64, class index per pixel, or BACKGROUND or NO_VERDICT.
+    image: RGB, a PIL image; or an array (C, *space) of numbers, which the network takes as it is. label: the class
+    index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in stored pixels, x1 and y1
+    exclusive; of an array its starts and ends, the last axis first, as x0, x1 or x0, y0, z0, x1, y1, z1. mask: the
+    image's space (h, w), int64, class index per pixel, or BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no
-    verdict there. cells: whether the objects are the cells of a mosaic. stored: (height, width) of the file's image,
+    verdict there. cells: whether the objects are the cells of a mosaic. stored: (height, width) of the file's picture,
     where `image` may have been decoded at a part of it; objects and mask are in the file's pixels. turned: whether the
     EXIF orientation is applied; None where there is none.
     """
 
-    image: Image.Image
+    image: Any
     image_id: str
     label: int | None = None
     objects: Objects = ()
@@ -119,13 +121,13 @@ class Sample:
     problems: tuple[str, ...] = ()
     crowd: Objects = ()
     cells: bool = False
-    stored: tuple[int, int] | None = None
+    stored: tuple[int, ...] | None = None
     turned: bool | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the stored image."""
-        return self.stored or (self.image.height, self.image.width)
+    def size(self) -> tuple[int, ...]:
+        """(height, width) of the stored image; the space of an array."""
+        return self.stored or size_of(self.image)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ class StoredPart:
     """A part of an image as it is stored, decoded.
 
     name: of this part, once per image. label: the class index of an object; None for the ground and for marks.
-    mask: (h, w) bool, its pixels. images: RGB, the image without it and with everything else the same, of the same
+    mask: (h, w) bool, its pixels. images: as a Sample has them, without it and with everything else the same, of one
     size; one for an object, several other grounds for the ground. bare: of the ground, the same other grounds without
     any other part, which Shapley values need; () where there are none.
     The parts of an image have disjoint masks that cover it together: objects first, then marks, the ground last.
@@ -142,8 +144,8 @@ class StoredPart:
     name: str
     label: int | None
     mask: NDArray[np.bool_]
-    images: tuple[Image.Image, ...]
-    bare: tuple[Image.Image, ...] = ()
+    images: tuple[Any, ...]
+    bare: tuple[Any, ...] = ()
 
 
 class DataSet(ABC):
@@ -172,6 +174,11 @@ class DataSet(ABC):
     def class_names(self) -> tuple[str, ...]:
         """Readable names of the classes, by class index; `classes` themselves where there are no others."""
         return self._class_names or self.classes
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(C, *space) of the samples, where they are arrays; None for pictures."""
+        return None
 
     @property
     def sources(self) -> tuple[DataSet, ...]:
@@ -217,7 +224,7 @@ class DataSet(ABC):
 
 def largest(objects: Objects) -> int | None:
     """The class of the object with the largest box, the first of equals: the label of an image of several objects."""
-    areas = [(x1 - x0) * (y1 - y0) for _, (x0, y0, x1, y1) in objects]
+    areas = [prod(end - start for start, end in sides(box)) for _, box in objects]
     return objects[areas.index(max(areas))][0] if objects else None
 
 
@@ -226,15 +233,25 @@ def classes_of(label: int | None, objects: Objects) -> tuple[int, ...]:
     return tuple(sorted({*(() if label is None else (label,)), *(index for index, _ in objects)}))
 
 
-def clipped(box: Box, size: tuple[float, float]) -> Box:
-    """The part of a box inside an image of this size (width, height)."""
-    x0, y0, x1, y1 = box
-    return max(x0, 0.0), max(y0, 0.0), min(x1, size[0]), min(y1, size[1])
+def size_of(image: Any) -> tuple[int, ...]:
+    """(height, width) of a picture; the space of an array (C, *space)."""
+    return image.shape[1:] if isinstance(image, np.ndarray) else (image.height, image.width)
+
+
+def sides(box: Box) -> Iterator[tuple[float, float]]:
+    """(start, end) along each axis, the last axis first."""
+    return zip(box, box[len(box) // 2 :], strict=False)
+
+
+def clipped(box: Box, size: tuple[float, ...]) -> Box:
+    """The part of a box inside an image of this size, the last axis first: (width, height)."""
+    half = len(size)
+    return (*(max(start, 0.0) for start in box[:half]), *map(min, box[half:], size))
 
 
 def is_empty(box: Box) -> bool:
     """Whether a box holds no pixel."""
-    return box[0] >= box[2] or box[1] >= box[3]
+    return any(start >= end for start, end in sides(box))
 
 
 def subset(
@@ -328,6 +345,10 @@ class Selected(MadeOf):
         super().__init__(of, of.name)
         self.indices, self.unlabelled = tuple(indices), of.unlabelled
         self.ids = tuple(of.ids[index] for index in indices)
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        return self.of.shape
 
     def used(self, index: int) -> tuple[int, ...]:
         return (self.indices[index],)

@@ -19,10 +19,10 @@ class Annotation:
 
     Attributes:
         labels: (n,) class indices.
-        boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; one row per label.
+        boxes: (n, 4), x0 y0 x1 y1, x1 and y1 exclusive; of arrays (n, 2 * axes), see Sample. One row per label.
         mask: (H', W') class index per pixel, BACKGROUND or NO_VERDICT; None where the data set has no mask.
         classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
-        stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image.
+        stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image; 1 of arrays.
         cells: whether the objects are the cells of a mosaic.
     """
 
@@ -30,7 +30,7 @@ class Annotation:
     boxes: Tensor
     mask: Tensor | None = None
     classes: tuple[int, ...] | None = None
-    stored_pixel: tuple[float, float] = (1.0, 1.0)
+    stored_pixel: tuple[float, ...] = (1.0, 1.0)
     cells: bool = False
 
     @staticmethod

@@ -39,12 +39,12 @@ bad_images = logging.getLogger("axiom_bench.bad_images")
 class Decoded:
     """One image resized and cropped, before its values are scaled.
 
-    pixels: (3, H', W'), or (1, H', W'), uint8. size: height and width of the stored image. annotation: in the pixels'
-    coordinates. label, problems, turned: as in `Sample`.
+    pixels: (3, H', W'), or (1, H', W'), uint8; an array's numbers (C, *space). size: height and width of the stored
+    image, or an array's space. annotation: in the pixels' coordinates. label, problems, turned: as in `Sample`.
     """
 
     pixels: Tensor
-    size: tuple[int, int]
+    size: tuple[int, ...]
     label: int | None
     annotation: Annotation
     problems: tuple[str, ...]
@@ -83,11 +83,12 @@ class Prepared:
     problems: tuple[str, ...]
     turned: bool | None
     parts: Parts | None
-    other_image: NDArray[np.uint8] | None
+    other_image: NDArray[Any] | None
     damaged: tuple[int, ...]
 
 
-# The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes. Its targets and annotation.
+# The pixels of an image, (3, H', W') uint8: a quarter of the bytes that the network takes; or an array's numbers. Its
+# targets and annotation.
 Item = tuple[Tensor | None, Prepared | BadImage | BenchError]
 Converted = TypeVar("Converted", Annotation, Part)
 Row = tuple[Tensor, int | None, str, Annotation, Parts | None, Tensor | None]
@@ -177,7 +178,7 @@ class _Images(Dataset[Item]):
                 self.cache.write(index, image)
         return image
 
-    def _parts(self, index: int, size: tuple[int, int]) -> Parts | None:
+    def _parts(self, index: int, size: tuple[int, ...]) -> Parts | None:
         """As `Prepared` has them; () where the data set has none for this image. size: (height, width) as stored."""
         stored = self.dataset.interventions(index)
         if stored is None:
@@ -185,7 +186,7 @@ class _Images(Dataset[Item]):
         parts = self.preprocessing.parts(self.dataset.ids[index], size, stored) if stored else ()
         return tuple(_converted(part, Tensor.numpy) for part in parts)
 
-    def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[np.uint8] | None:
+    def _other_image(self, index: int, decode: Callable[[int], Decoded]) -> NDArray[Any] | None:
         """The pixels of the first other image that can be read; None where there is none."""
         for place in others(self.dataset, index):
             try:
@@ -273,8 +274,12 @@ def _died(images: _Images, workers: Sequence[int], codes: Sequence[int]) -> Benc
 def _pack(items: Sequence[Item]) -> tuple[list[Tensor], list[Item]]:
     """Images of one size after another as one tensor: one piece of shared memory instead of one for each image."""
     images = [image for image, _ in items if image is not None]
-    runs = [torch.stack(list(run)) for _, run in groupby(images, key=lambda image: image.shape)]
+    runs = [torch.stack(list(run)) for _, run in groupby(images, key=_form)]
     return runs, [(None, prepared) for _, prepared in items]
+
+
+def _form(image: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return image.shape, image.dtype
 
 
 def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) -> tuple[Parts | None, Tensor | None]:
@@ -288,8 +293,9 @@ def _extras(prepared: Prepared, preprocessing: Preprocessing, size: torch.Size) 
         for part in prepared.parts
     )  # fmt: skip
     other = image(prepared.other_image)
-    if other is not None and other.shape[-2:] != size:
-        other = interpolate(other[None], tuple(size), mode="bilinear", antialias=True)[0]
+    if other is not None and other.shape[1:] != size:
+        mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
+        other = interpolate(other[None], tuple(size), mode=mode, antialias=len(size) == 2)[0]
     return parts, other
 
 
@@ -315,9 +321,9 @@ def _batches(
             if prepared.turned is not None:
                 turned[prepared.image_id] = prepared.turned
             image, annotation = next(images), _converted(prepared.annotation, torch.from_numpy)
-            parts, other_image = _extras(prepared, preprocessing, image.shape[-2:])
+            parts, other_image = _extras(prepared, preprocessing, image.shape[1:])
             for target in prepared.targets:
-                if rows and (len(rows) == batch_size or rows[-1][0].shape != image.shape):
+                if rows and (len(rows) == batch_size or _form(rows[-1][0]) != _form(image)):
                     yield _batch(rows, preprocessing, place)
                     rows = []
                 rows.append((image, target, prepared.image_id, annotation, parts, other_image))
@@ -339,7 +345,7 @@ def _batch(rows: Sequence[Row], preprocessing: Preprocessing, device: torch.devi
 
 
 def _stacked_on(device: torch.device, images: tuple[Tensor, ...]) -> Tensor:
-    """(B, 3, H', W') on the device; to a GPU from pinned memory, so that the copy goes on beside this process."""
+    """(B, C, *space) on the device; to a GPU from pinned memory, so that the copy goes on beside this process."""
     if device.type != "cuda":
         return torch.stack(images).to(device)
     pinned = torch.empty((len(images), *images[0].shape), dtype=images[0].dtype, pin_memory=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from axiom_bench.cutting.interventions import Part, Parts
-from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart, classes_of
+from axiom_bench.data.base import BadImage, DataSet, Objects, Sample, StoredPart, classes_of, size_of
 from axiom_bench.data.batch import Annotation
 from axiom_bench.errors import BenchError, unknown
 
@@ -32,6 +33,8 @@ class Preprocessing:
     become. interpolation: nearest, bilinear, bicubic or lanczos.
     scaled_decoding: whether a JPEG that is at least twice as large as what it is resized to is decoded at a half, a
     quarter or an eighth of its size. This is faster and gives slightly other pixels.
+    shape: (C, *space) of samples that are arrays, None for pictures. Arrays aren't resized, cropped or scaled to
+    [0, 1]: mean and std are of their own numbers, C of each, or one, or none at all.
     Without it equal, bit by bit, to torchvision's Resize, CenterCrop, ToTensor, Normalize on a PIL image, for grey ones
     behind its Grayscale. Raises BenchError for another interpolation, another number of means and standard
     deviations, and a crop of more than MOST_CROP times the side that images are resized to, or MOST_UNRESIZED pixels.
@@ -43,8 +46,12 @@ class Preprocessing:
     std: tuple[float, ...]
     interpolation: str = "bilinear"
     scaled_decoding: bool = False
+    shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.shape is not None:
+            self._check_of_arrays(self.shape[0])
+            return
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
         sides = self.resize if isinstance(self.resize, tuple) else (self.resize,) if self.resize else ()
@@ -64,17 +71,33 @@ class Preprocessing:
                 "an RGB network, one of each for a grey one. For other images use ab.explain or ab.evaluate."
             )
 
+    def _check_of_arrays(self, channels: int) -> None:
+        for setting, value in (("resize", self.resize), ("crop", self.crop)):
+            if value is not None:
+                raise BenchError(
+                    f"model.{setting}={value} is for pictures, and these samples are arrays, which the network takes "
+                    f"as they are; set model.{setting}=null, and give the files the size that it expects."
+                )
+        counts = len(self.mean), len(self.std)
+        if counts not in ((0, 0), (1, 1), (channels, channels)):
+            raise BenchError(
+                f"These samples have {channels} channels, and there are {counts[0]} means and {counts[1]} standard "
+                "deviations; set model.mean and model.std to one number for each channel, or both to null."
+            )
+
     @property
-    def size(self) -> tuple[int, int] | None:
+    def size(self) -> tuple[int, ...] | None:
         """(H', W') of the images that the network takes; None where it is that of the stored image."""
+        if self.shape is not None:
+            return self.shape[1:]
         if self.crop is not None:
             return self.crop, self.crop
         return self.resize if isinstance(self.resize, tuple) else None
 
     @property
     def channels(self) -> int:
-        """Of the images that the network takes: 3, or 1 for grey ones."""
-        return len(self.mean)
+        """Of the images that the network takes: 3, or 1 for grey ones, or an array's."""
+        return len(self.mean) if self.shape is None else self.shape[0]
 
     def __call__(self, sample: Sample) -> tuple[Tensor, Annotation]:
         """(image (3, H', W'), or (1, H', W'), float32, its annotation in the same pixels). Raises BadImage as
@@ -95,37 +118,45 @@ class Preprocessing:
         return dataset.read(index)
 
     def pixels(self, sample: Sample) -> Tensor:
-        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8. Raises BadImage as `picture`."""
+        """The image resized and cropped: (3, H', W'), or (1, H', W'), uint8; an array as it is. Raises BadImage as
+        `picture`."""
+        if isinstance(sample.image, np.ndarray):
+            return torch.from_numpy(np.ascontiguousarray(sample.image))
         picture = self.picture(sample)
         content = bytearray().join(picture.tobytes("raw", band) for band in picture.getbands())
         return torch.frombuffer(content, dtype=torch.uint8).view(-1, picture.height, picture.width)
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, as the network takes them: float32, on their device.
+        """Pixels (..., 3, H', W'), or (..., 1, H', W'), uint8, or an array's numbers (..., C, *space), as the network
+        takes them: float32, on their device.
 
         The same bits on every device: the divisors are tensors, since a GPU replaces the division by a number by a
         product, which rounds otherwise.
         """
 
         def constant(*values: float) -> Tensor:
-            return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1).to(pixels.device, non_blocking=True)
+            axes = 2 if self.shape is None else len(self.shape) - 1
+            return torch.tensor(values, dtype=torch.float32).view(-1, *(1,) * axes).to(pixels.device, non_blocking=True)
 
+        if self.shape is not None:
+            return pixels.float().sub(constant(*self.mean)).div_(constant(*self.std)) if self.mean else pixels.float()
         return pixels.float().div_(constant(WHITE)).sub_(constant(*self.mean)).div_(constant(*self.std))
 
-    def parts(self, image_id: str, size: tuple[int, int], stored: Sequence[StoredPart]) -> Parts:
+    def parts(self, image_id: str, size: tuple[int, ...], stored: Sequence[StoredPart]) -> Parts:
         """The parts of an image of this size (height, width), as stored, in the pixels of the preprocessed image; their
-        images are uint8, as `pixels` gives them.
+        images are as `pixels` gives them. size: of an array its space.
 
         Pixels where the crop goes beyond the image belong to the last part. Parts that the crop cuts away are left out,
         but for the last. Raises BenchError for parts that don't have what StoredPart says.
         """
         for part in stored:
-            sizes = {part.mask.shape, *((picture.height, picture.width) for picture in (*part.images, *part.bare))}
+            sizes = {part.mask.shape, *map(size_of, (*part.images, *part.bare))}
             fits = sizes == {size} and part.mask.dtype == bool and len(part.images) > 0
             if not fits or len(part.bare) not in (0, len(part.images)):
                 raise BenchError(
                     f"The part {part.name!r} of the image {image_id!r} needs a mask of type bool and one or more "
-                    f"images, each of {size[0]} x {size[1]} pixels as the image itself, and as many bare ones or none."
+                    f"images, each of {' x '.join(map(str, size))} pixels as the image itself, and as many bare "
+                    "ones or none."
                 )
         masks = np.stack([part.mask for part in stored])
         if (masks.sum(0) != 1).any():
@@ -134,11 +165,11 @@ class Preprocessing:
                 "and what is no object to the last, the ground."
             )
 
-        def stacked(pictures: Sequence[Image.Image]) -> Tensor:
+        def stacked(pictures: Sequence[Any]) -> Tensor:
             return torch.stack([self.pixels(Sample(picture, image_id)) for picture in pictures])
 
         last = len(stored) - 1
-        numbers = self._mask(masks.argmax(0), self._resized(*size))
+        numbers = self._mask(masks.argmax(0), size)
         numbers = torch.where(numbers < 0, last, numbers)
         parts = []
         for place, part in enumerate(stored):
@@ -148,7 +179,7 @@ class Preprocessing:
         return tuple(parts)
 
     def picture(self, sample: Sample) -> Image.Image:
-        """The image resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into
+        """The picture resized and cropped, before its values are scaled. Raises BadImage where it wouldn't fit into
         memory."""
         image, (height, width) = sample.image, self._resized(*sample.size)
         if height * width > MAX_PIXELS:
@@ -191,21 +222,23 @@ class Preprocessing:
 
     def annotation(self, sample: Sample) -> Annotation:
         """The sample's objects in the pixels of the preprocessed image."""
-        stored = sample.size
-        resized = self._resized(*stored)
-        labels, boxes = self._boxes(sample.objects, stored, resized)
-        mask = None if sample.mask is None else self._mask(sample.mask, resized)
+        size, pixel = sample.size, (1.0,) * len(sample.size)
+        labels, boxes = [label for label, _ in sample.objects], [[*map(float, box)] for _, box in sample.objects]
+        if self.shape is None:
+            height, width = self._resized(*size)
+            pixel = width / size[1], height / size[0]
+            labels, boxes = self._boxes(sample.objects, size, (height, width))
         return Annotation(
             labels=torch.tensor(labels, dtype=torch.long),
-            boxes=torch.tensor(boxes).reshape(-1, 4),
-            mask=mask,
+            boxes=torch.tensor(boxes).reshape(-1, 2 * len(size)),
+            mask=None if sample.mask is None else self._mask(sample.mask, size),
             classes=classes_of(sample.label, sample.objects),
-            stored_pixel=(resized[1] / stored[1], resized[0] / stored[0]),
+            stored_pixel=pixel,
             cells=sample.cells,
         )
 
     def _boxes(
-        self, objects: Objects, stored: tuple[int, int], resized: tuple[int, int]
+        self, objects: Objects, stored: tuple[int, ...], resized: tuple[int, int]
     ) -> tuple[list[int], list[list[float]]]:
         """Boxes scaled, moved and clipped to the picture; those that the crop cuts away are left out."""
         (high, wide), (height, width) = stored, resized
@@ -220,8 +253,11 @@ class Preprocessing:
                 boxes.append([xs[0], ys[0], xs[1], ys[1]])
         return labels, boxes
 
-    def _mask(self, mask: NDArray[np.int64], resized: tuple[int, int]) -> Tensor:
+    def _mask(self, mask: NDArray[np.int64], stored: tuple[int, ...]) -> Tensor:
         """The nearest stored pixel's class; where the crop is larger than the image, background."""
+        if self.shape is not None:
+            return torch.from_numpy(mask)
+        resized = self._resized(*stored)
         # Shifted by one: a crop is 0 outside of the picture, which is a class.
         picture = Image.fromarray(mask.astype(np.int32) + 1).resize(resized[::-1], Image.Resampling.NEAREST)
         return torch.from_numpy(np.asarray(self._cropped(picture)).astype(np.int64) - 1)

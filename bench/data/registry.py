@@ -44,6 +44,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "pasted": PastedImages,
     "hard": HardImages,
 }
+OF_ARRAYS: tuple[Callable[..., DataSet], ...] = ()  # the kinds whose samples are arrays, not pictures
 
 
 SIZE = "a number of images, 1 or more, or null for all"
@@ -82,6 +83,8 @@ def load_dataset(
     if "of" in values:  # the images that the configuration of another data set chooses
         of = values["of"]
         dataset = load_dataset(of, network, background)
+        if dataset.shape is not None:
+            raise BenchError(f"data={cfg['kind']} is made of pictures, and {dataset.name!r} holds arrays.")
         values["of"] = Selected(
             dataset, subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"), of.get("leave_out"))
         )

@@ -200,7 +200,7 @@ class Explanation(CachesResults):
     """(B, H', W') bool."""
     ignored: Tensor | None = None
     """(B, H', W') bool, pixels that masks leave open, neither object nor background."""
-    stored_pixels: tuple[tuple[float, float], ...] | None = None
+    stored_pixels: tuple[tuple[float, ...], ...] | None = None
     """Per row the width and height of a stored image's pixel in pixels of `images`; None: 1 and 1."""
     wrong_class: Tensor | None = None
     """(B,) bool, where the image shows objects of other classes and none of the explained one."""

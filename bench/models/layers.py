@@ -93,9 +93,14 @@ def record(
         with torch.no_grad(), own_state(network), ChannelOrder(image.ndim) as order:
             network(image)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
+        image_of = {(2, RGB): "RGB image", (2, 1): "grey image"}.get((len(input_size), channels))
+        if image_of is None:
+            raise BenchError(
+                f"The network can't run on a sample of the shape {(channels, *input_size)}, which these files hold "
+                f"({error}); say by data.channels where their channels are, or give the files the network's own shape."
+            ) from error
         raise BenchError(
-            f"The network can't run on one {'RGB' if channels == RGB else 'grey'} image of "
-            f"{'x'.join(map(str, input_size))} pixels "
+            f"The network can't run on one {image_of} of {'x'.join(map(str, input_size))} pixels "
             f"({error}). Set model.resize and model.crop to the size that it expects; for grey images, model.mean and "
             "model.std have one number each, [0.5], for RGB three."
         ) from error

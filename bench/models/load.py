@@ -34,6 +34,7 @@ from axiom_bench.models.weights import Weights
 
 CLASSES = "num_classes"  # as torchvision and timm call it
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # done to arrays
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,12 @@ class LoadedModel:
         raise BenchError(f"There is no class {text!r} of {self.name}; give {kind} from 0 to {last}.")
 
 
-def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
+def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> LoadedModel:
     """The model that a mapping with the keys of conf/model/user.yaml describes (see ModelSpec).
 
-    Raises BenchError for anything in it that can't be: names, files, weights, layer, input size, number of classes.
+    shape: (C, *space) of the samples that it is for, where they are arrays: they are taken as they are, but for a mean
+    and std that are set. Raises BenchError for anything in it that can't be: names, files, weights, layer, input size,
+    number of classes.
     """
     spec = _with_count(ModelSpec.of(cfg))
     module, source, loaded, lines = _made(spec, find_source(spec))
@@ -106,7 +109,12 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
         module, name = FixedDraws(module, spec.draw), f"{name}+draw{spec.draw}"
     settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
     configured = {key: value for key, value in settings.items() if value is not None}
-    preprocessing = replace(source.preprocessing, **configured)
+    preprocessing = source.preprocessing
+    if shape is not None:
+        preprocessing = replace(NOTHING if preprocessing.shape is None else preprocessing, shape=shape)
+    if preprocessing.shape is None:
+        spec.check_colours()
+    preprocessing = replace(preprocessing, **configured)
     output = find_output(spec.output)
     calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
     reshape = _reshape(spec)
@@ -140,8 +148,9 @@ def load_model(cfg: Mapping[str, Any]) -> LoadedModel:
     )
 
 
-def input_size(preprocessing: Preprocessing) -> tuple[int, int]:
-    """(H', W') of the images that reach the network; 224 x 224 where nothing resizes or crops them."""
+def input_size(preprocessing: Preprocessing) -> tuple[int, ...]:
+    """(H', W') of the images that reach the network, or an array's space; 224 x 224 where nothing resizes or crops
+    pictures."""
     side = preprocessing.resize if isinstance(preprocessing.resize, int) else 224
     return preprocessing.size or (side, side)
 

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from axiom_bench.data.layouts.classes import Classes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError, unknown
-from axiom_bench.kinds import File, Name, check, check_group, whole, worded
+from axiom_bench.kinds import File, Name, check, check_group, shown, whole, worded
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # weights: those with which a user's function returns the network
@@ -26,16 +26,12 @@ MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
 SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
 
 
-def _is_colour(least: float, most: float) -> Callable[[Sequence[float]], bool]:
-    return lambda values: len(values) in (1, 3) and all(least <= entry <= most for entry in values)
-
-
 COLOUR = "three numbers, for red, green and blue, or one for a network of grey images"
 Side = Annotated[int, whole(1, "a side in pixels", MAX_SIDE)]
 Size = Annotated[Side | tuple[Side, Side], worded("pixels: a side, or [height, width], 1 to 10000 each")]
 Grid = Annotated[File | tuple[Side, Side], worded("tokens, [rows, columns] or a class")]
-Mean = Annotated[Sequence[float], worded(f"{COLOUR}, of pixels in [0, 1]", _is_colour(0, 1))]
-Std = Annotated[Sequence[float], worded(f"{COLOUR}, above 0, of pixels in [0, 1]", _is_colour(1e-6, 1e6))]
+Mean = Annotated[Sequence[float], worded(f"{COLOUR}, of pixels in [0, 1]")]
+Std = Annotated[Sequence[float], worded(f"{COLOUR}, above 0, of pixels in [0, 1]", lambda std: min(std, default=1) > 0)]
 
 
 DEFAULTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {  # what null stands for, of the other values
@@ -58,8 +54,9 @@ class ModelSpec:
     becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS,
     module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
     side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
-    images. classes: the names of the logits, a list or a file, or their number. background: the logit that is no class
-    of the data, 0, or -1 for the last. draw: the seed of what a network draws that is random by design, see FixedDraws.
+    images; of arrays, of each channel or one number. classes: the names of the logits, a list or a file, or their
+    number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network
+    draws that is random by design, see FixedDraws.
     """
 
     name: Name
@@ -101,6 +98,13 @@ class ModelSpec:
             if isinstance(values.get(key), list):
                 values[key] = tuple(map(str, values[key])) if key == "classes" else tuple(values[key])
         return ModelSpec(**values)
+
+    def check_colours(self) -> None:
+        """Raises BenchError for a mean or a standard deviation that isn't of the colours of pictures."""
+        for key, values, least, most in (("mean", self.mean, 0, 1), ("std", self.std, 1e-6, 1e6)):
+            if values is not None and not (len(values) in (1, 3) and least <= min(values) and max(values) <= most):
+                above = ", above 0" if key == "std" else ""
+                raise BenchError(f"model.{key} must be {COLOUR}{above}, of pixels in [0, 1], not {shown([*values])}.")
 
     @property
     def weights_file(self) -> Path | None:

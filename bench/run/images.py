@@ -134,7 +134,8 @@ def _entry_bytes(job: Job, indices: Sequence[int]) -> int:
         (item,) = batches(job.data, [index], job.model.preprocessing, "predicted", 1, job.one_worker)
         if isinstance(item, Batch):
             mask = item.annotations[0].mask
-            return item.images.numel() + (0 if mask is None else mask.numel() * SMALL.itemsize) + BESIDE_PIXELS
+            of_images = item.images.numel() if job.data.shape is None else item.images.nbytes
+            return of_images + (0 if mask is None else mask.numel() * SMALL.itemsize) + BESIDE_PIXELS
     return 0
 
 
@@ -162,12 +163,11 @@ def _read(path: Path) -> Decoded:
         raise ValueError("its checksum doesn't match")
     tensors = load(content)
     about, mask = json.loads(tensors["about"].numpy().tobytes()), tensors.get("mask")
-    (height, width), (across, down) = about["size"], about["stored_pixel"]
     masks = None if mask is None else mask.long()
     classes = None if about["classes"] is None else tuple(about["classes"])
-    annotation = Annotation(tensors["labels"], tensors["boxes"], masks, classes, (across, down), about["cells"])
-    problems = tuple(about["problems"])
-    return Decoded(tensors["pixels"], (height, width), about["label"], annotation, problems, about["turned"])
+    size, pixel, problems = (tuple(about[name]) for name in ("size", "stored_pixel", "problems"))
+    annotation = Annotation(tensors["labels"], tensors["boxes"], masks, classes, pixel, about["cells"])
+    return Decoded(tensors["pixels"], size, about["label"], annotation, problems, about["turned"])
 
 
 def _checksum(name: str, content: bytes) -> bytes:

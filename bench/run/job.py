@@ -87,8 +87,11 @@ class Job:
         device.prepare()
         methods, metrics = methods or chosen("method", config), chosen("metric", config)
         data = config["data"]
-        network = cache(lambda: load_model(config["model"]))  # after the data, unless they ask for it: it takes longest
+        shapes: list[tuple[int, ...]] = []  # of the data's samples, where these are arrays
+        # after the data, unless they ask for it: it takes longest
+        network = cache(lambda: load_model(config["model"], *shapes))
         dataset = data_of(config, data, network)
+        shapes += [] if dataset.shape is None else [dataset.shape]
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         preprocessing = replace(network().preprocessing, scaled_decoding=data.get("scaled_decoding", False))

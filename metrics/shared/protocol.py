@@ -103,7 +103,7 @@ def resize_cubic(raw_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return resized
 
 
-def inclusive_boxes(boxes: np.ndarray, stored_pixel: tuple[float, float]) -> np.ndarray:
+def inclusive_boxes(boxes: np.ndarray, stored_pixel: tuple[float, ...]) -> np.ndarray:
     """Boxes whose last pixel is inside, cut to whole pixels: (n, 4) float -> (n, 4) int64.
 
     A box of the annotations ends with a pixel of the stored image, which is moved to the image's size and cut there

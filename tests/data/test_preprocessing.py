@@ -162,3 +162,23 @@ def test_a_crop_is_at_most_twice_the_resized_side_or_bounded(resize, most, sente
     assert Preprocessing(resize, most, MEAN, STD).size == (most, most)
     with pytest.raises(BenchError, match=sentence):
         Preprocessing(resize, most + 1, MEAN, STD)
+
+
+@pytest.mark.parametrize("space", [(9,), (4, 6), (2, 3, 4)])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_an_array_is_taken_as_it_is_with_its_boxes_and_mask(space, channels):
+    """Numbers keep their type until a mean and a deviation of their own are taken off."""
+    image = np.arange(channels * np.prod(space), dtype=np.int16).reshape(channels, *space) - 7
+    mask, box = np.full(space, 1), (0.0,) * len(space) + tuple(map(float, reversed(space)))
+    sample = Sample(image, "a", 1, ((1, box),), mask)
+    for mean, std in (((), ()), ((3.0,), (2.0,)), ((3.0,) * channels, (2.0,) * channels)):
+        preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *space))
+        values, annotation = preprocessing(sample)
+        assert preprocessing.pixels(sample).dtype == torch.int16
+        assert torch.equal(values, torch.from_numpy((image - 3) / 2 if mean else image).float())
+        assert (sample.size, annotation.boxes.tolist()) == (space, [list(box)])
+        assert torch.equal(annotation.mask, torch.ones(space, dtype=torch.long))
+    for wrong in ({"resize": 8}, {"crop": 8}, {"mean": (1.0, 2.0), "std": (1.0, 1.0)}):
+        settings = {"resize": None, "crop": None, "mean": (), "std": (), **wrong}
+        with pytest.raises(BenchError, match=r"set model\."):
+            Preprocessing(**settings, shape=(channels, *space))

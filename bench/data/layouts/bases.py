@@ -235,7 +235,7 @@ def _corners(box: object) -> Box | None:
     """The box, None for a malformed one."""
     if not isinstance(box, list) or not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
         return None  # also for NaN, which isn't below it either
-    return tuple(map(float, box)) if len(box) == 4 else None  # type: ignore[return-value]
+    return tuple(map(float, box)) if len(box) == 4 else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,11 @@ def check(config: Mapping[str, Any]) -> None:
         raise BenchError(f"{absent} isn't set; set {absent}=VALUE.")
     check_values(values, SETTINGS)
     check_device(config["device"])
-    ModelSpec.of(config["model"])
+    model = ModelSpec.of(config["model"])
     registry.check_loading(config["data"])
     registry.check_settings(config["data"])
+    if registry.KINDS[config["data"]["kind"]] not in registry.OF_ARRAYS:
+        model.check_colours()
     fetching.check(config["data"])
 
 
