@@ -1,6 +1,6 @@
 """Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two cores.
 
-    python scripts/train_embedded.py [scenes_vgg signals_cnn ...] [--seeds 0 1 2 3 4] [--pattern tile]
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet signals_cnn ...] [--seeds 0 1 2 3 4] [--pattern tile]
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
 predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
@@ -8,8 +8,9 @@ predicted class is an object of the scene. Writes bench/embedded/<name>.safetens
 
 A seed draws all that chance decides in a training: the training scenes, the initial weights, the order of batches and
 the augmentation. Every seed draws its scenes from the same digits and textures, none of them in the evaluation split,
-or its signals and volumes by other random numbers, so the benchmark's are unseen by each network. No seed is left out or chosen by what its network does. Seed 0 is
-stored in float32, the others in float16, and measured as stored.
+or its signals and volumes by other random numbers than those of that split, so the benchmark's are unseen by each
+network. No seed is left out or chosen by what its network does. Seed 0 is stored in float32, the others in float16, and
+measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -240,13 +242,15 @@ def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: di
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights."""
-    folder = conf_folder() / "model"
+    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights; and its data, if any."""
+    folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
     settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
     settings = settings.replace("weights: default", f"weights: seed{seed}", 1)
     (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
+    if (pair := data / f"scenes_{name}.yaml").exists():
+        shutil.copy(pair, data / f"scenes_{name}_seed{seed}.yaml")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "pasted": PastedImages,
     "hard": HardImages,
 }
-OF_ARRAYS: tuple[Callable[..., DataSet], ...] = ()  # the kinds whose samples are arrays, not pictures
+OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (Signals, Volumes)  # the kinds whose samples are arrays, not pictures
 
 
 SIZE = "a number of images, 1 or more, or null for all"

@@ -16,12 +16,21 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from axiom_bench.embedded import scenes, shapes
+
 LAYERS = {  # the last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
     "scenes_shortcut": "features.13",
     "signals_cnn": "features.9",
     "volumes_cnn": "features.6",
+}
+KINDS = {  # what each sees
+    "scenes_vgg": scenes.FEW,
+    "scenes_resnet": scenes.FEW,
+    "scenes_shortcut": scenes.FEW,
+    "signals_cnn": shapes.SIGNALS,
+    "volumes_cnn": shapes.VOLUMES,
 }
 NOTES = {  # what a reader must know of a network's values
     "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at least 0.25; on three "

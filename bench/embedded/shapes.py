@@ -58,12 +58,14 @@ class Shapes(Kind):
     def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
         """Shapes of different classes: (their samples, or voxels, in their box, class)."""
         labels = rng.permutation(len(self.classes))[: rng.integers(self.least, self.most + 1)]
-        return [(self._glyph(int(rng.integers(*self.heights)), int(label)), int(label)) for label in labels]
-
-    def _glyph(self, height: int, label: int) -> NDArray[np.bool_]:
+        heights = {int(label): int(rng.integers(*self.heights)) for label in labels}
         if len(self.space) == 1:
-            return np.ones(height, bool)
-        solid, factor = SOLIDS[self.classes[label]]
+            return [(np.ones(height, bool), label) for label, height in heights.items()]
+        return [(self.solid(height, self.classes[label]), label) for label, height in heights.items()]
+
+    def solid(self, height: int, name: str) -> NDArray[np.bool_]:
+        """The voxels of a solid in its box: (side, side, side)."""
+        solid, factor = SOLIDS[name]
         side = round(height * factor)
         return solid(np.abs(2 * np.indices((side,) * 3) + 1 - side), side)
 
