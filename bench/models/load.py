@@ -19,10 +19,11 @@ from torch import nn
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
 from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
-from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.data.preprocessing import RGB, Preprocessing
 from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
@@ -308,9 +309,16 @@ def _embedded(spec: ModelSpec) -> Source:
         state = build().state_dict()
         return Weights(state, "by construction", weights.state_sha256(state))
 
-    classes = patches.CLASSES if is_planted else scenes.CLASSES
+    kind, channels = networks.KINDS.get(spec.architecture, scenes.FEW), 1
+    classes = kind.classes
+    if is_planted:
+        kind, channels, classes = patches.KINDS.get(spec.kwargs.get("axes", 2), kind), RGB, patches.CLASSES
+    preprocessing = Preprocessing(96, 96, networks.MEAN, networks.STD)
+    if len(kind.space) != len(XY):  # arrays
+        mean, std = networks.MEAN[:channels], networks.STD[:channels]
+        preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *kind.space))
     note = "" if spec.weights is None else networks.NOTES.get(spec.architecture, "")
-    return Source(build, Preprocessing(96, 96, networks.MEAN, networks.STD), published, classes, note)
+    return Source(build, preprocessing, published, classes, note)
 
 
 def _torchvision(spec: ModelSpec) -> Source:
