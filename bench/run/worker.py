@@ -266,7 +266,7 @@ def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
         return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
 
     first = held((task.id, excerpts[0].batch_rows), load)
-    dataset = data_of(task.config, data, lambda: first.job.model)
+    dataset = data_of(task.config, data, lambda *_: first.job.model)
     places = {name: place for place, name in enumerate(dataset.ids)}
     indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
     return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))
