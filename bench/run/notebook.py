@@ -305,7 +305,10 @@ def _prepared(
     if is_float and (ndim != 4 or (images.ndim > 2 and images.shape[-3] == 3)):
         images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
     is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
-    entries = [images] if is_one else images if isinstance(images, list | tuple | np.ndarray | Tensor) else []
+    is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
+    entries = [images] if is_one else images if is_sequence else []
+    if is_sequence and not len(entries):
+        raise BenchError("There is no image in images.")
     if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
         check_tensor(images)
         if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
@@ -395,6 +398,11 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         check_tensor(batch.images)
         if batch.annotations:
             check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0], touching=True)
+            if not all(each.is_of(batch.images.shape[2:]) for each in batch.annotations):
+                raise BenchError(
+                    "An Annotation has labels, a tensor (n,) of class indices, one for each box, and as its mask None "
+                    f"or a tensor {tuple(batch.images.shape[2:])}, as the image has pixels."
+                )
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
         first += len(batch)
