@@ -135,7 +135,8 @@ def examination(job: Job) -> tuple[Answer, ...]:
 
     def answers(part: Batch, rows: int) -> tuple[Answer, ...]:
         others = [batch[start : start + rows] for start in range(len(part), len(batch), rows)]
-        normalisation = (job.model.preprocessing.mean, job.model.preprocessing.std)
+        done = job.model.preprocessing
+        normalisation = (done.mean, done.std) if done.shape is None else None
         return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation)
 
     return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers))

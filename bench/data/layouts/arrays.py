@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from posixpath import dirname
@@ -32,13 +32,12 @@ LAYOUT = (
     "<root>/<class>/<sample>.npy (or .nii, .nii.gz, .wav, or a folder of frames), or a file .npz or .safetensors with "
     "images and labels"
 )
-LIST = "labels.csv"
 FIRST, LAST, NONE = "first", "last", "none"
 SPLITS = ("train", "val", "test")  # in names of MedMNIST's arrays
 CORNERS = ("x0", "y0", "z0", "x1", "y1", "z1")  # headings of a list
 MAX_TRIED = 16  # samples that can't be read, one after another
-NUMBER = re.compile(r"(\d+)")  # by which frames are ordered
-Network = Callable[[tuple[int, ...]], NetworkClasses]  # for samples of this shape
+Network = Callable[..., NetworkClasses] | None  # called with the shape of the samples
+Values = NDArray[Any]
 
 
 def arrays(
@@ -48,7 +47,7 @@ def arrays(
     labels: File | None = None,
     classes: Classes | None = None,
     name: Name = "arrays",
-    network: Network | None = None,
+    network: Network = None,
 ) -> DataSet:
     """The samples of a folder, or of one file. channels: where an array has them; None: as its format has them, and
     first in .npy, .npz and .safetensors. split: of a file with MedMNIST's names. labels: a list of files with their
@@ -70,16 +69,10 @@ class ArrayFolder(Folder):
     layout, orientation = LAYOUT, ""
 
     def __init__(
-        self,
-        root: Path,
-        channels: str | None,
-        labels: str | None,
-        classes: Classes | None,
-        name: str,
-        network: Network | None,
+        self, root: Path, channels: str | None, labels: str | None, classes: Classes | None, name: str, network: Network
     ) -> None:
         self.channels, self._notes = channels, dict[str, Note]()
-        listed = Path(labels) if labels else existing(root, LAYOUT) / LIST
+        listed = Path(labels) if labels else existing(root, LAYOUT) / "labels.csv"
         of_network = None if network is None else lambda: network(self.shape)
         if not labels and not listed.is_file():
             super().__init__(root, classes, name=name, network=of_network)
@@ -88,12 +81,12 @@ class ArrayFolder(Folder):
         self._set_classes(class_list(classes) if classes is not None else of_network().listed if of_network else {})
         try:
             named, notes = read_list(listed, self.ids, dict(zip(self.classes, self.class_names, strict=True)))
+            boxes = _boxes_of(listed)
         except ValueError as error:
             raise BenchError(f"{as_text(listed)} can't be read: {why(error)}.") from error
         if len(named) < len(self):
             notes.append(f"{len(self) - len(named)} of {len(self)} samples aren't in {as_text(listed)}")
         self.unlabelled, self.notes = "", tuple(notes)
-        boxes = _boxes_of(listed, 2 * (len(self.shape) - 1))
         for sample, label in named.items():
             self._notes[sample] = Note.of(label, boxes[sample] or boxes[os.path.basename(sample)], self._index)
 
@@ -101,8 +94,8 @@ class ArrayFolder(Folder):
         samples, others = image_files(self.root, ENDINGS)
         if samples:
             return samples, others
-        frames, _ = image_files(self.root)
-        return sorted({dirname(path) for path in frames} - {""}), others
+        frames = sorted({dirname(path) for path in image_files(self.root)[0]} - {""})
+        return frames, "" if frames else others
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -116,20 +109,15 @@ class ArrayFolder(Folder):
         raise BenchError(f"None of the first {len(wrong)} samples in {as_text(self.root)} can be read: {wrong[0]}.")
 
     def labels(self, index: int) -> tuple[int, ...]:
-        if not self._notes:
-            return super().labels(index)
-        return self._notes.get(self.ids[index], Note()).labels
+        return self._notes.get(self.ids[index], Note()).labels if self._notes else super().labels(index)
 
     def meaning(self, index: int) -> str:
         return f"{self.channels} {self._notes.get(self.ids[index])}"
 
     def files(self, index: int) -> Files:
         path = self.path(index)
-        if not path.is_dir():
-            return (path,)
-        frames = [path / as_name(name) for name in image_files(path)[0]]
-        return tuple(sorted(frames, key=lambda frame: [int(part) if part.isdecimal() else part
-                                                       for part in NUMBER.split(frame.name)]))  # fmt: skip
+        frames = [path / as_name(name) for name in image_files(path)[0]] if path.is_dir() else [path]
+        return tuple(sorted(frames, key=lambda frame: [part.zfill(9) for part in re.split(r"(\d+)", frame.name)]))
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
         image, image_id = self._array(index), self.ids[index]
@@ -138,7 +126,7 @@ class ArrayFolder(Folder):
         note = self._notes.get(image_id, Note(next(iter(self.labels(index)), None)))
         return note.sample(image, image_id, image.shape[:0:-1])
 
-    def _array(self, index: int) -> NDArray[Any]:
+    def _array(self, index: int) -> Values:
         path = self.path(index)
         try:
             if path.is_dir():
@@ -149,7 +137,7 @@ class ArrayFolder(Folder):
         except BenchError:
             raise
         except Exception as error:  # what libraries raise for damaged files is not documented
-            raise BadImage(self.ids[index], f"can't be read: {why(error)}") from error
+            raise BadImage(self.ids[index], f"can't be read: {_why(error)}") from error
 
 
 class ArrayFile(NotedImages):
@@ -160,53 +148,50 @@ class ArrayFile(NotedImages):
     orientation = ""
 
     def __init__(
-        self,
-        path: Path,
-        channels: str | None,
-        split: str | None,
-        classes: Classes | None,
-        name: str,
-        network: Network | None,
+        self, path: Path, channels: str | None, split: str | None, classes: Classes | None, name: str, network: Network
     ) -> None:
-        self.name, self.paths, stem = name, {path.name: path}, as_text(path.name)
+        self.name, self.paths, file = name, {path.name: path}, as_text(path)
         tables, split = _tables(path, split)
-        self.images, self.masks = tables["images"], tables.get("masks")
+        self.images, self.masks, labels = tables["images"], tables.get("masks"), tables.get("labels")
         if split:  # MedMNIST's
-            stem = f"{stem}/{split}"
             channels = channels or (LAST if self.images.ndim > 3 and self.images.shape[-1] == 3 else NONE)
-        self.channels = channels
-        if not self.images.ndim or not len(self.images):
-            raise BenchError(f"{as_text(path)} holds no samples: its images have the shape {self.images.shape}.")
-        count = len(self.images)
+        self.channels, count = channels, len(self.images) if self.images.ndim else 0
+        if not count:
+            raise BenchError(f"{file} holds no samples: its images have the shape {self.images.shape}.")
         try:
             self._shape = arranged(self.images[0], channels).shape
         except ValueError as error:
-            raise BenchError(f"The images of {as_text(path)}: {error}.") from error
-        forms = {"masks": self._shape[1:], "boxes": (2 * len(self._shape[1:]),), "labels": ()}
-        for key, form in forms.items():
-            table = tables.get(key)
-            if table is not None and (len(table) != count or table.shape[-len(form) :][: len(form)] != form):
+            raise BenchError(f"The images of {file}: {error}.") from error
+        space = self._shape[1:]
+        for key, form in (("masks", space), ("boxes", (2 * len(space),))):
+            table = tables.get(key, np.empty((count, *form)))
+            if table.shape[:1] + table.shape[-len(form) :] != (count, *form) or table.dtype.kind not in "bif":
                 raise BenchError(
-                    f"{key} of {as_text(path)} have the shape {table.shape}, and there are {count} samples of the "
-                    f"shape {self._shape}; give {key} the shape {(count, *form)}."
+                    f"{key} of {file} are {table.dtype} of the shape {table.shape}; give {(count, *form)}, "
+                    "masks as bool, of the sample's class, or as whole numbers, class indices and -1."
                 )
         self._set_classes(class_list(classes) if classes is not None else network(self.shape).listed if network else {})
-        labels = _labels(path, tables.get("labels"), count)
         if labels is None:
-            self.unlabelled, labels = f"{as_text(path)} holds no labels", [None] * count
-        if self.masks is not None and self.masks.dtype.kind == "u":
+            self.unlabelled = f"{file} holds no labels"
+        elif labels.size != count or labels.dtype.kind not in "iuU":
             raise BenchError(
-                f"masks of {as_text(path)} are {self.masks.dtype}, which has no -1 for the background; give bool, the "
-                "positions of the sample's class, or int16 of class indices."
+                f"labels of {file} are {labels.dtype} of the shape {labels.shape}; give each of {count} samples one "
+                "class, a whole number or a name."
             )
-        index = {**{named: place for place, named in enumerate(self.class_names)}, **self._index}
-        boxes = tables.get("boxes")
-        rows = None if boxes is None else boxes.reshape(count, -1, boxes.shape[-1])
-        entries = {
-            f"{stem}/{place:09d}": Entry(path.name, place, Note.of(label, _told(rows, place), index))
-            for place, label in enumerate(labels)
-        }
-        self._take(entries, "it is empty", LAYOUT)
+        named = [None] * count if labels is None else labels.reshape(count).tolist()
+        index = {**{text: place for place, text in enumerate(self.class_names)}, **self._index}
+        boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
+        rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
+        self._take(
+            {
+                f"{as_text(path.name)}/{f'{split}/' if split else ''}{place:09d}": Entry(
+                    path.name, place, Note.of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], index)
+                )
+                for place, (label, of_row) in enumerate(zip(named, rows, strict=True))
+            },
+            "it is empty",
+            LAYOUT,
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -223,19 +208,19 @@ class ArrayFile(NotedImages):
         return f"{self.channels} {super().meaning(index)}"
 
     def read_scaled(self, index: int, least: Least | None) -> Sample:
-        entry = self.entries[index]
+        entry, mask = self.entries[index], None
         try:
             image = numbers(self.images[entry.place], self.channels)
         except ValueError as error:
             raise BadImage(self.ids[index], str(error)) from error
-        mask = None if self.masks is None else self.masks[entry.place]
-        if mask is not None and mask.dtype.kind == "b":
-            mask = np.where(mask, BACKGROUND if entry.note.label is None else entry.note.label, BACKGROUND)
-        size = image.shape[:0:-1]
-        return entry.note.sample(image, self.ids[index], size, None if mask is None else mask.astype(np.int64))
+        if self.masks is not None:
+            mask = self.masks[entry.place]
+            label = BACKGROUND if entry.note.label is None else entry.note.label
+            mask = np.where(mask, label, BACKGROUND) if mask.dtype.kind == "b" else mask.astype(np.int64)
+        return entry.note.sample(image, self.ids[index], image.shape[:0:-1], mask)
 
 
-def arranged(values: NDArray[Any], channels: str | None) -> NDArray[Any]:
+def arranged(values: Values, channels: str | None) -> Values:
     """(C, *space). Raises ValueError for what can't be a sample."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, not numbers")
@@ -252,25 +237,24 @@ def arranged(values: NDArray[Any], channels: str | None) -> NDArray[Any]:
     return values
 
 
-def numbers(values: NDArray[Any], channels: str | None) -> NDArray[Any]:
+def numbers(values: Values, channels: str | None) -> Values:
     """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError as `arranged`, and
     for values that aren't finite."""
     values = arranged(values, channels)
     kind, size = values.dtype.kind, values.dtype.itemsize
-    if kind == "f":
-        values = values.astype(np.float32)
-        if wrong := values.size - int(np.isfinite(values).sum()):
-            raise ValueError(f"{wrong} of {values.size} values are NaN or infinite")
-    signed = f"i{min(8, 2 * size)}" if kind == "u" and size > 1 else f"{kind}{size}".replace("b", "u")
-    return np.ascontiguousarray(values, dtype=np.dtype(signed) if kind != "f" else np.float32)
+    of_kind = {"f": "f4", "b": "u1", "u": "u1" if size == 1 else f"i{min(8, 2 * size)}"}
+    values = np.ascontiguousarray(values, dtype=of_kind.get(kind, f"i{size}"))
+    if wrong := values.size - int(np.isfinite(values).sum()):
+        raise ValueError(f"{wrong} of {values.size} values are NaN or infinite")
+    return values
 
 
-def _npy(path: Path, channels: str | None) -> tuple[NDArray[Any], str | None]:
+def _npy(path: Path, channels: str | None) -> tuple[Values, str | None]:
     with open_regular(path) as file:
         return np.lib.format.read_array(file, allow_pickle=False), channels
 
 
-def _sound(path: Path, channels: str | None) -> tuple[NDArray[Any], str | None]:
+def _sound(path: Path, channels: str | None) -> tuple[Values, str | None]:
     """In [-1, 1], as torchaudio and librosa give it: whole numbers are divided by the largest."""
     from scipy.io import wavfile
 
@@ -284,24 +268,24 @@ def _sound(path: Path, channels: str | None) -> tuple[NDArray[Any], str | None]:
     return values, LAST
 
 
-def _volume(path: Path, channels: str | None) -> tuple[NDArray[Any], str | None]:
+def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
     """A fourth axis is that of channels."""
     try:
         import nibabel
     except ImportError as error:
-        raise BenchError(f"{as_text(path)} needs nibabel: pip install nibabel.") from error
+        raise BenchError("NIfTI files need nibabel: pip install '.[nifti]' in axiom-bench's checkout.") from error
     values = nibabel.load(path).get_fdata(dtype=np.float32)
     return values, channels or (LAST if values.ndim > 3 else NONE)
 
 
-def _video(frames: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def _video(frames: list[Values]) -> Values:
     """(3, T, H, W) in [0, 1]. Raises ValueError for frames of several sizes."""
     if sizes := {frame.shape for frame in frames[1:]} - {frames[0].shape}:
         raise ValueError(f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one")
     return np.moveaxis(np.stack(frames), -1, 0).astype(np.float32) / np.float32(255)
 
 
-def _tables(path: Path, split: str | None) -> tuple[dict[str, NDArray[Any]], str | None]:
+def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:
     """({images, labels, masks, boxes: array} of those that a file has, the split where it has MedMNIST's names)."""
     from safetensors import safe_open
 
@@ -318,43 +302,24 @@ def _tables(path: Path, split: str | None) -> tuple[dict[str, NDArray[Any]], str
             wanted = [key for key in ("images", "labels", "masks", "boxes") if prefix + key in names]
             tables = {key: np.asarray(get(prefix + key)) for key in wanted}
     except Exception as error:
-        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
+        raise BenchError(f"{as_text(path)} can't be read: {_why(error)}.") from error
     if "images" not in tables:
         hint = f"set data.split to {' or '.join(splits)}" if splits else "call its arrays images, labels, masks, boxes"
         raise BenchError(f"{as_text(path)} holds {', '.join(names[:8])}, and no {prefix}images; {hint}.")
     return tables, split
 
 
-def _labels(path: Path, labels: NDArray[Any] | None, count: int) -> list[Any] | None:
-    """A whole number or a text for each sample. Raises BenchError for labels of another kind."""
-    if labels is None:
-        return None
-    if labels.size != count or labels.dtype.kind not in "iuU":
-        raise BenchError(
-            f"labels of {as_text(path)} are {labels.dtype} of the shape {labels.shape}; give each sample one class, a "
-            "whole number or a name."
-        )
-    return list(labels.reshape(count).tolist())
+def _why(error: Exception) -> str:
+    text = why(error)
+    return "it holds Python objects, which are never loaded; save numbers" if "pickle" in text else text
 
 
-def _told(boxes: NDArray[Any] | None, place: int) -> list[list[float]] | None:
-    """The boxes of a sample, those of NaN left out."""
-    return None if boxes is None else [box.tolist() for box in boxes[place].astype(float) if not np.isnan(box).all()]
-
-
-def _boxes_of(path: Path, count: int) -> defaultdict[str, list[list[float]]]:
-    """{file, as a list names it: its boxes} of a list with the columns x0, ..., for boxes of so many numbers. Raises
-    BenchError for other columns, and for what is no number."""
-    boxes: defaultdict[str, list[list[float]]] = defaultdict(list)
-    table = csv.DictReader(lines_of(path, "The list of labels"))
+def _boxes_of(path: Path) -> defaultdict[str, list[list[float]]]:
+    """{file, in the first column of a list: its boxes}, of a list with columns CORNERS. Raises ValueError for what is
+    no number."""
+    boxes, table = defaultdict[str, list[list[float]]](list), csv.DictReader(lines_of(path, "The list of labels"))
     columns = [name for name in CORNERS if name in (table.fieldnames or ())]
-    if len(columns) not in (0, count):
-        raise BenchError(f"{as_text(path)} has {', '.join(columns)}, and a box of these samples {count} numbers.")
-    for row in table if columns else ():
-        try:
-            values = [float(row[column]) for column in columns if row[column]]
-        except ValueError as error:
-            raise BenchError(f"A box of {as_text(path)} is no number: {error}.") from error
-        if values:
-            boxes[next(iter(row.values()))].append(values)
+    for row in table:
+        if columns and all(row[column] for column in columns):
+            boxes[next(iter(row.values()))].append([float(row[column]) for column in columns])
     return boxes

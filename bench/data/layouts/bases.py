@@ -124,8 +124,9 @@ def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[l
             images.append(path)
         elif ending not in LISTS and os.path.isfile(folder / as_name(path)):
             kinds[ending or "without an ending"].append(path)
+    wanted = "arrays as .npy" if endings else "photographs as JPEG or PNG"
     counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
-    return images, f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""
+    return images, f"not read: {counts}; save {wanted}" if kinds else ""
 
 
 def existing(folder: Path, layout: str) -> Path:
