@@ -1,6 +1,6 @@
 """Train the embedded CNNs on drawn scenes and write their weights; seeded, minutes each on two cores.
 
-    python scripts/train_embedded.py [scenes_vgg scenes_resnet scenes_shortcut] [--seeds 0 1 2 3 4] [--pattern tile]
+    python scripts/train_embedded.py [scenes_vgg scenes_resnet signals_cnn ...] [--seeds 0 1 2 3 4] [--pattern tile]
 
 Prints the accuracy on held-out scenes (digits and textures that training never saw): the share of scenes whose
 predicted class is an object of the scene. Writes bench/embedded/<name>.safetensors, of another seed than 0
@@ -8,8 +8,9 @@ predicted class is an object of the scene. Writes bench/embedded/<name>.safetens
 
 A seed draws all that chance decides in a training: the training scenes, the initial weights, the order of batches and
 the augmentation. Every seed draws its scenes from the same digits and textures, none of them in the evaluation split,
-so the benchmark's scenes are unseen by each network. No seed is left out or chosen by what its network does. Seed 0 is
-stored in float32, the others in float16, and measured as stored.
+or its signals and volumes by other random numbers than those of that split, so the benchmark's are unseen by each
+network. No seed is left out or chosen by what its network does. Seed 0 is stored in float32, the others in float16, and
+measured as stored.
 
 Nothing tells a network where an object is: it learns from the classes that are present. Training runs no CAM method,
 because a network trained on a method's maps would favour it. The settings of `scenes_vgg` were chosen on validation
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -36,13 +38,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 import axiom_bench as ab
+from axiom_bench.data.embedded import DrawnImages
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded import marked, networks, scenes
+from axiom_bench.embedded import marked, networks
 from axiom_bench.environment import conf_folder
 
 HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
@@ -57,7 +62,7 @@ Loss = Callable[[nn.Sequential, Tensor, Tensor], Tensor]  # of a network, its in
 class Recipe(NamedTuple):
     """A training: the split and number of scenes, the epochs over them, and the sparsity of sparse_loss (scenes_resnet
     learns with shares_loss, without). measured: the scenes to report on, as split and seed. pattern: of the mark on all
-    scenes, empty without."""
+    scenes, empty without. kind: of the data set."""
 
     split: str
     scenes: int
@@ -65,44 +70,51 @@ class Recipe(NamedTuple):
     sparsity: float
     measured: dict[str, tuple[str, int]]
     pattern: str = ""
+    kind: str = "scenes"
 
-    @property
-    def data(self) -> dict[str, str]:
-        """The settings of the data set."""
-        return {"kind": "scenes_marked", "pattern": self.pattern} if self.pattern else {"kind": "scenes"}
+    def data(self, split: str, size: int, seed: int) -> DrawnImages:
+        """The data set."""
+        pattern = {"pattern": self.pattern} if self.pattern else {}
+        dataset = load_dataset({"kind": self.kind, "split": split, "size": size, "seed": seed, **pattern})
+        assert isinstance(dataset, DrawnImages)
+        return dataset
 
 
+MEASURED = {"validation": VALIDATION, "test": TEST}
 # scenes_vgg was chosen by validation scenes, so it is trained on the rest of "train"; scenes_resnet was not chosen.
 RECIPES = {
-    "scenes_vgg": Recipe("fit", 16_000, 6, 0.05, {"validation": VALIDATION, "test": TEST}),
+    "scenes_vgg": Recipe("fit", 16_000, 6, 0.05, MEASURED),
     "scenes_resnet": Recipe("train", 24_000, 8, 0, {"test": TEST}),
-    "scenes_shortcut": Recipe("fit", 16_000, 6, 0.05, {"validation": VALIDATION, "test": TEST}, "tile"),
+    "scenes_shortcut": Recipe("fit", 16_000, 6, 0.05, MEASURED, "tile", "scenes_marked"),
+    "signals_cnn": Recipe("fit", 16_000, 6, 0.05, MEASURED, kind="signals"),
+    "volumes_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="volumes"),
 }
 
 
-def draw_scenes(pattern: str, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(images (n, 3, 96, 96) uint8, presence of each class (n, 10) float)."""
-    images = torch.empty(count, 3, scenes.SIDE, scenes.SIDE, dtype=torch.uint8)
-    present = torch.zeros(count, len(scenes.CLASSES))
+def draw_scenes(recipe: Recipe, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(images (n, C, *space) uint8, presence of each class (n, classes) float)."""
+    dataset = recipe.data(split, count, seed)
+    *space, channels = dataset.draw(0).image.shape
+    images = torch.empty(count, channels, *space, dtype=torch.uint8)
+    present = torch.zeros(count, len(dataset.classes))
     with ProcessPoolExecutor(THREADS) as pool:
-        draw = partial(marked.draw, split, seed, pattern=pattern) if pattern else partial(scenes.draw, split, seed)
-        for row, scene in enumerate(pool.map(draw, range(count), chunksize=200)):
-            images[row] = torch.from_numpy(scene.image).permute(2, 0, 1)
-            present[row, [digit for digit, _ in scene.objects]] = 1
+        for row, scene in enumerate(pool.map(dataset.draw, range(count), chunksize=200)):
+            images[row] = torch.from_numpy(scene.image).movedim(-1, 0)
+            present[row, [label for label, _ in scene.objects]] = 1
     return images, present
 
 
 def normalised(images: Tensor) -> Tensor:
-    """(n, 3, H, W) uint8 -> float32, normalised as the networks expect."""
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (networks.MEAN, networks.STD))
-    return (images.float() / 255 - mean) / std
+    """(n, C, *space) uint8 -> float32, normalised as the networks expect."""
+    return (images.float() / 255 - networks.MEAN[0]) / networks.STD[0]  # those of all channels
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     """Each image with its channels permuted, half of them inverted, so that colour tells nothing about the class."""
-    order = torch.rand(len(images), 3, generator=generator).argsort(1)
-    shuffled = images.gather(1, order[:, :, None, None].expand_as(images))
-    negative = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    space = (1,) * (images.ndim - 2)
+    order = torch.rand(*images.shape[:2], generator=generator).argsort(1)
+    shuffled = images.gather(1, order.view(*order.shape, *space).expand_as(images))
+    negative = torch.rand(len(images), 1, *space, generator=generator) < 0.5
     return torch.where(negative, 255 - shuffled, shuffled)
 
 
@@ -113,8 +125,9 @@ def shares_loss(network: nn.Sequential, images: Tensor, present: Tensor) -> Tens
 
 def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present: Tensor) -> Tensor:
     """Binary cross-entropy to the classes present, and sparsity times the mean activation of the target layer."""
-    # channels_last takes a third less time.
-    activations = network.get_submodule("features")(images.contiguous(memory_format=torch.channels_last))
+    if images.ndim == 4:  # channels_last takes a third less time
+        images = images.contiguous(memory_format=torch.channels_last)
+    activations = network.get_submodule("features")(images)
     classes = binary_cross_entropy_with_logits(network[1:](activations), present)
     return 3 * classes + sparsity * activations.mean()
 
@@ -142,28 +155,27 @@ def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, e
 
 def trained(name: str, seed: int, recipe: Recipe) -> nn.Sequential:
     """The network, trained by the recipe, without batch norm where it is folded; float32 values as they are stored."""
-    images, present = draw_scenes(recipe.pattern, recipe.split, recipe.scenes, seed)
+    images, present = draw_scenes(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     if name == "scenes_resnet":
         train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
     else:
-        network = networks.scenes_vgg(batch_norm=True)
+        network = networks.BUILDERS[name](batch_norm=True)
         train(network, partial(sparse_loss, recipe.sparsity), images, present, recipe.epochs, seed)
-        network = fold_batch_norm(network)
+        network = fold_batch_norm(network, networks.BUILDERS[name]())
     return network.half().float() if seed or recipe.pattern != RECIPES[name].pattern else network
 
 
-def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
-    """The trained scenes_vgg with each batch norm folded into the convolution or linear layer before it."""
-    folded = networks.scenes_vgg()
-    weighted = (layer for layer in folded.modules() if isinstance(layer, nn.Conv2d | nn.Linear))
+def fold_batch_norm(network: nn.Sequential, folded: nn.Sequential) -> nn.Sequential:
+    """The trained network's weights in its twin without batch norm: each is folded into the layer before it."""
+    weighted = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
     layers = [layer for part in ("features", "classifier") for layer in network.get_submodule(part).children()]
     for layer, norm in pairwise([*layers, None]):
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+        if isinstance(layer, _ConvNd) and isinstance(norm, _BatchNorm):
             next(weighted).load_state_dict(fuse_conv_bn_eval(layer, norm).state_dict())
-        elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
+        elif isinstance(layer, nn.Linear) and isinstance(norm, _BatchNorm):
             next(weighted).load_state_dict(fuse_linear_bn_eval(layer, norm).state_dict())
-        elif isinstance(layer, nn.Conv2d | nn.Linear):
+        elif isinstance(layer, _ConvNd | nn.Linear):
             next(weighted).load_state_dict(layer.state_dict())
     return folded.eval()
 
@@ -171,15 +183,16 @@ def fold_batch_norm(network: nn.Sequential) -> nn.Sequential:
 def measure(name: str, network: nn.Sequential, recipe: Recipe, split: str, seed: int) -> dict[str, float]:
     """The accuracy and the median logit of the classes present; mean pointing game and box IoU, and median sensitivity
     error, of the objects of the first EXPLAINED scenes."""
-    images, present = draw_scenes(recipe.pattern, split, HELD_OUT, seed)
+    images, present = draw_scenes(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
     values = {
         "accuracy": present.gather(1, logits.argmax(1, keepdim=True)).mean().item(),
         "median_score": logits[present.bool()].median().item(),
     }
-    dataset = load_dataset({**recipe.data, "size": EXPLAINED, "seed": seed, "split": split})
-    preprocessing = Preprocessing(None, None, networks.MEAN, networks.STD)
+    dataset = recipe.data(split, EXPLAINED, seed)
+    channels = len(networks.MEAN if dataset.shape is None else dataset.shape[:1])
+    preprocessing = Preprocessing(None, None, networks.MEAN[:channels], networks.STD[:channels], shape=dataset.shape)
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
     drawn = (batch for batch in rows if isinstance(batch, ab.Batch))  # a drawn scene is never a bad image
     frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, METRICS)
@@ -229,13 +242,15 @@ def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: di
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights."""
-    folder = conf_folder() / "model"
+    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights; and its data, if any."""
+    folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
     settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
     settings = settings.replace("weights: default", f"weights: seed{seed}", 1)
     (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
+    if (pair := data / f"scenes_{name}.yaml").exists():
+        shutil.copy(pair, data / f"scenes_{name}_seed{seed}.yaml")
 
 
 if __name__ == "__main__":

@@ -7,21 +7,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
+from axiom_bench.cutting.numerics import XY
 from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
-from axiom_bench.embedded import hard, marked, patches, scenes
+from axiom_bench.embedded import hard, marked, patches, scenes, shapes
+from axiom_bench.embedded.planted import GRIDS
 from axiom_bench.errors import unknown
-from axiom_bench.kinds import Name, check_values
+from axiom_bench.kinds import Name, check_values, worded
 
 
 class DrawnImages(DataSet):
-    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the data set's kind."""
+    """ids: "evaluation-0-000000": split, seed and number, which decide the image together with the data set's kind.
+
+    Signals and volumes are arrays of numbers in [0, 1], in steps of 1/255.
+    """
 
     drawn = True
 
@@ -33,13 +39,18 @@ class DrawnImages(DataSet):
         self.ids = tuple(f"{split}-{seed}-{number:06d}" for number in range(size))
         self._draw, self._kind = draw, kind
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        *space, channels = self.draw(0).image.shape
+        return None if len(space) == len(XY) else (channels, *space)
+
     def draw(self, index: int) -> Any:
         """The image as drawn, with what it shows."""
         return self._draw(self.split, self.seed, index, *self._kind)
 
     def read(self, index: int) -> Sample:
         drawn = self.draw(index)
-        return Sample(Image.fromarray(drawn.image), self.ids[index], drawn.label, drawn.objects, drawn.mask)
+        return Sample(_stored(drawn.image), self.ids[index], drawn.label, drawn.objects, drawn.mask)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return self._facts(index)[0]
@@ -51,6 +62,13 @@ class DrawnImages(DataSet):
         return _facts(self._draw, self.split, self.seed, index, *self._kind)
 
 
+def _stored(drawn: NDArray[np.uint8]) -> Any:
+    """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C, *space)."""
+    if drawn.ndim == len(XY) + 1:
+        return Image.fromarray(drawn)
+    return np.ascontiguousarray(np.moveaxis(drawn, -1, 0), np.float32) / 255
+
+
 @lru_cache(maxsize=2**16)
 def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, bool]:
     """(labels, SHA-256 of the pixels, whether it bears a mark) of an image: several jobs of a process ask for them."""
@@ -59,37 +77,56 @@ def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], s
     return classes_of(None, drawn.objects), pixels, getattr(drawn, "mark", None) is not None
 
 
-class Scenes(DrawnImages):
-    """label: the largest object. objects: few (1 to 3) or many (4 to 6 smaller ones, whose ids begin with "many-")."""
+class DrawnObjects(DrawnImages):
+    """Objects of different classes on a ground. label: the largest object."""
 
-    classes = scenes.CLASSES
-
-    def __init__(
-        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "scenes", objects: Name = "few"
-    ) -> None:
-        if objects not in scenes.KINDS:
-            raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
-        super().__init__(size, seed, split, name, scenes.draw, scenes.KINDS[objects])
-        self.kind = scenes.KINDS[objects]
-        if self.kind is not scenes.FEW:
-            self.ids = tuple(f"{objects}-{image_id}" for image_id in self.ids)
+    def __init__(self, kind: scenes.Kind, size: int, seed: int, split: str, name: str) -> None:
+        super().__init__(size, seed, split, name, scenes.draw, kind)
+        self.kind, self.classes = kind, kind.classes
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
         objects = []
         for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank):
-            without = Image.fromarray(drawing.image(without=number))
+            without = _stored(drawing.image(without=number))
             objects.append(StoredPart(self.classes[figure.digit], figure.digit, figure.drawn, (without,)))
         others = scenes.other_grounds(self.split, self.seed, index, self.kind)
         grounds, bare = (
-            tuple(Image.fromarray(replace(other, figures=figures).image()) for other in others)
+            tuple(_stored(replace(other, figures=figures).image()) for other in others)
             for figures in (drawing.figures, ())
         )
         return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
 
     def versions(self, index: int) -> int:
         return len(self.labels(index)) + scenes.GROUNDS
+
+
+class Scenes(DrawnObjects):
+    """objects: few (1 to 3) or many (4 to 6 smaller ones, whose ids begin with "many-")."""
+
+    def __init__(
+        self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "scenes", objects: Name = "few"
+    ) -> None:
+        if objects not in scenes.KINDS:
+            raise unknown("number of objects of the scenes", str(objects), scenes.KINDS)
+        super().__init__(scenes.KINDS[objects], size, seed, split, name)
+        if self.kind is not scenes.FEW:
+            self.ids = tuple(f"{objects}-{image_id}" for image_id in self.ids)
+
+
+class Signals(DrawnObjects):
+    """Motifs in noise: arrays (1, 192)."""
+
+    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "signals") -> None:
+        super().__init__(shapes.SIGNALS, size, seed, split, name)
+
+
+class Volumes(DrawnObjects):
+    """Solids in noise: arrays (1, 24, 24, 24)."""
+
+    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "volumes") -> None:
+        super().__init__(shapes.VOLUMES, size, seed, split, name)
 
 
 class MarkedScenes(Scenes):
@@ -141,12 +178,20 @@ class MarkedScenes(Scenes):
 
 
 class Planted(DrawnImages):
-    """Images for the planted networks. label: 0, "evidence"; the other class is in every image too."""
+    """Images for the planted networks, or with one or three axes signals or volumes of three channels. label: 0,
+    "evidence"; the other class is in every image too."""
 
     classes = patches.CLASSES
 
-    def __init__(self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "planted") -> None:
-        super().__init__(size, seed, split, name, patches.draw)
+    def __init__(
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        name: Name = "planted",
+        axes: Annotated[int, worded("1, 2 or 3", GRIDS.__contains__)] = 2,
+    ) -> None:
+        super().__init__(size, seed, split, name, patches.draw, axes)
 
     def labels(self, index: int) -> tuple[int, ...]:
         return 0, 1

@@ -10,7 +10,7 @@ from inspect import Parameter
 from typing import Annotated, Any
 
 from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
-from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes
+from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, Volumes
 from axiom_bench.data.layouts.arrays import arrays
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
@@ -31,6 +31,8 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes": Scenes,
     "planted": Planted,
     "scenes_marked": MarkedScenes,
+    "signals": Signals,
+    "volumes": Volumes,
     "imagenet": imagenet,
     "imagenet_s": ImageNetS,
     "voc": Voc,
@@ -44,7 +46,8 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "pasted": PastedImages,
     "hard": HardImages,
 }
-OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (arrays,)  # the kinds whose samples are arrays, not pictures
+# the kinds whose samples are arrays, not pictures
+OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (Signals, Volumes, arrays)
 
 
 SIZE = "a number of images, 1 or more, or null for all"

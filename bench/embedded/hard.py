@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.embedded import patches, scenes
+from axiom_bench.embedded.planted import GRIDS
 
 Mask = NDArray[np.int64]
 SEED = 7  # of what is drawn
@@ -150,7 +151,7 @@ def _at_the_threshold(drawn: patches.PatchImage) -> patches.PatchImage:
     for patch in shown.patches:
         shown.image[patch.place] = BLUE if patch.colour == "blue" else RED[0]
         if patch.colour == "red":
-            shown.image[patch.place][:: patches.CELL] = RED[1]
+            shown.image[patch.place][:: GRIDS[2].cell] = RED[1]
     return shown
 
 

@@ -2,6 +2,8 @@
 
     images -> features: detectors, F (B, K, 16, 16) -> readout: a_k = sum_xy r_k(x, y) F_k(x, y) -> head(a) -> logits
 
+Each is built for images, or for signals or volumes of three channels (`axes`: 1 or 3), with the same score and truth.
+
 Channel k matters through its evidence a_k alone. Its true value is its Shapley value phi_k in the head, where a channel
 that is left out has F_k = 0, so a_k = 0. It is shared among the positions in proportion to r_k F_k, which is:
 
@@ -11,26 +13,25 @@ For a head that is multilinear in the evidence that is the Shapley value of the 
 positions. For any head it is its Owen value (channels as unions) where the active positions of a channel have the same
 r_k F_k, as on the patches of `patches.py`. Both are proved by enumeration in tests/embedded/.
 
-Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour. All networks have a channel
-`brightness`, which answers everywhere and which no head reads, and a channel `cyan`, which is all that the logit of the
-second class, "other", reads. S is the logit of the first class, "evidence".
+Evidence is in patches: a_k = 1 is a patch of 16 cells of the channel's colour, in a signal of 8. All networks have a
+channel `brightness`, which answers everywhere and which no head reads, and a channel `cyan`, which is all that the
+logit of the second class, "other", reads. S is the logit of the first class, "evidence".
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import comb
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.conv import _ConvNd
 
 from axiom_bench.errors import BenchError
 
 MAX_CHANNELS = 12  # 4,096 subsets
-CELL, CELLS = 6, 16  # a cell of the layer is 6 x 6 pixels of the 96 x 96 image, 14 x 14 of one resized to 224 x 224
-FULL = 16  # cells of a patch of evidence 1
-POOLED = CELLS * CELLS / FULL  # from a mean over all cells to patches
 MEAN, STD = 0.5, 0.25  # of the input, each colour in [0, 1]
 THIRD = 1 / 3
 # Weights of red, green and blue in [0, 1], and a bias, before a ReLU. Grey v has v times the sum of the weights, and
@@ -48,6 +49,32 @@ STEEP = 8.0  # of saturated detectors: how far a patch of their colour is beyond
 UNREAD = ("cyan", "brightness")  # by the logit of the first class
 OTHER = {"cyan": 1.0}
 WEIGHTS = {"red": 1.0, "green": 2.0, "blue": 3.0}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The layer along one axis: cells of so many pixels each. full: cells of a patch of evidence 1. axes: their number.
+
+    pooled: the factor from a mean over all cells to patches.
+    """
+
+    cell: int
+    cells: int
+    full: int
+    axes: int
+
+    @property
+    def pooled(self) -> float:
+        return self.cells**self.axes / self.full
+
+    def layer(self, name: str) -> Callable[..., nn.Module]:
+        """The class of layers of this name, such as Conv, for so many axes."""
+        layer: Callable[..., nn.Module] = getattr(nn, f"{name}{self.axes}d")
+        return layer
+
+
+# Of signals (3, 192), of images (3, 96, 96), or 224 x 224 of cells of 14 x 14, and of volumes (3, 24, 24, 24).
+GRIDS = {1: Grid(3, 64, 8, 1), 2: Grid(6, 16, 16, 2), 3: Grid(3, 8, 16, 3)}
 
 
 def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tensor:
@@ -75,7 +102,8 @@ def channel_shapley(score: Callable[[Tensor], Tensor], evidence: Tensor) -> Tens
 
 
 class PlantedNetwork(nn.Module):
-    """features: images -> (B, K, 16, 16). readout: -> (B, K, 1, 1), one channel at a time. head: (B, K) -> logits."""
+    """features: images -> (B, K, *cells), 16 x 16 of images. readout: -> (B, K, 1, ...), one channel at a time. head:
+    (B, K) -> logits."""
 
     truth_layer = "features"
 
@@ -84,17 +112,16 @@ class PlantedNetwork(nn.Module):
         self.features, self.readout, self.flatten, self.head = features, readout, nn.Flatten(), head
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, 96, 96), or resized -> logits (B, 2): of what is planted, and of the other class."""
+        """Images (B, 3, *space), as drawn or resized -> logits (B, 2): of what is planted, and of the other class."""
         logits: Tensor = self.head(self.flatten(self.readout(self.features(images))))
         return logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor) -> Tensor:
-        """T as above, for activations (B, K, 16, 16) and class indices (B,): (B, K, 16, 16) in float64."""
+        """T as above, for activations (B, K, *cells) and class indices (B,): as the activations, in float64."""
         read = activations.double() * self.reading(activations)
-        evidence = read.sum((2, 3))
-        values = self.channel_values(evidence, targets)
-        share = read / evidence.masked_fill(evidence == 0, 1)[..., None, None]
-        return values[..., None, None] * share
+        evidence = read.sum(tuple(range(2, read.ndim)), keepdim=True)
+        values = self.channel_values(evidence.flatten(1), targets).view_as(evidence)
+        return values * (read / evidence.masked_fill(evidence == 0, 1))
 
     def channel_values(self, evidence: Tensor, targets: Tensor) -> Tensor:
         """phi, the Shapley values of the channels in the logit of each row's class: (B, K) in float64."""
@@ -105,7 +132,7 @@ class PlantedNetwork(nn.Module):
 
     def reading(self, activations: Tensor) -> Tensor:
         """r, how much each position counts in its channel's evidence: broadcasts to the activations, in float64."""
-        if isinstance(self.readout, nn.Conv2d):
+        if isinstance(self.readout, _ConvNd):
             return self.readout.weight.double().squeeze(1)
         return activations.new_ones((), dtype=torch.float64) / activations[0, 0].numel()
 
@@ -129,8 +156,8 @@ class NoisyOr(nn.Module):
         return torch.cat([logits[:, 0:1] + a + b - a * b, logits[:, 1:2]], 1)
 
 
-def detectors(names: Sequence[str], saturated: bool = False) -> nn.Sequential:
-    """Images -> a map (16, 16) for each name: a 1 x 1 convolution, a ReLU, and the mean of each cell.
+def detectors(grid: Grid, names: Sequence[str], saturated: bool = False) -> nn.Sequential:
+    """Images -> a map of cells for each name: a 1 x 1 convolution, a ReLU, and the mean of each cell.
 
     saturated: by min(1, max(0, 8 x)) in the ReLU's place, which is flat at every pixel of a patch and of the ground;
     brightness, which isn't 0 or 1, keeps its slope.
@@ -138,34 +165,39 @@ def detectors(names: Sequence[str], saturated: bool = False) -> nn.Sequential:
     slopes = torch.tensor([STEEP if saturated and name != "brightness" else 1.0 for name in names])
     weights = torch.tensor([DETECTORS[name][0] for name in names]) * slopes[:, None]
     biases = torch.tensor([DETECTORS[name][1] for name in names]) * slopes
-    convolution = nn.Conv2d(3, len(names), 1)  # of images with the networks' MEAN and STD
-    with torch.no_grad():
-        convolution.weight.copy_((STD * weights)[..., None, None])
-        convolution.bias.copy_(biases + MEAN * weights.sum(1))  # type: ignore[union-attr]
-    return nn.Sequential(convolution, nn.Hardtanh(0.0, 1.0) if saturated else nn.ReLU(), nn.AdaptiveAvgPool2d(CELLS))
+    convolution = grid.layer("Conv")(3, len(names), 1)  # of images with the networks' MEAN and STD
+    convolution.load_state_dict({
+        "weight": (STD * weights).view(*weights.shape, *(1,) * grid.axes),
+        "bias": biases + MEAN * weights.sum(1),
+    })  # fmt: skip
+    activation = nn.Hardtanh(0.0, 1.0) if saturated else nn.ReLU()
+    return nn.Sequential(convolution, activation, grid.layer("AdaptiveAvgPool")(grid.cells))
 
 
-def reading(maps: Sequence[Tensor]) -> nn.Conv2d:
-    """The mean of each channel times its map here, (16, 16): (B, K, 16, 16) -> (B, K, 1, 1)."""
-    readout = nn.Conv2d(len(maps), len(maps), CELLS, groups=len(maps), bias=False)
-    with torch.no_grad():
-        readout.weight.copy_(torch.stack(list(maps))[:, None] / CELLS**2)
+def reading(grid: Grid, factors: Sequence[tuple[float, float]]) -> nn.Module:
+    """The mean of each channel times its two factors here, of the left and the right half of the last axis: (B, K,
+    *cells) -> (B, K, 1, ...)."""
+    readout = grid.layer("Conv")(len(factors), len(factors), grid.cells, groups=len(factors), bias=False)
+    along = torch.tensor(factors).repeat_interleave(grid.cells // 2, 1)  # (K, cells)
+    maps = along.view(len(factors), 1, *(1,) * (grid.axes - 1), -1).expand(-1, -1, *(grid.cells,) * grid.axes)
+    readout.load_state_dict({"weight": maps / grid.cells**grid.axes})
     return readout
 
 
 def linear(
-    names: Sequence[str], rows: Sequence[Mapping[str, float]], biases: Sequence[float] | None = None
+    grid: Grid, names: Sequence[str], rows: Sequence[Mapping[str, float]], biases: Sequence[float] | None = None
 ) -> nn.Linear:
     """A linear layer over pooled channels: for each output a row of weights by channel name, in patches."""
     layer = nn.Linear(len(names), len(rows), bias=biases is not None)
     with torch.no_grad():
-        layer.weight.copy_(POOLED * torch.tensor([[row.get(name, 0.0) for name in names] for row in rows]))
+        layer.weight.copy_(grid.pooled * torch.tensor([[row.get(name, 0.0) for name in names] for row in rows]))
         if biases is not None:
             layer.bias.copy_(torch.tensor(biases))
     return layer
 
 
 def _pooled(
+    axes: int,
     colours: tuple[str, ...],
     rows: Sequence[Mapping[str, float]],
     biases: Sequence[float] | None = None,
@@ -175,85 +207,79 @@ def _pooled(
 ) -> PlantedNetwork:
     """A network whose head reads global averages: `linear`, and where `last` is given a ReLU and a second linear layer
     with these weights, a row for each logit."""
-    names = (*colours, *UNREAD)
-    head: nn.Module = linear(names, rows, biases)
+    grid, names = GRIDS[axes], (*colours, *UNREAD)
+    head: nn.Module = linear(grid, names, rows, biases)
     if last is not None:
         logits = nn.Linear(len(rows), len(last))
         with torch.no_grad():
             logits.weight.copy_(torch.tensor(last))
             logits.bias.copy_(torch.tensor(last_biases))
         head = nn.Sequential(head, nn.ReLU(), logits)
-    return PlantedNetwork(detectors(names, saturated), nn.AdaptiveAvgPool2d(1), head)
+    return PlantedNetwork(detectors(grid, names, saturated), grid.layer("AdaptiveAvgPool")(1), head)
 
 
-def planted_additive() -> PlantedNetwork:
+def planted_additive(axes: int = 2) -> PlantedNetwork:
     """S = a_red + 2 a_green + 3 a_blue, by global average pooling and one linear layer."""
-    return _pooled(("red", "green", "blue"), [WEIGHTS, OTHER])
+    return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER])
 
 
-def planted_bias() -> PlantedNetwork:
+def planted_bias(axes: int = 2) -> PlantedNetwork:
     """S = a_red + 2 a_green + 3 a_blue + 4: the bias is no channel's."""
-    return _pooled(("red", "green", "blue"), [WEIGHTS, OTHER], (4.0, 0.0))
+    return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], (4.0, 0.0))
 
 
-def planted_suppressing() -> PlantedNetwork:
+def planted_suppressing(axes: int = 2) -> PlantedNetwork:
     """S = 2 a_red - a_green: green speaks against the class."""
-    return _pooled(("red", "green"), [{"red": 2.0, "green": -1.0}, OTHER])
+    return _pooled(axes, ("red", "green"), [{"red": 2.0, "green": -1.0}, OTHER])
 
 
-def planted_saturating() -> PlantedNetwork:
+def planted_saturating(axes: int = 2) -> PlantedNetwork:
     """S = min(1, a_red + a_green + a_blue): any two of the three colours are enough in these images."""
     rows = [{"red": -1.0, "green": -1.0, "blue": -1.0}, OTHER]
-    return _pooled(("red", "green", "blue"), rows, (1.0, 0.0), [[-1, 0], [0, 1]], (1, 0))
+    return _pooled(axes, ("red", "green", "blue"), rows, (1.0, 0.0), [[-1, 0], [0, 1]], (1, 0))
 
 
-def planted_and() -> PlantedNetwork:
+def planted_and(axes: int = 2) -> PlantedNetwork:
     """S = max(0, a_red + a_green - 1): neither colour is enough."""
-    return _pooled(("red", "green"), [{"red": 1.0, "green": 1.0}, OTHER], (-1.0, 0.0), [[1, 0], [0, 1]])
+    return _pooled(axes, ("red", "green"), [{"red": 1.0, "green": 1.0}, OTHER], (-1.0, 0.0), [[1, 0], [0, 1]])
 
 
-def planted_or() -> PlantedNetwork:
+def planted_or(axes: int = 2) -> PlantedNetwork:
     """S = max(a_red, a_green): the colour with more evidence decides."""
     rows = [{"red": 1.0, "green": -1.0}, {"green": 1.0}, OTHER]
-    return _pooled(("red", "green"), rows, (0.0, 0.0, 0.0), [[1, 1, 0], [0, 0, 1]])
+    return _pooled(axes, ("red", "green"), rows, (0.0, 0.0, 0.0), [[1, 1, 0], [0, 0, 1]])
 
 
-def planted_duplicate() -> PlantedNetwork:
+def planted_duplicate(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a_red' - a_red a_red' + a_green: red is detected twice, and once is nearly enough; one channel is
     dead."""
-    names = ("red", "red", "dead", "green", *UNREAD)
-    read = linear(names, [{"green": 1.0}, OTHER])
-    return PlantedNetwork(detectors(names), nn.AdaptiveAvgPool2d(1), NoisyOr(read, POOLED))
+    grid, names = GRIDS[axes], ("red", "red", "dead", "green", *UNREAD)
+    read = linear(grid, names, [{"green": 1.0}, OTHER])
+    return PlantedNetwork(detectors(grid, names), grid.layer("AdaptiveAvgPool")(1), NoisyOr(read, grid.pooled))
 
 
-def planted_cancelling() -> PlantedNetwork:
+def planted_cancelling(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a, a = sum_left F - sum_right F of the channel F = blue - yellow, which sums to 0 over the image."""
-    mix = nn.Conv2d(5, 4, 1, bias=False)
-    with torch.no_grad():
-        mix.weight.copy_(
-            torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])[..., None, None]
-        )
-    left_minus_right = torch.ones(CELLS, CELLS)
-    left_minus_right[:, CELLS // 2 :] = -1
-    everywhere = torch.ones(CELLS, CELLS)
-    readout = reading([everywhere, left_minus_right, everywhere, everywhere])
-    head = linear(("red", "blue - yellow", *UNREAD), [{"red": 1.0, "blue - yellow": 1.0}, OTHER])
-    return PlantedNetwork(nn.Sequential(*detectors(("red", "blue", "yellow", *UNREAD)), mix), readout, head)
+    grid = GRIDS[axes]
+    mix = grid.layer("Conv")(5, 4, 1, bias=False)
+    rows = torch.tensor([[1, 0, 0, 0, 0], [0, 1, -1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
+    mix.load_state_dict({"weight": rows.view(4, 5, *(1,) * axes)})
+    readout = reading(grid, [(1, 1), (1, -1), (1, 1), (1, 1)])
+    head = linear(grid, ("red", "blue - yellow", *UNREAD), [{"red": 1.0, "blue - yellow": 1.0}, OTHER])
+    return PlantedNetwork(nn.Sequential(*detectors(grid, ("red", "blue", "yellow", *UNREAD)), mix), readout, head)
 
 
-def planted_region() -> PlantedNetwork:
+def planted_region(axes: int = 2) -> PlantedNetwork:
     """S = a_red + a_green + a_yellow with a_k of the left half alone: the right half isn't connected to S."""
-    names = ("red", "green", "yellow", *UNREAD)
-    left = torch.ones(CELLS, CELLS)
-    left[:, CELLS // 2 :] = 0
+    grid, names = GRIDS[axes], ("red", "green", "yellow", *UNREAD)
     rows = [{"red": 1.0, "green": 1.0, "yellow": 1.0}, OTHER]
-    readout = reading([left, left, left, torch.ones(CELLS, CELLS), torch.ones(CELLS, CELLS)])
-    return PlantedNetwork(detectors(names), readout, linear(names, rows))
+    readout = reading(grid, [(1, 0), (1, 0), (1, 0), (1, 1), (1, 1)])
+    return PlantedNetwork(detectors(grid, names), readout, linear(grid, names, rows))
 
 
-def planted_vanishing() -> PlantedNetwork:
+def planted_vanishing(axes: int = 2) -> PlantedNetwork:
     """planted_additive behind saturated detectors: S has gradient 0 in every pixel, and the same gradient in F."""
-    return _pooled(("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
+    return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
 
 
 BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {

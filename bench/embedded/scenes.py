@@ -27,7 +27,7 @@ GROUNDS = 3  # other grounds of a scene
 VISIBLE = 0.3  # by which each object stands out from another ground, of the range of brightness
 TRIES = 24  # to draw such a ground
 
-Box = tuple[int, int, int, int]
+Box = tuple[int, ...]  # starts, then ends, which are exclusive; the last axis of space first
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Kind:
     most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before the cut to what is
     drawn. least: a scene with fewer objects is drawn again. places: tries to place a digit without touching another;
     after that the scene has one object less. spawn_key: of the random numbers, so that kinds are different scenes.
+    space: of the image, its sides. classes: of the objects.
     """
 
     name: str
@@ -45,10 +46,46 @@ class Kind:
     least: int
     places: int
     spawn_key: tuple[int, ...] = ()
+    space: tuple[int, ...] = (SIDE, SIDE)
+    classes: tuple[str, ...] = CLASSES
 
-    def rng(self, *numbers: int) -> np.random.Generator:
-        """The random numbers of a scene of this kind."""
+    def rng(self, split: str, *numbers: int) -> np.random.Generator:
+        """The random numbers of a scene of this kind: of digits the same in all splits, which have other digits."""
         return np.random.default_rng(np.random.SeedSequence(numbers, spawn_key=self.spawn_key))
+
+    def ground(
+        self, rng: np.random.Generator, split: str, brightness: float | None = None
+    ) -> tuple[NDArray[np.float64], float]:
+        """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness).
+
+        brightness: instead of a drawn one.
+        """
+        window = np.rot90(texture_window(rng, split), int(rng.integers(4)))
+        brightness = rng.uniform(0.15, 0.85) if brightness is None else brightness
+        colour = brightness + rng.uniform(-0.12, 0.12, 3)
+        contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
+        light = np.linspace(-1, 1, SIDE)[:, None] * rng.uniform(-0.08, 0.08)
+        return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
+
+    def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
+        """Digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
+        _, pictures, classes = digits(split)
+        glyphs = []
+        for digit in rng.permutation(10)[: rng.integers(self.least, self.most + 1)]:
+            picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
+            height = int(rng.integers(self.heights[0], self.heights[1] + 1))
+            width = round(height * rng.uniform(0.85, 1.15))
+            large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+            drawn = large > INK * large.max()
+            x0, y0, x1, y1 = tight_box(drawn)
+            glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
+        return glyphs
+
+    def ink(
+        self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int
+    ) -> NDArray[np.float64]:
+        """A colour clearly darker or brighter than the ground: (3,)."""
+        return np.asarray(step_from(rng, brightness, 0.35, 0.6) + rng.uniform(-0.12, 0.12, 3))
 
 
 FEW = Kind("few", most=3, heights=(28, 46), least=1, places=24)
@@ -58,7 +95,7 @@ KINDS = {kind.name: kind for kind in (FEW, MANY)}
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (96, 96, 3) uint8 RGB. mask: (96, 96) int64, the class of each pixel, -1 for the ground.
+    """image: (96, 96, 3) uint8 RGB, or (*space, 1). mask: (*space) int64, the class of each pixel, -1 for the ground.
 
     objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1 exclusive, tight
     around the drawn pixels. Classes differ; no pixel belongs to two objects.
@@ -76,7 +113,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Figure:
-    """A digit of a scene. drawn: (96, 96) bool, its pixels. ink: (3,), their colour."""
+    """An object, a digit or another. drawn: (*space) bool, its pixels. ink: (3,), their colour, or of each, (n, 1)."""
 
     digit: int
     drawn: NDArray[np.bool_]
@@ -92,8 +129,8 @@ class Figure:
 class Drawing:
     """What a scene is made of, so that it can be drawn again with a part of it changed.
 
-    ground: (96, 96, 3), brightness: its mean. figures: in the order in which they are drawn; no pixel belongs to two.
-    noise: (96, 96, 1).
+    ground: (96, 96, 3), or (*space, 1). brightness: its mean. figures: in the order in which they are drawn; no pixel
+    belongs to two. noise: (*space, 1).
     """
 
     ground: NDArray[np.float64]
@@ -102,7 +139,7 @@ class Drawing:
     noise: NDArray[np.float64]
 
     def image(self, without: int | None = None) -> NDArray[np.uint8]:
-        """The scene as drawn: (96, 96, 3). without: the number of a figure that is left out; each pixel that isn't the
+        """The scene as drawn, as `ground`. without: the number of a figure that is left out; each pixel that isn't the
         figure's is the same, bit by bit."""
         canvas = self.ground.copy()
         for number, figure in enumerate(self.figures):
@@ -112,8 +149,8 @@ class Drawing:
 
     @property
     def mask(self) -> NDArray[np.int64]:
-        """(96, 96), the class of each pixel, -1 for the ground."""
-        mask = np.full((SIDE, SIDE), -1)
+        """(*space), the class of each pixel, -1 for the ground."""
+        mask = np.full(self.noise.shape[:-1], -1)
         for figure in self.figures:
             mask[figure.drawn] = figure.digit
         return mask
@@ -197,11 +234,11 @@ def draw(split: str, seed: int, number: int, kind: Kind = FEW) -> Scene:
 
 def drawing_of(split: str, seed: int, number: int, kind: Kind = FEW) -> Drawing:
     """What the scene of this number is made of."""
-    rng = kind.rng(seed, number)
-    ground, brightness = _ground(rng, split)
+    rng = kind.rng(split, seed, number)
+    ground, brightness = kind.ground(rng, split)
     while len(figures := _figures(rng, split, brightness, kind)) < kind.least:
         pass
-    return Drawing(ground, brightness, figures, rng.normal(0, 0.02, (SIDE, SIDE, 1)))
+    return Drawing(ground, brightness, figures, rng.normal(0, 0.02, (*kind.space, 1)))
 
 
 def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple[Drawing, ...]:
@@ -214,13 +251,13 @@ def other_grounds(split: str, seed: int, number: int, kind: Kind = FEW) -> tuple
     least = min(VISIBLE, drawing.contrast(drawing.brightness))
     drawings = []
     for version in range(GROUNDS):
-        rng = kind.rng(seed, number, version + 1)
+        rng = kind.rng(split, seed, number, version + 1)
         for _ in range(TRIES):
-            ground, brightness = _ground(rng, split)
+            ground, brightness = kind.ground(rng, split)
             if drawing.contrast(brightness) >= least:
                 break
         else:
-            ground, _ = _ground(rng, split, drawing.brightness)
+            ground, _ = kind.ground(rng, split, drawing.brightness)
         drawings.append(replace(drawing, ground=ground))
     return tuple(drawings)
 
@@ -233,70 +270,41 @@ def texture_window(rng: np.random.Generator, split: str) -> NDArray[np.float32]:
     return texture[top : top + SIDE, left : left + SIDE]
 
 
-def _ground(rng: np.random.Generator, split: str, brightness: float | None = None) -> tuple[NDArray[np.float64], float]:
-    """A window of a texture, turned, tinted and lit from one side: ((96, 96, 3), its mean brightness).
-
-    brightness: instead of a drawn one.
-    """
-    window = np.rot90(texture_window(rng, split), int(rng.integers(4)))
-    brightness = rng.uniform(0.15, 0.85) if brightness is None else brightness
-    colour = brightness + rng.uniform(-0.12, 0.12, 3)
-    contrast = rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1, 3)
-    light = np.linspace(-1, 1, SIDE)[:, None] * rng.uniform(-0.08, 0.08)
-    return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
-
-
 def _figures(rng: np.random.Generator, split: str, brightness: float, kind: Kind) -> tuple[Figure, ...]:
-    """The digits that find a place, as they are drawn on a ground of this brightness."""
-    mask = np.zeros((SIDE, SIDE), dtype=bool)
+    """The objects that find a place, as they are drawn on a ground of this brightness."""
+    mask = np.zeros(kind.space, dtype=bool)
     figures = []
-    for glyph, digit in _glyphs(rng, split, kind):
+    for glyph, label in kind.glyphs(rng, split):
         place = _place(rng, mask, glyph, kind.places)
         if place is None:
             continue
-        drawn = np.zeros((SIDE, SIDE), dtype=bool)
+        drawn = np.zeros(kind.space, dtype=bool)
         drawn[place][glyph] = True
         mask |= drawn
-        figures.append(Figure(digit, drawn, _ink(rng, brightness)))
+        figures.append(Figure(label, drawn, kind.ink(rng, brightness, glyph, label)))
     return tuple(figures)
-
-
-def _glyphs(rng: np.random.Generator, split: str, kind: Kind) -> list[tuple[NDArray[np.bool_], int]]:
-    """Digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
-    _, pictures, classes = digits(split)
-    glyphs = []
-    for digit in rng.permutation(10)[: rng.integers(kind.least, kind.most + 1)]:
-        picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
-        height = int(rng.integers(kind.heights[0], kind.heights[1] + 1))
-        width = round(height * rng.uniform(0.85, 1.15))
-        large = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
-        drawn = large > INK * large.max()
-        x0, y0, x1, y1 = tight_box(drawn)
-        glyphs.append((drawn[y0:y1, x0:x1], int(digit)))
-    return glyphs
 
 
 def _place(
     rng: np.random.Generator, mask: NDArray[np.bool_], glyph: NDArray[np.bool_], tries: int
-) -> tuple[slice, slice] | None:
+) -> tuple[slice, ...] | None:
     """Where the glyph's box holds no pixel drawn before, or None where no try found room."""
-    height, width = glyph.shape
-    for top, left in rng.integers((SIDE - height + 1, SIDE - width + 1), size=(tries, 2)):
-        place = (slice(top, top + height), slice(left, left + width))
+    room = np.subtract(mask.shape, glyph.shape) + 1
+    for starts in rng.integers(room, size=(tries, mask.ndim)):
+        place = tuple(slice(start, start + side) for start, side in zip(starts, glyph.shape, strict=True))
         if not mask[place].any():
             return place
     return None
 
 
-def _ink(rng: np.random.Generator, brightness: float) -> NDArray[np.float64]:
-    """A colour clearly darker or brighter than the ground: (3,)."""
-    steps = [side * rng.uniform(0.35, 0.6) for side in (-1, 1)]
+def step_from(rng: np.random.Generator, brightness: float, least: float, most: float) -> float:
+    """A brightness clearly darker or brighter than this one, by a step between `least` and `most`."""
+    steps = [side * rng.uniform(least, most) for side in (-1, 1)]
     inside = [step for step in steps if 0 <= brightness + step <= 1]
-    step = rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))])
-    return np.asarray(brightness + step + rng.uniform(-0.12, 0.12, 3))
+    return float(brightness + rng.choice(inside or [max(steps, key=lambda step: -abs(brightness + step - 0.5))]))
 
 
 def tight_box(drawn: NDArray[np.bool_]) -> Box:
-    """The smallest box around the True pixels: x0, y0, x1, y1, x1 and y1 exclusive."""
-    rows, columns = np.flatnonzero(drawn.any(1)), np.flatnonzero(drawn.any(0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    """The smallest box around the True pixels of an image, (x0, y0, x1, y1), or of a signal or volume."""
+    where = [np.flatnonzero(drawn.any(tuple({*range(drawn.ndim)} - {axis}))) for axis in reversed(range(drawn.ndim))]
+    return tuple(int(places[0]) for places in where) + tuple(int(places[-1]) + 1 for places in where)

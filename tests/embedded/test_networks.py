@@ -7,6 +7,7 @@ import pytest
 import torch
 import train_embedded
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import axiom_bench as ab
 from axiom_bench.data.loading import batches
@@ -16,14 +17,20 @@ from axiom_bench.embedded import marked, networks, scenes
 
 NAMES = sorted(networks.BUILDERS)
 SCENES = Preprocessing(None, None, networks.MEAN, networks.STD)
-TRAINED_ON = {name: "scenes_marked" if name == "scenes_shortcut" else "scenes" for name in NAMES}
+TRAINED_ON = {name: train_embedded.RECIPES[name].kind for name in NAMES}
+
+
+def as_seen(shape: tuple[int, ...] | None) -> Preprocessing:
+    return SCENES if shape is None else Preprocessing(None, None, (0.5,), (0.25,), shape=shape)
 
 
 @pytest.fixture(scope="module")
 def fresh_scenes():
     """150 scenes of each kind, of the evaluation split and a seed that neither training nor its own report used."""
     sets = {kind: load_dataset({"kind": kind, "size": 150, "seed": 99}) for kind in set(TRAINED_ON.values())}
-    return {kind: list(batches(dataset, range(150), SCENES, "label", 75)) for kind, dataset in sets.items()}
+    return {
+        kind: list(batches(dataset, range(150), as_seen(dataset.shape), "label", 75)) for kind, dataset in sets.items()
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,6 +62,9 @@ def test_other_trainings_are_small_and_all_measured():
     elsewhere = {f"scenes_shortcut_{pattern}_seed{seed}" for pattern in ("stripe", "tag") for seed in range(5)}
     assert {file.stem for file in files} == {name for name in measured if "_seed" in name} - elsewhere
     assert sum(file.stat().st_size for file in files) <= 6_000_000
+    small = [file for name in ("signals_cnn", "volumes_cnn") for file in networks.weights_files(name).values()]
+    assert len(small) == 10
+    assert sum(file.stat().st_size for file in small) <= 600_000
 
 
 @pytest.mark.slow
@@ -74,11 +84,12 @@ def test_the_layer_is_the_last_with_maps(name):
     spatial = []
     for path, module in network.named_modules():
         holds = not path or layer.startswith(f"{path}.")  # the network itself, or what the layer lies in
-        if not holds and not isinstance(module, nn.AdaptiveMaxPool2d):
+        if not holds and path != "pool":
             module.register_forward_hook(
                 lambda module, inputs, output, path=path: spatial.append(path) if output.shape[2:].numel() > 1 else None
             )
-    network(torch.zeros(1, 3, 96, 96))
+    space = networks.KINDS[name].space
+    network(torch.zeros(1, 3 if len(space) == 2 else 1, *space))
     assert spatial[-1] == layer
 
 
@@ -113,18 +124,20 @@ def test_heads_are_as_documented():
     assert torch.allclose(network(images), network.fc(maps.mean((2, 3))), atol=1e-5)
 
 
-def test_folding_batch_norm_changes_nothing():
+@pytest.mark.parametrize("name", ["scenes_vgg", "signals_cnn", "volumes_cnn"])
+def test_folding_batch_norm_changes_nothing(name):
     """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only rounding may differ."""
     torch.manual_seed(0)
-    network = networks.scenes_vgg(batch_norm=True).double().eval()
+    network = networks.BUILDERS[name](batch_norm=True).double().eval()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
             nn.init.normal_(module.weight)
             nn.init.normal_(module.bias)
-    images = torch.randn(2, 3, 96, 96, dtype=torch.float64)
-    folded = train_embedded.fold_batch_norm(network).double()
+    space = networks.KINDS[name].space
+    images = torch.randn(2, 3 if len(space) == 2 else 1, *space, dtype=torch.float64)
+    folded = train_embedded.fold_batch_norm(network, networks.BUILDERS[name]()).double()
     assert torch.allclose(network(images), folded(images), rtol=1e-5)  # the fold is loaded into float32 layers
 
 

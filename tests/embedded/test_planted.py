@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import permutations
+from math import prod
 
 import pytest
 import torch
@@ -11,35 +12,39 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import BUILDERS, MEAN, STD, PlantedNetwork, channel_shapley
+from axiom_bench.embedded.planted import BUILDERS, GRIDS, MEAN, STD, PlantedNetwork, channel_shapley
 from axiom_bench.errors import BenchError
 
 IMAGES = 24
+THIRDS = (MEAN,) * 3, (STD,) * 3
+
+
+@pytest.fixture(scope="module", params=[2, 1, 3], ids=["images", "signals", "volumes"])
+def batch(request):
+    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5, "axes": request.param})
+    preprocessing = Preprocessing(None, None, *THIRDS, shape=dataset.shape)
+    return next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
 
 
 @pytest.fixture(scope="module")
-def batch():
-    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5})
-    return next(iter(batches(dataset, range(IMAGES), Preprocessing(96, 96, (MEAN,) * 3, (STD,) * 3), "label", IMAGES)))
-
-
-@pytest.fixture(scope="module")
-def areas():
-    """Evidence of each colour by image, its cells over 16: {colour: (n, 2)}, of the image and its left half."""
-    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5})
+def areas(batch):
+    """Evidence of each colour by image, its cells over a patch's: {colour: (n, 2)}, of the image and its left half."""
+    axes = batch.images.ndim - 2
+    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5, "axes": axes})
     counted = {
         colour: torch.zeros(IMAGES, 2, dtype=torch.float64) for colour in ("red", "green", "blue", "yellow", "cyan")
     }
     for row in range(IMAGES):
         for patch in dataset.draw(row).patches:
-            x0, y0, x1, y1 = patch.box
-            rows = (y1 - y0) / 6 / 16
-            counted[patch.colour][row] += rows * torch.tensor([x1 - x0, max(0, min(x1, 48) - x0)]) / 6
+            (x0, *starts), (x1, *ends) = patch.box[:axes], patch.box[axes:]
+            others = prod(end - start for start, end in zip(starts, ends, strict=True))
+            widths = torch.tensor([x1 - x0, max(0, min(x1, batch.images.shape[-1] // 2) - x0)])
+            counted[patch.colour][row] += others * widths / GRIDS[axes].cell ** axes / GRIDS[axes].full
     return counted
 
 
 def traced(name: str, batch: ab.Batch) -> ab.Trace:
-    return ab.trace(BUILDERS[name](), "features", batch.images, batch.targets)
+    return ab.trace(BUILDERS[name](batch.images.ndim - 2), "features", batch.images, batch.targets)
 
 
 def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
@@ -65,10 +70,11 @@ def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("name", BUILDERS)
 def test_channel_totals_are_the_closed_form(name, batch, areas):
-    trace = ab.trace(BUILDERS[name]().double(), "features", batch.images, batch.targets)
+    network = BUILDERS[name](batch.images.ndim - 2).double()
+    trace = ab.trace(network, "features", batch.images, batch.targets)
     expected = closed_form(name, areas)
     nothing = torch.zeros_like(expected[0])
-    totals = trace.true_contributions.sum((2, 3))
+    totals = trace.true_contributions.flatten(2).sum(2)
     torch.testing.assert_close(totals, torch.stack([*expected, nothing, nothing], 1), rtol=1e-12, atol=1e-14)
     assert all(area.max() <= 1 for area, _ in (areas[colour].unbind(1) for colour in areas))  # what the forms assume
 
@@ -80,7 +86,9 @@ def test_a_channel_that_never_matters_has_exactly_nothing(name, batch):
     assert (trace.activations[:, -2:] > 0).flatten(2).any(2).all()
     other = trace.again(targets=1 - trace.targets)
     assert (other.true_contributions[:, :-2] == 0).all()
-    torch.testing.assert_close(other.true_contributions[:, -2], other.activations[:, -2] / 16)
+    torch.testing.assert_close(
+        other.true_contributions[:, -2], other.activations[:, -2] / GRIDS[batch.images.ndim - 2].full
+    )
 
 
 def test_where_equal_dead_unconnected_and_cancelling_channels_contribute(batch):
@@ -91,18 +99,19 @@ def test_where_equal_dead_unconnected_and_cancelling_channels_contribute(batch):
     assert (trace.activations[:, 2] == 0).all()
     assert (dead == 0).all()
     trace = traced("planted_region", batch)
-    assert (trace.true_contributions[..., 8:] == 0).all()
-    assert (trace.activations[:, 0, :, 8:] > 0).flatten(1).any(1).all()  # there is red in the right half
+    half = trace.activations.shape[-1] // 2
+    assert (trace.true_contributions[..., half:] == 0).all()
+    assert (trace.activations[:, 0, ..., half:] > 0).flatten(1).any(1).all()  # there is red in the right half
     assert (trace.activations[:, 2] > 0).flatten(1).any(1).all()  # and yellow, of which nothing counts
     trace = traced("planted_cancelling", batch)
-    assert (trace.activations[:, 1].sum((1, 2)) == 0).all()
+    assert (trace.activations[:, 1].flatten(1).sum(1) == 0).all()
     assert (trace.true_contributions[:, 1] >= 0).all()
-    assert (trace.true_contributions[:, 1].sum((1, 2)) > 1).all()
+    assert (trace.true_contributions[:, 1].flatten(1).sum(1) > 1).all()
 
 
 def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
     images = batch.images.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(BUILDERS["planted_vanishing"]()(images)[:, 0].sum(), images)
+    (gradient,) = torch.autograd.grad(BUILDERS["planted_vanishing"](images.ndim - 2)(images)[:, 0].sum(), images)
     assert (gradient == 0).all()
     vanishing, additive = (traced(name, batch) for name in ("planted_vanishing", "planted_additive"))
     torch.testing.assert_close(vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0)
@@ -116,11 +125,12 @@ def test_detectors_answer_in_their_patches_alone_and_with_one_value(name, batch)
     assert set(activations.unique().tolist()) <= {-1.0, 0.0, 1.0}
 
 
+@pytest.mark.parametrize("batch", [2], indirect=True, ids=["images"])
 @pytest.mark.parametrize("name", BUILDERS)
 def test_images_of_the_size_of_photographs_have_the_same_truth(name, batch):
     """A cell is then 14 x 14 pixels."""
-    dataset, mean, std = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5}), (MEAN,) * 3, (STD,) * 3
-    preprocessing = Preprocessing(224, 224, mean, std, "nearest")
+    dataset = load_dataset({"kind": "planted", "size": IMAGES, "seed": 5})
+    preprocessing = Preprocessing(224, 224, *THIRDS, "nearest")
     large = next(iter(batches(dataset, range(IMAGES), preprocessing, "label", IMAGES)))
     assert large.images.shape[2:] == (224, 224)
     ours, expected = traced(name, large), traced(name, batch)
@@ -135,44 +145,45 @@ def position_values(network: PlantedNetwork, maps: Tensor, unions: bool) -> Tens
     @torch.no_grad()
     def score(rows: Tensor) -> Tensor:
         part = torch.zeros_like(maps)
-        part[0, :2, 0, :2] = rows.view(2, 2)
+        part[0, :2].flatten(1)[:, :2] = rows.view(2, 2)
         return network.head(network.flatten(network.readout(part)))[:, 0]
 
     orders = [order for order in permutations(range(4)) if not unions or order[0] // 2 == order[1] // 2]
-    return by_orders(score, maps[0, :2, 0, :2].flatten(), orders).view(2, 2)
+    return by_orders(score, maps[0, :2].flatten(1)[:, :2].flatten(), orders).view(2, 2)
 
 
-def truth_of(name: str, positions: list[list[float]]) -> tuple[Tensor, PlantedNetwork, Tensor]:
-    """Of maps (1, K, 16, 16) that are 0 but for two positions of two channels, few enough to enumerate: the true
+def truth_of(name: str, positions: list[list[float]], axes: int) -> tuple[Tensor, PlantedNetwork, Tensor]:
+    """Of maps (1, K, *cells) that are 0 but for two positions of two channels, few enough to enumerate: the true
     contributions there (2, 2), the network, and the maps."""
-    network = BUILDERS[name]().double()
-    channels = network.features(torch.zeros(1, 3, 96, 96, dtype=torch.float64)).shape[1]
-    maps = torch.zeros(1, channels, 16, 16, dtype=torch.float64)
-    maps[0, :2, 0, :2] = torch.tensor(positions, dtype=torch.float64)
-    return network.true_contributions(maps, torch.tensor([0]))[0, :2, 0, :2], network, maps
+    network = BUILDERS[name](axes).double()
+    maps = torch.zeros_like(network.features(torch.zeros(1, 3, *(24,) * axes, dtype=torch.float64)))
+    maps[0, :2].flatten(1)[:, :2] = torch.tensor(positions, dtype=torch.float64)
+    return network.true_contributions(maps, torch.tensor([0]))[0, :2].flatten(1)[:, :2], network, maps
 
 
 POSITIONS = {"of different values": [[9.0, 3.0], [7.0, 5.0]], "of equal values": [[6.0, 6.0], [6.5, 6.5]]}
 
 
+@pytest.mark.parametrize("axes", GRIDS)
 @pytest.mark.parametrize("name", ["planted_additive", "planted_duplicate"])
 @pytest.mark.parametrize("positions", POSITIONS)
-def test_positions_have_their_shapley_value_where_the_head_is_multilinear(name, positions):
-    truth, network, maps = truth_of(name, POSITIONS[positions])
+def test_positions_have_their_shapley_value_where_the_head_is_multilinear(name, positions, axes):
+    truth, network, maps = truth_of(name, POSITIONS[positions], axes)
     for unions in (False, True):
         torch.testing.assert_close(truth, position_values(network, maps, unions), rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("axes", GRIDS)
 @pytest.mark.parametrize("name", ["planted_saturating", "planted_and", "planted_or"])
-def test_positions_have_their_owen_value_where_active_positions_are_equal(name):
-    truth, network, maps = truth_of(name, POSITIONS["of equal values"])
+def test_positions_have_their_owen_value_where_active_positions_are_equal(name, axes):
+    truth, network, maps = truth_of(name, POSITIONS["of equal values"], axes)
     torch.testing.assert_close(truth, position_values(network, maps, unions=True), rtol=1e-12, atol=1e-14)
     assert (truth != 0).all()
 
 
 def test_positions_of_different_values_may_have_another_owen_value():
     """The rule's limit, which the images for these networks stay clear of."""
-    truth, network, maps = truth_of("planted_and", [[12.0, 4.0], [7.0, 5.0]])
+    truth, network, maps = truth_of("planted_and", [[12.0, 4.0], [7.0, 5.0]], 2)
     owen = position_values(network, maps, unions=True)
     torch.testing.assert_close(truth.sum(1), owen.sum(1), rtol=1e-12, atol=1e-14)
     assert (truth - owen).abs().max() > 0.01

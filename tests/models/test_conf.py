@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig
 
 from axiom_bench.data.torchvision_import import torchvision
-from axiom_bench.embedded import networks, patches, planted
+from axiom_bench.embedded import networks, patches, planted, shapes
 from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
@@ -22,18 +22,18 @@ FILES = sorted(path.stem for path in (conf_folder() / "model").glob("*.yaml"))
 PAPER = {"alexnet": "features.12", "vgg16": "features.30", "vgg19": "features.36"}
 PAPER |= {"inception_v3": "Mixed_7c", "resnet101": "layer4"}
 LAYERS = PAPER | {
-    **{"scenes_vgg": "features.13", "scenes_resnet": "layer4", "scenes_shortcut": "features.13"},
+    **networks.LAYERS,
     **{"resnet18": "layer4", "resnet50": "layer4", "squeezenet1_1": "features.12", "shufflenet_v2_x0_5": "conv5"},
     **{"mobilenet_v2": "features.18", "swin_t": "norm", "vit_b_16": "encoder.layers.encoder_layer_11.ln_1"},
 }
 TRAININGS = {
     f"{name}_{training}": name
-    for name in ("scenes_vgg", "scenes_resnet", "scenes_shortcut")
+    for name in networks.LAYERS
     for training in networks.weights_files(name)
     if training != "default"
 }
 LAYERS |= {training: LAYERS[name] for training, name in TRAININGS.items()}
-PLANTED = sorted(planted.BUILDERS)
+PLANTED = [*planted.BUILDERS, *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS)]
 LAYERS |= dict.fromkeys(PLANTED, "features")
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 ABSENT = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
@@ -71,7 +71,9 @@ def test_large_named_model_has_its_layer_on_the_meta_device(name):
 def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
-    assert loaded.number_of_classes == {"scenes": 10, "planted": 2}.get(name.split("_")[0], 1000)
+    assert loaded.number_of_classes == {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5}.get(
+        name.split("_")[0], 1000
+    )
 
 
 @pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
@@ -79,6 +81,17 @@ def test_embedded_model_loads_with_committed_weights(name):
     loaded = load_model(model_config(name))
     assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
     assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("kind", shapes.KINDS)
+def test_networks_of_signals_and_volumes_say_what_they_take(kind):
+    loaded, of = load_model(model_config(f"{kind}_cnn")), shapes.KINDS[kind]
+    assert (loaded.classes, loaded.preprocessing.shape, loaded.preprocessing.mean) == (
+        of.classes,
+        (1, *of.space),
+        (0.5,),
+    )
+    assert load_model(model_config(f"planted_and_{kind}")).preprocessing.shape == (3, *of.space)
 
 
 @pytest.mark.parametrize("training", TRAININGS)
