@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -41,6 +41,11 @@ class Annotation:
     def boxes_of(self, target: int) -> Tensor:
         """The boxes of one class: (n, 4)."""
         return self.boxes[self.labels == target]
+
+    def is_of(self, space: Sequence[int]) -> bool:
+        """Whether each box has a label, and the mask, if any, is of an image with these sides."""
+        labelled = isinstance(self.labels, Tensor) and self.labels.shape == self.boxes.shape[:1]
+        return labelled and (self.mask is None or tuple(self.mask.shape) == tuple(space))
 
     def lacks(self, target: int) -> bool:
         """Whether the image shows objects of other classes and none of this one, and isn't labelled with it."""

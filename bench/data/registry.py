@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
 from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, Volumes
+from axiom_bench.data.layouts.arrays import arrays
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
 from axiom_bench.data.layouts.folder import Folder
@@ -40,11 +41,13 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "funnybirds": FunnyBirds,
     "webdataset": TarShards,
     "parquet": ParquetImages,
+    "arrays": arrays,
     "mosaic": MosaicImages,
     "pasted": PastedImages,
     "hard": HardImages,
 }
-OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (Signals, Volumes)  # the kinds whose samples are arrays, not pictures
+# the kinds whose samples are arrays, not pictures
+OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (Signals, Volumes, arrays)
 
 
 SIZE = "a number of images, 1 or more, or null for all"
@@ -70,11 +73,11 @@ NETWORK = "network"  # a parameter that is no setting: the classes of the networ
 
 
 def load_dataset(
-    cfg: Mapping[str, Any], network: Callable[[], NetworkClasses] | None = None, background: int | None = None
+    cfg: Mapping[str, Any], network: Callable[..., NetworkClasses] | None = None, background: int | None = None
 ) -> DataSet:
     """The data set of one conf/data/ file: `kind` names the class, and it takes the keys that its constructor has.
-    network: gives the classes of the network that will see the images; called by data sets that need them. background:
-    the output of the network that is no class of the data.
+    network: gives the classes of the network that will see the images; called by data sets that need them, with the
+    shape of samples that are arrays. background: the output of the network that is no class of the data.
 
     Raises BenchError for an unknown kind or key, a missing root, or labels that can't be read.
     """
@@ -89,7 +92,7 @@ def load_dataset(
             dataset, subset(dataset, of.get("size"), of.get("seed", 0), of.get("only_classes"), of.get("leave_out"))
         )
     if NETWORK in signature(KINDS[cfg["kind"]]):
-        values[NETWORK] = network and (lambda: network().without(background))
+        values[NETWORK] = network and (lambda *shape: network(*shape).without(background))
     try:
         dataset = KINDS[cfg["kind"]](**values)
     except OSError as error:  # no permission, a folder that is no longer there

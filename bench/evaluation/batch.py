@@ -118,8 +118,8 @@ def traced(cut_model: CutModel, batch: Batch) -> Trace:
     try:
         return trace_of_batch(cut_model, batch)
     except RuntimeError as error:
-        height, width = batch.images.shape[-2:]
-        error.add_note(f"raised by the network on images of {height} x {width} pixels; model.resize sets their size")
+        size = " x ".join(map(str, batch.images.shape[2:]))
+        error.add_note(f"raised by the network on images of {size}; give all its size (pictures: by model.resize)")
         raise
 
 

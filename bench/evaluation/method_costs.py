@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
+from math import prod
 
 import numpy as np
 import pandas as pd
@@ -100,10 +101,11 @@ class _Features(nn.Module):
     """The stand-in's layer, `relu`, and a finer one that no score depends on, so that a method that explains other
     layers than the run's own is refused here. Which there are, and how many, only the real network can tell."""
 
-    def __init__(self, channels: int, height: int, width: int) -> None:
+    def __init__(self, channels: int, size: Sequence[int]) -> None:
         super().__init__()
-        self.finer = nn.AdaptiveAvgPool2d((height + 1, width + 1))
-        self.convolution, self.relu = nn.Conv2d(3, channels, 1, bias=False), nn.ReLU()
+        axes = len(size)
+        self.finer = getattr(nn, f"AdaptiveAvgPool{axes}d")([side + 1 for side in size])
+        self.convolution, self.relu = getattr(nn, f"Conv{axes}d")(3, channels, 1, bias=False), nn.ReLU()
 
     def forward(self, images: Tensor) -> Tensor:
         self.finer(images)
@@ -113,16 +115,17 @@ class _Features(nn.Module):
 
 def _stand_in(trace: Trace, pooled: bool) -> Trace:
     """One image of a network whose layer has as many channels and positions as the trace's, and images of its size."""
-    _, channels, height, width = trace.activations.shape
+    _, channels, *size = trace.activations.shape
     classes = min(trace.logits.shape[1], MAX_CLASSES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if pooled:
-            head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+            pool = getattr(nn, f"AdaptiveAvgPool{len(size)}d")(1)
+            head = nn.Sequential(pool, nn.Flatten(), nn.Linear(channels, classes))
         else:
-            inputs = channels * height * width
+            inputs = channels * prod(size)
             head = nn.Sequential(nn.Flatten(), nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
-        features, images = _Features(channels, height, width), torch.randn(1, 3, height, width)
+        features, images = _Features(channels, size), torch.randn(1, 3, *size)
     model = nn.Sequential(features, head).eval()
     output = Output("stand-in", are_logits=True, softmax=trace.cut_model.output.softmax, returns="logits")
     return cut(model, "0.relu", ablation_memory=trace.cut_model.ablation_memory, output=output).trace(images)

@@ -1,5 +1,5 @@
 """A heatmap over its image: the blend of `axiom_bench.overlay` and of the report, what a notebook shows and
-`maps.save` draws, and pictures and maps as a gallery has them.
+`maps.save` draws, pictures and maps as a gallery has them, and signals and volumes as pictures.
 
 Imports no torch, since the report doesn't.
 """
@@ -12,12 +12,13 @@ import math
 import os
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from axiom_bench.errors import BenchError, type_name, unknown
 
@@ -35,6 +36,9 @@ MAX_NAMED = 6  # methods and classes in a line
 COLUMNS = 6  # of a drawn picture
 INCHES, CAPTION, DPI = 1.9, 0.45, 150  # a drawn map's side, and the height of its title
 SIDE = 180  # pixels of a picture's longer side
+SLICES, GAP = 9, 2  # of a volume's sheet, and the pixels between two slices
+SIGNAL, BAND = (96, 256), 24  # height and width of a signal's picture, which is higher where channels need it
+DRAWN = 3  # times the size in which curves are drawn, so that their edges are smooth
 FIGURE = '<figure style="margin:0;width:{side}px">{picture}<figcaption>{caption}</figcaption></figure>'
 ROW = '<div style="display:flex;flex-wrap:wrap;gap:10px;margin:6px 0 16px">{figures}</div>'
 STYLE = "font:13px/1.35 system-ui,sans-serif;overflow-wrap:anywhere"
@@ -133,6 +137,105 @@ def webp(picture: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class View:
+    """A sample of any number of axes as pictures of one size: of itself, of perturbed ones, of maps and of boxes.
+
+    A signal is a curve, a band below the other for each channel, with the heat behind it. A volume or a video is a
+    sheet of nine slices along the first axis of space, evenly spread, one of them the hottest. An image is itself;
+    without three channels, their mean.
+
+    space: sides of the sample. slices: places along the first axis. low, high: values that are black and white.
+    """
+
+    space: tuple[int, ...]
+    slices: tuple[int, ...]
+    low: Heat
+    high: Heat
+
+    @staticmethod
+    def of(sample: Heat, heat: Heat) -> View:
+        """sample: (C, *space). heat: (*space), which says where it is hottest."""
+        depth = heat.shape[0] if heat.ndim == 3 else 1
+        chosen = np.linspace(0, depth - 1, min(SLICES, depth)).round().astype(int)
+        hottest = np.nan_to_num(heat).reshape(depth, -1).sum(1).argmax()
+        chosen[np.abs(chosen - hottest).argmin()] = hottest
+        together = tuple(range(int(heat.ndim == 1), sample.ndim))  # bands have ranges of their own
+        limits = sample.min(together, keepdims=True), sample.max(together, keepdims=True)
+        return View(heat.shape, tuple(chosen.tolist()), *limits)
+
+    def picture(self, sample: Heat) -> Pixels:
+        """(H, W, 3), of a sample (C, *space)."""
+        shares = (sample - self.low) / np.maximum(self.high - self.low, np.finfo(np.float32).tiny)
+        shares = np.nan_to_num(shares.clip(0, 1))
+        if len(self.space) == 1:
+            pixels = _curves(shares, self._signal)
+        else:
+            pixels = self._sheet(shares if len(shares) == 3 else shares.mean(0, keepdims=True), fill=1.0)
+        return np.broadcast_to((255 * pixels).round().astype(np.uint8), (3, *pixels.shape[1:])).transpose(1, 2, 0)
+
+    def map(self, heat: Heat) -> Heat:
+        """(H, W), of a map (*space), or of a mask."""
+        if len(self.space) > 1:
+            return self._sheet(heat[None], fill=0.0)[0]
+        height, width = self._signal
+        places = (np.arange(width) + 0.5) * self.space[0] / width - 0.5
+        return np.tile(np.interp(places, np.arange(self.space[0]), heat), (height, 1))
+
+    def boxes(self, boxes: Sequence[Sequence[float]]) -> list[list[float]]:
+        """x0 y0 x1 y1 in the picture's pixels; those of a volume in every slice that they reach."""
+        if len(self.space) == 1:
+            height, width = self._signal
+            return [[x0 * width / self.space[0], 0, x1 * width / self.space[0], height] for x0, x1 in boxes]
+        if len(self.space) == 2:
+            return [list(box) for box in boxes]
+        return [
+            [self._times * (left + x0), self._times * (top + y0), self._times * (left + x1), self._times * (top + y1)]
+            for depth, (top, left) in zip(self.slices, self._corners, strict=True)
+            for x0, y0, z0, x1, y1, z1 in boxes
+            if z0 < depth + 1 and z1 > depth
+        ]
+
+    @property
+    def _signal(self) -> tuple[int, int]:
+        """Height and width of a signal's picture."""
+        return max(SIGNAL[0], BAND * self.low.shape[0]), SIGNAL[1]
+
+    @property
+    def _corners(self) -> list[tuple[int, int]]:
+        """(top, left) of each slice in a sheet of pixels as large as the volume's."""
+        columns = math.ceil(math.sqrt(len(self.slices)))
+        height, width = (side + GAP for side in self.space[-2:])
+        return [(place // columns * height, place % columns * width) for place in range(len(self.slices))]
+
+    @property
+    def _times(self) -> int:
+        """How many pixels of a sheet one of the volume's takes along a side."""
+        return max(1, MAX_SIDE // (self._corners[-1][0] + self.space[-2])) if len(self.space) == 3 else 1
+
+    def _sheet(self, values: Heat, fill: float) -> Heat:
+        """(C, H, W), of values (C, *space). fill: between slices."""
+        height, width = self.space[-2:]
+        corners = self._corners
+        bottom, right = (max(places) for places in zip(*corners, strict=True))
+        sheet = np.full((len(values), bottom + height, right + width), fill, np.float32)
+        of_slices = values.reshape(len(values), -1, height, width)
+        for depth, (top, left) in zip(self.slices, corners, strict=True):
+            sheet[:, top : top + height, left : left + width] = of_slices[:, depth]
+        return sheet.repeat(self._times, 1).repeat(self._times, 2)
+
+
+def _curves(shares: Heat, size: tuple[int, int]) -> Heat:
+    """(1, H, W), black on white: a band for each channel of a signal (C, L) in [0, 1], the first on top."""
+    height, width = (DRAWN * side for side in size)
+    picture, band = Image.new("L", (width, height), 255), height / len(shares)
+    across = (np.arange(shares.shape[1]) + 0.5) * width / shares.shape[1]
+    for channel, values in enumerate(shares):
+        down = (channel + 0.95 - 0.9 * values) * band
+        ImageDraw.Draw(picture).line(list(zip(across.tolist(), down.tolist(), strict=True)), fill=0, width=DRAWN + 1)
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.BOX), np.float32)[None] / 255
+
+
 def disagreement(heatmaps: Sequence[NDArray[np.float64]]) -> float:
     """The mean of 1 - Pearson's correlation over the pairs of heatmaps (H, W). Maps that are the same everywhere, or
     not finite, have no correlation and don't count; NaN where fewer than two are left."""
@@ -172,8 +275,9 @@ class Heatmaps(dict[str, "Tensor"]):
 
     def picture(self, row: int) -> Image.Image:
         """An image as the network saw it, for `axiom_bench.overlay`. Raises BenchError for signals and volumes."""
-        if (refusal := self._refusal) is not None:
-            raise BenchError(refusal)
+        if self.images.ndim != 4:
+            space = tuple(self.images.shape[2:])
+            raise BenchError(f"These are of {space}, no images: maps.save('maps.png') and maps.show() draw them.")
         return Image.fromarray(picture_of(self._pixels(row)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -194,20 +298,18 @@ class Heatmaps(dict[str, "Tensor"]):
         Image.open(buffer).show()
 
     def _draw(self, file: str | os.PathLike[str] | io.BytesIO, kind: str) -> None:
-        if (refusal := self._refusal) is not None:
-            raise BenchError(refusal)
         from matplotlib.figure import Figure  # here: `import axiom_bench` and a trace don't need it
 
         columns = min(1 + len(self), COLUMNS)
         rows = math.ceil((1 + len(self)) / columns)
-        height = len(self.images) * rows * (INCHES + CAPTION) + CAPTION
+        shown = [self._shown(row, list(self)) for row in range(len(self.images))]
+        side = INCHES * max(min(1, image.shape[0] / image.shape[1]) for image, _ in shown)
+        height = len(shown) * rows * (side + CAPTION) + CAPTION
         figure = Figure((columns * INCHES + CAPTION, height), layout="constrained")
-        axes = figure.subplots(len(self.images) * rows, columns, squeeze=False).reshape(len(self.images), -1)
-        for row, of_image in enumerate(axes):
-            image = picture_of(self._pixels(row))
+        axes = figure.subplots(len(shown) * rows, columns, squeeze=False).reshape(len(shown), -1)
+        for row, (of_image, (image, maps)) in enumerate(zip(axes, shown, strict=True)):
             panel(of_image[0], image, self._caption(row))
-            for axis, (name, heatmaps) in zip(of_image[1:], self.items(), strict=False):
-                heat = _resized(heatmaps[row][None].detach().float(), image.shape[:2])[0].cpu().numpy()
+            for axis, (name, heat) in zip(of_image[1:], maps.items(), strict=False):
                 panel(axis, blend(image, heat), name)
             for axis in of_image[1 + len(self) :]:
                 axis.set_axis_off()
@@ -217,15 +319,7 @@ class Heatmaps(dict[str, "Tensor"]):
         except (OSError, ValueError) as error:
             raise BenchError(f"Can't write {file}: {error}.") from error
 
-    @property
-    def _refusal(self) -> str | None:
-        """Why no picture is made; None where one is."""
-        shape = tuple(self.images.shape[2:])
-        return None if len(shape) == 2 else f"Maps of images are drawn, and these are of {shape}; plot maps[name][0]."
-
     def _repr_html_(self) -> str:
-        if (refusal := self._refusal) is not None:
-            return f"<p>{escape(repr(self))}. {escape(refusal)}</p>"
         names = list(self)[:MAX_METHODS]
         rows = "".join(self._row(row, names) for row in range(min(len(self.images), MAX_IMAGES)))
         left = {"image": len(self.images) - MAX_IMAGES, "method": len(self) - MAX_METHODS}
@@ -234,14 +328,24 @@ class Heatmaps(dict[str, "Tensor"]):
         return f'<div style="{STYLE}">{rows}{note}</div>'
 
     def _row(self, row: int, names: Sequence[str]) -> str:
-        pixels = self._pixels(row)
-        factor = min(1, SIDE / max(pixels.shape[1:]))
-        image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
-        figures = [_figure(image, self._caption(row))]
-        for name in names:
-            heat = _resized(self[name][row][None].detach().float(), image.shape[:2])[0].cpu().numpy()
-            figures.append(_figure(blend(image, heat), name))
+        image, maps = self._shown(row, names, SIDE)
+        figures = [_figure(image, self._caption(row)), *(_figure(blend(image, maps[name]), name) for name in names)]
         return ROW.format(figures="".join(figures))
+
+    def _shown(self, row: int, names: Sequence[str], side: int | None = None) -> tuple[Pixels, dict[str, Heat]]:
+        """The picture (H, W, 3) of a row, and its maps (H, W). side: of images, the longest."""
+        maps = {name: self[name][row][None].detach().float() for name in names}
+        if self.images.ndim == 4:
+            pixels = self._pixels(row)
+            factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
+            image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
+            return image, {name: _resized(heat, image.shape[:2])[0].cpu().numpy() for name, heat in maps.items()}
+        from axiom_bench.cutting.numerics import resized  # here: the report has no torch
+
+        sample, space = self.images[row].detach().float().cpu().numpy(), self.images.shape[2:]
+        heats = {name: resized(heat, space)[0].cpu().numpy() for name, heat in maps.items()}
+        view = View.of(sample, np.mean(list(heats.values()), 0) if heats else np.zeros(space))
+        return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
 
     def _pixels(self, row: int) -> Tensor:
         """(3, H, W): of an image of any other number of channels their mean."""

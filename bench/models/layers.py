@@ -55,16 +55,18 @@ class Call:
     @property
     def is_tokens(self) -> bool:
         """Whether the output is a transformer's: a sequence (B, N, K), or a grid with channels last (B, H, W, K)."""
-        if self.ndim != 4:
-            return len(self.shape) == self.ndim and bool(self.channels_last)
-        sequence = len(self.shape) == 3 and self.shape[1] > 1
-        looks_last = len(self.shape) == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
-        return sequence or (looks_last if self.channels_last is None else self.channels_last)
+        if self.ndim > 3 and len(self.shape) == 3:
+            return self.shape[1] > 1
+        if len(self.shape) != self.ndim:
+            return False
+        looks_last = self.ndim == 4 and 1 < self.shape[1] == self.shape[2] != self.shape[3]
+        return looks_last if self.channels_last is None else self.channels_last
 
     @property
     def is_map(self) -> bool:
-        """Whether the output is a feature map: (B, K, H, W) with H W > 1, of as many dimensions as the input."""
-        return len(self.shape) == self.ndim and prod(self.shape[2:]) > 1 and not self.is_tokens
+        """Whether the output is a feature map: (B, K, H, W) with H W > 1, of the input's dimensions, and of one
+        image: heads of attention may stand in its place."""
+        return len(self.shape) == self.ndim and self.shape[0] == 1 < prod(self.shape[2:]) and not self.is_tokens
 
     @property
     def description(self) -> str:

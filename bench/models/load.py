@@ -34,6 +34,7 @@ from axiom_bench.models.user_code import called, import_function
 from axiom_bench.models.weights import Weights
 
 CLASSES = "num_classes"  # as torchvision and timm call it
+FRAMES, BYTES = 16, 255  # of a video where no data say how many, and the largest value of its pixels
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # done to arrays
 
@@ -323,7 +324,8 @@ def _embedded(spec: ModelSpec) -> Source:
 def _torchvision(spec: ModelSpec) -> Source:
     from axiom_bench.data.torchvision_import import torchvision  # here: it takes as long as importing torch
 
-    names = torchvision.models.list_models(module=torchvision.models)
+    of_video = torchvision.models.list_models(module=torchvision.models.video)
+    names = [*torchvision.models.list_models(module=torchvision.models), *of_video]
     if spec.architecture not in names:
         raise unknown("torchvision classifier", spec.architecture, names)
     members = torchvision.models.get_model_weights(spec.architecture)
@@ -351,6 +353,11 @@ def _torchvision(spec: ModelSpec) -> Source:
     entry = member(str(spec.weights)) if is_published else next(iter(members))
     expects, classes = entry.transforms(), tuple(entry.meta.get("categories") or ())
     mean, std, sides = tuple(expects.mean), tuple(expects.std), (expects.resize_size[0], expects.crop_size[0])
+    preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
+    if spec.architecture in of_video:  # of frames of bytes
+        shape = len(mean), FRAMES, *expects.crop_size
+        mean, std = (tuple(BYTES * value for value in values) for values in (mean, std))
+        preprocessing = Preprocessing(None, None, mean, std, shape=shape)
     kwargs, variants = dict(spec.kwargs), list[Mapping[str, Any]]([{}])
     if spec.architecture in ("googlenet", "inception_v3"):
         # What their builders switch on by themselves for published weights, which we load ourselves: they rescale their
@@ -358,10 +365,10 @@ def _torchvision(spec: ModelSpec) -> Source:
         kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
         variants += [{"aux_logits": False}]
     build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
-    preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
     # Of a folder's file nobody says which set it is: `default` stands for the one of the lowest accuracy.
     sets = [each for each in members if spec.weights in ("default", each.name)]
-    accuracy = min((each.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100 for each in sets), default=0.0)
+    measured = [each.meta["_metrics"]["ImageNet-1K"]["acc@1"] for each in sets if spec.architecture not in of_video]
+    accuracy = min(measured, default=0.0) / 100
     return Source(build, preprocessing, published, classes, variants=tuple(variants), accuracy=accuracy)
 
 

@@ -172,7 +172,8 @@ def classifiers() -> dict[str, str]:
     """{name: one line about it}, as `torchvision.models.list_models` and each model's default weights have it."""
     spec = importlib.util.find_spec("torchvision")
     folders = [Path(folder, "models") for folder in (spec.submodule_search_locations or ())] if spec else []
-    return dict(sorted(entry for folder in folders for path in folder.glob("*.py") for entry in _of_module(path)))
+    files = (path for folder in folders for each in ("*.py", "video/*.py") for path in folder.glob(each))
+    return dict(sorted(entry for path in files for entry in _of_module(path)))
 
 
 def _of_module(path: Path) -> Iterator[tuple[str, str]]:

@@ -32,6 +32,7 @@ from axiom_bench.cutting import trace as tracing
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace, trace_of
+from axiom_bench.data.registry import KINDS, OF_ARRAYS
 from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, imported, required
@@ -57,7 +58,8 @@ def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin,
         return chosen("method", config)
     ours = {name: each for name, each in methods.items() if name not in foreign}
     found = {method.name: method for method in (chosen("method", {"method": ours}) if ours else ())}
-    of_worker = {"model": config["model"], "device": config["device"], "method": foreign}
+    of_arrays = KINDS[config["data"]["kind"]] in OF_ARRAYS
+    of_worker = {"model": config["model"], "of_arrays": of_arrays, "device": config["device"], "method": foreign}
     started = [Worker(of_worker) for _ in range(workers)]
     for name, entry in foreign.items():
         about = {key: each for key, each in entry.items() if key not in ("_target_", "params")}
@@ -244,19 +246,19 @@ class Served:
         """As the job's process has it; nothing in it tells who asks."""
         name = request["state"]
         if name not in self.states:
-            self.states[name] = self.cut(request["weights"])
+            self.states[name] = self.cut(request["weights"], *request["images"].shape[1:])
         trace = trace_of(self.states[name], request["images"], request["targets"], **request["extras"])
         marks = torch.full_like(trace.images, torch.nan)  # of first images, which aren't here: see `draws`
         marks.flatten(1)[:, 0] = torch.arange(len(marks))
         trace = replace(trace, num_padding=request["num_padding"], first_images=marks)
         return trace if request["scales"] == (1, 1) else trace.scaled(*request["scales"])
 
-    def cut(self, weights: Mapping[str, Tensor]) -> SplitModel:
-        """The network with these weights, cut at the job's layer, without what tells its truth. Raises BenchError for
-        another network's."""
+    def cut(self, weights: Mapping[str, Tensor], *shape: int) -> SplitModel:
+        """The network with these weights, for samples of this shape, cut at the job's layer, without what tells its
+        truth. Raises BenchError for another network's."""
         device = Device.of(self.config["device"])
         device.prepare()
-        model = load_model(self.config["model"])
+        model = load_model(self.config["model"], shape if self.config["of_arrays"] else None)
         for owner in type(model.module).__mro__:
             for name in {*TRUTH} & {*vars(owner)} if TRUTH[0] in vars(owner) else ():
                 delattr(owner, name)

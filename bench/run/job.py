@@ -87,15 +87,14 @@ class Job:
         device.prepare()
         methods, metrics = methods or chosen("method", config), chosen("metric", config)
         data = config["data"]
-        shapes: list[tuple[int, ...]] = []  # of the data's samples, where these are arrays
-        # after the data, unless they ask for it: it takes longest
-        network = cache(lambda: load_model(config["model"], *shapes))
+        # after the data, unless they ask for it: it takes longest. shape: of samples that are arrays
+        network = cache(lambda *shape: load_model(config["model"], *shape))
         dataset = data_of(config, data, network)
-        shapes += [] if dataset.shape is None else [dataset.shape]
+        loaded = network() if dataset.shape is None else network(dataset.shape)
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
-        preprocessing = replace(network().preprocessing, scaled_decoding=data.get("scaled_decoding", False))
-        model = replace(network(), preprocessing=preprocessing)
+        preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
+        model = replace(loaded, preprocessing=preprocessing)
         job = Job(
             config=config,
             experiment=str(config["experiment"]),
@@ -237,10 +236,10 @@ class Job:
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
-def data_of(config: Mapping[str, Any], data: Mapping[str, Any], network: Callable[[], LoadedModel]) -> DataSet:
+def data_of(config: Mapping[str, Any], data: Mapping[str, Any], network: Callable[..., LoadedModel]) -> DataSet:
     """The data set of these settings for a job's network, which is loaded where the data ask for it."""
     background = ModelSpec.of(config["model"]).background
-    return load_dataset(fetching.here(data), lambda: network().named_classes, background)
+    return load_dataset(fetching.here(data), lambda *shape: network(*shape).named_classes, background)
 
 
 def cut_of(model: LoadedModel, device: Device) -> CutModel:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
 from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor, dimensions_of, taken_apart
 from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, without_autocast
 from axiom_bench.cutting.tokens import AnyReshape
@@ -301,11 +302,15 @@ def _prepared(
     Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
     like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
     ndim = dimensions_of(model)[0] + 2  # of a batch
-    is_float = isinstance(images, np.ndarray) and images.dtype.kind == "f"
-    if is_float and (ndim != 4 or (images.ndim > 2 and images.shape[-3] == 3)):
+    if ndim != 4:
+        return _arrays(images, ndim, preprocessing, like), None
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
         images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
     is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
-    entries = [images] if is_one else images if isinstance(images, list | tuple | np.ndarray | Tensor) else []
+    is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
+    entries = [images] if is_one else images if is_sequence else []
+    if is_sequence and not len(entries):
+        raise BenchError("There is no image in images.")
     if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
         check_tensor(images)
         if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
@@ -332,6 +337,27 @@ def _prepared(
         raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
     batch = torch.stack(rows)
     return batch.to(like), known.denormalise(batch) if known else None
+
+
+def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
+    """Signals or volumes (B, C, *space) as the network takes them; integers are normalised where it is known how."""
+    if isinstance(images, str | PathLike | Image.Image):
+        raise BenchError(
+            f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array or a tensor of one."
+        )
+    if isinstance(images, np.ndarray):
+        values = torch.from_numpy(images)
+        images = values.to(like) if values.is_floating_point() else values
+    check_tensor(images)
+    images = images[None] if images.ndim == ndim - 1 else images
+    if not images.is_floating_point() and isinstance(preprocessing, Preprocessing) and preprocessing.shape:
+        if images.shape[1:2] != preprocessing.shape[:1]:
+            raise BenchError(
+                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, and these arrays are "
+                f"{tuple(images.shape)}; images.movedim(-1, 1) puts the last axis there."
+            )
+        images = preprocessing.normalised(images).to(like)
+    return images
 
 
 def _photograph(image: Any) -> Image.Image:
@@ -395,6 +421,11 @@ def _as_batches(batches: Iterable[Any], apart: Callable[[Batch], Batch]) -> Iter
         check_tensor(batch.images)
         if batch.annotations:
             check_objects([each.boxes for each in batch.annotations], None, batch.images[:, 0], touching=True)
+            if not all(each.is_of(batch.images.shape[2:]) for each in batch.annotations):
+                raise BenchError(
+                    "An Annotation has labels, a tensor (n,) of class indices, one for each box, and as its mask None "
+                    f"or a tensor {tuple(batch.images.shape[2:])}, as the image has pixels."
+                )
         if not isinstance(entry, Batch):
             batch = replace(batch, image_ids=tuple(str(first + row) for row in range(len(batch))))
         first += len(batch)

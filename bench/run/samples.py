@@ -28,7 +28,7 @@ from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, required
 from axiom_bench.evaluation.queries import PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
-from axiom_bench.explanation.overlay import MAX_SIDE, disagreement, webp
+from axiom_bench.explanation.overlay import MAX_SIDE, View, disagreement, webp
 from axiom_bench.records import store
 from axiom_bench.run.images import first_batch, rows
 from axiom_bench.run.isolated import Isolated
@@ -144,22 +144,44 @@ def arrays(job: Job, metric: Plugin, batch: Batch) -> dict[str, np.ndarray]:
     with torch.no_grad():
         confidences = [_confidences(trace, trace.network.forward_logits(images)) for images in perturbed]
     heatmaps = [given(each.heatmap, "heatmap").nan_to_num(0.0) for each in explanations.values()]  # not finite: no heat
-    denormalise = job.model.preprocessing.denormalise
+    views = _views(job, trace, heatmaps)
     maps = {name: given(each.raw_map, "raw_map") for name, each in explanations.items()}
     return {
         **{f"{RAW}{name}": maps[name].float().cpu().numpy() for name in maps if job.config["pictures"]["arrays"]},
-        "images": denormalise(trace.images),
+        "images": _pictures(job, views, trace.images),
         "image_ids": np.array(batch.image_ids),
         "class_names": np.array([job.class_names[target] for target in trace.targets.tolist()]),
         "confidence": _confidences(trace, trace.logits),
         "methods": np.array(list(explanations)),
-        "heatmaps": np.array([(255 * heatmap).round().byte().cpu().numpy() for heatmap in heatmaps], dtype=np.uint8),
-        "perturbed": np.array([denormalise(images) for images in perturbed], dtype=np.uint8),
+        "heatmaps": np.array([np.round(255 * _seen(views, heatmap)) for heatmap in heatmaps], dtype=np.uint8),
+        "perturbed": np.array([_pictures(job, views, images) for images in perturbed], dtype=np.uint8),
         "confidence_perturbed": np.array(confidences),
         "confidence_of": np.array("probability" if trace.has_probability else "score"),
         "model": np.array(job.model.name),
         "layer": np.array(job.model.layer),
     }
+
+
+def _views(job: Job, trace: Trace, heatmaps: Sequence[Tensor]) -> list[View] | None:
+    """How each row's sample is seen, where it is an array; None for pictures."""
+    if job.model.preprocessing.shape is None:
+        return None
+    heat = sum((each.nan_to_num(0.0) for each in heatmaps), torch.zeros_like(trace.images[:, 0]))
+    return [View.of(*each) for each in zip(trace.images.cpu().numpy(), heat.detach().cpu().numpy(), strict=True)]
+
+
+def _pictures(job: Job, views: Sequence[View] | None, images: Tensor) -> np.ndarray:
+    """(N, H, W, 3) uint8, of images as the network takes them."""
+    if views is None:
+        return job.model.preprocessing.denormalise(images)
+    samples = images.detach().float().cpu().numpy()
+    return np.stack([view.picture(sample) for view, sample in zip(views, samples, strict=True)])
+
+
+def _seen(views: Sequence[View] | None, maps: Tensor) -> np.ndarray:
+    """(N, H, W), of maps or masks of rows."""
+    values = maps.detach().cpu().numpy()
+    return values if views is None else np.stack([view.map(each) for view, each in zip(views, values, strict=True)])
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -211,14 +233,17 @@ def _gallery_entries(job: Job, indices: Sequence[int]) -> Iterator[dict[str, Any
 
 def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     trace = trace_of_batch(job.cut_model, batch)
-    heatmaps = {
-        name: given(explanation.heatmap, "heatmap").cpu().double().numpy()
-        for name, explanation in _explanations(job, trace, batch).items()
-    }
-    images = job.model.preprocessing.denormalise(trace.images)
+    of_methods = {name: given(each.heatmap, "heatmap") for name, each in _explanations(job, trace, batch).items()}
+    views = _views(job, trace, list(of_methods.values()))
+    heatmaps = {name: _seen(views, heatmap).astype(np.float64) for name, heatmap in of_methods.items()}
+    images = _pictures(job, views, trace.images)
     probabilities = trace.logits.double().softmax(1).tolist() if trace.has_probability else None
     boxes, masks = batch.boxes(trace.targets), batch.masks(trace.targets)
-    height, width = batch.images.shape[-2:]
+    of_boxes = [[] if boxes is None else boxes[row].tolist() for row in range(len(batch))]
+    if views is not None:
+        of_boxes = [view.boxes(each) for view, each in zip(views, of_boxes, strict=True)]
+    outlines = None if masks is None else [*map(outline, _seen(views, masks) > 0.5)]
+    height, width = images.shape[1:3]
     entries = []
     for row, (target, predicted) in enumerate(
         zip(trace.targets.tolist(), trace.logits.argmax(1).tolist(), strict=True)
@@ -227,9 +252,9 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
         entry = {
             **{"model": job.model.name, "layer": job.model.layer, "data": job.data.name},
             **{"image_id": batch.image_ids[row], "width": width, "height": height},
-            "boxes": [] if boxes is None else boxes[row].tolist(),
+            "boxes": of_boxes[row],
             "picture": webp(images[row]),
-            "outline": None if masks is None else outline(masks[row]),
+            "outline": None if outlines is None else outlines[row],
             "methods": list(heatmaps),
             "maps": [webp(np.round(255 * heatmap)) if np.isfinite(heatmap).all() else None for heatmap in maps],
             "disagreement": disagreement(maps),
@@ -241,9 +266,9 @@ def _entries_of_batch(job: Job, batch: Batch, _: int) -> list[dict[str, Any]]:
     return entries
 
 
-def outline(mask: Tensor) -> bytes | None:
+def outline(mask: np.ndarray) -> bytes | None:
     """The pixels of a mask (H, W) that have a neighbour outside of it, white on nothing; None for an empty mask."""
-    inside = np.pad(mask.numpy(), 1)
+    inside = np.pad(mask, 1)
     if not inside.any():
         return None
     inner = inside[:-2, 1:-1] & inside[2:, 1:-1] & inside[1:-1, :-2] & inside[1:-1, 2:]

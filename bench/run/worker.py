@@ -135,7 +135,8 @@ def examination(job: Job) -> tuple[Answer, ...]:
 
     def answers(part: Batch, rows: int) -> tuple[Answer, ...]:
         others = [batch[start : start + rows] for start in range(len(part), len(batch), rows)]
-        normalisation = (job.model.preprocessing.mean, job.model.preprocessing.std)
+        done = job.model.preprocessing
+        normalisation = (done.mean, done.std) if done.shape is None else None
         return examine(partial(traced, job.cut_model, part), has_labels, job.class_names, others, normalisation)
 
     return next(by_halves(batch[: job.batch_rows], job.batch_rows, job.cut_model.limits, answers))
@@ -266,7 +267,7 @@ def _of_excerpts(task: Task, excerpts: Sequence[Excerpt]) -> Keys:
         return Keys(replace(job, batch_rows_of_all=excerpts[0].batch_rows), task.command)
 
     first = held((task.id, excerpts[0].batch_rows), load)
-    dataset = data_of(task.config, data, lambda: first.job.model)
+    dataset = data_of(task.config, data, lambda *_: first.job.model)
     places = {name: place for place, name in enumerate(dataset.ids)}
     indices = tuple(places[name] for excerpt in excerpts for name in excerpt.images)
     return first.on(replace(first.job, data=dataset, indices=indices, hashes=FileHashes()))

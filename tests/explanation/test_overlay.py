@@ -16,7 +16,7 @@ from PIL import Image
 
 import axiom_bench as ab
 from axiom_bench.embedded.networks import scenes_vgg
-from axiom_bench.explanation.overlay import COLOURS, MAX_IMAGES, MAX_METHODS, OPACITY, SIDE, Heatmaps, blend
+from axiom_bench.explanation.overlay import COLOURS, MAX_IMAGES, MAX_METHODS, OPACITY, SIDE, Heatmaps, View, blend
 
 
 def colour(name: str, heat: float) -> np.ndarray:
@@ -163,3 +163,43 @@ def test_maps_of_another_size_grey_images_and_names_that_are_no_markup() -> None
     maps["<script>alert(1)</script>"] = maps["method_0"]
     assert "<script" not in maps._repr_html_()
     assert "&lt;script&gt;" in maps._repr_html_()
+
+
+def test_a_volume_is_a_sheet_of_nine_slices_with_the_hottest() -> None:
+    volume, heat = np.zeros((1, 40, 10, 20), np.float32), np.zeros((40, 10, 20), np.float32)
+    volume[0, 17, 4, 5], heat[17, 4, 5] = 1, 1  # on none of nine even slices
+    view = View.of(volume, heat)
+    assert view.slices == (0, 5, 10, 17, 20, 24, 29, 34, 39)
+    times = 256 // (3 * 10 + 2 * 2)
+    assert view.picture(volume).shape == (34 * times, (3 * 20 + 2 * 2) * times, 3)
+    top, left = times * (12 + 4), times * 5  # in the second row's first slice
+    for seen, white in ((view.picture(volume)[..., 0], 255), (view.map(heat), 1.0)):
+        assert (seen[top : top + times, left : left + times] == white).all()
+        assert seen[top - 1, left] == 0
+    (box,) = view.boxes([(5.0, 4.0, 16.5, 6.0, 5.0, 18.0)])
+    assert box == [left, top, left + times, top + times]
+    assert View.of(volume[:, :4], heat[:4]).slices == (0, 1, 2, 3)
+
+
+def test_a_signal_is_a_curve_for_each_channel_over_its_heat() -> None:
+    signal = np.stack([np.linspace(0, 1, 64), np.r_[np.zeros(32), np.full(32, 1000.0)]]).astype(np.float32)
+    heat = (np.arange(64) >= 48).astype(np.float32)
+    view = View.of(signal, heat)
+    picture, seen = view.picture(signal), view.map(heat)
+    assert picture.shape == (96, 256, 3)
+    assert seen.shape == (96, 256)
+    assert (seen[:, :188] == 0).all()
+    assert (seen[:, 196:] == 1).all()
+    assert picture[40:48, 4].min() < 100 < picture[:40, 4].min()  # low at first: the first channel has the upper half
+    assert picture[2:10, 252].min() < 100 < picture[10:48, 252].min()
+    assert picture[50:54, 200].min() < 100 < picture[54:, 200].min()  # a channel of other numbers has its own range
+    assert view.boxes([(16.0, 32.0)]) == [[64, 0, 128, 96]]
+
+
+def test_an_array_that_is_an_image_stays_one_and_perturbed_values_have_its_range() -> None:
+    image = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 6, 7)
+    view = View.of(image, np.zeros((6, 7), np.float32))
+    expected = np.round(255 * (image / 209).mean(0))
+    np.testing.assert_array_equal(view.picture(image), np.repeat(expected[..., None], 3, 2))
+    assert (view.picture(image + 1000) == 255).all()
+    assert view.boxes([(1.0, 2.0, 3.0, 4.0)]) == [[1, 2, 3, 4]]

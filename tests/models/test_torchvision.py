@@ -89,3 +89,39 @@ def test_default_layer_of_large_models_on_the_meta_device(name):
 @pytest.mark.parametrize(("name", "layer"), LAST_RELU.items())
 def test_last_relu_layer(name, layer):
     assert layers.last_relu(layers.record(build(name).to("meta"), (224, 224))) == layer
+
+
+VIDEO = {"mc3_18": "layer4", "r2plus1d_18": "layer4", "r3d_18": "layer4", "s3d": "features.15"}
+
+
+@pytest.mark.parametrize("name", mostly_slow(VIDEO, ("r2plus1d_18", "r3d_18", "s3d")))
+def test_a_network_of_videos_takes_frames_of_bytes(name):
+    """By its name, with the layer, the classes and the mean and deviation of its weights; cut, it is the network."""
+    model = ab.load_model(name, weights=None)
+    assert model.loaded.layer == VIDEO[name]
+    assert model.loaded.classes[0] == "abseiling"
+    count, side = (16, 224) if name == "s3d" else (8, 32)
+    frames = torch.randint(0, 256, (2, 3, count, side, side), generator=torch.Generator().manual_seed(0))
+    expects = models.get_model_weights(name).DEFAULT.transforms()
+    mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (expects.mean, expects.std))
+    maps = ab.explain(model, images=frames.byte(), methods=["grad_cam"])
+    torch.testing.assert_close(maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5)  # of float32
+    assert maps["grad_cam"].shape == (2, count, side, side)
+    with torch.no_grad():
+        assert torch.equal(ab.trace(model, VIDEO[name], maps.images).logits, model(maps.images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mvit_v2_s", "swin3d_t"])
+def test_a_transformer_of_videos_has_no_default_layer(name):
+    with pytest.raises(ab.BenchError, match="tokens"):
+        ab.load_model(name, weights=None)
+
+
+@pytest.mark.parametrize(("images", "sentence"), [
+    ("photo.jpg", r"takes arrays \(C, D, H, W\), not photographs"),
+    (torch.zeros(8, 48, 48, 3, dtype=torch.uint8), r"movedim\(-1, 1\)"),
+])  # fmt: skip
+def test_what_is_no_video_is_a_sentence(images, sentence):
+    with pytest.raises(ab.BenchError, match=sentence):
+        ab.explain(ab.load_model("mc3_18", weights=None), images=images, methods=["cam"])

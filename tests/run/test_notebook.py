@@ -134,11 +134,21 @@ def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
         ab.rank(lambda trace: trace.gradients)
 
 
-@pytest.mark.parametrize("box", [[100, 100, 200, 200], [50, 50, 20, 20]])
-def test_a_box_beside_the_image_is_refused(network, box):
-    """Its IoU was 0, and ok."""
-    note = ab.Annotation(torch.tensor([3]), torch.tensor([box]))
-    with pytest.raises(BenchError, match="Boxes are a tensor"):
+@pytest.mark.parametrize(("labels", "box", "mask", "sentence"), [
+    (torch.tensor([3]), [100, 100, 200, 200], None, "Boxes are a tensor"),  # its IoU was 0, and ok
+    (torch.tensor([3]), [50, 50, 20, 20], None, "Boxes are a tensor"),
+    ((3,), [10, 10, 20, 20], None, r"labels, a tensor \(n,\)"),
+    (torch.tensor([3, 4]), [10, 10, 20, 20], None, "one for each box"),
+    (torch.tensor([3]), [10, 10, 20, 20], torch.ones(48, 48, dtype=torch.int64), r"a tensor \(96, 96\)"),
+])  # fmt: skip
+def test_an_annotation_of_another_image_is_refused(network, labels, box, mask, sentence):
+    note = ab.Annotation(labels, torch.tensor([box]), mask)
+    with pytest.raises(BenchError, match=sentence):
         ab.evaluate(
             network, "layer3", [ab.Batch(torch.rand(1, 3, 96, 96), ("a",), None, (note,))], ["cam"], ["box_iou"]
         )
+
+
+def test_no_image_is_one_sentence(network):
+    with pytest.raises(BenchError, match="There is no image in images"):
+        ab.explain(network, None, [], ["cam"])

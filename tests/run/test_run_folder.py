@@ -334,9 +334,9 @@ def test_the_outline_of_a_mask_is_its_pixels_beside_others():
     mask[1:5, 1:4] = True  # its last row is the image's: the outside of the image counts as outside
     expected = mask.clone()
     expected[2:4, 2] = False
-    edge = np.asarray(Image.open(io.BytesIO(samples.outline(mask) or b"")))
+    edge = np.asarray(Image.open(io.BytesIO(samples.outline(mask.numpy()) or b"")))
     assert np.array_equal(edge[..., -1] == 255, expected.numpy())
-    assert samples.outline(torch.zeros(5, 6, dtype=torch.bool)) is None
+    assert samples.outline(np.zeros((5, 6), bool)) is None
 
 
 def test_a_stored_map_is_close_to_the_heatmap_and_large_pictures_are_smaller():

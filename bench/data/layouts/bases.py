@@ -7,7 +7,7 @@ import os
 import re
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -110,9 +110,9 @@ class ImageFiles(StoredImages):
         return ()
 
 
-def image_files(folder: Path) -> tuple[list[str], str]:
+def image_files(folder: Path, endings: Collection[str] | None = None) -> tuple[list[str], str]:
     """(the ids of the images below a folder: their paths relative to it, with slashes, as text, ascending; a sentence
-    on files of other kinds, "" for none). Hidden files and lists don't count.
+    on files of other kinds, "" for none). Hidden files and lists don't count. endings: None for those of pictures.
 
     Everything that is called as an image is one, also a folder: what can't be read becomes a BadImage. Raises
     BenchError where a folder can't be listed.
@@ -120,12 +120,13 @@ def image_files(folder: Path) -> tuple[list[str], str]:
     images, kinds = list[str](), defaultdict[str, list[str]](list)
     for path in sorted(map(as_text, files_below(folder))):
         ending = splitext(path)[1].lower()
-        if ending in suffixes():
+        if path.lower().endswith(tuple(endings)) if endings else ending in suffixes():
             images.append(path)
         elif ending not in LISTS and os.path.isfile(folder / as_name(path)):
             kinds[ending or "without an ending"].append(path)
+    wanted = "arrays as .npy" if endings else "photographs as JPEG or PNG"
     counts = ", ".join(f"{len(files)} {kind} ({files[0]})" for kind, files in sorted(kinds.items()))
-    return images, f"not read: {counts}; save photographs as JPEG or PNG" if kinds else ""
+    return images, f"not read: {counts}; save {wanted}" if kinds else ""
 
 
 def existing(folder: Path, layout: str) -> Path:
@@ -218,6 +219,25 @@ class Note:
                 objects.append((of_box, corners))
         return Note(index, tuple(objects), tuple(problems))
 
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All classes, ascending."""
+        return classes_of(self.label, self.objects)
+
+    def sample(self, image: Any, image_id: str, size: tuple[int, ...], mask: NDArray[np.int64] | None = None) -> Sample:
+        """The image with its label and objects, boxes clipped to its size as stored, the last axis first."""
+        objects: list[tuple[int, Box]] = []
+        problems = [f"{image_id} has {problem}" for problem in self.problems]
+        for label, box in self.objects:
+            inside = clipped(box, size)
+            if len(box) != 2 * len(size):
+                problems.append(f"{image_id} has a malformed box: {shown([*box])}")
+            elif is_empty(inside):
+                problems.append(f"{image_id} has an empty box: {shown([*box])}")
+            else:
+                objects.append((label, inside))
+        return Sample(image, image_id, self.label, tuple(objects), mask, tuple(problems))
+
 
 def _label(value: object, classes: Mapping[str, int]) -> tuple[int | None, list[str]]:
     """(class index or None, problems)."""
@@ -235,7 +255,7 @@ def _corners(box: object) -> Box | None:
     """The box, None for a malformed one."""
     if not isinstance(box, list) or not all(type(value) in (int, float) and abs(value) < 1e9 for value in box):
         return None  # also for NaN, which isn't below it either
-    return tuple(map(float, box)) if len(box) == 4 else None
+    return tuple(map(float, box)) if len(box) in (2, 4, 6) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +294,7 @@ class NotedImages(PackedImages):
         return not self.entries[index].note.objects
 
     def labels(self, index: int) -> tuple[int, ...]:
-        note = self.entries[index].note
-        return classes_of(note.label, note.objects)
+        return self.entries[index].note.labels
 
     def part(self, index: int) -> str:
         return f"{self.ids[index]} {self.column}"
@@ -287,16 +306,7 @@ class NotedImages(PackedImages):
         return (self.paths[self.entries[index].file],)
 
     def annotate(self, index: int, image: Image.Image, size: tuple[int, int]) -> Sample:
-        image_id, note = self.ids[index], self.entries[index].note
-        objects: list[tuple[int, Box]] = []
-        problems = [f"{image_id} has {problem}" for problem in note.problems]
-        for label, box in note.objects:
-            inside = clipped(box, size)
-            if is_empty(inside):
-                problems.append(f"{image_id} has an empty box: {shown([*box])}")
-            else:
-                objects.append((label, inside))
-        return Sample(image, image_id, note.label, tuple(objects), problems=tuple(problems))
+        return self.entries[index].note.sample(image, self.ids[index], size)
 
     def _name_classes(self, classes: Classes | None, names: Sequence[str] = ()) -> None:
         """Sets the classes, else the numbers of `names`, before labels are read."""

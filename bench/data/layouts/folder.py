@@ -29,7 +29,7 @@ class Folder(ImageFiles):
     of indices is called otherwise.
     """
 
-    orientation = "EXIF orientations are applied"
+    layout, orientation = LAYOUT, "EXIF orientations are applied"
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Folder(ImageFiles):
         name: Name = "folder",
         network: Callable[[], NetworkClasses] | None = None,
     ) -> None:
-        self.root = self.folder = existing(Path(root), LAYOUT)
+        self.root = self.folder = existing(Path(root), self.layout)
         self.name = name
         if folders not in FOLDERS:
             raise unknown("naming of folders", folders, FOLDERS)
         if folders == "index" and classes is None and network is None:
             raise BenchError("data.folders=index needs data.classes, the classes in the order of their indices.")
         subfolders = [as_text(name) for name, is_folder in listed(self.root) if is_folder]
-        images, others = image_files(self.root)
+        images, others = self._listed()
         self.ids, left_out = tuple(images), list[str]()
         if classes is not None:
             self._set_classes(class_list(classes))
@@ -64,12 +64,16 @@ class Folder(ImageFiles):
             left_out = [path for path in images if "/" not in path or _first(path) not in self._index]
         if not self.ids:
             hint = "with data.classes naming folders" if classes is not None else others or "there are no files in it"
-            raise BenchError(f"There are no images in {as_text(self.root)}; expected {LAYOUT}; {hint}.")
+            raise BenchError(f"There are no images in {as_text(self.root)}; expected {self.layout}; {hint}.")
         self.notes = (f"{as_text(self.root)}: {others}",) if others else ()
         if left_out:
             self.notes += (f"{len(left_out)} images are left out, in no folder of data.classes, as {left_out[0]}",)
         if classes is None:
             self._label(subfolders, folders, None if network is None else network())
+
+    def _listed(self) -> tuple[list[str], str]:
+        """As `image_files`."""
+        return image_files(self.root)
 
     def _label(self, subfolders: Sequence[str], folders: str, network: NetworkClasses | None) -> None:
         """Sets the classes and `unlabelled`, and adds a note on how the images are labelled."""

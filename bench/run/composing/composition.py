@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.environment import conf_folder, conf_groups, read_yaml
+from axiom_bench.environment import conf_folder, conf_groups, entry_names, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.kinds import shown
@@ -428,7 +428,9 @@ def _unset(key: str, settings: Collection[str]) -> BenchError:
     """For a setting that doesn't exist; a user's own method, or another parameter of one, is added with +."""
     group, _, rest = key.partition(".")
     if key in ("data.root", "data.path", "data.labels"):
-        return BenchError(f"The data set that is chosen has no {key}; add data=folder, or voc, coco, ...")
+        files = {name: conf_folder() / f"data/{name}.yaml" for name in entry_names("data")}
+        have = [name for name, file in files.items() if f"\n{rest}:" in file.read_text("utf-8")]
+        return BenchError(f"The data set that is chosen has no {key}; these have one: data={', '.join(have)}.")
     name, _, setting = rest.partition(".")
     if group in ("method", "metric"):
         is_added = setting == "_target_" or (setting.startswith("params.") and f"{group}.{name}" in settings)

@@ -294,7 +294,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
     kind, root, path, classes = (data.get(key) for key in ("kind", "root", "path", "classes"))
     if isinstance(of := data.get("of"), Mapping):
         _check_data(of)
-    if isinstance(root, str) and root != "???" and "://" not in root and not os.path.isdir(root):
+    if isinstance(root, str) and root != "???" and "://" not in root and not os.path.lexists(root):
         with suppress(ModuleNotFoundError):  # a kind of another module's, or an unknown one, which is told later
             module = import_module(f"{LAYOUTS}.{kind}")
             module.existing(Path(root), module.LAYOUT)
