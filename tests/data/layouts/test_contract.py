@@ -20,6 +20,7 @@ ROOTS = {  # by the fixture that writes them
 }  # fmt: skip
 FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic")
 DRAWN = {"scenes": {"size": 3}, "planted": {"size": 3}, "scenes_marked": {"size": 3}, "hard": {"content": "crops"}}
+DRAWN |= {"signals": {"size": 3}, "volumes": {"size": 3}}
 
 
 @pytest.fixture
