@@ -242,7 +242,7 @@ def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: di
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and these weights; and its data, if any."""
+    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and weights; and its data, if any."""
     folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")

@@ -1,6 +1,7 @@
 """Linear imputation against a sparse direct solve, and ROAD against an image at a time."""
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -21,25 +22,24 @@ from axiom_bench.testing.other_device import OtherDevice
 from tests.metrics.build import close, functions, picture
 
 road_combined, road_lerf, road_morf = functions("road_combined", "road_lerf", "road_morf")
-NEIGHBOURS = {
-    (dy, dx): 1 / 6 if dy == 0 or dx == 0 else 1 / 12 for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)
-}
+NEIGHBOURS = {2: {1: 1 / 6, 2: 1 / 12}, 3: {1: 1 / 14, 2: 1 / 28, 3: 1 / 56}}  # by how many axes they differ on
 
 
 def direct(image: NDArray[np.float64], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """ROAD's sparse system, solved by LU: (3, H, W), (H, W) -> (3, H, W)."""
+    """ROAD's sparse system, solved by LU: (C, *space), (*space) -> (C, *space)."""
     missing = np.argwhere(hole)
-    number = {(y, x): i for i, (y, x) in enumerate(missing.tolist())}
+    number = {tuple(place): i for i, place in enumerate(missing.tolist())}
+    steps = [step for step in product((-1, 0, 1), repeat=hole.ndim) if any(step)]
     rows, columns, weights, right = [], [], [], np.zeros((len(missing), len(image)))
-    for i, (y, x) in enumerate(missing.tolist()):
-        around = [((y + dy, x + dx), weight) for (dy, dx), weight in NEIGHBOURS.items()]
-        inside = [(at, weight) for at, weight in around if 0 <= at[0] < hole.shape[0] and 0 <= at[1] < hole.shape[1]]
+    for i, place in enumerate(missing.tolist()):
+        around = [(tuple(np.add(place, step).tolist()), NEIGHBOURS[hole.ndim][np.abs(step).sum()]) for step in steps]
+        inside = [(at, weight) for at, weight in around if all(map(range.__contains__, map(range, hole.shape), at))]
         entries = [(i, sum(weight for _, weight in inside))]
         for at, weight in inside:
             if at in number:
                 entries.append((number[at], -weight))
             else:
-                right[i] += weight * image[:, at[0], at[1]]
+                right[i] += weight * image[:, *at]
         rows += [i] * len(entries)
         columns += [column for column, _ in entries]
         weights += [weight for _, weight in entries]
@@ -100,6 +100,22 @@ def test_a_hole_observed_in_one_corner_only_equals_a_direct_solve(share):
     diagonal = torch.arange(224.0)[:, None] + torch.arange(224.0)
     hole = pixel_ranks(Explanation(heatmap=diagonal[None] / 446), "lowest") < round(share * 224 * 224)
     close(impute(image, hole)[0], direct(image[0].double().numpy(), hole[0].numpy()), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_volume_equals_a_direct_solve(share):
+    volume = noise(1, 2, 9, 12, 14).cumsum(2).cumsum(3).cumsum(4)
+    volume = (volume - volume.mean()) / volume.std()
+    hole = ordered("noise", 9 * 12, 14).view(1, 9, 12, 14) < share
+    if share == 0.9:
+        hole = torch.ones_like(hole)  # observed in one corner alone
+        hole[..., :3, :4, :5] = False
+    filled = impute(volume, hole)[0]
+    close(filled, direct(volume[0].double().numpy(), hole[0].numpy()), atol=1e-4, rtol=0)
+    broken = volume.clone()
+    broken[0, 0, 0, 0, 0], hole[..., 0, 0, 0] = torch.nan, False
+    assert torch.equal(impute(broken, hole)[0, 1], impute(volume, hole)[0, 1])
+    assert impute(volume, torch.ones_like(hole)).isnan().all()
 
 
 @pytest.mark.parametrize("factor", [1e-4, 100.0])
