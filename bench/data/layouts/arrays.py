@@ -279,10 +279,10 @@ def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
 
 
 def _video(frames: list[Values]) -> Values:
-    """(3, T, H, W) in [0, 1]. Raises ValueError for frames of several sizes."""
+    """(3, T, H, W), bytes. Raises ValueError for frames of several sizes."""
     if sizes := {frame.shape for frame in frames[1:]} - {frames[0].shape}:
         raise ValueError(f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one")
-    return np.moveaxis(np.stack(frames), -1, 0).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(np.moveaxis(np.stack(frames), -1, 0))
 
 
 def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:

@@ -39,7 +39,7 @@ def write(tmp_path):
             path.mkdir()
             for number in (10, 9, 8):  # in no order of texts
                 Image.fromarray(np.full((4, 6, 3), number, np.uint8)).save(path / f"{number}.png")
-            return np.broadcast_to(np.array([8, 9, 10])[None, :, None, None] / 255, (3, 3, 4, 6))
+            return np.broadcast_to(np.array([8, 9, 10])[None, :, None, None], (3, 3, 4, 6))
         return values
 
     return write
