@@ -1,6 +1,7 @@
 """A run on arrays from files, of a user's own network: the same values as in Python, resumed, with pictures."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,68 +24,61 @@ def build(axes, channels):
 def mine(trace):
     return trace.gradients
 """
-SHAPES = [(1, 24), (5, 9, 10), (2, 7, 8, 9)]
+SIGNAL, BANDS, VOLUME = (1, 24), (5, 9, 10), (2, 7, 8, 9)
 METHODS = ["grad_cam", "xgrad_cam", "hires_cam"]
 METRICS = ["sensitivity_error", "conservation_error", "confidence_drop", "box_iou"]
+COLUMNS = ["image_id", "method", "metric"]
 
 
 @pytest.fixture
-def settings(tmp_path, monkeypatch):
-    """Of a run on five samples of a shape in a file, and these."""
+def stored(tmp_path, monkeypatch):
+    """The settings of a run on four samples of a shape in a file, and these as a batch."""
     module_of(tmp_path, "nets", NETWORK, monkeypatch)
 
-    def settings_of(shape):
-        axes = len(shape) - 1
-        images = np.random.default_rng(0).normal(2, 3, (5, *shape)).astype(np.float32)
-        boxes = np.tile([*(1.0 for _ in range(axes)), *(6.0 for _ in range(axes))], (5, 1))
-        np.savez(tmp_path / "a.npz", images=images, labels=np.arange(5) % 2, boxes=boxes)
-        own = ("model=user", "model.architecture=nets:build", f"+model.kwargs.axes={axes}")
-        data = ("data=arrays", f"data.root={tmp_path}/a.npz", "data.workers=0", "data.size=null")
-        return (
-            (*own, f"+model.kwargs.channels={shape[0]}", *data, f"metric={METRICS}", f"method={METHODS}"),
-            images,
-            boxes,
+    def write(shape):
+        axes, labels = len(shape) - 1, torch.tensor([0, 1, 1, 0])
+        images, box = np.random.default_rng(0).normal(2, 3, (4, *shape)).astype(np.float32), [1.0] * axes + [6.0] * axes
+        np.savez(tmp_path / "a.npz", images=images, labels=labels, boxes=np.tile(box, (4, 1)))
+        notes = tuple(ab.Annotation(label[None], torch.tensor([box])) for label in labels)
+        batch = ab.Batch(torch.from_numpy(images), tuple(f"a.npz/{n:09d}" for n in range(4)), labels, notes)
+        network = (
+            "model=user",
+            "model.architecture=nets:build",
+            f"model.kwargs={{axes: {axes}, channels: {shape[0]}}}",
         )
+        data = ("data=arrays", f"data.root={tmp_path}/a.npz", "data.workers=0", "data.size=null")
+        return (*network, *data, f"metric={METRICS}", f"method={METHODS}"), batch
 
-    return settings_of
+    return write
 
 
-@pytest.mark.parametrize(("shape", "mean"), [(SHAPES[0], None), (SHAPES[1], 2.0), (SHAPES[2], None)], ids=str)
-def test_the_values_are_those_of_python(run, rows, settings, results, shape, mean):
-    """Also from the cache; the second command computes nothing, and a map is drawn of each sample."""
-    words, images, boxes = settings(shape)
+@pytest.mark.parametrize(("shape", "mean"), [(SIGNAL, 0), (BANDS, 2), (VOLUME, 0)])
+def test_the_values_are_those_of_python(run, rows, stored, results, shape, mean):
+    """Also by way of data.cache; the second command computes nothing, and the samples are drawn."""
+    words, batch = stored(shape)
     words += ("pictures.rows=2", "pictures.gallery=2", f"data.cache={results}/cache")
-    words += () if mean is None else (f"model.mean=[{mean}]", "model.std=[3]")
-    (outcome,) = run(*words)
-    table = rows([outcome])
-    assert len(outcome.missing) == 3
-    assert run(*words)[0].missing == ()
+    (outcome,) = run(*words, *([f"model.mean=[{mean}]", "model.std=[3]"] if mean else []))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = import_function("nets:build")(len(shape) - 1, shape[0]).eval()
-    labels, given = torch.arange(5) % 2, torch.from_numpy(images if mean is None else (images - mean) / 3)
-    notes = [ab.Annotation(label[None], torch.from_numpy(box[None]).float())
-             for label, box in zip(labels, boxes, strict=True)]  # fmt: skip
-    batch = ab.Batch(given, tuple(f"a.npz/{number:09d}" for number in range(5)), labels, tuple(notes))
-    columns = ["image_id", "method", "metric"]
-    python = ab.evaluate(network, "3", [batch], METHODS, METRICS).sort_values(columns, ignore_index=True)
-    stored = table.sort_values(columns, ignore_index=True)
-    assert stored[columns].equals(python[columns].astype(str))
-    assert stored["status"].tolist() == python["status"].tolist()
-    assert set(stored["status"]) >= {"ok"}
-    assert np.allclose(stored["value"], python["value"], rtol=1e-4, atol=1e-6, equal_nan=True)
+    batch = replace(batch, images=(batch.images - mean) / 3) if mean else batch
+    python = ab.evaluate(network, "3", [batch], METHODS, METRICS).astype(dict.fromkeys(COLUMNS, str))
+    both = rows([outcome]).merge(python, on=COLUMNS)
+    assert len(both) == len(python) == 4 * len(METHODS) * len(METRICS)
+    assert both["status_x"].tolist() == both["status_y"].tolist()
+    assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-6, equal_nan=True)
+    if not mean:
+        assert run(*words)[0].missing == ()
     assert len(list((results / "quick/default/gallery").iterdir())) == 1
 
 
 @pytest.mark.slow
-def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, settings):
-    words, *_ = settings(SHAPES[0])
-    (outcome,) = run(*words, "+method.mine._target_=nets.mine", "+method.mine.dimensions=[1]")
-    table, again = rows([outcome]), recomputed(outcome.config, 0)
-    assert set(again[again["method"] == "mine"]["metric"]) == {*METRICS}
-    columns = ["image_id", "method", "metric"]
-    both = table.merge(again, on=columns)
+def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored):
+    (outcome,) = run(*stored(SIGNAL)[0], "+method.mine._target_=nets.mine", "+method.mine.dimensions=[1]")
+    again = recomputed(outcome.config, 0)
+    both = rows([outcome]).merge(again, on=COLUMNS)
     assert len(both) == len(again)
+    assert {*METRICS} == {*again[again["method"] == "mine"]["metric"]}
     assert np.array_equal(both["value_x"], both["value_y"], equal_nan=True)
 
 
@@ -96,5 +90,5 @@ def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, setting
         ("data.channels=last", r"can't run on a sample of the shape \(10, 5, 9\), .*; say by data.channels where"),
     ],
 )
-def test_what_a_run_cannot_do_is_one_sentence(run, settings, words, sentence):
-    assert re.search(sentence, failure(run(*settings(SHAPES[1])[0], *words.split())))
+def test_what_a_run_cannot_do_is_one_sentence(run, stored, words, sentence):
+    assert re.search(sentence, failure(run(*stored(BANDS)[0], *words.split())))
