@@ -1,6 +1,8 @@
 """Speed as ratios: trace, exact ablations, methods and axioms against one forward pass of the same batch.
 
-    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32]
+    python scripts/bench_speed.py [--device cuda] [--batch 8] [--repeats 7] [--precision fp32] [--axes]
+
+--axes: of signals and volumes, with the error of their drops, instead.
 
 All cases of a network run in turn in one process, repeat after repeat, so that other load on the machine affects all of
 them alike. A ratio is the median, over the repeats, of a case's time divided by the forward pass's of the same repeat.
@@ -12,6 +14,7 @@ import axiom_bench as ab  # before torch, whose idle threads would otherwise tak
 
 # isort: split
 import argparse
+import copy
 import os
 import statistics
 import time
@@ -84,6 +87,33 @@ def networks(batch: int, device: torch.device) -> Iterator[Network]:
     yield trained("squeezenet1_1", "data/imagenet", "features.12", batch, device)
 
 
+def of_other_axes(batch: int, device: torch.device) -> Iterator[Network]:
+    """torchvision's networks of videos with random weights, and the embedded ones of signals and volumes."""
+    for name, size in (
+        ("r3d_18", (16, 112, 112)), ("mc3_18", (16, 112, 112)), ("s3d", (16, 224, 224)), ("signals_cnn", None),
+        ("volumes_cnn", None),
+    ):  # fmt: skip
+        loaded = load_model({**model_config(name), "weights": None if size else "default"})
+        space = size or loaded.preprocessing.size or ()
+        draw = torch.Generator().manual_seed(0)
+        images = torch.randn(batch, loaded.preprocessing.channels, *space, generator=draw)
+        yield Network(f"{name} at {loaded.layer}", loaded.module.to(device), loaded.layer, images.to(device))
+
+
+def drops_error(network: Network, channels: int = 4) -> float:
+    """The largest difference of some channels' drops from a float64 loop, against the largest drop; of one image."""
+    drops = ab.trace(network.model, network.layer, network.images[:1]).ablation_drops[0].double()
+    exact = ab.trace(copy.deepcopy(network.model).double(), network.layer, network.images[:1].double())
+    chosen = drops.abs().topk(channels).indices
+    differences = []
+    for channel in chosen.tolist():
+        without = exact.activations.clone()
+        without[:, channel] = 0
+        score = exact.head(without)[0, exact.targets[0]]
+        differences.append((drops[channel] - (exact.scores[0] - score)).abs())
+    return float(torch.stack(differences).max() / drops.abs().max())
+
+
 def trace_and_axioms(
     cut_model: ab.CutModel, images: Tensor, names: Sequence[str], axioms: Sequence[str] = AXIOMS
 ) -> list[Tensor]:
@@ -141,12 +171,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS, help="of forward pass and trunk")
+    parser.add_argument("--axes", action="store_true", help="networks of signals and volumes")
     options = parser.parse_args()
     device = torch.device(options.device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, {name}, {options.precision} (head in fp32), median of {options.repeats} rounds")
-    for network in networks(options.batch, device):
+    for network in (of_other_axes if options.axes else networks)(options.batch, device):
         show(network.title, timed(cases(network, options.precision), options.repeats, device), options.batch)
+        if options.axes:
+            print(f"  error of the drops: {drops_error(network):.1e} of the largest")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write the tables in docs/ from conf/, the functions' docstrings, conf/references.bib and the command line's parser.
 
-python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md, cli.md
+python scripts/write_docs.py            # writes the tables of methods.md, metrics.md, paper.md, which-metric.md, ...
 python scripts/write_docs.py --check    # exit code 1, and the files' names, where a table is out of date
 """
 
@@ -97,6 +97,21 @@ def commands_table() -> list[Row]:
     return rows
 
 
+@cache
+def dimensions_table() -> list[Row]:
+    """Header, and a row for each number of axes of space: how many methods and metrics apply, and which don't."""
+    rows: list[Row] = [("data", "methods", "metrics")]
+    for axes, data in ((1, "signals"), (2, "images"), (3, "volumes")):
+        cells = []
+        for kind in ("method", "metric"):
+            entries = [plugins.load(kind, name) for name in plugins.names(kind)]
+            others = [f"`{entry.name}`" for entry in entries if axes not in entry.dimensions]
+            count = f"{len(entries) - len(others)} of {len(entries)}"
+            cells.append(f"{count}: not {', '.join(others)}" if others else count)
+        rows.append((data, *cells))
+    return rows
+
+
 def _argument(action: argparse.Action) -> str:
     """As it is typed: FILE, [FILE ...], --option VALUE."""
     choices = "{" + ",".join(map(str, action.choices)) + "}" if action.choices else None
@@ -107,7 +122,7 @@ def _argument(action: argparse.Action) -> str:
 
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "methods.md": methods_table, "metrics.md": metrics_table, "paper.md": paper_table,
-    "which-metric.md": scorecard_table, "cli.md": commands_table,
+    "which-metric.md": scorecard_table, "cli.md": commands_table, "your-network.md": dimensions_table,
 }  # fmt: skip
 
 
