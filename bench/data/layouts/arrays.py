@@ -23,7 +23,7 @@ from axiom_bench.data.formats.files import as_name, as_text, lines_of, open_regu
 from axiom_bench.data.layouts.bases import Entry, Note, NotedImages, existing, image_files
 from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_list
 from axiom_bench.data.layouts.folder import Folder
-from axiom_bench.data.layouts.label_files import read_list
+from axiom_bench.data.layouts.label_files import meant, read_list
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name
 
@@ -159,7 +159,7 @@ class ArrayFile(NotedImages):
         if not count:
             raise BenchError(f"{file} holds no samples: its images have the shape {self.images.shape}.")
         try:
-            self._shape = arranged(self.images[0], channels).shape
+            self._shape = numbers(np.zeros_like(self.images[0]), channels).shape
         except ValueError as error:
             raise BenchError(f"The images of {file}: {error}.") from error
         space = self._shape[1:]
@@ -179,13 +179,16 @@ class ArrayFile(NotedImages):
                 "class, a whole number or a name."
             )
         named = [None] * count if labels is None else labels.reshape(count).tolist()
-        index = {**{text: place for place, text in enumerate(self.class_names)}, **self._index}
+        if labels is not None and self.classes:
+            named = meant([*map(str, named)], dict(zip(self.classes, self.class_names, strict=True)), file)
         boxes = tables.get("boxes", np.empty((count, 0, 2))).astype(float)
         rows = boxes.reshape(count, -1, boxes.shape[-1]) if boxes.size else boxes
         self._take(
             {
                 f"{as_text(path.name)}/{f'{split}/' if split else ''}{place:09d}": Entry(
-                    path.name, place, Note.of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], index)
+                    path.name,
+                    place,
+                    Note.of(label, [box.tolist() for box in of_row if not np.isnan(box).all()], self._index),
                 )
                 for place, (label, of_row) in enumerate(zip(named, rows, strict=True))
             },
@@ -220,8 +223,9 @@ class ArrayFile(NotedImages):
         return entry.note.sample(image, self.ids[index], image.shape[:0:-1], mask)
 
 
-def arranged(values: Values, channels: str | None) -> Values:
-    """(C, *space). Raises ValueError for what can't be a sample."""
+def numbers(values: Values, channels: str | None) -> Values:
+    """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError for what can't be a
+    sample, and for values that aren't finite."""
     if values.dtype.kind not in "biuf":
         raise ValueError(f"it holds {values.dtype}, not numbers")
     shape = values.shape
@@ -234,13 +238,6 @@ def arranged(values: Values, channels: str | None) -> Values:
             f"a sample of the shape {shape} with data.channels={channels or FIRST} isn't (C, L), (C, H, W) or "
             "(C, D, H, W); set data.channels, or save it so"
         )
-    return values
-
-
-def numbers(values: Values, channels: str | None) -> Values:
-    """(C, *space), floats as float32 and whole numbers in a type that torch has. Raises ValueError as `arranged`, and
-    for values that aren't finite."""
-    values = arranged(values, channels)
     kind, size = values.dtype.kind, values.dtype.itemsize
     of_kind = {"f": "f4", "b": "u1", "u": "u1" if size == 1 else f"i{min(8, 2 * size)}"}
     values = np.ascontiguousarray(values, dtype=of_kind.get(kind, f"i{size}"))
@@ -279,10 +276,10 @@ def _volume(path: Path, channels: str | None) -> tuple[Values, str | None]:
 
 
 def _video(frames: list[Values]) -> Values:
-    """(3, T, H, W) in [0, 1]. Raises ValueError for frames of several sizes."""
+    """(3, T, H, W), bytes. Raises ValueError for frames of several sizes."""
     if sizes := {frame.shape for frame in frames[1:]} - {frames[0].shape}:
         raise ValueError(f"its frames have the sizes {frames[0].shape[:2]} and {sizes.pop()[:2]}; give them one")
-    return np.moveaxis(np.stack(frames), -1, 0).astype(np.float32) / np.float32(255)
+    return np.ascontiguousarray(np.moveaxis(np.stack(frames), -1, 0))
 
 
 def _tables(path: Path, split: str | None) -> tuple[dict[str, Values], str | None]:

@@ -10,6 +10,7 @@ from PIL import Image
 from axiom_bench.data.base import UNREADABLE, BadImage, FileHashes, classes_of
 from axiom_bench.data.layouts.bases import ImageFiles
 from axiom_bench.data.loading import batches
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import KINDS, load_dataset
 from axiom_bench.errors import BenchError
 from tests.data.builders import PLAIN, cut, load, save, write_parquet, write_tar
@@ -18,7 +19,8 @@ ROOTS = {  # by the fixture that writes them
     "imagenet": "imagenet_root", "archives": "archives", "imagenet_s": "s_root", "voc": "voc_root", "coco": "coco_root",
     "folder": "folder_root", "funnybirds": "birds_root",
 }  # fmt: skip
-FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic")
+FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic", "arrays", "npz")
+VOLUMES = Preprocessing(None, None, (), (), shape=(2, 3, 4, 5))
 DRAWN = {"scenes": {"size": 3}, "planted": {"size": 3}, "scenes_marked": {"size": 3}, "hard": {"content": "crops"}}
 DRAWN |= {"signals": {"size": 3}, "volumes": {"size": 3}}
 
@@ -33,6 +35,17 @@ def made(request, tmp_path):
         if kind in ROOTS:
             settings = {"categories": ["n07", "n03"]} if kind == "imagenet_s" else {}
             return load(kind.replace("archives", "imagenet"), request.getfixturevalue(ROOTS[kind]), **settings), PLAIN
+        if kind in ("arrays", "npz"):
+            images, classes = np.random.default_rng(0).normal(size=(6, 2, 3, 4, 5)), np.arange(6) % 2
+            masks, boxes = (
+                np.where(images[:, 0] > 0, classes[:, None, None, None], -1),
+                np.tile([0, 1, 1, 3, 3, 9], (6, 1)),
+            )
+            np.savez(tmp_path / "a.npz", images=images, labels=classes, masks=masks, boxes=boxes)
+            for number, (image, label) in enumerate(zip(images, classes, strict=True)):
+                (tmp_path / f"{label}").mkdir(exist_ok=True)
+                np.save(tmp_path / f"{label}/{number}.npy", image)
+            return load("arrays", tmp_path if kind == "arrays" else tmp_path / "a.npz"), VOLUMES
         names = [f"{number % 4}/{number}.png" for number in range(8)]
         pictures = [save(tmp_path / name, seed=number).read_bytes() for number, name in enumerate(names)]
         if kind == "mosaic":
@@ -55,7 +68,7 @@ def rows(data, preprocessing, **settings):
 
 
 def test_every_kind_is_here_or_in_a_file_of_its_own():
-    assert {*FROM_FILES, *DRAWN, "pasted"} - {"archives"} == set(KINDS)
+    assert {*FROM_FILES, *DRAWN, "pasted"} - {"archives", "npz"} == set(KINDS)
 
 
 @pytest.mark.parametrize("kind", [*FROM_FILES, *DRAWN])
