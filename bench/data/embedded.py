@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from axiom_bench.cutting.interventions import GROUND
-from axiom_bench.cutting.numerics import XY
 from axiom_bench.data.base import DataSet, Drawn, FileHashes, Sample, Seed, StoredPart, classes_of
 from axiom_bench.data.formats.decoding import open_rgb, sha256_of
 from axiom_bench.embedded import hard, marked, patches, scenes, shapes
 from axiom_bench.embedded.planted import GRIDS
 from axiom_bench.errors import unknown
 from axiom_bench.kinds import Name, check_values, worded
+
+PICTURE = 3  # axes of one, (h, w, 3)
 
 
 class DrawnImages(DataSet):
@@ -41,8 +42,8 @@ class DrawnImages(DataSet):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        *space, channels = self.draw(0).image.shape
-        return None if len(space) == len(XY) else (channels, *space)
+        stored = self.read(0).image
+        return stored.shape if isinstance(stored, np.ndarray) else None
 
     def draw(self, index: int) -> Any:
         """The image as drawn, with what it shows."""
@@ -64,7 +65,7 @@ class DrawnImages(DataSet):
 
 def _stored(drawn: NDArray[np.uint8]) -> Any:
     """What is drawn, as a Sample has it: a picture of (h, w, 3), of (*space, C) else an array (C, *space)."""
-    if drawn.ndim == len(XY) + 1:
+    if drawn.ndim == PICTURE:
         return Image.fromarray(drawn)
     return np.ascontiguousarray(np.moveaxis(drawn, -1, 0), np.float32) / 255
 

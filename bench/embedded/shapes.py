@@ -81,4 +81,4 @@ class Shapes(Kind):
 
 SIGNALS = Shapes("signals", 3, (24, 57), 1, 24, (2,), (192,), tuple(MOTIFS))
 VOLUMES = Shapes("volumes", 3, (5, 8), 1, 24, (3,), (24, 24, 24), tuple(SOLIDS))
-KINDS = {kind.name: kind for kind in (SIGNALS, VOLUMES)}
+KINDS = {"signals": SIGNALS, "volumes": VOLUMES}

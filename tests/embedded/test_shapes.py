@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 import axiom_bench as ab
+from axiom_bench.cli.main import main
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import networks, scenes, shapes
 
 KINDS = list(shapes.KINDS)
+ANNOTATED = ["box_iou", "mask_iou", "object_deletion", "ground_reliance"]
 METHODS, METRICS = ["grad_cam", "ablation_cam_axiomatic"], ["sensitivity_error", "conservation_error"]
 SAME_BYTES = {  # of 40 samples and masks, which another machine, or another version of a library, must draw too
     ("signals", 1): "48874d8cfa6f7b16",
@@ -95,3 +97,15 @@ def test_networks_break_both_axioms(kind):
         assert median["grad_cam", "sensitivity_error"] > 0.4
         assert median["grad_cam", "conservation_error"] > 0.2
         assert median["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_the_network_reads_its_data_and_measures_boxes_masks_and_effects(kind, tmp_path):
+    chosen = ["method=[grad_cam,xgrad_cam]", f"metric=[{','.join([*METRICS, *ANNOTATED])}]", "runtime.repeats=0"]
+    assert main([f"model={kind}_cnn", "data.size=4", *chosen, f"results={tmp_path}"]) == 0
+    values = ab.read_run(tmp_path / "quick" / f"{kind}_cnn")
+    assert {*values["data"]} == {kind}
+    assert len({*values["image_id"]} - {"*"}) == 4
+    assert {*values["metric"]} >= {*METRICS, *ANNOTATED}
+    assert {*values["status"]} <= {"ok", "no_variation", "no_idle_part"}
+    assert (values[values["metric"].isin(["box_iou", "mask_iou"])]["value"] > 0).any()
