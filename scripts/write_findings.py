@@ -23,6 +23,7 @@ from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, roundin
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = {"photographs-1": "photographs", "scenes-1": "drawn images"}
+OF_AXES = ("shapes-1",)  # signals and volumes, a question of its own
 AXIOMS = ("sensitivity_error", "conservation_error")
 FAITHFULNESS = ("confidence_drop", "single_deletion")
 PLACES = ("box_iou", "mask_iou", "energy_pointing_game")
@@ -59,6 +60,8 @@ QUESTIONS = (
         (*FAITHFULNESS, *PLACES),
     ),
 )  # fmt: skip
+
+OTHER_AXES = Question("axes", [("xgrad_cam", "grad_cam")], (*AXIOMS, "axiom_floor_distance", *FAITHFULNESS, *PLACES))
 
 
 def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
@@ -113,7 +116,7 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     distinct ones, and by how much over networks."""
     header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "better, distinct networks"]
     lines = [[*header, "gain over networks", "holds"]]
-    kind = rows["suite"].map(SUITES)
+    kind = rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
     for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kind], sort=False):
         better, worse = ((group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1))
         same = group["p"].isna()
@@ -191,11 +194,11 @@ def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -
 
 
 def main() -> None:
-    runs = runs_of(SUITES)
-    titles = titles_of(runs)
+    runs, of_axes = runs_of(SUITES), runs_of(OF_AXES)
+    titles = titles_of([*runs, *of_axes])
     tables, parts = dict[str, list[list[str]]](), []
-    for question in QUESTIONS:
-        rows = compared(question, runs)
+    for question in (*QUESTIONS, OTHER_AXES):
+        rows = compared(question, of_axes if question is OTHER_AXES else runs)
         if rows.empty:
             tables[question.name] = [["no values are published"]]
             continue

@@ -2,8 +2,9 @@
 
 The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H
 W > 1. It is before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
-counting dropout and adaptive pooling, which belong to the head. Where containers end in that map, the outermost one
-that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in VGG-16.
+counting padding, dropout and adaptive pooling, which belong to what follows. Where containers end in that map, the
+outermost one that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in
+VGG-16.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ HEAD_TYPES = (
     nn.modules.dropout._DropoutNd,
     nn.modules.pooling._AdaptiveAvgPoolNd,
     nn.modules.pooling._AdaptiveMaxPoolNd,
+    nn.modules.padding._ConstantPadNd,  # around one position it makes a map of the next layer's border
+    nn.modules.padding._ReflectionPadNd,
+    nn.modules.padding._ReplicationPadNd,
 )
 RELU_TYPES = (nn.ReLU, nn.ReLU6)
 

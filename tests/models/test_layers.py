@@ -93,6 +93,7 @@ def idle() -> nn.Module:
         (fully_convolutional(), "3", "3"),
         (nn.Sequential(nn.Sequential(conv(3, 4)), *head(4)), "0.0", None),  # not the container of the first layer
         (Tokens(stem=4, tokens=2), "patches", None),
+        (nn.Sequential(conv(3, 4), nn.MaxPool2d(16), nn.ZeroPad2d(1), nn.Conv2d(4, 4, 3), *head(4)), "0", None),
     ],
 )
 def test_default_and_last_relu(network, default, last_relu):
