@@ -340,10 +340,8 @@ class Heatmaps(dict[str, "Tensor"]):
             factor = min(1, (side or math.inf) / max(pixels.shape[1:]))
             image = picture_of(_resized(pixels, [max(1, round(side * factor)) for side in pixels.shape[1:]]))
             return image, {name: _resized(heat, image.shape[:2])[0].cpu().numpy() for name, heat in maps.items()}
-        from axiom_bench.cutting.numerics import resized  # here: the report has no torch
-
         sample, space = self.images[row].detach().float().cpu().numpy(), self.images.shape[2:]
-        heats = {name: resized(heat, space)[0].cpu().numpy() for name, heat in maps.items()}
+        heats = {name: _resized(heat, space)[0].cpu().numpy() for name, heat in maps.items()}
         view = View.of(sample, np.mean(list(heats.values()), 0) if heats else np.zeros(space))
         return view.picture(sample), {name: view.map(heat) for name, heat in heats.items()}
 
@@ -392,12 +390,13 @@ def _rounded(probability: float) -> str:
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """(C, H, W) at another size; where that is smaller, each pixel is an average."""
+    """(C, *space) at another size; where an image's is smaller, each pixel is an average."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     from torch.nn.functional import interpolate
 
-    return interpolate(image[None], tuple(size), mode="bilinear", antialias=True)[0]
+    mode = ("linear", "bilinear", "trilinear")[len(size) - 1]
+    return interpolate(image[None], tuple(size), mode=mode, antialias=len(size) == 2)[0]
 
 
 def _figure(pixels: Pixels, caption: str) -> str:

@@ -429,7 +429,7 @@ def _unset(key: str, settings: Collection[str]) -> BenchError:
     group, _, rest = key.partition(".")
     if key in ("data.root", "data.path", "data.labels"):
         files = {name: conf_folder() / f"data/{name}.yaml" for name in entry_names("data")}
-        have = [name for name, file in files.items() if f"\n{rest}:" in file.read_text("utf-8")]
+        have = [name for name, file in files.items() if f"\n{rest}:" in file.read_text(encoding="utf-8")]
         return BenchError(f"The data set that is chosen has no {key}; these have one: data={', '.join(have)}.")
     name, _, setting = rest.partition(".")
     if group in ("method", "metric"):
