@@ -17,7 +17,7 @@ from axiom_bench.cutting.output import LOGITS, AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import Trace, cut
+from axiom_bench.cutting.trace import Inputs, Trace, cut
 from axiom_bench.data.batch import Batch
 from axiom_bench.examination.answer import Answer
 from axiom_bench.examination.labels import examined_labels, fits_better
@@ -38,10 +38,11 @@ RANGES: dict[Normalisation, str] = {AS_PIXELS: "", OF_IMAGENET: BY, AS_BYTES: "m
 def check(
     model: nn.Module,
     layer: str,
-    images: Tensor,
+    images: Inputs,
     targets: Tensor | None = None,
     reshape: AnyReshape | None = None,
     output: AnyOutput | None = None,
+    explained: int | str | None = None,
 ) -> tuple[Answer, ...]:
     """What is found about a network and its images before anything is computed, in at most four passes of the batch,
     and two more where many labels don't fit.
@@ -53,10 +54,11 @@ def check(
     Args:
         model: any nn.Module; it isn't changed.
         layer: dotted name of the target layer.
-        images: (B, C, H', W'), preprocessed as for `explain`; a few of each class say most.
+        images: (B, C, H', W'), preprocessed as for `explain`, or several inputs; a few of each class say most.
         targets: (B,), the labels; None where they aren't known.
         reshape: "tokens" for a transformer; see `CutModel`.
         output: what is explained; see `CutModel`.
+        explained: which of several inputs is explained; see `axiom_bench.trace`.
 
     Returns:
         Answers; printing one gives its line: the question, ok, note or stop, and a sentence.
@@ -65,7 +67,7 @@ def check(
         BenchError: for an unknown layer, and for images or targets of another form.
     """
     cut_model = cut(model, layer, reshape=reshape, output=output)
-    return examine(lambda: cut_model.trace(images, targets), targets is not None)
+    return examine(lambda: cut_model.trace(images, targets, explained=explained), targets is not None)
 
 
 def examine(

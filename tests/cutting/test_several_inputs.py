@@ -156,6 +156,7 @@ def test_either_of_two_images_is_explained(explained):
     """At the call of the shared layer that is of this image; the other call's maps stay."""
     model = Siamese()
     trace = ab.trace(model, LAYER, PAIR, explained=explained)
+    assert {answer.level for answer in ab.check(model, LAYER, PAIR, explained=explained)} == {"ok"}
     assert torch.equal(trace.images, PAIR[explained])
     assert torch.equal(trace.activations, model.features(PAIR[explained]))
     maps = [model.features(each) for each in PAIR]
