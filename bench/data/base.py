@@ -104,7 +104,7 @@ class Sample:
 
     image: RGB, a PIL image; or an array (C, *space) of numbers, which the network takes as it is. label: the class
     index of the image, or None. objects: (class index, box), box = x0, y0, x1, y1 in stored pixels, x1 and y1
-    exclusive; of an array its starts and ends, the last axis first, as x0, x1 or x0, y0, z0, x1, y1, z1. mask: the
+    exclusive. Of an array it has starts and ends, the last axis first: x0, x1, or x0, y0, z0, x1, y1, z1. mask: the
     image's space (h, w), int64, class index per pixel, or BACKGROUND or NO_VERDICT.
     problems: sentences about annotations that are missing or malformed; the image counts all the same.
     crowd: (class index, box) of regions that hold many objects in one box; they are no objects, and the mask has no

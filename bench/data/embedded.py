@@ -31,6 +31,8 @@ class DrawnImages(DataSet):
     """
 
     drawn = True
+    space: tuple[int, ...]
+    channels = 1  # of an array
 
     def __init__(self, size: int, seed: int, split: str, name: str, draw: Callable[..., Any], *kind: object) -> None:
         if split not in scenes.SPLITS:
@@ -42,8 +44,7 @@ class DrawnImages(DataSet):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        stored = self.read(0).image
-        return stored.shape if isinstance(stored, np.ndarray) else None
+        return None if len(self.space) == 2 else (self.channels, *self.space)
 
     def draw(self, index: int) -> Any:
         """The image as drawn, with what it shows."""
@@ -83,7 +84,7 @@ class DrawnObjects(DrawnImages):
 
     def __init__(self, kind: scenes.Kind, size: int, seed: int, split: str, name: str) -> None:
         super().__init__(size, seed, split, name, scenes.draw, kind)
-        self.kind, self.classes = kind, kind.classes
+        self.kind, self.classes, self.space = kind, kind.classes, kind.space
 
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
@@ -182,7 +183,7 @@ class Planted(DrawnImages):
     """Images for the planted networks, or with one or three axes signals or volumes of three channels. label: 0,
     "evidence"; the other class is in every image too."""
 
-    classes = patches.CLASSES
+    classes, channels = patches.CLASSES, 3
 
     def __init__(
         self,
@@ -193,6 +194,7 @@ class Planted(DrawnImages):
         axes: Annotated[int, worded("1, 2 or 3", GRIDS.__contains__)] = 2,
     ) -> None:
         super().__init__(size, seed, split, name, patches.draw, axes)
+        self.space = patches.KINDS[axes].space
 
     def labels(self, index: int) -> tuple[int, ...]:
         return 0, 1

@@ -44,7 +44,7 @@ def test_nothing_is_loaded_from_the_network(site: Path):
 def test_notebooks_are_pages_with_their_outputs(site: Path):
     notebooks = [path.stem for path in (ROOT / "docs/notebooks").glob("*.ipynb")]
     pages = {name: (site / "notebooks" / f"{name}.html").read_text() for name in notebooks}
-    assert len(pages) == 4
+    assert len(pages) == 6
     for name, page in pages.items():
         assert f'href="{name}.ipynb"' in page
         assert '<table border="1" class="dataframe">' in page  # what a cell shows

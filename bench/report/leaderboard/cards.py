@@ -16,7 +16,8 @@ from axiom_bench.statistics.labels import number
 
 METRICS = "metrics.html"
 COLUMNS = ("Metric", *HEADER[1:], "Values\nlowest to highest", "Can't be told from\non every network")
-MOST_METRICS = 12  # in a table; one of more is folded
+MOST_METRICS, MOST_TABLES = 12, 8  # in a table and on a page; of more they are folded
+MOST_TIED = 5  # names of methods in a cell
 COUNTED = "counted for a layer of 512 channels of 7 x 7"
 
 
@@ -27,7 +28,8 @@ def methods(parts: Sequence[Part], costs: Costs) -> dict[str, str]:
     pages = {}
     for name, (part, entry) in first.items():
         card = Section("about", "About", _card(_method_facts(part, entry, titles, costs), entry), (STYLE,))
-        tables = [_places(each, name) for each in parts if name in each.run.methods]
+        of_method = [each for each in parts if name in each.run.methods]
+        tables = [_places(each, name, place < MOST_TABLES) for place, each in enumerate(of_method)]
         header = Header(ABOVE, entry.title, BACK | {"Name": name, "Family": part.family(name)})
         pages[pages_of([entry])[name]] = assemble(header, [card, *tables])
     return dict(sorted(pages.items()))
@@ -73,7 +75,7 @@ def _metric(parts: Iterable[Part], entry: Definition) -> Markup:
     return folded(entry.formula or "About it", _card(facts, entry), is_open=False)
 
 
-def _places(part: Part, method: str) -> Section:
+def _places(part: Part, method: str, is_open: bool) -> Section:
     """The method's table on a part, a row for each metric."""
     run, rows, links = part.run, [], {}
     for metric, by_method in part.standings.items():
@@ -82,13 +84,15 @@ def _places(part: Part, method: str) -> Section:
         value, values = run.metadata.value(metric), standings.values
         title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
         tied = [run.metadata.method_title(name) for name in run.methods if name in standings.tied]
+        more = f" and {len(tied) - MOST_TIED} more" if len(tied) > MOST_TIED else ""
         spread = Cell(f"{number(values[0])} to {number(values[-1])}", numbers=(values[0],))
-        rows.append((Cell(title), *places_cells(standings), spread, Cell("; ".join(tied) or "none")))
+        rows.append((Cell(title), *places_cells(standings), spread, Cell("; ".join(tied[:MOST_TIED]) + more or "none")))
         links[title] = f"{part.page}#{metric}"
     notes = (
         "Places, from the first to the last that can't be excluded on some network, at 5 % after Holm. In brackets on "
         "the networks that the method has alone, which are too few for a place. A metric leads to all methods' values.",
     )
     table = Table(f"places_{part.page}", part.name, COLUMNS, (Group("", tuple(rows)),), notes, text_last=True)
-    body = folded(f"Places by {len(rows)} metrics", block([table], Terms(pages=links)), len(rows) <= MOST_METRICS)
+    is_open &= len(rows) <= MOST_METRICS
+    body = folded(f"Places by {len(rows)} metrics", block([table], Terms(pages=links)), is_open)
     return Section(part.page.removesuffix(".html"), part.name, body, STYLES, SCRIPTS)
