@@ -92,14 +92,16 @@ class Isolated(Plugin[MethodSpec]):
 def _described(plugin: Plugin) -> dict[str, Any]:
     """What is asked of a method before it is called."""
     inner = _described(plugin.inner) if plugin.inner else None
-    about = {"name": plugin.name, "target": plugin.target, "params": dict(plugin.params), "inner": inner}
+    about: dict[str, Any] = {"name": plugin.name, "target": plugin.target, "params": dict(plugin.params)}
+    about |= {"inner": inner, "dimensions": list(plugin.spec.dimensions)}
     files = [path for _, path in declared_files(plugin)]
     return {**about, "requires": sorted(required([plugin])), "description": plugin.description, "files": files}
 
 
 def _plugin(about: Mapping[str, Any], workers: Sequence[Worker], spec: MethodSpec | None = None) -> Isolated:
     inner = _plugin(about["inner"], workers) if about["inner"] else None
-    spec = replace(spec or MethodSpec(requires=tuple(about["requires"])), files=tuple(about["files"]))
+    spec = spec or MethodSpec(requires=tuple(about["requires"]))
+    spec = replace(spec, files=tuple(about["files"]), dimensions=tuple(about["dimensions"]))
     return Isolated(about["name"], about["target"], Proxy(about, workers), spec, about["params"], inner)
 
 
@@ -258,7 +260,8 @@ class Served:
         truth. Raises BenchError for another network's."""
         device = Device.of(self.config["device"])
         device.prepare()
-        model = load_model(self.config["model"], shape if self.config["of_arrays"] else None)
+        are_arrays = self.config["of_arrays"] or len(shape) != 3
+        model = load_model(self.config["model"], shape if are_arrays else None)
         for owner in type(model.module).__mro__:
             for name in {*TRUTH} & {*vars(owner)} if TRUTH[0] in vars(owner) else ():
                 delattr(owner, name)

@@ -82,7 +82,7 @@ def _of_volume(volume: np.ndarray, hole: np.ndarray) -> np.ndarray:
                        for each in (product, lambda residual: residual / diagonal))  # fmt: skip
     for channel in filled if count else ():
         right = around(np.where(hole, 0.0, channel))[hole]
-        is_known = np.isfinite(right).all() and count < hole.size
+        is_known = np.isfinite(channel[~hole]).all() and count < hole.size  # else iterations would go on to the last
         start = np.full(count, channel[~hole].mean() if is_known else np.nan)
         channel[hole] = cg(matrix, right, start, rtol=RESIDUAL, M=inverse)[0] if is_known else start
     return filled

@@ -23,6 +23,8 @@ def build(axes, channels):
 
 def mine(trace):
     return trace.gradients
+
+mine.dimensions = [1]
 """
 SIGNAL, BANDS, VOLUME = (1, 24), (5, 9, 10), (2, 7, 8, 9)
 METHODS = ["grad_cam", "xgrad_cam", "hires_cam"]
@@ -74,11 +76,12 @@ def test_the_values_are_those_of_python(run, rows, stored, results, shape, mean)
 
 @pytest.mark.slow
 def test_a_method_in_a_process_of_its_own_has_the_same_values(run, rows, stored):
-    (outcome,) = run(*stored(SIGNAL)[0], "+method.mine._target_=nets.mine", "+method.mine.dimensions=[1]")
+    (outcome,) = run(*stored(SIGNAL)[0], "+method.mine._target_=nets.mine")
     again = recomputed(outcome.config, 0)
     both = rows([outcome]).merge(again, on=COLUMNS)
     assert len(both) == len(again)
     assert {*METRICS} == {*again[again["method"] == "mine"]["metric"]}
+    assert {*both[both["method"] == "mine"]["status_y"]} == {"ok"}
     assert np.array_equal(both["value_x"], both["value_y"], equal_nan=True)
 
 
