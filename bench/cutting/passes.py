@@ -238,21 +238,28 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     fp32 turns TF32 off, which torch leaves on for CUDA convolutions; tf32 turns it on for convolutions and products
     (on a CPU both are plain float32); bf16 is autocast. A float64 model stays float64 in all but bf16.
     """
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32, tf32
-    try:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+    with _tf32(precision == "tf32"), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        yield
 
 
 @contextmanager
-def without_autocast() -> Iterator[None]:
-    """Turns off an autocast that stands around a call, which would round gradients to bfloat16."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+def full_precision() -> Iterator[None]:
+    """Turns off TF32 and an autocast that stands around a call, both of which would round gradients.
+
+    A backward pass has the settings of the time when it runs, and not those of its forward pass.
+    """
+    with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield
+
+
+@contextmanager
+def _tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed, allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def equal_up_to_rounding(values: Tensor, expected: Tensor) -> bool:

@@ -31,7 +31,7 @@ from axiom_bench.cutting.interventions import (
 from axiom_bench.cutting.model_copy import check_finite, check_shapes
 from axiom_bench.cutting.numerics import axes, dead_channels, generators
 from axiom_bench.cutting.output import AnyOutput
-from axiom_bench.cutting.passes import Passes, without_autocast
+from axiom_bench.cutting.passes import Passes, full_precision
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import cast
@@ -172,7 +172,7 @@ class Trace(CachesResults):
         """
         return self.network.head(activations, rows)
 
-    @without_autocast()
+    @full_precision()
     def gradient_of(self, scores: Callable[[Tensor], Tensor]) -> Tensor:
         """d scores / dF, (B, K, H, W), of other scores (B,) that the outputs (B, C) are made into.
 
@@ -306,7 +306,7 @@ class Trace(CachesResults):
         )
 
 
-@without_autocast()
+@full_precision()
 def trace_of(
     cut_model: SplitModel,
     images: Inputs,

@@ -65,13 +65,12 @@ class Plugin(Generic[Spec]):
         dimensions = getattr(argument, "dimensions", None)  # the curves that an aggregate takes have none
         if dimensions is not None and (refusal := self.refusal(dimensions)) is not None:
             raise BenchError(refusal)
-        with self.noting_errors():
-            answer = self.call(argument)
-        if not inspect.isgenerator(answer):
-            return answer
-        from axiom_bench.evaluation.answers import answer_alone  # here, because it imports torch
+        from axiom_bench.cutting.passes import full_precision  # here, because it imports torch
+        from axiom_bench.evaluation.answers import answer_alone
 
-        return answer_alone(self, argument, answer)
+        with self.noting_errors(), full_precision():
+            answer = self.call(argument)
+        return answer_alone(self, argument, answer) if inspect.isgenerator(answer) else answer
 
     @contextmanager
     def noting_errors(self) -> Iterator[None]:

@@ -25,7 +25,7 @@ from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor,
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import by_halves, without_autocast
+from axiom_bench.cutting.passes import by_halves, full_precision
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Inputs, cut, trace_of
 from axiom_bench.data.batch import Batch
@@ -85,7 +85,7 @@ def load_model(name: str, weights: str | None = "default", **settings: Any) -> n
     return loaded.module
 
 
-@without_autocast()
+@full_precision()
 def evaluate(
     model: nn.Module | str,
     layer: str | None,
@@ -156,7 +156,7 @@ def evaluate(
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
 
-@without_autocast()
+@full_precision()
 def explain(
     model: nn.Module | str,
     layer: str | None = None,

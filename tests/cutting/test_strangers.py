@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import axiom_bench as ab
+from axiom_bench import methods
 from axiom_bench.models import layers
 from tests.cutting.conftest import Network
 
@@ -141,6 +142,39 @@ def test_an_autocast_around_a_call_rounds_no_gradient():
         trace = ab.trace(net().float(), "c", IMAGES)
         assert torch.equal(trace.gradient_of(lambda outputs: outputs[:, 0]), expected.gradient_of(lambda z: z[:, 0]))
     assert torch.equal(trace.gradients, expected.gradients)
+
+
+class Rounding(torch.autograd.Function):
+    """The identity, whose gradient, another one's, is never left out; it notes TF32 and an autocast around it."""
+
+    seen: ClassVar[list[bool]] = []
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        backends = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        Rounding.seen.append(any((*backends, torch.is_autocast_enabled("cpu"))))
+        return 2 * gradient
+
+
+def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
+    """A backward pass has the settings of the time when it runs; torch allows TF32 in convolutions of a GPU."""
+    assert torch.backends.cudnn.allow_tf32
+    through = Rounding.apply
+    network = net(lambda net, x: net.fc(through(net.c(through(x)).relu()).mean((2, 3))))
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = ab.trace(network, "c", IMAGES)
+        trace.gradient_of(lambda outputs: outputs[:, 0])
+        passes = {"trace": len(Rounding.seen)}
+        for name in ("saliency", "integrated_gradients", "guided_xgrad_cam", "opti_cam", "shapley_cam", "smooth_grad"):
+            before = len(Rounding.seen)
+            methods.get(name)(trace)
+            passes[name] = len(Rounding.seen) - before
+    assert all(passes.values()), passes
+    assert not any(Rounding.seen)
 
 
 def test_one_image_behind_a_squeeze_has_the_drops_of_two():
