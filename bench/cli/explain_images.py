@@ -144,7 +144,9 @@ class Explainer:
         explain; where there are none, the `top` most probable ones. Raises BenchError where the image can't be resized,
         and where no method applies."""
         pixels = self.model.preprocessing.of_photograph(image, as_text(path))[None].to(self.device.device)
-        trace = self.cut_model.trace(pixels)
+        inputs, name = self.model.inputs, path.name
+        others = () if inputs is None else inputs.of_images([name], [name]).rows([name])
+        trace = self.cut_model.trace(pixels, other_inputs=others)
         if self.input_note is None:
             answer = examined_input(trace)
             self.input_note = answer.sentence if answer.level == "note" else ""
@@ -158,7 +160,8 @@ class Explainer:
         chosen = list(targets) or ranked[:top]
         if chosen != trace.targets.tolist():
             targets_of_rows = torch.tensor(chosen, device=pixels.device)
-            trace = self.cut_model.trace(pixels.expand(len(chosen), -1, -1, -1), targets_of_rows)
+            copies = [each.expand(len(chosen), *each.shape[1:]) for each in (pixels, *others)]
+            trace = self.cut_model.trace(copies[0], targets_of_rows, other_inputs=tuple(copies[1:]))
         maps, notes = self._maps(trace)
         scores = {
             index: ClassScore(index, class_name(self.model, index), float(of_classes[index]), trace.has_probability)

@@ -19,7 +19,7 @@ from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.batch import MethodLeftOut, explained
+from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
 from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
@@ -181,7 +181,7 @@ def _images_with_maps(job: Job, cut_model: CutModel, rows: Sequence[Batch]) -> t
     with warnings.catch_warnings(record=True, action="always") as caught:
         for batch in rows:
             on_device = batch.to(job.device.device)
-            trace = cut_model.trace(on_device.images, on_device.targets)
+            trace = trace_of_batch(cut_model, on_device)
             explanations = {method.name: explained(trace, on_device, method, job.normalise) for method in job.methods}
             applicable = {name: each.heatmap for name, each in explanations.items() if each is not None}
             maps = {name: given(heatmap, "heatmap").float().cpu().numpy() for name, heatmap in applicable.items()}
@@ -203,7 +203,7 @@ def _batches(job: Job, indices: Sequence[int]) -> Iterator[Batch]:
     for index in indices:
         loaded = next(iter(batches(job.data, [index], job.model.preprocessing, job.target, MORE_CLASSES)))
         if isinstance(loaded, Batch):
-            yield loaded
+            yield job.with_inputs(loaded)
 
 
 def _targets(batch: Batch) -> list[int]:

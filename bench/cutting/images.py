@@ -196,13 +196,10 @@ def check_inputs(model: nn.Module) -> None:
         if entry.default is entry.empty and entry.kind not in (entry.VAR_POSITIONAL, entry.VAR_KEYWORD)
     ]
     if len(required) > 1:
-        first, *others = required
-        by_name = ", ".join(f"{name}={name}" for name in others)
         raise BenchError(
             f"{type(model).__name__}.forward takes {' and '.join(required)}: in Python give ({', '.join(required)}), a "
-            f"row of each for each image; on the command line bind {' and '.join(others)} of one image, with "
-            f"`class Bound(torch.nn.Module): forward = lambda self, {first}: self.net({first}, {by_name})` and "
-            "`bound = Bound(); bound.net = net`, whose layers are named 'net....'."
+            f"row of each for each image; on the command line give {' and '.join(required[1:])} by "
+            "model.inputs=FILE.csv, a line for each image."
         )
 
 

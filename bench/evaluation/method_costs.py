@@ -183,14 +183,14 @@ def _steps(trace: Trace, methods: Sequence[Plugin]) -> list[Step]:
 
     def forward(_: Trace) -> Tensor:
         with torch.no_grad():
-            return trace.cut_model.forward(trace.images)
+            return trace.cut_model.forward(trace.images, *trace.other_inputs)
 
     def heatmap(method: Plugin, trace: Trace) -> Tensor | None:
         return Explanation.of(trace, method(trace)).heatmap
 
     return [
         Step("forward", forward),
-        Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets)),
+        Step("trace", lambda _: trace_of(trace.cut_model, trace.images, trace.targets, others=trace.other_inputs)),
         Step("ablation_drops", lambda unused: unused.ablation_drops),
         *(Step("method", partial(heatmap, method), method.name) for method in methods),
     ]

@@ -28,6 +28,7 @@ from axiom_bench.embedded import networks, patches, planted, scenes
 from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
 from axiom_bench.models import layers, weights
+from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
 from axiom_bench.models.spec import AS_BUILT, ModelSpec
 from axiom_bench.models.user_code import called, import_function
@@ -49,7 +50,8 @@ class LoadedModel:
     output_module is the module behind the network. depth: the place of the layer in the order in which modules run.
     build: made the network, its arguments bound. note: what a reader must know of its values. accuracy: that published
     for its weights, a share of ImageNet's validation images; 0 if unknown. lines: how it was made, for the user.
-    recognised: the sentence about what it returns, where that is no logits and nobody said so.
+    recognised: the sentence about what it returns, where that is no logits and nobody said so. inputs: what it takes
+    beside the images.
     """
 
     name: str
@@ -70,6 +72,7 @@ class LoadedModel:
     accuracy: float = 0.0
     recognised: str = ""
     lines: tuple[str, ...] = ()
+    inputs: InputsFile | None = None
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -117,14 +120,22 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     if preprocessing.shape is None:
         spec.check_colours()
     preprocessing = replace(preprocessing, **configured)
-    output = find_output(spec.output)
-    calls = layers.record(module, input_size(preprocessing), output.function, preprocessing.channels)
+    output, asked = find_output(spec.output), shared_copy(module)
+    sides = input_size(preprocessing)
+    noise = torch.rand(1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0))
+    inputs = None
+    if spec.inputs is not None:
+        inputs = InputsFile.of(Path(spec.inputs).expanduser(), module, noise, spec.explained)
+        inputs.takes.give(asked, inputs.first)
+    try:
+        calls = layers.record(asked, sides, output.function, preprocessing.channels)
+    except BenchError as error:
+        if inputs is None:
+            raise
+        raise BenchError(f"{error} Beside it the network gets {inputs.description}.") from error
     reshape = _reshape(spec)
     if is_recognised := output.returns is None:
-        noise = torch.rand(
-            1, preprocessing.channels, *input_size(preprocessing), generator=torch.Generator().manual_seed(0)
-        )
-        output = recognition.recognised(output, shared_copy(module), noise)
+        output = recognition.recognised(output, asked, noise)
     layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
@@ -147,6 +158,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         accuracy=0.0 if output.classes else source.accuracy,
         recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
         lines=tuple(f"{spec.name}: {line}" for line in lines),
+        inputs=inputs,
     )
 
 

@@ -54,7 +54,8 @@ class ModelSpec:
     becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS,
     module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
     side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
-    images; of arrays, of each channel or one number. classes: the names of the logits, a list or a file, or their
+    images; of arrays, of each channel or one number. inputs: a file of what it takes beside the images; explained: what
+    it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their
     number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network
     draws that is random by design, see FixedDraws.
     """
@@ -78,6 +79,8 @@ class ModelSpec:
     interpolation: Name | None = None
     background: Annotated[int, whole(-1, "an output, 0 or higher, or -1 for the last")] | None = None
     draw: Annotated[int, whole(0, "a seed", 2**32 - 1)] | None = None
+    inputs: File | None = None
+    explained: Name | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:

@@ -183,7 +183,8 @@ def rows(
     workers: int | None = None,
     turned: dict[str, bool] | None = None,
 ) -> Iterator[Batch | BadImage]:
-    """Batches on the job's device, without annotations if these name other classes than the model's. extras: what is
+    """Batches on the job's device, with what the network takes beside images, and without annotations if these name
+    other classes than the model's. extras: what is
     loaded beside the images, as `loading.batches` takes it. size, workers: None for the job's; these processes decode
     meanwhile. turned: gets {id: whether it is turned upright} of images with an EXIF orientation."""
     numbers = size or job.batch_size, job.workers if workers is None else workers
@@ -192,10 +193,11 @@ def rows(
     place = job.device.device, of_job(job)
     of_job_data = job.data, indices, job.model.preprocessing, job.target
     for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned):
-        if job.shares_classes or isinstance(batch, BadImage):
+        if isinstance(batch, BadImage):
             yield batch
         else:
-            yield replace(batch, annotations=(), interventions=None)
+            of_model = batch if job.shares_classes else replace(batch, annotations=(), interventions=None)
+            yield job.with_inputs(of_model)
 
 
 def first_batch(job: Job, indices: Sequence[int], size: int, extras: Collection[str]) -> Batch | None:

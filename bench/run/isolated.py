@@ -129,6 +129,7 @@ class Proxy:
         network, model = trace.network, trace.cut_model
         request = {
             "method": self.name, "images": trace.images.cpu(), "targets": trace.targets.cpu(), "repeats": repeats,
+            "others": [each.cpu() for each in trace.other_inputs],
             "num_padding": trace.num_padding, "scales": (network.output_scale, network.input_scale),
             "extras": {name: getattr(trace, name) for name in self.requires},
             "state": model.once("sha256 of the state", lambda: state_sha256(model.model.state_dict())),
@@ -249,7 +250,13 @@ class Served:
         name = request["state"]
         if name not in self.states:
             self.states[name] = self.cut(request["weights"], *request["images"].shape[1:])
-        trace = trace_of(self.states[name], request["images"], request["targets"], **request["extras"])
+        trace = trace_of(
+            self.states[name],
+            request["images"],
+            request["targets"],
+            **request["extras"],
+            others=tuple(request["others"]),
+        )
         marks = torch.full_like(trace.images, torch.nan)  # of first images, which aren't here: see `draws`
         marks.flatten(1)[:, 0] = torch.arange(len(marks))
         trace = replace(trace, num_padding=request["num_padding"], first_images=marks)

@@ -11,6 +11,7 @@ from typing import Any
 
 from axiom_bench.cutting.trace import CutModel, cut
 from axiom_bench.data.base import DataSet, FileHashes, check_labels, fingerprints, subset
+from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import TARGET_RULES
 from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.data.registry import load_dataset
@@ -94,7 +95,8 @@ class Job:
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
-        model = replace(loaded, preprocessing=preprocessing)
+        inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
+        model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
         job = Job(
             config=config,
             experiment=str(config["experiment"]),
@@ -201,11 +203,13 @@ class Job:
 
     @cached_property
     def contents(self) -> dict[int, str]:
-        """For each chosen image its id, the SHA-256 of its content, and its labels, which may be in another file."""
-        data, labels, contents = self.data, self.labels, {}
+        """For each chosen image its id, the SHA-256 of its content, its labels, which may be in another file, and the
+        SHA-256 of what the network takes beside it, if anything."""
+        data, labels, inputs, contents = self.data, self.labels, self.model.inputs, {}
         with progress(f"{self.name}: hashes of the images", len(self.indices)) as shown:
             for index, digest in zip(self.indices, fingerprints(data, self.indices, self.hashes), strict=True):
-                contents[index] = f"{data.ids[index]} {digest} {labels[index]}"
+                beside = f" {inputs.sha256(data.ids[index])}" if inputs else ""
+                contents[index] = f"{data.ids[index]} {digest} {labels[index]}{beside}"
                 shown.advance(1)
         return contents
 
@@ -230,6 +234,11 @@ class Job:
         """How many batches all rows fill; shards that aren't full have a few more."""
         return -(-self.rows(self.indices) // self.batch_rows)
 
+    def with_inputs(self, batch: Batch) -> Batch:
+        """The batch with what the network takes beside its images."""
+        inputs = self.model.inputs
+        return batch if inputs is None else replace(batch, other_inputs=inputs.rows(batch.image_ids))
+
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
@@ -246,7 +255,10 @@ def cut_of(model: LoadedModel, device: Device) -> CutModel:
     """The model on the device, cut at its layer."""
     module, precisions = model.module.to(device.device), (device.precision, device.head_precision)
     memory, budget = device.ablation_memory, device.ablation_channels
-    return cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
+    cut_model = cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
+    if model.inputs is not None:
+        cut_model.take(model.inputs.takes)
+    return cut_model
 
 
 def chosen(kind: str, config: Mapping[str, Any]) -> tuple[Plugin, ...]:

@@ -41,6 +41,7 @@ class Keys:
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,
+            **({} if model.inputs is None else {"inputs": [*map(str, model.inputs.takes.keys)]}),
             output=[
                 *(model.output.name, repr(model.output_module), tensors_sha256(model.output_module)),
                 self.code([type(model.output_module).__module__]),

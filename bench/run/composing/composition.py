@@ -34,7 +34,8 @@ from axiom_bench.run.composing import own_files, settings
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
 LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
-RARE = ("model.background", "model.draw", "model.weights_key")  # settings that no file has to write down
+# settings that no file has to write down
+RARE = tuple(f"model.{name}" for name in ("background", "draw", "weights_key", "inputs", "explained"))
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 PLACES = {"data.root", "data.path"}

@@ -1,0 +1,133 @@
+"""A run of a user's own network that takes more than images: rows of a file, the same values as in Python."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import axiom_bench as ab
+from axiom_bench.models.user_code import import_function
+from axiom_bench.run.verification import recomputed
+
+from .conftest import failure, module_of
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Joined(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU())
+        self.site, self.fc = nn.Embedding(6, 2), nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def forward(self, image, patient, site):
+        return self.fc(torch.cat([self.features(image).mean((2, 3)), patient, self.site(site)], 1))
+
+class OfDict(Joined):
+    def forward(self, batch):
+        return super().forward(batch["image"], batch["patient"], batch["site"])
+
+def mine(trace):
+    return trace.gradients
+"""
+METHODS = ["grad_cam", "xgrad_cam", "score_cam", "guided_xgrad_cam"]
+METRICS = ["sensitivity_error", "conservation_error", "confidence_drop", "model_parameter_randomisation_efficient"]
+COLUMNS = ["image_id", "method", "metric"]
+PATIENTS, SITES = [[0.5, 1], [0.3, 0], [0.9, 1], [0.1, 0]], [5, 0, 3, 3]
+LIST = "image,patient.age,patient.sex,site,ward\n" + "".join(
+    f"{name},{age},{sex},{site},north\n"
+    for name, (age, sex), site in zip(("a/0.png", "1.png", "2", "b/3.png"), PATIENTS, SITES, strict=True)
+)
+
+
+@pytest.fixture
+def words(tmp_path, monkeypatch):
+    """The settings of a run on four photographs, without what else the network takes."""
+    module_of(tmp_path, "nets", NETWORK, monkeypatch)
+    for place, name in enumerate(("a/0", "a/1", "b/2", "b/3")):
+        path = tmp_path / f"photos/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(place).integers(0, 256, (14, 14, 3), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+    (tmp_path / "patients.csv").write_text(LIST, encoding="utf-8")
+    np.savez(tmp_path / "patients.npz", patient=PATIENTS, site=SITES, other=PATIENTS)
+    network = ("model=user", "model.architecture=nets:Joined", "model.resize=12", "model.crop=12", "model.weights=null")
+    data = ("data=folder", f"data.root={tmp_path}/photos", "data.workers=0", "data.size=null", "shard_size=2")
+    return (*network, *data, "target=predicted", f"metric={METRICS}", f"method={METHODS}", "runtime.repeats=1")
+
+
+def in_python(tmp_path):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = import_function("nets:Joined")().eval()
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    files = sorted((tmp_path / "photos").rglob("*.png"))
+    arrays = [
+        torch.from_numpy(np.array(Image.open(file).resize((12, 12), Image.Resampling.BILINEAR))) for file in files
+    ]
+    images = torch.stack([(array.permute(2, 0, 1) / 255 - mean) / std for array in arrays])
+    inputs = images, torch.tensor(PATIENTS), torch.tensor(SITES)
+    return ab.evaluate(network, "features.3", [(inputs, None)], METHODS, METRICS)
+
+
+OWN = "+method.mine._target_=nets.mine"
+
+
+@pytest.mark.parametrize(
+    ("ending", "network", "more"),
+    [
+        ("csv", "Joined", ()),
+        ("npz", "OfDict", ("model.explained=image",)),
+        pytest.param("npz", "Joined", (OWN,), marks=pytest.mark.slow),  # its own process imports what a run needs
+    ],
+)
+def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, network, more):
+    inputs = (f"model.inputs={tmp_path}/patients.{ending}", f"model.architecture=nets:{network}", *more)
+    (outcome,) = run(*words, *inputs)
+    values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
+    python = in_python(tmp_path)
+    assert len(values) == len(python) == 4 * len(METHODS) * len(METRICS)
+    order = [f"{name}.png" for name in ("a/0", "a/1", "b/2", "b/3")]
+    python["image_id"] = [order[int(place)] for place in python["image_id"]]
+    both = values.astype(dict.fromkeys(COLUMNS, str)).merge(python.astype(dict.fromkeys(COLUMNS, str)), on=COLUMNS)
+    assert both["status_x"].tolist() == both["status_y"].tolist()
+    assert both.query("status_x == 'ok'")["metric"].nunique() == len(METRICS)
+    assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-5, equal_nan=True)
+    if OWN in more:
+        again = rows([outcome]).merge(recomputed(outcome.config, 0), on=COLUMNS)
+        assert "mine" in set(again["method"])
+        assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
+
+
+def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
+    inputs = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
+    assert len(run(*inputs)[0].missing) == 2
+    (tmp_path / "patients.csv").write_text(LIST.replace("0.9,1,3", "0.8,1,3"), encoding="utf-8")
+    assert len(run(*inputs)[0].missing) == 1
+    assert not run(*inputs)[0].missing
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            LIST.replace("2,0.9", "7,0.9"),
+            r"patients.csv has no row for 1 of 4 images, as 'b/2.png'; add rows, or leave",
+        ),
+        (LIST.replace("site", "place"), r"Joined.forward takes image and patient and site, and .* call its columns"),
+        (LIST.replace("0.9", ""), r"patients.csv has '' in its column 'patient.age'; give a number for each image"),
+        (LIST.replace("1.png", "a/0.png"), r"patients.csv has several rows for 'a/0.png'; leave one"),
+        (LIST.replace(",north", "", 1), r"patients.csv haven't one number of cells"),
+        (
+            LIST.replace(",5,", ",5.5,"),
+            r"can't run on .* \(.*[Ii]nt.*gets patient, float32 \(B, 2\), and site, float32 \(B, 1\), of",
+        ),
+        ("", r"patients.csv haven't one number of cells"),
+    ],
+)
+def test_a_mistake_is_told(run, words, tmp_path, content, message):
+    (tmp_path / "patients.csv").write_text(content, encoding="utf-8")
+    assert re.search(message, failure(run(*words, f"model.inputs={tmp_path}/patients.csv")))
