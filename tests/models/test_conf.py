@@ -50,7 +50,7 @@ def test_yaml_file_lists_all_settings_and_has_a_description(name):
     settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
     assert list(settings) == [entry.name for entry in fields(ModelSpec) if f"model.{entry.name}" not in RARE]
     assert model_config(name) == settings
-    assert {*LAYERS, "own_model", "user", "timm"} == set(FILES)
+    assert {*LAYERS, "own_model", "user", "timm", "clip", "dinov2"} == set(FILES)
 
 
 LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "vit_b_16")

@@ -1,5 +1,6 @@
 """torchvision's segmentation and detection networks, timm's and transformers', with random weights."""
 
+import json
 import operator
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 import axiom_bench as ab
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.evaluation.plugins import with_params
+from axiom_bench.models.load import load_model
+from axiom_bench.models.spec import model_config
 from tests.models.builders import filled
 
 
@@ -224,3 +227,58 @@ def test_gscore_cam_of_a_clip(clip):
                 masked = clip(input_ids=CAPTIONS, pixel_values=batch[row : row + 1] * mask)
             scores[channel] = masked.logits_per_image[0, target]
         torch.testing.assert_close(weights[row, :, 0, 0], scores.softmax(0), rtol=1e-8, atol=1e-12)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A folder with a CLIP whose words are letters, with random weights; and the two."""
+    transformers = pytest.importorskip("transformers")
+    letters = [*map(chr, range(ord("a"), ord("z") + 1))]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = transformers.CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 12, "num_attention_heads": 2}
+    vision = transformers.CLIPVisionConfig(**sizes, image_size=32, patch_size=8, projection_dim=12)
+    ends = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1}
+    text = transformers.CLIPTextConfig(**sizes, **ends, vocab_size=len(words), projection_dim=12)
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    network = transformers.CLIPModel(config).eval()
+    for saved in (tokenizer, network):
+        saved.save_pretrained(tmp_path)
+    return tmp_path, network, tokenizer
+
+
+def test_clip_by_name_scores_captions(checkpoint):
+    folder, network, tokenizer = checkpoint
+    captions, batch = ["a cat", "two dogs", "no one"], images(32, 2).float()
+    settings = {"resize": 32, "crop": 32, "kwargs": {"checkpoint": str(folder), "captions": captions}}
+    loaded = load_model({**model_config("clip"), **settings})
+    assert (loaded.classes, loaded.output.returns) == (tuple(captions), "logits")
+    trace = ab.trace(loaded.module, loaded.layer, batch, [0, 2], reshape=loaded.reshape)
+    with torch.no_grad():
+        expected = network(**tokenizer(captions, padding=True, return_tensors="pt"), pixel_values=batch)
+    torch.testing.assert_close(trace.logits, expected.logits_per_image, rtol=1e-5, atol=1e-5)
+    assert_drops(
+        trace, loaded.module, loaded.layer, batch, lambda z: z[[0, 1], [0, 2]], range(0, 16, 5), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ab.BenchError, match="needs captions, which are its classes"):
+        load_model({**model_config("clip"), "kwargs": {"checkpoint": str(folder), "captions": []}})
+
+
+def test_dinov2_by_name(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 12, "num_attention_heads": 2, "mlp_ratio": 2, "num_labels": 4}
+    config = transformers.Dinov2Config(**sizes, image_size=56, patch_size=14)
+    network = transformers.Dinov2ForImageClassification(config).eval()
+    network.save_pretrained(tmp_path)
+    settings = {"resize": 56, "crop": 56, "kwargs": {"checkpoint": str(tmp_path)}}
+    loaded, batch = load_model({**model_config("dinov2"), **settings}), images(56, 2).float()
+    trace = ab.trace(loaded.module, loaded.layer, batch, [0, 2], reshape=loaded.reshape)
+    torch.testing.assert_close(trace.logits, network(batch).logits.detach(), rtol=1e-5, atol=1e-5)
+    assert trace.activations.shape == (2, 24, 4, 4)
+    assert_drops(trace, loaded.module, loaded.layer, batch, lambda z: z.logits[[0, 1], [0, 2]], rtol=1e-3, atol=1e-6)
+    with pytest.raises(
+        ab.BenchError, match=r"no-such-folder can't be read, .*; set model.kwargs.checkpoint to a folder"
+    ):
+        load_model({**model_config("dinov2"), "kwargs": {"checkpoint": f"{tmp_path}/no-such-folder"}})

@@ -8,6 +8,8 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.models.load import load_model
+from axiom_bench.models.spec import model_config
 
 METHODS, METRICS = ["grad_cam", "xgrad_cam", "ablation_cam_axiomatic"], ["sensitivity_error", "conservation_error"]
 
@@ -75,6 +77,16 @@ def test_a_network_of_scans():
     assert layer == "class_layers.relu"  # the last with maps, before the pooling
     assert medians(network, layer, scan)["sensitivity_error", "ablation_cam_axiomatic"] < 1e-4
     check_drops(network, layer, scan)
+
+
+@pytest.mark.slow
+def test_a_residual_network_of_signals_by_name():
+    pytest.importorskip("monai.networks.nets")
+    kwargs = {"spatial_dims": 1, "n_input_channels": 1, "num_classes": 4}
+    settings = {"architecture": "monai.networks.nets:resnet18", "weights": None, "kwargs": kwargs}
+    loaded = load_model({**model_config("user"), **settings}, (1, 256))
+    assert (loaded.layer, loaded.number_of_classes, loaded.preprocessing.shape) == ("layer4", 4, (1, 256))
+    check_drops(loaded.module, loaded.layer, torch.randn(1, 1, 256))
 
 
 class ChannelsFirst:
