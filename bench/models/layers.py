@@ -2,9 +2,9 @@
 
 The rule for the default: the last module, in the order of execution, whose output is a feature map (B, K, H, W) with H
 W > 1. It is before the layer that makes the class scores (whose output is maps of classes in SqueezeNet) and without
-counting padding, dropout and adaptive pooling, which belong to what follows. Where containers end in that map, the
-outermost one that doesn't hold the network's first layer gives the name: `layer4` in a ResNet, but `features.30` in
-VGG-16.
+counting padding, dropout and adaptive pooling, which belong to what follows. Of several inputs it is made of the
+explained one. Where containers end in that map, the outermost one that doesn't hold the network's first layer gives the
+name: `layer4` in a ResNet, but `features.30` in VGG-16.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from axiom_bench.cutting.images import check_inputs
+from axiom_bench.cutting.images import check_inputs, several_inputs
 from axiom_bench.cutting.model_copy import layer_name, own_state, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
 from axiom_bench.cutting.tokens import ChannelOrder
@@ -42,7 +43,7 @@ class Call:
     """One finished call of a module: its dotted name ("" for the network) and its output.
 
     channels_last: whether an output of as many dimensions as the input is (B, H, W, K), None where no operation tells.
-    ndim: of the input, (B, C, *space).
+    ndim: of the input, (B, C, *space). of_images: False where it has only other inputs of the network to do with.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Call:
     output: object
     channels_last: bool | None = None
     ndim: int = 4
+    of_images: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -90,14 +92,20 @@ def record(
     """
     network = shared_copy(module)
     check_inputs(network)
-    ended: list[tuple[str, nn.Module, object]] = []
+    has_others = several_inputs(network) is not None  # then gradients tell what is computed of the images
+    ended: list[tuple[str, nn.Module, object, bool]] = []
+
+    def end(name: str, module: nn.Module, returned: object) -> None:
+        tensors = (leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor))
+        ended.append((name, module, returned, not has_others or any(each.requires_grad for each in tensors)))
+
     for name, child in network.named_modules():
-        child.register_forward_hook(lambda module, _, returned, name=name: ended.append((name, module, returned)))
+        child.register_forward_hook(lambda module, _, returned, name=name: end(name, module, returned))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)
     try:
-        with torch.no_grad(), own_state(network), ChannelOrder(image.ndim) as order:
-            network(image)
+        with torch.set_grad_enabled(has_others), own_state(network), ChannelOrder(image.ndim) as order:
+            network(image.requires_grad_().clone() if has_others else image)
     except (Exception, SystemExit) as error:  # a user's code may raise anything
         image_of = {(2, RGB): "RGB image", (2, 1): "grey image"}.get((len(input_size), channels))
         if image_of is None:
@@ -110,7 +118,10 @@ def record(
             f"({error}). Set model.resize and model.crop to the size that it expects; for grey images, model.mean and "
             "model.std have one number each, [0.5], for RGB three."
         ) from error
-    calls = [Call(*call, order.channels_last(call[-1]), image.ndim) for call in ended]
+    calls = [
+        Call(name, module, returned, order.channels_last(returned), image.ndim, of_images)
+        for name, module, returned, of_images in ended
+    ]
     scores = scores_of(function, calls[-1].output, type(module).__name__, image)
     if scores is not None:
         with torch.no_grad():
@@ -176,7 +187,8 @@ def _ends(calls: Sequence[Call]) -> list[list[Call]]:
 def _last_map(body: Sequence[Call]) -> int:
     """Which of the ends is the last feature map, the head's own left out."""
     ends = _ends(body)
-    maps = [i for i, end in enumerate(ends) if end[0].is_map and not isinstance(end[0].module, HEAD_TYPES)]
+    of_images = (i for i, end in enumerate(ends) if end[0].is_map and end[0].of_images)
+    maps = [i for i in of_images if not isinstance(ends[i][0].module, HEAD_TYPES)]
     tokens_after = sum(end[0].is_tokens for end in ends[maps[-1] if maps else 0 :])
     if tokens_after >= len(maps):  # a token head on a convolutional body (attention pooling) has fewer
         raise BenchError(

@@ -168,6 +168,28 @@ def test_either_of_two_images_is_explained(explained):
         close(trace.ablation_drops[:, channel], trace.scores - scores)
 
 
+class TwoEncoders(nn.Module):
+    """Two scans, each with its own layers, those of the second last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()) for _ in range(2))
+        self.fc = nn.Linear(8, 2)
+        self.double()
+
+    def forward(self, mri: Tensor, ct: Tensor) -> Tensor:
+        mri -= 0.5  # in place, as normalisation is written
+        return self.fc(torch.cat([self.first(mri).mean((2, 3)), self.second(ct).mean((2, 3))], 1))
+
+
+@pytest.mark.parametrize(("explained", "layer"), [("mri", "first.1"), ("ct", "second")])
+def test_the_default_layer_is_of_the_explained_input(explained, layer):
+    scans = dict(zip(("mri", "ct"), PAIR, strict=True))
+    maps = ab.explain(TwoEncoders(), images=scans, methods=["xgrad_cam"], explained=explained)
+    assert maps.layer == layer
+
+
 def test_an_image_beside_the_same_image_with_other_metadata_is_another_row():
     """Copies of an image are classified once for its rows, where all inputs are the same."""
     image, *others = INPUTS
