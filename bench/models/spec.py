@@ -55,9 +55,9 @@ class ModelSpec:
     module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
     side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
     images; of arrays, of each channel or one number. inputs: a file of what it takes beside the images; explained: what
-    it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their
-    number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network
-    draws that is random by design, see FixedDraws.
+    it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their number. background: the
+    logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network draws that is random by
+    design, see FixedDraws.
     """
 
     name: Name

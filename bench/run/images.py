@@ -184,9 +184,9 @@ def rows(
     turned: dict[str, bool] | None = None,
 ) -> Iterator[Batch | BadImage]:
     """Batches on the job's device, with what the network takes beside images, and without annotations if these name
-    other classes than the model's. extras: what is
-    loaded beside the images, as `loading.batches` takes it. size, workers: None for the job's; these processes decode
-    meanwhile. turned: gets {id: whether it is turned upright} of images with an EXIF orientation."""
+    other classes than the model's. extras: what is loaded beside the images, as `loading.batches` takes it. size,
+    workers: None for the job's; these processes decode meanwhile. turned: gets {id: whether it is turned upright} of
+    images with an EXIF orientation."""
     numbers = size or job.batch_size, job.workers if workers is None else workers
     others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
     stamps = job.hashes.stamps_of(job.data, indices) | others

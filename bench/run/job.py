@@ -95,6 +95,10 @@ class Job:
         size = None if isinstance(dataset, MosaicImages) else data["size"]  # of mosaics it counts what they make
         indices = subset(dataset, size, data["seed"], data.get("only_classes"), data.get("leave_out"))
         preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
+        if loaded.inputs is not None and isinstance(dataset, MosaicImages):
+            raise BenchError(
+                f"A mosaic shows several images, and {loaded.inputs.name} has a row for each; explain images."
+            )
         inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)
         job = Job(
