@@ -97,7 +97,7 @@ class Job:
         preprocessing = replace(loaded.preprocessing, scaled_decoding=data.get("scaled_decoding", False))
         if loaded.inputs is not None and isinstance(dataset, MosaicImages):
             raise BenchError(
-                f"A mosaic shows several images, and {loaded.inputs.name} has a row for each; explain images."
+                f"A mosaic shows several images, and {loaded.inputs.name} has a row for each: set other data."
             )
         inputs = loaded.inputs and loaded.inputs.of_images(dataset.ids, [dataset.ids[index] for index in indices])
         model = replace(loaded, preprocessing=preprocessing, inputs=inputs)

@@ -131,3 +131,10 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
 def test_a_mistake_is_told(run, words, tmp_path, content, message):
     (tmp_path / "patients.csv").write_text(content, encoding="utf-8")
     assert re.search(message, failure(run(*words, f"model.inputs={tmp_path}/patients.csv")))
+
+
+def test_mosaics_are_refused(run, words, tmp_path):
+    data = ("data=mosaic", "data@data.of=folder", f"data.of.root={tmp_path}/photos", "data.of.size=null")
+    network = [word for word in words if not word.startswith(("data", "target"))]
+    (outcome,) = run(*network, *data, f"model.inputs={tmp_path}/patients.csv")
+    assert "A mosaic shows several images, and" in failure([outcome])
