@@ -246,7 +246,8 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 def full_precision() -> Iterator[None]:
     """Turns off TF32 and an autocast that stands around a call, both of which would round gradients.
 
-    A backward pass has the settings of the time when it runs, and not those of its forward pass.
+    A backward pass has the settings of the time when it runs, and not those of its forward pass: gradients are in full
+    precision where the trunk's passes are in TF32, too.
     """
     with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         yield
