@@ -132,7 +132,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     except BenchError as error:
         if inputs is None:
             raise
-        raise BenchError(f"{error} Beside it the network gets {inputs.description}.") from error
+        raise BenchError(f"{error} {inputs.description}") from error
     reshape = _reshape(spec)
     if is_recognised := output.returns is None:
         output = recognition.recognised(output, asked, noise)

@@ -69,11 +69,12 @@ class InputsFile:
 
     @property
     def description(self) -> str:
-        """The names, types and shapes of a batch."""
+        """A sentence on what the network is given: names, types and shapes of a batch."""
         names = (key for key in self.takes.keys if key != self.takes.explained)
         kinds = (f"{str(each.dtype).removeprefix('torch.')} {('B', *each.shape[1:])}" for each in self.values)
         given = " and ".join(f"{name}, {kind}," for name, kind in zip(names, kinds, strict=True)).replace("'", "")
-        return f"{given} of {self.name}"
+        images = f"The images are its argument {self.takes.explained!r} (another: model.explained=NAME)"
+        return f"{images}, and beside them it gets {given} of {self.name}."
 
     @property
     def first(self) -> OtherInputs:
@@ -141,7 +142,10 @@ def _read(path: Path) -> tuple[tuple[str, ...], Columns]:
             with safe_open(path, "np") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
     except Exception as error:  # what libraries raise for damaged files is not documented
-        raise BenchError(f"{as_text(path)} can't be read: {why(error)}.") from error
+        reason = (
+            "it is damaged, or holds Python objects, which are never loaded" if "pickle" in str(error) else why(error)
+        )
+        raise BenchError(f"{as_text(path)} can't be read: {reason}.") from error
     ids = arrays.pop(IDS, np.empty(0))
     return tuple(map(str, ids)), {
         name: torch.from_numpy(each) for name, each in arrays.items() if each.ndim and each.dtype.kind in "biuf"

@@ -30,6 +30,11 @@ class OfDict(Joined):
     def forward(self, batch):
         return super().forward(batch["image"], batch["patient"], batch["site"])
 
+class Optional(Joined):
+    def forward(self, site=None, mask=None, patient=None, image=None):
+        image = image if mask is None else image * mask
+        return super().forward(image, patient, site)
+
 def mine(trace):
     return trace.gradients
 """
@@ -131,6 +136,20 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
 def test_a_mistake_is_told(run, words, tmp_path, content, message):
     (tmp_path / "patients.csv").write_text(content, encoding="utf-8")
     assert re.search(message, failure(run(*words, f"model.inputs={tmp_path}/patients.csv")))
+
+
+def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
+    """Arguments with defaults, as transformers has them: the images are the one that is named."""
+    ids = np.array([*"0123"])
+    np.savez(tmp_path / "words.npz", site=SITES, patient=PATIENTS, ids=ids)
+    optional = [*words, "model.architecture=nets:Optional", "method=[grad_cam]"]
+    message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz"))
+    assert re.search(r"images are its argument 'mask' \(another: model.explained=NAME\), and beside them", message)
+    (outcome,) = run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image")
+    assert outcome.failure is None
+    np.savez(tmp_path / "words.npz", site=np.array([{}] * 4), patient=PATIENTS, ids=ids)
+    message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image"))
+    assert "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded." in message
 
 
 def test_mosaics_are_refused(run, words, tmp_path):
