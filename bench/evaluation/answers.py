@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.passes import in_passes, pieces
+from axiom_bench.cutting.passes import full_precision, in_passes, pieces
 from axiom_bench.cutting.rows_of_images import rows_of_images
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, NoMap, measuring
@@ -46,7 +46,7 @@ class NamedFunction(Protocol):
 @contextmanager
 def measured_by(metric: NamedFunction) -> Iterator[None]:
     """Around code of a metric: a BenchError of its own gets the metric's name, any other error a note."""
-    with measuring(metric.name), metric.noting_errors():
+    with measuring(metric.name), metric.noting_errors(), full_precision():
         yield
 
 

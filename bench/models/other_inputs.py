@@ -94,9 +94,11 @@ class InputsFile:
         if len(rows) < count:
             (twice, _), *_ = Counter(self.ids).most_common(1)
             raise BenchError(f"{self.name} has several rows for {twice!r}; leave one.")
-        alike = Counter(map(basename, images))
-        names = {image: [image, *_short(image)] if alike[basename(image)] == 1 else [image] for image in chosen}
-        found = {image: next((name for name in names[image] if name in rows), None) for image in chosen}
+        alike, found = Counter(map(basename, images)), dict[str, str | None]()
+        for image in chosen:
+            name = basename(image)
+            names = (image, name, without_ending(name)) if alike[name] == 1 else (image,)
+            found[image] = next((each for each in names if each in rows), None)
         if missing := [image for image, name in found.items() if name is None]:
             raise BenchError(
                 f"{self.name} has no row for {len(missing)} of {len(chosen)} images, as {missing[0]!r}; add rows, or "
@@ -113,10 +115,6 @@ class InputsFile:
         """Of an image's row."""
         content = b"".join(each.contiguous().numpy().tobytes() for each in self.rows([image]))
         return hashlib.sha256(content).hexdigest()
-
-
-def _short(image: str) -> tuple[str, str]:
-    return basename(image), without_ending(basename(image))
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], Columns]:

@@ -13,6 +13,9 @@ from torch.nn.utils import parametrizations, prune, spectral_norm, weight_norm
 
 import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.evaluation import plugins
+from axiom_bench.evaluation.measurement import measure
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.models import layers
 from tests.cutting.conftest import Network
 
@@ -160,6 +163,14 @@ class Rounding(torch.autograd.Function):
         return 2 * gradient
 
 
+def slope(explanation: Explanation) -> Tensor:
+    """A metric of one's own that asks for a gradient."""
+    images = explanation.trace.images.clone().requires_grad_()
+    with torch.enable_grad():
+        scores = explanation.trace.forward(images)
+    return torch.autograd.grad(scores.sum(), images)[0].abs().amax((1, 2, 3))
+
+
 def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
     """A backward pass has the settings of the time when it runs; torch allows TF32 in convolutions of a GPU."""
     assert torch.backends.cudnn.allow_tf32
@@ -173,6 +184,9 @@ def test_no_gradient_is_rounded_to_tf32_or_an_autocasts_type():
             before = len(Rounding.seen)
             methods.get(name)(trace)
             passes[name] = len(Rounding.seen) - before
+        before = len(Rounding.seen)
+        measure(plugins.of("metric", slope), Explanation.of(trace, methods.get("grad_cam")(trace)), True)
+        passes["a metric"] = len(Rounding.seen) - before
     assert all(passes.values()), passes
     assert not any(Rounding.seen)
 

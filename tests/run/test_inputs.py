@@ -8,7 +8,12 @@ import torch
 from PIL import Image
 
 import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cli.explain_images import Explainer
+from axiom_bench.cli.main import main
+from axiom_bench.models.load import load_model
 from axiom_bench.models.user_code import import_function
+from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import recomputed
 
 from .conftest import failure, module_of
@@ -75,7 +80,7 @@ def in_python(tmp_path):
     ]
     images = torch.stack([(array.permute(2, 0, 1) / 255 - mean) / std for array in arrays])
     inputs = images, torch.tensor(PATIENTS), torch.tensor(SITES)
-    return ab.evaluate(network, "features.3", [(inputs, None)], METHODS, METRICS)
+    return network, inputs
 
 
 OWN = "+method.mine._target_=nets.mine"
@@ -93,7 +98,8 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
     inputs = (f"model.inputs={tmp_path}/patients.{ending}", f"model.architecture=nets:{network}", *more)
     (outcome,) = run(*words, *inputs)
     values = rows([outcome]).query("method != 'mine'").reset_index(drop=True)
-    python = in_python(tmp_path)
+    network, tensors = in_python(tmp_path)
+    python = ab.evaluate(network, "features.3", [(tensors, None)], METHODS, METRICS)
     assert len(values) == len(python) == 4 * len(METHODS) * len(METRICS)
     order = [f"{name}.png" for name in ("a/0", "a/1", "b/2", "b/3")]
     python["image_id"] = [order[int(place)] for place in python["image_id"]]
@@ -150,6 +156,23 @@ def test_words_beside_images_and_a_file_that_is_none(run, words, tmp_path):
     np.savez(tmp_path / "words.npz", site=np.array([{}] * 4), patient=PATIENTS, ids=ids)
     message = failure(run(*optional, f"model.inputs={tmp_path}/words.npz", "model.explained=image"))
     assert "words.npz can't be read: it is damaged, or holds Python objects, which are never loaded." in message
+
+
+def test_explain_has_the_row_of_the_photograph_s_name(words, tmp_path, capsys):
+    """Two classes of it, whose maps are those of Python; an error of either pass without the row would end it."""
+    network = [word for word in words if word.startswith("model")]
+    config = configuration([*network, f"model.inputs={tmp_path}/patients.csv"])
+    explainer = Explainer(load_model(config["model"]), config, [methods.get("xgrad_cam")])
+    path = tmp_path / "photos/b/2.png"
+    (shown, _) = explainer.explain(path, Image.open(path), [0, 1], 1)
+    _, (images, patient, site) = in_python(tmp_path)
+    rows = images[[2, 2]], patient[[2, 2]], site[[2, 2]]
+    maps = ab.explain(explainer.model.module, "features.3", rows, ["xgrad_cam"], [0, 1])["xgrad_cam"]
+    assert np.allclose([each[0].heatmap for _, each in shown.maps], maps, atol=1e-4)
+    assert main(["explain", str(path), *network, f"model.inputs={tmp_path}/photos/b/2.png"]) == 2
+    path.rename(tmp_path / "new.png")
+    assert main(["explain", f"{tmp_path}/new.png", *network, f"model.inputs={tmp_path}/patients.csv"]) == 2
+    assert "has no row for 1 of 1 images, as 'new.png'" in capsys.readouterr().err
 
 
 def test_mosaics_are_refused(run, words, tmp_path):
