@@ -211,11 +211,22 @@ class SplitModel(CachesResults):
 
         Trunk and head run in their own precisions, so that these outputs are those of a trace of the same images.
         """
-        return self.head(*self.trunk(images.to(self.device, self.dtype), *others))
+        return self.outputs_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def forward_logits(self, images: Tensor, *others: Tensor) -> Tensor:
         """As `forward`, but logits (B, C), whose softmax is the probability of each class."""
-        return self.head_logits(*self.trunk(images.to(self.device, self.dtype), *others))
+        return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
+
+    def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
+        """The network's own logits for images; of one that follows a box through changed images, see `AtBoxes`."""
+        follow = getattr(self.model, "following", None)
+        if not callable(follow):
+            return self._network_logits(*self.trunk(images, *others))
+        with arithmetic(self.precision, self.device):
+            logits = follow(images, *others)
+        self.passes.trunk_forward += len(images)
+        count_backward(logits, self.passes, "trunk_backward")
+        return self._count_head(logits)
 
     def outputs_of(self, network_logits: Tensor) -> Tensor:
         """From the network's own logits to outputs."""

@@ -24,6 +24,7 @@ class Annotation:
         classes: every class that the image is labelled with, also those whose objects the crop cuts away; None: labels.
         stored_pixel: width and height of a pixel of the stored image, in pixels of the preprocessed image; 1 of arrays.
         cells: whether the objects are the cells of a mosaic.
+        explained: the place of the object that is explained alone; None where all of a class are.
     """
 
     labels: Tensor
@@ -32,6 +33,7 @@ class Annotation:
     classes: tuple[int, ...] | None = None
     stored_pixel: tuple[float, ...] = (1.0, 1.0)
     cells: bool = False
+    explained: int | None = None
 
     @staticmethod
     def none() -> Annotation:
@@ -39,8 +41,13 @@ class Annotation:
         return Annotation(torch.zeros(0, dtype=torch.long), torch.zeros(0, 4))
 
     def boxes_of(self, target: int) -> Tensor:
-        """The boxes of one class: (n, 4)."""
-        return self.boxes[self.labels == target]
+        """The boxes of one class: (n, 4); of the one object that is explained: (1, 4)."""
+        return self.boxes[self.labels == target if self.explained is None else [self.explained]]
+
+    def same_class(self, target: int) -> Tensor:
+        """The boxes of the other objects of the explained one's class: (n, 4)."""
+        others = torch.arange(len(self.labels)) != (-1 if self.explained is None else self.explained)
+        return self.boxes[(self.labels == target) & others]
 
     def is_of(self, space: Sequence[int]) -> bool:
         """Whether each box has a label, and the mask, if any, is of an image with these sides."""
@@ -67,7 +74,7 @@ class Annotation:
         rows, mask = belongs(self.labels), self.mask
         if mask is not None:
             mask = mask.masked_fill(~belongs(mask) & (mask != NO_VERDICT), BACKGROUND)
-        return replace(self, labels=self.labels[rows], boxes=self.boxes[rows], mask=mask)
+        return replace(self, labels=self.labels[rows], boxes=self.boxes[rows], mask=mask, explained=None)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,7 @@ class Batch:
             "stored_pixels": tuple(annotation.stored_pixel for annotation in self.annotations) or None,
             "wrong_class": self.wrong_class(targets),
             "others": self.others(targets, classes),
+            "same_class": self.same_class(targets),
         }
 
     def boxes(self, targets: Tensor) -> tuple[Tensor, ...] | None:
@@ -154,11 +162,19 @@ class Batch:
         )
 
     def masks(self, targets: Tensor) -> Tensor | None:
-        """(B, H', W') bool: the pixels of the explained class; all False where a row has no mask."""
+        """(B, H', W') bool: the pixels of the explained class, of one object those in its box; all False where a row
+        has no mask."""
         if not any(annotation.mask is not None for annotation in self.annotations):
             return None
         masks = self._masks()
-        return masks == targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
+        of_class = masks == targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
+        for row, annotation in zip(of_class, self.annotations, strict=True):
+            if annotation.explained is not None:
+                x0, y0, x1, y1 = annotation.boxes[annotation.explained].round().long().tolist()
+                inside = torch.zeros_like(row)
+                inside[y0:y1, x0:x1] = True
+                row &= inside
+        return of_class
 
     def ignored(self) -> Tensor | None:
         """(B, H', W') bool: the pixels without a verdict; None where there are none."""
@@ -175,6 +191,12 @@ class Batch:
         where the data set has no annotations."""
         rows = self._explained(targets)
         return tuple(annotation.of_model(classes).without(target) for annotation, target in rows) or None
+
+    def same_class(self, targets: Tensor) -> tuple[Tensor, ...] | None:
+        """Per row the boxes of the other objects of the explained one's class; None where no row is of one object."""
+        if all(annotation.explained is None for annotation in self.annotations):
+            return None
+        return tuple(annotation.same_class(target) for annotation, target in self._explained(targets))
 
     def _masks(self) -> Tensor:
         """(B, H', W'), background where a row has no mask; (0,) without annotations."""

@@ -145,7 +145,16 @@ def check_normalise(name: str) -> str:
 
 Method = Callable[[Trace], Tensor | Map]
 Field = TypeVar("Field")
-ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others")  # which `on` keeps
+ANNOTATIONS = (
+    "boxes",
+    "cells",
+    "masks",
+    "ignored",
+    "stored_pixels",
+    "wrong_class",
+    "others",
+    "same_class",
+)  # which `on` keeps
 
 
 class AnnotatedObjects(Protocol):
@@ -206,6 +215,8 @@ class Explanation(CachesResults):
     """(B,) bool, where the image shows objects of other classes and none of the explained one."""
     others: tuple[AnnotatedObjects, ...] | None = None
     """Per row the objects of the image's other classes, of those that the model has."""
+    same_class: tuple[Tensor, ...] | None = None
+    """Where one object is explained, per row the boxes of the others of its class, (n, 4)."""
     cells: tuple[Tensor, ...] | None = None
     """Per row the cells of a mosaic that show the explained class, (n, 4) as boxes are."""
     missing: Tensor | None = None

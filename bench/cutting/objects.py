@@ -1,0 +1,218 @@
+"""Networks of boxes and of masks, explained one object at a time.
+
+An object is a second input of the network, its place: of a box the position of the dense prediction that made it, of a
+mask the region that counts. So scores are (B, C), a class's logit of that object, and what is written for networks with
+several inputs is enough: a trace's activations, gradients and drops are of the score at a fixed place, before
+suppression.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from axiom_bench.cutting.output import described
+from axiom_bench.cutting.output_presets import intersection_over_union
+from axiom_bench.cutting.passes import full_precision
+from axiom_bench.errors import BenchError, type_name
+
+if TYPE_CHECKING:
+    from axiom_bench.cutting.trace import Trace
+
+Read = Callable[[Any], Any]  # from what a network returns to what is explained of it
+OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is suppressed
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that a network finds. label: its class. probability: of it there; of a region the mean over it. box:
+    (4,), x0 y0 x1 y1 in pixels of the image. place: what tells the network which object it is, see `AtObject`."""
+
+    label: int
+    probability: float
+    box: Tensor
+    place: Tensor
+
+
+class AtObject(nn.Module):
+    """A network whose scores are of one object of each image: (images (B, C', H', W'), place) -> logits (B, C).
+
+    module: the network; its layers are named with or without `module.` before them. read: from what it returns to what
+    the class needs. exclusive: whether a softmax over the logits is the probability of each class, else a sigmoid of
+    each. background: the class that is no object; -1: the last.
+    """
+
+    def __init__(
+        self, module: nn.Module, read: Read | None = None, exclusive: bool = False, background: int | None = None
+    ) -> None:
+        super().__init__()
+        self.module, self.read, self.exclusive, self.background = module, read, exclusive, background
+
+    @abstractmethod
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Logits (B, C) of each class at the place."""
+
+    @abstractmethod
+    def first_place(self, image: Tensor) -> Tensor:
+        """A place that every image of this size has: (1, ...)."""
+
+    @abstractmethod
+    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
+        """The objects of each image with at least this probability, the most probable first; see the classes."""
+
+    def returned(self, images: Tensor) -> Any:
+        """What the network returns for images, as `read` has it."""
+        output = self.module(images)
+        return output if self.read is None else self.read(output)
+
+    def probabilities(self, logits: Tensor, classes: int) -> Tensor:
+        """Of each class, which are this dimension of the logits; on the CPU in float64."""
+        exact = logits.double().cpu()
+        return exact.softmax(classes) if self.exclusive else exact.sigmoid()
+
+    def extra_repr(self) -> str:
+        """As torch prints it."""
+        return f"exclusive={self.exclusive}, background={self.background}"
+
+
+class AtBoxes(AtObject):
+    """A network of boxes: it returns, or `read` makes of it, (boxes (B, N, 4), logits (B, N, C)) before suppression.
+
+    boxes: x0 y0 x1 y1 in pixels of the image. place: (B, 5), the position among N, and the box there.
+    """
+
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """Logits (B, C) at the position."""
+        _, logits = self.returned(images)
+        return at_position(logits, place[:, 0].long())
+
+    def following(self, images: Tensor, place: Tensor) -> Tensor:
+        """Logits (B, C) where the network's box has the highest IoU with the place's, for images that were changed: a
+        box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2)."""
+        boxes, logits = self.returned(images)
+        overlap = torch.stack(
+            [intersection_over_union(*each)[0] for each in zip(place[:, None, 1:], boxes, strict=True)]
+        )
+        return at_position(logits, overlap.argmax(1))
+
+    def first_place(self, image: Tensor) -> Tensor:
+        """The first position, with its box."""
+        boxes, _ = self._checked(image)
+        return torch.cat([boxes.new_zeros(1, 1), boxes[:, 0]], 1)
+
+    @torch.no_grad()
+    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
+        """One for each position and class that isn't suppressed by a more probable box of the class, IoU above .5."""
+        boxes, logits = self._checked(images)
+        probabilities = self.probabilities(logits, 2)
+        if self.background is not None:
+            probabilities[:, :, self.background] = 0
+        rows = zip(boxes.double().cpu(), probabilities, strict=True)
+        return [list(_unsuppressed(*row, least)) for row in rows]
+
+    @full_precision()
+    def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        returned = self.returned(images)
+        pair = isinstance(returned, tuple | list) and [getattr(part, "ndim", 0) for part in returned] == [3, 3]
+        if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
+            given = (
+                [described(part) for part in returned] if isinstance(returned, tuple | list) else type_name(returned)
+            )
+            raise BenchError(
+                f"{type(self.module).__name__} gives {given}, not boxes (B, N, 4) and logits (B, N, C) before "
+                "suppression; give read=, a function from what it returns to these two."
+            )
+        boxes, logits = returned
+        return boxes, logits
+
+
+class AtRegions(AtObject):
+    """A network of masks: it returns, or `read` makes of it, maps of classes (B, C, h, w).
+
+    The score is the sum of a class's logits over the region, place (B, h, w), 1 where a position counts (Seg-Grad-CAM:
+    Vinogradova, Dibrov and Myers, AAAI 2020).
+    """
+
+    def forward(self, images: Tensor, place: Tensor) -> Tensor:
+        """The sums (B, C)."""
+        return (self.returned(images) * place[:, None]).sum((2, 3))
+
+    def first_place(self, image: Tensor) -> Tensor:
+        """All positions."""
+        return torch.ones_like(self._checked(image)[:, 0])
+
+    @torch.no_grad()
+    def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
+        """One for each connected region where a class is the most probable; `whole`: for each such class."""
+        values = self.probabilities(self._checked(images), 1)
+        classes = values.argmax(1)
+        is_object = torch.ones_like(classes, dtype=torch.bool) if self.exclusive else values.amax(1) >= 0.5
+        if self.background is not None:
+            is_object &= classes != self.background % values.shape[1]
+        scale = torch.tensor([side / of for side, of in zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)])
+        rows = zip(values, classes.masked_fill(~is_object, -1), strict=True)
+        return [sorted(_regions(*row, scale, least, whole), key=lambda each: -each.probability) for row in rows]
+
+    @full_precision()
+    def _checked(self, images: Tensor) -> Tensor:
+        maps = self.returned(images)
+        if not isinstance(maps, Tensor) or maps.ndim != 4:
+            raise BenchError(
+                f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "
+                "a function from what it returns to these."
+            )
+        return maps
+
+
+def at_position(logits: Tensor, position: Tensor) -> Tensor:
+    """(B, N, C) at positions (B,): (B, C)."""
+    return logits.gather(1, position[:, None, None].expand(-1, 1, logits.shape[2]))[:, 0]
+
+
+def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterator[Found]:
+    """The detections of one image: boxes (N, 4), probabilities (N, C)."""
+    positions, labels = (probabilities >= least).nonzero(as_tuple=True)
+    values = probabilities[positions, labels]
+    kept: list[tuple[int, Tensor]] = []
+    for place in values.argsort(descending=True, stable=True).tolist():
+        position, label = int(positions[place]), int(labels[place])
+        box = boxes[position]
+        same = [other for other_label, other in kept if other_label == label]
+        if same and bool((intersection_over_union(box[None], torch.stack(same)) > OVERLAP).any()):
+            continue
+        kept.append((label, box))
+        where = torch.cat([box.new_tensor([position]), box]).float()
+        yield Found(label, float(values[place]), box.float(), where)
+
+
+def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool) -> Iterator[Found]:
+    """The regions of one image: probabilities (C, h, w), the class of each position (h, w), -1 for none. scale: width
+    and height of a position in pixels."""
+    for label in classes[classes >= 0].unique().tolist():
+        mask = (classes == label).numpy()
+        parts, count = (mask.astype(int), 1) if whole else ndimage.label(mask)
+        for number in range(1, count + 1):
+            region = torch.from_numpy(np.asarray(parts == number))
+            probability = float(values[label][region].mean())
+            if probability >= least:
+                rows, columns = (region.any(axis).nonzero()[:, 0] for axis in (1, 0))
+                corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+                box = torch.tensor([float(each) for each in corners]) * scale.repeat(2)
+                yield Found(int(label), probability, box, region.float())
+
+
+def boxes_of(trace: Trace) -> Tensor | None:
+    """The box that each row's score is of, (B, 4) in pixels of the images; None for a network of something else."""
+    return trace.other_inputs[0][:, 1:] if isinstance(trace.cut_model.model, AtBoxes) else None
+
+
+def regions_of(trace: Trace) -> Tensor | None:
+    """The region that each row's score is the sum over, (B, h, w) of the network's maps; None for another network."""
+    return trace.other_inputs[0] if isinstance(trace.cut_model.model, AtRegions) else None
