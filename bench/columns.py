@@ -14,6 +14,7 @@ RUNTIME_COLUMNS = (
 
 LAYER = "-"  # the method of a value that is a property of the layer, of no method
 WHOLE_SET = "*"  # the image id of a value of the whole data set
+OBJECT = "//"  # in the id of an object that is explained alone, between the image's id and its number
 UNKNOWN_CLASS = -1
 OK = "ok"  # the status of a value that is defined
 NOT_FINITE = "not_finite"

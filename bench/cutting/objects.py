@@ -60,8 +60,8 @@ class AtObject(nn.Module):
         """Logits (B, C) of each class at the place."""
 
     @abstractmethod
-    def first_place(self, image: Tensor) -> Tensor:
-        """A place that every image of this size has: (1, ...)."""
+    def ends(self, image: Tensor) -> Tensor:
+        """Places that every image of this size has, which read all that is shared by places: (1 or 2, ...)."""
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
@@ -102,10 +102,12 @@ class AtBoxes(AtObject):
         )
         return at_position(logits, overlap.argmax(1))
 
-    def first_place(self, image: Tensor) -> Tensor:
-        """The first position, with its box."""
-        boxes, _ = self._checked(image)
-        return torch.cat([boxes.new_zeros(1, 1), boxes[:, 0]], 1)
+    @torch.no_grad()
+    def ends(self, image: Tensor) -> Tensor:
+        """The first and the last position, with their boxes."""
+        (boxes,), _ = self._checked(image)
+        ends = [0, len(boxes) - 1]
+        return torch.cat([boxes.new_tensor(ends)[:, None], boxes[ends]], 1)
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
@@ -144,8 +146,9 @@ class AtRegions(AtObject):
         """The sums (B, C)."""
         return (self.returned(images) * place[:, None]).sum((2, 3))
 
-    def first_place(self, image: Tensor) -> Tensor:
-        """All positions."""
+    @torch.no_grad()
+    def ends(self, image: Tensor) -> Tensor:
+        """All positions, as one place."""
         return torch.ones_like(self._checked(image)[:, 0])
 
     @torch.no_grad()

@@ -15,6 +15,7 @@ import pandas as pd
 from axiom_bench.errors import BenchError
 from axiom_bench.gate.by_image import ByImage, rows_at
 from axiom_bench.gate.findings import KEY, WHOLE_SET, Finding, Limit, Row, by_key, moved, tolerance
+from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
@@ -107,7 +108,7 @@ def _of_setting(
         rows = old.index.intersection(new.index, sort=True)
         old, new = old.reindex(rows), new.reindex(rows)
     sides = [table[columns].to_numpy(dtype=np.float64) for table in (old, new)]
-    images_of = [pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64) for table in (old, new)]
+    images_of = [image_numbers(table.index.get_level_values("image_id")) for table in (old, new)]
     pairing = f"{common} images in pairs" if is_paired else f"{len(images[0])} and {len(images[1])} images, not paired"
     tested = partial(_tested, images=images_of, is_paired=is_paired, pairing=f"; {pairing}")
     for column, names in enumerate(columns):

@@ -11,10 +11,10 @@ from functools import partial
 from http.client import HTTPException
 from math import floor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
@@ -30,9 +30,12 @@ from axiom_bench.kinds import shown
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
 from axiom_bench.models.outputs import find_output
-from axiom_bench.models.spec import AS_BUILT, ModelSpec
+from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.models.user_code import called, import_function
 from axiom_bench.models.weights import Weights
+
+if TYPE_CHECKING:
+    from axiom_bench.models.objects import Objects
 
 CLASSES = "num_classes"  # as torchvision and timm call it
 FRAMES, BYTES = 16, 255  # of a video where no data say how many, and the largest value of its pixels
@@ -51,7 +54,7 @@ class LoadedModel:
     build: made the network, its arguments bound. note: what a reader must know of its values. accuracy: that published
     for its weights, a share of ImageNet's validation images; 0 if unknown. lines: how it was made, for the user.
     recognised: the sentence about what it returns, where that is no logits and nobody said so. inputs: what it takes
-    beside the images.
+    beside the images, also of a network that finds objects.
     """
 
     name: str
@@ -72,7 +75,7 @@ class LoadedModel:
     accuracy: float = 0.0
     recognised: str = ""
     lines: tuple[str, ...] = ()
-    inputs: InputsFile | None = None
+    inputs: InputsFile | Objects | None = None
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -120,12 +123,11 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     if preprocessing.shape is None:
         spec.check_colours()
     preprocessing = replace(preprocessing, **configured)
-    output, asked = find_output(spec.output), shared_copy(module)
     sides = input_size(preprocessing)
     noise = torch.rand(1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0))
-    inputs = None
-    if spec.inputs is not None:
-        inputs = InputsFile.of(Path(spec.inputs).expanduser(), module, noise, spec.explained)
+    module, output, inputs = _with_inputs(spec, module, noise)
+    asked = shared_copy(module)
+    if inputs is not None:
         inputs.takes.give(asked, inputs.first)
     try:
         calls = layers.record(asked, sides, output.function, preprocessing.channels)
@@ -136,13 +138,16 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     reshape = _reshape(spec)
     if is_recognised := output.returns is None:
         output = recognition.recognised(output, asked, noise)
-    layer = layers.choose(module, spec.layer, calls, reshaped=reshape is not None)
+    shared = calls
+    if inputs is not None and not isinstance(inputs, InputsFile) and spec.layer in ("default", "last_relu"):
+        shared = inputs.shared(module, sides, preprocessing.channels)
+    layer = layers.choose(module, spec.layer, shared, reshaped=reshape is not None)
     number_of_classes = calls[-1].shape[1]
     classes = _class_names(spec, source, module, number_of_classes)
     return LoadedModel(
         name=output.name_of(name),
         module=module,
-        layer=layer if spec.draw is None else layer.removeprefix("module."),
+        layer=layer.removeprefix("module.") if spec.draw is not None or spec.output in OBJECT_OUTPUTS else layer,
         number_of_classes=len(output.classes or ()) or number_of_classes,
         classes=output.classes or classes,
         preprocessing=preprocessing,
@@ -160,6 +165,19 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         lines=tuple(f"{spec.name}: {line}" for line in lines),
         inputs=inputs,
     )
+
+
+def _with_inputs(
+    spec: ModelSpec, module: nn.Module, image: Tensor
+) -> tuple[nn.Module, Output, InputsFile | Objects | None]:
+    """The network, also as one that finds objects; its output; and what it takes beside the images. image: (1, C,
+    *space)."""
+    if spec.output in OBJECT_OUTPUTS:
+        from axiom_bench.models.objects import of_objects  # here: most networks find none
+
+        return of_objects(spec, module, image)
+    file = spec.inputs and InputsFile.of(Path(spec.inputs).expanduser(), module, image, spec.explained)
+    return module, find_output(spec.output), file or None
 
 
 def input_size(preprocessing: Preprocessing) -> tuple[int, ...]:

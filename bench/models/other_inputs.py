@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
+from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.files import as_text, lines_of, open_regular, shown, why
 from axiom_bench.data.layouts.label_files import without_ending
 from axiom_bench.errors import BenchError
@@ -105,6 +106,10 @@ class InputsFile:
                 "leave these images out by data.leave_out."
             )
         return replace(self, places={image: rows[name] for image, name in found.items() if name is not None})
+
+    def beside(self, batch: Batch) -> Batch:
+        """The batch with what the network takes beside its images."""
+        return replace(batch, other_inputs=self.rows(batch.image_ids))
 
     def rows(self, images: Sequence[str]) -> OtherInputs:
         """Of these images, (B, ...) each."""

@@ -23,6 +23,7 @@ from axiom_bench.kinds import File, Name, check, check_group, shown, whole, word
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 AS_BUILT = "as_built"  # weights: those with which a user's function returns the network
 MAX_SIDE = 10_000  # pixels: `data.preprocessing.MAX_PIXELS` is the square of it
+OBJECT_OUTPUTS = ("boxes", "exclusive_boxes", "regions", "exclusive_regions")  # of networks that find objects
 SEEDS = (-(2**63), 2**64 - 1)  # what torch.manual_seed takes
 
 
@@ -51,13 +52,14 @@ class ModelSpec:
     that a user's function loads, or None for random weights drawn with `seed`. weights_folder: its
     <architecture>.safetensors (.pth, .pt) stands in for published weights. weights_key: where in the file the network
     is, if it is there several times. layer: default | last_relu | a dotted name. reshape: how a transformer's layer
-    becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS,
-    module:function from what the network returns to scores (B, n), or None: logits, recognised. resize: the shorter
-    side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and blue, or of grey
-    images; of arrays, of each channel or one number. inputs: a file of what it takes beside the images; explained: what
-    it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their number. background: the
-    logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network draws that is random by
-    design, see FixedDraws.
+    becomes maps: `tokens`, a grid (H, W), or module:class of a Reshape. output: a name of outputs.OUTPUTS or of
+    OBJECT_OUTPUTS, module:function from what the network returns to scores (B, n), or None: logits, recognised. resize:
+    the shorter side, or exactly (H, W); crop: the side of the centre crop; in pixels. mean, std: of red, green and
+    blue, or of grey images; of arrays, of each channel or one number. inputs: a file of what it takes beside the
+    images; explained: what it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their
+    number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network
+    draws that is random by design, see FixedDraws. read: of an output of boxes or regions, module:function from what
+    the network returns to these; min_probability: of an object that is explained, see cutting.objects.
     """
 
     name: Name
@@ -81,6 +83,8 @@ class ModelSpec:
     draw: Annotated[int, whole(0, "a seed", 2**32 - 1)] | None = None
     inputs: File | None = None
     explained: Name | None = None
+    read: File | None = None
+    min_probability: Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)] = 0.3
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:

@@ -41,6 +41,7 @@ TABLE = (
     Artefact("pictures", ("npz",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
     Artefact("gallery", ("parquet",), "axiom_bench.run.samples", "records.store", "fetched", "input"),
     Artefact("predictions", ("json",), "axiom_bench.run.choosing", "run", "once"),
+    Artefact("objects", ("parquet",), "axiom_bench.run.objects", "run", "once"),
     Artefact("examination", ("json",), "axiom_bench.run.worker", "run", "once"),
     Artefact("image_hashes.json", (), "axiom_bench.run.job", "run", "here"),
     Artefact("running", ("json",), "axiom_bench.records.running", "records.running", "here"),

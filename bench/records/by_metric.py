@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from axiom_bench.columns import OK, RECORD_COLUMNS, WHOLE_SET
+from axiom_bench.columns import OBJECT, OK, RECORD_COLUMNS, WHOLE_SET
 
 JOB = ("experiment", "model", "layer", "data")
 KEY = (*JOB, "image_id", "target_class", "predicted_class")
@@ -263,6 +263,13 @@ class Matrix:
     methods: tuple[str, ...]
 
 
+def image_numbers(ids: pd.Series | pd.Index) -> Integers:
+    """(rows,) the number of each row's image, from its id: objects of one image have its number."""
+    codes, names = (ids.cat.codes.to_numpy(), ids.cat.categories) if hasattr(ids, "cat") else pd.factorize(ids)
+    of_names = pd.factorize(pd.Index(names).map(lambda name: str(name).partition(OBJECT)[0]))[0]
+    return of_names.astype(np.int64)[codes]
+
+
 def layouts(records: Records, chosen: NDArray[np.bool_] | None = None) -> dict[tuple[str, ...], RowLayout]:
     """{(model, layer, data): the rows with a value of an image there}. chosen: (keys,) those that count; None for all.
     A value of a whole data set is in none."""
@@ -279,7 +286,7 @@ def _layout(records: Records, keys: pd.DataFrame) -> RowLayout:
     row_of_key = np.full(len(records.keys), -1, dtype=np.int64)
     row_of_key[keys.index] = row
     images = np.zeros(len(unique), dtype=np.int64)
-    images[row] = image
+    images[row] = image_numbers(keys["image_id"].astype(object))
     return RowLayout(row_of_key, images)
 
 

@@ -28,7 +28,7 @@ from axiom_bench.records import files
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import Sources
 from axiom_bench.run.fetching import free_bytes, size_text
-from axiom_bench.run.job import Job
+from axiom_bench.run.job import OBJECT_RULES, Job
 
 SUFFIX = ".image"
 SMALL = torch.int16  # of masks, whose classes are counted in thousands at most
@@ -191,7 +191,8 @@ def rows(
     others = job.hashes.stamps if "other_images" in extras else {}  # of images that others stand for
     stamps = job.hashes.stamps_of(job.data, indices) | others
     place = job.device.device, of_job(job)
-    of_job_data = job.data, indices, job.model.preprocessing, job.target
+    rule = "label" if job.target in OBJECT_RULES else job.target  # an object's class is its row's label
+    of_job_data = job.data, indices, job.model.preprocessing, rule
     for batch in batches(*of_job_data, *numbers, extras, *place, stamps=stamps, turned=turned):
         if isinstance(batch, BadImage):
             yield batch

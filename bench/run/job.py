@@ -21,7 +21,7 @@ from axiom_bench.evaluation.measurement import check_names
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import check_normalise
 from axiom_bench.models.load import LoadedModel, load_model
-from axiom_bench.models.spec import ModelSpec
+from axiom_bench.models.spec import OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.records import files, remote
 from axiom_bench.records.files import safe_name
 from axiom_bench.run import fetching
@@ -29,6 +29,9 @@ from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.progress import progress
 
 HASHES = "image_hashes.json"
+DETECTIONS, MATCHED, MASKS = "detections", "matched", "masks"  # target rules of networks that find objects
+OBJECT_RULES = (DETECTIONS, MATCHED, MASKS)
+OF_OBJECTS = {"label": MATCHED, "each_label": MATCHED, "predicted": DETECTIONS}  # what other rules mean for these
 
 
 Shard = tuple[int, ...]  # some images, by their positions in the data set
@@ -82,8 +85,8 @@ class Job:
         """Everything loaded and checked. methods: None: the configured ones. Raises BenchError where something is
         missing or doesn't fit."""
         target = config["target"]
-        if target not in (None, *TARGET_RULES):
-            raise unknown("target rule", target, TARGET_RULES)
+        if target not in (None, *TARGET_RULES, *OBJECT_RULES):
+            raise unknown("target rule", target, (*TARGET_RULES, *OBJECT_RULES))
         normalise, device = check_normalise(config["normalise"]), Device.of(config["device"])
         device.prepare()
         methods, metrics = methods or chosen("method", config), chosen("metric", config)
@@ -108,7 +111,7 @@ class Job:
             cut_model=cut_of(model, device),
             data=dataset,
             indices=indices,
-            target=target or ("predicted" if dataset.unlabelled else "label"),
+            target=_target_rule(config, target or ("predicted" if dataset.unlabelled else "label")),
             normalise=normalise,
             methods=methods,
             metrics=metrics,
@@ -124,7 +127,7 @@ class Job:
 
     def check(self) -> None:
         """Raises BenchError where labels of the data can't be classes of the model."""
-        if self.target == "predicted":
+        if self.target in ("predicted", DETECTIONS, MASKS):
             return
         if self.data.unlabelled:
             raise BenchError(
@@ -241,12 +244,25 @@ class Job:
     def with_inputs(self, batch: Batch) -> Batch:
         """The batch with what the network takes beside its images."""
         inputs = self.model.inputs
-        return batch if inputs is None else replace(batch, other_inputs=inputs.rows(batch.image_ids))
+        return batch if inputs is None else inputs.beside(batch)
 
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
         return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+
+
+def _target_rule(config: Mapping[str, Any], target: str) -> str:
+    """The rule itself, or what it means for a network that finds objects. Raises BenchError for one of such networks
+    where the network finds none."""
+    if config["model"].get("output") in OBJECT_OUTPUTS:
+        return OF_OBJECTS.get(target, target)
+    if target in OBJECT_RULES:
+        raise BenchError(
+            f"target={target} is of networks that find objects; set model.output={' or '.join(OBJECT_OUTPUTS)}, or "
+            f"target={' or '.join(TARGET_RULES)}."
+        )
+    return target
 
 
 def data_of(config: Mapping[str, Any], data: Mapping[str, Any], network: Callable[..., LoadedModel]) -> DataSet:

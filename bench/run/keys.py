@@ -20,6 +20,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import shard_rows
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.specs import MethodSpec
+from axiom_bench.models.spec import OBJECT_OUTPUTS
 from axiom_bench.models.weights import fit, state_sha256
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
@@ -37,7 +38,9 @@ class Keys:
     def common(self) -> str:
         """Key of all facts that the job's values share, apart from the images."""
         job, model, device = self.job, self.job.model, self.job.device
-        network = self._network(model.module), self._function(model.build)
+        network = [self._network(model.module), self._function(model.build)]
+        if job.config["model"].get("output") in OBJECT_OUTPUTS:
+            network.append(self._function(vars(model.module)["read"]))
         return key(
             model=[model.name, model.layer, model.weights_sha256, *network],
             reshape=self._reshape,

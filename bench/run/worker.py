@@ -31,7 +31,7 @@ from axiom_bench.records import artefacts, files, mirror
 from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
 from axiom_bench.run.composing import settings
 from axiom_bench.run.fetching import RemoteFile
-from axiom_bench.run.job import Job, chosen, data_of, keep_hashes, read_hashes, run_folder
+from axiom_bench.run.job import OBJECT_RULES, Job, chosen, data_of, keep_hashes, read_hashes, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.progress import advance, progress
 from axiom_bench.run.result import Result, collected, joined, note_lines, orientation_lines
@@ -235,6 +235,10 @@ def on_its_images(job: Job, command: str = "") -> Job:
     job = replace(job, all_indices=job.indices)
     if job.config["data"].get("only_correct"):
         job = choosing.only_correct(job, folder)
+    if job.target in OBJECT_RULES:
+        from axiom_bench.run.objects import on_objects  # here: most networks find none
+
+        job = on_objects(job, folder)
     job = shards.decided(job, command)
     keep_hashes(job, folder)
     return job
@@ -277,7 +281,7 @@ def _in_store(keys: Keys, missing: Mapping[str, Sequence[int]]) -> dict[str, Exc
     """{key: excerpt} of shards whose data are all in a store, but for a job that needs other images than a shard's."""
     job = keys.job
     in_store = fetching.in_store(job.config["data"])
-    if not in_store or "other_images" in required((*job.methods, *job.metrics)):
+    if not in_store or job.target in OBJECT_RULES or "other_images" in required((*job.methods, *job.metrics)):
         return {}
 
     def file_of(image: str) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from axiom_bench.columns import LAYER, OK, WHOLE_SET
 from axiom_bench.errors import unknown
+from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.statistics.bootstrap import (
     FEWEST_IMAGES,
     MOST_UNITS,
@@ -150,7 +151,7 @@ def compare(
 
 def _of_both(table: pd.DataFrame, value: Value) -> pd.DataFrame:
     values = table.to_numpy(dtype=np.float64)
-    images = pd.factorize(table.index.get_level_values("image_id"))[0].astype(np.int64)
+    images = image_numbers(table.index.get_level_values("image_id"))
     return tests(values, images, np.array([0]), np.array([1]), value)
 
 

@@ -17,7 +17,17 @@ from threadpoolctl import threadpool_limits
 from axiom_bench.columns import LAYER, NOT_FINITE, OK, WHOLE_SET
 from axiom_bench.environment import num_cores
 from axiom_bench.records import reading
-from axiom_bench.records.by_metric import NAMES, PLACE, Block, Matrix, Records, RowLayout, layouts, matrix
+from axiom_bench.records.by_metric import (
+    NAMES,
+    PLACE,
+    Block,
+    Matrix,
+    Records,
+    RowLayout,
+    image_numbers,
+    layouts,
+    matrix,
+)
 from axiom_bench.statistics import summary as summaries
 from axiom_bench.statistics.bootstrap import FEWEST_NETWORKS, OverNetworks, over_networks
 from axiom_bench.statistics.comparison import Comparisons
@@ -171,7 +181,7 @@ class RunFolder:
             for method, of_method in rows.groupby("method", observed=True)
         }
         return {
-            method: over_networks(table.to_numpy(), pd.factorize(table.index.get_level_values(0))[0], value.lead)
+            method: over_networks(table.to_numpy(), image_numbers(table.index.get_level_values(0)), value.lead)
             for method, table in values.items()
             if table.notna().any().all()
         }
@@ -217,7 +227,7 @@ class RunFolder:
             about = (self.manifest.get("models") or {}).get(model) or {}
             classes, published = len(about.get("classes") or ()), about.get("published_accuracy") or 0.0
             found = summaries.accuracy(group, left_out, classes, published)
-            if found is not None and self.config.get("target") != "predicted":
+            if found is not None and self.config.get("target") in (None, "label", "each_label"):
                 made[model, data] = found
         return made
 
@@ -361,7 +371,8 @@ def _differs(run: RunFolder, metric: str, stored: pd.DataFrame) -> bool:
         return True
     single = run.records.frame([run.image_value_of[metric]])
     single = single[single["image_id"] != WHOLE_SET].assign(metric=metric)
-    images = single[single["status"] == OK].groupby(NAMES, observed=True)["image_id"].nunique()
+    single = single[single["status"] == OK]
+    images = single.assign(image=image_numbers(single["image_id"])).groupby(NAMES, observed=True)["image"].nunique()
     counted = pd.Series(stored["images"].to_numpy(), index=pd.MultiIndex.from_frame(stored[NAMES].astype(object)))
     expected = counted.reindex(images.index.map(lambda key: tuple(map(str, key))))
     return bool((expected.to_numpy() != images.to_numpy())[expected.notna().to_numpy()].any())

@@ -12,8 +12,15 @@ import numpy as np
 import pandas as pd
 
 from axiom_bench.columns import LAYER
-from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, matrix
-from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
+from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, image_numbers, matrix
+from axiom_bench.statistics.bootstrap import (
+    NORMAL,
+    Floats,
+    Integers,
+    ends_of_means,
+    median_intervals,
+    summed,
+)
 from axiom_bench.statistics.labels import Metadata, share
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")
@@ -149,7 +156,7 @@ def _groups(records: Records, by: Sequence[str]) -> tuple[Integers, pd.DataFrame
 def _of_metric(records: Records, metric: str, of_key: Integers, places: pd.DataFrame) -> pd.DataFrame:
     """STATISTICS of one metric, a row for each group and method. of_key, places: see `_groups`."""
     block, count = records.blocks[metric], len(records.methods)
-    group, image = of_key[block.keys], records.keys["image_id"].cat.codes.to_numpy(np.int64)[block.keys]
+    group, image = of_key[block.keys], image_numbers(records.keys["image_id"])[block.keys]
     code, is_ok = group * count + block.methods, block.statuses == records.ok
     counts = np.bincount(
         (code * len(records.statuses) + block.statuses)[group >= 0],

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import drawing
 from axiom_bench.report.charts.drawing import LETTER, PANEL, Chart, Figure, LeftOut, by_network, hover
 from axiom_bench.report.charts.styles import GREY, axis_title, method_styles, metrics_in_order
@@ -39,7 +40,7 @@ def groups_of(run: RunFolder, metric: str, methods: Collection[str]) -> dict[Set
     records = run.records
     if metric not in records.blocks:
         return {}
-    block, image = records.blocks[metric], np.asarray(records.keys["image_id"].cat.codes)
+    block, image = records.blocks[metric], image_numbers(records.keys["image_id"])
     is_chosen = np.array([name in methods for name in records.methods])
     block = block.where((block.statuses == records.ok) & is_chosen[block.methods] & ~records.of_whole_set[block.keys])
     setting = records.keys.groupby(list(Setting._fields), observed=True).ngroup().to_numpy()

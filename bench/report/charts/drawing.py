@@ -26,6 +26,7 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image
 
 from axiom_bench.records import files
+from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.charts import svg
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.statistics.bootstrap import Floats
@@ -367,7 +368,7 @@ def told_apart(run: RunFolder, *metrics: str) -> tuple[list[Setting], str]:
 def counts_by(rows: pd.DataFrame, by: Sequence[str]) -> str:
     """ "n = 60 to 64 images, 112 to 120 rows": the fewest and the most of the groups of rows."""
     groups = rows.groupby(list(by), observed=True)
-    image = pd.factorize(rows["image_id"])[0].astype(np.int64)
+    image = image_numbers(rows["image_id"])
     many = image.max(initial=0) + 1
     pairs = pd.unique(groups.ngroup().to_numpy() * many + image)  # groups with their images, in a quarter of the time
     return counts_text(np.bincount(pairs // many), groups.size())

@@ -244,7 +244,7 @@ def code_of(config: Mapping[str, Any]) -> Iterator[str]:
     model = config.get("model") or {}
     if model.get("source") == "user" or ":" in str(model.get("architecture")):
         yield f"model.architecture={model.get('architecture')}"
-    for key in ("reshape", "output"):
+    for key in ("reshape", "output", "read"):
         yield from (f"model.{key}={text}" for text in _paths(model.get(key)))
 
 

@@ -1,0 +1,41 @@
+"""The objects that a network finds in the images of another data set, each as an image of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from axiom_bench.columns import OBJECT
+from axiom_bench.data.base import DataSet, Least, Sample, Selected, StoredPart
+
+
+class ObjectImages(Selected):
+    """ids: an image's id, OBJECT and the object's number there: "000123.jpg//001". label: the object's class. All else
+    is the image's, also its annotation, since which object it is is the network's second input.
+
+    objects: (place of the image in the data set, number, class) of each, ascending. notes: said beside the data set's.
+    """
+
+    threads_may_read = False
+
+    def __init__(self, of: DataSet, objects: Sequence[tuple[int, int, int]], notes: Sequence[str]) -> None:
+        super().__init__(of, [index for index, _, _ in objects])
+        self.ids = tuple(f"{of.ids[index]}{OBJECT}{number:03d}" for index, number, _ in objects)
+        self.notes, self.orientation = (*of.notes, *notes), of.orientation
+        self._labels = tuple(label for _, _, label in objects)
+
+    def read(self, index: int) -> Sample:
+        return self.read_scaled(index, None)
+
+    def read_scaled(self, index: int, least: Least | None) -> Sample:
+        sample = super().read_scaled(index, least)
+        return replace(sample, image_id=self.ids[index], label=self._labels[index])
+
+    def labels(self, index: int) -> tuple[int, ...]:
+        return (self._labels[index],)
+
+    def interventions(self, index: int) -> tuple[StoredPart, ...] | None:
+        return self.of.interventions(self.indices[index])
+
+    def versions(self, index: int) -> int:
+        return self.of.versions(self.indices[index])
