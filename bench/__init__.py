@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from axiom_bench.cutting import output_presets as outputs
     from axiom_bench.cutting.dependence import FixedDraws
     from axiom_bench.cutting.interventions import Part
+    from axiom_bench.cutting.objects import BoxScores, RegionScores
     from axiom_bench.cutting.trace import CutModel, Trace, cut, trace
     from axiom_bench.data.batch import Annotation, Batch
     from axiom_bench.errors import BenchError
@@ -32,6 +33,7 @@ _MODULES = {  # where each name is defined
     "cli.rank": ("rank", "results"),
     "cutting.dependence": ("FixedDraws",),
     "cutting.interventions": ("Part",),
+    "cutting.objects": ("BoxScores", "RegionScores"),
     "cutting.trace": ("CutModel", "Trace", "cut", "trace"),
     "data.batch": ("Annotation", "Batch"),
     "errors": ("BenchError",),
@@ -41,9 +43,9 @@ _MODULES = {  # where each name is defined
     "run.notebook": ("evaluate", "explain", "load_model", "overlay"),
 }
 __all__ = [
-    "Annotation", "Batch", "BenchError", "CutModel", "Explanation", "FixedDraws", "Map", "Part", "Trace",
-    "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs", "overlay", "rank",
-    "read_run", "results", "trace",
+    "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws", "Map", "Part",
+    "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs",
+    "overlay", "rank", "read_run", "results", "trace",
 ]  # fmt: skip
 
 

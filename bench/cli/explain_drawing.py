@@ -13,8 +13,10 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
-from axiom_bench.cli.explain_images import DATA, ClassScore, ExplainedImage, ExplainedMap
+from axiom_bench.cli.explain_images import DATA, ClassScore, ExplainedImage
+from axiom_bench.columns import OBJECT
 from axiom_bench.data.formats.files import as_text
 from axiom_bench.explanation.overlay import blend, disagreement, panel, webp
 from axiom_bench.records.by_metric import Records
@@ -27,6 +29,7 @@ from axiom_bench.statistics.run_folder import RunFolder, in_order
 COLUMNS = 6
 SIDE = 1.9  # inches of a map
 CAPTION = 0.55  # inches for the title of a map and its errors
+BOX = "white"  # the edge of an object's box, on heat
 BAR = "#bcdff5"  # light, since the names are written on it
 DPI = 150
 MAX_NAME = 40  # characters of a class in a bar
@@ -59,7 +62,10 @@ def _figure(explained: ExplainedImage, model: str, colours: str) -> Figure:
         part.suptitle(f"Explained: {_name(score)} ({score.text})", fontsize=10)
         for place, shown in enumerate(maps, start=1):
             pixels = blend(explained.pixels, shown.heatmap, colours)
-            panel(part.add_subplot(count, columns, place), pixels, shown.title, "\n".join(shown.lines()))
+            panel(axes := part.add_subplot(count, columns, place), pixels, shown.title, "\n".join(shown.lines()))
+            if score.box is not None:
+                x0, y0, x1, y1 = score.box
+                axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0, y1 - y0, fill=False, ec=BOX, lw=1))
     return figure
 
 
@@ -101,7 +107,7 @@ def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentence
     methods that are left out. Raises BenchError for an unknown colour map."""
     ((model, about),) = manifest["models"].items()
     setting = Setting(model, about["layer"], DATA)
-    pictures = [_entry(setting, image, *of_class) for image in images for of_class in image.maps]
+    pictures = [_entry(setting, image, place) for image in images for place in range(len(image.maps))]
     records, nothing = in_order(_records(setting, images), manifest), pd.DataFrame()
     run = RunFolder(Path(), manifest, records, _records(setting, []), runtime=nothing, whole_set=nothing)
     sections = [gallery.section_of(gallery.gallery_data(run, pictures, gallery.inline), colours=colours)]
@@ -115,9 +121,9 @@ def page(images: Sequence[ExplainedImage], manifest: Mapping[str, Any], sentence
 def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
     """The axiom errors as a run's records."""
     rows = [
-        (*setting, as_text(image.path), score.index, shown.method, error.metric, error.value, error.status)
+        (*setting, _image_id(image, place), score.index, shown.method, error.metric, error.value, error.status)
         for image in images
-        for score, maps in image.maps
+        for place, (score, maps) in enumerate(image.maps)
         for shown in maps
         for error in shown.errors
     ]
@@ -125,12 +131,20 @@ def _records(setting: Setting, images: Sequence[ExplainedImage]) -> Records:
     return Records.of(pd.DataFrame(rows, columns=columns))
 
 
-def _entry(setting: Setting, image: ExplainedImage, score: ClassScore, maps: Sequence[ExplainedMap]) -> dict[str, Any]:
+def _image_id(image: ExplainedImage, place: int) -> str:
+    """Of what is explained at this place of the image's maps: the image, or one object of it."""
+    is_object = image.maps[place][0].box is not None
+    return f"{as_text(image.path)}{OBJECT}{place:03d}" if is_object else as_text(image.path)
+
+
+def _entry(setting: Setting, image: ExplainedImage, place: int) -> dict[str, Any]:
     """As a row of `records.store.GALLERY`, with the top classes and the methods whose map is zero."""
+    score, maps = image.maps[place]
     height, width = image.pixels.shape[:2]
     entry = {
         **setting._asdict(),
-        **{"image_id": as_text(image.path), "width": width, "height": height, "boxes": [], "outline": None},
+        **{"image_id": _image_id(image, place), "width": width, "height": height, "outline": None},
+        "boxes": [] if score.box is None else [list(score.box)],
         "picture": webp(image.pixels),
         "methods": [shown.method for shown in maps],
         "maps": [webp(np.round(255 * shown.heatmap)) if np.isfinite(shown.heatmap).all() else None for shown in maps],

@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from axiom_bench.columns import OK
 from axiom_bench.cutting.dependence import BatchMates
+from axiom_bench.cutting.objects import ObjectScores
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import open_upright
@@ -36,6 +38,7 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.examination.examine import examined_input
 from axiom_bench.explanation.explanation import given
 from axiom_bench.models.load import LoadedModel, load_model
+from axiom_bench.models.objects import Objects
 from axiom_bench.run.composing import settings
 from axiom_bench.run.composing.settings import Device
 from axiom_bench.run.job import cut_of
@@ -63,12 +66,14 @@ def chosen_classes(model: LoadedModel, text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """A class's index and name, and its softmax probability, or its score where the model's output has none."""
+    """A class's index and name, and its softmax probability, or its score where the model's output has none. box: of
+    one object of the class, x0 y0 x1 y1 in pixels; None where the class is explained."""
 
     index: int
     name: str
     value: float
     is_probability: bool = True
+    box: tuple[float, ...] | None = None
 
     @property
     def text(self) -> str:
@@ -116,7 +121,7 @@ class ExplainedMap:
 @dataclass(frozen=True, eq=False)
 class ExplainedImage:
     """pixels: (H', W', 3), as the model sees the image. top: most probable first. maps: of each explained class, in
-    the order in which they were asked for."""
+    the order in which they were asked for, or of each object."""
 
     path: Path
     pixels: NDArray[np.uint8]
@@ -145,6 +150,8 @@ class Explainer:
         and where no method applies."""
         pixels = self.model.preprocessing.of_photograph(image, as_text(path))[None].to(self.device.device)
         inputs, name = self.model.inputs, path.name
+        if isinstance(inputs, Objects):
+            return self._of_objects(path, pixels, targets, top, inputs.least)
         others = () if inputs is None else inputs.of_images([name], [name]).rows([name])
         trace = self.cut_model.trace(pixels, other_inputs=others)
         if self.input_note is None:
@@ -173,6 +180,32 @@ class Explainer:
             top=[scores[index] for index in ranked[:TOP]],
             maps=[(scores[index], of_class) for index, of_class in zip(chosen, maps, strict=True)],
         ), notes
+
+    def _of_objects(
+        self, path: Path, pixels: Tensor, targets: Sequence[int], top: int, least: float
+    ) -> tuple[ExplainedImage, list[str]]:
+        """As `explain`, of the `top` most probable objects, of the targets where there are any."""
+        network = self.model.module
+        assert isinstance(network, ObjectScores)
+        (found,) = network.found(pixels, least)
+        chosen = [each for each in found if not targets or each.label in targets][:top]
+        if not chosen:
+            classes = " or ".join(class_name(self.model, label) for label in targets) or "object"
+            raise BenchError(
+                f"{self.model.name} finds no {classes} in {as_text(path)} with a probability of at least {least}; "
+                "lower model.min_probability."
+            )
+        labels = torch.tensor([each.label for each in chosen], device=pixels.device)
+        places = torch.stack([each.place for each in chosen])
+        trace = self.cut_model.trace(pixels.expand(len(chosen), -1, -1, -1), labels, other_inputs=(places,))
+        maps, notes = self._maps(trace)
+        scores = [
+            ClassScore(each.label, class_name(self.model, each.label), each.probability, box=tuple(each.box.tolist()))
+            for each in (*chosen, *found)
+        ]
+        picture = self.model.preprocessing.denormalise(pixels)[0]
+        top_scores = scores[len(chosen) :][:TOP]
+        return ExplainedImage(path, picture, top_scores, [*zip(scores[: len(chosen)], maps, strict=True)]), notes
 
     def _maps(self, trace: Trace) -> tuple[list[list[ExplainedMap]], list[str]]:
         """For each row of the trace every method's map; and a sentence for each method that is left out."""

@@ -33,7 +33,7 @@ OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is su
 @dataclass(frozen=True)
 class Found:
     """An object that a network finds. label: its class. probability: of it there; of a region the mean over it. box:
-    (4,), x0 y0 x1 y1 in pixels of the image. place: what tells the network which object it is, see `AtObject`."""
+    (4,), x0 y0 x1 y1 in pixels of the image. place: what tells the network which object it is, see `ObjectScores`."""
 
     label: int
     probability: float
@@ -41,7 +41,7 @@ class Found:
     place: Tensor
 
 
-class AtObject(nn.Module):
+class ObjectScores(nn.Module):
     """A network whose scores are of one object of each image: (images (B, C', H', W'), place) -> logits (B, C).
 
     module: the network; its layers are named with or without `module.` before them. read: from what it returns to what
@@ -82,7 +82,7 @@ class AtObject(nn.Module):
         return f"exclusive={self.exclusive}, background={self.background}"
 
 
-class AtBoxes(AtObject):
+class BoxScores(ObjectScores):
     """A network of boxes: it returns, or `read` makes of it, (boxes (B, N, 4), logits (B, N, C)) before suppression.
 
     boxes: x0 y0 x1 y1 in pixels of the image. place: (B, 5), the position among N, and the box there.
@@ -135,7 +135,7 @@ class AtBoxes(AtObject):
         return boxes, logits
 
 
-class AtRegions(AtObject):
+class RegionScores(ObjectScores):
     """A network of masks: it returns, or `read` makes of it, maps of classes (B, C, h, w).
 
     The score is the sum of a class's logits over the region, place (B, h, w), 1 where a position counts (Seg-Grad-CAM:
@@ -213,9 +213,9 @@ def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole
 
 def boxes_of(trace: Trace) -> Tensor | None:
     """The box that each row's score is of, (B, 4) in pixels of the images; None for a network of something else."""
-    return trace.other_inputs[0][:, 1:] if isinstance(trace.cut_model.model, AtBoxes) else None
+    return trace.other_inputs[0][:, 1:] if isinstance(trace.cut_model.model, BoxScores) else None
 
 
 def regions_of(trace: Trace) -> Tensor | None:
     """The region that each row's score is the sum over, (B, h, w) of the network's maps; None for another network."""
-    return trace.other_inputs[0] if isinstance(trace.cut_model.model, AtRegions) else None
+    return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None

@@ -218,7 +218,7 @@ class SplitModel(CachesResults):
         return self.class_logits_of(self._logits_of(images.to(self.device, self.dtype), *others))
 
     def _logits_of(self, images: Tensor, *others: Tensor) -> Tensor:
-        """The network's own logits for images; of one that follows a box through changed images, see `AtBoxes`."""
+        """The network's own logits for images; of one that follows a box through changed images, see `BoxScores`."""
         follow = getattr(self.model, "following", None)
         if not callable(follow):
             return self._network_logits(*self.trunk(images, *others))

@@ -14,29 +14,31 @@ from torch.nn.functional import interpolate
 
 from axiom_bench.cutting.images import OtherInputs, SeveralInputs, taken_apart
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.objects import AtBoxes, AtObject, AtRegions
+from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
 from axiom_bench.cutting.output import LOGITS, Output
 from axiom_bench.data.batch import Annotation, Batch
 from axiom_bench.models import layers
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.user_code import import_function
 
-KINDS: Mapping[str, tuple[type[AtObject], bool]] = {  # values of model.output: the class, and whether classes exclude
-    "boxes": (AtBoxes, False),
-    "exclusive_boxes": (AtBoxes, True),
-    "regions": (AtRegions, False),
-    "exclusive_regions": (AtRegions, True),
+KINDS: Mapping[
+    str, tuple[type[ObjectScores], bool]
+] = {  # values of model.output: the class, and whether classes exclude
+    "boxes": (BoxScores, False),
+    "exclusive_boxes": (BoxScores, True),
+    "regions": (RegionScores, False),
+    "exclusive_regions": (RegionScores, True),
 }
 
 
-def of_objects(spec: ModelSpec, module: nn.Module, image: Tensor) -> tuple[AtObject, Output, Objects]:
+def of_objects(spec: ModelSpec, module: nn.Module, image: Tensor) -> tuple[ObjectScores, Output, Objects]:
     """The network as one of objects, its output, and what it takes beside the images. image: one, (1, C, *space).
     Raises BenchError where it returns something else."""
     kind, exclusive = KINDS[str(spec.output)]
     expected = f"give module:function or path/to/file.py:function, from what the network returns to {spec.output}"
     read = None if spec.read is None else import_function(spec.read, "model.read", expected)
     network = kind(module, read, exclusive, spec.background).eval()
-    output = replace(LOGITS, softmax=exclusive and kind is AtBoxes)
+    output = replace(LOGITS, softmax=exclusive and kind is BoxScores)
     return network, output, Objects.of(network, image, spec.min_probability)
 
 
@@ -52,7 +54,7 @@ class ObjectOfRow:
 
 @dataclass(frozen=True)
 class Objects:
-    """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends: as `AtObject` has
+    """What such a network takes beside the images, in place of an `InputsFile`. takes: how. ends: as `ObjectScores` has
     them. least: the probability that an object must have. of_rows: of each row of a job, by its id."""
 
     takes: SeveralInputs = field(compare=False, repr=False)
@@ -62,7 +64,7 @@ class Objects:
     name: str = "model.output"
 
     @staticmethod
-    def of(network: AtObject, image: Tensor, least: float) -> Objects:
+    def of(network: ObjectScores, image: Tensor, least: float) -> Objects:
         """image: one, (1, C, *space). Raises BenchError where the network returns something else."""
         ends = network.ends(image)
         takes, _, _ = taken_apart(network, (image, ends[:1]), 0)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.objects import AtObject, Found
+from axiom_bench.cutting.objects import Found, ObjectScores
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import by_halves
 from axiom_bench.data.base import BACKGROUND, BadImage
@@ -95,7 +95,7 @@ def _write(path: Path, job: Job, shard: Shard, least: float, whole: bool) -> Non
     found, counts = list[Row](), dict[str, int]()
 
     network = job.model.module
-    assert isinstance(network, AtObject)
+    assert isinstance(network, ObjectScores)
 
     def of_part(part: Batch, rows: int) -> list[list[Found]]:
         return network.found(part.repeated(rows).images, least, whole)[: len(part)]

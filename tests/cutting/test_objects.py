@@ -1,0 +1,190 @@
+"""Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+import axiom_bench as ab
+from axiom_bench.cutting.objects import boxes_of, regions_of
+
+SIDE, CLASSES = 48, 5
+
+
+class Detector(nn.Module):
+    """Two levels of 12 x 12 and 6 x 6 positions, each with a head of one hidden layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.down = nn.Sequential(nn.Conv2d(12, 12, 3, 2, 1), nn.ReLU())
+        self.heads = nn.ModuleList(nn.Sequential(nn.Conv2d(12, 8, 3, 1, 1), nn.ReLU()) for _ in range(2))
+        self.classes, self.sides = (nn.ModuleList(nn.Conv2d(8, n, 1) for _ in range(2)) for n in (CLASSES, 4))
+        for level, stride in enumerate((4, 8)):
+            rows, columns = torch.meshgrid(*[torch.arange(stride / 2, SIDE, stride)] * 2, indexing="ij")
+            self.register_buffer(f"centres{level}", torch.stack([columns, rows] * 2, 2).flatten(0, 1))
+        self.register_buffer("signs", torch.tensor([-1.0, -1, 1, 1]))
+
+    def forward(self, images):
+        maps = self.features(images)
+        return self.of_levels(maps)
+
+    def of_levels(self, maps):
+        boxes, logits = [], []
+        for level, of_level in enumerate((maps, self.down(maps))):
+            hidden = self.heads[level](of_level)
+            logits.append(self.classes[level](hidden).flatten(2).transpose(1, 2))
+            sides = 8 * self.sides[level](hidden).flatten(2).transpose(1, 2).exp()
+            boxes.append(getattr(self, f"centres{level}") + self.signs * sides)
+        return torch.cat(boxes, 1), torch.cat(logits, 1)
+
+
+class Segmenter(nn.Module):
+    """Maps of classes of half the image's size, of which the last is the ground."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(12, 8, 2, 2), nn.ReLU(), nn.Conv2d(8, CLASSES, 1))
+
+    def forward(self, images):
+        return {"out": self.up(self.features(images))}
+
+
+def out(returned):
+    return returned["out"]
+
+
+def images_of(count=3):
+    return torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def detector():
+    torch.manual_seed(0)
+    return ab.BoxScores(Detector().eval())
+
+
+@pytest.fixture
+def segmenter():
+    torch.manual_seed(1)
+    return ab.RegionScores(Segmenter().eval(), out, exclusive=True, background=-1)
+
+
+def rows_of(network, images, least, most=2):
+    """Images, places and labels of the first objects of each image."""
+    found = [each[:most] for each in network.found(images, least)]
+    copies = torch.cat([image[None].expand(len(each), -1, -1, -1) for image, each in zip(images, found, strict=True)])
+    objects = [each for of_image in found for each in of_image]
+    return copies, torch.stack([each.place for each in objects]), torch.tensor([each.label for each in objects])
+
+
+def drops_by_hand(score, maps):
+    """S - S_k of each channel in float64. score: from maps (n, K, H, W) to (n,)."""
+    drops = []
+    for channel in range(maps.shape[1]):
+        ablated = maps.clone()
+        ablated[:, channel] = 0
+        drops.append(score(maps) - score(ablated))
+    return torch.stack(drops, 1)
+
+
+def test_a_box_is_explained_by_the_logit_at_its_position(detector):
+    images, places, labels = rows_of(detector, images_of(), 0.5)
+    assert len({*places[:, 0].tolist()}) > 2
+    trace = ab.trace(detector, "features.3", (images, places), labels)
+    boxes, logits = detector.module(images)
+    rows, positions = torch.arange(len(images)), places[:, 0].long()
+    assert torch.equal(trace.logits, logits.detach()[rows, positions])
+    assert torch.equal(boxes_of(trace), boxes.detach()[rows, positions])
+    assert regions_of(trace) is None
+
+    exact = Detector().double().eval()
+    exact.load_state_dict(detector.module.state_dict())
+    maps = exact.features(images.double()).detach().requires_grad_()
+    score = lambda maps: exact.of_levels(maps)[1][rows, positions, labels]  # noqa: E731
+    (gradients,) = torch.autograd.grad(score(maps).sum(), maps)
+    torch.testing.assert_close(trace.gradients.double(), gradients, rtol=1e-5, atol=1e-7)
+    # float32's rounding of sums of some hundred terms
+    torch.testing.assert_close(
+        trace.ablation_drops.double(), drops_by_hand(score, maps.detach()).detach(), rtol=0, atol=1e-6
+    )
+    assert trace.cut_model.trunk_and_head.head_graph is not None  # the graph cuts it: no pass a channel
+
+
+def test_a_box_is_followed_through_images_that_were_changed(detector):
+    images, places, labels = rows_of(detector, images_of(), 0.5)
+    trace = ab.trace(detector, "features.3", (images, places), labels)
+    torch.testing.assert_close(trace.forward(images), trace.logits)  # its own box has the highest IoU
+    changed = images.roll((9, 5), (2, 3))
+    boxes, logits = detector.module(changed)
+    for row, logits_of_row in enumerate(trace.forward(changed)):
+        x0, y0, x1, y1 = boxes[row].T
+        left, top, right, bottom = places[row, 1:]
+        width = (torch.minimum(x1, right) - torch.maximum(x0, left)).clamp(min=0)
+        height = (torch.minimum(y1, bottom) - torch.maximum(y0, top)).clamp(min=0)
+        union = (x1 - x0) * (y1 - y0) + (right - left) * (bottom - top) - width * height
+        assert torch.equal(logits_of_row, logits[row, (width * height / union).argmax()])
+    counted = trace.passes.trunk_forward, trace.passes.head_forward
+    trace.forward(changed)
+    assert (trace.passes.trunk_forward, trace.passes.head_forward) == (
+        counted[0] + len(images),
+        counted[1] + len(images),
+    )
+
+
+def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [0, 0, 10, 10], [20, 0, 30, 10], [5, 0, 15, 10]])
+    logits = torch.full((1, 5, 2), -9.0)
+    logits[0, :, 0] = torch.tensor(
+        [1.0, 2, -9, 0.5, 0]
+    )  # the first is suppressed by the second; the last overlaps by .28
+    logits[0, 2, 1] = 3  # of another class
+    made = {"module": nn.Identity(), "read": lambda _: (boxes[None], logits)}
+    (found,) = ab.BoxScores(**made).found(images_of(1), 0.5)
+    assert [(each.label, int(each.place[0])) for each in found] == [(1, 2), (0, 1), (0, 3), (0, 4)]
+    assert found[0].probability == pytest.approx(torch.tensor(3.0).sigmoid().item())
+    assert torch.equal(found[1].box, boxes[1])
+    (found,) = ab.BoxScores(**made, exclusive=True, background=0).found(images_of(1), 0.5)
+    assert [(each.label, int(each.place[0])) for each in found] == [(1, 2)]
+
+
+def test_a_region_is_explained_by_the_sum_of_its_logits(segmenter):
+    images, places, labels = rows_of(segmenter, images_of(), 0.0)
+    trace = ab.trace(segmenter, "features.3", (images, places), labels)
+    maps = segmenter.module(images)["out"].detach()
+    torch.testing.assert_close(trace.logits, (maps * places[:, None]).sum((2, 3)))
+    assert torch.equal(regions_of(trace), places)
+    exact = Segmenter().double().eval()
+    exact.load_state_dict(segmenter.module.state_dict())
+    score = lambda maps: (exact.up(maps) * places[:, None]).sum((2, 3))[torch.arange(len(labels)), labels]  # noqa: E731
+    drops = drops_by_hand(score, exact.features(images.double())).detach()
+    torch.testing.assert_close(trace.ablation_drops.double(), drops, rtol=1e-5, atol=1e-5)
+
+
+def test_regions_are_connected_or_all_of_a_class():
+    classes = torch.full((6, 8), 4)  # the ground
+    classes[1:3, 1:3], classes[4:, 5:], classes[0, 6] = 2, 2, 0
+    maps = 9 * nn.functional.one_hot(classes, CLASSES).movedim(2, 0)[None].double()
+    segmenter = ab.RegionScores(nn.Identity(), lambda _: maps, exclusive=True, background=-1)
+    (found,) = segmenter.found(images_of(1), 0.5)
+    assert sorted((each.label, tuple(each.box.tolist())) for each in found) == [
+        (0, (36, 0, 42, 8)),  # 48 pixels are 6 rows of 8 and 8 columns of 6
+        (2, (6, 8, 18, 24)),
+        (2, (30, 32, 48, 48)),
+    ]
+    (found,) = segmenter.found(images_of(1), 0.5, whole=True)
+    assert sorted((each.label, int(each.place.sum())) for each in found) == [(0, 1), (2, 10)]
+
+
+@pytest.mark.parametrize(
+    ("network", "returned", "sentence"),
+    [
+        (ab.BoxScores, lambda images: [{"boxes": images}], "not boxes (B, N, 4) and logits (B, N, C)"),
+        (ab.BoxScores, lambda images: (images[:, 0], images[:, 0]), "not boxes (B, N, 4) and logits (B, N, C)"),
+        (ab.RegionScores, lambda images: images.mean((2, 3)), "not maps of classes (B, C, h, w)"),
+    ],
+)
+def test_a_network_of_something_else_is_refused(network, returned, sentence):
+    with pytest.raises(ab.BenchError, match="give read=") as error:
+        network(nn.Identity(), returned).found(images_of(1), 0.5)
+    assert sentence in str(error.value)
