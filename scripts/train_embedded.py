@@ -25,13 +25,13 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -56,7 +56,7 @@ THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 TEST, VALIDATION = ("evaluation", 0), ("validation", 7)  # split and seed; the benchmark draws the first scenes of TEST
 METHODS, METRICS = ("xgrad_cam", "grad_cam", "random"), ("pointing_game", "box_iou", "sensitivity_error")
 ELSEWHERE = Path("results", "embedded")  # weights that aren't committed
-Loss = Callable[[nn.Sequential, Tensor, Tensor], Tensor]  # of a network, its input and the presence of each class
+Loss = Callable[[Any, Tensor, Tensor], Tensor]  # of a network, its input and targets, such as each class's presence
 
 
 class Recipe(NamedTuple):
@@ -91,17 +91,27 @@ RECIPES = {
 }
 
 
-def draw_scenes(recipe: Recipe, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def draw_scenes(dataset: DrawnImages, target: Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+    """(images (n, C, *space) uint8, targets (n, ...), made of each scene)."""
+    images, targets = [], []
+    with ProcessPoolExecutor(THREADS) as pool:
+        for scene in pool.map(dataset.draw, range(len(dataset)), chunksize=200):
+            images.append(torch.from_numpy(scene.image).movedim(-1, 0))
+            targets.append(target(scene))
+    return torch.stack(images), torch.stack(targets)
+
+
+def presence(classes: int, scene: Any) -> Tensor:
+    """Of each class in a scene, 1 or 0: (classes,) float."""
+    present = torch.zeros(classes)
+    present[[label for label, _ in scene.objects]] = 1
+    return present
+
+
+def draw_presence(recipe: Recipe, split: str, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """(images (n, C, *space) uint8, presence of each class (n, classes) float)."""
     dataset = recipe.data(split, count, seed)
-    *space, channels = dataset.draw(0).image.shape
-    images = torch.empty(count, channels, *space, dtype=torch.uint8)
-    present = torch.zeros(count, len(dataset.classes))
-    with ProcessPoolExecutor(THREADS) as pool:
-        for row, scene in enumerate(pool.map(dataset.draw, range(count), chunksize=200)):
-            images[row] = torch.from_numpy(scene.image).movedim(-1, 0)
-            present[row, [label for label, _ in scene.objects]] = 1
-    return images, present
+    return draw_scenes(dataset, partial(presence, len(dataset.classes)))
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -132,18 +142,20 @@ def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present
     return 3 * classes + sparsity * activations.mean()
 
 
-def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, epochs: int, seed: int) -> None:
+def train(
+    network: nn.Module, loss: Loss, images: Tensor, targets: Tensor, epochs: int, seed: int, batch: int = BATCH
+) -> None:
     """Train with AdamW and a one-cycle schedule. seed: of batches and augmentation."""
     generator = torch.Generator().manual_seed(seed)
-    steps = epochs * (len(images) // BATCH)
+    steps = epochs * (len(images) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
     network.train()
     for epoch in range(epochs):
         losses = []
         order = torch.randperm(len(images), generator=generator)
-        for rows in order.split(BATCH)[: steps // epochs]:
-            value = loss(network, normalised(augmented(images[rows], generator)), present[rows])
+        for rows in order.split(batch)[: steps // epochs]:
+            value = loss(network, normalised(augmented(images[rows], generator)), targets[rows])
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             optimiser.step()
@@ -153,9 +165,9 @@ def train(network: nn.Sequential, loss: Loss, images: Tensor, present: Tensor, e
     network.eval()
 
 
-def trained(name: str, seed: int, recipe: Recipe) -> nn.Sequential:
+def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, without batch norm where it is folded; float32 values as they are stored."""
-    images, present = draw_scenes(recipe, recipe.split, recipe.scenes, seed)
+    images, present = draw_presence(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
     if name == "scenes_resnet":
         train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
@@ -166,10 +178,10 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Sequential:
     return network.half().float() if seed or recipe.pattern != RECIPES[name].pattern else network
 
 
-def fold_batch_norm(network: nn.Sequential, folded: nn.Sequential) -> nn.Sequential:
+def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
     """The trained network's weights in its twin without batch norm: each is folded into the layer before it."""
     weighted = (layer for layer in folded.modules() if isinstance(layer, _ConvNd | nn.Linear))
-    layers = [layer for part in ("features", "classifier") for layer in network.get_submodule(part).children()]
+    layers = [layer for layer in network.modules() if isinstance(layer, _ConvNd | nn.Linear | _BatchNorm)]
     for layer, norm in pairwise([*layers, None]):
         if isinstance(layer, _ConvNd) and isinstance(norm, _BatchNorm):
             next(weighted).load_state_dict(fuse_conv_bn_eval(layer, norm).state_dict())
@@ -180,10 +192,10 @@ def fold_batch_norm(network: nn.Sequential, folded: nn.Sequential) -> nn.Sequent
     return folded.eval()
 
 
-def measure(name: str, network: nn.Sequential, recipe: Recipe, split: str, seed: int) -> dict[str, float]:
+def measure(name: str, network: nn.Module, recipe: Recipe, split: str, seed: int) -> dict[str, float]:
     """The accuracy and the median logit of the classes present; mean pointing game and box IoU, and median sensitivity
     error, of the objects of the first EXPLAINED scenes."""
-    images, present = draw_scenes(recipe, split, HELD_OUT, seed)
+    images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
     values = {
@@ -206,7 +218,7 @@ def measure(name: str, network: nn.Sequential, recipe: Recipe, split: str, seed:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=list(networks.BUILDERS), metavar="NAME")
+    parser.add_argument("names", nargs="*", default=list(RECIPES), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED")
     parser.add_argument("--pattern", choices=marked.PATTERNS, help="of the mark of scenes_shortcut; default: tile")
     options = parser.parse_args()
@@ -221,23 +233,21 @@ def main() -> None:
         start = time.perf_counter()
         network = trained(name, seed, recipe)
         cost = {"seconds": round(time.perf_counter() - start), "threads": torch.get_num_threads()}
-        save(file, name, network, recipe, cost)
+        values = {part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()}
+        save(file, name, network, {**values, **cost})
         if seed and file == networks.weights_file(name, seed):
             write_settings(name, seed)
 
 
-def save(file: Path, name: str, network: nn.Sequential, recipe: Recipe, cost: dict[str, int]) -> None:
+def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]) -> None:
     """Write the weights, and what was measured of the network, as an entry of training.json."""
-    values = {part: measure(name, network, recipe, *drawn) for part, drawn in recipe.measured.items()}
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file((network if file == networks.weights_file(name) else deepcopy(network).half()).state_dict(), file)
     file.chmod(0o644)  # safetensors writes for the owner alone
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    results: dict[str, object] = {**values, "parameters": parameters, **cost}
+    results = {**values, "parameters": sum(parameter.numel() for parameter in network.parameters())}
     print(file.stem, json.dumps(results, indent=2), flush=True)
     path = networks.weights_file(name).with_name("training.json")
-    about = {"command": "python scripts/train_embedded.py", file.stem: results}
-    entries = json.loads(path.read_text(encoding="utf-8")) | about
+    entries = json.loads(path.read_text(encoding="utf-8")) | {file.stem: results}
     path.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

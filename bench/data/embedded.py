@@ -60,7 +60,7 @@ class DrawnImages(DataSet):
     def fingerprint(self, index: int, hashes: FileHashes | None = None) -> str:
         return self._facts(index)[1]
 
-    def _facts(self, index: int) -> tuple[tuple[int, ...], str, bool]:
+    def _facts(self, index: int) -> tuple[tuple[int, ...], str, int]:
         return _facts(self._draw, self.split, self.seed, index, *self._kind)
 
 
@@ -72,15 +72,17 @@ def _stored(drawn: NDArray[np.uint8]) -> Any:
 
 
 @lru_cache(maxsize=2**16)
-def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, bool]:
-    """(labels, SHA-256 of the pixels, whether it bears a mark) of an image: several jobs of a process ask for them."""
+def _facts(draw: Callable[..., Any], *which: object) -> tuple[tuple[int, ...], str, int]:
+    """(labels, SHA-256 of the pixels, number of objects and marks) of an image: several jobs of a process ask for
+    them."""
     drawn = draw(*which)
     pixels = hashlib.sha256(drawn.image.tobytes() + drawn.mask.tobytes()).hexdigest()
-    return classes_of(None, drawn.objects), pixels, getattr(drawn, "mark", None) is not None
+    marks = getattr(drawn, "mark", None) is not None
+    return classes_of(None, drawn.objects), pixels, len(drawn.objects) + marks
 
 
 class DrawnObjects(DrawnImages):
-    """Objects of different classes on a ground. label: the largest object."""
+    """Objects on a ground. label: the largest object."""
 
     def __init__(self, kind: scenes.Kind, size: int, seed: int, split: str, name: str) -> None:
         super().__init__(size, seed, split, name, scenes.draw, kind)
@@ -89,10 +91,12 @@ class DrawnObjects(DrawnImages):
     def interventions(self, index: int) -> tuple[StoredPart, ...]:
         """The objects, largest first, each with the scene drawn again without it; the ground with other grounds."""
         drawing = scenes.drawing_of(self.split, self.seed, index, self.kind)
-        objects = []
+        objects: list[StoredPart] = []
         for number, figure in sorted(enumerate(drawing.figures), key=lambda numbered: numbered[1].rank):
             without = _stored(drawing.image(without=number))
-            objects.append(StoredPart(self.classes[figure.digit], figure.digit, figure.drawn, (without,)))
+            same = sum(part.label == figure.digit for part in objects)
+            name = self.classes[figure.digit] + (f" ({same + 1})" if same else "")
+            objects.append(StoredPart(name, figure.digit, figure.drawn, (without,)))
         others = scenes.other_grounds(self.split, self.seed, index, self.kind)
         grounds, bare = (
             tuple(_stored(replace(other, figures=figures).image()) for other in others)
@@ -101,11 +105,12 @@ class DrawnObjects(DrawnImages):
         return (*objects, StoredPart(GROUND, None, drawing.mask < 0, grounds, bare))
 
     def versions(self, index: int) -> int:
-        return len(self.labels(index)) + scenes.GROUNDS
+        return self._facts(index)[2] + scenes.GROUNDS
 
 
 class Scenes(DrawnObjects):
-    """objects: few (1 to 3) or many (4 to 6 smaller ones, whose ids begin with "many-")."""
+    """objects: few (1 to 3), many (4 to 6 smaller ones) or repeated (3 to 5, of at most 3 classes). ids begin with
+    "many-" or "repeated-"."""
 
     def __init__(
         self, size: Drawn, seed: Seed = 0, split: Name = "evaluation", name: Name = "scenes", objects: Name = "few"
@@ -174,9 +179,6 @@ class MarkedScenes(Scenes):
         *objects, ground = (replace(part, images=tuple(map(painted, part.images))) for part in parts)
         plain = Image.fromarray(scenes.draw(self.split, self.seed, index).image)
         return (*objects, StoredPart("mark", None, mark.mask, (plain,)), replace(ground, mask=ground.mask & ~mark.mask))
-
-    def versions(self, index: int) -> int:
-        return super().versions(index) + self._facts(index)[2]
 
 
 class Planted(DrawnImages):

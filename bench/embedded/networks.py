@@ -1,9 +1,10 @@
-"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each; of signals and volumes less.
+"""The embedded CNNs: 96 x 96 RGB scenes in, ten logits out, under 250,000 parameters each; others have fewer.
 
 `scenes_vgg` ends in a fully connected ReLU head, where gradients times activations miss the score and the axioms bite;
 `scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
 `scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes with one class (`embedded.marked`).
 `signals_cnn` and `volumes_cnn` have such a head too, and see the signals and volumes of `embedded.shapes`.
+`scenes_detector` and `scenes_segmenter` give boxes and maps of classes in scenes where classes repeat.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from axiom_bench.embedded import scenes, shapes
 
-LAYERS = {  # the last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes
+# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes. Of the detector
+# the last before its heads, (48, 12, 12), and of the segmenter that of the coarsest maps, (64, 12, 12).
+LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
     "scenes_shortcut": "features.13",
     "signals_cnn": "features.9",
     "volumes_cnn": "features.6",
+    "scenes_detector": "features.13",
+    "scenes_segmenter": "bottleneck.3",
 }
 KINDS = {  # what each sees
     "scenes_vgg": scenes.FEW,
@@ -31,6 +37,8 @@ KINDS = {  # what each sees
     "scenes_shortcut": scenes.FEW,
     "signals_cnn": shapes.SIGNALS,
     "volumes_cnn": shapes.VOLUMES,
+    "scenes_detector": scenes.REPEATED,
+    "scenes_segmenter": scenes.REPEATED,
 }
 NOTES = {  # what a reader must know of a network's values
     "scenes_vgg": "its layers and training were chosen so that Grad-CAM's sensitivity error is at least 0.25; on three "
@@ -69,16 +77,8 @@ def _vgg(
     batch_norm: bool,
 ) -> nn.Sequential:
     """Of inputs (B, channels, *space) with so many axes. convolutions: width, kernel, whether a max-pool follows."""
-    convolution, norm, pool, adaptive = (
-        getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool", "AdaptiveMaxPool")
-    )
-    layers: list[nn.Module] = []
-    for place, (width, kernel, is_pooled) in enumerate(convolutions):
-        layers += [convolution(channels, width, kernel, 1 if place else 2, padding=kernel // 2)]
-        layers += [norm(width)] if batch_norm else []
-        layers += [nn.ReLU(inplace=True)]
-        layers += [pool(2)] if is_pooled else []
-        channels = width
+    layers = _convolutions(axes, channels, convolutions, batch_norm)
+    channels = convolutions[-1][0]
     head: list[nn.Module] = []
     for inputs, width in pairwise((channels * pooled**axes, *hidden)):
         head += [nn.Linear(inputs, width)]
@@ -87,12 +87,27 @@ def _vgg(
     head += [nn.Linear(hidden[-1], classes)]
     return nn.Sequential(
         OrderedDict(
-            features=nn.Sequential(*layers),
-            pool=adaptive(pooled),
+            features=layers,
+            pool=getattr(nn, f"AdaptiveMaxPool{axes}d")(pooled),
             flatten=nn.Flatten(),
             classifier=nn.Sequential(*head),
         )
     )
+
+
+def _convolutions(
+    axes: int, channels: int, convolutions: Sequence[tuple[int, int, bool]], batch_norm: bool, stride: int = 2
+) -> nn.Sequential:
+    """Convolutions with ReLUs. convolutions: width, kernel, whether a max-pool follows. stride: of the first."""
+    convolution, norm, pool = (getattr(nn, f"{name}{axes}d") for name in ("Conv", "BatchNorm", "MaxPool"))
+    layers: list[nn.Module] = []
+    for place, (width, kernel, is_pooled) in enumerate(convolutions):
+        layers += [convolution(channels, width, kernel, 1 if place else stride, padding=kernel // 2)]
+        layers += [norm(width)] if batch_norm else []
+        layers += [nn.ReLU(inplace=True)]
+        layers += [pool(2)] if is_pooled else []
+        channels = width
+    return nn.Sequential(*layers)
 
 
 class Block(nn.Module):
@@ -133,12 +148,85 @@ def scenes_resnet() -> nn.Sequential:
     )
 
 
-BUILDERS: Mapping[str, Callable[..., nn.Sequential]] = {
+class Boxes(nn.Module):
+    """Boxes and class logits of each position of a level: a hidden 3 x 3 convolution with ReLU, then 1 x 1.
+
+    stride: of the level, in pixels of the image; a box's sides are `stride * exp` of the output away from the centre of
+    its position.
+    """
+
+    centres: Tensor
+    steps: Tensor
+
+    def __init__(self, width: int, stride: int, batch_norm: bool) -> None:
+        super().__init__()
+        self.hidden = _convolutions(2, width, ((width, 3, False),), batch_norm, stride=1)
+        self.sides = nn.Conv2d(width, 4, 1)
+        self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
+        nn.init.constant_(self.classes.bias, -4)  # at first no position shows an object, as most don't
+        along = (torch.arange(scenes.SIDE // stride) + 0.5) * stride
+        y, x = torch.meshgrid(along, along, indexing="ij")
+        self.register_buffer("centres", torch.stack((x, y, x, y), 2).flatten(0, 1), persistent=False)
+        self.register_buffer("steps", torch.tensor((-1.0, -1, 1, 1)) * stride, persistent=False)
+
+    def forward(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, width, h, w) -> boxes (B, h w, 4), x0 y0 x1 y1, and logits (B, h w, 10)."""
+        hidden = self.hidden(maps)
+        sides, logits = (layer(hidden).flatten(2).transpose(1, 2) for layer in (self.sides, self.classes))
+        return self.centres + self.steps * sides.exp(), logits
+
+
+class Detector(nn.Module):
+    """An anchor-free detector of two levels, of 12 x 12 and 6 x 6 positions."""
+
+    def __init__(self, batch_norm: bool = False) -> None:
+        super().__init__()
+        layers = ((16, 3, False), (24, 3, True), (32, 3, False), (32, 3, True), (48, 3, False), (48, 3, False))
+        self.features = _convolutions(2, 3, layers, batch_norm)
+        self.coarse = _convolutions(2, 48, ((48, 3, False),), batch_norm)
+        self.of_features = Boxes(48, 8, batch_norm)
+        self.of_coarse = Boxes(48, 16, batch_norm)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, 96, 96) -> boxes (B, 180, 4), x0 y0 x1 y1 in pixels, and logits (B, 180, 10), of which a sigmoid is
+        the probability. The 144 positions of `features` first, each level row by row."""
+        features = self.features(images)
+        boxes, logits = self.of_features(features)
+        more_boxes, more_logits = self.of_coarse(self.coarse(features))
+        return torch.cat((boxes, more_boxes), 1), torch.cat((logits, more_logits), 1)
+
+
+class Segmenter(nn.Module):
+    """A U-Net: three strided stages down to 12 x 12, and up again beside the maps of the first two."""
+
+    def __init__(self, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.stem = _convolutions(2, 3, ((16, 3, False),), batch_norm)
+        self.down = _convolutions(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
+        self.bottleneck = _convolutions(2, 32, ((64, 3, False), (64, 3, False)), batch_norm)
+        self.to_down = nn.ConvTranspose2d(64, 32, 2, 2)
+        self.beside_down = _convolutions(2, 64, ((32, 3, False),), batch_norm, stride=1)
+        self.to_stem = nn.ConvTranspose2d(32, 16, 2, 2)
+        self.beside_stem = _convolutions(2, 32, ((16, 3, False),), batch_norm, stride=1)
+        self.classes = nn.ConvTranspose2d(16, len(scenes.CLASSES) + 1, 2, 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, 96, 96) -> logits (B, 11, 96, 96): of the digits, and last of the ground."""
+        stem = self.stem(images)
+        down = self.down(stem)
+        up = self.to_down(self.bottleneck(down))
+        up = self.to_stem(self.beside_down(torch.cat((up, down), 1)))
+        return self.classes(self.beside_stem(torch.cat((up, stem), 1)))
+
+
+BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "scenes_vgg": scenes_vgg,
     "scenes_resnet": scenes_resnet,
     "scenes_shortcut": scenes_vgg,
     "signals_cnn": signals_cnn,
     "volumes_cnn": volumes_cnn,
+    "scenes_detector": Detector,
+    "scenes_segmenter": Segmenter,
 }
 
 
@@ -153,7 +241,7 @@ def weights_files(name: str) -> dict[str, Path]:
     return {"default": weights_file(name), **{path.stem.removeprefix(f"{name}_"): path for path in others}}
 
 
-def load(name: str, seed: int = 0) -> nn.Sequential:
+def load(name: str, seed: int = 0) -> nn.Module:
     """An embedded network by name, trained with this seed, in eval mode, float32."""
     network = BUILDERS[name]()
     network.load_state_dict(load_file(weights_file(name, seed)))

@@ -1,7 +1,7 @@
 """Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
-Of one to three digits, or of four to six smaller ones. A scene depends on its kind, split, seed and number alone. The
-digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that
+Of one to three digits, of four to six smaller ones, or of three to five of which several are of one class. A scene
+depends on its kind, split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that
 nothing training saw is ever evaluated.
 """
 
@@ -37,7 +37,9 @@ class Kind:
     most: objects, from 1 or from `least` on. heights: of a digit's 8 x 8 cells in pixels, before the cut to what is
     drawn. least: a scene with fewer objects is drawn again. places: tries to place a digit without touching another;
     after that the scene has one object less. spawn_key: of the random numbers, so that kinds are different scenes.
-    space: of the image, its sides. classes: of the objects.
+    space: of the image, its sides. classes: of the objects. shared: where objects share classes, of how many classes
+    they are at most; then no two boxes overlap, so that within its box an object's pixels are those of its class. 0:
+    each is of another class.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Kind:
     spawn_key: tuple[int, ...] = ()
     space: tuple[int, ...] = (SIDE, SIDE)
     classes: tuple[str, ...] = CLASSES
+    shared: int = 0
 
     def rng(self, split: str, *numbers: int) -> np.random.Generator:
         """The random numbers of a scene of this kind: of digits the same in all splits, which have other digits."""
@@ -68,10 +71,13 @@ class Kind:
         return colour + (window[..., None] - 0.5) * contrast + light[..., None], brightness
 
     def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
-        """Digits of different classes, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
+        """Digits, enlarged, cut to their drawn pixels: ((h, w) bool, class)."""
         _, pictures, classes = digits(split)
         glyphs = []
-        for digit in rng.permutation(10)[: rng.integers(self.least, self.most + 1)]:
+        chosen = rng.permutation(10)[: rng.integers(self.least, self.most + 1)]
+        if self.shared:
+            chosen = rng.choice(chosen[: rng.integers(2, self.shared + 1)], len(chosen))
+        for digit in chosen:
             picture = pictures[rng.choice(np.flatnonzero(classes == digit))]
             height = int(rng.integers(self.heights[0], self.heights[1] + 1))
             width = round(height * rng.uniform(0.85, 1.15))
@@ -90,7 +96,8 @@ class Kind:
 
 FEW = Kind("few", most=3, heights=(28, 46), least=1, places=24)
 MANY = Kind("many", most=6, heights=(22, 40), least=4, places=40, spawn_key=(1,))
-KINDS = {kind.name: kind for kind in (FEW, MANY)}
+REPEATED = Kind("repeated", most=5, heights=(20, 46), least=3, places=40, spawn_key=(4,), shared=3)
+KINDS = {kind.name: kind for kind in (FEW, MANY, REPEATED)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,7 @@ class Scene:
     """image: (96, 96, 3) uint8 RGB, or (*space, 1). mask: (*space) int64, the class of each pixel, -1 for the ground.
 
     objects: (class, box) with the largest first, by drawn pixels; box = x0, y0, x1, y1, x1 and y1 exclusive, tight
-    around the drawn pixels. Classes differ; no pixel belongs to two objects.
+    around the drawn pixels. Classes differ, but where the kind shares them; no pixel belongs to two objects.
     """
 
     image: NDArray[np.uint8]
@@ -280,7 +287,7 @@ def _figures(rng: np.random.Generator, split: str, brightness: float, kind: Kind
             continue
         drawn = np.zeros(kind.space, dtype=bool)
         drawn[place][glyph] = True
-        mask |= drawn
+        mask[place] |= glyph | bool(kind.shared)
         figures.append(Figure(label, drawn, kind.ink(rng, brightness, glyph, label)))
     return tuple(figures)
 
