@@ -80,7 +80,7 @@ def _head(part: Any, explained: ExplainedImage, model: str, columns: int) -> Non
         name = name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
         right.text(0.0, place, f" {name}  {score.text}", va="center", fontsize=8)
     right.set(xlim=(0, 1), ylim=(len(explained.top) - 0.4, -0.6), yticks=[])
-    right.set_title("Top classes", fontsize=8, fontweight="normal")
+    right.set_title("Top classes" if explained.top[0].box is None else "Objects", fontsize=8, fontweight="normal")
     right.grid(False)
     right.tick_params(labelsize=7)
     for side in ("left", "right", "top"):
