@@ -44,8 +44,8 @@ _MODULES = {  # where each name is defined
 }
 __all__ = [
     "Annotation", "Batch", "BenchError", "BoxScores", "CutModel", "Explanation", "FixedDraws", "Map", "Part",
-    "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics", "outputs",
-    "overlay", "rank", "read_run", "results", "trace",
+    "RegionScores", "Trace", "check", "cut", "evaluate", "explain", "heatmap", "load_model", "methods", "metrics",
+    "outputs", "overlay", "rank", "read_run", "results", "trace",
 ]  # fmt: skip
 
 

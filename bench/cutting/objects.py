@@ -11,10 +11,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
 Read = Callable[[Any], Any]  # from what a network returns to what is explained of it
+MOST, CANDIDATES = 100, 1000  # objects of an image, as COCO counts them, and boxes that are looked at for them
 OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is suppressed
 
 
@@ -46,14 +49,20 @@ class ObjectScores(nn.Module):
 
     module: the network; its layers are named with or without `module.` before them. read: from what it returns to what
     the class needs. exclusive: whether a softmax over the logits is the probability of each class, else a sigmoid of
-    each. background: the class that is no object; -1: the last.
+    each. background: the class that is no object; -1: the last. A module's `true_contributions` gets the place too.
     """
+
+    of_objects = True
 
     def __init__(
         self, module: nn.Module, read: Read | None = None, exclusive: bool = False, background: int | None = None
     ) -> None:
         super().__init__()
         self.module, self.read, self.exclusive, self.background = module, read, exclusive, background
+        if callable(truth := getattr(module, "true_contributions", None)):
+            self.true_contributions = truth
+            if (layer := getattr(module, "truth_layer", None)) is not None:
+                self.truth_layer = f"module.{layer}"
 
     @abstractmethod
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
@@ -65,7 +74,7 @@ class ObjectScores(nn.Module):
 
     @abstractmethod
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
-        """The objects of each image with at least this probability, the most probable first; see the classes."""
+        """The objects of each image with at least this probability, the most probable first, MOST at most."""
 
     def returned(self, images: Tensor) -> Any:
         """What the network returns for images, as `read` has it."""
@@ -117,7 +126,7 @@ class BoxScores(ObjectScores):
         if self.background is not None:
             probabilities[:, :, self.background] = 0
         rows = zip(boxes.double().cpu(), probabilities, strict=True)
-        return [list(_unsuppressed(*row, least)) for row in rows]
+        return [list(islice(_unsuppressed(*row, least), MOST)) for row in rows]
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +170,7 @@ class RegionScores(ObjectScores):
             is_object &= classes != self.background % values.shape[1]
         scale = torch.tensor([side / of for side, of in zip(images.shape[:1:-1], values.shape[:1:-1], strict=True)])
         rows = zip(values, classes.masked_fill(~is_object, -1), strict=True)
-        return [sorted(_regions(*row, scale, least, whole), key=lambda each: -each.probability) for row in rows]
+        return [_regions(*row, scale, least, whole) for row in rows]
 
     @full_precision()
     def _checked(self, images: Tensor) -> Tensor:
@@ -175,7 +184,8 @@ class RegionScores(ObjectScores):
 
 
 def at_position(logits: Tensor, position: Tensor) -> Tensor:
-    """(B, N, C) at positions (B,): (B, C)."""
+    """(B, N, C) at positions (B,): (B, C). A position that isn't there is the last: a cut asks for made-up places."""
+    position = position.clamp(min=0, max=logits.shape[1] - 1)
     return logits.gather(1, position[:, None, None].expand(-1, 1, logits.shape[2]))[:, 0]
 
 
@@ -184,7 +194,7 @@ def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterato
     positions, labels = (probabilities >= least).nonzero(as_tuple=True)
     values = probabilities[positions, labels]
     kept: list[tuple[int, Tensor]] = []
-    for place in values.argsort(descending=True, stable=True).tolist():
+    for place in values.argsort(descending=True, stable=True)[:CANDIDATES].tolist():
         position, label = int(positions[place]), int(labels[place])
         box = boxes[position]
         same = [other for other_label, other in kept if other_label == label]
@@ -195,20 +205,24 @@ def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterato
         yield Found(label, float(values[place]), box.float(), where)
 
 
-def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool) -> Iterator[Found]:
+def _regions(values: Tensor, classes: Tensor, scale: Tensor, least: float, whole: bool) -> list[Found]:
     """The regions of one image: probabilities (C, h, w), the class of each position (h, w), -1 for none. scale: width
     and height of a position in pixels."""
+    regions = list[tuple[float, int, NDArray[np.bool_]]]()
     for label in classes[classes >= 0].unique().tolist():
         mask = (classes == label).numpy()
         parts, count = (mask.astype(int), 1) if whole else ndimage.label(mask)
-        for number in range(1, count + 1):
-            region = torch.from_numpy(np.asarray(parts == number))
-            probability = float(values[label][region].mean())
-            if probability >= least:
-                rows, columns = (region.any(axis).nonzero()[:, 0] for axis in (1, 0))
-                corners = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
-                box = torch.tensor([float(each) for each in corners]) * scale.repeat(2)
-                yield Found(int(label), probability, box, region.float())
+        means = ndimage.mean(values[label].numpy(), parts, range(1, count + 1))
+        chosen = np.argsort(-means, kind="stable")[:MOST]
+        regions += [(float(means[part]), label, parts == part + 1) for part in chosen if means[part] >= least]
+    regions.sort(key=lambda each: -each[0])
+    return [_found_region(*each, scale) for each in regions[:MOST]]
+
+
+def _found_region(probability: float, label: int, region: NDArray[np.bool_], scale: Tensor) -> Found:
+    rows, columns = (np.flatnonzero(region.any(axis)) for axis in (1, 0))
+    corners = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    return Found(label, probability, corners * scale.repeat(2), torch.from_numpy(region).float())
 
 
 def boxes_of(trace: Trace) -> Tensor | None:

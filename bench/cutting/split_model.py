@@ -416,7 +416,7 @@ class TracedNetwork:
             return None
         maps = self._unscaled(activations)
         with arithmetic("fp32", maps.device):
-            truth = method(maps.clone(), targets.clone())
+            truth = method(maps.clone(), targets.clone(), *(self.others if hasattr(model, "of_objects") else ()))
         if not isinstance(truth, Tensor) or truth.shape != maps.shape or not truth.is_floating_point():
             given = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
             raise BenchError(

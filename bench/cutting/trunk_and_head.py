@@ -168,6 +168,9 @@ def split(network: ScoredNetwork, layer: str, opaque_scores: bool = False) -> Gr
         raise CannotSplit(f"the scores don't depend on {layer}")
     trunk, head = _split_graph(graph, cut, after)
     modules = fx.GraphModule(network, trunk, "Trunk"), fx.GraphModule(network, head, "Head")
+    if hasattr(network.model, "of_objects"):  # whose boxes no score reads
+        modules[1].graph.eliminate_dead_code()
+        modules[1].recompile()
     return GraphParts(network.model, *modules, tracer.own_gradient)
 
 

@@ -142,6 +142,33 @@ class PlantedNetwork(nn.Module):
         return logits
 
 
+class PlantedBoxes(nn.Module):
+    """Two boxes, the left and the right half of an image; the logits of each are of the evidence in its half alone.
+
+    So a channel that is active in both halves has a part in either box's score, and its truth is in that box's half.
+    """
+
+    truth_layer = "features"
+    boxes: Tensor
+
+    def __init__(self, halves: Sequence[PlantedNetwork], grid: Grid) -> None:
+        super().__init__()
+        self.features, self.halves, middle = halves[0].features, nn.ModuleList(halves), grid.cells * grid.cell / 2
+        boxes = torch.tensor([[0.0, 0, middle, 2 * middle], [middle, 0, 2 * middle, 2 * middle]])
+        self.register_buffer("boxes", boxes, persistent=False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (B, 3, 96, 96) -> boxes (B, 2, 4) and logits (B, 2, 2)."""
+        maps = self.features(images)
+        logits = torch.stack([half.head(half.flatten(half.readout(maps))) for half in self.halves], 1)
+        return self.boxes + torch.zeros_like(logits[:, :, :1]), logits
+
+    def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
+        """As `PlantedNetwork` has them, of the score at each row's place, (B, 5)."""
+        of_halves = [half.true_contributions(activations, targets) for half in self.halves]  # type: ignore[operator]
+        return torch.stack(of_halves, 1)[torch.arange(len(place)), place[:, 0].long().cpu()]
+
+
 class NoisyOr(nn.Module):
     """The linear logits, the first with a + b - a b added, where a and b are the first two channels, in patches."""
 
@@ -282,6 +309,14 @@ def planted_vanishing(axes: int = 2) -> PlantedNetwork:
     return _pooled(axes, ("red", "green", "blue"), [WEIGHTS, OTHER], saturated=True)
 
 
+def planted_boxes() -> PlantedBoxes:
+    """S = a_red + 2 a_green + 3 a_blue of a box's half; red is in both halves."""
+    grid, names = GRIDS[2], ("red", "green", "blue", *UNREAD)
+    features, head = detectors(grid, names), linear(grid, names, [WEIGHTS, OTHER])
+    halves = [PlantedNetwork(features, reading(grid, [side] * len(names)), head) for side in ((1, 0), (0, 1))]
+    return PlantedBoxes(halves, grid)
+
+
 BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {
     "planted_additive": planted_additive,
     "planted_bias": planted_bias,
@@ -294,3 +329,4 @@ BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {
     "planted_region": planted_region,
     "planted_vanishing": planted_vanishing,
 }
+OF_BOXES: Mapping[str, Callable[..., PlantedBoxes]] = {"planted_boxes": planted_boxes}

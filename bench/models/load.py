@@ -324,11 +324,12 @@ def find_source(spec: ModelSpec) -> Source:
 
 
 def _embedded(spec: ModelSpec) -> Source:
-    builders: Mapping[str, Callable[..., nn.Module]] = {**networks.BUILDERS, **planted.BUILDERS}
+    of_planted: Mapping[str, Callable[..., nn.Module]] = {**planted.BUILDERS, **planted.OF_BOXES}
+    builders = {**networks.BUILDERS, **of_planted}
     if spec.architecture not in builders:
         raise unknown("embedded model", spec.architecture, builders)
     build = partial(builders[spec.architecture], **spec.kwargs)
-    is_planted = spec.architecture in planted.BUILDERS
+    is_planted = spec.architecture in of_planted
 
     def published(name: str) -> Weights:
         files = {"default": None} if is_planted else networks.weights_files(spec.architecture)

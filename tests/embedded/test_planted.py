@@ -12,7 +12,7 @@ import axiom_bench as ab
 from axiom_bench.data.loading import batches
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
-from axiom_bench.embedded.planted import BUILDERS, GRIDS, MEAN, STD, PlantedNetwork, channel_shapley
+from axiom_bench.embedded.planted import BUILDERS, GRIDS, MEAN, STD, PlantedNetwork, channel_shapley, planted_boxes
 from axiom_bench.errors import BenchError
 
 IMAGES = 24
@@ -187,6 +187,27 @@ def test_positions_of_different_values_may_have_another_owen_value():
     owen = position_values(network, maps, unions=True)
     torch.testing.assert_close(truth.sum(1), owen.sum(1), rtol=1e-12, atol=1e-14)
     assert (truth - owen).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("batch", [2], indirect=True, ids=["images"])
+def test_each_box_has_the_truth_of_its_half(batch, areas):
+    """Red is in both halves, and one channel: what the axioms ask for doesn't tell where it counts."""
+    network = ab.BoxScores(planted_boxes().double().eval())
+    side = batch.images.shape[-1] / 2
+    for half in (0, 1):
+        places = torch.tensor([[half, half * side, 0, (1 + half) * side, 2 * side]]).expand(IMAGES, -1)
+        trace = ab.trace(network, "features", (batch.images.double(), places), batch.targets)
+        of_half = {colour: area[:, 0] - area[:, 1] if half else area[:, 1] for colour, area in areas.items()}
+        expected = [of_half["red"], 2 * of_half["green"], 3 * of_half["blue"]]
+        truth = trace.true_contributions
+        torch.testing.assert_close(truth.sum((2, 3))[:, :3], torch.stack(expected, 1), rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(truth.sum((2, 3)), trace.ablation_drops, rtol=1e-12, atol=1e-14)
+        other_half = truth[..., :8] if half else truth[..., 8:]
+        assert (other_half == 0).all()
+        of_methods = {name: ab.methods.get(name)(trace) * trace.activations for name in ("hires_cam", "xgrad_cam")}
+        torch.testing.assert_close(of_methods["hires_cam"], truth, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(of_methods["xgrad_cam"].sum((2, 3)), truth.sum((2, 3)), rtol=1e-6, atol=1e-9)
+        assert (of_methods["xgrad_cam"][:, 0] - truth[:, 0]).abs().amax((1, 2)).min() > 0  # red leaks into the other
 
 
 def by_orders(score: Callable[[Tensor], Tensor], players: Tensor, orders: Iterable[tuple[int, ...]] = ()) -> Tensor:
