@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from axiom_bench.embedded import scenes, shapes
 
-# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes. Of the detector
-# the last before its heads, (48, 12, 12), and of the segmenter that of the coarsest maps, (64, 12, 12).
+# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes. Of the
+# detector that before its heads, (48, 12, 12), and of the segmenter that of its coarsest maps, (64, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",

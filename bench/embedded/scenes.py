@@ -1,8 +1,8 @@
 """Scenes: handwritten digits of different classes on a textured ground, with exact boxes and masks.
 
 Of one to three digits, of four to six smaller ones, or of three to five of which several are of one class. A scene
-depends on its kind, split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels); digits and textures are split before drawing, so that
-nothing training saw is ever evaluated.
+depends on its kind, split, seed and number alone. The digits are scikit-learn's bundled ones (1,797 of 8 x 8 pixels);
+digits and textures are split before drawing, so that nothing training saw is ever evaluated.
 """
 
 from __future__ import annotations

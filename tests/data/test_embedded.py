@@ -30,10 +30,12 @@ def test_an_image_depends_on_split_seed_and_number_alone():
     assert len({dataset.fingerprint(0), *(other.fingerprint(0) for other in others)}) == 3
 
 
-def test_scenes_of_few_and_of_many_objects_have_ids_of_their_own():
-    few, many = (load_dataset({"kind": "scenes", "size": 2, **objects}) for objects in ({}, {"objects": "many"}))
+def test_scenes_of_few_and_of_other_objects_have_ids_of_their_own():
+    chosen = ({}, {"objects": "many"}, {"objects": "repeated"})
+    few, many, repeated = (load_dataset({"kind": "scenes", "size": 2, **objects}) for objects in chosen)
     assert few.ids == ("evaluation-0-000000", "evaluation-0-000001")  # of seed 0
     assert many.ids == tuple(f"many-{image_id}" for image_id in few.ids)
+    assert repeated.ids == tuple(f"repeated-{image_id}" for image_id in few.ids)
     assert few.fingerprint(0) == load_dataset({"kind": "scenes", "size": 1, "seed": 0}).fingerprint(0)
 
 

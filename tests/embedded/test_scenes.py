@@ -10,7 +10,9 @@ from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import scenes
 
 DISJOINT = ("fit", "validation", "evaluation")
-DRAWN, MANY = ([scenes.draw("evaluation", 3, number, kind) for number in range(60)] for kind in scenes.KINDS.values())
+DRAWN, MANY, REPEATED = (
+    [scenes.draw("evaluation", 3, number, kind) for number in range(60)] for kind in scenes.KINDS.values()
+)
 
 
 def test_the_digits_are_scikit_learn_s():
@@ -72,6 +74,42 @@ def test_objects_are_of_different_classes_largest_first_with_tight_boxes(drawn, 
         for digit, (x0, y0, x1, y1) in scene.objects:
             rows, columns = np.nonzero(scene.mask == digit)
             assert (x0, y0, x1, y1) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+
+
+def test_where_classes_repeat_an_object_is_its_class_within_its_box():
+    """So no other object is in it, and no pixel of an object is outside."""
+    assert {len(scene.objects) for scene in REPEATED} == {3, 4, 5}
+    for scene in REPEATED:
+        covered = np.zeros_like(scene.mask)
+        for label, (x0, y0, x1, y1) in scene.objects:
+            inside = scene.mask[y0:y1, x0:x1]
+            assert set(np.unique(inside)) <= {-1, label}
+            assert scenes.tight_box(inside == label) == (0, 0, x1 - x0, y1 - y0)
+            covered[y0:y1, x0:x1] += 1
+        assert covered.max() == 1
+        assert (scene.mask[covered == 0] == -1).all()
+        assert scene.label == scene.objects[0][0]
+    classes = [len({label for label, _ in scene.objects}) for scene in REPEATED]
+    assert set(classes) == {1, 2, 3}
+    shared = [number < len(scene.objects) for number, scene in zip(classes, REPEATED, strict=True)]
+    assert sum(shared) > 0.9 * len(shared)
+    again, other = (scenes.draw("evaluation", seed, 59, scenes.REPEATED) for seed in (3, 4))
+    assert np.array_equal(again.image, REPEATED[59].image)
+    assert not np.array_equal(other.image, REPEATED[59].image)
+
+
+def test_each_object_of_a_class_is_a_part_with_a_version_without_it_alone():
+    dataset = load_dataset({"kind": "scenes", "objects": "repeated", "size": 20, "seed": 3})
+    for index in range(20):
+        scene, (*objects, ground) = REPEATED[index], dataset.interventions(index)
+        assert [part.label for part in objects] == [label for label, _ in scene.objects]
+        assert len({part.name for part in objects}) == len(objects)
+        assert dataset.versions(index) == len(objects) + len(ground.images)
+        for part, (_, box) in zip(objects, scene.objects, strict=True):
+            assert scenes.tight_box(part.mask) == box
+            changed = (np.asarray(part.images[0]) != scene.image).any(2)
+            assert changed[part.mask].mean() > 0.9
+            assert not changed[~part.mask].any()
 
 
 def test_many_objects_are_of_varied_size():
