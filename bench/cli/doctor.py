@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from axiom_bench.examination.answer import Answer
 from axiom_bench.run import spine, worker
 from axiom_bench.run.composing.composition import composed
+from axiom_bench.run.job import OBJECT_RULES, Job
 from axiom_bench.run.progress import progress
 from axiom_bench.run.result import Failure
 
@@ -23,7 +26,7 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             name = str(config["model"]["name"])
             with progress(f"{name}: examination"):
                 try:
-                    job = worker.loaded(config)
+                    job = _with_objects(worker.loaded(config))
                     notes = (Answer("data", "note", sentence) for sentence in job.notes)
                     name, answers = job.name, (*notes, *worker.examination(job))
                 except (Exception, SystemExit) as error:  # a user's network may raise anything
@@ -34,3 +37,13 @@ def doctor(overrides: Sequence[str], config_folder: Path | None = None) -> tuple
             lines += [f"{name}: {answer}" for answer in answers]
             code = 2 if any(answer.level == "stop" for answer in answers) else code
     return code, lines
+
+
+def _with_objects(job: Job) -> Job:
+    """The job itself; of a network that finds objects on those in a few of its images."""
+    if job.target not in OBJECT_RULES:
+        return job
+    from axiom_bench.run.objects import on_objects  # here: most networks find none
+
+    with TemporaryDirectory() as folder:
+        return on_objects(replace(job, indices=job.indices[: worker.EXAMINED]), Path(folder))

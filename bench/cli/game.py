@@ -25,7 +25,7 @@ from axiom_bench.records import files, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.fetching import urls
-from axiom_bench.run.job import Job, cut_of, read_hashes
+from axiom_bench.run.job import OBJECT_RULES, Job, cut_of, read_hashes
 
 MAX_DEFAULT = 40  # images of a game where no number is asked for: about five minutes of a player's time
 MORE_CLASSES = 16  # rows that one image may have, one a class
@@ -90,10 +90,11 @@ def _job(manifest: Mapping[str, Any], options: Namespace, methods: Sequence[str]
     except BenchError as error:
         hint = "The maps of a game are computed as the run's configuration says: start it where the run was started."
         raise BenchError(f"{error} {hint}") from error
-    if isinstance(job.data, MosaicImages):
+    if isinstance(job.data, MosaicImages) or job.target in OBJECT_RULES:
+        of = "single objects" if job.target in OBJECT_RULES else "mosaics of several classes"
         raise BenchError(
-            f"The images of {job.data.name!r} are mosaics of several classes, and a game asks about images of exactly "
-            "two: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
+            f"The images of {job.data.name!r} are {of}, and a game asks about images of exactly "
+            "two classes: play a run that has some: axiom-bench (the embedded scenes), or axiom-bench experiment=voc."
         )
     weights = str(manifest["models"][job.model.name]["weights_sha256"])
     for what, are, were in (

@@ -107,7 +107,9 @@ class Objects:
         return replace(batch, annotations=annotations, other_inputs=(torch.stack([row.place for row in rows]),))
 
     def sha256(self, image: str) -> str:
-        """Of a row's object."""
+        """Of a row's object; "" of an image whose objects haven't been found."""
+        if image not in self.of_rows:
+            return ""
         row = self.of_rows[image]
         boxes = None if row.detected is None else row.detected.boxes.tolist()
         content = row.place.numpy().tobytes() + repr((row.explained, boxes)).encode()

@@ -47,7 +47,8 @@ class Job:
     """config: resolved. cut_model: of the model, on the device. indices: the images to explain, positions in `data`.
     target: the rule that names the class to explain. normalise: how heatmaps are scaled. cache: the folder of decoded
     images. all_indices: also of those that data.only_correct leaves out; left_out: their ids. others: why they are left
-    out, where some may be. batch_rows_of_all: of the job that this is a part of.
+    out, where some may be. batch_rows_of_all: of the job that this is a part of. of_images: the fingerprint of the
+    images in which the network has found what is explained.
 
     made_of: the images that mosaics were made of, for the manifest. `of` names their data set, `images` counts it.
     `of_one_class` counts those of one class, and of these `unreadable` those that can't be read. `confident` counts
@@ -74,6 +75,7 @@ class Job:
     others: str | None = None
     made_of: Mapping[str, Any] | None = None
     batch_rows_of_all: int | None = None
+    of_images: str | None = None
 
     @property
     def file_stem(self) -> str:
@@ -215,8 +217,8 @@ class Job:
         data, labels, inputs, contents = self.data, self.labels, self.model.inputs, {}
         with progress(f"{self.name}: hashes of the images", len(self.indices)) as shown:
             for index, digest in zip(self.indices, fingerprints(data, self.indices, self.hashes), strict=True):
-                beside = f" {inputs.sha256(data.ids[index])}" if inputs else ""
-                contents[index] = f"{data.ids[index]} {digest} {labels[index]}{beside}"
+                beside = inputs.sha256(data.ids[index]) if inputs else ""
+                contents[index] = f"{data.ids[index]} {digest} {labels[index]} {beside}".rstrip()
                 shown.advance(1)
         return contents
 
@@ -249,7 +251,7 @@ class Job:
     @property
     def data_fingerprint(self) -> str:
         """SHA-256 over the ids, the content and the labels of the chosen images, in order."""
-        return hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
+        return self.of_images or hashlib.sha256("\n".join(self.contents.values()).encode()).hexdigest()
 
 
 def _target_rule(config: Mapping[str, Any], target: str) -> str:

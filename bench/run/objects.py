@@ -68,7 +68,13 @@ def on_objects(job: Job, folder: Path) -> Job:
         for name, each in zip(data.ids, rows, strict=True)
     }
     model = replace(job.model, inputs=replace(inputs, of_rows=of_rows))
-    return replace(job, data=data, indices=tuple(range(len(data))), model=model)
+    fingerprint = _plain(job).data_fingerprint  # by which a suite knows its images, on any machine
+    return replace(job, data=data, indices=tuple(range(len(data))), model=model, of_images=fingerprint)
+
+
+def _plain(job: Job) -> Job:
+    """The job of all its images, each once."""
+    return replace(job, target="predicted", model=replace(job.model, inputs=None))
 
 
 def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, int]]:
@@ -76,7 +82,7 @@ def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, i
 
     Kept in the run folder, so that a run that was stopped goes on.
     """
-    plain = replace(job, target="predicted", model=replace(job.model, inputs=None))
+    plain = _plain(job)
     keys, found, counts = Keys(plain), list[Row](), dict[str, int]()
     with progress(f"{job.name}, objects", len(job.indices)) as shown:
         for shard in job.shards:
