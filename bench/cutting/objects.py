@@ -1,9 +1,8 @@
 """Networks of boxes and of masks, explained one object at a time.
 
 An object is a second input of the network, its place: of a box the position of the dense prediction that made it, of a
-mask the region that counts. So scores are (B, C), a class's logit of that object, and what is written for networks with
-several inputs is enough: a trace's activations, gradients and drops are of the score at a fixed place, before
-suppression.
+mask the region that counts. So scores are (B, C), a class's logit of that object, as of any network with several
+inputs. A trace's activations, gradients and drops are of the score at a fixed place, before suppression.
 """
 
 from __future__ import annotations
