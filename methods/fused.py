@@ -27,6 +27,6 @@ def fused(trace: Trace, layers: Sequence[str], wrapped: Method = layer_cam, fusi
         raise BenchError("The method `fused` needs a list of layers; set its params.layers=[LAYER,LAYER].")
     if fusion not in FUSIONS:
         raise unknown("fusion", fusion, FUSIONS)
-    others = sorted(set(layers) - {trace.layer})
+    others = sorted({trace.cut_model.at(layer).layer for layer in layers} - {trace.layer})
     heatmaps = [heatmap_of(wrapped, trace), *(heatmap_of(wrapped, trace.at(layer)) for layer in others)]
     return Map(FUSIONS[fusion](torch.stack(heatmaps), 0))
