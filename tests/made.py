@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from axiom_bench.errors import BenchError
 
 
-def lengths(short: int) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("examples", [short, pytest.param(16 * short, marks=pytest.mark.slow)])
+def lengths(short: int, times: int = 16) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("examples", [short, pytest.param(times * short, marks=pytest.mark.slow)])
 
 
 def run(check: Callable[[dict[str, Any]], None], kinds: dict[str, st.SearchStrategy[Any]], examples: int) -> None:

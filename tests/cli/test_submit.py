@@ -77,6 +77,7 @@ def test_an_honest_submission_is_accepted(author, capsys):
     assert "accepted: submitted_cam.half on the suite tiny, 6 files" in text
 
 
+@pytest.mark.slow
 def test_code_of_a_submission_runs_only_with_trust(author, capsys):
     folder = author()
     code, text = verified(folder, capsys)

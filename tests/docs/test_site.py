@@ -1,4 +1,5 @@
-"""The site that `make docs` builds: its links hold, it needs no network, and every public name is on it."""
+"""The site that `make docs` builds: its notebooks run, its links hold, neither needs a network, and every public name
+is on it."""
 
 import os
 import re
@@ -25,11 +26,15 @@ def test_every_public_name_is_on_the_page():
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and docstrings."""
+    """Built, with warnings as errors: of links, anchors, pages that aren't in the navigation, and docstrings. Every
+    notebook runs, where a download fails, and writes nothing beside itself."""
+    notebooks = ROOT / "docs/notebooks"
+    before, offline = sorted(notebooks.iterdir()), dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "--site-dir", str(folder)]
-    built = subprocess.run(command, cwd=ROOT, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, stderr=subprocess.PIPE)
+    built = subprocess.run(command, cwd=ROOT, env=os.environ | offline | {"NO_MKDOCS_2_WARNING": "1"}, stderr=-1)
     assert not built.returncode, built.stderr.decode()
+    assert sorted(notebooks.iterdir()) == before
     return folder
 
 

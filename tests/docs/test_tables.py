@@ -76,6 +76,7 @@ def test_tables_are_up_to_date():
     assert not stale, f"{stale}: run `python scripts/write_docs.py`"
 
 
+@pytest.mark.slow
 def test_changed_document_is_out_of_date(tmp_path):
     folder = shutil.copytree(write_docs.DOCS, tmp_path / "docs")
     text = (folder / "methods.md").read_text()

@@ -49,7 +49,7 @@ def changed(draw: st.DrawFn, content: Any) -> Any:
     """Plain data with one to three entries, at any depth, of another value, or missing."""
     content = copy.deepcopy(content)
     for _ in range(draw(st.integers(1, 3))):
-        holder, key = draw(st.sampled_from(list(places(content)) or [({}, "new")]))
+        holder, key = draw(_place(content)) if content else ({}, "new")
         is_kept = draw(st.integers(0, 4))
         note(f"{key!r:.40} {'changed' if is_kept else 'removed'}")
         if is_kept:
@@ -57,6 +57,15 @@ def changed(draw: st.DrawFn, content: Any) -> Any:
         else:
             holder.pop(key, None) if isinstance(holder, dict) else holder.pop(key)
     return content
+
+
+@st.composite
+def _place(draw: st.DrawFn, content: Any) -> tuple[Any, Any]:
+    """One of `places`, from the top down: else nearly all would be deep in a few entries."""
+    key = draw(st.sampled_from(list(content if isinstance(content, dict) else range(len(content)))))
+    inner = content[key]
+    is_deeper = inner and isinstance(inner, dict | list) and draw(st.booleans())
+    return draw(_place(inner)) if is_deeper else (content, key)
 
 
 def places(content: Any) -> Iterator[tuple[Any, Any]]:

@@ -60,7 +60,7 @@ def test_a_second_call_computes_nothing(made):
     before = {path: os.stat(path).st_mtime_ns for path in (plan.parent / "results").rglob("records/**/*.parquet")}
     text = output.read_text()
     assert before
-    assert write_scorecard.main([], plan, output) == 0
+    assert write_scorecard.main(["first", "second"], plan, output) == 0
     assert {path: os.stat(path).st_mtime_ns for path in before} == before
     assert output.read_text() == text
 
