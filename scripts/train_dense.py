@@ -86,7 +86,9 @@ def detection_loss(network: networks.Detector, images: Tensor, objects: Tensor) 
 
 def segmentation_loss(network: nn.Module, images: Tensor, masks: Tensor) -> Tensor:
     """Cross-entropy of all pixels, those of the ground weighted less: most are."""
-    return cross_entropy(network(images), masks.long(), torch.tensor([1.0] * len(CLASSES) + [GROUND]))
+    weights = torch.tensor([1.0] * len(CLASSES) + [GROUND])
+    with torch.autocast("cpu", torch.bfloat16):  # takes 40 % less time, with channels_last
+        return cross_entropy(network(images.contiguous(memory_format=torch.channels_last)), masks.long(), weights)
 
 
 def suppressed(boxes: Tensor, scores: Tensor) -> list[int]:
@@ -150,7 +152,7 @@ class Recipe(NamedTuple):
 
 RECIPES = {
     "scenes_detector": Recipe(8_000, 4, 32, detection_loss, padded_objects, mean_average_precision, "mAP"),
-    "scenes_segmenter": Recipe(8_000, 3, 16, segmentation_loss, classes_of_pixels, mean_iou, "mIoU"),
+    "scenes_segmenter": Recipe(8_000, 4, 16, segmentation_loss, classes_of_pixels, mean_iou, "mIoU"),
 }
 
 
@@ -158,7 +160,7 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, with batch norm folded; float32 values as they are stored."""
     images, targets = recipe.draw("fit", recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
-    network: Any = networks.BUILDERS[name](batch_norm=True)
+    network: Any = networks.BUILDERS[name](batch_norm=True).to(memory_format=torch.channels_last)
     train(network, recipe.loss, images, targets, recipe.epochs, seed, recipe.batch)
     network = fold_batch_norm(network, networks.BUILDERS[name]())
     return network.half().float() if seed else network

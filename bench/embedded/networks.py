@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from axiom_bench.embedded import scenes, shapes
 
 # The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes. Of the
-# detector that before its heads, (48, 12, 12), and of the segmenter that of its coarsest maps, (64, 12, 12).
+# detector that before its heads, and of the segmenter that of its coarsest maps, (48, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
@@ -29,7 +29,7 @@ LAYERS = {
     "signals_cnn": "features.9",
     "volumes_cnn": "features.6",
     "scenes_detector": "features.13",
-    "scenes_segmenter": "bottleneck.3",
+    "scenes_segmenter": "bottleneck.7",
 }
 KINDS = {  # what each sees
     "scenes_vgg": scenes.FEW,
@@ -197,14 +197,17 @@ class Detector(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """A U-Net: three strided stages down to 12 x 12, and up again beside the maps of the first two."""
+    """A U-Net: three strided stages down to 12 x 12, and up again beside the maps of the first two.
+
+    Four convolutions in the coarsest stage, so that each position sees a whole digit.
+    """
 
     def __init__(self, batch_norm: bool = False) -> None:
         super().__init__()
         self.stem = _convolutions(2, 3, ((16, 3, False),), batch_norm)
         self.down = _convolutions(2, 16, ((32, 3, False), (32, 3, False)), batch_norm)
-        self.bottleneck = _convolutions(2, 32, ((64, 3, False), (64, 3, False)), batch_norm)
-        self.to_down = nn.ConvTranspose2d(64, 32, 2, 2)
+        self.bottleneck = _convolutions(2, 32, ((48, 3, False),) * 4, batch_norm)
+        self.to_down = nn.ConvTranspose2d(48, 32, 2, 2)
         self.beside_down = _convolutions(2, 64, ((32, 3, False),), batch_norm, stride=1)
         self.to_stem = nn.ConvTranspose2d(32, 16, 2, 2)
         self.beside_stem = _convolutions(2, 32, ((16, 3, False),), batch_norm, stride=1)
