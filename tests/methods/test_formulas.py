@@ -54,12 +54,12 @@ def grad_cam_pp(row: Row, read: bool = False) -> list[float]:
 def seg_xres_cam_of(row: Row, window: int = 2, pooling: str = "mean") -> Tensor:
     """The authors' block_reduce, with zeros behind the border, and resize of order 0."""
     K, H, W = row.g.shape
-    pooled = {}
-    for k, y, x in itertools.product(range(K), range(math.ceil(H / window)), range(math.ceil(W / window))):
-        inside = row.g[k, y * window : (y + 1) * window, x * window : (x + 1) * window].flatten().tolist()
-        block = inside + [0.0] * (window**2 - len(inside))
-        pooled[k, y, x] = max(block) if pooling == "max" else sum(block) / window**2
-    at = [[int((i + 0.5) * math.ceil(side / window) / side) for i in range(side)] for side in (H, W)]
+    pooled, (h, w) = {}, (min(window, side) for side in (H, W))
+    for k, y, x in itertools.product(range(K), range(math.ceil(H / h)), range(math.ceil(W / w))):
+        inside = row.g[k, y * h : (y + 1) * h, x * w : (x + 1) * w].flatten().tolist()
+        block = inside + [0.0] * (h * w - len(inside))
+        pooled[k, y, x] = max(block) if pooling == "max" else sum(block) / (h * w)
+    at = [[int((i + 0.5) * math.ceil(side / each) / side) for i in range(side)] for side, each in ((H, h), (W, w))]
     return torch.tensor([[[pooled[k, y, x] for x in at[1]] for y in at[0]] for k in range(K)], dtype=torch.float64)
 
 
