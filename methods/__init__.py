@@ -19,7 +19,7 @@ def get(name: str) -> Plugin:
 
 
 def names() -> list[str]:
-    """The names of all methods that need no setting, sorted: those of `method=all`."""
+    """The names of the methods of `method=all`, sorted: those that need no setting and explain any network."""
     from axiom_bench.evaluation import plugins
 
     return plugins.names_of_all("method")

@@ -19,7 +19,7 @@ import pandas as pd
 from axiom_bench.cli.main import parser
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
-from axiom_bench.evaluation.plugins import Plugin, needs_setting, value_names, whole_set_value_names
+from axiom_bench.evaluation.plugins import Plugin, left_out_of_all, value_names, whole_set_value_names
 from axiom_bench.evaluation.specs import MethodSpec, MetricSpec
 from axiom_bench.judging.card import GAMING, SANITY
 from axiom_bench.report.card import TITLES, line_cells
@@ -143,8 +143,9 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:
-    """In words; none of a method that has to be told what to read."""
-    return "" if needs_setting({"params": method.params}) else in_words(method, passes_of(method))
+    """In words; none of a method that has to be told what to read, or explains objects alone."""
+    about = {"params": method.params, "of_objects": method.spec.of_objects}
+    return "" if left_out_of_all(about) else in_words(method, passes_of(method))
 
 
 def _parameters(params: Mapping[str, Any]) -> str:

@@ -105,6 +105,7 @@ class BoxScores(ObjectScores):
         """Logits (B, C) where the network's box has the highest IoU with the place's, for images that were changed: a
         box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2)."""
         boxes, logits = self.returned(images)
+        place = place.expand(len(boxes), -1)  # one for all copies of an image
         overlap = torch.stack(
             [intersection_over_union(*each)[0] for each in zip(place[:, None, 1:], boxes, strict=True)]
         )

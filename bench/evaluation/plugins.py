@@ -121,15 +121,16 @@ def names(kind: str) -> list[str]:
     return [name for name in entry_names(kind) if name not in (ALL, ALL_FAST)]
 
 
-def needs_setting(config: Any) -> bool:
-    """Whether an entry's mapping has a parameter without a default, `???`, so that `all` doesn't choose it."""
-    params = config.get("params") if isinstance(config, Mapping) else None
-    return isinstance(params, Mapping) and "???" in params.values()
+def left_out_of_all(config: Any) -> bool:
+    """Whether `all` doesn't choose an entry: one that has a parameter without a default, `???`, or is of objects."""
+    about = config if isinstance(config, Mapping) else {}
+    params = about.get("params")
+    return bool(about.get("of_objects")) or (isinstance(params, Mapping) and "???" in params.values())
 
 
 def names_of_all(kind: str) -> list[str]:
-    """The entries of conf/<kind>/ that need no setting, sorted."""
-    return [name for name in names(kind) if not needs_setting(_config(kind, name))]
+    """The entries of conf/<kind>/ that `all` chooses, sorted."""
+    return [name for name in names(kind) if not left_out_of_all(_config(kind, name))]
 
 
 def matching(kind: str, text: str) -> str:

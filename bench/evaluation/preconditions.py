@@ -79,6 +79,10 @@ def _shows_another_class(objects: AnnotatedObjects) -> bool:
     return objects.mask is not None and bool((objects.mask >= 0).any())
 
 
+def _other_objects(explanation: Explanation, _: bool) -> Tensor | bool:
+    return _each(explanation.others, lambda objects: len(objects.labels)) | _each(explanation.same_class, len)
+
+
 def _positive_effect(trace: Trace) -> Tensor | bool:
     if trace.interventions is None:
         return False
@@ -126,6 +130,8 @@ PRECONDITIONS = {
     "other_masked_classes": Precondition(
         "one_class", lambda explanation, _: _each(explanation.others, _shows_another_class)
     ),
+    "same_class": Precondition("one_object", lambda explanation, _: _each(explanation.same_class, len)),
+    "other_objects": Precondition("one_object", _other_objects),
     "other_logits": OTHER_LOGITS,
     "interventions": Precondition("no_interventions", _of_trace(lambda trace: _each(trace.interventions, len))),
     "mark": Precondition(

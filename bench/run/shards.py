@@ -311,14 +311,15 @@ def check_budget(cost: Cost, metrics: Sequence[Plugin], budget: int | None) -> N
 
 
 def _explanation(trace: Trace) -> Explanation:
-    """An explanation of one row by its gradients, with box, cell and mask of its class and a box of another class."""
+    """An explanation of one row by its gradients, with box, cell and mask of its class, and other objects."""
     size = trace.images.shape[2:]
     target = int(trace.targets[0])
     box = torch.tensor([*(0.0 for _ in size), *map(float, reversed(size))])
     labels = torch.tensor([target, (target + 1) % trace.logits.shape[1]])
     annotation = Annotation(labels, torch.stack([box, box]), torch.full(size, target), cells=True)
     batch = Batch(trace.images, ("",), trace.targets, (annotation,))
-    return Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
+    explanation = Explanation.of(trace, trace.gradients, batch, lambda other: other.gradients)
+    return replace(explanation, same_class=(box[None],))
 
 
 def _largest(passes: Mapping[str, float]) -> str:

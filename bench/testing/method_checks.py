@@ -111,7 +111,8 @@ def batch_invariant(method: Method, case: Case) -> None:
 def order_invariant(method: Method, case: Case) -> None:
     """Images in another order give the same results in that order."""
     forward = case.trace()
-    backward = trace_of(forward.cut_model, forward.images.flip(0), forward.targets.flip(0))
+    others = tuple(each.flip(0) for each in forward.other_inputs)
+    backward = trace_of(forward.cut_model, forward.images.flip(0), forward.targets.flip(0), others=others)
     parts = forward.interventions and forward.interventions[::-1]
     backward = replace(backward, interventions=parts, other_images=case.other_images().flip(0))
     _assert_equal(_values(method(backward)), _values(_answer(method, case)).flip(0))

@@ -57,12 +57,15 @@ class MetricCase:
         return self.explain(self.case.trace(self.case.model()))
 
     def explain(self, trace: Trace, mirrored: bool = False, ids: Sequence[str] = ()) -> Explanation:
-        """The explanation of a trace of the same image size: a box of the explained class, and one of the next.
+        """The explanation of a trace of the same image size: a box of the explained object, one of the next class, and
+        one of another object of its class.
         mirrored: whether the images are, left and right swapped; then so are annotations and parts. ids: of the
         images; by default their rows."""
         size, width = self.case.size, self.case.size[-1]
         box = tuple(_slices(size, (2, 9), (3, 11)))
-        boxes = torch.tensor([_corners(box), _corners(_slices(size, (0, 6), (0, 12)))])
+        boxes = torch.tensor(
+            [_corners(box), *(_corners(_slices(size, *at)) for at in (((0, 6), (0, 12)), ((8, 14), (1, 9))))]
+        )
         object_pixels = torch.zeros(size, dtype=torch.bool)
         object_pixels[box] = True
         if mirrored:
@@ -71,7 +74,7 @@ class MetricCase:
         annotations = tuple(
             Annotation(
                 labels=torch.tensor([target, (target + 1) % CLASSES]),
-                boxes=boxes,
+                boxes=boxes[:2],
                 mask=torch.where(object_pixels, target, -1),
                 cells=True,
             )
@@ -83,7 +86,8 @@ class MetricCase:
             for image, target in zip(trace.images, trace.targets.tolist(), strict=True)
         )
         trace = replace(trace, interventions=parts)
-        return Explanation.of(trace, self.method(trace), batch, self.method)
+        explanation = Explanation.of(trace, self.method(trace), batch, self.method)
+        return replace(explanation, same_class=(boxes[2:],) * len(trace))
 
 
 def parts_of(image: Tensor, target: int) -> tuple[Part, ...]:

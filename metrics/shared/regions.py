@@ -62,6 +62,14 @@ def energy(explanation: Explanation) -> Tensor:
     return explanation.once("energy", lambda: torch.stack([row.sum(dtype=torch.float64) for row in maps.cpu()]))
 
 
+def leakage(explanation: Explanation, elsewhere: Iterable[Tensor]) -> Tensor:
+    """sum of h in other boxes, (n, 4) of each row, outside the explained object's / sum of h -> (B,), in float64."""
+    maps, own = given(explanation.heatmap, "heatmap"), given(explanation.boxes, "boxes")
+    pairs = zip(elsewhere, own, strict=True)
+    outside = [union(others, maps.shape[1:]) & ~union(boxes, maps.shape[1:]) for others, boxes in pairs]
+    return energy_in(explanation, outside) / energy(explanation)
+
+
 def _energy(heatmap: Tensor, inside: Tensor) -> Tensor:
     """The sum over the pixels inside, of one image: a batch's copies would leave the cache."""
     return heatmap.where(inside, 0.0).sum(dtype=torch.float64)

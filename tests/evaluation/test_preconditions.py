@@ -33,7 +33,16 @@ def judged(need, explanation, scale=True):
 
 def test_each_need_is_judged_row_by_row(trace, explanation):
     annotated = ("boxes", "cells", "objects", "masks", "other_classes", "other_masked_classes")
-    given = (*annotated, "interventions", "mark", "positive_effect", "truth", "positive_truth")
+    given = (
+        *annotated,
+        "same_class",
+        "other_objects",
+        "interventions",
+        "mark",
+        "positive_effect",
+        "truth",
+        "positive_truth",
+    )
     needs = [need for need in PRECONDITIONS if need not in given]
     assert list(statuses(needs, explanation, True)) == ["ok"] * 4
     in_row_0 = {
@@ -53,6 +62,11 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
     other = ab.Annotation(torch.tensor([1]), torch.zeros(1, 4))
     annotated_rows = replace(explanation, others=(other, ab.Annotation.none(), other, other))
     assert judged("other_classes", annotated_rows) == ["ok", "one_class", "ok", "ok"]
+    boxes = tuple(torch.zeros(count, 4) for count in (0, 0, 1, 0))
+    assert judged("same_class", annotated_rows) == ["one_object"] * 4  # a class is explained, not an object
+    annotated_rows = replace(annotated_rows, same_class=boxes)
+    assert judged("same_class", annotated_rows) == ["one_object", "one_object", "ok", "one_object"]
+    assert judged("other_objects", annotated_rows) == ["ok", "one_object", "ok", "ok"]
     masked = [replace(other, mask=torch.full((12, 12), label)) for label in (-1, 1)]
     annotated_rows = replace(explanation, others=(*masked, other, masked[1]))
     assert judged("other_masked_classes", annotated_rows) == ["one_class", "ok", "one_class", "ok"]

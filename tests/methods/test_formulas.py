@@ -18,6 +18,7 @@ from axiom_bench.methods.fused import fused
 from axiom_bench.methods.negated import negated
 from axiom_bench.methods.opti_cam import opti_cam
 from axiom_bench.methods.random import random as random_weights
+from axiom_bench.methods.seg_xres_cam import seg_xres_cam
 from axiom_bench.methods.shuffled_channels import shuffled_channels
 from axiom_bench.methods.smooth_grad import smooth_grad
 from axiom_bench.methods.smooth_grad_cam_pp import smooth_grad_cam_pp
@@ -39,13 +40,31 @@ from tests.methods.plain import (
 from tests.methods.test_guided import GuidedReLU
 
 
-def grad_cam_pp(row: Row) -> list[float]:
+def grad_cam_pp(row: Row, read: bool = False) -> list[float]:
+    """read: with the sum of F over the positions where g isn't 0 alone."""
     weights = []
     for F, g in zip(row.F.flatten(1).tolist(), row.g.flatten(1).tolist(), strict=True):
-        denominators = [2 * each**2 + each**3 * sum(F) for each in g]
+        total = sum(value for value, each in zip(F, g, strict=True) if each != 0 or not read)
+        denominators = [2 * each**2 + each**3 * total for each in g]
         alphas = [each**2 / d if d != 0 else 0.0 for each, d in zip(g, denominators, strict=True)]
         weights.append(sum(alpha * max(each, 0.0) for alpha, each in zip(alphas, g, strict=True)))
     return weights
+
+
+def seg_xres_cam_of(row: Row, window: int = 2, pooling: str = "mean") -> Tensor:
+    """The authors' block_reduce, with zeros behind the border, and resize of order 0."""
+    K, H, W = row.g.shape
+    pooled, (h, w) = {}, (min(window, side) for side in (H, W))
+    for k, y, x in itertools.product(range(K), range(math.ceil(H / h)), range(math.ceil(W / w))):
+        inside = row.g[k, y * h : (y + 1) * h, x * w : (x + 1) * w].flatten().tolist()
+        block = inside + [0.0] * (h * w - len(inside))
+        pooled[k, y, x] = max(block) if pooling == "max" else sum(block) / (h * w)
+    at = [[int((i + 0.5) * math.ceil(side / each) / side) for i in range(side)] for side, each in ((H, h), (W, w))]
+    return torch.tensor([[[pooled[k, y, x] for x in at[1]] for y in at[0]] for k in range(K)], dtype=torch.float64)
+
+
+def space_maps(row: Row) -> Tensor:
+    return torch.stack([plane.abs() / plane.abs().max() for plane in row.g])
 
 
 def xgrad_cam(row: Row) -> Tensor:
@@ -232,11 +251,18 @@ BY_NAME = {
     "saliency": lambda row: row.pixel_gradient(row.image).abs().amax(0),
     "input_x_gradient": lambda row: (row.image * row.pixel_gradient(row.image)).sum(0),
     "sobel": sobel,
+    "odam": lambda row: row.g,
+    "seg_xres_cam": seg_xres_cam_of,
+    "ss_grad_cam": lambda row: row.g.mean((1, 2))[:, None, None] * space_maps(row),
+    "ss_grad_cam_pp": lambda row: row.g.new_tensor(grad_cam_pp(row, read=True))[:, None, None] * space_maps(row),
+    "restricted_grad_cam": lambda row: row.g.mean((1, 2))[:, None, None] * (row.g != 0).any(0),
     "centered": centered,
     "guided_xgrad_cam": guided_xgrad_cam,
 }
 NOISE = {"samples": 3, "sigma": 0.2, "seed": 5}
 OF_PARAMETERS = {
+    **{f"seg_xres_cam {each}": (partial(seg_xres_cam, **each), partial(seg_xres_cam_of, **each))
+       for each in ({"window": 3, "pooling": "max"}, {"window": 5}, {"window": 1})},
     "random, another seed": (partial(random_weights, seed=1), partial(random, seed=1)),
     "negated": (negated, lambda row: -xgrad_cam(row)),
     "negated map": (partial(negated, wrapped=methods.get("saliency")), lambda row: -BY_NAME["saliency"](row)),

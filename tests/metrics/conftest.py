@@ -1,6 +1,7 @@
 """Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with biases."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -40,7 +41,7 @@ def trace() -> ab.Trace:
 
 @pytest.fixture(scope="session")
 def explain() -> Callable[[ab.Trace], Explanation]:
-    """HiResCAM, with one box of the explained class and one of the next class per image."""
+    """HiResCAM, with one box of the explained object, one of the next class and one of its own class per image."""
 
     def build(trace: ab.Trace) -> Explanation:
         boxes = torch.tensor([[2.0, 3.0, 9.0, 11.0], [0.0, 0.0, 6.0, 12.0]])
@@ -51,7 +52,8 @@ def explain() -> Callable[[ab.Trace], Explanation]:
             for target in trace.targets
         )
         batch = ab.Batch(trace.images, ("",) * len(trace), trace.targets, notes)
-        return Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
+        explanation = Explanation.of(trace, trace.gradients, batch, lambda trace: trace.gradients)
+        return replace(explanation, same_class=(boxes[1:] + 3,) * len(trace))
 
     return build
 

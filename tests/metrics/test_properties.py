@@ -207,8 +207,9 @@ def two_colours() -> tuple[ab.CutModel, Tensor, ab.Annotation]:
     image[0, 1, :4, :4] = 0
     mask = torch.ones(SIDE, SIDE, dtype=torch.long)
     mask[:4, :4] = 0
-    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12]])
-    return ab.cut(model.double().eval(), "1"), image, ab.Annotation(torch.tensor([0, 1]), boxes, mask, cells=True)
+    boxes = torch.tensor([[0.0, 0, 4, 4], [0, 4, 12, 12], [6, 0, 12, 4]])
+    note = ab.Annotation(torch.tensor([0, 1, 0]), boxes, mask, cells=True, explained=0)
+    return ab.cut(model.double().eval(), "1"), image, note
 
 
 def parts_by_colour(image: Tensor, note: ab.Annotation) -> tuple[ab.Part, ...]:

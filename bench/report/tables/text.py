@@ -261,6 +261,7 @@ REASONS = {
     "not_on_score_scale": "not on the score's scale",
     "off_objects": "nothing of the map on an object",
     "one_class": "no second class in the image",
+    "one_object": "no other object in question in the image",
     "one_logit": "network has one class only",
     "wrong_class": "image shows other classes only",
     "zero_drops": "no channel changes the score",

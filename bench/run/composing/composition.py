@@ -306,7 +306,7 @@ def _all_of(folders: Sequence[str], group: str, fast: bool) -> list[str]:
     }
     fast_forms = {name: entry["fast_form_of"] for name, entry in entries.items() if entry.get("fast_form_of")}
     left_out = fast_forms.values() if fast else fast_forms.keys()
-    return [name for name, entry in entries.items() if name not in left_out and not plugins.needs_setting(entry)]
+    return [name for name, entry in entries.items() if name not in left_out and not plugins.left_out_of_all(entry)]
 
 
 def _entry(folders: Sequence[str], group: str, name: str) -> Mapping[str, Any]:

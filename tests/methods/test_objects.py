@@ -1,0 +1,143 @@
+"""Methods of one object of a network of boxes or of masks: the common suite, and formulas by hand in float64."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.methods.restricted import restricted
+from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions, method_checks
+from axiom_bench.testing.cases import run_checks
+from tests.methods.made_objects import BOXES, MASKS
+from tests.methods.plain import CLOSE, with_fewer
+
+OF_OBJECTS = sorted(set(plugins.names("method")) - {*methods.names(), "from_maps"})
+CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]  # a place can't be zero
+EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
+
+
+@EACH_KIND
+@pytest.mark.parametrize("name", OF_OBJECTS)
+def test_a_method_of_objects_passes_the_common_suite(name, case):
+    method = methods.get(name)
+    run_checks(method, CHECKS, {"the network of objects": case}, exemptions(method))
+    with pytest.raises(BenchError, match="one object of a network of boxes or masks"):
+        method(CASES["dense"].trace())
+
+
+@EACH_KIND
+@pytest.mark.parametrize("name", methods.names())
+def test_every_method_explains_one_object(name, case):
+    """Where the score reads a part of the layer alone, and for masked images the box is followed."""
+    method = with_fewer(name)
+    try:
+        method(case.trace())
+    except BenchError:  # a probability, or rules for the head, which the method needs
+        return
+    checks = [method_checks.finite, method_checks.batch_invariant, method_checks.order_invariant]
+    run_checks(method, checks, {"the network of objects": case}, {})
+
+
+def gradients_at(case, row: int) -> Tensor:
+    """Of the class's logit at the position, or of its sum over the region, by autograd of the plain network."""
+    model = case.model()
+    images, place = case.images()[row : row + 1], case.places(model)[row : row + 1]
+    leaf = model.features(images).detach().requires_grad_()
+    logits = model.head(leaf)[0, row]
+    score = logits.flatten()[int(place[0, 0])] if case.boxes else (logits * place[0]).sum()
+    return torch.autograd.grad(score, leaf)[0][0]
+
+
+def centre(case, row: int, sides: tuple[int, int]) -> tuple[float, float]:
+    """x and y in places of a grid with these sides, rows first."""
+    place = case.places(case.model())[row]
+    if case.boxes:
+        x0, y0, x1, y1 = place[1:].tolist()
+        x, y = (x0 + x1) / 2 / case.size[1], (y0 + y1) / 2 / case.size[0]
+    else:
+        cells = [((b + 0.5) / 6, (a + 0.5) / 4) for a in range(4) for b in range(6) if place[a, b]]
+        x, y = (sum(each) / len(cells) for each in zip(*cells, strict=True))
+    return x * sides[1], y * sides[0]
+
+
+def g_came_of(case, row: int, sigma: float | None) -> Tensor:
+    """The authors' code (khanhnguyenuet/GCAME), around the object's centre."""
+    planes = []
+    for g in gradients_at(case, row):
+        mean, (H, W) = float(g.mean()), g.shape
+        reach = math.floor(math.sqrt(H * W) - 1) / 2 / 3
+        width = abs(math.log(abs(mean)) / reach * math.log(case.size[0] / H)) if sigma is None else sigma
+        px, py = (
+            min(max(math.floor(each), 0), side - 1)
+            for each, side in zip(centre(case, row, (H, W)), (W, H), strict=True)
+        )
+        rows = [[math.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * width**2)) for x in range(W)] for y in range(H)]
+        mask = torch.tensor(rows, dtype=torch.float64)
+        planes.append(mean * (mask - mask.min()) / (mask.max() - mask.min()))
+    return torch.stack(planes)
+
+
+def gaussian_of(case, row: int, sigma: float) -> Tensor:
+    (H, W), (x, y) = case.size, centre(case, row, (1, 1))
+    rows = [[((b + 0.5) / W - x) ** 2 + ((a + 0.5) / H - y) ** 2 for b in range(W)] for a in range(H)]
+    return torch.exp(-torch.tensor(rows, dtype=torch.float64) / (2 * sigma**2))
+
+
+def object_of(case, row: int) -> Tensor:
+    place = case.places(case.model())[row]
+    if not case.boxes:
+        return place
+    x0, y0, x1, y1 = place[1:].tolist()
+    return torch.tensor(
+        [[float(x0 <= x + 0.5 < x1 and y0 <= y + 0.5 < y1) for x in range(12)] for y in range(8)], dtype=torch.float64
+    )
+
+
+FORMULAS = [
+    *(("g_came", {"sigma": sigma}, g_came_of) for sigma in (None, 1.5)),
+    ("box_centre", {"sigma": 0.2}, gaussian_of),
+    ("explained_box", {}, object_of),
+    ("odam", {}, gradients_at),
+    ("restricted_grad_cam", {}, lambda *at: gradients_at(*at).mean((1, 2), True) * (gradients_at(*at) != 0).any(0)),
+]
+
+
+@EACH_KIND
+@pytest.mark.parametrize(("name", "params", "formula"), FORMULAS)
+def test_equals_the_formula(name, params, formula, case):
+    answer = plugins.with_params("method", name, params)(case.trace())
+    actual = answer.raw if isinstance(answer, ab.Map) else answer
+    torch.testing.assert_close(actual, torch.stack([formula(case, row, **params) for row in range(3)]), **CLOSE)
+
+
+@EACH_KIND
+def test_what_the_score_does_not_read_is_restricted_to_nothing(case):
+    trace = case.trace()
+    read = (trace.gradients != 0).any(1)
+    assert 0 < read.double().mean() < 1
+    of_map = restricted(trace, lambda trace: ab.Map(torch.ones_like(trace.activations[:, 0]))).raw
+    assert torch.equal(of_map, read.double())
+    g, F = trace.gradients, trace.activations
+    sums = (F * (g != 0)).sum((2, 3), keepdim=True)
+    weights = (g.relu() / (2 + g * sums)).sum((2, 3), keepdim=True)
+    expected = weights * g.abs() / g.abs().amax((2, 3), keepdim=True)
+    torch.testing.assert_close(methods.get("ss_grad_cam_pp")(trace), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "message"),
+    [
+        ("g_came", {"sigma": 0.0}, "sigma=0.0; give the Gaussian's"),
+        ("box_centre", {"sigma": -1.0}, "sigma=-1.0; give the standard"),
+        ("seg_xres_cam", {"window": 0}, "window=0; give the side"),
+        ("seg_xres_cam", {"pooling": "median"}, "pooling"),
+    ],
+)
+def test_refusals(name, params, message):
+    with pytest.raises(BenchError, match=message):
+        plugins.with_params("method", name, params)(BOXES.trace())
