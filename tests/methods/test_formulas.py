@@ -251,7 +251,6 @@ BY_NAME = {
     "saliency": lambda row: row.pixel_gradient(row.image).abs().amax(0),
     "input_x_gradient": lambda row: (row.image * row.pixel_gradient(row.image)).sum(0),
     "sobel": sobel,
-    "odam": lambda row: row.g,
     "seg_xres_cam": seg_xres_cam_of,
     "ss_grad_cam": lambda row: row.g.mean((1, 2))[:, None, None] * space_maps(row),
     "ss_grad_cam_pp": lambda row: row.g.new_tensor(grad_cam_pp(row, read=True))[:, None, None] * space_maps(row),

@@ -102,7 +102,7 @@ FORMULAS = [
     *(("g_came", {"sigma": sigma}, g_came_of) for sigma in (None, 1.5)),
     ("box_centre", {"sigma": 0.2}, gaussian_of),
     ("explained_box", {}, object_of),
-    ("odam", {}, gradients_at),
+    ("hires_cam", {}, gradients_at),
     ("restricted_grad_cam", {}, lambda *at: gradients_at(*at).mean((1, 2), True) * (gradients_at(*at) != 0).any(0)),
 ]
 
