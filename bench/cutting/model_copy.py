@@ -58,6 +58,9 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
         copied = copy.deepcopy(model, tried)
     if with_hooks:
         give_copies(model, tried)
+    else:  # transformers adds the hooks that collect its hidden states in the first pass, unless it says that it has
+        for module in copied.modules():
+            vars(module).pop("_output_capturing_hooks_installed", None)
     for module in copied.eval().modules():
         if isinstance(
             module, nn.RNNBase

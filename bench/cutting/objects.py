@@ -8,7 +8,7 @@ inputs. A trace's activations, gradients and drops are of the score at a fixed p
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from axiom_bench.cutting.output import described
+from axiom_bench.cutting.output import KEYS, described
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import full_precision
 from axiom_bench.errors import BenchError, type_name
@@ -136,20 +136,31 @@ class BoxScores(ObjectScores):
             given = (
                 [described(part) for part in returned] if isinstance(returned, tuple | list) else type_name(returned)
             )
+            suppressed = isinstance(returned, list) and isinstance(next(iter(returned), None), Mapping)
+            others = (
+                " torchvision's FCOS, RetinaNet and SSD become one by Detector(network, size) of "
+                "axiom_bench.models.of_torchvision; of Faster R-CNN, explain what is detected: "
+                "output=ab.outputs.detection(boxes, labels)."
+            )
             raise BenchError(
                 f"{type(self.module).__name__} gives {given}, not boxes (B, N, 4) and logits (B, N, C) before "
-                "suppression; give read=, a function from what it returns to these two."
+                f"suppression; give read=, a function from what it returns to these two.{others * suppressed}"
             )
         boxes, logits = returned
         return boxes, logits
 
 
 class RegionScores(ObjectScores):
-    """A network of masks: it returns, or `read` makes of it, maps of classes (B, C, h, w).
+    """A network of masks: it returns, or `read` makes of it, maps of classes (B, C, h, w), alone or as one of KEYS.
 
     The score is the sum of a class's logits over the region, place (B, h, w), 1 where a position counts (Seg-Grad-CAM:
     Vinogradova, Dibrov and Myers, AAAI 2020).
     """
+
+    def returned(self, images: Tensor) -> Any:
+        """The maps, also where they are an entry of a dict."""
+        output = super().returned(images)
+        return next((output[key] for key in KEYS if key in output), output) if isinstance(output, Mapping) else output
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
         """The sums (B, C)."""

@@ -1,4 +1,4 @@
-"""Networks of transformers as networks of images: model=clip and model=dinov2 (extra `transformers`)."""
+"""Networks of transformers as networks of images: model=clip, dinov2, detr and segformer (extra `transformers`)."""
 
 from __future__ import annotations
 
@@ -46,6 +46,41 @@ class Captioned(nn.Module):
         """(B, 3, H', W') -> (B, n)."""
         embeddings = self.visual_projection(self.vision_model(pixel_values=images).pooler_output)
         return normalize(embeddings, dim=1) @ self.get_buffer("texts").T
+
+
+def segmenter(checkpoint: str) -> nn.Module:
+    """A network of maps of classes, of an image's own size or smaller. Raises as `image_classifier` does."""
+    network: nn.Module = _of("AutoModelForSemanticSegmentation", checkpoint)
+    return network
+
+
+def detr(checkpoint: str) -> nn.Module:
+    """A DETR as a network of boxes. Raises as `image_classifier` does."""
+    return Detr(_of("DetrForObjectDetection", checkpoint))
+
+
+class Detr(nn.Module):
+    """(B, 3, H, W) -> boxes (B, N, 4), x0 y0 x1 y1 in pixels, and logits (B, N, C) of each query. The last logit is no
+    object and all of COCO's ids without a category together, so that a softmax gives all others their probability."""
+
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.model, self.bbox_predictor = network.model, network.bbox_predictor
+        self.class_labels_classifier = network.class_labels_classifier
+        names = network.config.id2label
+        self.used = [place for place in range(len(names)) if names[place] != "N/A"]
+        self.others = [place for place in range(len(names) + 1) if place not in self.used]
+        self.config = SimpleNamespace(id2label=dict(enumerate([*(names[place] for place in self.used), "no object"])))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The boxes and the logits."""
+        queries = self.model(pixel_values=images).last_hidden_state
+        logits = self.class_labels_classifier(queries)
+        centres, sides = (self.bbox_predictor(queries).sigmoid() * images.new_tensor(images.shape[:1:-1] * 2)).split(
+            2, 2
+        )
+        boxes = torch.cat([centres - sides / 2, centres + sides / 2], 2)
+        return boxes, torch.cat([logits[..., self.used], logits[..., self.others].logsumexp(2, keepdim=True)], 2)
 
 
 def _of(kind: str, checkpoint: str) -> Any:

@@ -39,6 +39,10 @@ PLANTED = [
     *(f"planted_{rule}_{kind}" for rule in ("additive", "and") for kind in shapes.KINDS),
 ]
 LAYERS |= dict.fromkeys(PLANTED, "features")
+OF_LIBRARIES = {  # test_networks_of_libraries.py, test_networks_of_objects.py
+    *("clip", "dinov2", "detr", "segformer", "deeplabv3_resnet50", "lraspp_mobilenet_v3_large", "fcos_resnet50_fpn"),
+    *("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2", "ssd300_vgg16", "ssdlite320_mobilenet_v3_large"),
+}
 REAL = Path(os.environ.get("AXIOM_BENCH_REAL", "../shared"))
 ABSENT = pytest.mark.skipif(not (REAL / "weights").is_dir(), reason=f"there are no weights in {REAL / 'weights'}")
 
@@ -56,7 +60,7 @@ def test_yaml_file_lists_all_settings_and_has_a_description(name):
     assert [name for name in names if name in settings] == list(settings)
     assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
     assert model_config(name) == settings
-    assert {*LAYERS, "own_model", "user", "timm", "clip", "dinov2"} == set(FILES)
+    assert {*LAYERS, *OF_LIBRARIES, "own_model", "user", "timm"} == set(FILES)
 
 
 LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "vit_b_16")
