@@ -160,7 +160,8 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, with batch norm folded; float32 values as they are stored."""
     images, targets = recipe.draw("fit", recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
-    network: Any = networks.BUILDERS[name](batch_norm=True).to(memory_format=torch.channels_last)
+    network: Any = networks.BUILDERS[name](batch_norm=True)
+    network = network.to(memory_format=torch.channels_last)
     train(network, recipe.loss, images, targets, recipe.epochs, seed, recipe.batch)
     network = fold_batch_norm(network, networks.BUILDERS[name]())
     return network.half().float() if seed else network

@@ -169,6 +169,7 @@ def trained(name: str, seed: int, recipe: Recipe) -> nn.Module:
     """The network, trained by the recipe, without batch norm where it is folded; float32 values as they are stored."""
     images, present = draw_presence(recipe, recipe.split, recipe.scenes, seed)
     torch.manual_seed(seed)  # for the initial weights
+    network: nn.Module
     if name == "scenes_resnet":
         train(network := networks.scenes_resnet(), shares_loss, images, present, recipe.epochs, seed)
     else:

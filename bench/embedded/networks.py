@@ -163,6 +163,7 @@ class Boxes(nn.Module):
         self.hidden = _convolutions(2, width, ((width, 3, False),), batch_norm, stride=1)
         self.sides = nn.Conv2d(width, 4, 1)
         self.classes = nn.Conv2d(width, len(scenes.CLASSES), 1)
+        assert self.classes.bias is not None
         nn.init.constant_(self.classes.bias, -4)  # at first no position shows an object, as most don't
         along = (torch.arange(scenes.SIDE // stride) + 0.5) * stride
         y, x = torch.meshgrid(along, along, indexing="ij")

@@ -151,21 +151,22 @@ class PlantedBoxes(nn.Module):
     truth_layer = "features"
     boxes: Tensor
 
-    def __init__(self, halves: Sequence[PlantedNetwork], grid: Grid) -> None:
+    def __init__(self, left: PlantedNetwork, right: PlantedNetwork, grid: Grid) -> None:
         super().__init__()
-        self.features, self.halves, middle = halves[0].features, nn.ModuleList(halves), grid.cells * grid.cell / 2
+        self.features, self.left, self.right, middle = left.features, left, right, grid.cells * grid.cell / 2
         boxes = torch.tensor([[0.0, 0, middle, 2 * middle], [middle, 0, 2 * middle, 2 * middle]])
         self.register_buffer("boxes", boxes, persistent=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, 3, 96, 96) -> boxes (B, 2, 4) and logits (B, 2, 2)."""
         maps = self.features(images)
-        logits = torch.stack([half.head(half.flatten(half.readout(maps))) for half in self.halves], 1)
+        halves = (self.left, self.right)
+        logits = torch.stack([half.head(half.flatten(half.readout(maps))) for half in halves], 1)
         return self.boxes + torch.zeros_like(logits[:, :, :1]), logits
 
     def true_contributions(self, activations: Tensor, targets: Tensor, place: Tensor) -> Tensor:
         """As `PlantedNetwork` has them, of the score at each row's place, (B, 5)."""
-        of_halves = [half.true_contributions(activations, targets) for half in self.halves]  # type: ignore[operator]
+        of_halves = [half.true_contributions(activations, targets) for half in (self.left, self.right)]
         return torch.stack(of_halves, 1)[torch.arange(len(place)), place[:, 0].long().cpu()]
 
 
@@ -313,8 +314,8 @@ def planted_boxes() -> PlantedBoxes:
     """S = a_red + 2 a_green + 3 a_blue of a box's half; red is in both halves."""
     grid, names = GRIDS[2], ("red", "green", "blue", *UNREAD)
     features, head = detectors(grid, names), linear(grid, names, [WEIGHTS, OTHER])
-    halves = [PlantedNetwork(features, reading(grid, [side] * len(names)), head) for side in ((1, 0), (0, 1))]
-    return PlantedBoxes(halves, grid)
+    left, right = (PlantedNetwork(features, reading(grid, [half] * len(names)), head) for half in ((1, 0), (0, 1)))
+    return PlantedBoxes(left, right, grid)
 
 
 BUILDERS: Mapping[str, Callable[..., PlantedNetwork]] = {

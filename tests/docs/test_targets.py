@@ -21,7 +21,7 @@ def test_examples_run(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     examples = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(examples) == 11
+    assert len(examples) == 10
     *standing_alone, transformers = examples
     for example in standing_alone:
         exec(compile(example, "docs/targets.md", "exec"), names)
