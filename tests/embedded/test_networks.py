@@ -142,7 +142,8 @@ def test_folding_batch_norm_changes_nothing(name):
     images = torch.randn(2, 3 if len(space) == 2 else 1, *space, dtype=torch.float64)
     folded = train_embedded.fold_batch_norm(network, networks.BUILDERS[name]()).double()
     returned, of_folded = (torch.cat([part.flatten() for part in each(images)]) for each in (network, folded))
-    assert torch.allclose(returned, of_folded, rtol=1e-5)  # the fold is loaded into float32 layers
+    # The fold is loaded into float32 layers; of maps some values are near 0.
+    assert (returned - of_folded).abs().max() < 1e-5 * returned.abs().max()
 
 
 def score(name: str, images: list[np.ndarray]) -> Tensor:
