@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
+from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import KEYS, described
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import full_precision
@@ -130,7 +131,7 @@ class BoxScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        returned = self.returned(images)
+        returned = shared_copy(self).returned(images)  # in eval mode, as in every trace
         pair = isinstance(returned, tuple | list) and [getattr(part, "ndim", 0) for part in returned] == [3, 3]
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
             given = (
@@ -185,7 +186,7 @@ class RegionScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> Tensor:
-        maps = self.returned(images)
+        maps = shared_copy(self).returned(images)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             raise BenchError(
                 f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "

@@ -170,9 +170,9 @@ class Batch:
         of_class = masks == targets.cpu().view(-1, *(1,) * (masks.ndim - 1))
         for row, annotation in zip(of_class, self.annotations, strict=True):
             if annotation.explained is not None:
-                x0, y0, x1, y1 = annotation.boxes[annotation.explained].round().long().tolist()
+                starts, ends = annotation.boxes[annotation.explained].round().long().clamp(min=0).chunk(2)
                 inside = torch.zeros_like(row)
-                inside[y0:y1, x0:x1] = True
+                inside[tuple(map(slice, starts.flip(0).tolist(), ends.flip(0).tolist()))] = True
                 row &= inside
         return of_class
 

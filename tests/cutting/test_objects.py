@@ -148,6 +148,13 @@ def test_of_boxes_that_overlap_the_most_probable_of_a_class_stays():
     assert [(each.label, int(each.place[0])) for each in found] == [(1, 2)]
 
 
+def test_objects_are_found_as_in_a_trace_whatever_the_network_s_mode(detector):
+    detector.module.features.append(nn.Dropout(0.9))
+    expected, found = (network.found(images_of(1), 0.5)[0] for network in (detector.eval(), detector.train()))
+    assert [(each.label, each.probability) for each in found] == [(each.label, each.probability) for each in expected]
+    assert detector.module.features[-1].training
+
+
 def test_a_region_is_explained_by_the_sum_of_its_logits(segmenter):
     images, places, labels = rows_of(segmenter, images_of(), 0.0)
     trace = ab.trace(segmenter, "features.3", (images, places), labels)
