@@ -69,7 +69,8 @@ def on_objects(job: Job, folder: Path) -> Job:
     }
     model = replace(job.model, inputs=replace(inputs, of_rows=of_rows))
     fingerprint = _plain(job).data_fingerprint  # by which a suite knows its images, on any machine
-    return replace(job, data=data, indices=tuple(range(len(data))), model=model, of_images=fingerprint)
+    indices = tuple(range(len(data)))
+    return replace(job, data=data, indices=indices, all_indices=indices, model=model, of_images=fingerprint)
 
 
 def _plain(job: Job) -> Job:

@@ -288,10 +288,10 @@ def test_networks_of_real_root_stand_in_where_none_of_the_papers_has_weights(tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ["detection", "segmentation"])
-def test_objects(experiment, tmp_path):
+@pytest.mark.parametrize(("experiment", "model"), [("detection", "detector"), ("segmentation", "segmenter")])
+def test_objects(experiment, model, tmp_path):
     """Every metric has a value of every object, but for methods that the axioms aren't of."""
-    manifest, rows = ran(computed, tmp_path, experiment, "data.size=1", *NOTHING_DRAWN)
+    manifest, rows = ran(computed, tmp_path, experiment, f"model=scenes_{model}", "data.size=2", *NOTHING_DRAWN)
     assert rows["image_id"].str.contains("//").all()
     assert rows["image_id"].nunique() >= 3
     assert set(rows["status"]) <= {"ok", "not_on_score_scale", "no_contributions", "one_object"}

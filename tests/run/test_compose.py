@@ -47,8 +47,8 @@ def jobs(tmp_path_factory) -> Iterator[Jobs]:
 
 @pytest.mark.slow
 def test_the_experiments_and_their_networks(jobs):
-    names = "blind gate layers methods mosaic paper paper_two_classes planted quick real seeds shortcut truth"
-    assert " ".join(EXPERIMENTS) == f"{names} truth_planted voc"
+    names = "blind detection gate layers methods mosaic paper paper_two_classes planted quick real seeds segmentation"
+    assert " ".join(EXPERIMENTS) == f"{names} shortcut truth truth_planted voc"
     assert spine.configuration([])["experiment"] == "quick"
     configs = {name: jobs(f"experiment={name}", FEW[1]) for name in ("quick", "paper")}
     networks = {name: [config["model"]["name"] for config in each] for name, each in configs.items()}

@@ -12,6 +12,7 @@ import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.records import running
+from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
@@ -29,7 +30,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     methods = list(run.manifest.get("methods") or ())
     models = list(run.manifest.get("models") or ())
     rows = run.records.of_images[["data", "image_id", "target_class"]].drop_duplicates()
-    images = len(rows[["data", "image_id"]].drop_duplicates())
+    images = len(rows.assign(image_id=image_numbers(rows["image_id"]))[["data", "image_id"]].drop_duplicates())
     data = " and ".join(run.manifest.get("data") or ())
     versions = run.manifest.get("versions") or {}
     machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
