@@ -81,6 +81,12 @@ class ObjectScores(nn.Module):
         output = self.module(images)
         return output if self.read is None else self.read(output)
 
+    def _evaluated(self, images: Tensor) -> Any:
+        """`returned` in eval mode, as in every trace."""
+        network = shared_copy(self)
+        assert isinstance(network, ObjectScores)
+        return network.returned(images)
+
     def probabilities(self, logits: Tensor, classes: int) -> Tensor:
         """Of each class, which are this dimension of the logits; on the CPU in float64."""
         exact = logits.double().cpu()
@@ -131,7 +137,7 @@ class BoxScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        returned = shared_copy(self).returned(images)  # in eval mode, as in every trace
+        returned = self._evaluated(images)
         pair = isinstance(returned, tuple | list) and [getattr(part, "ndim", 0) for part in returned] == [3, 3]
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
             given = (
@@ -186,7 +192,7 @@ class RegionScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> Tensor:
-        maps = shared_copy(self).returned(images)
+        maps = self._evaluated(images)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             raise BenchError(
                 f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "
