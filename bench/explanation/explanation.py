@@ -145,16 +145,8 @@ def check_normalise(name: str) -> str:
 
 Method = Callable[[Trace], Tensor | Map]
 Field = TypeVar("Field")
-ANNOTATIONS = (
-    "boxes",
-    "cells",
-    "masks",
-    "ignored",
-    "stored_pixels",
-    "wrong_class",
-    "others",
-    "same_class",
-)  # which `on` keeps
+# which `on` keeps
+ANNOTATIONS = ("boxes", "cells", "masks", "ignored", "stored_pixels", "wrong_class", "others", "same_class")
 
 
 class AnnotatedObjects(Protocol):

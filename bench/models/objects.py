@@ -21,9 +21,8 @@ from axiom_bench.models import layers
 from axiom_bench.models.spec import ModelSpec
 from axiom_bench.models.user_code import import_function
 
-KINDS: Mapping[
-    str, tuple[type[ObjectScores], bool]
-] = {  # values of model.output: the class, and whether classes exclude
+# By model.output: the class, and whether classes exclude each other.
+KINDS: Mapping[str, tuple[type[ObjectScores], bool]] = {
     "boxes": (BoxScores, False),
     "exclusive_boxes": (BoxScores, True),
     "regions": (RegionScores, False),
@@ -120,8 +119,7 @@ def _of_row(size: Sequence[int], row: ObjectOfRow, of_data: Annotation) -> Annot
     """The annotation of a row's image of this size, with the object that is explained."""
     if (found := row.detected) is None:
         return replace(of_data, explained=row.explained)
-    mask = (
-        None if found.mask is None else interpolate(found.mask[None, None].float(), tuple(size), mode="nearest-exact")
-    )
-    masks = None if mask is None else mask[0, 0].long()
-    return replace(found, mask=masks, explained=row.explained, stored_pixel=of_data.stored_pixel)
+    mask = found.mask
+    if mask is not None:
+        mask = interpolate(mask[None, None].float(), tuple(size), mode="nearest-exact")[0, 0].long()
+    return replace(found, mask=mask, explained=row.explained, stored_pixel=of_data.stored_pixel)

@@ -100,7 +100,6 @@ def _found(job: Job, least: float, folder: Path) -> tuple[list[Row], dict[str, i
 
 def _write(path: Path, job: Job, shard: Shard, least: float, whole: bool) -> None:
     found, counts = list[Row](), dict[str, int]()
-
     network = job.model.module
     assert isinstance(network, ObjectScores)
 
@@ -169,4 +168,8 @@ def _notes(job: Job, least: float, rows: Sequence[Row], counts: Mapping[str, int
         what = "masks of classes" if job.target == MASKS else "objects"
         sentence = f"{len(rows)} {what} are found, with {kinds}"
     without = len(counts) - len({each["image_id"] for each in rows})
-    return [f"{sentence}; {without} of {len(counts)} images have none, and no row" if without else sentence]
+    unreadable = len(job.indices) - len(counts)
+    return [
+        f"{sentence}; {without} of {len(counts)} images have none, and no row" if without else sentence,
+        *([f"{unreadable} of {len(job.indices)} images can't be read, and have no row"] if unreadable else []),
+    ]

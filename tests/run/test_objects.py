@@ -120,6 +120,18 @@ def test_what_cannot_be_is_one_sentence(words, sentence, run):
     assert sentence in failure(run(*WORDS, *words))
 
 
+def test_images_that_cannot_be_read_are_told(run, tmp_path):
+    _, data = scenes(2)
+    for name, index in (("0/a.png", 0), ("1/b.png", 1)):
+        (tmp_path / name).parent.mkdir()
+        data.read(index).image.save(tmp_path / name)
+    (tmp_path / "1/torn.png").write_bytes((tmp_path / "1/b.png").read_bytes()[:300])
+    words = ("data=folder", f"data.root={tmp_path}", "data.size=null", "data.classes=null", "data.workers=0")
+    words += ("target=detections", "method=[grad_cam]", "metric=[sensitivity_error]", "model.resize=null")
+    (outcome,) = run(*(word for word in WORDS if not word.startswith(("data", "metric"))), *words)
+    assert "1 of 3 images can't be read, and have no row" in outcome.lines
+
+
 def test_a_picture_is_explained_by_its_most_probable_objects(tmp_path):
     _, data = scenes(1)
     data.read(0).image.save(tmp_path / "scene.png")
