@@ -110,7 +110,8 @@ def _passes(config: Mapping[str, Any]) -> str:
     methods, metrics = chosen("method", config), chosen("metric", config)
     model = load_model({**config["model"], "weights": None})
     image = torch.rand(1, model.preprocessing.channels, *input_size(model.preprocessing))
-    trace = cut_of(model, Device.of(config["device"])).trace(image)
+    first = () if model.inputs is None else model.inputs.first
+    trace = cut_of(model, Device.of(config["device"])).trace((image, *first) if first else image)
     counted = Cost.of(methods, metrics, trace).of_each("image and explained class")
     others = [metric.name for metric in metrics if "interventions" in needs_of(metric)]
     more = f"; not counted, by the image's parts: {', '.join(others)}" if others else ""

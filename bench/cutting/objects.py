@@ -76,6 +76,14 @@ class ObjectScores(nn.Module):
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """The objects of each image with at least this probability, the most probable first, MOST at most."""
 
+    @abstractmethod
+    def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The places of the objects that are in boxes (B, 4) of images (B, C', H', W'), of these classes (B,)."""
+
+    @abstractmethod
+    def overlap(self, place: Tensor, other: Tensor) -> bool:
+        """Whether two places may be of one object: boxes with an IoU above .5, regions that share a position."""
+
     def returned(self, images: Tensor) -> Any:
         """What the network returns for images, as `read` has it."""
         output = self.module(images)
@@ -112,18 +120,25 @@ class BoxScores(ObjectScores):
         """Logits (B, C) where the network's box has the highest IoU with the place's, for images that were changed: a
         box may move to another position (D-RISE, Petsiuk et al. 2021, arXiv:2006.03204, section 3.2)."""
         boxes, logits = self.returned(images)
-        place = place.expand(len(boxes), -1)  # one for all copies of an image
-        overlap = torch.stack(
-            [intersection_over_union(*each)[0] for each in zip(place[:, None, 1:], boxes, strict=True)]
-        )
-        return at_position(logits, overlap.argmax(1))
+        return at_position(logits, _nearest(boxes, place[:, 1:].expand(len(boxes), -1)))  # one for all of an image
+
+    @torch.no_grad()
+    def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """The positions whose boxes have the highest IoU with these, with them."""
+        found, _ = self._checked(images)
+        positions = _nearest(found, boxes.to(found))
+        return torch.cat([positions[:, None], found[torch.arange(len(found)), positions]], 1)
+
+    def overlap(self, place: Tensor, other: Tensor) -> bool:
+        """By their boxes."""
+        return bool(intersection_over_union(place[None, 1:], other[None, 1:]) > OVERLAP)
 
     @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
         """The first and the last position, with their boxes."""
         (boxes,), _ = self._checked(image)
         ends = [0, len(boxes) - 1]
-        return torch.cat([boxes.new_tensor(ends)[:, None], boxes[ends]], 1)
+        return torch.cat([torch.tensor(ends).to(boxes)[:, None], boxes[ends]], 1)
 
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
@@ -174,6 +189,23 @@ class RegionScores(ObjectScores):
         return (self.returned(images) * place[:, None]).sum((2, 3))
 
     @torch.no_grad()
+    def nearest(self, images: Tensor, boxes: Tensor, labels: Tensor) -> Tensor:
+        """Where the class is the most probable in the box; all of the box where it is nowhere."""
+        maps = self._checked(images)
+        x, y = (
+            (torch.arange(side).to(maps) + 0.5) * (of / side)
+            for side, of in zip(maps.shape[:1:-1], images.shape[:1:-1], strict=True)
+        )
+        x0, y0, x1, y1 = boxes.to(maps).T[..., None]
+        inside = ((y >= y0) & (y < y1))[:, :, None] & ((x >= x0) & (x < x1))[:, None]
+        of_class = inside & (maps.argmax(1) == labels.to(maps.device)[:, None, None])
+        return of_class.where(of_class.any((1, 2), True), inside).to(maps)
+
+    def overlap(self, place: Tensor, other: Tensor) -> bool:
+        """By their positions."""
+        return bool((place * other).any())
+
+    @torch.no_grad()
     def ends(self, image: Tensor) -> Tensor:
         """All positions, as one place."""
         return torch.ones_like(self._checked(image)[:, 0])
@@ -205,6 +237,12 @@ def at_position(logits: Tensor, position: Tensor) -> Tensor:
     """(B, N, C) at positions (B,): (B, C). A position that isn't there is the last: a cut asks for made-up places."""
     position = position.clamp(min=0, max=logits.shape[1] - 1)
     return logits.gather(1, position[:, None, None].expand(-1, 1, logits.shape[2]))[:, 0]
+
+
+def _nearest(boxes: Tensor, to: Tensor) -> Tensor:
+    """The position of the box with the highest IoU with each image's, (B,): boxes (B, N, 4), to (B, 4)."""
+    pairs = zip(to[:, None], boxes, strict=True)
+    return torch.stack([intersection_over_union(*pair)[0].argmax() for pair in pairs])
 
 
 def _unsuppressed(boxes: Tensor, probabilities: Tensor, least: float) -> Iterator[Found]:
@@ -243,9 +281,57 @@ def _found_region(probability: float, label: int, region: NDArray[np.bool_], sca
     return Found(label, probability, corners * scale.repeat(2), torch.from_numpy(region).float())
 
 
-def boxes_of(trace: Trace) -> Tensor | None:
-    """The box that each row's score is of, (B, 4) in pixels of the images; None for a network of something else."""
-    return trace.other_inputs[0][:, 1:] if isinstance(trace.cut_model.model, BoxScores) else None
+def at_objects(trace: Trace, boxes: Tensor) -> Trace:
+    """The trace of other objects of the same images and classes, those in boxes (B, 4).
+
+    Costs one forward pass and one trace. The scores of a network of something else have no place, and stay.
+    """
+    network = trace.cut_model.model
+    if not isinstance(network, ObjectScores):
+        return trace.again()
+    places = network.nearest(trace.images, boxes, trace.targets)
+    _count(trace)
+    return trace.again(other_inputs=(places,))
+
+
+@torch.no_grad()
+def other_object(trace: Trace) -> Trace:
+    """The trace of the most probable other object of each image, of its own class. Where none has a probability of .05,
+    of the same class at the first position; of a network of masks, on all of the image.
+
+    Costs one forward pass and one trace. Raises BenchError for a network of something else.
+    """
+    network = network_of(trace)
+    own, first = trace.other_inputs[0], network.ends(trace.images[:1])[0]
+    places, targets = list[Tensor](), list[int]()
+    for objects, place, target in zip(network.found(trace.images, 0.05), own, trace.targets.tolist(), strict=True):
+        other = next((each for each in objects if not network.overlap(each.place.to(place), place)), None)
+        places.append(first if other is None else other.place.to(first))
+        targets.append(target if other is None else other.label)
+    _count(trace)
+    return trace.again(targets=torch.tensor(targets), other_inputs=(torch.stack(places),))
+
+
+def _count(trace: Trace) -> None:
+    """A forward pass of each image."""
+    trace.passes.trunk_forward += len(trace)
+    trace.passes.head_forward += len(trace)
+
+
+def network_of(trace: Trace) -> ObjectScores:
+    """The network of boxes or masks that the trace is of. Raises BenchError for a network of something else."""
+    network = trace.cut_model.model
+    if not isinstance(network, ObjectScores):
+        raise BenchError(
+            "This method explains one object of a network of boxes or masks, and this network is none; leave it out."
+        )
+    return network
+
+
+def boxes_of(trace: Trace) -> Tensor:
+    """The box that each row's score is of, (B, 4) in pixels of the images. Raises BenchError as `network_of`."""
+    network_of(trace)
+    return trace.other_inputs[0][:, 1:]
 
 
 def regions_of(trace: Trace) -> Tensor | None:

@@ -268,20 +268,25 @@ class Trace(CachesResults):
         return other if self.network.output_scale == 1 else other.scaled(output=self.network.output_scale)
 
     def again(
-        self, images: Tensor | None = None, targets: Tensor | None = None, model: nn.Module | SplitModel | None = None
+        self,
+        images: Tensor | None = None,
+        targets: Tensor | None = None,
+        model: nn.Module | SplitModel | None = None,
+        other_inputs: OtherInputs | None = None,
     ) -> Trace:
-        """The trace of other images, other classes or another model at the same layer; None keeps this trace's.
+        """The trace of other images, classes or other inputs, or of another model at the same layer; None keeps this
+        trace's.
 
-        The images have this trace's `other_inputs`, if any.
         model: another model, or a cut model of it, as `cut_model.on(model)` gives. Passes are counted together.
         The padded rows are as many as here where these rows end in as many equal ones; else there are none.
         As many images as here are taken for versions of these, row by row, and draw what these do; see `generators`.
         """
         cut_model = self.cut_model.on(model) if isinstance(model, nn.Module) else model or self.cut_model
         images, targets = self.images if images is None else images, self.targets if targets is None else targets
-        other = trace_of(cut_model, images, targets, others=self.other_inputs)
-        last = slice(self.num_valid - 1, None)
-        same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in (images, targets))
+        others = self.other_inputs if other_inputs is None else other_inputs
+        other = trace_of(cut_model, images, targets, others=others)
+        last, parts = slice(self.num_valid - 1, None), (images, targets, *others)
+        same = len(images) == len(self) and all((part[last] == part[last][:1]).all() for part in parts)
         return self._with_extras(other, self.num_padding if same else 0)
 
     def _with_extras(self, other: Trace, num_padding: int) -> Trace:

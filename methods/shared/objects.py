@@ -7,7 +7,6 @@ from torch import Tensor
 
 from axiom_bench.cutting.objects import boxes_of, regions_of
 from axiom_bench.cutting.trace import Trace
-from axiom_bench.errors import BenchError
 
 
 def centres(trace: Trace) -> tuple[Tensor, Tensor]:
@@ -17,7 +16,7 @@ def centres(trace: Trace) -> tuple[Tensor, Tensor]:
     """
     regions = regions_of(trace)
     if regions is None:
-        x0, y0, x1, y1 = _boxes(trace).T
+        x0, y0, x1, y1 = boxes_of(trace).T
         return (x0 + x1) / (2 * trace.images.shape[3]), (y0 + y1) / (2 * trace.images.shape[2])
     columns, rows = regions.sum(1), regions.sum(2)
     return columns @ middles(columns) / columns.sum(1), rows @ middles(rows) / rows.sum(1)
@@ -31,7 +30,7 @@ def explained_object(trace: Trace) -> Tensor:
     regions = regions_of(trace)
     if regions is not None:
         return regions
-    x0, y0, x1, y1 = _boxes(trace).T[..., None]
+    x0, y0, x1, y1 = boxes_of(trace).T[..., None]
     x, y = (middles(each) * each.shape[3] for each in (trace.images, trace.images.mT))
     rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
     return (rows[:, :, None] & columns[:, None]).to(trace.dtype)
@@ -46,12 +45,3 @@ def middles(values: Tensor) -> Tensor:
 def squared_distances(x: Tensor, y: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
     """From x and y, (B,) each, of the places at columns (W,) and rows (H,): (B, H, W)."""
     return ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None]
-
-
-def _boxes(trace: Trace) -> Tensor:
-    boxes = boxes_of(trace)
-    if boxes is None:
-        raise BenchError(
-            "This method explains one object of a network of boxes or masks, and this network is none; leave it out."
-        )
-    return boxes

@@ -15,6 +15,7 @@ from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions, method_checks
 from axiom_bench.testing.cases import run_checks
 from tests.methods.made_objects import BOXES, MASKS
 from tests.methods.plain import CLOSE, with_fewer
+from tests.metrics.test_objects import overlap
 
 OF_OBJECTS = sorted(set(plugins.names("method")) - {*methods.names(), "from_maps"})
 CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]  # a place can't be zero
@@ -141,3 +142,22 @@ def test_what_the_score_does_not_read_is_restricted_to_nothing(case):
 def test_refusals(name, params, message):
     with pytest.raises(BenchError, match=message):
         plugins.with_params("method", name, params)(BOXES.trace())
+
+
+@EACH_KIND
+def test_another_object_is_the_most_probable_one_elsewhere(case):
+    model, trace = case.model(), case.trace()
+    raw = methods.get("other_object")(trace).raw
+    for row, found in enumerate(model.found(trace.images, 0.05)):
+        own = trace.other_inputs[0][row]
+        boxes = [each.box.tolist() for each in found]
+        if case.boxes:
+            others = [each for each, box in zip(found, boxes, strict=True) if overlap(box, own[1:].tolist()) <= 0.5]
+        else:
+            others = [each for each in found if not (each.place * own).any()]
+        place, label = (
+            (others[0].place, others[0].label) if others else (model.ends(trace.images[:1])[0], int(trace.targets[row]))
+        )
+        other = ab.trace(model, case.layer, (trace.images[row : row + 1], place[None]), [label])
+        torch.testing.assert_close(raw[row], (other.gradients * other.activations).sum(1)[0], **CLOSE)
+        assert others or not case.boxes

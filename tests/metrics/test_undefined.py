@@ -26,7 +26,8 @@ OF_VERSIONS = ["ground_reliance", "object_deletion", "object_effects"]
 OF_CHANGED_IMAGES = [
     name
     for name in metrics.names()
-    if inspect.isgeneratorfunction(metrics.get(name).call.func) and name not in OF_THE_SAME_IMAGE
+    if inspect.isgeneratorfunction(metrics.get(name).call.func)
+    and name not in (*OF_THE_SAME_IMAGE, "object_correlation")
 ]
 
 
@@ -60,7 +61,8 @@ def answering_once() -> ab.Trace:
 
 
 def of(trace: ab.Trace, method) -> Explanation:
-    note = ab.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]))
+    mask = torch.where(torch.arange(12) < 6, 0, -1).expand(12, 12)
+    note = ab.Annotation(torch.tensor([0, 1]), torch.tensor([[0.0, 0, 6, 6], [6, 6, 12, 12]]), mask)
     return Explanation.of(trace, method(trace), ab.Batch(trace.images, ("a",), trace.targets, (note,)), method)
 
 
@@ -120,6 +122,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"connectivity": 6}, "4 or 8"), ({"regions": "some"}, "'largest' or 'all'"),
     ],
     "mask_iou": [({"fraction": each}, "below 1 or 'best'") for each in (15, 1.0, -0.1, "mean")],
+    "drop_outside_map": [({"fraction": each}, "above 0 and below 1") for each in (0, 1, 50)],
     "max_box_acc": [
         *(({"iou": each}, "above 0 and up to 1") for each in (50, 0)), ({"protocol": "paper"}, "protocol"),
     ],
