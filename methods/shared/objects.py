@@ -17,7 +17,7 @@ def centres(trace: Trace) -> tuple[Tensor, Tensor]:
     """
     regions = regions_of(trace)
     if regions is None:
-        x0, y0, x1, y1 = _boxes(trace).T
+        x0, y0, x1, y1 = explained_boxes(trace).T
         return (x0 + x1) / (2 * trace.images.shape[3]), (y0 + y1) / (2 * trace.images.shape[2])
     columns, rows = regions.sum(1), regions.sum(2)
     return columns @ middles(columns) / columns.sum(1), rows @ middles(rows) / rows.sum(1)
@@ -31,7 +31,7 @@ def explained_object(trace: Trace) -> Tensor:
     regions = regions_of(trace)
     if regions is not None:
         return regions
-    x0, y0, x1, y1 = _boxes(trace).T[..., None]
+    x0, y0, x1, y1 = explained_boxes(trace).T[..., None]
     x, y = (middles(each) * each.shape[3] for each in (trace.images, trace.images.mT))
     rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
     return (rows[:, :, None] & columns[:, None]).to(trace.dtype)
@@ -48,7 +48,8 @@ def squared_distances(x: Tensor, y: Tensor, columns: Tensor, rows: Tensor) -> Te
     return ((rows - y[:, None]) ** 2)[:, :, None] + ((columns - x[:, None]) ** 2)[:, None]
 
 
-def _boxes(trace: Trace) -> Tensor:
+def explained_boxes(trace: Trace) -> Tensor:
+    """(B, 4) in pixels of the images. Raises BenchError for a network of something else."""
     boxes = boxes_of(trace)
     if boxes is None:
         raise BenchError(
