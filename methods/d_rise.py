@@ -24,7 +24,7 @@ SIMILARITIES = ("cosine", "class")
 def d_rise(
     trace: Trace,
     masks: int = 1000,
-    grid: int = 16,
+    grid: int = 8,
     kept: float = 0.5,
     similarity: str = "cosine",
     centred: bool = False,
@@ -44,7 +44,7 @@ def d_rise(
     another similarity.
     """
     if masks < 1 or grid < 1:
-        raise BenchError(f"Invalid masks={masks} and grid={grid}; both count, from 1.")
+        raise BenchError(f"Invalid masks={masks} and grid={grid}; give both as numbers from 1.")
     if not 0 < kept < 1:
         raise BenchError(f"Invalid kept={kept}; give the probability that a cell is kept, between 0 and 1.")
     if similarity not in SIMILARITIES:
