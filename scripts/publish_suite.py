@@ -19,6 +19,7 @@ import yaml
 
 from axiom_bench import methods
 from axiom_bench.cli.benchmark import compute
+from axiom_bench.evaluation import plugins
 from axiom_bench.records import publishing, reading
 from axiom_bench.run.composing.composition import composed, plain
 from axiom_bench.run.composing.suites import Suite, calls_of
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COSTLY = ("is_cam", "opti_cam", "ss_cam")  # methods of over 64 passes an image on the networks of every suite
 OF_CHANNELS = ("gscore_cam", "score_cam")  # on networks of over 64 channels: a pass for each that matters
 WIDE = ("photographs-1",)
+OF_OBJECTS = ("dense-1",)  # whose networks the methods of one box or mask explain too
 QUIET = ("runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0", "report.figures.grid=null")
 UNFROZEN = "frozen: {}\n"
 
@@ -67,7 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         new = yaml.safe_dump({"frozen": of_parts}, sort_keys=False, width=200, default_flow_style=None)
         file.write_text(text.removesuffix(UNFROZEN) + new, encoding="utf-8")
     costly = (*COSTLY, *OF_CHANNELS) if options.suite in WIDE else COSTLY
-    chosen = [options.add] if options.add else [name for name in methods.names() if name not in costly]
+    names = methods.names()
+    if options.suite in OF_OBJECTS:
+        names = [name for name in plugins.names("method") if name in names or methods.get(name).spec.of_objects]
+    chosen = [options.add] if options.add else [name for name in names if name not in costly]
     for part in parts:
         folder = run(options.suite, part, chosen, overrides)
         manifest = reading.read_manifest(folder)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import KEYS, described
 from axiom_bench.cutting.output_presets import intersection_over_union
-from axiom_bench.cutting.passes import full_precision
+from axiom_bench.cutting.passes import arithmetic, full_precision
 from axiom_bench.errors import BenchError, type_name
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ class ObjectScores(nn.Module):
         return network.returned(images)
 
     def probabilities(self, logits: Tensor, classes: int) -> Tensor:
-        """Of each class, which are this dimension of the logits; on the CPU in float64."""
-        exact = logits.double().cpu()
-        return exact.softmax(classes) if self.exclusive else exact.sigmoid()
+        """Of each class, which are this dimension of the logits."""
+        return logits.softmax(classes) if self.exclusive else logits.sigmoid()
 
     def extra_repr(self) -> str:
         """As torch prints it."""
@@ -144,7 +143,7 @@ class BoxScores(ObjectScores):
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """One for each position and class that isn't suppressed by a more probable box of the class, IoU above .5."""
         boxes, logits = self._checked(images)
-        probabilities = self.probabilities(logits, 2)
+        probabilities = self.probabilities(logits.double().cpu(), 2)
         if self.background is not None:
             probabilities[:, :, self.background] = 0
         rows = zip(boxes.double().cpu(), probabilities, strict=True)
@@ -213,7 +212,7 @@ class RegionScores(ObjectScores):
     @torch.no_grad()
     def found(self, images: Tensor, least: float, whole: bool = False) -> list[list[Found]]:
         """One for each connected region where a class is the most probable; `whole`: for each such class."""
-        values = self.probabilities(self._checked(images), 1)
+        values = self.probabilities(self._checked(images).double().cpu(), 1)
         classes = values.argmax(1)
         is_object = torch.ones_like(classes, dtype=torch.bool) if self.exclusive else values.amax(1) >= 0.5
         if self.background is not None:
@@ -290,7 +289,7 @@ def at_objects(trace: Trace, boxes: Tensor) -> Trace:
     if not isinstance(network, ObjectScores):
         return trace.again()
     places = network.nearest(trace.images, boxes, trace.targets)
-    _count(trace)
+    _count(trace, len(trace))
     return trace.again(other_inputs=(places,))
 
 
@@ -308,14 +307,8 @@ def other_object(trace: Trace) -> Trace:
         other = next((each for each in objects if not network.overlap(each.place.to(place), place)), None)
         places.append(first if other is None else other.place.to(first))
         targets.append(target if other is None else other.label)
-    _count(trace)
+    _count(trace, len(trace))
     return trace.again(targets=torch.tensor(targets), other_inputs=(torch.stack(places),))
-
-
-def _count(trace: Trace) -> None:
-    """A forward pass of each image."""
-    trace.passes.trunk_forward += len(trace)
-    trace.passes.head_forward += len(trace)
 
 
 def network_of(trace: Trace) -> ObjectScores:
@@ -337,3 +330,17 @@ def boxes_of(trace: Trace) -> Tensor:
 def regions_of(trace: Trace) -> Tensor | None:
     """The region that each row's score is the sum over, (B, h, w) of the network's maps; None for another network."""
     return trace.other_inputs[0] if isinstance(trace.cut_model.model, RegionScores) else None
+
+
+def returned_of(trace: Trace, images: Tensor) -> Any:
+    """What a network of boxes or of masks returns for images, each counted as a pass of trunk and head."""
+    with arithmetic(trace.cut_model.precision, trace.cut_model.device):
+        returned = network_of(trace).returned(images)
+    _count(trace, len(images))
+    return returned
+
+
+def _count(trace: Trace, passes: int) -> None:
+    """Forward passes."""
+    trace.passes.trunk_forward += passes
+    trace.passes.head_forward += passes

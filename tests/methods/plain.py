@@ -26,6 +26,7 @@ EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 CLOSE = {"rtol": 1e-11, "atol": 1e-12}
 QUOTIENTS = {"rtol": 1e-9, "atol": 1e-12}  # drops are differences of scores, divided by sums of about 0.1
 FEWER = {
+    "d_rise": {"masks": 20},
     "integrated_gradients": {"steps": 3},
     "is_cam": {"steps": 2},
     "opti_cam": {"iterations": 4},

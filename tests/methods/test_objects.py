@@ -8,6 +8,7 @@ from torch import Tensor
 
 import axiom_bench as ab
 from axiom_bench import methods
+from axiom_bench.cutting.numerics import generators
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
 from axiom_bench.methods.restricted import restricted
@@ -25,7 +26,7 @@ EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks
 @EACH_KIND
 @pytest.mark.parametrize("name", OF_OBJECTS)
 def test_a_method_of_objects_passes_the_common_suite(name, case):
-    method = methods.get(name)
+    method = with_fewer(name)
     run_checks(method, CHECKS, {"the network of objects": case}, exemptions(method))
     with pytest.raises(BenchError, match="one object of a network of boxes or masks"):
         method(CASES["dense"].trace())
@@ -130,9 +131,64 @@ def test_what_the_score_does_not_read_is_restricted_to_nothing(case):
     torch.testing.assert_close(methods.get("ss_grad_cam_pp")(trace), expected, **CLOSE)
 
 
+def mask_of(cells: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear between the centres of the cells, of sides ceil(side / grid), enlarged to one cell more: (H', W')."""
+    grid, at = len(cells), []
+    for side, part in zip(size, shift.tolist(), strict=True):
+        cell = math.ceil(side / grid)
+        places = [(int(part * cell) + x + 0.5) * grid / ((grid + 1) * cell) - 0.5 for x in range(side)]
+        at.append([min(max(place, 0), grid - 1) for place in places])
+    triangle = [torch.tensor([[max(0.0, 1 - abs(x - i)) for i in range(grid)] for x in each]).double() for each in at]
+    return triangle[0] @ cells.double() @ triangle[1].T
+
+
+def likeness(model, returned, place: Tensor, own: Tensor, target: int) -> float:
+    """How much of the explained object a masked image has. own: the object's logits in the whole image."""
+
+    def probabilities(logits: Tensor) -> Tensor:
+        values = logits.softmax(0) if model.exclusive else logits.sigmoid()
+        return values if model.background is None else values[: model.background]
+
+    if isinstance(returned, Tensor):
+        return float((returned[0, target].sigmoid() * place).sum() / place.sum())
+    best, own = 0.0, probabilities(own)
+    for box, logits in zip(returned[0][0], returned[1][0], strict=True):
+        p = probabilities(logits)
+        alike = float(p @ own / (p.norm() * own.norm()) * p.max())
+        best = max(best, overlap(box.tolist(), place[1:].tolist()) * alike)
+    return best
+
+
+@EACH_KIND
+@pytest.mark.parametrize("params", [{}, {"seed": 3, "kept": 0.7}], ids=str)
+def test_d_rise_is_a_sum_of_masks_that_the_objects_of_an_image_share(params, case):
+    model = case.model()
+    if case.boxes and params:
+        model.exclusive, model.background = True, -1
+    images, places, targets = case.images()[[0, 0, 1]], case.places(model), [0, 1, 0]
+    trace = ab.trace(model, case.layer, (images, places), targets)
+    method = plugins.with_params("method", "d_rise", {"masks": 40, "grid": 3, **params})
+    before = trace.passes.trunk_forward
+    actual = method(trace).raw
+    assert trace.passes.trunk_forward - before == 2 * 40
+    assert torch.equal(torch.cat([method(trace[row : row + 1]).raw for row in range(3)]), actual)
+    for row in range(3):
+        (draws,) = generators(images[row : row + 1], params.get("seed", 0))
+        cells = torch.rand(40, 3, 3, generator=draws, dtype=torch.float64) < params.get("kept", 0.5)
+        shifts = torch.rand(40, 2, generator=draws, dtype=torch.float64)
+        drawn = [mask_of(*each, case.size) for each in zip(cells, shifts, strict=True)]
+        about = places[row], trace.logits[row], targets[row]
+        with torch.no_grad():
+            weights = [likeness(model, model.returned(images[row, None] * mask), *about) for mask in drawn]
+        total = sum(weight * mask for weight, mask in zip(weights, drawn, strict=True))
+        torch.testing.assert_close(actual[row], (total - total.min()) / (total.max() - total.min()), **CLOSE)
+
+
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
+        ("d_rise", {"masks": 0}, "masks=0 and grid=8; give both"),
+        ("d_rise", {"kept": 1.0}, "kept=1.0; give the probability"),
         ("g_came", {"sigma": 0.0}, "sigma=0.0; give the Gaussian's"),
         ("box_centre", {"sigma": -1.0}, "sigma=-1.0; give the standard"),
         ("seg_xres_cam", {"window": 0}, "window=0; give the side"),
