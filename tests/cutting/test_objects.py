@@ -1,5 +1,7 @@
 """Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops by hand."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -183,15 +185,76 @@ def test_regions_are_connected_or_all_of_a_class():
     assert sorted((each.label, int(each.place.sum())) for each in found) == [(0, 1), (2, 10)]
 
 
+N = SIDE**2 // 16
+CORNERS = torch.rand(1, N, 2, generator=torch.Generator().manual_seed(5)) * 30
+BOXES = torch.cat([CORNERS, CORNERS + 9], 2)
+LOGITS = torch.randn(1, N, CLASSES, generator=torch.Generator().manual_seed(6))
+MAPS = LOGITS.mT.unflatten(2, (SIDE // 4, SIDE // 4))
+EXCLUSIVE = {"exclusive": True}
+
+
 @pytest.mark.parametrize(
-    ("network", "returned", "sentence"),
+    ("network", "returned", "settings", "sentence"),
     [
-        (ab.BoxScores, lambda images: [{"boxes": images}], "not boxes (B, N, 4) and logits (B, N, C)"),
-        (ab.BoxScores, lambda images: (images[:, 0], images[:, 0]), "not boxes (B, N, 4) and logits (B, N, C)"),
-        (ab.RegionScores, lambda images: images.mean((2, 3)), "not maps of classes (B, C, h, w)"),
+        (ab.BoxScores, [{"boxes": BOXES}], {}, "a list of a dict, not boxes (B, N, 4) and logits (B, N, C)"),
+        (ab.BoxScores, (MAPS, MAPS), {}, "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)"),
+        (ab.BoxScores, {"boxes": BOXES}, {}, "Identity gives a dict of boxes: shape (1, 144, 4), not boxes"),
+        (ab.BoxScores, (BOXES.mT, LOGITS.mT), {}, "(B, C, N) becomes (B, N, C) by .mT"),
+        (ab.BoxScores, (BOXES / SIDE, LOGITS), {}, "gives boxes within 2 pixels of the corner; give read= pixels"),
+        (ab.BoxScores, (BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]], LOGITS), {}, "x1 < x0 or y1 < y0"),
+        (ab.BoxScores, (BOXES, LOGITS.sigmoid()), {}, "give logits of read=, such as torch.logit("),
+        (ab.BoxScores, (BOXES, LOGITS), EXCLUSIVE, "one class is no object; set background=0, or -1 for the last"),
+        (
+            ab.BoxScores,
+            (BOXES, LOGITS),
+            {**EXCLUSIVE, "background": 5},
+            "There is no class 5 of Identity; background is 0 to 4",
+        ),
+        (ab.RegionScores, LOGITS, {}, "not maps of classes (B, C, h, w)"),
+        (ab.RegionScores, [MAPS, MAPS], {}, "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps"),
+        (ab.RegionScores, MAPS.softmax(1), {**EXCLUSIVE, "background": 0}, "give logits of read=, such as .log()"),
+        (ab.RegionScores, MAPS[:, :1], EXCLUSIVE, "The softmax of one class is 1 everywhere; set exclusive=False"),
     ],
 )
-def test_a_network_of_something_else_is_refused(network, returned, sentence):
-    with pytest.raises(ab.BenchError, match="give read=") as error:
-        network(nn.Identity(), returned).found(images_of(1), 0.5)
-    assert sentence in str(error.value)
+def test_a_network_of_something_else_is_refused(network, returned, settings, sentence):
+    with pytest.raises(ab.BenchError, match=re.escape(sentence)):
+        network(nn.Identity(), lambda _: returned, **settings).found(images_of(1), 0.5)
+
+
+def test_an_error_in_read_is_one_sentence():
+    with pytest.raises(
+        ab.BenchError, match=r"^The function read fails on what Identity returns \(KeyError: 'boxes'\)\.$"
+    ):
+        ab.BoxScores(nn.Identity(), lambda _: {}["boxes"]).found(images_of(1), 0.5)
+
+
+def test_objects_of_a_network_in_half_precision_are_found_for_any_images(detector):
+    half = ab.BoxScores(detector.module.bfloat16())
+    images, places, labels = rows_of(half, images_of(), 0.5)
+    assert ab.trace(half, "features.3", (images, places), labels).scores.dtype == torch.bfloat16
+
+
+class DecodedInPlace(Detector):
+    """As YOLOv5 and v7: (boxes and probabilities (B, N, 4 + C), what these are made of)."""
+
+    def forward(self, images):
+        boxes, logits = super().forward(images)
+        made = torch.cat([boxes, logits], 2).sigmoid()
+        made[..., :4] = boxes
+        return made, logits
+
+
+def test_scores_that_are_changed_in_place_are_told_and_what_was_before_is_explained(detector):
+    decoded = DecodedInPlace().eval()
+    decoded.load_state_dict(detector.module.state_dict())
+    of_decoded, of_raw = (
+        ab.BoxScores(decoded, read)
+        for read in (lambda y: (y[0][..., :4], y[0][..., 4:].logit()), lambda y: (y[0][..., :4], y[1]))
+    )
+    images, places, labels = rows_of(of_raw, images_of(), 0.5)
+    with pytest.raises(
+        ab.BenchError, match=r"^DecodedInPlace changes a tensor in place that its gradient needs; .* read="
+    ):
+        ab.trace(of_decoded, "features.3", (images, places), labels)
+    trace, expected = (ab.trace(each, "features.3", (images, places), labels) for each in (of_raw, detector))
+    torch.testing.assert_close(trace.ablation_drops, expected.ablation_drops)
