@@ -234,27 +234,15 @@ def test_objects_of_a_network_in_half_precision_are_found_for_any_images(detecto
     assert ab.trace(half, "features.3", (images, places), labels).scores.dtype == torch.bfloat16
 
 
-class DecodedInPlace(Detector):
-    """As YOLOv5 and v7: (boxes and probabilities (B, N, 4 + C), what these are made of)."""
-
-    def forward(self, images):
-        boxes, logits = super().forward(images)
-        made = torch.cat([boxes, logits], 2).sigmoid()
-        made[..., :4] = boxes
-        return made, logits
+def decoded_in_place(returned):
+    """As YOLOv5 and v7 do."""
+    made = torch.cat(returned, 2).sigmoid()
+    made[..., :4] = returned[0]
+    return made[..., :4], made[..., 4:].logit()
 
 
-def test_scores_that_are_changed_in_place_are_told_and_what_was_before_is_explained(detector):
-    decoded = DecodedInPlace().eval()
-    decoded.load_state_dict(detector.module.state_dict())
-    of_decoded, of_raw = (
-        ab.BoxScores(decoded, read)
-        for read in (lambda y: (y[0][..., :4], y[0][..., 4:].logit()), lambda y: (y[0][..., :4], y[1]))
-    )
-    images, places, labels = rows_of(of_raw, images_of(), 0.5)
-    with pytest.raises(
-        ab.BenchError, match=r"^DecodedInPlace changes a tensor in place that its gradient needs; .* read="
-    ):
-        ab.trace(of_decoded, "features.3", (images, places), labels)
-    trace, expected = (ab.trace(each, "features.3", (images, places), labels) for each in (of_raw, detector))
-    torch.testing.assert_close(trace.ablation_drops, expected.ablation_drops)
+def test_scores_that_are_changed_in_place_are_told(detector):
+    decoded = ab.BoxScores(detector.module, decoded_in_place)
+    images, places, labels = rows_of(decoded, images_of(), 0.5)
+    with pytest.raises(ab.BenchError, match=r"^Detector changes a tensor in place that its gradient needs; .* read="):
+        ab.trace(decoded, "features.3", (images, places), labels)
