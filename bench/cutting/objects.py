@@ -23,14 +23,14 @@ from axiom_bench.cutting.model_copy import shared_copy
 from axiom_bench.cutting.output import KEYS, described, reading
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import full_precision
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
 Read = Callable[[Any], Any]  # from what a network returns to what is explained of it
 MOST, CANDIDATES = 100, 1000  # objects of an image, as COCO counts them, and boxes that are looked at for them
-FEW = 8  # scores of an image, which may all be between 0 and 1 by chance
+FEW = 8  # scores of an image may all be between 0 and 1 by chance
 TURNED = 0.25  # of the boxes: so many sides below 0 are no detector's, but centres and sides taken for corners
 OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is suppressed
 
@@ -100,13 +100,9 @@ class ObjectScores(nn.Module):
         """classes: the dimension of values that they are. Raises BenchError where they can't be logits of these."""
         network, count = type(self.module).__name__, values.shape[classes]
         if self.background is not None and not -1 <= self.background < count:
-            raise BenchError(
-                f"There is no class {self.background} of {network}; background is 0 to {count - 1}, or -1."
-            )
+            raise BenchError(f"{network} has no class {self.background}; background is 0 to {count - 1}, or -1.")
         if self.exclusive and count == 1:
-            raise BenchError(
-                "The softmax of one class is 1 everywhere; set exclusive=False (model.output=boxes or regions)."
-            )
+            raise BenchError("A softmax of one class is always 1; set exclusive=False (model.output=boxes or regions).")
         if values[0].numel() > FEW and bool(((values >= 0) & (values <= 1)).all()):
             logit = ".log()" if self.exclusive else "torch.logit(p.clamp(1e-6, 1 - 1e-6))"
             raise BenchError(
@@ -164,7 +160,10 @@ class BoxScores(ObjectScores):
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
         returned, network = self._evaluated(images), type(self.module).__name__
-        pair = isinstance(returned, tuple | list) and [getattr(part, "ndim", 0) for part in returned] == [3, 3]
+        pair = isinstance(returned, tuple | list) and [isinstance(part, Tensor) and part.ndim for part in returned] == [
+            3,
+            3,
+        ]
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
             suppressed = isinstance(returned, list) and isinstance(next(iter(returned), None), Mapping)
             others = (
@@ -173,15 +172,13 @@ class BoxScores(ObjectScores):
                 "output=ab.outputs.detection(boxes, labels)."
             )
             raise BenchError(
-                f"{network} gives {_listed(returned)}, not boxes (B, N, 4) and logits (B, N, C) before suppression; "
+                f"{network} gives {described(returned)}, not boxes (B, N, 4) and logits (B, N, C) before suppression; "
                 "give read=, a function from what it returns to these two."
                 f"{' (B, C, N) becomes (B, N, C) by .mT.' * pair}{others * suppressed}"
             )
         boxes, logits = returned
         if self.exclusive and self.background is None:
-            raise BenchError(
-                f"Where {network} finds nothing, one class is no object; set background=0, or -1 for the last."
-            )
+            raise BenchError(f"One class of {network} is no object; set background=0, or -1 for the last.")
         self._assert_logits(logits, 2)
         if (boxes <= 2).double().mean() == 1 and max(images.shape[2:]) > 8:
             raise BenchError(
@@ -234,22 +231,11 @@ class RegionScores(ObjectScores):
         maps = self._evaluated(images)
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             raise BenchError(
-                f"{type(self.module).__name__} gives {_listed(maps)}, not maps of classes (B, C, h, w); give read=, "
+                f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "
                 "a function from what it returns to these."
             )
         self._assert_logits(maps, 1)
         return maps
-
-
-def _listed(returned: Any) -> str:
-    """For an error: shapes of what is in a list, a tuple or a dict."""
-    if isinstance(returned, Mapping):
-        parts = [f"{key}: {described(part)}" for key, part in returned.items()]
-    elif isinstance(returned, tuple | list):
-        parts = [described(part) for part in returned]
-    else:
-        return described(returned)
-    return f"{type_name(returned)} of {', '.join(parts)}"
 
 
 def at_position(logits: Tensor, position: Tensor) -> Tensor:

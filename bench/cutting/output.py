@@ -204,7 +204,11 @@ def reading(function: str, network: str) -> Iterator[None]:
 
 
 def described(value: Any) -> str:
-    """A value in an error: its shape, or its type."""
+    """A value in an error: its shape, or its type and the first of what is in it."""
+    if isinstance(value, Mapping) and value:
+        return f"{type_name(value)} of {', '.join(f'{key}: {described(value[key])}' for key in [*value][:4])}"
+    if isinstance(value, tuple | list) and value:
+        return f"{type_name(value)} of {', '.join(map(described, value[:4]))}"
     if not isinstance(value, Tensor):
         return type_name(value)
     kind = "" if value.is_floating_point() else f" of {value.dtype}"
