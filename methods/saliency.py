@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from axiom_bench.cutting.trace import Trace
+from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map
 
 
@@ -28,4 +29,6 @@ def gradient_at(trace: Trace, images: Tensor) -> Tensor:
         leaf = images.clone().requires_grad_()
         logits = trace.forward(leaf.clone())  # a copy: the network may start with an in-place operation
         scores = logits.gather(1, trace.targets[:, None].clone())
+        if not scores.requires_grad:  # torch.fx leaves out what takes it away, and the trace has one
+            raise BenchError("The network's own forward has no gradient: compute it without no_grad or detach.")
         return torch.autograd.grad(scores.sum(), leaf)[0]

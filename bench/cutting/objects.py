@@ -20,16 +20,18 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.output import KEYS, described
+from axiom_bench.cutting.output import KEYS, described, reading
 from axiom_bench.cutting.output_presets import intersection_over_union
 from axiom_bench.cutting.passes import arithmetic, full_precision
-from axiom_bench.errors import BenchError, type_name
+from axiom_bench.errors import BenchError
 
 if TYPE_CHECKING:
     from axiom_bench.cutting.trace import Trace
 
 Read = Callable[[Any], Any]  # from what a network returns to what is explained of it
 MOST, CANDIDATES = 100, 1000  # objects of an image, as COCO counts them, and boxes that are looked at for them
+FEW = 100  # scores of an image may all be between 0 and 1 by chance
+TURNED = 0.25  # of the boxes: so many sides below 0 are no detector's, but centres and sides taken for corners
 OVERLAP = 0.5  # of boxes of one class: the one with the lower probability is suppressed
 
 
@@ -86,14 +88,34 @@ class ObjectScores(nn.Module):
 
     def returned(self, images: Tensor) -> Any:
         """What the network returns for images, as `read` has it."""
-        output = self.module(images)
+        return self.made_of(self.module(images))
+
+    def made_of(self, output: Any) -> Any:
+        """What `read` makes of what the network returns."""
         return output if self.read is None else self.read(output)
 
     def _evaluated(self, images: Tensor) -> Any:
-        """`returned` in eval mode, as in every trace."""
+        """`returned` in eval mode, of images in the network's type, as in every trace."""
         network = shared_copy(self)
         assert isinstance(network, ObjectScores)
-        return network.returned(images)
+        tensors = (each for each in (*network.parameters(), *network.buffers()) if each.is_floating_point())
+        first = next(tensors, images)
+        output = network.module(images.to(first.device, first.dtype))
+        with reading("function read", type(self.module).__name__):
+            return network.made_of(output)
+
+    def _assert_logits(self, values: Tensor, classes: int) -> None:
+        """classes: the dimension of values that they are. Raises BenchError where they can't be logits of these."""
+        network, count = type(self.module).__name__, values.shape[classes]
+        if self.background is not None and not -1 <= self.background < count:
+            raise BenchError(f"{network} has no class {self.background}; background is 0 to {count - 1}, or -1.")
+        if self.exclusive and count == 1:
+            raise BenchError("A softmax of one class is always 1; set exclusive=False (model.output=boxes or regions).")
+        if values[0].numel() > FEW and bool(((values >= 0) & (values <= 1)).all()):
+            logit = ".log()" if self.exclusive else "torch.logit(p.clamp(1e-6, 1 - 1e-6))"
+            raise BenchError(
+                f"All scores of {network} are between 0 and 1, as probabilities; give logits of read=, such as {logit}."
+            )
 
     def probabilities(self, logits: Tensor, classes: int) -> Tensor:
         """Of each class, which are this dimension of the logits."""
@@ -151,12 +173,10 @@ class BoxScores(ObjectScores):
 
     @full_precision()
     def _checked(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        returned = self._evaluated(images)
-        pair = isinstance(returned, tuple | list) and [getattr(part, "ndim", 0) for part in returned] == [3, 3]
+        returned, network = self._evaluated(images), type(self.module).__name__
+        axes = [getattr(part, "ndim", 0) for part in returned] if isinstance(returned, tuple | list) else []
+        pair = axes == [3, 3] and all(isinstance(part, Tensor) for part in returned)
         if not pair or returned[0].shape[:2] != returned[1].shape[:2] or returned[0].shape[2] != 4:
-            given = (
-                [described(part) for part in returned] if isinstance(returned, tuple | list) else type_name(returned)
-            )
             suppressed = isinstance(returned, list) and isinstance(next(iter(returned), None), Mapping)
             others = (
                 " torchvision's FCOS, RetinaNet and SSD become one by Detector(network, size) of "
@@ -164,10 +184,24 @@ class BoxScores(ObjectScores):
                 "output=ab.outputs.detection(boxes, labels)."
             )
             raise BenchError(
-                f"{type(self.module).__name__} gives {given}, not boxes (B, N, 4) and logits (B, N, C) before "
-                f"suppression; give read=, a function from what it returns to these two.{others * suppressed}"
+                f"{network} gives {described(returned)}, not boxes (B, N, 4) and logits (B, N, C) before suppression; "
+                "give read=, a function from what it returns to these two."
+                f"{' (B, C, N) becomes (B, N, C) by .mT.' * pair}{others * suppressed}"
             )
         boxes, logits = returned
+        if self.exclusive and self.background is None:
+            raise BenchError(f"One class of {network} is no object; set background=0, or -1 for the last.")
+        self._assert_logits(logits, 2)
+        if (boxes <= 2).double().mean() == 1 and max(images.shape[2:]) > 8:
+            raise BenchError(
+                f"{network} gives boxes within 2 pixels of the corner; give read= pixels: x times the image's width, "
+                "y times its height."
+            )
+        if (boxes[..., 2:] < boxes[..., :2]).any(2).double().mean() > TURNED:
+            raise BenchError(
+                f"{network} gives boxes with x1 < x0 or y1 < y0; give them as x0 y0 x1 y1 of read=: of centres and "
+                "sides, centre - side / 2 and centre + side / 2."
+            )
         return boxes, logits
 
 
@@ -178,9 +212,9 @@ class RegionScores(ObjectScores):
     Vinogradova, Dibrov and Myers, AAAI 2020).
     """
 
-    def returned(self, images: Tensor) -> Any:
+    def made_of(self, output: Any) -> Any:
         """The maps, also where they are an entry of a dict."""
-        output = super().returned(images)
+        output = super().made_of(output)
         return next((output[key] for key in KEYS if key in output), output) if isinstance(output, Mapping) else output
 
     def forward(self, images: Tensor, place: Tensor) -> Tensor:
@@ -229,6 +263,7 @@ class RegionScores(ObjectScores):
                 f"{type(self.module).__name__} gives {described(maps)}, not maps of classes (B, C, h, w); give read=, "
                 "a function from what it returns to these."
             )
+        self._assert_logits(maps, 1)
         return maps
 
 

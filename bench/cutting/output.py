@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
@@ -177,15 +177,8 @@ def _by_rule(output: Any, network: str, end: Sequence[Ending]) -> Chain | None:
 
 def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Tensor:
     """The function's scores of one image, (1, n) or (1,). Raises BenchError for an error in it, and other shapes."""
-    try:
+    with reading(f"output function {name}", network):
         scores = function(output)
-    except BenchError:
-        raise
-    except (Exception, SystemExit) as error:  # a user's code may raise anything
-        if is_out_of_memory(error):
-            raise
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BenchError(f"The output function {name} fails on what {network} returns ({reason}).") from error
     if not isinstance(scores, Tensor) or scores.ndim not in (1, 2) or len(scores) != 1 or not scores.numel():
         raise BenchError(
             f"The output function {name} must return scores (B, n) or (B,), a row for each image; "
@@ -196,8 +189,26 @@ def _called(function: ScoreFunction, output: Any, name: str, network: str) -> Te
     return scores
 
 
+@contextmanager
+def reading(function: str, network: str) -> Iterator[None]:
+    """Makes any error of a user's function of what the network returns a BenchError."""
+    try:
+        yield
+    except BenchError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's code may raise anything
+        if is_out_of_memory(error):
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BenchError(f"The {function} fails on what {network} returns ({reason}).") from error
+
+
 def described(value: Any) -> str:
-    """A value in an error: its shape, or its type."""
+    """A value in an error: its shape, or its type and the first of what is in it."""
+    if isinstance(value, Mapping) and value:
+        return f"{type_name(value)} of {', '.join(f'{key}: {described(value[key])}' for key in [*value][:4])}"
+    if isinstance(value, tuple | list) and value:
+        return f"{type_name(value)} of {', '.join(map(described, value[:4]))}"
     if not isinstance(value, Tensor):
         return type_name(value)
     kind = "" if value.is_floating_point() else f" of {value.dtype}"

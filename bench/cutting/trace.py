@@ -364,13 +364,18 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides
             f"The scores of the output function {cut_model.output.name} have no gradient; "
             "compute them without detach, no_grad, item or NumPy."
         )
-    gradients, network = None, type(cut_model.model).__name__
+    gradients, network = None, type(getattr(cut_model.model, "module", cut_model.model)).__name__
     if scores.requires_grad:
         try:
             (gradients,) = torch.autograd.grad(scores.sum(), activations, retain_graph=keep, allow_unused=True)
         except Exception as error:  # a network's own backward pass may raise anything
             if is_out_of_memory(error):
                 raise
+            if "modified by an inplace operation" in str(error):
+                raise BenchError(
+                    f"{network} changes a tensor in place that its gradient needs; let its forward change a clone() "
+                    "of it, or give read= (of objects) or output= a function of what it was before."
+                ) from error
             raise BenchError(
                 f"The gradient of {network} fails ({str(error).splitlines()[0]}); mend it so that "
                 "model(images)[0, 0].backward() runs, for images.requires_grad_()."

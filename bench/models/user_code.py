@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from axiom_bench.cutting.output import Output
 from axiom_bench.errors import BenchError, unknown
 
 FROM_FILE = "axiom_bench_user_"  # how modules are named that are imported from a file
@@ -45,7 +46,7 @@ def import_function(path: str, setting: str = "model.architecture", expected: st
         advice = of_package if "relative import" in str(error) else expected
         raise BenchError(f"{what}; {advice}.") from error
     function = getattr(module, name, None)
-    if not callable(function):
+    if not callable(function) and not isinstance(function, Output):
         raise unknown(f"function in {where}", name, [key for key in vars(module) if not key.startswith("_")])
     return function
 

@@ -1,5 +1,7 @@
 """Networks of boxes and masks, one object at a time: scores, exact drops and passes against loops by hand."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -183,15 +185,63 @@ def test_regions_are_connected_or_all_of_a_class():
     assert sorted((each.label, int(each.place.sum())) for each in found) == [(0, 1), (2, 10)]
 
 
+N = SIDE**2 // 16
+CORNERS = torch.rand(1, N, 2, generator=torch.Generator().manual_seed(5)) * 30
+BOXES = torch.cat([CORNERS, CORNERS + 9], 2)
+LOGITS = torch.randn(1, N, CLASSES, generator=torch.Generator().manual_seed(6))
+MAPS = LOGITS.mT.unflatten(2, (SIDE // 4, SIDE // 4))
+EXCLUSIVE = {"exclusive": True}
+
+
 @pytest.mark.parametrize(
-    ("network", "returned", "sentence"),
+    ("network", "returned", "settings", "sentence"),
     [
-        (ab.BoxScores, lambda images: [{"boxes": images}], "not boxes (B, N, 4) and logits (B, N, C)"),
-        (ab.BoxScores, lambda images: (images[:, 0], images[:, 0]), "not boxes (B, N, 4) and logits (B, N, C)"),
-        (ab.RegionScores, lambda images: images.mean((2, 3)), "not maps of classes (B, C, h, w)"),
+        (ab.BoxScores, [{"boxes": BOXES}], {}, "a list of a dict of boxes: shape (1, 144, 4), not boxes"),
+        (ab.BoxScores, (MAPS, MAPS), {}, "shape (1, 5, 12, 12), not boxes (B, N, 4) and logits (B, N, C)"),
+        (ab.BoxScores, {"boxes": BOXES}, {}, "Identity gives a dict of boxes: shape (1, 144, 4), not boxes"),
+        (ab.BoxScores, (BOXES.mT, LOGITS.mT), {}, "(B, C, N) becomes (B, N, C) by .mT"),
+        (ab.BoxScores, (BOXES / SIDE, LOGITS), {}, "gives boxes within 2 pixels of the corner; give read= pixels"),
+        (ab.BoxScores, (BOXES[..., [0, 1, 2, 2]] - BOXES[..., [0, 0, 0, 1]], LOGITS), {}, "x1 < x0 or y1 < y0"),
+        (ab.BoxScores, (BOXES, LOGITS.sigmoid()), {}, "give logits of read=, such as torch.logit("),
+        (ab.BoxScores, (BOXES, LOGITS), EXCLUSIVE, "no object; set background=0, or -1 for the last"),
+        (ab.BoxScores, (BOXES, LOGITS), {**EXCLUSIVE, "background": 5}, "no class 5; background is 0 to 4, or -1"),
+        (ab.RegionScores, LOGITS, {}, "not maps of classes (B, C, h, w)"),
+        (ab.RegionScores, [MAPS, MAPS], {}, "a list of shape (1, 5, 12, 12), shape (1, 5, 12, 12), not maps"),
+        (ab.RegionScores, MAPS.softmax(1), {**EXCLUSIVE, "background": 0}, "give logits of read=, such as .log()"),
+        (ab.RegionScores, MAPS[:, :1], EXCLUSIVE, "A softmax of one class is always 1; set exclusive=False"),
     ],
 )
-def test_a_network_of_something_else_is_refused(network, returned, sentence):
-    with pytest.raises(ab.BenchError, match="give read=") as error:
-        network(nn.Identity(), returned).found(images_of(1), 0.5)
-    assert sentence in str(error.value)
+def test_a_network_of_something_else_is_refused(network, returned, settings, sentence):
+    with pytest.raises(ab.BenchError, match=re.escape(sentence)):
+        network(nn.Identity(), lambda _: returned, **settings).found(images_of(1), 0.5)
+
+
+def test_an_error_in_read_is_one_sentence():
+    with pytest.raises(ab.BenchError, match=r"^The function read fails on what Identity returns \(KeyError: 'boxes'"):
+        ab.BoxScores(nn.Identity(), lambda _: {}["boxes"]).found(images_of(1), 0.5)
+
+
+def test_objects_of_a_network_in_half_precision_are_found_for_any_images(detector):
+    half = ab.BoxScores(detector.module.bfloat16())
+    images, places, labels = rows_of(half, images_of(), 0.5)
+    assert ab.trace(half, "features.3", (images, places), labels).scores.dtype == torch.bfloat16
+
+
+def decoded_in_place(returned):  # as YOLOv5 and v7 do
+    made = torch.cat(returned, 2).sigmoid()
+    made[..., :4] = returned[0]
+    return made[..., :4], made[..., 4:].logit()
+
+
+def test_scores_that_are_changed_in_place_are_told(detector):
+    decoded = ab.BoxScores(detector.module, decoded_in_place)
+    images, places, labels = rows_of(decoded, images_of(), 0.5)
+    with pytest.raises(ab.BenchError, match=r"^Detector changes a tensor in place that its gradient needs; .* read="):
+        ab.trace(decoded, "features.3", (images, places), labels)
+
+
+def test_a_forward_without_gradient_is_told_where_its_own_is_needed(detector, monkeypatch):
+    monkeypatch.setattr(Detector, "forward", torch.no_grad()(Detector.forward))
+    images, places, labels = rows_of(detector, images_of(), 0.5)
+    with pytest.raises(ab.BenchError, match="own forward has no gradient"):
+        ab.methods.get("saliency")(ab.trace(detector, "features.3", (images, places), labels))

@@ -33,6 +33,7 @@ def build():
 FUNCTION = """
 import torch
 from torch import nn
+import axiom_bench as ab
 
 def left_half(output):
     maps = output["out"]
@@ -47,6 +48,7 @@ class Weighted(nn.Module):
         return output["out"].sum((2, 3)) * self.weight
 
 module = Weighted()
+preset = ab.outputs.regression(module)
 """
 TRANSFORMER = """
 import torch
@@ -129,7 +131,7 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["left_half", "Weighted", "module"])
+@pytest.mark.parametrize("name", ["left_half", "Weighted", "module", "preset"])
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
     (tmp_path / "other.py").write_text(FUNCTION.replace("FACTOR", "2"))

@@ -108,7 +108,7 @@ class Folder(ImageFiles):
             self.unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(self.root / used[-1])}"
         self.notes += (
             f"the images of {self.name!r} have no labels ({self.unlabelled}; {LABELS}), so metrics that need labels, "
-            "boxes or masks have no value",
+            "or boxes or masks of the data, have no value",
         )
 
     def is_upright(self, index: int) -> bool:
