@@ -23,10 +23,12 @@ from axiom_bench.statistics.paired_tests import LEVEL, coinciding, holm, roundin
 from axiom_bench.statistics.run_folder import RunFolder
 
 SUITES = {"photographs-1": "photographs", "scenes-1": "drawn images"}
-OF_AXES = ("shapes-1",)  # signals and volumes, a question of its own
-AXIOMS = ("sensitivity_error", "conservation_error")
+OF_AXES, OF_OBJECTS = ("shapes-1",), ("dense-1",)  # questions of their own
+AXIOMS, FLOOR = ("sensitivity_error", "conservation_error"), "axiom_floor_distance"
 FAITHFULNESS = ("confidence_drop", "single_deletion")
 PLACES = ("box_iou", "mask_iou", "energy_pointing_game")
+CURVES = ("deletion_auc_fast", "insertion_auc_fast")
+OTHER_OBJECTS = ("leakage_to_class", "leakage_to_others", "object_correlation")
 Titles = Mapping[Any, str]  # of methods and metrics
 WAYS = {1: "better", 0: "open", -1: "worse"}
 START = "<!-- written by scripts/write_findings.py"
@@ -34,15 +36,18 @@ START = "<!-- written by scripts/write_findings.py"
 
 @dataclass(frozen=True)
 class Question:
-    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of tests."""
+    """pairs: (method, the one it is compared with); all pairs by all metrics are one family of tests. brief: whether
+    its table has a line for each pair alone."""
 
     name: str
     pairs: Sequence[tuple[str, str]]
     metrics: Sequence[str]
+    suites: Sequence[str] = (*SUITES,)
+    brief: bool = False
 
 
 QUESTIONS = (
-    Question("axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, "axiom_floor_distance")),
+    Question("axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR)),
     Question("visualization", [("xgrad_cam", "grad_cam")], (*FAITHFULNESS, *PLACES)),
     Question(
         "classes",
@@ -58,10 +63,28 @@ QUESTIONS = (
             ("group_cam", "grad_cam"), ("fd_cam", "grad_cam"),
         ],
         (*FAITHFULNESS, *PLACES),
+        brief=True,
+    ),
+    Question("axes", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR, *FAITHFULNESS, *PLACES), OF_AXES),
+    Question("object_axioms", [("xgrad_cam", "grad_cam")], (*AXIOMS, FLOOR), OF_OBJECTS),
+    Question(
+        "objects",
+        [
+            *((name, "grad_cam") for name in (
+                "xgrad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "ablation_cam", "eigen_cam", "ss_grad_cam",
+                "seg_xres_cam", "g_came", "d_rise",
+            )),
+            ("restricted_xgrad_cam", "xgrad_cam"), ("grad_cam", "other_object"), ("layer_cam", "hires_cam"),
+        ],
+        (*FAITHFULNESS, *CURVES, "drop_outside_map", "energy_pointing_game", *OTHER_OBJECTS),
+        OF_OBJECTS,
+        brief=True,
     ),
 )  # fmt: skip
-
-OTHER_AXES = Question("axes", [("xgrad_cam", "grad_cam")], (*AXIOMS, "axiom_floor_distance", *FAITHFULNESS, *PLACES))
+SHOWN = (  # of one box or mask: whether its map is of its object alone
+    "grad_cam", "xgrad_cam", "grad_cam_pp", "layer_cam", "hires_cam", "ablation_cam", "restricted_xgrad_cam", "g_came",
+    "d_rise", "other_object", "box_centre", "uniform",
+)  # fmt: skip
 
 
 def runs_of(suites: Iterable[str]) -> list[tuple[str, str, RunFolder]]:
@@ -116,8 +139,7 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     distinct ones, and by how much over networks."""
     header = ["", "images", "metric", "better", "not significant", "worse", "same maps", "better, distinct networks"]
     lines = [[*header, "gain over networks", "holds"]]
-    kind = rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
-    for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kind], sort=False):
+    for (first, second, metric, images), group in rows.groupby(["method", "other", "metric", kinds(rows)], sort=False):
         better, worse = ((group["adjusted"] < LEVEL) & (np.sign(group["gain"]) == sign) for sign in (1, -1))
         same = group["p"].isna()
         told = [int(better.sum()), int((~better & ~worse & ~same).sum()), int(worse.sum()), int(same.sum())]
@@ -129,19 +151,28 @@ def verdicts(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
     return lines
 
 
+def kinds(rows: pd.DataFrame) -> pd.Series:
+    """The kind of images of each row."""
+    return rows["suite"].map(SUITES).fillna(rows["part"].str.removeprefix("planted_"))
+
+
 def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
-    """A line for each pair, a cell for each metric: on how many networks of parts the first is better, not worse or
-    better, and worse, and how many distinct ones these are."""
+    """A line for each pair, of objects and each part, a cell for each metric: on how many networks of parts the first
+    is better, not worse or better, and worse, and how many distinct ones these are."""
     metrics = list(dict.fromkeys(rows["metric"]))
     lines = [["", *(titles[metric] for metric in metrics)]]
-    for (first, second), group in rows.groupby(["method", "other"], sort=False):
+    part = kinds(rows).where(rows["suite"].isin(OF_OBJECTS), "")
+    for (first, second, name), group in rows.groupby(["method", "other", part], sort=False):
         cells = []
         for metric in metrics:
             of_metric = group[group["metric"] == metric]
+            if of_metric.empty:
+                cells.append("–")
+                continue
             sign = np.where(of_metric["adjusted"] < LEVEL, np.sign(of_metric["gain"]), 0.0)
             counts = ", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items())
             cells.append(f"{counts} ({of_metric['network'].nunique()} networks)")
-        lines.append([f"{titles[first]} over {titles[second]}", *cells])
+        lines.append([f"{name}: {titles[first]} over {titles[second]}".removeprefix(": "), *cells])
     return lines
 
 
@@ -177,7 +208,7 @@ def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -
     table = pd.DataFrame(rows)
     columns = ("above all controls on every network", "wherever they have values, on fewer", "on none")
     lines = [["metric", "images", "networks", *columns]]
-    for (key, images), group in table.groupby(["metric", table["suite"].map(SUITES)], sort=False):
+    for (key, images), group in table.groupby(["metric", kinds(table)], sort=False):
         networks = group[["part", "network"]].drop_duplicates()
         distinct, count = networks["network"].str.partition("+")[0].nunique(), len(networks)
         lists: tuple[list[str], list[str], list[str]] = ([], [], [])  # as the columns
@@ -193,18 +224,36 @@ def above_controls(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -
     return lines, table
 
 
+def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[list[str]]:
+    """A line for each of SHOWN, a cell for each part and metric of OTHER_OBJECTS: the median over networks of the mean
+    over rows, and its range over networks."""
+    columns = [(part, run, metric) for (_, part, run), metric in product(runs, OTHER_OBJECTS)]
+    lines = [["", *(f"{part}: {titles[metric]}" for part, _, metric in columns)]]
+    for name in SHOWN:
+        cells = []
+        for _, run, metric in columns:
+            rows = run.records.rows(metric)
+            means = rows[rows["method"] == name].groupby("model")["value"].mean()
+            cells.append(f"{number(means.median())} ({number(means.min())} to {number(means.max())})")
+        lines.append([titles[name], *cells])
+    return lines
+
+
 def main() -> None:
-    runs, of_axes = runs_of(SUITES), runs_of(OF_AXES)
-    titles = titles_of([*runs, *of_axes])
+    of_suites = {suite: runs_of([suite]) for suite in (*SUITES, *OF_AXES, *OF_OBJECTS)}
+    runs, of_objects = ([run for suite in names for run in of_suites[suite]] for names in (SUITES, OF_OBJECTS))
+    titles = titles_of([run for each in of_suites.values() for run in each])
     tables, parts = dict[str, list[list[str]]](), []
-    for question in (*QUESTIONS, OTHER_AXES):
-        rows = compared(question, of_axes if question is OTHER_AXES else runs)
+    for question in QUESTIONS:
+        rows = compared(question, [run for suite in question.suites for run in of_suites[suite]])
         if rows.empty:
             tables[question.name] = [["no values are published"]]
             continue
-        tables[question.name] = (by_metric if question.name == "rankings" else verdicts)(rows, titles)
+        tables[question.name] = (by_metric if question.brief else verdicts)(rows, titles)
         parts.append(rows)
     tables["controls"], above = above_controls(runs, titles)
+    tables["object_controls"], _ = above_controls(of_objects, titles)
+    tables["object_maps"] = medians(of_objects, titles)
     never = above.groupby("method", sort=False)["above"].any()
     tables["never"] = [["methods that are above all controls by no metric on any network"],
                        ["; ".join(titles[name] for name in never.index[~never]) or "none"]]  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from markupsafe import Markup
 
-from axiom_bench.columns import OK
+from axiom_bench.columns import OBJECT, OK
 from axiom_bench.explanation.overlay import COLOURS, colour_map
 from axiom_bench.records import files
 from axiom_bench.records.store import read_gallery
@@ -125,22 +125,22 @@ def section_of(data: Mapping[str, Any], report: str = "", colours: str = COLOURS
 
 def _coverage(data: Mapping[str, Any]) -> str:
     """Which of the run's images are shown; where networks differ, for each of them."""
-    texts = {setting["label"]: _shown(setting["shown"], setting["of"]) for setting in data["settings"]}
+    texts = {setting["label"]: _shown(setting["shown"], setting["of"], setting["rows"]) for setting in data["settings"]}
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{label}: {text}" for label, text in texts.items())
 
 
-def _shown(shown: int, of: int | None) -> str:
-    """of: how many images the run has; None where its manifest doesn't say.
+def _shown(shown: int, of: int | None, rows: str = "images") -> str:
+    """of: how many images the run has; None where its manifest doesn't say. rows: "objects" where one is explained.
 
-    >>> _shown(1, 1), _shown(2, 2), _shown(1, 2)
-    ('1 image', 'All 2 images', '1 of 2 images, spread evenly over them and not chosen by their values')
+    >>> _shown(1, 1), _shown(2, 2), _shown(1, 2, "objects")
+    ('1 image', 'All 2 images', '1 of 2 objects, spread evenly over them and not chosen by their values')
     """
     if shown == of:
-        return f"All {shown:,} images" if shown > 1 else "1 image"
+        return f"All {shown:,} {rows}" if shown > 1 else f"1 {rows.removesuffix('s')}"
     total = "" if of is None else f" of {of:,}"
-    return f"{shown:,}{total} images, spread evenly over them and not chosen by their values"
+    return f"{shown:,}{total} {rows}, spread evenly over them and not chosen by their values"
 
 
 def colour_maps(first: str = COLOURS) -> Iterator[dict[str, str]]:
@@ -189,10 +189,11 @@ def gallery_data(run: RunFolder, pictures: Sequence[Entry], placed: Placed) -> d
 
 def _setting(run: RunFolder, setting: Setting, pictures: Sequence[Entry]) -> dict[str, Any]:
     """ranks: whether a value may be called the best: see `RunFolder.ranks`."""
-    shown = number_of_images([entry for entry in pictures if setting_of(entry) == setting])
+    of_setting = [entry for entry in pictures if setting_of(entry) == setting]
+    shown, rows = number_of_images(of_setting), "objects" if OBJECT in of_setting[0]["image_id"] else "images"
     kept = run.metadata.images(setting.model).get(setting.data, {}).get("kept")
     label, ranks = run.label(setting), run.ranks(setting)
-    return {"label": label, "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept}
+    return {"label": label, "layer": setting.layer, "ranks": ranks, "shown": shown, "of": kept, "rows": rows}
 
 
 def _images(
