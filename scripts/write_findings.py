@@ -167,7 +167,7 @@ def by_metric(rows: pd.DataFrame, titles: Titles) -> list[list[str]]:
         for metric in metrics:
             of_metric = group[group["metric"] == metric]
             if of_metric.empty:
-                cells.append("–")
+                cells.append("not measured")
                 continue
             sign = np.where(of_metric["adjusted"] < LEVEL, np.sign(of_metric["gain"]), 0.0)
             counts = ", ".join(f"{int((sign == way).sum())} {word}" for way, word in WAYS.items())
