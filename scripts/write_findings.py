@@ -232,8 +232,8 @@ def medians(runs: Sequence[tuple[str, str, RunFolder]], titles: Titles) -> list[
     for name in SHOWN:
         cells = []
         for _, run, metric in columns:
-            rows = run.records.rows(metric)
-            means = rows[rows["method"] == name].groupby("model")["value"].mean()
+            rows = run.records.rows([metric])
+            means = rows[rows["method"].astype(str) == name].groupby("model", observed=True)["value"].mean()
             cells.append(f"{number(means.median())} ({number(means.min())} to {number(means.max())})")
         lines.append([titles[name], *cells])
     return lines

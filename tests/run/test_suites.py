@@ -117,6 +117,7 @@ def test_every_photograph_has_its_source_and_each_part_says_what_was_changed():
         ("scenes-1/marked", "scenes_shortcut"),
         ("shapes-1/signals", "signals_cnn_seed1"),
         ("shapes-1/planted_volumes", "planted_and_volumes"),
+        ("dense-1/segmenter", "scenes_segmenter_seed1"),
         ("photographs-1/boxes", "shufflenet_v2_x0_5"),
         ("photographs-1/own", "own_model"),
     ],
