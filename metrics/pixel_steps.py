@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, filling
 from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.random_subsets import drops_correlation
+from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
 def faithfulness_estimate(
@@ -25,3 +28,33 @@ def faithfulness_estimate(
     filled, name = filling(given(explanation.images, "images"), fill, blur), ("signed", str(fill), blur)
     sums, drops, _ = yield from group_drops(explanation, enlarged(explanation), groups, filled, name, output)
     return drops_correlation(explanation, sums, drops)
+
+
+def monotonicity_correlation(
+    explanation: Explanation, groups: int = 10, samples: int = 5, output: str = "probability", seed: int = 0
+) -> MetricGenerator[Tensor]:
+    """Spearman's correlation, over groups of pixels, of the sum of |map| and the mean squared change without -> (B,).
+
+    In [-1, 1], higher is better. The groups are those of `faithfulness_estimate`, by the map's magnitude. Each alone
+    takes pixels of the same image, drawn `samples` times by `seed` and the image; the change is that of the class's
+    `output`, see `shared.perturbation.confidence`. Costs `groups` x `samples` passes for each method. NaN where the
+    magnitude is constant, or all groups have the same change. Raises BenchError as `group_drops`, and for less than
+    one sample.
+    """
+    if samples < 1:
+        raise BenchError(f"monotonicity_correlation needs at least one sample, not samples={samples}.")
+    magnitudes, changes = enlarged(explanation).abs(), []
+    for sample in range(samples):
+        filled, name = shuffled(explanation, f"{seed} shuffled {sample}"), ("magnitudes", "shuffled", seed, sample)
+        sums, drops, _ = yield from group_drops(explanation, magnitudes, groups, filled, name, output)
+        changes.append(drops.square())
+    losses = torch.stack(changes).mean(0)
+    return where_defined(spearman(sums, losses), given(explanation.raw_map, "raw_map").abs(), losses)
+
+
+def shuffled(explanation: Explanation, seed: str) -> Tensor:
+    """Each image's pixels in an order drawn by `seed` and the image: (B, 3, H', W')."""
+    images = given(explanation.images, "images")
+    flat, draws = images.flatten(2), given(explanation.trace, "trace").generators(seed)
+    orders = [torch.rand(flat.shape[2], generator=draw, dtype=torch.float64).argsort() for draw in draws]
+    return flat.gather(2, torch.stack(orders)[:, None].to(images.device).expand_as(flat)).view_as(images)

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
-from tests.metrics.build import close, functions
+from axiom_bench.metrics.pixel_steps import shuffled
+from tests.metrics.build import close, functions, of_map, status
 from tests.metrics.test_cells import resized
 
-(faithfulness_estimate,) = functions("faithfulness_estimate")
+faithfulness_estimate, monotonicity_correlation = functions("faithfulness_estimate", "monotonicity_correlation")
 
 
 def parts(values: np.ndarray, count: int) -> list[Tensor]:
@@ -34,3 +36,27 @@ def test_faithfulness_estimate_is_a_loop_over_groups(explanation, trace, groups,
             without = answer(trace, row, torch.where(part, colour, image), output)
             drops.append(answer(trace, row, image, output) - without)
         close(actual[row], np.corrcoef(sums, drops)[0, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+def test_monotonicity_correlation_is_a_loop_over_groups_and_draws(explanation, trace, output):
+    actual = monotonicity_correlation(explanation, 8, 3, output, seed=4)
+    drawn = [shuffled(explanation, f"4 shuffled {sample}") for sample in range(3)]
+    assert all(torch.equal(each.flatten(2).sort(2)[0], trace.images.flatten(2).sort(2)[0]) for each in drawn)
+    assert not torch.equal(drawn[0], drawn[1])
+    for row, raw in enumerate(resized(explanation.raw_map).abs()):
+        image, sums, losses = trace.images[row], [], []
+        before = answer(trace, row, image, output)
+        for part in parts(raw.flatten().numpy(), 8):
+            sums.append(float(raw[part].sum()))
+            after = [answer(trace, row, torch.where(part, each[row], image), output) for each in drawn]
+            losses.append(np.square(np.array(after) - before).mean())
+        close(actual[row], stats.spearmanr(sums, losses).statistic, atol=1e-9)
+
+
+def test_a_map_that_says_nothing_has_no_correlation(trace):
+    """Nor one of 1 and -1 whose magnitude is the same everywhere."""
+    halves = torch.ones(12, 12)
+    halves[:6] = -1
+    assert status("faithfulness_estimate", of_map(trace, torch.ones(3, 3))) == {"no_variation"}
+    assert status("monotonicity_correlation", of_map(trace, halves)) == {"no_variation"}
