@@ -10,6 +10,7 @@ from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
 from axiom_bench.metrics.shared.perturbation import Fill, filling
+from axiom_bench.metrics.shared.pixel_curves import insertion_curve
 from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.random_subsets import drops_correlation
 from axiom_bench.metrics.shared.similarity import spearman, where_defined
@@ -50,6 +51,20 @@ def monotonicity_correlation(
         changes.append(drops.square())
     losses = torch.stack(changes).mean(0)
     return where_defined(spearman(sums, losses), given(explanation.raw_map, "raw_map").abs(), losses)
+
+
+def monotonicity(
+    explanation: Explanation, steps: int = 10, fill: Fill = "zero", blur: float = 0.05, output: str = "probability"
+) -> MetricGenerator[Tensor]:
+    """1 where the class's probability never falls as pixels appear on the fill, lowest first, else 0 -> (B,).
+
+    The mean is the rate; higher is better. steps: of equal numbers of pixels; the fill alone, before the first, is not
+    looked at. A fall by less than 1e-6 of the highest value is none. fill, output and the pixels' order: see
+    `shared.pixel_curves.insertion_curve`. Costs `steps` passes for each method. Raises BenchError for less than one.
+    """
+    curve = (yield from insertion_curve(explanation, steps, fill, blur, output, "lowest"))[:, 1:]
+    falls = (curve.diff(dim=1) < -1e-6 * curve.abs().amax(1, keepdim=True)).any(1)
+    return (~falls).double().masked_fill(~curve.isfinite().all(1), torch.nan)
 
 
 def shuffled(explanation: Explanation, seed: str) -> Tensor:

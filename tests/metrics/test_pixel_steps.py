@@ -7,10 +7,12 @@ from scipy import stats
 from torch import Tensor
 
 from axiom_bench.metrics.pixel_steps import shuffled
-from tests.metrics.build import close, functions, of_map, status
+from tests.metrics.build import additive, close, functions, of_map, status
 from tests.metrics.test_cells import resized
 
-faithfulness_estimate, monotonicity_correlation = functions("faithfulness_estimate", "monotonicity_correlation")
+faithfulness_estimate, monotonicity_correlation, monotonicity = functions(
+    "faithfulness_estimate", "monotonicity_correlation", "monotonicity"
+)
 
 
 def parts(values: np.ndarray, count: int) -> list[Tensor]:
@@ -60,3 +62,28 @@ def test_a_map_that_says_nothing_has_no_correlation(trace):
     halves[:6] = -1
     assert status("faithfulness_estimate", of_map(trace, torch.ones(3, 3))) == {"no_variation"}
     assert status("monotonicity_correlation", of_map(trace, halves)) == {"no_variation"}
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+def test_monotonicity_is_a_loop_that_adds_pixels_lowest_first(trace, output):
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.rand(9, 12, 12, generator=generator, dtype=torch.float64)
+    rates = []
+    for raw in maps:
+        actual = monotonicity(of_map(trace, raw), 3, output=output)
+        for row, image in enumerate(trace.images):
+            shown, curve = torch.zeros_like(image), []
+            for part in parts(-raw.flatten().numpy(), 3):
+                shown = torch.where(part, image, shown)
+                curve.append(answer(trace, row, shown, output))
+            rates.append(float(np.all(np.diff(curve) >= 0)))
+            assert float(actual[row]) == rates[-1]
+    assert 0 < np.mean(rates) < 1
+
+
+def test_monotonicity_sees_no_order_of_pixels_that_all_add():
+    """Of a score that each pixel raises, every order is monotone; where some lower it, the true order falls first."""
+    red = torch.arange(1, 65, dtype=torch.float64).view(8, 8)
+    for raw in (red, -red):
+        close(monotonicity(of_map(additive(red), raw), output="logit"), 1)
+    close(monotonicity(of_map(additive(red - 32), red - 32), output="logit"), 0)

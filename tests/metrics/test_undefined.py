@@ -168,6 +168,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "model_parameter_randomisation_efficient": [({"bins": 1}, "")],
     "model_parameter_randomisation_smooth": [({"samples": 0}, ""), ({"noise": -1}, ""), ({"noise": INFINITE}, "")],
     **{each: [({"groups": 1}, ""), ({"groups": 145}, "")] for each in ("saco", "faithfulness_estimate")},
+    "monotonicity": [({"steps": 0}, "steps=0")],
     "monotonicity_correlation": [({"samples": 0}, "at least one sample"), ({"groups": 1}, "2 groups")],
     "single_deletion": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "srg": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
