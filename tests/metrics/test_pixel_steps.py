@@ -6,12 +6,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from axiom_bench.metrics.irof import superpixels
 from axiom_bench.metrics.pixel_steps import shuffled
 from tests.metrics.build import additive, close, functions, of_map, status
 from tests.metrics.test_cells import resized
 
-faithfulness_estimate, monotonicity_correlation, monotonicity = functions(
-    "faithfulness_estimate", "monotonicity_correlation", "monotonicity"
+faithfulness_estimate, monotonicity_correlation, monotonicity, irof = functions(
+    "faithfulness_estimate", "monotonicity_correlation", "monotonicity", "irof"
 )
 
 
@@ -87,3 +88,31 @@ def test_monotonicity_sees_no_order_of_pixels_that_all_add():
     for raw in (red, -red):
         close(monotonicity(of_map(additive(red), raw), output="logit"), 1)
     close(monotonicity(of_map(additive(red - 32), red - 32), output="logit"), 0)
+
+
+def test_superpixels_follow_an_edge_that_no_cell_does():
+    """Of an image with a bright stripe, 4 of 12 columns from the third on, and 2 x 2 cells."""
+    stripe = torch.zeros(3, 12, 12, dtype=torch.float64)
+    stripe[:, :, 2:6] = 1
+    cells = (torch.arange(12)[:, None] // 6) * 2 + torch.arange(12) // 6
+    found = superpixels(stripe, cells, 10.0)
+    assert set(found[stripe[0] == 1].tolist()).isdisjoint(found[stripe[0] == 0].tolist())
+    assert torch.equal(superpixels(torch.zeros_like(stripe), cells, 10.0), cells)
+
+
+@pytest.mark.parametrize("compactness", [10.0, 0.0])
+def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
+    """Also of images of eight colours, by which most of the 16 cells lose all their pixels."""
+    trace = trace if compactness else trace.again(images=(trace.images > 0).double())
+    actual, numbers_of = irof(of_map(trace, explanation.raw_map), 4, compactness, "zero"), []
+    places = torch.arange(12) // 3
+    for row, raw in enumerate(resized(explanation.raw_map)):
+        segments = superpixels(trace.images[row], places[:, None] * 4 + places, compactness)
+        numbers = sorted(segments.unique().tolist(), key=lambda number: -float(raw[segments == number].mean()))
+        left, curve = trace.images[row].clone(), []
+        for number in [-1, *numbers]:
+            left[:, segments == number] = 0
+            curve.append(answer(trace, row, left, "probability"))
+        close(actual[row], 1 - np.trapezoid(curve, dx=1 / len(numbers)) / curve[0], atol=1e-9)
+        numbers_of.append(len(numbers))
+    assert max(numbers_of) == (16 if compactness else 8)

@@ -33,6 +33,7 @@ BOUNDS = {
     "channels": (0, CHANNELS),
     "class": (0, CLASSES - 1),
     "share of the score": (-math.inf, math.inf),
+    "share of the probability": (-math.inf, 1),
     "nats": (0, 2 * math.log(SIDE)),
 }
 BOUNDS_OF = {
