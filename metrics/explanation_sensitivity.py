@@ -1,4 +1,7 @@
-"""Max- and average-sensitivity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019."""
+"""Max- and average-sensitivity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019.
+
+And the local Lipschitz estimate: Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods, 2018.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,24 @@ def explanation_sensitivity_captum(
     """
     values = yield from explanation_sensitivity(explanation, radius, samples, seed)
     return {f"{name}_captum": value for name, value in values.items()}
+
+
+def local_lipschitz(
+    explanation: Explanation, radius: float = 0.2, samples: int = 10, seed: int = 0
+) -> MetricGenerator[Tensor]:
+    """max over y of ||Phi(y) - Phi(x)|| / (||Phi(x)|| ||y - x||) -> (B,), >= 0, lower is better.
+
+    Of the `samples` first y of `explanation_sensitivity`, whose traces and maps it shares; see there for Phi, and for
+    the errors. Norms are Euclidean, ||y - x|| over all values of the network's input. Raises BenchError for a radius
+    of 0, too.
+    """
+    if radius == 0:
+        raise BenchError("local_lipschitz needs a radius above 0: it divides by the distance from the image.")
+    relative = yield from _relative_changes(explanation, radius, samples, seed)
+    trace = given(explanation.trace, "trace")
+    draws = [trace.generators(f"{seed} nearby {sample}") for sample in range(samples)]
+    moved = [with_noise(trace.images, radius, draw) - trace.images for draw in draws]
+    return (relative / torch.stack([step.double().flatten(1).norm(dim=1) for step in moved], dim=1)).amax(1)
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from axiom_bench.cutting.numerics import axes
-from axiom_bench.errors import BenchError
-from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
+from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import enlarged
-from axiom_bench.metrics.shared.perturbation import Fill, confidence_in, filling, numbers_of_parts, scoring
-from axiom_bench.metrics.shared.pixel_order import ranks_of
-from axiom_bench.metrics.shared.rounding import MILLION, scaled
+from axiom_bench.metrics.shared.perturbation import Fill, filling
+from axiom_bench.metrics.shared.pixel_groups import group_drops
 from axiom_bench.metrics.shared.similarity import where_defined
 
 
@@ -35,28 +32,10 @@ def saco(
     `confidence` there. NaN where the map is constant. Raises BenchError for less than two groups, and for more
     groups than pixels.
     """
-    trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
-    pixels = images[0, 0].numel()
-    if not 2 <= groups <= pixels:
-        raise BenchError(f"saco needs 2 groups of pixels or more, and no more than pixels, not groups={groups}.")
-    salience = enlarged(explanation)
-    ranks = ranks_of((scaled(salience).flatten(1) * MILLION).round().nan_to_num(0, 0, 0), "highest")
-    group = (ranks * groups // pixels).view_as(salience)
-    filled = filling(images, fill, blur).expand_as(images)
-    numbers = torch.arange(groups, device=group.device)
-
-    def perturbed(rows: slice, copies: slice) -> Tensor:
-        removed = torch.stack([group[rows] == number for number in numbers[copies]], 1)  # (rows, copies, ...)
-        return torch.where(removed[:, :, None], filled[rows, None], images[rows, None])
-
-    key = ("saco", groups, str(fill), blur, output)
-    same = ("one part filled", str(fill), blur, output), numbers_of_parts(group, groups)
-    scores = yield PerturbedImages(key, groups, perturbed, scoring(trace, output), same=same)
-    drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
-    means = torch.stack(
-        [salience.where(group == number, 0.0).sum(axes(salience, 1)) for number in range(groups)], dim=1
-    )
-    value = coefficient(means / group[0].flatten().bincount(), drops)
+    filled = filling(given(explanation.images, "images"), fill, blur)
+    name = ("signed", str(fill), blur)
+    sums, drops, pixels = yield from group_drops(explanation, enlarged(explanation), groups, filled, name, output)
+    value = coefficient(sums / pixels, drops)
     return where_defined(value, given(explanation.raw_map, "raw_map"), drops)
 
 

@@ -19,12 +19,13 @@ from axiom_bench.metrics.shared.randomised import fully_randomised, layers_top_d
 from axiom_bench.metrics.shared.similarity import pearson, spearman, ssim
 from tests.metrics.build import close, explained, functions, status, statuses, tensor
 
-mpr, efficient, smooth, random_logit, explanation_sensitivity = functions(
+mpr, efficient, smooth, random_logit, explanation_sensitivity, local_lipschitz = functions(
     "model_parameter_randomisation",
     "model_parameter_randomisation_efficient",
     "model_parameter_randomisation_smooth",
     "random_logit",
     "explanation_sensitivity",
+    "local_lipschitz",
 )
 
 
@@ -349,6 +350,7 @@ def test_smooth_compares_means_over_noisy_images_and_the_image_itself(trace, exp
 def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(trace, explanation):
     """Noise is uniform in float64, each from a generator of the image and the sample."""
     actual = explanation_sensitivity(explanation, radius=0.1, samples=3, seed=7)
+    lipschitz = local_lipschitz(explanation, radius=0.1, samples=3, seed=7)
     draws = [generators(trace.images, f"7 nearby {sample}") for sample in range(3)]
     for row, image in enumerate(trace.images):
         drawn = [torch.rand(image.shape, generator=draw[row], dtype=torch.float64) for draw in draws]
@@ -356,5 +358,6 @@ def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(
         near = ab.trace(trace.cut_model.model, trace.layer, copies, trace.targets[row].expand(3))
         raw = (near.gradients * near.activations).sum(1)
         moved = (raw - explanation.raw_map[row]).flatten(1).norm(dim=1) / explanation.raw_map[row].norm()
+        close(lipschitz[row], (moved / (copies - image).flatten(1).norm(dim=1)).max(), rtol=1e-10)
         close(actual["max_sensitivity"][row], moved.max(), rtol=1e-10)
         close(actual["avg_sensitivity"][row], moved.mean(), rtol=1e-10)

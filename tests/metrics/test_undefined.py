@@ -92,7 +92,9 @@ def test_no_similarity_with_a_map_that_is_not_finite(name, params, answering_onc
     assert status(name, of(answering_once, once), **params) == {"not_finite"}
 
 
-OF_PROBABILITY = ("adcc", "arcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence")
+OF_PROBABILITY = (
+    "adcc", "arcc", "average_drop", "average_gain", "effective_complexity", "increase_in_confidence", "irof",
+)  # fmt: skip
 WITH_OUTPUT = [name for name in metrics.names() if "output" in metrics.get(name).params]
 
 
@@ -161,14 +163,18 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "explanation_sensitivity": [
         *(({"radius": each}, "") for each in (-1, INFINITE)), ({"samples": 0}, "at least one sample"),
     ],
+    "local_lipschitz": [({"radius": 0}, "radius above 0"), ({"samples": 0}, "at least one sample")],
     "model_parameter_randomisation": [
         ({"stages": 0}, "at least one stage"), ({"order": "cascade"}, "cascading"),
         ({"similarity": "spearmen"}, "spearman"),
     ],
     "model_parameter_randomisation_efficient": [({"bins": 1}, "")],
     "model_parameter_randomisation_smooth": [({"samples": 0}, ""), ({"noise": -1}, ""), ({"noise": INFINITE}, "")],
-    "saco": [({"groups": 1}, ""), ({"groups": 145}, "")],
+    **{each: [({"groups": 1}, ""), ({"groups": 145}, "")] for each in ("saco", "faithfulness_estimate")},
+    "monotonicity": [({"steps": 0}, "steps=0")],
+    "monotonicity_correlation": [({"samples": 0}, "at least one sample"), ({"groups": 1}, "2 groups")],
     "single_deletion": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
+    "irof": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "srg": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "arcc": [({"fractions": []}, "between 0 and 1"), ({"fractions": [1.0]}, "between 0 and 1"), ({"noise": -1}, "")],
     "top_k_intersection": [({"k": 0}, "1 or more")],

@@ -1,0 +1,118 @@
+"""Metrics of pixels in the map's order, in steps of equal number, against loops from their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from axiom_bench.metrics.irof import superpixels
+from axiom_bench.metrics.pixel_steps import shuffled
+from tests.metrics.build import additive, close, functions, of_map, status
+from tests.metrics.test_cells import resized
+
+faithfulness_estimate, monotonicity_correlation, monotonicity, irof = functions(
+    "faithfulness_estimate", "monotonicity_correlation", "monotonicity", "irof"
+)
+
+
+def parts(values: np.ndarray, count: int) -> list[Tensor]:
+    """The places of 144 pixels of 12 x 12 in `count` parts of equal number, highest first."""
+    order = np.argsort(-values, kind="stable")
+    masks = [np.isin(np.arange(144), order[np.arange(144) * count // 144 == part]) for part in range(count)]
+    return [torch.from_numpy(mask).view(12, 12) for mask in masks]
+
+
+def answer(trace, row: int, image: Tensor, output: str) -> float:
+    logits = trace.cut_model.model(image[None])[0]
+    return float((logits if output == "logit" else logits.softmax(0))[trace.targets[row]])
+
+
+@pytest.mark.parametrize(("groups", "fill", "output"), [(10, "zero", "probability"), (7, "mean", "logit")])
+def test_faithfulness_estimate_is_a_loop_over_groups(explanation, trace, groups, fill, output):
+    actual = faithfulness_estimate(explanation, groups, fill, output=output)
+    for row, raw in enumerate(resized(explanation.raw_map)):
+        image, sums, drops = trace.images[row], [], []
+        colour = torch.zeros(()) if fill == "zero" else image.mean((1, 2), keepdim=True)
+        for part in parts(raw.flatten().numpy(), groups):
+            sums.append(float(raw[part].sum()))
+            without = answer(trace, row, torch.where(part, colour, image), output)
+            drops.append(answer(trace, row, image, output) - without)
+        close(actual[row], np.corrcoef(sums, drops)[0, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+def test_monotonicity_correlation_is_a_loop_over_groups_and_draws(explanation, trace, output):
+    actual = monotonicity_correlation(explanation, 8, 3, output, seed=4)
+    drawn = [shuffled(explanation, f"4 shuffled {sample}") for sample in range(3)]
+    assert all(torch.equal(each.flatten(2).sort(2)[0], trace.images.flatten(2).sort(2)[0]) for each in drawn)
+    assert not torch.equal(drawn[0], drawn[1])
+    for row, raw in enumerate(resized(explanation.raw_map).abs()):
+        image, sums, losses = trace.images[row], [], []
+        before = answer(trace, row, image, output)
+        for part in parts(raw.flatten().numpy(), 8):
+            sums.append(float(raw[part].sum()))
+            after = [answer(trace, row, torch.where(part, each[row], image), output) for each in drawn]
+            losses.append(np.square(np.array(after) - before).mean())
+        close(actual[row], stats.spearmanr(sums, losses).statistic, atol=1e-9)
+
+
+def test_a_map_that_says_nothing_has_no_correlation(trace):
+    """Nor one of 1 and -1 whose magnitude is the same everywhere."""
+    halves = torch.ones(12, 12)
+    halves[:6] = -1
+    assert status("faithfulness_estimate", of_map(trace, torch.ones(3, 3))) == {"no_variation"}
+    assert status("monotonicity_correlation", of_map(trace, halves)) == {"no_variation"}
+
+
+@pytest.mark.parametrize("output", ["probability", "logit"])
+def test_monotonicity_is_a_loop_that_adds_pixels_lowest_first(trace, output):
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.rand(9, 12, 12, generator=generator, dtype=torch.float64)
+    rates = []
+    for raw in maps:
+        actual = monotonicity(of_map(trace, raw), 3, output=output)
+        for row, image in enumerate(trace.images):
+            shown, curve = torch.zeros_like(image), []
+            for part in parts(-raw.flatten().numpy(), 3):
+                shown = torch.where(part, image, shown)
+                curve.append(answer(trace, row, shown, output))
+            rates.append(float(np.all(np.diff(curve) >= 0)))
+            assert float(actual[row]) == rates[-1]
+    assert 0 < np.mean(rates) < 1
+
+
+def test_monotonicity_sees_no_order_of_pixels_that_all_add():
+    """Of a score that each pixel raises, every order is monotone; where some lower it, the true order falls first."""
+    red = torch.arange(1, 65, dtype=torch.float64).view(8, 8)
+    for raw in (red, -red):
+        close(monotonicity(of_map(additive(red), raw), output="logit"), 1)
+    close(monotonicity(of_map(additive(red - 32), red - 32), output="logit"), 0)
+
+
+def test_superpixels_follow_an_edge_that_no_cell_does():
+    """Of an image with a bright stripe, 4 of 12 columns from the third on, and 2 x 2 cells."""
+    stripe = torch.zeros(3, 12, 12, dtype=torch.float64)
+    stripe[:, :, 2:6] = 1
+    cells = (torch.arange(12)[:, None] // 6) * 2 + torch.arange(12) // 6
+    found = superpixels(stripe, cells, 10.0)
+    assert set(found[stripe[0] == 1].tolist()).isdisjoint(found[stripe[0] == 0].tolist())
+    assert torch.equal(superpixels(torch.zeros_like(stripe), cells, 10.0), cells)
+
+
+@pytest.mark.parametrize("compactness", [10.0, 0.0])
+def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
+    """Also of images of eight colours, by which most of the 16 cells lose all their pixels."""
+    trace = trace if compactness else trace.again(images=(trace.images > 0).double())
+    actual, numbers_of = irof(of_map(trace, explanation.raw_map), 4, compactness, "zero"), []
+    places = torch.arange(12) // 3
+    for row, raw in enumerate(resized(explanation.raw_map)):
+        segments = superpixels(trace.images[row], places[:, None] * 4 + places, compactness)
+        numbers = sorted(segments.unique().tolist(), key=lambda number: -float(raw[segments == number].mean()))
+        left, curve = trace.images[row].clone(), []
+        for number in [-1, *numbers]:
+            left[:, segments == number] = 0
+            curve.append(answer(trace, row, left, "probability"))
+        close(actual[row], 1 - np.trapezoid(curve, dx=1 / len(numbers)) / curve[0], atol=1e-9)
+        numbers_of.append(len(numbers))
+    assert max(numbers_of) == (16 if compactness else 8)
