@@ -111,6 +111,22 @@ def test_shapley_cam_equals_the_full_hessian(build, maps, readout):
         torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-10, atol=1e-13)
 
 
+def test_shapley_cam_of_rest_equals_the_full_hessian(maps):
+    """ClassifierOutputReST of pytorch-grad-cam: the logit less the cross-entropy, of one image."""
+    head = seeded(lambda: nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3)), 10)
+    actual = shapley_cam(ab.trace(head, "0", maps, torch.ones(2, dtype=torch.long), output="rest"))
+    for row, flat in enumerate(maps.flatten(1)):
+
+        def score(flat: Tensor) -> Tensor:
+            logits = head(flat.view(1, 3, 3, 4))
+            return logits[0, 1] - functional.cross_entropy(logits, torch.tensor([1]))
+
+        hessian = torch.autograd.functional.hessian(score, flat)
+        assert hessian.abs().max() > 1e-4
+        expected = torch.autograd.functional.jacobian(score, flat) - hessian @ flat / 2
+        torch.testing.assert_close(actual[row].flatten(), expected.view(3, 12).mean(1), rtol=1e-10, atol=1e-13)
+
+
 def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
     trace = case.trace()
     assert torch.equal(shapley_cam(trace), methods.get("grad_cam")(trace))
