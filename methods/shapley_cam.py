@@ -15,10 +15,10 @@ def shapley_cam(trace: Trace) -> Tensor:
     """w_k = mean(g_k - (H F)_k / 2), H the score's Hessian in F, the mean over x and y -> (B, K, 1, 1).
 
     The Shapley value of each activation under the score's second-order expansion, in closed form, averaged per channel
-    as in Grad-CAM. The utility is the logit; the paper's other one, ReST, adds the log-softmax. H F is the derivative
-    of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it equals Grad-CAM, at no cost behind
-    one image's head pass for the whole network. Others cost one head pass, forward, backward and the gradient's
-    gradient.
+    as in Grad-CAM. The utility is the logit; with `model.output=rest` it is the paper's other one, ReST, which adds the
+    log-softmax. H F is the derivative of g along F. A head of linear layers, ReLUs and max pooling has H = 0: there it
+    equals Grad-CAM, at no cost behind one image's head pass for the whole network. Others cost one head pass, forward,
+    backward and the gradient's gradient.
     """
     is_zero = trace.cut_model.once("shapley_cam: H is 0", lambda: _hessian_product(trace[:1]) is None)
     product = None if is_zero else _hessian_product(trace)

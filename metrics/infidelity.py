@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, subset_drops
+from axiom_bench.metrics.shared.random_subsets import Subsets, square_at_random, squared_error, subset_drops
 
 SIDES = (0.0357, 0.0714, 0.1071, 0.1429, 0.1786, 0.2143, 0.25, 0.2857, 0.3214, 0.3571)  # 1 to 10 of 28 pixels
 
@@ -40,13 +39,4 @@ def infidelity(
     draws = [square_at_random([max(1, round(side * shorter)) for side in sides])] * squares
     removed = Subsets(f"infidelity {list(sides)}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
-    if scaled:
-        squared = attributed.square().sum(1)
-        factors = (attributed * drops).sum(1) / squared.masked_fill(
-            squared == 0, 1
-        )  # any factor where no square has a sum
-        attributed = attributed * factors[:, None]
-        is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
-        attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
-    # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
-    return (attributed - drops).square().mean(1).masked_fill(~drops.isfinite().all(1), torch.inf)
+    return squared_error(explanation, attributed, drops, scaled)

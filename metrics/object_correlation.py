@@ -17,8 +17,8 @@ from axiom_bench.metrics.shared.similarity import similarity as similarity_of
 def object_correlation(explanation: Explanation, similarity: str = "pearson") -> MetricGenerator[Tensor]:
     """Similarity of the maps of the explained object and of another of its class -> (B,), lower is better.
 
-    The other one is that in the largest other box of the class, of equal boxes the first: where the network's box has
-    the highest IoU with it, or where in it the class is the most probable. similarity: see `shared.similarity`;
+    The other one is that in the largest other box of the class, of equal boxes the first. There it is the network's box
+    with the highest IoU, or the region where the class is the most probable. similarity: see `shared.similarity`.
     Pearson's correlation of the signed raw maps is in [-1, 1]: 1 where the map doesn't depend on the object, NaN where
     a map is constant. Costs a pass and a trace, shared by all methods, and one run of the method.
     """

@@ -238,6 +238,14 @@ class Probability(OutputModule):
         return logits.double().softmax(-1)
 
 
+class ReST(OutputModule):
+    """z_c + the logarithm of the class's softmax probability: Cai, CAMs as Shapley Value-based Explainers, 2025."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        exact = logits.double()
+        return exact + exact.log_softmax(-1)
+
+
 class Margin(OutputModule):
     """z_c - max over j != c of z_j: the predicted class against its runner-up, any other against the predicted one."""
 
@@ -281,6 +289,10 @@ def _probability(_: int) -> OutputModule:
     return Probability()
 
 
+def _rest(_: int) -> OutputModule:
+    return ReST()
+
+
 def _margin(classes: int) -> OutputModule:
     if classes < 2:
         raise BenchError("A margin needs at least two classes; this network has one: explain its logits.")
@@ -294,6 +306,7 @@ OUTPUTS = {
     **{kind: replace(RECOGNISED, returns=kind) for kind in ("probabilities", "log_probabilities")},
     "probability": Output("probability", _probability),
     "margin": Output("margin", _margin),
+    "rest": Output("rest", _rest),
 }
 AnyOutput = str | Output | ScoreFunction  # what `output=` takes
 

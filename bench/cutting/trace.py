@@ -424,7 +424,7 @@ class CutModel(SplitModel):
         precision: "fp32", "tf32" or "bf16", for the trunk; `head_precision` likewise, for the head and the ablations.
         ablation_memory: bytes that the ablations may take beside the trace.
         reshape: for a transformer's layer: "tokens", a grid (H, W), or an object with to_maps and from_maps.
-        output: what is explained: "probability", "margin" (z_c - the highest other logit), one of
+        output: what is explained: "probability", "margin" (z_c - the highest other logit), "rest", one of
             `axiom_bench.outputs`, or a function or module from what the model returns to scores (B, n). None: logits.
             Where the model returns probabilities, which the first trace recognises with a RecognisedOutput warning,
             those before its end. "logits", "probabilities" or "log_probabilities" say what it returns.

@@ -75,6 +75,22 @@ def drops_correlation(explanation: Explanation, attributed: Tensor, drops: Tenso
     return where_defined(pearson(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
 
 
+def squared_error(explanation: Explanation, attributed: Tensor, changes: Tensor, scaled: bool) -> Tensor:
+    """Mean of (a times the map's sums - the score's changes)^2 over n subsets: two (B, n) -> (B,).
+
+    a: the best single factor where `scaled`, and NaN follows from a map of zeros; otherwise 1.
+    """
+    if scaled:
+        squared = attributed.square().sum(1)
+        # Any factor where no subset has a sum.
+        factors = (attributed * changes).sum(1) / squared.masked_fill(squared == 0, 1)
+        attributed = attributed * factors[:, None]
+        is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
+        attributed = attributed.masked_fill(is_zero[:, None], torch.nan)
+    # Infinite where the model's answer isn't finite, since NaN means a map of zeros.
+    return (attributed - changes).square().mean(1).masked_fill(~changes.isfinite().all(1), torch.inf)
+
+
 def pixels_at_random(count: int) -> Subset:
     """A subset of `count` pixels, all equally likely."""
 
@@ -101,6 +117,19 @@ def square_at_random(sides: Sequence[int]) -> Subset:
         first, inside = np.unravel_index(number, positions[chosen]), torch.zeros(size, dtype=torch.bool)
         inside[tuple(slice(start, start + sides[chosen]) for start in first)] = True
         return inside
+
+    return draw
+
+
+def cells_at_random(side: int, probability: float) -> Subset:
+    """A union of square cells of a grid that is shifted at random, each cell with this probability. side: in pixels."""
+
+    def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
+        shifts = torch.randint(side, (len(size),), generator=generator).tolist()
+        places = [(torch.arange(length) + shift) // side for length, shift in zip(size, shifts, strict=True)]
+        counts = [int(each[-1]) + 1 for each in places]
+        drawn = torch.rand(counts, generator=generator, dtype=torch.float64) < probability
+        return drawn[torch.meshgrid(*places, indexing="ij")]
 
     return draw
 

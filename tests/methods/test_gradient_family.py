@@ -13,6 +13,7 @@ import axiom_bench as ab
 from axiom_bench import methods
 from axiom_bench.cutting.numerics import XY
 from axiom_bench.errors import BenchError
+from axiom_bench.methods.case import case as case_weights
 from axiom_bench.methods.fem import fem
 from axiom_bench.methods.finer_cam import finer_cam, nearest_classes
 from axiom_bench.methods.input_x_gradient import input_x_gradient
@@ -108,6 +109,22 @@ def test_shapley_cam_equals_the_full_hessian(build, maps, readout):
         assert hessian.abs().max() > 1e-4
         expected = (gradient - hessian @ flat / 2).view(3, 12).mean(1)
         torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-10, atol=1e-13)
+
+
+def test_shapley_cam_of_rest_equals_the_full_hessian(maps):
+    """ClassifierOutputReST of pytorch-grad-cam: the logit less the cross-entropy, of one image."""
+    head = seeded(lambda: nn.Sequential(nn.Identity(), nn.Flatten(), nn.Linear(36, 7), nn.ReLU(), nn.Linear(7, 3)), 10)
+    actual = shapley_cam(ab.trace(head, "0", maps, torch.ones(2, dtype=torch.long), output="rest"))
+    for row, flat in enumerate(maps.flatten(1)):
+
+        def score(flat: Tensor) -> Tensor:
+            logits = head(flat.view(1, 3, 3, 4))
+            return logits[0, 1] - functional.cross_entropy(logits, torch.tensor([1]))
+
+        hessian = torch.autograd.functional.hessian(score, flat)
+        assert hessian.abs().max() > 1e-4
+        expected = torch.autograd.functional.jacobian(score, flat) - hessian @ flat / 2
+        torch.testing.assert_close(actual[row].flatten(), expected.view(3, 12).mean(1), rtol=1e-10, atol=1e-13)
 
 
 def test_shapley_cam_equals_grad_cam_on_a_piecewise_linear_head(case):
@@ -216,6 +233,30 @@ def test_finer_cam_ties_go_to_the_first(readout):
 def test_finer_cam_of_a_single_class(readout):
     with pytest.raises(BenchError, match="needs a second class"):
         finer_cam(readout(linear([1.0] * 3), torch.ones(1, 3, 1, 1)))
+
+
+@pytest.mark.parametrize("contrasts", [1, 3, 9])
+def test_case_by_autograd(contrasts, maps, readout):
+    """github.com/dwil2444/case-saliency, CAM_eval/case_logits.py, without the 1e-8 that it adds to the divisor: one
+    backward pass for each contrast class."""
+    head = seeded(lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 9), nn.ReLU(), nn.Linear(9, 7)), 10)
+    actual = case_weights(readout(head, maps, target=2), contrasts)
+    for row in range(len(maps)):
+        leaf = maps[row : row + 1].clone().requires_grad_()
+        logits = head(leaf)[0]
+        means = [torch.autograd.grad(each, leaf, retain_graph=True)[0].mean((0, 2, 3)) for each in logits]
+        top = [c for c in logits.argsort(descending=True).tolist() if c != 2][:contrasts]
+        contrast = sum(means[c] for c in top) / len(top)
+        expected = means[2] - (means[2] @ contrast) / contrast.norm() ** 2 * contrast
+        torch.testing.assert_close(actual[row].flatten(), expected, rtol=1e-11, atol=1e-15)
+        assert abs(expected @ contrast) < 1e-12 < abs(means[2] @ contrast)
+
+
+def test_case_refuses_what_it_cannot_contrast(readout):
+    trace = readout(linear([1.0] * 3), torch.ones(1, 3, 1, 1))
+    for contrasts, sentence in ((1, "needs a second class"), (0, "at least 1")):
+        with pytest.raises(BenchError, match=sentence):
+            case_weights(trace, contrasts)
 
 
 def test_smooth_grad_cam_pp_with_tiny_gradients(readout):

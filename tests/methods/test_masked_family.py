@@ -24,6 +24,7 @@ from axiom_bench.methods.is_cam import is_cam
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam, score_cam_top
 from axiom_bench.methods.ss_cam import ss_cam
+from axiom_bench.methods.winsor_cam import winsor_cam
 from axiom_bench.testing import CASES
 from tests.methods.plain import (
     CLOSE,
@@ -190,6 +191,27 @@ def full_grad_code(row: Row) -> Tensor:
     return sum(functional.interpolate(layer[None], **sizes)[0].sum(0) for layer in layers)
 
 
+def winsor_cam_code(row: Row, percentile: float) -> Tensor:
+    """github.com/USD-AI-ResearchLab/Winsor-CAM, winsorcam.py, with the settings of its example."""
+    model, leaf = model_of(row.case), row.image[None].clone().requires_grad_()
+    first = model.features[0](leaf)
+    second = model.features[2](first.clone().relu())
+    score = model.head(model.features[3](second.clone()))[0, row.target]
+    maps, importances = [], []
+    for F, g in zip((first, second), torch.autograd.grad(score, [first, second]), strict=True):
+        weights = g.mean((2, 3))[0]
+        maps.append(scaled((weights[:, None, None] * F[0].detach()).sum(0).relu()))
+        importances.append(max(weights.mean().item(), 0))
+    positive = [each for each in importances if each > 0]
+    limit = np.percentile(positive, percentile) if positive else 0
+    cut = [min(each, limit) for each in importances]
+    low, high = min([each for each in cut if each > 0], default=0), max(cut)
+    weights = [0 if each == 0 else 1 if high == low else 0.1 + (each - low) / (high - low) * 0.9 for each in cut]
+    size = max(each.shape for each in maps)
+    total = sum(weight * upsampled(each, size) for weight, each in zip(weights, maps, strict=True))
+    return upsampled(total, row.case.size)
+
+
 GAUSSIAN, POINT = {0: 1 / 4, 1: 1 / 8, 2: 1 / 16}, {0: 1.0}
 GROUPS = {1: [(0, 1, 2, 3)], 2: [(0, 1), (2, 3)], 3: [(0,), (1,), (2, 3)], 32: [(0,), (1,), (2,), (3,)]}
 GROUP_CAM_CODE = {"groups": 4, "percentile": None, "kernel": 5, "sigma": 4.0, "relu": True, "scaled": False}
@@ -214,6 +236,7 @@ FORMULAS = [
     (recipro_cam, {"vectors": "centre"}, partial(recipro_cam_of, window=GAUSSIAN, score="probability", centre=True)),
     *((fd_cam, {"quantile": quantile}, partial(fd_cam_of, quantile=quantile)) for quantile in (0.95, 0.5, 0.0)),
     (full_grad, {"align_corners": True}, full_grad_code),
+    *((winsor_cam, {"percentile": each}, partial(winsor_cam_code, percentile=each)) for each in (0.0, 40.0, 90.0)),
 ]  # fmt: skip
 
 

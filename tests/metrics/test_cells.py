@@ -178,8 +178,8 @@ def test_values_are_those_that_the_authors_code_printed(name):
     close(values_of(metrics.get(name)(smooth_case()))[0], PRINTED[name], atol=1e-13, rtol=0)
 
 
-sensitivity_n, faithfulness_correlation, infidelity = functions(
-    "sensitivity_n", "faithfulness_correlation", "infidelity"
+sensitivity_n, faithfulness_correlation, infidelity, local_completeness = functions(
+    "sensitivity_n", "faithfulness_correlation", "infidelity", "local_completeness"
 )
 
 
@@ -203,6 +203,7 @@ def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, facto
     close(sensitivity_n(scaled, **FEW)["sensitivity_n_by_size"], 1, atol=1e-7, rtol=0)
     close(faithfulness_correlation(scaled, 0.2, 9), 1, atol=1e-7, rtol=0)
     close(infidelity(scaled, (0.25, 0.5), 5), 0, atol=1e-18)
+    close(local_completeness(scaled, (0.25, 0.5), 6), 0, atol=1e-18)
     # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns its sign.
     close(faithfulness_correlation(of_map(trace, shift - factor * added), 0.2, 9), -1, atol=1e-7, rtol=0)
 
@@ -216,6 +217,30 @@ def test_infidelity_is_the_squared_error_of_the_sums_after_the_best_factor(linea
     for scaled, factor in ((False, 1.0), (True, (drops @ sums) / (sums @ sums))):
         actual = infidelity(of_map(trace, maps), (0.5,), 6, scaled=scaled)[0]
         assert float(actual) == pytest.approx(np.square(drops - factor * sums).mean(), rel=1e-9)
+
+
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_local_completeness_equals_a_loop_over_kept_cells(trace, explanation, output):
+    """The gap of github.com/xaisloc/sloc, src/sloc.py: a masked sum of the map, against the masked image's score less
+    that of the baseline; an image of 12 x 12 pixels has cells of 3 and of 6."""
+    actual = local_completeness(explanation, (0.25, 0.5), 8, output=output, scaled=False, seed=3)
+    maps = resized(explanation.raw_map)
+    for row, target in enumerate(trace.targets.tolist()):
+
+        def response(image: Tensor, target: int = target) -> float:
+            logits = trace.forward(image[None])
+            return float((logits.softmax(1) if output == "probability" else logits)[0, target])
+
+        image, (draw,) = trace.images[row], generators(trace.images[row : row + 1], 3)
+        gaps = []
+        for side in [3] * 4 + [6] * 4:
+            down, across = torch.randint(side, (2,), generator=draw).tolist()
+            cells = [-(-(12 + shift) // side) for shift in (down, across)]
+            kept = torch.rand(cells, generator=draw, dtype=torch.float64) >= 0.5
+            mask = kept.repeat_interleave(side, 0).repeat_interleave(side, 1)
+            mask = mask[down : down + 12, across : across + 12]
+            gaps.append(float((maps[row] * mask).sum()) - (response(image * mask) - response(torch.zeros_like(image))))
+        assert float(actual[row]) == pytest.approx(np.square(gaps).mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("output", ["logit", "probability"])
@@ -272,7 +297,8 @@ def test_infidelity_of_a_map_that_no_square_meets_is_the_mean_squared_drop(linea
 
 
 FEW = {"fractions": (0.1, 0.5), "subsets": 9}
-BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "effective_complexity")
+BY_IMAGE = ("deletion_auc", "insertion_auc", "road_combined", "sensitivity_n", "infidelity", "local_completeness",
+            "effective_complexity")  # fmt: skip
 
 
 @pytest.fixture

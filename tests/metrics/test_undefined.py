@@ -155,6 +155,9 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "infidelity": [
         *(({"sides": each}, r"sides in \(0, 1\]") for each in ([], [10], [0.0])), ({"squares": 0}, ""),
     ],
+    "local_completeness": [
+        *((each, "") for each in ({"sides": []}, {"sides": [2.0]}, {"kept": 0.0}, {"subsets": 1})),
+    ],
     "sensitivity_n": [
         *(({"fractions": each}, "between 0 and 1") for each in ([], [10], [0.5, 1.0])),
         ({"subsets": 1}, "2 subsets or more"),

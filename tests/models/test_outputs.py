@@ -111,6 +111,7 @@ BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "margin": lambda logits: torch.stack(
         [torch.stack([z - torch.cat([row[:c], row[c + 1 :]]).max() for c, z in enumerate(row)]) for row in logits]
     ),
+    "rest": lambda logits: torch.stack([2 * row - row.exp().sum().log() for row in logits]),
     GROUPS: lambda logits: torch.stack([logits[:, group].exp().sum(1).log() for group in MEMBERS], 1),
 }
 HEADS = {

@@ -32,6 +32,7 @@ METRICS = OF_IMAGES | {
     "insertion_minus_deletion_fast": OF_AN_EDGE,
     **dict.fromkeys(("arcc", "road_combined"), "imputation is exact of signals alone, else up to a tolerance"),
     "infidelity": "squares are shares of the shortest side",
+    "local_completeness": "cells are shares of the shortest side",
     "random_logit": "SSIM's window fits the shortest side",
 }
 SIDES = [(12,), (8, 12)]
