@@ -22,8 +22,8 @@ LOWEST = 0.1  # weight of the least important layer
 def winsor_cam(trace: Trace, percentile: float = 90.0) -> Map:
     """Sum over convolutions of v_l times layer l's Grad-CAM, scaled to [0, 1], at the image's size -> (B, H', W').
 
-    v_l: the layer's importance, relu of the mean over k of Grad-CAM's weights w_k, cut off at this percentile of the
-    positive ones and mapped from [least, largest] to [0.1, 1]: 0 where it is 0, 1 where all are alike. percentile: a
+    v_l: the layer's importance, relu of the mean over k of Grad-CAM's weights w_k. It is cut off at this percentile of
+    the positive ones and mapped from [least, largest] to [0.1, 1]; 0 stays, and all are 1 where they are alike. A
     low one gives all layers the same weight, 100 cuts off nothing. Maps are resized bilinearly, to the largest layer's
     size and then to the image's. Settings are those of the authors' example. The trace's layer isn't used. Costs one
     forward and backward pass. Raises BenchError for a percentile outside [0, 100] and a network without convolutions.

@@ -65,7 +65,7 @@ def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:
     `compactness`. A cell may lose all its pixels.
     """
     colours, count = image.double().flatten(1).T.numpy(), int(cells.max()) + 1
-    side = (cells.numel() / count) ** (1 / cells.ndim)
+    side = (cells.numel() / count) ** (1 / max(1, sum(length > 1 for length in cells.shape)))
     positions = np.indices(cells.shape).reshape(cells.ndim, -1).T * (compactness / side)
     spread = float(np.ptp(colours))
     points = np.concatenate([colours * (100 / spread if spread > 0 else 0.0), positions], axis=1)

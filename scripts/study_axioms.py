@@ -41,7 +41,7 @@ OUTCOMES = {
     "planted": ("truth_channel_error", "truth_correlation", "truth_mass_outside", *FIDELITY),
     "trained": ("object_deletion", *FIDELITY),
 }
-FEWER = {
+FEWER: Mapping[str, Mapping[str, Any]] = {
     "deletion_auc_fast": {"passes": 5, "output": "logit"},
     "road_morf_fast": {"output": "logit"},
 }

@@ -237,12 +237,14 @@ def _with_layers(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any
 
 
 def _with_images(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """One data set's facts from two jobs: where their images differ, those of both, and a fingerprint of both."""
+    """One data set's facts from two jobs: where their images differ, those of both, and a fingerprint of both. Where
+    networks find other objects in the same images, the fingerprint stays."""
     if (first.get("ids") or []) == (second.get("ids") or []):
         return second
-    ids = dict.fromkeys([*(first.get("ids") or ()), *(second.get("ids") or ())])
-    both = hashlib.sha256(f"{first.get('fingerprint')} {second.get('fingerprint')}".encode()).hexdigest()
-    return {**second, "ids": list(ids), "fingerprint": both}
+    ids, notes = (list(dict.fromkeys([*(first.get(key) or ()), *(second.get(key) or ())])) for key in ("ids", "notes"))
+    prints = [each.get("fingerprint") for each in (first, second)]
+    both = prints[0] if prints[0] == prints[1] else hashlib.sha256(" ".join(map(str, prints)).encode()).hexdigest()
+    return {**second, "ids": ids, "fingerprint": both, "notes": notes}
 
 
 def _layers(about: Mapping[str, Any]) -> list[str]:

@@ -236,7 +236,7 @@ MISTAKES: list[tuple[Callable[[Tensor], Any], Any, list[int] | None, str]] = [
         (lambda o: means(o["out"]).argmax(1), r"floating-point scores, not torch\.int64"),
         (lambda o: o["masks"], r"fails on what Dense returns \(KeyError: 'masks'\)"),
         (lambda o: sums(o["out"].detach()), r"of the output function output have no gradient; compute"),
-        (Projection, r"output is one of logits, .*, margin, or a function .* not a class"),
+        (Projection, r"output is one of logits, .*, or a function .* not a class"),
         (3, r"output is one of .* not an int"),
     ]),
     (out_of, Projection(), [0, 1, 2], r"Invalid target 2; the model.s classes are 0 to 1\."),

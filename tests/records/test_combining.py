@@ -11,6 +11,7 @@ import pytest
 from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import combining, files, reading, record_files, store
+from axiom_bench.records.artefacts import merge_facts
 from axiom_bench.records.store import CURVES
 
 SHARD = "0123456789abcdef" * 2
@@ -224,3 +225,12 @@ def test_the_tree_may_be_moved(tmp_path):
     shutil.move(tmp_path / "results", tmp_path / "elsewhere")
     folder = tmp_path / "elsewhere" / "combined"
     assert np.isfinite(reading.read_records(folder, reading.read_manifest(folder))["value"]).all()
+
+
+def test_networks_that_find_other_objects_in_the_same_images_have_one_fingerprint():
+    first, second = ({"data": {"a": {"ids": ids, "fingerprint": "same", "notes": [note]}}}
+                     for ids, note in ((["1//0"], "1 of 2"), (["1//0", "1//1"], "2 of 2")))  # fmt: skip
+    about = merge_facts([first, second])["data"]["a"]
+    assert about == {"ids": ["1//0", "1//1"], "fingerprint": "same", "notes": ["1 of 2", "2 of 2"]}
+    second["data"]["a"]["fingerprint"] = "other"
+    assert merge_facts([first, second])["data"]["a"]["fingerprint"] not in ("same", "other")

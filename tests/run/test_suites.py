@@ -27,6 +27,7 @@ PUBLISHED = {  # {suite: SHA-256}: a published suite stays as it is, a correctio
     "scenes-1": "89cd8bd764dc02ab80c9cc27f1325ce479915adbf7a4e97eeae6edfee52df298",
     "scenes-costly-1": "b22304e66e5ce3ee423174a4a1f9bbcb147ce766981fd176f450a47ccc729520",
     "shapes-1": "9974dcdcae4e11fec7f523b63f03777af039d632909083df95cbff07518377dc",
+    "dense-1": "7ef3cce37670c2abd18185c80c56682061e226ecb79f2eeb25b789c7c24127e6",
     "photographs-1": "f402cd5886d39412ca36a76f00bad1935422bbddb1e13f7507b187e245805611",
     "imagenet-1": "a9f6041868cf4e59a034f05a208534fa81dae4b701c4f2f42be4a00422109ffe",
     "voc-1": "0ecbfb875afe67ae1b3b6a4f03b96b804830cd55090e234fd32f8de0547d4a1c",
