@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -105,6 +106,8 @@ def _costs(names: Iterable[str]) -> dict[str, tuple[int, str]]:
 
     costs = {}
     for method in (plugins.load("method", name) for name in names):
+        if method.spec.of_objects:  # the networks on which costs are counted have none
+            continue
         passes = passes_of(method)
         costs[method.name] = 1 + passes.trunk_forward + passes.trunk_backward, in_words(method, passes)
     return costs
@@ -118,9 +121,14 @@ def _gallery(suite: str, part: str, folder: Path, names: Collection[str], result
         return None
     networks = list({family(name): name for name in reversed(manifest["models"])}.values())[::-1][:NETWORKS]
     size, kept = int(manifest["config"]["data"]["size"]), min(len(about["ids"]) for about in manifest["data"].values())
-    chosen = [word for word in Suite.of(suite).part(part).overrides if word.partition("=")[0] not in CHANGED]
     metrics = [name for name in Options.of({}).headline if name in manifest["config"]["metric"]]
     metrics = metrics or [min(manifest["config"]["metric"])]  # a run needs one
+    left_out = (*CHANGED, *(f"metric.{name}" for name in manifest["config"]["metric"] if name not in metrics))
+    chosen = [
+        word
+        for word in Suite.of(suite).part(part).overrides
+        if not re.match(rf"({'|'.join(map(re.escape, left_out))})(=|\.params)", word)
+    ]
     settings = {
         "run": f"{suite}-{part}", "results": results, "model": ",".join(networks), "runtime.repeats": 0,
         "method": f"[{','.join(name for name in names if name in manifest['methods'])}]",
