@@ -64,7 +64,7 @@ def superpixels(image: Tensor, cells: Tensor, compactness: float) -> Tensor:
     k-means of colours, where the image's range counts 100, and of positions, where the side of a cell counts
     `compactness`. A cell may lose all its pixels.
     """
-    colours, count = image.double().flatten(1).T.numpy(), int(cells.max()) + 1
+    colours, count = image.double().nan_to_num(0, 0, 0).flatten(1).T.numpy(), int(cells.max()) + 1
     side = (cells.numel() / count) ** (1 / max(1, sum(length > 1 for length in cells.shape)))
     positions = np.indices(cells.shape).reshape(cells.ndim, -1).T * (compactness / side)
     spread = float(np.ptp(colours))

@@ -94,7 +94,8 @@ def test_every_value_is_the_same_together_and_alone(traced):
     traced, batch = with_parts(traced), annotated(traced)
     together = table(replace(traced), batch, METHODS, few).set_index(["method", "metric"])
     good = together[together.status == "ok"].index.get_level_values("metric")
-    assert set(good) >= {name for metric in few for name in value_names(metric)}
+    without = {"drop_outside_map", "object_correlation"}  # these images have neither masks nor two objects of a class
+    assert set(good) >= {name for metric in few for name in value_names(metric)} - without
     for number, metric in enumerate(few):
         method = METHODS[number % len(METHODS)]
         alone = table(replace(traced), batch, [method], [metric]).set_index(["method", "metric"])
