@@ -1,0 +1,154 @@
+"""Are zeta and epsilon small at the last layers, and smaller than at inner ones? Write findings.md's table and figure.
+
+python scripts/study_premise.py        (computes what results/premise/default lacks; half an hour from nothing)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from write_docs import DOCS, ROOT, markdown
+from write_findings import filled
+
+from axiom_bench.cli.benchmark import run_jobs
+from axiom_bench.columns import OK
+from axiom_bench.statistics.labels import number
+from axiom_bench.statistics.run_folder import RunFolder
+
+SMALL = 0.1
+RESIDUALS = ("zeta", "epsilon")
+TRAININGS = ("", "_seed1", "_seed2", "_seed3", "_seed4")
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+COMMON = (
+    *("experiment=layers", "run=premise", "method=[grad_cam,xgrad_cam]", "data.size=24", "data.batch_size=8"),
+    *("metric=[zeta,epsilon,sensitivity_error]", "model.weights_folder=${real_root}/weights"),
+)
+PHOTOGRAPHS = ("data=imagenet", "data.size=12", "data.target=label")
+
+
+class Network(NamedTuple):
+    """layers: three inner ones and the last. overrides: of its data. trainings: endings of its names."""
+
+    name: str
+    layers: tuple[str, ...]
+    overrides: tuple[str, ...]
+    trainings: tuple[str, ...] = ("",)
+
+
+NETWORKS = (
+    Network("scenes_vgg", ("features.4", "features.7", "features.11", "features.13"), ("data=scenes",), TRAININGS),
+    Network("scenes_resnet", STAGES, ("data=scenes",), TRAININGS),
+    Network("signals_cnn", ("features.3", "features.4", "features.7", "features.9"), ("data=signals",), TRAININGS),
+    Network(
+        "scenes_detector",
+        ("features.4", "features.8", "features.11", "features.13"),
+        ("data=scenes_repeated", "target=matched", "data.size=8"),
+        TRAININGS,
+    ),
+    Network(
+        "scenes_segmenter",
+        ("bottleneck.1", "bottleneck.3", "bottleneck.5", "bottleneck.7"),
+        ("data=scenes_repeated", "target=matched", "data.size=8"),
+        TRAININGS,
+    ),
+    Network("squeezenet1_1", ("features.4", "features.7", "features.10", "features.12"), PHOTOGRAPHS),
+    Network("shufflenet_v2_x0_5", ("stage2", "stage3", "stage4", "conv5"), PHOTOGRAPHS),
+    Network("mobilenet_v2", ("features.6", "features.13", "features.17", "features.18"), PHOTOGRAPHS),
+    Network("resnet18", STAGES, PHOTOGRAPHS),
+    Network("resnet50", STAGES, PHOTOGRAPHS),
+    Network("own_model", ("features.4", "features.7", "features.9", "features.12"), ("data.size=12",)),
+)
+
+
+def computed() -> RunFolder:
+    """The run folder of all networks and layers; what is there isn't computed again."""
+    for network in NETWORKS:
+        models = ",".join(f"{network.name}{ending}" for ending in network.trainings)
+        axes = (f"model={models}", f"model.layer={','.join(network.layers)}")
+        _, outcomes = run_jobs([*COMMON, *network.overrides, *axes])
+        assert not any(outcome.failure for outcome in outcomes)
+    return RunFolder.read(ROOT / "results" / "layers" / "premise")
+
+
+def rows_of(run: RunFolder) -> pd.DataFrame:
+    """The records that have a value, with the columns network (without its training), training and place (0 to 3)."""
+    rows = run.records.rows([*RESIDUALS, "sensitivity_error"])
+    rows = rows[rows["status"] == OK].astype({"model": str, "layer": str, "method": str, "metric": str})
+    places = {
+        (f"{network.name}{ending}", layer): (network.name, place)
+        for network in NETWORKS
+        for ending in network.trainings
+        for place, layer in enumerate(network.layers)
+    }
+    keys = [places[key] for key in zip(rows["model"], rows["layer"], strict=True)]
+    return rows.assign(network=[name for name, _ in keys], place=[place for _, place in keys])
+
+
+def lines(rows: pd.DataFrame) -> Iterator[list[str]]:
+    """A line for each network: medians over images by layer, of several trainings their median and range."""
+    yield [
+        "network", "layers", *(f"{name}, by layer" for name in RESIDUALS), *(f"{name} small" for name in RESIDUALS),
+        *(f"{name} least at the last" for name in RESIDUALS), "sensitivity error below Grad-CAM's, by layer",
+    ]  # fmt: skip
+    for network in NETWORKS:
+        own = rows[rows["network"] == network.name]
+        medians = own.groupby(["metric", "model", "place"])["value"].median()
+        cells, small, least = [], [], []
+        for name in RESIDUALS:
+            table = medians[name].unstack()
+            cells.append("; ".join(_with_range(table[place]) for place in table))
+            small.append(f"{(table[3] < SMALL).sum()} of {len(table)}")
+            least.append(f"{(table[3] < table.drop(columns=3).min(axis=1)).sum()} of {len(table)}")
+        errors = own[own["metric"] == "sensitivity_error"].pivot_table(
+            index=["place", "model", "image_id", "target_class"], columns="method", values="value", observed=True
+        )
+        below = (errors["xgrad_cam"] < errors["grad_cam"] * (1 - 1e-5)).groupby("place").mean()
+        shares = "; ".join(f"{100 * share:.0f} %" for share in below)
+        yield [network.name, ", ".join(network.layers), *cells, *small, *least, shares]
+
+
+def _with_range(values: pd.Series) -> str:
+    if len(values) == 1:
+        return number(values.iloc[0])
+    return f"{number(values.median())} ({number(values.min())} to {number(values.max())})"
+
+
+def draw(rows: pd.DataFrame) -> None:
+    """Box-plots after the paper's Fig. 2, at four layers, on a logarithmic axis; the mean above each box."""
+    figure, axes = plt.subplots(2, 1, figsize=(11, 7.5), sharex=True, layout="constrained")
+    order = [network.name for network in NETWORKS]
+    for axis, name in zip(axes, RESIDUALS, strict=True):
+        own = rows[rows["metric"] == name].assign(value=lambda table: table["value"].clip(lower=1e-6))
+        sns.boxplot(
+            own, x="network", y="value", hue="place", order=order, palette="crest", showfliers=False, ax=axis,
+            log_scale=(False, True), linewidth=0.8,
+        )  # fmt: skip
+        means = own.groupby(["network", "place"])["value"].mean()
+        tops = own.groupby(["network", "place"])["value"].quantile(0.75)
+        for column, network in enumerate(order):
+            for place in range(4):
+                at = column + (place - 1.5) * 0.2
+                label = f"{means[network, place]:.2g}"
+                axis.text(at, tops[network, place] * 1.1, label, ha="center", va="bottom", fontsize=6, rotation=90)
+        axis.axhline(SMALL, color="0.4", linewidth=0.8, linestyle="--")
+        axis.set(xlabel="", ylabel=f"normalised {name}")
+        handles, _ = axis.get_legend_handles_labels()
+        axis.legend(handles, ["first inner layer", "second", "third", "last"], ncols=4, loc="lower left", fontsize=8)
+    axes[1].tick_params(axis="x", rotation=20)
+    figure.savefig(DOCS / "images" / "premise.png", dpi=110)
+
+
+def main() -> None:
+    rows = rows_of(computed())
+    draw(rows)
+    path = DOCS / "findings.md"
+    path.write_text(filled(path.read_text(encoding="utf-8"), {"premise": [*lines(rows)]}), encoding="utf-8")
+    print(markdown([*lines(rows)]), f"networks: {len(NETWORKS)}; rows: {len(rows)}", sep="\n")
+
+
+if __name__ == "__main__":
+    main()
