@@ -25,9 +25,10 @@ TRAININGS = ("", "_seed1", "_seed2", "_seed3", "_seed4")
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 COMMON = (
     *("experiment=layers", "run=premise", "method=[grad_cam,xgrad_cam]", "data.size=24", "data.batch_size=8"),
-    *("metric=[zeta,epsilon,sensitivity_error]", "model.weights_folder=${real_root}/weights"),
+    "metric=[zeta,epsilon,sensitivity_error]",
 )
-PHOTOGRAPHS = ("data=imagenet", "data.size=12", "data.target=label")
+OWN = ("data=imagenet", "data.size=12", "data.target=label")
+PHOTOGRAPHS = (*OWN, "model.weights_folder=${real_root}/weights")
 
 
 class Network(NamedTuple):
@@ -60,24 +61,24 @@ NETWORKS = (
     Network("mobilenet_v2", ("features.6", "features.13", "features.17", "features.18"), PHOTOGRAPHS),
     Network("resnet18", STAGES, PHOTOGRAPHS),
     Network("resnet50", STAGES, PHOTOGRAPHS),
-    Network("own_model", ("features.4", "features.7", "features.9", "features.12"), ("data.size=12",)),
+    Network("own_model", ("features.4", "features.7", "features.9", "features.12"), OWN),
 )
 
 
-def computed() -> RunFolder:
-    """The run folder of all networks and layers; what is there isn't computed again."""
+def computed() -> pd.DataFrame:
+    """The records of all networks and layers; what is there isn't computed again."""
     for network in NETWORKS:
         models = ",".join(f"{network.name}{ending}" for ending in network.trainings)
         axes = (f"model={models}", f"model.layer={','.join(network.layers)}")
         _, outcomes = run_jobs([*COMMON, *network.overrides, *axes])
-        assert not any(outcome.failure for outcome in outcomes)
-    return RunFolder.read(ROOT / "results" / "layers" / "premise")
+        if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
+            raise RuntimeError(f"{network.name}: {failures[0]}")
+    return RunFolder.read(ROOT / "results" / "layers" / "premise").records.rows([*RESIDUALS, "sensitivity_error"])
 
 
-def rows_of(run: RunFolder) -> pd.DataFrame:
-    """The records that have a value, with the columns network (without its training), training and place (0 to 3)."""
-    rows = run.records.rows([*RESIDUALS, "sensitivity_error"])
-    rows = rows[rows["status"] == OK].astype({"model": str, "layer": str, "method": str, "metric": str})
+def rows_of(records: pd.DataFrame) -> pd.DataFrame:
+    """Those with a value, and the columns network (its trainings' common name) and place (the layer's, 0 to 3)."""
+    rows = records[records["status"] == OK].astype({"model": str, "layer": str, "method": str, "metric": str})
     places = {
         (f"{network.name}{ending}", layer): (network.name, place)
         for network in NETWORKS
