@@ -1,11 +1,12 @@
 """docs/studies/axioms-and-truth.md: a move changes one axiom alone, heads interact, and what counts as which answer."""
 
+import numpy as np
 import pytest
 import torch
-from study_axioms import MOVES, answer, moved, planted
+from study_axioms import AXIOMS, IMAGES, MOVES, OUTCOMES, Measured, answer, moved, planted, table
 
 import axiom_bench as ab
-from axiom_bench import methods
+from axiom_bench import methods, metrics
 from axiom_bench.testing import CASES
 
 
@@ -57,3 +58,24 @@ def test_channels_of_the_planted_heads_interact_and_the_truth_adds_up(seed):
 )
 def test_what_counts_as_which_answer(among, worse, better, words):
     assert answer(among, worse, better) == words
+
+
+def test_a_table_of_made_values(monkeypatch):
+    """Errors that rank methods as the outcomes do, which moves make worse and better: each row says yes; the opposite
+    of both says no."""
+    monkeypatch.setattr("study_axioms.DRAWS", 50)
+    errors = np.tile(np.arange(1.0, 7), (IMAGES, 1)) + np.random.default_rng(0).uniform(0, 0.1, (IMAGES, 6))
+
+    def network(way):
+        values = {axiom: dict.fromkeys((None, *MOVES), errors) for axiom in AXIOMS}
+        for outcome in OUTCOMES["planted"]:
+            better = -1 if metrics.get(outcome).spec.better == "lower" else 1
+            worse = {move: -1 if move and move[1] == "worse" else 1 if move else 0 for move in (None, *MOVES)}
+            values[outcome] = {move: better * way * (worse[move] - errors) for move in worse}
+        return Measured("planted", [*"abcdef"], values)
+
+    for way, word in ((1, "**yes**"), (-1, "**no**")):
+        rows = [*table([network(way), network(way)])]
+        assert {row[-1] for row in rows} == {word}
+        assert len(rows) == len(AXIOMS) * len(OUTCOMES["planted"])
+    assert rows[0][:3] == ["planted", "Sensitivity error", metrics.get("truth_channel_error").spec.title]
