@@ -166,6 +166,9 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "explanation_sensitivity": [
         *(({"radius": each}, "") for each in (-1, INFINITE)), ({"samples": 0}, "at least one sample"),
     ],
+    "relative_stability": [
+        *(({"smallest": each}, r"not smallest=") for each in (0, 2)), ({"samples": 0}, "at least one sample"),
+    ],
     "local_lipschitz": [({"radius": 0}, "radius above 0"), ({"samples": 0}, "at least one sample")],
     "model_parameter_randomisation": [
         ({"stages": 0}, "at least one stage"), ({"order": "cascade"}, "cascading"),
