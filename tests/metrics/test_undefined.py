@@ -162,6 +162,9 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
         *(({"fractions": each}, "between 0 and 1") for each in ([], [10], [0.5, 1.0])),
         ({"subsets": 1}, "2 subsets or more"),
     ],
+    "mu_fidelity": [
+        ({"fraction": 10}, "between 0 and 1"), ({"subsets": 1}, "2 subsets or more"), ({"grid": 13}, "2 to 12 cells"),
+    ],
     "faithfulness_correlation": [({"fraction": 10}, "between 0 and 1"), ({"subsets": 1}, "2 subsets or more")],
     "explanation_sensitivity": [
         *(({"radius": each}, "") for each in (-1, INFINITE)), ({"samples": 0}, "at least one sample"),
