@@ -32,7 +32,7 @@ from axiom_bench.testing import answered
 from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import additive, close, explained, functions, of_map, status, tensor, values_of, with_fewer
 
-single_deletion, srg, saco = functions("single_deletion", "srg", "saco")
+single_deletion, non_sensitivity, srg, saco = functions("single_deletion", "non_sensitivity", "srg", "saco")
 RED = torch.arange(1, 65, dtype=torch.float64).view(8, 8) / 640
 
 
@@ -46,7 +46,8 @@ def resized(raw_map: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("grid", "fill", "output"), [(4, "zero", "logit"), (5, "mean", "probability")])
-def test_single_deletion_is_a_loop_over_cells(explanation, trace, grid, fill, output):
+def test_single_deletion_and_non_sensitivity_are_a_loop_over_cells(explanation, trace, grid, fill, output):
+    shares = non_sensitivity(explanation, grid, 0.3, fill, output=output)
     actual, model = single_deletion(explanation, grid, fill, output=output), trace.cut_model.model
     maps = resized(explanation.raw_map)
     edges = [-(-cell * 12 // grid) for cell in range(grid + 1)]
@@ -66,6 +67,9 @@ def test_single_deletion_is_a_loop_over_cells(explanation, trace, grid, fill, ou
                 sums.append(float(maps[row, top:bottom, left:right].sum()))
                 drops.append(score(image) - score(without))
         assert float(actual[row]) == pytest.approx(stats.spearmanr(sums, drops).statistic, abs=1e-9)
+        no_sum, no_drop = ({cell for cell, value in enumerate(values) if abs(value) <= 0.3 * max(map(abs, values))}
+                           for values in (sums, drops))  # fmt: skip
+        assert len(no_sum ^ no_drop) / grid**2 == float(shares[row])
 
 
 def test_what_varies_nowhere_has_no_value(ramp):

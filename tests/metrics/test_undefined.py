@@ -183,6 +183,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "monotonicity": [({"steps": 0}, "steps=0")],
     "monotonicity_correlation": [({"samples": 0}, "at least one sample"), ({"groups": 1}, "2 groups")],
     "single_deletion": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
+    "non_sensitivity": [({"grid": 1}, "2 to 12 cells"), *(({"tolerance": each}, "below 1") for each in (-0.1, 1))],
     "irof": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "srg": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "arcc": [({"fractions": []}, "between 0 and 1"), ({"fractions": [1.0]}, "between 0 and 1"), ({"noise": -1}, "")],
