@@ -1,12 +1,13 @@
 """Max- and average-sensitivity: Yeh et al., On the (In)fidelity and Sensitivity of Explanations, NeurIPS 2019.
 
-And the local Lipschitz estimate: Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods, 2018.
+And the local Lipschitz estimate: Alvarez-Melis and Jaakkola, On the Robustness of Interpretability Methods, 2018. And
+relative stability: Agarwal et al., Rethinking Stability for Attribution-based Explanations, 2022, arXiv:2203.06877.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -16,6 +17,8 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, Reexplanation
 from axiom_bench.explanation.explanation import Explanation, given
+
+LEAST_MOVE = 1e-6  # of what is divided by, as in section 3 of Agarwal et al.
 
 
 def explanation_sensitivity(
@@ -36,18 +39,26 @@ def explanation_sensitivity(
 
 def _relative_changes(explanation: Explanation, radius: float, samples: int, seed: int) -> MetricGenerator[Tensor]:
     """||Phi(y) - Phi(x)|| / ||Phi(x)|| of each sample: (B, samples)."""
+    distances = yield from _of_nearby(explanation, radius, samples, seed, _distance)
+    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
+    return distances / norm.masked_fill(norm == 0, torch.nan)[:, None]
+
+
+def _of_nearby(
+    explanation: Explanation, radius: float, samples: int, seed: int, read: Callable[[Explanation, Explanation], Tensor]
+) -> MetricGenerator[Tensor]:
+    """read(explanation, noisy) -> (B, ...) of each sample: (B, samples, ...)."""
     if samples < 1:
         raise BenchError(f"an explanation's sensitivity needs at least one sample, not samples={samples}.")
     if not 0 <= radius < math.inf:
         raise BenchError(f"an explanation's sensitivity needs a radius of 0 or more, not radius={radius}.")
     trace = given(explanation.trace, "trace")
-    distances = []
+    answers = []
     for sample in range(samples):
         noisy_trace = partial(_noisy_trace, trace, radius, f"{seed} nearby {sample}")
-        distance = yield Reexplanation(noisy_trace, partial(_distance, explanation), ("nearby", radius, seed, sample))
-        distances.append(distance)
-    norm = given(explanation.raw_map, "raw_map").double().flatten(1).norm(dim=1)
-    return torch.stack(distances, dim=1) / norm.masked_fill(norm == 0, torch.nan)[:, None]
+        answer = yield Reexplanation(noisy_trace, partial(read, explanation), ("nearby", radius, seed, sample))
+        answers.append(answer)
+    return torch.stack(answers, dim=1)
 
 
 def explanation_sensitivity_captum(
@@ -77,6 +88,47 @@ def local_lipschitz(
     draws = [trace.generators(f"{seed} nearby {sample}") for sample in range(samples)]
     moved = [with_noise(trace.images, radius, draw) - trace.images for draw in draws]
     return (relative / torch.stack([step.double().flatten(1).norm(dim=1) for step in moved], dim=1)).amax(1)
+
+
+def relative_stability(
+    explanation: Explanation, radius: float = 0.2, samples: int = 10, smallest: float = 0.01, seed: int = 0
+) -> MetricGenerator[dict[str, Tensor]]:
+    """max over y of r(Phi(x), Phi(y)) / (what the network's values move) -> three values (B,), >= 0, lower is better.
+
+    r(a, b) = ||(b - a) / a||, value by value, where an |a| below `smallest` x max |a| is raised to that. They move by
+    r(x, y) in relative_input_stability; by r(F(x), F(y)), F the layer's activations, in
+    relative_representation_stability; and by ||logits(y) - logits(x)|| in relative_output_stability; by 1e-6 at least.
+    The y are those of `local_lipschitz`, whose traces and maps it shares; see there for Phi, and for the errors. A raw
+    map of zeros gives NaN. Raises BenchError for a `smallest` not in (0, 1], too.
+    """
+    if not 0 < smallest <= 1:
+        raise BenchError(f"relative_stability needs a smallest above 0 and up to 1, not smallest={smallest}.")
+    moves = yield from _of_nearby(explanation, radius, samples, seed, partial(_moves, smallest))
+    ratios = moves[..., :1] / moves[..., 1:].clamp(min=LEAST_MOVE)
+    is_zero = (given(explanation.raw_map, "raw_map") == 0).flatten(1).all(1)
+    # Infinite where an answer isn't finite, since NaN means a map of zeros.
+    values = ratios.nan_to_num(torch.inf, torch.inf).amax(1).masked_fill(is_zero[:, None], torch.nan)
+    return {
+        f"relative_{name}_stability": values[:, at] for at, name in enumerate(("input", "representation", "output"))
+    }
+
+
+def _moves(smallest: float, original: Explanation, noisy: Explanation) -> Tensor:
+    """How far raw map, image, activations and logits move: (B, 4), NaN where one isn't finite."""
+    (raw_map, before), (noisy_map, after) = (
+        (given(each.raw_map, "raw_map"), given(each.trace, "trace")) for each in (original, noisy)
+    )
+    pairs = (raw_map, noisy_map), (before.images, after.images), (before.activations, after.activations)
+    relative = [_relative_move(first, second, smallest) for first, second in pairs]
+    moves = torch.stack([*relative, (after.logits - before.logits).double().norm(dim=1)], dim=1)
+    return moves.masked_fill(~moves.isfinite(), torch.nan)
+
+
+def _relative_move(first: Tensor, second: Tensor, smallest: float) -> Tensor:
+    """r(first, second) of `relative_stability`: (B, ...) twice -> (B,)."""
+    a, b = (values.double().flatten(1) for values in (first, second))
+    sizes = a.abs()
+    return ((b - a) / sizes.maximum(smallest * sizes.amax(1, keepdim=True))).norm(dim=1)
 
 
 def _noisy_trace(trace: Trace, radius: float, seed: str) -> Trace:

@@ -1,15 +1,24 @@
 """Faithfulness correlation: Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, IJCAI 2020,
-arXiv:2005.00631, section 3."""
+arXiv:2005.00631, section 3. And the form of it that xplique calls MuFidelity."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator
 from axiom_bench.explanation.explanation import Explanation, given
+from axiom_bench.metrics.shared.cells import cell_numbers
 from axiom_bench.metrics.shared.perturbation import Fill
-from axiom_bench.metrics.shared.random_subsets import Subsets, drops_correlation, pixels_at_random, subset_drops
+from axiom_bench.metrics.shared.random_subsets import (
+    Subset,
+    Subsets,
+    drops_correlation,
+    pixels_at_random,
+    subset_drops,
+)
+from axiom_bench.metrics.shared.similarity import spearman, where_defined
 
 
 def faithfulness_correlation(
@@ -37,3 +46,38 @@ def faithfulness_correlation(
     removed = Subsets(f"faithfulness correlation {fraction}", draws, fill, blur, output, seed)
     attributed, drops = yield from subset_drops(explanation, removed)
     return drops_correlation(explanation, attributed, drops)
+
+
+def mu_fidelity(
+    explanation: Explanation,
+    grid: int = 5,
+    fraction: float = 0.2,
+    subsets: int = 100,
+    fill: Fill = "zero",
+    blur: float = 0.05,
+    output: str = "logit",
+    seed: int = 0,
+) -> MetricGenerator[Tensor]:
+    """Spearman's correlation, over random subsets of cells, of the map's sum and the score's drop -> (B,) in [-1, 1].
+
+    As `faithfulness_correlation`, but of ranks, and of a fraction of the grid^2 cells of `shared.cells.cell_numbers`.
+    Raises BenchError as both.
+    """
+    if not 0 < fraction < 1 or subsets < 2:
+        raise BenchError(
+            f"mu_fidelity needs a fraction between 0 and 1 and 2 subsets or more, not {fraction} and {subsets}."
+        )
+    draw = _cells_at_random(cell_numbers(explanation, grid).cpu(), max(1, round(fraction * grid**2)))
+    removed = Subsets(f"mu fidelity {grid} {fraction}", [draw] * subsets, fill, blur, output, seed)
+    attributed, drops = yield from subset_drops(explanation, removed)
+    return where_defined(spearman(attributed, drops), given(explanation.raw_map, "raw_map"), drops)
+
+
+def _cells_at_random(numbers: Tensor, count: int) -> Subset:
+    """A union of `count` cells, all equally likely. numbers: int64 (H', W'), of each pixel's cell."""
+    pick, cells = pixels_at_random(count), (int(numbers.max()) + 1,)
+
+    def draw(generator: torch.Generator, size: tuple[int, ...]) -> Tensor:
+        return pick(generator, cells)[numbers]
+
+    return draw

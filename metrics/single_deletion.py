@@ -1,6 +1,7 @@
 """Single deletion: Hesse et al., Benchmarking the Attribution Quality of Vision Models, NeurIPS 2024, arXiv:2407.11910.
 
-The score of the paper's in-domain protocol (IDSDS) on the network as it is, without fine-tuning on deleted patches.
+The score of the paper's in-domain protocol (IDSDS) on the network as it is, without fine-tuning on deleted patches. And
+non-sensitivity, of the same passes: Nguyen and Martinez, On Quantitative Aspects of Model Interpretability, 2020.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages
 from axiom_bench.explanation.explanation import Explanation, given
 from axiom_bench.metrics.shared.cells import cell_numbers, cell_sums, enlarged
@@ -25,6 +27,37 @@ def single_deletion(
     and blur: see `shared.perturbation.filling`; output: see `confidence` there. NaN where the map is constant, or
     all cells have the same sum or the same drop. Raises BenchError as `cell_numbers`.
     """
+    sums, drops = yield from _of_cells(explanation, grid, fill, blur, output)
+    return where_defined(spearman(sums, drops), given(explanation.raw_map, "raw_map"), drops)
+
+
+def non_sensitivity(
+    explanation: Explanation,
+    grid: int = 4,
+    tolerance: float = 0.05,
+    fill: Fill = "zero",
+    blur: float = 0.05,
+    output: str = "logit",
+) -> MetricGenerator[Tensor]:
+    """The share of cells that either the map or the model leaves at zero, but not both -> (B,) in [0, 1], 0 is best.
+
+    Zero is up to `tolerance` of the largest magnitude of an image's cells: of the map's sums, and of the score's drops
+    without each cell. Cells, map and passes are those of `single_deletion`. Raises BenchError for a tolerance not in
+    [0, 1), and as `cell_numbers`.
+    """
+    if not 0 <= tolerance < 1:
+        raise BenchError(f"non_sensitivity needs a tolerance of 0 or more and below 1, not tolerance={tolerance}.")
+    sums, drops = yield from _of_cells(explanation, grid, fill, blur, output)
+    map_is_zero, drop_is_zero = (
+        values.abs() <= tolerance * values.abs().amax(1, keepdim=True) for values in (sums, drops)
+    )
+    return (map_is_zero != drop_is_zero).double().mean(1).masked_fill(~drops.isfinite().all(1), torch.nan)
+
+
+def _of_cells(
+    explanation: Explanation, grid: int, fill: Fill, blur: float, output: str
+) -> MetricGenerator[tuple[Tensor, Tensor]]:
+    """The map's sums in each cell, and the drops without it: (B, grid^2) twice."""
     trace, images = given(explanation.trace, "trace"), given(explanation.images, "images")
     numbers = cell_numbers(explanation, grid)
     cells = torch.arange(grid**2, device=numbers.device)
@@ -37,5 +70,4 @@ def single_deletion(
     key = ("single deletion", grid, str(fill), blur, output)
     scores = yield PerturbedImages(key, grid**2, perturbed, scoring(trace, output), of_image=True)
     drops = confidence_in(trace, trace.logits, trace.targets, output)[:, None] - scores
-    sums = cell_sums(enlarged(explanation), numbers, grid**2)
-    return where_defined(spearman(sums[:, None], drops[:, None]), given(explanation.raw_map, "raw_map"), drops)
+    return cell_sums(enlarged(explanation), numbers, grid**2), drops

@@ -1,5 +1,6 @@
 """Every method of conf/method: the common suite, inner layers, and what its YAML claims."""
 
+import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -53,6 +54,36 @@ def test_method_on_the_other_networks(name):
         return {each: case for each, case in accepted_by(name).items() if each not in quick_cases(name, check)}
 
     run_each(with_fewer(name), METHOD_CHECKS, others)
+
+
+# They multiply images, mask them, or read other layers' biases.
+OF_IMAGES = (
+    "full_grad",
+    "gscore_cam",
+    "input_x_gradient",
+    "is_cam",
+    "opti_cam",
+    "score_cam",
+    "score_cam_top",
+    "ss_cam",
+)
+
+
+@pytest.mark.parametrize("name", sorted({*methods.names()} - {"other_image"}))
+def test_a_shift_of_images_that_the_first_layer_takes_back_changes_few_methods_maps(name):
+    """Kindermans et al. 2017; behind a convolution without padding, whose border a bias can't take back."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 6, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5),
+    ).double()  # fmt: skip
+    shifted = copy.deepcopy(net)
+    with torch.no_grad():
+        shifted[0].bias -= shifted[0].weight.sum((1, 2, 3))
+    trace, method = ab.trace(net, "3", torch.randn(3, 3, 16, 16, dtype=torch.float64)), with_fewer(name)
+    after = trace.again(images=trace.images + 1, model=shifted)
+    first, second = (Explanation.of(each, method(each)).raw_map for each in (trace, after))
+    assert torch.allclose(first, second, rtol=0, atol=1e-9 * float(first.abs().max())) == (name not in OF_IMAGES)
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -32,7 +32,7 @@ from axiom_bench.testing import answered
 from tests.every_copy import every_copy_is_classified
 from tests.metrics.build import additive, close, explained, functions, of_map, status, tensor, values_of, with_fewer
 
-single_deletion, srg, saco = functions("single_deletion", "srg", "saco")
+single_deletion, non_sensitivity, srg, saco = functions("single_deletion", "non_sensitivity", "srg", "saco")
 RED = torch.arange(1, 65, dtype=torch.float64).view(8, 8) / 640
 
 
@@ -46,7 +46,8 @@ def resized(raw_map: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(("grid", "fill", "output"), [(4, "zero", "logit"), (5, "mean", "probability")])
-def test_single_deletion_is_a_loop_over_cells(explanation, trace, grid, fill, output):
+def test_single_deletion_and_non_sensitivity_are_a_loop_over_cells(explanation, trace, grid, fill, output):
+    shares = non_sensitivity(explanation, grid, 0.3, fill, output=output)
     actual, model = single_deletion(explanation, grid, fill, output=output), trace.cut_model.model
     maps = resized(explanation.raw_map)
     edges = [-(-cell * 12 // grid) for cell in range(grid + 1)]
@@ -66,6 +67,9 @@ def test_single_deletion_is_a_loop_over_cells(explanation, trace, grid, fill, ou
                 sums.append(float(maps[row, top:bottom, left:right].sum()))
                 drops.append(score(image) - score(without))
         assert float(actual[row]) == pytest.approx(stats.spearmanr(sums, drops).statistic, abs=1e-9)
+        no_sum, no_drop = ({cell for cell, value in enumerate(values) if abs(value) <= 0.3 * max(map(abs, values))}
+                           for values in (sums, drops))  # fmt: skip
+        assert len(no_sum ^ no_drop) / grid**2 == float(shares[row])
 
 
 def test_what_varies_nowhere_has_no_value(ramp):
@@ -178,8 +182,8 @@ def test_values_are_those_that_the_authors_code_printed(name):
     close(values_of(metrics.get(name)(smooth_case()))[0], PRINTED[name], atol=1e-13, rtol=0)
 
 
-sensitivity_n, faithfulness_correlation, infidelity, local_completeness = functions(
-    "sensitivity_n", "faithfulness_correlation", "infidelity", "local_completeness"
+sensitivity_n, faithfulness_correlation, mu_fidelity, infidelity, local_completeness = functions(
+    "sensitivity_n", "faithfulness_correlation", "mu_fidelity", "infidelity", "local_completeness"
 )
 
 
@@ -202,6 +206,7 @@ def test_what_pixels_add_to_a_linear_model_is_perfect_at_any_scale(linear, facto
     scaled = of_map(trace, factor * added)
     close(sensitivity_n(scaled, **FEW)["sensitivity_n_by_size"], 1, atol=1e-7, rtol=0)
     close(faithfulness_correlation(scaled, 0.2, 9), 1, atol=1e-7, rtol=0)
+    close(mu_fidelity(scaled, 4, 0.3, 9), 1, atol=1e-7, rtol=0)
     close(infidelity(scaled, (0.25, 0.5), 5), 0, atol=1e-18)
     close(local_completeness(scaled, (0.25, 0.5), 6), 0, atol=1e-18)
     # Subsets of n pixels add n times a shift, which no correlation sees; a map upside down turns its sign.
@@ -265,12 +270,28 @@ def test_sensitivity_n_equals_a_loop_over_subsets(trace, explanation, output):
         assert float(actual["sensitivity_n"][row]) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
+@pytest.mark.parametrize("output", ["logit", "probability"])
+def test_mu_fidelity_equals_a_loop_over_subsets_of_cells(trace, explanation, output):
+    actual = mu_fidelity(explanation, 4, 0.3, 7, output=output, seed=3)
+    for row, raw in enumerate(resized(explanation.raw_map)):
+        image, (draw,), sums, lost = trace.images[row], generators(trace.images[row : row + 1], 3), [], []
+        for _ in range(7):
+            lowest = torch.rand(16, generator=draw, dtype=torch.float64).argsort()[:5]  # 30 % of 16 cells
+            cells = torch.zeros(16, dtype=torch.bool).index_fill(0, lowest, True).view(4, 4)
+            subset = cells.repeat_interleave(3, 0).repeat_interleave(3, 1)
+            logits = trace.forward(torch.stack([image, image * ~subset]))
+            scores = (logits if output == "logit" else logits.softmax(1))[:, trace.targets[row]]
+            sums.append(float(raw[subset].sum()))
+            lost.append(float(scores[0] - scores[1]))
+        close(actual[row], stats.spearmanr(sums, lost).statistic, atol=1e-9)
+
+
 def test_a_constant_map_has_no_correlation_and_a_zero_map_no_infidelity(linear):
     """Nor does what rounding leaves of a constant map correlate."""
     trace, added = linear
     flat = Explanation.of(trace, ab.Map(torch.where(added > 0, 1 + 3e-7, 1.0).float()))
     assert flat.raw_map.std() > 0
-    for name in ("sensitivity_n", "faithfulness_correlation"):
+    for name in ("sensitivity_n", "faithfulness_correlation", "mu_fidelity"):
         assert status(name, of_map(trace, torch.full((4, 4), 0.1))) <= {"no_variation", "not_finite"}
         assert status(name, flat) == {"no_variation"}
     assert status("infidelity", of_map(trace, torch.zeros(4, 4))) == {"zero_raw_map"}

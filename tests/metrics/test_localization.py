@@ -250,6 +250,7 @@ def test_a_crowd_is_no_box_and_counts_neither_as_object_nor_as_background():
     [
         ("mask_iou", {}), ("mask_iou", {"fraction": "best"}), ("mask_iou", {"fraction": 0.1234}), ("pxap", {}),
         ("pxap", {"protocol": "heatmap"}), ("mass_accuracy", {}), ("top_k_intersection", {"k": 30}),
+        ("localization_auc", {}),
     ],
 )  # fmt: skip
 def test_ignored_columns_are_as_good_as_cut_off(name, params):

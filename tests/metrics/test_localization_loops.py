@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 import axiom_bench as ab
 from axiom_bench import metrics
@@ -21,6 +21,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.whole_set import aggregate
 from axiom_bench.explanation.explanation import Explanation
+from axiom_bench.metrics.localization_auc import localization_auc
 from axiom_bench.metrics.mask_iou import mask_iou
 from axiom_bench.metrics.mass_accuracy import mass_accuracy
 from axiom_bench.metrics.pointing_game import pointing_game
@@ -29,7 +30,7 @@ from axiom_bench.metrics.shared.rounding import rounded
 from axiom_bench.metrics.shared.threshold_sweep import COUNT, FRACTIONS, boxes_above
 from axiom_bench.metrics.shared.union_find import contour_ious
 from axiom_bench.metrics.top_k_intersection import top_k_intersection
-from tests.metrics.build import boxed, masked, tensor
+from tests.metrics.build import boxed, masked, status, tensor
 from tests.metrics.test_localization import SIZE, over_images, own
 
 NEIGHBOURS = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
@@ -168,6 +169,27 @@ def test_top_pixels_by_a_naive_sort(seed, k, levels):
     assert float(mass_accuracy(explanation)["rank_accuracy"]) == sum(inside[:size]) / size
     expected = float((heatmap * mask).sum() / heatmap.sum())
     assert float(mass_accuracy(explanation)["mass_accuracy"]) == pytest.approx(expected)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**16), st.integers(1, 5), st.floats(0.05, 0.95))
+def test_localization_auc_is_scikit_learns_with_equal_pixels(seed, levels, share):
+    generator = torch.Generator().manual_seed(seed)
+    heatmaps = torch.rand(2, *SIZE, generator=generator, dtype=torch.float64)
+    heatmaps[0] = (heatmaps[0] * levels).round() / levels
+    mask = torch.rand(SIZE, generator=generator) < share
+    mask[0, :2] = torch.tensor([True, False])
+    expected = [roc_auc_score(mask.flatten(), (heatmap / heatmap.max()).round(decimals=6).flatten())
+                for heatmap in heatmaps]  # fmt: skip
+    assert localization_auc(masked(list(heatmaps), [mask.double()] * 2)).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_localization_auc_of_no_map_and_of_no_background():
+    zero, whole = torch.zeros(SIZE), torch.ones(SIZE)
+    half = whole.clone()
+    half[:3] = 0
+    assert localization_auc(masked([zero, half, 1 - half], [half] * 3)).tolist() == [0.5, 1, 0]
+    assert status("localization_auc", masked([half], [whole])) == {"no_background"}
 
 
 @pytest.mark.parametrize("name", ["max_box_acc", "max_box_acc_v2", "pxap"])

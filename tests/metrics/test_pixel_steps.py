@@ -116,3 +116,18 @@ def test_irof_is_a_loop_over_superpixels(explanation, trace, compactness):
         close(actual[row], 1 - np.trapezoid(curve, dx=1 / len(numbers)) / curve[0], atol=1e-9)
         numbers_of.append(len(numbers))
     assert max(numbers_of) == (16 if compactness else 8)
+
+
+def test_aopc_of_region_perturbation_is_irof_of_squares_in_other_units(explanation, trace):
+    """Samek et al. 2017, Eq. 12, over all L regions: the mean of p(x) - p(x without the first k) for k from 0 to L."""
+    squares, numbers = irof(of_map(trace, explanation.raw_map), 4, 1e6, "zero"), torch.arange(12) // 3
+    numbers = numbers[:, None] * 4 + numbers
+    for row, raw in enumerate(resized(explanation.raw_map)):
+        order = sorted(range(16), key=lambda number: -float(raw[numbers == number].sum()))
+        left, curve = trace.images[row].clone(), [answer(trace, row, trace.images[row], "probability")]
+        for number in order:
+            left[:, numbers == number] = 0
+            curve.append(answer(trace, row, left, "probability"))
+        first, last = curve[0], curve[-1]
+        aopc = np.mean([first - each for each in curve])
+        close((16 * first * squares[row] + (first - last) / 2) / 17, aopc, atol=1e-9)

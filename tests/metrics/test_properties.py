@@ -29,7 +29,7 @@ SHARE = (
 BOUNDS = {
     **dict.fromkeys(SHARE, (0, 1)),
     **dict.fromkeys(("correlation", "probability", "similarity"), (-1, 1)),
-    **dict.fromkeys(("ratio", "relative change", "squared score"), (0, math.inf)),
+    **dict.fromkeys(("ratio", "relative change", "relative change per logit", "squared score"), (0, math.inf)),
     "channels": (0, CHANNELS),
     "class": (0, CLASSES - 1),
     "share of the score": (-math.inf, math.inf),
@@ -239,7 +239,7 @@ def unmoved(trace: ab.Trace) -> Map:
 
 
 # Elsewhere the exact map is better than the fixed one.
-BETTER_AND_WORSE = dict.fromkeys(("explanation_sensitivity", "local_lipschitz"), (unmoved, exact))
+BETTER_AND_WORSE = dict.fromkeys(("explanation_sensitivity", "local_lipschitz", "relative_stability"), (unmoved, exact))
 
 
 # The same map for all objects of another network; the probability falls in the exact map's order, and in any other.

@@ -19,13 +19,14 @@ from axiom_bench.metrics.shared.randomised import fully_randomised, layers_top_d
 from axiom_bench.metrics.shared.similarity import pearson, spearman, ssim
 from tests.metrics.build import close, explained, functions, status, statuses, tensor
 
-mpr, efficient, smooth, random_logit, explanation_sensitivity, local_lipschitz = functions(
+mpr, efficient, smooth, random_logit, explanation_sensitivity, local_lipschitz, relative_stability = functions(
     "model_parameter_randomisation",
     "model_parameter_randomisation_efficient",
     "model_parameter_randomisation_smooth",
     "random_logit",
     "explanation_sensitivity",
     "local_lipschitz",
+    "relative_stability",
 )
 
 
@@ -361,3 +362,32 @@ def test_sensitivity_is_that_of_explanations_of_noisy_images_for_the_same_class(
         close(lipschitz[row], (moved / (copies - image).flatten(1).norm(dim=1)).max(), rtol=1e-10)
         close(actual["max_sensitivity"][row], moved.max(), rtol=1e-10)
         close(actual["avg_sensitivity"][row], moved.mean(), rtol=1e-10)
+
+
+@pytest.mark.parametrize("smallest", [1e-12, 0.5])
+def test_relative_stability_is_the_largest_quotient_of_relative_changes(trace, explanation, smallest):
+    """A loop over values; with 1e-12 as Agarwal et al. define it where nothing is 0, as behind a sigmoid."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(400, 3)).double()
+    trace = ab.trace(net, "1", trace.images, trace.targets % 3)
+    explanation = explained(trace, lambda trace: trace.gradients)
+    actual = relative_stability(explanation, radius=0.1, samples=3, smallest=smallest, seed=7)
+
+    def move(first: Tensor, second: Tensor) -> float:
+        a, b = (each.flatten().tolist() for each in (first, second))
+        least = smallest * max(map(abs, a))
+        return sum(((y - x) / max(abs(x), least)) ** 2 for x, y in zip(a, b, strict=True)) ** 0.5
+
+    draws = [generators(trace.images, f"7 nearby {sample}") for sample in range(3)]
+    for row, image in enumerate(trace.images):
+        quotients = []
+        for draw in draws:
+            copy = image + 0.1 * (2 * torch.rand(image.shape, generator=draw[row], dtype=torch.float64) - 1)
+            near = ab.trace(net, "1", copy[None], trace.targets[row : row + 1])
+            moved = move(explanation.raw_map[row], (near.gradients * near.activations).sum(1)[0])
+            by = [move(image, copy), move(trace.activations[row], near.activations[0]),
+                  float((near.logits[0] - trace.logits[row]).norm())]  # fmt: skip
+            quotients.append([moved / each for each in by])
+        expected = tensor(*quotients).amax(0)
+        close([float(value[row]) for value in actual.values()], expected, rtol=1e-9)
+    assert list(actual) == [f"relative_{name}_stability" for name in ("input", "representation", "output")]

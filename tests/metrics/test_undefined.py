@@ -162,9 +162,15 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
         *(({"fractions": each}, "between 0 and 1") for each in ([], [10], [0.5, 1.0])),
         ({"subsets": 1}, "2 subsets or more"),
     ],
+    "mu_fidelity": [
+        ({"fraction": 10}, "between 0 and 1"), ({"subsets": 1}, "2 subsets or more"), ({"grid": 13}, "2 to 12 cells"),
+    ],
     "faithfulness_correlation": [({"fraction": 10}, "between 0 and 1"), ({"subsets": 1}, "2 subsets or more")],
     "explanation_sensitivity": [
         *(({"radius": each}, "") for each in (-1, INFINITE)), ({"samples": 0}, "at least one sample"),
+    ],
+    "relative_stability": [
+        *(({"smallest": each}, r"not smallest=") for each in (0, 2)), ({"samples": 0}, "at least one sample"),
     ],
     "local_lipschitz": [({"radius": 0}, "radius above 0"), ({"samples": 0}, "at least one sample")],
     "model_parameter_randomisation": [
@@ -177,6 +183,7 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "monotonicity": [({"steps": 0}, "steps=0")],
     "monotonicity_correlation": [({"samples": 0}, "at least one sample"), ({"groups": 1}, "2 groups")],
     "single_deletion": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
+    "non_sensitivity": [({"grid": 1}, "2 to 12 cells"), *(({"tolerance": each}, "below 1") for each in (-0.1, 1))],
     "irof": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "srg": [({"grid": each}, "2 to 12 cells") for each in (1, 13)],
     "arcc": [({"fractions": []}, "between 0 and 1"), ({"fractions": [1.0]}, "between 0 and 1"), ({"noise": -1}, "")],

@@ -243,6 +243,7 @@ REASONS = {
     "constant_map": "a map is the same everywhere",
     "constant_truth": "known contributions are the same everywhere",
     "no_annotation": "no box or mask of the class",
+    "no_background": "mask is all of the image",
     "no_cells": "image is no mosaic",
     "no_contributions": "no contributions at the layer",
     "no_effect": "no part changes the score",
