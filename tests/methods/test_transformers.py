@@ -1,14 +1,25 @@
 """Methods made for vision transformers, beside the steps of their authors' code: float64, one image at a time."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cutting.trunk_and_head import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.methods.legrad import legrad
 from axiom_bench.methods.recipro_cam import recipro_cam
+from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions
+from axiom_bench.testing.cases import run_checks
+from tests.methods.made_transformers import FUSED, LAYERED
 from tests.methods.plain import CLOSE, normal, seeded
 
+OF_ATTENTION = [name for name in plugins.names("method") if methods.get(name).spec.of_attention]
 LAYERS = "encoder.layers.encoder_layer_"
 IMAGES, TARGETS = normal(2, 3, 32, 32), [2, 0]
 
@@ -55,3 +66,69 @@ def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
     code = [vit_recipro_cam_code(*each, layer, gaussian) for each in zip(IMAGES, TARGETS, strict=True)]
     torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
     assert actual.flatten(1).std(1).min() > 1e-4
+
+
+def attended(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The block's tokens (17, 16), its probabilities A and their scores before the softmax, (2, 17, 17) each."""
+    attention = block.self_attention
+    projected = attention.in_proj_weight @ block.ln_1(x).mT + attention.in_proj_bias[:, None]
+    q, k, v = projected.unflatten(0, (3, 2, 8))
+    scores = q.mT @ k / math.sqrt(8)
+    A = scores.softmax(2)
+    x = x + attention.out_proj((A @ v.mT).permute(1, 0, 2).flatten(1))
+    return x + block.mlp(block.ln_2(x)), A, scores
+
+
+def tokens_of(image: Tensor) -> Tensor:
+    """Class token and patches, with their places (17, 16)."""
+    patches = MODEL.conv_proj(image[None])[0].flatten(1).mT
+    return torch.cat([MODEL.class_token[0], patches]) + MODEL.encoder.pos_embedding[0]
+
+
+def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor:
+    """github.com/WalBouss/LeGrad, legrad/wrapper.py, compute_legrad_clip, before its resize and min-max scaling; own:
+    the network's pooling, which compute_legrad_coca keeps."""
+    x, total = tokens_of(image), torch.zeros(4, 4, dtype=torch.float64)
+    for index, block in enumerate(MODEL.encoder.layers):
+        x, A, _ = attended(block, x)
+        pooled = x.mean(0) if readout == "mean" else x[0]
+        (gradient,) = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(pooled))[target], A, retain_graph=True)
+        if index >= 3 - blocks:
+            total += gradient.clamp(min=0).mean(0).mean(0)[1:].unflatten(0, (4, 4))
+    return total
+
+
+@pytest.mark.parametrize(("blocks", "readout"), [(1, "mean"), (2, "mean"), (9, "mean"), (2, "own")])
+def test_legrad(blocks, readout):
+    actual = legrad(traced(f"{LAYERS}2.ln_1"), blocks, readout).raw
+    code = [legrad_code(*each, blocks, readout) for each in zip(IMAGES, TARGETS, strict=True)]
+    torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
+    assert actual.flatten(1).count_nonzero(1).min() > 12
+
+
+@pytest.mark.parametrize("case", [FUSED, LAYERED], ids=["fused", "layered"])
+@pytest.mark.parametrize("name", OF_ATTENTION)
+def test_a_method_of_attentions_passes_the_common_suite(name, case):
+    method = methods.get(name)
+    run_checks(method, METHOD_CHECKS, {"the transformer": case}, exemptions(method))
+    with pytest.raises(BenchError, match="leave"):
+        method(CASES["dense"].trace())
+
+
+class OneByOne(nn.Module):
+    """Looks at its data, so that torch.fx can't trace it, and images run alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = MODEL
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images if images.isfinite().all() else images.nan_to_num())
+
+
+@pytest.mark.parametrize("name", OF_ATTENTION)
+def test_a_network_whose_images_run_alone(name):
+    layer = f"{LAYERS}2.ln_1"
+    trace = ab.trace(OneByOne().eval(), f"network.{layer}", IMAGES, torch.tensor(TARGETS), reshape="tokens")
+    assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts)
+    torch.testing.assert_close(methods.get(name)(trace).raw, methods.get(name)(traced(layer)).raw, **CLOSE)
