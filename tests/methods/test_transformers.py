@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 import axiom_bench as ab
@@ -12,11 +13,12 @@ from axiom_bench.cutting.trunk_and_head import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.methods.attention_guided_cam import attention_guided_cam
 from axiom_bench.methods.legrad import legrad
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions
 from axiom_bench.testing.cases import run_checks
-from tests.methods.made_transformers import FUSED, LAYERED
+from tests.methods.made_transformers import FUSED, LAYERED, Block
 from tests.methods.plain import CLOSE, normal, seeded
 
 OF_ATTENTION = [name for name in plugins.names("method") if methods.get(name).spec.of_attention]
@@ -68,15 +70,14 @@ def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
     assert actual.flatten(1).std(1).min() > 1e-4
 
 
-def attended(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The block's tokens (17, 16), its probabilities A and their scores before the softmax, (2, 17, 17) each."""
+def attention_of(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What it adds to tokens (17, 16), its probabilities A and their scores before the softmax, (2, 17, 17) each."""
     attention = block.self_attention
     projected = attention.in_proj_weight @ block.ln_1(x).mT + attention.in_proj_bias[:, None]
     q, k, v = projected.unflatten(0, (3, 2, 8))
     scores = q.mT @ k / math.sqrt(8)
     A = scores.softmax(2)
-    x = x + attention.out_proj((A @ v.mT).permute(1, 0, 2).flatten(1))
-    return x + block.mlp(block.ln_2(x)), A, scores
+    return attention.out_proj((A @ v.mT).permute(1, 0, 2).flatten(1)), A, scores
 
 
 def tokens_of(image: Tensor) -> Tensor:
@@ -90,7 +91,9 @@ def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor
     the network's pooling, which compute_legrad_coca keeps."""
     x, total = tokens_of(image), torch.zeros(4, 4, dtype=torch.float64)
     for index, block in enumerate(MODEL.encoder.layers):
-        x, A, _ = attended(block, x)
+        mixed, A, _ = attention_of(block, x)
+        x = x + mixed
+        x = x + block.mlp(block.ln_2(x))
         pooled = x.mean(0) if readout == "mean" else x[0]
         (gradient,) = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(pooled))[target], A, retain_graph=True)
         if index >= 3 - blocks:
@@ -102,6 +105,26 @@ def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor
 def test_legrad(blocks, readout):
     actual = legrad(traced(f"{LAYERS}2.ln_1"), blocks, readout).raw
     code = [legrad_code(*each, blocks, readout) for each in zip(IMAGES, TARGETS, strict=True)]
+    torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
+    assert actual.flatten(1).count_nonzero(1).min() > 12
+
+
+def agcam_code(image: Tensor, target: int) -> Tensor:
+    """Methods/AGCAM/AGCAM.py of the authors' repository (LeemSaebom), whose attentions detach their input."""
+    x, kept = tokens_of(image), []
+    for block in MODEL.encoder.layers:
+        mixed, A, scores = attention_of(block, x.detach())
+        x = x + mixed
+        x = x + block.mlp(block.ln_2(x))
+        kept.append((A, scores[:, 0].detach()))
+    gradients = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(x))[0, target], [A for A, _ in kept])
+    masks = [g[:, 0].relu() * scores.sigmoid() for g, (_, scores) in zip(gradients, kept, strict=True)]
+    return torch.stack(masks)[:, :, 1:].sum(1).sum(0).unflatten(0, (4, 4))
+
+
+def test_attention_guided_cam():
+    actual = attention_guided_cam(traced(f"{LAYERS}2.ln_1")).raw
+    code = [agcam_code(*each) for each in zip(IMAGES, TARGETS, strict=True)]
     torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
     assert actual.flatten(1).count_nonzero(1).min() > 12
 
@@ -132,3 +155,32 @@ def test_a_network_whose_images_run_alone(name):
     trace = ab.trace(OneByOne().eval(), f"network.{layer}", IMAGES, torch.tensor(TARGETS), reshape="tokens")
     assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts)
     torch.testing.assert_close(methods.get(name)(trace).raw, methods.get(name)(traced(layer)).raw, **CLOSE)
+
+
+def test_a_network_without_a_class_token_has_no_attention_guided_cam():
+    model = FUSED.model()
+    model.head[0].first = nn.Parameter(torch.empty(1, 0, 8, dtype=torch.float64))
+    assert legrad(FUSED.trace(model)).raw.any()
+    with pytest.raises(BenchError, match="needs a class token"):
+        attention_guided_cam(FUSED.trace(model))
+
+
+@pytest.mark.parametrize("name", OF_ATTENTION)
+def test_a_layer_larger_than_the_tokens_is_refused(name):
+    model = FUSED.model()
+    model.head.insert(0, nn.MaxPool2d(2))
+    with pytest.raises(BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"):
+        methods.get(name)(FUSED.trace(model))
+
+
+@pytest.mark.parametrize("name", OF_ATTENTION)
+def test_a_masked_attention_is_refused(name):
+    class Masked(Block):
+        def forward(self, tokens: Tensor) -> Tensor:
+            q = tokens.unflatten(2, (2, 4)).transpose(1, 2)
+            return tokens + functional.scaled_dot_product_attention(q, q, q, is_causal=True).transpose(1, 2).flatten(2)
+
+    model = FUSED.model()
+    model.head[1] = nn.Sequential(*(Masked(True).double() for _ in range(2)))
+    with pytest.raises(BenchError, match="without a mask"):
+        methods.get(name)(FUSED.trace(model))
