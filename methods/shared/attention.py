@@ -1,7 +1,6 @@
 """A transformer's self-attention as it runs, so that a method can read the score's gradient in its probabilities.
 
-A head's probabilities are A = softmax(Z), Z = scale Q K', and its output is O = A V. So dS/dA = (dS/dO) V', and the
-network's own operations, fused or not, needn't keep A.
+A = softmax(Z), Z = scale Q K', and a head's output is O = A V. So dS/dA = (dS/dO) V', and nothing needs to keep A.
 """
 
 from __future__ import annotations
@@ -97,7 +96,9 @@ REFUSED = (
 def probability_gradients(scores: Tensor, calls: list[Attention]) -> list[Tensor]:
     """dS/dA of each attention, (B, heads, N, N), from the scores of its images; 0 where they don't depend on it."""
     gradients = torch.autograd.grad(scores.sum(), [each.output for each in calls], materialize_grads=True)
-    return [gradient @ each.value.mT for gradient, each in zip(gradients, calls, strict=True)]
+    # In the scores' type: a trunk in bf16 has tensors of that.
+    pairs = ((gradient.to(scores), each.value.to(scores)) for gradient, each in zip(gradients, calls, strict=True))
+    return [gradient @ value.mT for gradient, value in pairs]
 
 
 def maps_of_keys(trace: Trace, values: Tensor) -> Tensor:

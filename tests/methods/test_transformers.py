@@ -1,6 +1,8 @@
 """Methods made for vision transformers, beside the steps of their authors' code: float64, one image at a time."""
 
+import copy
 import math
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -16,12 +18,12 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.methods.attention_guided_cam import attention_guided_cam
 from axiom_bench.methods.legrad import legrad
 from axiom_bench.methods.recipro_cam import recipro_cam
-from axiom_bench.testing import CASES, METHOD_CHECKS, exemptions
-from axiom_bench.testing.cases import run_checks
-from tests.methods.made_transformers import FUSED, LAYERED, Block
+from axiom_bench.testing import CASES, METHOD_CHECKS, Case, exemptions
+from axiom_bench.testing.cases import CLASSES, TinyNetwork, run_checks
 from tests.methods.plain import CLOSE, normal, seeded
 
 OF_ATTENTION = [name for name in plugins.names("method") if methods.get(name).spec.of_attention]
+EACH_METHOD = pytest.mark.parametrize("name", OF_ATTENTION)
 LAYERS = "encoder.layers.encoder_layer_"
 IMAGES, TARGETS = normal(2, 3, 32, 32), [2, 0]
 
@@ -36,11 +38,11 @@ def build() -> nn.Module:
 MODEL = seeded(build)
 
 
-def traced(layer: str) -> ab.Trace:
-    return ab.trace(MODEL, layer, IMAGES, torch.tensor(TARGETS), reshape="tokens")
+def traced(layer: str = f"{LAYERS}2.ln_1", model: nn.Module = MODEL) -> ab.Trace:
+    return ab.trace(model, layer, IMAGES, torch.tensor(TARGETS), reshape="tokens")
 
 
-def vit_recipro_cam_code(image: Tensor, target: int, layer: nn.Module, gaussian: bool) -> Tensor:
+def vit_recipro_cam_code(image: Tensor, target: int, gaussian: bool) -> Tensor:
     """github.com/sybyun/vitcam, src/vit_recipro_cam.py, before its min-max scaling: the class token stays."""
     window = torch.tensor([1 / 4, 1 / 2, 1 / 4] if gaussian else [0, 1, 0], dtype=torch.float64)
 
@@ -53,7 +55,7 @@ def vit_recipro_cam_code(image: Tensor, target: int, layer: nn.Module, gaussian:
                 new[y * 4 + x, token] = output[0, token] * window[dy] * window[dx]
         return torch.cat([output, new])
 
-    handle = layer.register_forward_hook(masked)
+    handle = MODEL.encoder.layers[1].ln_1.register_forward_hook(masked)
     with torch.no_grad():
         probabilities = MODEL(image[None]).softmax(1)
     handle.remove()
@@ -64,8 +66,7 @@ def vit_recipro_cam_code(image: Tensor, target: int, layer: nn.Module, gaussian:
 def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
     """At the first norm of the last block but one, its authors' layer."""
     actual = recipro_cam(traced(f"{LAYERS}1.ln_1"), gaussian).raw
-    layer = MODEL.get_submodule(f"{LAYERS}1.ln_1")
-    code = [vit_recipro_cam_code(*each, layer, gaussian) for each in zip(IMAGES, TARGETS, strict=True)]
+    code = [vit_recipro_cam_code(*each, gaussian) for each in zip(IMAGES, TARGETS, strict=True)]
     torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
     assert actual.flatten(1).std(1).min() > 1e-4
 
@@ -103,7 +104,7 @@ def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor
 
 @pytest.mark.parametrize(("blocks", "readout"), [(1, "mean"), (2, "mean"), (9, "mean"), (2, "own")])
 def test_legrad(blocks, readout):
-    actual = legrad(traced(f"{LAYERS}2.ln_1"), blocks, readout).raw
+    actual = legrad(traced(), blocks, readout).raw
     code = [legrad_code(*each, blocks, readout) for each in zip(IMAGES, TARGETS, strict=True)]
     torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
     assert actual.flatten(1).count_nonzero(1).min() > 12
@@ -123,19 +124,26 @@ def agcam_code(image: Tensor, target: int) -> Tensor:
 
 
 def test_attention_guided_cam():
-    actual = attention_guided_cam(traced(f"{LAYERS}2.ln_1")).raw
+    actual = attention_guided_cam(traced()).raw
     code = [agcam_code(*each) for each in zip(IMAGES, TARGETS, strict=True)]
     torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
     assert actual.flatten(1).count_nonzero(1).min() > 12
 
 
-@pytest.mark.parametrize("case", [FUSED, LAYERED], ids=["fused", "layered"])
-@pytest.mark.parametrize("name", OF_ATTENTION)
-def test_a_method_of_attentions_passes_the_common_suite(name, case):
-    method = methods.get(name)
-    run_checks(method, METHOD_CHECKS, {"the transformer": case}, exemptions(method))
-    with pytest.raises(BenchError, match="leave"):
-        method(CASES["dense"].trace())
+class Fused(nn.Module):
+    """An attention layer of MODEL by torch's function, which timm's networks call."""
+
+    causal = False
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *_: Tensor, need_weights: bool) -> tuple[Tensor, None]:
+        projected = functional.linear(x, self.layer.in_proj_weight, self.layer.in_proj_bias)
+        q, k, v = projected.unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.layer.out_proj(mixed.transpose(1, 2).flatten(2)), None
 
 
 class OneByOne(nn.Module):
@@ -149,38 +157,90 @@ class OneByOne(nn.Module):
         return self.network(images if images.isfinite().all() else images.nan_to_num())
 
 
-@pytest.mark.parametrize("name", OF_ATTENTION)
-def test_a_network_whose_images_run_alone(name):
-    layer = f"{LAYERS}2.ln_1"
-    trace = ab.trace(OneByOne().eval(), f"network.{layer}", IMAGES, torch.tensor(TARGETS), reshape="tokens")
-    assert isinstance(trace.cut_model.trunk_and_head.parts.parts, HookedParts)
-    torch.testing.assert_close(methods.get(name)(trace).raw, methods.get(name)(traced(layer)).raw, **CLOSE)
+@EACH_METHOD
+def test_a_trunk_in_bf16(name):
+    """Attention's scores and gradients there are as far off as the trunk's three digits."""
+    cut_model = ab.cut(copy.deepcopy(MODEL).float(), f"{LAYERS}2.ln_1", "bf16", reshape="tokens")
+    trace = cut_model.trace(IMAGES, torch.tensor(TARGETS))
+    expected, actual = (methods.get(name)(each).raw for each in (traced(), trace))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.1 * expected.max().item())
 
 
-def test_a_network_without_a_class_token_has_no_attention_guided_cam():
-    model = FUSED.model()
-    model.head[0].first = nn.Parameter(torch.empty(1, 0, 8, dtype=torch.float64))
-    assert legrad(FUSED.trace(model)).raw.any()
-    with pytest.raises(BenchError, match="needs a class token"):
-        attention_guided_cam(FUSED.trace(model))
+@EACH_METHOD
+def test_other_ways_to_run_attention(name):
+    expected = methods.get(name)(traced()).raw
+    alone = traced(f"network.{LAYERS}2.ln_1", OneByOne().eval())
+    assert isinstance(alone.cut_model.trunk_and_head.parts.parts, HookedParts)
+    torch.testing.assert_close(methods.get(name)(alone).raw, expected, **CLOSE)
+    model = copy.deepcopy(MODEL)
+    for block in model.encoder.layers:
+        block.self_attention = Fused(block.self_attention)
+    torch.testing.assert_close(methods.get(name)(traced(model=model)).raw, expected, **CLOSE)
+    for block in model.encoder.layers:
+        block.self_attention.causal = True
+    with pytest.raises(BenchError, match="without a mask"):
+        methods.get(name)(traced(model=model))
 
 
-@pytest.mark.parametrize("name", OF_ATTENTION)
-def test_a_layer_larger_than_the_tokens_is_refused(name):
-    model = FUSED.model()
+class Tokens(nn.Module):
+    """Maps (B, K, H, W) -> a class token and the positions (B, 1 + H W, 8)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.embedding, self.first = nn.Linear(channels, 8), nn.Parameter(torch.randn(1, 1, 8))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        tokens = self.embedding(maps.flatten(2).mT)
+        return torch.cat([self.first.expand(len(tokens), -1, -1), tokens], 1)
+
+
+class Transformer(TinyNetwork):
+    """Two of torch's blocks over the maps of a convolution, read at the class token."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__("pooled", case.channels, case.size)
+        blocks = [nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True) for _ in range(2)]
+        self.head = nn.Sequential(Tokens(case.channels), nn.Sequential(*blocks), nn.Linear(8, CLASSES))
+
+    @property
+    def readout(self) -> Tensor:
+        return self.head[0].embedding.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[:, 0]
+
+
+@dataclass(frozen=True)
+class AttentionCase(Case):
+    def model(self) -> Transformer:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return Transformer(self).to(self.dtype).eval()
+
+    def trace(self, model=None, device=None) -> ab.Trace:
+        images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
+        model = model or self.model()
+        if device is not None:
+            device.put(*model.parameters(), *model.buffers(), images, others, targets)
+        return replace(ab.cut(model, self.layer, reshape="tokens").trace(images, targets), other_images=others)
+
+
+@EACH_METHOD
+def test_a_method_of_attentions_passes_the_common_suite(name):
+    method, case = methods.get(name), AttentionCase()
+    run_checks(method, METHOD_CHECKS, {"the transformer": case}, exemptions(method))
+    with pytest.raises(BenchError, match="leave"):
+        method(CASES["dense"].trace())
+    model = case.model()
     model.head.insert(0, nn.MaxPool2d(2))
     with pytest.raises(BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"):
-        methods.get(name)(FUSED.trace(model))
+        method(case.trace(model))
 
 
-@pytest.mark.parametrize("name", OF_ATTENTION)
-def test_a_masked_attention_is_refused(name):
-    class Masked(Block):
-        def forward(self, tokens: Tensor) -> Tensor:
-            q = tokens.unflatten(2, (2, 4)).transpose(1, 2)
-            return tokens + functional.scaled_dot_product_attention(q, q, q, is_causal=True).transpose(1, 2).flatten(2)
-
-    model = FUSED.model()
-    model.head[1] = nn.Sequential(*(Masked(True).double() for _ in range(2)))
-    with pytest.raises(BenchError, match="without a mask"):
-        methods.get(name)(FUSED.trace(model))
+def test_a_network_without_a_class_token():
+    model = AttentionCase().model()
+    model.head[0].first = nn.Parameter(torch.empty(1, 0, 8, dtype=torch.float64))
+    assert legrad(AttentionCase().trace(model)).raw.any()
+    with pytest.raises(BenchError, match="needs a class token"):
+        attention_guided_cam(AttentionCase().trace(model))
