@@ -21,10 +21,10 @@ def legrad(trace: Trace, blocks: int = 2, readout: str = "mean") -> Map:
     """sum_l mean over heads and queries of relu(dS_l/dA_l), a value for each key, S_l read from block l -> (B, H, W).
 
     A_l: the attention probabilities of block l, one of the last `blocks`. S_l: the score where what follows the last
-    block reads block l's tokens; readout: their "mean", the class token with them, in place of every one, as the
-    authors' code does for CLIP; "own", the tokens themselves, as it does for networks that pool by attention. The
-    blocks are the network's largest list of modules of one class, each with one attention. (H, W): of the trace's
-    layer, whose maps are the patch tokens and aren't used otherwise. Costs a forward pass up to each block.
+    block reads block l's tokens. readout "mean": each token is the mean of all, as in the authors' code for CLIP.
+    "own": the tokens themselves, as there for networks that pool by attention. The blocks are the network's largest
+    list of modules of one class, each with one attention. (H, W): of the trace's layer, whose maps are the patch tokens
+    and aren't used otherwise. Costs a forward pass up to each block.
     Raises BenchError for blocks < 1, another readout, and networks without such blocks.
     """
     if blocks < 1:
