@@ -143,9 +143,8 @@ def _metric_row(metric: Plugin[MetricSpec]) -> Row:
 
 
 def _cost(method: Plugin[MethodSpec]) -> str:
-    """In words; none of a method that has to be told what to read, or explains objects alone."""
-    about = {"params": method.params, "of_objects": method.spec.of_objects}
-    return "" if left_out_of_all(about) else in_words(method, passes_of(method))
+    """In words; none of a method that has to be told what to read, or explains some networks alone."""
+    return "" if left_out_of_all(method.as_dict()) else in_words(method, passes_of(method))
 
 
 def _parameters(params: Mapping[str, Any]) -> str:

@@ -106,7 +106,7 @@ def _costs(names: Iterable[str]) -> dict[str, tuple[int, str]]:
 
     costs = {}
     for method in (plugins.load("method", name) for name in names):
-        if method.spec.of_objects:  # the networks on which costs are counted have none
+        if method.spec.of_objects or method.spec.of_attention:  # the networks on which costs are counted have none
             continue
         passes = passes_of(method)
         costs[method.name] = 1 + passes.trunk_forward + passes.trunk_backward, in_words(method, passes)

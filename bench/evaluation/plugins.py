@@ -122,10 +122,12 @@ def names(kind: str) -> list[str]:
 
 
 def left_out_of_all(config: Any) -> bool:
-    """Whether `all` doesn't choose an entry: one that has a parameter without a default, `???`, or is of objects."""
+    """Whether `all` doesn't choose an entry: one that has a parameter without a default, `???`, or is of objects or of
+    attentions alone."""
     about = config if isinstance(config, Mapping) else {}
     params = about.get("params")
-    return bool(about.get("of_objects")) or (isinstance(params, Mapping) and "???" in params.values())
+    is_of_some = about.get("of_objects") or about.get("of_attention")
+    return bool(is_of_some) or (isinstance(params, Mapping) and "???" in params.values())
 
 
 def names_of_all(kind: str) -> list[str]:

@@ -41,9 +41,9 @@ class MethodSpec:
     wins_by_construction: values that its formula makes 0 with the default parameters; a report ranks it in none of
     them. requires: what it reads of the trace that is loaded on demand, of EXTRAS. control: whether it
     explains nothing by design, such as a random map, so that a method should do better. blind: whether its map is the
-    same for every image. of_objects: whether it explains one object of a network of boxes or masks alone, so that `all`
-    leaves it out. style: the number of its colour and marker in every chart, among the controls or the others;
-    None: one that is free in the run.
+    same for every image. of_objects: whether it explains one object of a network of boxes or masks alone, and
+    of_attention: a vision transformer alone, so that `all` leaves it out. style: the number of its colour and marker in
+    every chart, among the controls or the others; None: one that is free in the run.
     spoiling, degree: of a right explanation that was spoiled on purpose the kind, such as "noise", and how far; 0: not
     at all. unspoiled: the entry that is the same explanation unspoiled, and so has degree 0 of this kind.
     computed_from: of a right explanation, a truth, what makes it right; of several forms all.
@@ -64,6 +64,7 @@ class MethodSpec:
     control: bool | None = None
     blind: bool | None = None
     of_objects: bool | None = None
+    of_attention: bool | None = None
     style: int | None = None
     spoiling: Name | None = None
     degree: Degree = None

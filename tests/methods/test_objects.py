@@ -18,7 +18,7 @@ from tests.methods.made_objects import BOXES, MASKS
 from tests.methods.plain import CLOSE, with_fewer
 from tests.metrics.test_objects import overlap
 
-OF_OBJECTS = sorted(set(plugins.names("method")) - {*methods.names(), "from_maps"})
+OF_OBJECTS = [name for name in plugins.names("method") if methods.get(name).spec.of_objects]
 CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero_activations]  # a place can't be zero
 EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 

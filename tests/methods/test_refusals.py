@@ -47,6 +47,8 @@ WRONG = [
     ("integrated_gradients", {"steps": 0}, "steps=0"),
     ("is_cam", {"steps": 0}, "steps=0"),
     ("kpca_cam", {"kernel": "sigmoide"}, "did you mean 'sigmoid'"),
+    ("legrad", {"blocks": 0}, "Invalid blocks=0"),
+    ("legrad", {"readout": "means"}, "did you mean 'mean'"),
     ("opti_cam", {"iterations": 0}, "iterations=0"),
     ("opti_cam", {"learning_rate": -0.1}, "learning_rate=-0.1"),
     ("recipro_cam", {"score": "softmax"}, "score"),

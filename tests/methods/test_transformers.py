@@ -1,0 +1,246 @@
+"""Methods made for vision transformers, beside the steps of their authors' code: float64, one image at a time."""
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+import axiom_bench as ab
+from axiom_bench import methods
+from axiom_bench.cutting.trunk_and_head import HookedParts
+from axiom_bench.data.torchvision_import import torchvision
+from axiom_bench.errors import BenchError
+from axiom_bench.evaluation import plugins
+from axiom_bench.methods.attention_guided_cam import attention_guided_cam
+from axiom_bench.methods.legrad import legrad
+from axiom_bench.methods.recipro_cam import recipro_cam
+from axiom_bench.testing import CASES, METHOD_CHECKS, Case, exemptions
+from axiom_bench.testing.cases import CLASSES, TinyNetwork, run_checks
+from tests.methods.plain import CLOSE, normal, seeded
+
+OF_ATTENTION = [name for name in plugins.names("method") if methods.get(name).spec.of_attention]
+EACH_METHOD = pytest.mark.parametrize("name", OF_ATTENTION)
+LAYERS = "encoder.layers.encoder_layer_"
+IMAGES, TARGETS = normal(2, 3, 32, 32), [2, 0]
+
+
+def build() -> nn.Module:
+    """Three blocks of two heads over a class token and 4 x 4 patches."""
+    model = torchvision.models.VisionTransformer(32, 8, 3, 2, 16, 32, num_classes=3)
+    nn.init.normal_(model.heads.head.weight)  # torchvision starts it at zero
+    return model
+
+
+MODEL = seeded(build)
+
+
+def traced(layer: str = f"{LAYERS}2.ln_1", model: nn.Module = MODEL) -> ab.Trace:
+    return ab.trace(model, layer, IMAGES, torch.tensor(TARGETS), reshape="tokens")
+
+
+def vit_recipro_cam_code(image: Tensor, target: int, gaussian: bool) -> Tensor:
+    """github.com/sybyun/vitcam, src/vit_recipro_cam.py, before its min-max scaling: the class token stays."""
+    window = torch.tensor([1 / 4, 1 / 2, 1 / 4] if gaussian else [0, 1, 0], dtype=torch.float64)
+
+    def masked(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        new = torch.zeros(16, 17, 16, dtype=torch.float64)
+        new[:, 0] = output[0, 0]
+        for y, x, dy, dx in ((y, x, dy, dx) for y in range(4) for x in range(4) for dy in range(3) for dx in range(3)):
+            if 0 <= y + dy - 1 < 4 and 0 <= x + dx - 1 < 4:
+                token = 1 + (y + dy - 1) * 4 + x + dx - 1
+                new[y * 4 + x, token] = output[0, token] * window[dy] * window[dx]
+        return torch.cat([output, new])
+
+    handle = MODEL.encoder.layers[1].ln_1.register_forward_hook(masked)
+    with torch.no_grad():
+        probabilities = MODEL(image[None]).softmax(1)
+    handle.remove()
+    return probabilities[1:, target].unflatten(0, (4, 4))
+
+
+@pytest.mark.parametrize("gaussian", [True, False])
+def test_recipro_cam_of_tokens_is_vit_recipro_cam(gaussian):
+    """At the first norm of the last block but one, its authors' layer."""
+    actual = recipro_cam(traced(f"{LAYERS}1.ln_1"), gaussian).raw
+    code = [vit_recipro_cam_code(*each, gaussian) for each in zip(IMAGES, TARGETS, strict=True)]
+    torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
+    assert actual.flatten(1).std(1).min() > 1e-4
+
+
+def attention_of(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What it adds to tokens (17, 16), its probabilities A and their scores before the softmax, (2, 17, 17) each."""
+    attention = block.self_attention
+    projected = attention.in_proj_weight @ block.ln_1(x).mT + attention.in_proj_bias[:, None]
+    q, k, v = projected.unflatten(0, (3, 2, 8))
+    scores = q.mT @ k / math.sqrt(8)
+    A = scores.softmax(2)
+    return attention.out_proj((A @ v.mT).permute(1, 0, 2).flatten(1)), A, scores
+
+
+def tokens_of(image: Tensor) -> Tensor:
+    """Class token and patches, with their places (17, 16)."""
+    patches = MODEL.conv_proj(image[None])[0].flatten(1).mT
+    return torch.cat([MODEL.class_token[0], patches]) + MODEL.encoder.pos_embedding[0]
+
+
+def legrad_code(image: Tensor, target: int, blocks: int, readout: str) -> Tensor:
+    """github.com/WalBouss/LeGrad, legrad/wrapper.py, compute_legrad_clip, before its resize and min-max scaling; own:
+    the network's pooling, which compute_legrad_coca keeps."""
+    x, total = tokens_of(image), torch.zeros(4, 4, dtype=torch.float64)
+    for index, block in enumerate(MODEL.encoder.layers):
+        mixed, A, _ = attention_of(block, x)
+        x = x + mixed
+        x = x + block.mlp(block.ln_2(x))
+        pooled = x.mean(0) if readout == "mean" else x[0]
+        (gradient,) = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(pooled))[target], A, retain_graph=True)
+        if index >= 3 - blocks:
+            total += gradient.clamp(min=0).mean(0).mean(0)[1:].unflatten(0, (4, 4))
+    return total
+
+
+@pytest.mark.parametrize(("blocks", "readout"), [(1, "mean"), (2, "mean"), (9, "mean"), (2, "own")])
+def test_legrad(blocks, readout):
+    actual = legrad(traced(), blocks, readout).raw
+    code = [legrad_code(*each, blocks, readout) for each in zip(IMAGES, TARGETS, strict=True)]
+    torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
+    assert actual.flatten(1).count_nonzero(1).min() > 12
+
+
+def agcam_code(image: Tensor, target: int) -> Tensor:
+    """Methods/AGCAM/AGCAM.py of the authors' repository (LeemSaebom), whose attentions detach their input."""
+    x, kept = tokens_of(image), []
+    for block in MODEL.encoder.layers:
+        mixed, A, scores = attention_of(block, x.detach())
+        x = x + mixed
+        x = x + block.mlp(block.ln_2(x))
+        kept.append((A, scores[:, 0].detach()))
+    gradients = torch.autograd.grad(MODEL.heads(MODEL.encoder.ln(x))[0, target], [A for A, _ in kept])
+    masks = [g[:, 0].relu() * scores.sigmoid() for g, (_, scores) in zip(gradients, kept, strict=True)]
+    return torch.stack(masks)[:, :, 1:].sum(1).sum(0).unflatten(0, (4, 4))
+
+
+def test_attention_guided_cam():
+    actual = attention_guided_cam(traced()).raw
+    code = [agcam_code(*each) for each in zip(IMAGES, TARGETS, strict=True)]
+    torch.testing.assert_close(actual, torch.stack(code), **CLOSE)
+    assert actual.flatten(1).count_nonzero(1).min() > 12
+
+
+class Fused(nn.Module):
+    """An attention layer of MODEL by torch's function, which timm's networks call."""
+
+    causal = False
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *_: Tensor, need_weights: bool) -> tuple[Tensor, None]:
+        projected = functional.linear(x, self.layer.in_proj_weight, self.layer.in_proj_bias)
+        q, k, v = projected.unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.layer.out_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
+class OneByOne(nn.Module):
+    """Looks at its data, so that torch.fx can't trace it, and images run alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = MODEL
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images if images.isfinite().all() else images.nan_to_num())
+
+
+@EACH_METHOD
+def test_a_trunk_in_bf16(name):
+    """Attention's scores and gradients there are as far off as the trunk's three digits."""
+    cut_model = ab.cut(copy.deepcopy(MODEL).float(), f"{LAYERS}2.ln_1", "bf16", reshape="tokens")
+    trace = cut_model.trace(IMAGES, torch.tensor(TARGETS))
+    expected, actual = (methods.get(name)(each).raw for each in (traced(), trace))
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.1 * expected.max().item())
+
+
+@EACH_METHOD
+def test_other_ways_to_run_attention(name):
+    expected = methods.get(name)(traced()).raw
+    alone = traced(f"network.{LAYERS}2.ln_1", OneByOne().eval())
+    assert isinstance(alone.cut_model.trunk_and_head.parts.parts, HookedParts)
+    torch.testing.assert_close(methods.get(name)(alone).raw, expected, **CLOSE)
+    model = copy.deepcopy(MODEL)
+    for block in model.encoder.layers:
+        block.self_attention = Fused(block.self_attention)
+    torch.testing.assert_close(methods.get(name)(traced(model=model)).raw, expected, **CLOSE)
+    for block in model.encoder.layers:
+        block.self_attention.causal = True
+    with pytest.raises(BenchError, match="without a mask"):
+        methods.get(name)(traced(model=model))
+
+
+class Tokens(nn.Module):
+    """Maps (B, K, H, W) -> a class token and the positions (B, 1 + H W, 8)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.embedding, self.first = nn.Linear(channels, 8), nn.Parameter(torch.randn(1, 1, 8))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        tokens = self.embedding(maps.flatten(2).mT)
+        return torch.cat([self.first.expand(len(tokens), -1, -1), tokens], 1)
+
+
+class Transformer(TinyNetwork):
+    """Two of torch's blocks over the maps of a convolution, read at the class token."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__("pooled", case.channels, case.size)
+        blocks = [nn.TransformerEncoderLayer(8, 2, 8, batch_first=True, norm_first=True) for _ in range(2)]
+        self.head = nn.Sequential(Tokens(case.channels), nn.Sequential(*blocks), nn.Linear(8, CLASSES))
+
+    @property
+    def readout(self) -> Tensor:
+        return self.head[0].embedding.weight
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[:, 0]
+
+
+@dataclass(frozen=True)
+class AttentionCase(Case):
+    def model(self) -> Transformer:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            return Transformer(self).to(self.dtype).eval()
+
+    def trace(self, model=None, device=None) -> ab.Trace:
+        images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
+        model = model or self.model()
+        if device is not None:
+            device.put(*model.parameters(), *model.buffers(), images, others, targets)
+        return replace(ab.cut(model, self.layer, reshape="tokens").trace(images, targets), other_images=others)
+
+
+@EACH_METHOD
+def test_a_method_of_attentions_passes_the_common_suite(name):
+    method, case = methods.get(name), AttentionCase()
+    run_checks(method, METHOD_CHECKS, {"the transformer": case}, exemptions(method))
+    with pytest.raises(BenchError, match="leave"):
+        method(CASES["dense"].trace())
+    model = case.model()
+    model.head.insert(0, nn.MaxPool2d(2))
+    with pytest.raises(BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"):
+        method(case.trace(model))
+
+
+def test_a_network_without_a_class_token():
+    model = AttentionCase().model()
+    model.head[0].first = nn.Parameter(torch.empty(1, 0, 8, dtype=torch.float64))
+    assert legrad(AttentionCase().trace(model)).raw.any()
+    with pytest.raises(BenchError, match="needs a class token"):
+        attention_guided_cam(AttentionCase().trace(model))
