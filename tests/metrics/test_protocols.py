@@ -125,6 +125,22 @@ def without_ties(explanation):
     return replace(explanation, heatmap=ranks.view_as(explanation.heatmap))
 
 
+def test_scorecam2020_keeps_half_of_the_pixels():
+    """As the paper says; and the code's energy_point_game with all boxes."""
+    run = measured("scorecam2020", "xgrad_cam", "scenes_vgg", without_ties)
+    kept = run.images * (run.heatmaps > np.median(run.heatmaps, (1, 2), keepdims=True))[:, None]
+    before, after = run.probabilities(run.images), run.probabilities(kept)
+    assert differ(run.values["average_drop_of_half"], np.maximum(before - after, 0) / before) < ROUNDING
+    assert differ(run.values["increase_of_half"], after > before) == 0
+    for energy, heatmap, boxes in zip(
+        run.values["energy_pointing_game"], run.heatmaps, run.explanation.boxes, strict=True
+    ):
+        inside = np.zeros(heatmap.shape, bool)
+        for x0, y0, x1, y1 in boxes.round().int().tolist():
+            inside[y0:y1, x0:x1] = True
+        assert abs(energy - heatmap[inside].sum() / heatmap.sum()) < ROUNDING
+
+
 def causal_metric(run, mode):
     """RISE's CausalMetric: flipped argsort, as many pixels a step as 224 steps need."""
     pixels = SIDES[0] * SIDES[1]
