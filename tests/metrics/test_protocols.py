@@ -269,6 +269,16 @@ def test_arcc2026_is_the_libraries_class_but_for_a_pixel():
     assert 1e-3 < found[1] < 0.02  # where ReLU makes many pixels 0, a percentile removes all of them
 
 
+def test_latec2024s_sparseness_and_complexity_are_quantuss():
+    """Quantus adds 1e-7 to each pixel before it takes the Gini index: 1e-7 n over the map's sum."""
+    run = measured("latec2024", "xgrad_cam", "scenes_vgg", as_it_is, "metric=[entropy,gini]")
+    maps = run.heatmaps.reshape(len(run.heatmaps), -1)
+    values = np.sort(maps + 1e-7, 1)
+    ranks = 2 * np.arange(1, values.shape[1] + 1) - values.shape[1] - 1
+    assert differ(run.values["gini"], (ranks * values).sum(1) / (values.shape[1] * values.sum(1))) < 1e-5
+    assert differ(run.values["entropy"], stats.entropy(maps / maps.sum(1, keepdims=True), axis=1)) < ROUNDING
+
+
 def test_wsol2020_counts_boxes_and_pixels_as_the_code():
     """On 8 bits and OpenCV's contours: test_localization_loops.py has what wsolevaluation itself printed."""
     run = measured("wsol2020")
