@@ -113,5 +113,6 @@ LISTED: dict[str, tuple[str, Callable[[Path], str]]] = {  # the group in conf/, 
     "models": ("model", _comment),
     "data": ("data", _comment),
     "experiments": ("experiment", _comment),
+    "protocols": ("protocol", _comment),
     "suites": ("suite", _comment),
 }

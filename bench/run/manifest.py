@@ -76,6 +76,7 @@ def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Se
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "overrides": list(overrides),
         "config": results[0].config if results else {},
+        **_protocol(results),
         **merged,
         "axes": {name: axes for result in results for name, axes in result.axes.items()},
         "device": common(facts["device"] for facts in all_facts),
@@ -98,6 +99,19 @@ def assemble(results: Sequence[Result], experiment: str, run: str, overrides: Se
     }
 
 
+def _protocol(results: Sequence[Result]) -> dict[str, Any]:
+    """What a run's protocol says of itself, what it cites, and what differs from it, of single jobs with their names;
+    empty without one."""
+    differing = {each.job: each.config["protocol"]["differences"] for each in results if each.config.get("protocol")}
+    if not differing:
+        return {}
+    about = next(each.config["protocol"] for each in results if each.config.get("protocol"))
+    sentences = dict.fromkeys(sentence for of_job in differing.values() for sentence in of_job)
+    jobs = {text: [job for job, of_job in differing.items() if text in of_job] for text in sentences}
+    differences = [text if len(of) == len(differing) else f"{', '.join(of)}: {text}" for text, of in jobs.items()]
+    return {"protocol": {**about, "differences": differences, "cited": _cited(about["reference"])}}
+
+
 def of_job(result: Result) -> dict[str, Any]:
     """The manifest of one job, as `records.running` keeps it until the sweep has ended."""
     return assemble([result], result.config["experiment"], result.config["run"])
@@ -117,11 +131,13 @@ def _explained(plugin: Plugin) -> dict[str, Any]:
     """What a plug-in computes, in the first line of its docstring, and what it cites: text and link."""
     about = {"description": plugin.description} if plugin.description else {}
     key = plugin.spec.reference
-    if not key:
-        return about
-    work = bibliography().get(key)  # a user's own plug-in may cite what isn't there
+    return {**about, "cited": _cited(key)} if key else about
+
+
+def _cited(key: str) -> dict[str, str]:
+    work = bibliography().get(key)  # a user's own file may cite what isn't there
     cited = (work.cited, work.title, work.url) if work else (key, "", "")
-    return {**about, "cited": dict(zip(("text", "title", "url"), cited, strict=True))}
+    return dict(zip(("text", "title", "url"), cited, strict=True))
 
 
 def hardware(device: torch.device) -> str:

@@ -22,6 +22,11 @@ from axiom_bench.statistics.run_folder import RunFolder
 
 MANY = 6  # names; more are counted
 VERSIONS = ("axiom-bench", "torch")
+OF_PROTOCOL = {  # keys of the manifest's protocol
+    "differences": "What differs from it here",
+    "paper_vs_code": "The paper and the authors' code",
+    "not_covered": "What of the paper's evaluation isn't here",
+}
 
 
 def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = None) -> Header:
@@ -37,6 +42,7 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
     shown = _count(len(rows), "row")
     facts = {
+        "Protocol": _protocol(run.manifest.get("protocol") or {}),
         "Networks": _names([_network(run, name) for name in models], "networks"),
         "Accuracy": accuracy_text(run),
         "Images": f"{_count(images, 'image')} of {data}, {shown}" if images else "none",
@@ -55,6 +61,15 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     facts = {name: text for name, text in facts.items() if text}
     notices = (*running.sentences(run.manifest), *below, *mend)
     return Header(above, title, facts, notices, run.manifest.get("reload"), lines, coincidences(run, options.headline))
+
+
+def _protocol(about: Mapping[str, Any]) -> str:
+    """The protocol's name and paper, and whether all is as it says; "" without one."""
+    if not about:
+        return ""
+    count = len(about.get("differences") or ())
+    differs = f"{_count(count, 'setting')} differ{'s' * (count == 1)}, see This run" if count else "nothing differs"
+    return f"{about.get('name')} ({(about.get('cited') or {}).get('text')}): {differs}"
 
 
 def _network(run: RunFolder, name: str) -> str:
@@ -100,6 +115,8 @@ def this_run(run: RunFolder) -> Section:
         precision=precision(manifest.get("precision")),
         versions=manifest.get("versions") or {},
         is_combined=bool(runs),
+        protocol=manifest.get("protocol") or {},
+        of_protocol={title: (manifest.get("protocol") or {}).get(key) or () for key, title in OF_PROTOCOL.items()},
         commit=manifest.get("git_commit"),
         added=manifest.get("added") or {},
         stages=_stages(manifest.get("seconds") or {}, manifest.get("work") or {}),

@@ -32,6 +32,8 @@ from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
 
 LISTS = ("method", "metric", "peers", "spoiled")  # groups of which a run takes several entries, as a list, or `all`
+PROTOCOL = "protocol"
+CHOOSING = ("experiment", PROTOCOL, *LISTS)  # groups whose files choose entries of these
 LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
 # settings that no file has to write down
@@ -42,6 +44,7 @@ SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
 PLACES = {"data.root", "data.path"}
 NAMING = {  # the settings that give a run its name
+    PROTOCOL: {PROTOCOL},
     "data": {"data", "data@data.of", "data.name", *PLACES},
     "model": {"model", "model.name", "model.architecture"},
     "model.weights": {"model.weights"},
@@ -185,7 +188,14 @@ def _hydra() -> Iterator[ConfigLoader]:
 
 def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     with _hydra():
-        return compose("config", [_path(folders), *overrides], return_hydra_config=True)
+        config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
+    if config[PROTOCOL] is not None:
+        from axiom_bench.run.composing import protocols  # here: most runs are of none
+
+        typed = [override.partition("=")[0].lstrip("+") for override in overrides]
+        protocols.check(config, typed)
+        protocols.apply(config, _entry(folders, PROTOCOL, config.hydra.runtime.choices[PROTOCOL]), typed)
+    return config
 
 
 def _path(folders: Sequence[str]) -> str:
@@ -285,7 +295,7 @@ def _with_all(folders: Sequence[str], overrides: Sequence[str]) -> list[str]:
     """The overrides, with every name of a group in the place of `method=all` and the like, also an experiment's."""
     # Hydra writes the choice of a data set inside another as data@data.of=NAME.
     overrides = [f"data@{override}" if override.partition("=")[0] == "data.of" else override for override in overrides]
-    chosen = [override for override in overrides if override.partition("=")[0] in ("experiment", *LISTS)]
+    chosen = [override for override in overrides if override.partition("=")[0] in CHOOSING]
     if not any(override.startswith("experiment=") or plugins.ALL in override for override in chosen):
         return overrides
     with _hydra() as loader:
@@ -344,8 +354,8 @@ def _values(folders: Sequence[str], override: Override) -> list[str]:
 
 
 def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping[str, Sequence[str]]) -> str:
-    """The name of a run that isn't given one, so that the same command goes on in its folder: the data, model, weights
-    and layer that the command chooses. Several values are four digits, which tell others apart."""
+    """The name of a run that isn't given one, so that the same command goes on in its folder: the protocol, data,
+    model, weights and layer that the command chooses. Several values are four digits, which tell others apart."""
     data, model = config["data"], config["model"]
     is_own = data.get("kind") in OWN_FILES
     place = data.get("root") or data.get("path") if is_own and "data.name" not in keys else None
@@ -354,6 +364,7 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
     no_file = "" if is_user_s else "random_weights"
     weights = no_file if model["weights"] in (None, AS_BUILT) else Path(str(model["weights"])).stem
     names = {
+        PROTOCOL: (config[PROTOCOL] or {}).get("name"),
         "data": Path(os.path.abspath(os.path.expanduser(place))).name if isinstance(place, str) else data["name"],
         "model": Path(file).stem or model["name"],
         "model.weights": "" if weights == DEFAULT else weights,

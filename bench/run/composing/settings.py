@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 GROUPS = ("metrics", "runtime", "report", "pictures", "method", "metric", "model", "data", "device", "executor")
-CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor")
+CHECKED_WHERE_READ = ("method", "metric", "model", "data", "executor", "protocol")
 MAX_FOLDER_NAME = 200  # bytes; file systems allow 255
 DEVICES = ("auto", "cpu", "cuda", "cuda:1")
 NUMBERED = re.compile(r"cuda:([0-9]{1,4})")
