@@ -1,6 +1,6 @@
 """Are zeta and epsilon small at the last layers, and smaller than at inner ones? Write findings.md's table and figure.
 
-python scripts/study_premise.py        (computes what results/layers/premise_* lack; a quarter of an hour from nothing)
+python scripts/study_premise.py        (computes what results/layers/premise_* lack)
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def computed() -> pd.DataFrame:
         if failures := [outcome.failure for outcome in outcomes if outcome.failure]:
             raise RuntimeError(f"{network.name}: {failures[0]}")
         folder = RunFolder.read(ROOT / "results" / "layers" / run)
-        records.append(folder.records.rows([*RESIDUALS, "sensitivity_error"]).astype({"model": str, "layer": str}))
+        records.append(folder.records.rows([*RESIDUALS, "sensitivity_error"]))
     return pd.concat(records)
 
 
