@@ -42,20 +42,16 @@ def test_the_loss_is_cross_entropy_and_the_distance_of_grad_cams_heatmap_from_th
 
 
 @pytest.mark.parametrize("name", fooled.STARTS)
-def test_trainings_reach_the_bar(name):
-    assert networks.weights_file(name).stat().st_size <= 500_000
+def test_trainings_reach_the_bar(name, monkeypatch):
+    """Measured again on 200 scenes and the objects of 40; standard errors are 0.005 and 0.002."""
     reached, start = MEASURED[name], MEASURED[fooled.STARTS[name]]
     for part in ("validation", "test"):  # scenes_resnet was measured on the second alone
         assert reached[part]["accuracy"] >= start.get(part, start["test"])["accuracy"] - 0.02
         assert reached[part]["grad_cam_frame_mass"] >= 0.7
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", fooled.STARTS)
-def test_training_json_is_measured_again(name, monkeypatch):
-    """On the first 200 scenes for the accuracy, and the objects of 40 for the maps, as their standard errors allow."""
     monkeypatch.setattr(train_embedded, "HELD_OUT", 200)
     monkeypatch.setattr(train_embedded, "EXPLAINED", 40)
     values = train_embedded.measure(name, networks.load(name), fooled.RECIPE, "evaluation", 0, [fooled.frame_mass])
-    assert values["accuracy"] == pytest.approx(MEASURED[name]["test"]["accuracy"], abs=0.03)
-    assert values["grad_cam_frame_mass"] == pytest.approx(MEASURED[name]["test"]["grad_cam_frame_mass"], abs=0.03)
+    assert {what: reached["test"][what] for what in ("accuracy", "grad_cam_frame_mass")} == pytest.approx(
+        {what: values[what] for what in ("accuracy", "grad_cam_frame_mass")}, abs=0.03
+    )
+    assert networks.weights_file(name).stat().st_size <= 500_000
