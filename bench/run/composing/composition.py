@@ -20,7 +20,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from axiom_bench.environment import conf_folder, conf_groups, entry_names, read_yaml
@@ -189,13 +189,25 @@ def _hydra() -> Iterator[ConfigLoader]:
 def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     with _hydra():
         config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
+    typed = [override.partition("=")[0].lstrip("+") for override in overrides]
+    _leave_out_unchosen(config, typed)
     if config[PROTOCOL] is not None:
         from axiom_bench.run.composing import protocols  # here: most runs are of none
 
-        typed = [override.partition("=")[0].lstrip("+") for override in overrides]
         protocols.check(config, typed)
         protocols.apply(config, _entry(folders, PROTOCOL, config.hydra.runtime.choices[PROTOCOL]), typed)
     return config
+
+
+def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
+    """Removes what an experiment or a protocol says of methods and metrics that the command line, whose keys these are,
+    doesn't choose."""
+    with open_dict(config):
+        for kind in (kind for kind in ("method", "metric") if kind in typed):
+            for name, entry in list(config[kind].items()):
+                is_chosen = not isinstance(entry, DictConfig) or "_target_" in entry
+                if not is_chosen and not any(key.startswith(f"{kind}.{name}.") for key in typed):
+                    del config[kind][name]
 
 
 def _path(folders: Sequence[str]) -> str:
