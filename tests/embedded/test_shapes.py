@@ -143,7 +143,7 @@ def test_networks_break_both_axioms(kind):
         assert median["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "synthetic_shapes"])
 def test_a_run_of_the_network_reads_its_data_and_measures_boxes_masks_and_effects(kind, tmp_path):
     chosen = ["method=[grad_cam,xgrad_cam]", f"metric=[{','.join([*METRICS, *ANNOTATED])}]", "runtime.repeats=0"]
     assert main([f"model={kind}_cnn", "data.size=4", *chosen, f"results={tmp_path}"]) == 0
