@@ -7,7 +7,7 @@ split has random numbers of its own, so that nothing training saw is ever evalua
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +85,13 @@ KINDS = {"signals": SIGNALS, "volumes": VOLUMES}
 
 # The layout of RefineCAM's synthetic set (domeniconi2026refine; data/util.py and data/synth_dataset.py of its code).
 CORNERS = {"square": (-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j), "triangle": (-1j, 1 + 1j, -1 + 1j)}  # x + iy, of side 2
-PLANE = tuple(f"{shape}{frame}" for frame in ("", " frame") for shape in ("circle", *CORNERS))
-SIDES = {"all": ((80, 100), (40, 50), (20, 25)), "large": ((80, 100),), "small": ((15, 16),)}  # pixels, end exclusive
+PLANE = ("circle", "square", "triangle", "circle frame", "square frame", "triangle frame")
 
 
 @dataclass(frozen=True)
 class PlaneShapes(Shapes):
-    """A circle, square or triangle in one colour, filled or the frame alone. sides: ranges of them, each as likely."""
+    """A circle, square or triangle in one colour, filled or the frame alone. sides: ranges of pixels, ends exclusive,
+    each as likely."""
 
     sides: tuple[tuple[int, int], ...] = ()
 
@@ -129,7 +129,9 @@ class PlaneShapes(Shapes):
         return rng.integers(256, size=3) / 255
 
 
+ALL_SIDES = PlaneShapes("synthetic", 1, (0, 0), 1, 1, (5, 0), (224, 224), PLANE, sides=((80, 100), (40, 50), (20, 25)))
 SYNTHETIC = {
-    name: PlaneShapes("synthetic", 1, (0, 0), 1, 1, (5, number), (224, 224), PLANE, sides=sides)
-    for number, (name, sides) in enumerate(SIDES.items())
+    "all": ALL_SIDES,
+    "large": replace(ALL_SIDES, spawn_key=(5, 1), sides=((80, 100),)),
+    "small": replace(ALL_SIDES, spawn_key=(5, 2), sides=((15, 16),)),
 }
