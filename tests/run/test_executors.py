@@ -130,6 +130,8 @@ def test_a_worker_that_is_killed_in_the_middle_changes_no_bit(tmp_path, monkeypa
     flag, records = tmp_path / "flag", tmp_path / RUN / "records"
     module_of(tmp_path, "killed_once", KILLED.replace("RECORDS", str(records)).replace("FLAG", str(flag)), monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    if "executor=submitit" in engine:
+        monkeypatch.setattr("axiom_bench.run.executors.submitit.LOOK", 0.1)
     own = tiny(("+metric.stops._target_=killed_once.stops", "shard_size=1"))
     run = partial(run_jobs, [*own, *engine, f"results={tmp_path}"])
     (outcome,) = run()[1]
