@@ -33,7 +33,7 @@ from axiom_bench.run.spine import configuration
 from axiom_bench.run.verification import in_their_places
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import ENGINES, failure, pictures, rows_of, slow_engines
+from .conftest import failure, pictures, rows_of
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -72,9 +72,9 @@ WAYS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [*WAYS.values(), *slow_engines()], ids=[*WAYS, *ENGINES])
+@pytest.mark.parametrize("overrides", WAYS.values(), ids=WAYS)
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
-    """By any executor, too."""
+    """By any executor, too: tests/run/test_executors.py."""
     outcomes = run(*overrides)
     other = rows(outcomes)
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
