@@ -53,7 +53,7 @@ def d_rise(trace: Trace, masks: int = 1000, grid: int = 8, kept: float = 0.5, se
 
         def weights(copies: slice) -> Tensor:
             returned = returned_of(trace, image * drawn(copies)[:, None])
-            return torch.stack([_weights(trace, row, places[row], returned) for row in rows])
+            return _weights(trace, rows, places, returned)
 
         def weighted(copies: slice) -> Tensor:
             flat = drawn(copies).flatten(1)
@@ -76,17 +76,20 @@ def _masks(cells: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
     return torch.stack([each[y : y + size[0], x : x + size[1]] for each, (y, x) in zip(enlarged, corners, strict=True)])
 
 
-def _weights(trace: Trace, row: int, place: Tensor, returned: Any) -> Tensor:
-    """Of masked copies, by what the network returns for them: (n,)."""
+def _weights(trace: Trace, rows: list[int], places: Tensor, returned: Any) -> Tensor:
+    """Of rows of one image, by what the network returns for its n masked copies: (rows, n)."""
     model = network_of(trace)
     if isinstance(returned, Tensor):
-        of_class = model.probabilities(returned.to(trace.dtype), 1)[:, trace.targets[row]]
-        return (of_class * place).sum((1, 2)) / place.sum()
+        of_classes = model.probabilities(returned.to(trace.dtype), 1)
+        means = ((of_classes[:, trace.targets[row]] * places[row]).sum((1, 2)) / places[row].sum() for row in rows)
+        return torch.stack([*means])
     boxes, logits = (each.to(trace.dtype) for each in returned)
-    probabilities, of_target = model.probabilities(logits, 2), model.probabilities(trace.logits[row], 0)
+    probabilities, of_targets = model.probabilities(logits, 2), model.probabilities(trace.logits[rows], 1)
     if model.background is not None:
-        probabilities[..., model.background] = of_target[model.background] = 0
+        probabilities[..., model.background] = of_targets[:, model.background] = 0
     least = torch.finfo(trace.dtype).tiny
-    unit, unit_of_target = (functional.normalize(each, dim=-1, eps=least) for each in (probabilities, of_target))
-    alike = unit @ unit_of_target * probabilities.amax(2)
-    return (intersection_over_union(place[None], boxes)[:, 0] * alike).amax(1)
+    unit, units_of_targets = (functional.normalize(each, dim=-1, eps=least) for each in (probabilities, of_targets))
+    highest = probabilities.amax(2)
+    overlaps = (intersection_over_union(places[row][None], boxes)[:, 0] for row in rows)
+    both = zip(overlaps, units_of_targets, strict=True)
+    return torch.stack([(overlap * (unit @ of_target * highest)).amax(1) for overlap, of_target in both])

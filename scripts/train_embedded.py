@@ -88,6 +88,7 @@ RECIPES = {
     "scenes_shortcut": Recipe("fit", 16_000, 6, 0.05, MEASURED, "tile", "scenes_marked"),
     "signals_cnn": Recipe("fit", 16_000, 6, 0.05, MEASURED, kind="signals"),
     "volumes_cnn": Recipe("fit", 8_000, 6, 0.05, MEASURED, kind="volumes"),
+    "synthetic_shapes_cnn": Recipe("fit", 8_000, 8, 0.05, MEASURED, kind="synthetic_shapes"),
 }
 
 

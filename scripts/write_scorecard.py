@@ -1,9 +1,10 @@
 """Write docs/data/scorecard.csv: each metric of conf/metric that has a direction, judged in the runs of scorecard.yaml.
 
-python scripts/write_scorecard.py [RUN ...]
+python scripts/write_scorecard.py [RUN ...] [--metrics NAME ...]
 
-RUN: of scorecard.yaml; default: all. What a run has computed is kept in results/, and a second call computes what is
-missing. The rows of other runs stay as they are: each row says its run, commit and date.
+RUN: of scorecard.yaml; default: all. --metrics: these alone, of conf/metric. What a run has computed is kept in
+results/, and a second call computes what is missing. The rows of other runs and metrics stay as they are: each row says
+its run, commit and date.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -101,11 +102,12 @@ def judged_values(metric: plugins.Plugin) -> list[str]:
     return [name for name in plugins.value_names(metric) if about[name]["better"] != "none"]
 
 
-def write(rows: pd.DataFrame, order: Sequence[str], path: Path) -> None:
-    """Into the scorecard, in place of the rows of the same run. order: of all runs."""
+def write(rows: pd.DataFrame, order: Sequence[str], path: Path, all_metrics: bool = True) -> None:
+    """Into the scorecard, in place of the rows of the same run, or of its same metrics. order: of all runs."""
     new = _as_text(StringIO(rows.to_csv(index=False, float_format="%.4g")))
     old = _as_text(path) if path.exists() else new[:0]
-    kept = old[old["run"].isin(order) & ~old["run"].isin(new["run"])]
+    replaced = old["run"].isin(new["run"]) & (all_metrics | old["metric"].isin(new["metric"]))
+    kept = old[old["run"].isin(order) & ~replaced]
     table = pd.concat([kept, new]).sort_values("run", key=lambda runs: runs.map(order.index), kind="stable")
     files.write(path, table.to_csv(index=False, lineterminator="\n").encode())
 
@@ -123,23 +125,29 @@ def main(argv: Sequence[str] | None = None, path: Path = PLAN, output: Path = CA
     runs = plan(path)
     parser = argparse.ArgumentParser(description="Write docs/data/scorecard.csv.")
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"default: all of {', '.join([*runs, *OF_METRICS])}")
+    parser.add_argument("--metrics", nargs="+", metavar="NAME", help="default: all of each run")
     order, code = [*runs, *OF_METRICS], 0
-    chosen = parser.parse_args(argv).runs or order
+    arguments = parser.parse_args(argv)
+    chosen, wanted = arguments.runs or order, arguments.metrics
     for name in chosen:
         if name not in order:
             raise unknown("run of scorecard.yaml", name, order)
     for name in chosen:
         blind = {other: run for other, run in runs.items() if run.experiment == "blind"}
         metrics = runs[name].metrics if name in runs else judged_metrics((name == MADE_MAPS and blind) or runs)
+        metrics = [metric for metric in metrics if wanted is None or metric in wanted]
+        if not metrics:
+            continue
         print(f"{name}: {len(metrics)} metrics", flush=True)
         start = time.process_time()
         try:
-            rows = runs[name].rows() if name in runs else rows_of_metrics(name, metrics)
+            run = replace(runs[name], metrics=tuple(metrics)) if name in runs else None
+            rows = rows_of_metrics(name, metrics) if run is None else run.rows()
         except BenchError as error:
             print(f"{name}: left out: {error}")
             code = 1
             continue
-        write(rows, order, output)
+        write(rows, order, output, all_metrics=wanted is None)
         print(f"{name}: {len(rows)} rows, {time.process_time() - start:.0f} s of processor time", flush=True)
     return code
 

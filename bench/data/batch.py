@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -131,6 +132,19 @@ class Batch:
         names = [entry.name for entry in fields(self) if entry.name != "other_inputs"]
         others = tuple(map(rows, self.other_inputs))
         return Batch(**{name: rows(getattr(self, name)) for name in names}, other_inputs=others)
+
+    @staticmethod
+    def joined(parts: Sequence[Batch]) -> Batch:
+        """The rows of batches of one data set and one size of images, after each other."""
+
+        def rows(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], Tensor):
+                return torch.cat(list(values))
+            return None if values[0] is None else tuple(chain.from_iterable(values))
+
+        names = [entry.name for entry in fields(Batch) if entry.name != "other_inputs"]
+        others = tuple(map(rows, zip(*(part.other_inputs for part in parts), strict=True)))
+        return Batch(**{name: rows([getattr(part, name) for part in parts]) for name in names}, other_inputs=others)
 
     def annotations_of(self, targets: Tensor, classes: int) -> dict[str, Any]:
         """What the annotations say of the explained classes (B,) of a model of so many, as an Explanation's fields.

@@ -136,6 +136,24 @@ class Volumes(DrawnObjects):
         super().__init__(shapes.VOLUMES, size, seed, split, name)
 
 
+class SyntheticShapes(DrawnObjects):
+    """Pictures of one shape. sides: all, large or small. ids of the last two begin with "large-" or "small-"."""
+
+    def __init__(
+        self,
+        size: Drawn,
+        seed: Seed = 0,
+        split: Name = "evaluation",
+        sides: Name = "all",
+        name: Name = "synthetic_shapes",
+    ) -> None:
+        if sides not in shapes.SYNTHETIC:
+            raise unknown("range of sides of the shapes (data.sides)", sides, shapes.SYNTHETIC)
+        super().__init__(shapes.SYNTHETIC[sides], size, seed, split, name)
+        if sides != "all":
+            self.ids = tuple(f"{sides}-{image_id}" for image_id in self.ids)
+
+
 class MarkedScenes(Scenes):
     """The scenes of the same numbers, some with a mark, which is ground: see `embedded.marked`.
 

@@ -10,7 +10,7 @@ from inspect import Parameter
 from typing import Annotated, Any
 
 from axiom_bench.data.base import DataSet, Seed, Selected, WithBackground, subset
-from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, Volumes
+from axiom_bench.data.embedded import HardImages, MarkedScenes, Planted, Scenes, Signals, SyntheticShapes, Volumes
 from axiom_bench.data.layouts.arrays import arrays
 from axiom_bench.data.layouts.classes import NetworkClasses
 from axiom_bench.data.layouts.coco import Coco
@@ -33,6 +33,7 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "scenes_marked": MarkedScenes,
     "signals": Signals,
     "volumes": Volumes,
+    "synthetic_shapes": SyntheticShapes,
     "imagenet": imagenet,
     "imagenet_s": ImageNetS,
     "voc": Voc,

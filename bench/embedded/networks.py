@@ -4,7 +4,7 @@
 `scenes_resnet` ends in global average pooling and one linear layer, where the CAM methods coincide.
 `scenes_shortcut` is `scenes_vgg` trained on scenes where a spurious mark goes with one class (`embedded.marked`).
 `scenes_fooled` is `scenes_vgg`, and `scenes_fooled_resnet` is `scenes_resnet`, fine-tuned to mislead Grad-CAM.
-`signals_cnn` and `volumes_cnn` have such a head too, and see the signals and volumes of `embedded.shapes`.
+`signals_cnn`, `volumes_cnn` and `synthetic_shapes_cnn` have such a head too, and see what `embedded.shapes` draws.
 `scenes_detector` and `scenes_segmenter` give boxes and maps of classes in scenes where classes repeat.
 """
 
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from axiom_bench.embedded import scenes, shapes
 
-# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes. Of the
-# detector that before its heads, and of the segmenter that of its coarsest maps, (48, 12, 12).
+# The last ReLU, or the last block: (64, 12, 12) of scenes, (32, 24) of signals, (24, 6, 6, 6) of volumes, (48, 14, 14)
+# of shapes. Of the detector that before its heads, and of the segmenter that of its coarsest maps, (48, 12, 12).
 LAYERS = {
     "scenes_vgg": "features.13",
     "scenes_resnet": "layer4",
@@ -31,6 +31,7 @@ LAYERS = {
     "scenes_fooled_resnet": "layer4",
     "signals_cnn": "features.9",
     "volumes_cnn": "features.6",
+    "synthetic_shapes_cnn": "features.12",
     "scenes_detector": "features.13",
     "scenes_segmenter": "bottleneck.7",
 }
@@ -42,6 +43,7 @@ KINDS = {  # what each sees
     "scenes_fooled_resnet": scenes.FEW,
     "signals_cnn": shapes.SIGNALS,
     "volumes_cnn": shapes.VOLUMES,
+    "synthetic_shapes_cnn": shapes.SYNTHETIC["all"],
     "scenes_detector": scenes.REPEATED,
     "scenes_segmenter": scenes.REPEATED,
 }
@@ -74,6 +76,12 @@ def signals_cnn(batch_norm: bool = False) -> nn.Sequential:
 def volumes_cnn(batch_norm: bool = False) -> nn.Sequential:
     """As scenes_vgg, of volumes (1, 24, 24, 24): three 3 x 3 x 3 convolutions, then 648-16-5."""
     return _vgg(3, 1, ((8, 3, False), (16, 3, True), (24, 3, False)), 3, (16,), 5, batch_norm)
+
+
+def synthetic_shapes_cnn(batch_norm: bool = False) -> nn.Sequential:
+    """As scenes_vgg, of pictures (3, 224, 224): five convolutions, the first of 5 x 5, then 2352-32-6."""
+    layers = ((8, 5, True), (16, 3, True), (32, 3, True), (48, 3, False), (48, 3, False))
+    return _vgg(2, 3, layers, 7, (32,), 6, batch_norm)
 
 
 def _vgg(
@@ -240,6 +248,7 @@ BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "scenes_fooled_resnet": scenes_resnet,
     "signals_cnn": signals_cnn,
     "volumes_cnn": volumes_cnn,
+    "synthetic_shapes_cnn": synthetic_shapes_cnn,
     "scenes_detector": Detector,
     "scenes_segmenter": Segmenter,
 }

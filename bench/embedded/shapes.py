@@ -1,13 +1,13 @@
 """Signals and volumes of one channel: one to three motifs or solids of different classes in structured noise.
 
-They are drawn as the scenes are, with exact boxes and masks. Each split has random numbers of its own, so that nothing
-training saw is ever evaluated.
+And pictures of one shape in such noise, in colours. They are drawn as the scenes are, with exact boxes and masks. Each
+split has random numbers of its own, so that nothing training saw is ever evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,3 +82,56 @@ class Shapes(Kind):
 SIGNALS = Shapes("signals", 3, (24, 57), 1, 24, (2,), (192,), tuple(MOTIFS))
 VOLUMES = Shapes("volumes", 3, (5, 8), 1, 24, (3,), (24, 24, 24), tuple(SOLIDS))
 KINDS = {"signals": SIGNALS, "volumes": VOLUMES}
+
+# The layout of RefineCAM's synthetic set (domeniconi2026refine; data/util.py and data/synth_dataset.py of its code).
+CORNERS = {"square": (-1 - 1j, 1 - 1j, 1 + 1j, -1 + 1j), "triangle": (-1j, 1 + 1j, -1 + 1j)}  # x + iy, of side 2
+PLANE = ("circle", "square", "triangle", "circle frame", "square frame", "triangle frame")
+
+
+@dataclass(frozen=True)
+class PlaneShapes(Shapes):
+    """A circle, square or triangle in one colour, filled or the frame alone. sides: ranges of pixels, ends exclusive,
+    each as likely."""
+
+    sides: tuple[tuple[int, int], ...] = ()
+
+    def ground(self, rng: np.random.Generator, split: str, brightness: float | None = None) -> tuple[Array, float]:
+        """That of signals and volumes, tinted: ((*space, 3), its mean brightness)."""
+        field, brightness = super().ground(rng, split, brightness)
+        return field + rng.uniform(-0.12, 0.12, 3), brightness
+
+    def glyphs(self, rng: np.random.Generator, split: str) -> list[tuple[NDArray[np.bool_], int]]:
+        """One shape, turned, where the layout has it: (its pixels in the whole image, class)."""
+        label = int(rng.integers(len(self.classes)))
+        least, end = self.sides[rng.integers(len(self.sides))]
+        start, stop = (least, -least) if least > self.space[0] // 4 else (2 * least, -2 * end)
+        place = rng.integers(start, self.space[0] + stop, 2)
+        return [(self.plane(self.classes[label], int(rng.integers(least, end)), place, rng.uniform(0, TURN)), label)]
+
+    def plane(self, name: str, side: int, place: NDArray[np.int64], angle: float) -> NDArray[np.bool_]:
+        """The pixels of a shape: its centre, x and y, is at `place`. angle: in radians, from x to y."""
+        x, y = np.indices(self.space)[::-1] - place[:, None, None]
+        half, (shape, _, frame) = side // 2, name.partition(" ")
+        if shape == "circle":
+            beyond = np.hypot(x, y) - half  # without the angle, whose rounding shows where a pixel is on the outline
+            from_outline, inside = np.abs(beyond), beyond <= 0
+        else:
+            corners, point = half * np.array(CORNERS[shape]), (x + 1j * y) * np.exp(-1j * angle)
+            edges = (np.roll(corners, -1) - corners)[:, None, None]
+            along = (point - corners[:, None, None]) / edges  # in edges: 0 to 1, and to the right of them > 0
+            from_outline = np.abs((along - np.clip(along.real, 0, 1)) * edges).min(0)
+            inside = (along.imag >= 0).all(0)
+        # OpenCV's line of a thickness, a fifth of the side, covers what is within its half, rounded up, of the outline.
+        return from_outline <= (side // 5 + 1) // 2 if frame else inside
+
+    def ink(self, rng: np.random.Generator, brightness: float, glyph: NDArray[np.bool_], label: int) -> Array:
+        """Any colour: (3,)."""
+        return rng.integers(256, size=3) / 255
+
+
+ALL_SIDES = PlaneShapes("synthetic", 1, (0, 0), 1, 1, (5, 0), (224, 224), PLANE, sides=((80, 100), (40, 50), (20, 25)))
+SYNTHETIC = {
+    "all": ALL_SIDES,
+    "large": replace(ALL_SIDES, spawn_key=(5, 1), sides=((80, 100),)),
+    "small": replace(ALL_SIDES, spawn_key=(5, 2), sides=((15, 16),)),
+}

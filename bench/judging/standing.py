@@ -125,7 +125,7 @@ def standing(run: RunFolder, setting: Setting, metric: str, method: str, with_ex
     behind = [group for group in differing if sign * (place.value - comparison.place(group[0]).value) > 0]
     controls = [group for group in others if not run.metadata.controls.isdisjoint(group)]
     ranked = [group for group in others if not placed.isdisjoint(group)]
-    answered, value = run.comparisons.answered(setting, metric, method)
+    answered, value = run.comparisons.answered(setting, metric)[method]
     best, worst = _examples(run, setting, metric, method, sign) if with_examples else ((), ())
     return Standing(
         setting.model, value, answered, comparison.rows, place.value, place.value_low, place.value_high,

@@ -344,7 +344,7 @@ def _embedded(spec: ModelSpec) -> Source:
     classes = kind.classes
     if is_planted:
         kind, channels, classes = patches.KINDS.get(spec.kwargs.get("axes", 2), kind), RGB, patches.CLASSES
-    preprocessing = Preprocessing(96, 96, networks.MEAN, networks.STD)
+    preprocessing = Preprocessing(kind.space[0], kind.space[0], networks.MEAN, networks.STD)
     if len(kind.space) != len(XY):  # arrays
         mean, std = networks.MEAN[:channels], networks.STD[:channels]
         preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *kind.space))

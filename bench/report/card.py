@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pandas as pd
@@ -27,7 +27,7 @@ from axiom_bench.judging.card import (
     UNCLEAR,
     interval_over_networks,
 )
-from axiom_bench.judging.headline import PRIMARY, committed_rows, verdicts
+from axiom_bench.judging.headline import PRIMARY, committed_card, committed_rows, verdicts
 from axiom_bench.judging.judgement import GOAL, MIN_METHODS
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS
@@ -206,9 +206,13 @@ def committed_line(run: RunFolder, value: str) -> str:
     """What the committed scorecard says of a metric of a run, such as "fails truth first (9 of 11; planted_or 0.00) and
     degrees (8 of 9; planted_or 0.82), passes controls (11 of 11)". Empty where it wasn't judged with these settings."""
     metric = str(((run.manifest.get("metrics") or {}).get(value) or {}).get("metric", value))
-    rows = committed_rows(run.config, metric, value)
-    if rows.empty:
-        return ""
+    return "" if committed_rows(run.config, metric, value).empty else _committed_in_words(value)
+
+
+@cache
+def _committed_in_words(value: str) -> str:
+    rows = committed_card()
+    rows = rows[(rows["metric"] == value) & ((rows["truth"] == PRIMARY) | ~rows["test"].isin(OF_A_TRUTH))]
     verdicts_of, cells = verdicts(rows)[value], line_cells(rows)[value]
     parts = []
     for verb, verdict in (("fails", False), ("passes", True)):

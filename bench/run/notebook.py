@@ -10,27 +10,22 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor, dimensions_of, taken_apart
+from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor, taken_apart
 from axiom_bench.cutting.model_copy import shared_copy
-from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, full_precision
 from axiom_bench.cutting.tokens import AnyReshape
-from axiom_bench.cutting.trace import Inputs, cut, trace_of
+from axiom_bench.cutting.trace import CutModel, Inputs, Trace, cut, trace_of
 from axiom_bench.data.batch import Batch
-from axiom_bench.data.formats.decoding import as_rgb, open_upright
-from axiom_bench.data.formats.files import why
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError, type_name
@@ -53,16 +48,13 @@ from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.evaluation.proof import proved
 from axiom_bench.evaluation.purity import Witness, tensors_of
 from axiom_bench.evaluation.whole_set import aggregating, whole_set
-from axiom_bench.examination.examine import BYTES, NORMALISED
 from axiom_bench.explanation.explanation import Explanation, check_objects, given, heatmap
-from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, Pixels, drawn_over, picture_of
+from axiom_bench.explanation.overlay import COLOURS, OPACITY, Heatmaps, drawn_over, picture_of
 from axiom_bench.models import layers, load
 from axiom_bench.models.load import LoadedModel
 from axiom_bench.models.spec import model_config
+from axiom_bench.run.photographs import Photograph, photograph, prepared
 from axiom_bench.run.progress import progress, where_seen
-
-Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
-STANDARD = Preprocessing(256, 224, load.IMAGENET_MEAN, load.IMAGENET_STD)  # of a network of which nobody says another
 
 
 def load_model(name: str, weights: str | None = "default", **settings: Any) -> nn.Module:
@@ -121,18 +113,14 @@ def evaluate(
     method_plugins, metric_plugins = chosen("method", methods), chosen("metric", metrics)
     check_names(metric_plugins)
     model, loaded = _network(model)
-    if loaded:
-        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
     parts: list[Columns] = []
     forms: list[SeveralInputs] = []
     is_proved, stream = False, _as_batches(batches, partial(_apart, model, explained, forms))
     listed = list(stream) if isinstance(batches, list | tuple) else None
-    if layer is None:  # that of the first batch's images
-        first = next(stream if listed is None else iter(listed), None)
-        stream = stream if first is None else chain([first], stream)
-        like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
-        layer = _layer_of(model, like, bool(reshape), output, forms)
-    cut_model = cut(model, layer, reshape=reshape, output=output)
+    first = next(stream if listed is None else iter(listed), None)
+    stream = stream if first is None else chain([first], stream)
+    like = first or Batch(torch.zeros(1, 3, 224, 224), ("",))
+    cut_model = _cut_of(model, loaded, like, forms, layer, reshape, output)
 
     def columns(part: Batch, _: int) -> list[Columns]:
         nonlocal method_plugins, metric_plugins, is_proved
@@ -152,7 +140,7 @@ def evaluate(
             shown.advance(len(batch))
     rows = [*filter(holds_values, parts), *_of_whole_set(metric_plugins, parts)]
     name = loaded.name if loaded else cut_model.output.name_of(type(model).__name__)
-    facts = {"experiment": "-", "model": name, "layer": layer, "data": "-"}
+    facts = {"experiment": "-", "model": name, "layer": cut_model.layer, "data": "-"}
     return frame(rows).assign(**facts)[list(RECORD_COLUMNS)]
 
 
@@ -208,12 +196,9 @@ def explain(
     model, loaded = _network(model)
     forms: list[SeveralInputs] = []
     batch = _apart(model, explained, forms, Batch(images, ()))  # type: ignore[arg-type]
-    images, pictures = _prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
+    images, pictures = prepared(batch.images, model, preprocessing or (loaded.preprocessing if loaded else None))
     batch = replace(batch, images=images)
-    if loaded:
-        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
-    layer = _layer_of(model, batch, bool(reshape), output, forms) if layer is None else layer
-    cut_model = cut(model, layer, reshape=reshape, output=output)
+    cut_model = _cut_of(model, loaded, batch, forms, layer, reshape, output)
     for form in forms:
         cut_model.take(form)
     trace = trace_of(cut_model, images, _indices(targets, loaded, len(images)), others=batch.other_inputs)
@@ -221,27 +206,29 @@ def explain(
     if wrong := (~trace.logits.isfinite().all(1)).nonzero()[:, 0].tolist():
         sentence = f"The scores of the images {wrong} aren't finite, and their maps are NaN; check these images."
         warnings.warn(sentence, ZeroMaps, stacklevel=3)
-    raw_maps: dict[str, Tensor | None] = dict.fromkeys(method.name for method in plugins_of_methods)
     with warnings.catch_warnings(action="ignore", category=MethodLeftOut) if by_default else nullcontext():
-        for method in sorted(plugins_of_methods, key=lambda method: method.is_foreign):
-            witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
-            if (answer := answer_of(method, trace)) is not None:
-                warn_of_non_finite(method, trace, answer)
-                raw_maps[method.name] = Explanation.of(trace, answer).raw_map
-            if witness is not None:
-                witness.check([method])
+        raw_maps = _raw_maps(trace, plugins_of_methods)
     map_size = size or trace.images.shape[2:]
     names = {
         each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
     }
-    maps = {
-        names.get(name, name): heatmap(given(raw_map, "raw_map"), map_size)
-        for name, raw_map in raw_maps.items()
-        if raw_map is not None
-    }
+    maps = {names.get(name, name): heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
     classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
+
+
+def _raw_maps(trace: Trace, methods: Sequence[Plugin]) -> dict[str, Tensor | None]:
+    """The raw map of each method that applies to the model, in their order; users' own methods come last."""
+    raw_maps: dict[str, Tensor | None] = {}
+    for method in sorted(methods, key=lambda method: method.is_foreign):
+        witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
+        if (answer := answer_of(method, trace)) is not None:
+            warn_of_non_finite(method, trace, answer)
+            raw_maps[method.name] = Explanation.of(trace, answer).raw_map
+        if witness is not None:
+            witness.check([method])
+    return {method.name: raw_maps[method.name] for method in methods if method.name in raw_maps}
 
 
 def overlay(
@@ -260,7 +247,7 @@ def overlay(
     Raises:
         BenchError: for anything of another type, shape or range.
     """
-    image = _photograph(image) if isinstance(image, str | PathLike | Image.Image) else image
+    image = photograph(image) if isinstance(image, str | PathLike | Image.Image) else image
     return drawn_over(picture_of(image), heatmap, colours, opacity)
 
 
@@ -283,6 +270,23 @@ def _apart(model: nn.Module, explained: int | str | None, forms: list[SeveralInp
     return replace(batch, images=images, other_inputs=others)
 
 
+def _cut_of(
+    model: nn.Module,
+    loaded: LoadedModel | None,
+    batch: Batch,
+    forms: list[SeveralInputs],
+    layer: str | None,
+    reshape: AnyReshape | None,
+    output: AnyOutput | None,
+) -> CutModel:
+    """The network, cut as asked for, or as `load_model` knows; without a layer at the last spatial one of the batch's
+    images."""
+    if loaded:
+        layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
+    layer = _layer_of(model, batch, bool(reshape), output, forms) if layer is None else layer
+    return cut(model, layer, reshape=reshape, output=output)
+
+
 def _layer_of(
     model: nn.Module, batch: Batch, is_reshaped: bool, output: AnyOutput | None, forms: list[SeveralInputs]
 ) -> str:
@@ -293,92 +297,6 @@ def _layer_of(
     channels, *size = batch.images.shape[1:]
     calls = layers.record(model, tuple(size), check_output(output).function, channels)
     return layers.choose(model, "default", calls, is_reshaped)
-
-
-def _prepared(
-    images: Any, model: nn.Module, preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None
-) -> tuple[Tensor, Pixels | None]:
-    """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
-    Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
-    like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
-    ndim = dimensions_of(model)[0] + 2  # of a batch
-    if ndim != 4:
-        return _arrays(images, ndim, preprocessing, like), None
-    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
-        images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
-    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
-    is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
-    entries = [images] if is_one else images if is_sequence else []
-    if is_sequence and not len(entries):
-        raise BenchError("There is no image in images.")
-    if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
-        check_tensor(images)
-        if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
-            warnings.warn(
-                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
-                "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
-                stacklevel=5,
-            )
-        return images[None] if images.ndim == ndim - 1 else images, None
-    photographs = [_photograph(each) for each in entries]
-    if preprocessing is None:
-        preprocessing = STANDARD
-        warnings.warn(
-            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are resized to 256 pixels, "
-            "the centre of 224 is cropped, and normalised by ImageNet's mean and deviation. Say another way by "
-            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W).",
-            stacklevel=5,
-        )
-    known = preprocessing if isinstance(preprocessing, Preprocessing) else None
-    prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
-    rows = [prepare(each) for each in photographs]
-    if not all(isinstance(row, Tensor) for row in rows) or len({row.shape for row in rows}) > 1:
-        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
-        raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
-    batch = torch.stack(rows)
-    return batch.to(like), known.denormalise(batch) if known else None
-
-
-def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
-    """Signals or volumes (B, C, *space) as the network takes them; integers are normalised where it is known how."""
-    if isinstance(images, str | PathLike | Image.Image):
-        raise BenchError(
-            f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array or a tensor of one."
-        )
-    if isinstance(images, np.ndarray):
-        values = torch.from_numpy(images)
-        images = values.to(like) if values.is_floating_point() else values
-    check_tensor(images)
-    images = images[None] if images.ndim == ndim - 1 else images
-    if not images.is_floating_point() and isinstance(preprocessing, Preprocessing) and preprocessing.shape:
-        if images.shape[1:2] != preprocessing.shape[:1]:
-            raise BenchError(
-                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, and these arrays are "
-                f"{tuple(images.shape)}; images.movedim(-1, 1) puts the last axis there."
-            )
-        images = preprocessing.normalised(images).to(like)
-    return images
-
-
-def _photograph(image: Any) -> Image.Image:
-    """In RGB, as it is looked at. Raises BenchError for what can't be read as a photograph."""
-    if isinstance(image, str | PathLike):
-        return open_upright(Path(image))[0]
-    if isinstance(image, Image.Image):
-        try:
-            return as_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
-            raise BenchError(f"The image can't be decoded: {why(error)}.") from error
-    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
-        if not (image.min() >= 0 and image.max() <= 255):
-            raise BenchError(
-                f"This array holds values from {image.min():.3g} to {image.max():.3g}, no photograph's: give 0 to 255, "
-                "or floats in [0, 1]; normalised images channels first, (3, H, W)."
-            )
-        if image.max() > 1:
-            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=6)
-            image = image / 255
-    return Image.fromarray(picture_of(image))
 
 
 def _indices(targets: Any, loaded: LoadedModel | None, count: int) -> Any:

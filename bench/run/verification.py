@@ -6,7 +6,7 @@ import math
 import multiprocessing
 import random
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from tempfile import TemporaryDirectory
@@ -14,18 +14,23 @@ from typing import Any
 
 import pandas as pd
 
+from axiom_bench.data.base import BadImage
+from axiom_bench.data.batch import Batch
 from axiom_bench.evaluation.batch import MethodLeftOut, ZeroMaps, frame, holds_values, shard_rows
 from axiom_bench.evaluation.plugins import required
 from axiom_bench.run import shards
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.images import rows
 from axiom_bench.run.isolated import chosen_methods
+from axiom_bench.run.job import Job
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.worker import loaded, on_its_images
 
 KINDS = ("method", "metric")
 SHARE, FEWEST = 0.1, 3  # of a job's images
 FEW_ROWS = 2  # of a batch, in the place of a job's own
+WAITING = 4  # batches that are held while they have free places
+FILLED = ""  # the name of a row in a place that no drawn image has
 
 
 def recomputed(config: Mapping[str, Any], seed: int) -> pd.DataFrame:
@@ -83,14 +88,43 @@ def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, 
         specs = {method.name: method.spec for method in job.methods}
         methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, workers=2))
         job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
-    else:
-        sample = sorted(sample)
     foreign = _foreign(config)
     wanted = {
         method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
         for method, keys in Keys(job).values.items()
     }
     requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
-    batches = rows(job, tuple(sample), required((*job.methods, *job.metrics)))
+    needs = required((*job.methods, *job.metrics))
+    batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
     parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
-    return frame(filter(holds_values, parts)).assign(**job.columns)
+    table = frame(filter(holds_values, parts)).assign(**job.columns)
+    return table[table["image_id"] != FILLED]
+
+
+def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -> Iterator[Batch | BadImage]:
+    """Batches of these images, whose rows have the places that they have in the run's batches: products of few channels
+    round by a row's place. All images of their shards are read. A place that none of them has is filled by a row named
+    FILLED."""
+    drawn = {job.data.ids[index] for index in sample}
+    waiting: list[tuple[object, dict[int, Batch]]] = []  # rows that one batch can hold, by their places
+    for shard in job.shards:
+        for batch in rows(job, shard, needs) if not drawn.isdisjoint(job.data.ids[index] for index in shard) else ():
+            if isinstance(batch, BadImage):
+                if batch.image_id in drawn:
+                    yield batch
+                continue
+            kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
+            for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
+                group = next((each for of, each in waiting if of == kind and place not in each), None)
+                if group is None:
+                    waiting.append((kind, group := {}))
+                group[place] = batch[place : place + 1]
+        while len(waiting) > WAITING:
+            yield _filled(waiting.pop(0)[1])
+    for _, group in waiting:
+        yield _filled(group)
+
+
+def _filled(group: Mapping[int, Batch]) -> Batch:
+    filler = replace(next(iter(group.values())), image_ids=(FILLED,))
+    return Batch.joined([group.get(place, filler) for place in range(max(group) + 1)])

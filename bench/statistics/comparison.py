@@ -115,7 +115,14 @@ class Comparison:
 
     def differ(self, first: str, second: str) -> bool:
         """Whether two groups, by their first methods, differ at 5 % after Holm; False without a direction."""
-        return bool(len(self.pairs) and self.pair(first, second)["adjusted"] < LEVEL)
+        return (first, second) in self._differing
+
+    @cached_property
+    def _differing(self) -> frozenset[tuple[str, str]]:
+        """The pairs that differ, in both orders."""
+        significant = self.pairs[self.pairs["adjusted"] < LEVEL]
+        pairs = [*zip(significant["first"], significant["second"], strict=True)]
+        return frozenset([*pairs, *((second, first) for first, second in pairs)])
 
     @cached_property
     def _places(self) -> dict[str, Place]:
@@ -271,6 +278,7 @@ class Comparisons:
     of_whole_sets: Collection[str]
     _computed: dict[tuple[Setting, str], Comparison | None] = field(default_factory=dict)
     _answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    _answered: dict[tuple[Setting, str], dict[str, tuple[int, float]]] = field(default_factory=dict)
 
     def answers(self, metric: str) -> Mapping[str, Answers]:
         """{method: on how much of a suite's part it has values}, of those that have any and don't win by
@@ -292,12 +300,17 @@ class Comparisons:
         """The methods with a place in a suite's part."""
         return frozenset(name for name, answers in self.answers(metric).items() if answers.has_place)
 
-    def answered(self, setting: Setting, metric: str, method: str) -> tuple[int, float]:
-        """Of a compared method: (rows with a value, the leading statistic over them)."""
-        table = matrix(self.records, self.layouts[setting], metric)
-        assert table is not None
-        own = table.values[self._of_published(table)][:, [table.methods.index(method)]]
-        return int(np.isfinite(own).sum()), float(paired_tests.centre(own, self.metadata.value(metric).lead)[0])
+    def answered(self, setting: Setting, metric: str) -> Mapping[str, tuple[int, float]]:
+        """{method: (rows with a value, the leading statistic over them)}"""
+        if (setting, metric) not in self._answered:
+            table, lead = matrix(self.records, self.layouts[setting], metric), self.metadata.value(metric).lead
+            assert table is not None
+            own = table.values[self._of_published(table)]
+            self._answered[setting, metric] = {
+                name: (int(np.isfinite(column).sum()), float(paired_tests.centre(column[:, None], lead)[0]))
+                for name, column in zip(table.methods, own.T, strict=True)
+            }
+        return self._answered[setting, metric]
 
     def _of_published(self, table: Matrix) -> NDArray[np.bool_]:
         """(rows,): whether a published method has a value."""

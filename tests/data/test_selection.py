@@ -75,7 +75,7 @@ def test_dataset_names_are_the_yaml_files():
     of_files = ["arrays", "coco", "folder", "funnybirds", "imagenet", "imagenet_s", "imagenet_v2"]
     of_files += ["parquet", "voc", "webdataset"]
     drawn = ["hard_patches", "hard_scenes", "planted", "scenes", "scenes_many", "scenes_marked", "signals", "volumes"]
-    drawn += ["planted_signals", "planted_volumes", "scenes_repeated"]
+    drawn += ["planted_signals", "planted_volumes", "scenes_repeated", "synthetic_shapes"]
     assert entry_names("data") == sorted([*of_files, *MADE_OF, *drawn])
 
 

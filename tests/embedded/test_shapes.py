@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy.spatial import KDTree
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
@@ -21,6 +22,7 @@ SAME_BYTES = {  # of 40 samples and masks, which another machine, or another ver
     ("volumes", 3): "fc89fbbc3ecdda1f",
     ("planted", 1): "c15610e26851572f",
     ("planted", 3): "4220a5aec6563719",
+    ("synthetic_shapes", 2): "25b2d91d364121e4",
 }
 
 
@@ -77,6 +79,48 @@ def test_solids_have_as_many_voxels_as_their_geometry_says():
     assert not (shell & ~ball).any()
 
 
+@pytest.mark.parametrize("name", ["circle", "square", "triangle"])
+def test_a_plane_shape_has_the_area_of_its_closed_form_and_its_frame_what_is_near_the_outline(name):
+    """Of side 83, turned; the outline is walked along in steps of a fiftieth of a pixel."""
+    turn, half = np.deg2rad(33), 41
+    corners = {"square": [(-1, -1), (1, -1), (1, 1), (-1, 1)], "triangle": [(0, -1), (-1, 1), (1, 1)]}.get(name, [])
+    edges = zip(corners, [*corners[1:], *corners[:1]], strict=True)
+    around = np.linspace(0, 2 * np.pi, 16_000)
+    circle = np.stack([np.cos(around), np.sin(around)], 1)
+    outline = half * np.concatenate([np.linspace(*ends, 5_000) for ends in edges] or [circle])
+    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    y, x = np.mgrid[:224, :224]
+    distance, _ = KDTree(outline @ rotation.T + (100, 120)).query(np.stack([x, y], 2))
+    plane = shapes.SYNTHETIC["all"].plane
+    filled, frame = (plane(drawn, 83, np.array([100, 120]), turn) for drawn in (name, f"{name} frame"))
+    assert filled.sum() == pytest.approx({"circle": np.pi, "square": 4, "triangle": 2}[name] * half**2, rel=0.01)
+    assert (frame != (distance <= 8)).sum() <= 8  # half of 83 // 5; of the circle some pixels are 8 away exactly
+
+
+@pytest.mark.parametrize(("sides", "ends"), [("all", (25, 50, 100)), ("large", (100,)), ("small", (16,))])
+def test_plane_shapes_are_one_to_an_image_where_the_published_layout_has_them(sides, ends):
+    """A disc's box tells its side and its centre, of which each range of sides has a range."""
+    centres = {25: (40, 173), 50: (80, 123), 100: (80, 143), 16: (30, 191)}
+    dataset = load_dataset({"kind": "synthetic_shapes", "size": 150, "seed": 3, "sides": sides})
+    prefix = "" if sides == "all" else f"{sides}-"
+    assert dataset.ids[0] == f"{prefix}evaluation-3-000000"
+    seen, classes = set(), set()
+    for index in range(150):
+        sample = dataset.read(index)
+        ((label, box),) = sample.objects
+        where = np.argwhere(sample.mask == label)[:, ::-1]
+        assert box == (*where.min(0), *(where.max(0) + 1))
+        assert (sample.size, {*np.unique(sample.mask)}) == ((224, 224), {-1, label})
+        classes.add(label)
+        if label == 0:
+            side, centre = box[2] - box[0] - 1, (np.array(box[:2]) + box[2:] - 1) / 2
+            end = min(end for end in ends if side < end)
+            assert end - 21 <= side
+            assert (np.clip(centre, *centres[end]) == centre).all()
+            seen.add(end)
+    assert (seen, classes) == ({*ends}, {*range(6)})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_split_or_seed_draws_a_sample_of_another(kind):
     which = list(product(scenes.SPLITS, range(3), range(3)))
@@ -99,7 +143,7 @@ def test_networks_break_both_axioms(kind):
         assert median["ablation_cam_axiomatic", "sensitivity_error"] < 1e-5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "synthetic_shapes"])
 def test_a_run_of_the_network_reads_its_data_and_measures_boxes_masks_and_effects(kind, tmp_path):
     chosen = ["method=[grad_cam,xgrad_cam]", f"metric=[{','.join([*METRICS, *ANNOTATED])}]", "runtime.repeats=0"]
     assert main([f"model={kind}_cnn", "data.size=4", *chosen, f"results={tmp_path}"]) == 0

@@ -77,9 +77,11 @@ def measured(name, method="xgrad_cam", model="scenes_vgg", change=as_it_is, *ove
 
 
 def differ(ours, theirs):
-    """The largest difference; both have values."""
+    """The largest difference, which `pytest -rP` shows; both have values."""
     assert np.isfinite(theirs).all()
-    return np.abs(ours - theirs).max()
+    largest = np.abs(np.asarray(ours, float) - theirs).max()
+    print(f"{largest:.2g}")
+    return largest
 
 
 def boxes_of(run):

@@ -11,7 +11,6 @@ from omegaconf import DictConfig
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted, shapes
-from axiom_bench.embedded.scenes import CLASSES
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
 from axiom_bench.models.load import find_source, load_model
@@ -81,15 +80,15 @@ def test_large_named_model_has_its_layer_on_the_meta_device(name):
 def test_named_model_loads_with_random_weights(name):
     loaded = load_model({**model_config(name), "weights": None})
     assert (loaded.name, loaded.layer) == (name, LAYERS[name])
-    classes = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5}.get(name.split("_")[0], 1000)
+    classes = {"scenes": 10, "planted": 2, "signals": 5, "volumes": 5, "synthetic": 6}.get(name.split("_")[0], 1000)
     assert loaded.number_of_classes == classes + name.startswith("scenes_segmenter")  # the ground
 
 
-@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet"])
+@pytest.mark.parametrize("name", ["scenes_vgg", "scenes_resnet", "synthetic_shapes_cnn"])
 def test_embedded_model_loads_with_committed_weights(name):
-    loaded = load_model(model_config(name))
-    assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", CLASSES)
-    assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (96, (0.5, 0.5, 0.5))
+    loaded, of = load_model(model_config(name)), networks.KINDS[name]
+    assert (loaded.layer, loaded.weights, loaded.classes) == (LAYERS[name], f"{name}.safetensors", of.classes)
+    assert (loaded.preprocessing.crop, loaded.preprocessing.mean) == (of.space[0], (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize("kind", shapes.KINDS)

@@ -100,13 +100,13 @@ def test_a_network_of_videos_takes_frames_of_bytes(name):
     model = ab.load_model(name, weights=None)
     assert model.loaded.layer == VIDEO[name]
     assert model.loaded.classes[0] == "abseiling"
-    count, side = (16, 224) if name == "s3d" else (8, 32)
-    frames = torch.randint(0, 256, (2, 3, count, side, side), generator=torch.Generator().manual_seed(0))
+    videos, count, side = (1, 16, 224) if name == "s3d" else (2, 8, 32)
+    frames = torch.randint(0, 256, (videos, 3, count, side, side), generator=torch.Generator().manual_seed(0))
     expects = models.get_model_weights(name).DEFAULT.transforms()
     mean, std = (torch.tensor(values).view(-1, 1, 1, 1) for values in (expects.mean, expects.std))
     maps = ab.explain(model, images=frames.byte(), methods=["grad_cam"])
     torch.testing.assert_close(maps.images, (frames / 255 - mean) / std, rtol=1e-5, atol=1e-5)  # of float32
-    assert maps["grad_cam"].shape == (2, count, side, side)
+    assert maps["grad_cam"].shape == (videos, count, side, side)
     with torch.no_grad():
         assert torch.equal(ab.trace(model, VIDEO[name], maps.images).logits, model(maps.images))
 

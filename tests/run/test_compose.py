@@ -364,3 +364,13 @@ def test_a_setting_of_a_method_that_an_experiment_has_by_all():
     config = spine.configuration(["experiment=methods", "method.opti_cam.params.iterations=5"])
     assert config["method"]["opti_cam"]["params"]["iterations"] == 5
     assert len(config["method"]) > 40
+
+
+@pytest.mark.parametrize(
+    ("experiment", "metric", "key", "value"),
+    [("detection", "deletion_auc_fast", "output", "logit"), ("gate", "deletion_auc", "steps", 4)],
+)
+def test_an_experiment_s_parameters_of_metrics_that_the_command_line_leaves_out(experiment, metric, key, value):
+    config = spine.configuration([f"experiment={experiment}", f"metric=[zeta,{metric}]"])
+    assert sorted(config["metric"]) == [metric, "zeta"]
+    assert config["metric"][metric]["params"][key] == value

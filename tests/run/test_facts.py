@@ -19,8 +19,6 @@ from axiom_bench.run.spine import configuration
 
 from .conftest import pictures, tiny
 
-MakeJob = Callable[..., Job]
-
 
 def keys(job: Job) -> set[tuple[str, str, str, str]]:
     """(shard, method, metric, key) of all values of a job."""

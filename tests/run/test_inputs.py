@@ -108,8 +108,7 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
     assert both.query("status_x == 'ok'")["metric"].nunique() == len(METRICS)
     assert np.allclose(both["value_x"], both["value_y"], rtol=1e-4, atol=1e-5, equal_nan=True)
     if OWN in more:
-        # Seed 1 draws the first three, which keep their places in the batch: another moves a small network's bits.
-        again = rows([outcome]).merge(recomputed(outcome.config, 1), on=COLUMNS)
+        again = rows([outcome]).merge(recomputed(outcome.config, 0), on=COLUMNS)
         assert "mine" in set(again["method"])
         assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
 

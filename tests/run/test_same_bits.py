@@ -30,9 +30,10 @@ from axiom_bench.run.images import rows as batches_of
 from axiom_bench.run.job import Job, cut_of, run_folder
 from axiom_bench.run.keys import Keys
 from axiom_bench.run.spine import configuration
+from axiom_bench.run.verification import in_their_places
 from axiom_bench.testing.other_device import OTHER, OtherDevice
 
-from .conftest import ENGINES, failure, pictures, rows_of, slow_engines
+from .conftest import failure, pictures, rows_of
 
 KEY = ["image_id", "target_class", "method", "metric"]
 
@@ -71,9 +72,9 @@ WAYS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", [*WAYS.values(), *slow_engines()], ids=[*WAYS, *ENGINES])
+@pytest.mark.parametrize("overrides", WAYS.values(), ids=WAYS)
 def test_bit_by_bit_at_a_fixed_batch_size(run, rows, expected, overrides):
-    """By any executor, too."""
+    """By any executor, too: tests/run/test_executors.py."""
     outcomes = run(*overrides)
     other = rows(outcomes)
     is_common = other["method"].isin(expected["method"]) & other["metric"].isin(expected["metric"])
@@ -145,6 +146,20 @@ def test_no_more_rows_are_computed_than_the_largest_shard_has(run, job, monkeypa
     assert outcome.failure is None
     assert max(traced) == large.batch_rows == max(map(large.rows, large.shards)) < 10
     assert job("data.batch_size=1").batch_rows == 1
+
+
+def test_images_drawn_for_verify_keep_their_places_in_the_batch(job):
+    of_run = job("data.size=11", "data.batch_size=4", "shard_size=6", "target=label")
+    batches = [batch for shard in of_run.shards for batch in batches_of(of_run, shard)]
+    places = {name: (place, batch) for batch in batches for place, name in enumerate(batch.image_ids)}
+    sample = [10, 2, 7, 3, 0]  # in places 0, 2, 1, 3 and 0
+    drawn = list(in_their_places(of_run, sample, ()))
+    found = [(name, place, batch) for batch in drawn for place, name in enumerate(batch.image_ids) if name]
+    assert sorted(name for name, *_ in found) == sorted(of_run.data.ids[index] for index in sample)
+    for name, place, batch in found:
+        assert place == places[name][0]
+        assert torch.equal(batch.images[place], places[name][1].images[place])
+    assert len(drawn) == 2
 
 
 SETTINGS = (

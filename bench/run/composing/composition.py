@@ -1,12 +1,11 @@
-"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed by Hydra, and
-sentences for what Hydra refuses."""
+"""A command line's configuration: the YAML files of conf/ and of the user's own folders, composed by Hydra."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -18,15 +17,14 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, Quote, QuotedString
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from axiom_bench.environment import conf_folder, conf_groups, entry_names, read_yaml
+from axiom_bench.environment import conf_folder, conf_groups, read_yaml
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.kinds import shown
 from axiom_bench.models.spec import AS_BUILT
 from axiom_bench.records.files import safe_name
 from axiom_bench.run.composing import own_files, settings
@@ -51,11 +49,7 @@ NAMING = {  # the settings that give a run its name
     "model.layer": {"model.layer"},
     "model.draw": {"model.draw"},
 }
-NAMES = re.compile(r"\[?[^\W\d][\w@,. -]*\]?")  # of entries
-KEY = re.compile(r"[+~]*[a-z_][\w.@/-]*", re.ASCII | re.IGNORECASE)
 OPEN = re.compile(rf"\+*({'|'.join(map(re.escape, RARE))}|model\.kwargs(?:\..*)?)")  # what needs no + before it
-NOT_NAMES = ("", "null", "true", "false")
-KINDS = {"peers": "peer", "spoiled": "spoiled explainer"}  # what an entry is, where its group has another name
 OWN_FILES = ("folder", "webdataset", "parquet")  # kinds of data sets that aren't told apart by their name
 
 
@@ -102,11 +96,15 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
         except (BenchError, HydraException, OmegaConfBaseException):
             raise
         except Exception as error:  # Hydra raises anything for values that it doesn't expect, as model=[1]
-            raise _unexpected(error, overrides, conf_groups()) from error
+            from axiom_bench.run.composing import mistakes  # here, and below: most command lines have none
+
+            raise mistakes.unexpected(error, overrides, conf_groups()) from error
         yield composition
     except (HydraException, OmegaConfBaseException) as error:
+        from axiom_bench.run.composing import mistakes
+
         keys = _keys(folders, overrides)
-        raise _sentence(error, keys, lambda group: _options(folders, group)) from error
+        raise mistakes.sentence(error, keys, lambda group: _options(folders, group)) from error
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -189,13 +187,25 @@ def _hydra() -> Iterator[ConfigLoader]:
 def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
     with _hydra():
         config = compose("config", [_path(folders), *overrides], return_hydra_config=True)
+    typed = [override.partition("=")[0].lstrip("+") for override in overrides]
+    _leave_out_unchosen(config, typed)
     if config[PROTOCOL] is not None:
         from axiom_bench.run.composing import protocols  # here: most runs are of none
 
-        typed = [override.partition("=")[0].lstrip("+") for override in overrides]
         protocols.check(config, typed)
         protocols.apply(config, _entry(folders, PROTOCOL, config.hydra.runtime.choices[PROTOCOL]), typed)
     return config
+
+
+def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
+    """Removes what an experiment or a protocol says of methods and metrics that the command line, whose keys these are,
+    doesn't choose."""
+    with open_dict(config):
+        for kind in (kind for kind in ("method", "metric") if kind in typed):
+            for name, entry in list(config[kind].items()):
+                is_chosen = not isinstance(entry, DictConfig) or "_target_" in entry
+                if not is_chosen and not any(key.startswith(f"{kind}.{name}.") for key in typed):
+                    del config[kind][name]
 
 
 def _path(folders: Sequence[str]) -> str:
@@ -379,96 +389,3 @@ def _run_name(config: Mapping[str, Any], keys: Collection[str], several: Mapping
 
 def _digits(values: Iterable[str]) -> str:
     return hashlib.sha256(",".join(sorted(values)).encode()).hexdigest()[:4]
-
-
-def _sentence(error: Exception, keys: Iterable[str], choices: Callable[[str], Iterable[str]]) -> BenchError:
-    """What is wrong with the command line or a configuration file. keys: the dotted keys that can be set. choices: the
-    entries of a configuration group."""
-    text = str(error)
-    if isinstance(error, OverrideParseException):
-        return _unread(error.override)
-    if match := re.search(r"Could not (?:find|load) '((?:hydra/)?\w+)/([^\n]*)'", text):
-        name = match[2]
-        if match[1] == "model" and re.search(r"\.py\b|:", name):
-            return BenchError(f"model={name} is code of your own; set model=user model.architecture={name}.")
-        if match[1] == "data" and ("/" in name or os.path.isdir(name)):
-            return BenchError(f"data={name} is a folder; set data=folder data.root={name}, or another kind.")
-        if (match[1], name) == ("device", "mps"):
-            return BenchError("Apple's GPUs have no float64, in which values are measured; use device=cpu.")
-        return unknown(KINDS.get(match[1], match[1]), name, choices(match[1]))
-    if "Could not override 'data@data.of'" in text:
-        return BenchError("data.of chooses the images of mosaics; add data=mosaic.")
-    if match := re.search(r"Could not override '([^'@]+)'", text):
-        settings = set(keys)
-        if match[1] not in settings:
-            return _unset(match[1], settings)
-        if "No match in the defaults list" in text:
-            return BenchError(f"A folder {match[1]}/ in your configuration folder hides the setting; rename it.")
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        return BenchError(f"Invalid value for {match[1]}: {_first_line(str(cause))}.")
-    if match := re.search(r"already at '([^']+)'", text):
-        return BenchError(f"The setting {match[1]} exists; leave out the + before it.")
-    if match := re.search(r"Error merging override ([\w.]+)=", text):
-        instead = "set metric=[...]" if match[1] == "metrics" else "set one of these"
-        below = next(key for key in sorted(keys) if key.startswith(f"{match[1]}."))
-        return BenchError(f"{match[1]} has settings below it, as {below}; {instead}.")
-    if "'${data}_${model}'" in text:
-        return BenchError("model and data take one name each, or several with commas between them: model=a,b.")
-    if match := re.search(r"full_key: (\S+)", text):
-        return BenchError(f"Invalid value for {match[1]}: {_first_line(text)}.")
-    if match := re.match(r"In '([^']+)': (.*)", " ".join(text.split())):
-        return BenchError(f"{match[1]}.yaml can't be used: {match[2].rstrip('.')}.")
-    return BenchError(f"The command line can't be understood: {_first_line(text)}.")
-
-
-def _unread(override: str) -> BenchError:
-    """For what Hydra's grammar can't read, also with its value in quotes."""
-    key, equals, _ = override.partition("=")
-    if equals and not KEY.fullmatch(key):
-        return BenchError(f"{shown(key)} can't be a setting: its name has ASCII letters, digits, _, - and dots.")
-    if not equals and os.path.exists(override):
-        return BenchError(
-            f"{shown(override)} is a path, not KEY=VALUE; axiom-bench --help says what takes run folders."
-        )
-    return BenchError(
-        f"The command line can't be understood at {shown(override)}; write KEY=VALUE, a text with signs as "
-        "\"KEY='a & b'\", and a list of texts with two kinds of quotes: \"KEY=['a','b']\"."
-    )
-
-
-def _unset(key: str, settings: Collection[str]) -> BenchError:
-    """For a setting that doesn't exist; a user's own method, or another parameter of one, is added with +."""
-    group, _, rest = key.partition(".")
-    if key in ("data.root", "data.path", "data.labels"):
-        files = {name: conf_folder() / f"data/{name}.yaml" for name in entry_names("data")}
-        have = [name for name, file in files.items() if f"\n{rest}:" in file.read_text(encoding="utf-8")]
-        return BenchError(f"The data set that is chosen has no {key}; these have one: data={', '.join(have)}.")
-    name, _, setting = rest.partition(".")
-    if group in ("method", "metric"):
-        is_added = setting == "_target_" or (setting.startswith("params.") and f"{group}.{name}" in settings)
-        if is_added:
-            return BenchError(f"{key} isn't there to be changed; add + to set it: +{key}=VALUE.")
-        if setting and f"{group}.{name}" not in settings:
-            of_run = {entry.split(".")[1] for entry in settings if entry.startswith(f"{group}.")}
-            return unknown(f"{group} in this run", name, of_run)
-    return unknown("setting", key, settings)
-
-
-def _unexpected(error: Exception, overrides: Iterable[str], groups: Collection[str]) -> BenchError:
-    """What is wrong where Hydra raises an error of its inside: a choice that is no name, as far as can be told. groups:
-    whose entries are chosen by name."""
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in groups and (value.strip("[]").lower() in NOT_NAMES or not NAMES.fullmatch(value)):
-            return BenchError(
-                f"{key}={shown(value)} chooses no {KINDS.get(key, key)}: give its name, or names in brackets where a "
-                f"run takes several; axiom-bench list shows them."
-            )
-    reason = _first_line(str(error)) or "no reason given"
-    return BenchError(f"The configuration can't be put together ({type(error).__name__}: {reason}).")
-
-
-def _first_line(text: str) -> str:
-    return text.strip().split("\n")[0].rstrip(".")

@@ -28,15 +28,12 @@ def check(config: DictConfig, typed: Collection[str]) -> None:
 
 
 def apply(config: DictConfig, file: Mapping[str, Any], typed: Collection[str]) -> None:
-    """Set what the protocol says of the configuration's network, leave out metrics that the command line doesn't
-    choose, and write `protocol.differences`: a sentence for each setting that isn't the protocol's. file: its content.
-    typed: the keys of the command line, which win."""
+    """Set what the protocol says of the configuration's network, and write `protocol.differences`: a sentence for each
+    setting that isn't the protocol's. file: its content. typed: the keys of the command line, which win."""
     of_network = dict(_of_network(config, file[GROUP]))
     missing = [name for name in _metrics(file) if "_target_" not in config.metric.get(name, {})]
     fixed = {**dict(_fixed(file)), **of_network}
     with open_dict(config):
-        for name in missing:
-            config.metric.pop(name, None)  # it has the protocol's parameters alone
         for key, value in of_network.items():
             if key not in typed:
                 OmegaConf.update(config, key, value)

@@ -22,7 +22,7 @@ ROOTS = {  # by the fixture that writes them
 FROM_FILES = (*ROOTS, "webdataset", "parquet", "mosaic", "arrays", "npz")
 VOLUMES = Preprocessing(None, None, (), (), shape=(2, 3, 4, 5))
 DRAWN = {"scenes": {"size": 3}, "planted": {"size": 3}, "scenes_marked": {"size": 3}, "hard": {"content": "crops"}}
-DRAWN |= {"signals": {"size": 3}, "volumes": {"size": 3}}
+DRAWN |= {"signals": {"size": 3}, "volumes": {"size": 3}, "synthetic_shapes": {"size": 3}}
 
 
 @pytest.fixture

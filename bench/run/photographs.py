@@ -1,0 +1,114 @@
+"""Images in any form as a network takes them: paths, PIL images, arrays, bytes and tensors; signals and volumes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from axiom_bench.cutting.images import check_tensor, dimensions_of
+from axiom_bench.cutting.numerics import SPACES
+from axiom_bench.data.formats.decoding import as_rgb, open_upright
+from axiom_bench.data.formats.files import why
+from axiom_bench.data.preprocessing import Preprocessing
+from axiom_bench.errors import BenchError
+from axiom_bench.examination.examine import BYTES, NORMALISED
+from axiom_bench.explanation.overlay import Pixels, picture_of
+from axiom_bench.models.load import IMAGENET_MEAN, IMAGENET_STD
+
+Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
+STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)  # of a network of which nobody says another
+
+
+def prepared(
+    images: Any, model: nn.Module, preprocessing: Preprocessing | Callable[[Image.Image], Tensor] | None
+) -> tuple[Tensor, Pixels | None]:
+    """Images (B, C, H', W') as the network takes them, and as people see them, (B, H', W', 3); None where nobody knows.
+    Tensors in floating point stay as they are. Raises BenchError for what is no image, or can't be read."""
+    like = next((each for each in model.parameters() if each.is_floating_point()), torch.zeros(()))
+    ndim = dimensions_of(model)[0] + 2  # of a batch
+    if ndim != 4:
+        return _arrays(images, ndim, preprocessing, like), None
+    if isinstance(images, np.ndarray) and images.dtype.kind == "f" and images.ndim > 2 and images.shape[-3] == 3:
+        images = torch.from_numpy(images).to(like)  # channels first, as the network takes them
+    is_one = isinstance(images, str | PathLike | Image.Image) or getattr(images, "ndim", ndim) < ndim
+    is_sequence = isinstance(images, list | tuple | np.ndarray | Tensor)
+    entries = [images] if is_one else images if is_sequence else []
+    if is_sequence and not len(entries):
+        raise BenchError("There is no image in images.")
+    if not len(entries) or any(isinstance(each, Tensor) and each.dtype != torch.uint8 for each in entries):
+        check_tensor(images)
+        if images.is_floating_point() and images.numel() and images.amax() > BYTES and images.amin() > -NORMALISED:
+            warnings.warn(
+                f"The images have values up to {images.amax():.0f}, as pixels of 0 to 255 do: normalise them as in "
+                "training, or give bytes (a path, a PIL image, uint8), which are preprocessed here.",
+                stacklevel=5,
+            )
+        return images[None] if images.ndim == ndim - 1 else images, None
+    photographs = [photograph(each) for each in entries]
+    if preprocessing is None:
+        preprocessing = STANDARD
+        warnings.warn(
+            f"Nobody says how images are preprocessed for this {type(model).__name__}: they are resized to 256 pixels, "
+            "the centre of 224 is cropped, and normalised by ImageNet's mean and deviation. Say another way by "
+            "preprocessing=weights.transforms(), or any function from a PIL image to a tensor (3, H, W).",
+            stacklevel=5,
+        )
+    known = preprocessing if isinstance(preprocessing, Preprocessing) else None
+    prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
+    rows = [prepare(each) for each in photographs]
+    if not all(isinstance(row, Tensor) for row in rows) or len({row.shape for row in rows}) > 1:
+        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
+        raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
+    batch = torch.stack(rows)
+    return batch.to(like), known.denormalise(batch) if known else None
+
+
+def _arrays(images: Any, ndim: int, preprocessing: Any, like: Tensor) -> Tensor:
+    """Signals or volumes (B, C, *space) as the network takes them; integers are normalised where it is known how."""
+    if isinstance(images, str | PathLike | Image.Image):
+        raise BenchError(
+            f"This network takes arrays (C, {SPACES[ndim - 2]}), not photographs; give an array or a tensor of one."
+        )
+    if isinstance(images, np.ndarray):
+        values = torch.from_numpy(images)
+        images = values.to(like) if values.is_floating_point() else values
+    check_tensor(images)
+    images = images[None] if images.ndim == ndim - 1 else images
+    if not images.is_floating_point() and isinstance(preprocessing, Preprocessing) and preprocessing.shape:
+        if images.shape[1:2] != preprocessing.shape[:1]:
+            raise BenchError(
+                f"This network takes {preprocessing.shape[0]} channels, before the axes of space, and these arrays are "
+                f"{tuple(images.shape)}; images.movedim(-1, 1) puts the last axis there."
+            )
+        images = preprocessing.normalised(images).to(like)
+    return images
+
+
+def photograph(image: Any) -> Image.Image:
+    """In RGB, as it is looked at. Raises BenchError for what can't be read as a photograph."""
+    if isinstance(image, str | PathLike):
+        return open_upright(Path(image))[0]
+    if isinstance(image, Image.Image):
+        try:
+            return as_rgb(ImageOps.exif_transpose(image))
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now
+            raise BenchError(f"The image can't be decoded: {why(error)}.") from error
+    if isinstance(image, np.ndarray) and image.dtype.kind == "f" and image.size:
+        if not (image.min() >= 0 and image.max() <= 255):
+            raise BenchError(
+                f"This array holds values from {image.min():.3g} to {image.max():.3g}, no photograph's: give 0 to 255, "
+                "or floats in [0, 1]; normalised images channels first, (3, H, W)."
+            )
+        if image.max() > 1:
+            warnings.warn("The image holds floats up to 255, which are taken for pixels of 0 to 255.", stacklevel=6)
+            image = image / 255
+    return Image.fromarray(picture_of(image))
