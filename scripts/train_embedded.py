@@ -25,7 +25,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from functools import partial
@@ -144,13 +144,20 @@ def sparse_loss(sparsity: float, network: nn.Sequential, images: Tensor, present
 
 
 def train(
-    network: nn.Module, loss: Loss, images: Tensor, targets: Tensor, epochs: int, seed: int, batch: int = BATCH
+    network: nn.Module,
+    loss: Loss,
+    images: Tensor,
+    targets: Tensor,
+    epochs: int,
+    seed: int,
+    batch: int = BATCH,
+    rate: float = 4e-3,
 ) -> None:
-    """Train with AdamW and a one-cycle schedule. seed: of batches and augmentation."""
+    """Train with AdamW and a one-cycle schedule up to the rate. seed: of batches and augmentation."""
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * (len(images) // batch)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=4e-3, total_steps=steps, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=rate, total_steps=steps, pct_start=0.2)
     network.train()
     for epoch in range(epochs):
         losses = []
@@ -194,9 +201,16 @@ def fold_batch_norm(network: nn.Module, folded: nn.Module) -> nn.Module:
     return folded.eval()
 
 
-def measure(name: str, network: nn.Module, recipe: Recipe, split: str, seed: int) -> dict[str, float]:
-    """The accuracy and the median logit of the classes present; mean pointing game and box IoU, and median sensitivity
-    error, of the objects of the first EXPLAINED scenes."""
+def measure(
+    name: str,
+    network: nn.Module,
+    recipe: Recipe,
+    split: str,
+    seed: int,
+    metrics: Sequence[str | Callable[[ab.Explanation], Tensor]] = METRICS,
+) -> dict[str, float]:
+    """The accuracy and the median logit of the classes present; the means of the metrics, of the sensitivity error the
+    median, of the objects of the first EXPLAINED scenes."""
     images, present = draw_presence(recipe, split, HELD_OUT, seed)
     with torch.inference_mode():
         logits = torch.cat([network(normalised(part)) for part in images.split(250)])
@@ -209,8 +223,8 @@ def measure(name: str, network: nn.Module, recipe: Recipe, split: str, seed: int
     preprocessing = Preprocessing(None, None, networks.MEAN[:channels], networks.STD[:channels], shape=dataset.shape)
     rows = batches(dataset, range(EXPLAINED), preprocessing, "each_label")
     drawn = (batch for batch in rows if isinstance(batch, ab.Batch))  # a drawn scene is never a bad image
-    frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, METRICS)
-    for method, metric in product(METHODS, METRICS):
+    frame = ab.evaluate(network, networks.LAYERS[name], drawn, METHODS, metrics)
+    for method, metric in product(METHODS, frame["metric"].unique()):
         chosen = (frame["method"] == method) & (frame["metric"] == metric) & (frame["status"] == "ok")
         column = frame.loc[chosen, "value"]
         if len(column) > 0:  # random weights are not on the score's scale: they have no sensitivity error

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import train_embedded
+import train_fooled
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -60,6 +61,7 @@ def test_other_trainings_are_small_and_all_measured():
     others = {name: [*networks.weights_files(name).values()][1:] for name in networks.BUILDERS}
     measured = json.loads(networks.weights_file("scenes_vgg").with_name("training.json").read_text())
     elsewhere = {f"scenes_shortcut_{pattern}_seed{seed}" for pattern in ("stripe", "tag") for seed in range(5)}
+    elsewhere |= {f"{name}_seed1" for name in train_fooled.STARTS}
     files = {file.stem for of_network in others.values() for file in of_network}
     assert files == {name for name in measured if "_seed" in name} - elsewhere
     assert sum(file.stat().st_size for name in NAMES for file in others[name]) <= 6_000_000
@@ -126,7 +128,8 @@ def test_heads_are_as_documented():
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in networks.BUILDERS if name not in ("scenes_resnet", "scenes_shortcut")]
+    "name",
+    [name for name in networks.BUILDERS if name not in ("scenes_resnet", "scenes_shortcut", *train_fooled.STARTS)],
 )
 def test_folding_batch_norm_changes_nothing(name):
     """The script's fold, on untrained layers with statistics far from (0, 1); float64, so only rounding may differ."""

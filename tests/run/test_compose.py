@@ -142,7 +142,7 @@ def test_the_command_line_replaces_a_swept_axis(jobs, overrides, models):
     [
         (["model=scenes_vgg,scenes_vgg"], 1),
         (["model=scenes_vgg,scenes_resnet,scenes_vgg"], 2),
-        (["model=glob(scenes_*t)"], 2),
+        (["model=glob(scenes_*resnet)"], 2),
         (["model=scenes_vgg", "model.layer=features.13,features.13,features.10"], 2),
         (["model=scenes_vgg", "data=scenes,scenes"], 1),
     ],
