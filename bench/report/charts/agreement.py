@@ -52,9 +52,9 @@ def draw(run: RunFolder) -> Iterator[Figure]:
             "rough: p is the chance of one as far from 0 if the orders had nothing in common, for one pair of metrics. "
             "From, to: the 95 % interval by a bootstrap over images."
         )
-        shown = [title for title in titles.values() if title in {*frame["Metric"], *frame["and"]}]
+        rows, columns = ([title for title in titles.values() if title in {*frame[name]}] for name in ("Metric", "and"))
         name = "agreement" if len(run.settings) == 1 else f"agreement_{number}"
-        plot = partial(_plot, frame, shown[1:], shown[:-1])
+        plot = partial(_plot, frame, rows, columns)
         yield Figure(name, f"{CHART.title}, {label}", caption, plot, chart=CHART, label=label, frame=frame)
 
 

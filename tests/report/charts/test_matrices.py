@@ -45,6 +45,20 @@ def test_agreement(values, taus, n):
         assert cells["p"].tolist() == pytest.approx([2 / 120])  # two of the 5! orders are as far from 0
 
 
+def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others(make_records, make_run):
+    layers, methods = {"scenes_fc": ("features.9",)}, ["grad_cam", "xgrad_cam", "hires_cam", "ablation_cam_axiomatic"]
+    rows = make_records(n=20, layers=layers)
+    rows = rows[rows["metric"].isin(("sensitivity_error", "confidence_drop", "box_iou"))].assign(status="ok")
+    rows["value"] = np.random.default_rng(0).random(len(rows))
+    methods += ["guided_xgrad_cam", "random"]
+    for metric, without in (("sensitivity_error", methods[:2]), ("confidence_drop", methods[4:])):
+        gone = (rows["metric"] == metric) & rows["method"].isin(without)
+        rows.loc[gone, ["status", "value"]] = ["zero_map", NAN]
+    (figure,) = agreement.draw(RunFolder.read(make_run(rows, layers=layers)))
+    assert len(figure.frame) == 2
+    figure.draw()
+
+
 @pytest.fixture
 def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
     """Six methods on one model; of grad_cam class_seen is as below, the others see what they explain."""
