@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from itertools import permutations
-from math import prod
+from math import pi, prod
 
 import pytest
 import torch
@@ -47,6 +47,11 @@ def traced(name: str, batch: ab.Batch) -> ab.Trace:
     return ab.trace(BUILDERS[name](batch.images.ndim - 2), "features", batch.images, batch.targets)
 
 
+def wave(evidence: Tensor) -> Tensor:
+    """A triangle wave of period 7/32 and slope 8, so of height 7/16."""
+    return 7 / 8 / pi * (2 * pi * evidence * 32 / 7).sin().asin()
+
+
 def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
     """The true channel totals, (n,) each, before the two channels that the score doesn't read."""
     r, g, b, y = (areas[colour][:, 0] for colour in ("red", "green", "blue", "yellow"))
@@ -57,6 +62,7 @@ def closed_form(name: str, areas: dict[str, Tensor]) -> list[Tensor]:
         "planted_additive": [r, 2 * g, 3 * b],
         "planted_bias": [r, 2 * g, 3 * b],
         "planted_vanishing": [r, 2 * g, 3 * b],
+        "planted_shattered": [k * a + wave(a) for k, a in enumerate((r, g, b), 1)],
         "planted_suppressing": [2 * r, -g],
         # Alone each gives a, after one other 1 - a_other, after both nothing.
         "planted_saturating": [a / 3 + (1 - c) / 6 + (1 - d) / 6 for a, c, d in ((r, g, b), (g, r, b), (b, r, g))],
@@ -116,6 +122,16 @@ def test_the_input_gradient_vanishes_and_the_layers_does_not(batch):
     vanishing, additive = (traced(name, batch) for name in ("planted_vanishing", "planted_additive"))
     torch.testing.assert_close(vanishing.activations[:, :4], additive.activations[:, :4], rtol=0, atol=0)
     torch.testing.assert_close(vanishing.gradients, additive.gradients, rtol=0, atol=0)
+
+
+def test_the_layers_gradients_alternate_where_the_score_is_nearly_linear(batch):
+    shattered, additive = (traced(name, batch) for name in ("planted_shattered", "planted_additive"))
+    assert (shattered.scores - additive.scores).abs().max() <= 3 * 7 / 16 + 1e-5  # of float32
+    moved = GRIDS[batch.images.ndim - 2].full * (shattered.gradients - additive.gradients)[:, :3]
+    torch.testing.assert_close(moved.abs(), torch.full_like(moved, 8))
+    seen = moved.flatten(2)[..., 0][additive.activations[:, :3].flatten(2).any(2)]
+    assert (seen > 0).any()
+    assert (seen < 0).any()
 
 
 @pytest.mark.parametrize("name", BUILDERS)
