@@ -108,7 +108,9 @@ def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -
     drawn = {job.data.ids[index] for index in sample}
     waiting: list[tuple[object, dict[int, Batch]]] = []  # rows that one batch can hold, by their places
     for shard in job.shards:
-        for batch in rows(job, shard, needs) if not drawn.isdisjoint(job.data.ids[index] for index in shard) else ():
+        if drawn.isdisjoint(job.data.ids[index] for index in shard):
+            continue
+        for batch in rows(job, shard, needs):
             if isinstance(batch, BadImage):
                 if batch.image_id in drawn:
                     yield batch
