@@ -313,9 +313,9 @@ def planted_vanishing(axes: int = 2) -> PlantedNetwork:
 
 
 def planted_shattered(axes: int = 2) -> PlantedNetwork:
-    """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3: w is a triangle wave made of ReLUs, so that S is
-    near to planted_additive's and its gradients are k + 8 or k - 8. As the shattered gradients of XAI-Units (Lee et
-    al., Benchmarking Explainability Methods with Unit Tests, FAccT 2025)."""
+    """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of ReLUs, so S is near to
+    planted_additive's, and its gradients are k + 8 or k - 8. As the shattered gradients of XAI-Units (Lee et al.,
+    Benchmarking Explainability Methods with Unit Tests, FAccT 2025)."""
     rows = [*({colour: 1.0} for colour in WEIGHTS for _ in KINKS), OTHER]
     biases = [*(-kink for _ in WEIGHTS for kink in KINKS), 0.0]
     turns = [2 * WAVE * (-1) ** turn for turn in range(1, len(KINKS))]
