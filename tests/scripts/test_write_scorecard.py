@@ -85,6 +85,7 @@ def test_a_run_s_rows_replace_its_own_alone(made, capsys):
 def test_a_metric_s_rows_replace_its_own_alone(made):
     plan, output = made
     output.write_text(pd.read_csv(output).assign(value=7).to_csv(index=False))
-    assert write_scorecard.main(["--metrics", "average_drop"], plan, output) == 0
+    assert write_scorecard.main(["first", "second", "--metrics", "average_drop"], plan, output) == 0
     old = pd.read_csv(output).query("value == 7")
-    assert set(old["metric"]) == {"box_iou", "conservation_error"}
+    assert set(old.loc[old["run"] == "first", "metric"]) == {"conservation_error"}
+    assert set(old.loc[old["run"] == "second", "metric"]) == {"box_iou"}
