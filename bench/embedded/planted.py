@@ -50,7 +50,6 @@ UNREAD = ("cyan", "brightness")  # by the logit of the first class
 OTHER = {"cyan": 1.0}
 WEIGHTS = {"red": 1.0, "green": 2.0, "blue": 3.0}
 WAVE = 8.0  # slope of a wave
-KINKS = (0.0, *(7 / 128 * odd for odd in range(1, 18, 2)))  # of a wave up to 1; no patch of whole cells has one
 
 
 @dataclass(frozen=True)
@@ -316,9 +315,10 @@ def planted_shattered(axes: int = 2) -> PlantedNetwork:
     """S = sum over red, green, blue of k a_k + w(a_k), k = 1, 2, 3. w is a triangle wave made of ReLUs, so S is near to
     planted_additive's, and its gradients are k + 8 or k - 8. As the shattered gradients of XAI-Units (Lee et al.,
     Benchmarking Explainability Methods with Unit Tests, FAccT 2025)."""
-    rows = [*({colour: 1.0} for colour in WEIGHTS for _ in KINKS), OTHER]
-    biases = [*(-kink for _ in WEIGHTS for kink in KINKS), 0.0]
-    turns = [2 * WAVE * (-1) ** turn for turn in range(1, len(KINKS))]
+    kinks = [0.0, *(7 / 128 * odd for odd in range(1, 18, 2))]  # up to 1; no patch of whole cells has such an evidence
+    rows = [*({colour: 1.0} for colour in WEIGHTS for _ in kinks), OTHER]
+    biases = [*(-kink for _ in WEIGHTS for kink in kinks), 0.0]
+    turns = [2 * WAVE * (-1) ** turn for turn in range(1, len(kinks))]
     weights = [step for weight in WEIGHTS.values() for step in (weight + WAVE, *turns)]
     return _pooled(axes, tuple(WEIGHTS), rows, biases, [[*weights, 0.0], [0.0] * len(weights) + [1.0]])
 
