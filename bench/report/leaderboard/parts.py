@@ -106,8 +106,12 @@ class Part:
 
     @property
     def images(self) -> str:
-        """What the data sets say of their images."""
-        return ". ".join(note for data in self.run.manifest["data"].values() for note in data.get("notes") or ())
+        """What the data sets say of their images: once, where networks differ by the number that it begins with."""
+        numbers: dict[str, set[str]] = {}
+        for note in (note for data in self.run.manifest["data"].values() for note in data.get("notes") or ()):
+            number, _, rest = note.partition(" ")
+            numbers.setdefault(rest, set()).add(number)
+        return ". ".join(f"{' or '.join(sorted(several))} {rest}" for rest, several in numbers.items())
 
     def panel(self, metric: str, above: str = "") -> dict[str, Any]:
         """Who is best by a metric, or not significantly worse, on most networks; the values on the first of these."""
