@@ -212,20 +212,20 @@ def explain(
     names = {
         each.name: entry for entry, each in zip(methods, plugins_of_methods, strict=True) if isinstance(entry, str)
     }
-    maps = {names.get(name, name): heatmap(given(raw_map, "raw_map"), map_size) for name, raw_map in raw_maps.items()}
+    maps = {names.get(name, name): heatmap(raw_map, map_size) for name, raw_map in raw_maps.items()}
     probabilities = trace.logits.detach().softmax(1) if trace.has_probability else None
     classes = loaded.classes if loaded and len(loaded.classes or ()) == trace.logits.shape[1] else None
     return Heatmaps(maps, trace.images, trace.targets, probabilities, trace.layer, classes, pictures)
 
 
-def _raw_maps(trace: Trace, methods: Sequence[Plugin]) -> dict[str, Tensor | None]:
-    """The raw map of each method that applies to the model, in their order; users' own methods come last."""
-    raw_maps: dict[str, Tensor | None] = {}
+def _raw_maps(trace: Trace, methods: Sequence[Plugin]) -> dict[str, Tensor]:
+    """The raw map of each method that applies to the model, in the methods' order; users' own are called last."""
+    raw_maps: dict[str, Tensor] = {}
     for method in sorted(methods, key=lambda method: method.is_foreign):
         witness = Witness(trace.images.device, partial(tensors_of, trace)) if method.is_foreign else None
         if (answer := answer_of(method, trace)) is not None:
             warn_of_non_finite(method, trace, answer)
-            raw_maps[method.name] = Explanation.of(trace, answer).raw_map
+            raw_maps[method.name] = given(Explanation.of(trace, answer).raw_map, "raw_map")
         if witness is not None:
             witness.check([method])
     return {method.name: raw_maps[method.name] for method in methods if method.name in raw_maps}
