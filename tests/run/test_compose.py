@@ -374,3 +374,5 @@ def test_an_experiment_s_parameters_of_metrics_that_the_command_line_leaves_out(
     config = spine.configuration([f"experiment={experiment}", f"metric=[zeta,{metric}]"])
     assert sorted(config["metric"]) == [metric, "zeta"]
     assert config["metric"][metric]["params"][key] == value
+    config = spine.configuration([f"experiment={experiment}", "protocol=rise2018"])
+    assert sorted(config["metric"]) == ["deletion_auc", "insertion_auc"]

@@ -198,10 +198,10 @@ def _config(folders: Sequence[str], overrides: Sequence[str]) -> DictConfig:
 
 
 def _leave_out_unchosen(config: DictConfig, typed: Sequence[str]) -> None:
-    """Removes what an experiment or a protocol says of methods and metrics that the command line, whose keys these are,
-    doesn't choose."""
+    """Removes what an experiment says of methods and metrics where a protocol, or the command line, whose keys these
+    are, chooses others."""
     with open_dict(config):
-        for kind in (kind for kind in ("method", "metric") if kind in typed):
+        for kind in (kind for kind in ("method", "metric") if kind in typed or config[PROTOCOL] is not None):
             for name, entry in list(config[kind].items()):
                 is_chosen = not isinstance(entry, DictConfig) or "_target_" in entry
                 if not is_chosen and not any(key.startswith(f"{kind}.{name}.") for key in typed):
