@@ -273,7 +273,7 @@ def write_settings(name: str, seed: int) -> None:
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
     _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
     settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
-    settings = settings.replace("weights: default", f"weights: seed{seed}", 1)
+    settings = settings.replace("weights: default", f"weights: seed{seed}", 1).partition("finetuned:")[0]
     (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
     if (pair := data / f"scenes_{name}.yaml").exists():
         shutil.copy(pair, data / f"scenes_{name}_seed{seed}.yaml")

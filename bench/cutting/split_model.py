@@ -60,7 +60,8 @@ class CachesResults:
 class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
 
-    mates: as `TrunkAndHead` has it; None before the first trace, which finds it.
+    mates: as `TrunkAndHead` has it; None before the first trace, which finds it. finetuned: a copy of the model that
+    was fine-tuned on images without some of their pixels, as `on` cuts it, for the metric f_fidelity. Yours to set.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class SplitModel(CachesResults):
         self.layer = _checked_layer(plain, self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
+        self.finetuned: Self | None = None
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 

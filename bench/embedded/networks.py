@@ -260,8 +260,10 @@ def weights_file(name: str, seed: int = 0) -> Path:
 
 
 def weights_files(name: str) -> dict[str, Path]:
-    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its other trainings."""
-    others = sorted(Path(__file__).parent.glob(f"{name}_seed*.safetensors"))
+    """The committed weights of an embedded network: `default`, from seed 0, and `seed1`, ... of its other trainings;
+    `masked` of its copy that scripts/train_masked.py fine-tuned."""
+    folder = Path(__file__).parent
+    others = sorted(path for part in ("masked", "seed*") for path in folder.glob(f"{name}_{part}.safetensors"))
     return {"default": weights_file(name), **{path.stem.removeprefix(f"{name}_"): path for path in others}}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isgenerator
 from typing import Any, Protocol, cast
 
@@ -17,8 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.passes import full_precision, in_passes, pieces
 from axiom_bench.cutting.rows_of_images import rows_of_images
+from axiom_bench.cutting.split_model import TracedNetwork
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, NoMap, measuring
 from axiom_bench.evaluation.queries import MetricGenerator, PerturbedImages, Reexplanation, Request
@@ -244,15 +246,25 @@ def _classified(
         chosen = wanted.flatten().nonzero()[:, 0].to(classes.device)
         classes, of_images = classes[chosen], of_images[chosen]
     scores: list[Tensor] = []
+    network = _network(trace, request)
     for images in in_passes(_blocks(trace, request, rows, wanted), rows):
         missing, start = rows - len(images), sum(map(len, scores))
         filled = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])]) if missing else images
         of_rows = of_images[torch.arange(start, start + rows, device=classes.device).clamp(max=len(classes) - 1)]
-        logits = trace.network.forward_logits(filled, of_rows)[: len(images)]
+        logits = network.forward_logits(filled, of_rows)[: len(images)]
         trace.passes.leave_out(missing)
         of_pass = classes[start : start + len(images)]
         scores.append(torch.stack([request.score(logits, column) for column in of_pass.unbind(1)], 1))
     return torch.cat(scores)
+
+
+def _network(trace: Trace, request: PerturbedImages) -> TracedNetwork:
+    """What classifies a request's copies, with the other inputs of the trace's images."""
+    if request.network is None:
+        return trace.network
+    with bound(request.network.model, trace[:1].other_inputs):
+        request.network.split(trace.images)
+    return replace(trace.network, cut_model=request.network)
 
 
 def rows_per_pass(trace: Trace, count: int) -> int:

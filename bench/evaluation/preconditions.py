@@ -139,6 +139,7 @@ PRECONDITIONS = {
         _of_trace(lambda trace: _each(trace.interventions, lambda parts: any(part.is_mark for part in parts))),
     ),
     "positive_effect": Precondition("no_positive_effect", _of_trace(_positive_effect)),
+    "finetuned": Precondition("no_finetuned", _of_trace(lambda trace: trace.cut_model.finetuned is not None)),
     "probability": Precondition(
         "no_probability", _of_trace(lambda trace: trace.cut_model.output.softmax), after=OTHER_LOGITS
     ),

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.explanation.explanation import Explanation
 
@@ -38,7 +39,7 @@ class PerturbedImages:
     whether the copies depend on the image alone; then all methods share one answer, and all rows of the image its
     passes. same: a name and whole numbers (B, count). Copies of one image with equal numbers, in requests of one name,
     are equal bit by bit and have equal scores of a class. They are classified once for all methods, metrics and rows
-    of the image.
+    of the image. network: by which they are classified, where it isn't the explained one; the key and the name tell it.
     """
 
     key: Hashable
@@ -47,6 +48,7 @@ class PerturbedImages:
     score: Callable[[Tensor, Tensor], Tensor] = keep_logits
     of_image: bool = False
     same: tuple[Hashable, Tensor] | None = None
+    network: SplitModel | None = None
 
 
 @dataclass(frozen=True, eq=False)

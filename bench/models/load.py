@@ -54,7 +54,7 @@ class LoadedModel:
     build: made the network, its arguments bound. note: what a reader must know of its values. accuracy: that published
     for its weights, a share of ImageNet's validation images; 0 if unknown. lines: how it was made, for the user.
     recognised: the sentence about what it returns, where that is no logits and nobody said so. inputs: what it takes
-    beside the images, also of a network that finds objects.
+    beside the images, also of a network that finds objects. finetuned: its copy with the weights of that setting.
     """
 
     name: str
@@ -76,6 +76,7 @@ class LoadedModel:
     recognised: str = ""
     lines: tuple[str, ...] = ()
     inputs: InputsFile | Objects | None = None
+    finetuned: nn.Module | None = None
 
     @property
     def named_classes(self) -> NetworkClasses:
@@ -164,7 +165,20 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
         lines=tuple(f"{spec.name}: {line}" for line in lines),
         inputs=inputs,
+        finetuned=_finetuned(spec, noise),
     )
+
+
+def _finetuned(spec: ModelSpec, image: Tensor) -> nn.Module | None:
+    """The network with the weights of `finetuned`, as `load_model` makes it with its own. image: (1, C, *space)."""
+    if spec.finetuned is None:
+        return None
+    copy_of = replace(spec, weights=spec.finetuned, weights_key=None)
+    try:
+        module = _made(copy_of, find_source(copy_of))[0]
+    except BenchError as error:
+        raise BenchError(f"model.finetuned: {error}") from error
+    return _with_inputs(copy_of, module if spec.draw is None else FixedDraws(module, spec.draw), image)[0]
 
 
 def _with_inputs(

@@ -59,7 +59,9 @@ class ModelSpec:
     images; explained: what it calls these, see InputsFile. classes: the names of the logits, a list or a file, or their
     number. background: the logit that is no class of the data, 0, or -1 for the last. draw: the seed of what a network
     draws that is random by design, see FixedDraws. read: of an output of boxes or regions, module:function from what
-    the network returns to these; min_probability: of an object that is explained, see cutting.objects.
+    the network returns to these; min_probability: of an object that is explained, see cutting.objects. finetuned:
+    weights, as `weights` takes them, of a copy of the network that was fine-tuned on images without some of their
+    pixels, by which the metric f_fidelity judges its maps.
     """
 
     name: Name
@@ -85,6 +87,7 @@ class ModelSpec:
     explained: Name | None = None
     read: File | None = None
     min_probability: Annotated[float, worded("a probability, 0 to 1", lambda value: 0 <= value <= 1)] = 0.3
+    finetuned: File | None = None
 
     @staticmethod
     def of(config: Mapping[str, Any]) -> ModelSpec:

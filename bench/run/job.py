@@ -280,6 +280,8 @@ def cut_of(model: LoadedModel, device: Device) -> CutModel:
     cut_model = cut(module, model.layer, *precisions, memory, model.reshape, model.output, budget)
     if model.inputs is not None:
         cut_model.take(model.inputs.takes)
+    if model.finetuned is not None:
+        cut_model.finetuned = cut_model.on(model.finetuned.to(device.device))
     return cut_model
 
 

@@ -103,7 +103,10 @@ class Keys:
         return key(method=of_method, **beside) if beside else of_method
 
     def _of_metric(self, metric: Plugin) -> str:
-        of_metric, beside = metric_key(metric, self._sources, self.command), self._of_files(metric)
+        of_metric = metric_key(metric, self._sources, self.command)
+        beside: dict[str, object] = {**self._of_files(metric)}
+        if "finetuned" in needs_of(metric) and self.job.model.finetuned is not None:
+            beside["finetuned"] = state_sha256(self.job.model.finetuned.state_dict())
         return key(metric=of_metric, **beside) if beside else of_metric
 
     def _of_files(self, entry: Plugin) -> dict[str, list[str]]:

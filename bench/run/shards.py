@@ -145,9 +145,18 @@ def stored(keys: Keys, folder: Path) -> tuple[dict[str, Any], dict[str, bool]]:
     return held.listed(shards, keys.values), turned
 
 
-def cost(job: Job, shards: Collection[Shard], budget: int | None) -> str | None:
-    """The cost of these shards, in forward passes; None where only the traces need passes. budget: maximum of forward
-    passes for an image and explained class. Raises BenchError where they would be more."""
+def cost(keys: Keys, missing: Mapping[str, Shard], folder: Path, budget: int | None) -> str | None:
+    """The cost of the methods and metrics that these shards lack, in forward passes; None where only the traces need
+    passes. budget: maximum of forward passes for an image and explained class. Raises BenchError where they would be
+    more."""
+    held, shards = record_files.read(folder, set(missing)), missing.values()
+    wanted = [held.missing(key, keys.values) for key in missing]
+    methods, metrics = {*chain(*wanted)}, {name for each in wanted for name in chain(*each.values())}
+    job = replace(
+        keys.job,
+        methods=tuple(each for each in keys.job.methods if each.name in methods),
+        metrics=tuple(each for each in keys.job.metrics if each.name in metrics),
+    )
     batch = first_row(job)
     if batch is None:
         return None
@@ -240,12 +249,13 @@ class Cost:
         row = fresh(trace[:1])
         alone, together = passes_of_methods(methods, row, versions)
         explanation = _explanation(row)
+        optional = {"interventions": row.interventions, "finetuned": row.cut_model.finetuned}
         seen: set[Hashable] = set()
         of_method: dict[str, float] = {}
         of_image: dict[str, float] = {}
         shared_traces = own_traces = 0
         for metric in metrics:
-            if row.interventions is None and "interventions" in needs_of(metric):
+            if any(optional.get(need, row) is None for need in needs_of(metric)):
                 continue  # it won't be called
             had_effects = "part_effects" in vars(row)
             requests = dry_run(metric, explanation)

@@ -81,7 +81,7 @@ def prepare(task: Task) -> Result:
         facts["data"][job.data.name]["notes"] += unfrozen
         missing, damaged = shards.missing(keys, task.folder)
         budget = config["metrics"]["max_forwards_per_image"]
-        cost = shards.cost(job, missing.values(), budget) if missing else None
+        cost = shards.cost(keys, missing, task.folder, budget) if missing else None
         answers = examined(keys, task.folder, bool(missing))
         facts["data"][job.data.name]["notes"] += [each.sentence for each in answers if each.level == "note"]
         mirror.push(task.folder)

@@ -40,6 +40,7 @@ def test_each_need_is_judged_row_by_row(trace, explanation):
         "interventions",
         "mark",
         "positive_effect",
+        "finetuned",
         "truth",
         "positive_truth",
     )

@@ -61,6 +61,12 @@ def tensor(*values: Any) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def with_copy(cut_model: ab.CutModel) -> ab.CutModel:
+    """The same, which is its own fine-tuned copy."""
+    cut_model.finetuned = cut_model.on(cut_model.model)
+    return cut_model
+
+
 def explained(trace: ab.Trace, method: Callable[[ab.Trace], Any]) -> Explanation:
     return Explanation.of(trace, method(trace), method=method)
 

@@ -1,6 +1,7 @@
 """Explanations to measure: of numbers that a test chooses, and of a tiny float64 network with biases."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -36,7 +37,14 @@ def trace() -> ab.Trace:
     net.true_contributions = lambda activations, targets: weights * activations  # of metrics that need the truth
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parts = [parts_of(image, target) for target, image in enumerate(images)]
-    return ab.cut(net.double().eval(), "1").trace(images, torch.arange(4), interventions=parts)
+    cut_model = ab.cut(net.double().eval(), "1")
+    cut_model.finetuned = cut_model.on(deepcopy(net).requires_grad_(False).apply(_finetune))
+    return cut_model.trace(images, torch.arange(4), interventions=parts)
+
+
+def _finetune(module: nn.Module) -> None:
+    for weights in module.parameters(recurse=False):
+        weights += 0.1 * torch.randn_like(weights)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.metrics.shared.perturbation import OUTPUTS
 from axiom_bench.metrics.shared.similarity import KINDS
 from axiom_bench.testing.metric_checks import parts_of
-from tests.metrics.build import explained, pooled_network, status, statuses, with_fewer
+from tests.metrics.build import explained, pooled_network, status, statuses, with_copy, with_fewer
 
 OF_THE_SAME_IMAGE = [
     "class_correlation",
@@ -57,7 +57,7 @@ def answering_once() -> ab.Trace:
     torch.manual_seed(0)
     image = torch.randn(1, 3, 12, 12, dtype=torch.float64)
     net = pooled_network(5, Only(image)).double()
-    return ab.cut(net, "2").trace(image, torch.tensor([0]), interventions=[parts_of(image[0], 0)])
+    return with_copy(ab.cut(net, "2")).trace(image, torch.tensor([0]), interventions=[parts_of(image[0], 0)])
 
 
 def of(trace: ab.Trace, method) -> Explanation:
@@ -102,7 +102,7 @@ WITH_OUTPUT = [name for name in metrics.names() if "output" in metrics.get(name)
 def of_one_logit() -> Explanation:
     """Its softmax is 1 whatever it sees, so metrics of a probability are undefined."""
     net = pooled_network(1).double()
-    trace = ab.trace(net, "1", torch.randn(2, 3, 12, 12, dtype=torch.float64))
+    trace = with_copy(ab.cut(net, "1")).trace(torch.randn(2, 3, 12, 12, dtype=torch.float64))
     return explained(trace, lambda trace: trace.gradients.abs())
 
 
@@ -141,6 +141,12 @@ WRONG: dict[str, list[tuple[dict[str, Any], str]]] = {
     "confidence_drop": [
         *(({**BLUR, "blur": each}, "") for each in (0, -1, 5, NAN)), ({"mode": "hard", "fraction": 2}, "2"),
         ({"mode": "middle"}, "soft"), ({"fill": "grey"}, "blur"), ({"fill": [0.0]}, "3 numbers"),
+        ({"output": "softmax"}, "accuracy, logit, probability"),
+    ],
+    "f_fidelity": [
+        *((each, "above 0 and at most 1") for each in (
+            {"fractions": []}, {"fractions": [1.5]}, {"alpha": 0.0}, {"beta": 2.0}, {"samples": 0},
+        )),
         ({"output": "softmax"}, "accuracy, logit, probability"),
     ],
     "insertion_auc": [({"steps": 0}, "steps=0"), (BLUR, ""), ({"fill": [0.0, 1.0]}, "3 numbers")],
@@ -198,7 +204,7 @@ def annotated() -> Explanation:
              for label in (0, 1)]  # fmt: skip
     net = pooled_network(3)
     batch = ab.Batch(torch.randn(2, 3, 12, 12), ("a", "b"), torch.tensor([0, 1]), tuple(notes))
-    trace = ab.trace(net, "1", batch.images, batch.targets)
+    trace = with_copy(ab.cut(net, "1")).trace(batch.images, batch.targets)
     return Explanation.of(trace, torch.ones(2, 4, 1, 1), batch, methods.get("grad_cam"))
 
 

@@ -296,6 +296,8 @@ def test_the_cost_is_said_before_a_run_and_not_where_nothing_is_left_to_do(run, 
     assert said.format(10, "image") in capsys.readouterr().out
     run("target=label")
     assert "forward passes" not in capsys.readouterr().out
+    run("target=label", "metric=[average_drop,confidence_drop]")
+    assert said.format(10, "image").replace("confidence", "average") in capsys.readouterr().out
 
 
 def other_image(trace):

@@ -36,7 +36,8 @@ LAYER = "model.layer"
 AXES = ("model", LAYER, "model.draw", "data")  # what may take several values, each of them a job
 # settings that no file has to write down
 RARE = tuple(
-    f"model.{name}" for name in ("background", "draw", "weights_key", "inputs", "explained", "read", "min_probability")
+    f"model.{name}"
+    for name in ("background", "draw", "weights_key", "inputs", "explained", "read", "min_probability", "finetuned")
 )
 SEARCH_PATH = "hydra.searchpath"
 DEFAULT = "default"  # the name of a run of the experiment's own models and data
