@@ -81,11 +81,14 @@ def to_bytes(
     """Rows as a Parquet file. schema: the columns and types; None takes what the rows have, for tables of another kind.
     metadata: plain data that says what the file holds; see `metadata_of`. compressed: of pyarrow's ParquetWriter."""
     table = rows if isinstance(rows, pa.Table) else pa.Table.from_pandas(rows, schema, preserve_index=False)
-    notes = None if metadata is None else {METADATA: json.dumps(metadata, sort_keys=True).encode()}
+    table = table.replace_schema_metadata(None)
     repeated = [column.name for column in table.schema if not pa.types.is_floating(column.type)]
     buffer = io.BytesIO()
     options = {"use_dictionary": repeated, "write_page_checksum": True, **compressed}
-    pq.write_table(table.replace_schema_metadata(notes), buffer, **options)
+    with pq.ParquetWriter(buffer, table.schema, **options) as writer:
+        writer.write_table(table)
+        if metadata is not None:  # those of the schema would stand in the file twice
+            writer.add_key_value_metadata({METADATA: json.dumps(metadata, sort_keys=True).encode()})
     return buffer.getvalue()
 
 
