@@ -61,7 +61,7 @@ class SplitModel(CachesResults):
     """The base of CutModel: all of it but `trace`, since a Trace needs this class. See CutModel for the arguments.
 
     mates: as `TrunkAndHead` has it; None before the first trace, which finds it. finetuned: a copy of the model that
-    was fine-tuned on images without some of their pixels, as `on` cuts it, for the metric f_fidelity. Yours to set.
+    was fine-tuned on images without some of their pixels, for the metric f_fidelity. Yours to set.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class SplitModel(CachesResults):
         self.layer = _checked_layer(plain, self.model, layer)
         self.passes = Passes()
         self.mates: str | None = None
-        self.finetuned: Self | None = None
+        self.finetuned: nn.Module | None = None
         self._trunk_and_head: TrunkAndHead | None = None
         self._results = {}
 
@@ -281,6 +281,12 @@ class SplitModel(CachesResults):
     def first_sides(self, sides: Any, batch: int) -> Any:
         """The sides of the first of so many images."""
         return select(sides, self.trunk_and_head.side_kinds, torch.zeros(1, dtype=torch.long), batch)
+
+    @property
+    def on_finetuned(self) -> Self | None:
+        """`finetuned` cut as `on` does, once; None where there is none."""
+        copy = self.finetuned
+        return None if copy is None else self.once(("finetuned", copy), lambda: self.on(copy))
 
     def on(self, model: nn.Module) -> Self:
         """Another model cut at the same layer with the same settings; both count in the same `passes`, in the same

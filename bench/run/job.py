@@ -281,7 +281,7 @@ def cut_of(model: LoadedModel, device: Device) -> CutModel:
     if model.inputs is not None:
         cut_model.take(model.inputs.takes)
     if model.finetuned is not None:
-        cut_model.finetuned = cut_model.on(model.finetuned.to(device.device))
+        cut_model.finetuned = model.finetuned.to(device.device)
     return cut_model
 
 

@@ -284,7 +284,9 @@ def _cut_of(
     if loaded:
         layer, reshape, output = layer or loaded.layer, reshape or loaded.reshape, output or loaded.output
     layer = _layer_of(model, batch, bool(reshape), output, forms) if layer is None else layer
-    return cut(model, layer, reshape=reshape, output=output)
+    cut_model = cut(model, layer, reshape=reshape, output=output)
+    cut_model.finetuned = loaded.finetuned if loaded else None
+    return cut_model
 
 
 def _layer_of(

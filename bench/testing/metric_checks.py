@@ -86,8 +86,7 @@ class MetricCase:
             for image, target in zip(trace.images, trace.targets.tolist(), strict=True)
         )
         trace = replace(trace, interventions=parts)
-        if trace.cut_model.finetuned is None:
-            trace.cut_model.finetuned = trace.cut_model.on(trace.cut_model.model)
+        trace.cut_model.finetuned = trace.cut_model.model
         explanation = Explanation.of(trace, self.method(trace), batch, self.method)
         return replace(explanation, same_class=(boxes[2:],) * len(trace))
 

@@ -38,7 +38,7 @@ def trace() -> ab.Trace:
     images = torch.randn(4, 3, 12, 12, dtype=torch.float64)
     parts = [parts_of(image, target) for target, image in enumerate(images)]
     cut_model = ab.cut(net.double().eval(), "1")
-    cut_model.finetuned = cut_model.on(deepcopy(net).requires_grad_(False).apply(_finetune))
+    cut_model.finetuned = deepcopy(net).requires_grad_(False).apply(_finetune)
     return cut_model.trace(images, torch.arange(4), interventions=parts)
 
 

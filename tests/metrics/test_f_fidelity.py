@@ -37,7 +37,7 @@ def remaining_accuracy(explanation, first, output):
             ratio = ALPHA if fraction * ALPHA <= BETA else BETA / fraction
             for draw in draws[row]:
                 kept = mask + (1 - mask) * (draw >= ratio)
-                probabilities = trace.cut_model.finetuned.model(explanation.images[row : row + 1] * kept).softmax(1)[0]
+                probabilities = trace.cut_model.finetuned(explanation.images[row : row + 1] * kept).softmax(1)[0]
                 is_hit = float(probabilities.argmax() == trace.targets[row])
                 hits.append(is_hit if output == "accuracy" else probabilities[trace.targets[row]].item())
         answers.append(sum(hits) / len(hits))
@@ -48,11 +48,11 @@ def remaining_accuracy(explanation, first, output):
 def test_it_is_the_authors_of_the_copy(trace, explain, output):
     """Of two images the class that the copy predicts, of two another one, so that accuracies differ."""
     trace = trace.again(images=20 * trace.images)  # else biases decide
-    predicted = trace.cut_model.finetuned.model(trace.images).argmax(1)
+    predicted = trace.cut_model.finetuned(trace.images).argmax(1)
     trace = trace.again(targets=(predicted + torch.tensor([0, 0, 1, 1])) % 5)
     explanation = explain(trace)
     params = {"fractions": list(FRACTIONS), "alpha": ALPHA, "beta": BETA, "samples": SAMPLES, "output": output}
-    whole = trace.cut_model.finetuned.model(trace.images).softmax(1)
+    whole = trace.cut_model.finetuned(trace.images).softmax(1)
     before = whole.gather(1, trace.targets[:, None])[:, 0]
     if output == "accuracy":
         before = (whole.argmax(1) == trace.targets).double()
@@ -66,7 +66,7 @@ def test_all_pixels_are_the_same_in_both_orders(explanation):
     """Where the fraction is 1, plus is minus; with alpha and beta of 1 the copy sees nothing but 0."""
     params = {"fractions": [1.0], "alpha": 1.0, "beta": 1.0, "output": "probability"}
     plus, minus = values(explanation, **params)
-    targets, model = explanation.trace.targets, explanation.trace.cut_model.finetuned.model
+    targets, model = explanation.trace.targets, explanation.trace.cut_model.finetuned
     blank = torch.zeros_like(explanation.images)
     whole, nothing = (model(images).softmax(1)[range(4), targets] for images in (explanation.images, blank))
     close(plus, whole - nothing)
@@ -99,3 +99,11 @@ def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_pa
     assert (
         "model.finetuned: There are no weights for 'nothing.pth': nothing.pth is not a file" in capsys.readouterr().out
     )
+
+
+def test_a_loaded_network_has_its_copy_in_python():
+    batches = [(torch.randn(2, 3, 96, 96), torch.tensor([0, 1]))]
+    rows = ab.evaluate(ab.load_model("scenes_vgg"), None, batches, ["grad_cam"], ["f_fidelity"])
+    assert {*rows["status"]} == {"ok"}
+    bare = ab.load_model("scenes_vgg", finetuned=None)
+    assert {*ab.evaluate(bare, None, batches, ["grad_cam"], ["f_fidelity"])["status"]} == {"no_finetuned"}
