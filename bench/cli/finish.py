@@ -106,7 +106,10 @@ def _counts(run: RunFolder, statuses: Mapping[str, int], verbose: bool) -> Itera
 
 
 def _undefined(statuses: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "ok")
+    from axiom_bench.report.tables.text import reason  # here: imports what the page was written with
+
+    undefined = (each for each in sorted(statuses.items()) if each[0] != "ok")
+    return ", ".join(f"{count} {status} ({reason(status)})" for status, count in undefined)
 
 
 def failed(results: Sequence[Result]) -> Iterator[str]:

@@ -113,7 +113,7 @@ def test_only_bad_images(run, rows, of_folder, folder, results, monkeypatch, unr
     assert set(rows(outcomes)["status"]) == {"bad_image"}
     monkeypatch.setattr("axiom_bench.report.headline", lambda _: [])
     code, lines = finish({"results": str(results), "experiment": "quick", "run": "default"}, outcomes)
-    assert (code, lines[-1].startswith("There is no value: 15 bad_image; ")) == (2, True)
+    assert (code, lines[-1].startswith("There is no value: 15 bad_image (image can't be read); ")) == (2, True)
     assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
 

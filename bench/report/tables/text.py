@@ -247,7 +247,7 @@ REASONS = {
     "no_cells": "image is no mosaic",
     "no_contributions": "no contributions at the layer",
     "no_effect": "no part changes the score",
-    "no_finetuned": "no copy of the network that is fine-tuned on images without some pixels",
+    "no_finetuned": "model.finetuned names no copy of the network",
     "no_idle_part": "every part changes the score",
     "no_image": "no image has a value",
     "no_interventions": "no versions of the image without its parts",
