@@ -361,7 +361,3 @@ def _game(options: Namespace) -> int:
     send(options.run_folder)
     say([*lines, f"game: {page}"])
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

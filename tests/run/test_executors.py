@@ -171,7 +171,7 @@ def test_a_command_that_is_killed_leaves_no_process_and_the_same_one_goes_on(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     slow = ("+metric.slow._target_=slow_metric.slow", "+metric.slow.reuse=true", "shard_size=1")
     words = [*tiny(slow), f"results={tmp_path}"]
-    command = [sys.executable, "-m", "axiom_bench.cli.main", *words, *engine]
+    command = [sys.executable, "-m", "axiom_bench", *words, *engine]
     records = tmp_path / RUN / "records"
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         wait_until(lambda: bool(list(records.glob("*.parquet"))) or process.poll() is not None)

@@ -1,0 +1,8 @@
+"""`python -m axiom_bench`: the command, where its script isn't on the PATH."""
+
+import sys
+
+from axiom_bench.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main())
