@@ -15,7 +15,7 @@ from axiom_bench.cli.terminal import say_line
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.records import combining, locks, mirror, reading, remote, running
+from axiom_bench.records import combining, mirror, reading, remote, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
@@ -138,5 +138,5 @@ def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None
             return
         until = time.monotonic() + (SHARE - 1) * (time.monotonic() - start)
         time.sleep(PAUSE)
-        while time.monotonic() < until and locks.in_use(folder):
+        while time.monotonic() < until and running.in_use(folder):
             time.sleep(PAUSE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from axiom_bench.records import locks, reading, running
+from axiom_bench.records import reading, running
 
 
 def status(folder: Path) -> Iterator[str]:
@@ -13,7 +13,7 @@ def status(folder: Path) -> Iterator[str]:
     manifest = reading.read_manifest(folder)
     sentences = running.sentences(manifest)
     if manifest.get("state") == running.RUNNING:
-        yield f"{folder}: {locks.holder(folder)}."
+        yield f"{folder}: {running.holder(folder)}."
     yield from sentences or [f"{folder} is done: its last command ended on {manifest['created']}."]
     if not sentences:
         yield from (f"{job['job']}: {job['images']:,} images." for job in manifest.get("jobs") or ())
