@@ -17,9 +17,8 @@ from axiom_bench.report.charts import plane
 from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.report.page import html
 from axiom_bench.report.page.html import Header, Section, assemble
-from axiom_bench.report.tables import all_tables
+from axiom_bench.report.writing import all_tables, save_figure
 from axiom_bench.report.writing import page as page_of
-from axiom_bench.report.writing import save_figure
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 
