@@ -32,7 +32,7 @@ from axiom_bench.cutting import trace as tracing
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace, trace_of
-from axiom_bench.data.registry import KINDS, OF_ARRAYS
+from axiom_bench.data.registry import OF_ARRAYS
 from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, imported, required
@@ -58,7 +58,7 @@ def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin,
         return chosen("method", config)
     ours = {name: each for name, each in methods.items() if name not in foreign}
     found = {method.name: method for method in (chosen("method", {"method": ours}) if ours else ())}
-    of_arrays = KINDS[config["data"]["kind"]] in OF_ARRAYS
+    of_arrays = config["data"]["kind"] in OF_ARRAYS
     of_worker = {"model": config["model"], "of_arrays": of_arrays, "device": config["device"], "method": foreign}
     started = [Worker(of_worker) for _ in range(workers)]
     for name, entry in foreign.items():
