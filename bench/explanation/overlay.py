@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, first_names, type_name, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -271,7 +271,7 @@ class Heatmaps(dict[str, "Tensor"]):
     def __repr__(self) -> str:
         classes = [self._name(int(index)) for index in self.explained]
         of = f"{len(self.images)} of {' x '.join(map(str, self.images.shape[2:]))}, layer {self.layer!r}"
-        return f"Heatmaps({_listed(list(self))}; {of}, explained: {_listed(classes)})"
+        return f"Heatmaps({first_names(list(self), MAX_NAMED)}; {of}, explained: {first_names(classes, MAX_NAMED)})"
 
     def picture(self, row: int) -> Image.Image:
         """An image as the network saw it, for `axiom_bench.overlay`. Raises BenchError for signals and volumes."""
@@ -376,11 +376,6 @@ def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
     axis.imshow(pixels)
     axis.set_title(textwrap.fill(title, 32), loc="center", fontsize=8, fontweight="normal", parse_math=False)
     axis.set_xlabel(note, fontsize=6.5)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _rounded(probability: float) -> str:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import unwrapped_name
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 
 INNER = "\0"  # between a checkpoint's key and what is under it; between a module and its tensors stands a dot
 COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
@@ -265,7 +265,7 @@ def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None 
         sizes = ((name, tuple(place.tensors[name].shape), tuple(expected[name].shape)) for name in place.wrong)
         shapes = [f"{name} {shape} for {of_network}" for name, shape, of_network in sizes]
         parts = {"missing": place.missing, "unexpected": place.unexpected, "of the wrong shape": shapes}
-        differences = "; ".join(f"{problem}: {_few(names)}" for problem, names in parts.items() if names)
+        differences = "; ".join(f"{problem}: {first_names(names, 3)}" for problem, names in parts.items() if names)
         raise BenchError(
             f"The weights {file} don't fit {architecture} ({differences}); give the file of this architecture."
         )
@@ -276,7 +276,7 @@ def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None 
     marks = getattr(weights.state, "_metadata", None) or module.state_dict()._metadata  # type: ignore[attr-defined]
     state._metadata = marks  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
-    left_out = f"; left out: {_few(place.beside)}" if place.beside else ""
+    left_out = f"; left out: {first_names(place.beside, 3)}" if place.beside else ""
     return [f"the network is at {place.name} in {file}{left_out}."] if place.before or left_out else []
 
 
@@ -295,9 +295,10 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
         raise unknown(f"place of the network in {file}", key, [place.name for place in found])
     first, *others = named
     if others := [place for place in others if not _are_same(first.tensors, place.tensors)]:
+        places = first_names([first.name, *(place.name for place in others)], 3)
         raise BenchError(
-            f"The weights {file} hold the network {len(others) + 1} times with other values, at "
-            f"{_few([first.name, *(place.name for place in others)])}; choose one by model.weights_key={first.name}."
+            f"The weights {file} hold the network {len(others) + 1} times with other values, at {places}; choose one "
+            f"by model.weights_key={first.name}."
         )
     return first
 
@@ -330,7 +331,3 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _few(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

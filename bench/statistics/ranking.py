@@ -154,7 +154,7 @@ def conclusion(
         for methods in leaders.values():
             shared = [run.metadata.value(name) for name, others in leaders.items() if others == methods]
             names = names_in_words(run, [(name,) for name in run.methods if name in methods])
-            titles = _listed([in_sentence(value.title) for value in shared])
+            titles = _joined([in_sentence(value.title) for value in shared])
             firsts = [
                 comparison.ranked[0] for value in shared if (comparison := run.comparisons.of(setting, value.name))
             ]
@@ -164,7 +164,7 @@ def conclusion(
             if len(methods) > 1:
                 does = does.replace("has", "have").replace("leads", "lead")
             same = [at for at in run.settings if all(_ahead(run, at, value.name) == methods for value in shared)]
-            where = f"{_listed([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
+            where = f"{_joined([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
             return f"{names} {does} {titles} on {where}", setting, [value.name for value in shared]
     each = [_ranking(run, setting, name) for setting in run.settings for name in metrics]
     images = [comparison.images for comparison in each if comparison is not None and len(comparison.places) > 1]
@@ -191,7 +191,7 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
         if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
             titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
     return " ".join(
-        f"On {_listed(labels)} all methods, controls aside, have the same {_listed(of_labels)}. Before global average "
+        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(of_labels)}. Before global average "
         "pooling and one linear layer they must, by algebra."
         for labels, of_labels in titles.items()
     )
@@ -399,10 +399,10 @@ def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -
     names = [_name(run, group) for group in groups]
     if len(names) > MOST_NAMES + 1:
         names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
-    return _listed(names, last)
+    return _joined(names, last)
 
 
-def _listed(names: Sequence[str], last: str = "and") -> str:
+def _joined(names: Sequence[str], last: str = "and") -> str:
     """ "A, B and C"."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
+from axiom_bench.errors import first_names
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.options import options_of
@@ -84,7 +85,7 @@ def _names(names: list[str], noun: str, most: int = MANY) -> str:
     """All names, or how many there are and the first."""
     if len(names) <= most:
         return ", ".join(names)
-    return f"{len(names)} {noun}: {', '.join(names[:most])} and {len(names) - most} more"
+    return f"{len(names)} {noun}: {first_names(names, most)}"
 
 
 def _count(count: int, noun: str) -> str:
