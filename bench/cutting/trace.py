@@ -11,14 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
-from axiom_bench.cutting.images import (
-    OtherInputs,
-    are_several,
-    bound,
-    checked_images,
-    failures_of,
-    taken_apart,
-)
+from axiom_bench.cutting.images import OtherInputs, are_several, bound, checked_images, failures_of, taken_apart
 from axiom_bench.cutting.interventions import (
     MAX_ROWS,
     Part,
