@@ -155,7 +155,7 @@ def test_a_kind_of_data_set_touches_its_module_and_the_registry():
         "tar_shards": {"run.fetching"},
         "parquet_images": {"run.fetching"},
         "mosaic": {"run.job", "run.choosing", "run.worker", "cli.game"},
-        "voc": {"models.outputs"},
+        "voc": {"models.load"},
         "imagenet": {"data.layouts.imagenet_s"},
         "folder": {"data.layouts.arrays"},
     }

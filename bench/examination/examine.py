@@ -23,7 +23,7 @@ from axiom_bench.cutting.silent import one_position, silence
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import Inputs, Trace, cut
 from axiom_bench.data.batch import Batch
-from axiom_bench.models.load import IMAGENET_MEAN, IMAGENET_STD
+from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 SAME = "deterministic"
 BATCH = "batch"  # the question whose note makes images run one at a time
