@@ -115,14 +115,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     name = spec.name
     if spec.draw is not None:
         module, name = FixedDraws(module, spec.draw), f"{name}+draw{spec.draw}"
-    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
-    configured = {key: value for key, value in settings.items() if value is not None}
-    preprocessing = source.preprocessing
-    if shape is not None:
-        preprocessing = replace(NOTHING if preprocessing.shape is None else preprocessing, shape=shape)
-    if preprocessing.shape is None:
-        spec.check_colours()
-    preprocessing = replace(preprocessing, **configured)
+    preprocessing = _preprocessing(spec, source, shape)
     sides = input_size(preprocessing)
     noise = torch.rand(1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0))
     module, output, inputs = _with_inputs(spec, module, noise)
@@ -178,6 +171,17 @@ def _finetuned(spec: ModelSpec, image: Tensor) -> nn.Module | None:
     except BenchError as error:
         raise BenchError(f"model.finetuned: {error}") from error
     return _with_inputs(copy_of, module if spec.draw is None else FixedDraws(module, spec.draw), image)[0]
+
+
+def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | None) -> Preprocessing:
+    """That of the source, but for what is configured. shape: as `load_model` takes it."""
+    preprocessing = source.preprocessing
+    if shape is not None:
+        preprocessing = replace(NOTHING if preprocessing.shape is None else preprocessing, shape=shape)
+    if preprocessing.shape is None:
+        spec.check_colours()
+    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    return replace(preprocessing, **{key: value for key, value in settings.items() if value is not None})
 
 
 def _with_inputs(

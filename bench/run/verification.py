@@ -111,20 +111,24 @@ def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -
         if drawn.isdisjoint(job.data.ids[index] for index in shard):
             continue
         for batch in rows(job, shard, needs):
-            if isinstance(batch, BadImage):
-                if batch.image_id in drawn:
-                    yield batch
-                continue
-            kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
-            for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
-                group = next((each for of, each in waiting if of == kind and place not in each), None)
-                if group is None:
-                    waiting.append((kind, group := {}))
-                group[place] = batch[place : place + 1]
+            if isinstance(batch, Batch):
+                _hold(waiting, batch, drawn)
+            elif batch.image_id in drawn:
+                yield batch
         while len(waiting) > WAITING:
             yield _filled(waiting.pop(0)[1])
     for _, group in waiting:
         yield _filled(group)
+
+
+def _hold(waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, drawn: Collection[str]) -> None:
+    """Puts each drawn row into the first group of its kind whose place is free."""
+    kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
+    for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
+        group = next((each for of, each in waiting if of == kind and place not in each), None)
+        if group is None:
+            waiting.append((kind, group := {}))
+        group[place] = batch[place : place + 1]
 
 
 def _filled(group: Mapping[int, Batch]) -> Batch:
