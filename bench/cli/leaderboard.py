@@ -37,7 +37,10 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     same = _same_methods(path for folders in parts.values() for path in folders.values())
     of_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:
-        submission = _checked(folder)
+        submission = submissions.read(folder)
+        verifying.suite_of(folder, submission)
+        if changed := submissions.changed(folder, submission):
+            raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
         of_suite.setdefault(submission.suite, []).append((folder, submission))
     with TemporaryDirectory() as results:
         shown = {
@@ -54,14 +57,6 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
         }
         first, *_ = write(shown, output, _costs(same), galleries)
     return [f"leaderboard: {first}"]
-
-
-def _checked(folder: Path) -> Submission:
-    submission = submissions.read(folder)
-    verifying.suite_of(folder, submission)
-    if changed := submissions.changed(folder, submission):
-        raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
-    return submission
 
 
 def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path) -> Path:

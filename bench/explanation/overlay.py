@@ -78,15 +78,13 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
         return values
     if not np.issubdtype(values.dtype, np.floating):
         raise BenchError(f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1].")
-    return (255 * _in_range(values.astype(np.float64))).round().astype(np.uint8)
-
-
-def _in_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values in [0, 1] as they are, others scaled to their minimum and maximum. Raises BenchError for NaN, infinity."""
+    values = values.astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
         raise BenchError("This image holds NaN or infinity; there is nothing to show.")
-    return values if low >= 0 and high <= 1 else (values - low) / max(high - low, np.finfo(float).tiny)
+    if low < 0 or high > 1:
+        values = (values - low) / max(high - low, np.finfo(float).tiny)
+    return (255 * values).round().astype(np.uint8)
 
 
 def _heat(heatmap: Tensor | NDArray[Any], size: tuple[int, ...]) -> Heat:

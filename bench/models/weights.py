@@ -127,7 +127,10 @@ def read(path: Path) -> Weights:
 
 
 def _loaded(path: Path) -> Any:
-    _check_size(path)
+    # An archive may unpack to far more than it has.
+    unpacked = sum(member.file_size for member in _members(path))
+    if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
+        raise OSError(f"it would unpack to {unpacked:,} bytes")
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zipfile(path) else []
     named = [name.rpartition(".") for name in names]
     unread: list[Any] = [type(name, (Unread,), {"__module__": each, "__qualname__": name}) for each, _, name in named]
@@ -155,13 +158,6 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
     return (DAMAGED, SAVE) if is_damaged else ("it is a zip of other files", UNPACK)
 
 
-def _check_size(path: Path) -> None:
-    """Raises OSError for a checkpoint whose archive would unpack to far more than it has."""
-    unpacked = sum(member.file_size for member in _members(path))
-    if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
-        raise OSError(f"it would unpack to {unpacked:,} bytes")
-
-
 def _members(path: Path) -> list[ZipInfo]:
     """Of a zip file; none of a file that is no whole one."""
     try:
@@ -178,19 +174,6 @@ def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Ten
             if isinstance(value, Tensor):
                 yield f"{before}{key}", value
             yield from _named(value, f"{before}{key}{INNER}", seen)
-
-
-def _unusable(tensor: Tensor) -> str | None:
-    """What a tensor is, with its article, that can't be a weight; None for one that can."""
-    kinds = {
-        "a meta": tensor.is_meta,  # it has no values
-        "a nested": tensor.is_nested,
-        "a quantized": tensor.is_quantized,
-        "a sparse": tensor.layout != torch.strided,
-        "a complex": tensor.is_complex(),
-        f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
-    }
-    return next((kind for kind, holds in kinds.items() if holds), None)
 
 
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
@@ -310,7 +293,15 @@ def _are_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
 
 def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> None:
     """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype there."""
-    if kind := _unusable(tensor):
+    kinds = {  # that can't be weights
+        "a meta": tensor.is_meta,  # it has no values
+        "a nested": tensor.is_nested,
+        "a quantized": tensor.is_quantized,
+        "a sparse": tensor.layout != torch.strided,
+        "a complex": tensor.is_complex(),
+        f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
+    }
+    if kind := next((kind for kind, holds in kinds.items() if holds), None):
         raise BenchError(f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain floats.")
     is_floats = tensor.is_floating_point()
     if dtype.is_floating_point and not (is_floats and tensor.to(dtype).isfinite().all()):

@@ -40,7 +40,10 @@ def update(folder: Path, manifest: Mapping[str, Any]) -> None:
     none in a store, of which only a part is here. A report is worth more than its place in the index: where this can't
     be written, a line on standard error says so."""
     folder = folder.absolute()
-    root = _root(folder, manifest)
+    if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
+        root: Path | None = folder.parents[1]
+    else:  # of runs combined, by the index that is there
+        root = next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
     if root is None or remote.url_of(folder) is not None:
         return
     try:
@@ -49,13 +52,6 @@ def update(folder: Path, manifest: Mapping[str, Any]) -> None:
         files.write(root / NAME, page(root).encode(errors="replace"))
     except (BenchError, OSError) as error:
         print(f"axiom-bench: no index of all runs: {error}", file=sys.stderr, flush=True)
-
-
-def _root(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The folder of results: by the run's own name, or of runs combined by the index that is there."""
-    if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
-        return folder.parents[1]
-    return next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
 
 
 def _is_ours(root: Path) -> bool:

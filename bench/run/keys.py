@@ -38,7 +38,9 @@ class Keys:
     def common(self) -> str:
         """Key of all facts that the job's values share, apart from the images."""
         job, model, device = self.job, self.job.model, self.job.device
-        network = [self._network(model.module), self._function(model.build)]
+        # A network's layers as torch prints them, its tensors beside the weights, and the code of their classes.
+        code = self.code({type(part).__module__ for part in model.module.modules()})
+        network = [[repr(model.module), tensors_sha256(model.module), code], self._function(model.build)]
         if job.config["model"].get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
         return key(
@@ -140,11 +142,6 @@ class Keys:
         """What modules run: the hash of the code, and versions of installed distributions."""
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
-
-    def _network(self, module: nn.Module) -> list[object]:
-        """A network's layers as torch prints them, its tensors beside the weights, and the code of their classes."""
-        code = self.code({type(part).__module__ for part in module.modules()})
-        return [repr(module), tensors_sha256(module), code]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
         """A function that built a network (two may print alike), or that makes scores of what one returns: its name,
