@@ -47,8 +47,24 @@ Heat = NDArray[np.floating[Any]]
 
 
 def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float) -> Image.Image:
-    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError."""
-    heat = _heat(heatmap, image.shape[:2])
+    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError unless the heatmap is one map of its size, in
+    [0, 1]."""
+    height, width = image.shape[:2]
+    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
+    if values.shape != (height, width):
+        raise BenchError(
+            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {height} x {width}; "
+            f"ab.heatmap(raw_map, ({height}, {width})) makes one of the image's size, and ab.explain(..., "
+            "size=...). Of a photograph, maps.picture(0) is what the network saw."
+        )
+    heat: Heat = values.astype(np.float32)
+    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
+    if low < 0 or high > 1:
+        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
     if not 0 <= opacity <= 1:
         raise BenchError(f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone.")
     return Image.fromarray(blend(image, heat, colours, opacity))
@@ -85,26 +101,6 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
     if low < 0 or high > 1:
         values = (values - low) / max(high - low, np.finfo(float).tiny)
     return (255 * values).round().astype(np.uint8)
-
-
-def _heat(heatmap: Tensor | NDArray[Any], size: tuple[int, ...]) -> Heat:
-    """(H, W) float. Raises BenchError unless it is one map of this size, in [0, 1]."""
-    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
-    if values.ndim == 3 and len(values) == 1:
-        values = values[0]
-    if values.ndim != 2:
-        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
-    if values.shape != tuple(size):
-        raise BenchError(
-            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {size[0]} x {size[1]}; "
-            f"ab.heatmap(raw_map, ({size[0]}, {size[1]})) makes one of the image's size, and ab.explain(..., "
-            "size=...). Of a photograph, maps.picture(0) is what the network saw."
-        )
-    heat: Heat = values.astype(np.float32)
-    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
-    if low < 0 or high > 1:
-        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
-    return heat
 
 
 def _array(values: Any, what: str, expected: str) -> NDArray[Any]:
