@@ -65,7 +65,7 @@ def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submissi
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
     own = reading.read_manifest(published)
-    how = "self-reported" if _has_owners(own) else "submitted"
+    kind = "self-reported" if _has_owners(own) else "submitted"
     methods, added = dict(manifest["methods"]), dict(own.get("added") or {})
     for folder, submission in submitted:
         if submission.name in own["methods"]:
@@ -74,7 +74,10 @@ def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submissi
         added[submission.name] = {key: computed.get(key) for key in publishing.OF_ADDED}
         about = methods[submission.name]
         origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
-        titled = {"title": f"{about.get('title') or submission.name} ({how})", "note": f"{how.capitalize()}: {origin}"}
+        titled = {
+            "title": f"{about.get('title') or submission.name} ({kind})",
+            "note": f"{kind.capitalize()}: {origin}",
+        }
         methods[submission.name] = {**about, **titled}
     manifest |= {key: own.get(key) for key in publishing.OF_ADDED} | {"added": added}
     artefacts.write(combined, {**manifest, "methods": methods, "published": list(own["methods"])})

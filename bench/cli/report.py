@@ -123,17 +123,17 @@ def watch(
 
 
 def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     while True:
         manifest = reading.read_manifest(folder)
         sentences = running.sentences(manifest)
         is_running = manifest.get("state") == running.RUNNING
         start = time.monotonic()
         page = report.write(folder, settings, RELOAD if is_running else None)
-        if sentences != told or not is_running:
+        if sentences != shown or not is_running:
             for line in [*sentences, f"report: {page}"]:
                 say(line)
-        told = sentences
+        shown = sentences
         if not is_running:
             return
         until = time.monotonic() + (SHARE - 1) * (time.monotonic() - start)

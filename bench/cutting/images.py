@@ -114,9 +114,9 @@ def taken_apart(
     by_name = isinstance(inputs, Mapping)
     as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)
     if not (as_dict or (_binds(forward, **entries) if by_name else _binds(forward, *inputs))):
-        given = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
+        passed = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
         mend = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
-        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {given}; give {mend}.")
+        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {mend}.")
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(

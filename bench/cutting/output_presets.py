@@ -102,9 +102,9 @@ def segmentation(
     classes = None if labels is None else torch.as_tensor(labels).reshape(-1)
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None
     if regions != (None if classes is None else len(classes)):
-        given = "no labels" if classes is None else f"{len(classes)} labels"
+        count = "no labels" if classes is None else f"{len(classes)} labels"
         raise BenchError(
-            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: {given}."
+            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: {count}."
         )
     return Output("segmentation", are_logits=True, function=_RegionSum(region, classes, read), softmax=False)
 

@@ -174,7 +174,11 @@ class Worker:
             ended.add_note(f"raised by {request.get('method') or request['describe']!r}")
             raise ended from error
         if "error" in about:
-            raise _error(*about["error"])
+            name, text, notes = about["error"]  # by its name: its class may be the method's own
+            raised = ERRORS.get(name, type(name, (RuntimeError,), {}))(text)
+            for note in notes:
+                raised.add_note(note)
+            raise raised
         self.known.add(request.get("state", ""))
         return about
 
@@ -285,11 +289,3 @@ class Served:
         _send(self.connection, {"draws": str(seed)})
         seeds = pickle.loads(self.connection.recv_bytes())
         return [torch.Generator().manual_seed(seeds[int(row)]) for row in images.flatten(1)[:, 0]]
-
-
-def _error(name: str, text: str, notes: Sequence[str]) -> Exception:
-    """An error of the other process, by its name: its class may be the method's own."""
-    error = ERRORS.get(name, type(name, (RuntimeError,), {}))(text)
-    for note in notes:
-        error.add_note(note)
-    return error

@@ -65,11 +65,11 @@ class Keys:
 
     def on(self, job: Job) -> Keys:
         """The keys of the job with other images of its data set, whose common key is the same."""
-        keys = self.told(job)
+        keys = self.with_plugins_of(job)
         vars(keys)["values"] = self.values
         return keys
 
-    def told(self, job: Job) -> Keys:
+    def with_plugins_of(self, job: Job) -> Keys:
         """The keys of the job with what is told of its plug-ins, whose code and common key are the same."""
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
@@ -115,8 +115,8 @@ class Keys:
         """Names and SHA-256 of all files that a plug-in declares, a file or a folder each, where it declares any.
         Raises BenchError where there is none."""
         contents = []
-        for setting, given in declared_files(entry):
-            path = Path(given).expanduser()
+        for setting, text in declared_files(entry):
+            path = Path(text).expanduser()
             if not path.exists():
                 raise BenchError(f"There is no file or folder {path}; set {setting}=PATH.")
             name = setting.rpartition(".")[2] if ".params." in setting else path.name
