@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from axiom_bench.records import files, reading
 from axiom_bench.report import gallery, scorecard, stamp
 from axiom_bench.report.card import in_words
-from axiom_bench.report.charts import agreement, by_depth, by_method, confusion, costs, curves, pictures, plane, ranking
+from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
 from axiom_bench.report.charts.styles import method_styles, sign
 from axiom_bench.report.options import options_of
@@ -156,9 +156,9 @@ def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> 
 
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
-    by_depth.draw, pictures.draw_pair, by_method.draw_networks, confusion.draw, pictures.draw_perturbed,
-    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, plane.draw, by_method.draw, curves.draw, costs.draw,
-    agreement.draw,
+    lines.draw_by_depth, pictures.draw_pair, by_method.draw_networks, matrices.draw_confusion, pictures.draw_perturbed,
+    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, points.draw_plane, by_method.draw, lines.draw_curves,
+    points.draw_costs, matrices.draw_agreement,
 )  # fmt: skip
 FOLDER = "figures"  # in the run folder
 
