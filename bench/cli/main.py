@@ -138,7 +138,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
 
-    status = calls("cli.status.status", "run_folder")
+    status = calls("records.reading.status", "run_folder")
     add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=run_folder)
 
     merged = calls("records.tidy.tidy", "run_folder", "drop", "beside")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from axiom_bench.cli.status import status
 from axiom_bench.errors import BenchError
 from axiom_bench.records import reading, running
+from axiom_bench.records.reading import status
 
 JOB = "net at last on scenes"
 SHARDS = {"a" * 32: 4, "b" * 32: 4, "c" * 32: 2}
