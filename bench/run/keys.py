@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from axiom_bench.evaluation.batch import shard_rows
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.spec import OBJECT_OUTPUTS
-from axiom_bench.models.weights import fit, state_sha256
+from axiom_bench.models.weights import file_sha256, fit, state_sha256
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
 from axiom_bench.run.job import Job, Shard
@@ -122,7 +121,7 @@ class Keys:
             name = setting.rpartition(".")[2] if ".params." in setting else path.name
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file():
-                    digest = self.job.hashes.of([file], partial(_sha256, file))
+                    digest = self.job.hashes.of([file], partial(file_sha256, file))
                     contents.append(f"{name} {file.relative_to(path).as_posix()} {digest}")
         return {"files": contents} if contents else {}
 
@@ -226,11 +225,6 @@ def declared_files(entry: Plugin) -> list[tuple[str, str]]:
         *((f"{kind}.{entry.name}.params.{name}", str(entry.params.get(name, ""))) for name in annotated),
         *((f"{kind}.{entry.name}.files", path) for path in entry.spec.files),
     ]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
