@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from axiom_bench.judging.headline import committed_card, leaders
+from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
