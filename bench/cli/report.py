@@ -34,8 +34,8 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
     """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
-    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, and as
-    `combining.combine`."""
+    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, with the nearest
+    names for a method or value that one names and the run doesn't have, and as `combining.combine`."""
     suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
     folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
     settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
@@ -47,7 +47,15 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
         manifest = combining.combine(folders, folder)
     if (name := settings.get("compare")) and name not in (manifest.get("methods") or ()):
         settings["compare"] = plugins.matching("method", name)
-    _check(manifest, settings)
+    # Settings of the run's own were checked when it ran.
+    of_run = Options.of(manifest.get("config") or {})
+    options = Options.of(with_settings(manifest, settings)["config"])
+    methods = list(manifest.get("methods") or ())
+    if options.compare is not None and options.compare not in methods:
+        raise unknown("method in this run", options.compare, methods)
+    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
+    values.update(*of_run.figures.values.values())
+    check_names(options, {*methods, *entry_names("method")}, values)
     return folder, settings
 
 
@@ -86,19 +94,6 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
         (settings.setdefault(group, {}) if group else settings)[name] = value
     Options.of({"report": settings})  # which refuses wrong values
     return settings
-
-
-def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises BenchError, with the nearest names, for a method or value that a setting names and the run doesn't have.
-    Those of the run's own settings were checked when it ran."""
-    of_run = Options.of(manifest.get("config") or {})
-    options = Options.of(with_settings(manifest, settings)["config"])
-    methods = list(manifest.get("methods") or ())
-    if options.compare is not None and options.compare not in methods:
-        raise unknown("method in this run", options.compare, methods)
-    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
-    values.update(*of_run.figures.values.values())
-    check_names(options, {*methods, *entry_names("method")}, values)
 
 
 PAUSE = 2.0  # seconds between two looks at the folder
