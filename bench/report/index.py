@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, remote, running
 from axiom_bench.report import stamp
 from axiom_bench.report.page.html import Header, Section, assemble, part
-from axiom_bench.statistics.labels import Metadata
+from axiom_bench.statistics.labels import Metadata, plural
 
 NAME = "index.html"
 ABOVE = "axiom-bench, index of runs"  # in the page's title, by which its own file is known
@@ -77,7 +77,7 @@ def page(root: Path) -> str:
             left_out[name] = str(error)
     runs.sort(key=lambda run: run.created or datetime.min.replace(tzinfo=UTC), reverse=True)
     section = Section("runs", "Runs", part("runs", runs=runs, left_out=left_out), ("index.css",), ("index.js",))
-    return assemble(Header(ABOVE, f"{len(runs):,} run{'' if len(runs) == 1 else 's'}", {}), [section])
+    return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
 def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:

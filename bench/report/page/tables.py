@@ -19,9 +19,8 @@ from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import group_name
 from axiom_bench.statistics.labels import Setting, Value, number
-from axiom_bench.statistics.ranking import Statement, findings
+from axiom_bench.statistics.ranking import Statement, findings, group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")  # the shape at the end of a docstring's line

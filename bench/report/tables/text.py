@@ -53,11 +53,6 @@ def names_of(run: RunFolder, methods: Iterable[str]) -> str:
     return ", ".join(name_of(run, method) for method in methods)
 
 
-def group_name(run: RunFolder, group: Iterable[str]) -> str:
-    """Methods that coincide: "HiResCAM = XGrad-CAM"."""
-    return " = ".join(name_of(run, method) for method in group)
-
-
 def heading(value: Value, whole_set: bool = False) -> str:
     """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow points to the better.
 
