@@ -1,9 +1,10 @@
-"""The exception for a mistake that the user can correct: the command line prints its message and exits with 2."""
+"""The exception for a mistake that the user can correct: the command line prints its message and exits with 2. How
+messages name values."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 MAX_LISTED = 60  # names in an error message; of more, the first NUM_EXAMPLES are listed
@@ -51,6 +52,12 @@ def unknown(kind: str, name: object, names: Iterable[str]) -> BenchError:
     if len(names) > MAX_LISTED:
         return BenchError(f"{message}; there are {len(names)}: {', '.join(names[:NUM_EXAMPLES])}, ...")
     return BenchError(f"{message}; there are: {', '.join(names)}.")
+
+
+def first_names(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """All names, or the first and how many more there are: "conv1, conv2 and 3 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,7 +34,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 -- must come before its submodules
 from axiom_bench.errors import BenchError
 from axiom_bench.models import weights
-from axiom_bench.models.load import Source, find_source
+from axiom_bench.models.sources import Source, find_source
 from axiom_bench.models.spec import ModelSpec
 
 from torchvision.transforms import functional as transforms  # isort: skip

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from axiom_bench.examination.answer import Answer
+from axiom_bench.examination.examine import Answer
 from axiom_bench.run import spine, worker
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.job import OBJECT_RULES, Job

@@ -23,7 +23,7 @@ from axiom_bench.cutting.trace import Trace
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.formats.decoding import open_upright
 from axiom_bench.data.formats.files import as_text
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, first_names
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import (
     MethodLeftOut,
@@ -303,5 +303,4 @@ def zero_maps(images: Sequence[ExplainedImage]) -> Iterator[str]:
             for shown in zero if len(zero) < len(maps) else ():
                 places.setdefault(shown.title, {})[f"{as_text(image.path)} (class {score.name})"] = None
     for title, where in places.items():
-        more = f" and {len(where) - MOST_NAMED} more" if len(where) > MOST_NAMED else ""
-        yield f"The map of {title} is zero everywhere on {', '.join([*where][:MOST_NAMED])}{more}."
+        yield f"The map of {title} is zero everywhere on {first_names([*where], MOST_NAMED)}."

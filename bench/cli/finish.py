@@ -14,7 +14,7 @@ import pandas as pd
 from axiom_bench import report
 from axiom_bench.columns import UNKNOWN_CLASS
 from axiom_bench.environment import seldom_collected
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, first_names
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import mirror, remote, running
 from axiom_bench.report import stamp
@@ -168,5 +168,4 @@ def _in_both(before: Mapping[str, Any], after: Mapping[str, Any], key: str) -> l
 
 
 def _listed(kind: str, names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names[:MAX_NAMES])}{more}"
+    return f"{kind}{'s' if len(names) > 1 else ''} {first_names(names, MAX_NAMES)}"

@@ -17,7 +17,7 @@ from axiom_bench.cutting.trace import CutModel
 from axiom_bench.data.batch import Batch
 from axiom_bench.data.loading import batches
 from axiom_bench.data.mosaic import MosaicImages
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
@@ -116,9 +116,8 @@ def check_trusted(config: Mapping[str, Any]) -> None:
     package's, or fetches data: a run folder may be a stranger's."""
     named = list(code_of(config))
     if named:
-        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise BenchError(
-            f"The run's configuration names code, which would run with your rights: {', '.join(named[:3])}{more}. "
+            f"The run's configuration names code, which would run with your rights: {first_names(named, 3)}. "
             "Add --trust where the run is your own."
         )
     for key, url in urls(config.get("data") or {}):

@@ -37,7 +37,10 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     same = _same_methods(path for folders in parts.values() for path in folders.values())
     of_suite: dict[str, list[tuple[Path, Submission]]] = {}
     for folder in submitted:
-        submission = _checked(folder)
+        submission = submissions.read(folder)
+        verifying.suite_of(folder, submission)
+        if changed := submissions.changed(folder, submission):
+            raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
         of_suite.setdefault(submission.suite, []).append((folder, submission))
     with TemporaryDirectory() as results:
         shown = {
@@ -56,21 +59,13 @@ def leaderboard(output: Path, submitted: Sequence[Path] = ()) -> list[str]:
     return [f"leaderboard: {first}"]
 
 
-def _checked(folder: Path) -> Submission:
-    submission = submissions.read(folder)
-    verifying.suite_of(folder, submission)
-    if changed := submissions.changed(folder, submission):
-        raise BenchError(f"{folder} isn't what was submitted: {changed[0]}.")
-    return submission
-
-
 def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submission]], combined: Path) -> Path:
     """The run folder of a part's published values with the submissions' own; each with its title, commit and day."""
     if not submitted:
         return published
     manifest = combining.combine([published, *(folder / part for folder, _ in submitted)], combined)
     own = reading.read_manifest(published)
-    how = "self-reported" if _has_owners(own) else "submitted"
+    kind = "self-reported" if _has_owners(own) else "submitted"
     methods, added = dict(manifest["methods"]), dict(own.get("added") or {})
     for folder, submission in submitted:
         if submission.name in own["methods"]:
@@ -79,7 +74,10 @@ def _beside(published: Path, part: str, submitted: Sequence[tuple[Path, Submissi
         added[submission.name] = {key: computed.get(key) for key in publishing.OF_ADDED}
         about = methods[submission.name]
         origin = f"{submission.method}, licence: {submission.licence or 'none'}. {submission.reference}".rstrip()
-        titled = {"title": f"{about.get('title') or submission.name} ({how})", "note": f"{how.capitalize()}: {origin}"}
+        titled = {
+            "title": f"{about.get('title') or submission.name} ({kind})",
+            "note": f"{kind.capitalize()}: {origin}",
+        }
         methods[submission.name] = {**about, **titled}
     manifest |= {key: own.get(key) for key in publishing.OF_ADDED} | {"added": added}
     artefacts.write(combined, {**manifest, "methods": methods, "published": list(own["methods"])})

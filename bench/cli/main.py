@@ -138,7 +138,7 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     listing.add_argument("kind", nargs="?", choices=KINDS)
     _add_config_dir(listing)
 
-    status = calls("cli.status.status", "run_folder")
+    status = calls("records.reading.status", "run_folder")
     add("status", "what of a run is done, goes on and has failed", status).add_argument("run_folder", type=run_folder)
 
     merged = calls("records.tidy.tidy", "run_folder", "drop", "beside")
@@ -155,6 +155,15 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     verify.add_argument("--seed", type=int, help="of the sample, 10 %% of the images; left out: a new one, printed")
     verify.add_argument("--trust", action="store_true", help=TRUST)
 
+    _add_suite_commands(add)
+    _add_game(add("game", '"What do you see?": a page on which people name what a method shows', _game))
+    score = calls("report.game_score.report_score", "answers", "output", "seed")
+    _add_game_score(add("game-score", "how well people named what each method shows", score))
+    return tuple(commands.choices)
+
+
+def _add_suite_commands(add: Callable[[str, str, Callable[[Namespace], int]], ArgumentParser]) -> None:
+    """Those of published values. add: of `_add_commands`."""
     values = add("reference", "the published values of a suite", calls("cli.rank.reference", "suite", "csv"))
     values.add_argument("suite", nargs="?", help="default: all that have some")
     values.add_argument("--csv", type=Path, metavar="FILE", help="writes every value there, as values.csv.gz")
@@ -180,11 +189,6 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     submit.add_argument("--output", required=True, type=Path, metavar="FOLDER")
     submit.add_argument("--licence", default="", metavar="TEXT", help="of the method's code, as MIT")
     submit.add_argument("--reference", default="", metavar="TEXT", help="the paper that describes it")
-
-    _add_game(add("game", '"What do you see?": a page on which people name what a method shows', _game))
-    score = calls("report.game_score.report_score", "answers", "output", "seed")
-    _add_game_score(add("game-score", "how well people named what each method shows", score))
-    return tuple(commands.choices)
 
 
 def _add_method(command: ArgumentParser) -> None:

@@ -17,7 +17,7 @@ from axiom_bench import report
 from axiom_bench.cli.benchmark import compute
 from axiom_bench.columns import RECORD_COLUMNS
 from axiom_bench.environment import conf_folder, entry_names
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.judging.standing import Standing, Standings, standings
 from axiom_bench.records import combining, files, publishing, reading, submissions
@@ -222,10 +222,10 @@ def _lines(run: RunFolder, title: str, name: str, places: Mapping[str, Standings
             rows.append((heading, what, "", "", where, ""))
             continue
         tied = [run.metadata.method_title(other) for other in run.methods if other in each.tied]
-        ties = ", ".join(tied[:MAX_NAMES]) + (f" and {len(tied) - MAX_NAMES} more" if len(tied) > MAX_NAMES else "")
         rows.append((
             heading, f"{number(each.values[0])} to {number(each.values[-1])}", each.places_text,
-            f"{each.num_above_controls} of {len(each.networks)}", each.answers.text, ties or "none",
+            f"{each.num_above_controls} of {len(each.networks)}", each.answers.text,
+            first_names(tied, MAX_NAMES) or "none",
         ))  # fmt: skip
     header = (
         "", "values by network", "places", "above all controls", "values on networks, images",

@@ -15,7 +15,7 @@ from axiom_bench.cli.terminal import say_line
 from axiom_bench.environment import entry_names
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.evaluation import plugins
-from axiom_bench.records import combining, locks, mirror, reading, remote, running
+from axiom_bench.records import combining, mirror, reading, remote, running
 from axiom_bench.report.options import KEYS, Options, check_names, with_settings
 from axiom_bench.run.progress import progress
 
@@ -34,8 +34,8 @@ def write(folders: Sequence[Path], words: Sequence[str], output: Path | None) ->
 
 def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None) -> tuple[Path, dict[str, Any]]:
     """The folder to report on, and the settings. Several runs, or one with an output, are combined into a folder first.
-    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, and as
-    `combining.combine`."""
+    words: KEY=VALUE; report.reference=SUITE is one more run. Raises BenchError for a wrong setting, with the nearest
+    names for a method or value that one names and the run doesn't have, and as `combining.combine`."""
     suites = [word.partition("=")[2] for word in words if word.partition("=")[0] == REFERENCE]
     folders = [*folders, *(_reference(folders[0], suite) for suite in suites)]
     settings = parsed([word for word in words if word.partition("=")[0] != REFERENCE])
@@ -47,7 +47,15 @@ def prepared(folders: Sequence[Path], words: Sequence[str], output: Path | None)
         manifest = combining.combine(folders, folder)
     if (name := settings.get("compare")) and name not in (manifest.get("methods") or ()):
         settings["compare"] = plugins.matching("method", name)
-    _check(manifest, settings)
+    # Settings of the run's own were checked when it ran.
+    of_run = Options.of(manifest.get("config") or {})
+    options = Options.of(with_settings(manifest, settings)["config"])
+    methods = list(manifest.get("methods") or ())
+    if options.compare is not None and options.compare not in methods:
+        raise unknown("method in this run", options.compare, methods)
+    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
+    values.update(*of_run.figures.values.values())
+    check_names(options, {*methods, *entry_names("method")}, values)
     return folder, settings
 
 
@@ -88,19 +96,6 @@ def parsed(words: Sequence[str]) -> dict[str, Any]:
     return settings
 
 
-def _check(manifest: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises BenchError, with the nearest names, for a method or value that a setting names and the run doesn't have.
-    Those of the run's own settings were checked when it ran."""
-    of_run = Options.of(manifest.get("config") or {})
-    options = Options.of(with_settings(manifest, settings)["config"])
-    methods = list(manifest.get("methods") or ())
-    if options.compare is not None and options.compare not in methods:
-        raise unknown("method in this run", options.compare, methods)
-    values = {*(manifest.get("metrics") or ()), *of_run.headline, *of_run.columns, *of_run.columns_off}
-    values.update(*of_run.figures.values.values())
-    check_names(options, {*methods, *entry_names("method")}, values)
-
-
 PAUSE = 2.0  # seconds between two looks at the folder
 SHARE = 4  # drawing takes at most one part in so many of the time, since the run needs the cores
 RELOAD = 10  # seconds after which the page loads itself again
@@ -123,20 +118,20 @@ def watch(
 
 
 def _follow(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    told: list[str] = []
+    shown: list[str] = []
     while True:
         manifest = reading.read_manifest(folder)
         sentences = running.sentences(manifest)
         is_running = manifest.get("state") == running.RUNNING
         start = time.monotonic()
         page = report.write(folder, settings, RELOAD if is_running else None)
-        if sentences != told or not is_running:
+        if sentences != shown or not is_running:
             for line in [*sentences, f"report: {page}"]:
                 say(line)
-        told = sentences
+        shown = sentences
         if not is_running:
             return
         until = time.monotonic() + (SHARE - 1) * (time.monotonic() - start)
         time.sleep(PAUSE)
-        while time.monotonic() < until and locks.in_use(folder):
+        while time.monotonic() < until and running.in_use(folder):
             time.sleep(PAUSE)

@@ -110,7 +110,10 @@ class Ending(nn.Module):
         call_of: Any = _call_of if of_graph else self.calls.of if self.calls else lambda _: None
         logits = logits_before(returned, call_of, SIGMOID if self.returns == "labels" else SOFTMAX)
         if of_graph and logits is not None:
-            _erase(returned.node, logits.node)
+            node = returned.node  # nothing uses it, nor what it alone was made of, as far as the logits
+            while not node.users and node is not logits.node:
+                unused, node = node, node.all_input_nodes[0]
+                node.graph.erase_node(unused)
         return UNDONE[self.returns](returned) if logits is None else logits
 
     def check(self, returned: Tensor, network: str) -> None:
@@ -139,10 +142,3 @@ def _call_of(proxy: Any) -> Call | None:
         return fx.Proxy(graph.node_copy(node, lambda each: other.node if each is source else each), tracer)
 
     return Call(name, fx.Proxy(source, tracer), again)
-
-
-def _erase(node: fx.Node, logits: fx.Node) -> None:
-    """Removes a node that nothing uses, and what it alone was made of, as far as the logits."""
-    while not node.users and node is not logits:
-        unused, node = node, node.all_input_nodes[0]
-        node.graph.erase_node(unused)

@@ -1,4 +1,4 @@
-"""Images as a user gives them, and a network's first pass over one: read, or refused with the next step."""
+"""Images and classes as a user gives them, and a network's first pass over one: read, or refused with the next step."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ def taken_apart(
     by_name = isinstance(inputs, Mapping)
     as_dict = by_name and not parameters.keys() & entries.keys() and _binds(forward, entries)
     if not (as_dict or (_binds(forward, **entries) if by_name else _binds(forward, *inputs))):
-        given = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
+        passed = " and ".join(map(str, keys)) if by_name else f"{len(keys)} inputs"
         mend = "images[0], the images alone" if len(parameters) == 1 else "one input for each"
-        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {given}; give {mend}.")
+        raise BenchError(f"{name}.forward takes {' and '.join(parameters)}, not {passed}; give {mend}.")
     for key, value in entries.items():
         if not isinstance(value, Tensor):
             raise BenchError(
@@ -171,6 +171,28 @@ def checked_images(images: Any, model: nn.Module) -> Tensor:
             "the network itself does that."
         )
     return images
+
+
+def checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
+    """Class indices (B,), one of the logits (B, C) of each image. Raises BenchError for what can't be that."""
+    rows, classes = logits.shape
+    expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
+    try:
+        indices = torch.as_tensor(targets, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't convert to numbers.") from error
+    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
+        raise BenchError(f"{expected}, not {indices.dtype} values.")
+    if indices.shape != (rows,):
+        advice = f"; give [{int(indices)}] * {rows}" if indices.ndim == 0 else ""
+        if indices.shape == logits.shape and indices.count_nonzero() == rows:
+            advice = "; give targets.argmax(1)"
+        raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
+    outside = indices[(indices < 0) | (indices >= classes)]
+    if len(outside):
+        valid = f"0 to {classes - 1}" if classes > 1 else "0 alone"
+        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
+    return indices.long().clone()
 
 
 def dimensions_of(model: nn.Module) -> list[int]:

@@ -102,9 +102,9 @@ def segmentation(
     classes = None if labels is None else torch.as_tensor(labels).reshape(-1)
     regions = len(region) if isinstance(region, Tensor) and region.ndim == 3 else None
     if regions != (None if classes is None else len(classes)):
-        given = "no labels" if classes is None else f"{len(classes)} labels"
+        count = "no labels" if classes is None else f"{len(classes)} labels"
         raise BenchError(
-            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: {given}."
+            f"Labels are those of regions (n, H, W), one for each; region is {described(region)}: {count}."
         )
     return Output("segmentation", are_logits=True, function=_RegionSum(region, classes, read), softmax=False)
 
@@ -185,7 +185,10 @@ class _BoxScores(TensorScores):
 
     def forward(self, output: list[dict[str, Tensor]] | tuple[Tensor, Tensor]) -> Tensor:
         if isinstance(output, tuple):
-            return self._of_anchors(*output)
+            boxes, scores = output
+            best, place = intersection_over_union(self.boxes, boxes).max(2)
+            of_class = scores[:, :, self.labels].transpose(1, 2)  # (B, n, N)
+            return of_class.gather(2, place[:, :, None])[:, :, 0] * (best >= self.iou)  # (B, n)
         return torch.stack([self._of_image(**detected) for detected in output])
 
     def _of_image(self, boxes: Tensor, labels: Tensor, scores: Tensor, **_: Tensor) -> Tensor:
@@ -195,12 +198,6 @@ class _BoxScores(TensorScores):
         overlap = intersection_over_union(self.boxes, boxes).masked_fill(self.labels[:, None] != labels, -1)
         best, place = overlap.max(1)
         return scores[place] * (best >= self.iou)
-
-    def _of_anchors(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        """(B, n) scores of the anchors of each image."""
-        best, place = intersection_over_union(self.boxes, boxes).max(2)
-        of_class = scores[:, :, self.labels].transpose(1, 2)  # (B, n, N)
-        return of_class.gather(2, place[:, :, None])[:, :, 0] * (best >= self.iou)
 
     def extra_repr(self) -> str:
         return f"iou={self.iou}"

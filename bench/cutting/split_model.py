@@ -426,10 +426,10 @@ class TracedNetwork:
         with arithmetic("fp32", maps.device):
             truth = method(maps.clone(), targets.clone(), *(self.others if hasattr(model, "of_objects") else ()))
         if not isinstance(truth, Tensor) or truth.shape != maps.shape or not truth.is_floating_point():
-            given = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
+            kind = f"{truth.dtype} {tuple(truth.shape)}" if isinstance(truth, Tensor) else type_name(truth)
             raise BenchError(
                 f"{type(model).__name__}.true_contributions must return a floating-point tensor of the activations' "
-                f"shape {tuple(maps.shape)} at the layer {layer!r}, not {given}; where it "
+                f"shape {tuple(maps.shape)} at the layer {layer!r}, not {kind}; where it "
                 "holds at another layer, name that one in the attribute truth_layer."
             )
         return self.output_scale * truth.to(maps)

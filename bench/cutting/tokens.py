@@ -263,6 +263,6 @@ class ChannelOrder(TorchFunctionMode):
 
     def _dims(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[int, ...]:
         """The dimensions, or the sizes, that an operation on a value that is watched is called with."""
-        given = kwargs.get("dim", kwargs.get("dims", kwargs.get("normalized_shape", args)))
-        flat = tree_leaves(given)
+        entries = kwargs.get("dim", kwargs.get("dims", kwargs.get("normalized_shape", args)))
+        flat = tree_leaves(entries)
         return tuple(dim % self.ndim if dim < 0 else dim for dim in flat if type(dim) is int)

@@ -16,6 +16,7 @@ from axiom_bench.cutting.images import (
     are_several,
     bound,
     checked_images,
+    checked_targets,
     failures_of,
     taken_apart,
 )
@@ -35,7 +36,7 @@ from axiom_bench.cutting.passes import Passes, full_precision
 from axiom_bench.cutting.split_model import GIBIBYTE, CachesResults, SplitModel, TracedNetwork
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trunk_and_head import cast
-from axiom_bench.errors import BenchError, is_out_of_memory, type_name
+from axiom_bench.errors import BenchError, is_out_of_memory
 
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
@@ -210,10 +211,8 @@ class Trace(CachesResults):
         if budget is None or self.network.has_free_drops(self.activations):
             values = self.network.ablation_drops(self.activations, self.targets)
             return Drops(values, torch.ones_like(values, dtype=torch.bool), values.new_zeros(len(values)))
-        first_order, dead = (
-            (self.gradients * self.activations).sum(axes(self.activations)),
-            dead_channels(self.activations),
-        )
+        first_order = (self.gradients * self.activations).sum(axes(self.activations))
+        dead = dead_channels(self.activations)
         ablate = partial(self.network.ablation_drops, self.activations, self.targets)
         return within(budget, first_order, dead, self.generators("ablation_channels"), ablate)
 
@@ -339,7 +338,7 @@ def trace_of(
         with torch.enable_grad():
             network_logits, values = cut_model.head_with_values(activations, sides)
             outputs, logits = cut_model.outputs_of(network_logits), cut_model.class_logits_of(network_logits)
-        targets = logits.argmax(1) if targets is None else _checked_targets(targets, logits)
+        targets = logits.argmax(1) if targets is None else checked_targets(targets, logits)
         scores = outputs.gather(1, targets[:, None])[:, 0]
         gradients = _gradients(cut_model, scores, activations, sides, values is not None)
     return Trace(
@@ -389,27 +388,6 @@ def _gradients(cut_model: SplitModel, scores: Tensor, activations: Tensor, sides
             )
         raise BenchError(f"The scores don't depend on the layer {cut_model.layer!r}; choose one nearer to the output.")
     return gradients
-
-
-def _checked_targets(targets: Tensor | Sequence[int], logits: Tensor) -> Tensor:
-    rows, classes = logits.shape
-    expected = f"Invalid targets: expected one class index per image, ({rows},) integers"
-    try:
-        indices = torch.as_tensor(targets, device=logits.device)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise BenchError(f"{expected}, not {type_name(targets)} that torch can't convert to numbers.") from error
-    if indices.is_floating_point() or indices.is_complex() or indices.dtype == torch.bool:
-        raise BenchError(f"{expected}, not {indices.dtype} values.")
-    if indices.shape != (rows,):
-        advice = f"; give [{int(indices)}] * {rows}" if indices.ndim == 0 else ""
-        if indices.shape == logits.shape and indices.count_nonzero() == rows:
-            advice = "; give targets.argmax(1)"
-        raise BenchError(f"{expected}, not the shape {tuple(indices.shape)}{advice}.")
-    outside = indices[(indices < 0) | (indices >= classes)]
-    if len(outside):
-        valid = f"0 to {classes - 1}" if classes > 1 else "0 alone"
-        raise BenchError(f"Invalid target {int(outside[0])}; the model's classes are {valid}.")
-    return indices.long().clone()
 
 
 class CutModel(SplitModel):

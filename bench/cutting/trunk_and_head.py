@@ -430,9 +430,9 @@ def _checked_kinds(model: nn.Module, parts: Parts, layer: str, image: Tensor, ex
     activations, sides = parts.trunk(image)
     if not isinstance(activations, Tensor) or activations.ndim != image.ndim:
         is_tensor = isinstance(activations, Tensor)
-        given = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
+        output = f"shape {tuple(activations.shape)}" if is_tensor else type(activations).__name__
         raise BenchError(
-            f"The layer {layer!r} gives {given}, not maps (B, K, {SPACES[image.ndim - 2]}); "
+            f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
             "choose a convolution, activation or pooling layer before the maps are flattened."
         )
     if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):

@@ -27,12 +27,12 @@ from axiom_bench.data.pasted import PastedImages
 from axiom_bench.errors import BenchError, unknown
 from axiom_bench.kinds import File, Name, check_group, check_values, shown, signature, whole, worded
 
-KINDS: Mapping[str, Callable[..., DataSet]] = {
+OF_ARRAYS: Mapping[str, Callable[..., DataSet]] = {"signals": Signals, "volumes": Volumes, "arrays": arrays}
+KINDS: Mapping[str, Callable[..., DataSet]] = {  # of pictures, and of arrays
+    **OF_ARRAYS,
     "scenes": Scenes,
     "planted": Planted,
     "scenes_marked": MarkedScenes,
-    "signals": Signals,
-    "volumes": Volumes,
     "synthetic_shapes": SyntheticShapes,
     "imagenet": imagenet,
     "imagenet_s": ImageNetS,
@@ -42,13 +42,10 @@ KINDS: Mapping[str, Callable[..., DataSet]] = {
     "funnybirds": FunnyBirds,
     "webdataset": TarShards,
     "parquet": ParquetImages,
-    "arrays": arrays,
     "mosaic": MosaicImages,
     "pasted": PastedImages,
     "hard": HardImages,
 }
-# the kinds whose samples are arrays, not pictures
-OF_ARRAYS: tuple[Callable[..., DataSet], ...] = (Signals, Volumes, arrays)
 
 
 SIZE = "a number of images, 1 or more, or null for all"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from axiom_bench.errors import BenchError, type_name, unknown
+from axiom_bench.errors import BenchError, first_names, type_name, unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,8 +47,24 @@ Heat = NDArray[np.floating[Any]]
 
 
 def drawn_over(image: Pixels, heatmap: Tensor | NDArray[Any], colours: str, opacity: float) -> Image.Image:
-    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError."""
-    heat = _heat(heatmap, image.shape[:2])
+    """As `axiom_bench.overlay`, of an image (H, W, 3). Raises BenchError unless the heatmap is one map of its size, in
+    [0, 1]."""
+    height, width = image.shape[:2]
+    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
+    if values.ndim == 3 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
+    if values.shape != (height, width):
+        raise BenchError(
+            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {height} x {width}; "
+            f"ab.heatmap(raw_map, ({height}, {width})) makes one of the image's size, and ab.explain(..., "
+            "size=...). Of a photograph, maps.picture(0) is what the network saw."
+        )
+    heat: Heat = values.astype(np.float32)
+    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
+    if low < 0 or high > 1:
+        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
     if not 0 <= opacity <= 1:
         raise BenchError(f"opacity is {opacity}; give a number from 0, the image alone, to 1, the colours alone.")
     return Image.fromarray(blend(image, heat, colours, opacity))
@@ -78,35 +94,13 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
         return values
     if not np.issubdtype(values.dtype, np.floating):
         raise BenchError(f"This image holds {values.dtype}; give uint8 from 0 to 255, or floats in [0, 1].")
-    return (255 * _in_range(values.astype(np.float64))).round().astype(np.uint8)
-
-
-def _in_range(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values in [0, 1] as they are, others scaled to their minimum and maximum. Raises BenchError for NaN, infinity."""
+    values = values.astype(np.float64)
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
         raise BenchError("This image holds NaN or infinity; there is nothing to show.")
-    return values if low >= 0 and high <= 1 else (values - low) / max(high - low, np.finfo(float).tiny)
-
-
-def _heat(heatmap: Tensor | NDArray[Any], size: tuple[int, ...]) -> Heat:
-    """(H, W) float. Raises BenchError unless it is one map of this size, in [0, 1]."""
-    values = _array(heatmap, "A heatmap", "pass a tensor or an array (H, W), as ab.explain(...)[name][0]")
-    if values.ndim == 3 and len(values) == 1:
-        values = values[0]
-    if values.ndim != 2:
-        raise BenchError(f"This heatmap has the shape {values.shape}; give that of one image, (H, W), as heatmap[0].")
-    if values.shape != tuple(size):
-        raise BenchError(
-            f"The heatmap is {values.shape[0]} x {values.shape[1]} pixels and the image {size[0]} x {size[1]}; "
-            f"ab.heatmap(raw_map, ({size[0]}, {size[1]})) makes one of the image's size, and ab.explain(..., "
-            "size=...). Of a photograph, maps.picture(0) is what the network saw."
-        )
-    heat: Heat = values.astype(np.float32)
-    low, high = float(np.nan_to_num(heat).min()), float(np.nan_to_num(heat).max())
     if low < 0 or high > 1:
-        raise BenchError(f"The heatmap has values from {low:.3g} to {high:.3g}; ab.heatmap scales any map to [0, 1].")
-    return heat
+        values = (values - low) / max(high - low, np.finfo(float).tiny)
+    return (255 * values).round().astype(np.uint8)
 
 
 def _array(values: Any, what: str, expected: str) -> NDArray[Any]:
@@ -271,7 +265,7 @@ class Heatmaps(dict[str, "Tensor"]):
     def __repr__(self) -> str:
         classes = [self._name(int(index)) for index in self.explained]
         of = f"{len(self.images)} of {' x '.join(map(str, self.images.shape[2:]))}, layer {self.layer!r}"
-        return f"Heatmaps({_listed(list(self))}; {of}, explained: {_listed(classes)})"
+        return f"Heatmaps({first_names(list(self), MAX_NAMED)}; {of}, explained: {first_names(classes, MAX_NAMED)})"
 
     def picture(self, row: int) -> Image.Image:
         """An image as the network saw it, for `axiom_bench.overlay`. Raises BenchError for signals and volumes."""
@@ -376,11 +370,6 @@ def panel(axis: Any, pixels: Pixels, title: str, note: str = "") -> None:
     axis.imshow(pixels)
     axis.set_title(textwrap.fill(title, 32), loc="center", fontsize=8, fontweight="normal", parse_math=False)
     axis.set_xlabel(note, fontsize=6.5)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def _rounded(probability: float) -> str:

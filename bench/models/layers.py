@@ -139,7 +139,31 @@ def choose(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool 
         return last_spatial(calls)
     if layer == "last_relu":
         return last_relu(calls)
-    return _checked(module, layer, calls, reshaped)
+    # the first name of the layer, if it exists, is called, and its output is maps at its last call, which is cut
+    names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
+    layer = layer_name(module, layer) or layer
+    if layer not in names:
+        maps = [call.name for call in calls if call.name and (call.is_map or call.is_tokens)]
+        outer = [name for name in maps if "." not in name]  # few, for a name that is near none
+        close = difflib.get_close_matches(layer, maps, n=1, cutoff=0.5)
+        raise unknown("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
+    target = module.get_submodule(layer)
+    layer = next(name for name, child in module.named_modules() if child is target)  # a shared module has several names
+    outputs = [call for call in calls if call.name == layer]  # the last one is cut
+    if not outputs:
+        raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
+    last = outputs[-1]
+    if last.is_tokens and not reshaped:
+        raise BenchError(
+            f"The layer {layer!r} gives tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
+        )
+    if not (last.is_map or (reshaped and len(last.shape) > 2)):
+        maps = [call.name for call in calls if call.is_map and call.name]
+        example = f", as {maps[-1]!r} is" if maps else ""
+        raise BenchError(
+            f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); name a spatial one{example}."
+        )
+    return layer
 
 
 def depth(layer: str, calls: Sequence[Call]) -> int:
@@ -219,31 +243,3 @@ def _class_layer(calls: Sequence[Call]) -> int:
     shape = calls[with_matrix[-1]].shape
     channels = shape[1] if len(shape) == calls[-1].ndim else shape[-1]
     return with_matrix[-1] if channels == calls[-1].shape[1] else len(calls)
-
-
-def _checked(module: nn.Module, layer: str, calls: Sequence[Call], reshaped: bool) -> str:
-    """The first name of the layer, if it exists, is called, and its output is maps (at its last call, which is cut)."""
-    names = [name for name, _ in module.named_modules(remove_duplicate=False) if name]
-    layer = layer_name(module, layer) or layer
-    if layer not in names:
-        maps = [call.name for call in calls if call.name and (call.is_map or call.is_tokens)]
-        outer = [name for name in maps if "." not in name]  # few, for a name that is near none
-        close = difflib.get_close_matches(layer, maps, n=1, cutoff=0.5)
-        raise unknown("layer", layer, {*(maps if close or len(outer) < 2 else outer)})
-    target = module.get_submodule(layer)
-    layer = next(name for name, child in module.named_modules() if child is target)  # a shared module has several names
-    outputs = [call for call in calls if call.name == layer]  # the last one is cut
-    if not outputs:
-        raise BenchError(f"The layer {layer!r} isn't called in a forward pass; name a module that is.")
-    last = outputs[-1]
-    if last.is_tokens and not reshaped:
-        raise BenchError(
-            f"The layer {layer!r} gives tokens {last.description}, not maps (B, K, H, W); set model.reshape=tokens."
-        )
-    if not (last.is_map or (reshaped and len(last.shape) > 2)):
-        maps = [call.name for call in calls if call.is_map and call.name]
-        example = f", as {maps[-1]!r} is" if maps else ""
-        raise BenchError(
-            f"The layer {layer!r} gives {last.description}, not maps (B, K, H, W); name a spatial one{example}."
-        )
-    return layer

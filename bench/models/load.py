@@ -1,15 +1,14 @@
 """A network from its configuration: found (embedded, torchvision's, timm's or a user's own), built, and given weights,
-target layer and preprocessing."""
+target layer, preprocessing and what is explained of it (model.output)."""
 
 from __future__ import annotations
 
-import copy
+import csv
+import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from http.client import HTTPException
-from math import floor
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +18,18 @@ from torch import Tensor, nn
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
-from axiom_bench.cutting.numerics import XY
-from axiom_bench.cutting.output import LOGITS, Output, OutputModule
+from axiom_bench.cutting.output import LOGITS, Output, OutputModule, check_output
+from axiom_bench.cutting.output import OUTPUTS as PLAIN_OUTPUTS
+from axiom_bench.cutting.output_presets import multi_label, regression, segmentation
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
-from axiom_bench.data.preprocessing import RGB, Preprocessing
-from axiom_bench.embedded import networks, patches, planted, scenes
+from axiom_bench.data.layouts import voc
+from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, NetworkClasses, class_indices, names_of_logits
+from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
-from axiom_bench.models.outputs import find_output
+from axiom_bench.models.sources import Source, find_source
 from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.models.user_code import called, import_function
 from axiom_bench.models.weights import Weights
@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from axiom_bench.models.objects import Objects
 
 CLASSES = "num_classes"  # as torchvision and timm call it
-FRAMES, BYTES = 16, 255  # of a video where no data say how many, and the largest value of its pixels
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # done to arrays
 
 
@@ -116,14 +115,7 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
     name = spec.name
     if spec.draw is not None:
         module, name = FixedDraws(module, spec.draw), f"{name}+draw{spec.draw}"
-    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
-    configured = {key: value for key, value in settings.items() if value is not None}
-    preprocessing = source.preprocessing
-    if shape is not None:
-        preprocessing = replace(NOTHING if preprocessing.shape is None else preprocessing, shape=shape)
-    if preprocessing.shape is None:
-        spec.check_colours()
-    preprocessing = replace(preprocessing, **configured)
+    preprocessing = _preprocessing(spec, source, shape)
     sides = input_size(preprocessing)
     noise = torch.rand(1, preprocessing.channels, *sides, generator=torch.Generator().manual_seed(0))
     module, output, inputs = _with_inputs(spec, module, noise)
@@ -179,6 +171,17 @@ def _finetuned(spec: ModelSpec, image: Tensor) -> nn.Module | None:
     except BenchError as error:
         raise BenchError(f"model.finetuned: {error}") from error
     return _with_inputs(copy_of, module if spec.draw is None else FixedDraws(module, spec.draw), image)[0]
+
+
+def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | None) -> Preprocessing:
+    """That of the source, but for what is configured. shape: as `load_model` takes it."""
+    preprocessing = source.preprocessing
+    if shape is not None:
+        preprocessing = replace(NOTHING if preprocessing.shape is None else preprocessing, shape=shape)
+    if preprocessing.shape is None:
+        spec.check_colours()
+    settings = {key: getattr(spec, key) for key in ("resize", "crop", "mean", "std", "interpolation")}
+    return replace(preprocessing, **{key: value for key, value in settings.items() if value is not None})
 
 
 def _with_inputs(
@@ -314,161 +317,74 @@ def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, 
     return {}
 
 
-@dataclass(frozen=True)
-class Source:
-    """One network before its weights: how to build it, what it expects, its published weights by name, and what a
-    reader must know of its values. Names of classes count where the network has as many. variants: arguments with which
-    others may have built it, where it takes a number of classes. accuracy: published for the weights; 0 if unknown."""
+class LogSumExpGroups(OutputModule):
+    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of exponentials.
 
-    build: Callable[..., nn.Module]
-    preprocessing: Preprocessing
-    published: Callable[[str], Weights]
-    classes: tuple[str, ...] | None = None
-    note: str = ""
-    variants: tuple[Mapping[str, Any], ...] = ()
-    accuracy: float = 0.0
+    Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
+    probability of each, given that the class is in one of them. groups: class indices, each group not empty.
+    """
 
+    members: Tensor
+    absent: Tensor
 
-def find_source(spec: ModelSpec) -> Source:
-    """The network that a spec names. Raises BenchError, with the nearest names, where there is none."""
-    sources = {"embedded": _embedded, "torchvision": _torchvision, "timm": _timm, "user": _user}
-    if spec.source not in sources:
-        raise unknown("model source", spec.source, sources)
-    return sources[spec.source](spec)
+    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        widest = max(map(len, groups))
+        members = [[*group, *[group[0]] * (widest - len(group))] for group in groups]
+        absent = [[0.0] * len(group) + [-torch.inf] * (widest - len(group)) for group in groups]
+        self.register_buffer("members", torch.tensor(members), persistent=False)
+        self.register_buffer("absent", torch.tensor(absent), persistent=False)
 
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
 
-def _embedded(spec: ModelSpec) -> Source:
-    of_planted: Mapping[str, Callable[..., nn.Module]] = {**planted.BUILDERS, **planted.OF_BOXES}
-    builders = {**networks.BUILDERS, **of_planted}
-    if spec.architecture not in builders:
-        raise unknown("embedded model", spec.architecture, builders)
-    build = partial(builders[spec.architecture], **spec.kwargs)
-    is_planted = spec.architecture in of_planted
-
-    def published(name: str) -> Weights:
-        files = {"default": None} if is_planted else networks.weights_files(spec.architecture)
-        if name not in files:
-            raise unknown(f"weights of {spec.architecture}", name, files)
-        if (file := files[name]) is not None:
-            return weights.read(file)
-        state = build().state_dict()
-        return Weights(state, "by construction", weights.state_sha256(state))
-
-    kind, channels = networks.KINDS.get(spec.architecture, scenes.FEW), 1
-    classes = kind.classes
-    if is_planted:
-        kind, channels, classes = patches.KINDS.get(spec.kwargs.get("axes", 2), kind), RGB, patches.CLASSES
-    preprocessing = Preprocessing(kind.space[0], kind.space[0], networks.MEAN, networks.STD)
-    if len(kind.space) != len(XY):  # arrays
-        mean, std = networks.MEAN[:channels], networks.STD[:channels]
-        preprocessing = Preprocessing(None, None, mean, std, shape=(channels, *kind.space))
-    note = "" if spec.weights is None else networks.NOTES.get(spec.architecture, "")
-    return Source(build, preprocessing, published, classes, note)
+    def extra_repr(self) -> str:
+        """Sizes, and a checksum of the members: this text is part of a shard's key."""
+        checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
+        return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
 
 
-def _torchvision(spec: ModelSpec) -> Source:
-    from axiom_bench.data.torchvision_import import torchvision  # here: it takes as long as importing torch
-
-    of_video = torchvision.models.list_models(module=torchvision.models.video)
-    names = [*torchvision.models.list_models(module=torchvision.models), *of_video]
-    if spec.architecture not in names:
-        raise unknown("torchvision classifier", spec.architecture, names)
-    members = torchvision.models.get_model_weights(spec.architecture)
-
-    def member(name: str) -> Any:
-        if name == "default":
-            return members.DEFAULT
-        if name not in members.__members__:
-            raise unknown(
-                f"set of weights of {spec.architecture}", name, ["default", *(entry.name for entry in members)]
-            )
-        return members[name]
-
-    def published(name: str) -> Weights:
-        entry = member(name)  # from torchvision's cache or the network, with the hash in the file's name checked
-        try:
-            state = entry.get_state_dict(map_location="cpu", check_hash=True, progress=False)
-        except (OSError, RuntimeError, HTTPException) as error:
-            raise _no_download(spec.architecture, entry.url, error) from error
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(entry.url).name)
-        return Weights(state, str(entry), weights.file_sha256(file))
-
-    # A file from elsewhere, and random weights, take the standard input: that of the architecture's first weights.
-    is_published = spec.weights is not None and spec.weights_file is None
-    entry = member(str(spec.weights)) if is_published else next(iter(members))
-    expects, classes = entry.transforms(), tuple(entry.meta.get("categories") or ())
-    mean, std, sides = tuple(expects.mean), tuple(expects.std), (expects.resize_size[0], expects.crop_size[0])
-    preprocessing = Preprocessing(*sides, mean, std, expects.interpolation.value)
-    if spec.architecture in of_video:  # of frames of bytes
-        shape = len(mean), FRAMES, *expects.crop_size
-        mean, std = (tuple(BYTES * value for value in values) for values in (mean, std))
-        preprocessing = Preprocessing(None, None, mean, std, shape=shape)
-    kwargs, variants = dict(spec.kwargs), list[Mapping[str, Any]]([{}])
-    if spec.architecture in ("googlenet", "inception_v3"):
-        # What their builders switch on by themselves for published weights, which we load ourselves: they rescale their
-        # input inside the network, and their files hold auxiliary heads (idle in eval mode).
-        kwargs = {"transform_input": True, "aux_logits": True, "init_weights": spec.weights is None, **kwargs}
-        variants += [{"aux_logits": False}]
-    build = partial(torchvision.models.get_model, spec.architecture, weights=None, **kwargs)
-    # Of a folder's file nobody says which set it is: `default` stands for the one of the lowest accuracy.
-    sets = [each for each in members if spec.weights in ("default", each.name)]
-    measured = [each.meta["_metrics"]["ImageNet-1K"]["acc@1"] for each in sets if spec.architecture not in of_video]
-    accuracy = min(measured, default=0.0) / 100
-    return Source(build, preprocessing, published, classes, variants=tuple(variants), accuracy=accuracy)
+@cache
+def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
+    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
+    indices: dict[str, list[int]] = {name: [] for name in voc.CLASSES}
+    with GROUPS.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            indices[row["voc"]].append(int(row["index"]))
+    return {name: tuple(indices) for name, indices in indices.items()}
 
 
-def _no_download(architecture: str, origin: str, error: Exception) -> BenchError:
-    return BenchError(
-        f"The weights of {architecture} can't be downloaded from {origin} ({str(error).splitlines()[0]}); "
-        f"set model.weights_folder to a folder with {architecture}.safetensors (or .pth), which serves several models, "
-        "model.weights to one such file, or model.weights=null for random weights."
-    )
-
-
-def _timm(spec: ModelSpec) -> Source:
-    import axiom_bench.data.torchvision_import  # noqa: F401 - here: it takes seconds, and timm imports torchvision
-
-    try:
-        import timm
-    except ImportError as error:
-        raise BenchError("timm's models need timm: pip install '.[timm]' in axiom-bench's checkout.") from error
-    if not timm.is_model(spec.architecture.split(".")[0]):
-        raise unknown("timm model", spec.architecture, timm.list_models())
-
-    def published(name: str) -> Weights:
-        architecture = spec.architecture if name == "default" else f"{spec.architecture}.{name}"
-        try:
-            state = timm.create_model(architecture, pretrained=True, **spec.kwargs).state_dict()
-        except (OSError, RuntimeError, ValueError) as error:
-            raise _no_download(architecture, "timm's hub", error) from error
-        return Weights(state, f"timm {architecture}", weights.state_sha256(state))
-
-    expects = timm.get_pretrained_cfg(spec.architecture)
-    height, width = expects.input_size[1:]
-    sides = floor(height / expects.crop_pct), floor(width / expects.crop_pct)
-    resize = sides if expects.crop_mode == "squash" else sides[0]
-    preprocessing = Preprocessing(resize, height, expects.mean, expects.std, expects.interpolation)
-    build = partial(timm.create_model, spec.architecture, pretrained=False, **spec.kwargs)
-    return Source(build, preprocessing, published, _timm_classes(expects), variants=({},))
-
-
-def _timm_classes(expects: Any) -> tuple[str, ...]:
-    """The names of the classes that timm has for a network's weights; () where it has none."""
-    from timm.data import ImageNetInfo, infer_imagenet_subset
-
-    if expects.label_names:
-        return tuple(map(str, expects.label_names))
-    subset = infer_imagenet_subset(expects)
-    return tuple(ImageNetInfo(subset).label_descriptions(detailed=False)) if subset else ()
-
-
-def _user(spec: ModelSpec) -> Source:
-    def published(name: str) -> Weights:
+def _voc_groups(classes: int) -> OutputModule:
+    if classes != IMAGENET_CLASSES:
         raise BenchError(
-            f"Your own network {spec.name!r} has no weights called {name!r}; set model.weights to a .safetensors, "
-            f".pth or .pt file, or model.weights=as_built for those that {spec.architecture} loads."
+            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
+            f"model has {classes} logits; set model.output=logits for a model of VOC's own classes."
         )
+    return LogSumExpGroups(list(voc_in_imagenet().values()))
 
-    made = import_function(spec.architecture)
-    build = partial(copy.deepcopy, made) if isinstance(made, nn.Module) else partial(made, **spec.kwargs)
-    return Source(build, Preprocessing(None, None, IMAGENET_MEAN, IMAGENET_STD), published)
+
+OUTPUTS = {
+    **PLAIN_OUTPUTS,
+    "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=voc.CLASSES),
+    "multi_label": multi_label(),
+    "regression": regression(),
+    "segmentation": segmentation(),
+}
+
+
+def find_output(name: str | None) -> Output:
+    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`; None: recognised.
+
+    A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
+    """
+    if name is None:
+        return check_output(None)
+    if ":" not in name:
+        if name not in OUTPUTS:
+            raise unknown("model output", name, OUTPUTS)
+        return OUTPUTS[name]
+    expected = (
+        "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
+    )
+    function = import_function(name, "model.output", expected)
+    return check_output(called(function, "model.output") if isinstance(function, type) else function)

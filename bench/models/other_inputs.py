@@ -73,9 +73,9 @@ class InputsFile:
         """A sentence on what the network is given: names, types and shapes of a batch."""
         names = (key for key in self.takes.keys if key != self.takes.explained)
         kinds = (f"{str(each.dtype).removeprefix('torch.')} {('B', *each.shape[1:])}" for each in self.values)
-        given = " and ".join(f"{name}, {kind}," for name, kind in zip(names, kinds, strict=True)).replace("'", "")
+        inputs = " and ".join(f"{name}, {kind}," for name, kind in zip(names, kinds, strict=True)).replace("'", "")
         images = f"The images are its argument {self.takes.explained!r} (another: model.explained=NAME)"
-        return f"{images}, and beside them it gets {given} of {self.name}."
+        return f"{images}, and beside them it gets {inputs} of {self.name}."
 
     @property
     def first(self) -> OtherInputs:

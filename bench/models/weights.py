@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import unwrapped_name
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 
 INNER = "\0"  # between a checkpoint's key and what is under it; between a module and its tensors stands a dot
 COUNTED = "num_batches_tracked"  # older files lack it, and no value depends on it
@@ -127,7 +127,10 @@ def read(path: Path) -> Weights:
 
 
 def _loaded(path: Path) -> Any:
-    _check_size(path)
+    # An archive may unpack to far more than it has.
+    unpacked = sum(member.file_size for member in _members(path))
+    if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
+        raise OSError(f"it would unpack to {unpacked:,} bytes")
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if is_zipfile(path) else []
     named = [name.rpartition(".") for name in names]
     unread: list[Any] = [type(name, (Unread,), {"__module__": each, "__qualname__": name}) for each, _, name in named]
@@ -155,13 +158,6 @@ def _why(path: Path, error: Exception) -> tuple[str, str]:
     return (DAMAGED, SAVE) if is_damaged else ("it is a zip of other files", UNPACK)
 
 
-def _check_size(path: Path) -> None:
-    """Raises OSError for a checkpoint whose archive would unpack to far more than it has."""
-    unpacked = sum(member.file_size for member in _members(path))
-    if unpacked > MAX_UNPACKED + 2 * path.stat().st_size:
-        raise OSError(f"it would unpack to {unpacked:,} bytes")
-
-
 def _members(path: Path) -> list[ZipInfo]:
     """Of a zip file; none of a file that is no whole one."""
     try:
@@ -178,19 +174,6 @@ def _named(content: Any, before: str, seen: set[int]) -> Iterator[tuple[str, Ten
             if isinstance(value, Tensor):
                 yield f"{before}{key}", value
             yield from _named(value, f"{before}{key}{INNER}", seen)
-
-
-def _unusable(tensor: Tensor) -> str | None:
-    """What a tensor is, with its article, that can't be a weight; None for one that can."""
-    kinds = {
-        "a meta": tensor.is_meta,  # it has no values
-        "a nested": tensor.is_nested,
-        "a quantized": tensor.is_quantized,
-        "a sparse": tensor.layout != torch.strided,
-        "a complex": tensor.is_complex(),
-        f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
-    }
-    return next((kind for kind, holds in kinds.items() if holds), None)
 
 
 def places(weights: Weights, expected: Mapping[str, Tensor]) -> list[Place]:
@@ -265,7 +248,7 @@ def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None 
         sizes = ((name, tuple(place.tensors[name].shape), tuple(expected[name].shape)) for name in place.wrong)
         shapes = [f"{name} {shape} for {of_network}" for name, shape, of_network in sizes]
         parts = {"missing": place.missing, "unexpected": place.unexpected, "of the wrong shape": shapes}
-        differences = "; ".join(f"{problem}: {_few(names)}" for problem, names in parts.items() if names)
+        differences = "; ".join(f"{problem}: {first_names(names, 3)}" for problem, names in parts.items() if names)
         raise BenchError(
             f"The weights {file} don't fit {architecture} ({differences}); give the file of this architecture."
         )
@@ -276,7 +259,7 @@ def fit(module: nn.Module, weights: Weights, architecture: str, key: str | None 
     marks = getattr(weights.state, "_metadata", None) or module.state_dict()._metadata  # type: ignore[attr-defined]
     state._metadata = marks  # type: ignore[attr-defined]
     module.load_state_dict(state, strict=False)
-    left_out = f"; left out: {_few(place.beside)}" if place.beside else ""
+    left_out = f"; left out: {first_names(place.beside, 3)}" if place.beside else ""
     return [f"the network is at {place.name} in {file}{left_out}."] if place.before or left_out else []
 
 
@@ -295,9 +278,10 @@ def _chosen(found: Sequence[Place], file: str, key: str | None) -> Place:
         raise unknown(f"place of the network in {file}", key, [place.name for place in found])
     first, *others = named
     if others := [place for place in others if not _are_same(first.tensors, place.tensors)]:
+        places = first_names([first.name, *(place.name for place in others)], 3)
         raise BenchError(
-            f"The weights {file} hold the network {len(others) + 1} times with other values, at "
-            f"{_few([first.name, *(place.name for place in others)])}; choose one by model.weights_key={first.name}."
+            f"The weights {file} hold the network {len(others) + 1} times with other values, at {places}; choose one "
+            f"by model.weights_key={first.name}."
         )
     return first
 
@@ -309,7 +293,15 @@ def _are_same(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> bool:
 
 def _check_values(tensor: Tensor, dtype: torch.dtype, name: str, file: str) -> None:
     """Raises BenchError for a tensor that can't be a weight, of a module that has that dtype there."""
-    if kind := _unusable(tensor):
+    kinds = {  # that can't be weights
+        "a meta": tensor.is_meta,  # it has no values
+        "a nested": tensor.is_nested,
+        "a quantized": tensor.is_quantized,
+        "a sparse": tensor.layout != torch.strided,
+        "a complex": tensor.is_complex(),
+        f"a {str(tensor.dtype).removeprefix('torch.')}": tensor.dtype not in DTYPES,
+    }
+    if kind := next((kind for kind, holds in kinds.items() if holds), None):
         raise BenchError(f"The weights {file} hold {kind} tensor, {name[:MAX_REASON]!r}; {SAVE}, as plain floats.")
     is_floats = tensor.is_floating_point()
     if dtype.is_floating_point and not (is_floats and tensor.to(dtype).isfinite().all()):
@@ -330,7 +322,3 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _few(names: Sequence[str], limit: int = 3) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, files, locks, record_files, remote, running
+from axiom_bench.records import artefacts, files, record_files, remote, running
 from axiom_bench.records.remote import Objects
 
 LOCK, BEAT, LEASE = "lock.json", 10.0, 60.0
@@ -115,7 +115,7 @@ def fetched(text: str) -> Path:
             raise BenchError(
                 f"There is no finished run in {text}: it has no {artefacts.NAME}; give RESULTS/experiment/run."
             )
-        if not locks.in_use(folder):
+        if not running.in_use(folder):
             running.end(folder)  # of a command that was killed here: another may have ended its run elsewhere
     return folder
 
@@ -125,7 +125,7 @@ def held(folder: Path) -> Iterator[None]:
     """One command at a time computes into a folder; of a mirror, into what it mirrors. Raises BenchError, also where
     another machine computes into the same run."""
     mirror = of(folder)
-    with locks.held(folder), nullcontext() if mirror is None else _locked(mirror.objects):
+    with running.held(folder), nullcontext() if mirror is None else _locked(mirror.objects):
         yield
 
 

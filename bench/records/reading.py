@@ -168,3 +168,16 @@ def chosen(
         wanted = {name for metric in values.get(method, ()) for name in names.get(metric, ())}
         keep[row] = [name in wanted for name in metrics.dictionary.to_pylist()]
     return table.filter(pa.array(keep[np.asarray(methods.indices), np.asarray(metrics.indices)]))
+
+
+def status(folder: Path) -> Iterator[str]:
+    """`axiom-bench status`: lines on what of a run is done, goes on and has failed, from its folder alone. Raises
+    BenchError for a folder that holds no run."""
+    manifest = read_manifest(folder)
+    sentences = running.sentences(manifest)
+    if manifest.get("state") == running.RUNNING:
+        yield f"{folder}: {running.holder(folder)}."
+    yield from sentences or [f"{folder} is done: its last command ended on {manifest['created']}."]
+    if not sentences:
+        yield from (f"{job['job']}: {job['images']:,} images." for job in manifest.get("jobs") or ())
+    yield from (f"failed: {failure['job']}: {failure['message']}" for failure in manifest.get("failures") or ())

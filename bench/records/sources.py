@@ -164,17 +164,13 @@ def _parsed(path: Path, content: bytes, name: str) -> tuple[str, tuple[str, ...]
     if path.suffix != ".py":
         return hashlib.sha256(content).hexdigest(), ()
     tree = ast.parse(content)
-    _drop_docstrings(tree)
-    imports = tuple(_imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0]))
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
-
-
-def _drop_docstrings(tree: ast.Module) -> None:
-    """Also those beside a class's fields."""
+    # Docstrings don't count, nor do those beside a class's fields.
     for node in _blocks(tree, for_types=True):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             texts = [each for each in node.body if isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant)]
             node.body = [each for each in node.body if each not in texts]
+    imports = tuple(_imports(tree, name if path.name == "__init__.py" else name.rpartition(".")[0]))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

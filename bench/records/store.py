@@ -136,8 +136,10 @@ def is_usable(path: Path, columns: Collection[str] = ()) -> bool:
 
 def columns_of(content: bytes) -> list[str]:
     """The names of a Parquet file's columns, from its content; none where it is no such file."""
-    schema = _schema_of(content)
-    return [] if schema is None else list(schema.names)
+    try:
+        return list(pq.read_schema(pa.BufferReader(content)).names)
+    except (OSError, ValueError):
+        return []
 
 
 def metadata_of(content: bytes) -> Any:
@@ -145,13 +147,6 @@ def metadata_of(content: bytes) -> Any:
     try:  # a published file has no Arrow schema, which pq.read_schema takes the metadata from
         entries = pq.read_metadata(pa.BufferReader(content)).metadata or {}
         return json.loads(entries[METADATA]) if METADATA in entries else None
-    except (OSError, ValueError):
-        return None
-
-
-def _schema_of(content: bytes) -> pa.Schema | None:
-    try:
-        return pq.read_schema(pa.BufferReader(content))
     except (OSError, ValueError):
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, locks, reading, record_files, store
+from axiom_bench.records import artefacts, reading, record_files, running, store
 from axiom_bench.records.record_files import RecordFile, Values
 
 MAX_NAMES = 10  # groups of unneeded values that are named
@@ -20,7 +20,7 @@ def tidy(folder: Path, drop: bool, beside: str | None = None) -> list[str]:
     value in that company, and while a run is using it."""
     folder = Path(folder)
     run = artefacts.read(folder)
-    with locks.held(folder, wait=False):
+    with running.held(folder, wait=False):
         in_folder = record_files.read(folder)
         before = [file for files in in_folder.files.values() for file in files]
         plugins = sorted({name for file in before for name in file.beside})

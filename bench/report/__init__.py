@@ -35,7 +35,7 @@ def write(
     beside it is written in any case.
     Raises BenchError where the run can't be read or the folder can't be written.
     """
-    from axiom_bench.records import locks, reading
+    from axiom_bench.records import reading, running
     from axiom_bench.report import index
     from axiom_bench.report.options import with_settings
 
@@ -46,7 +46,7 @@ def write(
     inputs = stamp.inputs(folder, manifest)
     try:
         if not stamp.is_current(folder, inputs):
-            with locks.held(folder, locks.REPORT):
+            with running.held(folder, running.REPORT):
                 if not stamp.is_current(folder, inputs):  # another process may have written it meanwhile
                     _write(run, settings, reload, inputs, tell)
         index.update(folder, manifest)

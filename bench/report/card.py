@@ -19,15 +19,18 @@ from axiom_bench.judging.card import (
     NEEDED,
     OF_A_TRUTH,
     PLACE,
+    PRIMARY,
     RELIABILITY,
     SANITY,
     TESTS,
     TRUTH_AHEAD,
     TRUTH_FIRST,
     UNCLEAR,
+    committed_card,
+    committed_rows,
     interval_over_networks,
+    verdicts,
 )
-from axiom_bench.judging.headline import PRIMARY, committed_card, committed_rows, verdicts
 from axiom_bench.judging.judgement import GOAL, MIN_METHODS
 from axiom_bench.report.tables.table import Cell, Group, Table, numeric
 from axiom_bench.report.tables.text import ARROWS

@@ -15,7 +15,7 @@ from axiom_bench.errors import BenchError
 from axiom_bench.records import artefacts, files, remote, running
 from axiom_bench.report import stamp
 from axiom_bench.report.page.html import Header, Section, assemble, part
-from axiom_bench.statistics.labels import Metadata
+from axiom_bench.statistics.labels import Metadata, plural
 
 NAME = "index.html"
 ABOVE = "axiom-bench, index of runs"  # in the page's title, by which its own file is known
@@ -40,7 +40,10 @@ def update(folder: Path, manifest: Mapping[str, Any]) -> None:
     none in a store, of which only a part is here. A report is worth more than its place in the index: where this can't
     be written, a line on standard error says so."""
     folder = folder.absolute()
-    root = _root(folder, manifest)
+    if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
+        root: Path | None = folder.parents[1]
+    else:  # of runs combined, by the index that is there
+        root = next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
     if root is None or remote.url_of(folder) is not None:
         return
     try:
@@ -49,13 +52,6 @@ def update(folder: Path, manifest: Mapping[str, Any]) -> None:
         files.write(root / NAME, page(root).encode(errors="replace"))
     except (BenchError, OSError) as error:
         print(f"axiom-bench: no index of all runs: {error}", file=sys.stderr, flush=True)
-
-
-def _root(folder: Path, manifest: Mapping[str, Any]) -> Path | None:
-    """The folder of results: by the run's own name, or of runs combined by the index that is there."""
-    if [folder.parent.name, folder.name] == [manifest["experiment"], manifest["run"]]:
-        return folder.parents[1]
-    return next((parent for parent in folder.parents[:2] if _is_ours(parent)), None)
 
 
 def _is_ours(root: Path) -> bool:
@@ -81,7 +77,7 @@ def page(root: Path) -> str:
             left_out[name] = str(error)
     runs.sort(key=lambda run: run.created or datetime.min.replace(tzinfo=UTC), reverse=True)
     section = Section("runs", "Runs", part("runs", runs=runs, left_out=left_out), ("index.css",), ("index.js",))
-    return assemble(Header(ABOVE, f"{len(runs):,} run{'' if len(runs) == 1 else 's'}", {}), [section])
+    return assemble(Header(ABOVE, plural(len(runs), "run"), {}), [section])
 
 
 def _run(folder: Path, name: str, manifest: Mapping[str, Any]) -> Run:

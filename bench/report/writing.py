@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -18,15 +18,28 @@ from threadpoolctl import threadpool_limits
 from axiom_bench.records import files, reading
 from axiom_bench.report import gallery, scorecard, stamp
 from axiom_bench.report.card import in_words
-from axiom_bench.report.charts import agreement, by_depth, by_method, confusion, costs, curves, pictures, plane, ranking
+from axiom_bench.report.charts import by_method, lines, matrices, pictures, points, ranking
 from axiom_bench.report.charts.drawing import DPI, Chart, Figure, LeftOut, written
 from axiom_bench.report.charts.styles import method_styles, sign
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page import tables as page_tables
 from axiom_bench.report.page.html import Section, assemble, part
 from axiom_bench.report.page.this_run import combined_runs, header, this_run
-from axiom_bench.report.tables import write_tables
-from axiom_bench.report.tables.table import Table
+from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, paired_tables, place_frame, place_tables
+from axiom_bench.report.tables.latex import to_latex
+from axiom_bench.report.tables.summaries import (
+    correctness_tables,
+    headline_tables,
+    long_frame,
+    metric_tables,
+    overview_table,
+    runtime_table,
+    status_table,
+    training_tables,
+    wide_frame,
+)
+from axiom_bench.report.tables.table import Table, to_csv, to_markdown
+from axiom_bench.statistics.labels import UNSTABLE
 from axiom_bench.statistics.run_folder import RunFolder
 
 
@@ -66,6 +79,40 @@ def write_report(run: RunFolder, tell: Tell = lambda step: None) -> None:
         files.write(run.path / stamp.PAGE, page(run, tables, figures, gallery.section(run)).encode())
         if section := gallery.folder_section(run):
             files.write(run.path / gallery.FOLDER / "index.html", assemble(header(run), [section]).encode())
+
+
+def all_tables(run: RunFolder) -> list[Table]:
+    """Those of the page, in its order, each with a sentence for every method and metric that is marked in its run."""
+    tables = [
+        overview_table(run), *training_tables(run), *place_tables(run), *pair_tables(run), *paired_tables(run),
+        *metric_tables(run), *correctness_tables(run), status_table(run), runtime_table(run),
+    ]  # fmt: skip
+    return [_with_marks(run, table) for table in tables]
+
+
+def _with_marks(run: RunFolder, table: Table) -> Table:
+    marks = tuple(f"{UNSTABLE} {name}: {why}." for name, why in run.metadata.unstable().items())
+    return replace(table, notes=(*table.notes, *marks))
+
+
+def write_tables(run: RunFolder, folder: Path) -> list[Table]:
+    """Write every table as Markdown and LaTeX, and a short one for each headline metric; summary.csv (long),
+    overview.csv (wide), pairs.csv, places.csv and runtime.csv for programs. The tables of the page.
+
+    Raises BenchError where the folder can't be written.
+    """
+    tables = all_tables(run)
+    for table in (*tables, *(_with_marks(run, each) for each in headline_tables(run))):
+        name = files.safe_name(table.name)  # it may hold a metric's name
+        files.write(folder / f"{name}.md", to_markdown(table).encode())
+        files.write(folder / f"{name}.tex", to_latex(table, options_of(run).latex.width).encode())
+    frames = {
+        "summary": long_frame(run), "overview": wide_frame(run), "runtime": run.runtime,
+        "pairs": pair_frame(run), "places": place_frame(run),
+    }  # fmt: skip
+    for name, frame in frames.items():
+        files.write(folder / f"{name}.csv", to_csv(frame).encode())
+    return tables
 
 
 def page(run: RunFolder, tables: Sequence[Table], figures: Iterable[SavedFigure | LeftOut], images: Section) -> str:
@@ -109,9 +156,9 @@ def charts_section(run: RunFolder, figures: Iterable[SavedFigure | LeftOut]) -> 
 
 # The errors by depth where a run has several layers; then the paper's figures by number; then our own.
 FIGURES = (
-    by_depth.draw, pictures.draw_pair, by_method.draw_networks, confusion.draw, pictures.draw_perturbed,
-    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, plane.draw, by_method.draw, curves.draw, costs.draw,
-    agreement.draw,
+    lines.draw_by_depth, pictures.draw_pair, by_method.draw_networks, matrices.draw_confusion, pictures.draw_perturbed,
+    pictures.draw_grid, ranking.draw, ranking.draw_mean_ranks, points.draw_plane, by_method.draw, lines.draw_curves,
+    points.draw_costs, matrices.draw_agreement,
 )  # fmt: skip
 FOLDER = "figures"  # in the run folder
 

@@ -32,7 +32,7 @@ from axiom_bench.cutting import trace as tracing
 from axiom_bench.cutting.numerics import generators
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace, trace_of
-from axiom_bench.data.registry import KINDS, OF_ARRAYS
+from axiom_bench.data.registry import OF_ARRAYS
 from axiom_bench.errors import BenchError, NoMap
 from axiom_bench.evaluation.method_costs import measure_runtime
 from axiom_bench.evaluation.plugins import Plugin, imported, required
@@ -58,7 +58,7 @@ def chosen_methods(config: Mapping[str, Any], workers: int = 1) -> tuple[Plugin,
         return chosen("method", config)
     ours = {name: each for name, each in methods.items() if name not in foreign}
     found = {method.name: method for method in (chosen("method", {"method": ours}) if ours else ())}
-    of_arrays = KINDS[config["data"]["kind"]] in OF_ARRAYS
+    of_arrays = config["data"]["kind"] in OF_ARRAYS
     of_worker = {"model": config["model"], "of_arrays": of_arrays, "device": config["device"], "method": foreign}
     started = [Worker(of_worker) for _ in range(workers)]
     for name, entry in foreign.items():
@@ -174,7 +174,11 @@ class Worker:
             ended.add_note(f"raised by {request.get('method') or request['describe']!r}")
             raise ended from error
         if "error" in about:
-            raise _error(*about["error"])
+            name, text, notes = about["error"]  # by its name: its class may be the method's own
+            raised = ERRORS.get(name, type(name, (RuntimeError,), {}))(text)
+            for note in notes:
+                raised.add_note(note)
+            raise raised
         self.known.add(request.get("state", ""))
         return about
 
@@ -285,11 +289,3 @@ class Served:
         _send(self.connection, {"draws": str(seed)})
         seeds = pickle.loads(self.connection.recv_bytes())
         return [torch.Generator().manual_seed(seeds[int(row)]) for row in images.flatten(1)[:, 0]]
-
-
-def _error(name: str, text: str, notes: Sequence[str]) -> Exception:
-    """An error of the other process, by its name: its class may be the method's own."""
-    error = ERRORS.get(name, type(name, (RuntimeError,), {}))(text)
-    for note in notes:
-        error.add_note(note)
-    return error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from axiom_bench.evaluation.batch import shard_rows
 from axiom_bench.evaluation.plugins import Plugin, needs_of, required, value_names
 from axiom_bench.evaluation.specs import MethodSpec
 from axiom_bench.models.spec import OBJECT_OUTPUTS
-from axiom_bench.models.weights import fit, state_sha256
+from axiom_bench.models.weights import file_sha256, fit, state_sha256
 from axiom_bench.records.record_files import key
 from axiom_bench.records.sources import PACKAGE, Sources, label, version_of
 from axiom_bench.run.job import Job, Shard
@@ -38,7 +37,9 @@ class Keys:
     def common(self) -> str:
         """Key of all facts that the job's values share, apart from the images."""
         job, model, device = self.job, self.job.model, self.job.device
-        network = [self._network(model.module), self._function(model.build)]
+        # A network's layers as torch prints them, its tensors beside the weights, and the code of their classes.
+        code = self.code({type(part).__module__ for part in model.module.modules()})
+        network = [[repr(model.module), tensors_sha256(model.module), code], self._function(model.build)]
         if job.config["model"].get("output") in OBJECT_OUTPUTS:
             network.append(self._function(vars(model.module)["read"]))
         return key(
@@ -63,11 +64,11 @@ class Keys:
 
     def on(self, job: Job) -> Keys:
         """The keys of the job with other images of its data set, whose common key is the same."""
-        keys = self.told(job)
+        keys = self.with_plugins_of(job)
         vars(keys)["values"] = self.values
         return keys
 
-    def told(self, job: Job) -> Keys:
+    def with_plugins_of(self, job: Job) -> Keys:
         """The keys of the job with what is told of its plug-ins, whose code and common key are the same."""
         keys = Keys(job, self.command)
         vars(keys).update(common=self.common, _sources=self._sources)
@@ -113,14 +114,14 @@ class Keys:
         """Names and SHA-256 of all files that a plug-in declares, a file or a folder each, where it declares any.
         Raises BenchError where there is none."""
         contents = []
-        for setting, given in declared_files(entry):
-            path = Path(given).expanduser()
+        for setting, text in declared_files(entry):
+            path = Path(text).expanduser()
             if not path.exists():
                 raise BenchError(f"There is no file or folder {path}; set {setting}=PATH.")
             name = setting.rpartition(".")[2] if ".params." in setting else path.name
             for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
                 if file.is_file():
-                    digest = self.job.hashes.of([file], partial(_sha256, file))
+                    digest = self.job.hashes.of([file], partial(file_sha256, file))
                     contents.append(f"{name} {file.relative_to(path).as_posix()} {digest}")
         return {"files": contents} if contents else {}
 
@@ -140,11 +141,6 @@ class Keys:
         """What modules run: the hash of the code, and versions of installed distributions."""
         code = self._sources.of(modules)
         return [code.sha256, code.versions]
-
-    def _network(self, module: nn.Module) -> list[object]:
-        """A network's layers as torch prints them, its tensors beside the weights, and the code of their classes."""
-        code = self.code({type(part).__module__ for part in module.modules()})
-        return [repr(module), tensors_sha256(module), code]
 
     def _function(self, function: Callable[..., Any] | None) -> list[object]:
         """A function that built a network (two may print alike), or that makes scores of what one returns: its name,
@@ -229,11 +225,6 @@ def declared_files(entry: Plugin) -> list[tuple[str, str]]:
         *((f"{kind}.{entry.name}.params.{name}", str(entry.params.get(name, ""))) for name in annotated),
         *((f"{kind}.{entry.name}.files", path) for path in entry.spec.files),
     ]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unbound(call: Callable[..., Any]) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:

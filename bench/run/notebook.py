@@ -318,8 +318,8 @@ def chosen(kind: str, entries: Sequence[str | Callable]) -> list[Plugin]:
     """
     if isinstance(entries, str) or not isinstance(entries, Iterable):
         hint = f"{kind}s=[{entries!r}]" if isinstance(entries, str) else f"{kind}s=[...]"
-        given = repr(entries) if isinstance(entries, str) else type_name(entries)
-        raise BenchError(f"{kind}s is a list of names or callables, not {given}; pass {hint}.")
+        received = repr(entries) if isinstance(entries, str) else type_name(entries)
+        raise BenchError(f"{kind}s is a list of names or callables, not {received}; pass {hint}.")
     listed = [plugins.of(kind, entry) for entry in entries]
     for index, entry in enumerate(listed):
         if entry.name in [other.name for other in listed[:index]]:

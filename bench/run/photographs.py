@@ -22,7 +22,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError
 from axiom_bench.examination.examine import BYTES, NORMALISED
 from axiom_bench.explanation.overlay import Pixels, picture_of
-from axiom_bench.models.load import IMAGENET_MEAN, IMAGENET_STD
+from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
 
 Photograph = str | PathLike[str] | Image.Image | NDArray[Any]
 STANDARD = Preprocessing(256, 224, IMAGENET_MEAN, IMAGENET_STD)  # of a network of which nobody says another

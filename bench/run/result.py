@@ -19,7 +19,7 @@ from axiom_bench.cutting.dependence import BatchMates
 from axiom_bench.errors import BenchError, is_out_of_memory
 from axiom_bench.evaluation.batch import MethodLeftOut, NotFiniteMaps, ZeroMaps
 from axiom_bench.evaluation.method_costs import MethodNotTimed
-from axiom_bench.examination.answer import Answer
+from axiom_bench.examination.examine import Answer
 from axiom_bench.records import artefacts
 from axiom_bench.records.files import DamagedFile
 from axiom_bench.records.record_files import Values

@@ -58,9 +58,11 @@ def decided(job: Job, command: str = "") -> Job:
     keys, folder = Keys(job, command), run_folder(job.config)
     path = folder / f"examination/{keys.step('proof', keys.values)}.json"
     if (kept := files.read_json_or_none(path)) is not None:
-        told = replace(job, methods=_told(job.methods, kept["methods"]), metrics=_told(job.metrics, kept["metrics"]))
-        if not missing(keys.told(told), folder)[0]:
-            return told
+        marked = replace(
+            job, methods=_marked(job.methods, kept["methods"]), metrics=_marked(job.metrics, kept["metrics"])
+        )
+        if not missing(keys.with_plugins_of(marked), folder)[0]:
+            return marked
     first = next((batch for batch in rows(job, job.indices, required(plugins)) if isinstance(batch, Batch)), None)
     if first is None:  # no image can be read, so no method will be called
         return job
@@ -85,7 +87,7 @@ def _marks(plugins: Sequence[Plugin]) -> dict[str, dict[str, Any]]:
     return {name: {mark: spec[mark] for mark in MARKS if mark in spec} for name, spec in specs.items()}
 
 
-def _told(plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]) -> tuple[Plugin, ...]:
+def _marked(plugins: Sequence[Plugin], marks: Mapping[str, Mapping[str, Any]]) -> tuple[Plugin, ...]:
     return tuple(replace(each, spec=replace(each.spec, **marks[each.name])) for each in plugins)
 
 

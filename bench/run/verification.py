@@ -75,30 +75,26 @@ def _computed(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", MethodLeftOut)  # which the run itself has told
         warnings.simplefilter("ignore", ZeroMaps)
-        return _sampled(config, seed, of_foreign, share, otherwise)
-
-
-def _sampled(config: dict[str, Any], seed: int, of_foreign: bool, share: float, otherwise: bool) -> pd.DataFrame:
-    config = {**config, "data": {**config["data"], "cache": None}}
-    with TemporaryDirectory() as folder:
-        job = on_its_images(loaded({**config, "results": folder}, isolate=True))
-    count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
-    sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
-    if otherwise:  # by processes that the proof on the first images has taught nothing
-        specs = {method.name: method.spec for method in job.methods}
-        methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, workers=2))
-        job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
-    foreign = _foreign(config)
-    wanted = {
-        method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
-        for method, keys in Keys(job).values.items()
-    }
-    requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
-    needs = required((*job.methods, *job.metrics))
-    batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
-    parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
-    table = frame(filter(holds_values, parts)).assign(**job.columns)
-    return table[table["image_id"] != FILLED]
+        config = {**config, "data": {**config["data"], "cache": None}}
+        with TemporaryDirectory() as folder:
+            job = on_its_images(loaded({**config, "results": folder}, isolate=True))
+        count = min(len(job.indices), max(FEWEST, math.ceil(share * len(job.indices))))
+        sample = random.Random(f"{seed} {job.name}").sample(job.indices, count)
+        if otherwise:  # by processes that the proof on the first images has taught nothing
+            specs = {method.name: method.spec for method in job.methods}
+            methods = (replace(method, spec=specs[method.name]) for method in chosen_methods(config, workers=2))
+            job = replace(job, batch_size=FEW_ROWS, methods=tuple(methods))
+        foreign = _foreign(config)
+        wanted = {
+            method: {metric: key for metric, key in keys.items() if not of_foreign or {method, metric} & foreign}
+            for method, keys in Keys(job).values.items()
+        }
+        requests = shards.requests(job, {method: keys for method, keys in wanted.items() if keys})
+        needs = required((*job.methods, *job.metrics))
+        batches = rows(job, tuple(sample), needs) if otherwise else in_their_places(job, sample, needs)
+        parts = shard_rows(job.cut_model, batches, requests, job.batch_rows, job.normalise)
+        table = frame(filter(holds_values, parts)).assign(**job.columns)
+        return table[table["image_id"] != FILLED]
 
 
 def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -> Iterator[Batch | BadImage]:
@@ -111,20 +107,24 @@ def in_their_places(job: Job, sample: Collection[int], needs: Collection[str]) -
         if drawn.isdisjoint(job.data.ids[index] for index in shard):
             continue
         for batch in rows(job, shard, needs):
-            if isinstance(batch, BadImage):
-                if batch.image_id in drawn:
-                    yield batch
-                continue
-            kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
-            for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
-                group = next((each for of, each in waiting if of == kind and place not in each), None)
-                if group is None:
-                    waiting.append((kind, group := {}))
-                group[place] = batch[place : place + 1]
+            if isinstance(batch, Batch):
+                _hold(waiting, batch, drawn)
+            elif batch.image_id in drawn:
+                yield batch
         while len(waiting) > WAITING:
             yield _filled(waiting.pop(0)[1])
     for _, group in waiting:
         yield _filled(group)
+
+
+def _hold(waiting: list[tuple[object, dict[int, Batch]]], batch: Batch, drawn: Collection[str]) -> None:
+    """Puts each drawn row into the first group of its kind whose place is free."""
+    kind = batch.images.shape[1:], batch.images.dtype, batch.interventions is None, batch.other_images is None
+    for place in (place for place, name in enumerate(batch.image_ids) if name in drawn):
+        group = next((each for of, each in waiting if of == kind and place not in each), None)
+        if group is None:
+            waiting.append((kind, group := {}))
+        group[place] = batch[place : place + 1]
 
 
 def _filled(group: Mapping[int, Batch]) -> Batch:

@@ -25,8 +25,7 @@ from axiom_bench.data.mosaic import MosaicImages
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.batch import traced
 from axiom_bench.evaluation.plugins import Plugin, required
-from axiom_bench.examination.answer import Answer
-from axiom_bench.examination.examine import BATCH, examine
+from axiom_bench.examination.examine import BATCH, Answer, examine
 from axiom_bench.records import artefacts, files, mirror
 from axiom_bench.run import choosing, fetching, images, isolated, manifest, shards
 from axiom_bench.run.composing import settings

@@ -203,6 +203,11 @@ def share(part: float, total: float) -> str:
     return f"{percent:.0f} %"
 
 
+def plural(count: int, noun: str) -> str:
+    """ "1 image", "1,024 images"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def counts_text(images: Iterable[int], rows: Iterable[int]) -> str:
     """How many images, and rows (an image and an explained class), values were computed from; of several, the range.
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import Comparison
-from axiom_bench.statistics.labels import Setting, Value, number, p_value, share
+from axiom_bench.statistics.labels import Setting, Value, number, p_value, plural, share
 from axiom_bench.statistics.paired_tests import LEVEL
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -154,7 +154,7 @@ def conclusion(
         for methods in leaders.values():
             shared = [run.metadata.value(name) for name, others in leaders.items() if others == methods]
             names = names_in_words(run, [(name,) for name in run.methods if name in methods])
-            titles = _listed([in_sentence(value.title) for value in shared])
+            titles = _joined([in_sentence(value.title) for value in shared])
             firsts = [
                 comparison.ranked[0] for value in shared if (comparison := run.comparisons.of(setting, value.name))
             ]
@@ -164,11 +164,11 @@ def conclusion(
             if len(methods) > 1:
                 does = does.replace("has", "have").replace("leads", "lead")
             same = [at for at in run.settings if all(_ahead(run, at, value.name) == methods for value in shared)]
-            where = f"{_listed([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
+            where = f"{_joined([run.label(at) for at in same[:MOST_NAMES]])}{' and others' * (len(same) > MOST_NAMES)}"
             return f"{names} {does} {titles} on {where}", setting, [value.name for value in shared]
     each = [_ranking(run, setting, name) for setting in run.settings for name in metrics]
     images = [comparison.images for comparison in each if comparison is not None and len(comparison.places) > 1]
-    nobody = f"No metric tells which method is best with {_images(max(images))}" if images else ""
+    nobody = f"No metric tells which method is best with {plural(max(images), 'image')}" if images else ""
     return next(iter((*at_chance(run), nobody))), None, []
 
 
@@ -191,7 +191,7 @@ def coincidences(run: RunFolder, metrics: Sequence[str]) -> str:
         if same := [run.label(setting) for setting in run.settings if coincide(run, setting, name)]:
             titles.setdefault(tuple(same), []).append(in_sentence(run.metadata.value(name).title))
     return " ".join(
-        f"On {_listed(labels)} all methods, controls aside, have the same {_listed(of_labels)}. Before global average "
+        f"On {_joined(labels)} all methods, controls aside, have the same {_joined(of_labels)}. Before global average "
         "pooling and one linear layer they must, by algebra."
         for labels, of_labels in titles.items()
     )
@@ -344,7 +344,7 @@ def _control(run: RunFolder, value: Value, comparison: Comparison) -> tuple[str,
     if first is None:
         return sentence, ""
     texts = [number(each, value.rounding) for each in (next(iter(controls.values())), comparison.place(first[0]).value)]
-    return sentence, f"{value.lead.capitalize()} {texts[0]}; the best method, {_name(run, first)}, has {texts[1]}."
+    return sentence, f"{value.lead.capitalize()} {texts[0]}; the best method, {group_name(run, first)}, has {texts[1]}."
 
 
 def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Group, other: Group) -> tuple[str, str]:
@@ -353,11 +353,12 @@ def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Grou
     text = partial(number, rounding=value.rounding)
     values = [text(comparison.place(group[0]).value) for group in (best, other)]
     statistic, better, images = value.lead.capitalize(), pair["better"], comparison.images
-    where = f", on {'all' if better == images else f'{better:,} of'} {_images(images)}"
+    where = f", on {'all' if better == images else f'{better:,} of'} {plural(images, 'image')}"
     if comparison.of_whole_set:
         statistic, where = "Values", ""
     return (
-        f"{_name(run, best)} is significantly better than {_name(run, other)} in {in_sentence(value.title)}{where}.",
+        f"{group_name(run, best)} is significantly better than {group_name(run, other)} in "
+        f"{in_sentence(value.title)}{where}.",
         f"{statistic} {values[0]} against {values[1]}; difference {text(pair['difference'])}, 95 % CI "
         f"{text(pair['low'])} to {text(pair['high'])}, {p_value(pair['adjusted'])} after Holm.",
     )
@@ -366,9 +367,9 @@ def _difference(run: RunFolder, value: Value, comparison: Comparison, best: Grou
 def _contradicted(run: RunFolder, value: Value, comparison: Comparison) -> str:
     pairs = comparison.contradicted
     parts = [
-        f"{_name(run, comparison.group_of(pair['second']))} is better than "
-        f"{_name(run, comparison.group_of(pair['first']))} on {pair['worse']:,} of {_images(comparison.images)} "
-        f"and worse on {pair['better']:,}"
+        f"{group_name(run, comparison.group_of(pair['second']))} is better than "
+        f"{group_name(run, comparison.group_of(pair['first']))} on {pair['worse']:,} of "
+        f"{plural(comparison.images, 'image')} and worse on {pair['better']:,}"
         for pair in pairs[:MOST_NAMES]
     ]
     more = f", and {len(pairs) - MOST_NAMES} more pairs" if len(pairs) > MOST_NAMES else ""
@@ -382,33 +383,33 @@ def _undecided(
     run: RunFolder, value: Value, comparison: Comparison, best: Group, unclear: Sequence[Group]
 ) -> tuple[str, str]:
     names, title = names_in_words(run, unclear, "or"), in_sentence(value.title)
-    sentence = f"{_name(run, best)} is not significantly better than {names} in {title}."
+    sentence = f"{group_name(run, best)} is not significantly better than {names} in {title}."
     differences = [float(comparison.pair(best[0], group[0])["detectable"]) for group in unclear]
     largest = max((difference for difference in differences if difference > 0), default=None)
     if largest is None:
         is_tested = comparison.images >= FEWEST_IMAGES
         return sentence, "" if is_tested else f"Fewer than {FEWEST_IMAGES} images have no test."
     return sentence, (
-        f"{_images(comparison.images)} would have shown a {value.lead} difference of "
+        f"{plural(comparison.images, 'image')} would have shown a {value.lead} difference of "
         f"{number(largest, value.rounding)} or more with a probability of 80 %."
     )
 
 
 def names_in_words(run: RunFolder, groups: Iterable[Group], last: str = "and") -> str:
     """ "A, B = C and D", where B and C coincide; of many groups the first and how many more."""
-    names = [_name(run, group) for group in groups]
+    names = [group_name(run, group) for group in groups]
     if len(names) > MOST_NAMES + 1:
         names = [*names[:MOST_NAMES], f"{len(names) - MOST_NAMES} more"]
-    return _listed(names, last)
+    return _joined(names, last)
 
 
-def _listed(names: Sequence[str], last: str = "and") -> str:
+def _joined(names: Sequence[str], last: str = "and") -> str:
     """ "A, B and C"."""
     return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
 
 
-def _name(run: RunFolder, group: Group) -> str:
-    """A group of methods that coincide: "HiResCAM = XGrad-CAM"."""
+def group_name(run: RunFolder, group: Group) -> str:
+    """Methods that coincide: "HiResCAM = XGrad-CAM"."""
     return " = ".join(map(run.metadata.method_title, group))
 
 
@@ -416,7 +417,3 @@ def in_sentence(title: str) -> str:
     """A title inside a sentence: "Sensitivity error" -> "sensitivity error"; "ROAD" and "MaxBoxAcc" stay."""
     first = title.split(" ")[0]
     return title[:1].lower() + title[1:] if first[1:].islower() or len(first) == 1 else title
-
-
-def _images(count: int) -> str:
-    return f"{count:,} image{'' if count == 1 else 's'}"

@@ -13,14 +13,7 @@ import pandas as pd
 
 from axiom_bench.columns import LAYER
 from axiom_bench.records.by_metric import NAMES, Records, RowLayout, compared_columns, image_numbers, matrix
-from axiom_bench.statistics.bootstrap import (
-    NORMAL,
-    Floats,
-    Integers,
-    ends_of_means,
-    median_intervals,
-    summed,
-)
+from axiom_bench.statistics.bootstrap import NORMAL, Floats, Integers, ends_of_means, median_intervals, summed
 from axiom_bench.statistics.labels import Metadata, share
 
 KEYS = ("model", "layer", "data", "method", "metric", "whole_set")

@@ -17,16 +17,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.evaluation.plugins import Plugin
 from axiom_bench.explanation.explanation import Map, Method, heatmap, weighted
-from axiom_bench.testing.cases import (
-    CASES,
-    OTHER_CASES,
-    TRACE_TENSORS,
-    Case,
-    leaves_alone,
-    once,
-    run_checks,
-    unchanged,
-)
+from axiom_bench.testing.cases import CASES, OTHER_CASES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
 from axiom_bench.testing.other_device import OtherDevice
 
 RELATIVE_TOLERANCE = 1e-12  # of the largest value: float64, over sums of some hundred terms

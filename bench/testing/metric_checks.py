@@ -23,15 +23,7 @@ from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.measurement import Measured, maps_alone, measure, reads_maps
 from axiom_bench.evaluation.plugins import Plugin, value_names
 from axiom_bench.explanation.explanation import Curve, Explanation, Map, Method
-from axiom_bench.testing.cases import (
-    CLASSES,
-    TRACE_TENSORS,
-    Case,
-    leaves_alone,
-    once,
-    run_checks,
-    unchanged,
-)
+from axiom_bench.testing.cases import CLASSES, TRACE_TENSORS, Case, leaves_alone, once, run_checks, unchanged
 from axiom_bench.testing.other_device import OtherDevice
 
 Metric = Callable[..., Any]

@@ -13,7 +13,7 @@ from axiom_bench.cli.benchmark import compute as computed
 from axiom_bench.cli.main import main
 from axiom_bench.cli.report import parsed
 from axiom_bench.errors import BenchError
-from axiom_bench.records import files, locks, reading, running
+from axiom_bench.records import files, reading, running
 from axiom_bench.records.record_files import RecordFile
 from axiom_bench.run import shards
 from tests.made_runs import undraw
@@ -190,7 +190,7 @@ def test_a_stopped_run_is_reported_as_such(capsys):
 @pytest.mark.usefixtures("stopped")
 def test_watching_ends_when_the_run_ends(monkeypatch):
     """A lock stands for the run. While it is held, the page loads itself again; the last page doesn't."""
-    lock = locks.held(FOLDER)
+    lock = running.held(FOLDER)
     lock.__enter__()
     pages: list[str] = []
 
@@ -212,7 +212,7 @@ def test_watching_ends_when_the_run_ends(monkeypatch):
 @pytest.mark.usefixtures("stopped")
 def test_ctrl_c_ends_at_once_and_what_cannot_be_watched(monkeypatch, capsys):
     monkeypatch.setattr(report.time, "sleep", Mock(side_effect=KeyboardInterrupt))
-    with locks.held(FOLDER):
+    with running.held(FOLDER):
         assert main(["report", "--watch", str(FOLDER)]) == 130
     assert capsys.readouterr().out.endswith("stopped watching; the run goes on, and writes its report when it ends.\n")
     assert main(["report", "--watch", "a", "b"]) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from axiom_bench.examination.labels import examined_labels, wilson
+from axiom_bench.examination.examine import examined_labels, wilson
 
 LABELS = np.arange(40) % 12
 NAMES = ["pear", "apple", "fig", "kiwi", "lime", "plum", "date", "melon", "guava", "mango", "olive", "peach"]

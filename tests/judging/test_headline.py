@@ -7,8 +7,20 @@ import pytest
 import yaml
 
 from axiom_bench.environment import conf_folder
-from axiom_bench.judging.card import CONTROLS, DEGREES, GAMING, RELIABILITY, SANITY, TRUTH_AHEAD, TRUTH_FIRST, Row
-from axiom_bench.judging.headline import committed_card, committed_rows, leaders, verdicts
+from axiom_bench.judging.card import (
+    CONTROLS,
+    DEGREES,
+    GAMING,
+    RELIABILITY,
+    SANITY,
+    TRUTH_AHEAD,
+    TRUTH_FIRST,
+    Row,
+    committed_card,
+    committed_rows,
+    leaders,
+    verdicts,
+)
 
 NETWORKS = [f"net_{number}" for number in range(10)]
 AXIOMS = ["sensitivity_error", "conservation_error"]

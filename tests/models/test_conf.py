@@ -13,7 +13,8 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted, shapes
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation.plugins import conf_folder
-from axiom_bench.models.load import find_source, load_model
+from axiom_bench.models.load import load_model
+from axiom_bench.models.sources import find_source
 from axiom_bench.models.spec import ModelSpec, classifiers, model_config, model_names
 from axiom_bench.run.composing.composition import RARE, composed
 

@@ -12,21 +12,21 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import locks
+from axiom_bench.records import running
 from tests.faults.runs import wait_until
 
 HOLDS = """
 import sys
 from pathlib import Path
-from axiom_bench.records import locks
-with locks.held(Path(sys.argv[1]), sys.argv[2]):
+from axiom_bench.records import running
+with running.held(Path(sys.argv[1]), sys.argv[2]):
     print("held", flush=True)
     input()
 """
 
 
 @contextmanager
-def another(folder, name=locks.RUN):
+def another(folder, name=running.RUN):
     """A process that holds a lock until it is sent a line, or killed."""
     command = [sys.executable, "-c", HOLDS, str(folder), name]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
@@ -41,7 +41,7 @@ def waiting(folder):
     had = threading.Event()
 
     def wait():
-        with locks.held(folder):
+        with running.held(folder):
             had.set()
 
     thread = threading.Thread(target=wait)
@@ -53,47 +53,47 @@ def waiting(folder):
 
 @pytest.mark.parametrize("end", ["kill", "line"])
 def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_path, monkeypatch, end):
-    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
     told = io.StringIO()  # capfd would lose a line that comes between its reading and its emptying
     with redirect_stderr(told), another(tmp_path) as first, waiting(tmp_path) as had:
         wait_until(lambda: told.getvalue().endswith("\n"))
         assert not had.is_set()
-        assert locks.in_use(tmp_path)
+        assert running.in_use(tmp_path)
         first.kill() if end == "kill" else first.communicate("\n")
         holder = rf"process {first.pid} on {platform.node()} holds it since \d\d\d\d-\d\d-\d\d \d\d:\d\d"
         assert re.fullmatch(rf"waiting for {re.escape(str(tmp_path))}: {holder} \(`kill` ends it\)\n", told.getvalue())
-    assert not locks.in_use(tmp_path)
+    assert not running.in_use(tmp_path)
 
 
 def test_without_waiting_it_is_refused_and_a_report_is_a_lock_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "PATIENCE", 0.05)
+    monkeypatch.setattr(running, "PATIENCE", 0.05)
     with another(tmp_path) as run:
         with pytest.raises(BenchError, match=rf"is in use: process {run.pid} .* Wait until"):
-            locks.held(tmp_path, wait=False).__enter__()
-        with locks.held(tmp_path, locks.REPORT):
+            running.held(tmp_path, wait=False).__enter__()
+        with running.held(tmp_path, running.REPORT):
             pass
         (tmp_path / ".run.holder").write_text("damaged")
-        assert locks.holder(tmp_path) == "another process holds it"
-    with locks.held(tmp_path, wait=False):
-        assert str(os.getpid()) in locks.holder(tmp_path)
+        assert running.holder(tmp_path) == "another process holds it"
+    with running.held(tmp_path, wait=False):
+        assert str(os.getpid()) in running.holder(tmp_path)
 
 
 def test_a_folder_that_nobody_used_is_not_in_use_and_asking_leaves_nothing(tmp_path):
-    assert not locks.in_use(tmp_path)
+    assert not running.in_use(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_lock_file_makes_way(tmp_path):
-    (tmp_path / locks.RUN).mkdir()
-    (tmp_path / locks.REPORT).symlink_to("nowhere")
-    for name in (locks.RUN, locks.REPORT):
-        with locks.held(tmp_path, name):
+    (tmp_path / running.RUN).mkdir()
+    (tmp_path / running.REPORT).symlink_to("nowhere")
+    for name in (running.RUN, running.REPORT):
+        with running.held(tmp_path, name):
             assert (tmp_path / name).is_file()
             assert not (tmp_path / name).is_symlink()
 
 
-@pytest.mark.parametrize("name", [locks.RUN, locks.REPORT])
+@pytest.mark.parametrize("name", [running.RUN, running.REPORT])
 def test_a_folder_that_can_t_be_made_is_a_sentence(tmp_path, name):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(BenchError, match="Can't write results to"), locks.held(tmp_path / "file" / "run", name):
+    with pytest.raises(BenchError, match="Can't write results to"), running.held(tmp_path / "file" / "run", name):
         pass

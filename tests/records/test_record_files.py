@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, locks, reading, record_files, store
+from axiom_bench.records import artefacts, reading, record_files, running, store
 from axiom_bench.records.tidy import tidy
 
 from .conftest import SHARD, manifest_of
@@ -171,7 +171,7 @@ def test_what_the_run_doesnt_need_is_dropped_on_request_and_named(run_folder):
 @pytest.mark.slow
 def test_a_folder_in_use_and_one_that_is_no_run_are_refused(run_folder):
     before = files_of(run_folder)
-    with locks.held(run_folder), pytest.raises(BenchError, match="is in use"):
+    with running.held(run_folder), pytest.raises(BenchError, match="is in use"):
         tidy(run_folder, drop=True)
     assert files_of(run_folder) == before
     with pytest.raises(BenchError, match="no run folder"):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from axiom_bench.cli.status import status
 from axiom_bench.errors import BenchError
-from axiom_bench.records import locks, reading, running
+from axiom_bench.records import reading, running
+from axiom_bench.records.reading import status
 
 JOB = "net at last on scenes"
 SHARDS = {"a" * 32: 4, "b" * 32: 4, "c" * 32: 2}
@@ -43,7 +43,7 @@ def test_complete_shards_count_and_others_are_waited_for(begun, write_file):
     partial = {"grad_cam": {"drop": "key of drop"}}
     files = [write_file(VALUES, first, "xy"), write_file(partial, second, "xy")]
     write_file(VALUES, "f" * 32, "xy")  # of another job, which isn't asked for
-    with locks.held(begun):
+    with running.held(begun):
         manifest = reading.read_manifest(begun)
     assert manifest["state"] == running.RUNNING
     assert manifest["progress"] == {"jobs": 3, "images": {JOB: [4, 10]}}
@@ -73,11 +73,11 @@ def test_without_the_process_it_is_stopped(begun):
     assert running.sentences(manifest)[0].startswith("This run was stopped before its end")
     with pytest.raises(BenchError, match="was stopped before its end; run the same command again"):
         running.check_ended(begun, manifest)
-    with locks.held(begun):
-        assert locks.in_use(begun)
+    with running.held(begun):
+        assert running.in_use(begun)
         with pytest.raises(BenchError, match="is still being computed"):
             running.check_ended(begun, reading.read_manifest(begun))
-    assert not locks.in_use(begun)
+    assert not running.in_use(begun)
 
 
 def test_a_new_command_forgets_the_one_that_was_killed_and_the_end_leaves_nothing(begun):

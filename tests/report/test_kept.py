@@ -19,8 +19,8 @@ from matplotlib.colors import to_hex
 
 from axiom_bench.report import writing
 from axiom_bench.report.charts.drawing import Figure
-from axiom_bench.report.tables import all_tables
 from axiom_bench.report.tables.table import to_markdown
+from axiom_bench.report.writing import all_tables
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.charts.conftest import write_rich
 

@@ -18,11 +18,11 @@ import yaml
 from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench.cli.benchmark import run_jobs
-from axiom_bench.cli.status import status
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.environment import conf_folder
 from axiom_bench.errors import BenchError
 from axiom_bench.records import remote
+from axiom_bench.records.reading import status
 from axiom_bench.run import executors
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.executors import Local, processes

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, locks, record_files
+from axiom_bench.records import artefacts, record_files, running
 from axiom_bench.run import shards
 from tests.faults.runs import wait_until
 
@@ -164,7 +164,7 @@ def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
 def test_a_second_command_on_a_folder_waits_and_finds_what_the_first_has_computed(run, ran, results):
     ran()
     with redirect_stderr(io.StringIO()) as told, ThreadPoolExecutor(1) as pool:
-        with locks.held(results / "quick/default"):
+        with running.held(results / "quick/default"):
             second = pool.submit(run)
             wait_until(lambda: "waiting for" in told.getvalue())
             assert not second.done()

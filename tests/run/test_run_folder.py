@@ -20,7 +20,7 @@ import axiom_bench as ab
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.cli.finish import finish, keep
 from axiom_bench.errors import BenchError
-from axiom_bench.records import artefacts, combining, files, locks, mirror, reading
+from axiom_bench.records import artefacts, combining, files, mirror, reading, running
 from axiom_bench.records.artefacts import Artefact
 from axiom_bench.records.store import read_gallery
 from axiom_bench.report import stamp
@@ -73,7 +73,7 @@ def test_both_models_are_in_one_manifest(written, folder):
     assert list(written["methods"]) == ["grad_cam", "cam", "centered"]  # in the command line's order
     assert list(written["metrics"]) == ["conservation_error", "confidence_drop", "zeta"]
     kinds = {"examination", "gallery", "manifest.json", "pictures", "records", "runtime"}
-    assert {path.name for path in folder.iterdir()} == kinds | {locks.RUN}
+    assert {path.name for path in folder.iterdir()} == kinds | {running.RUN}
     assert not list(folder.rglob("*.tmp"))
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm, t, ttest_1samp
 
 from axiom_bench.errors import BenchError
-from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.comparisons import paired_tables
 from axiom_bench.report.tables.headline import metric_lines
 from axiom_bench.report.tables.table import to_markdown
+from axiom_bench.report.writing import write_tables
 from axiom_bench.statistics import paired_tests
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder

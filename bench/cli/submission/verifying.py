@@ -1,21 +1,33 @@
-"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed anew."""
+"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed anew; and
+whether a method stands on fresh images, and on planted networks with other weights, where it stands on a suite's own,
+which its author could know."""
 
 from __future__ import annotations
 
+import math
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from axiom_bench.cli.game import check_trusted
 from axiom_bench.cli.rank import overrides_of, published
-from axiom_bench.cli.submission import fresh
 from axiom_bench.cli.verify import differing, first_lines, moved, new_seed
+from axiom_bench.columns import OK
+from axiom_bench.embedded.planted import NoisyOr, PlantedNetwork
+from axiom_bench.environment import conf_folder, read_yaml
 from axiom_bench.errors import BenchError
+from axiom_bench.models.load import load_model
 from axiom_bench.records import publishing, reading, submissions
 from axiom_bench.records.sources import version_of
 from axiom_bench.records.submissions import Submission
@@ -26,16 +38,17 @@ from axiom_bench.run.job import Job
 from axiom_bench.run.manifest import values_of
 from axiom_bench.run.progress import progress
 from axiom_bench.run.verification import computed_alone
-from axiom_bench.statistics.labels import Metadata
+from axiom_bench.statistics.labels import Metadata, Value, number
+from axiom_bench.statistics.paired_tests import holm
 
 
 def verify_submission(folder: Path, seed: int | None = None, trust: bool = False) -> tuple[int, list[str]]:
     """Compares the submission's files with their hashes, and a sample of its values with what is computed now, twice:
     as in a run, and otherwise (see `computed_alone`), which must agree. What is computed is the suite of this
     installation, not what the folder says of it. Where a suite's images are drawn, it is compared on fresh ones, too:
-    see `fresh`; where they aren't here, it stays self-reported. seed: None: a new one. trust: the submitted method's
-    code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError for another
-    suite, and, without trust, a method that isn't ours."""
+    see `fresh_distances`; where they aren't here, it stays self-reported. seed: None: a new one. trust: the submitted
+    method's code is run. Returns the exit code, 1 where something differs, and lines that name it. Raises BenchError
+    for another suite, and, without trust, a method that isn't ours."""
     submission, seed = submissions.read(folder), new_seed() if seed is None else seed
     suite = suite_of(folder, submission)
     if changed := submissions.changed(folder, submission):
@@ -46,13 +59,13 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
         if not trust:
             check_trusted(config)
     are_here = {
-        part: all(fresh.is_drawn(each) or Path(each["data"].get("root") or ".").is_dir() for each in of_part)
+        part: all(is_drawn(each) or Path(each["data"].get("root") or ".").is_dir() for each in of_part)
         for part, of_part in configs.items()
     }
     if absent := [part for part, is_here in are_here.items() if not is_here]:
         reason = f"the images of {', '.join(absent)} aren't here, so no value was computed anew."
         return 0, [f"self-reported: {submission.method} on the suite {suite.name}: {reason}"]
-    lines, wrong, distances = [f"seed: {seed}"], list[str](), list[fresh.Moved]()
+    lines, wrong, distances = [f"seed: {seed}"], list[str](), list[Moved]()
     references = published(suite.name, required=False)
     with _importable(folder, submission):
         for part, manifest in manifests.items():
@@ -60,16 +73,16 @@ def verify_submission(folder: Path, seed: int | None = None, trust: bool = False
             lines.append(f"{suite.name}/{part}: {accepted}")
             wrong += differences
         for part in manifests if not wrong else ():
-            if part not in references or not all(map(fresh.is_drawn, configs[part])):
+            if part not in references or not all(map(is_drawn, configs[part])):
                 lines.append(f"{suite.name}/{part}: not checked on unseen images")
-            elif submission.name != fresh.settings()["reference"]:
+            elif submission.name != fresh_settings()["reference"]:
                 stored = reading.read_records(folder / part, manifests[part])
-                distances += fresh.distances(part, configs[part], stored, references[part], submission.name, seed)
+                distances += fresh_distances(part, configs[part], stored, references[part], submission.name, seed)
     if wrong:
         return 1, [*lines, f"{submission.method} isn't accepted:", *first_lines(wrong)]
     if distances:
-        lines.append(f"fresh images: {len(distances)} distances to {fresh.settings()['reference']} compared")
-    if marks := list(fresh.marks(distances)):
+        lines.append(f"fresh images: {len(distances)} distances to {fresh_settings()['reference']} compared")
+    if marks := list(fresh_marks(distances)):
         reason = f"{submission.method} is marked: it may know the published images."
         return 1, [*lines, reason, *marks, "Ask its author, and see whether another --seed shows the same."]
     return 0, [*lines, f"accepted: {submission.method} on the suite {suite.name}, {len(submission.files)} files"]
@@ -90,7 +103,7 @@ def suite_of(folder: Path, submission: Submission) -> Suite:
 def _configs(submission: Submission, part: str, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the part's jobs: with the method, and before it one of ours, with which a job is loaded without the method's
     code."""
-    chosen = overrides_of(submission.method, submission.name, fresh.settings()["reference"])
+    chosen = overrides_of(submission.method, submission.name, fresh_settings()["reference"])
     device = ["device=cpu"] if manifest.get("device") == "cpu" else []
     with composed([f"suite={submission.suite}/{part}", *chosen, *device]) as composition:
         return [composition.plain_job(number) for number in range(len(composition.jobs))]
@@ -155,3 +168,115 @@ def _missing(stored: pd.DataFrame, job: Job) -> Iterator[str]:
     for metric, of_metric in rows.groupby(rows["metric"].astype(str)):
         if missing := ids - {*of_metric["image_id"].astype(str)}:
             yield f"{job.name}: {metric} has no row for {len(missing)} of {len(ids)} images, as {min(missing)}"
+
+
+ROW = ["model", "image_id", "target_class"]
+
+
+class Moved(NamedTuple):
+    """A method's distance to the reference by one metric of a part: means over images, and p of their difference."""
+
+    part: str
+    value: Value
+    published: float
+    fresh: float
+    images: int
+    p: float
+
+
+def fresh_settings() -> dict[str, Any]:
+    """conf/submission.yaml."""
+    return dict(read_yaml(conf_folder() / "submission.yaml"))
+
+
+def is_drawn(config: Mapping[str, Any]) -> bool:
+    """Whether a job's images are drawn by a seed, rather than read."""
+    return "root" not in config["data"] and "seed" in config["data"]
+
+
+def fresh_distances(
+    part: str, configs: Sequence[dict[str, Any]], stored: pd.DataFrame, folder: Path, name: str, seed: int
+) -> list[Moved]:
+    """Of a part whose images are drawn. configs: of its jobs, with the method and the reference. stored: the submitted
+    rows. folder: the published values. Images are drawn by another seed, a share of the part's, and planted networks
+    have their channels in another order."""
+    chosen = fresh_settings()
+    reference, manifest = chosen["reference"], reading.read_manifest(folder)
+    rows = reading.read_records(folder, manifest)
+    published = pd.concat([stored[stored["method"].astype(str) == name], rows[rows["method"].astype(str) == reference]])
+    with progress(f"{part}: fresh images"), TemporaryDirectory() as weights:
+        jobs = [_fresh(config, {name, reference}, chosen, seed, Path(weights)) for config in configs]
+        drawn = computed_alone(jobs, seed, share=1.0)
+    drawn["value"] = publishing.rounded(drawn["value"].to_numpy(float))
+    metadata = Metadata(manifest)
+    return [
+        Moved(part, value, float(before.mean()), float(now.mean()), len(now), _p(before, now, value))
+        for metric in manifest["metrics"]
+        if (value := metadata.value(metric)).has_direction
+        for before, now in [[_by_image(frame, metric, name, reference) for frame in (published, drawn)]]
+        if min(len(before), len(now)) > 1
+    ]
+
+
+def fresh_marks(distances: Sequence[Moved]) -> Iterator[str]:
+    """A line for each distance that moved further than chance moves it, after Holm over all."""
+    chosen = fresh_settings()
+    for each, p in zip(distances, holm([each.p for each in distances]), strict=True):
+        if p < chosen["level"]:
+            yield (
+                f"{each.part}: by {each.value.title} it is {number(each.published)} from {chosen['reference']} on the "
+                f"published images, and {number(each.fresh)} on {each.images} fresh ones (p = {p:.0e})."
+            )
+
+
+def _fresh(
+    config: dict[str, Any], names: set[str], chosen: Mapping[str, Any], seed: int, weights: Path
+) -> dict[str, Any]:
+    data, model = config["data"], config["model"]
+    if isinstance(network := load_model(model).module, PlantedNetwork):
+        file = weights / f"{model['name']}.safetensors"
+        save_file(_reordered(network, seed), file)
+        model = {**model, "weights": str(file)}
+    size = max(chosen["fewest"], math.ceil(chosen["share"] * data["size"]))
+    methods = {name: entry for name, entry in config["method"].items() if name in names}
+    drawn = {**data, "size": size, "seed": data["seed"] + 1 + seed}
+    return {**config, "suite_part": None, "method": methods, "model": model, "data": drawn}
+
+
+def _reordered(network: PlantedNetwork, seed: int) -> dict[str, Tensor]:
+    """The weights of the same network with its channels in another order, but for two that a noisy or reads by their
+    place. The last convolution of the features makes the channels, and readout and head read them."""
+    state = network.state_dict()
+    *_, last = (name for name, module in network.features.named_modules() if isinstance(module, nn.Conv2d))
+    first = next(name for name, module in network.head.named_modules() if isinstance(module, nn.Linear))
+    channels = len(state[f"features.{last}.weight"])
+    fixed = 2 if isinstance(network.head, NoisyOr) else 0
+    others = random.Random(seed).sample(range(fixed, channels), channels - fixed)
+    order = [*range(fixed), *others]
+    made = [name for name in state if name.startswith((f"features.{last}.", "readout."))]
+    state |= {name: state[name][order] for name in made}
+    read = f"head.{first}.weight" if first else "head.weight"
+    return {**state, read: state[read][:, order].contiguous()}
+
+
+def _by_image(frame: pd.DataFrame, metric: str, name: str, reference: str) -> NDArray[np.float64]:
+    """(images,): the difference of the two methods, the mean over networks and explained classes."""
+    rows = frame[(frame["metric"].astype(str) == metric) & (frame["status"] == OK)]
+    table = rows.astype(dict.fromkeys([*ROW, "method"], str)).pivot_table("value", ROW, "method")
+    if not {name, reference} <= {*table}:
+        return np.empty(0)
+    difference = (table[name] - table[reference]).dropna()
+    return difference.groupby("image_id").mean().to_numpy(dtype=np.float64)
+
+
+def _p(before: NDArray[np.float64], now: NDArray[np.float64], value: Value) -> float:
+    """Welch's test; of metrics with heavy tails Brunner and Munzel's (Biometrical Journal 2000), of ranks."""
+    from scipy import stats  # here, since most commands need none
+
+    if np.ptp(np.concatenate([before, now])) == 0:
+        return 1.0
+    if value.lead == "median":
+        p = stats.brunnermunzel(before, now).pvalue
+    else:
+        p = stats.ttest_ind(before, now, equal_var=False).pvalue
+    return 0.0 if np.isnan(p) else float(p)  # each constant, and not the same

@@ -13,12 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from axiom_bench.cutting.ablation.batched import (
-    TENSORS_AT_ONCE,
-    Differences,
-    channelwise_differences,
-    linear_chain_of,
-)
+from axiom_bench.cutting.ablation.batched import TENSORS_AT_ONCE, Differences, channelwise_differences, linear_chain_of
 from axiom_bench.cutting.ablation.graph import (
     AVERAGE_POOL,
     CLAMP,

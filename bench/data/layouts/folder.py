@@ -8,7 +8,7 @@ from pathlib import Path
 from axiom_bench.data.formats.files import as_text, listed
 from axiom_bench.data.layouts.bases import ImageFiles, existing, image_files
 from axiom_bench.data.layouts.classes import Classes, NetworkClasses, class_indices, class_list
-from axiom_bench.errors import BenchError, unknown
+from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.kinds import File, Name
 
 LAYOUT = "images, or the ImageFolder layout <root>/<class>/<image>.jpg (or .png, ...)"
@@ -96,8 +96,7 @@ class Folder(ImageFiles):
             named = {folder: self.class_names[index[folder]] for folder in used if folder.isdecimal()}
             numbers = [f"{folder} is {name}" for folder, name in named.items() if folder != name]
             if numbers:
-                more = f" and {len(numbers) - MAX_SHOWN} more" if len(numbers) > MAX_SHOWN else ""
-                self.notes += (f"labels are the indices in the folders' names: {', '.join(numbers[:MAX_SHOWN])}{more}",)
+                self.notes += (f"labels are the indices in the folders' names: {first_names(numbers, MAX_SHOWN)}",)
             return
         self._set_classes({})
         counted = [int(folder) for folder in used if folder.isdecimal()]

@@ -154,22 +154,18 @@ def can_draw(text: str) -> bool:
 
 
 def _fonts() -> Iterator[font_manager.FontEntry]:
-    """The figures' own fonts, which most texts do with, then those of the machine."""
+    """The figures' own fonts, which most texts do with, then those of the machine, without those whose signs are all
+    alike, or pictures."""
     _register_fonts()
-    yield from [entry for entry in font_manager.fontManager.ttflist if entry.name in OWN_FONTS]
-    yield from _system_fonts()
-
-
-@cache
-def _system_fonts() -> list[font_manager.FontEntry]:
-    """Without those whose signs are all alike, or pictures."""
     manager = font_manager.fontManager
+    yield from [entry for entry in manager.ttflist if entry.name in OWN_FONTS]
     for path in {*font_manager.findSystemFonts()} - {entry.fname for entry in manager.ttflist}:
         with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the font
             manager.addfont(path)
-    return [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
+    yield from [entry for entry in manager.ttflist if not re.search("last ?resort|emoji", entry.name, re.IGNORECASE)]
 
 
+@cache
 @cache
 def _signs(file: str) -> frozenset[int]:
     try:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
+from axiom_bench.errors import first_names
 from axiom_bench.report.leaderboard.parts import ABOVE, BACK, HEADER, STYLE, Costs, Part, folded, pages_of, places_cells
 from axiom_bench.report.page.html import Header, Section, assemble, render
 from axiom_bench.report.page.tables import SCRIPTS, STYLES, Definition, Terms, block
@@ -84,9 +85,8 @@ def _places(part: Part, method: str, is_open: bool) -> Section:
         value, values = run.metadata.value(metric), standings.values
         title = f"{value.title} {ARROWS.get(value.better, '').strip()}"
         tied = [run.metadata.method_title(name) for name in run.methods if name in standings.tied]
-        more = f" and {len(tied) - MOST_TIED} more" if len(tied) > MOST_TIED else ""
         spread = Cell(f"{number(values[0])} to {number(values[-1])}", numbers=(values[0],))
-        rows.append((Cell(title), *places_cells(standings), spread, Cell("; ".join(tied[:MOST_TIED]) + more or "none")))
+        rows.append((Cell(title), *places_cells(standings), spread, Cell(first_names(tied, MOST_TIED, "; ") or "none")))
         links[title] = f"{part.page}#{metric}"
     notes = (
         "Places, from the first to the last that can't be excluded on some network, at 5 % after Holm. In brackets on "

@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from axiom_bench.judging.headline import committed_card, leaders
+from axiom_bench.judging.card import committed_card, leaders
 from axiom_bench.report.card import committed_line
 from axiom_bench.report.charts.styles import method_styles
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Section, part
 from axiom_bench.report.tables.headline import metric_lines, warning_lines
 from axiom_bench.report.tables.table import Table
-from axiom_bench.report.tables.text import group_name
 from axiom_bench.statistics.labels import Setting, Value, number
-from axiom_bench.statistics.ranking import Statement, findings
+from axiom_bench.statistics.ranking import Statement, findings, group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
 RESULT = re.compile(r" -> (?:\([^)]*\)(?: each)?|two values \([^)]*\))")  # the shape at the end of a docstring's line

@@ -11,12 +11,13 @@ from typing import Any
 import yaml
 
 from axiom_bench.columns import UNKNOWN_CLASS
+from axiom_bench.errors import first_names
 from axiom_bench.records import running
 from axiom_bench.records.by_metric import image_numbers
 from axiom_bench.report.options import options_of
 from axiom_bench.report.page.html import Header, Section, part
 from axiom_bench.report.tables.text import accuracy_text
-from axiom_bench.statistics.labels import NOTHING, Setting, number, share
+from axiom_bench.statistics.labels import NOTHING, Setting, number, plural, share
 from axiom_bench.statistics.ranking import MEND, at_chance, below_published, coincidences, conclusion
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -40,15 +41,15 @@ def header(run: RunFolder, trust: Mapping[Setting, Mapping[str, str]] | None = N
     versions = run.manifest.get("versions") or {}
     machine = [str(run.manifest.get("device") or "unknown device"), precision(run.manifest.get("precision"))]
     machine += [f"{name} {versions[name]}" for name in VERSIONS if name in versions]
-    shown = _count(len(rows), "row")
+    shown = plural(len(rows), "row")
     facts = {
         "Protocol": _protocol(run.manifest.get("protocol") or {}),
         "Networks": _names([_network(run, name) for name in models], "networks"),
         "Accuracy": accuracy_text(run),
-        "Images": f"{_count(images, 'image')} of {data}, {shown}" if images else "none",
+        "Images": f"{plural(images, 'image')} of {data}, {shown}" if images else "none",
         "Computed": ", ".join(filter(None, (_day(run.manifest.get("created")), *machine))),
     }
-    counts = f"{_count(len(methods), 'method')} on {_count(len(models), 'network')} and {_count(images, 'image')}"
+    counts = f"{plural(len(methods), 'method')} on {plural(len(models), 'network')} and {plural(images, 'image')}"
     above = f"axiom-bench, experiment {run.manifest.get('experiment')}, run {run.manifest.get('run')}"
     options = options_of(run)
     sentence, setting, metrics = conclusion(run, options.headline, options.compare, options.rival)
@@ -68,7 +69,7 @@ def _protocol(about: Mapping[str, Any]) -> str:
     if not about:
         return ""
     count = len(about.get("differences") or ())
-    differs = f"{_count(count, 'setting')} differ{'s' * (count == 1)}, see This run" if count else "nothing differs"
+    differs = f"{plural(count, 'setting')} differ{'s' * (count == 1)}, see This run" if count else "nothing differs"
     return f"{about.get('name')} ({(about.get('cited') or {}).get('text')}): {differs}"
 
 
@@ -84,11 +85,7 @@ def _names(names: list[str], noun: str, most: int = MANY) -> str:
     """All names, or how many there are and the first."""
     if len(names) <= most:
         return ", ".join(names)
-    return f"{len(names)} {noun}: {', '.join(names[:most])} and {len(names) - most} more"
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"{len(names)} {noun}: {first_names(names, most)}"
 
 
 def _day(created: object) -> str:

@@ -13,7 +13,6 @@ from axiom_bench.report.tables.text import (
     INTERVAL_NOTE,
     compare_in,
     control_notes,
-    group_name,
     group_title,
     names_of,
 )
@@ -21,6 +20,7 @@ from axiom_bench.statistics.bootstrap import FEWEST_IMAGES
 from axiom_bench.statistics.comparison import PAIR_COLUMNS, Comparison, Place
 from axiom_bench.statistics.labels import NOTHING, Setting, Value, number
 from axiom_bench.statistics.paired_tests import LEVEL
+from axiom_bench.statistics.ranking import group_name
 from axiom_bench.statistics.run_folder import RunFolder
 
 Rows = Callable[[RunFolder, Comparison, Value], Iterator[tuple[Cell, ...]]]

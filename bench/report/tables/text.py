@@ -53,11 +53,6 @@ def names_of(run: RunFolder, methods: Iterable[str]) -> str:
     return ", ".join(name_of(run, method) for method in methods)
 
 
-def group_name(run: RunFolder, group: Iterable[str]) -> str:
-    """Methods that coincide: "HiResCAM = XGrad-CAM"."""
-    return " = ".join(name_of(run, method) for method in group)
-
-
 def heading(value: Value, whole_set: bool = False) -> str:
     """A wide table's column, in two lines: "Conservation error", "median [95 %] ↓"; the arrow points to the better.
 
@@ -132,7 +127,7 @@ def control_notes(
                 title = run.metadata.value(name).title
                 labels_of.setdefault(controls, {}).setdefault(title, []).append(run.label(setting))
     return [
-        f"Nothing is {sign} in {_listed([f'{title} ({_listed(labels)})' for title, labels in titles.items()])}: no "
+        f"Nothing is {sign} in {_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
         f"method is significantly better than a control ({names_of(run, controls)})."
         for controls, titles in labels_of.items()
     ]
@@ -151,7 +146,7 @@ def common_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
                 text = f"{value.title} {counts}" + (f", without {others}" if others else "")
                 labels_of.setdefault(text, []).append(run.label(setting))
     several = summary[["model", "layer", "data"]].drop_duplicates().shape[0] > 1
-    parts = (f"{text} ({_listed(labels)})" if several else text for text, labels in labels_of.items())
+    parts = (f"{text} ({_distinct(labels)})" if several else text for text, labels in labels_of.items())
     return [f"{PARTIAL_NOTE} {'; '.join(parts)}."] if labels_of else []
 
 
@@ -203,10 +198,10 @@ def status_notes(run: RunFolder, summary: pd.DataFrame) -> list[str]:
         for (status, count, methods), titles in titles_of.items():
             part, total = count.split(" of ")
             where = "Not measured" if part == total else f"On {count} rows not measured"
-            sentence = f"{where}, {reason(status)}: {_listed(titles)} of {names_of(run, methods)}."
+            sentence = f"{where}, {reason(status)}: {_distinct(titles)} of {names_of(run, methods)}."
             labels_of.setdefault(sentence, []).append(run.label(setting))
     notes = [
-        sentence if len(labels) == len(run.settings) else f"{_listed(labels)}: {sentence}"
+        sentence if len(labels) == len(run.settings) else f"{_distinct(labels)}: {sentence}"
         for sentence, labels in labels_of.items()
     ]
     more = len(notes) - MAX_NOTES
@@ -219,7 +214,7 @@ def metric_notes(values: Iterable[Value]) -> list[str]:
     for value in values:
         if value.note:
             titles.setdefault(value.note, []).append(value.title)
-    return [f"{_listed(names)}: {note}" for note, names in titles.items()]
+    return [f"{_distinct(names)}: {note}" for note, names in titles.items()]
 
 
 def target_note(rule: str) -> str:
@@ -234,7 +229,7 @@ def target_note(rule: str) -> str:
     return "Correct: the labelled class, which is explained, is the predicted one."
 
 
-def _listed(names: Sequence[str]) -> str:
+def _distinct(names: Sequence[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 

@@ -89,7 +89,11 @@ def composed(overrides: Sequence[str], config_folder: Path | None = None) -> Ite
     """Composes a command line; inside, Hydra's errors become sentences. config_folder: a user's own folder of YAML
     files, searched after conf/, as those of `hydra.searchpath=[...]` are. Raises BenchError for what can't be composed,
     for an axis other than AXES, and where there is no job."""
-    overrides = [_as_typed(override) for override in _with_suite(overrides)]
+    if any(override.startswith("suite=") for override in overrides):
+        from axiom_bench.run.composing import suites  # here: most runs are of none
+
+        overrides = suites.expanded(overrides)
+    overrides = [_as_typed(override) for override in overrides]
     folders, overrides = _search_path(overrides, config_folder)
     try:
         try:
@@ -271,15 +275,6 @@ def _is_read(override: str) -> bool:
     except HydraException:
         return False
     return True
-
-
-def _with_suite(overrides: Sequence[str]) -> Sequence[str]:
-    """With the overrides of suite=NAME/PART in its place. Raises BenchError as `suites.expanded`."""
-    if not any(override.startswith("suite=") for override in overrides):
-        return overrides
-    from axiom_bench.run.composing import suites  # here: most runs are of none
-
-    return suites.expanded(overrides)
 
 
 def _search_path(overrides: Sequence[str], config_folder: Path | None) -> tuple[list[str], list[str]]:

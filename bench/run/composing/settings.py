@@ -89,7 +89,7 @@ def check(config: Mapping[str, Any]) -> None:
     model = ModelSpec.of(config["model"])
     registry.check_loading(config["data"])
     registry.check_settings(config["data"])
-    if registry.KINDS[config["data"]["kind"]] not in registry.OF_ARRAYS:
+    if config["data"]["kind"] not in registry.OF_ARRAYS:
         model.check_colours()
     fetching.check(config["data"])
 

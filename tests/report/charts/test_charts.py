@@ -20,10 +20,10 @@ from matplotlib.figure import Figure as Canvas
 
 from axiom_bench import methods as all_methods
 from axiom_bench.errors import BenchError
-from axiom_bench.report.charts import agreement, by_method, costs, curves, plane
+from axiom_bench.report.charts import by_method, lines, matrices, points
 from axiom_bench.report.charts.by_method import counts_in, groups_of
-from axiom_bench.report.charts.curves import mean_curves
 from axiom_bench.report.charts.drawing import Figure, counts_by, spread_axis
+from axiom_bench.report.charts.lines import mean_curves
 from axiom_bench.report.charts.styles import COLOURS, GREY, axis_title, method_styles
 from axiom_bench.report.charts.svg import inline, mark
 from axiom_bench.report.options import options_of, read_run
@@ -41,7 +41,7 @@ def figures(draw: Any, run: RunFolder) -> dict[str, Figure]:
 
 def test_curves_are_means_with_their_bands(rich_run):
     """Method m's curve is p (1 + m) / 10 + i / 100 for image i of 8: the mean of i is 3.5, of its error sqrt(6 / 8)."""
-    frame = figures(curves.draw, rich_run)["Insertion"].frame
+    frame = figures(lines.draw_curves, rich_run)["Insertion"].frame
     assert set(frame["Network"]) == {"scenes_fc features.9"}
     assert list(frame["Method"]) == [name for name in ("grad_cam", "xgrad_cam", "hires_cam") for _ in range(5)]
     points = frame[frame["Method"] == "xgrad_cam"]
@@ -52,15 +52,16 @@ def test_curves_are_means_with_their_bands(rich_run):
 
 
 def test_a_run_without_values_or_times_has_no_charts_of_them(made, make_records):
-    assert list(costs.draw(made(6, folder="untimed", runtime=False))) == []
+    assert list(points.draw_costs(made(6, folder="untimed", runtime=False))) == []
     nothing = made(make_records(6).assign(status="no_annotation", value=float("nan")))
-    for draw in (costs.draw, agreement.draw, by_method.draw, by_method.draw_networks, plane.draw):
+    of_methods = (by_method.draw, by_method.draw_networks, points.draw_plane)
+    for draw in (points.draw_costs, matrices.draw_agreement, *of_methods):
         assert figures(draw, nothing) == {}
 
 
 def test_an_empty_choice_leaves_the_plane_out_and_a_plane_needs_two_metrics(usual_run):
     run = read_run(usual_run, {"figures": {"plane": []}})
-    assert "report.figures.plane=[METRIC,METRIC]" in left_out(plane.draw, run)
+    assert "report.figures.plane=[METRIC,METRIC]" in left_out(points.draw_plane, run)
     for names in (["box_iou"], ["box_iou", "zeta", "epsilon"]):
         with pytest.raises(BenchError, match=r"report\.figures\.plane needs two metrics"):
             options_of(read_run(usual_run, {"figures": {"plane": names}}))
@@ -92,8 +93,8 @@ def test_a_box_and_the_farthest_outside():
 def test_one_title_is_of_the_whole_mark_and_two_are_of_its_parts():
     canvas, file = Canvas(), io.BytesIO()
     axes = canvas.subplots()
-    for points, titles in (([1, 0], ["all"]), ([0, 1], ["first", "second"])):
-        mark(axes.plot([0, 1], points, "o")[0], (), titles)
+    for heights, titles in (([1, 0], ["all"]), ([0, 1], ["first", "second"])):
+        mark(axes.plot([0, 1], heights, "o")[0], (), titles)
     canvas.savefig(file, format="svg")
     elements = ElementTree.fromstring(inline(file.getvalue(), "both", {})).iter()
     owners = {title.text: each.tag for each in elements for title in each.findall(f"{SVG}title")}
@@ -125,7 +126,7 @@ def test_a_drawing_for_the_page_is_the_same_again_in_its_colours_and_ids(rich_ru
     made = [svg_of(figure) for figure in figures(by_method.draw, rich_run).values()]
     ids = [part.get("id") for svg in made for part in parts(svg, "id")]
     assert len(set(ids)) == len(ids) > 0
-    drawn = list(figures(plane.draw, rich_run).values()) * 2
+    drawn = list(figures(points.draw_plane, rich_run).values()) * 2
     first, second = (figure.save(Path("unused"), ()) for figure in drawn)
     assert first == second
     assert "var(--ink)" in first
@@ -287,8 +288,8 @@ def test_bands_are_by_image_over_files(tmp_path, write):
 
 
 def test_a_run_without_curves_draws_nothing_and_a_missing_one_is_named(tmp_path):
-    assert list(curves.draw(run_of(tmp_path, []))) == []
-    assert "the curve deletion" in left_out(curves.draw, run_of(tmp_path, [], deletion=DELETION))
+    assert list(lines.draw_curves(run_of(tmp_path, []))) == []
+    assert "the curve deletion" in left_out(lines.draw_curves, run_of(tmp_path, [], deletion=DELETION))
 
 
 def test_a_broken_file_is_named(tmp_path, write):

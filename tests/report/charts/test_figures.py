@@ -18,11 +18,11 @@ from matplotlib.text import Text
 
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.overlay import blend
-from axiom_bench.report.charts import by_depth, by_method, plane
+from axiom_bench.report.charts import by_method, lines, points
 from axiom_bench.report.charts import pictures as figures
-from axiom_bench.report.charts.by_depth import is_clipped, low_end
 from axiom_bench.report.charts.by_method import Axis, draw_boxes, fit
 from axiom_bench.report.charts.drawing import DPI, FONTS, Figure, LeftOut, across, can_draw, canvas, style, wrapped
+from axiom_bench.report.charts.lines import is_clipped, low_end
 from axiom_bench.report.charts.pictures import load
 from axiom_bench.report.options import HEIGHT, PAGE
 from axiom_bench.report.writing import all_figures
@@ -70,13 +70,13 @@ def run(usual: RunFolder) -> RunFolder:
 def test_the_plane_draws_the_medians_of_the_table_and_needs_both_errors(made, make_records):
     records = make_records(200, methods={"grad_cam": {}, "xgrad_cam": {}})
     records = records[records["metric"].isin(PLANE)]
-    (drawing,) = drawn(plane.draw, run := made(records))
+    (drawing,) = drawn(points.draw_plane, run := made(records))
     for name in PLANE:
         shown = drawing.frame[f"Median {name.replace('_', ' ')} [ratio], lower is better"]
         assert shown.tolist() == run.summary.loc[run.summary["metric"] == name, "median"].tolist()
     assert "scenes_fc 200 images, 200 of 200 rows" in drawing.caption
     records = records[records["metric"] != "sensitivity_error"]
-    assert "sensitivity_error" in left_out(plane.draw, made(records, folder="without"))
+    assert "sensitivity_error" in left_out(points.draw_plane, made(records, folder="without"))
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_depth_is_what_the_network_runs_first(made, make_records, edit_manifest,
     if depths:
         edit_manifest(run.path, models={"net": run.manifest["models"]["net"] | {"depths": depths}})
         run = RunFolder.read(run.path)
-    first, *others = [each.draw().axes[0] for each in drawn(by_depth.draw, run)]
+    first, *others = [each.draw().axes[0] for each in drawn(lines.draw_by_depth, run)]
     assert [texts(axes.get_xticklabels()) for axes in (first, *others)] == [order] * (1 + len(others))
     medians = run.records.frame(["zeta"]).groupby("layer", observed=True)["value"].median()[order]
     np.testing.assert_allclose(first.lines[0].get_ydata(), medians, rtol=1e-12)
-    assert next(iter(all_figures(run))).title == by_depth.TITLE
+    assert next(iter(all_figures(run))).title == lines.BY_DEPTH
 
 
 def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_records):
@@ -105,7 +105,7 @@ def test_methods_by_depth_share_a_line_where_they_are_the_same(made, make_record
     twin = records[records["method"] == "xgrad_cam"].assign(method="hires_cam")
     methods = {"grad_cam": {}, "xgrad_cam": {}, "hires_cam": {}}
     run = made(pd.concat([records, twin], ignore_index=True), layers, methods=methods)
-    sensitivity = next(one for one in drawn(by_depth.draw, run) if one.name == "by_depth_sensitivity_error")
+    sensitivity = next(one for one in drawn(lines.draw_by_depth, run) if one.name == "by_depth_sensitivity_error")
     figure = sensitivity.draw()
     axes = figure.axes
     assert [each.get_title(loc="left") for each in axes if each.lines] == ["one", "two"]
@@ -135,7 +135,7 @@ def test_medians_that_are_rounding_are_drawn_as_such_on_a_logarithmic_axis(made,
     zeta = records["metric"] == "zeta"
     records.loc[zeta & (records["layer"] == "c"), "value"] = 1e-9
     records.loc[zeta & (records["layer"] == "b"), "value"] *= 1e-3
-    drawing = drawn(by_depth.draw, made(records, layers))[0]
+    drawing = drawn(lines.draw_by_depth, made(records, layers))[0]
     axes = drawing.draw().axes[0]
     assert axes.get_yscale() == "log"
     assert axes.lines[0].get_ydata()[2] > 1e-6  # on the low end, not seven decades below it
@@ -150,7 +150,7 @@ def test_the_papers_figures_come_first_and_drawing_warns_of_nothing(run):
     order = [number for number in dict.fromkeys(numbers) if number]
     assert order == ["Fig 1", "Fig 2(a)", "Fig 2(b)", "Fig 4(a)", "Fig 4(b)", "Fig 5"]
     assert not any(numbers[numbers.index("") :])
-    assert list(by_depth.draw(run)) == []  # one layer has no depth
+    assert list(lines.draw_by_depth(run)) == []  # one layer has no depth
 
 
 def test_pictures_show_the_configured_methods(run):

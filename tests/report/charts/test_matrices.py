@@ -11,7 +11,7 @@ import pytest
 
 from axiom_bench.records import files
 from axiom_bench.records.by_metric import Records
-from axiom_bench.report.charts import agreement, by_method, confusion, ranking
+from axiom_bench.report.charts import by_method, matrices, ranking
 from axiom_bench.report.charts.drawing import Figure, LeftOut
 from axiom_bench.statistics.labels import Value
 from axiom_bench.statistics.run_folder import RunFolder
@@ -37,7 +37,7 @@ NAN = float("nan")
 )
 def test_agreement(values, taus, n):
     names = ["first", "second", "third"][: len(values)]
-    cells = agreement.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
+    cells = matrices.agreement(pd.DataFrame(values, index=names, columns=list("abcde")[: len(values[0])]))
     assert cells["tau"].tolist() == pytest.approx(taus)
     assert cells["n"].tolist() == n
     assert cells[["column", "row"]].to_numpy().tolist() == [["first", "second"]] * len(n)
@@ -54,7 +54,7 @@ def test_agreement_of_a_metric_that_has_methods_in_common_with_one_of_two_others
     for metric, without in (("sensitivity_error", methods[:2]), ("confidence_drop", methods[4:])):
         gone = (rows["metric"] == metric) & rows["method"].isin(without)
         rows.loc[gone, ["status", "value"]] = ["zero_map", NAN]
-    (figure,) = agreement.draw(RunFolder.read(make_run(rows, layers=layers)))
+    (figure,) = matrices.draw_agreement(RunFolder.read(make_run(rows, layers=layers)))
     assert len(figure.frame) == 2
     figure.draw()
 
@@ -78,7 +78,7 @@ def run(make_records: Any, make_run: Any, edit_manifest: Any) -> RunFolder:
 
 
 def drawn(run: RunFolder) -> Figure:
-    (drawing,) = confusion.draw(run)
+    (drawing,) = matrices.draw_confusion(run)
     assert isinstance(drawing, Figure)
     return drawing
 
@@ -86,7 +86,7 @@ def drawn(run: RunFolder) -> Figure:
 def test_rows_are_shares_of_the_explained_class(run):
     rows = run.class_records.frame().query("method == 'grad_cam' and status == 'ok'")
     expected = np.array([[2 / 3, 1 / 3, 0], [0, 1 / 2, 0], [NAN] * 3])  # 7 has no column, class 2 no map
-    np.testing.assert_allclose(confusion.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
+    np.testing.assert_allclose(matrices.confusion(rows, [0, 1, 2]), expected, atol=1e-12)
 
 
 def test_a_panel_for_each_method_with_the_classes_names(run, tmp_path):
@@ -109,7 +109,7 @@ def test_many_classes_are_cut_to_the_most_explained(run):
     many = pd.concat([rows.assign(target_class=label, value=float(label)) for label in (*range(30), 29)])
     drawing = drawn(replace(run, class_records=Records.of(many)))
     labels = [text.get_text() for text in drawing.draw().axes[0].get_yticklabels()]
-    assert len(labels) == confusion.MAX_CLASSES
+    assert len(labels) == matrices.MAX_CLASSES
     assert "29" in labels
     assert "The 20 of 30 classes that are explained most often." in drawing.caption
 
@@ -149,7 +149,7 @@ def test_the_share_that_does_worse():
 
 def test_a_run_without_the_metric_and_one_of_one_method_say_so(made, make_records):
     run = made(make_records(n=4).query("method == 'xgrad_cam'"))
-    assert "class_discriminability" in left_out(confusion.draw, run)
+    assert "class_discriminability" in left_out(matrices.draw_confusion, run)
     assert all(isinstance(one, LeftOut) and "two methods" in one.reason for one in ranking.draw(run))
 
 

@@ -15,8 +15,7 @@ from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import store
 from axiom_bench.records.store import GALLERY, write_arrays
 from axiom_bench.report import gallery
-from axiom_bench.report.tables import write_tables
-from axiom_bench.report.writing import page, save_figures
+from axiom_bench.report.writing import page, save_figures, write_tables
 from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD, write_curves, write_records
 from tests.report.gallery.conftest import encoded

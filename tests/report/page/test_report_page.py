@@ -13,13 +13,12 @@ from markupsafe import Markup
 from axiom_bench.records import artefacts as manifest_file
 from axiom_bench.records import files
 from axiom_bench.report import gallery
-from axiom_bench.report.charts import plane
+from axiom_bench.report.charts import points
 from axiom_bench.report.charts.drawing import Figure
 from axiom_bench.report.page import html
 from axiom_bench.report.page.html import Header, Section, assemble
-from axiom_bench.report.tables import all_tables
+from axiom_bench.report.writing import all_tables, save_figure
 from axiom_bench.report.writing import page as page_of
-from axiom_bench.report.writing import save_figure
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 
@@ -41,7 +40,7 @@ def usual_page(usual_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     run = RunFolder.read(folder)
     path = folder / "report.html"
     tables = all_tables(run)
-    charts = [save_figure(run, figure, folder, ()) for figure in plane.draw(run) if isinstance(figure, Figure)]
+    charts = [save_figure(run, figure, folder, ()) for figure in points.draw_plane(run) if isinstance(figure, Figure)]
     path.write_text(page_of(run, tables, charts, gallery.section(run)), encoding="utf-8")
     return path
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from axiom_bench.records import artefacts
-from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.comparisons import pair_frame, pair_tables, place_frame
 from axiom_bench.report.tables.summaries import (
     overview_table,
@@ -18,6 +17,7 @@ from axiom_bench.report.tables.summaries import (
 )
 from axiom_bench.report.tables.table import Table
 from axiom_bench.report.tables.text import target_note, without_value
+from axiom_bench.report.writing import write_tables
 from axiom_bench.statistics.labels import NOTHING
 from axiom_bench.statistics.run_folder import RunFolder
 from axiom_bench.statistics.summary import summarise

@@ -11,12 +11,12 @@ from axiom_bench.columns import NO_IMAGE, NOT_APPLICABLE
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.preconditions import ALWAYS, PRECONDITIONS, WRONG_CLASS
 from axiom_bench.report.page.html import typeset
-from axiom_bench.report.tables import write_tables
 from axiom_bench.report.tables.latex import breakable, escape, to_latex
 from axiom_bench.report.tables.latex import number as latex_number
 from axiom_bench.report.tables.summaries import headline_tables
 from axiom_bench.report.tables.table import Group, Table, to_markdown
 from axiom_bench.report.tables.text import REASONS, heading
+from axiom_bench.report.writing import write_tables
 from axiom_bench.statistics.labels import NOTHING, Value, number, share
 from tests.report.conftest import row
 
