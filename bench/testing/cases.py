@@ -189,8 +189,7 @@ def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
 
 
 def own_cut(case: Any) -> CutModel:
-    """The network of `case.model()`, cut once at `case.layer`, and anew where a method or metric left something behind
-    on it. case: a Case, or what has these two and can be hashed."""
+    """The network of `case.model()`, cut at `case.layer` once, and anew where a plug-in left something behind on it."""
     cut_model, state = _cut_with_state(case)
     if model_state(cut_model.model) != state:
         _cut_with_state.cache_clear()
