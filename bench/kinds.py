@@ -11,6 +11,7 @@ import inspect
 import os
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from numbers import Integral, Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -74,12 +75,22 @@ def check_group(setting: str, value: object) -> Mapping[str, Any]:
 def expected(annotation: Any, value: object) -> str | None:
     """What an annotation allows, in words, where it doesn't allow the value."""
     try:
-        TypeAdapter(strict(annotation)).validate_python(value)
+        adapter = _adapter(annotation, repr(annotation))
+    except TypeError:  # Annotated with what can't be hashed
+        adapter = TypeAdapter(strict(annotation))
+    try:
+        adapter.validate_python(value)
     except ValidationError as error:
         words = dict.fromkeys(map(_words, error.errors(include_url=False)))
         may_be_null = get_origin(annotation) in (Union, UnionType) and NoneType in get_args(annotation)
         return " or ".join([*words, "null"] if may_be_null else words)
     return None
+
+
+@lru_cache(maxsize=1000)
+def _adapter(annotation: Any, text: str) -> TypeAdapter[Any]:
+    """What checks an annotation's values. text: as it is written, since int | str equals str | int in another order."""
+    return TypeAdapter(strict(annotation))
 
 
 def _words(error: ErrorDetails) -> str:

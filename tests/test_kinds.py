@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -22,12 +22,14 @@ def measured(
     share: float = 0.5,
     scaled: bool = True,
     fill: Fill = "zero",
+    start: Sequence[float] | str = "zero",
     sides: tuple[float, ...] = (0.1,),
     layers: Sequence[str] = (),
     gamma: float | None = None,
     wrapped: str | Callable[[Any], Any] = "cam",
     options: Mapping[str, Any] | None = None,
     pair: list = (),
+    noted: Annotated[int, {}] = 1,
     implicit: int = None,  # noqa: RUF013 - as many write it
     anything=None,
     other: np.ndarray | None = None,
@@ -58,6 +60,7 @@ def configured(params: Mapping[str, Any], function: str = "measured") -> plugins
     ("scaled", "no", "true or false"), ("scaled", 1, "true or false"),
     ("fill", 3, "a text or a list"), ("fill", None, "a text or a list"),
     ("fill", ["a"], "a text or a list, each a number"),
+    ("start", 3, "a list or a text"), ("noted", "a", "a whole number"),
     ("sides", 0.1, "a list"), ("sides", [0.1, None], "a list, each a number"),
     ("layers", "features", "a list"), ("layers", ["a\0"], "a list, each a text"),
     ("gamma", "auto", "a number or null"),

@@ -134,7 +134,7 @@ class Case:
         """
         images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
         if model is None and device is None:
-            cut_model = _own_cut(self)
+            cut_model = own_cut(self)
         else:
             model = model or self.model()
             if device is not None:
@@ -188,8 +188,8 @@ def _hooks(names: Mapping[str, Any]) -> Iterator[tuple[str, list[object]]]:
     )
 
 
-def _own_cut(case: Case) -> CutModel:
-    """The case's network, cut once, and anew where a method or metric left something behind on it."""
+def own_cut(case: Any) -> CutModel:
+    """The network of `case.model()`, cut at `case.layer` once, and anew where a plug-in left something behind on it."""
     cut_model, state = _cut_with_state(case)
     if model_state(cut_model.model) != state:
         _cut_with_state.cache_clear()
@@ -198,7 +198,7 @@ def _own_cut(case: Case) -> CutModel:
 
 
 @cache
-def _cut_with_state(case: Case) -> tuple[CutModel, dict[str, object]]:
+def _cut_with_state(case: Any) -> tuple[CutModel, dict[str, object]]:
     cut_model = cut(case.model(), case.layer)
     return cut_model, model_state(cut_model.model)  # of the cut's copy, whose parameters need no gradient
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 OTHER = torch.device("cpu:0")  # the name of the other device: not equal to "cpu", and the same place to torch
 DEVICE_OF = torch.Tensor.device.__get__
@@ -77,9 +76,10 @@ class OtherDevice:
 
     def wait(self, operation: str) -> None:
         """Counts a wait at the line that is running, outside of torch."""
-        stack = reversed(traceback.extract_stack(sys._getframe(1)))
-        place = next(frame for frame in stack if frame.filename != __file__ and "/torch/" not in frame.filename)
-        self.waits[f"{operation} at {Path(place.filename).name}:{place.lineno}"] += 1
+        stack = traceback.walk_stack(sys._getframe(1))
+        places = ((frame.f_code.co_filename, line) for frame, line in stack)
+        file, line = next(place for place in places if place[0] != __file__ and "/torch/" not in place[0])
+        self.waits[f"{operation} at {Path(file).name}:{line}"] += 1
 
 
 class _Calls(TorchFunctionMode):
@@ -182,5 +182,10 @@ class _Operations(TorchDispatchMode):
         return any(index.dtype == torch.bool or not self._device.holds(index) for index in indices)
 
 
-def _tensors(tree: Any) -> Iterable[Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor))
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """They are looked for in every call of torch, of which torch's own `tree_leaves` would take a large part."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, list | tuple | dict):
+        for entry in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(entry)

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.trace import cut
 from axiom_bench.evaluation.measurement import measure
 from axiom_bench.evaluation.plugins import Plugin
-from axiom_bench.testing.cases import CLASSES
+from axiom_bench.testing.cases import CLASSES, own_cut
 from axiom_bench.testing.metric_checks import METRIC_CASES
 
 SIZE, CHANNELS, IMAGES, LAYER = 20, 5, 3, "features.4"  # 20 pixels: in 4 and 5 equal cells
@@ -32,6 +31,17 @@ class Relation(NamedTuple):
     of_network: Callable[[nn.Sequential], None]
     is_mirrored: bool = False
     times: int = 1
+
+    def model(self) -> nn.Sequential:
+        """The network, changed."""
+        changed = network()
+        self.of_network(changed)
+        return changed
+
+    @property
+    def layer(self) -> str:
+        """At which it is cut."""
+        return LAYER
 
 
 @dataclass(frozen=True)
@@ -104,30 +114,28 @@ RELATIONS = (
 
 def outcomes(metric: Plugin) -> list[Outcome]:
     """Of each relation and value of an image."""
-    once, answers = _values(metric, network()), []
+    once, answers = _values(metric, Relation("none", leave)), []
     for relation in RELATIONS:
-        changed = network()
-        relation.of_network(changed)
         reason = str(metric.spec.changes_under.get(relation.name, ""))
-        for name, values in _values(metric, changed, relation.is_mirrored, relation.times).items():
+        for name, values in _values(metric, relation).items():
             expected = once[name].repeat(relation.times)
             holds = torch.allclose(values, expected, equal_nan=True, **CLOSE)
             answers.append(Outcome(name, relation.name, holds, _difference(values, expected), reason))
     return answers
 
 
-def _values(metric: Plugin, model: nn.Module, is_mirrored: bool = False, times: int = 1) -> dict[str, Tensor]:
+def _values(metric: Plugin, relation: Relation) -> dict[str, Tensor]:
     """(times B,) of each value, in float64; of the two cases of the common suite that by weights."""
     generator = torch.Generator().manual_seed(5)
     images = torch.randn(IMAGES, 3, SIZE, SIZE, generator=generator, dtype=torch.float64)
-    others = images.roll(1, 0)
-    if is_mirrored:
+    others, times = images.roll(1, 0), relation.times
+    if relation.is_mirrored:
         images, others = images.flip(3), others.flip(3)
     images, others = images.repeat(times, 1, 1, 1), others.repeat(times, 1, 1, 1)
-    trace = cut(model, LAYER).trace(images, torch.arange(IMAGES).repeat(times) % CLASSES)
+    trace = own_cut(relation).trace(images, torch.arange(IMAGES).repeat(times) % CLASSES)
     case = replace(METRIC_CASES["weights"], case=replace(METRIC_CASES["weights"].case, size=(SIZE, SIZE)))
     ids = tuple(map(str, range(IMAGES))) * times
-    measured = measure(metric, case.explain(replace(trace, other_images=others), is_mirrored, ids), True)
+    measured = measure(metric, case.explain(replace(trace, other_images=others), relation.is_mirrored, ids), True)
     return {name: values.double() for name, (values, _) in measured.items() if values.ndim == 1}
 
 

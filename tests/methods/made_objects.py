@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.objects import BoxScores, ObjectScores, RegionScores
 from axiom_bench.cutting.trace import Trace, cut
-from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, _own_cut
+from axiom_bench.testing.cases import CLASSES, Case, TinyNetwork, own_cut
 
 
 class Dense(TinyNetwork):
@@ -61,7 +61,7 @@ class ObjectCase(Case):
 
     def trace(self, model=None, device=None) -> Trace:
         images, others, targets = self.images(), self.other_images(), torch.arange(self.rows) % CLASSES
-        cut_model = None if model is not None or device is not None else _own_cut(self)
+        cut_model = None if model is not None or device is not None else own_cut(self)
         model = model or self.model()
         places = self.places(model)
         if device is not None:

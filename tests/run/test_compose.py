@@ -77,6 +77,15 @@ def test_every_experiment_composes(experiment):
         assert_set(experiment, composition.plain_job())
 
 
+@pytest.mark.parametrize("experiment", ["quick", "truth"])
+def test_the_first_job_is_as_if_its_network_was_typed(experiment):
+    """It isn't composed again."""
+    words = (f"experiment={experiment}", "run=mine", *FEW)
+    with composed(words) as of_several, composed([*words, "model=scenes_vgg"]) as alone:
+        assert of_several.plain_job(0) == alone.plain_job()
+        assert of_several.plain_job(1)["model"]["name"] == "scenes_resnet"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_job_of_an_experiment_composes(jobs, experiment):

@@ -70,6 +70,7 @@ _STYLE: Any = {
     "xtick.major.pad": 2,
     "ytick.major.pad": 2,
     "grid.linewidth": 0.5,
+    **dict.fromkeys(("figure.autolayout", "figure.constrained_layout.use"), False),
     "legend.frameon": False,
     "legend.handlelength": 1.6,
 }
@@ -204,7 +205,7 @@ def _bytes(figure: Canvas, kind: str, salt: str = "") -> bytes:
             Image.fromarray(np.asarray(drawn.buffer_rgba())[..., :3]).save(buffer, kind, dpi=(DPI, DPI), **PNG)
         else:
             figure.savefig(buffer, format=kind, dpi=DPI, metadata=_METADATA[kind], transparent=bool(salt))
-        figure.set_layout_engine("none")  # the first format laid it out; again costs as much as drawing
+        figure.set_layout_engine(None)  # the first format laid it out; "none" draws twice, as where there is one
     return buffer.getvalue()
 
 

@@ -79,8 +79,11 @@ class Composition:
         return plain(self._job(number))
 
     def _job(self, number: int) -> DictConfig:
-        job = self.jobs[number]
-        config = self.config if job == self.overrides else _config(self.folders, job)
+        job, choices = self.jobs[number], self.config.hydra.runtime.choices
+        own = (word.partition("=") for word in job[len(self.overrides) :])
+        # That of all jobs has these choices already, as of the first network: to compose takes up to seconds.
+        is_same = self.config[PROTOCOL] is None and all(choices.get(key) == value for key, _, value in own)
+        config = self.config if is_same or job == self.overrides else _config(self.folders, job)
         return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
 
 
