@@ -17,11 +17,9 @@ from typing import IO, Any
 import hypothesis
 import pytest
 import torch
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.base import Box
+from omegaconf import OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
 from tests import last_runs
@@ -77,23 +75,6 @@ def _each_yaml_text_is_parsed_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", staticmethod(load_once))
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _a_configuration_is_walked_once() -> Iterator[None]:
-    """When a hundred files are merged, and not after each, to give every node the parent that it has already."""
-    merged = ConfigLoaderImpl._compose_config_from_defaults_list
-
-    def merged_once(*arguments: Any, **named: Any) -> DictConfig:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Box, "_re_parent", lambda _: None)
-            config = merged(*arguments, **named)
-        config._re_parent()
-        return config
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", merged_once)
         yield
 
 
