@@ -157,20 +157,23 @@ def load_model(cfg: Mapping[str, Any], shape: tuple[int, ...] | None = None) -> 
         recognised=recognition.note(output, "model.output=logits") if is_recognised else "",
         lines=tuple(f"{spec.name}: {line}" for line in lines),
         inputs=inputs,
-        finetuned=_finetuned(spec, noise),
+        finetuned=_finetuned(spec, source, noise),
     )
 
 
-def _finetuned(spec: ModelSpec, image: Tensor) -> nn.Module | None:
-    """The network with the weights of `finetuned`, as `load_model` makes it with its own. image: (1, C, *space)."""
+def _finetuned(spec: ModelSpec, source: Source, image: Tensor) -> nn.Module | None:
+    """The network, built as it was for its own weights, with those of `finetuned`. image: (1, C, *space)."""
     if spec.finetuned is None:
         return None
-    copy_of = replace(spec, weights=spec.finetuned, weights_key=None)
+    spec = replace(spec, weights=spec.finetuned, weights_key=None)
     try:
-        module = _made(copy_of, find_source(copy_of))[0]
+        file = spec.weights_file
+        loaded = source.published(str(spec.weights)) if file is None else weights.read(file)
+        module = _build(spec, source)
+        weights.fit(module, loaded, spec.architecture)
     except BenchError as error:
         raise BenchError(f"model.finetuned: {error}") from error
-    return _with_inputs(copy_of, module if spec.draw is None else FixedDraws(module, spec.draw), image)[0]
+    return _with_inputs(spec, module if spec.draw is None else FixedDraws(module, spec.draw), image)[0]
 
 
 def _preprocessing(spec: ModelSpec, source: Source, shape: tuple[int, ...] | None) -> Preprocessing:

@@ -101,6 +101,17 @@ def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_pa
     )
 
 
+def test_a_copy_is_read_as_other_weights_are_and_has_the_network_s_classes(tmp_path):
+    """A checkpoint of a training on several devices, beside its optimizer's state; and one of other classes."""
+    network = ab.load_model("resnet18", weights=None, classes=4)
+    state = {f"module.{name}": tensor + 1 for name, tensor in network.state_dict().items()}
+    torch.save({"model": state, "optimizer": {"lr": 0.1}}, tmp_path / "copy.pth")
+    copy = ab.load_model("resnet18", weights=None, classes=4, finetuned=str(tmp_path / "copy.pth")).loaded.finetuned
+    assert copy.fc.bias.equal(network.fc.bias + 1)
+    with pytest.raises(ab.BenchError, match=r"model.finetuned: .*copy.pth don't fit resnet18 \(of the wrong shape: fc"):
+        ab.load_model("resnet18", weights=None, classes=3, finetuned=str(tmp_path / "copy.pth"))
+
+
 def test_a_loaded_network_has_its_copy_in_python():
     batches = [(torch.randn(2, 3, 96, 96), torch.tensor([0, 1]))]
     rows = ab.evaluate(ab.load_model("scenes_vgg"), None, batches, ["grad_cam"], ["f_fidelity"])
