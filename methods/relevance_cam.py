@@ -73,7 +73,8 @@ def _z_plus(
     return _with_gradient_of(output, positive)
 
 
-def _unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any) -> Tensor:
+def unit_by_unit(func: Callable[..., Tensor], input: Tensor, *rest: Any, **named: Any) -> Tensor:
+    """The output of a function of each unit alone, through which relevance passes as it is."""
     output = func(input.clone(), *rest, **named)  # a copy: it may work in place
     return _with_gradient_of(output, input) if output.requires_grad else output
 
@@ -103,7 +104,7 @@ def _by_a_number(name: str, args: tuple[Any, ...]) -> bool:
 RULES: dict[str, Callable[..., Tensor]] = {
     **dict.fromkeys(("linear", *of_layers("conv", "conv_transpose")), _z_plus),
     **dict.fromkeys(
-        ("batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish"), _unit_by_unit
+        ("batch_norm", "relu6", "hardtanh", "leaky_relu", "elu", "gelu", "silu", "hardswish", "mish"), unit_by_unit
     ),
 }
 # Input times gradient of these is their relevance without a rule.

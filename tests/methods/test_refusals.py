@@ -41,6 +41,7 @@ WRONG = [
     ("group_cam", {"kernel": 4}, "kernel=4"),
     ("group_cam", {"percentile": 101}, "101"),
     ("group_cam", {"sigma": 0.0}, "sigma=0.0"),
+    ("attn_lrp", {"attention": "value"}, "did you mean 'values'"),
     ("gscore_cam", {"score": "logits"}, "did you mean 'logit'"),
     ("gscore_cam", {"top": 0}, "top=0"),
     ("guided", {"wrapped": "grad_cams"}, "did you mean 'grad_cam'"),

@@ -15,7 +15,9 @@ from axiom_bench.cutting.trunk_and_head import HookedParts
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.errors import BenchError
 from axiom_bench.evaluation import plugins
+from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.attention_guided_cam import attention_guided_cam
+from axiom_bench.methods.attn_lrp import attn_lrp
 from axiom_bench.methods.legrad import legrad
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.testing import CASES, METHOD_CHECKS, Case, exemptions
@@ -23,6 +25,7 @@ from axiom_bench.testing.cases import CLASSES, TinyNetwork, run_checks
 from tests.methods.plain import CLOSE, normal, seeded
 
 OF_ATTENTION = [name for name in plugins.names("method") if methods.get(name).spec.of_attention]
+OF_PROBABILITIES = [name for name in OF_ATTENTION if name != "attn_lrp"]  # which they read, by keys
 EACH_METHOD = pytest.mark.parametrize("name", OF_ATTENTION)
 LAYERS = "encoder.layers.encoder_layer_"
 IMAGES, TARGETS = normal(2, 3, 32, 32), [2, 0]
@@ -40,6 +43,10 @@ MODEL = seeded(build)
 
 def traced(layer: str = f"{LAYERS}2.ln_1", model: nn.Module = MODEL) -> ab.Trace:
     return ab.trace(model, layer, IMAGES, torch.tensor(TARGETS), reshape="tokens")
+
+
+def raw(name: str, trace: ab.Trace) -> Tensor:
+    return Explanation.of(trace, methods.get(name)(trace)).raw_map
 
 
 def vit_recipro_cam_code(image: Tensor, target: int, gaussian: bool) -> Tensor:
@@ -130,6 +137,65 @@ def test_attention_guided_cam():
     assert actual.flatten(1).count_nonzero(1).min() > 12
 
 
+def of_linear(layer: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
+    """LRP-0 at z = W a + b, of rows a (n, j) and the relevance (n, i) of z."""
+    return a * (relevance / layer(a) @ layer.weight)
+
+
+def of_norm(norm: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
+    """LRP-0 at a layer norm whose deviation is a constant: of what is centred, then scaled and shifted."""
+    share = norm.weight * relevance / norm(a) / (a.var(1, correction=0, keepdim=True) + norm.eps).sqrt()
+    return a * (share - share.mean(1, keepdim=True))
+
+
+def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
+    """Relevance at the last block's first norm, of the patch tokens, by the paper's rules without torch's graph."""
+    x = tokens_of(image)
+    for block in MODEL.encoder.layers[:2]:
+        x = x + attention_of(block, x)[0]
+        x = x + block.mlp(block.ln_2(x))
+    block = MODEL.encoder.layers[2]
+    F, layer = block.ln_1(x), block.self_attention
+    mixed, A, _ = attention_of(block, x)
+    projection = nn.Linear(16, 48).double()
+    projection.load_state_dict({"weight": layer.in_proj_weight, "bias": layer.in_proj_bias})
+    q, k, v = projection(F).unflatten(1, (3, 2, 8)).permute(1, 2, 0, 3)
+    inner = (A @ v).permute(1, 0, 2).flatten(1)
+    y = x + mixed
+    normed = block.ln_2(y)
+    hidden = block.mlp[0](normed)
+    added = block.mlp[3](functional.gelu(hidden))
+    last = MODEL.encoder.ln(y + added)
+
+    relevance = torch.zeros(17, 16, dtype=torch.float64)
+    start = torch.zeros(1, 3, dtype=torch.float64)
+    start[0, target] = MODEL.heads(last)[0, target]
+    relevance[0] = of_linear(MODEL.heads.head, last[:1], start)[0]
+    relevance = of_norm(MODEL.encoder.ln, y + added, relevance)
+    of_mlp = of_linear(block.mlp[3], functional.gelu(hidden), relevance * added / (y + added))
+    of_mlp = of_norm(block.ln_2, y, of_linear(block.mlp[0], normed, of_mlp))
+    relevance = of_linear(layer.out_proj, inner, (relevance * y / (y + added) + of_mlp) * mixed / y)
+    share = (relevance / inner).unflatten(1, (2, 8)).permute(1, 0, 2)  # of each head's output (2, 17, 8)
+    if through == "values":
+        parts = [torch.zeros_like(q), torch.zeros_like(k), v * (A.mT @ share)]
+    else:
+        of_A = A * (share @ v.mT) / 2
+        share_of_Z = (of_A - A * of_A.sum(2, keepdim=True)) / 2 / math.sqrt(8)
+        parts = [q * (share_of_Z @ k), k * (share_of_Z.mT @ q), v * (A.mT @ share) / 2]
+    joined = torch.stack(parts).permute(2, 0, 1, 3).flatten(1)
+    return of_linear(projection, F, joined)[1:].mT.unflatten(1, (4, 4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("through", ["all", "values"])
+def test_attn_lrp(through):
+    trace = traced()
+    actual = attn_lrp(trace, through) * trace.activations
+    expected = torch.stack([attn_lrp_rules(*each, through) for each in zip(IMAGES, TARGETS, strict=True)])
+    torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-12)  # a division by z loses digits where z is small
+    assert actual.abs().amax((1, 2, 3)).min() > 1e-4
+
+
 class Fused(nn.Module):
     """An attention layer of MODEL by torch's function, which timm's networks call."""
 
@@ -162,21 +228,23 @@ def test_a_trunk_in_bf16(name):
     """Attention's scores and gradients there are as far off as the trunk's three digits."""
     cut_model = ab.cut(copy.deepcopy(MODEL).float(), f"{LAYERS}2.ln_1", "bf16", reshape="tokens")
     trace = cut_model.trace(IMAGES, torch.tensor(TARGETS))
-    expected, actual = (methods.get(name)(each).raw for each in (traced(), trace))
+    expected, actual = (raw(name, each) for each in (traced(), trace))
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual.double(), expected, rtol=0, atol=0.1 * expected.max().item())
 
 
 @EACH_METHOD
 def test_other_ways_to_run_attention(name):
-    expected = methods.get(name)(traced()).raw
+    expected = raw(name, traced())
     alone = traced(f"network.{LAYERS}2.ln_1", OneByOne().eval())
     assert isinstance(alone.cut_model.trunk_and_head.parts.parts, HookedParts)
-    torch.testing.assert_close(methods.get(name)(alone).raw, expected, **CLOSE)
+    torch.testing.assert_close(raw(name, alone), expected, **CLOSE)
     model = copy.deepcopy(MODEL)
     for block in model.encoder.layers:
         block.self_attention = Fused(block.self_attention)
-    torch.testing.assert_close(methods.get(name)(traced(model=model)).raw, expected, **CLOSE)
+    torch.testing.assert_close(raw(name, traced(model=model)), expected, **CLOSE)
+    if name not in OF_PROBABILITIES:
+        return
     for block in model.encoder.layers:
         block.self_attention.causal = True
     with pytest.raises(BenchError, match="without a mask"):
@@ -232,6 +300,8 @@ def test_a_method_of_attentions_passes_the_common_suite(name):
     run_checks(method, METHOD_CHECKS, {"the transformer": case}, exemptions(method))
     with pytest.raises(BenchError, match="leave"):
         method(CASES["dense"].trace())
+    if name not in OF_PROBABILITIES:
+        return
     model = case.model()
     model.head.insert(0, nn.MaxPool2d(2))
     with pytest.raises(BenchError, match=r"whose maps are the patch tokens|set reshape to their grid"):
