@@ -1,14 +1,12 @@
 """A network from its configuration: found (embedded, torchvision's, timm's or a user's own), built, and given weights,
-target layer, preprocessing and what is explained of it (model.output)."""
+target layer and preprocessing."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +16,15 @@ from torch import Tensor, nn
 from axiom_bench.cutting import recognition
 from axiom_bench.cutting.dependence import FixedDraws
 from axiom_bench.cutting.model_copy import check_shapes, shared_copy, unwrap_parts, unwrapped
-from axiom_bench.cutting.output import LOGITS, Output, OutputModule, check_output
-from axiom_bench.cutting.output import OUTPUTS as PLAIN_OUTPUTS
-from axiom_bench.cutting.output_presets import multi_label, regression, segmentation
+from axiom_bench.cutting.output import LOGITS, Output, OutputModule
 from axiom_bench.cutting.tokens import AnyReshape, check_reshape
-from axiom_bench.data.layouts import voc
-from axiom_bench.data.layouts.classes import IMAGENET_CLASSES, NetworkClasses, class_indices, names_of_logits
+from axiom_bench.data.layouts.classes import NetworkClasses, class_indices, names_of_logits
 from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.errors import BenchError, type_name, unknown
 from axiom_bench.kinds import shown
 from axiom_bench.models import layers, weights
 from axiom_bench.models.other_inputs import InputsFile
+from axiom_bench.models.outputs import find_output
 from axiom_bench.models.sources import Source, find_source
 from axiom_bench.models.spec import AS_BUILT, OBJECT_OUTPUTS, ModelSpec
 from axiom_bench.models.user_code import called, import_function
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from axiom_bench.models.objects import Objects
 
 CLASSES = "num_classes"  # as torchvision and timm call it
-GROUPS = Path(__file__).parent.parent / "data" / "voc_in_imagenet.tsv"
 NOTHING = Preprocessing(None, None, (), (), shape=(0,))  # done to arrays
 
 
@@ -318,76 +313,3 @@ def _of_the_file(spec: ModelSpec, source: Source, loaded: Weights) -> dict[str, 
         if not place.unexpected and len(counts) == 1:
             return {**kwargs, CLASSES: counts.pop()[0]}
     return {}
-
-
-class LogSumExpGroups(OutputModule):
-    """Logits (..., C) -> (..., G): of each group of classes the logarithm of its sum of exponentials.
-
-    Its exponential is the group's unnormalised probability, so that a softmax over the groups is the network's
-    probability of each, given that the class is in one of them. groups: class indices, each group not empty.
-    """
-
-    members: Tensor
-    absent: Tensor
-
-    def __init__(self, groups: Sequence[Sequence[int]]) -> None:
-        super().__init__()
-        widest = max(map(len, groups))
-        members = [[*group, *[group[0]] * (widest - len(group))] for group in groups]
-        absent = [[0.0] * len(group) + [-torch.inf] * (widest - len(group)) for group in groups]
-        self.register_buffer("members", torch.tensor(members), persistent=False)
-        self.register_buffer("absent", torch.tensor(absent), persistent=False)
-
-    def forward(self, logits: Tensor) -> Tensor:
-        return torch.logsumexp(logits.double()[..., self.members] + self.absent, -1)
-
-    def extra_repr(self) -> str:
-        """Sizes, and a checksum of the members: this text is part of a shard's key."""
-        checksum = hashlib.sha256(repr(self.members.tolist()).encode()).hexdigest()
-        return f"groups={self.absent.isfinite().sum(1).tolist()}, members={checksum[:16]}"
-
-
-@cache
-def voc_in_imagenet() -> dict[str, tuple[int, ...]]:
-    """{VOC class: the indices of the ImageNet classes under it}, in VOC's order; see docs/data.md for the rule."""
-    indices: dict[str, list[int]] = {name: [] for name in voc.CLASSES}
-    with GROUPS.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            indices[row["voc"]].append(int(row["index"]))
-    return {name: tuple(indices) for name, indices in indices.items()}
-
-
-def _voc_groups(classes: int) -> OutputModule:
-    if classes != IMAGENET_CLASSES:
-        raise BenchError(
-            f"model.output=voc_groups needs the {IMAGENET_CLASSES} ImageNet classes in the standard order, and this "
-            f"model has {classes} logits; set model.output=logits for a model of VOC's own classes."
-        )
-    return LogSumExpGroups(list(voc_in_imagenet().values()))
-
-
-OUTPUTS = {
-    **PLAIN_OUTPUTS,
-    "voc_groups": Output("voc_groups", _voc_groups, are_logits=True, classes=voc.CLASSES),
-    "multi_label": multi_label(),
-    "regression": regression(),
-    "segmentation": segmentation(),
-}
-
-
-def find_output(name: str | None) -> Output:
-    """The output of this name, or a user's own: `module:function` or `path/to/file.py:function`; None: recognised.
-
-    A class is called without arguments, so that it may build a module. Raises BenchError for an unknown one.
-    """
-    if name is None:
-        return check_output(None)
-    if ":" not in name:
-        if name not in OUTPUTS:
-            raise unknown("model output", name, OUTPUTS)
-        return OUTPUTS[name]
-    expected = (
-        "give module:function or path/to/file.py:function, a function from what the network returns to scores (B, n)"
-    )
-    function = import_function(name, "model.output", expected)
-    return check_output(called(function, "model.output") if isinstance(function, type) else function)

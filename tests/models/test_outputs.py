@@ -22,7 +22,7 @@ from axiom_bench.evaluation.batch import on_score_scale
 from axiom_bench.explanation.explanation import Explanation
 from axiom_bench.methods.recipro_cam import recipro_cam
 from axiom_bench.methods.score_cam import score_cam
-from axiom_bench.models import load
+from axiom_bench.models import outputs
 from axiom_bench.models.load import load_model
 from axiom_bench.models.spec import model_config
 from axiom_bench.run.notebook import evaluate, explain
@@ -33,12 +33,12 @@ REAL = Path(os.environ.get("AXIOM_BENCH_REAL", Path(__file__).parents[2].parent 
 
 
 def rows() -> list[dict[str, str]]:
-    with load.GROUPS.open(newline="") as file:
+    with outputs.GROUPS.open(newline="") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 
 
 def test_voc_groups_are_complete_and_disjoint():
-    groups = load.voc_in_imagenet()
+    groups = outputs.voc_in_imagenet()
     indices = [index for group in groups.values() for index in group]
     assert len(set(indices)) == len(indices) == 242
     assert set(indices) <= set(range(1000))
@@ -65,13 +65,13 @@ def test_group_synsets_match_the_standard_order():
 
 def test_groups_are_log_sum_exp_and_their_softmax_the_conditional_probability():
     logits = torch.randn(3, 7, dtype=torch.float64)
-    actual = load.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
+    actual = outputs.LogSumExpGroups([[1], [0, 6, 3]]).double()(logits)
     assert torch.allclose(actual[:, 0], logits[:, 1])
     assert torch.allclose(actual[:, 1], logits[:, [0, 6, 3]].exp().sum(1).log())
     logits = torch.randn(3, 1000, dtype=torch.float64)
-    module = load.LogSumExpGroups(list(load.voc_in_imagenet().values())).double()
+    module = outputs.LogSumExpGroups(list(outputs.voc_in_imagenet().values())).double()
     probability = logits.softmax(1)
-    of_groups = torch.stack([probability[:, list(group)].sum(1) for group in load.voc_in_imagenet().values()], 1)
+    of_groups = torch.stack([probability[:, list(group)].sum(1) for group in outputs.voc_in_imagenet().values()], 1)
     assert torch.allclose(module(logits).softmax(1), of_groups / of_groups.sum(1, keepdim=True))
 
 
@@ -82,7 +82,7 @@ def test_load_model_with_voc_groups():
     assert (loaded.number_of_classes, loaded.weights_sha256) == (20, bare.weights_sha256)
     images = torch.randn(2, 3, 64, 64)
     logits = bare.module(images)
-    dogs = logits[:, list(load.voc_in_imagenet()["dog"])].logsumexp(1)
+    dogs = logits[:, list(outputs.voc_in_imagenet()["dog"])].logsumexp(1)
     targets = torch.tensor([CLASSES.index("dog")] * 2)
     trace = cut(loaded.module, loaded.layer, output=loaded.output).trace(images, targets)
     assert torch.allclose(trace.scores, dogs)
@@ -104,7 +104,7 @@ def test_error_messages(output, message):
 
 
 MEMBERS = [[0, 4], [1], [2, 3, 5, 7]]
-GROUPS = Output("groups", lambda _: load.LogSumExpGroups(MEMBERS), are_logits=True)
+GROUPS = Output("groups", lambda _: outputs.LogSumExpGroups(MEMBERS), are_logits=True)
 BY_HAND: dict[str | Output, Callable[[Tensor], Tensor]] = {
     "logits": lambda logits: logits,
     "probability": lambda logits: torch.stack([row.exp() / row.exp().sum() for row in logits]),
@@ -240,7 +240,7 @@ def test_float32_drops_of_a_probability_near_one(head):
 
 
 def test_margins_of_equal_logits_and_of_two_classes():
-    margin = load.OUTPUTS["margin"].module(3)
+    margin = outputs.OUTPUTS["margin"].module(3)
     assert margin is not None
     assert margin(torch.tensor([[2.0, 2.0, 1.0], [5.0, 1.0, 3.0]])).tolist() == [[0, 0, -1], [2, -4, -2]]
     assert margin(torch.tensor([[2.0, -1.0]])).tolist() == [[3, -3]]
