@@ -271,7 +271,7 @@ def test_what_all_fast_costs_with_the_default_methods():
     row = images.first_row(job)
     cost = Cost.of(job.methods, job.metrics, trace_of_batch(job.cut_model, row))
     assert len(cost.of_methods) == 12
-    assert cost.per_image == 3902
+    assert cost.per_image == 5103
 
 
 @pytest.mark.slow
