@@ -65,7 +65,9 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def traced(network, images) -> ab.Trace:
-    return ab.trace(network, "layer4", images, torch.tensor([0, 1, 2]))
+    cut_model = ab.cut(network, "layer4")
+    cut_model.finetuned = network
+    return cut_model.trace(images, torch.tensor([0, 1, 2]))
 
 
 def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
