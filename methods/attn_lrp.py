@@ -23,11 +23,11 @@ def attn_lrp(trace: Trace, attention: str = "all") -> Tensor:
     """w = R / F, the relevance R of each channel and position of the layer relative to F -> (B, K, H, W).
 
     R starts as the score and goes back through the head by the paper's rules, in their authors' form: input times a
-    gradient. A product of two values gives each half of the relevance, the softmax is expanded at its input, activation
-    functions and the deviation in a norm pass relevance on as it is, and all that is linear gives each input its part
-    of the sum (and biases theirs). attention "all": through queries, keys and values; "values": through values alone,
-    as the authors' code has it for vision transformers. (H, W): the patch tokens; what the class token has of the
-    relevance isn't shown. Costs one head pass, forward and backward.
+    gradient. A product of two values gives each half of the relevance, and the softmax is expanded at its input.
+    Activation functions and the deviation in a norm pass relevance on as it is. All that is linear gives each input,
+    and biases, their part of the sum. attention "all": through queries, keys and values; "values": through values
+    alone, as the authors' code has it for vision transformers. (H, W): the patch tokens; what the class token has of
+    the relevance isn't shown. Costs one head pass, forward and backward.
     Raises BenchError for another `attention`, and for a layer that no attention follows.
     """
     if attention not in THROUGH:

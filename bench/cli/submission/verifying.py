@@ -1,6 +1,6 @@
-"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed anew; and
-whether a method stands on fresh images, and on planted networks with other weights, where it stands on a suite's own,
-which its author could know."""
+"""`axiom-bench verify` of a submission: its files by their hashes, and a seeded sample of its values computed anew.
+And whether a method stands on fresh images, and on planted networks with other weights, where it stands on a suite's
+own, which its author could know."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Charts of lines: perturbation curves, the model's output against the share of the pixels that is changed, a line for
-each method; and the axiom errors against depth, of the layers themselves and of every method (`layers` experiment)."""
+each method. And the axiom errors against depth, of the layers themselves and of every method (`layers` experiment)."""
 
 from __future__ import annotations
 

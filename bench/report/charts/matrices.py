@@ -1,5 +1,5 @@
 """Charts that are matrices: the agreement of metrics, Kendall's tau between every two over the methods that both have
-a value of; and the class that a map points at against the class that it explains."""
+a value of. And the class that a map points at against the class that it explains."""
 
 from __future__ import annotations
 
