@@ -144,6 +144,8 @@ def of_linear(layer: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
 
 def of_norm(norm: nn.Module, a: Tensor, relevance: Tensor) -> Tensor:
     """LRP-0 at a layer norm whose deviation is a constant: of what is centred, then scaled and shifted."""
+    if isinstance(norm, nn.RMSNorm):  # without centring and shift
+        return relevance
     share = norm.weight * relevance / norm(a) / (a.var(1, correction=0, keepdim=True) + norm.eps).sqrt()
     return a * (share - share.mean(1, keepdim=True))
 
@@ -186,10 +188,35 @@ def attn_lrp_rules(image: Tensor, target: int, through: str) -> Tensor:
     return of_linear(projection, F, joined)[1:].mT.unflatten(1, (4, 4))
 
 
+class Explicit(nn.Module):
+    """An attention layer of MODEL by a softmax and two products, as Swin's."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, *_: Tensor, need_weights: bool) -> tuple[Tensor, None]:
+        projected = functional.linear(x, self.layer.in_proj_weight, self.layer.in_proj_bias)
+        q, k, v = projected.unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        mixed = (torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(8)).softmax(3) @ v
+        return self.layer.out_proj(mixed.transpose(1, 2).flatten(2)), None
+
+
 @torch.no_grad()
+@pytest.mark.parametrize("norm", [None, nn.RMSNorm], ids=["layer norm", "RMS norm"])
+@pytest.mark.parametrize("attention", [None, Explicit], ids=["torch's attention", "explicit"])
 @pytest.mark.parametrize("through", ["all", "values"])
-def test_attn_lrp(through):
-    trace = traced()
+def test_attn_lrp(through, attention, norm, monkeypatch):
+    plain = copy.deepcopy(MODEL)
+    if norm is not None:
+        plain.encoder.layers[2].ln_2, plain.encoder.ln = norm(16).double(), norm(16).double()
+        nn.init.uniform_(plain.encoder.ln.weight, 0.5, 2)
+    monkeypatch.setitem(globals(), "MODEL", plain)  # of attn_lrp_rules
+    model = copy.deepcopy(plain)
+    if attention is not None:
+        for block in model.encoder.layers:
+            block.self_attention = attention(block.self_attention)
+    trace = traced(model=model)
     actual = attn_lrp(trace, through) * trace.activations
     expected = torch.stack([attn_lrp_rules(*each, through) for each in zip(IMAGES, TARGETS, strict=True)])
     torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-12)  # a division by z loses digits where z is small

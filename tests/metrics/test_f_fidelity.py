@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.cli.main import main
@@ -118,3 +119,28 @@ def test_a_loaded_network_has_its_copy_in_python():
     assert {*rows["status"]} == {"ok"}
     bare = ab.load_model("scenes_vgg", finetuned=None)
     assert {*ab.evaluate(bare, None, batches, ["grad_cam"], ["f_fidelity"])["status"]} == {"no_finetuned"}
+
+
+class TwoInputs(nn.Module):
+    """Of an image and of two numbers beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.of_image, self.of_numbers = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), nn.Linear(2, 3)
+
+    def forward(self, image, numbers):
+        return self.of_image(self.features(image).relu().mean((2, 3))) + self.of_numbers(numbers)
+
+
+@torch.no_grad()
+def test_a_copy_gets_each_image_s_other_inputs(explain):
+    torch.manual_seed(0)
+    network, copy = TwoInputs().double().eval(), TwoInputs().double().eval()
+    cut_model = ab.cut(network, "features")
+    cut_model.finetuned = copy
+    images, numbers = torch.randn(4, 3, 12, 12).double(), torch.randn(4, 2).double()
+    trace = cut_model.trace((images, numbers), explained=0)
+    plus, _ = values(explain(trace), fractions=[1.0], alpha=1.0, beta=1.0, output="probability")
+    whole, nothing = (copy(each, numbers).softmax(1)[range(4), trace.targets] for each in (images, 0 * images))
+    close(plus, whole - nothing)
+    assert plus.abs().min() > 1e-6
