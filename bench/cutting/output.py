@@ -4,7 +4,7 @@ The one file that knows of networks whose output isn't logits (B, C): a dict, an
 image, maps of classes, or whatever a user's own function reads. What it makes has no branches left, so that torch.fx
 follows it and a head with linear scores keeps its exact differences. An output's module is the head's last step, so
 that methods, axioms and ablations need nothing of their own, and the network and the names of its layers stay as they
-are. An output with classes of its own is in bench/models/load.py.
+are. An output with classes of its own is in bench/models/outputs.py.
 """
 
 from __future__ import annotations
