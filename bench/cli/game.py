@@ -8,7 +8,6 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from axiom_bench.errors import BenchError, first_names, unknown
 from axiom_bench.evaluation import plugins
 from axiom_bench.evaluation.batch import MethodLeftOut, explained, trace_of_batch
 from axiom_bench.explanation.explanation import given
-from axiom_bench.records import files, reading, running
+from axiom_bench.records import files, mirror, reading, running
 from axiom_bench.report.game_page import CHECKS, Class, Game, Picture, page
 from axiom_bench.run.composing.settings import add_current_folder, code_of
 from axiom_bench.run.fetching import urls
@@ -31,8 +30,8 @@ MAX_DEFAULT = 40  # images of a game where no number is asked for: about five mi
 MORE_CLASSES = 16  # rows that one image may have, one a class
 
 
-def game(options: Namespace) -> tuple[Path, list[str]]:
-    """Writes the page: its path, and what to tell about it. options: of the command line. Raises BenchError."""
+def game(options: Namespace) -> list[str]:
+    """Writes the page: the lines to print. options: of the command line. Raises BenchError."""
     if options.count is not None and options.count < 1:
         raise BenchError(f"--images {options.count}: give 1 or more.")
     if options.seed < 0:
@@ -53,11 +52,13 @@ def game(options: Namespace) -> tuple[Path, list[str]]:
     titles = {method.name: method.spec.title or method.name for method in job.methods if method.name in names}
     setting = {"model": job.model.name, "layer": job.model.layer, "data": job.data.name, "weights": weights}
     files.write(output, page(Game(images, checks, titles, setting, options.seed)).encode())
-    return output, [
+    mirror.push(options.run_folder)
+    return [
         f"{len(images)} pictures of two classes and {CHECKS} checks, from {job.name}",
         f"methods: {', '.join(titles.values())}, and the centred blob",
         f"players: number them in turn (game.html#player=1, ...); {2 * (len(titles) + 1)} of them see every picture in "
         "every way",
+        f"game: {output}",
     ]
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from axiom_bench.cli import gate as gate_command
 from axiom_bench.cli import stopping
-from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_folder, say, send
+from axiom_bench.cli.terminal import complain, existing_run, local_folder, run_folder, say
 from axiom_bench.environment import seldom_collected
 from axiom_bench.errors import BenchError, unknown
 
@@ -126,7 +126,8 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     about = "compare a run with a baseline: exit 0 holds, 1 moved, 2 can't compare"
     gate_command.add_arguments(add("gate", about, gate_command.run))
 
-    comparison = add("compare", "what differs between two runs: exit 0 nothing, 1 something", _compare)
+    compared = calls("gate.two_runs.compare", "compared")
+    comparison = add("compare", "what differs between two runs: exit 0 nothing, 1 something", compared)
     comparison.add_argument("compared", type=existing_run, nargs=2, metavar="RUN")
 
     _add_explain(add("explain", "images: top classes and the maps of many methods", calls("cli.explain.explain")))
@@ -156,7 +157,8 @@ def _add_commands(top: ArgumentParser) -> Collection[str]:
     verify.add_argument("--trust", action="store_true", help=TRUST)
 
     _add_suite_commands(add)
-    _add_game(add("game", '"What do you see?": a page on which people name what a method shows', _game))
+    about = '"What do you see?": a page on which people name what a method shows'
+    _add_game(add("game", about, calls("cli.game.game")))
     score = calls("report.game_score.report_score", "answers", "output", "seed")
     _add_game_score(add("game-score", "how well people named what each method shows", score))
     return tuple(commands.choices)
@@ -321,10 +323,11 @@ def _judge(options: Namespace) -> int:
         code, lines = judge_metrics(options.metric.split(","), options.better)
         say(lines)
         return code
+    from axiom_bench.records import mirror
     from axiom_bench.report.scorecard import write_judgement
 
     lines = write_judgement(options.run_folder, options.truth, options.metrics or None)
-    send(options.run_folder)
+    mirror.push(options.run_folder)
     say(lines)
     return 0
 
@@ -342,26 +345,7 @@ def _paper(options: Namespace) -> int:
     return code
 
 
-def _compare(options: Namespace) -> int:
-    from axiom_bench.gate.two_runs import compare
-
-    code, lines = compare(*options.compared)
-    say(lines)
-    return code
-
-
 def _verify(options: Namespace) -> int:
-    if (options.run_folder / "submission.json").is_file():
-        return calls("cli.submission.verifying.verify_submission", "run_folder", "seed", "trust")(options)
-    code = calls("cli.verify.verify", "run_folder", "seed", "trust")(options)
-    send(options.run_folder)
-    return code
-
-
-def _game(options: Namespace) -> int:
-    from axiom_bench.cli.game import game
-
-    page, lines = game(options)
-    send(options.run_folder)
-    say([*lines, f"game: {page}"])
-    return 0
+    is_submission = (options.run_folder / "submission.json").is_file()
+    path = "cli.submission.verifying.verify_submission" if is_submission else "cli.verify.verify"
+    return calls(path, "run_folder", "seed", "trust")(options)

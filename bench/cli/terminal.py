@@ -67,11 +67,3 @@ def local_folder(text: str) -> Path:
     if remote.is_url(text):
         raise BenchError(f"This works in a folder of this machine only, not in {text}.")
     return remote.folder_of(text)
-
-
-def send(folder: Path) -> None:
-    """What a command has written into a run folder goes to its store, if it has one. Raises BenchError."""
-    if remote.url_of(folder) is not None:
-        from axiom_bench.records.mirror import push
-
-        push(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ OF_THE_COMMAND = ("run", "results")  # settings that decide nothing
 MAX_LINES, MAX_SHOWN = 30, 80
 
 
-def compare(one: Path, other: Path) -> tuple[int, list[str]]:
-    """The exit code, 0 where nothing differs, else 1, and lines for a reader. Values count as different beyond what
-    float32 rounds. Raises BenchError for a folder that is no run."""
-    manifests = [reading.read_manifest(folder) for folder in (one, other)]
-    frames = [reading.read_records(folder, run) for folder, run in zip((one, other), manifests, strict=True)]
-    accuracies = list(_accuracies(*(RunFolder.of(*run) for run in zip((one, other), manifests, strict=True))))
+def compare(folders: Sequence[Path]) -> tuple[int, list[str]]:
+    """Of two runs: the exit code, 0 where nothing differs, else 1, and lines for a reader. Values count as different
+    beyond what float32 rounds. Raises BenchError for a folder that is no run."""
+    one, other = folders
+    manifests = [reading.read_manifest(folder) for folder in folders]
+    frames = [reading.read_records(folder, run) for folder, run in zip(folders, manifests, strict=True)]
+    accuracies = list(_accuracies(*map(RunFolder.of, folders, manifests)))
     about = [*_settings(*map(_flat, manifests)), *_images(*manifests), *(line for line in accuracies if "->" in line)]
     values = list(_values(*frames))
     shown, more = values[:MAX_LINES], len(values) - MAX_LINES

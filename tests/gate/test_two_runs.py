@@ -13,7 +13,7 @@ from .conftest import of, shifted
 def test_two_runs_of_the_same_values(usual, make_run, records, capsys):
     """Also in another order, and off by float32's rounding; the name of a run is no difference."""
     other = make_run(shifted(records, 1e-7).sample(frac=1, random_state=0), run="other")
-    assert compare(usual, other)[0] == 0
+    assert compare([usual, other])[0] == 0
     assert main(["compare", str(usual), str(other)]) == 0
     assert "the same settings, and the same 720 values" in (out := capsys.readouterr().out)
     assert out.startswith("accuracy of one: 40 of 40 (100 %)")
