@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -49,6 +48,7 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import marked, networks
 from axiom_bench.environment import conf_folder
+from axiom_bench.models.spec import model_config
 
 HELD_OUT, EXPLAINED = 2_000, 400  # scenes for the accuracy, and for the maps
 BATCH = 64
@@ -268,15 +268,15 @@ def save(file: Path, name: str, network: nn.Module, values: Mapping[str, object]
 
 
 def write_settings(name: str, seed: int) -> None:
-    """Write conf/model/<name>_seed<seed>.yaml: that of seed 0 with this name and weights; and its data, if any."""
+    """Write conf/model/<name>_seed<seed>.yaml, which says what differs from seed 0; and its data, if any."""
     folder, data = conf_folder() / "model", conf_folder() / "data_model"
     title = f"# Embedded: {name} trained once more, from seed {seed}; not chosen by what it does.\n"
-    _, _, settings = (folder / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")
-    settings = settings.replace(f"name: {name}\n", f"name: {name}_seed{seed}\n", 1)
-    settings = settings.replace("weights: default", f"weights: seed{seed}", 1).partition("finetuned:")[0]
+    settings = f"defaults: [{name}]\nname: {name}_seed{seed}\nweights: seed{seed}\n"
+    settings += "finetuned: null\n" * bool(model_config(name).get("finetuned"))
     (folder / f"{name}_seed{seed}.yaml").write_text(title + settings, encoding="utf-8")
-    if (pair := data / f"scenes_{name}.yaml").exists():
-        shutil.copy(pair, data / f"scenes_{name}_seed{seed}.yaml")
+    if (data / f"scenes_{name}.yaml").exists():
+        of_data = f"# @package _global_\ndefaults: [scenes_{name}]\n"
+        (data / f"scenes_{name}_seed{seed}.yaml").write_text(of_data, encoding="utf-8")
 
 
 if __name__ == "__main__":

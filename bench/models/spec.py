@@ -157,10 +157,13 @@ def model_names() -> list[str]:
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """The settings of a named model as in its YAML, ${...} not filled in. Raises BenchError for an unknown name."""
+    """The settings of a named model as in its YAML and in that of the model on whose settings it builds, ${...} not
+    filled in. Raises BenchError for an unknown name."""
     if name in _files():
         settings = yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
         assert isinstance(settings, dict)
+        for base in settings.pop("defaults", ()):  # as Hydra composes them
+            settings = {**model_config(base), **settings}
         return settings
     if name not in _without_file():
         raise unknown("model", name, model_names())

@@ -1,4 +1,4 @@
-"""conf/model/ and the names beside it: each file is complete, composes and loads."""
+"""conf/model/ and the names beside it: each entry is complete, composes and loads."""
 
 import os
 from dataclasses import fields
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.embedded import networks, patches, planted, shapes
@@ -54,13 +54,19 @@ def compose_model(name: str, *overrides: str) -> DictConfig:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_yaml_file_lists_all_settings_and_has_a_description(name):
-    settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text())
+def test_an_entry_has_all_settings_its_own_over_those_that_it_builds_on(name):
+    own, settings = yaml.safe_load((conf_folder() / "model" / f"{name}.yaml").read_text()), model_config(name)
     names = [entry.name for entry in fields(ModelSpec)]
     assert [name for name in names if name in settings] == list(settings)
     assert {f"model.{name}" for name in names if name not in settings} <= {*RARE}
-    assert model_config(name) == settings
+    own.pop("defaults", None)
+    assert own.items() <= settings.items()
     assert {*LAYERS, *OF_LIBRARIES, "own_model", "user", "timm"} == set(FILES)
+
+
+@pytest.mark.parametrize("name", ["scenes_vgg_seed1", "ssdlite320_mobilenet_v3_large"])
+def test_python_builds_on_other_entries_as_hydra_does(name):
+    assert OmegaConf.to_container(compose_model(name)) == model_config(name)
 
 
 LARGE = ("inception_v3", "resnet50", "resnet101", "swin_t", "vgg16", "vgg19", "vit_b_16")
@@ -108,8 +114,8 @@ def test_a_training_is_its_network_with_other_weights(training):
     """Stored in float16, and used in float32. Of those of seed 0 alone a copy is fine-tuned."""
     name = TRAININGS[training]
     named = {"name": training, "weights": training.removeprefix(f"{name}_")}
-    first_settings = {key: value for key, value in model_config(name).items() if key != "finetuned"}
-    assert model_config(training) == {**first_settings, **named}
+    settings = model_config(name)
+    assert model_config(training) == settings | named | ({"finetuned": None} if "finetuned" in settings else {})
     first, loaded = load_model(model_config(name)), load_model(model_config(training))
     assert (loaded.weights, loaded.layer) == (f"{training}.safetensors", first.layer)
     assert {weights.dtype for weights in loaded.module.parameters()} == {torch.float32}
