@@ -79,10 +79,16 @@ def test_dataset_names_are_the_yaml_files():
     assert entry_names("data") == sorted([*of_files, *MADE_OF, *drawn])
 
 
-@pytest.mark.parametrize("name", entry_names("data"))
-def test_yaml_file_lists_all_settings(name, request):
-    """Every parameter is written down, so that an override of a key that isn't there is an error."""
+def entry(name):
+    """The settings of a file, over those of the one on which it builds."""
     config = yaml.safe_load((plugins.conf_folder() / "data" / f"{name}.yaml").read_text())
+    return config if name in MADE_OF or "defaults" not in config else {**entry(*config.pop("defaults")), **config}
+
+
+@pytest.mark.parametrize("name", entry_names("data"))
+def test_an_entry_has_all_settings(name, request):
+    """Every parameter is written down, so that an override of a key that isn't there is an error."""
+    config = entry(name)
     parameters = inspect.signature(KINDS[config["kind"]]).parameters
     of_hydra = {"defaults"} if name in MADE_OF else set()  # which puts the keys of `of` there
     assert set(config) == {*LOADING, *parameters, *of_hydra} - {NETWORK} - ({"of"} if name in MADE_OF else set())
