@@ -261,6 +261,7 @@ def test_a_first_run_waits_for_no_compiler_and_imports_nothing_that_it_does_not_
 
 MISSING = {
     "data=voc data.root=nowhere": "There is no folder nowhere; expected the VOC layout",
+    "data=folder data.root=nowhere": "There is no folder nowhere; expected ",
     "data=mosaic data.of=coco data.of.root=nowhere": "There is no folder nowhere; expected the COCO layout",
     "data=parquet data.path=nowhere.parquet": "data.path: there is no file nowhere.parquet",
     "data=folder data.root=. data.classes=nowhere.txt": "data.classes: there is no file 'nowhere.txt'",

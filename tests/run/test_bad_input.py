@@ -129,12 +129,6 @@ def test_a_job_that_can_not_be(run, overrides, sentence):
     assert sentence in failure(run(*overrides.split()))
 
 
-@pytest.mark.parametrize("data", ["imagenet", "voc", "folder"])
-def test_data_that_are_not_there_stop_the_command(run, data):
-    with pytest.raises(BenchError, match="/no/where"):
-        run(f"data={data}", "data.root=/no/where", "data.size=null")
-
-
 @pytest.mark.slow
 def test_a_photograph_is_turned_as_explain_turns_it_and_told(run, rows, job, tmp_path, results):
     """The same photograph stored upright and on its side; the orientation is part of its key, and of no other's."""

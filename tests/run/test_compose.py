@@ -60,23 +60,6 @@ def test_the_experiments_and_their_networks(jobs):
     assert [config["model"]["layer"] for config in layers] == ["layer1", "layer2"]
 
 
-def assert_set(experiment: str, config: dict[str, Any]) -> None:
-    assert config["experiment"] == experiment
-    assert config["method"]
-    assert config["metric"]
-    assert "???" not in [value for _, value in settings.settings(config)]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes(experiment):
-    """Its first job; `test_every_job_of_an_experiment_composes` has the others."""
-    with composed([f"experiment={experiment}", "real_root=/somewhere"]) as composition:
-        assert len(composition.jobs) > 1  # each is a sweep, without -m
-        spine.check(composition.plain())
-        assert_set(experiment, composition.plain_job())
-
-
 @pytest.mark.parametrize("experiment", ["quick", "truth"])
 def test_the_first_job_is_as_if_its_network_was_typed(experiment):
     """It isn't composed again."""
@@ -89,8 +72,13 @@ def test_the_first_job_is_as_if_its_network_was_typed(experiment):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_job_of_an_experiment_composes(jobs, experiment):
-    for config in jobs(f"experiment={experiment}", "real_root=/somewhere"):
-        assert_set(experiment, config)
+    configs = jobs(f"experiment={experiment}", "real_root=/somewhere")
+    assert len(configs) > 1  # each is a sweep, without -m
+    for config in configs:
+        assert config["experiment"] == experiment
+        assert config["method"]
+        assert config["metric"]
+        assert "???" not in [value for _, value in settings.settings(config)]
 
 
 @cache
