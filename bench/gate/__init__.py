@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from axiom_bench.gate.baseline import baseline_of, write_baseline
+from axiom_bench.gate.baseline import write_baseline
 from axiom_bench.gate.comparison import GateOptions, GateResult, gate
 from axiom_bench.gate.findings import Finding, Limit, tolerance
 from axiom_bench.gate.outputs import json_text, junit_xml, markdown, write_markdown
@@ -12,7 +12,6 @@ __all__ = [
     "GateOptions",
     "GateResult",
     "Limit",
-    "baseline_of",
     "gate",
     "json_text",
     "junit_xml",

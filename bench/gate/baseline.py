@@ -104,19 +104,13 @@ class Baseline:
         return None if rules.empty else str(rules.iloc[0]).partition(":")[2]
 
 
-def baseline_of(run_folder: Path) -> pd.DataFrame:
-    """A run's baseline rows, sorted, numbers to 6 significant digits. Raises BenchError where the run can't be read,
-    has no records, or has a metric without a tolerance."""
-    return Baseline.of(RunFolder.read(Path(run_folder))).rows
-
-
 def write_baseline(
     run_folder: Path, file: Path, reason: str | None = None, sampled: bool = False, timed: str | None = None
 ) -> Path:
     """Write a run's baseline. reason: why, kept in the header under the reasons of the baseline that it replaces.
     sampled: also the values by image. timed: also run times, and how far they may move, as "50%". What the replaced
-    baseline has of these two is written again. Raises BenchError as `baseline_of`, and where the file can't be written
-    or a name can't be in it."""
+    baseline has of these two is written again. Raises BenchError as `Baseline.of`, and where the run can't be read, the
+    file can't be written or a name can't be in it."""
     file, run, replaced = Path(file), RunFolder.read(Path(run_folder)), None
     with suppress(BenchError):  # there is none, or it is damaged and written anew
         replaced = Baseline.read(file)

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from axiom_bench.errors import BenchError
-from axiom_bench.gate import Limit, baseline_of, gate, tolerance, write_baseline
-from axiom_bench.gate.baseline import ACCURACY, find
+from axiom_bench.gate import Limit, gate, tolerance, write_baseline
+from axiom_bench.gate.baseline import ACCURACY, Baseline, find
 from axiom_bench.gate.findings import MACHINE_DIFFERENCE
+from axiom_bench.statistics.run_folder import RunFolder
 from tests.made_runs import RECORD
 
 from .conftest import of, shifted
@@ -176,12 +177,13 @@ def test_baseline_is_sorted_rounded_and_the_same_again(make_run, records, usual_
     )
 
 
-def test_tolerances_are_parsed(make_run, records):
+def test_tolerances_are_parsed(make_run, records, tmp_path):
     assert tolerance("median:0.5%", "x") == (Limit("median", 0.005, True),)
     assert tolerance("mean:0.01 median:2%", "x") == (Limit("mean", 0.01, False), Limit("median", 0.02, True))
     assert tolerance("mean:1e-3", "x") == (Limit("mean", 0.001, False),)
+    metrics = {"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}
     with pytest.raises(BenchError, match=r"'iou' has the tolerance ''; write median:0\.5%"):
-        baseline_of(make_run(records, metrics={"error": {"tolerance": "median:1%"}, "drop": {"tolerance": "mean:1"}}))
+        write_baseline(make_run(records, metrics=metrics), tmp_path / "own.csv")
     others = "median", "median:", "median:5 %", "mode:1%", "median:-1%", "1%", "median:1%,mean:1%", "mean:1% mean:2%"
     for text in others:
         with pytest.raises(BenchError, match="has the tolerance"):
@@ -205,7 +207,7 @@ def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(mak
     predicted = records["predicted_class"].mask(number < 10, 2).mask(number == 39, -1)
     second = records[number == 0].assign(target_class=2, predicted_class=2)
     mixed = pd.concat([records.assign(predicted_class=predicted), second], ignore_index=True)
-    rows = baseline_of(make_run(mixed)).query("metric == @ACCURACY")
+    rows = Baseline.of(RunFolder.read(make_run(mixed))).rows.query("metric == @ACCURACY")
     assert rows[["model", "method", "n"]].to_numpy().tolist() == [["one", "-", 39], ["two", "-", 39]]
     assert rows["mean"].tolist() == pytest.approx([30 / 39] * 2, rel=1e-5)
     baseline = write_baseline(make_run(mixed), tmp_path / "own.csv")
@@ -214,4 +216,5 @@ def test_accuracy_counts_an_image_once_by_any_of_its_classes_and_moves_alone(mak
     result = gate(make_run(wrong), baseline)
     assert result.exit_code == 1
     assert [(finding.place[-1], finding.verdict) for finding in result.findings] == [(ACCURACY, "worse")] * 2
-    assert ACCURACY not in set(baseline_of(make_run(records.assign(target_class=-1)))["metric"])
+    unknown = Baseline.of(RunFolder.read(make_run(records.assign(target_class=-1))))
+    assert ACCURACY not in set(unknown.rows["metric"])
