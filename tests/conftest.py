@@ -17,11 +17,13 @@ from typing import IO, Any
 import hypothesis
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 from omegaconf import OmegaConf
 
 from axiom_bench.data.torchvision_import import torchvision  # noqa: F401 - which a CPU-only torch needs first
+from axiom_bench.records import remote
 from tests import last_runs
 
 pytest_plugins = ("tests.browser",)
@@ -85,6 +87,16 @@ def real_root() -> Path:
     if not (root / "data" / "imagenet").is_dir():
         pytest.skip(f"no real images: {root}/data/imagenet is not there (set AXIOM_BENCH_REAL)")
     return root
+
+
+@pytest.fixture
+def memory_store(tmp_path, monkeypatch) -> Path:
+    """The cache's folder; at memory:// is an empty store."""
+    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setattr(MemoryFileSystem, "store", {})
+    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+    remote.opened.cache_clear()
+    return Path(tmp_path / "cache")
 
 
 @pytest.fixture(scope="session")

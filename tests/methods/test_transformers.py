@@ -198,8 +198,10 @@ class Explicit(nn.Module):
     def forward(self, x: Tensor, *_: Tensor, need_weights: bool) -> tuple[Tensor, None]:
         projected = functional.linear(x, self.layer.in_proj_weight, self.layer.in_proj_bias)
         q, k, v = projected.unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
-        mixed = (torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(8)).softmax(3) @ v
-        return self.layer.out_proj(mixed.transpose(1, 2).flatten(2)), None
+        return self.layer.out_proj(self.mixed(q, k, v).transpose(1, 2).flatten(2)), None
+
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(8)).softmax(3) @ v
 
 
 @torch.no_grad()
@@ -223,20 +225,13 @@ def test_attn_lrp(through, attention, norm, monkeypatch):
     assert actual.abs().amax((1, 2, 3)).min() > 1e-4
 
 
-class Fused(nn.Module):
+class Fused(Explicit):
     """An attention layer of MODEL by torch's function, which timm's networks call."""
 
     causal = False
 
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: Tensor, *_: Tensor, need_weights: bool) -> tuple[Tensor, None]:
-        projected = functional.linear(x, self.layer.in_proj_weight, self.layer.in_proj_bias)
-        q, k, v = projected.unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.layer.out_proj(mixed.transpose(1, 2).flatten(2)), None
+    def mixed(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
 
 
 class OneByOne(nn.Module):

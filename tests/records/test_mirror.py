@@ -20,12 +20,8 @@ RECORD = f"{'0' * 32}-12345678.parquet"
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
+def _mirror(memory_store):
     mirror._mirror.cache_clear()
-    remote.opened.cache_clear()
 
 
 @pytest.fixture

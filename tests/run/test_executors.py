@@ -15,7 +15,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from fsspec.implementations.memory import MemoryFileSystem
 
 from axiom_bench.cli.benchmark import run_jobs
 from axiom_bench.data.embedded import Scenes
@@ -257,12 +256,8 @@ class Elsewhere:
 
 
 @pytest.mark.slow
-def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, monkeypatch):
+def test_a_machine_fetches_the_files_of_its_shards_alone(tmp_path, memory_store):
     """Of tar files in a store; the values are those of the same files here."""
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    remote.opened.cache_clear()
     store, here = remote.opened("memory://bucket", os.getpid()).files, tmp_path / "here"
     here.mkdir()
     for number in range(3):

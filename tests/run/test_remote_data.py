@@ -16,7 +16,6 @@ from axiom_bench.cli import game
 from axiom_bench.data.embedded import Scenes
 from axiom_bench.data.formats.files import files_named
 from axiom_bench.errors import BenchError
-from axiom_bench.records import remote
 from axiom_bench.run import fetching
 from axiom_bench.run.composing import settings
 from axiom_bench.run.spine import configuration
@@ -27,12 +26,8 @@ NAMES = ("a-08.tar", "a-09.tar", "a-10.tar", "b/c.tar", "notes.txt", "classes.tx
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv(remote.CACHE, str(tmp_path / "cache"))
-    monkeypatch.setattr(MemoryFileSystem, "store", {})
-    monkeypatch.setattr(MemoryFileSystem, "pseudo_dirs", [""])
-    remote.opened.cache_clear()
-    return tmp_path / "cache" / "data"
+def cache(memory_store) -> Path:
+    return memory_store / "data"
 
 
 @pytest.fixture
