@@ -64,11 +64,12 @@ def ran(command: Callable, results: Path, experiment: str, *overrides: str) -> t
     return manifest, pd.concat(pd.read_parquet(folder / path) for path in manifest["records"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("process", "networks", "settings"),
     [
         pytest.param("typed_here", ["scenes_vgg"], HERE, id="in this process"),
-        pytest.param("typed", NETWORKS, SMALL, id="a process", marks=pytest.mark.slow),
+        pytest.param("typed", NETWORKS, SMALL, id="a process"),
     ],
 )
 def test_quick(process, networks, settings, tmp_path, request):

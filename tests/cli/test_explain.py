@@ -75,6 +75,7 @@ FORMATS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_file_has_the_format_that_its_name_says(name, capsys):
     contents = set()

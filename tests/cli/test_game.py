@@ -39,6 +39,7 @@ def data_of(path: Path) -> dict[str, Any]:
     return json.loads(re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
 
 
+@pytest.mark.slow
 def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert main(["game", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -142,6 +142,7 @@ def test_what_is_not_as_it_was_computed_is_refused(author, capsys, spoil, is_reh
     assert (code, sentence in text) == (1, True), text
 
 
+@pytest.mark.slow
 def test_a_submission_whose_images_are_not_here_stays_self_reported(author, capsys, monkeypatch):
     folder = author()
     configs = verifying._configs

@@ -105,6 +105,7 @@ def test_a_part_that_the_crop_cuts_away_is_left_out_and_the_ground_never():
     assert [int(part.region.sum()) for part in batch.interventions[0]] == [96, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers):
     """With a chunk boundary of the loader among the images."""

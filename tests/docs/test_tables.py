@@ -92,6 +92,7 @@ def test_unknown_reference_key():
         write_docs._source("fu2020axioms")
 
 
+@pytest.mark.slow
 def test_references_have_links():
     for table in write_docs.TABLES.values():
         header, *rows = table()

@@ -4,11 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/findings.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_no_pixel_behind_the_wall_changes_a_logit_and_methods_show_it_all_the_same():
     """Of two networks and four images; the last row before the wall changes logits."""
     (code,) = re.findall(r"```python\n(.*?)```", PAGE.partition("## Behind a wall\n")[2], re.DOTALL)

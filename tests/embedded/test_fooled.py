@@ -11,6 +11,8 @@ from torch.nn.functional import log_softmax
 import axiom_bench as ab
 from axiom_bench.embedded import networks
 
+pytestmark = pytest.mark.slow  # hundreds of images through both networks
+
 MEASURED = json.loads(networks.weights_file("scenes_vgg").with_name("training.json").read_text())
 
 

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 
 from axiom_bench.embedded import networks
 
+pytestmark = pytest.mark.slow  # hundreds of images through both networks
+
 MEASURED = json.loads(networks.weights_file("scenes_vgg").with_name("training.json").read_text())
 
 

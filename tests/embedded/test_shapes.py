@@ -14,6 +14,8 @@ from axiom_bench.data.preprocessing import Preprocessing
 from axiom_bench.data.registry import load_dataset
 from axiom_bench.embedded import networks, scenes, shapes
 
+pytestmark = pytest.mark.slow  # runs, and many drawn samples
+
 KINDS = list(shapes.KINDS)
 ANNOTATED = ["box_iou", "mask_iou", "object_deletion", "ground_reliance"]
 METHODS, METRICS = ["grad_cam", "ablation_cam_axiomatic"], ["sensitivity_error", "conservation_error"]

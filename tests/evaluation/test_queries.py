@@ -70,6 +70,7 @@ def traced(network, images) -> ab.Trace:
     return cut_model.trace(images, torch.tensor([0, 1, 2]))
 
 
+@pytest.mark.slow
 def test_a_run_of_all_metrics_costs_what_is_announced(trace, batch):
     """Not a pass more for the second method where the image pays, and none for a model that is asked the same twice."""
     of_method = [with_few_passes(metric) for metric in ALL_METRICS if metric.spec.of == "method"]

@@ -1,8 +1,8 @@
 """Damaged and hostile input: the package reads it with the right result, or refuses it in a sentence that a user can
 read. Anything else fails: another error, an exit, a wrong result without a word, or more than a minute.
 
-`make test` tries some cases of each kind, the same each time; `pytest -m slow tests/fuzzing` tries many more. What
-hypothesis prints for a case that fails makes it again.
+The cases are the same each time, or those of `--hypothesis-seed=N`. What hypothesis prints for a case that fails makes
+it again.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from tests.fuzzing import data, run_folders, settings, weights
 SECONDS = 60  # of one case; one that takes longer hangs
 MAX_CHARACTERS = 2000  # of a refusal; a longer one is no sentence
 Attempt = Callable[[st.DrawFn, Path], None]
-# With the numbers of cases in `make test` and in the slow test. Of twice as many, few of settings and run folders, and
-# none of data and weights, reach a refusal that no case before them reached.
-KINDS: dict[str, tuple[Attempt, int, int]] = {
-    "data": (data.attempt, 150, 1200),
-    "run_folders": (run_folders.attempt, 80, 900),
-    "settings": (settings.attempt, 65, 1200),
-    "weights": (weights.attempt, 40, 300),
+# With the numbers of cases. Of twice as many, few of settings and run folders, and none of data and weights, reach a
+# refusal that no case before them reached.
+KINDS: dict[str, tuple[Attempt, int]] = {
+    "data": (data.attempt, 1200),
+    "run_folders": (run_folders.attempt, 900),
+    "settings": (settings.attempt, 1200),
+    "weights": (weights.attempt, 300),
 }
 
 
@@ -42,12 +42,10 @@ class HangsError(BaseException):
     """A case takes too long. The package catches no such error: a reader may take any Exception for a damaged file."""
 
 
-@pytest.mark.parametrize("number", [pytest.param(0, id="some"), pytest.param(1, id="many", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS)
-def test_damaged_input_is_read_or_refused(kind, number):
-    """The same cases each time, or those of `--hypothesis-seed=N`."""
-    attempt, *cases = KINDS[kind]
-    check(attempt, cases[number])
+@pytest.mark.slow
+@pytest.mark.parametrize(("attempt", "cases"), KINDS.values(), ids=KINDS)
+def test_damaged_input_is_read_or_refused(attempt, cases):
+    check(attempt, cases)
 
 
 def check(attempt: Attempt, cases: int) -> None:

@@ -80,6 +80,7 @@ def test_a_network_without_a_copy_has_no_value(explanation):
     assert statuses("f_fidelity", bare) == dict.fromkeys(SIGNS, ("no_finetuned",) * 4)
 
 
+@pytest.mark.slow
 def test_a_run_asks_the_copy_and_another_copy_makes_its_values_anew_alone(tmp_path, capsys):
     """By the weights `masked` that are committed, and by the network's own file, as if it were a copy."""
     run = ["model=scenes_vgg", "data.size=4", "method=[grad_cam,random]", "runtime.repeats=0"]

@@ -142,6 +142,7 @@ def test_planted_model_loads_with_the_weights_that_it_is_built_with(name):
         load_model({**model_config(name), "weights": "IMAGENET1K_V1"})
 
 
+@pytest.mark.slow
 def test_torchvision_names_compose_and_templates_require_architecture_and_weights():
     assert set(torchvision.models.list_models(module=torchvision.models)) <= set(model_names())
     assert load_model(compose_model("squeezenet1_0", "model.weights=null")).layer == "features.12"

@@ -148,6 +148,7 @@ def test_timm_loads_in_a_process_that_has_not_imported_torchvision():
     assert process.stdout == "blocks\n", process.stderr
 
 
+@pytest.mark.slow
 def test_timms_failed_download_says_what_to_do(monkeypatch):
     timm = pytest.importorskip("timm", reason="the extra `timm` is not installed")
     create = timm.create_model

@@ -179,6 +179,7 @@ def clip():
 CAPTIONS = torch.tensor([[0, 5, 6, 49], [0, 7, 8, 49], [0, 9, 4, 49]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tower", "class with projection"])
 def test_the_tower_of_a_clip(clip, kind):
     """Scores are its logits of each caption, and their softmax is its probability of each."""

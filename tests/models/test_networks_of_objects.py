@@ -13,6 +13,8 @@ from tests.models.builders import build, filled
 from tests.models.test_conf import compose_model
 from tests.models.test_networks_of_libraries import assert_drops, suppress_by_loop
 
+pytestmark = pytest.mark.slow  # networks of their real sizes
+
 # name: the side of the images, and a layer of few channels on which several levels depend
 DETECTORS = {
     "fcos_resnet50_fpn": (64, "backbone.fpn.inner_blocks.2.0"),

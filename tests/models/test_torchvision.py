@@ -12,6 +12,8 @@ from axiom_bench.data.torchvision_import import torchvision
 from axiom_bench.models import layers
 from tests.models.builders import build, filled
 
+pytestmark = pytest.mark.slow  # networks of their real sizes
+
 models = torchvision.models
 NAMES = models.list_models(module=models)
 NOT_SPATIAL = ("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32")  # tokens (B, N, K), not maps (B, K, H, W)
@@ -111,7 +113,6 @@ def test_a_network_of_videos_takes_frames_of_bytes(name):
         assert torch.equal(ab.trace(model, VIDEO[name], maps.images).logits, model(maps.images))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mvit_v2_s", "swin3d_t"])
 def test_a_transformer_of_videos_has_no_default_layer(name):
     with pytest.raises(ab.BenchError, match="tokens"):

@@ -51,6 +51,7 @@ def waiting(folder):
     assert had.is_set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["kill", "line"])
 def test_a_second_command_waits_for_the_first_and_says_who_has_the_folder(tmp_path, monkeypatch, end):
     monkeypatch.setattr(running, "PATIENCE", 0.05)

@@ -136,6 +136,7 @@ def test_an_installed_package_counts_by_its_version_unless_a_folder_hides_it(fol
     assert code("users_cam").versions == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("direct_url", "by_version"),
     [

@@ -134,6 +134,7 @@ def test_rows_of_an_image_are_counted_apart_from_images(small_run, few_records):
     assert "n = 12 images, 24 rows; a row is an image" in (folder / "tables/overview.md").read_text()
 
 
+@pytest.mark.slow
 def test_failed_jobs_are_named(small_run):
     folder = small_run(manifest={"failures": [{"job": "model=vgg16", "message": "No such file: <here>."}]})
     text = text_of(folder)

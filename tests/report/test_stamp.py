@@ -65,6 +65,7 @@ def writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], bool]:
     return again
 
 
+@pytest.mark.slow
 def test_a_current_report_is_left_as_it_is(tmp_path):
     folder = without_report(tmp_path / "run")
     page = report.write(folder)

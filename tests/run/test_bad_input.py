@@ -117,6 +117,7 @@ def test_only_bad_images(run, rows, of_folder, folder, results, monkeypatch, unr
     assert outcomes[0].files["runtime"] == outcomes[0].files["pictures"] == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [

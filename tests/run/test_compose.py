@@ -60,6 +60,7 @@ def test_the_experiments_and_their_networks(jobs):
     assert [config["model"]["layer"] for config in layers] == ["layer1", "layer2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["quick", "truth"])
 def test_the_first_job_is_as_if_its_network_was_typed(experiment):
     """It isn't composed again."""
@@ -216,6 +217,7 @@ def test_a_value_that_hydra_can_not_read_is_taken_as_typed(typed):
     assert data["root"] == AS_TYPED[typed]
 
 
+@pytest.mark.slow
 def test_entries_are_named_as_they_are_printed(jobs):
     """But for the user's own, whose names are kept."""
     names = ("method=[GradCAM, Grad-CAM++,'XGrad-CAM']", "metric=[Sensitivity error]", "report.compare=xgradcam")
@@ -285,6 +287,7 @@ SWEEPS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", SWEEPS)
 def test_a_sweep_in_a_user_s_file(tmp_path, text):
     """As on the command line, which can set one model in its place."""
@@ -300,6 +303,7 @@ def test_a_sweep_in_a_user_s_file(tmp_path, text):
 OF_EACH = "{resnet18: [layer3, layer4], vgg16: 'features.27,features.29'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", f"model: {{layer: {OF_EACH}}}"])
 def test_layers_of_each_network(tmp_path, text):
     """A network that isn't named keeps its default."""
@@ -363,6 +367,7 @@ def test_a_setting_of_a_method_that_an_experiment_has_by_all():
     assert len(config["method"]) > 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "metric", "key", "value"),
     [("detection", "deletion_auc_fast", "output", "logit"), ("gate", "deletion_auc", "steps", 4)],

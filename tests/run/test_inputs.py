@@ -113,6 +113,7 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
         assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
 
 
+@pytest.mark.slow
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     inputs = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
     assert len(run(*inputs)[0].missing) == 2
@@ -121,6 +122,7 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     assert not run(*inputs)[0].missing
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -133,6 +133,7 @@ SENTENCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", SENTENCES)
 def test_sentences_of_a_job(run, override):
     message = failure(run(*MOSAIC, override))
@@ -235,6 +236,7 @@ def test_only_images_that_the_model_names_correctly(run, ran, rows, results, und
     assert "data.only_correct" not in (folder / "tables/overview.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, results, monkeypatch):
     (first,) = ran(*CORRECT)
     stored = sorted((results / RUN).glob("predictions/*.json"))

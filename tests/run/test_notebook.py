@@ -38,6 +38,7 @@ def explained(network: torch.nn.Module, images: object, **options: object) -> He
     return ab.explain(network, images=images, methods=["GradCAM"], **options)
 
 
+@pytest.mark.slow
 def test_every_form_of_a_photograph_has_the_same_map_without_a_warning(network, photo):
     pixels = np.asarray(photo)
     tensor = network.loaded.preprocessing.of_photograph(photo)
@@ -122,6 +123,7 @@ def test_a_layer_that_nobody_names_is_found_by_images_of_any_form():
         assert {*values["layer"]} == {"1"}
 
 
+@pytest.mark.slow
 def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
     published = ab.results("photographs-1")
     one = ab.evaluate(network, None, [(torch.rand(1, 3, 96, 96), None)], ["GradCAM"], ["sensitivity_error"])

@@ -37,6 +37,7 @@ def objects_of(results):
     return pd.concat(map(pd.read_parquet, sorted((results / "quick/default/objects").glob("*"))))
 
 
+@pytest.mark.slow
 def test_each_matched_box_has_the_values_of_python(run, rows, results):
     records = rows(run(*WORDS))
     images, data = scenes()
@@ -72,6 +73,7 @@ def iou(box, other):
     return float(width * height / (areas[0] + areas[1] - width * height))
 
 
+@pytest.mark.slow
 def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results):
     words = (*WORDS, "target=detections", "data.size=2")
     outcomes = run(*words)
@@ -107,6 +109,7 @@ def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     assert means.loc["xgrad_cam", "truth_mass_outside"] > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

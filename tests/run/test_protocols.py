@@ -12,6 +12,8 @@ from axiom_bench.errors import BenchError
 from axiom_bench.run.composing.composition import composed
 from axiom_bench.run.manifest import bibliography
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NAMES = entry_names("protocol")
 FEW = ("method=[grad_cam]", "data.size=4", "runtime.repeats=0", "pictures.rows=0", "pictures.gallery=0")
 PHOTOGRAPHS = ("model=vgg16", "data=imagenet", "data.root=/somewhere")
@@ -40,7 +42,6 @@ def test_a_file_names_its_paper_code_and_every_parameter(name):
     assert file["model"]["output"] == config["model"]["output"] == "logits"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_protocol_runs_on_the_embedded_default(name, tmp_path):
     """Offline, whatever size and layers its paper's networks have."""

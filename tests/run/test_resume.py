@@ -148,6 +148,7 @@ def test_nothing_is_kept_of_the_company_of_a_plug_in_that_is_refused(run, result
     assert written(results) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [1, 3])
 def test_record_files_of_another_machine_count(run, ran, rows, results, copied):
     """Copied into a folder, whatever it holds."""

@@ -73,6 +73,7 @@ def test_a_suite_stays_as_it_is(suite):
     assert Suite.of(suite).sha256 == PUBLISHED[suite]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "folder", sorted(REFERENCE.glob("*/*")), ids=lambda folder: f"{folder.parent.name}/{folder.name}"
 )
@@ -143,6 +144,7 @@ def test_a_sample_of_the_published_values_is_computed_again(part, network, reque
     assert apart.mean() < 0.005, ok[apart]  # a threshold may fall on another side elsewhere: box IoU's patch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line", [line for suite in entry_names("suite") for line in each_part([f"suite={suite}"])], ids=str
 )

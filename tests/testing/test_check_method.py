@@ -131,6 +131,7 @@ def test_a_users_function_and_a_registered_name_pass_and_an_error_is_raised_with
     assert which == "in works_without_autograd, on the pooled network"
 
 
+@pytest.mark.slow
 def test_needless_and_unknown_exemptions_are_refused():
     check_method(by_channel_number, exempt={"channel_equivariant": "weights count the channels"})
     with pytest.raises(AssertionError, match="passes it: remove the exemption"):

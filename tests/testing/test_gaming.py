@@ -57,6 +57,7 @@ def test_a_metric_that_reads_the_image_is_won_by_no_blind_map_and_driven_above_t
     assert rows_of("inside") == made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "passes"), [("conservation_error", False), ("sensitivity_error", True)])
 def test_axiom_metrics_are_asked_by_shares_of_the_score(monkeypatch, name, passes):
     """Shares that say nothing of the channels have no conservation error, and a large sensitivity error."""

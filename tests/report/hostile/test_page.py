@@ -24,6 +24,8 @@ from axiom_bench.statistics.run_folder import RunFolder
 from tests.report.conftest import Structure, row
 from tests.report.hostile.conftest import letters
 
+pytestmark = pytest.mark.slow  # two whole reports
+
 Runs = dict[str, tuple[Path, list[str]]]
 LINKS = re.compile(r"(#|data:image/(png|webp);base64,|figures/)[^\s]*", re.ASCII)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")

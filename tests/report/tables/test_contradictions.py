@@ -94,6 +94,7 @@ def test_nothing_that_is_said_of_odd_values_contradicts_itself(odd):
     assert {metric for model, metric, kind in said if (model, kind) == ("zero", "coinciding")} == set(METRICS)
 
 
+@pytest.mark.slow
 def test_the_zeros_of_a_count_and_small_outputs_by_their_kind(odd):
     """A count that is 0 everywhere isn't a proportion; of small outputs a share is rounding, a squared score isn't."""
     places = place_frame(odd).set_index(["model", "metric", "method"]).sort_index()

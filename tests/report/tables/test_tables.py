@@ -36,6 +36,7 @@ def run(usual: RunFolder) -> RunFolder:
     return usual
 
 
+@pytest.mark.slow
 def test_what_depends_on_the_batch_is_marked_in_every_table(make_run, make_records, edit_manifest, tmp_path):
     folder = make_run(make_records(n=12))
     about = artefacts.read(folder)
