@@ -221,8 +221,11 @@ class HookedParts:
         activations, calls, others = [], [], others_of(self.network.model, len(images))
         for image, *others_of_image in zip(*(each.split(1) for each in (images, *others)), strict=True):
             outputs: list[Any] = []
-            hook = lambda module, inputs, output, outputs=outputs: outputs.append(output)  # noqa: E731
-            self._run(image, tuple(others_of_image), hook)
+
+            def keep(module: nn.Module, inputs: Any, output: Any, outputs: list[Any] = outputs) -> None:
+                outputs.append(output.clone() if isinstance(output, Tensor) else output)  # it may be changed in place
+
+            self._run(image, tuple(others_of_image), keep)
             if not outputs:
                 raise BenchError(
                     f"The model never calls the layer {self.layer!r}; choose one that its forward pass uses."

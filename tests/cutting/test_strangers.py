@@ -134,6 +134,20 @@ def test_a_recurrent_head_of_two_layers_has_no_dropout_and_a_gradient():
     assert (recurrent.training, recurrent.dropout) == (False, 0.5)
 
 
+def in_place(net: Any, x: Tensor) -> Tensor:
+    f = net.c(x)
+    f += 1
+    f = f.mul_(2).relu().clone()
+    f[:, :, :2] = 0  # which torch.fx can't follow
+    return net.fc(f.mean((2, 3)))
+
+
+def test_a_layer_whose_output_is_changed_in_place_has_its_own_output():
+    network = net(in_place)
+    has_right_drops(network)
+    assert torch.equal(ab.trace(network, "c", IMAGES).activations, network.c(IMAGES).detach())
+
+
 def test_a_graph_module_is_a_network():
     graph = torch.fx.symbolic_trace(net())
     assert torch.equal(ab.trace(graph, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops)
