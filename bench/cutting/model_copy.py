@@ -61,7 +61,8 @@ def shared_copy(model: nn.Module, with_hooks: bool = False) -> nn.Module:
     else:  # transformers adds the hooks that collect its hidden states in the first pass, unless it says that it has
         for module in copied.modules():
             vars(module).pop("_output_capturing_hooks_installed", None)
-    for module in copied.eval().modules():
+    copied.eval()  # whose result may be None, where a network has a train() of its own
+    for module in copied.modules():
         if isinstance(
             module, nn.RNNBase
         ):  # of which cuDNN has no gradient in eval mode; the mode decides dropout alone

@@ -111,7 +111,8 @@ def scores_of(
         return _by_rule(output, network, end)
     name = name_of(function)
     if isinstance(function, nn.Module):
-        function = copy.deepcopy(function).to(images.device, images.dtype).eval()
+        function = copy.deepcopy(function).to(images.device, images.dtype)
+        function.eval()
     if isinstance(function, TensorScores):
         steps = [function.read] if function.read else entry_of(output, network)
         function.check(Chain(*steps)(output), network)

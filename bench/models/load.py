@@ -251,7 +251,9 @@ def _build(spec: ModelSpec, source: Source) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise BenchError(f"{spec.architecture} must return an nn.Module, not {type_name(module)}.")
     check_shapes(module)
-    return unwrap_parts(unwrapped(module)).cpu().float().eval()
+    network = unwrap_parts(unwrapped(module)).cpu().float()
+    network.eval()
+    return network
 
 
 def _reshape(spec: ModelSpec) -> AnyReshape | None:

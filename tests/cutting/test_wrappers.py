@@ -29,6 +29,13 @@ class Training(Average):
         return self.model(images)
 
 
+class Silent(Training):
+    """Its eval() returns None, as an overridden train() may."""
+
+    def train(self, mode: bool = True) -> None:
+        super().train(mode)
+
+
 WRAPPED = {
     "DataParallel": (nn.DataParallel, ("1", "module.1")),
     "compiled": (torch.compile, ("1", "_orig_mod.1")),
@@ -37,6 +44,7 @@ WRAPPED = {
     "without a forward": (Average, ("1",)),
     "a part": (lambda model: nn.Sequential(nn.DataParallel(model[:2]), model[2:]), ("0.1", "0.module.1")),
     "for training": (Training, ("1", "model.1")),
+    "silent": (Silent, ("model.1",)),
     "in training mode": (nn.Module.train, ("1",)),
 }
 
