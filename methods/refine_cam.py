@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
+from axiom_bench.cutting.model_copy import parts_with_hooks
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
@@ -51,7 +52,7 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
 
         return model.get_submodule(name).register_forward_hook(record)
 
-    siblings = [name for name, _ in model.named_modules() if name and name.rpartition(".")[0] == parent]
+    siblings = [name for name, _ in parts_with_hooks(model) if name and name.rpartition(".")[0] == parent]
     handles = [recording(name) for name in siblings]
     try:
         with torch.inference_mode(False), torch.no_grad(), bound(model, trace[:1].other_inputs):

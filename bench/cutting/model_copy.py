@@ -129,6 +129,11 @@ def own_state(copied: nn.Module) -> Iterator[None]:
                 holder[name] = before
 
 
+def parts_with_hooks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that take hooks, by name: all but those in TorchScript."""
+    return (part for part in model.named_modules() if not isinstance(part[1], torch.jit.ScriptModule))
+
+
 def of_torch(hooks: Hooks) -> Hooks:
     """Those of weight norm, spectral norm and pruning, which make the weights."""
     return OrderedDict((key, hook) for key, hook in hooks.items() if _is_of_torch(hook))

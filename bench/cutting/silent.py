@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoredNetwork
 from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
@@ -69,7 +69,7 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
 
         return hook
 
-    for name, module in network.named_modules():
+    for name, module in parts_with_hooks(network):
         module.register_forward_hook(record(name))
     with torch.inference_mode(False), torch.enable_grad():
         images = trace.images.clone().requires_grad_()

@@ -99,8 +99,9 @@ class _Tracer(fx.Tracer):
         return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores."""
-        return m is self.opaque or isinstance(m, nn.MaxPool2d) or super().is_leaf_module(m, module_qualified_name)
+        """Max pooling, torch's and MaxPool2dByViews, is one node of the graph; so are opaque scores and TorchScript."""
+        is_one_node = m is self.opaque or isinstance(m, nn.MaxPool2d | torch.jit.ScriptModule)
+        return is_one_node or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -215,6 +216,11 @@ class HookedParts:
     def __init__(self, network: ScoredNetwork, layer: str) -> None:
         self.network = network
         self.layer = layer
+        if isinstance(network.model.get_submodule(layer), torch.jit.ScriptModule):
+            raise BenchError(
+                f"The layer {layer!r} is TorchScript, where nothing can be cut; choose another layer, or give the "
+                "nn.Module that it was made from."
+            )
 
     def trunk(self, images: Tensor) -> tuple[Tensor, tuple[Any, ...]]:
         """Activations (B, K, H, W) and the sides. Raises BenchError where the model doesn't call the layer."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.dependence import BatchMates, OtherScores
 from axiom_bench.cutting.images import bound
+from axiom_bench.cutting.model_copy import parts_with_hooks
 from axiom_bench.cutting.output import LOGITS, AnyOutput
 from axiom_bench.cutting.recognition import RecognisedOutput, note
 from axiom_bench.cutting.silent import one_position, silence
@@ -213,7 +214,7 @@ def _first_input(trace: Trace) -> tuple[str, Tensor]:
     def take(_: nn.Module, inputs: tuple[object, ...], name: str) -> None:
         taken.setdefault(name, []).extend(value.flatten() for value in inputs[:1] if isinstance(value, Tensor))
 
-    parts = [each for each in model.named_modules() if each[0] and any(p.ndim > 1 for p in each[1].parameters(False))]
+    parts = [each for each in parts_with_hooks(model) if each[0] and any(p.ndim > 1 for p in each[1].parameters(False))]
     handles = [part.register_forward_pre_hook(partial(take, name=name)) for name, part in parts]
     try:
         for row in range(len(trace)):

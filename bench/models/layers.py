@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from axiom_bench.cutting.images import check_inputs, several_inputs
-from axiom_bench.cutting.model_copy import layer_name, own_state, shared_copy
+from axiom_bench.cutting.model_copy import layer_name, own_state, parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoreFunction, scores_of
 from axiom_bench.cutting.tokens import ChannelOrder
 from axiom_bench.data.preprocessing import RGB
@@ -99,7 +99,7 @@ def record(
         tensors = (leaf for leaf in tree_leaves(returned) if isinstance(leaf, Tensor))
         ended.append((name, module, returned, not has_others or any(each.requires_grad for each in tensors)))
 
-    for name, child in network.named_modules():
+    for name, child in parts_with_hooks(network):
         child.register_forward_hook(lambda module, _, returned, name=name: end(name, module, returned))
     like = next((p for p in chain(network.parameters(), network.buffers()) if p.is_floating_point()), torch.zeros(()))
     image = torch.zeros(1, channels, *input_size, device=like.device, dtype=like.dtype)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
-from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
@@ -66,7 +66,7 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
     """
     hooked = shared_copy(model)
     calls: list[str] = []
-    for name, module in hooked.named_modules():
+    for name, module in parts_with_hooks(hooked):
         module.register_forward_pre_hook(_recording(calls, name))
     with torch.no_grad():
         hooked(image.clone())

@@ -153,6 +153,16 @@ def test_a_graph_module_is_a_network():
     assert torch.equal(ab.trace(graph, "c", IMAGES).ablation_drops, ab.trace(net(), "c", IMAGES).ablation_drops)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_parts_in_torchscript_run_as_they_are():
+    network = net(fc=torch.jit.script(nn.Linear(6, 4)))
+    has_right_drops(network)
+    images, every = IMAGES.float(), ["grad_cam", "refine_cam"]
+    assert ab.explain(network.float(), None, images, every).layer == "c"
+    values = ab.evaluate(network, "c", [(images, None)], ["grad_cam"], ["model_parameter_randomisation"])
+    assert set(values["status"]) == {"ok"}
+
+
 def test_an_autocast_around_a_call_rounds_no_gradient():
     expected = ab.trace(net().float(), "c", IMAGES)
     with torch.autocast("cpu", torch.bfloat16):
@@ -250,6 +260,10 @@ def of_integers() -> nn.Module:
     return network
 
 
+def scripted() -> nn.Module:
+    return net(c=torch.jit.script(nn.Sequential(nn.Conv2d(3, 6, 3))))
+
+
 def half() -> nn.Module:
     network = net()
     network.fc.half()
@@ -279,6 +293,7 @@ SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # netw
     "dynamic int8": (dynamic, "c", IMAGES, r"is quantised \(its 'fc.0' is a Linear of integers\).*in floating point"),
     "int8": (of_integers, "c", IMAGES, r"its 'fc' is a Linear of integers"),
     "TorchScript": (lambda: torch.jit.trace(net(), IMAGES), "c", IMAGES, r"give the nn.Module that it was made from"),
+    "a layer in TorchScript": (scripted, "c.0", IMAGES, r"layer 'c.0' is TorchScript, .*; choose another layer"),
     "lazy": (lambda: net(fc=nn.LazyLinear(4)), "c", IMAGES, r"'fc.weight' has no shape yet; call the network"),
     "meta": (lambda: net().to("meta"), "c", IMAGES, r"no values .device meta.; build it on a device"),
     "half a float16": (half, "c", IMAGES, r"can't run in torch.float16 and torch.float64 .*; give network.float"),

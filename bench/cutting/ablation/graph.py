@@ -208,7 +208,7 @@ class HeadGraph:
         if node.op == "call_module":
             module = self.layer(node)
             altered = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
-            return None if altered else type(module)
+            return None if altered or isinstance(module, torch.jit.ScriptModule) else type(module)
         if node.op == "call_method":
             return target.removesuffix("_")
         return IN_PLACE_FORMS.get(target, target) if node.op == "call_function" else None
