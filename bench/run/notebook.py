@@ -19,8 +19,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from axiom_bench.columns import LAYER, RECORD_COLUMNS
-from axiom_bench.cutting.images import SeveralInputs, are_several, check_tensor, taken_apart
-from axiom_bench.cutting.model_copy import shared_copy
+from axiom_bench.cutting.images import (
+    SeveralInputs,
+    are_several,
+    check_tensor,
+    checked_images,
+    failures_of,
+    taken_apart,
+)
+from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
 from axiom_bench.cutting.passes import by_halves, full_precision
 from axiom_bench.cutting.tokens import AnyReshape
@@ -293,11 +300,15 @@ def _layer_of(
     model: nn.Module, batch: Batch, is_reshaped: bool, output: AnyOutput | None, forms: list[SeveralInputs]
 ) -> str:
     """The last spatial layer, with the other inputs of the batch's first image."""
+    network = shared_copy(model)
     if forms:
-        model = shared_copy(model)
-        forms[0].give(model, tuple(each[:1] for each in batch.other_inputs))
-    channels, *size = batch.images.shape[1:]
-    calls = layers.record(model, tuple(size), check_output(output).function, channels)
+        forms[0].give(network, tuple(each[:1] for each in batch.other_inputs))
+    images = checked_images(batch.images, network)
+    channels, *size = images.shape[1:]
+    like = next((each for each in network.parameters() if each.is_floating_point()), images)
+    with torch.no_grad(), own_state(network), failures_of(network, first := images[:1].to(like)):
+        network(first.clone())
+    calls = layers.record(network, tuple(size), check_output(output).function, channels)
     return layers.choose(model, "default", calls, is_reshaped)
 
 

@@ -123,6 +123,25 @@ def test_a_layer_that_nobody_names_is_found_by_images_of_any_form():
         assert {*values["layer"]} == {"1"}
 
 
+WRONG = {  # what a network of colour images of 16 x 16 can't take
+    "grey": ((2, 1, 16, 16), r"takes 3 channels, .* have 1; give images.expand\(-1, 3, -1, -1\)\.$"),
+    "transparent": ((2, 4, 16, 16), r"takes 3 channels, .* have 4; give images\[:, :3\]\.$"),
+    "larger": ((2, 3, 20, 20), r"Sequential can't run on an image of 3 x 20 x 20 \(mat1"),
+    "one without its channels": ((16, 16), r"not the shape .*16, 16\); give images"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_images_are_told_as_where_the_layer_is_named(name):
+    torch.manual_seed(0)
+    flat = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.LazyLinear(5))
+    flat(torch.rand(1, 3, 16, 16))
+    shape, sentence = WRONG[name]
+    for layer in (None, "1"):
+        with pytest.raises(BenchError, match=sentence):
+            ab.evaluate(flat, layer, [(torch.rand(shape), None)], ["grad_cam"], ["sensitivity_error"])
+
+
 @pytest.mark.slow
 def test_a_run_and_a_suite_are_frames_of_the_columns_of_evaluate(network):
     published = ab.results("photographs-1")
