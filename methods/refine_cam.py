@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.model_copy import parts_with_hooks
+from axiom_bench.cutting.passes import users_device
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
 from axiom_bench.explanation.explanation import Map, Method
@@ -55,7 +56,7 @@ def _finer(model: nn.Module, trace: Trace) -> tuple[str, ...]:
     siblings = [name for name, _ in parts_with_hooks(model) if name and name.rpartition(".")[0] == parent]
     handles = [recording(name) for name in siblings]
     try:
-        with torch.inference_mode(False), torch.no_grad(), bound(model, trace[:1].other_inputs):
+        with torch.inference_mode(False), torch.no_grad(), bound(model, trace[:1].other_inputs), users_device():
             model(trace.images[:1].clone())
     finally:
         for handle in handles:

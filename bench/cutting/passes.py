@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, Self, TypeVar
@@ -238,19 +239,44 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
     fp32 turns TF32 off, which torch leaves on for CUDA convolutions; tf32 turns it on for convolutions and products
     (on a CPU both are plain float32); bf16 is autocast. A float64 model stays float64 in all but bf16.
     """
-    with _tf32(precision == "tf32"), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    with _tf32(precision == "tf32"), autocast, users_device():
         yield
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Turns off TF32 and an autocast that stands around a call, both of which would round gradients.
+    """Turns off TF32 and an autocast that stands around a call, both of which would round gradients, and makes tensors
+    on the CPU where no device is said, whatever `torch.set_default_device` was told.
 
     A backward pass has the settings of the time when it runs, and not those of its forward pass: gradients are in full
     precision where the trunk's passes are in TF32, too.
     """
-    with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+    with _tf32(False), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False), _on_cpu():
         yield
+
+
+# A user's, where it isn't the CPU.
+_default_device: ContextVar[torch.device | None] = ContextVar("default_device", default=None)
+
+
+@contextmanager
+def _on_cpu() -> Iterator[None]:
+    default = torch.get_default_device()
+    if default.type == "cpu":
+        yield
+        return
+    before = _default_device.set(default)
+    try:
+        with torch.device("cpu"):
+            yield
+    finally:
+        _default_device.reset(before)
+
+
+def users_device() -> AbstractContextManager[object]:
+    """Runs what is inside with the default device that stood around the call: networks and plug-ins of users."""
+    return _default_device.get() or nullcontext()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
 from axiom_bench.cutting.output import ScoredNetwork
+from axiom_bench.cutting.passes import users_device
 from axiom_bench.cutting.tokens import layout
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError
@@ -71,7 +72,7 @@ def _pass(model: nn.Module, trace: Trace) -> tuple[Outputs, Tensor]:
 
     for name, module in parts_with_hooks(network):
         module.register_forward_hook(record(name))
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), users_device():
         images = trace.images.clone().requires_grad_()
         scores = ScoredNetwork(network, trace.cut_model.trunk_and_head.scores)(images, trace.other_inputs)
         values = trace.cut_model.outputs_of(scores)

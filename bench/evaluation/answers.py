@@ -48,7 +48,7 @@ class NamedFunction(Protocol):
 @contextmanager
 def measured_by(metric: NamedFunction) -> Iterator[None]:
     """Around code of a metric: a BenchError of its own gets the metric's name, any other error a note."""
-    with measuring(metric.name), metric.noting_errors(), full_precision():
+    with measuring(metric.name), full_precision(), metric.noting_errors():
         yield
 
 

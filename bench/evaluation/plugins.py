@@ -11,7 +11,7 @@ import inspect
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -68,7 +68,7 @@ class Plugin(Generic[Spec]):
         from axiom_bench.cutting.passes import full_precision  # here, because it imports torch
         from axiom_bench.evaluation.answers import answer_alone
 
-        with self.noting_errors(), full_precision():
+        with full_precision(), self.noting_errors():
             answer = self.call(argument)
         return answer_alone(self, argument, answer) if inspect.isgenerator(answer) else answer
 
@@ -76,10 +76,13 @@ class Plugin(Generic[Spec]):
     def noting_errors(self) -> Iterator[None]:
         """Adds a note with the plug-in's name and the line to any error of the function that isn't a BenchError.
 
-        A plug-in that exits is an error as well: the run isn't its own to end.
+        A plug-in that exits is an error as well: the run isn't its own to end. A user's own has his default device.
         """
+        from axiom_bench.cutting.passes import users_device
+
         try:
-            yield
+            with users_device() if self.is_foreign else nullcontext():
+                yield
         except BenchError:
             raise
         except (Exception, SystemExit) as error:

@@ -29,7 +29,7 @@ from axiom_bench.cutting.images import (
 )
 from axiom_bench.cutting.model_copy import own_state, shared_copy
 from axiom_bench.cutting.output import AnyOutput, check_output
-from axiom_bench.cutting.passes import by_halves, full_precision
+from axiom_bench.cutting.passes import by_halves, full_precision, users_device
 from axiom_bench.cutting.tokens import AnyReshape
 from axiom_bench.cutting.trace import CutModel, Inputs, Trace, cut, trace_of
 from axiom_bench.data.batch import Batch
@@ -306,9 +306,11 @@ def _layer_of(
     images = checked_images(batch.images, network)
     channels, *size = images.shape[1:]
     like = next((each for each in network.parameters() if each.is_floating_point()), images)
-    with torch.no_grad(), own_state(network), failures_of(network, first := images[:1].to(like)):
-        network(first.clone())
-    calls = layers.record(network, tuple(size), check_output(output).function, channels)
+    first = images[:1].to(like)
+    with users_device():
+        with torch.no_grad(), own_state(network), failures_of(network, first):
+            network(first.clone())
+        calls = layers.record(network, tuple(size), check_output(output).function, channels)
     return layers.choose(model, "default", calls, is_reshaped)
 
 

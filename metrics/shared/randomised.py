@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.images import bound
 from axiom_bench.cutting.model_copy import parts_with_hooks, shared_copy
+from axiom_bench.cutting.passes import users_device
 from axiom_bench.cutting.split_model import SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import unknown
@@ -68,7 +69,7 @@ def layers_top_down(model: nn.Module, image: Tensor) -> list[str]:
     calls: list[str] = []
     for name, module in parts_with_hooks(hooked):
         module.register_forward_pre_hook(_recording(calls, name))
-    with torch.no_grad():
+    with torch.no_grad(), users_device():
         hooked(image.clone())
     last_call = {name: position for position, name in enumerate(calls)}
 

@@ -3,10 +3,12 @@
 import re
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from PIL import Image
 
 import axiom_bench as ab
@@ -140,6 +142,36 @@ def test_wrong_images_are_told_as_where_the_layer_is_named(name):
     for layer in (None, "1"):
         with pytest.raises(BenchError, match=sentence):
             ab.evaluate(flat, layer, [(torch.rand(shape), None)], ["grad_cam"], ["sensitivity_error"])
+
+
+class Placed(torch.nn.Sequential):
+    devices: ClassVar[set[str]] = set()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.devices.add(torch.get_default_device().type)
+        return super().forward(images)  # type: ignore[no-any-return]
+
+
+def placed_cam(trace: ab.Trace) -> torch.Tensor:
+    Placed.devices.add(f"method on {torch.get_default_device().type}")
+    return trace.gradients.mean((2, 3))
+
+
+def test_a_default_device_is_the_users_and_not_ours():
+    """The device meta holds no values: all that is made there is found, as it would be on a GPU beside a CPU."""
+    parts = torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    network, images = Placed(*parts, torch.nn.Linear(6, 4)), torch.rand(2, 3, 16, 16)
+    whole = ab.Annotation(torch.tensor([1]), torch.tensor([[2.0, 2, 9, 9]]))
+    batch = ab.Batch(images, ("a", "b"), torch.tensor([1, 1]), annotations=(whole, whole))
+    methods = [placed_cam, "cam", "refine_cam", "random", "smooth_grad", "sobel", "ss_cam"]
+    metrics = ["deletion_auc", "box_iou", "single_deletion", "road_morf", "gini", "model_parameter_randomisation"]
+    tables = []
+    for device in ("cpu", "meta"):
+        Placed.devices.clear()
+        with torch.device(device):
+            tables.append(ab.evaluate(network, None, [batch], methods, metrics))
+        assert Placed.devices == {device, f"method on {device}"}
+    assert_frame_equal(*tables)
 
 
 @pytest.mark.slow
