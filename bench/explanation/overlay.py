@@ -86,7 +86,7 @@ def picture_of(image: Tensor | Image.Image | NDArray[Any]) -> Pixels:
         return np.asarray(image.convert("RGB"))
     expected = "pass a tensor (3, H, W), a PIL image, or an array (H, W, 3)"
     values = _array(image, "An image", expected)
-    if values.ndim != 3 or values.shape[-1 if isinstance(image, np.ndarray) else 0] != 3:
+    if values.ndim != 3 or values.shape[-1 if isinstance(image, np.ndarray) else 0] != 3 or not values.size:
         raise BenchError(f"This image has the shape {values.shape}; {expected}.")
     if not isinstance(image, np.ndarray):
         values = values.transpose(1, 2, 0)

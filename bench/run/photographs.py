@@ -19,7 +19,7 @@ from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.data.formats.decoding import as_rgb, open_upright
 from axiom_bench.data.formats.files import why
 from axiom_bench.data.preprocessing import Preprocessing
-from axiom_bench.errors import BenchError
+from axiom_bench.errors import BenchError, type_name
 from axiom_bench.examination.examine import BYTES, NORMALISED
 from axiom_bench.explanation.overlay import Pixels, picture_of
 from axiom_bench.models.sources import IMAGENET_MEAN, IMAGENET_STD
@@ -65,9 +65,13 @@ def prepared(
     known = preprocessing if isinstance(preprocessing, Preprocessing) else None
     prepare: Callable[..., Any] = known.of_photograph if known else preprocessing
     rows = [prepare(each) for each in photographs]
-    if not all(isinstance(row, Tensor) for row in rows) or len({row.shape for row in rows}) > 1:
-        shapes = ", ".join(str(tuple(getattr(row, "shape", ()))) for row in rows[:3])
-        raise BenchError(f"Preprocessing gives {shapes}; let it give tensors (3, H', W') of one size.")
+    are_images = all(isinstance(row, Tensor) and row.ndim == 3 and row.is_floating_point() for row in rows)
+    if not are_images or len({row.shape for row in rows}) > 1:
+        forms = (f"{getattr(row, 'dtype', type_name(row))} {tuple(getattr(row, 'shape', ()))}" for row in rows[:3])
+        raise BenchError(
+            f"Preprocessing gives {', '.join(forms)}; let it give tensors (3, H', W') of one size in floating point, "
+            "normalised as in training."
+        )
     batch = torch.stack(rows)
     return batch.to(like), known.denormalise(batch) if known else None
 
@@ -98,6 +102,8 @@ def photograph(image: Any) -> Image.Image:
     if isinstance(image, str | PathLike):
         return open_upright(Path(image))[0]
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise BenchError(f"The image is {image.width} x {image.height} pixels; give one that isn't empty.")
         try:
             return as_rgb(ImageOps.exif_transpose(image))
         except (OSError, ValueError, SyntaxError) as error:  # Pillow reads a file only now

@@ -73,11 +73,18 @@ def test_a_network_of_which_nobody_says_the_preprocessing(network, photo):
     assert (prepared.layer, prepared.images.shape[-1]) == ("0.layer4", 96)
 
 
+def of_bytes(image: Image.Image) -> torch.Tensor:
+    """As torchvision's PILToTensor and v2.ToImage leave an image, and ToTensorV2 of albumentations."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
 MISTAKES = {  # images and options, and the sentence
     "nowhere.jpg": ({}, "The image nowhere.jpg: there is no file nowhere.jpg."),
     "cut.jpg": ({}, "The image cut.jpg: can't be decoded: image file is truncated"),
     None: ({}, r"Give images by name: ab.explain\(model, images='photo.jpg'\)"),
     3: ({}, "expected a tensor .* not an int"),
+    "photo.jpg": ({"preprocessing": of_bytes}, r"Preprocessing gives torch.uint8 \(3, .* in floating point"),
+    ("photo.jpg",): ({"preprocessing": lambda image: of_bytes(image)[None] / 255}, r"\(1, 3, .*tensors \(3, H', W'\)"),
     "photo.png": ({"targets": "digit 33"}, "There is no class of scenes_resnet 'digit 33'; did you mean 'digit 3'"),
 }
 
@@ -85,12 +92,17 @@ MISTAKES = {  # images and options, and the sentence
 @pytest.mark.parametrize("images", MISTAKES)
 def test_a_mistake_is_one_sentence(network, photo, images):
     photo.save("whole.jpg")
+    photo.save("photo.jpg")
     Path("cut.jpg").write_bytes(Path("whole.jpg").read_bytes()[:-900])
     options, sentence = MISTAKES[images]
     with pytest.raises(BenchError, match=sentence):
         explained(network, images, **options)
     with pytest.raises(BenchError, match="give 0 to 255"):
         explained(network, np.full((96, 96, 3), np.nan))
+    with pytest.raises(BenchError, match=r"has the shape \(0, 5, 3\)"):
+        explained(network, np.zeros((0, 5, 3)))
+    with pytest.raises(BenchError, match="is 5 x 0 pixels; give one that isn't empty"):
+        explained(network, photo.crop((0, 9, 5, 9)))
 
 
 @pytest.mark.parametrize("example", [example for example in EXAMPLES if "axiom_bench" in example])
