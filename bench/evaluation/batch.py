@@ -276,7 +276,7 @@ def warn_of_non_finite(method: Method, trace: Trace, answer: Tensor | Map) -> No
     name = row if trace.image_ids is None else trace.image_ids[row]
     where = f"{int(wrong[row].sum())} of {wrong[row].numel()} pixels are NaN or infinite"
     if not isinstance(answer, Map):
-        channels = wrong[row].flatten(1).any(1)
+        channels = wrong[row].flatten(1).any(1) if wrong.ndim > 2 else wrong[row]  # weights may be (B, K)
         dead = int((channels & dead_channels(trace.activations[row : row + 1])[0]).sum())
         where = f"the weights of {int(channels.sum())} of {len(channels)} channels are NaN or infinite, {dead} of them "
         where += "with maps of zeros alone; divide as axiom_bench.cutting.numerics.guarded_divide does"

@@ -193,6 +193,7 @@ def divided(trace):
     ("answer", "where"),
     [
         (divided, "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
+        (lambda trace: divided(trace).flatten(1), "the weights of 1 of {} channels are NaN or infinite, 1 of them"),
         (lambda trace: ab.Map(torch.full((len(trace), 2, 2), torch.inf)), "image 0 4 of 4 pixels"),
     ],
 )
