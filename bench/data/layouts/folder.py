@@ -102,6 +102,8 @@ class Folder(ImageFiles):
         counted = [int(folder) for folder in used if folder.isdecimal()]
         from_1 = network is not None and str(wrong).isdecimal() and network.count in counted
         hint = f": the folders count to {max(counted)}, its classes from 0" if from_1 else ""
+        if network is not None and network.names is None and not from_1:
+            hint = f": its {network.count} have no names, and there are {len(subfolders)} folders"
         self.unlabelled = f"{flat} lies in no folder" if flat else f"{wrong!r} is no class of the network{hint}"
         if splits:
             self.unlabelled = f"{', '.join(used)} are splits: set data.root={as_text(self.root / used[-1])}"

@@ -52,7 +52,11 @@ def test_folders_that_are_classes_are_labels(tmp_path, files, network, expected,
         (("crane/1.jpg",), PETS, "'crane' is no class of the network"),  # of two
         (("1/1.jpg", "04/2.jpg"), PETS, "'04' is no class of the network: the folders count to 4, its classes from 0"),
         (("n01440764/1.jpg",), PETS, "'n01440764' is no class of the network"),
-        (("a/1.jpg", "b/2.jpg"), UNNAMED, "'a' is no class of the network"),
+        (
+            ("a/1.jpg", "b/2.jpg"),
+            UNNAMED,
+            "'a' is no class of the network: its 3 have no names, and there are 2 folders",
+        ),
         (
             ("test/a/1.jpg", "train/a/2.jpg", "val/b/3.jpg"),
             UNNAMED,
