@@ -444,6 +444,11 @@ def _checked_kinds(model: nn.Module, parts: Parts, layer: str, image: Tensor, ex
             f"The layer {layer!r} gives {output}, not maps (B, K, {SPACES[image.ndim - 2]}); "
             "choose a convolution, activation or pooling layer before the maps are flattened."
         )
+    if len(activations) > 1:
+        raise BenchError(
+            f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or copies; "
+            "choose a layer where they are one again, or explain a network of one of them."
+        )
     if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
         raise BenchError(
             f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that does, "

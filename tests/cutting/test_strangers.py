@@ -283,6 +283,10 @@ def without_gradient(network: Any, x: Tensor) -> Tensor:
     return torch.from_numpy(network.fc(network.c(x).mean((2, 3))).detach().numpy())
 
 
+def mirrored(net: Any, x: Tensor) -> Tensor:
+    return sum(net.fc(net.c(torch.cat([x, x.flip(3)])).mean((2, 3))).chunk(2))  # type: ignore[return-value]
+
+
 def pooled() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 6, 3), nn.MaxPool2d(8), nn.Conv2d(6, 4, 2), nn.Flatten()).double()
 
@@ -315,6 +319,7 @@ SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # netw
     "dict": (net, "c", {"pixel_values": IMAGES}, r"images\['pixel_values'\]"),
     "a volume": (lambda: nn.Sequential(nn.Conv3d(4, 2, 3)), "0", IMAGES, r"C, D, H, W\), .*; give images\[None\]"),
     "list wanted": (lambda: net(lambda net, x: net.c(torch.stack(x))), "c", IMAGES, r"self.net\(list\(images\)\)"),
+    "copies in the batch": (lambda: net(mirrored), "c", IMAGES, r"'c' gives maps of 2 images for one, as of its crops"),
     "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images"),
 }  # fmt: skip
 
