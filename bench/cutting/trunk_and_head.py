@@ -449,6 +449,12 @@ def _checked_kinds(model: nn.Module, parts: Parts, layer: str, image: Tensor, ex
             f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or copies; "
             "choose a layer where they are one again, or explain a network of one of them."
         )
+    channels = next((each.in_channels for each in model.modules() if isinstance(each, nn.modules.conv._ConvNd)), None)
+    if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
+        raise BenchError(
+            f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels last; put it into a "
+            "module whose forward calls self.net(images.movedim(1, -1)), and give channels first."
+        )
     if several_inputs(model) and torch.equal(activations, parts.trunk(image * 0.5 + 0.5)[0]):
         raise BenchError(
             f"The layer {layer!r}, at its last call, doesn't depend on the explained input; choose a layer that does, "

@@ -320,6 +320,8 @@ SITUATIONS: dict[str, tuple[Callable[[], nn.Module], str, Any, str]] = {  # netw
     "a volume": (lambda: nn.Sequential(nn.Conv3d(4, 2, 3)), "0", IMAGES, r"C, D, H, W\), .*; give images\[None\]"),
     "list wanted": (lambda: net(lambda net, x: net.c(torch.stack(x))), "c", IMAGES, r"self.net\(list\(images\)\)"),
     "copies in the batch": (lambda: net(mirrored), "c", IMAGES, r"'c' gives maps of 2 images for one, as of its crops"),
+    "a network of channels last": (lambda: net(lambda net, x: net.fc(net.c(x.movedim(-1, 1)).mean((2, 3)))), "c",
+        IMAGES.movedim(1, -1), r"takes images \(16, 16, 3\), their channels last; .*self.net\(images.movedim\(1, -1\)"),
     "too small": (pooled, "0", IMAGES, r"can't run on an image of 3 x 16 x 16 \(.*\); give images"),
 }  # fmt: skip
 
