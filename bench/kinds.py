@@ -198,6 +198,6 @@ SCALARS: Mapping[Any, Any] = {
     str: Annotated[Any, worded("a text", _is_text)],
     Path: Annotated[InstanceOf[Path], worded("a path")],
 }
-Name = Annotated[str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, a number in quotes", is_name)]
+Name = Annotated[str, worded(f"a name: a text of 1 to {MAX_NAME} characters on one line, 5 as \"KEY='5'\"", is_name)]
 File = Annotated[Any, worded("the path of a file or folder", is_path)]
 """A path as a text; it may hold bytes that are no UTF-8, which Python has as halves of characters."""

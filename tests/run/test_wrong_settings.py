@@ -152,6 +152,7 @@ TYPED = [
     ("model=resnt18", "There is no model 'resnt18'; did you mean 'resnet18'"),
     ("method=[GradCAMs]", "did you mean 'grad_cam'"),
     ("metrics=[zeta]", "metrics has settings below it, as metrics.max_forwards_per_image; set metric=[...]"),
+    ("model.layer=5", "on one line, 5 as \"KEY='5'\", not 5"),
     ("+model.layer=conv", "The setting model.layer exists; leave out the + before it"),
     ("method=[cam],[fem]", "write method=[cam,fem]"),
     ("model=net.py:build", "set model=user model.architecture=net.py:build"),
