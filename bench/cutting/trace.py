@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -41,6 +42,7 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
+HALF = (torch.float16, torch.bfloat16)
 COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
 
 
@@ -446,6 +448,12 @@ def cut(
     if isinstance(model, nn.Module):
         check_shapes(model)
         check_finite(model)
+        if half := next((each.dtype for each in model.parameters() if each.dtype in HALF), None):
+            warnings.warn(
+                f"The network computes in {half}, of three digits or fewer, and so are its scores, axiom errors and "
+                "drops; give network.float() for all of them.",
+                stacklevel=2,
+            )
     return CutModel(model, layer, precision, head_precision, ablation_memory, reshape, output, ablation_channels)
 
 

@@ -163,6 +163,14 @@ def test_parts_in_torchscript_run_as_they_are():
     assert set(values["status"]) == {"ok"}
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_few_digits_are_told(dtype):
+    with pytest.warns(UserWarning, match=rf"computes in {dtype}, of three digits .*; give network.float\(\)"):
+        trace = ab.trace(net().to(dtype), "c", IMAGES.to(dtype))
+    expected = ab.trace(net(), "c", IMAGES).logits
+    assert 1e-4 < ((trace.logits.double() - expected).abs() / expected.abs().max()).max() < 1e-2
+
+
 def test_an_autocast_around_a_call_rounds_no_gradient():
     expected = ab.trace(net().float(), "c", IMAGES)
     with torch.autocast("cpu", torch.bfloat16):
