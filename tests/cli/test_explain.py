@@ -28,6 +28,8 @@ from axiom_bench.report.charts.drawing import can_draw
 from axiom_bench.run.composing.composition import Composition, composed
 from axiom_bench.run.spine import configuration
 
+pytestmark = pytest.mark.slow  # whole commands
+
 VGG = ["--model", "scenes_vgg", "device=cpu"]
 ONE = [*VGG, "--methods", "xgrad_cam"]
 TWO = [*VGG, "--methods", "xgrad_cam,grad_cam"]
@@ -75,7 +77,6 @@ FORMATS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_file_has_the_format_that_its_name_says(name, capsys):
     contents = set()
@@ -161,7 +162,6 @@ def test_colours():
     assert options[:2] == ["cividis", "inferno"]
 
 
-@pytest.mark.slow
 def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys):
     Path("photos").mkdir()
     scene.save("photos/a.jfif", "JPEG")
@@ -178,7 +178,6 @@ def test_files_that_arent_read_and_names_that_no_font_has_are_told(scene, capsys
     assert {path.name for path in Path("maps").iterdir()} == {"a.png", "c.png", "index.html"}
 
 
-@pytest.mark.slow
 def test_a_user_s_own_network_and_classes(tmp_path, capsys):
     (tmp_path / "net.py").write_text("from axiom_bench.embedded.networks import scenes_vgg\nbuild = scenes_vgg\n")
     network = ["model=user", "model.architecture=net.py:build", "model.weights=null", "model.resize=96"]
@@ -200,7 +199,6 @@ def test_a_user_s_own_network_and_classes(tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_which_method_does_not_apply(tmp_path, capsys):
     """`cam` needs a linear head: beside another method it is a note, alone there is no picture to write."""
     command = ["explain", "scene.png", *VGG, "--output", "e.png", "--overwrite"]
@@ -372,7 +370,6 @@ def build():
 """
 
 
-@pytest.mark.slow
 def test_maps_that_must_be_empty_are_explained_once(capsys):
     """By explain, and by a run, before it computes; a layer that works is named."""
     Path("vit.py").write_text(VIT)

@@ -15,6 +15,8 @@ from axiom_bench.records import files, running
 from axiom_bench.run import manifest
 from axiom_bench.run.job import run_folder
 
+pytestmark = pytest.mark.slow  # whole commands
+
 METHODS = "method=[grad_cam,xgrad_cam,centered,cam]"
 
 
@@ -39,7 +41,6 @@ def data_of(path: Path) -> dict[str, Any]:
     return json.loads(re.search(r'id="game-data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)[1])
 
 
-@pytest.mark.slow
 def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert main(["game", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -59,7 +60,6 @@ def test_a_run_on_the_scenes_becomes_a_game(run, capsys):
     assert (run / "game.html").stat().st_size < 10e6
 
 
-@pytest.mark.slow
 def test_the_same_command_makes_the_same_page(run, tmp_path):
     options = ("--images", "3", "--methods", "xgradcam,centered", "--output")
     for name in ("a", "b"):

@@ -18,6 +18,8 @@ from axiom_bench.records.store import GALLERY
 
 from .conftest import of, shifted
 
+pytestmark = pytest.mark.slow  # whole commands
+
 BETTER = {"error": "lower", "iou": "higher", "drop": "none"}
 METRICS = {name: {"title": name, "tolerance": "mean:0.01", "better": better} for name, better in BETTER.items()}
 

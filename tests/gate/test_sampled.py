@@ -10,6 +10,8 @@ from axiom_bench.gate.sampled import fewest_images
 
 from .conftest import TOLERANCES, of, shifted
 
+pytestmark = pytest.mark.slow  # whole commands
+
 
 def noisy(records, seed, deviation=0.02):
     """Every value with chance in it."""
@@ -61,7 +63,6 @@ def test_a_shift_is_found_with_its_direction_and_p(compare, records):
     assert not holds.notes
 
 
-@pytest.mark.slow
 def test_a_significant_change_below_the_minimum_effect_and_a_large_one_of_few_images_hold(compare, records):
     after = shifted(records, 0.001)  # every image differs, by half of the tolerance
     assert compare(records, after).exit_code == 0
@@ -73,7 +74,6 @@ def test_a_significant_change_below_the_minimum_effect_and_a_large_one_of_few_im
     assert compare(records, few).exit_code == 0
 
 
-@pytest.mark.slow
 def test_values_rows_and_names_that_go_are_found(compare, records):
     after = records.copy()
     chosen = after.index[of(after, "grad_cam", "drop") & (after["model"] == "one")][:20]
@@ -90,7 +90,6 @@ def test_values_rows_and_names_that_go_are_found(compare, records):
 OTHER = {"data": {"scenes": {"ids": ["new"], "fingerprint": "cd"}}}
 
 
-@pytest.mark.slow
 def test_images_that_both_have_are_compared_in_pairs_and_others_without(compare, records):
     assert compare(records, other_images(records, 30), manifest=OTHER).exit_code == 0
     result = compare(records, shifted(other_images(records, 30), 0.02), manifest=OTHER)

@@ -23,6 +23,7 @@ CHECKS = [each for each in METHOD_CHECKS if each is not method_checks.takes_zero
 EACH_KIND = pytest.mark.parametrize("case", [BOXES, MASKS], ids=["boxes", "masks"])
 
 
+@pytest.mark.slow
 @EACH_KIND
 @pytest.mark.parametrize("name", OF_OBJECTS)
 def test_a_method_of_objects_passes_the_common_suite(name, case):

@@ -97,6 +97,7 @@ def chosen(*words: str) -> set[str]:
     return set(spine.configuration(list(words))["method"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("group", "names", "some", "wrong", "sentence"),
     [

@@ -316,6 +316,7 @@ class AttentionCase(Case):
         return replace(ab.cut(model, self.layer, reshape="tokens").trace(images, targets), other_images=others)
 
 
+@pytest.mark.slow
 @EACH_METHOD
 def test_a_method_of_attentions_passes_the_common_suite(name):
     method, case = methods.get(name), AttentionCase()

@@ -18,6 +18,8 @@ from axiom_bench.run.verification import recomputed
 
 from .conftest import failure, module_of
 
+pytestmark = pytest.mark.slow  # whole runs
+
 NETWORK = """
 import torch
 from torch import nn
@@ -91,7 +93,7 @@ OWN = "+method.mine._target_=nets.mine"
     [
         ("csv", "Joined", ()),
         ("npz", "OfDict", ("model.explained=image",)),
-        pytest.param("npz", "Joined", (OWN,), marks=pytest.mark.slow),  # its own process imports what a run needs
+        pytest.param("npz", "Joined", (OWN,)),  # its own process imports what a run needs
     ],
 )
 def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, network, more):
@@ -113,7 +115,6 @@ def test_the_values_are_those_of_python(run, rows, words, tmp_path, ending, netw
         assert np.array_equal(again["value_x"], again["value_y"], equal_nan=True)
 
 
-@pytest.mark.slow
 def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     inputs = (*words, f"model.inputs={tmp_path}/patients.csv", "method=[grad_cam]")
     assert len(run(*inputs)[0].missing) == 2
@@ -122,7 +123,6 @@ def test_a_row_that_changes_is_computed_again(run, words, tmp_path):
     assert not run(*inputs)[0].missing
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

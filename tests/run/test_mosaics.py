@@ -17,6 +17,8 @@ from axiom_bench.run.spine import configuration
 
 from .conftest import RUN, failure, pictures, rows_of
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SIZE = ("data=mosaic", "data.of.size=60")
 MOSAIC = (
     *SIZE,
@@ -44,7 +46,6 @@ def finished(outcomes: list[Result], results: Path) -> tuple[dict, list[str]]:
     return json.loads((results / RUN / "manifest.json").read_text()), lines
 
 
-@pytest.mark.slow
 def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     assert outcomes[0].failure is None
     records = rows(outcomes)
@@ -65,7 +66,6 @@ def test_grid_pg_on_scenes(outcomes, rows, results, undrawn):
     assert written["data"]["mosaic_scenes"]["ids"] == sorted(set(records["image_id"]))
 
 
-@pytest.mark.slow
 def test_focus_on_scenes(run, rows, results):
     outcomes = run("data=mosaic_focus", "data.of.size=80", *MOSAIC[2:], "data.confidence=null")
     located = values(rows(outcomes), "focus")
@@ -77,7 +77,6 @@ def test_focus_on_scenes(run, rows, results):
     assert data.target_cells == 2
 
 
-@pytest.mark.slow
 def test_only_images_that_the_model_names_with_confidence(run, results):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.size=null", "data.confidence=0.97")
     stored = [json.loads(path.read_text()) for path in (results / RUN / "predictions").glob("*.json")]
@@ -91,7 +90,6 @@ def test_only_images_that_the_model_names_with_confidence(run, results):
     assert outcome.facts["models"]["scenes_vgg"]["images"]["mosaic_scenes"]["mosaics"]["confident"] == len(confident)
 
 
-@pytest.mark.slow
 def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_computes_nothing(
     run, rows, outcomes, monkeypatch
 ):
@@ -106,7 +104,6 @@ def test_values_do_not_depend_on_batches_shards_or_workers_and_a_second_run_comp
         assert (other.failure, other.shards_computed) == (None, shards)
 
 
-@pytest.mark.slow
 def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     outcomes = run(*MOSAIC, *LIGHT, "model=scenes_vgg,scenes_resnet", "data.size=null")
     written, _ = finished(outcomes, results)
@@ -116,7 +113,6 @@ def test_each_model_has_mosaics_of_its_own(run, results, undrawn):
     assert set(written["data"]["mosaic_scenes"]["ids"]) == {*ids[0], *ids[1]}
 
 
-@pytest.mark.slow
 def test_mosaics_of_which_the_model_predicts_a_class(run):
     (outcome,) = run(*MOSAIC, *LIGHT, "data.only_correct=true")
     assert outcome.failure is None
@@ -133,7 +129,6 @@ SENTENCES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("override", SENTENCES)
 def test_sentences_of_a_job(run, override):
     message = failure(run(*MOSAIC, override))
@@ -143,7 +138,6 @@ def test_sentences_of_a_job(run, override):
 MISTAKEN = ("data=mosaic", *MOSAIC[2:])
 
 
-@pytest.mark.slow
 def test_data_of_chooses_a_data_set_with_its_settings():
     data = configuration(["data=mosaic", "data.of=voc", "data.of.size=7"])["data"]
     assert (data["name"], data["of"]["kind"], data["of"]["size"]) == ("mosaic_voc", "voc", 7)
@@ -166,7 +160,6 @@ def build():
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("view", "reason"),
     [("flatten(1)", "mat1 and mat2 shapes cannot be multiplied"), ("reshape(-1, 4 * 12 * 12)", "shape")],
@@ -185,7 +178,6 @@ def test_a_network_of_one_input_size_takes_mosaics_that_fit(run, tmp_path, view,
     assert fit.failure is None
 
 
-@pytest.mark.slow
 @pytest.mark.real
 def test_photographs(run, rows, real_root):
     """SqueezeNet on two mosaics of 24 photographs: cells of 224 x 224 pixels, and Grad-CAM above the constant map."""
@@ -202,7 +194,6 @@ def test_photographs(run, rows, real_root):
     assert {image.count(".JPEG") for image, _ in located.index} == {4}
 
 
-@pytest.mark.slow
 def test_only_images_that_the_model_names_correctly(run, ran, rows, results, undrawn):
     """The others are counted on the screen, in the manifest and in the report; without the filter nothing is said."""
     outcomes, folder = ran(*CORRECT), results / RUN
@@ -236,7 +227,6 @@ def test_only_images_that_the_model_names_correctly(run, ran, rows, results, und
     assert "data.only_correct" not in (folder / "tables/overview.md").read_text()
 
 
-@pytest.mark.slow
 def test_a_second_run_predicts_nothing_and_a_stopped_one_goes_on(run, ran, results, monkeypatch):
     (first,) = ran(*CORRECT)
     stored = sorted((results / RUN).glob("predictions/*.json"))

@@ -15,6 +15,8 @@ from axiom_bench.run.spine import configuration
 
 from .conftest import failure, pictures
 
+pytestmark = pytest.mark.slow  # whole runs
+
 DENSE = """
 from torch import nn
 
@@ -114,7 +116,6 @@ def test_metrics_of_the_score_of_a_named_output(run, rows, dense):
     assert of["average_drop"] <= {"no_probability", "zero_map"}
 
 
-@pytest.mark.slow
 def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows, job, tmp_path):
     """It is recognised by the network alone, so that all shards agree; logits that are recognised have no other key."""
     (tmp_path / "plain.py").write_text(POOLED.format(classes=10))
@@ -130,7 +131,6 @@ def test_a_network_that_ends_in_a_softmax_has_the_values_of_its_logits(run, rows
     assert keys[0] == keys[1] != keys[2] != keys[3]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["left_half", "Weighted", "module", "preset"])
 def test_the_functions_source_and_tensors_are_facts(job, dense, tmp_path, name):
     """The same file with another constant gives other values, so it has another key."""
@@ -176,7 +176,6 @@ def transformer(tmp_path) -> tuple[str, ...]:
     return (*network, "model.layer=encoder.layers.encoder_layer_1.ln_1")
 
 
-@pytest.mark.slow
 def test_a_run_of_a_small_transformer(run, rows, job, transformer, tmp_path):
     table = rows(run(*transformer, "model.reshape=tokens", "method=[grad_cam,ablation_cam_axiomatic]"))
     of = table[(table["method"] == "ablation_cam_axiomatic") & (table["metric"] == "sensitivity_error")]
@@ -205,7 +204,6 @@ def statuses(rows: pd.DataFrame) -> dict[str, set[str]]:
     return {name: set(part["status"]) for name, part in rows.groupby("metric")}
 
 
-@pytest.mark.slow
 def test_no_label_box_or_mask_is_read_as_a_class_of_another_number_of_classes(net, run, rows, results):
     """target=predicted; and a picture names the model's class by its index."""
     (outcome,) = run(*net(7), "pictures.rows=2")
@@ -239,7 +237,6 @@ def test_a_planted_network_is_measured_against_its_truth(run, rows):
     assert set(status["truth_correlation", "saliency"]) == {"ok"}
 
 
-@pytest.mark.slow
 def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows):
     assert set(rows(run("data.size=2", "method=[hires_cam]", TRUTH))["status"]) == {"no_truth"}
     planted = ("model=planted_and", *PLANTED[:2], "method=[hires_cam]", TRUTH)
@@ -251,7 +248,6 @@ def test_other_networks_outputs_and_classes_have_no_truth_or_their_own(run, rows
     assert set(probability[probability["model"] == "planted_and+probability"]["status"]) == {"no_truth"}
 
 
-@pytest.mark.slow
 def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
     config = plain(configuration(["model=planted_and", "data.size=7"]))
     assert (config["data"]["kind"], config["data"]["size"], config["target"]) == ("planted", 7, "label")
@@ -262,7 +258,6 @@ def test_a_planted_network_takes_its_own_images_where_no_others_are_chosen(run):
         run("model=planted_and", "data=folder", "data.root=/nowhere", *PLANTED[:2])
 
 
-@pytest.mark.slow
 def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows, job, tmp_path, results):
     """And are called by the network's own names, where they go by `model.classes` too."""
     photos = pictures(tmp_path / "photos", "a.jpg", "2020/b.jpg")
@@ -283,7 +278,6 @@ def test_photographs_without_labels_are_explained_by_what_is_predicted(run, rows
     assert Keys(named).common == Keys(job(*photos)).common  # names decide no value
 
 
-@pytest.mark.slow
 def test_a_network_that_draws_runs_by_fixed_draws(run, rows, tmp_path):
     (tmp_path / "drawing.py").write_text(RANDOM)
     network = ("model=user", f"model.architecture={tmp_path}/drawing.py:build", "model.resize=32", "model.crop=32")

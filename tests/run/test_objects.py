@@ -16,6 +16,8 @@ from axiom_bench.run.verification import recomputed
 
 from .conftest import failure
 
+pytestmark = pytest.mark.slow  # whole runs
+
 WORDS = (
     *("model=scenes_detector", "model.weights=default", "data=scenes_repeated", "data.size=3"),
     *("method=[grad_cam,xgrad_cam,hires_cam,random]", "metric.deletion_auc_fast.params.output=logit"),
@@ -37,7 +39,6 @@ def objects_of(results):
     return pd.concat(map(pd.read_parquet, sorted((results / "quick/default/objects").glob("*"))))
 
 
-@pytest.mark.slow
 def test_each_matched_box_has_the_values_of_python(run, rows, results):
     records = rows(run(*WORDS))
     images, data = scenes()
@@ -73,7 +74,6 @@ def iou(box, other):
     return float(width * height / (areas[0] + areas[1] - width * height))
 
 
-@pytest.mark.slow
 def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results):
     words = (*WORDS, "target=detections", "data.size=2")
     outcomes = run(*words)
@@ -90,7 +90,6 @@ def test_detections_have_boxes_of_their_own_and_a_run_goes_on(run, rows, results
     pd.testing.assert_series_equal(more.reindex(before.index), before, check_exact=True)
 
 
-@pytest.mark.slow
 def test_a_fresh_process_gives_the_same_bits(run, rows):
     outcomes = run(*WORDS, "data.size=2", "method=[xgrad_cam]")
     both = rows(outcomes).merge(recomputed(outcomes[0].config, 0), on=ROW)
@@ -109,7 +108,6 @@ def test_planted_boxes_tell_what_the_axioms_do_not(run, rows):
     assert means.loc["xgrad_cam", "truth_mass_outside"] > 0.1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
