@@ -17,6 +17,7 @@ from axiom_bench.errors import BenchError, is_out_of_memory, type_name, unknown
 
 OtherInputs = tuple[Tensor, ...]  # what a network takes beside the explained images, (B, ...) each
 COLOURS = (1, 3, 4)
+HALF = {torch.float16, torch.bfloat16}
 AS_TRAINED = "normalised as in training"
 
 
@@ -202,6 +203,12 @@ def dimensions_of(model: nn.Module) -> list[int]:
     return [*map(len, kernels)] or [2, 1, 3]
 
 
+def first_convolution(network: nn.Module) -> tuple[str, Any]:
+    """The name and the module of a network's first convolution, in the modules' order; ("", None) without one."""
+    parts = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
+    return next(parts, ("", None))
+
+
 def check_tensor(images: Any) -> None:
     """Raises BenchError for images that aren't a tensor."""
     if not isinstance(images, Tensor):
@@ -279,9 +286,8 @@ def failures_of(network: nn.Module, image: Tensor) -> Iterator[None]:
 def _why(network: nn.Module, image: Tensor, reason: str) -> str:
     """Why a network can't run on an image, and what can be done."""
     name, channels = type(network).__name__, image.shape[1]
-    kinds = {str(tensor.dtype) for tensor in network.parameters()}
-    convolutions = (part for part in network.named_modules() if isinstance(part[1], nn.modules.conv._ConvNd))
-    place, first = next(convolutions, ("", None))
+    kinds = {tensor.dtype for tensor in network.parameters()}
+    place, first = first_convolution(network)
     expected = channels if first is None else first.in_channels
     if "channels" in reason and expected != channels:
         advice = {
@@ -293,8 +299,8 @@ def _why(network: nn.Module, image: Tensor, reason: str) -> str:
             f"The first convolution of {name}, {place!r}, takes {expected} channels, and these images "
             f"{tuple(image.shape[1:])} have {channels}; give {advice}."
         )
-    if len(kinds) > 1 or kinds & {"torch.float16", "torch.bfloat16"}:
-        return f"{name} can't run in {' and '.join(sorted(kinds))} ({reason}); give network.float()."
+    if len(kinds) > 1 or kinds & HALF:
+        return f"{name} can't run in {' and '.join(sorted(map(str, kinds)))} ({reason}); give network.float()."
     size = " x ".join(map(str, image.shape[1:]))
     return (
         f"{name} can't run on an image of {size} ({reason}); give images of the channels and "

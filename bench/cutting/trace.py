@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from axiom_bench.cutting.ablation.drops import Drops, within
 from axiom_bench.cutting.images import (
+    HALF,
     OtherInputs,
     are_several,
     bound,
@@ -42,7 +43,6 @@ from axiom_bench.errors import BenchError, is_out_of_memory
 Inputs = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]  # images, or several inputs of which one is explained
 TENSORS = ("images", "activations", "gradients", "scores", "logits", "targets")
 OPTIONAL = ("interventions", "other_images", "first_images")
-HALF = (torch.float16, torch.bfloat16)
 COMPUTED = ("drops", "ablation_drops", "part_effects", "part_shapley_values", "true_contributions")
 
 

@@ -20,7 +20,7 @@ from torch.utils import _pytree as pytree
 
 from axiom_bench.cutting.dependence import BatchMates, batch_mates
 from axiom_bench.cutting.ending import Ending
-from axiom_bench.cutting.images import OtherInputs, others_of, several_inputs
+from axiom_bench.cutting.images import OtherInputs, first_convolution, others_of, several_inputs
 from axiom_bench.cutting.numerics import SPACES
 from axiom_bench.cutting.output import Chain, Output, OutputModule, ScoredNetwork, graph_with, scores_of
 from axiom_bench.cutting.passes import OutputSizes, equal_up_to_rounding, measured_outputs
@@ -449,7 +449,7 @@ def _checked_kinds(model: nn.Module, parts: Parts, layer: str, image: Tensor, ex
             f"The layer {layer!r} gives maps of {len(activations)} images for one, as of its crops, frames or copies; "
             "choose a layer where they are one again, or explain a network of one of them."
         )
-    channels = next((each.in_channels for each in model.modules() if isinstance(each, nn.modules.conv._ConvNd)), None)
+    channels = getattr(first_convolution(model)[1], "in_channels", None)
     if channels == image.shape[-1] != image.shape[1] and activations.shape[-1] > channels:
         raise BenchError(
             f"{type(model).__name__} takes images {tuple(image.shape[1:])}, their channels last; put it into a "

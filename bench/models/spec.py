@@ -162,9 +162,8 @@ def model_config(name: str) -> dict[str, Any]:
     if name in _files():
         settings = yaml.safe_load(_files()[name].read_text(encoding="utf-8"))
         assert isinstance(settings, dict)
-        for base in settings.pop("defaults", ()):  # as Hydra composes them
-            settings = {**model_config(base), **settings}
-        return settings
+        parts = (*map(model_config, settings.pop("defaults", ())), settings)  # as Hydra composes them
+        return {key: value for part in parts for key, value in part.items()}
     if name not in _without_file():
         raise unknown("model", name, model_names())
     spec = ModelSpec(name=name, source="torchvision", architecture=name)
