@@ -20,7 +20,7 @@ from axiom_bench.cutting.split_model import CachesResults, SplitModel
 from axiom_bench.cutting.trace import Trace
 from axiom_bench.errors import BenchError, unknown
 
-NORMALISATIONS = ("maximum", "minmax")
+NORMALISATIONS = ("maximum", "minmax", "maximum_at_layer", "minmax_at_layer")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
         raw_map: (B, h, w), (B, l) or (B, d, h, w), floating point.
         size: (H', W') in pixels, (L',) or (D', H', W').
         normalise: "maximum" divides by the map's maximum; "minmax" subtracts the minimum first (what pytorch-grad-cam
-            does).
+            does). "maximum_at_layer" and "minmax_at_layer" scale the map in its own size and resize it then (what
+            torch-cam does), so that its values may end below 1.
 
     Raises:
         BenchError: for another normalise, and for what `is_map` says is none.
@@ -68,9 +69,16 @@ def heatmap(raw_map: Tensor, size: Sequence[int], normalise: str = "maximum") ->
             f"A map is a floating-point tensor (B, {SPACES[len(sides)].lower()}) of at least one pixel, not "
             f"{described(raw_map)}; {mended} may be one."
         )
-    maps = resized(raw_map.clamp(min=0), sides)
+    maps = raw_map.clamp(min=0)
+    if normalise.endswith("_at_layer"):
+        return resized(_scaled(maps, normalise), sides).clamp(0, 1)  # interpolating ones may round to above 1
+    return _scaled(resized(maps, sides), normalise)
+
+
+def _scaled(maps: Tensor, normalise: str) -> Tensor:
+    """Divide non-negative maps by their maximum, and subtract their minimum first if `normalise` says so."""
     space = axes(maps, 1)
-    if normalise == "minmax":
+    if normalise.startswith("minmax"):
         maps = maps - maps.amin(space, keepdim=True)
     maximum = maps.amax(space, keepdim=True)
     return maps / torch.where(maximum == 0, torch.ones_like(maximum), maximum)

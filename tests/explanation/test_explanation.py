@@ -11,6 +11,7 @@ from torch import nn
 
 import axiom_bench as ab
 from axiom_bench.errors import BenchError
+from axiom_bench.explanation.explanation import NORMALISATIONS
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_what_is_no_map_size_box_or_mask_is_refused(call, sentence):
 
 
 def test_a_map_without_a_positive_value_stays_zero():
-    for raw, normalise in product((torch.zeros(1, 2, 2), -torch.rand(1, 2, 2)), ("maximum", "minmax")):
+    for raw, normalise in product((torch.zeros(1, 2, 2), -torch.rand(1, 2, 2)), NORMALISATIONS):
         assert (ab.heatmap(raw, (8, 8), normalise) == 0).all()
 
 
@@ -129,6 +130,18 @@ def test_normalisations_by_hand():
     assert torch.equal(ab.heatmap(raw, (2, 2), "minmax")[0], torch.tensor([[0.0, 1.0], [0.0, 0.5]]))
     assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2), "minmax") == 0).all()
     assert (ab.heatmap(torch.ones(1, 2, 2), (2, 2)) == 1).all()
+    # At the layer's size the maximum is 4. Halfway between pixels it is (4 x 3 + 2) / 4 = 3.5 in an enlarged map.
+    raw = torch.tensor([[[4.0, 2.0]]])
+    rows = {
+        "maximum": [1, 3.5 / 4, 2.5 / 4, 0.5],
+        "maximum_at_layer": [1, 3.5 / 4, 2.5 / 4, 0.5],
+        "minmax_at_layer": [1, 0.75, 0.25, 0],
+    }
+    for normalise, row in rows.items():
+        assert torch.equal(ab.heatmap(raw, (1, 4), normalise)[0], torch.tensor([row])), normalise
+    peak = torch.tensor([[[0.0, 4.0, 0.0]]])  # no pixel of six is in the middle of the highest of three
+    assert ab.heatmap(peak, (1, 6)).max() == 1
+    assert ab.heatmap(peak, (1, 6), "maximum_at_layer").max() == 0.75
     with pytest.raises(ab.BenchError, match=r"no normalisation of heatmaps .min_max.; did you mean .minmax."):
         ab.heatmap(torch.ones(1, 2, 2), (2, 2), "min_max")
 
