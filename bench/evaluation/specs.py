@@ -123,6 +123,7 @@ class MetricSpec:
     reads: "maps" where the metric reads heatmap, raw map and annotations alone: beside a GPU it runs on the CPU.
     computed_from: what it reads beside the map; a truth that is computed from the same can't judge it.
     changes_under: {relation of `testing.relations`: why the values change under it}.
+    reached_by: what reaches the best value by construction though it explains nothing, a plural; no method is then best.
     fast_form_of: the metric of which this is a cheaper form: `metric=all` has that one, `metric=all_fast` this one.
     unstable, dimensions, reuse, files: as a method's.
     """
@@ -144,6 +145,7 @@ class MetricSpec:
     undefined: Name = NOT_FINITE
     values: Mapping[str, ValueSpec] = field(default_factory=dict)
     curves: Annotated[tuple[Name, ...], worded("a list of names")] = ()
+    reached_by: Name | None = None
     fast_form_of: Name | None = None
     aggregate: Name | None = None
     aggregate_values: Mapping[str, ValueSpec] = field(default_factory=dict)

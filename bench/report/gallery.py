@@ -283,7 +283,7 @@ def measured(
     result: dict[Image, dict[str, dict[str, Measured]]] = {}
     for about in metrics:
         constructed = run.metadata.by_construction(about.name)
-        is_ranked = not unbeaten(run, setting, about.name)
+        is_ranked = not about.reached_by and not unbeaten(run, setting, about.name)
         of_metric = rows[rows["metric"] == about.name]
         for key, selected in of_metric.groupby(["image_id", "target_class"], sort=False):
             values = dict(zip(selected["method"], selected["value"].where(selected["status"] == OK), strict=True))

@@ -27,7 +27,7 @@ from axiom_bench.run.result import Result
 RECORDED = ("torch", "torchvision", "Pillow", "numpy", "pandas", "pyarrow", "scipy", "hydra-core", "axiom-bench")
 OF_A_METRIC = (
     "title", "unit", "kind", "better", "tolerance", "of", "needs", "note", "definition", "deviation", "reference",
-    "unstable", "computed_from",
+    "unstable", "computed_from", "reached_by",
 )  # fmt: skip
 ACCENTS = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": "\u0302", "~": "\u0303"}
 LINKS = {"eprint": ("arXiv:", "https://arxiv.org/abs/"), "doi": ("doi:", "https://doi.org/"), "url": ("", "")}

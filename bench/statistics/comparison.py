@@ -49,7 +49,8 @@ class Comparison:
     places: a `Place` by method. value: the leading statistic, with its 95 % interval. place_low, place_high: the
     places, from 1 for the best group, that can't be excluded: 1 + how many groups are better, number of groups - how
     many are worse, at 5 % after Holm. They hold for all groups at once. is_best: by value from the best group down to
-    the first that another is better than, which isn't; nobody where that is so of no group, or a control is unbeaten.
+    the first that another is better than, which isn't; nobody where that is so of no group, a control is unbeaten, or
+    the metric says that a control's value is the best (`Value.reached_by`).
     unbeaten: controls, which explain nothing, that no method is significantly better than, where any methods differ.
     left_out: methods that have values, but too few to be compared. by_construction: methods that win by construction,
     which are in no pair and have no place. of_whole_set: of values of the whole data set, whose pairs have no counts by
@@ -232,7 +233,11 @@ def _comparison(
     columns = zip(*(column.tolist() for column in statistics), strict=True)
     of_method: dict[str, tuple[float, float, float]] = dict(zip(methods, columns, strict=True))
     ranked = sorted((group[0] for group in groups), key=lambda name: -sign * of_method[name][0])
-    best = set(takewhile(lambda name: name not in losers, ranked)) if losers and not unbeaten else set()
+    best = (
+        set(takewhile(lambda name: name not in losers, ranked))
+        if losers and not unbeaten and not value.reached_by
+        else set()
+    )
     rows: list[Place] = []
     for number, group in enumerate(groups):
         low, high = 1 + losers.count(group[0]), len(groups) - winners.count(group[0])

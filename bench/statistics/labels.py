@@ -36,6 +36,7 @@ class Value:
     tolerance: str = ""
     note: str = ""
     kind: str = "unbounded"
+    reached_by: str = ""
 
     @property
     def lead(self) -> str:
@@ -64,6 +65,11 @@ class Value:
         """Whether lower or higher is better."""
         return self.better in ("lower", "higher")
 
+    @property
+    def why_no_best(self) -> str:
+        """Say why no method can be best in this metric, whichever methods are chosen; "" if one can."""
+        return f"{self.reached_by}, which explain nothing, reach the best value" if self.reached_by else ""
+
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
@@ -74,7 +80,7 @@ class Metadata:
     def value(self, name: str) -> Value:
         """The metadata of a metric's value; a user's own callable without a YAML has its name alone."""
         entry = (self.manifest.get("metrics") or {}).get(name) or {}
-        keys = ("title", "unit", "better", "tolerance", "note", "kind")
+        keys = ("title", "unit", "better", "tolerance", "note", "kind", "reached_by")
         about = {"title": name, **{key: str(entry[key]) for key in keys if entry.get(key) is not None}}
         return Value(name, **{**about, "title": _marked(about["title"], entry)})
 

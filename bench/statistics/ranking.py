@@ -127,8 +127,8 @@ class Statement:
 
 
 def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
-    """Of the metrics with a direction, in their order, those in which a control is unbeaten everywhere last; what holds
-    in all settings first; none of models that rank no method."""
+    """Of the metrics with a direction, in their order, those in which no method can be best, or a control is unbeaten
+    everywhere, last; what holds in all settings first; none of models that rank no method."""
     settings = [setting for setting in run.settings if run.ranks(setting)]
     leading, last = list[Statement](), list[Statement]()
     for name in metrics:
@@ -136,7 +136,7 @@ def findings(run: RunFolder, metrics: Sequence[str]) -> list[Statement]:
         if name in run.metrics and value.has_direction:
             compared = {setting: run.comparisons.of(setting, name) for setting in settings}
             comparisons = {setting: each for setting, each in compared.items() if each is not None}
-            is_last = bool(comparisons) and all(each.unbeaten for each in comparisons.values())
+            is_last = bool(comparisons) and all(value.reached_by or each.unbeaten for each in comparisons.values())
             (last if is_last else leading).extend(_of_metric(run, value, comparisons))
     return [*leading, *last]
 
@@ -209,10 +209,14 @@ COMPARED = {1: "significantly better than", -1: "significantly worse than", 0: "
 
 def verdict(runs: Sequence[RunFolder], method: str, rival: str, metrics: Sequence[str]) -> str:
     """Whether a method is better than another, by how much, and on how many networks and images. By the first metric in
-    which they differ anywhere, else the first that compares both; "" where none does."""
-    verdicts = filter(None, (_verdict(runs, method, rival, name) for name in metrics))
-    first = next(verdicts, (False, ""))
-    return next((sentence for differ, sentence in chain([first], verdicts) if differ), first[1])
+    which they differ anywhere, else the first that compares both; "" where none does. A metric in which no method can
+    be best counts only where no other compares both."""
+    with_a_best = [name for name in metrics if not runs[0].metadata.value(name).reached_by]
+    for names in (with_a_best, metrics):
+        verdicts = filter(None, (_verdict(runs, method, rival, name) for name in names))
+        if first := next(verdicts, None):
+            return next((sentence for differ, sentence in chain([first], verdicts) if differ), first[1])
+    return ""
 
 
 def _verdict(runs: Sequence[RunFolder], method: str, rival: str, metric: str) -> tuple[bool, str] | None:
@@ -247,7 +251,8 @@ def _verdict(runs: Sequence[RunFolder], method: str, rival: str, metric: str) ->
     ends = " to ".join(dict.fromkeys(map(text, (min(differences), max(differences)))))
     shown = f"{text(values[0])} against {text(values[1])}" if count == 1 else f"difference {ends}"
     sentence = f"{title(method)} is {COMPARED[first]} {about} on {place}{more}"
-    return True, f"{sentence}: {value.lead} {shown}, {on_images}{' each' * (count > 1)}"
+    caveat = f"; {value.why_no_best}" if value.reached_by else ""
+    return True, f"{sentence}: {value.lead} {shown}, {on_images}{' each' * (count > 1)}{caveat}"
 
 
 def _networks(count: int, total: int) -> str:
@@ -281,7 +286,11 @@ def below_published(run: RunFolder) -> list[str]:
 
 def _of_metric(run: RunFolder, value: Value, comparisons: Mapping[Setting, Comparison]) -> Iterator[Statement]:
     differing = {setting: comparison for setting, comparison in comparisons.items() if len(comparison.groups) > 1}
-    won = {setting: comparison for setting, comparison in differing.items() if not comparison.unbeaten}
+    won = {
+        setting: comparison
+        for setting, comparison in differing.items()
+        if not value.reached_by and not comparison.unbeaten
+    }
     if len(won) > 1:
         left_out = " that tell methods apart" if len(differing) < len(comparisons) else ""
         if len(won) < len(differing):
@@ -323,6 +332,9 @@ def _of_setting(run: RunFolder, value: Value, comparison: Comparison) -> Iterato
         yield "coinciding", f"{names} coincide in {in_sentence(value.title)}: none is better than another.", ""
     if comparison.unbeaten:
         yield "control", *_control(run, value, comparison)
+        return
+    if value.reached_by:
+        yield "control", f"Nobody is best in {in_sentence(value.title)}: {value.why_no_best}.", ""
         return
     unclear = comparison.not_worse
     worse = [group for group in others if group not in unclear]

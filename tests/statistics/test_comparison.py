@@ -1,6 +1,7 @@
 """All methods of a metric against each other: groups that coincide, places, who is bold."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,14 @@ def test_nobody_is_best_where_a_control_is_unbeaten(controls, unbeaten, best):
     assert comparison.unbeaten == unbeaten
     assert {name for name, (_, _, is_best) in places(comparison).items() if is_best} == best
     assert places(compared()).keys() == places(comparison).keys()
+
+
+@pytest.mark.parametrize("controls", ["", "a", "e"])
+def test_nobody_is_best_where_what_explains_nothing_reaches_the_best_value(controls):
+    value = replace(metric(), reached_by="equal shares")
+    comparison = compare_methods(values(), np.arange(len(values())), "abcde", value, controls=controls)
+    assert not any(is_best for _, _, is_best in places(comparison).values())
+    assert comparison.differ("a", "e")  # pairs are tested as before
 
 
 def test_a_control_that_varies_too_much_to_be_beaten_is_unbeaten():

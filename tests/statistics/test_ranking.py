@@ -235,6 +235,43 @@ def test_a_metric_that_a_control_wins_has_no_best_and_comes_last(make_told):
     assert control_notes(make_told(), run.settings, [ERROR]) == []
 
 
+def test_a_metric_that_an_unchosen_control_would_win_has_no_best(make_told):
+    """The metric says so by itself, so that it doesn't matter which methods are chosen."""
+    other = "box_iou"
+    about = {ERROR: {"title": "Conservation error", "better": "lower", "reached_by": "equal shares of the score"}}
+    run = make_told(metrics=about | {other: {"title": "Box IoU", "better": "higher"}})
+    assert best_methods(run, run.settings[0], ERROR) == frozenset()
+    assert conclusion(run, [ERROR])[0] == "No metric tells which method is best with 40 images"
+    assert [finding.kind for finding in findings(run, [ERROR])] == ["control", "control"]
+    assert findings(run, [ERROR])[0].sentence == (
+        "one: Nobody is best in conservation error: equal shares of the score, which explain nothing, reach the best "
+        "value."
+    )
+    assert control_notes(run, run.settings, [ERROR, other]) == [
+        "Nothing is bold in Conservation error: equal shares of the score, which explain nothing, reach the best value."
+    ]
+    assert "marked *" in " ".join(result_lines(run))
+    assert not any(re.search(r"\*\d", line) for line in result_lines(run))
+    drawn = [each for each in ranking.draw(run) if isinstance(each, Figure)]
+    assert not drawn  # which method leads in what: in nothing
+
+
+def test_the_title_compares_by_such_a_metric_last(write):
+    """Mine is far better in conservation and not different in the other metric, which is told."""
+    draws = np.random.default_rng(0).uniform(size=(2, 40))
+    records = [rows_of(ERROR, {"mine": draws[0], "other": draws[0] + 5}),
+               rows_of("own", {"mine": draws[0], "other": draws[1]})]  # fmt: skip
+    about = {ERROR: {"title": "Conservation error", "better": "lower", "kind": "ratio", "reached_by": "equal shares"},
+             "own": {"title": "Own", "better": "lower"}}  # fmt: skip
+    run = write(pd.concat(records), {"net": ("last",)}, metrics=about)
+    assert conclusion(run, [ERROR, "own"], "mine", "other")[0].startswith(
+        "Mine is not significantly different from Other in own on net: mean "
+    )
+    alone = conclusion(run, [ERROR], "mine", "other")[0]
+    assert alone.startswith("Mine is significantly better than Other in conservation error on net: median ")
+    assert alone.endswith(", 40 images; equal shares, which explain nothing, reach the best value")
+
+
 def test_a_metric_that_a_control_wins_does_not_lead(write):
     """Nothing conserves, and Mine is best by the other metric, which is named second and told first."""
     errors = np.random.default_rng(0).uniform([[1], [2]], [[3], [4]], (2, 40))

@@ -28,8 +28,9 @@ CHANCE = "A place says nothing of chance: see the errors in the tables."
 
 
 def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
-    """One figure for each setting that has several methods; where there are several such, first one over all."""
-    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction]
+    """One figure for each setting that has several methods; where there are several such, first one over all. Metrics
+    in which no method can be best are left out."""
+    values = [value for value in map(run.metadata.value, run.metrics) if value.has_direction and not value.reached_by]
     summary = leading(run.summary[run.summary["method"] != METHOD_FREE])
     fitting = {}
     for setting in run.settings:
@@ -48,7 +49,7 @@ def draw(run: RunFolder) -> Iterator[Figure | LeftOut]:
         elif not run.ranks(setting):
             yield LeftOut(title, "Values of a network that is no better than chance rank no method.")
         else:
-            yield LeftOut(title, "It takes two methods with values, and a metric with a direction.")
+            yield LeftOut(title, "It takes two methods with values, and a metric by which a method can be best.")
 
 
 def leads(summary: pd.DataFrame, values: list[Value]) -> pd.DataFrame:
@@ -135,7 +136,9 @@ def draw_mean_ranks(run: RunFolder) -> Iterator[Figure | LeftOut]:
     """One figure for each headline metric with a direction, from FEWEST_SETTINGS networks or data sets on."""
     values = [run.metadata.value(name) for name in options_of(run).headline if name in run.metrics]
     measured = [
-        (value, ranks) for value in values if value.has_direction and (ranks := mean_ranks(run, value.name)) is not None
+        (value, ranks)
+        for value in values
+        if value.has_direction and not value.reached_by and (ranks := mean_ranks(run, value.name)) is not None
     ]
     if reason := _no_mean_ranks(run, [ranks for _, ranks in measured]):
         yield LeftOut(RANKS_TITLE, reason)

@@ -121,12 +121,16 @@ def control_notes(
 ) -> list[str]:
     """Why nothing is bold, or has another sign, where a control is unbeaten: see `statistics.comparison`."""
     labels_of: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    reasons: dict[str, dict[str, None]] = {}
     for setting in settings:
         for name in metrics:
+            value = run.metadata.value(name)
             if controls := unbeaten(run, setting, name):
-                title = run.metadata.value(name).title
-                labels_of.setdefault(controls, {}).setdefault(title, []).append(run.label(setting))
-    return [
+                labels_of.setdefault(controls, {}).setdefault(value.title, []).append(run.label(setting))
+            elif value.reached_by and run.comparisons.of(setting, name) is not None:
+                reasons.setdefault(value.why_no_best, {})[value.title] = None
+    notes = [f"Nothing is {sign} in {_distinct(titles)}: {reason}." for reason, titles in reasons.items()]
+    return notes + [
         f"Nothing is {sign} in {_distinct([f'{title} ({_distinct(labels)})' for title, labels in titles.items()])}: no "
         f"method is significantly better than a control ({names_of(run, controls)})."
         for controls, titles in labels_of.items()
